@@ -1,0 +1,228 @@
+"""A model bundle on disk: what it is made of, that it is unaltered, what it was measured to do.
+
+A bundle is a folder `engines/<name>/` with a `manifest.toml` and the files the manifest names.
+It is trusted only after every file's SHA-256 agrees with the manifest: `load_bundle` refuses
+otherwise. Networks are ONNX; the integrator is a skops archive restored from an explicit list of
+types, so that no code in a bundle is ever run.
+"""
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+MANIFEST_FILE = "manifest.toml"
+_HASH_CHUNK_BYTES = 1 << 20
+
+# What a random forest stores beyond the estimators and arrays that skops trusts by itself.
+INTEGRATOR_TRUSTED_TYPES = ("sklearn.tree._tree.Tree",)
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class BundleError(Exception):
+    """The bundle cannot be used; `str(error)` says in one sentence why."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(_Section):
+    """One file of the bundle."""
+
+    file: str
+    sha256: Sha256
+    architecture: str
+
+    @field_validator("file")
+    @classmethod
+    def _stays_inside_the_bundle(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"{file!r} must be a path inside the bundle")
+        return file
+
+
+class Parts(_Section):
+    """The three models of HER2Net (paper, section 4)."""
+
+    segmenter: Part
+    classifiers: Part
+    integrator: Part
+
+
+class Preprocessing(_Section):
+    """How a scan becomes tiles, and which tiles count (paper, section 4.2)."""
+
+    magnification: Annotated[float, Field(gt=0)] = 4.0
+    mpp: Annotated[float, Field(gt=0)] = 2.5
+    tile: Literal[512] = 512
+    saturation: Annotated[float, Field(ge=0, le=255)] = 10.0
+    tumor_fraction: Fraction = 0.10
+
+
+class Normalization(_Section):
+    """Per-channel RGB mean and standard deviation on the 0..1 scale; applied inside the graphs."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Decision(_Section):
+    """The share of tumour pixels in strong tiles at which a slide is HER2-positive."""
+
+    threshold: Fraction = 0.10
+
+
+class Training(_Section):
+    """Where the weights come from."""
+
+    cohort: str
+    seed: int
+    code_version: str
+    command: str
+    notes: str = ""
+
+
+class Measured(_Section):
+    """Held-out figures, with what they were measured on. Empty where nobody measured."""
+
+    cohort: str
+    slides: Annotated[int, Field(ge=0)]
+    slides_positive: Annotated[int, Field(ge=0)]
+    slides_without_tumor: Annotated[int, Field(ge=0)] = 0
+    segmenter_miou: Fraction
+    tile_auroc: Fraction
+    slide_accuracy: Fraction
+    slide_accuracy_ci_low: Fraction | None = None
+    slide_accuracy_ci_high: Fraction | None = None
+
+
+class Manifest(_Section):
+    """The whole of `manifest.toml`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    version: str
+    intended_use: str
+    preprocessing: Preprocessing = Preprocessing()
+    decision: Decision = Decision()
+    normalization: Normalization
+    parts: Parts
+    training: Training
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were all found to be what its manifest says."""
+
+    directory: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the manifest: it holds every part's hash, so it names the whole bundle."""
+
+    @property
+    def segmenter(self) -> Path:
+        return self.directory / self.manifest.parts.segmenter.file
+
+    @property
+    def classifiers(self) -> Path:
+        return self.directory / self.manifest.parts.classifiers.file
+
+    @property
+    def integrator(self) -> Path:
+        return self.directory / self.manifest.parts.integrator.file
+
+
+def load_bundle(directory: Path) -> Bundle:
+    """Read and verify the bundle in `directory`.
+
+    Raises:
+        BundleError: there is no manifest, it does not say what a manifest must, or a file is
+            missing or differs from its SHA-256.
+    """
+    manifest_path = directory / MANIFEST_FILE
+    try:
+        text = manifest_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"There is no readable model bundle in {directory}: {MANIFEST_FILE}: {error.strerror}."
+        ) from error
+    manifest = _parse(text, manifest_path)
+    parts = manifest.parts
+    for part in (parts.segmenter, parts.classifiers, parts.integrator):
+        _verify(directory / part.file, part.sha256)
+    return Bundle(directory.resolve(), manifest, hashlib.sha256(text).hexdigest())
+
+
+def load_integrator(bundle: Bundle) -> Any:
+    """Restore the RandomForestClassifier over five fold probabilities (paper, section 4.5).
+
+    Raises:
+        BundleError: the file is no skops archive, holds a type that neither skops nor
+            `INTEGRATOR_TRUSTED_TYPES` trusts, or is not a forest of two classes over five features.
+    """
+    # skops reads scikit-learn, which takes a second to import: only a running pipeline pays it.
+    import zipfile
+
+    import skops.io
+    from sklearn.ensemble import RandomForestClassifier
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        model = skops.io.load(bundle.integrator, trusted=list(INTEGRATOR_TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} is not trusted: {error}"
+        ) from error
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} cannot be read: {error}"
+        ) from error
+    if (
+        not isinstance(model, RandomForestClassifier)
+        or list(model.classes_) != [0, 1]
+        or model.n_features_in_ != 5
+    ):
+        raise BundleError(
+            f"The integrator of {bundle.directory} must be a RandomForestClassifier that sorts"
+            " five fold probabilities into 0 (weak) and 1 (strong)."
+        )
+    return model
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _parse(text: bytes, path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate(tomllib.loads(text.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise BundleError(f"{path}: {where}: {first['msg']}.") from error
+
+
+def _verify(path: Path, sha256: str) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
+    if found != sha256:
+        raise BundleError(
+            f"The bundle's {path} is not the file its manifest names:"
+            f" SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…."
+        )

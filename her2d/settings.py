@@ -1,0 +1,191 @@
+"""config.toml and HER2D_* environment variables -> one frozen tree of settings.
+
+The environment wins over the file: `[results] database` is `HER2D_RESULTS__DATABASE`. Relative
+paths are taken from the folder of config.toml, so that `her2d` may be started from anywhere.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError as SettingsSourceError
+
+CONFIG_FILE = Path("config.toml")
+SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `str(error)` names the key and says what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def anchored(self, base: Path) -> Self:
+        """The same section with every relative path taken from `base`."""
+        anchored: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                anchored[name] = base / value.expanduser()
+            elif isinstance(value, tuple) and all(isinstance(item, Path) for item in value):
+                anchored[name] = tuple(base / item.expanduser() for item in value)
+        return self.model_copy(update=anchored)
+
+
+class IntakeSettings(_Section):
+    """Which files are scans, and when they are finished."""
+
+    inboxes: tuple[Path, ...] = (Path("inbox"),)
+    extensions: tuple[str, ...] = (".tif", ".tiff", ".svs")
+    assume_magnification: Annotated[float, Field(gt=0, le=100)] | None = None
+    settle_s: Seconds = 10.0
+    incomplete_after_s: Seconds = 3600.0
+    sweep_s: Seconds = 60.0
+    max_attempts: PositiveInt = 3
+
+    @field_validator("extensions")
+    @classmethod
+    def _lower_case_with_a_dot(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
+        if not extensions or any(not e.startswith(".") for e in extensions):
+            raise ValueError("must name at least one extension, each with its dot, such as '.tif'")
+        return tuple(extension.lower() for extension in extensions)
+
+
+class BundleSettings(_Section):
+    """Which models serve."""
+
+    path: Path = Path("engines/her2net-demo")
+
+
+class InferenceSettings(_Section):
+    """What the models run on."""
+
+    backend: Literal["auto", "onnxruntime"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class PipelineSettings(_Section):
+    """How many tiles are under way, which bounds the memory."""
+
+    decode_workers: PositiveInt = 2
+    slides_in_flight: PositiveInt = 2
+    queue_tiles: PositiveInt = 32
+    segmenter_batch: PositiveInt = 4
+    classifier_batch: PositiveInt = 4
+    batch_wait_s: Seconds = 0.2
+
+
+class ResultsSettings(_Section):
+    """Where results are kept."""
+
+    database: Path = Path("her2d.sqlite")
+    heatmaps: Path = Path("heatmaps")
+
+
+class OpsSettings(_Section):
+    """What the people who keep it running see."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    log_format: Literal["auto", "json", "console"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """The whole tree; every section is frozen and refuses unknown keys."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="HER2D_", env_nested_delimiter="__"
+    )
+
+    intake: IntakeSettings = IntakeSettings()
+    bundle: BundleSettings = BundleSettings()
+    inference: InferenceSettings = InferenceSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    results: ResultsSettings = ResultsSettings()
+    ops: OpsSettings = OpsSettings()
+
+
+def find_config(given: Path | None = None) -> Path | None:
+    """The config.toml to read: the one given, `HER2D_CONFIG`, the one here, or the system's.
+
+    Returns None where there is none, which means the defaults.
+    """
+    if given is not None:
+        return given
+    if named := os.environ.get("HER2D_CONFIG"):
+        return Path(named)
+    return next((path for path in (CONFIG_FILE, SYSTEM_CONFIG_FILE) if path.is_file()), None)
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Read `config` (None: defaults only) and the environment into one frozen tree.
+
+    Raises:
+        SettingsError: the file cannot be read, is not TOML, or a key is unknown or has a value
+            that is not allowed; the sentence names the key.
+    """
+    _refuse_unknown_variables()
+    if config is not None and not config.is_file():
+        raise SettingsError(f"There is no settings file {config}.")
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config or ())
+
+    try:
+        settings = FromFile()
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, config)) from error
+    except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
+    base = config.resolve().parent if config is not None else Path.cwd()
+    return settings.model_copy(
+        update={
+            name: section.anchored(base)
+            for name in Settings.model_fields
+            if isinstance(section := getattr(settings, name), _Section)
+        }
+    )
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"HER2D_{section.upper()}" for section in Settings.model_fields}
+    for variable in os.environ:
+        if variable.startswith("HER2D_") and variable != "HER2D_CONFIG":
+            section, separator, _ = variable.partition("__")
+            if section not in known or not separator:
+                raise SettingsError(
+                    f"The environment variable {variable} is not a setting; settings are named"
+                    f" HER2D_SECTION__KEY with SECTION one of"
+                    f" {', '.join(name.upper() for name in Settings.model_fields)}."
+                )
+
+
+def _sentence(error: ValidationError, config: Path | None) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(step) for step in first["loc"])
+    where = f"{config}: " if config is not None else ""
+    if first["type"] == "extra_forbidden":
+        return f"{where}{key} is not a setting."
+    return f"{where}{key}: {first['msg']} (found {first['input']!r})."
