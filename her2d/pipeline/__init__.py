@@ -1,0 +1,16 @@
+"""The producer/consumer queue from a slide's tiles to its score."""
+
+from her2d.pipeline.outcome import Overview, SlideOutcome, TileFate
+from her2d.pipeline.pipeline import Limits, Pipeline, Rules
+from her2d.pipeline.slide_run import Progress, SlideCancelledError
+
+__all__ = [
+    "Limits",
+    "Overview",
+    "Pipeline",
+    "Progress",
+    "Rules",
+    "SlideCancelledError",
+    "SlideOutcome",
+    "TileFate",
+]

@@ -1,0 +1,77 @@
+"""The embedded default: ONNX Runtime on the CPU."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from her2d.bundle import Bundle
+from her2d.inference.engine import EngineError, Segmentation, Tiles
+
+_ERROR_SEVERITY = 3
+
+
+class OnnxRuntimeEngine:
+    """Both graphs as ONNX Runtime sessions.
+
+    Args:
+        bundle: a verified bundle.
+        threads: threads of each session; 0 is one for each core this process may use.
+
+    Raises:
+        EngineError: a graph cannot be loaded, or does not have the inputs and outputs of the
+            contract.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        threads = threads or len(os.sched_getaffinity(0))
+        self._segmenter = _open(bundle.segmenter, ("tumor_pixels", "mask"), threads)
+        self._classifiers = _open(bundle.classifiers, ("p_strong",), threads)
+
+    @property
+    def backend(self) -> str:
+        return "onnxruntime"
+
+    def segment(self, tiles: Tiles) -> Segmentation:
+        tumor_pixels, mask = _run(self._segmenter, ("tumor_pixels", "mask"), tiles)
+        return Segmentation(tumor_pixels, mask)
+
+    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
+        p_strong: NDArray[np.float32]
+        (p_strong,) = _run(self._classifiers, ("p_strong",), tiles)
+        return p_strong
+
+    def close(self) -> None:
+        del self._segmenter, self._classifiers
+
+
+def _open(path: Path, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERROR_SEVERITY
+    # Spinning threads of one session would take the cores the decoders need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
+    found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
+    if found_inputs != {("tiles", "tensor(uint8)", (512, 512, 3))}:
+        raise EngineError(f"{path} must take one input, tiles uint8 (N, 512, 512, 3).")
+    if missing := set(outputs) - {output.name for output in session.get_outputs()}:
+        raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
+    return session
+
+
+def _run(session: ort.InferenceSession, outputs: tuple[str, ...], tiles: Tiles) -> list[Any]:
+    try:
+        found: list[Any] = session.run(outputs, {"tiles": tiles})
+    except Exception as error:
+        raise EngineError(
+            f"ONNX Runtime failed on a batch of {len(tiles)} tiles: {error}"
+        ) from error
+    return found

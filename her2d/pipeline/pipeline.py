@@ -1,0 +1,188 @@
+"""The producer/consumer queue: decode -> saturation -> segment -> tumour gate -> classify ->
+integrate -> score.
+
+Each slide in flight has a thread that reads its tiles and, once every tile is settled, integrates
+and scores; segmentation and classification have one thread each, shared by all slides. Queues
+between them are bounded, so the slowest stage sets the pace and memory stays what it is.
+"""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from her2d.inference import Engine, Integrator
+from her2d.pipeline.batch_queue import BatchQueue
+from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.saturation import mean_saturation
+from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
+from her2d.pipeline.stages import Stage, TileWork, classify, segment
+from her2d.scoring import TileCounts, score_slide
+from her2d.slides import Slide, Tile, open_slide
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many tiles may be under way; together they bound the pipeline's memory."""
+
+    decode_workers: int = 2
+    slides_in_flight: int = 2
+    queue_tiles: int = 32
+    segmenter_batch: int = 4
+    classifier_batch: int = 4
+    batch_wait_s: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
+
+    saturation: float = 10.0
+    tumor_fraction: float = 0.10
+    threshold: float = 0.10
+    bootstrap_seed: int = 20250101
+
+
+class Pipeline:
+    """Scores slides until closed. Safe to submit to from several threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        integrator: Integrator,
+        rules: Rules | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._integrator = integrator
+        self._rules = rules or Rules()
+        self._limits = limits = limits or Limits()
+        self._closing = threading.Event()
+        self._classify_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
+        self._segment_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
+        self.segmenting = Stage(
+            "segment",
+            self._segment_queue,
+            segment(engine, self._classify_queue, self._rules.tumor_fraction),
+            batch=limits.segmenter_batch,
+            fill_s=limits.batch_wait_s,
+        )
+        self.classifying = Stage(
+            "classify",
+            self._classify_queue,
+            classify(engine),
+            batch=limits.classifier_batch,
+            fill_s=limits.batch_wait_s,
+        )
+        self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
+        self.segmenting.start()
+        self.classifying.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def submit(
+        self,
+        path: Path,
+        *,
+        assume_magnification: float | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> Future[SlideOutcome]:
+        """Score the slide at `path` as soon as there is room for it.
+
+        Args:
+            path: a whole-slide TIFF.
+            assume_magnification: objective magnification where the file states none.
+            cancel: set it to give the slide up.
+            progress: called with (tiles settled, tiles in all) from the pipeline's threads.
+
+        The future raises `her2d.slides.SlideError` for a file that is no readable slide,
+        `her2d.inference.EngineError` where the engine failed on one of its tiles, and
+        `SlideCancelledError` where it was cancelled or the pipeline closed.
+        """
+        cancel = cancel or threading.Event()
+        return self._slides.submit(self._score, path, assume_magnification, cancel, progress)
+
+    def close(self) -> None:
+        """Cancel what is in flight, end every thread, and return when they have ended."""
+        self._closing.set()
+        self._slides.shutdown(wait=True, cancel_futures=True)
+        self._segment_queue.close()
+        self.segmenting.join()
+        self._classify_queue.close()
+        self.classifying.join()
+
+    def _score(
+        self,
+        path: Path,
+        assume_magnification: float | None,
+        cancel: threading.Event,
+        progress: Progress | None,
+    ) -> SlideOutcome:
+        def cancelled() -> bool:
+            return cancel.is_set() or self._closing.is_set()
+
+        if cancelled():
+            raise SlideCancelledError("The slide was cancelled.")
+        with open_slide(path, assume_magnification=assume_magnification) as slide:
+            run = SlideRun(slide.grid, cancelled, progress)
+            self._feed(slide, run)
+            run.wait()
+            return self._finish(slide, run)
+
+    def _feed(self, slide: Slide, run: SlideRun) -> None:
+        tiles = slide.tiles(workers=self._limits.decode_workers)
+        try:
+            for tile in tiles:
+                if run.ended:
+                    return
+                if not isinstance(tile, Tile):
+                    run.unreadable(tile.row, tile.column, tile.reason)
+                    continue
+                run.seen(tile.row, tile.column, tile.pixels)
+                if mean_saturation(tile.pixels) <= self._rules.saturation:
+                    run.background(tile.row, tile.column)
+                    continue
+                work = TileWork(run, tile.row, tile.column, tile.pixels)
+                self._segment_queue.put(work, abandoned=lambda: run.ended)
+        finally:
+            tiles.close()
+
+    def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:
+        tumor = run.fate == TileFate.WEAK
+        integrated = self._integrator.integrate(run.p_folds[tumor])
+        run.fate[tumor] = np.where(integrated.strong, TileFate.STRONG, TileFate.WEAK)
+        p_strong = np.full(run.fate.shape, np.nan, np.float32)
+        p_strong[tumor] = integrated.p_strong
+        unreadable = np.argwhere(run.fate == TileFate.UNREADABLE)
+        extents = [run.grid.extent(int(column), int(row)) for row, column in unreadable]
+        score = score_slide(
+            TileCounts(run.tumor_pixels[tumor].astype(np.int64), integrated.strong),
+            tiles_unreadable=len(unreadable),
+            unreadable_pixels=sum(width * height for width, height in extents),
+            threshold=self._rules.threshold,
+            seed=self._rules.bootstrap_seed,
+        )
+        return SlideOutcome(
+            metadata=slide.metadata,
+            grid=run.grid,
+            score=score,
+            fate=run.fate,
+            tumor_pixels=run.tumor_pixels,
+            p_folds=run.p_folds,
+            p_strong=p_strong,
+            overview=run.overview,
+            unreadable_reason=run.unreadable_reason,
+        )

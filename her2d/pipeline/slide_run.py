@@ -1,0 +1,134 @@
+"""One slide on its way through the stages: what is known of each tile so far.
+
+Memory is a few dozen bytes a tile plus an overview of bounded size, whatever the slide.
+"""
+
+import threading
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.pipeline.outcome import Overview, TileFate
+from her2d.slides import TileGrid
+
+_FOLDS = 5
+_PENDING = 255
+_OVERVIEW_PIXELS = 1 << 21
+_LARGEST_TILE_PX = 256
+_LOOK_UP_S = 0.2
+
+Progress = Callable[[int, int], None]
+
+
+class SlideCancelledError(Exception):
+    """The slide was given up before it was finished."""
+
+
+class SlideRun:
+    """Collects what the stages find. Stages call it from their own threads."""
+
+    def __init__(
+        self, grid: TileGrid, cancelled: Callable[[], bool], progress: Progress | None = None
+    ) -> None:
+        self.grid = grid
+        self.cancelled = cancelled
+        shape = (grid.rows, grid.columns)
+        self.fate = np.full(shape, _PENDING, np.uint8)
+        self.tumor_pixels = np.zeros(shape, np.int32)
+        self.p_folds = np.full((*shape, _FOLDS), np.nan, np.float32)
+        self.unreadable_reason: str | None = None
+        self._progress = progress
+        self._tile_px = overview_tile_px(grid)
+        self._rgb = np.full(
+            (grid.rows * self._tile_px, grid.columns * self._tile_px, 3), 255, np.uint8
+        )
+        self._tumor = np.zeros(self._rgb.shape[:2], np.uint8)
+        self._settled = 0
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+
+    @property
+    def ended(self) -> bool:
+        """True where further work on this slide would be for nothing."""
+        return self._error is not None or self.cancelled()
+
+    @property
+    def overview(self) -> Overview:
+        return Overview(self._rgb, self._tumor, self._tile_px)
+
+    def seen(self, row: int, column: int, pixels: NDArray[np.uint8]) -> None:
+        """Keep a readable tile's place in the overview."""
+        self._rgb[self._window(row, column)] = _shrunk(pixels, self._tile_px)
+
+    def unreadable(self, row: int, column: int, reason: str) -> None:
+        if self.unreadable_reason is None:
+            self.unreadable_reason = reason
+        self._settle(row, column, TileFate.UNREADABLE)
+
+    def background(self, row: int, column: int) -> None:
+        self._settle(row, column, TileFate.BACKGROUND)
+
+    def non_tumor(self, row: int, column: int, tumor_pixels: int) -> None:
+        self.tumor_pixels[row, column] = tumor_pixels
+        self._settle(row, column, TileFate.NON_TUMOR)
+
+    def tumor(self, row: int, column: int, tumor_pixels: int, mask: NDArray[np.uint8]) -> None:
+        """Keep a tumour tile's mask; the tile still awaits its classification."""
+        self.tumor_pixels[row, column] = tumor_pixels
+        self._tumor[self._window(row, column)] = _shrunk(mask * np.uint8(255), self._tile_px)
+
+    def classified(self, row: int, column: int, p_folds: NDArray[np.float32]) -> None:
+        """Settle a tumour tile; weak until the integrator, at the slide's end, says strong."""
+        self.p_folds[row, column] = p_folds
+        self._settle(row, column, TileFate.WEAK)
+
+    def fail(self, error: Exception) -> None:
+        """End this slide, and only it, with `error`."""
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Return once every tile is settled.
+
+        Raises:
+            SlideCancelledError: the slide was cancelled meanwhile.
+            Exception: what a stage failed with.
+        """
+        with self._changed:
+            while self._settled < self.fate.size and not self.ended:
+                self._changed.wait(_LOOK_UP_S)
+            if self._error is not None:
+                raise self._error
+            if self._settled < self.fate.size:
+                raise SlideCancelledError("The slide was cancelled.")
+
+    def _settle(self, row: int, column: int, fate: TileFate) -> None:
+        with self._changed:
+            if self.fate[row, column] != _PENDING:
+                raise RuntimeError(f"tile ({column}, {row}) was settled twice")
+            self.fate[row, column] = fate
+            self._settled += 1
+            settled = self._settled
+            if settled == self.fate.size:
+                self._changed.notify_all()
+        if self._progress is not None:
+            self._progress(settled, self.fate.size)
+
+    def _window(self, row: int, column: int) -> tuple[slice, slice]:
+        side = self._tile_px
+        return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+
+
+def overview_tile_px(grid: TileGrid) -> int:
+    """The overview's pixels along a tile's side: a power of two that keeps it to two megapixels."""
+    side = _LARGEST_TILE_PX
+    while side > 1 and grid.rows * grid.columns * side * side > _OVERVIEW_PIXELS:
+        side //= 2
+    return side
+
+
+def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
