@@ -85,6 +85,7 @@ class PipelineSettings(_Section):
     segmenter_batch: PositiveInt = 4
     classifier_batch: PositiveInt = 4
     batch_wait_s: Seconds = 0.2
+    drain_s: Annotated[float, Field(ge=0)] = 30.0
 
 
 class ResultsSettings(_Section):

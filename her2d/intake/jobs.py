@@ -8,7 +8,7 @@ state before or the state after. `done` is written by `her2d.results` in the res
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -60,6 +60,11 @@ class JobQueue:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    @property
+    def database(self) -> Database:
+        """The connection, for what must share a transaction with a job's end."""
+        return self._db
 
     def discover(self, path: Path, inbox: Path, state: FileState) -> Job | None:
         """Begin a settling job for a file, unless it is known already.
@@ -162,6 +167,27 @@ class JobQueue:
         """This file will not be tried again as it is; `reason` is for a technician."""
         self._move(job_id, JobState.QUARANTINED, {"reason": reason, "finished_at": now()})
 
+    def refuse(self, path: Path, state: FileState, reason: str) -> Job:
+        """Record that a file which never was in an inbox cannot be processed, and why."""
+        with self._db.atomic():
+            cursor = self._db.execute(
+                "insert into jobs (path, file_name, inbox, state, reason, attempts, size, mtime_ns,"
+                " discovered_at, finished_at)"
+                " values (:path, :name, '', :state, :reason, 1, :size, :mtime, :at, :at)",
+                {
+                    "path": str(path),
+                    "name": path.name,
+                    "state": JobState.QUARANTINED,
+                    "reason": reason,
+                    "size": state.size,
+                    "mtime": state.mtime_ns,
+                    "at": now(),
+                },
+            )
+            job_id = int(cursor.lastrowid or 0)
+            self._event(job_id, JobState.QUARANTINED, reason)
+        return self.get(job_id)
+
     def vanished(self, job_id: int) -> None:
         self._move(
             job_id,
@@ -189,6 +215,18 @@ class JobQueue:
         self._db.execute("update jobs set attempts = max(attempts - 1, 0) where id = ?", [job_id])
         self._move(job_id, JobState.QUEUED, {"started_at": None, "heartbeat_at": None})
 
+    def retry(self, job_id: int) -> bool:
+        """Queue a job that stopped without a result; False where it did not, or isn't there."""
+        stopped = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE)
+        fields = {"reason": None, "not_before": None, "attempts": 0, "queued_at": now()}
+        return self._move_from(stopped, job_id, JobState.QUEUED, fields)
+
+    def cancel(self, job_id: int) -> bool:
+        """Quarantine a job that waits; False where it runs, has ended, or isn't there."""
+        waiting = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
+        fields = {"reason": "Cancelled by hand.", "finished_at": now()}
+        return self._move_from(waiting, job_id, JobState.QUARANTINED, fields)
+
     def recover(self) -> int:
         """At start: jobs that a daemon died on are queued again. Returns how many."""
         stranded = self.in_state(JobState.RUNNING)
@@ -197,13 +235,22 @@ class JobQueue:
         return len(stranded)
 
     def _move(self, job_id: int, state: JobState, fields: Mapping[str, Any]) -> None:
+        self._move_from(tuple(JobState), job_id, state, fields)
+
+    def _move_from(
+        self, states: Sequence[JobState], job_id: int, state: JobState, fields: Mapping[str, Any]
+    ) -> bool:
         columns = "".join(f", {name} = :{name}" for name in fields)
+        allowed = ", ".join(f"'{allowed}'" for allowed in states)
         with self._db.atomic():
-            self._db.execute(
-                f"update jobs set state = :state{columns} where id = :id",
+            cursor = self._db.execute(
+                f"update jobs set state = :state{columns} where id = :id and state in ({allowed})",
                 {"state": state, "id": job_id, **fields},
             )
+            if cursor.rowcount == 0:
+                return False
             self._event(job_id, state, fields.get("reason"))
+        return True
 
     def _event(self, job_id: int, name: str, detail: str | None) -> None:
         self._db.execute(

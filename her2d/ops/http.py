@@ -1,0 +1,72 @@
+"""/metrics, /healthz and /readyz on one small server, loopback by default."""
+
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse
+
+Probe = Callable[[], str | None]
+"""Says None when all is well, else in a sentence what is not."""
+
+
+class OpsServer:
+    """Serves until closed. Raises OSError where the port cannot be had."""
+
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe
+    ) -> None:
+        metrics = make_wsgi_app(registry)
+        probes = {"/healthz": healthy, "/readyz": ready}
+
+        def answer(environ: dict[str, Any], start: "StartResponse") -> Iterable[bytes]:
+            path = environ.get("PATH_INFO", "")
+            if path == "/metrics":
+                page: Iterable[bytes] = metrics(environ, start)
+                return page
+            if path not in probes:
+                return _text(start, "404 Not Found", "Ask for /metrics, /healthz or /readyz.")
+            if trouble := probes[path]():
+                return _text(start, "503 Service Unavailable", trouble)
+            return _text(start, "200 OK", "ok")
+
+        self._server = make_server(
+            host, port, answer, server_class=ThreadingWSGIServer, handler_class=_Quiet
+        )
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="her2d-http", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
+        """A scrape every few seconds is not news."""
+
+
+def _text(start: "StartResponse", status: str, text: str) -> list[bytes]:
+    body = f"{text}\n".encode()
+    start(
+        status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    )
+    return [body]

@@ -1,0 +1,151 @@
+"""A real bundle that anyone can compute by hand, for tests that are not about the models.
+
+Its segmenter calls a pixel tumour where red is under 100; its five classifiers all give mean green
+/ 255 as p(strong); its forest says strong above one half.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import skops.io
+import tifffile
+import tomli_w
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.ensemble import RandomForestClassifier
+
+from her2d.bundle import Bundle, load_bundle, sha256_of
+
+TUMOR_WEAK = (60, 20, 120)
+TUMOR_STRONG = (60, 240, 120)
+STROMA = (230, 150, 190)
+BACKGROUND = (245, 245, 245)
+
+_TILES = helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", 512, 512, 3])
+
+
+def _constant(name: str, value: NDArray) -> onnx.TensorProto:
+    return numpy_helper.from_array(value, name)
+
+
+def _save(path: Path, nodes: list, outputs: list, constants: list) -> None:
+    graph = helper.make_graph(nodes, path.stem, [_TILES], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _segmenter(path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["tiles", "channel"], ["red"], axis=3),
+        helper.make_node("Cast", ["red"], ["red_float"], to=TensorProto.FLOAT),
+        helper.make_node("Less", ["red_float", "limit"], ["is_tumor"]),
+        helper.make_node("Cast", ["is_tumor"], ["mask"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["is_tumor"], ["ones"], to=TensorProto.INT32),
+        helper.make_node("ReduceSum", ["ones", "axes"], ["tumor_pixels"], keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("tumor_pixels", TensorProto.INT32, ["N"]),
+        helper.make_tensor_value_info("mask", TensorProto.UINT8, ["N", 512, 512]),
+    ]
+    constants = [
+        _constant("channel", np.array(0, np.int64)),
+        _constant("limit", np.array(100, np.float32)),
+        _constant("axes", np.array([1, 2], np.int64)),
+    ]
+    _save(path, nodes, outputs, constants)
+
+
+def _classifiers(path: Path) -> None:
+    nodes = [
+        helper.make_node("Gather", ["tiles", "channels"], ["green"], axis=3),
+        helper.make_node("Cast", ["green"], ["green_float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["green_float"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["mean", "full"], ["p"]),
+        helper.make_node("Tile", ["p", "five"], ["p_strong"]),
+    ]
+    outputs = [helper.make_tensor_value_info("p_strong", TensorProto.FLOAT, ["N", 5])]
+    constants = [
+        _constant("channels", np.array([1], np.int64)),
+        _constant("full", np.array(255, np.float32)),
+        _constant("five", np.array([1, 5], np.int64)),
+    ]
+    _save(path, nodes, outputs, constants)
+
+
+@pytest.fixture(scope="session")
+def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("bundle") / "colors"
+    folder.mkdir()
+    _segmenter(folder / "segmenter.onnx")
+    _classifiers(folder / "classifiers.onnx")
+    p = np.repeat(np.linspace(0, 1, 101)[:, None], 5, axis=1)
+    forest = RandomForestClassifier(5, max_depth=2, random_state=0, bootstrap=False)
+    skops.io.dump(forest.fit(p, (p[:, 0] > 0.5).astype(int)), folder / "integrator.skops")
+    files = {
+        "segmenter": "segmenter.onnx",
+        "classifiers": "classifiers.onnx",
+        "integrator": "integrator.skops",
+    }
+    manifest = {
+        "name": "colors",
+        "version": "1",
+        "intended_use": "Tests.",
+        "normalization": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+        "parts": {
+            part: {"file": file, "sha256": sha256_of(folder / file), "architecture": "colours"}
+            for part, file in files.items()
+        },
+        "training": {"cohort": "none", "seed": 0, "code_version": "0", "command": "pytest"},
+    }
+    (folder / "manifest.toml").write_text(tomli_w.dumps(manifest))
+    return load_bundle(folder)
+
+
+WriteSlide = Callable[..., Path]
+
+
+@pytest.fixture
+def write_slide(tmp_path: Path) -> WriteSlide:
+    """Write a 4x Motic slide from a picture of its tiles: one letter each.
+
+    `.` background, `s` stroma, `w` weak tumour, `S` strong tumour, `t` a twentieth strong tumour,
+    `h` weak tumour in its left half.
+    """
+
+    def write(rows: list[str], name: str = "slide.tif", *, folder: Path | None = None) -> Path:
+        folder = folder or tmp_path
+        image = np.concatenate(
+            [np.concatenate([_tile(letter) for letter in row], axis=1) for row in rows]
+        )
+        height, width = image.shape[:2]
+        description = (
+            f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [512x512] none"
+            f"|AppMag = 4|MPP = 2.5|BackgroundColor = 16514557|Barcode = {Path(name).stem}"
+        )
+        path = folder / name
+        tifffile.imwrite(
+            path,
+            image,
+            tile=(512, 512),
+            compression="deflate",
+            photometric="rgb",
+            description=description,
+            metadata=None,
+        )
+        return path
+
+    return write
+
+
+def _tile(letter: str) -> NDArray[np.uint8]:
+    ground = {".": BACKGROUND, "w": TUMOR_WEAK, "S": TUMOR_STRONG}.get(letter, STROMA)
+    tile = np.full((512, 512, 3), ground, np.uint8)
+    if letter == "t":
+        tile[:, :25] = TUMOR_STRONG
+    if letter == "h":
+        tile[:, :256] = TUMOR_WEAK
+    return tile

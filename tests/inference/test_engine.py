@@ -1,0 +1,77 @@
+"""A bundle's graphs on ONNX Runtime."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from her2d.bundle import Bundle
+from her2d.inference import EngineError, Integrator, open_engine
+
+
+@pytest.fixture
+def engine(color_bundle):
+    engine = open_engine(color_bundle, backend="auto", threads=1)
+    yield engine
+    engine.close()
+
+
+def tiles(*colors: tuple[int, int, int]):
+    return np.stack([np.full((512, 512, 3), color, np.uint8) for color in colors])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_any_number_of_tiles_goes_through_both_graphs(engine, n):
+    batch = tiles(*[(60, 51 * i, 0) for i in range(n)])
+    found = engine.segment(batch)
+    assert found.tumor_pixels.dtype == np.int32
+    assert found.tumor_pixels.tolist() == [512 * 512] * n
+    assert (found.mask.dtype, found.mask.shape) == (np.uint8, (n, 512, 512))
+    p = engine.classify(batch)
+    assert (p.dtype, p.shape) == (np.float32, (n, 5))
+    assert p[:, 0] == pytest.approx([0.2 * i for i in range(n)])
+
+
+def test_a_graph_that_breaks_the_contract_is_refused(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "b")
+    shutil.copy(tmp_path / "b/classifiers.onnx", tmp_path / "b/segmenter.onnx")
+    swapped = Bundle(tmp_path / "b", color_bundle.manifest, color_bundle.digest)
+    with pytest.raises(EngineError, match="lacks the output mask, tumor_pixels"):
+        open_engine(swapped, backend="onnxruntime")
+
+
+def test_a_file_that_is_no_graph_is_refused(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "b")
+    (tmp_path / "b/segmenter.onnx").write_bytes(b"no graph")
+    with pytest.raises(EngineError, match="cannot load"):
+        open_engine(Bundle(tmp_path / "b", color_bundle.manifest, ""), backend="onnxruntime")
+
+
+def test_a_batch_of_the_wrong_shape_is_an_engine_error(engine):
+    with pytest.raises(EngineError, match="failed on a batch of 2 tiles"):
+        engine.segment(np.zeros((2, 256, 256, 3), np.uint8))
+
+
+def test_an_unknown_back_end_is_refused(color_bundle):
+    with pytest.raises(EngineError, match="no back end 'magic'"):
+        open_engine(color_bundle, backend="magic")
+
+
+def test_the_integrator_calls_a_tile_from_its_five_probabilities(color_bundle):
+    p = np.array([[0.9] * 5, [0.1] * 5], np.float32)
+    found = Integrator(color_bundle).integrate(p)
+    assert found.strong.tolist() == [True, False]
+    assert found.p_strong.tolist() == [1.0, 0.0]
+
+
+def test_the_integrators_class_is_scikit_learns(color_bundle):
+    from her2d.bundle import load_integrator
+
+    p = np.random.default_rng(0).random((500, 5)).astype(np.float32)
+    expected = load_integrator(color_bundle).predict(p).astype(bool)
+    assert np.array_equal(Integrator(color_bundle).integrate(p).strong, expected)
+
+
+def test_a_slide_without_tumor_tiles_is_no_trouble_for_the_integrator(color_bundle):
+    found = Integrator(color_bundle).integrate(np.empty((0, 5), np.float32))
+    assert (len(found.strong), len(found.p_strong)) == (0, 0)

@@ -1,0 +1,65 @@
+"""A real queue over a real database, and a clock that moves when told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from her2d.database import open_database
+from her2d.intake import Completeness, Inbox, JobQueue, Verdict
+from her2d.settings import IntakeSettings
+
+
+class Clock:
+    """Monotonic seconds under the test's control."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Check:
+    """A structural check that says what the test wants, and remembers that it was asked."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict(Completeness.COMPLETE)
+        self.asked: list[Path] = []
+
+    def __call__(self, path: Path) -> Verdict:
+        self.asked.append(path)
+        return self.verdict
+
+
+@pytest.fixture
+def jobs(tmp_path) -> Iterator[JobQueue]:
+    db = open_database(tmp_path / "her2d.sqlite")
+    yield JobQueue(db)
+    db.close()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def check() -> Check:
+    return Check()
+
+
+@pytest.fixture
+def inbox(jobs, folder, clock, check) -> Inbox:
+    settings = IntakeSettings(inboxes=(folder,), settle_s=10, incomplete_after_s=3600)
+    return Inbox(jobs, settings, check, clock)

@@ -1,0 +1,68 @@
+"""/metrics, /healthz and /readyz."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from her2d.ops import Metrics, OpsServer, Reading, StageReading
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def metrics():
+    metrics = Metrics()
+    stage = StageReading("segment", 40, 10, 2.5, 3, 32)
+    metrics.read_from(lambda: Reading({"queued": 7, "done": 2}, (stage,)))
+    return metrics
+
+
+def serve(metrics, healthy=lambda: None, ready=lambda: None):
+    return OpsServer("127.0.0.1", 0, metrics.registry, healthy=healthy, ready=ready)
+
+
+def test_metrics_are_what_the_daemon_counted_and_what_it_reads_now(metrics):
+    metrics.results.labels("positive").inc()
+    with serve(metrics) as server:
+        _, text = get(server.port, "/metrics")
+    samples = {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["her2d_slide_results_total", ("positive",)] == 1
+    assert samples["her2d_jobs", ("queued",)] == 7
+    assert samples["her2d_stage_tiles_total", ("segment",)] == 40
+    assert samples["her2d_stage_queue_tiles", ("segment",)] == 3
+
+
+def test_a_healthy_daemon_answers_ok(metrics):
+    with serve(metrics) as server:
+        assert get(server.port, "/healthz") == (200, "ok\n")
+        assert get(server.port, "/readyz") == (200, "ok\n")
+
+
+def test_a_daemon_that_is_not_ready_says_why(metrics):
+    with serve(metrics, ready=lambda: "The inbox /scans cannot be read.") as server:
+        assert get(server.port, "/readyz") == (503, "The inbox /scans cannot be read.\n")
+        assert get(server.port, "/healthz")[0] == 200
+
+
+def test_another_path_is_not_found(metrics):
+    with serve(metrics) as server:
+        assert get(server.port, "/admin")[0] == 404
+
+
+def test_the_port_is_free_again_after_closing(metrics):
+    with serve(metrics) as server:
+        port = server.port
+    with OpsServer("127.0.0.1", port, metrics.registry, healthy=str, ready=str) as again:
+        assert again.port == port

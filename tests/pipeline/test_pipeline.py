@@ -1,0 +1,150 @@
+"""decode -> saturation -> segment -> tumour gate -> classify -> integrate -> score."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from her2d.inference import EngineError, Integrator, open_engine
+from her2d.pipeline import Limits, Pipeline, SlideCancelledError, TileFate
+from her2d.scoring import Her2Status
+from her2d.slides import SlideError
+
+LIMITS = Limits(segmenter_batch=3, classifier_batch=2, queue_tiles=4, batch_wait_s=0.01)
+
+
+@pytest.fixture
+def engine(color_bundle):
+    engine = open_engine(color_bundle, backend="auto", threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def pipeline(engine, color_bundle):
+    with Pipeline(engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        yield pipeline
+
+
+def test_every_tile_ends_where_its_content_sends_it(pipeline, write_slide):
+    outcome = pipeline.submit(write_slide([".sS", "twh"])).result()
+    assert outcome.fate.tolist() == [
+        [TileFate.BACKGROUND, TileFate.NON_TUMOR, TileFate.STRONG],
+        [TileFate.NON_TUMOR, TileFate.WEAK, TileFate.WEAK],
+    ]
+    assert outcome.tumor_pixels.tolist() == [[0, 0, 512 * 512], [512 * 25, 512 * 512, 512 * 256]]
+
+
+def test_the_score_weighs_tiles_by_their_tumor_pixels(pipeline, write_slide):
+    score = pipeline.submit(write_slide(["Shh"])).result().score
+    assert score.status is Her2Status.POSITIVE
+    assert score.high_expression_percent == pytest.approx(50.0)
+    assert (score.tumor_pixels, score.strong_pixels) == (2 * 512 * 512, 512 * 512)
+
+
+def test_strong_tumor_below_a_tenth_is_negative(pipeline, write_slide):
+    score = pipeline.submit(write_slide(["Swwww", "wwwww", "wwwww"])).result().score
+    assert score.status is Her2Status.NEGATIVE
+    assert score.high_expression_percent == pytest.approx(100 / 15)
+
+
+def test_a_slide_without_tumor_is_indeterminate(pipeline, write_slide):
+    score = pipeline.submit(write_slide(["s.", "st"])).result().score
+    assert score.status is Her2Status.INDETERMINATE
+    assert score.reason
+
+
+def test_batches_are_filled_across_slides_and_results_stay_apart(engine, color_bundle, write_slide):
+    limits = Limits(slides_in_flight=4, segmenter_batch=8, batch_wait_s=0.05)
+    paths = [write_slide(["S" + "w" * n], f"{n}.tif") for n in range(1, 7)]
+    with Pipeline(engine, Integrator(color_bundle), limits=limits) as pipeline:
+        futures = [pipeline.submit(path) for path in paths]
+        percents = [future.result().score.high_expression_percent for future in futures]
+    assert percents == pytest.approx([100 / (n + 1) for n in range(1, 7)])
+
+
+def test_progress_counts_every_tile_up_to_all(pipeline, write_slide):
+    seen: list[tuple[int, int]] = []
+    pipeline.submit(write_slide(["sSw", "..t"]), progress=lambda *n: seen.append(n)).result()
+    assert sorted(seen) == [(n, 6) for n in range(1, 7)]
+
+
+def test_the_overview_shows_tissue_and_tumor_in_place(pipeline, write_slide):
+    overview = pipeline.submit(write_slide([".S"])).result().overview
+    side = overview.tile_px
+    assert overview.rgb.shape == (side, 2 * side, 3)
+    assert (overview.rgb[:, :side] == 245).all()
+    assert (overview.tumor[:, side:] == 255).all()
+    assert not overview.tumor[:, :side].any()
+
+
+def test_padding_is_never_tumor(engine, color_bundle, write_slide, tmp_path):
+    import tifffile
+
+    path = tmp_path / "small.tif"
+    image = np.full((300, 700, 3), (60, 240, 120), np.uint8)
+    tifffile.imwrite(path, image, photometric="rgb", description="AppMag = 4|MPP = 2.5")
+    with Pipeline(engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        outcome = pipeline.submit(path, assume_magnification=4.0).result()
+    assert outcome.tumor_pixels.sum() == 300 * 700
+
+
+def test_a_file_that_is_no_slide_ends_itself_and_not_the_next(pipeline, write_slide, tmp_path):
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0 this is no slide")
+    with pytest.raises(SlideError):
+        pipeline.submit(broken).result()
+    assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+
+
+class FailingOnce:
+    """A real engine that fails on its first batch, as one out of memory would."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self._failed = False
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def segment(self, tiles):
+        if not self._failed:
+            self._failed = True
+            raise EngineError("out of memory")
+        return self._engine.segment(tiles)
+
+
+def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bundle, write_slide):
+    with Pipeline(FailingOnce(engine), Integrator(color_bundle), limits=LIMITS) as pipeline:
+        with pytest.raises(EngineError, match="out of memory"):
+            pipeline.submit(write_slide(["SSSSSSSS"] * 3, "first.tif")).result()
+        assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+
+
+def test_a_cancelled_slide_ends_as_cancelled(pipeline, write_slide):
+    cancel = threading.Event()
+    future = pipeline.submit(
+        write_slide(["SSSSSSSS"] * 4), cancel=cancel, progress=lambda *_: cancel.set()
+    )
+    with pytest.raises(SlideCancelledError):
+        future.result()
+
+
+def test_closing_cancels_what_is_under_way_and_ends_every_thread(engine, color_bundle, write_slide):
+    before = set(threading.enumerate())
+    pipeline = Pipeline(engine, Integrator(color_bundle), limits=LIMITS)
+    started = threading.Event()
+    future = pipeline.submit(write_slide(["SSSSSSSS"] * 4), progress=lambda *_: started.set())
+    started.wait()
+    pipeline.close()
+    with pytest.raises(SlideCancelledError):
+        future.result()
+    assert set(threading.enumerate()) <= before
+
+
+def test_the_same_slide_gives_the_same_bits(pipeline, write_slide):
+    path: Path = write_slide(["sSw", "whS"])
+    first, second = (pipeline.submit(path).result() for _ in range(2))
+    assert first.score == second.score
+    assert np.array_equal(first.p_folds, second.p_folds, equal_nan=True)
