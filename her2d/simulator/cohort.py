@@ -1,0 +1,167 @@
+"""A cohort on disk: H&E and IHC slides, their truth, and the table that joins them.
+
+cohort.csv            slide, patient, he_path, ihc_path, ihc_score, fish, her2_status, split,
+                      differentiation; paths relative to the folder
+he/NAME.tif           the H&E slide
+ihc/NAME.tif          the aligned IHC slide
+truth/NAME.tif        uint8 at 4x: 0 none, 1 weak tumour, 2 strong tumour
+truth/NAME.tiles.csv  column, row, tumor_pixels, strong_pixels, tile_class
+"""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from her2d.simulator.motic import write_he_slide, write_ihc_slide
+from her2d.simulator.plan import SlidePlan
+from her2d.simulator.render import Region, render_region
+
+TILE = 512
+_TUMOR_FRACTION = 0.10
+_BACKGROUND_SATURATION = 10.0
+_TEST_FRACTION = 115 / 646  # The paper's internal test set (section 2.1).
+
+TileClass = Literal["background", "non_tumor", "weak", "strong"]
+
+
+@dataclass(frozen=True, slots=True)
+class TileTruth:
+    """What one tile of the 4x grid truly is."""
+
+    column: int
+    row: int
+    tumor_pixels: int
+    strong_pixels: int
+    tile_class: TileClass
+
+
+def tile_truth(column: int, row: int, region: Region) -> TileTruth:
+    """Class of a tile: strong where at least half its tumour is (the paper's rule, section 4.2)."""
+    tumor, strong = int(region.tumor.sum()), int(region.strong.sum())
+    tile_class: TileClass
+    if tumor > _TUMOR_FRACTION * TILE * TILE:
+        tile_class = "strong" if 2 * strong >= tumor else "weak"
+    elif cv2.mean(cv2.cvtColor(region.rgb, cv2.COLOR_RGB2HSV))[1] <= _BACKGROUND_SATURATION:
+        tile_class = "background"
+    else:
+        tile_class = "non_tumor"
+    return TileTruth(column, row, tumor, strong, tile_class)
+
+
+def high_expression_fraction(tiles: Sequence[TileTruth]) -> float | None:
+    """The slide's true P (equation 1), None without tumour."""
+    tumor = sum(t.tumor_pixels for t in tiles if t.tile_class in ("weak", "strong"))
+    strong = sum(t.tumor_pixels for t in tiles if t.tile_class == "strong")
+    return strong / tumor if tumor else None
+
+
+def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
+    """Write a slide's mask and tile table into `folder`. Raises OSError."""
+    truths: list[TileTruth] = []
+
+    def masks() -> Iterator[NDArray[np.uint8]]:
+        for row in range(-(-plan.height // TILE)):
+            for column in range(-(-plan.width // TILE)):
+                region = render_region(plan, column * TILE, row * TILE, TILE, TILE)
+                truths.append(tile_truth(column, row, region))
+                yield region.tumor.astype(np.uint8) + region.strong
+
+    tifffile.imwrite(
+        folder / f"{plan.name}.tif",
+        masks(),
+        shape=(plan.height, plan.width),
+        dtype=np.uint8,
+        tile=(TILE, TILE),
+        compression="deflate",
+        photometric="minisblack",
+        metadata=None,
+        maxworkers=1,
+    )
+    with (folder / f"{plan.name}.tiles.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["column", "row", "tumor_pixels", "strong_pixels", "tile_class"])
+        table.writerows(
+            [t.column, t.row, t.tumor_pixels, t.strong_pixels, t.tile_class] for t in truths
+        )
+    return truths
+
+
+def write_cohort(
+    directory: Path,
+    plans: Sequence[SlidePlan],
+    *,
+    workers: int = 1,
+    progress: Callable[[SlidePlan], None] = lambda _: None,
+) -> None:
+    """Write every slide of `plans` and the cohort's table.
+
+    Args:
+        directory: made if missing.
+        plans: as from `plan_cohort`.
+        workers: processes; a slide is one process's work.
+        progress: called after each slide.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for part in ("he", "ihc", "truth"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    if workers == 1:
+        for plan in plans:
+            _write_slide(directory, plan)
+            progress(plan)
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            futures = {pool.submit(_write_slide, directory, plan): plan for plan in plans}
+            for future in as_completed(futures):
+                future.result()
+                progress(futures[future])
+    _write_table(directory / "cohort.csv", plans)
+
+
+def _write_slide(directory: Path, plan: SlidePlan) -> None:
+    write_he_slide(plan, directory / "he" / f"{plan.name}.tif")
+    write_ihc_slide(plan, directory / "ihc" / f"{plan.name}.tif")
+    write_truth(plan, directory / "truth")
+
+
+def _write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
+    patients = list(dict.fromkeys(plan.patient for plan in plans))
+    in_test = set(patients[len(patients) - round(len(patients) * _TEST_FRACTION) :])
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(
+            [
+                "slide",
+                "patient",
+                "he_path",
+                "ihc_path",
+                "ihc_score",
+                "fish",
+                "her2_status",
+                "split",
+                "differentiation",
+            ]
+        )
+        for plan in plans:
+            table.writerow(
+                [
+                    plan.name,
+                    plan.patient,
+                    f"he/{plan.name}.tif",
+                    f"ihc/{plan.name}.tif",
+                    plan.ihc_score,
+                    plan.fish,
+                    plan.her2_status,
+                    "test" if plan.patient in in_test else "train",
+                    plan.differentiation,
+                ]
+            )

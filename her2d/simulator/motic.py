@@ -1,0 +1,187 @@
+"""A rendered slide -> a Motic whole-slide TIFF, streamed.
+
+Laid out as in the design: a tiled JPEG pyramid, thumbnail, label and macro, each known by its
+ImageDescription. Each level is the area average of the one before, through a file on disk, so that
+no more than a row of tiles is in memory.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from her2d.simulator.plan import SlidePlan
+from her2d.simulator.render import render_ihc_region, render_region
+
+_TILE = 512
+_QUALITY = 75
+_SMALLEST_LEVEL = 1024
+_THUMBNAIL_SIDE = 768
+_BIGTIFF_PIXELS = 1 << 31
+_BACKGROUND_COLOR = 16514557
+
+Image = NDArray[np.uint8]
+Render = Callable[[int, int, int, int], Image]
+"""x, y, width, height in pixels of the finest level -> uint8 (height, width, 3)."""
+
+
+def write_he_slide(plan: SlidePlan, path: Path) -> None:
+    """Write the H&E slide. Raises OSError."""
+
+    def render(x: int, y: int, width: int, height: int) -> Image:
+        return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
+
+    _write(plan, path, render)
+
+
+def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
+    """Write the aligned HER2 IHC slide. Raises OSError."""
+
+    def render(x: int, y: int, width: int, height: int) -> Image:
+        return render_ihc_region(plan, x, y, width, height, magnification=plan.magnification)
+
+    _write(plan, path, render)
+
+
+def describe(plan: SlidePlan, width: int, height: int) -> str:
+    """The ImageDescription (tag 270) of a level as Motic's software writes it."""
+    return (
+        f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{_TILE}x{_TILE}] JPEG/RGB"
+        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {10 / plan.magnification:g}"
+        f"|BackgroundColor = {_BACKGROUND_COLOR}|Barcode = {plan.barcode}"
+    )
+
+
+def _write(plan: SlidePlan, path: Path, render: Render) -> None:
+    scale = plan.magnification / 4
+    width, height = round(plan.width * scale), round(plan.height * scale)
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".levels-") as folder,
+        tifffile.TiffWriter(path, bigtiff=width * height > _BIGTIFF_PIXELS) as tiff,
+    ):
+        finer = _Level(Path(folder), width, height)
+        _write_level(tiff, _rendered(render, finer), finer.shape, describe(plan, width, height))
+        thumbnail = _fitted(finer.half, _THUMBNAIL_SIDE)
+        _write_thumbnail(tiff, thumbnail, width, height)
+        while max(finer.half.shape[:2]) > _SMALLEST_LEVEL // 2:
+            level = _Level(Path(folder), finer.half.shape[1], finer.half.shape[0])
+            text = describe(plan, level.shape[1], level.shape[0])
+            _write_level(tiff, _copied(finer.half, level), level.shape, text)
+            finer = level
+        _write_lzw(tiff, _label(plan), "label")
+        _write_lzw(tiff, _macro(thumbnail), "macro")
+
+
+class _Level:
+    """A level under way: its tiles leave for the TIFF, its half-size copy stays on disk."""
+
+    def __init__(self, folder: Path, width: int, height: int) -> None:
+        self.shape = (height, width, 3)
+        self.half: Image = np.memmap(
+            folder / f"{width}x{height}.raw",
+            np.uint8,
+            "w+",
+            shape=(max(1, height // 2), max(1, width // 2), 3),
+        )
+
+    def boxes(self) -> Iterator[tuple[int, int, int, int]]:
+        """x, y, width, height of each tile, row by row."""
+        height, width, _ = self.shape
+        for y in range(0, height, _TILE):
+            for x in range(0, width, _TILE):
+                yield x, y, min(_TILE, width - x), min(_TILE, height - y)
+
+    def keep_half(self, x: int, y: int, tile: Image) -> None:
+        rows, columns = tile.shape[0] // 2, tile.shape[1] // 2
+        if rows and columns:
+            small = cv2.resize(
+                tile[: rows * 2, : columns * 2], (columns, rows), interpolation=cv2.INTER_AREA
+            )
+            self.half[y // 2 : y // 2 + rows, x // 2 : x // 2 + columns] = small
+
+
+def _rendered(render: Render, level: _Level) -> Iterator[Image]:
+    for x, y, width, height in level.boxes():
+        tile = render(x, y, width, height)
+        level.keep_half(x, y, tile)
+        yield _padded(tile)
+
+
+def _copied(source: Image, level: _Level) -> Iterator[Image]:
+    for x, y, width, height in level.boxes():
+        tile = np.ascontiguousarray(source[y : y + height, x : x + width])
+        level.keep_half(x, y, tile)
+        yield _padded(tile)
+
+
+def _padded(tile: Image) -> Image:
+    height, width = tile.shape[:2]
+    if (height, width) == (_TILE, _TILE):
+        return tile
+    return np.pad(tile, ((0, _TILE - height), (0, _TILE - width), (0, 0)), constant_values=255)
+
+
+def _write_level(
+    tiff: tifffile.TiffWriter, tiles: Iterator[Image], shape: tuple[int, ...], description: str
+) -> None:
+    tiff.write(
+        tiles,
+        shape=shape,
+        dtype=np.uint8,
+        tile=(_TILE, _TILE),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": _QUALITY},
+        description=description,
+        metadata=None,
+        maxworkers=1,
+    )
+
+
+def _write_thumbnail(tiff: tifffile.TiffWriter, image: Image, width: int, height: int) -> None:
+    tiff.write(
+        image,
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": _QUALITY},
+        rowsperstrip=16,
+        description=f"Motic V1.0.0\n{width}x{height} -> {image.shape[1]}x{image.shape[0]}",
+        metadata=None,
+    )
+
+
+def _write_lzw(tiff: tifffile.TiffWriter, image: Image, name: str) -> None:
+    tiff.write(
+        image,
+        photometric="rgb",
+        compression="lzw",
+        description=f"Motic V1.0.0\n{name} {image.shape[1]}x{image.shape[0]}",
+        metadata=None,
+    )
+
+
+def _fitted(image: Image, side: int) -> Image:
+    scale = min(1.0, side / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _label(plan: SlidePlan) -> Image:
+    label = np.full((160, 160, 3), 250, np.uint8)
+    bars = np.random.default_rng(int(plan.barcode)).integers(0, 2, 50)
+    label[20:80, 30:130] = np.repeat(np.where(bars, 20, 250), 2)[None, :, None]
+    cv2.putText(
+        label, plan.barcode, (30, 110), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 1, cv2.LINE_AA
+    )
+    return label
+
+
+def _macro(thumbnail: Image) -> Image:
+    macro = np.full((160, 456, 3), 225, np.uint8)
+    small = _fitted(thumbnail, 140)
+    macro[10 : 10 + small.shape[0], 200 : 200 + small.shape[1]] = small
+    return macro

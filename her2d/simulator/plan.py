@@ -1,0 +1,169 @@
+"""What a synthetic slide is to be: size, diagnosis, artefacts, all from one seed."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Status = Literal["positive", "negative", "indeterminate"]
+
+# Table 1 of the paper, internal cohort: 646 slides of 632 patients, 81 positive; 137 of the 646
+# moderately or well differentiated.
+POSITIVE_FRACTION = 81 / 646
+_POOR_FRACTION = 509 / 646
+_SECOND_SLIDE_FRACTION = 14 / 632
+
+
+@dataclass(frozen=True, slots=True)
+class Artefacts:
+    """How many of each spoil a slide; the paper excluded such slides by hand (section 4.1)."""
+
+    folds: int = 0
+    pen_marks: int = 0
+    blur_patches: int = 0
+    dust: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlidePlan:
+    """Everything a slide is rendered from.
+
+    Attributes:
+        width, height: pixels at 4x (2.5 um each).
+        magnification: objective magnification of the file's finest level, 4 or 40.
+        strong_fraction: share of the tumour's area with HER2-high morphology.
+        ihc_score, fish: what immunohistochemistry and in-situ hybridisation said; together they
+            imply the status as in the paper (3+, or 2+ and FISH positive).
+    """
+
+    name: str
+    patient: str
+    seed: int
+    width: int
+    height: int
+    her2_status: Status
+    strong_fraction: float
+    magnification: float = 4.0
+    differentiation: Literal["poor", "moderate_or_well"] = "poor"
+    ihc_score: Literal["", "0", "1+", "2+", "3+"] = ""
+    fish: Literal["", "positive", "negative"] = ""
+    barcode: str = ""
+    artefacts: Artefacts = field(default_factory=Artefacts)
+
+
+def plan_slide(
+    name: str,
+    seed: int,
+    *,
+    her2_status: Status,
+    width: int = 4096,
+    height: int = 3072,
+    magnification: float = 4.0,
+    patient: str | None = None,
+    artefacts: Artefacts | None = None,
+) -> SlidePlan:
+    """Draw the particulars of one slide of the wanted HER2 status.
+
+    `indeterminate` is a benign biopsy: tissue without tumour.
+
+    Raises:
+        ValueError: the magnification is neither 4 nor 40, or the slide is under 512 x 512.
+    """
+    if magnification not in (4.0, 40.0):
+        raise ValueError(f"slides are simulated at 4x or 40x, not at {magnification:g}x")
+    if min(width, height) < 512:
+        raise ValueError("a simulated slide is at least 512 x 512 pixels at 4x")
+    rng = np.random.default_rng([seed, 1])
+    strong_fraction, ihc_score, fish = _particulars(her2_status, rng)
+    return SlidePlan(
+        name=name,
+        patient=patient or f"P{name}",
+        seed=seed,
+        width=width,
+        height=height,
+        her2_status=her2_status,
+        strong_fraction=strong_fraction,
+        magnification=magnification,
+        differentiation="poor" if rng.random() < _POOR_FRACTION else "moderate_or_well",
+        ihc_score=ihc_score,
+        fish=fish,
+        barcode=str(rng.integers(100_000, 1_000_000)),
+        artefacts=artefacts or Artefacts(),
+    )
+
+
+def plan_cohort(
+    slides: int,
+    seed: int,
+    *,
+    positive_fraction: float = POSITIVE_FRACTION,
+    benign_fraction: float = 0.0,
+    width: int = 4096,
+    height: int = 3072,
+    magnification: float = 4.0,
+    artefact_probability: float = 0.0,
+) -> list[SlidePlan]:
+    """Draw a cohort after Table 1: statuses are dealt out exactly, the rest is chance.
+
+    Args:
+        slides: how many.
+        seed: the same seed gives the same cohort.
+        positive_fraction: share of HER2-positive slides, at least one slide from four on.
+        benign_fraction: share of slides without tumour, which the paper's cohort has not.
+        width, height: mean size in pixels at 4x; slides vary by a quarter.
+        artefact_probability: chance of each kind of artefact on a slide.
+    """
+    rng = np.random.default_rng([seed, 0])
+    positive = round(slides * positive_fraction)
+    if slides >= 4 and positive_fraction > 0:
+        positive = max(positive, 1)
+    benign = round(slides * benign_fraction)
+    statuses: list[Status] = ["negative"] * slides
+    statuses[:positive] = ["positive"] * positive
+    statuses[positive : positive + benign] = ["indeterminate"] * benign
+    order = rng.permutation(slides)
+    plans: list[SlidePlan] = []
+    for number in range(slides):
+        status = statuses[order[number]]
+        again = (
+            number > 0
+            and plans[-1].her2_status == status
+            and rng.random() < 4 * _SECOND_SLIDE_FRACTION
+        )
+        patient = plans[-1].patient if again else f"P{seed:03d}-{number:04d}"
+        scale = rng.uniform(0.75, 1.25, 2)
+        plans.append(
+            plan_slide(
+                f"S{seed:03d}-{number:04d}",
+                int(rng.integers(1 << 31)),
+                her2_status=status,
+                width=max(1024, int(width * scale[0])),
+                height=max(1024, int(height * scale[1])),
+                magnification=magnification,
+                patient=patient,
+                artefacts=_some_artefacts(artefact_probability, rng),
+            )
+        )
+    return plans
+
+
+def _particulars(
+    status: Status, rng: np.random.Generator
+) -> tuple[float, Literal["", "0", "1+", "2+", "3+"], Literal["", "positive", "negative"]]:
+    if status == "indeterminate":
+        return 0.0, "", ""
+    if status == "positive":
+        fraction = float(rng.uniform(0.22, 0.9))
+        return (fraction, "3+", "") if rng.random() < 0.7 else (fraction, "2+", "positive")
+    # A few negative slides hold a little strong tumour, as heterogeneous tumours do.
+    fraction = float(rng.uniform(0.005, 0.03)) if rng.random() < 0.25 else 0.0
+    if rng.random() < 0.25:
+        return fraction, "2+", "negative"
+    return (fraction, "1+", "") if rng.random() < 0.5 else (fraction, "0", "")
+
+
+def _some_artefacts(probability: float, rng: np.random.Generator) -> Artefacts:
+    def some(most: int) -> int:
+        return int(rng.integers(1, most + 1)) if rng.random() < probability else 0
+
+    return Artefacts(folds=some(2), pen_marks=some(2), blur_patches=some(3), dust=some(30))
