@@ -1,0 +1,218 @@
+"""One image's compressed blocks (tiles or strips), each read and decoded to RGB by itself."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffPage
+
+from her2d.slides.codestream import check_jpeg, check_jpeg2000, check_jpeg_tables
+from her2d.slides.colour import Samples, ToRGB, rgb_converter
+from her2d.slides.errors import RefusedError
+from her2d.slides.pyramid import Image
+from her2d.slides.structure import Directory
+
+MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
+
+_SLICE_ROWS = 256  # a single uncompressed strip is read in slices of so many rows
+_NONE, _LZW, _JPEG, _DEFLATE, _PACKBITS, _ADOBE_DEFLATE = 1, 5, 7, 32946, 32773, 8
+_JPEG_2000 = frozenset({33003, 33005, 34712})
+_WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _ADOBE_DEFLATE})
+_COMPRESSIONS = frozenset({_NONE, _JPEG, _PACKBITS}) | _WITH_PREDICTOR | _JPEG_2000
+_JPEG_TABLES = 347
+
+Decode = Callable[[bytes, int], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """How an image is cut: `columns` x `rows` blocks of `block_width` x `block_height` pixels."""
+
+    width: int
+    height: int
+    block_width: int
+    block_height: int
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // self.block_width)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.block_height)
+
+    def extent(self, column: int, row: int) -> tuple[int, int]:
+        """Width and height of the part of a block that is image."""
+        return (
+            min(self.block_width, self.width - column * self.block_width),
+            min(self.block_height, self.height - row * self.block_height),
+        )
+
+
+class Blocks:
+    """The blocks of one image. Immutable: `read` may run on any number of threads.
+
+    Attributes:
+        layout: where the blocks lie in the image.
+        block_bytes: decoded size of one, at most MAX_BLOCK_BYTES.
+    """
+
+    def __init__(self, image: Image) -> None:
+        """Settles how `image` decodes. Its file must be open still (tifffile looks at it once).
+
+        Raises:
+            RefusedError: its compression, pixel format or block size is not one that is read.
+        """
+        directory, page = image.directory, image.page
+        self._to_rgb: ToRGB = rgb_converter(page)
+        self._bits = int(page.bitspersample)
+        self._samples = int(page.samplesperpixel) if directory.planes == 1 else 1
+        _check_format(page, directory, self._samples * directory.planes)
+        self._compression = directory.compression
+        self._planes = directory.planes
+        self._offsets, self._sizes = directory.block_offsets, directory.block_bytes
+        self.layout = BlockLayout(
+            directory.width, directory.height, directory.block_width, directory.block_height
+        )
+        if _is_one_raw_strip(directory, page):
+            self._slice_raw_strip()
+        pixel_bytes = self._samples * self._planes * self._bits // 8
+        self.block_bytes = self.layout.block_width * self.layout.block_height * pixel_bytes
+        if self.block_bytes > MAX_BLOCK_BYTES:
+            raise RefusedError(
+                f"has blocks of {self.layout.block_width} x {self.layout.block_height} pixels, "
+                f"over the limit of {MAX_BLOCK_BYTES >> 20} MiB"
+            )
+        self._decode = self._decoder(page)
+
+    def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """The image part of one block: uint8 (height, width, 3) RGB.
+
+        Raises:
+            RefusedError: the block cannot be read; the sentence begins with "block".
+            OSError: the storage failed.
+        """
+        width, height = self.layout.extent(column, row)
+        planes = []
+        for plane in range(self._planes):
+            index = (plane * self.layout.rows + row) * self.layout.columns + column
+            samples = self._decode_block(self._fetch(fd, index), index, width, height)
+            planes.append(samples[:height, :width])
+        return self._to_rgb(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1))
+
+    def _fetch(self, fd: int, index: int) -> bytes:
+        offset, size = int(self._offsets[index]), int(self._sizes[index])
+        if offset == 0 or size == 0:
+            raise RefusedError("is missing from the file")
+        if size > 2 * self.block_bytes + 2**20:
+            raise RefusedError(f"claims to take {size} bytes")
+        data = os.pread(fd, size, offset)
+        if len(data) < size:
+            raise RefusedError("is cut short: the file ends inside it")
+        return data
+
+    def _decode_block(self, data: bytes, index: int, width: int, height: int) -> Samples:
+        """Samples (h, w, samples) with h >= height and w >= width."""
+        sizes = frozenset(
+            (w, h)
+            for w in (self.layout.block_width, width)
+            for h in (self.layout.block_height, height)
+        )
+        if self._compression == _JPEG:
+            check_jpeg(data, sizes=sizes, samples=self._samples)
+        elif self._compression in _JPEG_2000:
+            check_jpeg2000(data, sizes=sizes, samples=self._samples, bits=self._bits)
+        try:
+            decoded = self._decode(data, index)
+        # Codecs raise errors of their own, and tifffile many kinds: all mean the same here.
+        except Exception as error:
+            raise RefusedError(f"cannot be decoded: {_one_line(error)}") from error
+        if (
+            decoded.ndim != 3
+            or decoded.shape[0] < height
+            or decoded.shape[1] < width
+            or decoded.shape[2] != self._samples
+            or decoded.dtype.itemsize * 8 != self._bits
+        ):
+            raise RefusedError(f"decodes to an unexpected shape {decoded.shape}")
+        return decoded
+
+    def _decoder(self, page: TiffPage) -> Decode:
+        if self._compression == _NONE:
+            return self._raw_decoder(page)
+        tables = None
+        if self._compression == _JPEG and (tag := page.tags.get(_JPEG_TABLES)) is not None:
+            tables = bytes(tag.value)
+            check_jpeg_tables(tables)
+        tifffile_decode = page.decode
+
+        def decode(data: bytes, index: int) -> NDArray[Any]:
+            samples, _, _ = tifffile_decode(data, index, jpegtables=tables)
+            pixels: NDArray[Any] = np.asarray(samples)[0]  # without depth
+            return pixels
+
+        return decode
+
+    def _raw_decoder(self, page: TiffPage) -> Decode:
+        dtype = np.dtype(f"{page.parent.byteorder}u{self._bits // 8}")
+        layout, samples, tiled = self.layout, self._samples, page.is_tiled
+
+        def decode(data: bytes, index: int) -> NDArray[Any]:
+            row = index // layout.columns % layout.rows
+            height = layout.block_height if tiled else layout.extent(0, row)[1]
+            count = height * layout.block_width * samples
+            if len(data) < count * dtype.itemsize:
+                raise ValueError("not enough bytes")
+            pixels = np.frombuffer(data, dtype, count).astype(dtype.newbyteorder("="))
+            return pixels.reshape(height, layout.block_width, samples)
+
+        return decode
+
+    def _slice_raw_strip(self) -> None:
+        """Cuts the image's only strip, uncompressed, into blocks: rows of it are just as good."""
+        layout = BlockLayout(
+            self.layout.width, self.layout.height, self.layout.block_width, _SLICE_ROWS
+        )
+        row_bytes = layout.width * self._samples * self._bits // 8
+        first = np.arange(layout.rows, dtype=np.int64) * _SLICE_ROWS
+        rows = np.minimum(first + _SLICE_ROWS, layout.height) - first
+        # What the strip is short of its last slices are short of.
+        present = np.clip(self._sizes[0] - first * row_bytes, 0, rows * row_bytes)
+        self._offsets, self._sizes = self._offsets[0] + first * row_bytes, present
+        self.layout = layout
+
+
+def _is_one_raw_strip(directory: Directory, page: TiffPage) -> bool:
+    return (
+        not directory.tiled
+        and directory.compression == _NONE
+        and directory.block_height == directory.height > _SLICE_ROWS
+        and directory.planes == 1
+    )
+
+
+def _check_format(page: TiffPage, directory: Directory, samples: int) -> None:
+    if directory.compression not in _COMPRESSIONS or page.compression != directory.compression:
+        raise RefusedError(
+            f"has pixels compressed in a way (code {directory.compression}) that is not supported"
+        )
+    if page.predictor not in ((1, 2) if directory.compression in _WITH_PREDICTOR else (1,)):
+        raise RefusedError(
+            f"has pixels with a predictor ({int(page.predictor)}) that is not supported"
+        )
+    if page.imagedepth != 1 or page.tiledepth != 1:
+        raise RefusedError("is a volume, not a slide")
+    if page.imagewidth != directory.width or page.imagelength != directory.height:
+        raise RefusedError("contradicts itself about its dimensions")
+    if samples != page.samplesperpixel:
+        raise RefusedError("contradicts itself about its samples")
+    if directory.compression == _JPEG and page.bitspersample != 8:
+        raise RefusedError(f"has JPEG pixels of {page.bitspersample} bits; 8 can be read")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]

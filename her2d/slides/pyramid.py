@@ -1,0 +1,143 @@
+"""Which images of a file are the slide's pyramid, and which level serves 4x.
+
+A whole-slide file mixes pyramid levels, in any order, with a thumbnail, a label and a macro
+photograph of the glass, some of them unnamed. Levels share level 0's aspect ratio, block layout
+and sample format; associated images are told apart by their description, their NewSubfileType or
+by being stripped where the pyramid is tiled.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tifffile import TiffPage
+
+from her2d.slides.errors import RefusedError
+from her2d.slides.grid import MAGNIFICATION
+from her2d.slides.metadata import read_description
+from her2d.slides.structure import Directory
+
+AS_IS_TOLERANCE = 0.05  # a level this close to 4x is used without resampling
+
+_ASPECT_TOLERANCE = 0.01
+_ROUNDING_PX = 2.0  # levels are rounded up or down, at most twice
+_TRANSPARENCY_MASK = 0b100  # NewSubfileType, tag 254
+_REDUCED_PAGE = 0b1001  # what Aperio marks macros with: a reduced image that is a page of its own
+
+# The second line of a Motic or Aperio description: "label 387x463", "macro 160x456",
+# "53046x51735 -> 847x826".
+_ASSOCIATED = re.compile(
+    r"^\s*(?:label|macro|thumbnail|overview)\s*(?:$|[|;]|\d+\s*x\s*\d+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image: its place in the file and tifffile's reading of its tags."""
+
+    directory: Directory
+    page: TiffPage
+
+    @property
+    def area(self) -> int:
+        return self.directory.width * self.directory.height
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One level of the pyramid; `downsample_x`, `downsample_y` are level-0 px per px of it."""
+
+    image: Image
+    downsample_x: float
+    downsample_y: float
+
+    @property
+    def downsample(self) -> float:
+        return math.sqrt(self.downsample_x * self.downsample_y)
+
+
+def find_pyramid(images: Sequence[Image]) -> list[Level]:
+    """The slide's levels, finest first.
+
+    Raises:
+        RefusedError: no image can be the slide.
+    """
+    candidates = [image for image in images if not _is_associated(image)]
+    if not candidates:
+        raise RefusedError("has no slide image: only labels, macros or thumbnails")
+    # The largest is level 0 wherever it stands; of equals, as in a z-stack, the first.
+    base = max(candidates, key=lambda image: image.area)
+    levels = [Level(base, 1.0, 1.0)]
+    for image in candidates:
+        level = Level(
+            image,
+            _downsample(base.directory.width, image.directory.width),
+            _downsample(base.directory.height, image.directory.height),
+        )
+        if image is not base and _belongs(base, level):
+            levels.append(level)
+    return sorted(levels, key=lambda level: level.downsample)
+
+
+def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, bool]:
+    """The level that serves 4x, and whether it is 4x itself (within 5 %).
+
+    Args:
+        levels: finest first.
+        magnification: the objective's, at level 0.
+
+    Raises:
+        RefusedError: the scan is coarser than 4x.
+    """
+    scale = {id(level): magnification / level.downsample / MAGNIFICATION for level in levels}
+    fit = min(levels, key=lambda level: abs(scale[id(level)] - 1))
+    if abs(scale[id(fit)] - 1) <= AS_IS_TOLERANCE:
+        return fit, True
+    finer = [level for level in levels if scale[id(level)] > 1]
+    if not finer:
+        raise RefusedError(
+            f"was scanned at {magnification:g}x: coarser than the {MAGNIFICATION:g}x HER2 status "
+            "is read at"
+        )
+    return finer[-1], False
+
+
+def _downsample(base: int, level: int) -> float:
+    """Base pixels per level pixel: a whole number where `level` is `base` over it, rounded."""
+    whole = max(1, round(base / level))
+    return float(whole) if abs(base / whole - level) < 1 else base / level
+
+
+def _is_associated(image: Image) -> bool:
+    description = image.page.description
+    kind = image.page.subfiletype
+    if kind & _TRANSPARENCY_MASK or kind & _REDUCED_PAGE == _REDUCED_PAGE:
+        return True
+    if read_description(description).vendor == "ome":
+        return False
+    return _ASSOCIATED.search(description) is not None
+
+
+def _belongs(base: Image, level: Level) -> bool:
+    first, other = base.directory, level.image.directory
+    if other.tiled != first.tiled:
+        return False  # a stripped image beside a tiled pyramid is a thumbnail
+    if _samples(base.page) != _samples(level.image.page):
+        return False
+    if level.downsample <= 1.0:
+        return False  # another focus or channel of level 0
+    if read_description(base.page.description).vendor == "ome" and (
+        other.parent is None and not level.image.page.subfiletype & 1
+    ):
+        return False  # OME-TIFF: the main chain holds other images, SubIFDs hold levels
+    slack = max(
+        _ASPECT_TOLERANCE,
+        _ROUNDING_PX / other.width + _ROUNDING_PX / other.height,
+    )
+    return abs(level.downsample_x / level.downsample_y - 1) <= slack
+
+
+def _samples(page: TiffPage) -> tuple[object, ...]:
+    return (page.samplesperpixel, page.bitspersample, page.sampleformat, page.planarconfig)

@@ -1,0 +1,221 @@
+"""Blocks in, tiles out, in row-major order and bounded memory.
+
+Each block is decoded once, by a worker thread, in the order in which tiles first need it. What a
+block holds for tiles further on waits on their canvases: those of one grid row where blocks
+straddle rows, none where blocks and tiles coincide. A tile leaves as soon as it is whole.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.slides.blocks import Blocks
+from her2d.slides.errors import RefusedError
+from her2d.slides.grid import TILE_SIZE, Tile, TileGrid, UnreadableTile
+from her2d.slides.resample import area_parts, axis_weights, covered
+
+WHITE = 255
+
+_AHEAD_PER_WORKER = 2
+_AHEAD_BYTES = 128 * 2**20  # decoded blocks under way, unless one alone is larger
+
+Position = tuple[int, int]  # column, row
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """From the level's pixels to the grid's: level pixels per grid pixel, 1 where used as is."""
+
+    scale_x: float
+    scale_y: float
+    as_is: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one block holds of the grid: `pixels` from grid pixel (x, y) on, or why not."""
+
+    x: tuple[int, int]
+    y: tuple[int, int]
+    pixels: NDArray[Any] | None  # uint8 where used as is, float32 where averaged
+    reason: str | None = None
+
+
+@dataclass(slots=True)
+class _Canvas:
+    """A tile being put together."""
+
+    pixels: NDArray[Any] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """Which grid pixels, and so tiles, each block touches along one axis.
+
+    Attributes:
+        pixels: (first, last) grid pixel of each block, last exclusive.
+        first_tile: int64 (blocks,), the first tile each touches; non-decreasing.
+    """
+
+    pixels: list[tuple[int, int]]
+    first_tile: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, source: int, block: int, scale: float, grid: int) -> "_Axis":
+        pixels = [
+            covered(start, min(start + block, source), scale, grid)
+            for start in range(0, source, block)
+        ]
+        # What lies beyond the last grid pixel belongs to no tile.
+        pixels = [span for span in pixels if span[0] < span[1]]
+        return cls(pixels, np.array([first // TILE_SIZE for first, _ in pixels], np.int64))
+
+    def starting_in(self, tile: int) -> range:
+        """The blocks whose first tile is `tile`."""
+        low, high = np.searchsorted(self.first_tile, (tile, tile + 1))
+        return range(int(low), int(high))
+
+
+@dataclass(eq=False)
+class TileStream:
+    """One pass over an image's tiles."""
+
+    fd: int
+    blocks: Blocks
+    sampling: Sampling
+    grid: TileGrid
+    workers: int
+    _across: _Axis = field(init=False)
+    _down: _Axis = field(init=False)
+    _canvases: dict[Position, _Canvas] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layout, sampling = self.blocks.layout, self.sampling
+        self._across = _Axis.of(layout.width, layout.block_width, sampling.scale_x, self.grid.width)
+        self._down = _Axis.of(
+            layout.height, layout.block_height, sampling.scale_y, self.grid.height
+        )
+
+    def __iter__(self) -> Generator[Tile | UnreadableTile]:
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="her2d-decode")
+        try:
+            parts = self._parts(pool)
+            for row in range(self.grid.rows):
+                for column in range(self.grid.columns):
+                    new = len(self._across.starting_in(column)) * len(self._down.starting_in(row))
+                    for _ in range(new):
+                        self._place(next(parts))
+                    yield self._finish(column, row)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _order(self) -> Iterator[Position]:
+        """Blocks in the order in which tiles, row by row, first need them."""
+        for row in range(self.grid.rows):
+            for column in range(self.grid.columns):
+                for y in self._down.starting_in(row):
+                    for x in self._across.starting_in(column):
+                        yield x, y
+
+    def _parts(self, pool: ThreadPoolExecutor) -> Iterator[_Part]:
+        ahead = _AHEAD_BYTES // self.blocks.block_bytes
+        ahead = max(1, min(ahead, _AHEAD_PER_WORKER * self.workers))
+        under_way: deque[Future[_Part]] = deque()
+        for position in self._order():
+            if len(under_way) >= ahead:
+                yield under_way.popleft().result()
+            under_way.append(pool.submit(self._work, position))
+        while under_way:
+            yield under_way.popleft().result()
+
+    def _work(self, position: Position) -> _Part:
+        """On a worker thread: one block, read, decoded and brought to the grid's scale."""
+        column, row = position
+        span_x, span_y = self._across.pixels[column], self._down.pixels[row]
+        try:
+            pixels = self.blocks.read(self.fd, column, row)
+        except RefusedError as error:
+            return _Part(span_x, span_y, None, f"block {column},{row} {error}")
+        except OSError as error:
+            if error.errno != errno.EIO:  # a bad sector is the block's; the rest is the storage's
+                raise
+            return _Part(span_x, span_y, None, f"block {column},{row} cannot be read: I/O error")
+        if self.sampling.as_is:
+            return _Part(span_x, span_y, pixels)
+        return _Part(span_x, span_y, self._averaged(pixels, column, row))
+
+    def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[np.float32]:
+        layout, sampling = self.blocks.layout, self.sampling
+        left, top = column * layout.block_width, row * layout.block_height
+        height, width = pixels.shape[:2]
+        return area_parts(
+            pixels,
+            axis_weights(top, top + height, sampling.scale_y, self.grid.height),
+            axis_weights(left, left + width, sampling.scale_x, self.grid.width),
+        )
+
+    def _place(self, part: _Part) -> None:
+        """Gives each tile that `part` touches its share of it."""
+        for row in _tiles(part.y):
+            for column in _tiles(part.x):
+                canvas = self._canvases.setdefault((column, row), _Canvas())
+                if canvas.reason is not None:
+                    continue
+                if part.pixels is None:
+                    canvas.pixels, canvas.reason = None, part.reason
+                    continue
+                here_x, there_x = _overlap(part.x, column)
+                here_y, there_y = _overlap(part.y, row)
+                share = part.pixels[here_y, here_x]
+                if self.sampling.as_is:
+                    _paste(canvas, share, there_y, there_x)
+                else:
+                    _add(canvas, share, there_y, there_x)
+
+    def _finish(self, column: int, row: int) -> Tile | UnreadableTile:
+        canvas = self._canvases.pop((column, row))
+        if canvas.pixels is None:
+            return UnreadableTile(column, row, canvas.reason or "holds no pixels")
+        if canvas.pixels.dtype == np.uint8:
+            return Tile(column, row, canvas.pixels)
+        width, height = self.grid.extent(column, row)
+        pixels = np.full((TILE_SIZE, TILE_SIZE, 3), WHITE, np.uint8)
+        # Halves are rounded up. Weights sum to 1 within 1e-6: nothing exceeds 255.5.
+        pixels[:height, :width] = canvas.pixels[:height, :width] + np.float32(0.5)
+        return Tile(column, row, pixels)
+
+
+def _tiles(span: tuple[int, int]) -> range:
+    return range(span[0] // TILE_SIZE, (span[1] - 1) // TILE_SIZE + 1)
+
+
+def _overlap(span: tuple[int, int], tile: int) -> tuple[slice, slice]:
+    """What grid pixels `span` share with a tile: as a slice of the span, and of the tile."""
+    low = max(span[0], tile * TILE_SIZE)
+    high = min(span[1], (tile + 1) * TILE_SIZE)
+    return (
+        slice(low - span[0], high - span[0]),
+        slice(low - tile * TILE_SIZE, high - tile * TILE_SIZE),
+    )
+
+
+def _paste(canvas: _Canvas, share: NDArray[np.uint8], y: slice, x: slice) -> None:
+    if share.shape[:2] == (TILE_SIZE, TILE_SIZE):
+        canvas.pixels = np.require(share, requirements=("C", "W"))  # a block that is the tile
+        return
+    if canvas.pixels is None:
+        canvas.pixels = np.full((TILE_SIZE, TILE_SIZE, 3), WHITE, np.uint8)
+    canvas.pixels[y, x] = share
+
+
+def _add(canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
+    if canvas.pixels is None:
+        canvas.pixels = np.zeros((TILE_SIZE, TILE_SIZE, 3), np.float32)
+    canvas.pixels[y, x] += share

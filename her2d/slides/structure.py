@@ -1,0 +1,306 @@
+"""The skeleton of a TIFF file: its directories and where their blocks lie, nothing decoded.
+
+Reads TIFF 6.0 and BigTIFF in both byte orders. Every count and offset is checked against the
+file's size and a limit before anything is read or allocated, so garbage costs little time and
+memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag 330).
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.slides.errors import RefusedError
+
+MAX_DIRECTORIES = 1024
+MAX_ENTRIES = 4096  # tags in a directory; tifffile's limit too
+MAX_TAG_BYTES = 256 * 2**20  # all out-of-line tag values of a file together
+MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
+MAX_BLOCKS = 2**22  # blocks of one image
+
+# Bytes of one value of each field type (TIFF 6.0 p. 15, BigTIFF 13, 16..18); others are skipped.
+_TYPE_SIZES = {
+    **dict.fromkeys((1, 2, 6, 7), 1),
+    **dict.fromkeys((3, 8), 2),
+    **dict.fromkeys((4, 9, 11, 13), 4),
+    **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
+}
+_UNSIGNED = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+
+_IMAGE_WIDTH, _IMAGE_LENGTH, _COMPRESSION = 256, 257, 259
+_STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS = 273, 277, 278, 279
+_PLANAR_CONFIGURATION = 284
+_TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
+_SUB_IFDS = 330
+_NAMES = {
+    _IMAGE_WIDTH: "width",
+    _IMAGE_LENGTH: "height",
+    _TILE_WIDTH: "tile width",
+    _TILE_LENGTH: "tile height",
+    _ROWS_PER_STRIP: "strip height",
+}
+
+
+class StructureError(RefusedError):
+    """The file is no complete TIFF."""
+
+
+class IncompleteError(StructureError):
+    """What is missing could still be written."""
+
+
+class BrokenError(StructureError):
+    """Nothing written later can mend it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Directory:
+    """One image in the file.
+
+    Attributes:
+        offset: where its IFD begins.
+        parent: index of the directory whose SubIFDs name it; None on the main chain.
+        width, height: pixels.
+        block_width, block_height: pixels of a tile, or of a full strip.
+        tiled: tiles rather than strips.
+        planes: 1, or samples per pixel where each has blocks of its own (PlanarConfiguration 2).
+        compression: tag 259.
+        block_offsets, block_bytes: int64 (blocks,), in the file's order of blocks.
+    """
+
+    offset: int
+    parent: int | None
+    width: int
+    height: int
+    block_width: int
+    block_height: int
+    tiled: bool
+    planes: int
+    compression: int
+    block_offsets: NDArray[np.int64]
+    block_bytes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A directory entry: `position` is where its value lies, in the entry or elsewhere."""
+
+    type: int
+    count: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """Classic TIFF or BigTIFF, in one of the byte orders."""
+
+    order: str
+    big: bool
+
+    @property
+    def offset(self) -> str:
+        return self.order + ("Q" if self.big else "I")
+
+    @property
+    def entry_count(self) -> str:
+        return self.order + ("Q" if self.big else "H")
+
+    @property
+    def entry(self) -> str:
+        return self.order + ("HHQ" if self.big else "HHI")
+
+    @property
+    def entry_size(self) -> int:
+        return 20 if self.big else 12
+
+    @property
+    def inline_size(self) -> int:
+        return 8 if self.big else 4
+
+
+def read_structure(fd: int) -> list[Directory]:
+    """Every image of the open file `fd`: the main chain first, then SubIFDs.
+
+    Raises:
+        IncompleteError: the file could still be being written.
+        BrokenError: it is no TIFF, or contradicts itself.
+        OSError: the storage failed.
+    """
+    return _Walk(fd).directories()
+
+
+class _Walk:
+    """Follows IFDs through one file, keeping count of what it has read."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._size = os.fstat(fd).st_size
+        self._tag_bytes = 0
+        self._visited: set[int] = set()
+
+    def directories(self) -> list[Directory]:
+        self._format, first = self._header()
+        found: list[Directory] = []
+        sub_offsets: list[tuple[int, int]] = []
+        for offset, entries in self._chain(first):
+            sub_offsets += [(len(found), sub) for sub in self._values(entries, _SUB_IFDS)]
+            found.append(self._directory(offset, None, entries))
+        # SubIFDs of SubIFDs are not a thing pyramids use: one level down is enough.
+        for parent, offset in sub_offsets:
+            entries, _ = self._entries(offset)
+            found.append(self._directory(offset, parent, entries))
+        return found
+
+    def _header(self) -> tuple[_Format, int]:
+        if self._size == 0:
+            raise IncompleteError("is empty")
+        head = os.pread(self._fd, 16, 0)
+        if not any(head):
+            raise IncompleteError("begins with zeros: its header is not written yet")
+        orders = {b"II": "<", b"MM": ">"}
+        order = orders.get(head[:2])
+        if order is None and not (self._size == 1 and head in (b"I", b"M")):
+            raise BrokenError("is not a TIFF file")
+        if order is None or len(head) < 8:
+            raise IncompleteError("is cut short: even its header is incomplete")
+        version = struct.unpack_from(order + "H", head, 2)[0]
+        if version not in (42, 43):
+            raise BrokenError("is not a TIFF file")
+        layout = _Format(order, big=version == 43)
+        if not layout.big:
+            return layout, struct.unpack_from(layout.offset, head, 4)[0]
+        if len(head) < 16:
+            raise IncompleteError("is cut short: even its header is incomplete")
+        if struct.unpack_from(order + "HH", head, 4) != (8, 0):
+            raise BrokenError("is not a TIFF file: its BigTIFF header is malformed")
+        return layout, struct.unpack_from(layout.offset, head, 8)[0]
+
+    def _chain(self, offset: int) -> Iterator[tuple[int, dict[int, _Entry]]]:
+        if offset == 0:
+            raise IncompleteError("has no image directory yet")
+        while offset:
+            entries, following = self._entries(offset)
+            yield offset, entries
+            offset = following
+
+    def _entries(self, offset: int) -> tuple[dict[int, _Entry], int]:
+        """The entries of the IFD at `offset` by tag, and the offset of the next IFD."""
+        if offset in self._visited:
+            raise BrokenError(f"has image directories that form a loop (at byte {offset})")
+        self._visited.add(offset)
+        if len(self._visited) > MAX_DIRECTORIES:
+            raise BrokenError(f"has more than {MAX_DIRECTORIES} image directories")
+        layout = self._format
+        count_size = struct.calcsize(layout.entry_count)
+        (count,) = struct.unpack(layout.entry_count, self._read(offset, count_size))
+        if count == 0:
+            raise IncompleteError(f"has an empty image directory (at byte {offset})")
+        if count > MAX_ENTRIES:
+            raise BrokenError(f"has an image directory of {count} tags (at byte {offset})")
+        body = self._read(
+            offset + count_size, count * layout.entry_size + struct.calcsize(layout.offset)
+        )
+        entries: dict[int, _Entry] = {}
+        for index in range(count):
+            at = index * layout.entry_size
+            tag, entry = self._entry(body, at, offset + count_size + at)
+            entries.setdefault(tag, entry)  # the first of doubles counts, as in libtiff
+        return entries, struct.unpack_from(layout.offset, body, count * layout.entry_size)[0]
+
+    def _entry(self, body: bytes, at: int, position: int) -> tuple[int, _Entry]:
+        layout = self._format
+        tag, kind, count = struct.unpack_from(layout.entry, body, at)
+        if (tag, kind, count) == (0, 0, 0):
+            raise IncompleteError("has an image directory whose tags are not all written")
+        value_at = layout.entry_size - layout.inline_size
+        size = _TYPE_SIZES.get(kind, 0) * count
+        if size <= layout.inline_size:
+            return tag, _Entry(kind, count, position + value_at)
+        (elsewhere,) = struct.unpack_from(layout.offset, body, at + value_at)
+        if elsewhere + size > self._size:
+            raise IncompleteError(
+                f"is cut short: tag {tag} lies beyond the file's end ({self._size} bytes)"
+            )
+        self._tag_bytes += size
+        if self._tag_bytes > MAX_TAG_BYTES:
+            raise BrokenError(f"has more than {MAX_TAG_BYTES} bytes of tags")
+        return tag, _Entry(kind, count, elsewhere)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        # The size is compared first: offsets of BigTIFF exceed what pread takes.
+        data = b"" if offset + size > self._size else os.pread(self._fd, size, offset)
+        if len(data) < size:
+            raise IncompleteError(
+                f"is cut short: byte {offset + size} is needed, the file has {self._size}"
+            )
+        return data
+
+    def _values(self, entries: dict[int, _Entry], tag: int) -> list[int]:
+        return [int(value) for value in self._array(entries, tag)]
+
+    def _array(self, entries: dict[int, _Entry], tag: int) -> NDArray[np.uint64]:
+        """The unsigned integers of a tag; empty where it is missing or of another type."""
+        entry = entries.get(tag)
+        if entry is None or entry.type not in _UNSIGNED:
+            return np.empty(0, np.uint64)
+        if entry.count > MAX_BLOCKS:
+            raise BrokenError(f"has a tag {tag} of {entry.count} values")
+        dtype = np.dtype(self._format.order + _UNSIGNED[entry.type])
+        raw = self._read(entry.position, entry.count * dtype.itemsize)
+        return np.frombuffer(raw, dtype).astype(np.uint64)
+
+    def _number(self, entries: dict[int, _Entry], tag: int, default: int | None = None) -> int:
+        values = self._values(entries, tag)
+        if values:
+            return values[0]
+        if default is None:
+            raise BrokenError(f"has an image without a {_NAMES.get(tag, f'tag {tag}')}")
+        return default
+
+    def _side(self, entries: dict[int, _Entry], tag: int, default: int | None = None) -> int:
+        value = self._number(entries, tag, default)
+        if value == 0:
+            raise IncompleteError(f"has an image whose {_NAMES[tag]} is not written yet (0)")
+        return value
+
+    def _directory(self, offset: int, parent: int | None, entries: dict[int, _Entry]) -> Directory:
+        width = self._side(entries, _IMAGE_WIDTH)
+        height = self._side(entries, _IMAGE_LENGTH)
+        if max(width, height) > MAX_SIDE:
+            raise BrokenError(f"has an image of {width} x {height} pixels: no slide is that large")
+        tiled = _TILE_OFFSETS in entries
+        if tiled:
+            block_width = self._side(entries, _TILE_WIDTH)
+            block_height = self._side(entries, _TILE_LENGTH)
+        else:
+            block_width = width
+            block_height = min(height, self._side(entries, _ROWS_PER_STRIP, height))
+        planar = self._number(entries, _PLANAR_CONFIGURATION, 1) == 2
+        planes = self._number(entries, _SAMPLES_PER_PIXEL, 1) if planar else 1
+        expected = -(-width // block_width) * -(-height // block_height) * planes
+        if not 0 < expected <= MAX_BLOCKS:
+            raise BrokenError(f"has an image of {expected} blocks")
+        offsets = self._array(entries, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
+        sizes = self._array(entries, _TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
+        if len(offsets) < expected or len(sizes) < expected:
+            raise BrokenError(
+                f"contradicts itself: an image of {width} x {height} pixels needs {expected} "
+                f"blocks, and {min(len(offsets), len(sizes))} are listed"
+            )
+        return Directory(
+            offset=offset,
+            parent=parent,
+            width=width,
+            height=height,
+            block_width=block_width,
+            block_height=block_height,
+            tiled=tiled,
+            planes=planes,
+            compression=self._number(entries, _COMPRESSION, 1),
+            # Beyond int64 is beyond any file: clipped, such values stay out of bounds.
+            block_offsets=np.minimum(offsets[:expected], 2**62).astype(np.int64),
+            block_bytes=np.minimum(sizes[:expected], 2**61).astype(np.int64),
+        )
