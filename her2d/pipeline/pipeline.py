@@ -156,7 +156,7 @@ class Pipeline:
                     run.background(tile.row, tile.column)
                     continue
                 work = TileWork(run, tile.row, tile.column, tile.pixels)
-                self._segment_queue.put(work, abandoned=lambda: run.ended)
+                self._segment_queue.put(work, abandoned=work.given_up)
         finally:
             tiles.close()
 

@@ -28,6 +28,10 @@ class TileWork:
     column: int
     pixels: NDArray[np.uint8]
 
+    def given_up(self) -> bool:
+        """True where nobody waits for this tile any more."""
+        return self.run.ended
+
 
 Work = TypeVar("Work", bound=TileWork)
 
@@ -97,7 +101,7 @@ def segment(
                 item.run.non_tumor(item.row, item.column, tumor_pixels)
                 continue
             item.run.tumor(item.row, item.column, tumor_pixels, mask)
-            classify_queue.put(item, abandoned=lambda run=item.run: run.ended)
+            classify_queue.put(item, abandoned=item.given_up)
 
     return work
 

@@ -1,0 +1,173 @@
+"""Tiles -> the slide's HER2 status: equation 1, the decision, the interval. Pure functions.
+
+Liao et al. 2025, section 4.6: P is the share of tumour pixels that lie in tiles of high HER2
+expression; P >= 10 % is positive. The interval, the borderline flag and the indeterminate status
+are ours.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHUNK_DRAWS = 500_000
+
+
+class Her2Status(StrEnum):
+    """What is reported of a slide."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    INDETERMINATE = "indeterminate"
+
+
+@dataclass(frozen=True, slots=True)
+class TileCounts:
+    """The tumour tiles of one slide.
+
+    Attributes:
+        tumor_pixels: int64 (T,), each over 0.
+        strong: bool (T,), the integrator's class.
+
+    Raises:
+        ValueError: the arrays differ in shape, or a tile has no tumour pixels.
+    """
+
+    tumor_pixels: NDArray[np.int64]
+    strong: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.tumor_pixels.shape != self.strong.shape or self.tumor_pixels.ndim != 1:
+            raise ValueError("tumor_pixels and strong must be one-dimensional and equally long")
+        if (self.tumor_pixels <= 0).any():
+            raise ValueError("a tumour tile has at least one tumour pixel")
+
+    @property
+    def total(self) -> int:
+        return int(self.tumor_pixels.sum())
+
+    @property
+    def strong_total(self) -> int:
+        return int(self.tumor_pixels[self.strong].sum())
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A slide's result. Percentages are None where there is no tumour to take a share of."""
+
+    status: Her2Status
+    reason: str | None
+    high_expression_percent: float | None
+    ci_low: float | None
+    ci_high: float | None
+    borderline: bool
+    tumor_pixels: int
+    strong_pixels: int
+    tiles_tumor: int
+    tiles_strong: int
+
+
+def high_expression_fraction(counts: TileCounts) -> Fraction:
+    """P of equation 1, exactly.
+
+    Raises:
+        ValueError: there are no tumour tiles.
+    """
+    if counts.total == 0:
+        raise ValueError("a slide without tumour has no share of strong tumour")
+    return Fraction(counts.strong_total, counts.total)
+
+
+def bootstrap_interval(
+    counts: TileCounts, *, seed: int, resamples: int = 1000, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of P over tiles (Efron and Tibshirani 1993), as fractions.
+
+    The same tiles give the same interval in whatever order they come. Memory is bounded however
+    many tiles there are.
+
+    Raises:
+        ValueError: there are no tumour tiles.
+    """
+    tiles = len(counts.tumor_pixels)
+    if tiles == 0:
+        raise ValueError("a slide without tumour has no interval")
+    order = np.lexsort((counts.strong, counts.tumor_pixels))
+    pixels = counts.tumor_pixels[order].astype(np.float64)
+    strong = np.where(counts.strong[order], pixels, 0.0)
+    rng = np.random.default_rng(seed)
+    p = np.empty(resamples)
+    at_once = max(1, _CHUNK_DRAWS // tiles)
+    for start in range(0, resamples, at_once):
+        stop = min(start + at_once, resamples)
+        drawn = rng.integers(0, tiles, (stop - start, tiles), dtype=np.int32)
+        p[start:stop] = strong[drawn].sum(axis=1) / pixels[drawn].sum(axis=1)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(p, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def score_slide(
+    counts: TileCounts,
+    *,
+    tiles_unreadable: int,
+    unreadable_pixels: int,
+    threshold: float = 0.10,
+    seed: int,
+) -> Score:
+    """Decide a slide.
+
+    Args:
+        counts: its tumour tiles.
+        tiles_unreadable: tiles that could not be read.
+        unreadable_pixels: pixels of the scan in those tiles; in the worst case all of them are
+            tumour, and all strong or all weak.
+        threshold: P from which a slide is positive; taken as the decimal number it is written as,
+            so that exactly 10 % is positive.
+        seed: of the bootstrap.
+    """
+    if counts.total == 0:
+        missing = (
+            "No tumour was found in any tile."
+            if tiles_unreadable == 0
+            else f"No tumour was found, but {_tiles(tiles_unreadable)} could not be read."
+        )
+        return Score(Her2Status.INDETERMINATE, missing, None, None, None, False, 0, 0, 0, 0)
+    limit = Fraction(str(threshold))
+    p = high_expression_fraction(counts)
+    low, high = bootstrap_interval(counts, seed=seed)
+    status = Her2Status.POSITIVE if p >= limit else Her2Status.NEGATIVE
+    reason: str | None = None
+    if _could_change(counts, unreadable_pixels, limit):
+        status = Her2Status.INDETERMINATE
+        reason = (
+            f"{_tiles(tiles_unreadable)} could not be read: what is there could change the call."
+        )
+    return Score(
+        status=status,
+        reason=reason,
+        high_expression_percent=float(100 * p),
+        ci_low=100 * low,
+        ci_high=100 * high,
+        borderline=low <= threshold <= high,
+        tumor_pixels=counts.total,
+        strong_pixels=counts.strong_total,
+        tiles_tumor=len(counts.strong),
+        tiles_strong=int(counts.strong.sum()),
+    )
+
+
+def _could_change(counts: TileCounts, unreadable_pixels: int, limit: Fraction) -> bool:
+    """True where unread pixels, all strong or all weak, would put P on the other side."""
+    if unreadable_pixels == 0:
+        return False
+    total = counts.total + unreadable_pixels
+    least = Fraction(counts.strong_total, total)
+    most = Fraction(counts.strong_total + unreadable_pixels, total)
+    return (least >= limit) != (most >= limit)
+
+
+def _tiles(number: int) -> str:
+    return "1 tile" if number == 1 else f"{number} tiles"

@@ -1,0 +1,29 @@
+"""Trained models -> a bundle folder that `her2d.bundle` will load."""
+
+from pathlib import Path
+
+import skops.io
+import tomli_w
+from sklearn.ensemble import RandomForestClassifier
+
+from her2d.bundle import MANIFEST_FILE, Manifest, Part, sha256_of
+
+SEGMENTER_FILE = "segmenter.onnx"
+CLASSIFIERS_FILE = "classifiers.onnx"
+INTEGRATOR_FILE = "integrator.skops"
+
+
+def write_integrator(directory: Path, forest: RandomForestClassifier) -> None:
+    """Store the forest as skops: data only, nothing that runs when it is read."""
+    skops.io.dump(forest, directory / INTEGRATOR_FILE)
+
+
+def part(directory: Path, file: str, architecture: str) -> Part:
+    """A manifest's entry for a file that is already in the bundle."""
+    return Part(file=file, sha256=sha256_of(directory / file), architecture=architecture)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.toml`, last of all: without it the folder is no bundle."""
+    text = tomli_w.dumps(manifest.model_dump(mode="json", exclude_none=True))
+    (directory / MANIFEST_FILE).write_text(text)
