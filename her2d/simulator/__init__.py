@@ -10,17 +10,22 @@ from her2d.simulator.cohort import (
 from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Artefacts, SlidePlan, plan_cohort, plan_slide
 from her2d.simulator.render import Region, render_ihc_region, render_region
+from her2d.simulator.scanner import Delivered, WriteStyle, deliver, run_scanner
 
 __all__ = [
     "Artefacts",
+    "Delivered",
     "Region",
     "SlidePlan",
     "TileTruth",
+    "WriteStyle",
+    "deliver",
     "high_expression_fraction",
     "plan_cohort",
     "plan_slide",
     "render_ihc_region",
     "render_region",
+    "run_scanner",
     "tile_truth",
     "write_cohort",
     "write_he_slide",

@@ -7,8 +7,11 @@ and the parts of all blocks add up to the whole, whatever the block layout.
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_ROWS_AT_ONCE = 32  # temporaries stay in cache, and off mmap: page faults cost more than sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +56,26 @@ def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeight
 def area_parts(
     pixels: NDArray[np.uint8], vertical: AxisWeights, horizontal: AxisWeights
 ) -> NDArray[np.float32]:
-    """A block's part of the grid pixels it covers: float32 (rows, columns, channels)."""
-    rows = _weigh(pixels, vertical)
-    columns = _weigh(np.ascontiguousarray(rows.swapaxes(0, 1)), horizontal)
-    return columns.swapaxes(0, 1)
+    """A block's part of the grid pixels it covers: float32 (rows, columns, 3)."""
+    rows = _weigh(pixels.astype(np.float32), vertical)
+    return _transposed(_weigh(_transposed(rows), horizontal))
 
 
-def _weigh(
-    pixels: NDArray[np.uint8] | NDArray[np.float32], axis: AxisWeights
-) -> NDArray[np.float32]:
-    """Weighted sums along the first axis."""
-    total = np.zeros((axis.index.shape[1], *pixels.shape[1:]), np.float32)
-    for index, weight in zip(axis.index, axis.weight, strict=True):
-        total += np.take(pixels, index, axis=0) * weight[:, None, None]
-    return total
+def _transposed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows for columns, contiguous; ten times as fast as NumPy's copy of swapped axes."""
+    height, width, channels = pixels.shape
+    return np.asarray(cv2.transpose(pixels), np.float32).reshape(width, height, channels)
+
+
+def _weigh(pixels: NDArray[np.float32], axis: AxisWeights) -> NDArray[np.float32]:
+    """Weighted sums along the first axis, whole rows at a time, a few rows of the sum at once."""
+    rows = pixels.reshape(len(pixels), -1)
+    total = np.empty((axis.index.shape[1], rows.shape[1]), np.float32)
+    for first in range(0, len(total), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        total[part] = 0
+        for index, weight in zip(axis.index[:, part], axis.weight[:, part], strict=True):
+            tap = rows[index]
+            tap *= weight[:, None]
+            total[part] += tap
+    return total.reshape(-1, *pixels.shape[1:])

@@ -1,0 +1,57 @@
+"""The `her2d` command: its sub-commands, and one line on stderr for every user's mistake."""
+
+import sys
+
+import typer
+
+from her2d import __version__
+from her2d.cli import bundle, demo, queue, results, run, scan, simulate
+from her2d.cli.errors import EXPECTED_ERRORS
+
+app = typer.Typer(
+    name="her2d",
+    help="Read HER2 status from gastric-cancer H&E whole-slide images. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"her2d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("scan")(scan.scan)
+app.command("results")(results.results)
+app.command("show")(results.show)
+app.command("heatmap")(results.heatmap)
+app.add_typer(queue.app, name="queue")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(simulate.app, name="simulate")
+
+
+def main() -> None:
+    """Run the command line; expected errors end as one sentence and exit code 1."""
+    try:
+        app()
+    except EXPECTED_ERRORS as error:
+        typer.echo(f"her2d: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python would complain again while flushing.
+        sys.stderr.close()
+        sys.exit(1)

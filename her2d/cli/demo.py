@@ -1,0 +1,171 @@
+"""`her2d demo`: the daemon, a simulated scanner, and each slide's result a moment after."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from sqlite_utils import Database
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import settings_of
+from her2d.cli.results import result_table
+from her2d.database import open_database
+from her2d.intake import JobQueue, JobState
+from her2d.results import SlideResult, list_results
+
+if TYPE_CHECKING:
+    from her2d.simulator.plan import SlidePlan, Status
+
+_MARKER = ".made-by-her2d-demo"
+_PATIENCE_S = 170.0
+_STOP_S = 60.0
+_ENDED = (JobState.DONE, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
+_CONFIG = """\
+[intake]
+inboxes = ["inbox"]
+settle_s = 1.0
+sweep_s = 2.0
+
+[bundle]
+path = {bundle!r}
+
+[ops]
+port = 0
+log_format = "json"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def check(self) -> None:
+        """Raises UserError where the daemon has died."""
+        if self.process.poll() is not None:
+            last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise UserError(f"The daemon stopped: {' '.join(last)}")
+
+
+def demo(
+    directory: Annotated[Path, typer.Option(help="Folder to work in; made anew.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 5,
+) -> None:
+    """Start the daemon, let a simulated scanner write six slides, and show their results."""
+    started = time.monotonic()
+    console = Console()
+    bundle = settings_of(None).bundle.path
+    _prepare(directory, bundle)
+    config = directory / "config.toml"
+    database = settings_of(config).results.database
+    db = open_database(database)
+    with _daemon(config, directory / "daemon.log") as daemon:
+        console.print(f"The daemon watches {directory / 'inbox'}; a scanner begins to write there.")
+        plans = _scan(console, daemon, db, directory / "inbox", seed)
+        _await(daemon, db, len(plans))
+    results = list_results(db)
+    console.print(result_table(reversed(results)))
+    _refused(console, db)
+    console.print(f"{len(results)} results in {time.monotonic() - started:.0f} s. Look further:")
+    for line in _hints(config, results):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    db.close()
+
+
+def _plans(seed: int) -> "list[SlidePlan]":
+    """One of each case a laboratory meets, small enough to be scanned in seconds."""
+    from her2d.simulator import Artefacts, plan_slide
+
+    cases: list[tuple[str, Status, Artefacts]] = [
+        ("gastric-001", "negative", Artefacts()),
+        ("gastric-002", "positive", Artefacts()),
+        ("gastric-003-benign", "indeterminate", Artefacts()),
+        ("gastric-004-pen", "negative", Artefacts(pen_marks=1, dust=12)),
+        ("gastric-005", "positive", Artefacts()),
+    ]
+    plans = [
+        plan_slide(name, seed + n, her2_status=status, width=2816, height=2304, artefacts=artefacts)
+        for n, (name, status, artefacts) in enumerate(cases)
+    ]
+    at_40x = plan_slide(
+        "gastric-006-at-40x",
+        seed + len(cases),
+        her2_status="positive",
+        width=1280,
+        height=1024,
+        magnification=40.0,
+    )
+    return [*plans, at_40x]
+
+
+def _scan(
+    console: Console, daemon: _Daemon, db: Database, inbox: Path, seed: int
+) -> "list[SlidePlan]":
+    from her2d.simulator import run_scanner
+
+    plans = _plans(seed)
+    for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
+        daemon.check()
+        console.print(f"scanned  {delivered.path.name} ({delivered.style.value})")
+    return plans
+
+
+def _await(daemon: _Daemon, db: Database, slides: int) -> None:
+    """Wait until as many files as slides were scanned have ended one way or another."""
+    deadline = time.monotonic() + _PATIENCE_S
+    jobs = JobQueue(db)
+    while time.monotonic() < deadline:
+        daemon.check()
+        if sum(jobs.counts()[state] for state in _ENDED) >= slides:
+            return
+        time.sleep(0.3)
+    raise UserError("The demo's slides were not finished in time; see daemon.log in its folder.")
+
+
+def _refused(console: Console, db: Database) -> None:
+    for job in JobQueue(db).in_state(JobState.QUARANTINED):
+        console.print(f"{job.path.name} could not be processed: {job.reason}")
+
+
+def _prepare(directory: Path, bundle: Path) -> None:
+    if directory.exists():
+        if not (directory / _MARKER).exists():
+            raise UserError(
+                f"{directory} exists and was not made by a demo; name another --directory."
+            )
+        shutil.rmtree(directory)
+    (directory / "inbox").mkdir(parents=True)
+    (directory / _MARKER).touch()
+    (directory / "config.toml").write_text(_CONFIG.format(bundle=str(bundle.resolve())))
+
+
+@contextmanager
+def _daemon(config: Path, log: Path) -> Iterator[_Daemon]:
+    command = [sys.executable, "-m", "her2d", "run", "--config", str(config)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield _Daemon(process, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _hints(config: Path, results: list[SlideResult]) -> Iterator[str]:
+    yield f"her2d results --config {config}"
+    if results:
+        yield f"her2d show {results[0].slide_id} --config {config}"
+        yield f"heatmaps: {results[0].heatmap_path and Path(results[0].heatmap_path).parent}"

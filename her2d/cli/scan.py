@@ -1,0 +1,125 @@
+"""`her2d scan PATH...`: the daemon's pipeline in the foreground, with a progress bar."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.results import result_table
+from her2d.database import open_database
+from her2d.intake import FileState, JobQueue
+from her2d.results import SlideResult
+from her2d.settings import Settings
+from her2d.slides import SlideError
+
+if TYPE_CHECKING:
+    from her2d.processing import SlideProcessor
+
+
+def scan(
+    paths: Annotated[list[Path], typer.Argument(help="Slides, or folders of slides.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Process slides now and print their results; exit 1 if one could not be processed."""
+    from her2d.ops import configure_logging
+    from her2d.processing import open_processor
+
+    settings = settings_of(config)
+    configure_logging(settings.ops.log_format, "error")
+    files = list(_files(paths, settings))
+    open_database(settings.results.database).close()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with (
+        open_processor(settings) as processor,
+        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
+        ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
+    ):
+        futures = {
+            path: pool.submit(_scan_one, settings, processor, path, progress) for path in files
+        }
+        try:
+            outcomes = {path: _outcome(future) for path, future in futures.items()}
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            processor.pipeline.close()
+            raise
+    _print(outcomes, as_json)
+    if any(isinstance(outcome, str) for outcome in outcomes.values()):
+        raise typer.Exit(1)
+
+
+def _scan_one(
+    settings: Settings, processor: "SlideProcessor", path: Path, progress: Progress
+) -> SlideResult:
+    task = progress.add_task(path.name, total=None)
+    db = open_database(settings.results.database)
+    state = FileState.of(path)
+    try:
+        return processor.process(
+            db,
+            path,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    except SlideError as error:
+        JobQueue(db).refuse(path, state, str(error))
+        raise
+    finally:
+        db.close()
+        progress.remove_task(task)
+
+
+def _outcome(future: Future[SlideResult]) -> SlideResult | str:
+    """The result, or the reason there is none; what nobody foresaw is raised."""
+    try:
+        return future.result()
+    except (SlideError, OSError) as error:
+        return str(error)
+
+
+def _files(paths: list[Path], settings: Settings) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(
+                file
+                for file in path.rglob("*")
+                if file.suffix.lower() in settings.intake.extensions and file.is_file()
+            )
+            if not found:
+                raise UserError(f"There are no slides in {path}.")
+            yield from (file.absolute() for file in found)
+        elif path.is_file():
+            yield path.absolute()
+        else:
+            raise UserError(f"There is no file {path}.")
+
+
+def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
+    results = [outcome for outcome in outcomes.values() if isinstance(outcome, SlideResult)]
+    if as_json:
+        rows = [
+            {"path": str(path), "error": outcome}
+            if isinstance(outcome, str)
+            else outcome.model_dump(mode="json")
+            for path, outcome in outcomes.items()
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+    elif results:
+        Console().print(result_table(results))
+    for path, outcome in outcomes.items():
+        if isinstance(outcome, str):
+            typer.echo(f"her2d: {path.name}: {outcome}", err=True)

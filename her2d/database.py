@@ -1,0 +1,98 @@
+"""The one SQLite file: opening it, and bringing its schema up to date.
+
+Tables and view are the design's. Connections stay in the thread that opened them. Write-ahead
+logging lets readers read while the daemon writes (https://sqlite.org/wal.html).
+"""
+
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from sqlite_utils import Database
+
+_BUSY_TIMEOUT_S = 30.0
+_MIGRATIONS = ("0001_initial.sql",)
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; `str(error)` says in one sentence why."""
+
+
+def open_database(path: Path) -> Database:
+    """Open for reading and writing, creating and migrating as needed.
+
+    Raises:
+        DatabaseError: it cannot be opened, is no SQLite database, or was written by a newer her2d.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = Database(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
+        db.execute("pragma foreign_keys = on")
+        db.enable_wal()
+        # A result that was reported must survive a power cut right after.
+        db.execute("pragma synchronous = full")
+        _migrate(db, path)
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+    return db
+
+
+def open_readonly(path: Path) -> Database:
+    """Open for reading only, which never disturbs the daemon.
+
+    Raises:
+        DatabaseError: it is not there, is no SQLite database, or has another version's schema.
+    """
+    if not path.is_file():
+        raise DatabaseError(f"There is no database {path} yet; her2d run or her2d scan makes it.")
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        db = Database(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S))
+        version = _version(db)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+    if version < len(_MIGRATIONS):
+        raise DatabaseError(f"The database {path} is of an older her2d; her2d run updates it.")
+    _refuse_newer(version, path)
+    return db
+
+
+def _migrate(db: Database, path: Path) -> None:
+    version = _version(db)
+    _refuse_newer(version, path)
+    for number, name in enumerate(_MIGRATIONS[version:], start=version + 1):
+        script = resources.files("her2d").joinpath("migrations", name).read_text()
+        # Two processes may open a new file at once: only one may find it old.
+        db.execute("begin immediate")
+        try:
+            if _version(db) < number:
+                for statement in _statements(script):
+                    db.execute(statement)
+                db.execute(f"pragma user_version = {number}")
+            db.execute("commit")
+        except BaseException:
+            db.rollback()
+            raise
+
+
+def _version(db: Database) -> int:
+    return int(db.execute("pragma user_version").fetchone()[0])
+
+
+def _refuse_newer(version: int, path: Path) -> None:
+    if version > len(_MIGRATIONS):
+        raise DatabaseError(
+            f"The database {path} was written by a newer her2d (schema {version}; this one knows"
+            f" {len(_MIGRATIONS)}). Install that version again."
+        )
+
+
+def _statements(script: str) -> list[str]:
+    """Split at the semicolons that end statements; `executescript` would commit on its own."""
+    statements, pending = [], ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending)
+            pending = ""
+    return statements

@@ -1,0 +1,174 @@
+"""The slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+_BROWN = np.array([121, 67, 24], np.float32)
+_WEAK = np.array([84, 110, 160], np.float32)
+_INK: Color = (35, 35, 40)
+_FAINT: Color = (120, 120, 125)
+_UNREADABLE: Color = (200, 60, 60)
+_SLIDE_SIDE = 1600
+_MARGIN = 40
+_HEADER = 120
+_FOOTER = 110
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_BAR_SHARE = 0.2
+_ROUND_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
+
+
+@dataclass(frozen=True, slots=True)
+class HeatmapData:
+    """What a heatmap is drawn from.
+
+    Attributes:
+        rgb: uint8 (rows * tile_px, columns * tile_px, 3), the slide in small.
+        tumor: uint8, same height and width, share of tumour pixels, 0..255.
+        tile_px: pixels of `rgb` along a tile's side.
+        p_strong: float32 (rows, columns), NaN outside tumour tiles.
+        strong, unreadable: bool (rows, columns).
+        um_per_px: micrometres to a pixel of `rgb`.
+        width, height: pixels of `rgb` that are slide; the rest is padding.
+        title, subtitle: two lines of plain ASCII above the picture.
+    """
+
+    rgb: Image
+    tumor: Image
+    tile_px: int
+    p_strong: NDArray[np.float32]
+    strong: NDArray[np.bool_]
+    unreadable: NDArray[np.bool_]
+    um_per_px: float
+    width: int
+    height: int
+    title: str
+    subtitle: str
+
+
+def render_heatmap(data: HeatmapData) -> Image:
+    """Draw the heatmap, uint8 (H, W, 3) RGB; its slide is 1600 pixels along the longer side."""
+    scale = _SLIDE_SIDE / max(data.width, data.height)
+    size = (max(1, round(data.width * scale)), max(1, round(data.height * scale)))
+    slide = _scaled(_overlaid(data)[: data.height, : data.width], size)
+    _outline_tumor(slide, data, size)
+    _hatch_unreadable(slide, data, scale)
+    width = max(size[0], 1000) + 2 * _MARGIN
+    page = np.full((_HEADER + size[1] + _FOOTER, width, 3), 255, np.uint8)
+    left = (width - size[0]) // 2
+    page[_HEADER : _HEADER + size[1], left : left + size[0]] = slide
+    cv2.rectangle(
+        page, (left - 1, _HEADER - 1), (left + size[0], _HEADER + size[1]), (210, 210, 210), 1
+    )
+    _text(page, data.title, (_MARGIN, 52), 1.1, _INK, 2)
+    _text(page, data.subtitle, (_MARGIN, 94), 0.75, _FAINT, 1)
+    _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
+    _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
+    return page
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write an RGB image as PNG, whole or not at all. Raises OSError."""
+    coded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not coded:
+        raise OSError(f"{path.name} could not be encoded as PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png.part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _overlaid(data: HeatmapData) -> Image:
+    """Brown on strong tumour, the darker the surer; a cool tint on weak tumour."""
+    side = data.tile_px
+    strong = _per_pixel(data.strong.astype(np.float32), side)
+    p = _per_pixel(np.nan_to_num(data.p_strong), side)
+    tumor = data.tumor.astype(np.float32) / 255
+    cover = tumor * np.where(strong > 0, 0.45 + 0.4 * p, 0.22)
+    color = np.where(strong[..., None] > 0, _BROWN, _WEAK)
+    blended = data.rgb + (color - data.rgb) * cover[..., None]
+    return np.asarray(blended.round().clip(0, 255), np.uint8)
+
+
+def _per_pixel(tiles: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    return np.repeat(np.repeat(tiles, side, axis=0), side, axis=1)
+
+
+def _scaled(image: Image, size: tuple[int, int]) -> Image:
+    shrinking = size[0] < image.shape[1]
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def _outline_tumor(slide: Image, data: HeatmapData, size: tuple[int, int]) -> None:
+    tumor = _scaled(data.tumor[: data.height, : data.width], size)
+    outlines, _ = cv2.findContours(
+        (tumor > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(slide, outlines, -1, _INK, 1, cv2.LINE_AA)
+
+
+def _hatch_unreadable(slide: Image, data: HeatmapData, scale: float) -> None:
+    side = data.tile_px * scale
+    for row, column in np.argwhere(data.unreadable):
+        x, y = round(column * side), round(row * side)
+        part = slide[y : y + round(side), x : x + round(side)]
+        part[...] = 240
+        for start in range(-part.shape[0], part.shape[1], 16):
+            end = (start + part.shape[0], part.shape[0])
+            cv2.line(part, (start, 0), end, _UNREADABLE, 2, cv2.LINE_AA)
+
+
+def _scale_bar(page: Image, at: tuple[int, int], um_per_px: float, width: int) -> None:
+    room = width * um_per_px * _BAR_SHARE
+    length = max((um for um in _ROUND_UM if um <= room), default=_ROUND_UM[0])
+    x, y = at
+    pixels = round(length / um_per_px)
+    cv2.rectangle(page, (x, y - 4), (x + pixels, y + 4), _INK, cv2.FILLED)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} um"
+    _text(page, label, (x, y + 36), 0.7, _INK, 1)
+
+
+def _legend(page: Image, y: int, unreadable: bool) -> None:
+    entries: list[tuple[str, Color]] = [
+        ("HER2-high tumour", (141, 88, 48)),
+        ("other tumour", (168, 180, 208)),
+    ]
+    if unreadable:
+        entries.append(("unreadable", _UNREADABLE))
+    x = page.shape[1] - _MARGIN - sum(_legend_width(text) for text, _ in entries)
+    for text, color in entries:
+        cv2.rectangle(page, (x, y - 8), (x + 28, y + 14), color, cv2.FILLED)
+        cv2.rectangle(page, (x, y - 8), (x + 28, y + 14), _INK, 1)
+        _text(page, text, (x + 40, y + 11), 0.7, _INK, 1)
+        x += _legend_width(text)
+    note = "research use only"
+    (note_width, _), _ = cv2.getTextSize(note, _FONT, 0.6, 1)
+    _text(page, note, (page.shape[1] - _MARGIN - note_width, y + 56), 0.6, _FAINT, 1)
+
+
+def _legend_width(text: str) -> int:
+    (width, _), _ = cv2.getTextSize(text, _FONT, 0.7, 1)
+    return int(width) + 40 + 36
+
+
+def _text(
+    page: Image, text: str, at: tuple[int, int], size: float, color: Color, thickness: int
+) -> None:
+    cv2.putText(page, text, at, _FONT, size, color, thickness, cv2.LINE_AA)

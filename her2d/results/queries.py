@@ -1,0 +1,69 @@
+"""Questions to the database."""
+
+from sqlite_utils import Database
+
+from her2d.results.records import SlideResult
+
+
+class SlideNotFound(Exception):  # noqa: N818  reads as what it says
+    """No slide has that id, file name or barcode."""
+
+
+class AmbiguousSlide(Exception):  # noqa: N818
+    """Several slides have that file name or barcode."""
+
+
+def list_results(
+    db: Database, *, limit: int | None = None, status: str | None = None
+) -> list[SlideResult]:
+    """Current results, newest first."""
+    rows = db.query(
+        "select * from slide_results where :status is null or her2_status = :status"
+        " order by run_id desc limit :limit",
+        {"status": status, "limit": -1 if limit is None else limit},
+    )
+    return [SlideResult.model_validate(row) for row in rows]
+
+
+def find_slide(db: Database, key: str) -> SlideResult:
+    """The current result of the slide whose id, file name (with or without suffix) or barcode
+    is `key`.
+
+    Raises:
+        SlideNotFound: there is none.
+        AmbiguousSlide: there are several; the sentence lists their ids.
+    """
+    rows = list(
+        db.query(
+            "select * from slide_results where slide_id = :number or file_name = :key"
+            " or barcode = :key or file_name in (:key || '.tif', :key || '.tiff', :key || '.svs')"
+            " order by slide_id",
+            {"key": key, "number": int(key) if key.isdecimal() else None},
+        )
+    )
+    exact = [row for row in rows if key == str(row["slide_id"])]
+    found = exact or rows
+    if not found:
+        raise SlideNotFound(f"There is no result for a slide {key!r}; see her2d results.")
+    if len(found) > 1:
+        ids = ", ".join(str(row["slide_id"]) for row in found)
+        raise AmbiguousSlide(f"{key!r} names several slides; give one of the ids {ids}.")
+    return SlideResult.model_validate(found[0])
+
+
+def result_of_run(db: Database, run_id: int) -> SlideResult:
+    """The result that a run recorded, while it is the slide's current one. Raises KeyError."""
+    for row in db.query("select * from slide_results where run_id = ?", [run_id]):
+        return SlideResult.model_validate(row)
+    raise KeyError(run_id)
+
+
+def slide_with_result(db: Database, content_hash: str, bundle_digest: str) -> int | None:
+    """The id of the slide with that content if the bundle has a run for it, else None."""
+    rows = db.query(
+        "select slides.id from slides join runs on runs.slide_id = slides.id"
+        " join bundles on bundles.id = runs.bundle_id"
+        " where slides.content_hash = ? and bundles.digest = ? limit 1",
+        [content_hash, bundle_digest],
+    )
+    return next((int(row["id"]) for row in rows), None)

@@ -1,0 +1,109 @@
+"""Writing a result: one transaction for a slide, or nothing at all."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+from sqlite_utils import Database
+from sqlite_utils.db import Table
+
+from her2d.results.records import BundleRecord, RunRecord, SlideRecord, TileTable
+
+
+def record_run(
+    db: Database,
+    *,
+    slide: SlideRecord,
+    bundle: BundleRecord,
+    run: RunRecord,
+    tiles: TileTable,
+    job_id: int | None = None,
+) -> int:
+    """Store a run with its slide, bundle and tiles; returns the run's id.
+
+    With `job_id` the job is done in the same transaction, so that no crash can leave a result
+    without its job being done, or a job done without its result.
+
+    Raises:
+        sqlite3.Error: nothing was stored.
+    """
+    with db.atomic():
+        slide_id = _slide_id(db, slide, run.finished_at)
+        bundle_id = _bundle_id(db, bundle, run.finished_at)
+        values = {**asdict(run), "slide_id": slide_id, "bundle_id": bundle_id}
+        run_id = _inserted(db.table("runs").insert(values))
+        _insert_tiles(db, run_id, tiles)
+        if job_id is not None:
+            db.table("jobs").update(
+                job_id,
+                {
+                    "state": "done",
+                    "reason": None,
+                    "content_hash": slide.content_hash,
+                    "slide_id": slide_id,
+                    "run_id": run_id,
+                    "finished_at": run.finished_at,
+                },
+            )
+        db.table("events").insert(
+            {
+                "at": run.finished_at,
+                "job_id": job_id,
+                "slide_id": slide_id,
+                "name": "done",
+                "detail": run.her2_status,
+            }
+        )
+    return run_id
+
+
+def _inserted(table: Table) -> int:
+    """The id of the row just inserted."""
+    return int(cast(int, table.last_pk))
+
+
+def _slide_id(db: Database, slide: SlideRecord, at: str) -> int:
+    # The same bytes under a new name are the same slide, now known by that name.
+    row = next(
+        db.query(
+            "insert into slides (content_hash, file_name, path, barcode, vendor, width, height,"
+            " magnification, mpp, first_seen_at) values (:content_hash, :file_name, :path,"
+            " :barcode, :vendor, :width, :height, :magnification, :mpp, :at)"
+            " on conflict (content_hash) do update set file_name = excluded.file_name,"
+            " path = excluded.path, magnification = excluded.magnification returning id",
+            {**asdict(slide), "at": at},
+        )
+    )
+    return int(row["id"])
+
+
+def _bundle_id(db: Database, bundle: BundleRecord, at: str) -> int:
+    row = next(
+        db.query(
+            "insert into bundles (digest, name, version, manifest, first_used_at)"
+            " values (:digest, :name, :version, :manifest, :at)"
+            " on conflict (digest) do update set name = excluded.name returning id",
+            {**asdict(bundle), "at": at},
+        )
+    )
+    return int(row["id"])
+
+
+def _insert_tiles(db: Database, run_id: int, tiles: TileTable) -> None:
+    db.conn.executemany(
+        "insert into tiles values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _tile_rows(run_id, tiles)
+    )
+
+
+def _tile_rows(run_id: int, tiles: TileTable) -> Iterator[tuple[Any, ...]]:
+    for index, fate in enumerate(tiles.fate):
+        p = (tiles.p_strong[index], *tiles.p_folds[index])
+        yield (
+            run_id,
+            int(tiles.row[index]),
+            int(tiles.column[index]),
+            fate,
+            int(tiles.tumor_pixels[index]),
+            *(None if np.isnan(value) else float(value) for value in p),
+        )

@@ -1,0 +1,103 @@
+"""A scanner at work: finished slides appear in an inbox the way real ones do.
+
+Scanners and network copies write in place or under a temporary name, steadily or in bursts, and
+some reserve the whole file first. What arrives is byte for byte what was rendered.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from her2d.simulator.motic import write_he_slide
+from her2d.simulator.plan import SlidePlan
+
+_CHUNK_BYTES = 64 * 1024
+
+
+class WriteStyle(StrEnum):
+    """How a file comes into being.
+
+    `in_place` grows under its own name; `bursts` likewise, with pauses; `reserved` is full size
+    from the start, zeros filled in from front to back; `temp_name` is renamed when complete.
+    """
+
+    IN_PLACE = "in_place"
+    BURSTS = "bursts"
+    RESERVED = "reserved"
+    TEMP_NAME = "temp_name"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A slide that is now complete in the inbox."""
+
+    plan: SlidePlan
+    path: Path
+    style: WriteStyle
+
+
+def deliver(
+    source: Path,
+    target: Path,
+    *,
+    style: WriteStyle,
+    bytes_per_second: float,
+    pause_s: float = 1.5,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Copy `source` to `target` the way `style` says, at a scanner's pace.
+
+    Args:
+        bytes_per_second: pace of the writing.
+        pause_s: length of the pause between two bursts.
+        sleep: waits; a test may wait faster.
+
+    Raises:
+        OSError: the inbox cannot be written.
+    """
+    writing = target.with_name(f".{target.name}.part") if style is WriteStyle.TEMP_NAME else target
+    size = source.stat().st_size
+    pauses = {size // 3, 2 * size // 3} if style is WriteStyle.BURSTS else set[int]()
+    written = 0
+    with source.open("rb") as finished, writing.open("wb") as file:
+        if style is WriteStyle.RESERVED:
+            file.truncate(size)
+        while chunk := finished.read(_CHUNK_BYTES):
+            file.write(chunk)
+            file.flush()
+            sleep(len(chunk) / bytes_per_second)
+            before, written = written, written + len(chunk)
+            if any(before < at <= written for at in pauses):
+                sleep(pause_s)
+    if writing != target:
+        writing.replace(target)
+
+
+def run_scanner(
+    inbox: Path,
+    plans: Iterable[SlidePlan],
+    *,
+    seed: int,
+    bytes_per_second: float = 4e6,
+    styles: tuple[WriteStyle, ...] = tuple(WriteStyle),
+) -> Iterator[Delivered]:
+    """Scan one slide after the other into `inbox`, each in a style drawn by `seed`.
+
+    Raises:
+        OSError: the inbox cannot be written.
+    """
+    rng = np.random.default_rng([seed, 8])
+    with tempfile.TemporaryDirectory(prefix="her2d-scanner-") as folder:
+        for plan in plans:
+            finished = Path(folder) / f"{plan.name}.tif"
+            write_he_slide(plan, finished)
+            style = styles[rng.integers(len(styles))]
+            target = inbox / finished.name
+            deliver(finished, target, style=style, bytes_per_second=bytes_per_second)
+            finished.unlink()
+            yield Delivered(plan, target, style)
