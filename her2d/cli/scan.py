@@ -46,7 +46,9 @@ def scan(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
         open_processor(settings) as processor,
-        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
+        Progress(
+            *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+        ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
         futures = {
@@ -122,4 +124,5 @@ def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
         Console().print(result_table(results))
     for path, outcome in outcomes.items():
         if isinstance(outcome, str):
-            typer.echo(f"her2d: {path.name}: {outcome}", err=True)
+            name = "" if path.name in outcome else f"{path.name}: "
+            typer.echo(f"her2d: {name}{outcome}", err=True)

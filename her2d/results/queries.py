@@ -38,7 +38,7 @@ def find_slide(db: Database, key: str) -> SlideResult:
             "select * from slide_results where slide_id = :number or file_name = :key"
             " or barcode = :key or file_name in (:key || '.tif', :key || '.tiff', :key || '.svs')"
             " order by slide_id",
-            {"key": key, "number": int(key) if key.isdecimal() else None},
+            {"key": key, "number": int(key) if key.isdecimal() and len(key) < 19 else None},
         )
     )
     exact = [row for row in rows if key == str(row["slide_id"])]

@@ -25,6 +25,7 @@ _TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})  # DHT DQT DRI
 _NEXT_MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]", re.DOTALL)  # past stuffing and RSTn
 
 _CODESTREAM_START = b"\xff\x4f\xff\x51"  # SOC, SIZ
+_CODESTREAM_END = b"\xff\xd9"  # EOC
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
@@ -137,10 +138,12 @@ def check_jpeg2000(data: bytes, *, sizes: Sizes, samples: int, bits: int) -> Non
     Raises:
         RefusedError: with the reason; the sentence begins with "block".
     """
-    start = _codestream(data)
+    start, stop = _codestream(data)
     header = data[start + 4 : start + 42]
     if data[start : start + 4] != _CODESTREAM_START or len(header) < 38:
         raise RefusedError("does not begin as a JPEG 2000 codestream")
+    if not data[start:stop].rstrip(b"\0").endswith(_CODESTREAM_END):
+        raise RefusedError("is a JPEG 2000 that is cut short")
     x1, y1, x0, y0, tile_w, tile_h, *_ = struct.unpack_from(">8I", header, 4)
     components = struct.unpack_from(">H", header, 36)[0]
     _check_size((x1 - x0, y1 - y0), sizes, "JPEG 2000")
@@ -153,10 +156,10 @@ def check_jpeg2000(data: bytes, *, sizes: Sizes, samples: int, bits: int) -> Non
         raise RefusedError(f"is a JPEG 2000 whose components are not all {bits} bits, full size")
 
 
-def _codestream(data: bytes) -> int:
-    """Where the codestream begins: at once, or in the jp2c box of a JP2 file."""
+def _codestream(data: bytes) -> tuple[int, int]:
+    """Where the codestream lies: the whole block, or the jp2c box of a JP2 file."""
     if not data.startswith(_JP2_SIGNATURE):
-        return 0
+        return 0, len(data)
     at = 0
     while at + 16 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -164,7 +167,7 @@ def _codestream(data: bytes) -> int:
         if length == 1:
             length, header = struct.unpack_from(">Q", data, at + 8)[0], 16
         if kind == b"jp2c":
-            return at + header
+            return at + header, at + length if length else len(data)
         if length < header:
             break
         at += length

@@ -1,0 +1,89 @@
+"""`her2d results`, `show`, `heatmap`, `queue`, `bundle`."""
+
+import json
+
+import pytest
+
+from her2d import __version__
+
+
+@pytest.fixture
+def scanned(laboratory, write_slide):
+    laboratory.run("scan", write_slide(["Sw"], "a.tif"), write_slide(["ww"], "b.tif"))
+    return laboratory
+
+
+def test_results_lists_slides_newest_first(scanned):
+    assert {row["file_name"] for row in scanned.json("results")} == {"a.tif", "b.tif"}
+
+
+def test_results_can_be_limited_to_a_status(scanned):
+    rows = scanned.json("results", "--status", "positive")
+    assert [row["file_name"] for row in rows] == ["a.tif"]
+
+
+def test_results_before_anything_ran_is_one_clear_line(her2d):
+    code, _, err = her2d("results")
+    assert code == 1
+    assert "There is no database" in err
+
+
+def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
+    assert scanned.json("show", "a.tif") == scanned.json("show", "a")
+    assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)
+    assert "50" in scanned.run("show", "a").stdout
+
+
+def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):
+    code, _, err = her2d("show", "magic")
+    assert (code, err) == (1, "her2d: There is no result for a slide 'magic'; see her2d results.\n")
+
+
+def test_heatmap_copies_the_png(scanned, tmp_path):
+    target = tmp_path / "copy.png"
+    assert scanned.run("heatmap", "a", "-o", target).exit_code == 0
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_heatmap_without_output_says_where_it_is(scanned):
+    assert scanned.run("heatmap", "a").stdout.strip().endswith(".png")
+
+
+def test_a_quarantined_file_can_be_retried_and_cancelled(laboratory, tmp_path, her2d):
+    bad = tmp_path / "bad.tif"
+    bad.write_bytes(b"no slide at all")
+    laboratory.run("scan", bad)
+    (job,) = laboratory.json("queue", "ls")
+    assert laboratory.run("queue", "retry", job["id"]).exit_code == 0
+    assert laboratory.json("queue", "ls")[0]["state"] == "queued"
+    assert laboratory.run("queue", "cancel", job["id"]).exit_code == 0
+    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by hand."
+    assert her2d("queue", "retry", 99)[0] == 1
+
+
+def test_bundle_info_is_the_manifest(laboratory):
+    assert laboratory.json("bundle", "info")["name"] == "colors"
+    assert "colours" in laboratory.run("bundle", "info").stdout
+
+
+def test_bundle_verify_says_that_nothing_was_altered(laboratory):
+    assert "is unaltered" in laboratory.run("bundle", "verify").stdout
+
+
+def test_bundle_verify_of_no_bundle_is_one_clear_line(her2d, tmp_path):
+    code, _, err = her2d("bundle", "verify", tmp_path)
+    assert code == 1
+    assert "no readable model bundle" in err
+
+
+def test_the_version_is_printed(laboratory):
+    from typer.testing import CliRunner
+
+    from her2d.cli.app import app
+
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"her2d {__version__}\n"
+
+
+def test_every_listing_is_json_on_request(scanned):
+    for command in (("results",), ("queue", "ls"), ("bundle", "info"), ("show", "a")):
+        json.dumps(scanned.json(*command))

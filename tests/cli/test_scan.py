@@ -1,0 +1,114 @@
+"""`her2d scan`."""
+
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from her2d.database import open_readonly
+from her2d.results import list_results
+
+REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
+
+
+def test_results_are_printed_and_recorded(her2d, laboratory, write_slide):
+    path = write_slide(["Sw.", "www"], "biopsy.tif")
+    code, out, _ = her2d("scan", path)
+    assert code == 0
+    assert "biopsy.tif" in out
+    assert "positive" in out
+    (result,) = list_results(open_readonly(laboratory.database))
+    assert result.her2_status == "positive"
+    assert result.high_expression_percent == pytest.approx(20.0)
+    assert (result.tiles_total, result.tiles_tissue, result.tiles_tumor) == (6, 5, 5)
+    assert Path(result.heatmap_path).is_file()
+
+
+def test_a_folder_is_every_slide_in_it(laboratory, write_slide, tmp_path):
+    folder = tmp_path / "slides"
+    (folder / "deeper").mkdir(parents=True)
+    write_slide(["S"], "a.tif", folder=folder)
+    write_slide(["w"], "b.tif", folder=folder / "deeper")
+    (folder / "notes.txt").write_text("no slide")
+    rows = laboratory.json("scan", folder)
+    assert {row["file_name"]: row["her2_status"] for row in rows} == {
+        "a.tif": "positive",
+        "b.tif": "negative",
+    }
+
+
+def test_one_bad_file_is_told_and_recorded_and_the_others_are_done(
+    her2d, laboratory, write_slide, tmp_path
+):
+    good = write_slide(["S"], "good.tif")
+    bad = tmp_path / "bad.tif"
+    cv2.imwrite(str(tmp_path / "picture.png"), np.zeros((20, 20, 3), np.uint8))
+    (tmp_path / "picture.png").rename(bad)
+    code, out, err = her2d("scan", bad, good)
+    assert code == 1
+    assert "good.tif" in out
+    assert err.count("her2d: bad.tif ") == 1
+    assert "Traceback" not in err
+    (job,) = laboratory.json("queue", "ls", "--state", "quarantined")
+    assert job["path"] == str(bad)
+    assert job["reason"] in err
+
+
+def test_a_path_that_is_not_there_is_one_clear_line(her2d, tmp_path):
+    code, _, err = her2d("scan", tmp_path / "absent.tif")
+    assert code == 1
+    assert err.strip() == f"her2d: There is no file {tmp_path / 'absent.tif'}."
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
+def test_a_file_cut_off_anywhere_is_refused_with_a_reason(her2d, laboratory, write_slide, share):
+    path = write_slide(["Sw", "wS"])
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    code, _, err = her2d("scan", path)
+    if code == 0:  # What was cut off was padding or an unread tag: then nothing may be missing.
+        (row,) = laboratory.json("results")
+        assert row["tiles_unreadable"] > 0
+        return
+    assert code == 1
+    assert err.startswith("her2d: slide.tif ")
+    assert "Traceback" not in err
+    assert len(laboratory.json("queue", "ls", "--state", "quarantined")) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_hundred_flipped_bytes_give_a_result_or_a_reason(her2d, laboratory, write_slide, seed):
+    path = write_slide(["Sw", "wS"])
+    data = bytearray(path.read_bytes())
+    chance = random.Random(seed)
+    for _ in range(100):
+        data[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+    path.write_bytes(data)
+    code, _, err = her2d("scan", path)
+    assert code in (0, 1)
+    assert "Traceback" not in err
+    if code == 0:
+        assert len(laboratory.json("results")) == 1
+    else:
+        assert len(laboratory.json("queue", "ls", "--state", "quarantined")) == 1
+
+
+@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
+def test_a_real_slide_without_magnification_is_refused_until_one_is_assumed(her2d, monkeypatch):
+    path = REAL_SLIDES / "TCGA-CR-7395-01A-01-TS1.svs"
+    code, _, err = her2d("scan", path)
+    assert code == 1
+    assert "no magnification" in err
+    monkeypatch.setenv("HER2D_INTAKE__ASSUME_MAGNIFICATION", "20")
+    code, out, _ = her2d("scan", path)
+    assert code == 0
+    assert "TCGA" in out
+
+
+@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
+def test_a_real_aperio_slide_gets_a_result(laboratory):
+    (row,) = laboratory.json("scan", REAL_SLIDES / "CMU-1-Small-Region.svs")
+    assert row["tiles_total"] == 2
+    assert row["tiles_unreadable"] == 0

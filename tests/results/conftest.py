@@ -1,0 +1,68 @@
+"""Records of a small slide, and a real database."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from her2d.database import open_database
+from her2d.results import BundleRecord, RunRecord, SlideRecord, TileTable, record_run
+
+SLIDE = SlideRecord("blake2b:aa", "a.tif", "/in/a.tif", "900444", "motic", 4096, 3072, 4.0, 2.5)
+BUNDLE = BundleRecord("d" * 64, "test", "1", "{}")
+RUN = RunRecord(
+    her2_status="positive",
+    reason=None,
+    high_expression_percent=40.0,
+    ci_low=20.0,
+    ci_high=60.0,
+    borderline=False,
+    tumor_pixels=1000,
+    strong_pixels=400,
+    tiles_total=48,
+    tiles_tissue=3,
+    tiles_tumor=2,
+    tiles_strong=1,
+    tiles_unreadable=1,
+    unreadable_reason="A block ends early.",
+    grid_columns=8,
+    grid_rows=6,
+    um_per_px=2.5,
+    backend="onnxruntime",
+    software_version="0.1.0",
+    heatmap_path="/heat/a.png",
+    queued_at=None,
+    started_at="2026-01-01T00:00:00.000000Z",
+    finished_at="2026-01-01T00:00:10.000000Z",
+    elapsed_s=10.0,
+)
+TILES = TileTable(
+    row=np.array([0, 0, 1, 2]),
+    column=np.array([1, 2, 1, 7]),
+    fate=("non_tumor", "strong", "weak", "unreadable"),
+    tumor_pixels=np.array([5, 400, 600, 0]),
+    p_strong=np.array([np.nan, 0.9, 0.2, np.nan], np.float32),
+    p_folds=np.array([[np.nan] * 5, [0.9] * 5, [0.2] * 5, [np.nan] * 5], np.float32),
+)
+
+
+@pytest.fixture
+def db(tmp_path):
+    db = open_database(tmp_path / "her2d.sqlite")
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def record(db):
+    def record(*, slide=None, run=None, bundle=None, tiles=TILES, job_id=None):
+        return record_run(
+            db,
+            slide=replace(SLIDE, **(slide or {})),
+            bundle=replace(BUNDLE, **(bundle or {})),
+            run=replace(RUN, **(run or {})),
+            tiles=tiles,
+            job_id=job_id,
+        )
+
+    return record

@@ -1,0 +1,102 @@
+"""Scans of every layout, made with tifffile, and the picture they must decode to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from her2d.slides import Slide, Tile, UnreadableTile, open_slide
+
+Picture = NDArray[np.uint8]
+
+FOUR_X = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [512x512] JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5"
+REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., Picture]:
+    """A smooth picture of a size: lossy codecs keep it, no two places look alike."""
+
+    def make(height: int = 700, width: int = 1100) -> Picture:
+        y, x = np.mgrid[:height, :width].astype(np.float32)
+        channels = (
+            128 + 100 * np.sin(x / 37) * np.cos(y / 53),
+            128 + 100 * np.cos(x / 71 + y / 29),
+            np.hypot(x - width / 3, y - height / 2) % 200 + 20,
+        )
+        return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Writes one image as a 4x Motic scan, or with whatever options imwrite takes."""
+
+    def make(image: NDArray[Any], *, name: str = "scan.tif", **options: Any) -> Path:
+        path = tmp_path / name
+        height, width = image.shape[-3:-1] if image.ndim == 3 else image.shape
+        if options.get("planarconfig") == "separate":
+            height, width = image.shape[-2:]
+        options.setdefault("photometric", "rgb" if image.ndim == 3 else "minisblack")
+        options.setdefault("description", FOUR_X.format(w=width, h=height))
+        tifffile.imwrite(path, image, metadata=None, **options)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def mosaic() -> Callable[[Slide], Picture]:
+    """All tiles of a slide put together, padding included; every one must be readable."""
+
+    def assemble(slide: Slide) -> Picture:
+        grid = slide.grid
+        whole = np.zeros((grid.rows * 512, grid.columns * 512, 3), np.uint8)
+        for tile in slide.tiles():
+            assert isinstance(tile, Tile), tile
+            assert tile.pixels.shape == (512, 512, 3)
+            y, x = tile.row * 512, tile.column * 512
+            whole[y : y + 512, x : x + 512] = tile.pixels
+        return whole
+
+    return assemble
+
+
+@pytest.fixture(scope="session")
+def read(mosaic: Callable[[Slide], Picture]) -> Callable[..., Picture]:
+    """The slide part of the grid of a file, as one picture."""
+
+    def assemble(path: Path, **options: Any) -> Picture:
+        with open_slide(path, **options) as slide:
+            return mosaic(slide)[: slide.grid.height, : slide.grid.width]
+
+    return assemble
+
+
+@pytest.fixture(scope="session")
+def tiles_of() -> Callable[..., tuple[list[Tile], list[UnreadableTile]]]:
+    """A file's tiles: those that could be read, and those that could not."""
+
+    def collect(path: Path) -> tuple[list[Tile], list[UnreadableTile]]:
+        with open_slide(path) as slide:
+            found = list(slide.tiles())
+        assert len(found) == slide.grid.columns * slide.grid.rows
+        return (
+            [tile for tile in found if isinstance(tile, Tile)],
+            [tile for tile in found if isinstance(tile, UnreadableTile)],
+        )
+
+    return collect
+
+
+@pytest.fixture(scope="session")
+def real_slides() -> Path:
+    """The folder of real slides, which a fresh clone does not have."""
+    if not REAL_SLIDES.is_dir():
+        pytest.skip(f"no real slides at {REAL_SLIDES}: shared/data is not part of the repository")
+    return REAL_SLIDES

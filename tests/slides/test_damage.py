@@ -1,0 +1,253 @@
+"""One bad block costs its tiles, not the slide; nothing costs the process."""
+
+import errno
+import os
+import random
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from her2d.slides import SlideError, SlideUnavailableError, Tile, UnreadableTile, open_slide
+
+Picture = NDArray[np.uint8]
+TilesOf = Callable[..., tuple[list[Tile], list[UnreadableTile]]]
+
+JPEG = {"tile": (512, 512), "compression": "jpeg"}
+JPEG_2000 = {"tile": (512, 512), "compression": 34712}
+ALL = {
+    "JPEG": JPEG,
+    "JPEG 2000": JPEG_2000,
+    "LZW": {"tile": (512, 512), "compression": "lzw"},
+    "deflate": {"tile": (512, 512), "compression": "zlib", "predictor": True},
+    "PackBits": {"rowsperstrip": 512, "compression": "packbits"},
+}
+
+
+@pytest.fixture
+def scan(write: Callable[..., Path], picture: Callable[..., Picture]) -> Callable[..., Path]:
+    """A scan of 3 x 2 tiles, written with the options given."""
+
+    def make(**options: Any) -> Path:
+        return write(picture(1024, 1536), **options)
+
+    return make
+
+
+def block(path: Path, index: int) -> tuple[int, int]:
+    """Offset and size of one block of the first image."""
+    with tifffile.TiffFile(path) as opened:
+        page = opened.pages[0]
+        return page.dataoffsets[index], page.databytecounts[index]
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def positions(tiles: list[Any]) -> list[tuple[int, int]]:
+    return [(tile.column, tile.row) for tile in tiles]
+
+
+@pytest.mark.parametrize("options", [JPEG, JPEG_2000, ALL["LZW"], ALL["deflate"]])
+def test_a_block_of_garbage_costs_only_its_tile(
+    options: dict[str, Any], scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(**options)
+    offset, size = block(path, 4)
+    overwrite(path, offset, random.Random(1).randbytes(size))
+    readable, unreadable = tiles_of(path)
+    assert positions(unreadable) == [(1, 1)]
+    assert unreadable[0].reason.startswith("block 1,1 ")
+    assert len(readable) == 5
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_a_block_cut_short_by_zeros_is_unreadable(
+    options: dict[str, Any], scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    if options["compression"] == "packbits":
+        pytest.skip("PackBits takes zeros for runs of one byte: nothing tells them from pixels")
+    path = scan(**options)
+    offset, size = block(path, 0)
+    overwrite(path, offset + size // 2, bytes(size - size // 2))
+    _, unreadable = tiles_of(path)
+    assert positions(unreadable) == [(0, 0)]
+
+
+def test_a_damaged_strip_costs_only_the_tiles_it_touches(
+    scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(rowsperstrip=64, compression="zlib")
+    offset, size = block(path, 9)  # rows 576 to 639
+    overwrite(path, offset, bytes(size))
+    readable, unreadable = tiles_of(path)
+    assert positions(readable) == [(0, 0), (1, 0), (2, 0)]
+    assert positions(unreadable) == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_a_block_that_straddles_four_tiles_costs_four(
+    scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(tile=(240, 240), compression="jpeg")
+    offset, size = block(path, 2 * 7 + 2)  # pixels 480 to 719 both ways; 7 blocks a row
+    overwrite(path, offset, bytes(size))
+    _, unreadable = tiles_of(path)
+    assert positions(unreadable) == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+def test_a_block_that_is_missing_is_unreadable_not_white(
+    scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(**JPEG)
+    with tifffile.TiffFile(path) as opened:
+        at = opened.pages[0].tags[325].valueoffset
+    overwrite(path, at, bytes(4))
+    _, unreadable = tiles_of(path)
+    assert positions(unreadable) == [(0, 0)]
+    assert unreadable[0].reason == "block 0,0 is missing from the file"
+
+
+def test_an_uncompressed_strip_that_ends_early_costs_the_rows_it_lacks(
+    scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(rowsperstrip=1024)
+    with tifffile.TiffFile(path) as opened:
+        at = opened.pages[0].tags[279].valueoffset
+    overwrite(path, at, (700 * 1536 * 3).to_bytes(4, "little"))
+    readable, unreadable = tiles_of(path)
+    assert positions(readable) == [(0, 0), (1, 0), (2, 0)]
+    assert len(unreadable) == 3
+
+
+@pytest.mark.parametrize("options", [JPEG, JPEG_2000], ids=["JPEG", "JPEG 2000"])
+def test_a_block_that_claims_to_be_huge_is_refused_before_it_is_decoded(
+    options: dict[str, Any], scan: Callable[..., Path], tiles_of: TilesOf
+) -> None:
+    path = scan(**options)
+    offset, size = block(path, 0)
+    data = path.read_bytes()[offset : offset + size]
+    if options is JPEG:
+        at = data.index(b"\xff\xc0") + 5
+        overwrite(path, offset + at, b"\xff\xdc\xff\xdc")  # 65,500 x 65,500: 12 GB
+    else:
+        at = data.index(b"\xff\x4f\xff\x51") + 8
+        overwrite(path, offset + at, b"\x00\x01\x00\x00\x00\x01\x00\x00")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, unreadable = tiles_of(path)
+    assert positions(unreadable) == [(0, 0)]
+    assert "pixels instead of 512 x 512" in unreadable[0].reason
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+def test_a_jpeg_of_countless_scans_is_refused(tmp_path: Path, tiles_of: TilesOf) -> None:
+    jpeg = imagecodecs.jpeg8_encode(np.zeros((512, 512, 3), np.uint8), level=90)
+    scan = jpeg.index(b"\xff\xda")
+    bomb = jpeg[:scan] + jpeg[scan:-2] * 400 + jpeg[-2:]
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(
+        path,
+        iter([bomb]),
+        shape=(512, 512, 3),
+        dtype=np.uint8,
+        tile=(512, 512),
+        photometric="ycbcr",
+        compression="jpeg",
+        metadata=None,
+        description="AppMag = 4",
+    )
+    _, unreadable = tiles_of(path)
+    assert "scans" in unreadable[0].reason
+
+
+def test_a_deflate_bomb_is_not_inflated(tmp_path: Path, tiles_of: TilesOf) -> None:
+    bomb = imagecodecs.zlib_encode(bytes(512 * 512 * 3 * 200))
+    path = tmp_path / "bomb.tif"
+    tifffile.imwrite(
+        path,
+        iter([bomb]),
+        shape=(512, 512, 3),
+        dtype=np.uint8,
+        tile=(512, 512),
+        photometric="rgb",
+        compression="zlib",
+        metadata=None,
+        description="AppMag = 4",
+    )
+    _, unreadable = tiles_of(path)
+    assert len(unreadable) == 1
+
+
+def test_blocks_over_the_limit_are_refused(write: Callable[..., Path]) -> None:
+    path = write(np.zeros((16, 16, 3), np.uint8), tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as opened:
+        tags = opened.pages[0].tags
+        places = [(tags[322].valueoffset, tags[322].dtype), (tags[323].valueoffset, 4)]
+    for at, _ in places:
+        overwrite(path, at, (65_520).to_bytes(2, "little"))
+    with pytest.raises(SlideError, match="over the limit of 256 MiB"):
+        open_slide(path)
+
+
+def test_a_file_that_shrinks_while_it_is_read_costs_its_last_tiles(
+    scan: Callable[..., Path],
+) -> None:
+    path = scan(tile=(256, 256))
+    with open_slide(path) as slide:
+        os.truncate(path, path.stat().st_size // 2)
+        tiles = list(slide.tiles())
+    assert isinstance(tiles[0], Tile)
+    assert isinstance(tiles[-1], UnreadableTile)
+    assert "the file ends inside it" in tiles[-1].reason
+
+
+def test_a_bad_sector_is_the_blocks_a_lost_share_the_slides(
+    scan: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(code: int) -> Callable[[int, int, int], bytes]:
+        def pread(fd: int, size: int, offset: int) -> bytes:
+            raise OSError(code, os.strerror(code))
+
+        return pread
+
+    with open_slide(scan(**JPEG)) as slide:
+        monkeypatch.setattr(os, "pread", failing(errno.EIO))
+        assert all(isinstance(tile, UnreadableTile) for tile in slide.tiles())
+        monkeypatch.setattr(os, "pread", failing(errno.ESTALE))
+        with pytest.raises(SlideUnavailableError, match="Stale file handle"):
+            list(slide.tiles())
+
+
+def outcome(path: Path) -> str:
+    """How reading ends: all tiles accounted for, or one line of a reason; anything else raises."""
+    try:
+        with open_slide(path) as slide:
+            tiles = list(slide.tiles())
+    except SlideError as error:
+        return "" if "\n" in str(error) else error.reason
+    return "tiles" if len(tiles) == slide.grid.columns * slide.grid.rows else ""
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("where", ["anywhere", "structure"])
+def test_any_100_flipped_bytes_end_in_tiles_or_a_reason(
+    options: dict[str, Any], where: str, scan: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = scan(**options).read_bytes()
+    reach = len(data) if where == "anywhere" else 600  # tifffile writes the directory first
+    for seed in range(12):
+        rng = random.Random(seed)
+        damaged = bytearray(data)
+        for _ in range(100 if where == "anywhere" else rng.randint(1, 8)):
+            damaged[rng.randrange(reach)] = rng.randrange(256)
+        path = tmp_path / "flipped.tif"
+        path.write_bytes(damaged)
+        assert outcome(path)
