@@ -1,5 +1,6 @@
 """One image's compressed blocks (tiles or strips), each read and decoded to RGB by itself."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tifffile import TiffPage
 from her2d.slides.codestream import check_jpeg, check_jpeg2000, check_jpeg_tables
 from her2d.slides.colour import Samples, ToRGB, rgb_converter
 from her2d.slides.errors import RefusedError
+from her2d.slides.lzw import decode_lzw
 from her2d.slides.pyramid import Image
 from her2d.slides.structure import Directory
 
@@ -72,7 +74,7 @@ class Blocks:
         self._samples = int(page.samplesperpixel) if directory.planes == 1 else 1
         _check_format(page, directory, self._samples * directory.planes)
         self._compression = directory.compression
-        self._planes = directory.planes
+        self._planes, self._tiled = directory.planes, directory.tiled
         self._offsets, self._sizes = directory.block_offsets, directory.block_bytes
         self.layout = BlockLayout(
             directory.width, directory.height, directory.block_width, directory.block_height
@@ -143,6 +145,8 @@ class Blocks:
     def _decoder(self, page: TiffPage) -> Decode:
         if self._compression == _NONE:
             return self._raw_decoder(page)
+        if self._compression == _LZW:
+            return self._lzw_decoder(page)
         tables = None
         if self._compression == _JPEG and (tag := page.tags.get(_JPEG_TABLES)) is not None:
             tables = bytes(tag.value)
@@ -156,20 +160,38 @@ class Blocks:
 
         return decode
 
-    def _raw_decoder(self, page: TiffPage) -> Decode:
-        dtype = np.dtype(f"{page.parent.byteorder}u{self._bits // 8}")
-        layout, samples, tiled = self.layout, self._samples, page.is_tiled
+    def _lzw_decoder(self, page: TiffPage) -> Decode:
+        bits, predictor, byteorder = self._bits, int(page.predictor), page.parent.byteorder
 
         def decode(data: bytes, index: int) -> NDArray[Any]:
-            row = index // layout.columns % layout.rows
-            height = layout.block_height if tiled else layout.extent(0, row)[1]
-            count = height * layout.block_width * samples
+            return decode_lzw(
+                data,
+                shape=self._stored_shape(index),
+                bits=bits,
+                predictor=predictor,
+                byteorder=byteorder,
+            )
+
+        return decode
+
+    def _raw_decoder(self, page: TiffPage) -> Decode:
+        dtype = np.dtype(f"{page.parent.byteorder}u{self._bits // 8}")
+
+        def decode(data: bytes, index: int) -> NDArray[Any]:
+            shape = self._stored_shape(index)
+            count = math.prod(shape)
             if len(data) < count * dtype.itemsize:
                 raise ValueError("not enough bytes")
             pixels = np.frombuffer(data, dtype, count).astype(dtype.newbyteorder("="))
-            return pixels.reshape(height, layout.block_width, samples)
+            return pixels.reshape(shape)
 
         return decode
+
+    def _stored_shape(self, index: int) -> tuple[int, int, int]:
+        """Height, width and samples of a block as stored: tiles are full, the last strip is not."""
+        row = index // self.layout.columns % self.layout.rows
+        height = self.layout.block_height if self._tiled else self.layout.extent(0, row)[1]
+        return height, self.layout.block_width, self._samples
 
     def _slice_raw_strip(self) -> None:
         """Cuts the image's only strip, uncompressed, into blocks: rows of it are just as good."""
