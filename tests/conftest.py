@@ -13,11 +13,16 @@ import pytest
 import skops.io
 import tifffile
 import tomli_w
+from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import Bundle, load_bundle, sha256_of
+
+# These machines are noisy: how long an example takes says nothing.
+settings.register_profile("her2d", deadline=None)
+settings.load_profile("her2d")
 
 TUMOR_WEAK = (60, 20, 120)
 TUMOR_STRONG = (60, 240, 120)

@@ -1,201 +1,123 @@
-"""Whether a file is all there, from its structure alone."""
+"""Is this file a complete slide? Structure only."""
 
-import os
-import random
-import socket
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from her2d.slides import Completeness, SlideError, check_integrity, open_slide
 
-Picture = NDArray[np.uint8]
 
-KINDS: dict[str, dict[str, Any]] = {
-    "tiled JPEG": {"tile": (256, 256), "compression": "jpeg"},
-    "stripped LZW": {"rowsperstrip": 64, "compression": "lzw"},
-    "uncompressed": {"tile": (256, 256)},
-    "BigTIFF": {"tile": (256, 256), "compression": "zlib", "bigtiff": True},
-    "big-endian": {"tile": (256, 256), "compression": "zlib", "byteorder": ">"},
-}
-
-
-@pytest.fixture(params=KINDS.values(), ids=KINDS)
-def scan(
-    request: pytest.FixtureRequest, write: Callable[..., Path], picture: Callable[..., Picture]
-) -> Path:
-    """A small complete scan of each kind."""
-    return write(picture(600, 700), **request.param)
+def slide(path: Path, **options: Any) -> Path:
+    image = np.random.default_rng(0).integers(0, 255, (1100, 1300, 3), np.uint8)
+    with tifffile.TiffWriter(path, bigtiff=options.pop("bigtiff", False)) as tiff:
+        for step in (1, 2):
+            tiff.write(
+                image[::step, ::step],
+                photometric="rgb",
+                description="AppMag = 4|MPP = 2.5",
+                metadata=None,
+                **options,
+            )
+    return path
 
 
-def cut(path: Path, size: int) -> Path:
-    shortened = path.with_name("cut.tif")
-    shortened.write_bytes(path.read_bytes()[:size])
-    return shortened
+LAYOUTS: list[dict[str, Any]] = [
+    {"tile": (256, 256), "compression": "jpeg"},
+    {"tile": (512, 512), "compression": "deflate", "bigtiff": True},
+    {"rowsperstrip": 64, "compression": "lzw"},
+    {"rowsperstrip": 64},
+]
 
 
-def test_a_whole_file_is_complete(scan: Path) -> None:
-    assert check_integrity(scan).completeness is Completeness.COMPLETE
-    assert check_integrity(scan).reason is None
+@pytest.mark.parametrize("options", LAYOUTS)
+def test_a_whole_slide_is_complete(tmp_path: Path, options: dict[str, Any]) -> None:
+    found = check_integrity(slide(tmp_path / "a.tif", **options))
+    assert (found.completeness, found.reason) == (Completeness.COMPLETE, None)
 
 
-def test_a_file_cut_anywhere_is_incomplete_and_refused(scan: Path) -> None:
-    size = scan.stat().st_size
-    rng = random.Random(5)
-    sizes = {*range(40), *(rng.randrange(size) for _ in range(60)), size - 2, size - 1}
-    for shorter in sizes:
-        path = cut(scan, shorter)
-        found = check_integrity(path)
-        assert found.completeness is Completeness.INCOMPLETE, shorter
-        assert found.reason
-        with pytest.raises(SlideError):
-            open_slide(path)
-
-
-def test_a_copy_into_preallocated_space_is_incomplete(
-    write: Callable[..., Path], picture: Callable[..., Picture]
+@pytest.mark.parametrize("options", LAYOUTS)
+@pytest.mark.parametrize("cut", [1, 10, 1000, 100_000])
+def test_a_slide_without_its_end_is_incomplete(
+    tmp_path: Path, options: dict[str, Any], cut: int
 ) -> None:
-    scan = write(picture(2000, 2000), tile=(256, 256), compression="jpeg")
-    data = scan.read_bytes()
-    for share in (0.0, 0.001, 0.1, 0.5, 0.9, 0.97):
-        done = int(len(data) * share)
-        scan.write_bytes(data[:done] + bytes(len(data) - done))
-        assert check_integrity(scan).completeness is Completeness.INCOMPLETE, share
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x89PNG\r\n\x1a\n" + bytes(100),
-        b"P",
-        b"%PDF-1.7 and so on",
-        b"II\x2b\x00\x07\x00\x00\x00" + bytes(20),
-        b"MM\x00\x2c\x00\x00\x00\x08" + bytes(20),
-    ],
-)
-def test_what_is_no_tiff_is_broken(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "renamed.tif"
-    path.write_bytes(content)
+    path = slide(tmp_path / "a.tif", **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: max(0, len(data) - cut)])
     found = check_integrity(path)
-    assert found.completeness is Completeness.BROKEN
-    assert "is not a TIFF file" in str(found.reason)
-    with pytest.raises(SlideError, match="is not a TIFF file"):
-        open_slide(path)
+    # tifffile pads the end of a file to a word: one byte may be nobody's.
+    if cut > 1:
+        assert found.completeness is Completeness.INCOMPLETE
+        assert found.reason
 
 
-@pytest.mark.parametrize(
-    "content", [b"", bytes(5), bytes(100_000), b"I", b"II*\0", b"II*\0\0\0\0\0"]
-)
-def test_the_beginning_of_a_tiff_is_incomplete(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "new.tif"
-    path.write_bytes(content)
+@settings(max_examples=60)
+@given(share=st.floats(0, 0.99))
+def test_a_slide_cut_off_anywhere_is_never_complete(
+    tmp_path_factory: pytest.TempPathFactory, share: float
+) -> None:
+    path = slide(tmp_path_factory.mktemp("cut") / "a.tif", tile=(256, 256))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
     assert check_integrity(path).completeness is Completeness.INCOMPLETE
 
 
-def directory(entries: list[tuple[int, int, int, int]], following: int) -> bytes:
-    body = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
-    return struct.pack("<H", len(entries)) + body + struct.pack("<I", following)
-
-
-IMAGE = [(256, 4, 1, 16), (257, 4, 1, 16), (278, 4, 1, 16), (273, 4, 1, 8), (279, 4, 1, 1)]
-
-
-def tiff(entries: list[tuple[int, int, int, int]], following: int = 0) -> bytes:
-    return b"II*\0\x10\0\0\0" + bytes(8) + directory(entries, following)
-
-
-def changed(tag: int, *values: int) -> list[tuple[int, int, int, int]]:
-    return [(tag, *values) if entry[0] == tag else entry for entry in IMAGE]  # type: ignore[misc]
+def test_an_empty_or_all_zero_file_is_still_being_written(tmp_path: Path) -> None:
+    for data in (b"", b"\0" * 5000):
+        (tmp_path / "a.tif").write_bytes(data)
+        assert check_integrity(tmp_path / "a.tif").completeness is Completeness.INCOMPLETE
 
 
 @pytest.mark.parametrize(
-    ("content", "completeness", "reason"),
-    [
-        (tiff(IMAGE), Completeness.COMPLETE, "None"),
-        (tiff(IMAGE, following=16), Completeness.BROKEN, "loop"),
-        (tiff([*IMAGE, (330, 4, 1, 16)]), Completeness.BROKEN, "loop"),
-        (tiff(IMAGE, following=10**6), Completeness.INCOMPLETE, "cut short"),
-        (tiff(changed(273, 4, 1, 10**6)), Completeness.INCOMPLETE, "beyond the file's end"),
-        (tiff(changed(279, 4, 1, 2**32 - 1)), Completeness.INCOMPLETE, "beyond the file's end"),
-        (tiff(changed(279, 4, 1, 0)), Completeness.INCOMPLETE, "no last block"),
-        (tiff(changed(273, 4, 1, 0)), Completeness.INCOMPLETE, "no last block"),
-        (tiff(changed(257, 4, 1, 0)), Completeness.INCOMPLETE, "height is not written"),
-        (tiff(changed(256, 4, 1, 2**32 - 1)), Completeness.BROKEN, "no slide is that large"),
-        (tiff(changed(278, 4, 1, 4)), Completeness.BROKEN, "needs 4 blocks, and 1 are listed"),
-        (tiff(changed(273, 4, 2**31, 8)), Completeness.INCOMPLETE, "tag 273 lies beyond"),
-        (tiff(IMAGE[1:]), Completeness.BROKEN, "without a width"),
-        (tiff([*IMAGE, (270, 2, 10**9, 0)]), Completeness.INCOMPLETE, "tag 270"),
-        (tiff([(0, 0, 0, 0)] * 4), Completeness.INCOMPLETE, "not all written"),
-        (b"II*\0\x08\0\0\0" + bytes(100), Completeness.INCOMPLETE, "empty image directory"),
-    ],
+    "data", [b"\x89PNG\r\n\x1a\n" * 20, b"%PDF-1.7 and so on", b"\xff\xd8\xff"]
 )
-def test_each_flaw_is_told_by_its_name(
-    content: bytes, completeness: Completeness, reason: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "made.tif"
-    path.write_bytes(content)
-    found = check_integrity(path)
-    assert found.completeness is completeness, found
-    assert reason in str(found.reason)
-
-
-def test_a_chain_of_countless_directories_is_broken(tmp_path: Path) -> None:
-    size = len(directory(IMAGE, 0))
-    chain = b"".join(directory(IMAGE, 16 + size * (n + 1)) for n in range(2000))
-    path = tmp_path / "chain.tif"
-    path.write_bytes(b"II*\0\x10\0\0\0" + bytes(8) + chain)
-    found = check_integrity(path)
+def test_another_format_is_broken(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tif").write_bytes(data)
+    found = check_integrity(tmp_path / "a.tif")
     assert found.completeness is Completeness.BROKEN
-    assert "more than 1024" in str(found.reason)
+    assert found.reason
 
 
-def test_a_hole_inside_an_image_does_not_make_the_file_incomplete(
-    write: Callable[..., Path], picture: Callable[..., Picture]
-) -> None:
-    path = write(picture(600, 700), tile=(256, 256), compression="zlib")
-    with tifffile.TiffFile(path) as opened:
-        at = opened.pages[0].tags[325].valueoffset
-    data = bytearray(path.read_bytes())
-    data[at : at + 4] = bytes(4)
-    path.write_bytes(data)
-    assert check_integrity(path).completeness is Completeness.COMPLETE
+def test_a_loop_of_directories_is_broken(tmp_path: Path) -> None:
+    entry = struct.pack("<HHII", 256, 4, 1, 10)
+    ifd = struct.pack("<H", 1) + entry + struct.pack("<I", 8)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8) + ifd)
+    assert check_integrity(tmp_path / "a.tif").completeness is Completeness.BROKEN
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_missing_file_is_not_complete(tmp_path: Path) -> None:
+    assert check_integrity(tmp_path / "absent.tif").completeness is not Completeness.COMPLETE
+
+
+@settings(max_examples=150)
 @given(
-    st.sampled_from([b"", b"II*\0", b"MM\0*", b"II*\0\x08\0\0\0", b"II+\0\x08\0\0\0"]),
-    st.binary(max_size=300),
+    flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), min_size=1, max_size=100),
+    layout=st.sampled_from(LAYOUTS),
+    structure=st.booleans(),
 )
-def test_no_bytes_whatever_make_it_raise(head: bytes, tail: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "garbage.tif"
-    path.write_bytes(head + tail)
-    assert check_integrity(path).completeness is not Completeness.COMPLETE
-    with pytest.raises(SlideError):
-        open_slide(path)
-
-
-def test_what_is_no_regular_file_is_broken_and_never_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "folder.tif").mkdir()
-    os.mkfifo(tmp_path / "pipe.tif")
-    with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind(str(tmp_path / "s.tif"))
-        for path in tmp_path.iterdir():
-            found = check_integrity(path)
-            assert found.completeness is Completeness.BROKEN
-            assert found.reason == "is not a regular file"
-            with pytest.raises(SlideError, match="is not a regular file"):
-                open_slide(path)
-
-
-def test_a_file_that_is_not_there_may_come_back(tmp_path: Path) -> None:
-    found = check_integrity(tmp_path / "gone.tif")
-    assert found.completeness is Completeness.INCOMPLETE
-    assert "No such file" in str(found.reason)
+def test_flipped_bytes_end_in_tiles_or_a_reason(
+    tmp_path_factory: pytest.TempPathFactory,
+    flips: list[tuple[float, int]],
+    layout: dict[str, Any],
+    structure: bool,
+) -> None:
+    path = slide(tmp_path_factory.mktemp("flip") / "a.tif", **dict(layout))
+    data = bytearray(path.read_bytes())
+    # Half the time where it hurts: the header, the directories and their arrays.
+    reach = min(len(data), 3000) if structure else len(data)
+    for share, bits in flips:
+        data[int(share * reach)] ^= bits
+    path.write_bytes(data)
+    check_integrity(path)
+    try:
+        with open_slide(path, assume_magnification=4.0) as opened:
+            places = [(tile.column, tile.row) for tile in opened.tiles()]
+    except SlideError:
+        return
+    grid = opened.grid
+    assert len(places) == len(set(places)) == grid.columns * grid.rows

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -59,6 +59,7 @@ scales = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(images, scales, st.integers(1, 64), st.integers(1, 64))
 def test_every_grid_pixel_is_the_mean_of_the_area_it_covers(
     image: Picture, scale: float, block_height: int, block_width: int
