@@ -5,35 +5,29 @@ flight each claim a job, score its slide and record the result. All they share i
 the database, through a connection each.
 """
 
+import os
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from her2d.database import open_database
-from her2d.intake import Completeness, Inbox, Job, JobQueue, JobState, Verdict, Watcher
-from her2d.ops import held_by_us
-from her2d.pipeline import SlideCancelledError
-from her2d.processing import DuplicateScanError, FileChangedError, SlideProcessor, open_processor
+from her2d import __version__
+from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
+from her2d.ops import Metrics, OpsServer, Reading, StageReading, held_by_us
+from her2d.pipeline import Pipeline
+from her2d.processing import SlideProcessor, open_processor
 from her2d.settings import Settings
-from her2d.slides import SlideError, check_integrity
+from her2d.slides import check_integrity
+from her2d.worker import Stop, Worker
 
 log = structlog.get_logger(__name__)
 
 _TICK_S = 0.5
-_IDLE_S = 0.5
 _AFTER_DATABASE_ERROR_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Two steps of stopping: take nothing new, then give up what is under way."""
-
-    requested: threading.Event
-    cancel: threading.Event
+_UNHEALTHY_AFTER_S = 120.0
 
 
 class Daemon:
@@ -42,12 +36,15 @@ class Daemon:
     Raises from `run`:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError, DatabaseError: it cannot start; the sentence says why.
+        OSError: the port of `[ops]` cannot be had.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = Stop(threading.Event(), threading.Event())
         self._wake = threading.Event()
+        self._metrics = Metrics()
+        self._watched_at = time.monotonic()
 
     def stop(self) -> None:
         """Ask for a clean stop; safe to call from a signal handler."""
@@ -61,23 +58,15 @@ class Daemon:
             jobs = JobQueue(db)
             if recovered := jobs.recover():
                 log.warning("jobs_recovered", jobs=recovered)
-            with open_processor(settings) as processor:
-                workers = [
-                    threading.Thread(
-                        target=_work,
-                        args=(settings, processor, self._stop),
-                        name=f"her2d-worker-{number}",
-                    )
-                    for number in range(settings.pipeline.slides_in_flight)
-                ]
-                for worker in workers:
-                    worker.start()
+            with open_processor(settings) as processor, self._serve(processor) as server:
+                workers = self._start_workers(processor)
                 log.info(
                     "daemon_ready",
                     inboxes=[str(inbox) for inbox in settings.intake.inboxes],
                     bundle=processor.bundle.manifest.name,
                     bundle_version=processor.bundle.manifest.version,
                     backend=processor.backend,
+                    port=server.port,
                 )
                 try:
                     self._watch(jobs)
@@ -85,6 +74,18 @@ class Daemon:
                     self._drain(workers)
             db.close()
         log.info("daemon_stopped")
+
+    def _start_workers(self, processor: SlideProcessor) -> list[threading.Thread]:
+        workers = [
+            threading.Thread(
+                target=Worker(self._settings, processor, self._metrics, self._stop).run,
+                name=f"her2d-worker-{number}",
+            )
+            for number in range(self._settings.pipeline.slides_in_flight)
+        ]
+        for worker in workers:
+            worker.start()
+        return workers
 
     def _watch(self, jobs: JobQueue) -> None:
         settings = self._settings.intake
@@ -101,6 +102,7 @@ class Daemon:
                     for path in watcher.take():
                         inbox.look(path)
                     inbox.settle()
+                    self._watched_at = time.monotonic()
                 except sqlite3.Error as error:
                     log.error("database_unavailable", reason=str(error))
                     self._stop.requested.wait(_AFTER_DATABASE_ERROR_S)
@@ -131,70 +133,69 @@ class Daemon:
         for worker in workers:
             worker.join()
 
+    def _serve(self, processor: SlideProcessor) -> OpsServer:
+        manifest = processor.bundle.manifest
+        self._metrics.build.info(
+            {
+                "version": __version__,
+                "backend": processor.backend,
+                "bundle": manifest.name,
+                "bundle_version": manifest.version,
+            }
+        )
+        self._metrics.read_from(lambda: self._reading(processor.pipeline))
+        ops = self._settings.ops
+        return OpsServer(
+            ops.host,
+            ops.port,
+            self._metrics.registry,
+            healthy=self._trouble,
+            ready=self._not_ready,
+        )
+
+    def _reading(self, pipeline: Pipeline) -> Reading:
+        db = open_readonly(self._settings.results.database)
+        try:
+            jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
+        finally:
+            db.close()
+        stages = tuple(
+            StageReading(
+                stage.name,
+                stage.tiles,
+                stage.batches,
+                stage.busy_s,
+                len(stage.queue),
+                stage.queue.capacity,
+            )
+            for stage in (pipeline.segmenting, pipeline.classifying)
+        )
+        return Reading(jobs, stages)
+
+    def _trouble(self) -> str | None:
+        """Alive means that the inboxes were looked at a moment ago."""
+        silent = time.monotonic() - self._watched_at
+        return (
+            f"The inboxes were last looked at {silent:.0f} s ago."
+            if (silent > _UNHEALTHY_AFTER_S)
+            else None
+        )
+
+    def _not_ready(self) -> str | None:
+        for inbox in self._settings.intake.inboxes:
+            if not os.access(inbox, os.R_OK | os.X_OK):
+                return f"The inbox {inbox} cannot be read."
+        database = self._settings.results.database
+        if not os.access(database, os.W_OK):
+            return f"The database {database} cannot be written."
+        try:
+            open_readonly(database).close()
+        except DatabaseError as error:
+            return str(error)
+        return None
+
 
 def check_slide(path: Path) -> Verdict:
     """The slides room's structural check in the words of intake."""
     found = check_integrity(path)
     return Verdict(Completeness(found.completeness.value), found.reason)
-
-
-def _work(settings: Settings, processor: SlideProcessor, stop: Stop) -> None:
-    db = open_database(settings.results.database)
-    jobs = JobQueue(db)
-    try:
-        while not stop.requested.is_set():
-            try:
-                job = jobs.claim()
-                if job is None:
-                    stop.requested.wait(_IDLE_S)
-                else:
-                    with structlog.contextvars.bound_contextvars(job_id=job.id, file=job.path.name):
-                        _run_job(settings, processor, jobs, job, stop)
-            except sqlite3.Error as error:
-                log.error("database_unavailable", reason=str(error))
-                stop.requested.wait(_AFTER_DATABASE_ERROR_S)
-    finally:
-        db.close()
-
-
-def _run_job(
-    settings: Settings, processor: SlideProcessor, jobs: JobQueue, job: Job, stop: Stop
-) -> None:
-    log.info("slide_started", attempt=job.attempts)
-    try:
-        result = processor.process_job(jobs.database, job, cancel=stop.cancel)
-    except DuplicateScanError as found:
-        jobs.duplicate(job.id, found.slide_id, found.content_hash)
-        log.info("slide_duplicate", slide_id=found.slide_id)
-    except SlideError as error:
-        jobs.quarantine(job.id, str(error))
-        log.warning("slide_quarantined", reason=str(error))
-    except SlideCancelledError:
-        jobs.give_back(job.id)
-        log.info("slide_given_back")
-    except FileChangedError as error:
-        jobs.settle_again(job.id, str(error))
-        log.warning("slide_changed_while_read")
-    except FileNotFoundError as error:
-        if job.path.exists():
-            _retry(settings, jobs, job, error)
-        else:
-            jobs.vanished(job.id)
-            log.warning("slide_vanished")
-    except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings about
-        _retry(settings, jobs, job, error)
-    else:
-        log.info(
-            "slide_finished",
-            slide_id=result.slide_id,
-            her2_status=result.her2_status,
-            high_expression_percent=result.high_expression_percent,
-            elapsed_s=result.elapsed_s,
-        )
-
-
-def _retry(settings: Settings, jobs: JobQueue, job: Job, error: Exception) -> None:
-    reason = f"{type(error).__name__}: {error}"
-    state = jobs.retry_later(job, reason, max_attempts=settings.intake.max_attempts)
-    event = "slide_quarantined" if state is JobState.QUARANTINED else "slide_failed"
-    log.error(event, attempt=job.attempts, exc_info=error)
