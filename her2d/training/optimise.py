@@ -28,7 +28,9 @@ def optimise(
     network.train()
     for _ in range(steps):
         inputs, targets = next(batches)
-        loss = functional.cross_entropy(network(inputs), targets)
+        # Channels-last input to narrow convolutions makes oneDNN's backward pass (torch 2.13.0 on
+        # AVX-512) write outside its memory, which ends the process or, worse, does not.
+        loss = functional.cross_entropy(network(inputs.contiguous()), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -1,0 +1,115 @@
+"""Plans after Table 1, and cohorts on disk."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from her2d.simulator import (
+    high_expression_fraction,
+    plan_cohort,
+    plan_slide,
+    write_cohort,
+    write_truth,
+)
+from her2d.slides import check_integrity, open_slide
+
+
+def test_a_large_cohort_has_the_papers_statistics():
+    plans = plan_cohort(646, 1)
+    assert sum(plan.her2_status == "positive" for plan in plans) == 81
+    poor = np.mean([plan.differentiation == "poor" for plan in plans])
+    assert poor == pytest.approx(509 / 646, abs=0.05)
+    patients = len({plan.patient for plan in plans})
+    assert 646 - 45 < patients < 646
+
+
+@given(st.integers(0, 60), st.integers(0, 1000))
+def test_statuses_are_dealt_out_exactly(slides, seed):
+    plans = plan_cohort(slides, seed)
+    positive = sum(plan.her2_status == "positive" for plan in plans)
+    expected = round(slides * 81 / 646)
+    assert len(plans) == slides
+    assert positive == (max(expected, 1) if slides >= 4 else expected)
+
+
+def test_the_same_seed_gives_the_same_cohort():
+    assert plan_cohort(20, 3) == plan_cohort(20, 3)
+    assert plan_cohort(20, 3) != plan_cohort(20, 4)
+
+
+def test_ihc_and_fish_imply_the_status_as_in_the_paper():
+    for plan in plan_cohort(200, 2, positive_fraction=0.5):
+        implied = plan.ihc_score == "3+" or (plan.ihc_score, plan.fish) == ("2+", "positive")
+        assert implied == (plan.her2_status == "positive")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
+def test_the_planned_status_is_what_the_truth_says(tmp_path, status, seed):
+    plan = plan_slide("a", seed, her2_status=status, width=1536, height=1536)
+    p = high_expression_fraction(write_truth(plan, tmp_path))
+    called = "indeterminate" if p is None else "positive" if p >= 0.1 else "negative"
+    assert called == status
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    plans = plan_cohort(3, 5, positive_fraction=0.4, width=1400, height=1100)
+    done = []
+    write_cohort(folder, plans, progress=done.append)
+    assert done == plans
+    return folder, plans
+
+
+def test_the_table_names_files_that_are_complete_slides(cohort):
+    folder, plans = cohort
+    with (folder / "cohort.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["slide"] for row in rows] == [plan.name for plan in plans]
+    for row in rows:
+        for column in ("he_path", "ihc_path"):
+            assert check_integrity(folder / row[column]).completeness == "complete"
+
+
+def test_slides_are_motic_files_with_their_barcode(cohort):
+    folder, plans = cohort
+    for plan in plans:
+        with open_slide(folder / "he" / f"{plan.name}.tif") as slide:
+            assert slide.metadata.vendor == "motic"
+            assert slide.metadata.barcode == plan.barcode
+            assert (slide.grid.width, slide.grid.height) == (plan.width, plan.height)
+
+
+def test_tile_truth_agrees_with_the_mask(cohort):
+    folder, plans = cohort
+    for plan in plans:
+        mask = tifffile.imread(folder / "truth" / f"{plan.name}.tif")
+        assert mask.shape == (plan.height, plan.width)
+        with (folder / "truth" / f"{plan.name}.tiles.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert sum(int(row["tumor_pixels"]) for row in rows) == (mask > 0).sum()
+        assert sum(int(row["strong_pixels"]) for row in rows) == (mask == 2).sum()
+
+
+def test_a_40x_slide_has_the_same_4x_grid_and_picture(tmp_path):
+    from her2d.simulator import render_region, write_he_slide
+
+    plan = plan_slide("a", 3, her2_status="positive", width=600, height=520, magnification=40.0)
+    write_he_slide(plan, tmp_path / "a.tif")
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.metadata.magnification == 40.0
+        assert (slide.grid.columns, slide.grid.rows) == (2, 2)
+        tile = next(slide.tiles())
+    expected = render_region(plan, 0, 0, 512, 512).rgb
+    assert np.abs(tile.pixels.astype(int) - expected).mean() < 14
+
+
+@pytest.mark.parametrize(("magnification", "width"), [(20.0, 1024), (4.0, 100)])
+def test_what_cannot_be_simulated_is_refused(magnification, width):
+    with pytest.raises(ValueError, match=r"simulated"):
+        plan_slide("a", 1, her2_status="positive", width=width, magnification=magnification)

@@ -1,0 +1,55 @@
+"""A scanner at work."""
+
+import pytest
+
+from her2d.simulator import WriteStyle, deliver, plan_cohort, run_scanner
+from her2d.slides import check_integrity
+
+
+@pytest.mark.parametrize("style", list(WriteStyle))
+def test_every_style_delivers_the_same_bytes(tmp_path, style):
+    source = tmp_path / "source.tif"
+    source.write_bytes(bytes(range(256)) * 1500)
+    deliver(source, tmp_path / "a.tif", style=style, bytes_per_second=1e6, sleep=lambda _: None)
+    assert (tmp_path / "a.tif").read_bytes() == source.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "source.tif"]
+
+
+def watch(tmp_path, style):
+    """Sizes of the target at each wait, None while it is not there."""
+    source, target = tmp_path / "source.tif", tmp_path / "a.tif"
+    source.write_bytes(b"x" * 400_000)
+    sizes = []
+    deliver(
+        source,
+        target,
+        style=style,
+        bytes_per_second=1e6,
+        sleep=lambda _: sizes.append(target.stat().st_size if target.exists() else None),
+    )
+    return sizes
+
+
+def test_in_place_grows_under_its_own_name(tmp_path):
+    sizes = watch(tmp_path, WriteStyle.IN_PLACE)
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1] == 400_000
+
+
+def test_reserved_has_its_full_size_from_the_start(tmp_path):
+    assert set(watch(tmp_path, WriteStyle.RESERVED)) == {400_000}
+
+
+def test_a_temporary_name_shows_nothing_until_it_is_complete(tmp_path):
+    assert set(watch(tmp_path, WriteStyle.TEMP_NAME)) == {None}
+
+
+def test_bursts_pause_between(tmp_path):
+    assert len(watch(tmp_path, WriteStyle.BURSTS)) == len(watch(tmp_path, WriteStyle.IN_PLACE)) + 2
+
+
+def test_a_scanner_fills_the_inbox_slide_by_slide(tmp_path):
+    plans = plan_cohort(2, 1, width=1100, height=1100)
+    for delivered in run_scanner(tmp_path, plans, seed=0, bytes_per_second=1e9):
+        assert check_integrity(delivered.path).completeness == "complete"
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [plan.name for plan in plans]
