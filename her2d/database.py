@@ -57,6 +57,24 @@ def open_readonly(path: Path) -> Database:
     return db
 
 
+def schema_version(path: Path) -> int:
+    """Migrations the database at `path` has behind it; 0 where there is none yet.
+
+    Raises:
+        DatabaseError: it is no SQLite database.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return _version(Database(connection))
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+
+
 def _migrate(db: Database, path: Path) -> None:
     version = _version(db)
     _refuse_newer(version, path)

@@ -93,6 +93,7 @@ class ResultsSettings(_Section):
 
     database: Path = Path("her2d.sqlite")
     heatmaps: Path = Path("heatmaps")
+    keep_tiles_days: Annotated[float, Field(gt=0)] | None = None
 
 
 class OpsSettings(_Section):

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, demo, queue, results, run, scan, simulate
+from her2d.cli import bundle, config, db, demo, queue, results, run, scan, simulate
 from her2d.cli.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
 app.add_typer(simulate.app, name="simulate")
 
 
