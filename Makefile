@@ -51,7 +51,7 @@ install:
 	$(DESTDIR)/opt/her2d/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt .
 	install -D -m 644 systemd/her2d.sysusers $(DESTDIR)/usr/lib/sysusers.d/her2d.conf
 	install -D -m 644 systemd/her2d.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/her2d.conf
-	install -D -m 644 systemd/her2d.service $(UNITS)/her2d.service
+	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
 	mkdir -p $(DESTDIR)/etc/her2d
 	test -e $(DESTDIR)/etc/her2d/config.toml || sed -f systemd/config.sed config.toml > $(DESTDIR)/etc/her2d/config.toml
 	mkdir -p $(STATE)/engines && cp -r engines/her2net-demo $(STATE)/engines/
@@ -59,7 +59,7 @@ install:
 	test -n "$(DESTDIR)" || chown -R her2d:her2d $(STATE)
 	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
-	@echo "Look through /etc/her2d/config.toml, then: systemctl enable --now her2d"
+	@echo "Look through /etc/her2d/config.toml, then: systemctl enable --now her2d her2d-care.timer"
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf

@@ -18,13 +18,16 @@ needs_systemd = pytest.mark.skipif(
 )
 
 
+SERVICES = ("her2d.service", "her2d-care.service")
+
+
 @pytest.fixture
-def unit(tmp_path) -> Path:
-    """The unit with an executable that exists here, since verify looks for it."""
-    text = (UNITS / "her2d.service").read_text()
-    path = tmp_path / "her2d.service"
-    path.write_text(text.replace("/opt/her2d/bin/her2d", shutil.which("true") or "/bin/true"))
-    return path
+def units(tmp_path) -> Path:
+    """The units with an executable that exists here, since verify looks for it."""
+    for source in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
+        text = source.read_text().replace("/opt/her2d/bin/her2d", shutil.which("true") or "")
+        (tmp_path / source.name).write_text(text)
+    return tmp_path
 
 
 def exposure(unit: Path) -> float:
@@ -41,22 +44,28 @@ def exposure(unit: Path) -> float:
 
 
 @needs_systemd
-def test_the_unit_has_nothing_systemd_complains_of(unit):
+@pytest.mark.parametrize("name", [*SERVICES, "her2d-care.timer"])
+def test_the_unit_has_nothing_systemd_complains_of(units, name):
     found = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(units / name)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (found.returncode, found.stderr) == (0, "")
 
 
 @needs_systemd
-def test_the_cpu_unit_is_exposed_no_more_than_1_5(unit):
-    assert exposure(unit) <= 1.5
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_without_a_gpu_is_exposed_no_more_than_1_5(units, name):
+    assert exposure(units / name) <= 1.5
 
 
 @needs_systemd
-def test_the_gpu_drop_in_leaves_it_at_2_5_or_better(unit):
+def test_the_gpu_drop_in_leaves_it_at_2_5_or_better(units):
+    unit = units / "her2d.service"
     without = exposure(unit)
-    drop_in = unit.with_name("her2d.service.d") / "gpu.conf"
+    drop_in = units / "her2d.service.d" / "gpu.conf"
     drop_in.parent.mkdir()
     shutil.copy(UNITS / "gpu.conf", drop_in)
     assert without < exposure(unit) <= 2.5
@@ -93,6 +102,13 @@ def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
         text=True,
         check=True,
     ).stdout
-    for line in ("her2d.service", "her2d.sysusers", "her2d.tmpfiles", "config.toml", "pip install"):
+    for line in (
+        "her2d.service",
+        "her2d-care.timer",
+        "her2d.sysusers",
+        "her2d.tmpfiles",
+        "config.toml",
+        "pip install",
+    ):
         assert line in printed
     assert list(tmp_path.iterdir()) == []
