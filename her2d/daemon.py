@@ -16,6 +16,7 @@ import structlog
 from her2d import __version__
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
+from her2d.notifications import Notifier
 from her2d.ops import Metrics, OpsServer, Reading, StageReading, held_by_us
 from her2d.pipeline import Pipeline
 from her2d.processing import SlideProcessor, open_processor
@@ -68,10 +69,13 @@ class Daemon:
                     backend=processor.backend,
                     port=server.port,
                 )
+                notifier = self._start_notifier()
                 try:
                     self._watch(jobs)
                 finally:
                     self._drain(workers)
+                    if notifier is not None:
+                        notifier.join()
             db.close()
         log.info("daemon_stopped")
 
@@ -86,6 +90,16 @@ class Daemon:
         for worker in workers:
             worker.start()
         return workers
+
+    def _start_notifier(self) -> threading.Thread | None:
+        """The webhook's thread, where there is a webhook."""
+        settings = self._settings
+        if settings.notify.url is None:
+            return None
+        notifier = Notifier(settings.notify, settings.results.database, self._stop.requested)
+        thread = threading.Thread(target=notifier.run, name="her2d-notifier")
+        thread.start()
+        return thread
 
     def _watch(self, jobs: JobQueue) -> None:
         settings = self._settings.intake

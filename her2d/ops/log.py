@@ -41,3 +41,5 @@ def configure_logging(
     root.setLevel(level.upper())
     # What tifffile says of a bad file reaches the technician as the slide's reason instead.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    # A webhook's address may hold a token; whether it was reached is logged without it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
