@@ -31,7 +31,7 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
 
-_SECRETS = frozenset({"secret"})
+_SECRETS = frozenset({"secret", "pseudonym_key"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -115,6 +115,7 @@ class OpsSettings(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
 class NotifySettings(_Section):
