@@ -20,7 +20,7 @@ from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.outcome import SlideOutcome, TileFate
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
-from her2d.pipeline.stages import Stage, TileWork, classify, segment
+from her2d.pipeline.stages import Observe, Stage, TileWork, classify, segment
 from her2d.scoring import TileCounts, score_slide
 from her2d.slides import Slide, Tile, open_slide
 
@@ -56,6 +56,7 @@ class Pipeline:
         integrator: Integrator,
         rules: Rules | None = None,
         limits: Limits | None = None,
+        observe: Observe = lambda _: None,
     ) -> None:
         self._integrator = integrator
         self._rules = rules or Rules()
@@ -69,6 +70,7 @@ class Pipeline:
             segment(engine, self._classify_queue, self._rules.tumor_fraction),
             batch=limits.segmenter_batch,
             fill_s=limits.batch_wait_s,
+            observe=observe,
         )
         self.classifying = Stage(
             "classify",
@@ -76,6 +78,7 @@ class Pipeline:
             classify(engine),
             batch=limits.classifier_batch,
             fill_s=limits.batch_wait_s,
+            observe=observe,
         )
         self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
         self.segmenting.start()

@@ -6,7 +6,7 @@ Batches are filled across slides; an error ends the slides in the batch, never t
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,12 +21,18 @@ _TILE_PIXELS = 512 * 512
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """One tile under way: pixels are uint8 (512, 512, 3) RGB, owned by whoever holds this."""
+    """One tile under way.
+
+    Attributes:
+        pixels: uint8 (512, 512, 3) RGB, owned by whoever holds this.
+        waiting_since: `time.monotonic` when it began to wait for its next stage.
+    """
 
     run: SlideRun
     row: int
     column: int
     pixels: NDArray[np.uint8]
+    waiting_since: float = field(default_factory=time.monotonic)
 
     def given_up(self) -> bool:
         """True where nobody waits for this tile any more."""
@@ -34,6 +40,24 @@ class TileWork:
 
 
 Work = TypeVar("Work", bound=TileWork)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One batch of one stage.
+
+    Attributes:
+        seconds: how long the stage worked on it.
+        waits_s: how long each of its tiles had waited before.
+    """
+
+    stage: str
+    seconds: float
+    waits_s: tuple[float, ...]
+
+
+Observe = Callable[[BatchReport], None]
+"""Told of each batch, from the stage's thread."""
 
 
 class Stage(Generic[Work]):
@@ -51,6 +75,7 @@ class Stage(Generic[Work]):
         *,
         batch: int,
         fill_s: float,
+        observe: Observe,
     ) -> None:
         self.name = name
         self.queue = queue
@@ -60,6 +85,7 @@ class Stage(Generic[Work]):
         self._work = work
         self._batch = batch
         self._fill_s = fill_s
+        self._observe = observe
         self._thread = threading.Thread(target=self._loop, name=f"her2d-{name}", daemon=True)
 
     def start(self) -> None:
@@ -79,9 +105,12 @@ class Stage(Generic[Work]):
             except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
                 for item in live:
                     item.run.fail(error)
-            self.busy_s += time.monotonic() - started
+            seconds = time.monotonic() - started
+            self.busy_s += seconds
             self.tiles += len(live)
             self.batches += 1
+            waits = tuple(started - item.waiting_since for item in live)
+            self._observe(BatchReport(self.name, seconds, waits))
 
 
 def segment(
@@ -101,7 +130,8 @@ def segment(
                 item.run.non_tumor(item.row, item.column, tumor_pixels)
                 continue
             item.run.tumor(item.row, item.column, tumor_pixels, mask)
-            classify_queue.put(item, abandoned=item.given_up)
+            waiting = replace(item, waiting_since=time.monotonic())
+            classify_queue.put(waiting, abandoned=item.given_up)
 
     return work
 
