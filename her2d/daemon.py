@@ -16,12 +16,12 @@ import structlog
 from her2d import __version__
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
-from her2d.notifications import Notifier
 from her2d.ops import Metrics, OpsServer, held_by_us
 from her2d.processing import SlideProcessor, open_processor
 from her2d.settings import Settings
 from her2d.slides import check_integrity
 from her2d.telemetry import last_success, read_daemon
+from her2d.webhook import Webhook
 from her2d.worker import Stop, Worker
 
 log = structlog.get_logger(__name__)
@@ -74,13 +74,13 @@ class Daemon:
                     backend=processor.backend,
                     port=server.port,
                 )
-                notifier = self._start_notifier()
+                webhook = self._start_webhook()
                 try:
                     self._watch(jobs)
                 finally:
                     self._drain(workers)
-                    if notifier is not None:
-                        notifier.join()
+                    if webhook is not None:
+                        webhook.join()
             db.close()
         log.info("daemon_stopped")
 
@@ -96,13 +96,13 @@ class Daemon:
             worker.start()
         return workers
 
-    def _start_notifier(self) -> threading.Thread | None:
+    def _start_webhook(self) -> threading.Thread | None:
         """The webhook's thread, where there is a webhook."""
         settings = self._settings
-        if settings.notify.url is None:
+        if settings.webhook.url is None:
             return None
-        notifier = Notifier(settings.notify, settings.results.database, self._stop.requested)
-        thread = threading.Thread(target=notifier.run, name="her2d-notifier")
+        webhook = Webhook(settings.webhook, settings.results.database, self._stop.requested)
+        thread = threading.Thread(target=webhook.run, name="her2d-webhook")
         thread.start()
         return thread
 

@@ -118,7 +118,7 @@ class OpsSettings(_Section):
     pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
-class NotifySettings(_Section):
+class WebhookSettings(_Section):
     """A webhook that is told of results, failures and quarantines."""
 
     url: HttpUrl | None = None
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     results: ResultsSettings = ResultsSettings()
     ops: OpsSettings = OpsSettings()
-    notify: NotifySettings = NotifySettings()
+    webhook: WebhookSettings = WebhookSettings()
 
 
 def find_config(given: Path | None = None) -> Path | None:
