@@ -1,4 +1,4 @@
-"""A place where the real daemon runs, as a process, on real files: for tests/e2e and tests/faults."""
+"""Where the real daemon runs, as a process, on real files: for tests/e2e and tests/faults."""
 
 import contextlib
 import json
@@ -63,7 +63,8 @@ class Site:
             f'[bundle]\npath = "{bundle.directory}"\n'
             "[intake]\nsettle_s = 0.4\nsweep_s = 1.0\npoll_s = 0.5\nincomplete_after_s = 3.0\n"
             "min_free_mb = 0\n"
-            '[inference]\nthreads = 1\n[pipeline]\n[results]\n[ops]\nport = 0\nlog_format = "json"\n'
+            "[inference]\nthreads = 1\n[pipeline]\n[results]\n[ops]\nport = 0\n"
+            'log_format = "json"\n'
         )
         return site
 

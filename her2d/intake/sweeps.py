@@ -32,6 +32,7 @@ class Sweeps:
         self._next_full = float("-inf")
         self._next_poll = float("inf")
         self._polled: dict[Path, Path] = {}
+        self._eventless: set[Path] = set()
         self._troubled: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
         self._under_way: Iterator[Found] | None = None
@@ -54,6 +55,7 @@ class Sweeps:
             settings.extensions, settings.ignore, (settings.archive, settings.quarantine)
         )
         self._polled = {}
+        self._eventless = set()
         self.all_soon()
 
     def all_soon(self) -> None:
@@ -70,6 +72,7 @@ class Sweeps:
 
     def poll(self, inbox: Path) -> None:
         """Search this inbox often: its events cannot be had."""
+        self._eventless.add(inbox)
         self._begin_polling(inbox, inbox)
 
     def take(self, most: int) -> list[Found]:
@@ -114,6 +117,8 @@ class Sweeps:
                 silent[device] = needs_polling(here, self._settings.watch)
             if silent[device]:
                 self._begin_polling(here, inbox)
+            elif here not in self._eventless:
+                self._polled.pop(here, None)  # what was mounted here is gone
 
         try:
             yield from walk(

@@ -72,15 +72,16 @@ def test_a_copy_is_a_duplicate_that_points_to_the_result(site, write_slide):
     assert "already processed" in job.reason
 
 
-def test_a_daemon_with_nothing_to_do_stops_at_once_and_changes_nothing(site, write_slide):
+def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide):
     write_slide(["S"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.DONE)
     before = site.results()
     with site.daemon():
-        site.wait_until(lambda: site.events()["folder_polled"] >= 0)
-    assert site.results() == before
-    assert len(site.jobs()) == 1
+        write_slide(["w"], "b.tif", folder=site.inbox)  # once this is done, all was looked at
+        site.wait_for(JobState.DONE, jobs=2)
+    assert site.results()["a.tif"] == before["a.tif"]
+    assert len(site.jobs()) == site.runs() == 2
 
 
 def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path):
