@@ -37,14 +37,11 @@ class Site:
     """An inbox, a database and a way to run a daemon between them."""
 
     folder: Path
+    database: Path
 
     @property
     def inbox(self) -> Path:
         return self.folder / "inbox"
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "her2d.sqlite"
 
     @property
     def config(self) -> Path:
@@ -57,7 +54,7 @@ class Site:
     @classmethod
     def made(cls, folder: Path, bundle: Bundle) -> "Site":
         """A site of that bundle, impatient enough for a test."""
-        site = cls(folder)
+        site = cls(folder, folder / "her2d.sqlite")
         site.inbox.mkdir(parents=True)
         site.config.write_text(
             f'[bundle]\npath = "{bundle.directory}"\n'
@@ -108,6 +105,11 @@ class Site:
         assert process.returncode == 0, log
         assert "Traceback" not in log, log
         assert json.loads(log.splitlines()[-1])["event"] == "daemon_stopped"
+
+    def command(self, *arguments: str) -> str:
+        """What `her2d ...` prints."""
+        command = [sys.executable, "-m", "her2d", *arguments, "--config", str(self.config)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def events(self) -> Counter[str]:
         """How often each event was logged so far."""

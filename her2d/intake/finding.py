@@ -76,8 +76,8 @@ def walk(
     while waiting:
         here = waiting.pop()
         try:
-            on_folder(here, here.stat().st_dev)
             with os.scandir(here) as entries:
+                on_folder(here, here.stat().st_dev)
                 for entry in entries:
                     path = Path(entry.path)
                     if entry.is_dir(follow_symlinks=False):
