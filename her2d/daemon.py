@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -20,6 +21,7 @@ from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.intake import JobQueue, JobState
 from her2d.ops import Metrics, Notifier, OpsServer, Reading, StageReading, held_by_us
+from her2d.persistence import until_written
 from her2d.pipeline import Pipeline
 from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
@@ -75,7 +77,7 @@ class Daemon:
         with held_by_us(database):
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
-            for job in jobs.recover():
+            for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning("job_recovered", job_id=job.id, file=job.path.name)
             with open_processor(self._settings) as processor, self._serve(processor) as server:
                 self._work(jobs, processor, server.port)
@@ -94,12 +96,10 @@ class Daemon:
             port=port,
         )
         self._notifier.ready("Started.")
-        database = _identity(self._settings)
+        database = self._settings.results.database.stat()
         try:
             while not self._signals.requested.is_set():
-                if _identity(self._settings) != database:
-                    name = self._settings.results.database
-                    raise DatabaseError(f"The database {name} was removed or replaced.")
+                _require_same(self._settings.results.database, database)
                 self._pass(jobs, crew, watching)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -221,10 +221,17 @@ class Daemon:
         return None
 
 
-def _identity(settings: Settings) -> tuple[int, int] | None:
-    """The very file that is the database: a connection goes on writing to one that was removed."""
+def _require_same(database: Path, opened: os.stat_result) -> None:
+    """A connection goes on writing to a database that was removed, and all of it would be lost.
+
+    Raises DatabaseError.
+    """
     try:
-        found = settings.results.database.stat()
+        same = os.path.samestat(database.stat(), opened)
     except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+        same = False
+    except OSError as error:
+        log.warning("database_unreachable", reason=str(error))
+        return
+    if not same:
+        raise DatabaseError(f"The database {database} was removed or replaced.")

@@ -70,7 +70,7 @@ class UnreadableStorageError(Exception):
     """The storage returned I/O errors for parts of the file; another try may get more."""
 
 
-class ResultsUnwritableError(Exception):
+class ResultsUnwritableError(OSError):
     """The heatmap cannot be written; nothing was recorded. Not the slide's fault."""
 
 

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 import structlog
 
 from her2d.database import open_database
-from her2d.intake import Filing, Holdings, Job, JobQueue, JobState, follow, is_away, lies_within
+from her2d.intake import (
+    Filing,
+    Holdings,
+    Job,
+    JobQueue,
+    JobState,
+    follow,
+    is_away,
+    is_gone,
+    lies_within,
+    may_be_the_share,
+)
 from her2d.ops import Metrics
 from her2d.persistence import until_written
 from her2d.pipeline import SlideCancelledError
@@ -31,6 +42,7 @@ _IDLE_S = 0.5
 _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 _RESULTS_UNWRITABLE_S = 30.0
+_SHARE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +173,15 @@ class Worker:
 
     def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
         """The storage failed: a file that cannot be reached is waited for, as a new one is."""
-        if isinstance(cause, FileNotFoundError) and not job.path.exists():
+        if isinstance(cause, FileNotFoundError) and is_gone(job.path):
             jobs.vanished(job)
             log.warning("slide_vanished")
             return JobState.VANISHED
         reason = f"{job.path.name} cannot be read: {cause.strerror or cause}."
+        if may_be_the_share(cause, job.path):
+            jobs.postpone(job, reason, _SHARE_S)
+            log.warning("slide_unreachable", reason=reason)
+            return JobState.FAILED
         if not is_away(cause):
             return self._retry(jobs, job, reason, error)
         jobs.settle_again(job, reason)

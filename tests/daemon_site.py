@@ -144,6 +144,12 @@ class Site:
         with contextlib.closing(open_readonly(self.database)) as db:
             return JobQueue(db).in_state(*states)
 
+    def count(self, *states: JobState) -> int:
+        """How many jobs are in those states."""
+        with contextlib.closing(open_readonly(self.database)) as db:
+            counts = JobQueue(db).counts()
+        return sum(counts[state] for state in states)
+
     def wait_until(self, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
         """Return once `condition` holds."""
         deadline = time.monotonic() + patience_s
@@ -159,5 +165,5 @@ class Site:
         self, *states: JobState, jobs: int = 1, patience_s: float = PATIENCE_S
     ) -> list[Job]:
         """Return the jobs in `states` once there are as many as `jobs`."""
-        self.wait_until(lambda: len(self.jobs(*states)) >= jobs, patience_s)
+        self.wait_until(lambda: self.count(*states) >= jobs, patience_s)
         return self.jobs(*states)

@@ -11,7 +11,7 @@ from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, now
 from her2d.intake.jobs import JobQueue
 from her2d.intake.pressure import least_free_mb, should_pause
 from her2d.intake.settling import Completeness, Verdict
-from her2d.intake.storage import is_away
+from her2d.intake.storage import is_away, is_gone, may_be_the_share
 from her2d.intake.watcher import Watcher
 
 __all__ = [
@@ -32,8 +32,10 @@ __all__ = [
     "content_hash",
     "follow",
     "is_away",
+    "is_gone",
     "least_free_mb",
     "lies_within",
+    "may_be_the_share",
     "needs_polling",
     "now",
     "prioritise",

@@ -14,6 +14,7 @@ from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
 from her2d.intake.moving import SourceChangedError, free_name, move
+from her2d.intake.storage import is_gone
 from her2d.settings import IntakeSettings
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ def destination(job: Job, settings: IntakeSettings) -> Path | None:
 def follow(jobs: JobQueue, slide_id: int, path: Path) -> None:
     """A slide whose file is not where it was is now known by `path`, which holds the same bytes."""
     rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    if any(not Path(row["path"]).exists() for row in rows):
+    if any(is_gone(Path(row["path"])) for row in rows):
         jobs.database.execute(
             "update slides set path = ?, file_name = ? where id = ?",
             [str(path), path.name, slide_id],
@@ -118,7 +119,7 @@ def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
     expected = FileState(job.inode, job.size, job.mtime_ns)
     target = job.filed_path
     arrived = target is not None and target.exists() and target.stat().st_size > 0
-    if not job.path.exists():
+    if is_gone(job.path):
         return target if arrived else None
     if target is not None and arrived and content_hash(target) == content_hash(job.path):
         job.path.unlink()  # a crash came between the copy and this

@@ -102,6 +102,14 @@ def look_at(path: Path, inbox: Path, rules: Rules) -> Found | None:
     return Found(path, inbox, found) if stat.S_ISREG(found.st_mode) else None
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder, and no link to one; False where that cannot be told."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def lies_within(path: Path, inbox: Path) -> bool:
     """Whether `path`, with every link on the way followed, is still below `inbox`. Raises OSError
     where it is gone."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.finding import Found, look_at
+from her2d.intake.finding import Found, is_folder, look_at
 from her2d.intake.identity import FileState
 from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState
 from her2d.intake.jobs import JobQueue, text_of
@@ -65,16 +65,15 @@ class Inbox:
     def look(self, paths: Iterable[Path]) -> None:
         """Begin a job for each of `paths` that is a scan not known yet; sweep the folders."""
         found = []
+        rules = self.sweeps.rules
         for path in paths:
             inbox = self._inbox_of(path)
             if inbox is None:
                 continue
-            if path.is_dir() and not path.is_symlink():
-                if path == inbox or (
-                    self.sweeps.rules.reaches(path, inbox) and self.sweeps.rules.enters(path)
-                ):
+            if is_folder(path):
+                if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
                     self.sweeps.soon(path, inbox)
-            elif scan := look_at(path, inbox, self.sweeps.rules):
+            elif scan := look_at(path, inbox, rules):
                 found.append(scan)
         files = iter(found)
         while batch := list(islice(files, _BATCH)):
@@ -188,5 +187,11 @@ def _missing_sidecar(path: Path, suffix: str) -> str | None:
     if not suffix:
         return None
     names = (path.with_suffix(suffix), path.with_name(path.name + suffix))
-    arrived = any(name.is_file() and name.stat().st_size > 0 for name in names)
-    return None if arrived else names[0].name
+    return None if any(_has_content(name) for name in names) else names[0].name
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

@@ -23,7 +23,7 @@ def test_5000_files_at_once_are_queued_not_opened(site, write_slide, tmp_path):
 
         def ended() -> bool:
             descriptors.append(process.num_fds())
-            return len(site.jobs(JobState.DUPLICATE)) == FILES - 1
+            return site.count(JobState.DUPLICATE) == FILES - 1
 
         site.wait_until(ended, patience_s=3 * PATIENCE_S)
         growth = (process.memory_info().rss - before) / 2**20

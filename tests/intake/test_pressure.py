@@ -1,12 +1,20 @@
 """Room for results, and storage that goes away."""
 
 import errno
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.intake import is_away, least_free_mb, should_pause
+from her2d.intake import (
+    is_away,
+    is_gone,
+    least_free_mb,
+    may_be_the_share,
+    needs_polling,
+    should_pause,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,3 +51,20 @@ def test_a_share_that_is_busy_or_gone_is_waited_for(code):
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EINVAL])
 def test_a_disk_that_lost_a_sector_is_not(code):
     assert not is_away(OSError(code, "x"))
+
+
+def test_an_io_error_on_a_local_disk_is_the_disks(tmp_path):
+    if needs_polling(tmp_path, "auto"):
+        pytest.skip("temporary files lie on a share")
+    assert not may_be_the_share(OSError(errno.EIO, "x"), tmp_path / "a.tif")
+
+
+def test_an_io_error_where_nothing_can_be_asked_may_be_the_shares():
+    assert may_be_the_share(OSError(errno.EIO, "x"), Path("/nonexistent/share/a.tif"))
+
+
+def test_only_a_file_that_is_known_not_to_be_there_is_gone(tmp_path):
+    (tmp_path / "a.tif").touch()
+    assert not is_gone(tmp_path / "a.tif")
+    assert is_gone(tmp_path / "b.tif")
+    assert not is_gone(tmp_path / "a.tif" / "below a file")
