@@ -72,7 +72,8 @@ def _tried(inbox: Path, check: str) -> Iterator[Finding]:
 def _arrives(watcher: Watcher, wake: threading.Event, path: Path) -> bool:
     deadline = time.monotonic() + _EVENT_S
     while (left := deadline - time.monotonic()) > 0:
-        if path in watcher.take():
+        named = watcher.take()
+        if named is None or path in named:  # None: so many arrived that they were not kept
             return True
         wake.wait(left)
         wake.clear()
