@@ -6,15 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from daemon_site import Site
 
 from her2d.intake import JobState
 from her2d.simulator import WriteStyle, deliver
-
-
-@pytest.fixture
-def site(tmp_path, color_bundle) -> Site:
-    return Site.made(tmp_path / "site", color_bundle)
 
 
 def test_files_that_wait_at_the_start_and_files_that_come_later_get_results(site, write_slide):

@@ -6,14 +6,9 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from daemon_site import PATIENCE_S, Site
+from daemon_site import PATIENCE_S
 
 from her2d.intake import JobState
-
-
-@pytest.fixture
-def site(tmp_path, color_bundle) -> Site:
-    return Site.made(tmp_path / "site", color_bundle)
 
 
 @pytest.fixture
