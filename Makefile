@@ -31,7 +31,7 @@ test: lint
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s
-	HER2D_SOAK_LOCKED_S=60 $(BIN)/pytest tests/faults/test_storage.py -k locked
+	SOAK_LOCKED_S=60 $(BIN)/pytest tests/faults/test_storage.py -k locked
 
 gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu

@@ -128,6 +128,6 @@ def test_2000_mutated_structures_end_in_tiles_or_a_reason(seeds, tmp_path):
 
 @pytest.mark.soak
 def test_100_000_mutated_structures_end_in_tiles_or_a_reason(seeds, tmp_path):
-    cases = int(os.environ.get("HER2D_SOAK_FUZZ", "100000"))
+    cases = int(os.environ.get("SOAK_FUZZ", "100000"))
     for first in range(0, cases, 5000):
         check(fuzz(seeds, 10_000 + first, 10_000 + min(first + 5000, cases), tmp_path))

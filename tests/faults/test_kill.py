@@ -62,5 +62,5 @@ def test_killed_at_25_random_moments_it_loses_and_doubles_nothing(
 
 @pytest.mark.soak
 def test_killed_500_times_it_loses_and_doubles_nothing(site, tmp_path, color_bundle, write_slide):
-    kills = int(os.environ.get("HER2D_SOAK_KILLS", "500"))
+    kills = int(os.environ.get("SOAK_KILLS", "500"))
     survive(site, Site.made(tmp_path / "undisturbed", color_bundle), write_slide, kills, seed=5)

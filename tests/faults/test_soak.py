@@ -14,7 +14,7 @@ from her2d.intake import JobState
 
 pytestmark = pytest.mark.soak
 
-SLIDES = int(os.environ.get("HER2D_SOAK_SLIDES", "2000"))
+SLIDES = int(os.environ.get("SOAK_SLIDES", "2000"))
 AT_ONCE = 20
 WARM_UP = 0.25  # share of the slides before which caches and pools still fill
 MOST_KIB_A_SLIDE = 4.0  # 1 GB in 250,000 slides

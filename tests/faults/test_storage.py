@@ -12,7 +12,7 @@ import pytest
 
 from her2d.intake import JobState, content_hash
 
-LOCKED_S = float(os.environ.get("HER2D_SOAK_LOCKED_S", "12"))  # 60 in `make soak`
+LOCKED_S = float(os.environ.get("SOAK_LOCKED_S", "12"))  # 60 in `make soak`
 
 
 def test_a_full_disk_costs_time_and_nothing_else(site, write_slide, small_disk):
