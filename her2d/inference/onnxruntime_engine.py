@@ -1,6 +1,7 @@
 """The embedded default: ONNX Runtime on the CPU."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from her2d.bundle import Bundle
-from her2d.inference.engine import EngineError, Segmentation, Tiles
+from her2d.inference.engine import (
+    CLASSIFIERS_OUTPUTS,
+    SEGMENTER_OUTPUTS,
+    EngineError,
+    KeptTile,
+    Segmentation,
+    Tiles,
+)
+from her2d.inference.host_tiles import HostBatch, stacked
 
 _ERROR_SEVERITY = 3
 
@@ -28,21 +37,27 @@ class OnnxRuntimeEngine:
 
     def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
         threads = threads or len(os.sched_getaffinity(0))
-        self._segmenter = _open(bundle.segmenter, ("tumor_pixels", "mask"), threads)
-        self._classifiers = _open(bundle.classifiers, ("p_strong",), threads)
+        self._segmenter = _open(bundle.segmenter, SEGMENTER_OUTPUTS, threads)
+        self._classifiers = _open(bundle.classifiers, CLASSIFIERS_OUTPUTS, threads)
 
     @property
     def backend(self) -> str:
         return "onnxruntime"
 
     def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = _run(self._segmenter, ("tumor_pixels", "mask"), tiles)
+        tumor_pixels, mask = _run(self._segmenter, SEGMENTER_OUTPUTS, tiles)
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
         p_strong: NDArray[np.float32]
-        (p_strong,) = _run(self._classifiers, ("p_strong",), tiles)
+        (p_strong,) = _run(self._classifiers, CLASSIFIERS_OUTPUTS, tiles)
         return p_strong
+
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
+        return HostBatch(np.stack(tiles), self.segment)
+
+    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        return self.classify(stacked(tiles))
 
     def close(self) -> None:
         del self._segmenter, self._classifiers
