@@ -30,7 +30,14 @@ def info(
     table.add_row("intended use", bundle.manifest.intended_use)
     table.add_row("folder", str(bundle.directory))
     table.add_row("digest", bundle.digest)
-    for section in ("preprocessing", "decision", "normalization", "training", "measured"):
+    for section in (
+        "preprocessing",
+        "decision",
+        "normalization",
+        "tolerance",
+        "training",
+        "measured",
+    ):
         values = getattr(bundle.manifest, section)
         if values is not None:
             lines = (f"{key} = {value}" for key, value in values.model_dump().items())

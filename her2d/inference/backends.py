@@ -6,7 +6,11 @@ from importlib.util import find_spec
 
 from her2d.bundle import Bundle
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
+from her2d.inference.engine import EngineError
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
+from her2d.inference.plan_engine import plan_for
+from her2d.inference.plans import loadable_plan
+from her2d.inference.platforms import platform_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Candidate:
 
 
 def candidates(bundle: Bundle | None, options: EngineOptions) -> tuple[Candidate, ...]:
-    """Every back end, best first. Opens none of them and imports no library of theirs.
+    """Every back end, best first. Opens none of them.
 
     Args:
         bundle: whose compiled plans are looked for; None looks for none.
@@ -48,18 +52,28 @@ class _Unusable(Exception):  # noqa: N818  it ends a probe, it is no error
 
 
 def _tensorrt(bundle: Bundle | None, options: EngineOptions) -> str:
-    return _compiled("tensorrt", "tensorrt", "tensorrt")
+    return _compiled("tensorrt", bundle, options)
 
 
 def _tensorrt_rtx(bundle: Bundle | None, options: EngineOptions) -> str:
-    return _compiled("tensorrt_rtx", "tensorrt_rtx", "tensorrt-rtx")
+    return _compiled("tensorrt_rtx", bundle, options)
 
 
-def _compiled(name: BackendName, module: str, extra: str) -> str:
-    _require(module, extra)
+def _compiled(name: BackendName, bundle: Bundle | None, options: EngineOptions) -> str:
+    extra = name.replace("_", "-")
+    _require(name, extra)
     _require("pycuda", extra)
     gpu = find_gpu()
+    if bundle is not None:
+        _loadable(bundle, name, options)
     return f"{gpu.name}, compute capability {gpu.compute_capability}"
+
+
+def _loadable(bundle: Bundle, name: BackendName, options: EngineOptions) -> None:
+    try:
+        loadable_plan(plan_for(bundle, name, options.precision), platform_of(name))
+    except EngineError as error:
+        raise _Unusable(str(error)) from error
 
 
 def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
@@ -74,6 +88,8 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
 def _onnxruntime(bundle: Bundle | None, options: EngineOptions) -> str:
     if options.precision in ("fp16", "bf16"):
         raise _Unusable(f"ONNX Runtime on the CPU serves fp32 and int8, not {options.precision}.")
+    if options.precision == "int8" and bundle is not None:
+        _loadable(bundle, "onnxruntime", options)
     return "CPU"
 
 

@@ -1,13 +1,13 @@
 """Settings -> the engine that serves."""
 
-from collections.abc import Callable
-
 import structlog
 
 from her2d.bundle import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import Engine, EngineError
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
+from her2d.inference.plan_engine import open_plan
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def open_engine(
         return _best(bundle, options)
     for name in BACKENDS:
         if backend == name:
-            return _OPENERS[name](bundle, options)
+            return _open(name, bundle, options)
     raise EngineError(f"There is no back end {backend!r}; choose auto or {', '.join(BACKENDS)}.")
 
 
@@ -41,7 +41,7 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
         found = candidate(name, bundle, options)
         if found.usable:
             try:
-                engine = _OPENERS[name](bundle, options)
+                engine = _open(name, bundle, options)
             except EngineError as error:
                 found = Candidate(name, False, str(error))
             else:
@@ -57,29 +57,17 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
     raise EngineError(f"No back end works here. {reasons}")
 
 
-# Each back end is imported when it is opened: what it runs on may not be installed, and the daemon
+# A back end is imported when it is opened: what it runs on may not be installed, and the daemon
 # imports torch for nobody who did not choose it.
 
 
-def _open_onnxruntime(bundle: Bundle, options: EngineOptions) -> Engine:
-    from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
+    if name == "torch":
+        from her2d.inference.torch_engine import TorchEngine
 
-    return OnnxRuntimeEngine(bundle, threads=options.threads)
-
-
-def _open_torch(bundle: Bundle, options: EngineOptions) -> Engine:
-    from her2d.inference.torch_engine import TorchEngine
-
-    return TorchEngine(bundle, options)
-
-
-def _open_tensorrt(bundle: Bundle, options: EngineOptions) -> Engine:
-    raise EngineError("There is no compiled plan for this bundle.")
-
-
-_OPENERS: dict[BackendName, Callable[[Bundle, EngineOptions], Engine]] = {
-    "tensorrt": _open_tensorrt,
-    "tensorrt_rtx": _open_tensorrt,
-    "torch": _open_torch,
-    "onnxruntime": _open_onnxruntime,
-}
+        return TorchEngine(bundle, options)
+    if name == "onnxruntime" and options.precision in (None, "fp32"):
+        return OnnxRuntimeEngine(bundle, threads=options.threads)
+    if name == "onnxruntime" and options.precision != "int8":
+        raise EngineError(f"onnxruntime serves fp32 and int8, not {options.precision}.")
+    return open_plan(bundle, name, options)

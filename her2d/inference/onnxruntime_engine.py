@@ -19,6 +19,8 @@ from her2d.inference.engine import (
     Tiles,
 )
 from her2d.inference.host_tiles import HostBatch, stacked
+from her2d.inference.options import recorded_name
+from her2d.inference.plans import PlanFiles
 
 _ERROR_SEVERITY = 3
 
@@ -29,20 +31,23 @@ class OnnxRuntimeEngine:
     Args:
         bundle: a verified bundle.
         threads: threads of each session; 0 is one for each core this process may use.
+        plan: quantised graphs to run instead of the bundle's own.
 
     Raises:
         EngineError: a graph cannot be loaded, or does not have the inputs and outputs of the
             contract.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, plan: PlanFiles | None = None) -> None:
         threads = threads or len(os.sched_getaffinity(0))
-        self._segmenter = _open(bundle.segmenter, SEGMENTER_OUTPUTS, threads)
-        self._classifiers = _open(bundle.classifiers, CLASSIFIERS_OUTPUTS, threads)
+        graphs = plan or bundle
+        self._segmenter = _open(graphs.segmenter, SEGMENTER_OUTPUTS, threads)
+        self._classifiers = _open(graphs.classifiers, CLASSIFIERS_OUTPUTS, threads)
+        self._backend = recorded_name("onnxruntime", plan.precision if plan else "fp32")
 
     @property
     def backend(self) -> str:
-        return "onnxruntime"
+        return self._backend
 
     def segment(self, tiles: Tiles) -> Segmentation:
         tumor_pixels, mask = _run(self._segmenter, SEGMENTER_OUTPUTS, tiles)

@@ -27,3 +27,8 @@ class EngineOptions:
     segmenter_batch: int = 4
     classifier_batch: int = 4
     kept_tiles: int = 32
+
+
+def recorded_name(backend: BackendName, precision: Precision) -> str:
+    """What a result's `backend` says: the precision too, unless it is fp32."""
+    return backend if precision == "fp32" else f"{backend}-{precision}"

@@ -26,7 +26,7 @@ from her2d.inference.engine import (
     Tiles,
 )
 from her2d.inference.onnx_to_torch import GraphModule
-from her2d.inference.options import EngineOptions
+from her2d.inference.options import EngineOptions, recorded_name
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM_UPS = 3
@@ -76,11 +76,13 @@ class TorchEngine:
     """
 
     def __init__(self, bundle: Bundle, options: EngineOptions, device: str | None = None) -> None:
-        dtype = _DTYPES.get(options.precision or "fp32")
+        precision = options.precision or "fp32"
+        dtype = _DTYPES.get(precision)
         if dtype is None:
-            raise EngineError(f"torch serves fp32, fp16 and bf16, not {options.precision}.")
+            raise EngineError(f"torch serves fp32, fp16 and bf16, not {precision}.")
         if device is None and not torch.cuda.is_available():
             raise EngineError("torch finds no CUDA device (or was built without CUDA).")
+        self._backend = recorded_name("torch", precision)
         self._device = torch.device(device or "cuda")
         if self._device.type == "cuda":
             # fp32 means fp32; cuDNN's default would round to ten bits of mantissa.
@@ -97,7 +99,7 @@ class TorchEngine:
 
     @property
     def backend(self) -> str:
-        return "torch"
+        return self._backend
 
     def segment(self, tiles: Tiles) -> Segmentation:
         return self._segment(self._to_device(tiles))
