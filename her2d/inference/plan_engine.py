@@ -7,7 +7,7 @@ import numpy as np
 import structlog
 
 from her2d.bundle import Bundle
-from her2d.inference.engine import Engine, EngineError, Tiles
+from her2d.inference.engine import Engine, Tiles
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.parity import measure_parity
@@ -55,7 +55,7 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
     device = CPU if platform.gpu == NO_GPU else platform.gpu
-    engine = engine_of(files, sidecar, options)
+    engine = engine_of(files, options)
     if sidecar.verified_on == device:
         return engine
     try:
@@ -66,11 +66,13 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     return engine
 
 
-def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
+def engine_of(files: PlanFiles, options: EngineOptions) -> Engine:
     """The plan's engine, with no question asked. Raises EngineError."""
     if files.backend == "onnxruntime":
         return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=files)
-    raise EngineError(f"{files.backend} plans can be compiled, but not served yet.")
+    from her2d.inference.cuda.open import open_cuda_engine
+
+    return open_cuda_engine(files, options)
 
 
 def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> None:

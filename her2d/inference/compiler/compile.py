@@ -177,7 +177,7 @@ def _pass_the_gate(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled
         segmenter_batch=sidecar.segmenter.profile.most,
         classifier_batch=sidecar.classifiers.profile.most,
     )
-    engine = engine_of(files, sidecar, options)
+    engine = engine_of(files, options)
     try:
         parity = measure_parity(files.bundle, engine, check, verified_on=device)
     finally:
