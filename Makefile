@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle clean
+.PHONY: demo test lint soak gpu bench demo-bundle install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -40,6 +40,30 @@ bench: $(VENV)/.dev
 
 demo-bundle: $(VENV)/.dev
 	$(BIN)/python -m her2d.training.demo_bundle
+
+# As root: the daemon under systemd. `make -n install` prints what it would do; DESTDIR=/some/folder
+# puts it there instead, as packagers do, and leaves this machine's accounts and services alone.
+DESTDIR ?=
+UNITS   := $(DESTDIR)/etc/systemd/system
+STATE   := $(DESTDIR)/var/lib/her2d
+install:
+	test -x $(DESTDIR)/opt/her2d/bin/python || $(PYTHON) -m venv $(DESTDIR)/opt/her2d
+	$(DESTDIR)/opt/her2d/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt .
+	install -D -m 644 systemd/her2d.sysusers $(DESTDIR)/usr/lib/sysusers.d/her2d.conf
+	install -D -m 644 systemd/her2d.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/her2d.conf
+	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
+	mkdir -p $(DESTDIR)/etc/her2d
+	test -e $(DESTDIR)/etc/her2d/config.toml || sed -f systemd/config.sed config.toml > $(DESTDIR)/etc/her2d/config.toml
+	mkdir -p $(STATE)/engines && cp -r engines/her2net-demo $(STATE)/engines/
+	test -n "$(DESTDIR)" || systemd-sysusers her2d.conf
+	test -n "$(DESTDIR)" || chown -R her2d:her2d $(STATE)
+	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
+	test -n "$(DESTDIR)" || systemctl daemon-reload
+	@echo "Look through /etc/her2d/config.toml, then: systemctl enable --now her2d her2d-care.timer"
+
+install-gpu:
+	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
+	test -n "$(DESTDIR)" || systemctl daemon-reload
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

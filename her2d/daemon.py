@@ -16,11 +16,12 @@ import structlog
 from her2d import __version__
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
-from her2d.ops import Metrics, OpsServer, Reading, StageReading, held_by_us
-from her2d.pipeline import Pipeline
+from her2d.notifications import Notifier
+from her2d.ops import Metrics, OpsServer, held_by_us
 from her2d.processing import SlideProcessor, open_processor
 from her2d.settings import Settings
 from her2d.slides import check_integrity
+from her2d.telemetry import last_success, read_daemon
 from her2d.worker import Stop, Worker
 
 log = structlog.get_logger(__name__)
@@ -56,9 +57,14 @@ class Daemon:
         with held_by_us(settings.results.database):
             db = open_database(settings.results.database)
             jobs = JobQueue(db)
+            if (succeeded := last_success(db)) is not None:
+                self._metrics.last_success.set(succeeded)
             if recovered := jobs.recover():
                 log.warning("jobs_recovered", jobs=recovered)
-            with open_processor(settings) as processor, self._serve(processor) as server:
+            with (
+                open_processor(settings, self._metrics.observe_batch) as processor,
+                self._serve(processor) as server,
+            ):
                 workers = self._start_workers(processor)
                 log.info(
                     "daemon_ready",
@@ -68,10 +74,13 @@ class Daemon:
                     backend=processor.backend,
                     port=server.port,
                 )
+                notifier = self._start_notifier()
                 try:
                     self._watch(jobs)
                 finally:
                     self._drain(workers)
+                    if notifier is not None:
+                        notifier.join()
             db.close()
         log.info("daemon_stopped")
 
@@ -86,6 +95,16 @@ class Daemon:
         for worker in workers:
             worker.start()
         return workers
+
+    def _start_notifier(self) -> threading.Thread | None:
+        """The webhook's thread, where there is a webhook."""
+        settings = self._settings
+        if settings.notify.url is None:
+            return None
+        notifier = Notifier(settings.notify, settings.results.database, self._stop.requested)
+        thread = threading.Thread(target=notifier.run, name="her2d-notifier")
+        thread.start()
+        return thread
 
     def _watch(self, jobs: JobQueue) -> None:
         settings = self._settings.intake
@@ -143,7 +162,7 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: self._reading(processor.pipeline))
+        self._metrics.read_from(lambda: read_daemon(self._settings, processor.pipeline))
         ops = self._settings.ops
         return OpsServer(
             ops.host,
@@ -152,25 +171,6 @@ class Daemon:
             healthy=self._trouble,
             ready=self._not_ready,
         )
-
-    def _reading(self, pipeline: Pipeline) -> Reading:
-        db = open_readonly(self._settings.results.database)
-        try:
-            jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
-        finally:
-            db.close()
-        stages = tuple(
-            StageReading(
-                stage.name,
-                stage.tiles,
-                stage.batches,
-                stage.busy_s,
-                len(stage.queue),
-                stage.queue.capacity,
-            )
-            for stage in (pipeline.segmenting, pipeline.classifying)
-        )
-        return Reading(jobs, stages)
 
     def _trouble(self) -> str | None:
         """Alive means that the inboxes were looked at a moment ago."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = ("0001_initial.sql",)
+_MIGRATIONS = ("0001_initial.sql", "0002_notifications.sql")
 
 
 class DatabaseError(Exception):
@@ -55,6 +55,24 @@ def open_readonly(path: Path) -> Database:
         raise DatabaseError(f"The database {path} is of an older her2d; her2d run updates it.")
     _refuse_newer(version, path)
     return db
+
+
+def schema_version(path: Path) -> int:
+    """Migrations the database at `path` has behind it; 0 where there is none yet.
+
+    Raises:
+        DatabaseError: it is no SQLite database.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return _version(Database(connection))
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
 
 
 def _migrate(db: Database, path: Path) -> None:

@@ -18,7 +18,15 @@ from her2d.bundle import Bundle, load_bundle
 from her2d.inference import EngineOptions, Integrator, open_engine
 from her2d.intake import FileState, Job, content_hash
 from her2d.intake.jobs import now
-from her2d.pipeline import Limits, Pipeline, Progress, Rules, SlideOutcome, TileFate
+from her2d.pipeline import (
+    Limits,
+    Observe,
+    Pipeline,
+    Progress,
+    Rules,
+    SlideOutcome,
+    TileFate,
+)
 from her2d.results import (
     BundleRecord,
     HeatmapData,
@@ -166,8 +174,12 @@ class SlideProcessor:
 
 
 @contextmanager
-def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
+def open_processor(
+    settings: Settings, observe: Observe = lambda _: None
+) -> Iterator[SlideProcessor]:
     """Load and verify the bundle, open the engine, start the pipeline; end all of it after.
+
+    `observe` is told of each batch, from the pipeline's threads.
 
     Raises:
         BundleError, EngineError: it cannot start; the sentence says why.
@@ -193,7 +205,7 @@ def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
         batch_wait_s=wanted.batch_wait_s,
     )
     try:
-        with Pipeline(engine, integrator, rules, limits) as pipeline:
+        with Pipeline(engine, integrator, rules, limits, observe) as pipeline:
             yield SlideProcessor(settings, bundle, pipeline, engine.backend)
     finally:
         engine.close()

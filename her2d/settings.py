@@ -4,12 +4,22 @@ The environment wins over the file: `[results] database` is `HER2D_RESULTS__DATA
 paths are taken from the folder of config.toml, so that `her2d` may be started from anywhere.
 """
 
+import binascii
 import os
 import tomllib
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +30,8 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
+
+_SECRETS = frozenset({"secret", "pseudonym_key"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -94,6 +106,7 @@ class ResultsSettings(_Section):
 
     database: Path = Path("her2d.sqlite")
     heatmaps: Path = Path("heatmaps")
+    keep_tiles_days: Annotated[float, Field(gt=0)] | None = None
 
 
 class OpsSettings(_Section):
@@ -103,6 +116,28 @@ class OpsSettings(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+
+
+class NotifySettings(_Section):
+    """A webhook that is told of results, failures and quarantines."""
+
+    url: HttpUrl | None = None
+    secret: SecretStr | None = None
+    timeout_s: Seconds = 10.0
+    give_up_after_h: Annotated[float, Field(gt=0)] = 72.0
+
+    @field_validator("secret")
+    @classmethod
+    def _is_base64(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None:
+            try:
+                key = b64decode(secret.get_secret_value().removeprefix("whsec_"), validate=True)
+            except binascii.Error:
+                key = b""
+            if len(key) < 24:
+                raise ValueError("must be 'whsec_' and the base64 of at least 24 random bytes")
+        return secret
 
 
 class Settings(BaseSettings):
@@ -118,6 +153,7 @@ class Settings(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     results: ResultsSettings = ResultsSettings()
     ops: OpsSettings = OpsSettings()
+    notify: NotifySettings = NotifySettings()
 
 
 def find_config(given: Path | None = None) -> Path | None:
@@ -190,4 +226,6 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
     where = f"{config}: " if config is not None else ""
     if first["type"] == "extra_forbidden":
         return f"{where}{key} is not a setting."
+    if first["loc"][-1] in _SECRETS:
+        return f"{where}{key}: {first['msg']}."
     return f"{where}{key}: {first['msg']} (found {first['input']!r})."

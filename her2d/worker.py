@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -70,7 +71,7 @@ class Worker:
             result = self._processor.process_job(jobs.database, job, cancel=self._stop.cancel)
         except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
             return self._put_aside(jobs, job, error)
-        self._count(result)
+        self._count(job, result)
         return JobState.DONE
 
     def _put_aside(self, jobs: JobQueue, job: Job, error: Exception) -> JobState:
@@ -107,8 +108,14 @@ class Worker:
         log.error(event, attempt=job.attempts, exc_info=error)
         return state
 
-    def _count(self, result: SlideResult) -> None:
+    def _count(self, job: Job, result: SlideResult) -> None:
         metrics = self._metrics
+        discovered = datetime.fromisoformat(job.discovered_at)
+        if job.queued_at is not None:
+            settled = datetime.fromisoformat(job.queued_at) - discovered
+            metrics.settling.observe(settled.total_seconds())
+        finished = datetime.fromisoformat(result.finished_at)
+        metrics.scan_to_result.observe((finished - discovered).total_seconds())
         metrics.results.labels(result.her2_status).inc()
         metrics.processing.observe(result.elapsed_s)
         metrics.last_success.set(time.time())

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, demo, doctor, queue, results, run, scan, simulate
+from her2d.cli import bundle, config, db, demo, doctor, queue, results, run, scan, simulate
 from her2d.cli.compile import compile_
 from her2d.cli.errors import EXPECTED_ERRORS
 
@@ -44,6 +44,8 @@ app.command("compile")(compile_)
 app.command("doctor")(doctor.doctor)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
 app.add_typer(simulate.app, name="simulate")
 
 

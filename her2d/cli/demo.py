@@ -165,7 +165,8 @@ def _daemon(config: Path, log: Path) -> Iterator[_Daemon]:
 
 
 def _hints(config: Path, results: list[SlideResult]) -> Iterator[str]:
-    yield f"her2d results --config {config}"
+    her2d = "her2d" if shutil.which("her2d") else Path(sys.argv[0])
+    yield f"{her2d} results --config {config}"
     if results:
-        yield f"her2d show {results[0].slide_id} --config {config}"
+        yield f"{her2d} show {results[0].slide_id} --config {config}"
         yield f"heatmaps: {results[0].heatmap_path and Path(results[0].heatmap_path).parent}"

@@ -1,11 +1,13 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from her2d.settings import Settings, find_config, load_settings
+
+Level = Literal["debug", "info", "warning", "error"]
 
 ConfigOption = Annotated[
     Path | None,
@@ -20,3 +22,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def settings_of(config: Path | None) -> Settings:
     """The settings a command runs with. Raises SettingsError."""
     return load_settings(find_config(config))
+
+
+def configure_logging_of(settings: Settings, *, level: Level | None = None) -> None:
+    """Log as the settings say, or from another `level` on."""
+    from her2d.ops import Pseudonyms, configure_logging
+
+    ops = settings.ops
+    pseudonyms = None
+    if ops.pseudonym_key is not None:
+        key = ops.pseudonym_key.get_secret_value().encode()
+        pseudonyms = Pseudonyms(key, settings.intake.extensions)
+    configure_logging(ops.log_format, level or ops.log_level, pseudonyms)

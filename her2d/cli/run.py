@@ -2,17 +2,16 @@
 
 import signal
 
-from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
 
 
 def run(config: ConfigOption = None) -> None:
     """Watch the inboxes and process every finished scan until stopped (SIGTERM or Ctrl-C)."""
     # The daemon's imports take seconds that other commands need not pay.
     from her2d.daemon import Daemon
-    from her2d.ops import configure_logging
 
     settings = settings_of(config)
-    configure_logging(settings.ops.log_format, settings.ops.log_level)
+    configure_logging_of(settings)
     daemon = Daemon(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from her2d.cli.errors import UserError
-from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.results import result_table
 from her2d.database import open_database
 from her2d.intake import FileState, JobQueue
@@ -35,11 +35,10 @@ def scan(
     as_json: JsonOption = False,
 ) -> None:
     """Process slides now and print their results; exit 1 if one could not be processed."""
-    from her2d.ops import configure_logging
     from her2d.processing import open_processor
 
     settings = settings_of(config)
-    configure_logging(settings.ops.log_format, "error")
+    configure_logging_of(settings, level="error")
     files = list(_files(paths, settings))
     open_database(settings.results.database).close()
     console = Console(stderr=True)

@@ -3,14 +3,19 @@
 from her2d.ops.http import OpsServer
 from her2d.ops.lock import AlreadyRunningError, held_by_us
 from her2d.ops.log import configure_logging
-from her2d.ops.metrics import Metrics, Reading, StageReading
+from her2d.ops.metrics import Metrics
+from her2d.ops.pseudonyms import Pseudonyms
+from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
 
 __all__ = [
     "AlreadyRunningError",
+    "DayReading",
     "Metrics",
     "OpsServer",
+    "Pseudonyms",
     "Reading",
     "StageReading",
+    "VolumeReading",
     "configure_logging",
     "held_by_us",
 ]

@@ -6,12 +6,18 @@ from typing import Any, Literal
 
 import structlog
 
+from her2d.ops.pseudonyms import Pseudonyms
+
 
 def configure_logging(
     log_format: Literal["auto", "json", "console"],
     level: Literal["debug", "info", "warning", "error"],
+    pseudonyms: Pseudonyms | None = None,
 ) -> None:
-    """Send every log line to stderr, ours and libraries' alike, in one format."""
+    """Send every log line to stderr, ours and libraries' alike, in one format.
+
+    With `pseudonyms`, no slide's name is in any of them.
+    """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -19,10 +25,17 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Names in Chinese stay legible, and findable by those who must hide them.
+        [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
         if as_json
-        else [structlog.dev.ConsoleRenderer()]
+        # A traceback in colours breaks names apart, so that they could not be hidden.
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
+    if pseudonyms is not None:
+        renderer[-1] = _hiding_names(renderer[-1], pseudonyms)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -41,3 +54,13 @@ def configure_logging(
     root.setLevel(level.upper())
     # What tifffile says of a bad file reaches the technician as the slide's reason instead.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    # A webhook's address may hold a token; whether it was reached is logged without it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _hiding_names(render: Any, pseudonyms: Pseudonyms) -> Any:
+    def hidden(logger: Any, method: str, fields: dict[str, Any]) -> str:
+        named = dict(fields)  # the renderer takes the fields apart
+        return pseudonyms.in_line(str(render(logger, method, fields)), named)
+
+    return hidden

@@ -21,6 +21,7 @@ from her2d.pipeline.outcome import SlideOutcome, TileFate
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
+    Observe,
     Stage,
     TileWork,
     TumorTile,
@@ -67,6 +68,7 @@ class Pipeline:
         integrator: Integrator,
         rules: Rules | None = None,
         limits: Limits | None = None,
+        observe: Observe = lambda _: None,
     ) -> None:
         self._integrator = integrator
         self._rules = rules or Rules()
@@ -81,6 +83,7 @@ class Pipeline:
             upload(engine, self._segment_queue),
             batch=limits.segmenter_batch,
             fill_s=limits.batch_wait_s,
+            observe=observe,
         )
         self.segmenting = Stage(
             "segment",
@@ -88,6 +91,7 @@ class Pipeline:
             segment(self._classify_queue, self._rules.tumor_fraction),
             batch=1,
             fill_s=0.0,
+            observe=observe,
         )
         self.classifying = Stage(
             "classify",
@@ -95,6 +99,7 @@ class Pipeline:
             classify(engine),
             batch=limits.classifier_batch,
             fill_s=limits.batch_wait_s,
+            observe=observe,
         )
         self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
         for stage in (self.uploading, self.segmenting, self.classifying):

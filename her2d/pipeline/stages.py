@@ -7,7 +7,7 @@ is a stage too, so that the next batch is on its way while the engine works on t
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -24,7 +24,9 @@ class Work(Protocol):
     """What a stage takes from its queue."""
 
     @property
-    def tiles(self) -> int: ...
+    def waiting_since(self) -> tuple[float, ...]:
+        """`time.monotonic` when each of its tiles began to wait for the stage."""
+        ...
 
     def given_up(self) -> bool:
         """True where nobody waits for it any more."""
@@ -47,10 +49,11 @@ class TileWork:
     row: int
     column: int
     pixels: NDArray[np.uint8]
+    since: float = field(default_factory=time.monotonic)
 
     @property
-    def tiles(self) -> int:
-        return 1
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,)
 
     def given_up(self) -> bool:
         return self.run.ended
@@ -68,10 +71,11 @@ class UploadedBatch:
 
     items: tuple[TileWork, ...]
     batch: TileBatch
+    since: float = field(default_factory=time.monotonic)
 
     @property
-    def tiles(self) -> int:
-        return len(self.items)
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,) * len(self.items)
 
     def given_up(self) -> bool:
         return all(item.given_up() for item in self.items)
@@ -92,10 +96,11 @@ class TumorTile:
     row: int
     column: int
     kept: KeptTile
+    since: float = field(default_factory=time.monotonic)
 
     @property
-    def tiles(self) -> int:
-        return 1
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,)
 
     def given_up(self) -> bool:
         return self.run.ended
@@ -108,6 +113,24 @@ class TumorTile:
 
 
 W = TypeVar("W", bound=Work)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """One batch of one stage.
+
+    Attributes:
+        seconds: how long the stage worked on it.
+        waits_s: how long each of its tiles had waited before.
+    """
+
+    stage: str
+    seconds: float
+    waits_s: tuple[float, ...]
+
+
+Observe = Callable[[BatchReport], None]
+"""Told of each batch, from the stage's thread."""
 
 
 class Stage(Generic[W]):
@@ -125,6 +148,7 @@ class Stage(Generic[W]):
         *,
         batch: int,
         fill_s: float,
+        observe: Observe,
     ) -> None:
         self.name = name
         self.queue = queue
@@ -134,6 +158,7 @@ class Stage(Generic[W]):
         self._work = work
         self._batch = batch
         self._fill_s = fill_s
+        self._observe = observe
         self._thread = threading.Thread(target=self._loop, name=f"her2d-{name}", daemon=True)
 
     def start(self) -> None:
@@ -159,9 +184,12 @@ class Stage(Generic[W]):
                 for item in live:
                     item.fail(error)
                     item.drop()
-            self.busy_s += time.monotonic() - started
-            self.tiles += sum(item.tiles for item in live)
+            seconds = time.monotonic() - started
+            waits = tuple(started - since for item in live for since in item.waiting_since)
+            self.busy_s += seconds
+            self.tiles += len(waits)
             self.batches += 1
+            self._observe(BatchReport(self.name, seconds, waits))
 
 
 def upload(

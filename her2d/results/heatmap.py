@@ -100,7 +100,7 @@ def _overlaid(data: HeatmapData) -> Image:
     strong = _per_pixel(data.strong.astype(np.float32), side)
     p = _per_pixel(np.nan_to_num(data.p_strong), side)
     tumor = data.tumor.astype(np.float32) / 255
-    cover = tumor * np.where(strong > 0, 0.45 + 0.4 * p, 0.22)
+    cover = tumor * np.where(strong > 0, 0.3 + 0.35 * p, 0.22)
     color = np.where(strong[..., None] > 0, _BROWN, _WEAK)
     blended = data.rgb + (color - data.rgb) * cover[..., None]
     return np.asarray(blended.round().clip(0, 255), np.uint8)

@@ -1,0 +1,66 @@
+"""`her2d db backup|check|prune|migrate`: care of the database, safe while the daemon runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, settings_of
+from her2d.database import open_database, schema_version
+from her2d.upkeep import back_up, drop_old_backups, problems, prune_tiles
+
+app = typer.Typer(help="Back up, check, prune and migrate the database.", no_args_is_help=True)
+
+
+@app.command("backup")
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Folder of the backups; made if missing.")],
+    keep: Annotated[int | None, typer.Option(min=1, help="Delete all but so many.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Copy the database as it is at this moment, check the copy, and print its path."""
+    typer.echo(back_up(settings_of(config).results.database, folder))
+    if keep is not None:
+        for path in drop_old_backups(folder, keep):
+            typer.echo(f"deleted {path}")
+
+
+@app.command("check")
+def check(config: ConfigOption = None) -> None:
+    """Let SQLite look for damage; exit 1 where it finds any."""
+    database = settings_of(config).results.database
+    if found := problems(database):
+        raise UserError(f"{database} is damaged: {'; '.join(found[:5])}.")
+    typer.echo(f"{database} is sound.")
+
+
+@app.command("prune")
+def prune(
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Keep tile rows so long. Default: [results] keep_tiles_days."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Delete the tile rows of old runs; the results themselves stay."""
+    settings = settings_of(config).results
+    keep_days = days if days is not None else settings.keep_tiles_days
+    if keep_days is None:
+        typer.echo("Nothing to prune: tile rows are kept for good (no keep_tiles_days is set).")
+        return
+    db = open_database(settings.database)
+    try:
+        found = prune_tiles(db, keep_days)
+    finally:
+        db.close()
+    typer.echo(f"{found.tiles} tile rows of {found.runs} runs were deleted.")
+
+
+@app.command("migrate")
+def migrate(config: ConfigOption = None) -> None:
+    """Bring the schema up to date, as `her2d run` does at its start."""
+    database = settings_of(config).results.database
+    before = schema_version(database)
+    open_database(database).close()
+    typer.echo(f"{database}: schema {before} -> {schema_version(database)}")

@@ -1,0 +1,55 @@
+"""What is asked of the daemon at each scrape."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StageReading:
+    """One stage of the pipeline at one moment."""
+
+    name: str
+    tiles: int
+    batches: int
+    busy_s: float
+    queue_tiles: int
+    queue_capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReading:
+    """The file system that holds one of the daemon's folders: `database`, `heatmaps`, `inbox`."""
+
+    holds: str
+    free_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayReading:
+    """The current results of the last 24 hours; None where there is nothing to take a share of.
+
+    Attributes:
+        high_expression: quantile -> P of equation 1 as a fraction, over slides that have one.
+    """
+
+    results: int = 0
+    positive_ratio: float | None = None
+    tumor_tile_ratio: float | None = None
+    high_expression: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The daemon at one moment; times are seconds since 1970."""
+
+    jobs: Mapping[str, int]
+    stages: tuple[StageReading, ...] = ()
+    waiting: int = 0
+    oldest_waiting_s: float = 0.0
+    last_scan_at: float | None = None
+    progress_at: float | None = None
+    intake_paused: bool = False
+    database_bytes: int = 0
+    volumes: tuple[VolumeReading, ...] = ()
+    day: DayReading = DayReading()

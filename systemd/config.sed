@@ -1,0 +1,5 @@
+# config.toml's paths -> those of an installation; everything else stays the one documented default.
+s|^inboxes = .*|inboxes = ["/srv/her2d/inbox"]|
+s|^path = .*|path = "/var/lib/her2d/engines/her2net-demo"|
+s|^database = .*|database = "/var/lib/her2d/her2d.sqlite"|
+s|^heatmaps = .*|heatmaps = "/var/lib/her2d/heatmaps"|

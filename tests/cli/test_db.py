@@ -1,0 +1,142 @@
+"""`her2d db backup|check|prune|migrate`, and `her2d config`."""
+
+import sqlite3
+import threading
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from her2d.database import open_database, open_readonly, schema_version
+from her2d.results import list_results
+from her2d.upkeep import back_up, problems, prune_tiles
+
+MIGRATIONS = sorted(path.name for path in resources.files("her2d").joinpath("migrations").iterdir())
+
+
+@pytest.fixture
+def scanned(laboratory, write_slide):
+    laboratory.run("scan", write_slide(["Sw"], "a.tif"), write_slide(["ww"], "b.tif"))
+    return laboratory
+
+
+def backups(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
+def test_a_backup_holds_every_result_and_needs_no_other_file(scanned, tmp_path):
+    folder = tmp_path / "backups"
+    assert scanned.run("db", "backup", folder).exit_code == 0
+    (copy,) = backups(folder)
+    assert list_results(open_readonly(copy)) == list_results(open_readonly(scanned.database))
+    assert backups(folder) == [copy]
+
+
+def test_a_backup_of_a_database_being_written_is_sound(scanned, tmp_path):
+    stop = threading.Event()
+
+    def write() -> None:
+        db = open_database(scanned.database)
+        while not stop.is_set():
+            db.table("events").insert_all({"at": "now", "name": "noise"} for _ in range(500))
+        db.close()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        copies = [back_up(scanned.database, tmp_path / "backups") for _ in range(5)]
+    finally:
+        stop.set()
+        writer.join()
+    assert [problems(copy) for copy in copies] == [[]] * 5
+
+
+def test_only_the_newest_backups_are_kept(scanned, tmp_path):
+    folder = tmp_path / "backups"
+    made = [back_up(scanned.database, folder) for _ in range(4)]
+    assert scanned.run("db", "backup", folder, "--keep", 2).exit_code == 0
+    assert backups(folder)[0] == made[3]
+    assert len(backups(folder)) == 2
+
+
+def test_a_backup_that_cannot_be_written_is_one_clear_line_and_leaves_nothing(
+    scanned, her2d, tmp_path
+):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = her2d("db", "backup", tmp_path / "file" / "backups")
+    assert code == 1
+    assert "cannot be backed up" in err
+    assert err.count("\n") == 1
+
+
+def test_a_sound_database_is_said_to_be_sound(scanned):
+    assert "is sound" in scanned.run("db", "check").stdout
+
+
+def test_damage_is_found(scanned, her2d):
+    with scanned.database.open("r+b") as file:
+        file.seek(4 * 4096)  # the head of the fifth page
+        file.write(b"\xff" * 64)
+    code, _, err = her2d("db", "check")
+    assert code == 1
+    assert "is damaged" in err
+
+
+def test_a_row_that_lost_its_parent_is_damage(scanned, her2d):
+    connection = sqlite3.connect(scanned.database)
+    with connection:
+        connection.execute("delete from slides where id = 1")
+    connection.close()
+    code, _, err = her2d("db", "check")
+    assert code == 1
+    assert "refers to a row of slides that is gone" in err
+
+
+def test_pruning_takes_old_tile_rows_and_no_results(scanned):
+    db = open_database(scanned.database)
+    db.execute("update runs set finished_at = '2020-01-01T00:00:00.000000Z' where id = 1")
+    db.conn.commit()
+    before = list_results(db)
+    found = prune_tiles(db, keep_days=365)
+    assert (found.runs, found.tiles) == (1, 2)
+    assert [row["run_id"] for row in db.query("select distinct run_id from tiles")] == [2]
+    assert list_results(db) == before
+    assert prune_tiles(db, keep_days=365).tiles == 0
+
+
+def test_pruning_without_a_limit_says_so_and_deletes_nothing(scanned):
+    assert "Nothing to prune" in scanned.run("db", "prune").stdout
+    assert "4 tile rows of 2 runs" in scanned.run("db", "prune", "--days", 0).stdout
+
+
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+def test_a_database_of_every_earlier_version_is_brought_up_to_date(laboratory, version):
+    connection = sqlite3.connect(laboratory.database)
+    for name in MIGRATIONS[:version]:
+        connection.executescript(resources.files("her2d").joinpath("migrations", name).read_text())
+    connection.execute(f"pragma user_version = {version}")
+    connection.commit()
+    connection.close()
+    found = laboratory.run("db", "migrate")
+    assert found.exit_code == 0
+    assert f"schema {version} -> {len(MIGRATIONS)}" in found.stdout
+    assert schema_version(laboratory.database) == len(MIGRATIONS)
+    fresh = open_database(laboratory.folder / "fresh.sqlite")
+    assert open_database(laboratory.database).schema == fresh.schema
+
+
+def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
+    monkeypatch.setenv("HER2D_PIPELINE__QUEUE_TILES", "9")
+    found = laboratory.json("config", "show")
+    assert found["pipeline"]["queue_tiles"] == 9
+    assert found["intake"]["settle_s"] == 0.3
+    assert "settle_s = 0.3" in laboratory.run("config", "show").stdout
+
+
+def test_config_check_names_the_key_that_is_wrong(her2d, laboratory):
+    assert her2d("config", "check")[0] == 0
+    with (laboratory.folder / "config.toml").open("a") as file:
+        file.write("[pipeline]\nqueue_tiles = 0\n")
+    code, _, err = her2d("config", "check")
+    assert code == 1
+    assert "pipeline.queue_tiles" in err

@@ -1,0 +1,90 @@
+"""What is logged, and what is not."""
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from her2d.ops import Pseudonyms, configure_logging
+
+KEY = b"a key of a hospital"
+NAME = "张三 1957-03-02.tif"
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    logging.getLogger().handlers[:] = handlers
+    logging.getLogger().setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(capsys) -> list[dict]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.fixture
+def pseudonyms() -> Pseudonyms:
+    return Pseudonyms(KEY, (".tif", ".svs"))
+
+
+def test_a_fact_is_one_line_of_json_with_what_is_bound_to_it(capsys):
+    configure_logging("json", "info")
+    with structlog.contextvars.bound_contextvars(job_id=7, file="a.tif"):
+        structlog.get_logger("test").info("slide_started", attempt=1)
+    (line,) = lines(capsys)
+    assert line["event"] == "slide_started"
+    assert (line["job_id"], line["file"], line["attempt"]) == (7, "a.tif", 1)
+    assert line["level"] == "info"
+    assert line["timestamp"].endswith("Z")
+
+
+def test_a_librarys_line_has_the_same_form(capsys):
+    configure_logging("json", "info")
+    logging.getLogger("watchdog").warning("the limit of %d watches is reached", 8192)
+    (line,) = lines(capsys)
+    assert (line["level"], line["event"]) == ("warning", "the limit of 8192 watches is reached")
+
+
+def test_an_exception_is_structured(capsys):
+    configure_logging("json", "info")
+    try:
+        raise OSError("disk is gone")
+    except OSError as error:
+        structlog.get_logger("test").error("slide_failed", exc_info=error)
+    (line,) = lines(capsys)
+    assert line["exception"][0]["exc_type"] == "OSError"
+    assert line["exception"][0]["exc_value"] == "disk is gone"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_with_a_key_no_name_is_in_any_field(capsys, pseudonyms, log_format):
+    configure_logging(log_format, "info", pseudonyms)
+    logger = structlog.get_logger("test")
+    with structlog.contextvars.bound_contextvars(file=NAME):
+        logger.info("slide_started")
+        logger.warning("slide_quarantined", reason=f"{NAME} is cut short: 张三 1957-03-02 again")
+        try:
+            raise OSError(f"/scans/{NAME} cannot be read")
+        except OSError as error:
+            logger.error("slide_failed", exc_info=error)
+    logging.getLogger("library").warning("cannot open '/scans/%s'", NAME)
+    logged = capsys.readouterr().err
+    assert "张三" not in logged
+    assert "1957" not in logged
+    assert logged.count(pseudonyms.of(NAME)) >= 4
+
+
+def test_a_folder_named_after_a_patient_is_hidden_with_the_path(capsys, pseudonyms):
+    configure_logging("json", "info", pseudonyms)
+    structlog.get_logger("test").info("file_discovered", path="/scans/Li Si/slide 3.svs")
+    assert "Li Si" not in capsys.readouterr().err
+
+
+def test_the_same_name_is_the_same_slide_under_one_key_and_another_under_another(pseudonyms):
+    assert pseudonyms.of(NAME) == pseudonyms.of(NAME)
+    assert pseudonyms.of(NAME) != pseudonyms.of("other.tif")
+    assert pseudonyms.of(NAME) != Pseudonyms(b"another hospital", (".tif",)).of(NAME)
+    assert pseudonyms.of(NAME).endswith(".tif")

@@ -1,0 +1,114 @@
+"""What `make install` puts in place, judged by systemd's own tools."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from her2d.settings import load_settings
+
+PROJECT = Path(__file__).parents[2]
+UNITS = PROJECT / "systemd"
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd-analyze is not installed (Debian package systemd)",
+)
+
+
+SERVICES = ("her2d.service", "her2d-care.service")
+
+
+@pytest.fixture
+def units(tmp_path) -> Path:
+    """The units with an executable that exists here, since verify looks for it."""
+    for source in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
+        text = source.read_text().replace("/opt/her2d/bin/her2d", shutil.which("true") or "")
+        (tmp_path / source.name).write_text(text)
+    return tmp_path
+
+
+def exposure(unit: Path) -> float:
+    """systemd's own verdict, 0 (safe) to 10."""
+    found = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    match = re.search(r"Overall exposure level.*?: ([\d.]+)", found.stdout)
+    assert match, found.stdout + found.stderr
+    return float(match[1])
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", [*SERVICES, "her2d-care.timer"])
+def test_the_unit_has_nothing_systemd_complains_of(units, name):
+    found = subprocess.run(
+        ["systemd-analyze", "verify", str(units / name)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_without_a_gpu_is_exposed_no_more_than_1_5(units, name):
+    assert exposure(units / name) <= 1.5
+
+
+@needs_systemd
+def test_the_gpu_drop_in_leaves_it_at_2_5_or_better(units):
+    unit = units / "her2d.service"
+    without = exposure(unit)
+    drop_in = units / "her2d.service.d" / "gpu.conf"
+    drop_in.parent.mkdir()
+    shutil.copy(UNITS / "gpu.conf", drop_in)
+    assert without < exposure(unit) <= 2.5
+
+
+def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(tmp_path):
+    installed = tmp_path / "config.toml"
+    edited = subprocess.run(
+        ["sed", "-f", str(UNITS / "config.sed"), str(PROJECT / "config.toml")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    installed.write_text(edited.stdout)
+    settings = load_settings(installed)
+    assert settings.intake.inboxes == (Path("/srv/her2d/inbox"),)
+    assert settings.results.database == Path("/var/lib/her2d/her2d.sqlite")
+    assert settings.results.heatmaps == Path("/var/lib/her2d/heatmaps")
+    assert settings.bundle.path == Path("/var/lib/her2d/engines/her2net-demo")
+    documented = (PROJECT / "config.toml").read_text().splitlines()
+    changed = [
+        line
+        for line, other in zip(documented, edited.stdout.splitlines(), strict=True)
+        if line != other
+    ]
+    assert len(changed) == 4
+
+
+def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
+    printed = subprocess.run(
+        ["make", "-n", "install", f"DESTDIR={tmp_path}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for line in (
+        "her2d.service",
+        "her2d-care.timer",
+        "her2d.sysusers",
+        "her2d.tmpfiles",
+        "config.toml",
+        "pip install",
+    ):
+        assert line in printed
+    assert list(tmp_path.iterdir()) == []

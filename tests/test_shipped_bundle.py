@@ -1,0 +1,44 @@
+"""`engines/her2net-demo` as it is shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.bundle import load_bundle, load_integrator
+from her2d.inference import Integrator, open_engine
+from her2d.pipeline import Pipeline
+from her2d.simulator import plan_slide, write_he_slide
+
+FOLDER = Path(__file__).parents[1] / "engines" / "her2net-demo"
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle(FOLDER)
+
+
+def test_it_is_unaltered_and_under_twelve_megabytes(bundle):
+    load_integrator(bundle)
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 12e6
+
+
+def test_its_measured_figures_meet_the_bar(bundle):
+    measured = bundle.manifest.measured
+    assert measured.segmenter_miou >= 0.80
+    assert measured.tile_auroc >= 0.90
+    assert measured.slide_accuracy >= 0.90
+
+
+def test_it_says_plainly_what_it_is_not(bundle):
+    assert "not for diagnosis" in bundle.manifest.intended_use
+
+
+@pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
+def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status):
+    plan = plan_slide("new", 90210, her2_status=status, width=2304, height=2048)
+    write_he_slide(plan, tmp_path / "new.tif")
+    engine = open_engine(bundle, backend="auto")
+    with Pipeline(engine, Integrator(bundle)) as pipeline:
+        outcome = pipeline.submit(tmp_path / "new.tif").result()
+    engine.close()
+    assert outcome.score.status.value == status

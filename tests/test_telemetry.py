@@ -1,0 +1,93 @@
+"""What a scrape reads of the database, the disks and the pipeline."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from her2d.database import open_database
+from her2d.intake import FileState, JobQueue
+from her2d.processing import open_processor
+from her2d.settings import (
+    BundleSettings,
+    InferenceSettings,
+    IntakeSettings,
+    ResultsSettings,
+    Settings,
+)
+from her2d.telemetry import last_success, read_daemon
+
+
+@pytest.fixture
+def settings(tmp_path, color_bundle) -> Settings:
+    (tmp_path / "inbox").mkdir()
+    return Settings(
+        intake=IntakeSettings(inboxes=(tmp_path / "inbox",)),
+        bundle=BundleSettings(path=color_bundle.directory),
+        inference=InferenceSettings(threads=1),
+        results=ResultsSettings(
+            database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "not" / "yet" / "there"
+        ),
+    )
+
+
+@pytest.fixture
+def db(settings):
+    db = open_database(settings.results.database)
+    yield db
+    db.close()
+
+
+def read(settings, db, *slides):
+    with open_processor(settings) as processor:
+        for slide in slides:
+            processor.process(db, slide)
+        return read_daemon(settings, processor.pipeline)
+
+
+def test_a_new_database_has_nothing_to_say_of_results(settings, db):
+    found = read(settings, db)
+    assert found.day.results == 0
+    assert found.day.positive_ratio is None
+    assert (found.waiting, found.oldest_waiting_s, found.last_scan_at) == (0, 0.0, None)
+    assert last_success(db) is None
+
+
+def test_the_days_results_are_summed_up(settings, db, write_slide):
+    slides = [write_slide(rows, f"{n}.tif") for n, rows in enumerate((["S"], ["w"], ["ws"]))]
+    found = read(settings, db, *slides)
+    assert found.day.results == 3
+    assert found.day.positive_ratio == pytest.approx(1 / 3)
+    assert found.day.tumor_tile_ratio == pytest.approx(3 / 4)
+    assert found.day.high_expression == {0.25: 0.0, 0.5: 0.0, 0.75: 0.5}
+
+
+def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_slide):
+    read(settings, db, write_slide(["S"]))
+    old = datetime.now(UTC) - timedelta(days=2)
+    db.execute("update runs set finished_at = ?", [f"{old:%Y-%m-%dT%H:%M:%S.%fZ}"])
+    db.conn.commit()
+    assert read(settings, db).day.results == 0
+    assert last_success(db) == pytest.approx(old.timestamp(), abs=1)
+
+
+def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    for name in ("early.tif", "late.tif"):
+        jobs.discover(tmp_path / "inbox" / name, tmp_path / "inbox", FileState(1, 2, 3))
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    db.execute(
+        "update jobs set discovered_at = ? where file_name = 'early.tif'",
+        [f"{hour_ago:%Y-%m-%dT%H:%M:%S.%fZ}"],
+    )
+    db.conn.commit()
+    found = read(settings, db)
+    assert found.waiting == 2
+    assert found.oldest_waiting_s == pytest.approx(3600, abs=60)
+    assert found.last_scan_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
+
+
+def test_disks_are_read_even_where_a_folder_is_not_there_yet(settings, db):
+    found = read(settings, db)
+    assert [volume.holds for volume in found.volumes] == ["database", "heatmaps", "inbox"]
+    assert all(0 < volume.free_bytes <= volume.size_bytes for volume in found.volumes)
+    assert found.database_bytes > 0
