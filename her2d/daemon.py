@@ -15,6 +15,7 @@ import structlog
 
 from her2d import __version__
 from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.inference import DeviceLostError
 from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
 from her2d.notifications import Notifier
 from her2d.ops import Metrics, OpsServer, held_by_us
@@ -38,11 +39,12 @@ class Daemon:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError, DatabaseError: it cannot start; the sentence says why.
         OSError: the port of `[ops]` cannot be had.
+        DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stop = Stop(threading.Event(), threading.Event())
+        self._stop = Stop()
         self._wake = threading.Event()
         self._metrics = Metrics()
         self._watched_at = time.monotonic()
@@ -83,6 +85,8 @@ class Daemon:
                         notifier.join()
             db.close()
         log.info("daemon_stopped")
+        if self._stop.device_lost.is_set():
+            raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
     def _start_workers(self, processor: SlideProcessor) -> list[threading.Thread]:
         workers = [

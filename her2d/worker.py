@@ -3,12 +3,13 @@
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from her2d.database import open_database
+from her2d.inference import DeviceLostError
 from her2d.intake import Job, JobQueue, JobState
 from her2d.ops import Metrics
 from her2d.pipeline import SlideCancelledError
@@ -25,10 +26,15 @@ _AFTER_DATABASE_ERROR_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Two steps of stopping: take nothing new, then give up what is under way."""
+    """Two steps of stopping: take nothing new, then give up what is under way.
 
-    requested: threading.Event
-    cancel: threading.Event
+    Attributes:
+        device_lost: set beside `requested` where only a new process can go on.
+    """
+
+    requested: threading.Event = field(default_factory=threading.Event)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    device_lost: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
@@ -88,6 +94,13 @@ class Worker:
             case SlideCancelledError():
                 jobs.give_back(job.id)
                 log.info("slide_given_back")
+                state = JobState.QUEUED
+            case DeviceLostError():
+                # No fault of the slide's: it waits for the process that systemd starts next.
+                jobs.give_back(job.id)
+                log.critical("device_lost", reason=str(error))
+                self._stop.device_lost.set()
+                self._stop.requested.set()
                 state = JobState.QUEUED
             case FileChangedError():
                 jobs.settle_again(job.id, str(error))

@@ -1,18 +1,33 @@
 """`her2d run`: the daemon."""
 
+import os
 import signal
+
+import typer
 
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
 
+EXIT_DEVICE_LOST = os.EX_TEMPFAIL
+"""75: the GPU is lost to this process, and a new one may go on. systemd starts it."""
+
 
 def run(config: ConfigOption = None) -> None:
-    """Watch the inboxes and process every finished scan until stopped (SIGTERM or Ctrl-C)."""
+    """Watch the inboxes and process every finished scan until stopped (SIGTERM or Ctrl-C).
+
+    Exit code 75 means that the GPU was lost: every job is back in the queue, and a new process
+    goes on with them.
+    """
     # The daemon's imports take seconds that other commands need not pay.
     from her2d.daemon import Daemon
+    from her2d.inference import DeviceLostError
 
     settings = settings_of(config)
     configure_logging_of(settings)
     daemon = Daemon(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    daemon.run()
+    try:
+        daemon.run()
+    except DeviceLostError as error:
+        typer.echo(f"her2d: {error}", err=True)
+        raise typer.Exit(EXIT_DEVICE_LOST) from error
