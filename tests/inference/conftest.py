@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
+from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.networks import build_classifier, build_segmenter
 from her2d.networks.export import export_classifiers, export_segmenter
 from her2d.simulator import plan_slide, render_region
@@ -70,11 +71,18 @@ def slim_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def tissue() -> Callable[[int], np.ndarray]:
-    """Simulated tumour: n tiles, uint8 (n, 512, 512, 3)."""
+    """Simulated tumour: n <= 6 tiles, uint8 (n, 512, 512, 3)."""
+    plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
+    places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(6)]
+    rendered = np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
+    return lambda n: rendered[:n].copy()
 
-    def tiles(n: int) -> np.ndarray:
-        plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
-        places = [(1024 + 512 * (i % 4), 1024 + 512 * (i // 4)) for i in range(n)]
-        return np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
 
-    return tiles
+@pytest.fixture
+def without_gpu() -> None:
+    """Skips a test that says what happens where there is no GPU."""
+    try:
+        gpu = find_gpu()
+    except NoGpuError:
+        return
+    pytest.skip(f"there is a GPU: {gpu.name}")

@@ -7,18 +7,6 @@ import pytest
 import structlog
 
 from her2d.inference import EngineError, EngineOptions, candidates, open_engine
-from her2d.inference.cuda_driver import NoGpuError, find_gpu
-
-
-def has_gpu() -> bool:
-    try:
-        find_gpu()
-    except NoGpuError:
-        return False
-    return True
-
-
-without_gpu = pytest.mark.skipif(has_gpu(), reason="says what happens without a GPU")
 
 
 def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
@@ -29,7 +17,7 @@ def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
     assert found[-1].usable
 
 
-@without_gpu
+@pytest.mark.usefixtures("without_gpu")
 def test_auto_serves_by_onnxruntime_and_logs_why_nothing_better_could(color_bundle):
     with structlog.testing.capture_logs() as logs:
         engine = open_engine(color_bundle, backend="auto", threads=1)
@@ -40,14 +28,14 @@ def test_auto_serves_by_onnxruntime_and_logs_why_nothing_better_could(color_bund
     assert "NVIDIA driver" in chosen["passed_over"]["torch"]
 
 
-@without_gpu
+@pytest.mark.usefixtures("without_gpu")
 def test_a_precision_that_nothing_here_has_ends_with_every_reason(color_bundle):
     options = EngineOptions(precision="fp16", threads=1)
     with pytest.raises(EngineError, match=r"torch: There is no NVIDIA driver.*fp32 and int8"):
         open_engine(color_bundle, backend="auto", options=options)
 
 
-@without_gpu
+@pytest.mark.usefixtures("without_gpu")
 def test_torch_is_refused_where_it_has_no_gpu_to_run_on(color_bundle):
     with pytest.raises(EngineError, match="no CUDA device"):
         open_engine(color_bundle, backend="torch")
