@@ -79,6 +79,22 @@ class Decision(_Section):
     threshold: Fraction = 0.10
 
 
+class Tolerance(_Section):
+    """How far a compiled plan may be from ONNX Runtime in fp32 on the same tiles, and still serve.
+
+    Attributes:
+        mask_agreement: least share of pixels with the same class.
+        max_dp: largest difference of any fold's p(strong).
+        changed_tiles: largest share of tiles that become another class.
+        change_in_p: largest change of P, percentage points.
+    """
+
+    mask_agreement: Fraction = 0.99
+    max_dp: Fraction = 0.05
+    changed_tiles: Fraction = 0.02
+    change_in_p: Annotated[float, Field(ge=0, le=100)] = 0.5
+
+
 class Training(_Section):
     """Where the weights come from."""
 
@@ -112,6 +128,7 @@ class Manifest(_Section):
     preprocessing: Preprocessing = Preprocessing()
     decision: Decision = Decision()
     normalization: Normalization
+    tolerance: Tolerance = Tolerance()
     parts: Parts
     training: Training
     measured: Measured | None = None

@@ -18,6 +18,7 @@ import structlog
 from her2d import __version__
 from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.inference import DeviceLostError
 from her2d.intake import JobQueue, JobState
 from her2d.ops import Metrics, Notifier, OpsServer, Reading, held_by_us
 from her2d.persistence import until_written
@@ -46,13 +47,14 @@ class Daemon:
         BundleError, EngineError: it cannot start; the sentence says why.
         DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
         OSError: the port of `[ops]` cannot be had.
+        DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
         """`load` reads the settings again at a reload; it may raise SettingsError."""
         self._settings = settings
         self._load = load or (lambda: settings)
-        self._signals = Signals(threading.Event(), threading.Event(), threading.Event())
+        self._signals = Signals()
         self._reload = threading.Event()
         self._wake = threading.Event()
         self._metrics = Metrics()
@@ -90,6 +92,8 @@ class Daemon:
                 self._work(jobs, processor, server.port)
             db.close()
         log.info("daemon_stopped")
+        if self._signals.device_lost.is_set():
+            raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
     def _work(self, jobs: JobQueue, processor: SlideProcessor, port: int) -> None:
         crew = self._crew = Crew(lambda: self._settings, processor, self._metrics, self._signals)

@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle import Bundle, load_bundle
-from her2d.inference import Integrator, open_engine
+from her2d.inference import EngineOptions, Integrator, open_engine
 from her2d.intake import FileState, Job, JobQueue, content_hash, now
 from her2d.intake.linux import be_idle
 from her2d.persistence import until_written
@@ -305,7 +305,7 @@ def open_processor(
     bundle = load_bundle(settings.bundle.path)
     integrator = Integrator(bundle)
     engine = open_engine(
-        bundle, backend=settings.inference.backend, threads=settings.inference.threads
+        bundle, backend=settings.inference.backend, options=engine_options(settings)
     )
     preprocessing = bundle.manifest.preprocessing
     rules = Rules(
@@ -331,6 +331,18 @@ def open_processor(
             yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
     finally:
         engine.close()
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The settings in the words of inference."""
+    precision = settings.inference.precision
+    return EngineOptions(
+        precision=None if precision == "auto" else precision,
+        threads=settings.inference.threads,
+        segmenter_batch=settings.pipeline.segmenter_batch,
+        classifier_batch=settings.pipeline.classifier_batch,
+        kept_tiles=settings.pipeline.queue_tiles,
+    )
 
 
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:

@@ -111,7 +111,8 @@ class BundleSettings(_Section):
 class InferenceSettings(_Section):
     """What the models run on."""
 
-    backend: Literal["auto", "onnxruntime"] = "auto"
+    backend: Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
 
 

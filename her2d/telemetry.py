@@ -55,7 +55,7 @@ def last_success(db: Database) -> float | None:
 
 
 def _stages(pipeline: Pipeline) -> Iterator[StageReading]:
-    for stage in (pipeline.segmenting, pipeline.classifying):
+    for stage in (pipeline.uploading, pipeline.segmenting, pipeline.classifying):
         queue = stage.queue
         yield StageReading(
             stage.name, stage.tiles, stage.batches, stage.busy_s, len(queue), queue.capacity

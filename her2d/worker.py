@@ -5,12 +5,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from her2d.database import open_database
+from her2d.inference import DeviceLostError
 from her2d.intake import (
     Filing,
     Holdings,
@@ -48,11 +49,16 @@ _SHARE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What the workers are asked: take nothing new for now, for good, or give up at once."""
+    """What the workers are asked: take nothing new for now, for good, or give up at once.
 
-    paused: threading.Event
-    requested: threading.Event
-    cancel: threading.Event
+    Attributes:
+        device_lost: set beside `requested` where only a new process can go on.
+    """
+
+    paused: threading.Event = field(default_factory=threading.Event)
+    requested: threading.Event = field(default_factory=threading.Event)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    device_lost: threading.Event = field(default_factory=threading.Event)
 
 
 class Worker:
@@ -145,6 +151,13 @@ class Worker:
             case SlideCancelledError():
                 jobs.give_back(job)
                 log.info("slide_given_back")
+                state = JobState.QUEUED
+            case DeviceLostError():
+                # No fault of the slide's: it waits for the process that systemd starts next.
+                jobs.give_back(job)
+                log.critical("device_lost", reason=str(error))
+                self._signals.device_lost.set()
+                self._signals.requested.set()
                 state = JobState.QUEUED
             case FileChangedError():
                 jobs.settle_again(job, str(error))

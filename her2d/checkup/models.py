@@ -8,6 +8,7 @@ import numpy as np
 from her2d.bundle import Bundle, BundleError, load_bundle
 from her2d.checkup.finding import Finding, failure, ok, warning
 from her2d.inference import EngineError, Integrator, open_engine
+from her2d.processing import engine_options
 from her2d.settings import Settings
 
 _DEMO = "demonstration"
@@ -37,9 +38,10 @@ def model_findings(settings: Settings) -> Iterator[Finding]:
 
 def _engine(settings: Settings, bundle: Bundle) -> Finding:
     check = "back end"
-    inference = settings.inference
     try:
-        engine = open_engine(bundle, backend=inference.backend, threads=inference.threads)
+        engine = open_engine(
+            bundle, backend=settings.inference.backend, options=engine_options(settings)
+        )
         try:
             started = time.perf_counter()
             engine.segment(np.full((1, 512, 512, 3), 255, np.uint8))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.checkup.finding import Finding, failure, ok, warning
-from her2d.database import DatabaseError, open_database
+from her2d.database import DatabaseError, schema_version
 from her2d.ops import AlreadyRunningError, held_by_us
 from her2d.settings import ResultsSettings
 
@@ -27,23 +27,23 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
 
 
 def _writable(check: str, folder: Path) -> Finding:
+    there = _existing(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".her2d-doctor-") as file:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".her2d-doctor-") as file:
             file.write(b"a moment")
+            file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         return failure(
             check,
-            f"{folder} cannot be written by user {os.geteuid()}: {error.strerror}.",
-            f"chown her2d: {folder}, or name another folder under [results].",
+            f"{there} cannot be written by user {os.geteuid()}: {error.strerror}.",
+            f"chown her2d: {there}, or name another folder under [results].",
         )
-    return ok(check, f"{folder} can be written.")
+    return ok(check, f"{folder} can be {'written' if there == folder else 'made'}.")
 
 
 def _room(check: str, folder: Path) -> Finding:
-    there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(_existing(folder)).free
     said = f"{free / 1e9:.1f} GB are free."
     remedy = "Make room: her2d db prune, move old heatmaps away, or use a larger disk."
     if free < _EMPTY_BYTES:
@@ -53,13 +53,20 @@ def _room(check: str, folder: Path) -> Finding:
 
 def _database(path: Path) -> Finding:
     check = "database"
+    if not path.exists():
+        return ok(check, f"There is no {path} yet; the daemon makes it.")
     try:
+        schema_version(path)
         with held_by_us(path):
-            open_database(path).close()
+            pass
     except AlreadyRunningError as error:
         return ok(check, str(error))
     except (DatabaseError, OSError) as error:
         return failure(
-            check, str(error), "her2d db check says whether it is damaged; backups are beside it."
+            check, str(error), "Restore a backup; her2d db check says more of the damage."
         )
-    return ok(check, f"{path} is up to date; no daemon works on it.")
+    return ok(check, f"{path} can be opened; no daemon works on it.")
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

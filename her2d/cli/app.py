@@ -5,7 +5,8 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, config, db, demo, queue, results, run, scan, simulate
+from her2d.cli import bundle, config, db, demo, doctor, queue, results, run, scan, simulate
+from her2d.cli.compile import compile_
 from her2d.cli.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
@@ -39,6 +40,8 @@ app.command("scan")(scan.scan)
 app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
+app.command("compile")(compile_)
+app.command("doctor")(doctor.doctor)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")

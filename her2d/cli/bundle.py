@@ -30,14 +30,21 @@ def info(
     table.add_row("intended use", bundle.manifest.intended_use)
     table.add_row("folder", str(bundle.directory))
     table.add_row("digest", bundle.digest)
-    for section in ("preprocessing", "decision", "normalization", "training", "measured"):
+    for section in (
+        "preprocessing",
+        "decision",
+        "normalization",
+        "tolerance",
+        "training",
+        "measured",
+    ):
         values = getattr(bundle.manifest, section)
         if values is not None:
             lines = (f"{key} = {value}" for key, value in values.model_dump().items())
             table.add_row(section, "\n".join(lines))
     for name, part in bundle.manifest.parts:
         table.add_row(name, f"{part.architecture}\n{part.file}\nsha256 {part.sha256}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command("verify")

@@ -44,7 +44,7 @@ def ls(
             str(job.attempts),
             job.reason or "",
         )
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command("retry")

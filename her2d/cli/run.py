@@ -1,8 +1,14 @@
 """`her2d run`: the daemon."""
 
+import os
 import signal
 
+import typer
+
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
+
+EXIT_DEVICE_LOST = os.EX_TEMPFAIL
+"""75: the GPU is lost to this process, and a new one may go on. systemd starts it."""
 
 
 def run(config: ConfigOption = None) -> None:
@@ -10,9 +16,13 @@ def run(config: ConfigOption = None) -> None:
 
     SIGHUP reads the settings again; what cannot change under a running daemon waits for the next
     start. A second SIGTERM does not wait for the slides under way.
+
+    Exit code 75 means that the GPU was lost: every job is back in the queue, and a new process
+    goes on with them.
     """
     # The daemon's imports take seconds that other commands need not pay.
     from her2d.daemon import Daemon
+    from her2d.inference import DeviceLostError
 
     settings = settings_of(config)
     configure_logging_of(settings)
@@ -20,4 +30,8 @@ def run(config: ConfigOption = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
-    daemon.run()
+    try:
+        daemon.run()
+    except DeviceLostError as error:
+        typer.echo(f"her2d: {error}", err=True)
+        raise typer.Exit(EXIT_DEVICE_LOST) from error

@@ -1,6 +1,7 @@
 """The embedded default: ONNX Runtime on the CPU."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from her2d.bundle import Bundle
-from her2d.inference.engine import EngineError, Segmentation, Tiles
+from her2d.inference.engine import (
+    CLASSIFIERS_OUTPUTS,
+    SEGMENTER_OUTPUTS,
+    EngineError,
+    KeptTile,
+    Segmentation,
+    Tiles,
+)
+from her2d.inference.host_tiles import HostBatch, stacked
+from her2d.inference.options import recorded_name
+from her2d.inference.plans import PlanFiles
 
 _ERROR_SEVERITY = 3
 
@@ -20,29 +31,38 @@ class OnnxRuntimeEngine:
     Args:
         bundle: a verified bundle.
         threads: threads of each session; 0 is one for each core this process may use.
+        plan: quantised graphs to run instead of the bundle's own.
 
     Raises:
         EngineError: a graph cannot be loaded, or does not have the inputs and outputs of the
             contract.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, plan: PlanFiles | None = None) -> None:
         threads = threads or len(os.sched_getaffinity(0))
-        self._segmenter = _open(bundle.segmenter, ("tumor_pixels", "mask"), threads)
-        self._classifiers = _open(bundle.classifiers, ("p_strong",), threads)
+        graphs = plan or bundle
+        self._segmenter = _open(graphs.segmenter, SEGMENTER_OUTPUTS, threads)
+        self._classifiers = _open(graphs.classifiers, CLASSIFIERS_OUTPUTS, threads)
+        self._backend = recorded_name("onnxruntime", plan.precision if plan else "fp32")
 
     @property
     def backend(self) -> str:
-        return "onnxruntime"
+        return self._backend
 
     def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = _run(self._segmenter, ("tumor_pixels", "mask"), tiles)
+        tumor_pixels, mask = _run(self._segmenter, SEGMENTER_OUTPUTS, tiles)
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
         p_strong: NDArray[np.float32]
-        (p_strong,) = _run(self._classifiers, ("p_strong",), tiles)
+        (p_strong,) = _run(self._classifiers, CLASSIFIERS_OUTPUTS, tiles)
         return p_strong
+
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
+        return HostBatch(np.stack(tiles), self.segment)
+
+    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        return self.classify(stacked(tiles))
 
     def close(self) -> None:
         del self._segmenter, self._classifiers

@@ -1,9 +1,9 @@
-"""The producer/consumer queue: decode -> saturation -> segment -> tumour gate -> classify ->
-integrate -> score.
+"""The producer/consumer queue: decode -> saturation -> upload -> segment -> tumour gate -> classify
+-> integrate -> score.
 
 Each slide in flight has a thread that reads its tiles and, once every tile is settled, integrates
-and scores; segmentation and classification have one thread each, shared by all slides. Queues
-between them are bounded, so the slowest stage sets the pace and memory stays what it is.
+and scores; upload, segmentation and classification have one thread each, shared by all slides.
+Queues between them are bounded, so the slowest stage sets the pace and memory stays what it is.
 """
 
 import threading
@@ -20,9 +20,21 @@ from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.outcome import SlideOutcome, TileFate
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
-from her2d.pipeline.stages import Observe, Stage, TileWork, classify, segment
+from her2d.pipeline.stages import (
+    Observe,
+    Stage,
+    TileWork,
+    TumorTile,
+    UploadedBatch,
+    classify,
+    segment,
+    upload,
+)
 from her2d.scoring import TileCounts, score_slide
 from her2d.slides import Slide, Tile, open_slide
+
+# One is on its way or waits while another is segmented; more would only take memory.
+_UPLOADED_BATCHES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +74,23 @@ class Pipeline:
         self._rules = rules or Rules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
-        self._classify_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
-        self._segment_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
+        self._classify_queue: BatchQueue[TumorTile] = BatchQueue(limits.queue_tiles)
+        self._segment_queue: BatchQueue[UploadedBatch] = BatchQueue(_UPLOADED_BATCHES)
+        self._upload_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
+        self.uploading = Stage(
+            "upload",
+            self._upload_queue,
+            upload(engine, self._segment_queue),
+            batch=limits.segmenter_batch,
+            fill_s=limits.batch_wait_s,
+            observe=observe,
+        )
         self.segmenting = Stage(
             "segment",
             self._segment_queue,
-            segment(engine, self._classify_queue, self._rules.tumor_fraction),
-            batch=limits.segmenter_batch,
-            fill_s=limits.batch_wait_s,
+            segment(self._classify_queue, self._rules.tumor_fraction),
+            batch=1,
+            fill_s=0.0,
             observe=observe,
         )
         self.classifying = Stage(
@@ -81,8 +102,8 @@ class Pipeline:
             observe=observe,
         )
         self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
-        self.segmenting.start()
-        self.classifying.start()
+        for stage in (self.uploading, self.segmenting, self.classifying):
+            stage.start()
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +143,8 @@ class Pipeline:
         """Cancel what is in flight, end every thread, and return when they have ended."""
         self._closing.set()
         self._slides.shutdown(wait=True, cancel_futures=True)
+        self._upload_queue.close()
+        self.uploading.join()
         self._segment_queue.close()
         self.segmenting.join()
         self._classify_queue.close()
@@ -159,7 +182,7 @@ class Pipeline:
                     run.background(tile.row, tile.column)
                     continue
                 work = TileWork(run, tile.row, tile.column, tile.pixels)
-                self._segment_queue.put(work, abandoned=work.given_up)
+                self._upload_queue.put(work, abandoned=work.given_up)
         finally:
             tiles.close()
 

@@ -1,45 +1,118 @@
 """The stages between a decoded tile and its class, each on a thread of its own.
 
-Batches are filled across slides; an error ends the slides in the batch, never the stage.
+Batches are filled across slides; an error ends the slides in the batch, never the stage. Uploading
+is a stage too, so that the next batch is on its way while the engine works on this one.
 """
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.inference import Engine
+from her2d.inference import Engine, KeptTile, TileBatch
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.slide_run import SlideRun
 
 _TILE_PIXELS = 512 * 512
 
 
+class Work(Protocol):
+    """What a stage takes from its queue."""
+
+    @property
+    def waiting_since(self) -> tuple[float, ...]:
+        """`time.monotonic` when each of its tiles began to wait for the stage."""
+        ...
+
+    def given_up(self) -> bool:
+        """True where nobody waits for it any more."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """End the slides it is of with `error`."""
+        ...
+
+    def drop(self) -> None:
+        """Let go of what it holds of the engine's; harmless if that was done already."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """One tile under way.
-
-    Attributes:
-        pixels: uint8 (512, 512, 3) RGB, owned by whoever holds this.
-        waiting_since: `time.monotonic` when it began to wait for its next stage.
-    """
+    """One tile under way: pixels are uint8 (512, 512, 3) RGB, owned by whoever holds this."""
 
     run: SlideRun
     row: int
     column: int
     pixels: NDArray[np.uint8]
-    waiting_since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,)
 
     def given_up(self) -> bool:
-        """True where nobody waits for this tile any more."""
         return self.run.ended
 
+    def fail(self, error: Exception) -> None:
+        self.run.fail(error)
 
-Work = TypeVar("Work", bound=TileWork)
+    def drop(self) -> None:
+        """It holds nothing of the engine's."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedBatch:
+    """Tiles that the engine has, in the order of `items`."""
+
+    items: tuple[TileWork, ...]
+    batch: TileBatch
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,) * len(self.items)
+
+    def given_up(self) -> bool:
+        return all(item.given_up() for item in self.items)
+
+    def fail(self, error: Exception) -> None:
+        for item in self.items:
+            item.fail(error)
+
+    def drop(self) -> None:
+        self.batch.release()
+
+
+@dataclass(frozen=True, slots=True)
+class TumorTile:
+    """A tile that awaits its classification where the engine kept it."""
+
+    run: SlideRun
+    row: int
+    column: int
+    kept: KeptTile
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def waiting_since(self) -> tuple[float, ...]:
+        return (self.since,)
+
+    def given_up(self) -> bool:
+        return self.run.ended
+
+    def fail(self, error: Exception) -> None:
+        self.run.fail(error)
+
+    def drop(self) -> None:
+        self.kept.release()
+
+
+W = TypeVar("W", bound=Work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +133,7 @@ Observe = Callable[[BatchReport], None]
 """Told of each batch, from the stage's thread."""
 
 
-class Stage(Generic[Work]):
+class Stage(Generic[W]):
     """A thread that takes batches from a queue until the queue is closed.
 
     Attributes:
@@ -70,8 +143,8 @@ class Stage(Generic[Work]):
     def __init__(
         self,
         name: str,
-        queue: BatchQueue[Work],
-        work: Callable[[list[Work]], None],
+        queue: BatchQueue[W],
+        work: Callable[[list[W]], None],
         *,
         batch: int,
         fill_s: float,
@@ -96,7 +169,12 @@ class Stage(Generic[Work]):
 
     def _loop(self) -> None:
         while batch := self.queue.take(self._batch, fill_s=self._fill_s):
-            live = [item for item in batch if not item.run.ended]
+            live = []
+            for item in batch:
+                if item.given_up():
+                    item.drop()
+                else:
+                    live.append(item)
             if not live:
                 continue
             started = time.monotonic()
@@ -104,44 +182,81 @@ class Stage(Generic[Work]):
                 self._work(live)
             except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
                 for item in live:
-                    item.run.fail(error)
+                    item.fail(error)
+                    item.drop()
             seconds = time.monotonic() - started
+            waits = tuple(started - since for item in live for since in item.waiting_since)
             self.busy_s += seconds
-            self.tiles += len(live)
+            self.tiles += len(waits)
             self.batches += 1
-            waits = tuple(started - item.waiting_since for item in live)
             self._observe(BatchReport(self.name, seconds, waits))
 
 
-def segment(
-    engine: Engine, classify_queue: BatchQueue[TileWork], tumor_fraction: float
+def upload(
+    engine: Engine, segment_queue: BatchQueue[UploadedBatch]
 ) -> Callable[[list[TileWork]], None]:
-    """The segmenter's work: tiles of more than `tumor_fraction` tumour go on to classification."""
+    """Bring a batch of tiles to the engine."""
 
-    def work(batch: list[TileWork]) -> None:
-        found = engine.segment(np.stack([item.pixels for item in batch]))
-        for item, mask in zip(batch, found.mask, strict=True):
-            width, height = item.run.grid.extent(item.column, item.row)
-            # Padding is not tissue: whatever the network says of it counts for nothing.
-            mask[height:] = 0
-            mask[:, width:] = 0
-            tumor_pixels = int(np.count_nonzero(mask))
-            if tumor_pixels <= tumor_fraction * _TILE_PIXELS:
-                item.run.non_tumor(item.row, item.column, tumor_pixels)
-                continue
-            item.run.tumor(item.row, item.column, tumor_pixels, mask)
-            waiting = replace(item, waiting_since=time.monotonic())
-            classify_queue.put(waiting, abandoned=item.given_up)
+    def work(items: list[TileWork]) -> None:
+        uploaded = UploadedBatch(tuple(items), engine.upload([item.pixels for item in items]))
+        if not segment_queue.put(uploaded, abandoned=uploaded.given_up):
+            uploaded.drop()
 
     return work
 
 
-def classify(engine: Engine) -> Callable[[list[TileWork]], None]:
+def segment(
+    classify_queue: BatchQueue[TumorTile], tumor_fraction: float
+) -> Callable[[list[UploadedBatch]], None]:
+    """The segmenter's work: tiles of more than `tumor_fraction` tumour go on to classification."""
+
+    def work(uploads: list[UploadedBatch]) -> None:
+        for uploaded in uploads:
+            kept = _tumor_tiles(uploaded, tumor_fraction)
+            # The next upload may have the place before these tiles find room in the queue.
+            uploaded.drop()
+            for tile in kept:
+                if not classify_queue.put(tile, abandoned=tile.given_up):
+                    tile.drop()
+
+    return work
+
+
+def _tumor_tiles(uploaded: UploadedBatch, tumor_fraction: float) -> list[TumorTile]:
+    kept: list[TumorTile] = []
+    masks = uploaded.batch.segment().mask
+    try:
+        for index, (item, mask) in enumerate(zip(uploaded.items, masks, strict=True)):
+            if _has_tumor(item, mask, tumor_fraction):
+                tile = uploaded.batch.keep(index)
+                kept.append(TumorTile(item.run, item.row, item.column, tile))
+    except BaseException:
+        for tile_kept in kept:
+            tile_kept.drop()
+        raise
+    return kept
+
+
+def classify(engine: Engine) -> Callable[[list[TumorTile]], None]:
     """The five sub-classifiers' work."""
 
-    def work(batch: list[TileWork]) -> None:
-        p_folds = engine.classify(np.stack([item.pixels for item in batch]))
+    def work(batch: list[TumorTile]) -> None:
+        p_folds = engine.classify_kept([item.kept for item in batch])
         for item, p in zip(batch, p_folds, strict=True):
             item.run.classified(item.row, item.column, p)
 
     return work
+
+
+def _has_tumor(item: TileWork, mask: NDArray[np.uint8], tumor_fraction: float) -> bool:
+    """Settle a non-tumour tile, or note a tumour tile's mask and say that it is one."""
+    width, height = item.run.grid.extent(item.column, item.row)
+    # Padding is not tissue: whatever the network says of it counts for nothing.
+    mask[height:] = 0
+    mask[:, width:] = 0
+    tumor_pixels = int(np.count_nonzero(mask))
+    if tumor_pixels <= tumor_fraction * _TILE_PIXELS:
+        item.run.non_tumor(item.row, item.column, tumor_pixels)
+        return False
+    item.run.tumor(item.row, item.column, tumor_pixels, mask)
+    return True

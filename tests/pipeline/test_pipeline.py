@@ -108,11 +108,11 @@ class FailingOnce:
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def segment(self, tiles):
+    def upload(self, tiles):
         if not self._failed:
             self._failed = True
             raise EngineError("out of memory")
-        return self._engine.segment(tiles)
+        return self._engine.upload(tiles)
 
 
 def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bundle, write_slide):
@@ -120,6 +120,64 @@ def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bun
         with pytest.raises(EngineError, match="out of memory"):
             pipeline.submit(write_slide(["SSSSSSSS"] * 3, "first.tif")).result()
         assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+
+
+class Counted:
+    """A real engine that counts what it lends and what it gets back."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self.lent: set[int] = set()
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def upload(self, tiles):
+        return CountedBatch(self.lent, self._engine.upload(tiles))
+
+    def classify_kept(self, tiles):
+        for tile in tiles:
+            tile.release()
+        return self._engine.classify_kept([tile.lent for tile in tiles])
+
+
+class CountedTile:
+    def __init__(self, all_lent, lent) -> None:
+        self.lent = lent
+        self._all_lent = all_lent
+        all_lent.add(id(self))
+
+    def release(self):
+        self._all_lent.discard(id(self))
+
+
+class CountedBatch(CountedTile):
+    def __len__(self):
+        return len(self.lent)
+
+    def segment(self):
+        return self.lent.segment()
+
+    def keep(self, index):
+        return CountedTile(self._all_lent, self.lent.keep(index))
+
+
+def test_every_batch_and_kept_tile_goes_back_to_the_engine(engine, color_bundle, write_slide):
+    counted = Counted(engine)
+    with Pipeline(counted, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        assert pipeline.submit(write_slide(["sSw", "twh"])).result().count(TileFate.STRONG) == 1
+        assert counted.lent == set()
+
+
+def test_what_a_cancelled_slide_leaves_goes_back_too(engine, color_bundle, write_slide):
+    counted, cancel = Counted(engine), threading.Event()
+    with Pipeline(counted, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        future = pipeline.submit(
+            write_slide(["SSSSSSSS"] * 4), cancel=cancel, progress=lambda *_: cancel.set()
+        )
+        with pytest.raises(SlideCancelledError):
+            future.result()
+    assert counted.lent == set()
 
 
 def test_a_cancelled_slide_ends_as_cancelled(pipeline, write_slide):

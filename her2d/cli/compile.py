@@ -1,0 +1,178 @@
+"""`her2d compile`: a bundle's graphs -> plans for one back end, compared with fp32 before use."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from her2d.bundle import load_bundle
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.inference import EngineError, Tiles
+from her2d.inference.options import BackendName, Precision
+from her2d.inference.plans import Profile, Sidecar
+from her2d.pipeline.saturation import mean_saturation
+from her2d.slides import Tile, open_slide
+
+_BACKENDS: dict[str, BackendName] = {
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+    "onnxruntime": "onnxruntime",
+}
+
+
+class BackendChoice(StrEnum):
+    """Back ends that run compiled plans."""
+
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+    ONNXRUNTIME = "onnxruntime"
+
+
+class PrecisionChoice(StrEnum):
+    """What a plan may compute in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+_PRECISIONS: dict[PrecisionChoice, Precision] = {
+    PrecisionChoice.FP32: "fp32",
+    PrecisionChoice.FP16: "fp16",
+    PrecisionChoice.BF16: "bf16",
+    PrecisionChoice.INT8: "int8",
+}
+
+
+def compile_(
+    directory: Annotated[
+        Path | None, typer.Argument(help="Bundle folder. Default: the one in the settings.")
+    ] = None,
+    backend: Annotated[BackendChoice, typer.Option(help="What will run the plan.")] = (
+        BackendChoice.TENSORRT
+    ),
+    precision: Annotated[PrecisionChoice, typer.Option(help="What it computes in.")] = (
+        PrecisionChoice.FP16
+    ),
+    slides: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--slide", help="Slides to calibrate and compare on. Default: simulated ones."
+        ),
+    ] = None,
+    tiles: Annotated[int, typer.Option(min=2, help="Tissue tiles to use, half for each.")] = 16,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a bundle for one back end and compare the plan with ONNX Runtime in fp32.
+
+    The plan lands beside the bundle with a JSON sidecar. It is refused where it differs from fp32
+    by more than the manifest's tolerance, and stays `unverified` where there is no device to run
+    it on: the daemon then makes the comparison before the first slide.
+    """
+    try:
+        # onnx comes with the extras, not with the base install.
+        from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
+    except ImportError as error:
+        raise UserError(
+            f"{error.name} is not installed: pip install 'her2d[{backend}]'."
+        ) from error
+    settings = settings_of(config)
+    bundle = load_bundle(directory or settings.bundle.path)
+    pipeline = settings.pipeline
+    order = CompileOrder(
+        _BACKENDS[backend],
+        _PRECISIONS[precision],
+        Profile(best=pipeline.segmenter_batch, most=pipeline.segmenter_batch),
+        Profile(best=pipeline.classifier_batch, most=pipeline.classifier_batch),
+    )
+    chosen = _tissue(slides, tiles, bundle.manifest.preprocessing.saturation)
+    to_try = TilesToTry(calibration=chosen[::2], check=chosen[1::2])
+    with _Bars(Console(stderr=True)) as bars:
+        try:
+            compiled = compile_bundle(bundle, order, to_try, progress=bars)
+        except OSError as error:
+            raise EngineError(f"The plan cannot be written: {error}.") from error
+    if as_json:
+        typer.echo(compiled.sidecar.model_dump_json(indent=2))
+        return
+    Console(markup=False).print(_table(compiled.files.sidecar, compiled.sidecar))
+
+
+def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
+    """`wanted` tissue tiles (or all there are) spread evenly over the slides.
+
+    Raises:
+        SlideError: one cannot be read.
+        UserError: there are fewer than two.
+    """
+    if not slides:
+        return _simulated(wanted)
+    every = [tile for path in slides for tile in _tissue_of(path, saturation)]
+    if len(every) < 2:
+        raise UserError("The slides hold fewer than two tissue tiles: nothing to compare on.")
+    wanted = min(wanted, len(every))
+    return np.stack([every[at] for at in np.linspace(0, len(every) - 1, wanted).astype(int)])
+
+
+def _simulated(wanted: int) -> Tiles:
+    """`wanted` tiles from the middle of simulated slides, where the tissue is."""
+    from her2d.simulator import plan_cohort, render_region
+
+    plans = plan_cohort(-(-wanted // 4), 2025, positive_fraction=0.5, width=3072, height=2560)
+    places = [(x, y) for y in (1024, 1536) for x in (1024, 1536)]
+    regions = [render_region(plan, x, y, 512, 512) for plan in plans for x, y in places]
+    return np.stack([region.rgb for region in regions[:wanted]])
+
+
+def _tissue_of(path: Path, saturation: float) -> list[NDArray[np.uint8]]:
+    with open_slide(path) as slide:
+        return [
+            tile.pixels
+            for tile in slide.tiles()
+            if isinstance(tile, Tile) and mean_saturation(tile.pixels) > saturation
+        ]
+
+
+def _table(path: Path, sidecar: Sidecar) -> Table:
+    table = Table(title=f"{sidecar.backend} {sidecar.precision}", show_header=False)
+    table.add_row("sidecar", str(path))
+    table.add_row("compiled by", f"{sidecar.backend} {sidecar.library_version}")
+    table.add_row("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}")
+    table.add_row("verified on", sidecar.verified_on)
+    if sidecar.parity is not None:
+        for name, value in sidecar.parity.model_dump(exclude={"verified_on"}).items():
+            table.add_row(name, "none" if value is None else f"{value:.6g}")
+    return table
+
+
+class _Bars(Progress):
+    """A bar for each phase of the build, gone when the phase is over."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description:>40}"), BarColumn(), MofNCompleteColumn())
+        super().__init__(*columns, TimeElapsedColumn(), console=console, transient=True)
+        self._of_phase: dict[str, TaskID] = {}
+
+    def __call__(self, phase: str, done: int, steps: int) -> None:
+        if phase not in self._of_phase:
+            self._of_phase[phase] = self.add_task(phase, total=steps)
+        task = self._of_phase[phase]
+        self.update(task, completed=done, total=steps)
+        if done >= steps:
+            self.remove_task(self._of_phase.pop(phase))

@@ -1,0 +1,106 @@
+"""Which back ends could serve here, and why the others could not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from her2d.bundle import Bundle
+from her2d.inference.cuda_driver import NoGpuError, find_gpu
+from her2d.inference.engine import EngineError
+from her2d.inference.options import BACKENDS, BackendName, EngineOptions
+from her2d.inference.plan_engine import plan_for
+from her2d.inference.plans import loadable_plan
+from her2d.inference.platforms import platform_of
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One back end's prospects on this machine.
+
+    Attributes:
+        usable: whether `auto` would try to open it.
+        reason: what it would run on, or in one sentence why it cannot.
+    """
+
+    name: BackendName
+    usable: bool
+    reason: str
+
+
+def candidates(bundle: Bundle | None, options: EngineOptions) -> tuple[Candidate, ...]:
+    """Every back end, best first. Opens none of them.
+
+    Args:
+        bundle: whose compiled plans are looked for; None looks for none.
+        options: the precision that is asked for.
+    """
+    return tuple(candidate(name, bundle, options) for name in BACKENDS)
+
+
+def candidate(name: BackendName, bundle: Bundle | None, options: EngineOptions) -> Candidate:
+    """One back end's prospects."""
+    try:
+        return Candidate(name, True, _PROBES[name](bundle, options))
+    except _Unusable as unusable:
+        return Candidate(name, False, str(unusable))
+    except NoGpuError as error:
+        return Candidate(name, False, str(error))
+
+
+class _Unusable(Exception):  # noqa: N818  it ends a probe, it is no error
+    pass
+
+
+def _tensorrt(bundle: Bundle | None, options: EngineOptions) -> str:
+    return _compiled("tensorrt", bundle, options)
+
+
+def _tensorrt_rtx(bundle: Bundle | None, options: EngineOptions) -> str:
+    return _compiled("tensorrt_rtx", bundle, options)
+
+
+def _compiled(name: BackendName, bundle: Bundle | None, options: EngineOptions) -> str:
+    extra = name.replace("_", "-")
+    _require(name, extra)
+    _require("pycuda", extra)
+    gpu = find_gpu()
+    if bundle is not None:
+        _loadable(bundle, name, options)
+    return f"{gpu.name}, compute capability {gpu.compute_capability}"
+
+
+def _loadable(bundle: Bundle, name: BackendName, options: EngineOptions) -> None:
+    try:
+        loadable_plan(plan_for(bundle, name, options.precision), platform_of(name))
+    except EngineError as error:
+        raise _Unusable(str(error)) from error
+
+
+def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
+    _require("torch", "torch")
+    _require("onnx", "torch")
+    if options.precision == "int8":
+        raise _Unusable("torch serves fp32, fp16 and bf16, not int8.")
+    gpu = find_gpu()
+    return f"{gpu.name}, compute capability {gpu.compute_capability}"
+
+
+def _onnxruntime(bundle: Bundle | None, options: EngineOptions) -> str:
+    if options.precision in ("fp16", "bf16"):
+        raise _Unusable(f"ONNX Runtime on the CPU serves fp32 and int8, not {options.precision}.")
+    if options.precision == "int8" and bundle is not None:
+        _loadable(bundle, "onnxruntime", options)
+    return "CPU"
+
+
+def _require(module: str, extra: str) -> None:
+    if find_spec(module) is None:
+        raise _Unusable(f"{module} is not installed: pip install 'her2d[{extra}]'.")
+
+
+_PROBES: dict[BackendName, Callable[[Bundle | None, EngineOptions], str]] = {
+    "tensorrt": _tensorrt,
+    "tensorrt_rtx": _tensorrt_rtx,
+    "torch": _torch,
+    "onnxruntime": _onnxruntime,
+}

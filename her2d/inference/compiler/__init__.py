@@ -1,0 +1,5 @@
+"""ONNX -> plan: precision, build and the gate a plan passes before it serves. Needs `onnx`."""
+
+from her2d.inference.compiler.compile import Compiled, CompileOrder, TilesToTry, compile_bundle
+
+__all__ = ["CompileOrder", "Compiled", "TilesToTry", "compile_bundle"]

@@ -1,0 +1,189 @@
+"""A bundle -> a plan beside it: convert, build, compare, and only then write the sidecar."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from her2d import __version__
+from her2d.bundle import Bundle, Part, sha256_of
+from her2d.inference.compiler.narrow import UnknownOperatorError, narrowed
+from her2d.inference.compiler.quantize import quantized
+from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan
+from her2d.inference.compiler.tensorrt_graph import for_tensorrt
+from her2d.inference.engine import EngineError, Tiles
+from her2d.inference.options import BackendName, EngineOptions, Precision
+from her2d.inference.parity import measure_parity
+from her2d.inference.plan_engine import CPU, engine_of
+from her2d.inference.plans import (
+    NO_GPU,
+    CompiledPart,
+    PlanError,
+    PlanFiles,
+    Platform,
+    Profile,
+    Sidecar,
+    write_sidecar,
+)
+from her2d.inference.platforms import platform_of
+
+
+@dataclass(frozen=True, slots=True)
+class TilesToTry:
+    """Tissue tiles, uint8 (N, 512, 512, 3) each, N >= 1, of the kind that will be served.
+
+    Attributes:
+        calibration: what int8 ranges are taken from.
+        check: what the plan is compared on; none of them in `calibration`.
+    """
+
+    calibration: Tiles
+    check: Tiles
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOrder:
+    """What is to be compiled for what.
+
+    Attributes:
+        segmenter, classifiers: the batches that the pipeline will give.
+    """
+
+    backend: BackendName
+    precision: Precision
+    segmenter: Profile
+    classifiers: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A plan on disk."""
+
+    files: PlanFiles
+    sidecar: Sidecar
+
+
+def compile_bundle(
+    bundle: Bundle,
+    order: CompileOrder,
+    tiles: TilesToTry,
+    *,
+    progress: BuildProgress = lambda *_: None,
+) -> Compiled:
+    """Make a plan beside `bundle`; nothing is left there where it is refused.
+
+    Where a device is at hand the plan is compared with ONNX Runtime in fp32; elsewhere it stays
+    unverified, and whoever loads it first makes the comparison.
+
+    Args:
+        bundle: a verified bundle in a folder that can be written.
+        order: the back end, precision and batches.
+        tiles: for calibration and for the comparison.
+        progress: hears of every phase.
+
+    Raises:
+        EngineError: it cannot be compiled, or (PlanError) differs too much from fp32.
+        OSError: it cannot be written.
+    """
+    if order.backend == "torch" or (order.backend == "onnxruntime" and order.precision != "int8"):
+        raise EngineError(f"{order.backend} runs {order.precision} without a compiled plan.")
+    files = PlanFiles(bundle, order.backend, order.precision)
+    platform = platform_of(order.backend)
+    # Without its sidecar a plan is none: the old one ends before the new one begins.
+    files.sidecar.unlink(missing_ok=True)
+    try:
+        return _made(files, order, platform, tiles, progress)
+    except BaseException:
+        for path in (files.segmenter, files.classifiers, files.check_tiles):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _made(
+    files: PlanFiles,
+    order: CompileOrder,
+    platform: Platform,
+    tiles: TilesToTry,
+    progress: BuildProgress,
+) -> Compiled:
+    bundle, parts = files.bundle, files.bundle.manifest.parts
+    segmenter, classifiers = (
+        _compile_part(source, part, plan, profile, order, tiles.calibration, progress)
+        for source, part, plan, profile in (
+            (bundle.segmenter, parts.segmenter, files.segmenter, order.segmenter),
+            (bundle.classifiers, parts.classifiers, files.classifiers, order.classifiers),
+        )
+    )
+    np.savez_compressed(files.check_tiles, tiles=tiles.check)
+    sidecar = Sidecar(
+        backend=order.backend,
+        precision=order.precision,
+        library_version=platform.library_version,
+        gpu=platform.gpu,
+        compute_capability=platform.compute_capability,
+        segmenter=segmenter,
+        classifiers=classifiers,
+        parity=None,
+        compiled_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        software_version=__version__,
+    )
+    return _pass_the_gate(files, sidecar, tiles.check)
+
+
+def _compile_part(
+    source: Path,
+    part: Part,
+    plan: Path,
+    profile: Profile,
+    order: CompileOrder,
+    calibration: Tiles,
+    progress: BuildProgress,
+) -> CompiledPart:
+    graph = _graph(source, order, calibration, progress)
+    if order.backend == "onnxruntime":
+        plan.write_bytes(graph)
+    else:
+        cache = source.parent / f"{order.backend}.timing"
+        built = build_plan(order.backend, graph, profile, timing_cache=cache, progress=progress)
+        plan.write_bytes(built.plan)
+    return CompiledPart(source_sha256=part.sha256, plan_sha256=sha256_of(plan), profile=profile)
+
+
+def _graph(source: Path, order: CompileOrder, calibration: Tiles, progress: BuildProgress) -> bytes:
+    """The part's graph in the order's precision, as its back end takes it."""
+    step = f"{source.stem} to {order.precision}"
+    progress(step, 0, 1)
+    model = for_tensorrt(onnx.load(source))
+    try:
+        if order.precision == "int8":
+            model = quantized(model, calibration)
+        elif order.precision != "fp32":
+            model = narrowed(model, order.precision)
+    except UnknownOperatorError as error:
+        raise EngineError(f"{source} has no form in {order.precision}: {error}") from error
+    progress(step, 1, 1)
+    return bytes(model.SerializeToString())
+
+
+def _pass_the_gate(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled:
+    if sidecar.backend != "onnxruntime" and sidecar.gpu == NO_GPU:
+        write_sidecar(files, sidecar)
+        return Compiled(files, sidecar)
+    device = CPU if sidecar.gpu == NO_GPU else sidecar.gpu
+    options = EngineOptions(
+        precision=files.precision,
+        segmenter_batch=sidecar.segmenter.profile.most,
+        classifier_batch=sidecar.classifiers.profile.most,
+    )
+    engine = engine_of(files, options)
+    try:
+        parity = measure_parity(files.bundle, engine, check, verified_on=device)
+    finally:
+        engine.close()
+    if reason := parity.refusal(files.bundle.manifest.tolerance):
+        raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")
+    sidecar = sidecar.model_copy(update={"parity": parity})
+    write_sidecar(files, sidecar)
+    return Compiled(files, sidecar)

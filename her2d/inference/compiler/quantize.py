@@ -1,0 +1,75 @@
+"""An ONNX graph in fp32 -> the same graph with int8 convolutions, as explicit Q/DQ pairs.
+
+Symmetric int8 on both sides and float biases: what TensorRT takes, and ONNX Runtime runs too, so
+that one graph serves CPU and GPU.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from her2d.inference.engine import Tiles
+
+
+def quantized(model: onnx.ModelProto, tiles: Tiles) -> onnx.ModelProto:
+    """A copy of `model` whose convolutions take and hold int8.
+
+    Args:
+        model: a bundle's graph.
+        tiles: what the ranges of activations are taken from, uint8 (N, 512, 512, 3), N >= 1.
+    """
+    with tempfile.TemporaryDirectory(prefix="her2d-int8-") as folder, _quiet():
+        prepared, result = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
+        onnx.save(onnx.shape_inference.infer_shapes(model), prepared)
+        quantize_static(
+            prepared,
+            result,
+            _OneByOne(tiles),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+            },
+        )
+        return onnx.load(result)
+
+
+class _OneByOne(CalibrationDataReader):  # type: ignore[misc]
+    """One tile at a time: every activation of a batch is kept until its range is known."""
+
+    def __init__(self, tiles: Tiles) -> None:
+        self._tiles = iter(tiles)
+
+    def get_next(self) -> dict[str, Tiles] | None:
+        tile = next(self._tiles, None)
+        return None if tile is None else {"tiles": np.ascontiguousarray(tile[None])}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser warns of what it was told on purpose."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

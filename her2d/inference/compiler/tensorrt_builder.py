@@ -1,0 +1,156 @@
+"""One ONNX graph -> one serialised TensorRT plan. Needs no GPU where the library needs none.
+
+TensorRT 10, TensorRT 11 and TensorRT for RTX differ in what they have; what one lacks is asked for,
+not assumed from a version number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import structlog
+
+from her2d.inference.engine import EngineError
+from her2d.inference.options import BackendName
+from her2d.inference.plans import Profile
+from her2d.inference.platforms import library_of
+
+log = structlog.get_logger(__name__)
+
+BuildProgress: TypeAlias = Callable[[str, int, int], None]
+"""Called with (phase, steps done, steps in all) while a plan is built."""
+
+_INPUT = "tiles"
+_TILE = (512, 512, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A parsed network's input or output, as TensorRT sees it; -1 is a free dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A serialised plan and the network it was built from."""
+
+    plan: bytes
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def build_plan(
+    backend: BackendName,
+    graph: bytes,
+    profile: Profile,
+    *,
+    timing_cache: Path,
+    progress: BuildProgress,
+) -> BuiltPlan:
+    """Build `graph`, a serialised ONNX model that takes `tiles`.
+
+    Args:
+        backend: `tensorrt` or `tensorrt_rtx`.
+        graph: the model.
+        profile: the batches it must take.
+        timing_cache: kept there between builds, where the library has one.
+        progress: hears of every phase of the build.
+
+    Raises:
+        EngineError: the parser or the builder refuses; the sentence says what it said.
+    """
+    trt = library_of(backend)
+    said = _logger(trt)
+    builder = trt.Builder(said)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, said)
+    if not parser.parse(graph):
+        errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        raise EngineError(f"{backend} cannot parse the graph: {errors}")
+    config = _config(trt, builder, profile, progress)
+    keeps_timings = backend == "tensorrt"
+    if keeps_timings:
+        _load_timings(config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(
+            f"{backend} cannot build the graph: {said.last_error or 'it says no more'}"
+        )
+    if keeps_timings:
+        timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return BuiltPlan(
+        bytes(plan),
+        tuple(_tensor(network.get_input(i)) for i in range(network.num_inputs)),
+        tuple(_tensor(network.get_output(i)) for i in range(network.num_outputs)),
+    )
+
+
+def _network_flags(trt: Any) -> int:
+    """Strongly typed; TensorRT 11 knows nothing else and has dropped the flag."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _config(trt: Any, builder: Any, profile: Profile, progress: BuildProgress) -> Any:
+    config = builder.create_builder_config()
+    shapes = builder.create_optimization_profile()
+    batches = (profile.smallest, profile.best, profile.most)
+    shapes.set_shape(_INPUT, *((n, *_TILE) for n in batches))
+    config.add_optimization_profile(shapes)
+    # fp32 means fp32: by default its products would be rounded to ten bits of mantissa.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.progress_monitor = _monitor(trt, progress)
+    return config
+
+
+def _load_timings(config: Any, path: Path) -> None:
+    known = path.read_bytes() if path.is_file() else b""
+    if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
+        # Another version or card wrote it; TensorRT times everything afresh.
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _tensor(tensor: Any) -> Tensor:
+    return Tensor(tensor.name, tensor.dtype.name.lower(), tuple(tensor.shape))
+
+
+def _monitor(trt: Any, progress: BuildProgress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined, unused-ignore]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self._steps[phase] = steps
+            progress(phase, 0, steps)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            progress(phase, step + 1, self._steps[phase])
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            progress(phase, self._steps[phase], self._steps[phase])
+
+    return Monitor()
+
+
+def _logger(trt: Any) -> Any:
+    """TensorRT's calls return None and say why to a logger: this one keeps the last error."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last_error: str | None = None
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.ERROR:
+                self.last_error = message
+                log.debug("tensorrt_error", said=message)
+            elif severity == trt.ILogger.WARNING:
+                log.debug("tensorrt_warning", said=message)
+
+    return Logger()

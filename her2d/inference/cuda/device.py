@@ -1,0 +1,136 @@
+"""What the runtime needs of a CUDA device, and no more, so that a fake one can check its use.
+
+Everything that takes a stream returns before it has happened. What orders it is the stream, or an
+event recorded on one stream and waited for on another; `Event.synchronize` makes the host wait.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.inference.engine import EngineError
+
+
+class DeviceOutOfMemoryError(EngineError):
+    """The device has no room for this; with fewer tiles it may."""
+
+
+class Releasable(Protocol):
+    """Something of the device's that must be given back."""
+
+    def free(self) -> None:
+        """Give it back. Harmless if repeated; nothing may use it any more."""
+        ...
+
+
+class DeviceBuffer(Releasable, Protocol):
+    """Memory on the device."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+class HostBuffer(Releasable, Protocol):
+    """Page-locked memory here, which the device copies to and from by itself."""
+
+    def write(self, at: int, data: NDArray[np.uint8]) -> None:
+        """Store `data`, contiguous uint8, from byte `at` on."""
+        ...
+
+    def read(self, at: int, nbytes: int) -> NDArray[np.uint8]:
+        """A copy of `nbytes` bytes from byte `at` on, uint8 (nbytes,)."""
+        ...
+
+
+class Event(Releasable, Protocol):
+    """A point in a stream's order."""
+
+    def synchronize(self) -> None:
+        """Return when all that came before its last recording is done; at once if never recorded.
+
+        Raises:
+            EngineError: something of it failed; DeviceLostError: the device is gone.
+        """
+        ...
+
+
+class Stream(Releasable, Protocol):
+    """Work that happens in the order it was given."""
+
+    def record(self, event: Event) -> None:
+        """Mark this point of the stream by `event`."""
+        ...
+
+    def wait(self, event: Event) -> None:
+        """Let what is given from now on wait for the event's last recording, if there is any."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a device buffer that begins at byte `at`."""
+
+    buffer: DeviceBuffer
+    at: int = 0
+
+
+class Device(Protocol):
+    """One CUDA device. What it hands out must be freed before it is closed."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Make the device the calling thread's own; every other call happens inside."""
+        ...
+
+    def allocate(self, nbytes: int) -> DeviceBuffer:
+        """Raises DeviceOutOfMemoryError."""
+        ...
+
+    def page_lock(self, nbytes: int) -> HostBuffer:
+        """Raises DeviceOutOfMemoryError."""
+        ...
+
+    def stream(self) -> Stream: ...
+
+    def event(self) -> Event: ...
+
+    def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
+        """Host to device, from the source's beginning."""
+        ...
+
+    def copy_out(self, to: HostBuffer, at: int, source: Span, nbytes: int, stream: Stream) -> None:
+        """Device to host, from byte `at` of the host's buffer on."""
+        ...
+
+    def copy(self, to: Span, source: Span, nbytes: int, stream: Stream) -> None:
+        """Device to device."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device."""
+        ...
+
+
+class Network(Protocol):
+    """A graph that runs on a device."""
+
+    @property
+    def most(self) -> int:
+        """Tiles that it takes at once."""
+        ...
+
+    def enqueue(self, tiles: int, tensors: Mapping[str, Span], stream: Stream) -> None:
+        """Run on `tiles` tiles; inputs and outputs are where `tensors` says.
+
+        Raises:
+            DeviceOutOfMemoryError: it needs more memory than is left.
+            EngineError: it cannot be run.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what it holds on the device."""
+        ...

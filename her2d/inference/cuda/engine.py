@@ -1,0 +1,251 @@
+"""Both graphs on one device: each tile crosses the bus once.
+
+Uploads, segmentation and classification have a stream each, so that they overlap when their
+threads do: while one batch is segmented the next is copied in and kept tiles are classified.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.inference.cuda.device import Device, Network, Span
+from her2d.inference.cuda.lane import TILE_BYTES, Lane, Output
+from her2d.inference.cuda.places import KeptPlace, Places, UploadSlot
+from her2d.inference.cuda.scope import Scope
+from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+
+_FOLDS = 5
+_SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", 512 * 512))
+_CLASSIFIERS_OUTPUTS = (Output("p_strong", 4 * _FOLDS),)
+# One being filled, one under way, one being segmented.
+_UPLOAD_SLOTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Most tiles that are given at once, and most kept tiles that may wait."""
+
+    segmenter: int
+    classifiers: int
+    kept: int
+
+
+class CudaEngine:
+    """Two networks on `device`; it owns all three, and closes them too where it cannot be opened.
+
+    Args:
+        batches: what is asked for. A network that has no memory for as many tiles gets them in
+            halves.
+
+    Raises:
+        DeviceOutOfMemoryError: the buffers do not fit.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        segmenter: Network,
+        classifiers: Network,
+        batches: Batches,
+        *,
+        backend: str,
+    ) -> None:
+        self._backend = backend
+        self._device = device
+        self._networks = (segmenter, classifiers)
+        self._closed = False
+        self._segmenting = threading.Lock()
+        self._classifying = threading.Lock()
+        try:
+            with device.current(), Scope() as self._scope:
+                self._allocate(batches)
+        except BaseException:
+            self._close_device()
+            raise
+
+    @property
+    def backend(self) -> str:
+        return self._backend
+
+    def segment(self, tiles: Tiles) -> Segmentation:
+        most = self._batches.segmenter
+        parts = [self._segment_alone(tiles[at : at + most]) for at in range(0, len(tiles), most)]
+        return Segmentation(
+            np.concatenate([part.tumor_pixels for part in parts]),
+            np.concatenate([part.mask for part in parts]),
+        )
+
+    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
+        most = min(self._batches.segmenter, self._batches.classifiers)
+        parts = [self._classify_alone(tiles[at : at + most]) for at in range(0, len(tiles), most)]
+        return np.concatenate(parts)
+
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> "CudaBatch":
+        most = self._batches.segmenter
+        misshapen = any(tile.shape != (512, 512, 3) or tile.dtype != np.uint8 for tile in tiles)
+        if misshapen or len(tiles) > most:
+            raise EngineError(
+                f"{self._backend} failed on a batch of {len(tiles)} tiles: it takes up to {most} of"
+                " uint8 (512, 512, 3)."
+            )
+        slot = self._slots.take()
+        try:
+            with self._device.current():
+                slot.fill(tiles)
+        except BaseException:
+            self._slots.give_back(slot)
+            raise
+        return CudaBatch(self, slot, len(tiles))
+
+    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        try:
+            with self._classifying, self._device.current():
+                return self._classify(tiles)
+        finally:
+            for tile in tiles:
+                tile.release()
+
+    def close(self) -> None:
+        self._slots.close()
+        self._kept.close()
+        with self._segmenting, self._classifying:
+            if self._closed:
+                return
+            self._closed = True
+            with self._device.current():
+                self._scope.free()
+            self._close_device()
+
+    def segment_slot(self, slot: UploadSlot, tiles: int) -> Segmentation:
+        """Segment the tiles of an upload slot. Raises EngineError."""
+        with self._segmenting, self._device.current():
+            slot.wait_uploaded(self._segmenter.stream)
+            found = self._segmenter.run(tiles, Span(slot.buffer))
+        masks = found["mask"].reshape(tiles, 512, 512)
+        return Segmentation(found["tumor_pixels"].view(np.int32), masks)
+
+    def keep_from(self, slot: UploadSlot, index: int) -> "CudaTile":
+        """Copy tile `index` of an upload slot into the pool. Raises EngineError."""
+        place = self._kept.take()
+        try:
+            with self._segmenting, self._device.current():
+                slot.wait_uploaded(self._segmenter.stream)
+                source = Span(slot.buffer, index * TILE_BYTES)
+                place.fill(source, self._segmenter.stream)
+        except BaseException:
+            self._kept.give_back(place)
+            raise
+        return CudaTile(self._kept, place)
+
+    def release_slot(self, slot: UploadSlot) -> None:
+        """Let other tiles have the slot."""
+        with self._segmenting:
+            if not self._closed:
+                with self._device.current():
+                    slot.mark_read(self._segmenter.stream)
+        self._slots.give_back(slot)
+
+    def _segment_alone(self, tiles: Tiles) -> Segmentation:
+        batch = self.upload(list(tiles))
+        try:
+            return batch.segment()
+        finally:
+            batch.release()
+
+    def _classify_alone(self, tiles: Tiles) -> NDArray[np.float32]:
+        kept: list[KeptTile] = []
+        batch = self.upload(list(tiles))
+        try:
+            kept.extend(batch.keep(index) for index in range(len(tiles)))
+        except BaseException:
+            for tile in kept:
+                tile.release()
+            raise
+        finally:
+            batch.release()
+        return self.classify_kept(kept)
+
+    def _classify(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        if len(tiles) > self._batches.classifiers:
+            raise EngineError(
+                f"{self._backend} failed on a batch of {len(tiles)} tiles: its classifiers take up"
+                f" to {self._batches.classifiers}."
+            )
+        stream = self._classifiers.stream
+        for number, tile in enumerate(tiles):
+            if not isinstance(tile, CudaTile) or tile.place is None:
+                raise TypeError("the tile was kept by another engine, or is released")
+            tile.place.copy_to(Span(self._gathered, number * TILE_BYTES), stream)
+        found = self._classifiers.run(len(tiles), Span(self._gathered))
+        return found["p_strong"].view(np.float32).reshape(-1, _FOLDS)
+
+    def _allocate(self, batches: Batches) -> None:
+        own, device = self._scope.own, self._device
+        segmenter, classifiers = self._networks
+        self._batches = batches
+        copying = own(device.stream())
+        self._segmenter = own(
+            Lane(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter")
+        )
+        self._classifiers = own(
+            Lane(device, classifiers, _CLASSIFIERS_OUTPUTS, batches.classifiers, "classifiers")
+        )
+        self._gathered = own(device.allocate(batches.classifiers * TILE_BYTES))
+        kept = max(batches.kept, batches.segmenter + batches.classifiers)
+        pool = own(device.allocate(kept * TILE_BYTES))
+        self._slots = Places(
+            [own(UploadSlot(device, batches.segmenter, copying)) for _ in range(_UPLOAD_SLOTS)]
+        )
+        self._kept = Places(
+            [own(KeptPlace(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
+        )
+
+    def _close_device(self) -> None:
+        with self._device.current():
+            for network in self._networks:
+                network.close()
+        self._device.close()
+
+
+class CudaTile:
+    """A kept tile: a place in the pool until it is released."""
+
+    def __init__(self, pool: Places[KeptPlace], place: KeptPlace) -> None:
+        self.place: KeptPlace | None = place
+        self._pool = pool
+
+    def release(self) -> None:
+        place, self.place = self.place, None
+        if place is not None:
+            self._pool.give_back(place)
+
+
+class CudaBatch:
+    """Uploaded tiles: a slot of the ring until it is released."""
+
+    def __init__(self, engine: CudaEngine, slot: UploadSlot, tiles: int) -> None:
+        self._engine = engine
+        self._slot: UploadSlot | None = slot
+        self._tiles = tiles
+
+    def __len__(self) -> int:
+        return self._tiles
+
+    def segment(self) -> Segmentation:
+        return self._engine.segment_slot(self._held(), self._tiles)
+
+    def keep(self, index: int) -> CudaTile:
+        return self._engine.keep_from(self._held(), index)
+
+    def release(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._engine.release_slot(slot)
+
+    def _held(self) -> UploadSlot:
+        if self._slot is None:
+            raise ValueError("the batch is released")
+        return self._slot

@@ -1,0 +1,205 @@
+"""A CUDA device by PyCUDA, in the primary context that torch and other libraries share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from her2d.inference.cuda.device import (
+    DeviceBuffer,
+    DeviceOutOfMemoryError,
+    Event,
+    HostBuffer,
+    Releasable,
+    Span,
+    Stream,
+)
+from her2d.inference.engine import DeviceLostError, EngineError
+
+log = structlog.get_logger(__name__)
+
+
+class PyCudaDevice:
+    """The first CUDA device.
+
+    Raises:
+        EngineError: PyCUDA is not installed or finds no device.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import pycuda.driver as cuda
+        except ImportError as error:
+            raise EngineError(
+                f"pycuda is not installed: pip install 'her2d[tensorrt]' ({error})."
+            ) from error
+        self._cuda = cuda
+        try:
+            cuda.init()
+            self._context = cuda.Device(0).retain_primary_context()
+        except cuda.Error as error:
+            raise EngineError(f"PyCUDA cannot open the first CUDA device: {error}") from error
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        self._context.push()
+        try:
+            with self.own_errors():
+                yield
+        finally:
+            self._cuda.Context.pop()
+
+    def allocate(self, nbytes: int) -> "PyCudaBuffer":
+        with self.own_errors():
+            return PyCudaBuffer(self._cuda.mem_alloc(nbytes), nbytes, self.freeing)
+
+    def page_lock(self, nbytes: int) -> "PyCudaHostBuffer":
+        with self.own_errors():
+            memory = self._cuda.pagelocked_empty(nbytes, np.uint8)
+        return PyCudaHostBuffer(memory, self.freeing)
+
+    def stream(self) -> "PyCudaStream":
+        return PyCudaStream(self._cuda.Stream())
+
+    def event(self) -> "PyCudaEvent":
+        # Blocking: a spinning host thread would take the core that decodes.
+        flags = self._cuda.event_flags
+        made = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
+        return PyCudaEvent(made, self.own_errors)
+
+    def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
+        memory = _as(PyCudaHostBuffer, source).memory[:nbytes]
+        self._cuda.memcpy_htod_async(address(to), memory, handle(stream))
+
+    def copy_out(self, to: HostBuffer, at: int, source: Span, nbytes: int, stream: Stream) -> None:
+        memory = _as(PyCudaHostBuffer, to).memory[at : at + nbytes]
+        self._cuda.memcpy_dtoh_async(memory, address(source), handle(stream))
+
+    def copy(self, to: Span, source: Span, nbytes: int, stream: Stream) -> None:
+        self._cuda.memcpy_dtod_async(address(to), address(source), nbytes, handle(stream))
+
+    def close(self) -> None:
+        self._context.detach()
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """PyCUDA's errors as ours. An error is sticky where the next call fails too."""
+        cuda = self._cuda
+        try:
+            yield
+        except cuda.MemoryError as error:
+            raise DeviceOutOfMemoryError(f"The GPU is out of memory: {error}") from error
+        except cuda.Error as error:
+            try:
+                cuda.Context.synchronize()
+            except cuda.Error as again:
+                raise DeviceLostError(f"The GPU is lost to this process: {again}") from error
+            raise EngineError(f"CUDA failed: {error}") from error
+
+    def freeing(self, free: Callable[[], object]) -> None:
+        """Call `free`; on a lost device nothing can be freed, and the process ends anyway."""
+        try:
+            free()
+        except self._cuda.Error as error:
+            log.warning("device_memory_not_freed", reason=str(error))
+
+
+class PyCudaBuffer:
+    def __init__(
+        self, memory: Any, nbytes: int, freeing: Callable[[Callable[[], object]], None]
+    ) -> None:
+        self.address = int(memory)
+        self._memory = memory
+        self._nbytes = nbytes
+        self._freeing = freeing
+
+    @property
+    def nbytes(self) -> int:
+        return self._nbytes
+
+    def free(self) -> None:
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            self._freeing(memory.free)
+
+
+class PyCudaHostBuffer:
+    def __init__(
+        self, memory: NDArray[np.uint8], freeing: Callable[[Callable[[], object]], None]
+    ) -> None:
+        self.memory = memory
+        self._base: Any = memory.base
+        self._freeing = freeing
+
+    def write(self, at: int, data: NDArray[np.uint8]) -> None:
+        self.memory[at : at + len(data)] = data
+
+    def read(self, at: int, nbytes: int) -> NDArray[np.uint8]:
+        return self.memory[at : at + nbytes].copy()
+
+    def free(self) -> None:
+        base, self._base = self._base, None
+        if base is not None:
+            self.memory = np.empty(0, np.uint8)
+            self._freeing(base.free)
+
+
+class PyCudaStream:
+    """PyCUDA destroys a stream when nobody refers to it any more."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def record(self, event: Event) -> None:
+        _as(PyCudaEvent, event).record(self.stream)
+
+    def wait(self, event: Event) -> None:
+        _as(PyCudaEvent, event).hold_back(self.stream)
+
+    def free(self) -> None:
+        self.stream = None
+
+
+class PyCudaEvent:
+    """PyCUDA destroys an event when nobody refers to it any more."""
+
+    def __init__(self, event: Any, own_errors: Callable[[], Any]) -> None:
+        self._event = event
+        self._own_errors = own_errors
+        self._recorded = False
+
+    def record(self, stream: Any) -> None:
+        self._event.record(stream)
+        self._recorded = True
+
+    def hold_back(self, stream: Any) -> None:
+        if self._recorded:
+            stream.wait_for_event(self._event)
+
+    def synchronize(self) -> None:
+        if self._recorded:
+            with self._own_errors():
+                self._event.synchronize()
+
+    def free(self) -> None:
+        self._event = None
+        self._recorded = False
+
+
+def address(span: Span) -> int:
+    """The device address of a span."""
+    return int(_as(PyCudaBuffer, span.buffer).address) + span.at
+
+
+def handle(stream: Stream) -> Any:
+    """PyCUDA's own stream."""
+    return _as(PyCudaStream, stream).stream
+
+
+def _as(kind: Any, thing: Releasable | DeviceBuffer) -> Any:
+    if not isinstance(thing, kind):
+        raise TypeError(f"{type(thing).__name__} belongs to another device")
+    return thing

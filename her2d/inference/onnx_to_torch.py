@@ -1,0 +1,288 @@
+"""A bundle's ONNX graph -> a torch module that computes the same.
+
+It knows the operators our exporter emits, at the versions it emits them, and refuses any other.
+onnx2torch would do this too, but its last release is from August 2024 and it needs torchvision.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from her2d.inference.engine import EngineError
+
+_OPSETS = range(17, 19)
+# The weights that may be narrowed: what multiplies many values, and nothing else.
+_NARROWED = ("Conv", "Gemm")
+
+Attributes: TypeAlias = dict[str, Any]
+Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    operator: Operator
+    attributes: Attributes
+    inputs: tuple[str, ...]
+    output: str
+    dead: tuple[str, ...]
+    """Values that no later node reads: freed at once, for a graph's activations are large."""
+
+
+class GraphModule(nn.Module):
+    """The graph as a module: uint8 tiles in, a tuple of the graph's outputs out.
+
+    Args:
+        path: an ONNX file with one input.
+        dtype: what convolutions and everything behind them compute in. Normalisation, means and
+            softmax stay float32.
+        memory_format: of the convolutions' weights, which their activations follow.
+
+    Raises:
+        EngineError: the file is no ONNX, or holds an operator that is not known here.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        dtype: torch.dtype,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        super().__init__()
+        graph = _read(path)
+        self.dtype = dtype
+        self.outputs = [output.name for output in graph.output]
+        self._input = graph.input[0].name
+        self._nodes = _nodes(graph, path)
+        self._names: dict[str, str] = {}
+        self._shapes: dict[str, Tensor] = {}
+        self._on_device: dict[tuple[int, ...], Tensor] = {}
+        narrowed = {
+            name for node in graph.node if node.op_type in _NARROWED for name in node.input[1:]
+        }
+        for number, initializer in enumerate(graph.initializer):
+            value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
+            if value.dtype == torch.int64:
+                # Shapes, axes and indices stay with the host, which is who reads them.
+                self._shapes[initializer.name] = value
+                continue
+            if initializer.name in narrowed:
+                value = value.to(dtype)
+                if value.ndim == 4:
+                    value = value.contiguous(memory_format=memory_format)
+            self._names[initializer.name] = f"constant_{number}"
+            self.register_buffer(f"constant_{number}", value)
+
+    def forward(self, tiles: Tensor) -> tuple[Tensor, ...]:
+        values: dict[str, Tensor] = {self._input: tiles, **self._shapes}
+        values |= {name: self.get_buffer(buffer) for name, buffer in self._names.items()}
+        for node in self._nodes:
+            inputs = [values[name] for name in node.inputs if name]
+            values[node.output] = node.operator(self, node.attributes, inputs)
+            for name in node.dead:
+                del values[name]
+        return tuple(values[name] for name in self.outputs)
+
+    def indices(self, wanted: Tensor, like: Tensor) -> Tensor:
+        """`wanted`, host int64, where `like` is; copied once, which a CUDA graph relies on."""
+        if like.device == wanted.device:
+            return wanted
+        key = tuple(wanted.flatten().tolist())
+        if key not in self._on_device:
+            self._on_device[key] = wanted.flatten().to(like.device)
+        return self._on_device[key].reshape(wanted.shape)
+
+
+def _read(path: Path) -> onnx.GraphProto:
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise EngineError(f"torch cannot load {path}: {error}") from error
+    opset = next((o.version for o in model.opset_import if o.domain == ""), 0)
+    if opset not in _OPSETS or len(model.graph.input) != 1:
+        raise EngineError(f"{path} must be an ONNX graph of opset 17 or 18 with one input.")
+    return model.graph
+
+
+def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
+    last_use = {name: at for at, node in enumerate(graph.node) for name in node.input}
+    kept = {output.name for output in graph.output}
+    constants = {initializer.name for initializer in graph.initializer}
+    nodes = []
+    for at, node in enumerate(graph.node):
+        operator = _OPERATORS.get(node.op_type)
+        if operator is None or len(node.output) != 1:
+            raise EngineError(f"torch cannot load {path}: it does not know {node.op_type}.")
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        dead = {n for n in node.input if n and last_use[n] == at} - kept - constants
+        nodes.append(
+            _Node(operator, attributes, tuple(node.input), node.output[0], tuple(sorted(dead)))
+        )
+    return nodes
+
+
+def _ints(value: Tensor) -> list[int]:
+    return [int(item) for item in value.flatten().tolist()]
+
+
+def _cast(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    (x,) = inputs
+    target = attributes["to"]
+    if target == TensorProto.FLOAT and x.dtype == torch.bool:
+        # A mask multiplies activations: as wide as they are, it does not widen them.
+        return x.to(graph.dtype)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(target))
+    return x.to(torch.from_numpy(np.empty(0, dtype)).dtype)
+
+
+def _conv(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, weight = inputs[:2]
+    bias = inputs[2] if len(inputs) > 2 else None
+    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right):
+        raise EngineError("torch cannot run a convolution with uneven padding.")
+    return functional.conv2d(
+        x.to(weight.dtype),
+        weight,
+        bias,
+        stride=tuple(attributes.get("strides", [1, 1])),
+        padding=(top, left),
+        dilation=tuple(attributes.get("dilations", [1, 1])),
+        groups=attributes.get("group", 1),
+    )
+
+
+def _max_pool(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right) or attributes.get("ceil_mode", 0):
+        raise EngineError("torch cannot run a max-pooling with uneven padding.")
+    return functional.max_pool2d(
+        inputs[0],
+        attributes["kernel_shape"],
+        stride=attributes.get("strides", [1, 1]),
+        padding=(top, left),
+        dilation=attributes.get("dilations", [1, 1]),
+    )
+
+
+def _gemm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    a, b = inputs[:2]
+    a = a.to(b.dtype)
+    a = a.T if attributes.get("transA", 0) else a
+    b = b.T if attributes.get("transB", 0) else b
+    product = torch.mul(a @ b, attributes.get("alpha", 1.0))
+    if len(inputs) == 2:
+        return product
+    return product + torch.mul(inputs[2], attributes.get("beta", 1.0))
+
+
+def _slice(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, starts, ends = inputs[:3]
+    axes = _ints(inputs[3]) if len(inputs) > 3 else list(range(len(_ints(starts))))
+    steps = _ints(inputs[4]) if len(inputs) > 4 else [1] * len(axes)
+    window = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(axes, _ints(starts), _ints(ends), steps, strict=True):
+        window[axis] = slice(start, end, step)
+    return x[tuple(window)]
+
+
+def _gather(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, wanted = inputs
+    axis = attributes.get("axis", 0) % x.ndim
+    if wanted.ndim == 0:
+        return x.select(axis, int(wanted))
+    found = x.index_select(axis, graph.indices(wanted.flatten(), x))
+    return found.reshape(*x.shape[:axis], *wanted.shape, *x.shape[axis + 1 :])
+
+
+def _reshape(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, shape = inputs
+    wanted = _ints(shape)
+    if not attributes.get("allowzero", 0):
+        wanted = [x.shape[i] if size == 0 else size for i, size in enumerate(wanted)]
+    return x.reshape(wanted)
+
+
+def _unsqueeze(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, axes = inputs
+    rank = x.ndim + axes.numel()
+    for axis in sorted(axis % rank for axis in _ints(axes)):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _squeeze(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x = inputs[0]
+    return x.squeeze(tuple(_ints(inputs[1]))) if len(inputs) > 1 else x.squeeze()
+
+
+def _reduced_axes(attributes: Attributes, inputs: list[Tensor]) -> list[int]:
+    if len(inputs) > 1:
+        return _ints(inputs[1])
+    return list(attributes.get("axes", range(inputs[0].ndim)))
+
+
+def _mean(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    axes, keep = _reduced_axes(attributes, inputs), bool(attributes.get("keepdims", 1))
+    return inputs[0].float().mean(dim=axes, keepdim=keep)
+
+
+def _sum(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    axes, keep = _reduced_axes(attributes, inputs), bool(attributes.get("keepdims", 1))
+    return inputs[0].sum(dim=axes, keepdim=keep, dtype=inputs[0].dtype)
+
+
+def _depth_to_space(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    if attributes.get("mode", b"DCR") != b"CRD":
+        raise EngineError("torch runs DepthToSpace in the order CRD only.")
+    return functional.pixel_shuffle(inputs[0], attributes["blocksize"])
+
+
+def _shape(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    shape = list(inputs[0].shape)[attributes.get("start", 0) : attributes.get("end")]
+    return torch.tensor(shape, dtype=torch.int64)
+
+
+def _softmax(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    return inputs[0].float().softmax(dim=attributes.get("axis", -1))
+
+
+_OPERATORS: dict[str, Operator] = {
+    "Add": lambda _g, _a, i: i[0] + i[1],
+    "And": lambda _g, _a, i: i[0] & i[1],
+    "Cast": _cast,
+    "Concat": lambda _g, a, i: torch.cat(i, dim=a["axis"]),
+    "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
+    "Div": lambda _g, _a, i: i[0] / i[1],
+    "Equal": lambda _g, _a, i: i[0] == i[1],
+    "Gather": _gather,
+    "Gemm": _gemm,
+    "Greater": lambda _g, _a, i: i[0] > i[1],
+    "Less": lambda _g, _a, i: i[0] < i[1],
+    "Max": lambda _g, _a, i: torch.maximum(i[0], i[1]),
+    "MaxPool": _max_pool,
+    "Mul": lambda _g, _a, i: i[0] * i[1],
+    "Not": lambda _g, _a, i: ~i[0],
+    "Or": lambda _g, _a, i: i[0] | i[1],
+    "Range": lambda _g, _a, i: torch.arange(int(i[0]), int(i[1]), int(i[2])),
+    "ReduceMean": _mean,
+    "ReduceSum": _sum,
+    "Relu": lambda _g, _a, i: functional.relu(i[0]),
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Softmax": _softmax,
+    "Squeeze": _squeeze,
+    "Tile": lambda _g, _a, i: i[0].repeat(*_ints(i[1])),
+    "Transpose": lambda _g, a, i: i[0].permute(a["perm"]),
+    "Unsqueeze": _unsqueeze,
+}

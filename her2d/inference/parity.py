@@ -1,0 +1,100 @@
+"""The same tiles through two engines: how far apart they are, in the terms that decide a slide."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.bundle import Bundle
+from her2d.inference.engine import Engine, Tiles
+from her2d.inference.integrator import Integrator
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.plans import Parity
+
+_TILE_PIXELS = 512 * 512
+_AT_ONCE = 4
+_NON_TUMOR, _WEAK, _STRONG = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What an engine says of N tiles, each seen by segmenter and classifiers alike.
+
+    Attributes:
+        tumor_pixels: int64 (N,).
+        mask: uint8 (N, 512, 512).
+        p_folds: float32 (N, 5).
+    """
+
+    tumor_pixels: NDArray[np.int64]
+    mask: NDArray[np.uint8]
+    p_folds: NDArray[np.float32]
+
+
+def findings(engine: Engine, tiles: Tiles) -> Findings:
+    """Put `tiles`, N >= 1, through both graphs. Raises EngineError."""
+    parts = [tiles[at : at + _AT_ONCE] for at in range(0, len(tiles), _AT_ONCE)]
+    segmented = [engine.segment(part) for part in parts]
+    return Findings(
+        np.concatenate([found.tumor_pixels for found in segmented]).astype(np.int64),
+        np.concatenate([found.mask for found in segmented]),
+        np.concatenate([engine.classify(part) for part in parts]),
+    )
+
+
+def compare(
+    reference: Findings,
+    found: Findings,
+    integrator: Integrator,
+    *,
+    tumor_fraction: float,
+    verified_on: str,
+) -> Parity:
+    """How `found` differs from `reference` on the same tiles."""
+    before = tile_classes(reference, integrator, tumor_fraction)
+    after = tile_classes(found, integrator, tumor_fraction)
+    p_before = strong_percent(reference.tumor_pixels, before)
+    p_after = strong_percent(found.tumor_pixels, after)
+    moved = abs(p_after - p_before) if p_before is not None and p_after is not None else None
+    if (p_before is None) != (p_after is None):
+        # One of them finds no tumour at all: as far apart as can be.
+        moved = 100.0
+    return Parity(
+        tiles=len(before),
+        mask_agreement=float((found.mask == reference.mask).mean()),
+        max_dp=float(np.abs(found.p_folds - reference.p_folds).max()),
+        changed_tiles=float((before != after).mean()),
+        change_in_p=moved,
+        verified_on=verified_on,
+    )
+
+
+def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on: str) -> Parity:
+    """Put `tiles` through `engine` and through ONNX Runtime in fp32. Raises EngineError."""
+    reference = OnnxRuntimeEngine(bundle)
+    try:
+        return compare(
+            findings(reference, tiles),
+            findings(engine, tiles),
+            Integrator(bundle),
+            tumor_fraction=bundle.manifest.preprocessing.tumor_fraction,
+            verified_on=verified_on,
+        )
+    finally:
+        reference.close()
+
+
+def tile_classes(
+    found: Findings, integrator: Integrator, tumor_fraction: float
+) -> NDArray[np.uint8]:
+    """uint8 (N,): 0 non-tumour, 1 weak, 2 strong (paper, sections 4.2 and 4.5)."""
+    strong = integrator.integrate(found.p_folds).strong
+    tumor = found.tumor_pixels > tumor_fraction * _TILE_PIXELS
+    classes = np.where(tumor, np.where(strong, _STRONG, _WEAK), _NON_TUMOR)
+    return classes.astype(np.uint8)
+
+
+def strong_percent(tumor_pixels: NDArray[np.int64], classes: NDArray[np.uint8]) -> float | None:
+    """P in percent, equation 1, over tiles as if they were one slide; None without tumour."""
+    total = int(tumor_pixels[classes != _NON_TUMOR].sum())
+    return 100.0 * int(tumor_pixels[classes == _STRONG].sum()) / total if total else None

@@ -1,0 +1,101 @@
+"""A plan on disk -> an engine that may serve: loaded if it fits, checked if nobody has yet."""
+
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from her2d.bundle import Bundle
+from her2d.inference.engine import Engine, Tiles
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.options import BackendName, EngineOptions, Precision
+from her2d.inference.parity import measure_parity
+from her2d.inference.plans import (
+    NO_GPU,
+    PlanError,
+    PlanFiles,
+    Sidecar,
+    loadable_plan,
+    read_sidecar,
+    write_sidecar,
+)
+from her2d.inference.platforms import platform_of
+
+log = structlog.get_logger(__name__)
+
+# int8 is served only where it is asked for by name.
+_UNASKED: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
+CPU = "cpu"
+
+
+def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) -> PlanFiles:
+    """The plan that would serve: the one of `precision`, or for None the fastest there is.
+
+    Raises:
+        PlanError: none was compiled.
+    """
+    wanted: Sequence[Precision] = _UNASKED if precision is None else (precision,)
+    found = [PlanFiles(bundle, backend, each) for each in wanted]
+    for files in found:
+        if files.sidecar.is_file():
+            return files
+    read_sidecar(found[0])
+    raise PlanError(f"The plan's {found[0].sidecar} is no file.")
+
+
+def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> Engine:
+    """Open a compiled plan, after comparing it with fp32 if it was not yet on this device.
+
+    Raises:
+        PlanError: there is none, it does not fit, or it differs too much.
+        EngineError: the library or the device refuses it.
+    """
+    files = plan_for(bundle, backend, options.precision)
+    platform = platform_of(backend)
+    sidecar = loadable_plan(files, platform)
+    device = CPU if platform.gpu == NO_GPU else platform.gpu
+    engine = engine_of(files, options)
+    if sidecar.verified_on == device:
+        return engine
+    try:
+        _verify(files, sidecar, engine, device)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def engine_of(files: PlanFiles, options: EngineOptions) -> Engine:
+    """The plan's engine, with no question asked. Raises EngineError."""
+    if files.backend == "onnxruntime":
+        return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=files)
+    from her2d.inference.cuda.open import open_cuda_engine
+
+    return open_cuda_engine(files, options)
+
+
+def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> None:
+    log.info("plan_verifying", plan=f"{files.backend}-{files.precision}", device=device)
+    tiles = _check_tiles(files)
+    parity = measure_parity(files.bundle, engine, tiles, verified_on=device)
+    log.info("plan_verified", **parity.model_dump())
+    reason = parity.refusal(files.bundle.manifest.tolerance)
+    if reason is not None:
+        raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")
+    try:
+        write_sidecar(files, sidecar.model_copy(update={"parity": parity}))
+    except OSError as error:
+        # A hardened unit may not write to the bundle: the check is made again at the next start.
+        log.warning("plan_verification_not_kept", reason=str(error))
+
+
+def _check_tiles(files: PlanFiles) -> Tiles:
+    try:
+        with np.load(files.check_tiles, allow_pickle=False) as stored:
+            tiles: Tiles = stored["tiles"]
+            return tiles
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise PlanError(
+            f"The plan's {files.check_tiles} cannot be read ({error}): {files.command}."
+        ) from error

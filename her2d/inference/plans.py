@@ -1,0 +1,243 @@
+"""Compiled plans beside a bundle: what each was made from and for, and whether it may serve.
+
+A plan is two compiled graphs and a JSON sidecar that tells what they are. Nothing is loaded whose
+sidecar does not fit the bundle, the library and the device at hand.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from her2d.bundle import Bundle, Sha256, Tolerance, sha256_of
+from her2d.inference.engine import EngineError
+from her2d.inference.options import BackendName, Precision
+
+NO_GPU = "none"
+UNVERIFIED = "unverified"
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PlanError(EngineError):
+    """There is no plan that may serve; `str(error)` says why and what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Profile(_Section):
+    """Tiles in a batch that a graph was compiled for."""
+
+    smallest: Annotated[int, Field(ge=1)] = 1
+    best: Annotated[int, Field(ge=1)]
+    most: Annotated[int, Field(ge=1)]
+
+
+class CompiledPart(_Section):
+    """One graph of the plan: what it was made from, and what was made."""
+
+    source_sha256: Sha256
+    plan_sha256: Sha256
+    profile: Profile
+
+
+class Parity(_Section):
+    """How a plan differs from ONNX Runtime in fp32 on the same tiles.
+
+    Attributes:
+        tiles: how many were compared.
+        mask_agreement: share of pixels with the same class.
+        max_dp: largest difference of any fold's p(strong).
+        changed_tiles: share of tiles that are another class: non-tumour, weak or strong.
+        change_in_p: difference of P over all tiles, percentage points; None without tumour.
+        verified_on: the GPU, or `cpu`.
+    """
+
+    tiles: Annotated[int, Field(ge=1)]
+    mask_agreement: Share
+    max_dp: Share
+    changed_tiles: Share
+    change_in_p: Annotated[float, Field(ge=0, le=100)] | None
+    verified_on: str
+
+    def refusal(self, tolerance: Tolerance) -> str | None:
+        """Why these differences are too large, in one sentence; None where they are not."""
+        moved = self.change_in_p or 0.0
+        for figure, bound, exceeded in (
+            ("mask agreement", tolerance.mask_agreement, self.mask_agreement),
+            ("max |dp|", tolerance.max_dp, self.max_dp),
+            ("changed tiles", tolerance.changed_tiles, self.changed_tiles),
+            ("change in P (percentage points)", tolerance.change_in_p, moved),
+        ):
+            least = figure == "mask agreement"
+            if exceeded < bound if least else exceeded > bound:
+                side = "at least" if least else "at most"
+                return (
+                    f"It differs too much from ONNX Runtime in fp32: {figure} is {exceeded:.5g},"
+                    f" the bundle allows {side} {bound:g}."
+                )
+        return None
+
+
+class Sidecar(_Section):
+    """The whole of a plan's JSON file.
+
+    Attributes:
+        library_version: of TensorRT, TensorRT for RTX or ONNX Runtime, whichever compiled it.
+        gpu, compute_capability: what it was compiled on; `none` where there was no GPU.
+        parity: None where no device was at hand to check the plan: it is unverified.
+    """
+
+    backend: BackendName
+    precision: Precision
+    library_version: str
+    gpu: str
+    compute_capability: str
+    segmenter: CompiledPart
+    classifiers: CompiledPart
+    parity: Parity | None
+    compiled_at: str
+    software_version: str
+
+    @property
+    def verified_on(self) -> str:
+        return self.parity.verified_on if self.parity is not None else UNVERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Where a plan is to be loaded.
+
+    Attributes:
+        library_version: of the library that would load it.
+        gpu, compute_capability: the device; `none` for the CPU.
+    """
+
+    library_version: str
+    gpu: str
+    compute_capability: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFiles:
+    """The names of a plan's files, whether they exist or not."""
+
+    bundle: Bundle
+    backend: BackendName
+    precision: Precision
+
+    @property
+    def segmenter(self) -> Path:
+        return self._named("segmenter.plan")
+
+    @property
+    def classifiers(self) -> Path:
+        return self._named("classifiers.plan")
+
+    @property
+    def sidecar(self) -> Path:
+        return self._named("plan.json")
+
+    @property
+    def check_tiles(self) -> Path:
+        """The tiles that the plan is compared on."""
+        return self._named("plan.npz")
+
+    @property
+    def command(self) -> str:
+        """What makes them."""
+        return (
+            f"her2d compile {self.bundle.directory} --backend {self.backend.replace('_', '-')}"
+            f" --precision {self.precision}"
+        )
+
+    def _named(self, suffix: str) -> Path:
+        return self.bundle.directory / f"{self.backend}-{self.precision}.{suffix}"
+
+
+def read_sidecar(files: PlanFiles) -> Sidecar:
+    """What a plan is. Raises PlanError where there is none or it cannot be read."""
+    try:
+        text = files.sidecar.read_text()
+    except FileNotFoundError as error:
+        raise PlanError(f"No plan was compiled for it here: {files.command}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"The plan's {files.sidecar} cannot be read: {error}.") from error
+    try:
+        return Sidecar.model_validate_json(text)
+    except ValidationError as error:
+        where = ".".join(str(step) for step in error.errors()[0]["loc"])
+        raise PlanError(
+            f"{files.sidecar} is no plan's sidecar ({where or 'not JSON'}): {files.command}."
+        ) from error
+
+
+def write_sidecar(files: PlanFiles, sidecar: Sidecar) -> None:
+    """Replace a plan's sidecar in one step. Raises OSError."""
+    fresh = files.sidecar.with_suffix(".new")
+    fresh.write_text(sidecar.model_dump_json(indent=2) + "\n")
+    fresh.replace(files.sidecar)
+
+
+def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:
+    """The plan's sidecar, if the plan may be loaded on `platform`.
+
+    Raises:
+        PlanError: it was made from other graphs, by another version, for another device, was
+            altered since, or was found to differ too much.
+    """
+    sidecar = read_sidecar(files)
+    reason = _unfit(files, sidecar) or _foreign(sidecar, platform) or _altered(files, sidecar)
+    if reason is None and sidecar.parity is not None:
+        reason = sidecar.parity.refusal(files.bundle.manifest.tolerance)
+    if reason is not None:
+        name = f"{files.backend}-{files.precision}"
+        raise PlanError(f"The plan {name} is refused. {reason} Compile it anew: {files.command}.")
+    return sidecar
+
+
+def _unfit(files: PlanFiles, sidecar: Sidecar) -> str | None:
+    parts = files.bundle.manifest.parts
+    if (sidecar.backend, sidecar.precision) != (files.backend, files.precision):
+        return f"It is one for {sidecar.backend} in {sidecar.precision}."
+    for part, compiled in (
+        (parts.segmenter, sidecar.segmenter),
+        (parts.classifiers, sidecar.classifiers),
+    ):
+        if part.sha256 != compiled.source_sha256:
+            return f"It was compiled from another {part.file} than the bundle's."
+    return None
+
+
+def _foreign(sidecar: Sidecar, platform: Platform) -> str | None:
+    if sidecar.library_version != platform.library_version:
+        return (
+            f"It was compiled by version {sidecar.library_version}, and"
+            f" {platform.library_version} is installed."
+        )
+    # TensorRT for RTX compiles for every card at once; TensorRT for the one it finds.
+    here = (platform.gpu, platform.compute_capability)
+    if sidecar.backend == "tensorrt" and (sidecar.gpu, sidecar.compute_capability) != here:
+        return (
+            f"It was compiled for {sidecar.gpu} ({sidecar.compute_capability}), and this is"
+            f" {platform.gpu} ({platform.compute_capability})."
+        )
+    return None
+
+
+def _altered(files: PlanFiles, sidecar: Sidecar) -> str | None:
+    for path, compiled in (
+        (files.segmenter, sidecar.segmenter),
+        (files.classifiers, sidecar.classifiers),
+    ):
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            return f"Its {path.name} cannot be read: {error.strerror}."
+        if found != compiled.plan_sha256:
+            return f"Its {path.name} is not the file its sidecar names."
+    return None

@@ -1,0 +1,226 @@
+"""The torch back end: the bundle's own graphs on CUDA, or on the CPU as a reference.
+
+For GPUs where no TensorRT is installed. Nothing imports this module unless torch was chosen.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from her2d.bundle import Bundle
+from her2d.inference.engine import (
+    CLASSIFIERS_OUTPUTS,
+    SEGMENTER_OUTPUTS,
+    DeviceLostError,
+    EngineError,
+    KeptTile,
+    Segmentation,
+    Tiles,
+)
+from her2d.inference.onnx_to_torch import GraphModule
+from her2d.inference.options import EngineOptions, recorded_name
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_WARM_UPS = 3
+
+
+@dataclass(slots=True)
+class TorchTile:
+    """A kept tile on the device: uint8 (512, 512, 3)."""
+
+    pixels: Tensor | None
+
+    def release(self) -> None:
+        self.pixels = None
+
+
+@dataclass(slots=True)
+class TorchBatch:
+    """Tiles on the device: uint8 (N, 512, 512, 3)."""
+
+    tiles: Tensor
+    segmenter: Callable[[Tensor], Segmentation]
+
+    def __len__(self) -> int:
+        return len(self.tiles)
+
+    def segment(self) -> Segmentation:
+        return self.segmenter(self.tiles)
+
+    def keep(self, index: int) -> TorchTile:
+        # A view would hold the whole batch for one tile.
+        return TorchTile(self.tiles[index].clone())
+
+    def release(self) -> None:
+        self.tiles = self.tiles[:0].clone()
+
+
+class TorchEngine:
+    """Both graphs as torch modules.
+
+    Args:
+        bundle: a verified bundle.
+        options: precision None is fp32.
+        device: None is CUDA; `cpu` is for tests and for machines without a better one.
+
+    Raises:
+        EngineError: no CUDA device, a graph cannot be loaded, or int8 is asked for.
+    """
+
+    def __init__(self, bundle: Bundle, options: EngineOptions, device: str | None = None) -> None:
+        precision = options.precision or "fp32"
+        dtype = _DTYPES.get(precision)
+        if dtype is None:
+            raise EngineError(f"torch serves fp32, fp16 and bf16, not {precision}.")
+        if device is None and not torch.cuda.is_available():
+            raise EngineError("torch finds no CUDA device (or was built without CUDA).")
+        self._backend = recorded_name("torch", precision)
+        self._device = torch.device(device or "cuda")
+        if self._device.type == "cuda":
+            # fp32 means fp32; cuDNN's default would round to ten bits of mantissa.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
+        else:
+            torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+        self._segmenter = _Network(
+            bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device, options.segmenter_batch
+        )
+        self._classifiers = _Network(
+            bundle.classifiers, CLASSIFIERS_OUTPUTS, dtype, self._device, options.classifier_batch
+        )
+
+    @property
+    def backend(self) -> str:
+        return self._backend
+
+    def segment(self, tiles: Tiles) -> Segmentation:
+        return self._segment(self._to_device(tiles))
+
+    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
+        return self._classify(self._to_device(tiles))
+
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> TorchBatch:
+        return TorchBatch(self._to_device(np.stack(tiles)), self._segment)
+
+    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        try:
+            with _own_errors(len(tiles)):
+                kept = torch.stack([_pixels(tile) for tile in tiles])
+        finally:
+            for tile in tiles:
+                tile.release()
+        return self._classify(kept)
+
+    def close(self) -> None:
+        del self._segmenter, self._classifiers
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _to_device(self, tiles: Tiles) -> Tensor:
+        with _own_errors(len(tiles)):
+            return torch.from_numpy(tiles).to(self._device)
+
+    def _segment(self, tiles: Tensor) -> Segmentation:
+        found = self._segmenter(tiles)
+        return Segmentation(found["tumor_pixels"].numpy(), found["mask"].numpy())
+
+    def _classify(self, tiles: Tensor) -> NDArray[np.float32]:
+        p_strong: NDArray[np.float32] = self._classifiers(tiles)["p_strong"].float().numpy()
+        return p_strong
+
+
+def _pixels(tile: KeptTile) -> Tensor:
+    if not isinstance(tile, TorchTile) or tile.pixels is None:
+        raise TypeError("the tile was kept by another engine, or is released")
+    return tile.pixels
+
+
+@contextmanager
+def _own_errors(tiles: int) -> Iterator[None]:
+    """torch's errors as EngineError, or DeviceLostError where CUDA will not recover."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except torch.AcceleratorError as error:
+        raise DeviceLostError(f"torch lost the CUDA device: {error}") from error
+    except Exception as error:
+        raise EngineError(f"torch failed on a batch of {tiles} tiles: {error}") from error
+
+
+class _Network:
+    """One graph on one device, run by one thread at a time; on CUDA its full batch is a graph."""
+
+    def __init__(
+        self,
+        path: Path,
+        outputs: tuple[str, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+        full_batch: int,
+    ) -> None:
+        # On the CPU everything stays contiguous: oneDNN of torch 2.13 corrupts memory in some
+        # channels-last convolutions.
+        layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        self._module = GraphModule(path, dtype, layout).eval().to(device)
+        if missing := set(outputs) - set(self._module.outputs):
+            raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
+        self._device = device
+        self._full_batch = full_batch
+        self._captured: _Captured | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, tiles: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, in host memory. Raises EngineError, DeviceLostError."""
+        with _own_errors(len(tiles)), self._one_at_a_time, torch.inference_mode():
+            return dict(zip(self._module.outputs, self._halving(tiles), strict=True))
+
+    def _halving(self, tiles: Tensor) -> list[Tensor]:
+        try:
+            return [output.cpu() for output in self._run(tiles)]
+        except torch.OutOfMemoryError:
+            if len(tiles) == 1:
+                raise
+        # Outside the handler: its traceback would keep the failed attempt's memory alive.
+        torch.cuda.empty_cache()
+        half = len(tiles) // 2
+        parts = (self._halving(tiles[:half]), self._halving(tiles[half:]))
+        return [torch.cat(pair) for pair in zip(*parts, strict=True)]
+
+    def _run(self, tiles: Tensor) -> tuple[Tensor, ...]:
+        if self._device.type != "cuda" or len(tiles) != self._full_batch:
+            found: tuple[Tensor, ...] = self._module(tiles)
+            return found
+        if self._captured is None:
+            self._captured = _Captured(self._module, tiles)
+        return self._captured(tiles)
+
+
+class _Captured:
+    """A full batch's kernels as one CUDA graph; its outputs live until the next call."""
+
+    def __init__(self, module: GraphModule, example: Tensor) -> None:
+        self._input = example.clone()
+        warming = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warming.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warming):
+            for _ in range(_WARM_UPS):
+                module(self._input)
+        torch.cuda.current_stream().wait_stream(warming)
+        self._graph = torch.cuda.CUDAGraph()
+        # The other network's thread may be at work meanwhile: only this thread's calls count.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._outputs: tuple[Tensor, ...] = module(self._input)
+
+    def __call__(self, tiles: Tensor) -> tuple[Tensor, ...]:
+        self._input.copy_(tiles)
+        self._graph.replay()
+        return self._outputs

@@ -1,0 +1,233 @@
+"""A CUDA device in plain memory that knows what is ordered before what.
+
+Work is done at once, but every access is checked as if it happened as late, or as early, as the
+streams and events allow: each stream carries a vector clock, a recorded event a copy of it. Two
+accesses to the same bytes of which one writes must be ordered, or it is a hazard. So are uses of
+what was freed.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from her2d.inference.cuda.device import DeviceOutOfMemoryError, Span
+
+HOST = 0
+Clock = dict[int, int]
+
+
+def merge(into: Clock, other: Clock) -> None:
+    for stream, count in other.items():
+        into[stream] = max(into.get(stream, 0), count)
+
+
+@dataclass(frozen=True)
+class Access:
+    what: str
+    stream: int
+    count: int
+    start: int
+    stop: int
+    writes: bool
+
+
+@dataclass
+class Memory:
+    """Bytes with the history of who touched them."""
+
+    device: "FakeDevice"
+    name: str
+    data: np.ndarray
+    history: list[Access] = field(default_factory=list)
+    freed: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
+
+    def touch(self, access: Access, seen: Clock) -> None:
+        if self.freed:
+            self.device.hazards.append(f"{access.what} uses {self.name}, which was freed")
+        for earlier in self.history:
+            apart = earlier.stop <= access.start or access.stop <= earlier.start
+            ordered = seen.get(earlier.stream, 0) >= earlier.count
+            if (earlier.writes or access.writes) and not apart and not ordered:
+                self.device.hazards.append(
+                    f"{access.what} is not ordered after {earlier.what} on {self.name}"
+                )
+        self.history.append(access)
+
+    def write(self, at: int, data: np.ndarray) -> None:
+        self.device.host_access(self, "host write", at, len(data), writes=True)
+        self.data[at : at + len(data)] = data
+
+    def read(self, at: int, nbytes: int) -> np.ndarray:
+        self.device.host_access(self, "host read", at, nbytes, writes=False)
+        return self.data[at : at + nbytes].copy()
+
+    def free(self) -> None:
+        if not self.freed:
+            self.freed = True
+            self.device.live.discard(id(self))
+
+
+class FakeEvent:
+    def __init__(self, device: "FakeDevice") -> None:
+        self.device = device
+        self.clock: Clock = {}
+
+    def synchronize(self) -> None:
+        merge(self.device.host, self.clock)
+
+    def free(self) -> None:
+        self.device.live.discard(id(self))
+
+
+class FakeStream:
+    def __init__(self, device: "FakeDevice", number: int) -> None:
+        self.device = device
+        self.number = number
+        self.clock: Clock = {}
+
+    def record(self, event: FakeEvent) -> None:
+        event.clock = dict(self.clock)
+
+    def wait(self, event: FakeEvent) -> None:
+        merge(self.clock, event.clock)
+
+    def free(self) -> None:
+        self.device.live.discard(id(self))
+
+
+@dataclass(frozen=True)
+class Done:
+    """One piece of work: where it ran and what had to be over before it."""
+
+    what: str
+    stream: int
+    count: int
+    seen: Clock
+
+
+class FakeDevice:
+    """Attributes:
+    hazards: what was done without being ordered; empty where all is well.
+    live: what was handed out and not freed.
+    work: everything that was enqueued.
+    """
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        self.hazards: list[str] = []
+        self.live: set[int] = set()
+        self.work: list[Done] = []
+        self.host: Clock = {}
+        self.closed = False
+        self._kept: list[object] = []
+        self._room = room
+
+    def current(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def allocate(self, nbytes: int) -> Memory:
+        self._room -= nbytes
+        if self._room < 0:
+            raise DeviceOutOfMemoryError("The GPU is out of memory.")
+        return self._handed_out(Memory(self, "device memory", self._garbage(nbytes)))
+
+    def page_lock(self, nbytes: int) -> Memory:
+        return self._handed_out(Memory(self, "page-locked memory", self._garbage(nbytes)))
+
+    def stream(self) -> FakeStream:
+        return self._handed_out(FakeStream(self, len(self._kept) + 1))
+
+    def event(self) -> FakeEvent:
+        return self._handed_out(FakeEvent(self))
+
+    def copy_in(self, to: Span, source: Memory, nbytes: int, stream: FakeStream) -> None:
+        self.enqueue("copy in", stream, [(source, 0, nbytes)], [(to.buffer, to.at, nbytes)])
+        to.buffer.data[to.at : to.at + nbytes] = source.data[:nbytes]
+
+    def copy_out(self, to: Memory, at: int, source: Span, nbytes: int, stream: FakeStream) -> None:
+        reads = [(source.buffer, source.at, nbytes)]
+        self.enqueue("copy out", stream, reads, [(to, at, nbytes)])
+        to.data[at : at + nbytes] = source.buffer.data[source.at : source.at + nbytes]
+
+    def copy(self, to: Span, source: Span, nbytes: int, stream: FakeStream) -> None:
+        reads = [(source.buffer, source.at, nbytes)]
+        self.enqueue("copy", stream, reads, [(to.buffer, to.at, nbytes)])
+        to.buffer.data[to.at : to.at + nbytes] = source.buffer.data[source.at :][:nbytes]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def enqueue(self, what: str, stream: FakeStream, reads: list, writes: list) -> None:
+        merge(stream.clock, self.host)
+        seen = dict(stream.clock)
+        count = seen.get(stream.number, 0) + 1
+        stream.clock[stream.number] = count
+        for spans, writing in ((reads, False), (writes, True)):
+            for memory, at, nbytes in spans:
+                access = Access(what, stream.number, count, at, at + nbytes, writing)
+                memory.touch(access, seen)
+        self.work.append(Done(what, stream.number, count, seen))
+
+    def host_access(self, memory: Memory, what: str, at: int, nbytes: int, *, writes: bool) -> None:
+        seen = dict(self.host)
+        self.host[HOST] = seen.get(HOST, 0) + 1
+        memory.touch(Access(what, HOST, self.host[HOST], at, at + nbytes, writes), seen)
+
+    def may_overlap(self, one: Done, other: Done) -> bool:
+        """Whether nothing orders the two."""
+        return (
+            one.seen.get(other.stream, 0) < other.count
+            and other.seen.get(one.stream, 0) < one.count
+        )
+
+    def _handed_out(self, thing):
+        self._kept.append(thing)
+        self.live.add(id(thing))
+        return thing
+
+    def _garbage(self, nbytes: int) -> np.ndarray:
+        return np.full(nbytes, 0xA5, np.uint8)
+
+
+class FakeNetwork:
+    """A graph given as a function: uint8 (N, 512, 512, 3) -> the bytes of each output."""
+
+    def __init__(
+        self,
+        device: FakeDevice,
+        name: str,
+        function: Callable[[np.ndarray], dict[str, np.ndarray]],
+        *,
+        most: int = 64,
+        room_for: int = 64,
+    ) -> None:
+        self.most = most
+        self.room_for = room_for
+        self.closed = False
+        self.batches: list[int] = []
+        self._device = device
+        self._name = name
+        self._function = function
+
+    def enqueue(self, tiles: int, tensors: dict[str, Span], stream: FakeStream) -> None:
+        assert tiles <= self.most
+        if tiles > self.room_for:
+            raise DeviceOutOfMemoryError("The GPU is out of memory.")
+        source = tensors["tiles"]
+        nbytes = tiles * 512 * 512 * 3
+        pixels = source.buffer.data[source.at : source.at + nbytes].reshape(tiles, 512, 512, 3)
+        results = {name: np.ascontiguousarray(v) for name, v in self._function(pixels).items()}
+        writes = [(tensors[n].buffer, tensors[n].at, v.nbytes) for n, v in results.items()]
+        self._device.enqueue(self._name, stream, [(source.buffer, source.at, nbytes)], writes)
+        for name, value in results.items():
+            span = tensors[name]
+            span.buffer.data[span.at : span.at + value.nbytes] = value.reshape(-1).view(np.uint8)
+        self.batches.append(tiles)
+
+    def close(self) -> None:
+        self.closed = True

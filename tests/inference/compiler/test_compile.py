@@ -1,0 +1,154 @@
+"""`compile_bundle`: real plans, built here without a GPU."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from her2d.bundle import load_bundle
+from her2d.inference import EngineError, EngineOptions, open_engine
+from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
+from her2d.inference.plan_engine import open_plan, plan_for
+from her2d.inference.plans import PlanError, PlanFiles, Profile, Sidecar, read_sidecar
+
+SEGMENTER, CLASSIFIERS = Profile(best=4, most=8), Profile(best=2, most=2)
+
+
+@pytest.fixture
+def bundle(slim_bundle, tmp_path):
+    shutil.copytree(slim_bundle.directory, tmp_path / "bundle")
+    return load_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def to_try(tissue):
+    tiles = tissue(5)
+    return TilesToTry(calibration=tiles[:3], check=tiles[3:])
+
+
+def order(backend, precision) -> CompileOrder:
+    return CompileOrder(backend, precision, SEGMENTER, CLASSIFIERS)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_every_precision_compiles_for_rtx_without_a_gpu(bundle, to_try, precision):
+    phases: list[str] = []
+    compiled = compile_bundle(
+        bundle,
+        order("tensorrt_rtx", precision),
+        to_try,
+        progress=lambda phase, *_: phases.append(phase),
+    )
+    sidecar = read_sidecar(compiled.files)
+    assert sidecar == compiled.sidecar
+    assert (sidecar.backend, sidecar.precision) == ("tensorrt_rtx", precision)
+    assert sidecar.segmenter.profile == SEGMENTER
+    assert sidecar.classifiers.source_sha256 == bundle.manifest.parts.classifiers.sha256
+    assert compiled.files.segmenter.stat().st_size > 100_000
+    assert len(set(phases)) > 2
+    load_bundle(bundle.directory)
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_built_where_there_is_no_gpu_a_plan_is_unverified(bundle, to_try):
+    sidecar = compile_bundle(bundle, order("tensorrt_rtx", "fp32"), to_try).sidecar
+    assert (sidecar.gpu, sidecar.compute_capability) == ("none", "none")
+    assert (sidecar.parity, sidecar.verified_on) == (None, "unverified")
+
+
+def test_tensorrt_is_refused_where_it_is_not_installed(bundle, to_try):
+    pytest.importorskip("tensorrt_rtx")
+    try:
+        import tensorrt  # noqa: F401
+    except ImportError:
+        with pytest.raises(EngineError, match=r"tensorrt is not installed.*her2d\[tensorrt\]"):
+            compile_bundle(bundle, order("tensorrt", "fp16"), to_try)
+    else:
+        pytest.skip("tensorrt is installed")
+
+
+def test_int8_on_the_cpu_is_checked_at_once_and_serves_by_name(bundle, to_try):
+    bundle = loosened(bundle)
+    sidecar = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).sidecar
+    assert sidecar.verified_on == "cpu"
+    assert sidecar.parity is not None
+    assert 0 < sidecar.parity.max_dp < 0.2
+    engine = open_engine(bundle, backend="auto", options=EngineOptions(precision="int8", threads=1))
+    assert engine.backend == "onnxruntime-int8"
+    assert engine.classify(to_try.check).shape == (2, 5)
+    engine.close()
+
+
+def test_int8_that_was_not_compiled_is_refused_with_the_command(bundle):
+    with pytest.raises(PlanError, match=r"--backend onnxruntime --precision int8"):
+        open_engine(bundle, backend="onnxruntime", options=EngineOptions(precision="int8"))
+
+
+def test_int8_is_never_served_unasked(bundle, to_try):
+    compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try)
+    engine = open_engine(bundle, backend="onnxruntime", threads=1)
+    assert engine.backend == "onnxruntime"
+    engine.close()
+
+
+def test_a_plan_beyond_the_tolerance_is_refused_and_nothing_is_left(bundle, to_try):
+    strict = with_tolerance(bundle, "max_dp = 0.0")
+    with pytest.raises(
+        PlanError, match=r"is refused\. It differs too much from ONNX Runtime in fp32"
+    ):
+        compile_bundle(strict, order("onnxruntime", "int8"), to_try)
+    left = {path.name for path in bundle.directory.iterdir()}
+    assert left == {"segmenter.onnx", "classifiers.onnx", "integrator.skops", "manifest.toml"}
+
+
+def test_an_unverified_plan_is_checked_before_it_serves_and_the_check_is_kept(bundle, to_try):
+    bundle = loosened(bundle)
+    files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
+    unverify(files)
+    open_plan(bundle, "onnxruntime", EngineOptions(precision="int8", threads=1)).close()
+    assert read_sidecar(files).verified_on == "cpu"
+
+
+def test_an_unverified_plan_that_fails_its_check_never_serves(bundle, to_try):
+    files = compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try).files
+    unverify(files)
+    strict = with_tolerance(bundle, "max_dp = 0.0")
+    with pytest.raises(PlanError, match=r"differs too much"):
+        open_plan(strict, "onnxruntime", EngineOptions(precision="int8", threads=1))
+
+
+def test_an_unverified_plan_without_its_check_tiles_never_serves(bundle, to_try):
+    bundle = loosened(bundle)
+    files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
+    unverify(files)
+    np.savez(files.check_tiles, other=np.zeros(1))
+    with pytest.raises(PlanError, match=r"plan\.npz cannot be read"):
+        open_plan(bundle, "onnxruntime", EngineOptions(precision="int8", threads=1))
+
+
+def test_the_fastest_compiled_plan_is_taken_where_no_precision_is_named(bundle, to_try):
+    for precision in ("fp32", "bf16"):
+        compile_bundle(bundle, order("tensorrt_rtx", precision), to_try)
+    assert plan_for(bundle, "tensorrt_rtx", None).precision == "bf16"
+    assert plan_for(bundle, "tensorrt_rtx", "fp32").precision == "fp32"
+
+
+def unverify(files: PlanFiles) -> None:
+    sidecar = read_sidecar(files)
+    text = Sidecar.model_validate(sidecar.model_dump() | {"parity": None}).model_dump_json()
+    files.sidecar.write_text(text)
+
+
+def loosened(bundle):
+    """Random weights bear quantisation worse than trained ones."""
+    return with_tolerance(
+        bundle, "max_dp = 0.5\nmask_agreement = 0.5\nchanged_tiles = 1.0\nchange_in_p = 100.0"
+    )
+
+
+def with_tolerance(bundle, lines: str):
+    manifest = bundle.directory / "manifest.toml"
+    text = manifest.read_text().split("[tolerance]")
+    after = text[1].split("\n\n", 1)[1] if len(text) == 2 else ""
+    manifest.write_text(f"{text[0]}[tolerance]\n{lines}\n\n{after}")
+    return load_bundle(bundle.directory)

@@ -1,0 +1,85 @@
+"""torch runs the bundle's own graphs, and finds what ONNX Runtime finds."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from her2d.bundle import Bundle
+from her2d.inference import EngineError, EngineOptions
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.torch_engine import TorchEngine
+
+# float32 sums in another order: what is allowed to differ, and no more.
+P_TOLERANCE = 1e-5
+MASK_AGREEMENT = 0.9999
+
+
+@pytest.fixture(scope="module")
+def engines(slim_bundle):
+    options = EngineOptions(precision="fp32", threads=1)
+    both = OnnxRuntimeEngine(slim_bundle, threads=1), TorchEngine(slim_bundle, options, "cpu")
+    yield both
+    for engine in both:
+        engine.close()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fp32_on_the_cpu_equals_onnxruntime(engines, tissue, n):
+    reference, engine = engines
+    tiles = tissue(n)
+    expected, found = reference.segment(tiles), engine.segment(tiles)
+    assert 0 < expected.mask.mean() < 1
+    assert (found.mask == expected.mask).mean() >= MASK_AGREEMENT
+    assert np.array_equal(found.tumor_pixels, found.mask.sum((1, 2), dtype=np.int32))
+    assert found.tumor_pixels.dtype == np.int32
+    assert np.abs(engine.classify(tiles) - reference.classify(tiles)).max() <= P_TOLERANCE
+
+
+def test_graphs_at_another_opset_that_hold_other_operators_are_understood_too(color_bundle):
+    engine = TorchEngine(color_bundle, EngineOptions(threads=1), "cpu")
+    tile = np.full((2, 512, 512, 3), (60, 51, 0), np.uint8)
+    assert engine.segment(tile).tumor_pixels.tolist() == [512 * 512] * 2
+    assert engine.classify(tile) == pytest.approx(np.full((2, 5), 0.2))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_stays_near(slim_bundle, engines, tissue, precision):
+    engine = TorchEngine(slim_bundle, EngineOptions(precision=precision, threads=1), "cpu")
+    reference, tiles = engines[0], tissue(1)
+    assert (engine.segment(tiles).mask == reference.segment(tiles).mask).mean() > 0.95
+    p = engine.classify(tiles)
+    assert p.dtype == np.float32
+    assert 0 < np.abs(p - reference.classify(tiles)).max() < 0.03
+
+
+def test_kept_tiles_are_classified_as_the_same_tiles_from_an_array(engines, tissue):
+    tiles = tissue(4)
+    for engine in engines:
+        batch = engine.upload(list(tiles))
+        assert len(batch) == 4
+        kept = [batch.keep(index) for index in (3, 1)]
+        batch.release()
+        assert np.array_equal(engine.classify_kept(kept), engine.classify(tiles[[3, 1]]))
+
+
+def test_int8_is_refused(slim_bundle):
+    with pytest.raises(EngineError, match="not int8"):
+        TorchEngine(slim_bundle, EngineOptions(precision="int8"), "cpu")
+
+
+def test_an_operator_it_does_not_know_is_refused_by_name(color_bundle, tmp_path):
+    node = helper.make_node("Sin", ["tiles"], ["mask"])
+    tiles = helper.make_tensor_value_info("tiles", TensorProto.FLOAT, ["N", 512, 512, 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", 512, 512, 3])
+    graph = helper.make_graph([node], "sine", [tiles], [mask])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / color_bundle.segmenter.name)
+    strange = Bundle(tmp_path, color_bundle.manifest, "")
+    with pytest.raises(EngineError, match="does not know Sin"):
+        TorchEngine(strange, EngineOptions(), "cpu")
+
+
+def test_a_batch_of_the_wrong_shape_is_an_engine_error(engines):
+    with pytest.raises(EngineError, match="failed on a batch of 2 tiles"):
+        engines[1].segment(np.zeros((2, 500, 500, 3), np.uint8))
