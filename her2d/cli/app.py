@@ -5,7 +5,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, demo, evaluate, queue, results, run, scan, simulate
+from her2d.cli import bundle, demo, evaluate, prepare, queue, results, run, scan, simulate
 from her2d.cli.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _root(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("scan")(scan.scan)
+app.command("prepare")(prepare.prepare)
 app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
