@@ -5,7 +5,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, demo, evaluate, prepare, queue, results, run, scan, simulate
+from her2d.cli import bundle, demo, evaluate, prepare, queue, results, run, scan, simulate, train
 from her2d.cli.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command("heatmap")(results.heatmap)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
 
 

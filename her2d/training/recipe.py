@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.training.folds import Grouping
+from her2d.training.study import write_text
 
 RECIPE_FILE = "recipe.json"
 
@@ -120,6 +121,25 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         raise RecipeError(f"The recipe's {where}: {first['msg']}.") from error
+
+
+def kept_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
+    """The study's recipe: as given now, and kept; or as kept, where nothing is given.
+
+    Raises:
+        RecipeError: as `read_recipe`; or the study is not there.
+    """
+    kept = study / RECIPE_FILE
+    if path is None and not settings and kept.is_file():
+        try:
+            return Recipe.model_validate_json(kept.read_bytes())
+        except ValidationError as error:
+            raise RecipeError(f"{kept} is no recipe; remove it.") from error
+    recipe = read_recipe(path, settings)
+    if not study.is_dir():
+        raise RecipeError(f"There is no study in {study}: run her2d prepare first.")
+    write_text(kept, recipe.model_dump_json(indent=1))
+    return recipe
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
