@@ -120,6 +120,9 @@ class Measured(_Section):
     slide_accuracy: Fraction
     slide_accuracy_ci_low: Fraction | None = None
     slide_accuracy_ci_high: Fraction | None = None
+    slide_sensitivity: Fraction | None = None
+    slide_specificity: Fraction | None = None
+    slide_auroc: Fraction | None = None
 
 
 class Manifest(_Section):
@@ -134,6 +137,7 @@ class Manifest(_Section):
     parts: Parts
     training: Training
     measured: Measured | None = None
+    measured_external: Measured | None = None
 
 
 @dataclass(frozen=True)

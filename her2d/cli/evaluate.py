@@ -10,12 +10,44 @@ from rich.console import Console
 from rich.table import Table
 
 from her2d.cli.errors import UserError
-from her2d.cli.options import JsonOption
+from her2d.cli.options import JsonOption, StudyOption
 
 if TYPE_CHECKING:
     from her2d.evaluation.misdiagnosis import FeatureTest
+    from her2d.evaluation.report import Interval, Report
 
-app = typer.Typer(help="How good the models are, and where they fail.", no_args_is_help=True)
+app = typer.Typer(
+    help="How good a study's models are, and where they fail.", invoke_without_command=True
+)
+
+
+@app.callback()
+def evaluate(
+    context: typer.Context, study: StudyOption = Path("study"), as_json: JsonOption = False
+) -> None:
+    """Measure a study's chosen models on its test sets; writes report.html and report.json."""
+    if context.invoked_subcommand is not None:
+        return
+    from her2d.evaluation.evaluate import PAGE_FILE
+    from her2d.evaluation.evaluate import evaluate as evaluate_study
+    from her2d.training.fit import FitError
+    from her2d.training.recipe import RecipeError, kept_recipe
+    from her2d.training.study import Study, StudyError
+
+    folder = Study(study)
+    console = Console(stderr=True)
+    try:
+        with console.status("evaluating") as status:
+            report = evaluate_study(folder, kept_recipe(study, None), progress=status.update)
+    except (FitError, RecipeError, StudyError) as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"The study cannot be evaluated: {error}.") from error
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
+    Console().print(_slides_table(report))
+    typer.echo(f"{folder.evaluation / PAGE_FILE}")
 
 
 @app.command("misdiagnosis")
@@ -39,6 +71,29 @@ def misdiagnosis(
         typer.echo(json.dumps([asdict(test) for test in tests], indent=2))
         return
     Console().print(_tests_table(tests))
+
+
+def _slides_table(report: "Report") -> Table:
+    table = Table("integrator", "set", title=f"{report.segmenter}, {report.classifier}")
+    for heading in ("accuracy", "sensitivity", "specificity", "AUROC", "TP", "FN", "FP", "TN"):
+        table.add_column(heading, justify="right")
+    for row in report.slides:
+        counts = row.confusion
+        table.add_row(
+            f"{row.integrator} (chosen)" if row.chosen else row.integrator,
+            row.set,
+            *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
+            *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
+        )
+    return table
+
+
+def _interval(figure: "Interval") -> str:
+    if figure.value is None:
+        return "unknown"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.low:.3f} – {figure.high:.3f})"
 
 
 def _tests_table(tests: "list[FeatureTest]") -> Table:
