@@ -25,7 +25,7 @@ from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
 from her2d.settings import Settings, SettingsError
-from her2d.telemetry import last_success, read_daemon
+from her2d.telemetry import Outcomes, last_success, read_daemon
 from her2d.watching import Watching
 from her2d.webhook import Webhook
 from her2d.worker import Signals
@@ -87,7 +87,7 @@ class Daemon:
                 log.warning("job_recovered", job_id=job.id, file=job.path.name)
             with (
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
-                self._serve(processor) as server,
+                self._serve(processor, Outcomes(db)) as server,
             ):
                 self._work(jobs, processor, server.port)
             db.close()
@@ -173,7 +173,7 @@ class Daemon:
         )
         self._notifier.status(f"{self._trouble} {status}" if self._trouble else status)
 
-    def _serve(self, processor: SlideProcessor) -> OpsServer:
+    def _serve(self, processor: SlideProcessor, outcomes: Outcomes) -> OpsServer:
         manifest = processor.bundle.manifest
         self._metrics.build.info(
             {
@@ -183,7 +183,7 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: self._read(processor))
+        self._metrics.read_from(lambda: self._read(processor, outcomes))
         ops = self._settings.ops
         return OpsServer(
             ops.host,
@@ -193,11 +193,12 @@ class Daemon:
             ready=self._not_ready,
         )
 
-    def _read(self, processor: SlideProcessor) -> Reading:
+    def _read(self, processor: SlideProcessor, outcomes: Outcomes) -> Reading:
         silent_s = self._crew.silent_s if self._crew is not None else 0.0
         return read_daemon(
             self._settings,
             processor.pipeline,
+            outcomes,
             progress_at=time.time() - silent_s,
             intake_paused=self._signals.paused.is_set(),
         )

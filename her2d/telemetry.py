@@ -1,7 +1,8 @@
 """Database, disks and pipeline -> one reading, for each scrape of /metrics."""
 
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,11 +16,45 @@ from her2d.pipeline import Pipeline
 from her2d.settings import Settings
 
 _QUARTILES = (0.25, 0.5, 0.75)
+_OUTCOMES = ("done", "failed", "quarantined", "duplicate", "vanished")
 _WAITING = ("settling", "queued", "running", "failed")
 
 
+class Outcomes:
+    """Counts how jobs end, whoever ends them: worker, inbox or `her2d queue`.
+
+    Every change of state is a row of `events`, so what was counted is never missed nor counted
+    twice. Counts begin at 0 with the process, as Prometheus expects of counters.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._last = _last_event(db)
+        self._counts = dict.fromkeys(_OUTCOMES, 0)
+        self._alone = threading.Lock()
+
+    def advance(self, db: Database) -> Mapping[str, int]:
+        """How many jobs ended in each way so far. Safe to call from several threads."""
+        with self._alone:
+            last = _last_event(db)
+            rows = db.execute(
+                "select name, count(*) from events where id > ? and id <= ? and job_id is not null"
+                " group by name",
+                [self._last, last],
+            ).fetchall()
+            for name, number in rows:
+                if name in self._counts:
+                    self._counts[name] += number
+            self._last = last
+            return dict(self._counts)
+
+
 def read_daemon(
-    settings: Settings, pipeline: Pipeline, *, progress_at: float, intake_paused: bool
+    settings: Settings,
+    pipeline: Pipeline,
+    outcomes: Outcomes,
+    *,
+    progress_at: float,
+    intake_paused: bool,
 ) -> Reading:
     """Look at everything once, through a connection of its own; a few milliseconds.
 
@@ -32,11 +67,13 @@ def read_daemon(
         jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
         oldest, newest = _arrivals(db)
         day = _day(db)
+        ended = outcomes.advance(db)
     finally:
         db.close()
     now = datetime.now(UTC).timestamp()
     return Reading(
         jobs=jobs,
+        outcomes=ended,
         stages=tuple(_stages(pipeline)),
         waiting=sum(jobs[state] for state in _WAITING),
         oldest_waiting_s=max(0.0, now - oldest) if oldest is not None else 0.0,
@@ -52,6 +89,10 @@ def read_daemon(
 def last_success(db: Database) -> float | None:
     """When a slide last got a result, seconds since 1970; None where none ever did."""
     return _seconds(db.execute("select max(finished_at) from runs").fetchone()[0])
+
+
+def _last_event(db: Database) -> int:
+    return int(db.execute("select coalesce(max(id), 0) from events").fetchone()[0])
 
 
 def _stages(pipeline: Pipeline) -> Iterator[StageReading]:

@@ -111,8 +111,7 @@ class Worker:
     def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
         with structlog.contextvars.bound_contextvars(job_id=job.id, file=job.path.name):
             log.info("slide_started", attempt=job.attempts)
-            outcome = self._process(jobs, job)
-            self._metrics.slides.labels(outcome.value).inc()
+            self._process(jobs, job)
 
     def _process(self, jobs: JobQueue, job: Job) -> JobState:
         """Run a claimed job; returns the state it is in now."""

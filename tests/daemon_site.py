@@ -122,6 +122,11 @@ class Site:
         text = self.log.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
+    def port(self) -> int:
+        """Where the daemon that was started last serves its metrics."""
+        ready = [line for line in self.lines() if line["event"] == "daemon_ready"]
+        return int(ready[-1]["port"])
+
     def results(self) -> dict[str, SlideResult]:
         with contextlib.closing(open_readonly(self.database)) as db:
             return {result.file_name: result for result in list_results(db)}

@@ -14,7 +14,7 @@ from her2d.settings import (
     ResultsSettings,
     Settings,
 )
-from her2d.telemetry import last_success, read_daemon
+from her2d.telemetry import Outcomes, last_success, read_daemon
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def read(settings, db, *slides):
     with open_processor(settings) as processor:
         for slide in slides:
             processor.process(db, slide)
-        return read_daemon(settings, processor.pipeline, progress_at=0.0, intake_paused=False)
+        return read_daemon(
+            settings, processor.pipeline, Outcomes(db), progress_at=0.0, intake_paused=False
+        )
 
 
 def test_a_new_database_has_nothing_to_say_of_results(settings, db):
@@ -91,3 +93,20 @@ def test_disks_are_read_even_where_a_folder_is_not_there_yet(settings, db):
     assert [volume.holds for volume in found.volumes] == ["database", "heatmaps", "inbox"]
     assert all(0 < volume.free_bytes <= volume.size_bytes for volume in found.volumes)
     assert found.database_bytes > 0
+
+
+def test_every_end_of_a_job_is_counted_once_whoever_ends_it(db, tmp_path):
+    jobs = JobQueue(db)
+    jobs.refuse(tmp_path / "before.tif", FileState(1, 2, 3), "It was before the daemon.")
+    outcomes = Outcomes(db)
+    assert sum(outcomes.advance(db).values()) == 0
+    for number in range(3):
+        jobs.refuse(tmp_path / f"{number}.tif", FileState(1, 2, 3), "It is no slide.")
+        outcomes.advance(db)
+    assert outcomes.advance(db) == {
+        "done": 0,
+        "failed": 0,
+        "quarantined": 3,
+        "duplicate": 0,
+        "vanished": 0,
+    }

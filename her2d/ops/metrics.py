@@ -42,9 +42,6 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.build = Info("her2d_build", "Software, back end and bundle.", registry=registry)
-        self.slides = Counter(
-            "her2d_slides", "Slides by how their job ended.", ["outcome"], registry=registry
-        )
         self.results = Counter(
             "her2d_slide_results", "Results by HER2 status.", ["her2_status"], registry=registry
         )
@@ -121,6 +118,12 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
     for state, number in reading.jobs.items():
         jobs.add_metric([state], number)
     yield jobs
+    slides = CounterMetricFamily(
+        "her2d_slides", "Slides by how their job, or a try of it, ended.", labels=["outcome"]
+    )
+    for outcome, number in reading.outcomes.items():
+        slides.add_metric([outcome], number)
+    yield slides
     yield _gauge("her2d_backlog_files", "Files that wait for a result.", reading.waiting)
     yield _gauge(
         "her2d_oldest_waiting_seconds",

@@ -41,9 +41,15 @@ class DayReading:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The daemon at one moment; times are seconds since 1970."""
+    """The daemon at one moment; times are seconds since 1970.
+
+    Attributes:
+        jobs: state -> jobs in it now.
+        outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
+    """
 
     jobs: Mapping[str, int]
+    outcomes: Mapping[str, int] = field(default_factory=dict)
     stages: tuple[StageReading, ...] = ()
     waiting: int = 0
     oldest_waiting_s: float = 0.0

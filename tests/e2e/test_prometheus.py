@@ -1,107 +1,27 @@
 """A real Prometheus scrapes a real daemon, and PromQL reads back what happened."""
 
 import json
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from daemon_site import PATIENCE_S, Site
+from daemon_site import Site
+from prometheus_server import Prometheus, needs_prometheus, prometheus
 
 from her2d.intake import JobState
 
 MOST_SERIES = 400
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None,
-    reason="prometheus is not installed (Debian package prometheus)",
-)
-
-
-@dataclass(frozen=True)
-class Prometheus:
-    """A server of its own that scrapes one daemon each second."""
-
-    port: int
-
-    def query(self, promql: str) -> dict[str, float]:
-        """The values of an instant query by their one label, '' where there is none."""
-        rows = self.get("query", query=promql)["result"]
-        return {_label(row["metric"]): float(row["value"][1]) for row in rows}
-
-    def get(self, what: str, **parameters: str) -> Any:
-        """https://prometheus.io/docs/prometheus/latest/querying/api/"""
-        url = f"http://127.0.0.1:{self.port}/api/v1/{what}"
-        return httpx.get(url, params=parameters).raise_for_status().json()["data"]
-
-    def wait_for(self, promql: str) -> dict[str, float]:
-        """The query's values once it has any."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                if found := self.query(promql):
-                    return found
-            except httpx.HTTPError:
-                pass  # it is still starting
-            time.sleep(0.2)
-        raise AssertionError(f"{promql} returned nothing within {PATIENCE_S} s")
-
-
-def _label(metric: dict[str, str]) -> str:
-    scraped = ("__name__", "instance", "job")
-    return ",".join(value for key, value in metric.items() if key not in scraped)
-
-
-@contextmanager
-def prometheus(folder: Path, daemon_port: int, port: int) -> Iterator[Prometheus]:
-    config = folder / "prometheus.yml"
-    config.write_text(
-        "global: {scrape_interval: 1s}\n"
-        "scrape_configs:\n"
-        "  - job_name: her2d\n"
-        f"    static_configs: [{{targets: ['127.0.0.1:{daemon_port}']}}]\n"
-    )
-    with (folder / "prometheus.log").open("wb") as log:
-        server = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        yield Prometheus(port)
-    finally:
-        server.terminate()
-        server.wait(PATIENCE_S)
+pytestmark = needs_prometheus
 
 
 @pytest.fixture
 def scraped(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
     """A running daemon, and the Prometheus that scrapes it."""
-    with site.daemon():
-        (ready,) = [line for line in site.lines() if line["event"] == "daemon_ready"]
-        with prometheus(tmp_path, ready["port"], free_port()) as server:
-            server.wait_for("her2d_build_info")
-            yield server
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    with site.daemon(), prometheus(tmp_path, site.port()) as server:
+        server.wait_for("her2d_build_info")
+        yield server
 
 
 def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
