@@ -97,6 +97,7 @@ class Site:
             self.wait_until(
                 lambda: self.events()["daemon_ready"] > before or process.poll() is not None
             )
+            assert process.poll() is None, self.log.read_text()
             yield process
         finally:
             process.send_signal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Workers that fail and die, and what becomes of their jobs."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,10 +9,19 @@ import pytest
 
 from her2d.crew import Crew
 from her2d.database import open_database
-from her2d.intake import FileState, JobQueue, JobState
+from her2d.inference import EngineError
+from her2d.intake import FileState, Filing, Holdings, JobQueue, JobState
 from her2d.ops import Metrics
+from her2d.pipeline import SlideCancelledError
+from her2d.processing import (
+    ClaimLostError,
+    FileChangedError,
+    ResultsUnwritableError,
+    UnreadableStorageError,
+)
 from her2d.settings import IntakeSettings, PipelineSettings, ResultsSettings, Settings
-from her2d.worker import Signals
+from her2d.slides import SlideError, SlideUnavailableError
+from her2d.worker import Signals, Worker
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -97,6 +107,56 @@ def test_an_error_nobody_foresaw_is_retried_later_with_its_reason(jobs, queued, 
     crew = crew_of(Fails(ZeroDivisionError("a bug")))
     tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.FAILED)
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
+
+
+def caused(error: Exception, cause: OSError) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "attempts"),
+    [
+        (SlideError("a.tif", "is a PNG"), JobState.QUARANTINED, 1),
+        (
+            caused(SlideUnavailableError("a.tif", "is busy"), OSError(errno.EBUSY, "busy")),
+            JobState.SETTLING,
+            0,
+        ),
+        (OSError(errno.ESTALE, "Stale file handle"), JobState.SETTLING, 0),
+        (PermissionError(errno.EACCES, "Permission denied"), JobState.SETTLING, 0),
+        (FileChangedError("a.tif changed while it was read."), JobState.SETTLING, 0),
+        (SlideCancelledError("Stopped."), JobState.QUEUED, 0),
+        (ResultsUnwritableError("The heatmap cannot be written."), JobState.FAILED, 0),
+        (UnreadableStorageError("The storage returned errors."), JobState.FAILED, 1),
+        (EngineError("The engine failed."), JobState.FAILED, 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_what_becomes_of_a_job_says_whose_fault_it_was(
+    jobs, queued, worked_on, error, expected, attempts
+):
+    found = worked_on(error)
+    assert (found.state, found.attempts) == (expected, attempts)
+    assert found.reason or expected is JobState.QUEUED
+
+
+def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, worked_on):
+    assert worked_on(ClaimLostError("Somebody else has it.")).state is JobState.RUNNING
+
+
+@pytest.fixture
+def worked_on(settings, jobs, queued, monkeypatch):
+    """The job after one worker met one error with it, in this thread."""
+
+    def work(error: Exception):
+        signals = Signals(threading.Event(), threading.Event(), threading.Event())
+        worker = Worker(lambda: settings, Fails(error), Metrics(), signals, Holdings(), Filing())
+        monkeypatch.setattr(Filing, "round", lambda *_: signals.requested.set())  # one job only
+        worker.run()
+        return jobs.get(queued.id)
+
+    return work
 
 
 def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):

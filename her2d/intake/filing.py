@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from her2d.intake.finding import sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
@@ -109,6 +110,7 @@ def _file(jobs: JobQueue, job: Job, settings: IntakeSettings) -> bool:
         return False
     _record(jobs, job, target)
     if target is not None:
+        _move_sidecars(job.path, target, settings.sidecar)
         log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 
@@ -129,6 +131,19 @@ def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
     move(job.path, target, expected)
     return target
+
+
+def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
+    """What came with the slide goes with it, and keeps its name's relation to the slide's.
+
+    A crash before this leaves them in the inbox, where they are no scans.
+    """
+    for here, there in zip(sidecars(slide, suffix), sidecars(target, suffix), strict=True):
+        try:
+            move(here, free_name(there), FileState.of(here))
+        except (OSError, SourceChangedError) as error:
+            if not is_gone(here):
+                log.warning("sidecar_not_filed", file=here.name, reason=str(error))
 
 
 def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:

@@ -102,6 +102,13 @@ def look_at(path: Path, inbox: Path, rules: Rules) -> Found | None:
     return Found(path, inbox, found) if stat.S_ISREG(found.st_mode) else None
 
 
+def sidecars(slide: Path, suffix: str) -> tuple[Path, ...]:
+    """Where a slide's companion file may be: SLIDE.xml and SLIDE.tif.xml; none for no suffix."""
+    if not suffix:
+        return ()
+    return slide.with_suffix(suffix), slide.with_name(slide.name + suffix)
+
+
 def is_folder(path: Path) -> bool:
     """Whether `path` is a folder, and no link to one; False where that cannot be told."""
     try:

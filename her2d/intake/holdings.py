@@ -37,7 +37,8 @@ class Holdings:
 
     def got_on(self, job: Job) -> None:
         """Something was achieved for a job: a tile, a megabyte."""
-        self._got_on[job.id] = self._clock()
+        if job.id in self._got_on:  # the last tile's news may come after the job was let go
+            self._got_on[job.id] = self._clock()
 
     def let_go(self, job: Job) -> None:
         with self._lock:

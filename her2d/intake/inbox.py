@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.finding import Found, is_folder, look_at
+from her2d.intake.finding import Found, is_folder, look_at, sidecars
 from her2d.intake.identity import FileState
 from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState
 from her2d.intake.jobs import JobQueue, text_of
@@ -182,12 +182,10 @@ class Inbox:
         return next((inbox for inbox in self._settings.inboxes if path.is_relative_to(inbox)), None)
 
 
-def _missing_sidecar(path: Path, suffix: str) -> str | None:
-    """The name of the sidecar that is not there yet: SLIDE.xml, unless SLIDE.tif.xml is."""
-    if not suffix:
-        return None
-    names = (path.with_suffix(suffix), path.with_name(path.name + suffix))
-    return None if any(_has_content(name) for name in names) else names[0].name
+def _missing_sidecar(slide: Path, suffix: str) -> str | None:
+    """The name of the sidecar that is not there yet; None where none is missing."""
+    names = sidecars(slide, suffix)
+    return None if not names or any(map(_has_content, names)) else names[0].name
 
 
 def _has_content(path: Path) -> bool:

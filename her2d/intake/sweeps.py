@@ -78,10 +78,11 @@ class Sweeps:
     def take(self, most: int) -> list[Found]:
         """The next files of what is due, at most so many; none when nothing is due."""
         while True:
-            if self._under_way is None and (due := self._due()) is None:
+            if self._under_way is None:
+                self._under_way = self._due()
+            if self._under_way is None:
                 return []
-            self._under_way = self._under_way or due
-            if files := list(islice(self._under_way or (), most)):
+            if files := list(islice(self._under_way, most)):
                 return files
             self._under_way = None
 

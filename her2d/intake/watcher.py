@@ -26,6 +26,7 @@ class Watcher(FileSystemEventHandler):
         self._wake = wake
         self._paths: set[Path] = set()
         self._overflowed = False
+        self._deleted: set[Path] = set()
         self._lock = threading.Lock()
         self._observer = Observer()
         self._observer.daemon = True
@@ -46,7 +47,10 @@ class Watcher(FileSystemEventHandler):
             self.forget(inbox)
             raise
         folder = (found.st_dev, found.st_ino)
-        if inbox in self._watched and self._watched[inbox].folder == folder:
+        with self._lock:
+            deleted = inbox in self._deleted  # a new folder may have the old one's inode
+            self._deleted.discard(inbox)
+        if not deleted and inbox in self._watched and self._watched[inbox].folder == folder:
             return False
         self.forget(inbox)
         watch = self._observer.schedule(self, str(inbox), recursive=True)
@@ -77,6 +81,9 @@ class Watcher(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in ("opened", "closed_no_write"):
             return
+        if event.event_type == "deleted" and Path(str(event.src_path)) in self._watched:
+            with self._lock:
+                self._deleted.add(Path(str(event.src_path)))
         # A folder that was written to is news of its files, which come with events of their own.
         if event.is_directory and event.event_type not in ("created", "moved"):
             return

@@ -97,6 +97,17 @@ def test_a_taken_name_gets_a_number(jobs, settings, archive, done):
     assert (archive / "day" / "a.1.tif").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(("before", "after"), [("a.xml", "a.1.xml"), ("a.tif.xml", "a.1.tif.xml")])
+def test_a_sidecar_goes_with_its_slide(jobs, settings, archive, done, before, after):
+    (archive / "day").mkdir(parents=True)
+    (archive / "day" / "a.tif").write_bytes(b"another scan")
+    job = done()
+    job.path.with_name(before).write_text("<scan/>")
+    Filing().round(jobs, settings.model_copy(update={"sidecar": ".xml"}))
+    assert (archive / "day" / after).read_text() == "<scan/>"
+    assert list(job.path.parent.iterdir()) == []
+
+
 def test_a_file_that_changed_since_is_another_scan_and_stays(jobs, settings, archive, done):
     job = done()
     job.path.write_bytes(b"the next scan")
