@@ -31,6 +31,7 @@ test: lint
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s
+	SOAK_LOCKED_S=60 $(BIN)/pytest tests/faults/test_storage.py -k locked
 
 gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu

@@ -17,8 +17,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 MANIFEST_FILE = "manifest.toml"
 _HASH_CHUNK_BYTES = 1 << 20
 
-# What a random forest stores beyond the estimators and arrays that skops trusts by itself.
-INTEGRATOR_TRUSTED_TYPES = ("sklearn.tree._tree.Tree",)
+# What the paper's eight integrators store beyond the estimators and arrays that skops trusts by
+# itself: data, restored from arrays and plain values. XGBoost's Booster is restored by its library
+# from a binary form of its own; a machine that serves such a bundle needs xgboost installed.
+INTEGRATOR_TRUSTED_TYPES = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.utils._bunch.Bunch",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+_INTEGRATORS = (
+    "LogisticRegression",
+    "DecisionTreeClassifier",
+    "CalibratedClassifierCV",
+    "RandomForestClassifier",
+    "AdaBoostClassifier",
+    "GradientBoostingClassifier",
+    "XGBClassifier",
+    "VotingClassifier",
+)
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -117,6 +136,9 @@ class Measured(_Section):
     slide_accuracy: Fraction
     slide_accuracy_ci_low: Fraction | None = None
     slide_accuracy_ci_high: Fraction | None = None
+    slide_sensitivity: Fraction | None = None
+    slide_specificity: Fraction | None = None
+    slide_auroc: Fraction | None = None
 
 
 class Manifest(_Section):
@@ -132,6 +154,7 @@ class Manifest(_Section):
     parts: Parts
     training: Training
     measured: Measured | None = None
+    measured_external: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -178,17 +201,17 @@ def load_bundle(directory: Path) -> Bundle:
 
 
 def load_integrator(bundle: Bundle) -> Any:
-    """Restore the RandomForestClassifier over five fold probabilities (paper, section 4.5).
+    """Restore the classifier over five fold probabilities (paper, section 4.5).
 
     Raises:
         BundleError: the file is no skops archive, holds a type that neither skops nor
-            `INTEGRATOR_TRUSTED_TYPES` trusts, or is not a forest of two classes over five features.
+            `INTEGRATOR_TRUSTED_TYPES` trusts or that is not installed, or is not one of the
+            paper's eight, of two classes over five features.
     """
     # skops reads scikit-learn, which takes a second to import: only a running pipeline pays it.
     import zipfile
 
     import skops.io
-    from sklearn.ensemble import RandomForestClassifier
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
@@ -197,18 +220,22 @@ def load_integrator(bundle: Bundle) -> Any:
         raise BundleError(
             f"The integrator of {bundle.directory} is not trusted: {error}"
         ) from error
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} needs {error.name}, which is not installed."
+        ) from error
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
         raise BundleError(
             f"The integrator of {bundle.directory} cannot be read: {error}"
         ) from error
     if (
-        not isinstance(model, RandomForestClassifier)
+        type(model).__name__ not in _INTEGRATORS
         or list(model.classes_) != [0, 1]
         or model.n_features_in_ != 5
     ):
         raise BundleError(
-            f"The integrator of {bundle.directory} must be a RandomForestClassifier that sorts"
-            " five fold probabilities into 0 (weak) and 1 (strong)."
+            f"The integrator of {bundle.directory} must be one of {', '.join(_INTEGRATORS)}"
+            " that sorts five fold probabilities into 0 (weak) and 1 (strong)."
         )
     return model
 

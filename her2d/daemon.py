@@ -1,35 +1,42 @@
 """`her2d run`: wires intake, pipeline, results and ops together, and outlives every bad file.
 
-One thread watches the inboxes and queues what is finished. As many workers as slides may be in
-flight each claim a job, score its slide and record the result. All they share is the pipeline and
-the database, through a connection each.
+One thread watches the inboxes and queues what is finished, and looks after a crew of as many
+workers as slides may be in flight, each of which claims a job, scores its slide and records the
+result. All they share is the pipeline and the database, through a connection each.
 """
 
+import logging
 import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from her2d import __version__
+from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.inference import DeviceLostError
-from her2d.intake import Completeness, Inbox, JobQueue, Verdict, Watcher
-from her2d.notifications import Notifier
-from her2d.ops import Metrics, OpsServer, held_by_us
+from her2d.intake import JobQueue, JobState
+from her2d.ops import Metrics, Notifier, OpsServer, Reading, held_by_us
+from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
-from her2d.settings import Settings
-from her2d.slides import check_integrity
+from her2d.reload import merged
+from her2d.settings import Settings, SettingsError
 from her2d.telemetry import last_success, read_daemon
-from her2d.worker import Stop, Worker
+from her2d.watching import Watching
+from her2d.webhook import Webhook
+from her2d.worker import Signals
 
 log = structlog.get_logger(__name__)
 
 _TICK_S = 0.5
-_AFTER_DATABASE_ERROR_S = 5.0
+_STATUS_S = 5.0
+_BUSY_TIMEOUT_S = 5.0
 _UNHEALTHY_AFTER_S = 120.0
+_WEBHOOK_S = 15.0
 
 
 class Daemon:
@@ -37,124 +44,134 @@ class Daemon:
 
     Raises from `run`:
         AlreadyRunningError: another daemon works on the same database.
-        BundleError, EngineError, DatabaseError: it cannot start; the sentence says why.
+        BundleError, EngineError: it cannot start; the sentence says why.
+        DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
         OSError: the port of `[ops]` cannot be had.
         DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
+        """`load` reads the settings again at a reload; it may raise SettingsError."""
         self._settings = settings
-        self._stop = Stop()
+        self._load = load or (lambda: settings)
+        self._signals = Signals()
+        self._reload = threading.Event()
         self._wake = threading.Event()
         self._metrics = Metrics()
+        self._notifier = Notifier()
         self._watched_at = time.monotonic()
+        self._next_status = 0.0
+        self._trouble: str | None = None
+        self._crew: Crew | None = None
 
     def stop(self) -> None:
-        """Ask for a clean stop; safe to call from a signal handler."""
-        self._stop.requested.set()
+        """Ask for a clean stop, the second time for a quick one; safe in a signal handler."""
+        if self._signals.requested.is_set():
+            self._signals.cancel.set()
+        self._signals.requested.set()
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Ask for the settings to be read again; safe to call from a signal handler."""
+        self._reload.set()
         self._wake.set()
 
     def run(self) -> None:
-        settings = self._settings
-        with held_by_us(settings.results.database):
-            db = open_database(settings.results.database)
+        database = self._settings.results.database
+        with held_by_us(database):
+            db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
             if (succeeded := last_success(db)) is not None:
                 self._metrics.last_success.set(succeeded)
-            if recovered := jobs.recover():
-                log.warning("jobs_recovered", jobs=recovered)
+            for job in until_written(jobs.recover, self._signals.cancel):
+                log.warning("job_recovered", job_id=job.id, file=job.path.name)
             with (
-                open_processor(settings, self._metrics.observe_batch) as processor,
+                open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor) as server,
             ):
-                workers = self._start_workers(processor)
-                log.info(
-                    "daemon_ready",
-                    inboxes=[str(inbox) for inbox in settings.intake.inboxes],
-                    bundle=processor.bundle.manifest.name,
-                    bundle_version=processor.bundle.manifest.version,
-                    backend=processor.backend,
-                    port=server.port,
-                )
-                notifier = self._start_notifier()
-                try:
-                    self._watch(jobs)
-                finally:
-                    self._drain(workers)
-                    if notifier is not None:
-                        notifier.join()
+                self._work(jobs, processor, server.port)
             db.close()
         log.info("daemon_stopped")
-        if self._stop.device_lost.is_set():
+        if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
-    def _start_workers(self, processor: SlideProcessor) -> list[threading.Thread]:
-        workers = [
-            threading.Thread(
-                target=Worker(self._settings, processor, self._metrics, self._stop).run,
-                name=f"her2d-worker-{number}",
-            )
-            for number in range(self._settings.pipeline.slides_in_flight)
-        ]
-        for worker in workers:
-            worker.start()
-        return workers
-
-    def _start_notifier(self) -> threading.Thread | None:
-        """The webhook's thread, where there is a webhook."""
-        settings = self._settings
-        if settings.notify.url is None:
-            return None
-        notifier = Notifier(settings.notify, settings.results.database, self._stop.requested)
-        thread = threading.Thread(target=notifier.run, name="her2d-notifier")
-        thread.start()
-        return thread
-
-    def _watch(self, jobs: JobQueue) -> None:
-        settings = self._settings.intake
-        inbox = Inbox(jobs, settings, check_slide)
-        watcher = Watcher(self._wake)
-        next_sweep = 0.0
+    def _work(self, jobs: JobQueue, processor: SlideProcessor, port: int) -> None:
+        crew = self._crew = Crew(lambda: self._settings, processor, self._metrics, self._signals)
+        watching = Watching(jobs, self._settings, self._wake, self._signals.paused)
+        log.info(
+            "daemon_ready",
+            inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
+            bundle=processor.bundle.manifest.name,
+            bundle_version=processor.bundle.manifest.version,
+            backend=processor.backend,
+            port=port,
+        )
+        webhook = self._start_webhook()
+        self._notifier.ready("Started.")
+        database = self._settings.results.database.stat()
         try:
-            while not self._stop.requested.is_set():
-                try:
-                    if time.monotonic() >= next_sweep:
-                        self._keep_watching(watcher)
-                        inbox.sweep()
-                        next_sweep = time.monotonic() + settings.sweep_s
-                    for path in watcher.take():
-                        inbox.look(path)
-                    inbox.settle()
-                    self._watched_at = time.monotonic()
-                except sqlite3.Error as error:
-                    log.error("database_unavailable", reason=str(error))
-                    self._stop.requested.wait(_AFTER_DATABASE_ERROR_S)
+            while not self._signals.requested.is_set():
+                _require_same(self._settings.results.database, database)
+                self._pass(jobs, crew, watching)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
         finally:
-            watcher.stop()
+            self._signals.requested.set()
+            log.info("daemon_stopping")
+            self._notifier.stopping(f"Finishing {crew.in_hand} slides.")
+            watching.close()
+            crew.drain()
+            if webhook is not None:
+                webhook.join(_WEBHOOK_S)
 
-    def _keep_watching(self, watcher: Watcher) -> None:
-        for inbox in self._settings.intake.inboxes:
-            if not inbox.is_dir():
-                watcher.forget(inbox)
-                continue
-            try:
-                if watcher.watch(inbox):
-                    log.info("inbox_watched", inbox=str(inbox))
-            except OSError as error:
-                # The sweep goes on finding files, only later.
-                log.warning("inbox_events_unavailable", inbox=str(inbox), reason=str(error))
+    def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
+        """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
+        watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
+        if self._reload.is_set():
+            self._reload.clear()
+            self._apply(watching)
+        try:
+            watching.look_around()
+            crew.tend(jobs)
+            self._trouble = watching.trouble
+            self._watched_at = time.monotonic()
+            self._tell_status(jobs, crew)
+        except sqlite3.Error as error:
+            if self._trouble is None:
+                log.error("database_unavailable", reason=str(error))
+            self._trouble = f"The database is unavailable: {error}."
+        hung = crew.hung()
+        if hung is None:
+            self._notifier.alive()
+        else:
+            self._trouble = f"{hung.job.path.name} has not got on for {hung.seconds:.0f} s."
 
-    def _drain(self, workers: list[threading.Thread]) -> None:
-        self._stop.requested.set()
-        log.info("daemon_stopping")
-        deadline = time.monotonic() + self._settings.pipeline.drain_s
-        for worker in workers:
-            worker.join(max(0.0, deadline - time.monotonic()))
-        self._stop.cancel.set()
-        for worker in workers:
-            worker.join()
+    def _apply(self, watching: Watching) -> None:
+        self._notifier.reloading()
+        try:
+            change = merged(self._settings, self._load())
+        except SettingsError as error:
+            log.error("reload_refused", reason=str(error))
+        else:
+            self._settings = change.settings
+            watching.apply(change.settings)
+            logging.getLogger().setLevel(change.settings.ops.log_level.upper())
+            log.info("settings_reloaded", changed=change.changed)
+            if change.waiting:
+                log.warning("settings_wait_for_restart", keys=change.waiting)
+        self._notifier.ready("Settings were read again.")
+
+    def _tell_status(self, jobs: JobQueue, crew: Crew) -> None:
+        if time.monotonic() < self._next_status:
+            return
+        self._next_status = time.monotonic() + _STATUS_S
+        counts = jobs.counts()
+        waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
+        status = (
+            f"{crew.in_hand} slides under way, {waiting} waiting, {counts[JobState.SETTLING]} not"
+            f" finished by the scanner, {counts[JobState.QUARANTINED]} quarantined."
+        )
+        self._notifier.status(f"{self._trouble} {status}" if self._trouble else status)
 
     def _serve(self, processor: SlideProcessor) -> OpsServer:
         manifest = processor.bundle.manifest
@@ -166,26 +183,48 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: read_daemon(self._settings, processor.pipeline))
+        self._metrics.read_from(lambda: self._read(processor))
         ops = self._settings.ops
         return OpsServer(
             ops.host,
             ops.port,
             self._metrics.registry,
-            healthy=self._trouble,
+            healthy=self._unhealthy,
             ready=self._not_ready,
         )
 
-    def _trouble(self) -> str | None:
-        """Alive means that the inboxes were looked at a moment ago."""
-        silent = time.monotonic() - self._watched_at
-        return (
-            f"The inboxes were last looked at {silent:.0f} s ago."
-            if (silent > _UNHEALTHY_AFTER_S)
-            else None
+    def _read(self, processor: SlideProcessor) -> Reading:
+        silent_s = self._crew.silent_s if self._crew is not None else 0.0
+        return read_daemon(
+            self._settings,
+            processor.pipeline,
+            progress_at=time.time() - silent_s,
+            intake_paused=self._signals.paused.is_set(),
         )
 
+    def _start_webhook(self) -> threading.Thread | None:
+        """The webhook's thread, where there is a webhook."""
+        settings = self._settings
+        if settings.webhook.url is None:
+            return None
+        webhook = Webhook(settings.webhook, settings.results.database, self._signals.requested)
+        thread = threading.Thread(target=webhook.run, name="her2d-webhook", daemon=True)
+        thread.start()
+        return thread
+
+    def _unhealthy(self) -> str | None:
+        """Alive means that the inboxes were looked at a moment ago, and that slides get on."""
+        silent = time.monotonic() - self._watched_at
+        if silent > _UNHEALTHY_AFTER_S:
+            return f"The inboxes were last looked at {silent:.0f} s ago."
+        silent = self._crew.silent_s if self._crew is not None else 0.0
+        if silent > self._settings.intake.stalled_after_s:
+            return f"A slide has not got on for {silent:.0f} s."
+        return None
+
     def _not_ready(self) -> str | None:
+        if self._trouble is not None:
+            return self._trouble
         for inbox in self._settings.intake.inboxes:
             if not os.access(inbox, os.R_OK | os.X_OK):
                 return f"The inbox {inbox} cannot be read."
@@ -199,7 +238,17 @@ class Daemon:
         return None
 
 
-def check_slide(path: Path) -> Verdict:
-    """The slides room's structural check in the words of intake."""
-    found = check_integrity(path)
-    return Verdict(Completeness(found.completeness.value), found.reason)
+def _require_same(database: Path, opened: os.stat_result) -> None:
+    """A connection goes on writing to a database that was removed, and all of it would be lost.
+
+    Raises DatabaseError.
+    """
+    try:
+        same = os.path.samestat(database.stat(), opened)
+    except FileNotFoundError:
+        same = False
+    except OSError as error:
+        log.warning("database_unreachable", reason=str(error))
+        return
+    if not same:
+        raise DatabaseError(f"The database {database} was removed or replaced.")

@@ -11,22 +11,26 @@ from pathlib import Path
 from sqlite_utils import Database
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = ("0001_initial.sql", "0002_notifications.sql")
+_MIGRATIONS = ("0001_initial.sql", "0002_webhook.sql", "0003_intake.sql")
 
 
 class DatabaseError(Exception):
     """The database cannot be used; `str(error)` says in one sentence why."""
 
 
-def open_database(path: Path) -> Database:
+def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
     """Open for reading and writing, creating and migrating as needed.
+
+    Args:
+        path: the file.
+        busy_timeout_s: how long a statement waits for another writer before it fails.
 
     Raises:
         DatabaseError: it cannot be opened, is no SQLite database, or was written by a newer her2d.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = Database(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S))
+        db = Database(sqlite3.connect(path, timeout=busy_timeout_s))
         db.execute("pragma foreign_keys = on")
         db.enable_wal()
         # A result that was reported must survive a power cut right after.

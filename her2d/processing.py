@@ -6,8 +6,10 @@ and store everything in one transaction.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,16 @@ from sqlite_utils import Database
 from her2d import __version__
 from her2d.bundle import Bundle, load_bundle
 from her2d.inference import EngineOptions, Integrator, open_engine
-from her2d.intake import FileState, Job, content_hash
-from her2d.intake.jobs import now
+from her2d.intake import FileState, Job, JobQueue, content_hash, now
+from her2d.intake.linux import be_idle
+from her2d.persistence import until_written
 from her2d.pipeline import (
     Limits,
     Observe,
     Pipeline,
     Progress,
     Rules,
+    SlideCancelledError,
     SlideOutcome,
     TileFate,
 )
@@ -42,6 +46,9 @@ from her2d.results import (
 )
 from her2d.settings import Settings
 
+_LOOK_UP_S = 0.2
+_IO_ERROR = "I/O error"  # how `her2d.slides` names a block that the disk could not read
+
 
 class DuplicateScanError(Exception):
     """The same bytes have a result by the same bundle already."""
@@ -53,58 +60,127 @@ class DuplicateScanError(Exception):
 
 
 class FileChangedError(Exception):
-    """The file was written to while it was read."""
+    """The file was written to while it was read, or since it had settled."""
+
+
+class ClaimLostError(Exception):
+    """The job is somebody else's by now; nothing was recorded."""
+
+
+class UnreadableStorageError(Exception):
+    """The storage returned I/O errors for parts of the file; another try may get more."""
+
+
+class ResultsUnwritableError(OSError):
+    """The heatmap cannot be written; nothing was recorded. Not the slide's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A slide's result before it is recorded."""
+
+    slide: SlideRecord
+    run: RunRecord
+    tiles: TileTable
 
 
 class SlideProcessor:
     """A pipeline with what it takes to store its outcomes. Safe to use from several threads."""
 
     def __init__(
-        self, settings: Settings, bundle: Bundle, pipeline: Pipeline, backend: str
+        self,
+        settings: Settings,
+        bundle: Bundle,
+        pipeline: Pipeline,
+        backend: str,
+        hashing: ThreadPoolExecutor,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.pipeline = pipeline
         self._settings = settings
+        self._hashing = hashing
+        self._contents = _InUse()
 
-    def process_job(self, db: Database, job: Job, *, cancel: threading.Event) -> SlideResult:
+    def process_job(
+        self,
+        jobs: JobQueue,
+        job: Job,
+        *,
+        cancel: threading.Event,
+        got_on: Callable[[], None] = lambda: None,
+    ) -> SlideResult:
         """Score and record a claimed job, which is done with it.
+
+        A database that is busy, full or unwritable is waited for until `cancel` is set. `got_on`
+        is called, from any thread, whenever something was achieved.
 
         Raises:
             DuplicateScanError: the content has a result by this bundle.
-            FileChangedError, OSError, and what `process` raises.
+            FileChangedError: it is not the file that had settled, or was written to meanwhile.
+            ClaimLostError: somebody else has the job by now.
+            UnreadableStorageError: the storage returned I/O errors, and attempts are left.
+            ResultsUnwritableError, and what `process` raises.
         """
-        digest = content_hash(job.path)
-        slide_id = slide_with_result(db, digest, self.bundle.digest)
-        if slide_id is not None:
-            raise DuplicateScanError(slide_id, digest)
-        return self.process(
-            db, job.path, digest=digest, job=job, queued_at=job.queued_at, cancel=cancel
-        )
+        before = FileState.of(job.path)
+        if not before.same_file(FileState(job.inode, job.size, job.mtime_ns)):
+            raise FileChangedError(f"{job.path.name} changed after it had settled.")
 
-    def process(
-        self,
-        db: Database,
-        path: Path,
-        *,
-        digest: str | None = None,
-        job: Job | None = None,
-        queued_at: str | None = None,
-        cancel: threading.Event | None = None,
-        progress: Progress | None = None,
-    ) -> SlideResult:
+        def beat() -> None:
+            got_on()
+            if cancel.is_set():
+                raise SlideCancelledError("The slide was cancelled.")
+
+        digest = self._hash(job.path, beat)
+        with self._contents.alone(digest, beat):
+            self._refuse_duplicate(jobs.database, digest)
+            scored = self._score(
+                job.path, before, digest, job=job, cancel=cancel, progress=lambda *_: got_on()
+            )
+            run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel)
+        return result_of_run(jobs.database, run_id)
+
+    def process(self, db: Database, path: Path, *, progress: Progress | None = None) -> SlideResult:
         """Score and record one file. `db` belongs to the calling thread.
 
         Raises:
             SlideError: it is no readable slide; nothing was recorded.
             EngineError, SlideCancelledError: as the pipeline's futures do.
             FileChangedError: it was written to meanwhile.
-            OSError: it cannot be read, or the heatmap cannot be written.
+            ResultsUnwritableError: the heatmap cannot be written.
+            OSError: it cannot be read.
             sqlite3.Error: the result could not be stored.
         """
-        started_at, started = now(), time.monotonic()
         before = FileState.of(path)
-        digest = digest or content_hash(path)
+        scored = self._score(path, before, self._hash(path, lambda: None), progress=progress)
+        run_id = record_run(
+            db,
+            slide=scored.slide,
+            bundle=self._bundle_record(),
+            run=scored.run,
+            tiles=scored.tiles,
+        )
+        return result_of_run(db, run_id)
+
+    def _hash(self, path: Path, beat: Callable[[], None]) -> str:
+        return self._hashing.submit(content_hash, path, beat=beat).result()
+
+    def _refuse_duplicate(self, db: Database, digest: str) -> None:
+        slide_id = slide_with_result(db, digest, self.bundle.digest)
+        if slide_id is not None:
+            raise DuplicateScanError(slide_id, digest)
+
+    def _score(
+        self,
+        path: Path,
+        before: FileState,
+        digest: str,
+        *,
+        job: Job | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> _Scored:
+        started_at, started = now(), time.monotonic()
         outcome = self.pipeline.submit(
             path,
             assume_magnification=self._settings.intake.assume_magnification,
@@ -113,17 +189,36 @@ class SlideProcessor:
         ).result()
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
+        if job is not None and job.attempts < self._settings.intake.max_attempts:
+            _refuse_io_errors(path, outcome)
         heatmap = self._heatmap_path(path, digest)
-        write_png(heatmap, render_heatmap(heatmap_data(path.name, outcome)))
-        run_id = record_run(
-            db,
-            slide=_slide_record(path, digest, outcome),
-            bundle=self._bundle_record(),
-            run=self._run_record(outcome, heatmap, queued_at, started_at, started),
-            tiles=tile_table(outcome),
-            job_id=job.id if job is not None else None,
+        try:
+            write_png(heatmap, render_heatmap(heatmap_data(path.name, outcome)))
+        except OSError as error:
+            raise ResultsUnwritableError(
+                f"The heatmap cannot be written to {heatmap.parent}: {error.strerror or error}."
+            ) from error
+        queued_at = job.queued_at if job is not None else None
+        return _Scored(
+            _slide_record(path, digest, outcome),
+            self._run_record(outcome, heatmap, queued_at, started_at, started),
+            tile_table(outcome),
         )
-        return result_of_run(db, run_id)
+
+    def _record_job(self, jobs: JobQueue, job: Job, scored: _Scored) -> int:
+        """The claim, the absence of another result, and this result: one transaction."""
+        with jobs.together():
+            if not jobs.holds(job):
+                raise ClaimLostError(f"Job {job.id} is somebody else's by now.")
+            self._refuse_duplicate(jobs.database, scored.slide.content_hash)
+            return record_run(
+                jobs.database,
+                slide=scored.slide,
+                bundle=self._bundle_record(),
+                run=scored.run,
+                tiles=scored.tiles,
+                job_id=job.id,
+            )
 
     def _heatmap_path(self, path: Path, digest: str) -> Path:
         content = digest.partition(":")[2][:12]
@@ -173,6 +268,29 @@ class SlideProcessor:
         )
 
 
+class _InUse:
+    """Contents that are being processed: copies that arrive together are run one by one."""
+
+    def __init__(self) -> None:
+        self._digests: set[str] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def alone(self, digest: str, beat: Callable[[], None]) -> Iterator[None]:
+        """Hold a content, waiting for whoever has it; what `beat` raises ends the wait."""
+        with self._changed:
+            while digest in self._digests:
+                beat()
+                self._changed.wait(_LOOK_UP_S)
+            self._digests.add(digest)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._digests.discard(digest)
+                self._changed.notify_all()
+
+
 @contextmanager
 def open_processor(
     settings: Settings, observe: Observe = lambda _: None
@@ -204,9 +322,13 @@ def open_processor(
         classifier_batch=wanted.classifier_batch,
         batch_wait_s=wanted.batch_wait_s,
     )
+    # Reading a file for its hash must not slow the scanner that writes the next one.
+    hashing = ThreadPoolExecutor(
+        wanted.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
+    )
     try:
-        with Pipeline(engine, integrator, rules, limits, observe) as pipeline:
-            yield SlideProcessor(settings, bundle, pipeline, engine.backend)
+        with hashing, Pipeline(engine, integrator, rules, limits, observe) as pipeline:
+            yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
     finally:
         engine.close()
 
@@ -262,6 +384,14 @@ def tile_table(outcome: SlideOutcome) -> TileTable:
         p_strong=outcome.p_strong[row, column],
         p_folds=outcome.p_folds[row, column],
     )
+
+
+def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:
+    """A share that drops away fails like a bad sector does: try again before it counts as one."""
+    if _IO_ERROR in (outcome.unreadable_reason or ""):
+        raise UnreadableStorageError(
+            f"The storage of {path.name} returned errors: {outcome.unreadable_reason}."
+        )
 
 
 def _slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:

@@ -19,6 +19,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -57,15 +58,26 @@ class _Section(BaseModel):
 
 
 class IntakeSettings(_Section):
-    """Which files are scans, and when they are finished."""
+    """Which files are scans, when they are finished, and where they go afterwards."""
 
     inboxes: tuple[Path, ...] = (Path("inbox"),)
     extensions: tuple[str, ...] = (".tif", ".tiff", ".svs")
+    ignore: tuple[str, ...] = (".*", "*.part", "*.tmp")
+    sidecar: str = ""
     assume_magnification: Annotated[float, Field(gt=0, le=100)] | None = None
     settle_s: Seconds = 10.0
     incomplete_after_s: Seconds = 3600.0
+    backfill_after_s: Seconds = 86400.0
+    watch: Literal["auto", "events", "poll"] = "auto"
     sweep_s: Seconds = 60.0
+    poll_s: Seconds = 10.0
     max_attempts: PositiveInt = 3
+    stalled_after_s: Seconds = 900.0
+    min_free_mb: Annotated[float, Field(ge=0)] = 1000.0
+    on_success: Literal["leave", "move"] = "leave"
+    on_failure: Literal["leave", "move"] = "leave"
+    archive: Path = Path("archive")
+    quarantine: Path = Path("quarantine")
 
     @field_validator("extensions")
     @classmethod
@@ -73,6 +85,21 @@ class IntakeSettings(_Section):
         if not extensions or any(not e.startswith(".") for e in extensions):
             raise ValueError("must name at least one extension, each with its dot, such as '.tif'")
         return tuple(extension.lower() for extension in extensions)
+
+    @field_validator("sidecar")
+    @classmethod
+    def _nothing_or_with_a_dot(cls, sidecar: str) -> str:
+        if sidecar and not sidecar.startswith("."):
+            raise ValueError("must be empty or an extension with its dot, such as '.xml'")
+        return sidecar
+
+    @model_validator(mode="after")
+    def _inboxes_lie_outside_the_folders_for_finished_files(self) -> Self:
+        for folder in (self.archive, self.quarantine):
+            for inbox in self.inboxes:
+                if inbox.is_relative_to(folder):
+                    raise ValueError(f"the inbox {inbox} must not lie in {folder}")
+        return self
 
 
 class BundleSettings(_Section):
@@ -119,7 +146,7 @@ class OpsSettings(_Section):
     pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
 
-class NotifySettings(_Section):
+class WebhookSettings(_Section):
     """A webhook that is told of results, failures and quarantines."""
 
     url: HttpUrl | None = None
@@ -153,7 +180,7 @@ class Settings(BaseSettings):
     pipeline: PipelineSettings = PipelineSettings()
     results: ResultsSettings = ResultsSettings()
     ops: OpsSettings = OpsSettings()
-    notify: NotifySettings = NotifySettings()
+    webhook: WebhookSettings = WebhookSettings()
 
 
 def find_config(given: Path | None = None) -> Path | None:

@@ -18,7 +18,9 @@ _QUARTILES = (0.25, 0.5, 0.75)
 _WAITING = ("settling", "queued", "running", "failed")
 
 
-def read_daemon(settings: Settings, pipeline: Pipeline) -> Reading:
+def read_daemon(
+    settings: Settings, pipeline: Pipeline, *, progress_at: float, intake_paused: bool
+) -> Reading:
     """Look at everything once, through a connection of its own; a few milliseconds.
 
     Raises:
@@ -39,6 +41,8 @@ def read_daemon(settings: Settings, pipeline: Pipeline) -> Reading:
         waiting=sum(jobs[state] for state in _WAITING),
         oldest_waiting_s=max(0.0, now - oldest) if oldest is not None else 0.0,
         last_scan_at=newest,
+        progress_at=progress_at,
+        intake_paused=intake_paused,
         database_bytes=sum(_sizes(database)),
         volumes=tuple(_volumes(settings)),
         day=day,

@@ -1,8 +1,10 @@
 """A thread that claims jobs one by one and sees each to its end, whatever that is."""
 
+import contextlib
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,28 +12,50 @@ import structlog
 
 from her2d.database import open_database
 from her2d.inference import DeviceLostError
-from her2d.intake import Job, JobQueue, JobState
+from her2d.intake import (
+    Filing,
+    Holdings,
+    Job,
+    JobQueue,
+    JobState,
+    follow,
+    is_away,
+    is_gone,
+    lies_within,
+    may_be_the_share,
+)
 from her2d.ops import Metrics
+from her2d.persistence import until_written
 from her2d.pipeline import SlideCancelledError
-from her2d.processing import DuplicateScanError, FileChangedError, SlideProcessor
+from her2d.processing import (
+    ClaimLostError,
+    DuplicateScanError,
+    FileChangedError,
+    ResultsUnwritableError,
+    SlideProcessor,
+)
 from her2d.results import SlideResult
 from her2d.settings import Settings
-from her2d.slides import SlideError
+from her2d.slides import SlideError, SlideUnavailableError
 
 log = structlog.get_logger(__name__)
 
 _IDLE_S = 0.5
-_AFTER_DATABASE_ERROR_S = 5.0
+_AFTER_ERROR_S = 5.0
+_BUSY_TIMEOUT_S = 5.0
+_RESULTS_UNWRITABLE_S = 30.0
+_SHARE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """Two steps of stopping: take nothing new, then give up what is under way.
+class Signals:
+    """What the workers are asked: take nothing new for now, for good, or give up at once.
 
     Attributes:
         device_lost: set beside `requested` where only a new process can go on.
     """
 
+    paused: threading.Event = field(default_factory=threading.Event)
     requested: threading.Event = field(default_factory=threading.Event)
     cancel: threading.Event = field(default_factory=threading.Event)
     device_lost: threading.Event = field(default_factory=threading.Event)
@@ -41,31 +65,50 @@ class Worker:
     """Works in its own thread, through a database connection of its own, until asked to stop."""
 
     def __init__(
-        self, settings: Settings, processor: SlideProcessor, metrics: Metrics, stop: Stop
+        self,
+        settings: Callable[[], Settings],
+        processor: SlideProcessor,
+        metrics: Metrics,
+        signals: Signals,
+        holdings: Holdings,
+        filing: Filing,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
-        self._stop = stop
+        self._signals = signals
+        self._holdings = holdings
+        self._filing = filing
 
     def run(self) -> None:
-        db = open_database(self._settings.results.database)
-        jobs = JobQueue(db)
-        try:
-            while not self._stop.requested.is_set():
-                try:
-                    self._next(jobs)
-                except sqlite3.Error as error:
-                    log.error("database_unavailable", reason=str(error))
-                    self._stop.requested.wait(_AFTER_DATABASE_ERROR_S)
-        finally:
-            db.close()
+        """Never returns before it is asked to: an error costs the connection, not the worker."""
+        while not self._signals.requested.is_set():
+            try:
+                database = self._settings().results.database
+                db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+                with contextlib.closing(db):
+                    self._work(JobQueue(db))
+            except sqlite3.Error as error:
+                log.warning("database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S)
+                self._signals.requested.wait(_AFTER_ERROR_S)
+            except Exception:
+                # Whatever it was, the job it held is taken up again by the crew.
+                log.exception("worker_failed")
+                self._signals.requested.wait(_AFTER_ERROR_S)
 
-    def _next(self, jobs: JobQueue) -> None:
-        job = jobs.claim()
-        if job is None:
-            self._stop.requested.wait(_IDLE_S)
-            return
+    def _work(self, jobs: JobQueue) -> None:
+        while not self._signals.requested.is_set():
+            job = None if self._signals.paused.is_set() else self._holdings.claim(jobs)
+            if job is not None:
+                try:
+                    self._see_to_its_end(jobs, job)
+                finally:
+                    self._holdings.let_go(job)
+            self._filing.round(jobs, self._settings().intake)
+            if job is None:
+                self._signals.requested.wait(_IDLE_S)
+
+    def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
         with structlog.contextvars.bound_contextvars(job_id=job.id, file=job.path.name):
             log.info("slide_started", attempt=job.attempts)
             outcome = self._process(jobs, job)
@@ -74,51 +117,96 @@ class Worker:
     def _process(self, jobs: JobQueue, job: Job) -> JobState:
         """Run a claimed job; returns the state it is in now."""
         try:
-            result = self._processor.process_job(jobs.database, job, cancel=self._stop.cancel)
+            self._refuse_what_leads_out(job)
+            result = self._processor.process_job(
+                jobs,
+                job,
+                cancel=self._signals.cancel,
+                got_on=lambda: self._holdings.got_on(job),
+            )
         except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
-            return self._put_aside(jobs, job, error)
+            cause = error
+            return until_written(lambda: self._put_aside(jobs, job, cause), self._signals.cancel)
         self._count(job, result)
         return JobState.DONE
 
+    @staticmethod
+    def _refuse_what_leads_out(job: Job) -> None:
+        """A link that took a folder's place since the file was found must not lead elsewhere."""
+        inbox = job.inbox
+        if inbox is None or not job.path.is_relative_to(inbox):
+            return  # given by hand, or retried from where it was filed
+        if not lies_within(job.path, inbox):
+            raise SlideError(job.path.name, "lies behind a link that leads out of the inbox")
+
     def _put_aside(self, jobs: JobQueue, job: Job, error: Exception) -> JobState:
         """Record why a job brought no result; returns the state that puts it in."""
+        state = JobState.QUARANTINED
         match error:
             case DuplicateScanError():
-                jobs.duplicate(job.id, error.slide_id, error.content_hash)
-                log.info("slide_duplicate", slide_id=error.slide_id)
-                state = JobState.DUPLICATE
-            case SlideError():
-                jobs.quarantine(job.id, str(error))
-                log.warning("slide_quarantined", reason=str(error))
-                state = JobState.QUARANTINED
+                state = self._duplicate(jobs, job, error)
+            case ClaimLostError():
+                log.warning("slide_claim_lost")
+                state = jobs.get(job.id).state
             case SlideCancelledError():
-                jobs.give_back(job.id)
+                jobs.give_back(job)
                 log.info("slide_given_back")
                 state = JobState.QUEUED
             case DeviceLostError():
                 # No fault of the slide's: it waits for the process that systemd starts next.
-                jobs.give_back(job.id)
+                jobs.give_back(job)
                 log.critical("device_lost", reason=str(error))
-                self._stop.device_lost.set()
-                self._stop.requested.set()
+                self._signals.device_lost.set()
+                self._signals.requested.set()
                 state = JobState.QUEUED
             case FileChangedError():
-                jobs.settle_again(job.id, str(error))
-                log.warning("slide_changed_while_read")
+                jobs.settle_again(job, str(error))
+                log.warning("slide_changed_while_read", reason=str(error))
                 state = JobState.SETTLING
-            case FileNotFoundError() if not job.path.exists():
-                jobs.vanished(job.id)
-                log.warning("slide_vanished")
-                state = JobState.VANISHED
+            case ResultsUnwritableError() | sqlite3.Error():
+                jobs.postpone(job, str(error), _RESULTS_UNWRITABLE_S)
+                log.error("results_unwritable", reason=str(error))
+                state = JobState.FAILED
+            case OSError():
+                state = self._unreadable(jobs, job, error, error)
+            case SlideUnavailableError(__cause__=OSError() as cause):
+                state = self._unreadable(jobs, job, error, cause)
+            case SlideError():
+                jobs.quarantine(job, str(error))
+                log.warning("slide_quarantined", reason=str(error))
             case _:
-                state = self._retry(jobs, job, error)
+                state = self._retry(jobs, job, f"{type(error).__name__}: {error}", error)
         return state
 
-    def _retry(self, jobs: JobQueue, job: Job, error: Exception) -> JobState:
-        reason = f"{type(error).__name__}: {error}"
-        state = jobs.retry_later(job, reason, max_attempts=self._settings.intake.max_attempts)
+    @staticmethod
+    def _duplicate(jobs: JobQueue, job: Job, error: DuplicateScanError) -> JobState:
+        jobs.duplicate(job, error.slide_id, error.content_hash)
+        follow(jobs, error.slide_id, job.path)
+        log.info("slide_duplicate", slide_id=error.slide_id)
+        return JobState.DUPLICATE
+
+    def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
+        """The storage failed: a file that cannot be reached is waited for, as a new one is."""
+        if isinstance(cause, FileNotFoundError) and is_gone(job.path):
+            jobs.vanished(job)
+            log.warning("slide_vanished")
+            return JobState.VANISHED
+        reason = f"{job.path.name} cannot be read: {cause.strerror or cause}."
+        if may_be_the_share(cause, job.path):
+            jobs.postpone(job, reason, _SHARE_S)
+            log.warning("slide_unreachable", reason=reason)
+            return JobState.FAILED
+        if not is_away(cause):
+            return self._retry(jobs, job, reason, error)
+        jobs.settle_again(job, reason)
+        log.warning("slide_unreachable", reason=reason)
+        return JobState.SETTLING
+
+    def _retry(self, jobs: JobQueue, job: Job, reason: str, error: Exception) -> JobState:
+        most = self._settings().intake.max_attempts
+        state = jobs.retry_later(job, reason, max_attempts=most)
         event = "slide_quarantined" if state is JobState.QUARANTINED else "slide_failed"
-        log.error(event, attempt=job.attempts, exc_info=error)
+        log.error(event, attempt=job.attempts, reason=reason, exc_info=error)
         return state
 
     def _count(self, job: Job, result: SlideResult) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import skops.io
 import tomli_w
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 
 from her2d.bundle import BundleError, load_bundle, load_integrator, sha256_of
 
@@ -103,14 +103,14 @@ def test_the_digest_names_the_whole_bundle(tmp_path):
     "model",
     [
         integrator(features=4),
-        LogisticRegression().fit(np.eye(5), [0, 1, 0, 1, 0]),
+        DummyClassifier().fit(np.eye(5), [0, 1, 0, 1, 0]),
         RandomForestClassifier(2).fit(np.eye(5), [0, 1, 2, 1, 0]),
     ],
     ids=["four features", "another model", "three classes"],
 )
-def test_an_integrator_that_is_not_a_forest_of_five_is_refused(tmp_path, model):
+def test_an_integrator_that_is_not_one_of_the_papers_over_five_is_refused(tmp_path, model):
     bundle = load_bundle(write_bundle(tmp_path / "b", model))
-    with pytest.raises(BundleError, match="must be a RandomForestClassifier"):
+    with pytest.raises(BundleError, match="must be one of"):
         load_integrator(bundle)
 
 

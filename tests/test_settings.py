@@ -57,6 +57,8 @@ def test_the_environment_alone_is_enough(tmp_path, monkeypatch):
         ("[pipeline]\nqueue_tiles = 0", "pipeline.queue_tiles"),
         ('[inference]\nbackend = "magic"', "inference.backend"),
         ('[intake]\nextensions = ["tif"]', "with its dot"),
+        ('[intake]\nsidecar = "xml"', "with its dot"),
+        ('[intake]\ninboxes = ["done/in"]\narchive = "done"', "must not lie in done"),
         ("[pipeline", "cannot be read"),
     ],
 )

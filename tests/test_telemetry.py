@@ -41,7 +41,7 @@ def read(settings, db, *slides):
     with open_processor(settings) as processor:
         for slide in slides:
             processor.process(db, slide)
-        return read_daemon(settings, processor.pipeline)
+        return read_daemon(settings, processor.pipeline, progress_at=0.0, intake_paused=False)
 
 
 def test_a_new_database_has_nothing_to_say_of_results(settings, db):

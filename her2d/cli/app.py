@@ -5,7 +5,21 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, config, db, demo, doctor, queue, results, run, scan, simulate
+from her2d.cli import (
+    bundle,
+    config,
+    db,
+    demo,
+    doctor,
+    evaluate,
+    prepare,
+    queue,
+    results,
+    run,
+    scan,
+    simulate,
+    train,
+)
 from her2d.cli.compile import compile_
 from her2d.cli.errors import EXPECTED_ERRORS
 
@@ -37,6 +51,7 @@ def _root(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("scan")(scan.scan)
+app.command("prepare")(prepare.prepare)
 app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
@@ -47,6 +62,8 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
 
 
 def main() -> None:

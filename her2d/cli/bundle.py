@@ -1,4 +1,4 @@
-"""`her2d bundle info|verify`."""
+"""`her2d bundle info|verify|build`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from her2d.bundle import load_bundle, load_integrator
-from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 
 app = typer.Typer(help="What the models are, and whether they are unaltered.", no_args_is_help=True)
 
 BundleArgument = Annotated[
     Path | None, typer.Argument(help="Bundle folder. Default: the one in the settings.")
 ]
+
+_SECTIONS = ("preprocessing", "decision", "normalization", "training")
 
 
 @app.command("info")
@@ -37,6 +40,7 @@ def info(
         "tolerance",
         "training",
         "measured",
+        "measured_external",
     ):
         values = getattr(bundle.manifest, section)
         if values is not None:
@@ -44,7 +48,7 @@ def info(
             table.add_row(section, "\n".join(lines))
     for name, part in bundle.manifest.parts:
         table.add_row(name, f"{part.architecture}\n{part.file}\nsha256 {part.sha256}")
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @app.command("verify")
@@ -53,3 +57,25 @@ def verify(directory: BundleArgument = None, config: ConfigOption = None) -> Non
     bundle = load_bundle(directory or settings_of(config).bundle.path)
     load_integrator(bundle)
     typer.echo(f"{bundle.manifest.name} {bundle.manifest.version} is unaltered: {bundle.digest}")
+
+
+@app.command("build")
+def build(
+    directory: Annotated[Path, typer.Argument(help="Folder to write, such as engines/ours.")],
+    study: StudyOption = Path("study"),
+    version: Annotated[str, typer.Option(help="The bundle's own version.")] = "1",
+    intended_use: Annotated[
+        str | None, typer.Option(help="One sentence; research only if none is given.")
+    ] = None,
+) -> None:
+    """Pack an evaluated study's models, with what was measured, as a bundle to serve."""
+    from her2d.evaluation.ship import ship
+    from her2d.training.study import Study, StudyError
+
+    try:
+        bundle = ship(Study(study), directory, version=version, intended_use=intended_use)
+    except StudyError as error:
+        raise UserError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"The bundle cannot be written: {error}.") from error
+    typer.echo(f"{bundle.manifest.name} {bundle.manifest.version} in {directory}: {bundle.digest}")

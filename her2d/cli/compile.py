@@ -25,7 +25,6 @@ from her2d.inference import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision
 from her2d.inference.plans import Profile, Sidecar
 from her2d.pipeline.saturation import mean_saturation
-from her2d.simulator import plan_cohort, render_region
 from her2d.slides import Tile, open_slide
 
 _BACKENDS: dict[str, BackendName] = {
@@ -119,7 +118,7 @@ def compile_(
     if as_json:
         typer.echo(compiled.sidecar.model_dump_json(indent=2))
         return
-    Console().print(_table(compiled.files.sidecar, compiled.sidecar))
+    Console(markup=False).print(_table(compiled.files.sidecar, compiled.sidecar))
 
 
 def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
@@ -140,6 +139,8 @@ def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
 
 def _simulated(wanted: int) -> Tiles:
     """`wanted` tiles from the middle of simulated slides, where the tissue is."""
+    from her2d.simulator import plan_cohort, render_region
+
     plans = plan_cohort(-(-wanted // 4), 2025, positive_fraction=0.5, width=3072, height=2560)
     places = [(x, y) for y in (1024, 1536) for x in (1024, 1536)]
     regions = [render_region(plan, x, y, 512, 512) for plan in plans for x, y in places]

@@ -62,7 +62,7 @@ def demo(
 ) -> None:
     """Start the daemon, let a simulated scanner write six slides, and show their results."""
     started = time.monotonic()
-    console = Console()
+    console = Console(markup=False)
     bundle = settings_of(None).bundle.path
     _prepare(directory, bundle)
     config = directory / "config.toml"

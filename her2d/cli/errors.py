@@ -3,6 +3,7 @@
 from her2d.bundle import BundleError
 from her2d.database import DatabaseError
 from her2d.inference import EngineError
+from her2d.intake import RefusedByQueue
 from her2d.ops import AlreadyRunningError
 from her2d.results import AmbiguousSlide, SlideNotFound
 from her2d.settings import SettingsError
@@ -19,6 +20,7 @@ EXPECTED_ERRORS = (
     BundleError,
     DatabaseError,
     EngineError,
+    RefusedByQueue,
     SettingsError,
     SlideError,
     SlideNotFound,

@@ -16,6 +16,7 @@ ConfigOption = Annotated[
         help="Settings file. Default: HER2D_CONFIG, ./config.toml, /etc/her2d/config.toml.",
     ),
 ]
+StudyOption = Annotated[Path, typer.Option(help="The study's folder; made if missing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -1,16 +1,20 @@
-"""`her2d queue ls|retry|cancel`: the files that are no result yet, and those that won't be."""
+"""`her2d queue ls|retry|cancel|priority|reprocess`: files on their way, and those that stopped."""
 
 import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from her2d.cli.errors import UserError
+from her2d import intake
+from her2d.bundle import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.database import open_database, open_readonly
-from her2d.intake import JobQueue, JobState
+from her2d.intake import Job, JobQueue, JobState
+from her2d.settings import Settings
 
 app = typer.Typer(help="Files on their way, and why some stopped.", no_args_is_help=True)
 
@@ -24,42 +28,89 @@ def ls(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, oldest first: all but the finished ones unless states are named."""
-    jobs = JobQueue(open_readonly(settings_of(config).results.database))
     states = state or [s for s in JobState if s is not JobState.DONE]
-    found = jobs.in_state(*states)
+    with closing(open_readonly(settings_of(config).results.database)) as db:
+        found = JobQueue(db).in_state(*states)
     if as_json:
-        rows = [
-            {
-                "id": job.id,
-                "path": str(job.path),
-                "state": job.state.value,
-                "reason": job.reason,
-                "attempts": job.attempts,
-                "discovered_at": job.discovered_at,
-            }
-            for job in found
-        ]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([_row(job) for job in found], indent=2))
         return
-    table = Table("id", "file", "state", "attempts", "reason")
+    table = Table("id", "file", "state", "priority", "attempts", "reason")
     for job in found:
-        table.add_row(str(job.id), job.path.name, job.state, str(job.attempts), job.reason or "")
-    Console().print(table)
+        table.add_row(
+            str(job.id),
+            job.path.name,
+            job.state,
+            str(job.priority),
+            str(job.attempts),
+            job.reason or "",
+        )
+    Console(markup=False).print(table)
 
 
 @app.command("retry")
 def retry(job: JobArgument, config: ConfigOption = None) -> None:
-    """Queue a failed, quarantined or duplicate file once more, as if it had just settled."""
-    jobs = JobQueue(open_database(settings_of(config).results.database))
-    if not jobs.retry(job):
-        raise UserError(f"Job {job} is not there, or has not stopped without a result.")
+    """Queue a failed, quarantined, duplicate or vanished file once more, with all its attempts."""
+    with _queue(settings_of(config)) as jobs:
+        intake.retry(jobs, job)
     typer.echo(f"Job {job} is queued.")
 
 
 @app.command("cancel")
 def cancel(job: JobArgument, config: ConfigOption = None) -> None:
     """Quarantine a file that is settling, queued or waiting for another try."""
-    jobs = JobQueue(open_database(settings_of(config).results.database))
-    if not jobs.cancel(job):
-        raise UserError(f"Job {job} is not there, or not waiting any more.")
+    with _queue(settings_of(config)) as jobs:
+        intake.cancel(jobs, job)
     typer.echo(f"Job {job} is cancelled.")
+
+
+@app.command("priority", context_settings={"ignore_unknown_options": True})
+def priority(
+    job: JobArgument,
+    number: Annotated[
+        int, typer.Argument(help="Higher runs first; new scans have 0, back-fill has -10.")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Move a waiting file forward or back."""
+    with _queue(settings_of(config)) as jobs:
+        intake.prioritise(jobs, job, number)
+    typer.echo(f"Job {job} has priority {number}.")
+
+
+@app.command("reprocess")
+def reprocess(
+    job: Annotated[
+        int | None, typer.Argument(help="Only this finished job. Default: every slide.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Queue slides that have no result by the bundle in config.toml; their old results are kept."""
+    settings = settings_of(config)
+    digest = load_bundle(settings.bundle.path).digest
+    with _queue(settings) as jobs:
+        queued = intake.reprocess(jobs, digest, job)
+    typer.echo(f"{len(queued)} slides are queued.")
+
+
+@contextmanager
+def _queue(settings: Settings) -> Iterator[JobQueue]:
+    with closing(open_database(settings.results.database)) as db:
+        yield JobQueue(db)
+
+
+def _row(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "path": str(job.path),
+        "state": job.state.value,
+        "reason": job.reason,
+        "attempts": job.attempts,
+        "priority": job.priority,
+        "interruptions": job.interruptions,
+        "discovered_at": job.discovered_at,
+        "queued_at": job.queued_at,
+        "heartbeat_at": job.heartbeat_at,
+        "overdue_at": job.overdue_at,
+        "slide_id": job.slide_id,
+        "filed_path": str(job.filed_path) if job.filed_path else None,
+    }

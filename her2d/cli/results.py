@@ -38,7 +38,7 @@ def results(
     if as_json:
         typer.echo(json.dumps([result.model_dump(mode="json") for result in found], indent=2))
         return
-    console = Console()
+    console = Console(markup=False)
     console.print(result_table(found))
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
@@ -58,7 +58,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
     table = Table(title=result.file_name, show_header=False)
     for name, value in result.model_dump().items():
         table.add_row(name, "" if value is None else str(value))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def heatmap(

@@ -14,6 +14,9 @@ EXIT_DEVICE_LOST = os.EX_TEMPFAIL
 def run(config: ConfigOption = None) -> None:
     """Watch the inboxes and process every finished scan until stopped (SIGTERM or Ctrl-C).
 
+    SIGHUP reads the settings again; what cannot change under a running daemon waits for the next
+    start. A second SIGTERM does not wait for the slides under way.
+
     Exit code 75 means that the GPU was lost: every job is back in the queue, and a new process
     goes on with them.
     """
@@ -23,9 +26,10 @@ def run(config: ConfigOption = None) -> None:
 
     settings = settings_of(config)
     configure_logging_of(settings)
-    daemon = Daemon(settings)
+    daemon = Daemon(settings, lambda: settings_of(config))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     try:
         daemon.run()
     except DeviceLostError as error:

@@ -42,7 +42,7 @@ def scan(
     files = list(_files(paths, settings))
     open_database(settings.results.database).close()
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (
         open_processor(settings) as processor,
         Progress(
@@ -120,7 +120,7 @@ def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
     elif results:
-        Console().print(result_table(results))
+        Console(markup=False).print(result_table(results))
     for path, outcome in outcomes.items():
         if isinstance(outcome, str):
             name = "" if path.name in outcome else f"{path.name}: "

@@ -1,18 +1,45 @@
 """A folder -> a durable job queue."""
 
+from her2d.intake.by_hand import RefusedByQueue, cancel, prioritise, reprocess, retry
+from her2d.intake.filesystems import needs_polling
+from her2d.intake.filing import Filing, follow
+from her2d.intake.finding import lies_within
+from her2d.intake.holdings import Holdings
 from her2d.intake.identity import FileState, content_hash
-from her2d.intake.inbox import Completeness, Inbox, Verdict
-from her2d.intake.jobs import Job, JobQueue, JobState
+from her2d.intake.inbox import Inbox
+from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, now
+from her2d.intake.jobs import JobQueue
+from her2d.intake.pressure import least_free_mb, should_pause
+from her2d.intake.settling import Completeness, Verdict
+from her2d.intake.storage import is_away, is_gone, may_be_the_share
 from her2d.intake.watcher import Watcher
 
 __all__ = [
+    "BACKFILL",
+    "NEW_SCAN",
     "Completeness",
     "FileState",
+    "Filing",
+    "Holdings",
     "Inbox",
     "Job",
     "JobQueue",
     "JobState",
+    "RefusedByQueue",
     "Verdict",
     "Watcher",
+    "cancel",
     "content_hash",
+    "follow",
+    "is_away",
+    "is_gone",
+    "least_free_mb",
+    "lies_within",
+    "may_be_the_share",
+    "needs_polling",
+    "now",
+    "prioritise",
+    "reprocess",
+    "retry",
+    "should_pause",
 ]

@@ -1,57 +1,36 @@
 """A folder -> the queue: find scans, wait until they are finished, queue them.
 
-A file is taken when its size and mtime have not changed for a while and it is structurally
-complete. One that is still incomplete is waited for; one that can never be a slide is quarantined.
+A file is taken when its size and mtime have not changed for a while, it is structurally complete
+and, if set, its sidecar is there. One that is still incomplete is waited for, and reported when
+that takes too long; one that can never be a slide is quarantined. Work is done in short passes, so
+that ten thousand files at once delay nobody.
 """
 
-import os
-import stat
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
+from her2d.intake.finding import Found, is_folder, look_at
 from her2d.intake.identity import FileState
-from her2d.intake.jobs import Job, JobQueue, JobState
+from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState
+from her2d.intake.jobs import JobQueue, text_of
+from her2d.intake.settling import Completeness, Patience, Verdict, Watch
+from her2d.intake.sweeps import Sweeps
 from her2d.settings import IntakeSettings
 
 log = structlog.get_logger(__name__)
 
-
-class Completeness(StrEnum):
-    """What the structural check says of a file."""
-
-    COMPLETE = "complete"
-    INCOMPLETE = "incomplete"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A structural check's finding, with its reason unless complete."""
-
-    completeness: Completeness
-    reason: str | None = None
-
+_PASS_S = 0.25
+_BATCH = 200
 
 Check = Callable[[Path], Verdict]
 
 
-@dataclass(slots=True)
-class _Watch:
-    """When a settling file last changed, on a clock that never jumps."""
-
-    state: FileState
-    unchanged_since: float
-    first_seen: float
-    checked_at: float = float("-inf")
-
-
 class Inbox:
-    """Moves files of the inboxes into the queue; driven by `look` and `settle`."""
+    """Moves files of the inboxes into the queue; driven by `sweep`, `look` and `settle`."""
 
     def __init__(
         self,
@@ -61,96 +40,158 @@ class Inbox:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
-        self._settings = settings
         self._check = check
         self._clock = clock
-        self._watched: dict[int, _Watch] = {}
+        self._watches: dict[int, Watch] = {}
+        self.sweeps = Sweeps(settings, clock)
+        self._settings = settings
+        self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
-    def sweep(self) -> int:
-        """Look at every file of every inbox. Returns how many inboxes could be read."""
-        readable = 0
-        for inbox in self._settings.inboxes:
-            try:
-                for path in _files(inbox):
-                    self.look(path)
-                readable += 1
-            except OSError as error:
-                log.warning("inbox_unreadable", inbox=str(inbox), reason=error.strerror)
-        return readable
+    def apply(self, settings: IntakeSettings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+        self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
+        self.sweeps.apply(settings)
 
-    def look(self, path: Path) -> None:
-        """Begin a job for `path` if it is a scan that is not known yet."""
-        inbox = self._inbox_of(path)
-        if inbox is None or path.suffix.lower() not in self._settings.extensions:
-            return
-        if path.name.startswith("."):
-            return
-        try:
-            found = path.lstat()
-        except OSError:
-            return  # It is gone, or not ours to see: the sweep will find it if it returns.
-        if not stat.S_ISREG(found.st_mode):
-            return
-        state = FileState(found.st_ino, found.st_size, found.st_mtime_ns)
-        if job := self._jobs.discover(path, inbox, state):
-            log.info("file_discovered", job_id=job.id, file=path.name)
+    def sweep(self) -> bool:
+        """Find files for a moment, where and when it is time to; True when nothing is left to."""
+        end = time.monotonic() + _PASS_S
+        while batch := self.sweeps.take(_BATCH):
+            self._discover(batch)
+            if time.monotonic() > end:
+                return False
+        return True
+
+    def look(self, paths: Iterable[Path]) -> None:
+        """Begin a job for each of `paths` that is a scan not known yet; sweep the folders."""
+        found = []
+        rules = self.sweeps.rules
+        for path in paths:
+            inbox = self._inbox_of(path)
+            if inbox is None:
+                continue
+            if is_folder(path):
+                if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
+                    self.sweeps.soon(path, inbox)
+            elif scan := look_at(path, inbox, rules):
+                found.append(scan)
+        files = iter(found)
+        while batch := list(islice(files, _BATCH)):
+            self._discover(batch)
 
     def settle(self) -> list[Job]:
-        """Look again at every settling file. Returns the jobs that were queued now."""
-        queued = []
-        settling = self._jobs.in_state(JobState.SETTLING)
-        self._watched = {
-            job.id: self._watched[job.id] for job in settling if job.id in self._watched
-        }
-        for job in settling:
-            if self._settled(job):
-                self._jobs.queue(job.id)
-                log.info("file_queued", job_id=job.id, file=job.path.name)
-                queued.append(job)
-        return queued
+        """Look again at settling files whose time it is. Returns the jobs that were queued now."""
+        settling = set(self._jobs.ids_in(JobState.SETTLING))
+        self._watches = {id_: self._watches[id_] for id_ in self._watches if id_ in settling}
+        now = self._clock()
+        due = [id_ for id_ in settling if id_ not in self._watches]
+        due += [id_ for id_, watch in self._watches.items() if watch.look_at <= now]
+        due.sort(key=lambda id_: (self._look_at(id_), id_))
+        settled = [job for job in self._for_a_moment(due) if self._settled(job)]
+        if settled:
+            with self._jobs.together():
+                settled = [job for job in settled if self._jobs.queue(job)]
+        for job in settled:
+            log.info("file_queued", job_id=job.id, file=job.path.name)
+        return settled
+
+    def _look_at(self, job_id: int) -> float:
+        watch = self._watches.get(job_id)
+        return watch.look_at if watch else float("-inf")
+
+    def _for_a_moment(self, job_ids: Iterable[int]) -> Iterator[Job]:
+        end = time.monotonic() + _PASS_S
+        for job_id in job_ids:
+            yield self._jobs.get(job_id)
+            if time.monotonic() > end:
+                return
+
+    def _discover(self, files: Iterable[Found]) -> None:
+        new = [file for file in files if not self._is_known(file)]
+        if not new:
+            return
+        with self._jobs.together():
+            jobs = [self._begin(file) for file in new]
+        for job in jobs:
+            if job is not None:
+                log.info("file_discovered", job_id=job.id, file=job.path.name)
+
+    def _is_known(self, file: Found) -> bool:
+        job = self._jobs.newest_of(file.path)
+        return job is not None and self._jobs.knows(job, FileState.from_stat(file.stat))
+
+    def _begin(self, file: Found) -> Job | None:
+        state = FileState.from_stat(file.stat)
+        if text_of(file.path) != str(file.path):
+            reason = "The file's name is not valid UTF-8: rename it and it is processed."
+            log.warning("file_quarantined", file=text_of(file.path), reason=reason)
+            self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
+            return None
+        age_s = time.time() - file.stat.st_mtime
+        old = age_s > self._settings.backfill_after_s
+        return self._jobs.discover(file.path, file.inbox, state, BACKFILL if old else NEW_SCAN)
 
     def _settled(self, job: Job) -> bool:
         now = self._clock()
         try:
             state = FileState.of(job.path)
         except FileNotFoundError:
-            self._jobs.vanished(job.id)
-            log.info("file_vanished", job_id=job.id, file=job.path.name)
+            if self._jobs.vanished(job):
+                log.info("file_vanished", job_id=job.id, file=job.path.name)
             return False
         except OSError as error:
-            log.warning("file_unreachable", job_id=job.id, reason=error.strerror)
+            self._wait(job, f"The file cannot be reached: {error.strerror}.", now)
             return False
-        watch = self._watched.setdefault(job.id, _Watch(state, now, now))
-        if watch.state != state:
-            watch.state, watch.unchanged_since = state, now
-            watch.checked_at = float("-inf")
-            self._jobs.still_settling(job.id, state)
+        watch = self._watches.get(job.id)
+        if watch is None or watch.state != state:
+            self._watches[job.id] = Watch.begun(state, now, self._patience)
+            if not state.same_file(FileState(job.inode, job.size, job.mtime_ns)):
+                self._jobs.still_settling(job, state)
             return False
-        if now - max(watch.unchanged_since, watch.checked_at) < self._settings.settle_s:
+        self._watches[job.id] = watch.seen(state, now, self._patience)
+        if not watch.is_still(now, self._patience):
             return False
-        watch.checked_at = now
-        verdict = self._check(job.path)
-        if verdict.completeness is Completeness.COMPLETE:
-            return True
-        if verdict.completeness is Completeness.BROKEN:
-            self._quarantine(job, verdict.reason or "The file is no slide.")
-        elif now - watch.first_seen > self._settings.incomplete_after_s:
-            self._quarantine(job, f"The file stayed incomplete: {verdict.reason}")
-        return False
+        return self._finished(job, now)
 
-    def _quarantine(self, job: Job, reason: str) -> None:
-        self._jobs.quarantine(job.id, reason)
-        log.warning("file_quarantined", job_id=job.id, file=job.path.name, reason=reason)
+    def _finished(self, job: Job, now: float) -> bool:
+        verdict = self._check(job.path)
+        if verdict.completeness is Completeness.BROKEN:
+            reason = verdict.reason or "The file is no slide."
+            if self._jobs.quarantine(job, reason):
+                log.warning("file_quarantined", job_id=job.id, file=job.path.name, reason=reason)
+            return False
+        if verdict.completeness is Completeness.INCOMPLETE:
+            self._wait(job, f"The file stays incomplete: it {verdict.reason}.", now)
+            return False
+        if missing := _missing_sidecar(job.path, self._settings.sidecar):
+            self._wait(job, f"The file's sidecar {missing} has not arrived.", now)
+            return False
+        return True
+
+    def _wait(self, job: Job, reason: str, now: float) -> None:
+        """Not yet. Say so once, where it takes longer than it should."""
+        watch = self._watches.get(job.id)
+        if watch is None:
+            watch = Watch.begun(FileState(job.inode, job.size, job.mtime_ns), now, self._patience)
+        self._watches[job.id] = watch.put_off(now, self._patience)
+        if watch.is_overdue(now, self._patience) and job.reason != reason:
+            self._jobs.overdue(job, reason)
+            log.warning("file_overdue", job_id=job.id, file=job.path.name, reason=reason)
 
     def _inbox_of(self, path: Path) -> Path | None:
         return next((inbox for inbox in self._settings.inboxes if path.is_relative_to(inbox)), None)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Every file under `folder`, one directory's entries in memory at a time. Raises OSError."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry.path))
-            else:
-                yield Path(entry.path)
+def _missing_sidecar(path: Path, suffix: str) -> str | None:
+    """The name of the sidecar that is not there yet: SLIDE.xml, unless SLIDE.tif.xml is."""
+    if not suffix:
+        return None
+    names = (path.with_suffix(suffix), path.with_name(path.name + suffix))
+    return None if any(_has_content(name) for name in names) else names[0].name
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

@@ -3,56 +3,41 @@
     settling -> queued -> running -> done | failed (will retry) | quarantined (won't) |
     duplicate | vanished
 
-Every change of state is one SQL statement together with its event, so a crash leaves a job in the
-state before or the state after. `done` is written by `her2d.results` in the result's transaction.
+Every change of state is one transaction together with its event, so a crash leaves a job in the
+state before or the state after. A change applies to the job as the caller knows it: one that
+somebody else has moved or claimed meanwhile stays as it is. `done` is written by `her2d.results`
+in the result's transaction.
 """
 
-import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
 from her2d.intake.identity import FileState
+from her2d.intake.job import (
+    JITTER,
+    LIVE,
+    LONGEST_RETRY_S,
+    MOST_INTERRUPTIONS,
+    NEW_SCAN,
+    Job,
+    JobState,
+    in_seconds,
+    interruption_wait_s,
+    now,
+    retry_wait_s,
+)
 
-_FIRST_RETRY_S = 30.0
-_LONGEST_RETRY_S = 3600.0
-
-
-class JobState(StrEnum):
-    """The job states of the design."""
-
-    SETTLING = "settling"
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-    DUPLICATE = "duplicate"
-    VANISHED = "vanished"
-
-
-LIVE = (JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of `jobs`; times are UTC ISO-8601 text as stored."""
-
-    id: int
-    path: Path
-    state: JobState
-    reason: str | None
-    attempts: int
-    size: int
-    mtime_ns: int
-    discovered_at: str
-    queued_at: str | None
-    slide_id: int | None
+_INSERT = (
+    "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode,"
+    " discovered_at, reason, attempts, finished_at) values (:path, :name, :inbox, :state,"
+    " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :finished)"
+)
 
 
 class JobQueue:
@@ -66,34 +51,21 @@ class JobQueue:
         """The connection, for what must share a transaction with a job's end."""
         return self._db
 
-    def discover(self, path: Path, inbox: Path, state: FileState) -> Job | None:
-        """Begin a settling job for a file, unless it is known already.
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """One transaction, and so one fsync, for all changes in the block.
 
-        Known is a path with a live job, or one whose last job saw this size and mtime.
+        It holds the database's one writing lock from the start: what it reads stays true.
         """
-        with self._db.atomic():
-            rows = self._rows("path = ? order by id desc limit 1", [str(path)])
-            if rows and (
-                rows[0].state in LIVE
-                or (rows[0].size, rows[0].mtime_ns) == (state.size, state.mtime_ns)
-            ):
-                return None
-            cursor = self._db.execute(
-                "insert into jobs (path, file_name, inbox, state, size, mtime_ns, discovered_at)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    str(path),
-                    path.name,
-                    str(inbox),
-                    JobState.SETTLING,
-                    state.size,
-                    state.mtime_ns,
-                    now(),
-                ],
-            )
-            job_id = int(cursor.lastrowid or 0)
-            self._event(job_id, "discovered", None)
-        return self.get(job_id)
+        self._db.execute("begin immediate")
+        try:
+            yield
+            self._db.commit()
+        except BaseException:
+            self._db.rollback()
+            raise
+
+    # Asking.
 
     def get(self, job_id: int) -> Job:
         """Raises KeyError for an id that is not there."""
@@ -109,93 +81,173 @@ class JobQueue:
         marks = ", ".join("?" for _ in states)
         return self._rows(f"state in ({marks}) order by id", list(states))
 
+    def ids_in(self, state: JobState) -> list[int]:
+        """Ids of the jobs in `state`, oldest first: little to hold, however many they are."""
+        rows = self._db.query("select id from jobs where state = ? order by id", [state])
+        return [int(row["id"]) for row in rows]
+
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
         rows = self._db.query("select state, count(*) as n from jobs group by state")
         found = {JobState(row["state"]): int(row["n"]) for row in rows}
         return {state: found.get(state, 0) for state in JobState}
 
-    def still_settling(self, job_id: int, state: FileState) -> None:
-        """Note a settling file's new size and mtime."""
-        self._db.execute(
-            "update jobs set size = ?, mtime_ns = ? where id = ? and state = ?",
-            [state.size, state.mtime_ns, job_id, JobState.SETTLING],
+    def newest_of(self, path: Path) -> Job | None:
+        """The last job of a path."""
+        rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
+        return rows[0] if rows else None
+
+    # Finding and settling.
+
+    def discover(
+        self, path: Path, inbox: Path, state: FileState, priority: int = NEW_SCAN
+    ) -> Job | None:
+        """Begin a settling job for a file, unless it is known already.
+
+        Known is a path with a live job, or one whose last job saw this very file. A file that had
+        vanished and is there again goes on with the job it had.
+        """
+        known = self.newest_of(path)
+        if known is not None:
+            if self.knows(known, state):
+                return None
+            if known.state is JobState.VANISHED:
+                return self._found_again(known, state)
+        try:
+            return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
+        except sqlite3.IntegrityError:
+            return None  # Somebody queued this path between the look and the insertion.
+
+    @staticmethod
+    def knows(newest: Job, state: FileState) -> bool:
+        """Whether a file that looks like `state` is the business of its path's newest job."""
+        if newest.state is JobState.VANISHED:
+            return False
+        return newest.state in LIVE or state.same_file(_state_of(newest))
+
+    def _found_again(self, job: Job, state: FileState) -> Job | None:
+        fields = {
+            "reason": None,
+            "size": state.size,
+            "mtime_ns": state.mtime_ns,
+            "inode": state.inode,
+            "finished_at": None,
+        }
+        return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
+
+    def refuse(
+        self, path: Path, state: FileState, reason: str, *, inbox: Path | None = None
+    ) -> Job:
+        """Record that a file which was never queued cannot be processed, and why."""
+        return self._insert(
+            path, str(inbox or ""), state, JobState.QUARANTINED, reason=reason, attempts=1
         )
 
-    def queue(self, job_id: int) -> None:
-        """A settled, complete file is ready to run."""
-        self._move(
-            job_id, JobState.QUEUED, {"queued_at": now(), "reason": None, "not_before": None}
+    def once_more(self, job: Job, *, priority: int) -> Job:
+        """A new job for a finished file, queued at once: it settled long ago."""
+        path = job.filed_path if job.filed_at and job.filed_path else job.path
+        again = self._insert(
+            path, str(job.inbox or ""), _state_of(job), JobState.SETTLING, priority=priority
         )
+        self.queue(again)
+        return self.get(again.id)
+
+    def still_settling(self, job: Job, state: FileState) -> None:
+        """Note a settling file's new size and mtime, which end any delay that was reported."""
+        self._db.execute(
+            "update jobs set size = ?, mtime_ns = ?, inode = ?, overdue_at = null, reason = null"
+            " where id = ? and state = ?",
+            [state.size, state.mtime_ns, state.inode, job.id, JobState.SETTLING],
+        )
+
+    def overdue(self, job: Job, reason: str) -> None:
+        """Report a file that has stayed incomplete for too long; it goes on settling."""
+        with self._db.atomic():
+            self._db.execute(
+                "update jobs set overdue_at = ?, reason = ? where id = ? and state = ?",
+                [now(), reason, job.id, JobState.SETTLING],
+            )
+            self._event(job.id, "overdue", reason)
+
+    def queue(self, job: Job) -> bool:
+        """A settled, complete file is ready to run."""
+        fields = {"queued_at": now(), "reason": None, "not_before": None, "overdue_at": None}
+        return self.move(job, JobState.QUEUED, fields)
+
+    # Running.
 
     def claim(self) -> Job | None:
-        """Take the next job that is due, atomically: no two callers get the same one."""
-        at = now()
+        """Take the next job that is due, atomically: no two callers get the same one.
+
+        Higher priorities first; among equals those that no daemon died on, then the oldest. A wait
+        longer than any that is ever set means that the clock was put back: it counts as over.
+        """
         with self._db.atomic():
             rows = list(
                 self._db.query(
-                    "update jobs set state = 'running', attempts = attempts + 1, started_at = :at,"
-                    " heartbeat_at = :at where id = (select id from jobs"
-                    " where state in ('queued', 'failed')"
-                    " and (not_before is null or not_before <= :at)"
-                    " order by priority desc, id limit 1) returning *",
-                    {"at": at},
+                    "update jobs set state = 'running', attempts = attempts + 1,"
+                    " claim = claim + 1, started_at = :at, heartbeat_at = :at"
+                    " where id = (select id from jobs where state in ('queued', 'failed')"
+                    " and (not_before is null or not_before <= :at or not_before > :longest)"
+                    " order by priority desc, interruptions, id limit 1) returning *",
+                    {"at": now(), "longest": in_seconds(LONGEST_RETRY_S * (1 + JITTER) + 1)},
                 )
             )
             if not rows:
                 return None
-            job = _job(rows[0])
+            job = Job.of(rows[0])
             self._event(job.id, "running", None)
         return job
+
+    def holds(self, job: Job) -> bool:
+        """Whether the claim still stands. Within a transaction, nobody can take it until the end:
+        it writes, and SQLite has one writer."""
+        cursor = self._db.execute(
+            "update jobs set heartbeat_at = ? where id = ? and claim = ? and state = 'running'",
+            [now(), job.id, job.claim],
+        )
+        return cursor.rowcount == 1
+
+    def beat(self, job_ids: Sequence[int]) -> None:
+        """Note that somebody works on these jobs."""
+        if job_ids:
+            marks = ", ".join("?" for _ in job_ids)
+            self._db.execute(
+                f"update jobs set heartbeat_at = ? where state = 'running' and id in ({marks})",
+                [now(), *job_ids],
+            )
 
     def retry_later(self, job: Job, reason: str, *, max_attempts: int) -> JobState:
         """A try failed for a reason that may pass: try again later, or quarantine after the last.
 
-        The wait doubles with each attempt, with jitter so that jobs that failed together do not
-        return together.
+        Returns the state that puts it in.
         """
         if job.attempts >= max_attempts:
-            self.quarantine(job.id, f"{reason} Given up after {job.attempts} attempts.")
+            self.quarantine(job, f"{reason} Given up after {job.attempts} attempts.")
             return JobState.QUARANTINED
-        wait = min(_FIRST_RETRY_S * 2.0 ** (job.attempts - 1), _LONGEST_RETRY_S)
-        wait *= random.uniform(0.75, 1.25)
-        due = _text(datetime.now(UTC) + timedelta(seconds=wait))
-        self._move(job.id, JobState.FAILED, {"reason": reason, "not_before": due})
+        due = in_seconds(retry_wait_s(job.attempts))
+        self.move(job, JobState.FAILED, {"reason": reason, "not_before": due})
         return JobState.FAILED
 
-    def quarantine(self, job_id: int, reason: str) -> None:
+    def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
+        """Not the file's fault: try again in `wait_s` seconds, at no cost of an attempt."""
+        fields = {
+            "reason": reason,
+            "not_before": in_seconds(wait_s),
+            "attempts": _one_less(job.attempts),
+        }
+        return self.move(job, JobState.FAILED, fields)
+
+    def quarantine(self, job: Job, reason: str) -> bool:
         """This file will not be tried again as it is; `reason` is for a technician."""
-        self._move(job_id, JobState.QUARANTINED, {"reason": reason, "finished_at": now()})
+        fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
+        return self.move(job, JobState.QUARANTINED, fields)
 
-    def refuse(self, path: Path, state: FileState, reason: str) -> Job:
-        """Record that a file which never was in an inbox cannot be processed, and why."""
-        with self._db.atomic():
-            cursor = self._db.execute(
-                "insert into jobs (path, file_name, inbox, state, reason, attempts, size, mtime_ns,"
-                " discovered_at, finished_at)"
-                " values (:path, :name, '', :state, :reason, 1, :size, :mtime, :at, :at)",
-                {
-                    "path": str(path),
-                    "name": path.name,
-                    "state": JobState.QUARANTINED,
-                    "reason": reason,
-                    "size": state.size,
-                    "mtime": state.mtime_ns,
-                    "at": now(),
-                },
-            )
-            job_id = int(cursor.lastrowid or 0)
-            self._event(job_id, JobState.QUARANTINED, reason)
-        return self.get(job_id)
+    def vanished(self, job: Job) -> bool:
+        fields = {"reason": "The file was removed or renamed.", "finished_at": now()}
+        return self.move(job, JobState.VANISHED, fields)
 
-    def vanished(self, job_id: int) -> None:
-        self._move(
-            job_id,
-            JobState.VANISHED,
-            {"reason": "The file was removed or renamed.", "finished_at": now()},
-        )
-
-    def duplicate(self, job_id: int, slide_id: int, content_hash: str) -> None:
+    def duplicate(self, job: Job, slide_id: int, content_hash: str) -> bool:
         """The same bytes have a result already."""
         fields = {
             "reason": f"The same scan was already processed as slide {slide_id}.",
@@ -203,54 +255,107 @@ class JobQueue:
             "content_hash": content_hash,
             "finished_at": now(),
         }
-        self._move(job_id, JobState.DUPLICATE, fields)
+        return self.move(job, JobState.DUPLICATE, fields)
 
-    def settle_again(self, job_id: int, reason: str) -> None:
-        """The file changed while it was read: begin anew, which costs no attempt."""
-        self._db.execute("update jobs set attempts = max(attempts - 1, 0) where id = ?", [job_id])
-        self._move(job_id, JobState.SETTLING, {"reason": reason, "queued_at": None})
+    def settle_again(self, job: Job, reason: str) -> bool:
+        """The file changed or could not be reached: begin anew, at no cost of an attempt."""
+        fields = {"reason": reason, "queued_at": None, "attempts": _one_less(job.attempts)}
+        return self.move(job, JobState.SETTLING, fields)
 
-    def give_back(self, job_id: int) -> None:
+    def give_back(self, job: Job) -> bool:
         """Stopping: the job runs again at the next start, at no cost of an attempt."""
-        self._db.execute("update jobs set attempts = max(attempts - 1, 0) where id = ?", [job_id])
-        self._move(job_id, JobState.QUEUED, {"started_at": None, "heartbeat_at": None})
+        fields = {
+            "started_at": None,
+            "heartbeat_at": None,
+            "attempts": _one_less(job.attempts),
+        }
+        return self.move(job, JobState.QUEUED, fields)
 
-    def retry(self, job_id: int) -> bool:
-        """Queue a job that stopped without a result; False where it did not, or isn't there."""
-        stopped = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE)
-        fields = {"reason": None, "not_before": None, "attempts": 0, "queued_at": now()}
-        return self._move_from(stopped, job_id, JobState.QUEUED, fields)
-
-    def cancel(self, job_id: int) -> bool:
-        """Quarantine a job that waits; False where it runs, has ended, or isn't there."""
-        waiting = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
-        fields = {"reason": "Cancelled by hand.", "finished_at": now()}
-        return self._move_from(waiting, job_id, JobState.QUARANTINED, fields)
-
-    def recover(self) -> int:
-        """At start: jobs that a daemon died on are queued again. Returns how many."""
+    def recover(self) -> list[Job]:
+        """At start: take up again what a daemon died on. Returns the jobs."""
         stranded = self.in_state(JobState.RUNNING)
         for job in stranded:
-            self._move(job.id, JobState.QUEUED, {"started_at": None, "heartbeat_at": None})
-        return len(stranded)
+            self.take_up_again(job)
+        return stranded
 
-    def _move(self, job_id: int, state: JobState, fields: Mapping[str, Any]) -> None:
-        self._move_from(tuple(JobState), job_id, state, fields)
+    def take_up_again(self, job: Job) -> JobState:
+        """Nobody works on this running job any more: queue it, at no cost of an attempt.
 
-    def _move_from(
-        self, states: Sequence[JobState], job_id: int, state: JobState, fields: Mapping[str, Any]
-    ) -> bool:
+        A file that this happens to again and again is quarantined: it may be the cause.
+        """
+        interruptions = job.interruptions + 1
+        fields: dict[str, Any] = {"interruptions": interruptions, "heartbeat_at": None}
+        if interruptions >= MOST_INTERRUPTIONS:
+            fields |= {
+                "reason": f"her2d ended unexpectedly {interruptions} times while it worked on this"
+                " file; the file may be the cause.",
+                "finished_at": now(),
+            }
+            self.move(job, JobState.QUARANTINED, fields)
+            return JobState.QUARANTINED
+        fields |= {
+            "started_at": None,
+            "attempts": _one_less(job.attempts),
+            "not_before": in_seconds(interruption_wait_s(interruptions)),
+        }
+        self.move(job, JobState.QUEUED, fields)
+        return JobState.QUEUED
+
+    # What all of these rest on.
+
+    def move(self, job: Job, state: JobState, fields: Mapping[str, Any]) -> bool:
+        """Change the job's state and `fields` if it is still as `job` says; False where not."""
         columns = "".join(f", {name} = :{name}" for name in fields)
-        allowed = ", ".join(f"'{allowed}'" for allowed in states)
         with self._db.atomic():
             cursor = self._db.execute(
-                f"update jobs set state = :state{columns} where id = :id and state in ({allowed})",
-                {"state": state, "id": job_id, **fields},
+                f"update jobs set state = :state{columns}"
+                " where id = :id and state = :was and claim = :claim",
+                {
+                    "state": state,
+                    "id": job.id,
+                    "was": job.state,
+                    "claim": job.claim,
+                    **fields,
+                },
             )
             if cursor.rowcount == 0:
                 return False
-            self._event(job_id, state, fields.get("reason"))
+            self._event(job.id, state, fields.get("reason"))
         return True
+
+    def _insert(
+        self,
+        path: Path,
+        inbox: str,
+        file: FileState,
+        state: JobState,
+        *,
+        priority: int = NEW_SCAN,
+        reason: str | None = None,
+        attempts: int = 0,
+    ) -> Job:
+        at = now()
+        with self._db.atomic():
+            cursor = self._db.execute(
+                _INSERT,
+                {
+                    "path": text_of(path),
+                    "name": Path(text_of(path)).name,
+                    "inbox": inbox,
+                    "state": state,
+                    "priority": priority,
+                    "size": file.size,
+                    "mtime": file.mtime_ns,
+                    "inode": file.inode,
+                    "at": at,
+                    "reason": reason,
+                    "attempts": attempts,
+                    "finished": None if state in LIVE else at,
+                },
+            )
+            job_id = int(cursor.lastrowid or 0)
+            self._event(job_id, "discovered" if state in LIVE else state, reason)
+        return self.get(job_id)
 
     def _event(self, job_id: int, name: str, detail: str | None) -> None:
         self._db.execute(
@@ -260,28 +365,17 @@ class JobQueue:
 
     def _rows(self, where: str, parameters: Iterable[Any]) -> list[Job]:
         rows = self._db.query(f"select * from jobs where {where}", list(parameters))
-        return [_job(row) for row in rows]
+        return [Job.of(row) for row in rows]
 
 
-def now() -> str:
-    """The time as the database writes it: UTC ISO-8601 with microseconds and Z."""
-    return _text(datetime.now(UTC))
+def text_of(path: Path) -> str:
+    """The path as the database holds it; bytes that are no UTF-8 become `\\xff` and so on."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _text(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _state_of(job: Job) -> FileState:
+    return FileState(job.inode, job.size, job.mtime_ns)
 
 
-def _job(row: Mapping[str, Any]) -> Job:
-    return Job(
-        id=row["id"],
-        path=Path(row["path"]),
-        state=JobState(row["state"]),
-        reason=row["reason"],
-        attempts=row["attempts"],
-        size=row["size"],
-        mtime_ns=row["mtime_ns"],
-        discovered_at=row["discovered_at"],
-        queued_at=row["queued_at"],
-        slide_id=row["slide_id"],
-    )
+def _one_less(attempts: int) -> int:
+    return max(attempts - 1, 0)

@@ -4,6 +4,7 @@ from her2d.ops.http import OpsServer
 from her2d.ops.lock import AlreadyRunningError, held_by_us
 from her2d.ops.log import configure_logging
 from her2d.ops.metrics import Metrics
+from her2d.ops.notify import Notifier
 from her2d.ops.pseudonyms import Pseudonyms
 from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
 
@@ -11,6 +12,7 @@ __all__ = [
     "AlreadyRunningError",
     "DayReading",
     "Metrics",
+    "Notifier",
     "OpsServer",
     "Pseudonyms",
     "Reading",

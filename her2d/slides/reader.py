@@ -22,6 +22,7 @@ from her2d.slides.structure import Directory
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH = 2
 _ROUNDING = 1e-9
+_MAX_TILES = 2**15  # of 512 pixels at 4x, 1.28 mm: a glass of 23 cm x 23 cm
 
 # tifffile logs each oddity of a file it can live with; what matters is checked and said here.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -205,4 +206,8 @@ def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid,
         raise RefusedError(f"is smaller than one pixel at {MAGNIFICATION:g}x")
     um_per_px = metadata.mpp * downsample if metadata.mpp is not None else NOMINAL_UM_PER_PX
     grid = TileGrid.covering(width, height, um_per_px=um_per_px, level0_downsample=downsample)
+    if grid.columns * grid.rows > _MAX_TILES:
+        raise RefusedError(
+            f"would be {width} x {height} pixels at {MAGNIFICATION:g}x: no glass is that large"
+        )
     return grid, sampling

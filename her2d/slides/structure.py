@@ -17,9 +17,10 @@ from her2d.slides.errors import RefusedError
 
 MAX_DIRECTORIES = 1024
 MAX_ENTRIES = 4096  # tags in a directory; tifffile's limit too
-MAX_TAG_BYTES = 256 * 2**20  # all out-of-line tag values of a file together
+MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
-MAX_BLOCKS = 2**22  # blocks of one image
+MAX_PIXELS = 2**37  # of one image: 370,000 squared
+MAX_BLOCKS = 2**20  # of all images together: a slide at 100x has 610,000 of 512 x 512
 
 # Bytes of one value of each field type (TIFF 6.0 p. 15, BigTIFF 13, 16..18); others are skipped.
 _TYPE_SIZES = {
@@ -139,6 +140,7 @@ class _Walk:
         self._fd = fd
         self._size = os.fstat(fd).st_size
         self._tag_bytes = 0
+        self._blocks = 0
         self._visited: set[int] = set()
 
     def directories(self) -> list[Directory]:
@@ -146,13 +148,19 @@ class _Walk:
         found: list[Directory] = []
         sub_offsets: list[tuple[int, int]] = []
         for offset, entries in self._chain(first):
-            sub_offsets += [(len(found), sub) for sub in self._values(entries, _SUB_IFDS)]
+            sub_offsets += [(len(found), sub) for sub in self._sub_directories(entries)]
             found.append(self._directory(offset, None, entries))
         # SubIFDs of SubIFDs are not a thing pyramids use: one level down is enough.
         for parent, offset in sub_offsets:
             entries, _ = self._entries(offset)
             found.append(self._directory(offset, parent, entries))
         return found
+
+    def _sub_directories(self, entries: dict[int, _Entry]) -> list[int]:
+        entry = entries.get(_SUB_IFDS)
+        if entry is not None and entry.count > MAX_DIRECTORIES:
+            raise BrokenError(f"has more than {MAX_DIRECTORIES} image directories")
+        return [int(offset) for offset in self._array(entries, _SUB_IFDS)]
 
     def _header(self) -> tuple[_Format, int]:
         if self._size == 0:
@@ -238,24 +246,24 @@ class _Walk:
             )
         return data
 
-    def _values(self, entries: dict[int, _Entry], tag: int) -> list[int]:
-        return [int(value) for value in self._array(entries, tag)]
-
-    def _array(self, entries: dict[int, _Entry], tag: int) -> NDArray[np.uint64]:
-        """The unsigned integers of a tag; empty where it is missing or of another type."""
+    def _array(
+        self, entries: dict[int, _Entry], tag: int, most: int = MAX_BLOCKS
+    ) -> NDArray[np.uint64]:
+        """The unsigned integers of a tag, the first `most` of them; empty where it is missing or
+        of another type."""
         entry = entries.get(tag)
         if entry is None or entry.type not in _UNSIGNED:
             return np.empty(0, np.uint64)
         if entry.count > MAX_BLOCKS:
             raise BrokenError(f"has a tag {tag} of {entry.count} values")
         dtype = np.dtype(self._format.order + _UNSIGNED[entry.type])
-        raw = self._read(entry.position, entry.count * dtype.itemsize)
+        raw = self._read(entry.position, min(entry.count, most) * dtype.itemsize)
         return np.frombuffer(raw, dtype).astype(np.uint64)
 
     def _number(self, entries: dict[int, _Entry], tag: int, default: int | None = None) -> int:
-        values = self._values(entries, tag)
-        if values:
-            return values[0]
+        values = self._array(entries, tag, most=1)
+        if len(values):
+            return int(values[0])
         if default is None:
             raise BrokenError(f"has an image without a {_NAMES.get(tag, f'tag {tag}')}")
         return default
@@ -269,7 +277,7 @@ class _Walk:
     def _directory(self, offset: int, parent: int | None, entries: dict[int, _Entry]) -> Directory:
         width = self._side(entries, _IMAGE_WIDTH)
         height = self._side(entries, _IMAGE_LENGTH)
-        if max(width, height) > MAX_SIDE:
+        if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise BrokenError(f"has an image of {width} x {height} pixels: no slide is that large")
         tiled = _TILE_OFFSETS in entries
         if tiled:
@@ -281,8 +289,9 @@ class _Walk:
         planar = self._number(entries, _PLANAR_CONFIGURATION, 1) == 2
         planes = self._number(entries, _SAMPLES_PER_PIXEL, 1) if planar else 1
         expected = -(-width // block_width) * -(-height // block_height) * planes
-        if not 0 < expected <= MAX_BLOCKS:
-            raise BrokenError(f"has an image of {expected} blocks")
+        self._blocks += expected
+        if not 0 < expected <= MAX_BLOCKS or self._blocks > MAX_BLOCKS:
+            raise BrokenError(f"has images of {self._blocks} blocks: no slide has so many")
         offsets = self._array(entries, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
         sizes = self._array(entries, _TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
         if len(offsets) < expected or len(sizes) < expected:

@@ -1,6 +1,8 @@
 """The paper's augmentation (section 4.2): quarter turns, mirrors, 1-5 % of pixels masked.
 
-Stain jitter is ours: laboratories' stainers differ more than a cohort's slides do.
+The paper makes further tiles once; here each epoch draws anew, by a generator that is seeded. Stain
+jitter is ours, off by default: the demo bundle uses it, for laboratories' stainers differ more than
+a cohort's slides do.
 """
 
 import numpy as np
@@ -28,19 +30,25 @@ def masked(image: Image, rng: np.random.Generator) -> Image:
     return result
 
 
-def restained(image: Image, rng: np.random.Generator) -> Image:
-    """Scale each channel's optical density by up to 15 %, through a table of 256 values."""
+def restained(image: Image, rng: np.random.Generator, jitter: float = 0.15) -> Image:
+    """Scale each channel's optical density by up to `jitter`, through a table of 256 values."""
     density = -np.log((np.arange(256) + 1) / 256)
-    tables = 256 * np.exp(-density[:, None] * rng.uniform(0.85, 1.15, 3)) - 1
+    tables = 256 * np.exp(-density[:, None] * rng.uniform(1 - jitter, 1 + jitter, 3)) - 1
     rounded = tables.round().clip(0, 255).astype(np.uint8)
     return np.stack([rounded[image[..., c], c] for c in range(3)], axis=-1)
 
 
 def augmented(
-    image: Image, mask: NDArray[np.uint8], rng: np.random.Generator
+    image: Image, mask: NDArray[np.uint8], rng: np.random.Generator, *, stain_jitter: float = 0.0
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """All of it on an (H, W, 3) image, and its geometry on the (H, W) mask."""
+    """All of it on an (H, W, 3) image, and its geometry on the (H, W) mask.
+
+    A mirror after a quarter turn is horizontal, vertical or diagonal: the eight ways a square
+    lies, the paper's five among them. One tile in eight is only masked.
+    """
     quarter, mirror = int(rng.integers(4)), bool(rng.integers(2))
     moved = np.asarray(turned(image, quarter, mirror), np.uint8)
     moved_mask = np.asarray(turned(mask, quarter, mirror), np.uint8)
-    return masked(restained(moved, rng), rng), moved_mask
+    if stain_jitter > 0:
+        moved = restained(moved, rng, stain_jitter)
+    return masked(moved, rng), moved_mask

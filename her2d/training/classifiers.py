@@ -62,6 +62,8 @@ def _tiles(
         raise ValueError("a fold's training slides hold no strong or no weak tumour tile")
     while True:
         indices = [rng.choice(groups[number % 2]) for number in range(batch)]
-        images = [augmented(tiles.pixels[i], tiles.tumor[i], rng)[0] for i in indices]
+        images = [
+            augmented(tiles.pixels[i], tiles.tumor[i], rng, stain_jitter=0.15)[0] for i in indices
+        ]
         inputs = normalized(torch.from_numpy(np.stack(images)))
         yield inputs, torch.from_numpy(tiles.strong[indices].astype(np.int64))

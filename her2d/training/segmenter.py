@@ -47,7 +47,7 @@ def _crops(
             y, x = rng.integers(0, TILE - _CROP + 1, 2)
             image = tiles.pixels[index, y : y + _CROP, x : x + _CROP]
             mask = tiles.tumor[index, y : y + _CROP, x : x + _CROP]
-            image, mask = augmented(image, mask, rng)
+            image, mask = augmented(image, mask, rng, stain_jitter=0.15)
             images.append(image)
             masks.append(mask)
         inputs = normalized(torch.from_numpy(np.stack(images)))

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.benchmark
 
 
 def tissue() -> list[np.ndarray]:
-    """A few real-looking tiles; what they show does not matter, that they compress badly does."""
+    """A few tiles that compress as badly as tissue; inverted, so that they count as tumour."""
     plan = plan_slide("memory", 3, her2_status="positive", width=4096, height=4096)
     return [
-        render_region(plan, 1024 + TILE * x, 1024 + TILE * y, TILE, TILE).rgb
+        255 - render_region(plan, 1024 + TILE * x, 1024 + TILE * y, TILE, TILE).rgb
         for x in range(4)
         for y in range(4)
     ]

@@ -1,6 +1,6 @@
 """A real queue over a real database, and a clock that moves when told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,3 +63,16 @@ def check() -> Check:
 def inbox(jobs, folder, clock, check) -> Inbox:
     settings = IntakeSettings(inboxes=(folder,), settle_s=10, incomplete_after_s=3600)
     return Inbox(jobs, settings, check, clock)
+
+
+@pytest.fixture
+def settle(inbox, clock) -> Callable[[float], None]:
+    """Let so many seconds pass, looking at the files every half a second as the daemon does."""
+
+    def pass_(seconds: float) -> None:
+        for _ in range(round(seconds / 0.5)):
+            inbox.settle()
+            clock.pass_(0.5)
+        inbox.settle()
+
+    return pass_

@@ -1,78 +1,116 @@
 """A folder -> the queue."""
 
 import os
+import shutil
+import time
 
 import pytest
 
-from her2d.intake import Completeness, JobState, Verdict
+from her2d.intake import BACKFILL, NEW_SCAN, Completeness, Inbox, JobState, Verdict
+from her2d.settings import IntakeSettings
 
 
 def states(jobs):
     return [job.state for job in jobs.in_state()]
 
 
-def test_a_file_is_queued_once_it_has_been_still_and_is_complete(inbox, jobs, folder, clock):
+def names(jobs):
+    return sorted(job.path.name for job in jobs.in_state())
+
+
+def test_a_file_is_queued_once_it_has_been_still_and_is_complete(inbox, jobs, folder, settle):
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
-    inbox.settle()
+    settle(9)
     assert states(jobs) == [JobState.SETTLING]
-    clock.pass_(10)
-    inbox.settle()
+    settle(2)
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_a_growing_file_is_not_even_checked(inbox, jobs, folder, clock, check):
+def test_a_growing_file_is_not_even_checked(inbox, jobs, folder, settle, check):
     path = folder / "a.tif"
     for size in range(1, 6):
         path.write_bytes(b"x" * size)
         inbox.sweep()
-        clock.pass_(9)
-        inbox.settle()
+        settle(8)
     assert check.asked == []
     assert jobs.in_state(JobState.SETTLING)[0].size == 5
 
 
-def test_a_still_but_incomplete_file_is_waited_for(inbox, jobs, folder, clock, check):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "It ends early.")
+def test_a_still_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, check):
+    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
-    for _ in range(20):
-        inbox.settle()
-        clock.pass_(10)
+    settle(200)
     assert states(jobs) == [JobState.SETTLING]
     check.verdict = Verdict(Completeness.COMPLETE)
-    inbox.settle()
+    settle(11)
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_a_file_that_stays_incomplete_is_quarantined_and_taken_up_if_it_completes(
-    inbox, jobs, folder, clock, check
+def test_a_scanner_that_pauses_for_minutes_between_strips_is_waited_for(
+    inbox, jobs, folder, settle, check
 ):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "It ends early.")
+    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    path = folder / "a.tif"
+    for strips in range(1, 5):
+        path.write_bytes(b"strip" * strips)
+        inbox.sweep()
+        settle(600)
+    assert states(jobs) == [JobState.SETTLING]
+    assert jobs.in_state()[0].overdue_at is None
+
+
+def test_a_file_that_stays_incomplete_is_reported_and_taken_up_when_it_completes(
+    inbox, jobs, folder, settle, clock, check
+):
+    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
     path = folder / "a.tif"
     path.write_bytes(b"sc")
     inbox.sweep()
-    inbox.settle()
-    clock.pass_(3601)
-    inbox.settle()
-    assert states(jobs) == [JobState.QUARANTINED]
-    assert jobs.in_state()[0].reason == "The file stayed incomplete: It ends early."
+    settle(11)
+    clock.pass_(3600)
+    settle(11)
+    (job,) = jobs.in_state()
+    assert job.state is JobState.SETTLING
+    assert job.overdue_at is not None
+    assert job.reason == "The file stays incomplete: it ends early."
     check.verdict = Verdict(Completeness.COMPLETE)
     path.write_bytes(b"scan")
+    settle(25)
+    (job,) = jobs.in_state()
+    assert (job.state, job.reason, job.overdue_at) == (JobState.QUEUED, None, None)
+
+
+def test_a_delay_is_reported_once(inbox, jobs, folder, settle, clock, check):
+    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    (folder / "a.tif").write_bytes(b"sc")
     inbox.sweep()
-    inbox.settle()
-    clock.pass_(10)
-    inbox.settle()
-    assert states(jobs) == [JobState.QUARANTINED, JobState.QUEUED]
+    settle(11)
+    clock.pass_(3600)
+    settle(100)
+    assert jobs.database.table("events").count_where("name = 'overdue'") == 1
 
 
-def test_a_broken_file_is_quarantined_with_its_reason(inbox, jobs, folder, clock, check):
+def test_a_file_that_cannot_be_opened_is_taken_when_it_can_be_though_it_never_changed(
+    inbox, jobs, folder, settle, clock, check
+):
+    check.verdict = Verdict(Completeness.INCOMPLETE, "cannot be opened: Permission denied")
+    (folder / "a.tif").write_bytes(b"scan")
+    inbox.sweep()
+    settle(11)
+    clock.pass_(9999)
+    settle(11)
+    check.verdict = Verdict(Completeness.COMPLETE)
+    settle(11)
+    assert states(jobs) == [JobState.QUEUED]
+
+
+def test_a_broken_file_is_quarantined_with_its_reason(inbox, jobs, folder, settle, check):
     check.verdict = Verdict(Completeness.BROKEN, "This is a PNG.")
     (folder / "a.tif").write_bytes(b"png")
     inbox.sweep()
-    inbox.settle()
-    clock.pass_(10)
-    inbox.settle()
+    settle(11)
     (job,) = jobs.in_state()
     assert (job.state, job.reason) == (JobState.QUARANTINED, "This is a PNG.")
 
@@ -86,23 +124,57 @@ def test_a_file_removed_while_settling_has_vanished(inbox, jobs, folder):
     assert states(jobs) == [JobState.VANISHED]
 
 
-def test_many_looks_at_one_file_are_one_job(inbox, jobs, folder):
+def test_a_file_that_vanished_with_its_share_goes_on_when_it_returns(
+    inbox, jobs, folder, settle, clock, tmp_path
+):
+    path = folder / "a.tif"
+    path.write_bytes(b"scan")
+    inbox.sweep()
+    folder.rename(tmp_path / "away")
+    settle(1)
+    assert states(jobs) == [JobState.VANISHED]
+    (tmp_path / "away").rename(folder)
+    clock.pass_(60)
+    inbox.sweep()
+    settle(11)
+    assert states(jobs) == [JobState.QUEUED]
+
+
+def test_many_looks_at_one_file_are_one_job(inbox, jobs, folder, clock):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     for _ in range(5):
-        inbox.look(path)
+        inbox.look([path, path])
+        clock.pass_(60)
         inbox.sweep()
     assert len(jobs.in_state()) == 1
 
 
-def test_a_finished_file_is_not_taken_again_until_it_changes(inbox, jobs, folder):
+def test_a_finished_file_is_not_taken_again_until_it_changes(inbox, jobs, folder, clock):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     inbox.sweep()
-    jobs.quarantine(jobs.in_state()[0].id, "No.")
+    jobs.quarantine(jobs.in_state()[0], "No.")
+    clock.pass_(60)
     inbox.sweep()
     assert len(jobs.in_state()) == 1
     path.write_bytes(b"another scan")
+    clock.pass_(60)
+    inbox.sweep()
+    assert states(jobs) == [JobState.QUARANTINED, JobState.SETTLING]
+
+
+def test_another_file_of_the_same_name_size_and_time_is_a_new_slide(inbox, jobs, folder, clock):
+    path = folder / "a.tif"
+    path.write_bytes(b"scan")
+    inbox.sweep()
+    jobs.quarantine(jobs.in_state()[0], "No.")
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    other = folder / "other"
+    other.write_bytes(b"SCAN")
+    os.utime(other, ns=times)
+    other.replace(path)
+    clock.pass_(60)
     inbox.sweep()
     assert states(jobs) == [JobState.QUARANTINED, JobState.SETTLING]
 
@@ -111,7 +183,29 @@ def test_subfolders_are_searched(inbox, jobs, folder):
     (folder / "2026" / "11").mkdir(parents=True)
     (folder / "2026" / "11" / "a.TIFF").write_bytes(b"scan")
     inbox.sweep()
-    assert [job.path.name for job in jobs.in_state()] == ["a.TIFF"]
+    assert names(jobs) == ["a.TIFF"]
+
+
+def test_a_folder_that_an_event_names_is_searched(inbox, jobs, folder):
+    inbox.sweep()
+    (folder / "moved" / "in").mkdir(parents=True)
+    (folder / "moved" / "in" / "a.tif").write_bytes(b"scan")
+    inbox.look([folder / "moved"])
+    inbox.sweep()
+    assert names(jobs) == ["a.tif"]
+
+
+def test_a_folder_nested_300_deep_is_searched(inbox, jobs, folder):
+    deep = os.open(folder, os.O_RDONLY)
+    for _ in range(300):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.close(os.open("a.tif", os.O_CREAT, dir_fd=deep))
+    os.close(deep)
+    inbox.sweep()
+    assert names(jobs) == ["a.tif"]
 
 
 def test_what_is_no_scan_is_left_alone(inbox, jobs, folder, tmp_path):
@@ -122,29 +216,112 @@ def test_what_is_no_scan_is_left_alone(inbox, jobs, folder, tmp_path):
     os.mkfifo(folder / "fifo.tif")
     outside = tmp_path / "outside.tif"
     outside.write_bytes(b"x")
-    (folder / "link.tif").symlink_to(outside)
     inbox.sweep()
-    inbox.look(outside)
+    inbox.look([outside, folder / "fifo.tif", folder / "directory.tif"])
     assert jobs.in_state() == []
 
 
-def test_a_missing_inbox_is_survived_and_found_when_it_returns(inbox, jobs, folder):
+def test_links_are_not_followed_in_or_out_of_the_inbox(inbox, jobs, folder, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.tif").write_bytes(b"x")
+    (folder / "file.tif").symlink_to(outside / "a.tif")
+    (folder / "folder").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    (folder / "b.tif").write_bytes(b"x")
+    (folder / "inside.tif").symlink_to(folder / "b.tif")
+    inbox.sweep()
+    inbox.look([folder / "file.tif", folder / "folder", folder / "loop"])
+    inbox.sweep()
+    assert names(jobs) == ["b.tif"]
+
+
+def test_a_hard_link_is_a_file_like_any_other(inbox, jobs, folder):
+    (folder / "a.tif").write_bytes(b"x")
+    (folder / "b.tif").hardlink_to(folder / "a.tif")
+    inbox.sweep()
+    assert names(jobs) == ["a.tif", "b.tif"]
+
+
+def test_names_to_ignore_are_patterns_for_files_and_folders(jobs, folder, clock, check):
+    for name in ("a.tif", "test_a.tif", "old/b.tif", "old/deep/c.tif", "new/d.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    settings = IntakeSettings(inboxes=(folder,), ignore=("test_*", "old"))
+    inbox = Inbox(jobs, settings, check, clock)
+    inbox.sweep()
+    inbox.look([folder / "old" / "deep" / "c.tif", folder / "test_a.tif", folder / "old"])
+    inbox.sweep()
+    assert names(jobs) == ["a.tif", "d.tif"]
+
+
+def test_an_archive_below_the_inbox_is_not_searched(jobs, folder, clock, check):
+    (folder / "archive").mkdir()
+    (folder / "archive" / "a.tif").write_bytes(b"x")
+    settings = IntakeSettings(inboxes=(folder,), archive=folder / "archive")
+    inbox = Inbox(jobs, settings, check, clock)
+    inbox.sweep()
+    inbox.look([folder / "archive" / "a.tif"])
+    assert jobs.in_state() == []
+
+
+def test_a_missing_inbox_is_survived_and_found_when_it_returns(inbox, jobs, folder, clock):
     folder.rmdir()
-    assert inbox.sweep() == 0
+    inbox.sweep()
+    assert inbox.sweeps.unreadable == {folder}
     folder.mkdir()
     (folder / "a.tif").write_bytes(b"scan")
-    assert inbox.sweep() == 1
+    clock.pass_(60)
+    inbox.sweep()
+    assert inbox.sweeps.unreadable == set()
     assert len(jobs.in_state()) == 1
 
 
-def test_a_clock_that_jumps_on_the_file_does_no_harm(inbox, jobs, folder, clock):
+def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, tmp_path):
+    settings = IntakeSettings(inboxes=(tmp_path / "absent", folder))
+    inbox = Inbox(jobs, settings, check, clock)
+    (folder / "a.tif").write_bytes(b"scan")
+    inbox.sweep()
+    assert names(jobs) == ["a.tif"]
+
+
+@pytest.mark.parametrize("mtime", [4e9, 1.0], ids=["in 2096", "in 1970"])
+def test_a_time_far_off_on_the_file_does_no_harm(inbox, jobs, folder, settle, mtime):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
-    os.utime(path, (4e9, 4e9))
+    os.utime(path, (mtime, mtime))
     inbox.sweep()
-    inbox.settle()
-    clock.pass_(10)
-    inbox.settle()
+    settle(11)
+    assert states(jobs) == [JobState.QUEUED]
+
+
+def test_new_scans_go_before_what_was_old_when_it_was_found(inbox, jobs, folder):
+    for name, age_s in (("old.tif", 10 * 86400), ("new.tif", 60), ("future.tif", -86400)):
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    inbox.sweep()
+    priorities = {job.path.name: job.priority for job in jobs.in_state()}
+    assert priorities == {"old.tif": BACKFILL, "new.tif": NEW_SCAN, "future.tif": NEW_SCAN}
+
+
+@pytest.mark.parametrize("sidecar", ["a.xml", "a.tif.xml"])
+def test_a_file_waits_for_its_sidecar(jobs, folder, clock, check, sidecar):
+    settings = IntakeSettings(inboxes=(folder,), sidecar=".xml")
+    inbox = Inbox(jobs, settings, check, clock)
+    (folder / "a.tif").write_bytes(b"scan")
+    inbox.sweep()
+
+    def wait():
+        for _ in range(40):
+            inbox.settle()
+            clock.pass_(1)
+
+    wait()
+    (folder / sidecar).touch()
+    wait()
+    assert states(jobs) == [JobState.SETTLING]
+    (folder / sidecar).write_text("<done/>")
+    wait()
     assert states(jobs) == [JobState.QUEUED]
 
 
@@ -152,4 +329,34 @@ def test_a_clock_that_jumps_on_the_file_does_no_harm(inbox, jobs, folder, clock)
 def test_any_file_name_is_only_a_name(inbox, jobs, folder, name):
     (folder / name).write_bytes(b"scan")
     inbox.sweep()
-    assert [job.path.name for job in jobs.in_state()] == [name]
+    assert names(jobs) == [name]
+
+
+def test_a_name_that_is_no_text_is_quarantined_once_and_says_what_to_do(inbox, jobs, folder, clock):
+    (folder / os.fsdecode(b"caf\xe9.tif")).touch()
+    for _ in range(3):
+        inbox.sweep()
+        clock.pass_(60)
+    (job,) = jobs.in_state()
+    assert job.path.name == "caf\\xe9.tif"
+    assert job.reason == "The file's name is not valid UTF-8: rename it and it is processed."
+
+
+def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
+    inbox, jobs, folder, clock, check
+):
+    for number in range(2500):
+        (folder / f"{number}.tif").touch()
+    copies = [folder / f"copy{number}" for number in range(3)]
+    for copy in copies:
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("copy*"))
+    passes = 0
+    while not inbox.sweep():
+        passes += 1
+    assert len(jobs.ids_in(JobState.SETTLING)) == 10_000
+    while len(jobs.ids_in(JobState.QUEUED)) < 10_000:
+        inbox.settle()
+        clock.pass_(0.5)
+        passes += 1
+    assert passes > 10
+    assert len(check.asked) == 10_000

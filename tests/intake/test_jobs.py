@@ -1,18 +1,35 @@
 """The durable queue."""
 
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from her2d.database import open_database
-from her2d.intake import FileState, JobQueue, JobState
+from her2d.intake import BACKFILL, FileState, JobQueue, JobState
+from her2d.intake.job import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    MOST_INTERRUPTIONS,
+    in_seconds,
+    interruption_wait_s,
+    retry_wait_s,
+)
+
+STATE = FileState(1, 10, 20)
 
 
-def queued(jobs, name="a.tif"):
-    job = jobs.discover(Path("/inbox") / name, Path("/inbox"), FileState(1, 10, 20))
-    jobs.queue(job.id)
+def queued(jobs, name="a.tif", **kwargs):
+    job = jobs.discover(Path("/inbox") / name, Path("/inbox"), STATE, **kwargs)
+    jobs.queue(job)
     return jobs.get(job.id)
+
+
+def claimed_names(jobs):
+    return [job.path.name for job in iter(jobs.claim, None)]
 
 
 def test_a_claimed_job_is_nobody_elses(jobs):
@@ -24,7 +41,13 @@ def test_a_claimed_job_is_nobody_elses(jobs):
 def test_jobs_are_claimed_in_the_order_they_were_found(jobs):
     for name in ("a.tif", "b.tif", "c.tif"):
         queued(jobs, name)
-    assert [jobs.claim().path.name for _ in range(3)] == ["a.tif", "b.tif", "c.tif"]
+    assert claimed_names(jobs) == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_new_scans_are_claimed_before_back_fill(jobs):
+    queued(jobs, "old.tif", priority=BACKFILL)
+    queued(jobs, "new.tif")
+    assert claimed_names(jobs) == ["new.tif", "old.tif"]
 
 
 def test_two_workers_never_claim_the_same_job(jobs, tmp_path):
@@ -61,28 +84,91 @@ def test_the_last_attempt_ends_in_quarantine(jobs):
     assert jobs.get(job.id).reason == "It failed. Given up after 1 attempts."
 
 
-def test_jobs_a_daemon_died_on_are_queued_again(jobs):
+@given(st.integers(1, 10_000))
+def test_waits_grow_with_jitter_and_have_an_end(attempts):
+    wait = retry_wait_s(attempts)
+    plain = min(FIRST_RETRY_S * 2 ** min(attempts - 1, 20), LONGEST_RETRY_S)
+    assert 0.75 * plain <= wait <= 1.25 * plain
+
+
+def test_jobs_that_failed_together_do_not_return_together():
+    assert len({retry_wait_s(1) for _ in range(20)}) == 20
+
+
+def test_a_clock_put_back_a_year_does_not_keep_a_job_waiting_for_a_year(jobs):
+    job = queued(jobs)
+    jobs.move(job, JobState.FAILED, {"not_before": in_seconds(365 * 86400)})
+    assert jobs.claim().id == job.id
+
+
+def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
+    jobs.move(queued(jobs), JobState.FAILED, {"not_before": in_seconds(LONGEST_RETRY_S)})
+    assert jobs.claim() is None
+
+
+def test_jobs_a_daemon_died_on_are_queued_again_at_no_cost(jobs):
     queued(jobs)
     job = jobs.claim()
-    assert jobs.recover() == 1
-    assert jobs.claim().id == job.id
+    assert [found.id for found in jobs.recover()] == [job.id]
+    again = jobs.claim()
+    assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
+
+
+def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
+    job = queued(jobs)
+    for _ in range(MOST_INTERRUPTIONS):
+        jobs.database.execute("update jobs set not_before = null")
+        assert jobs.claim() is not None
+        jobs.recover()
+    found = jobs.get(job.id)
+    assert found.state is JobState.QUARANTINED
+    assert "ended unexpectedly 10 times" in found.reason
+
+
+def test_a_file_that_a_daemon_died_on_lets_others_go_first(jobs):
+    queued(jobs, "deadly.tif")
+    jobs.claim()
+    jobs.recover()
+    queued(jobs, "later.tif")
+    assert claimed_names(jobs) == ["later.tif", "deadly.tif"]
+
+
+def test_two_power_cuts_cost_no_wait_and_more_cost_a_short_one():
+    waits = [interruption_wait_s(number) for number in range(1, 12)]
+    assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 64, 64]
 
 
 def test_a_job_given_back_at_a_stop_costs_no_attempt(jobs):
     queued(jobs)
-    jobs.give_back(jobs.claim().id)
+    jobs.give_back(jobs.claim())
     assert jobs.claim().attempts == 1
 
 
+def test_a_job_postponed_for_reasons_of_ours_costs_no_attempt(jobs):
+    queued(jobs)
+    jobs.postpone(jobs.claim(), "The disk is full.", 0)
+    assert jobs.claim().attempts == 1
+
+
+def test_whoever_lost_a_claim_cannot_end_the_job(jobs):
+    queued(jobs)
+    lost = jobs.claim()
+    jobs.take_up_again(lost)
+    held = jobs.claim()
+    assert not jobs.quarantine(lost, "Mine.")
+    assert not jobs.holds(lost)
+    assert jobs.holds(held)
+    assert jobs.get(held.id).state is JobState.RUNNING
+
+
 def test_a_refused_file_is_recorded_with_its_reason(jobs):
-    job = jobs.refuse(Path("/scans/a.tif"), FileState(1, 10, 20), "It is a PNG.")
+    job = jobs.refuse(Path("/scans/a.tif"), STATE, "It is a PNG.")
     assert (job.state, job.reason) == (JobState.QUARANTINED, "It is a PNG.")
 
 
 def test_every_change_of_state_leaves_an_event(jobs):
     job = queued(jobs)
-    jobs.claim()
-    jobs.quarantine(job.id, "No.")
+    jobs.quarantine(jobs.claim(), "No.")
     rows = jobs.database.query(
         "select name, detail from events where job_id = ? order by id", [job.id]
     )
@@ -94,6 +180,30 @@ def test_every_change_of_state_leaves_an_event(jobs):
     ]
 
 
+def test_changes_made_together_are_made_or_not_made_together(jobs):
+    def half() -> None:
+        with jobs.together():
+            queued(jobs, "a.tif")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert jobs.in_state() == []
+
+
+def test_a_transaction_that_the_database_refused_leaves_the_connection_usable(jobs, tmp_path):
+    queued(jobs)
+    jobs.database.execute("pragma busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "her2d.sqlite", isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(sqlite3.OperationalError, match="locked"), jobs.together():
+        pass
+    other.execute("rollback")
+    with jobs.together():
+        jobs.claim()
+    assert jobs.counts()[JobState.RUNNING] == 1
+
+
 def test_counts_name_every_state(jobs):
     queued(jobs)
     counts = jobs.counts()
@@ -103,4 +213,4 @@ def test_counts_name_every_state(jobs):
 
 def test_an_unknown_job_is_a_key_error(jobs):
     with pytest.raises(KeyError):
-        jobs.get(17)
+        jobs.get(99)

@@ -91,6 +91,35 @@ def test_a_tile_gives_the_same_whatever_batch_it_is_in(segmenter, classifiers):
             assert np.allclose(output, single, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
+def test_every_segmenter_exports_as_it_computes(tmp_path, name):
+    torch.manual_seed(0)
+    network = shaken(build_segmenter(name, width_multiplier=1 / 16))
+    export_segmenter(network, tmp_path / "s.onnx", mean=MEAN, std=STD)
+    batch = torch.from_numpy(tiles(2))
+    _, mask = run(tmp_path / "s.onnx", batch.numpy())
+    graph = SegmenterGraph(network, MEAN, STD)
+    with torch.no_grad():
+        logits = network(graph.normalized(batch))
+    margin = (logits[:, 1] - logits[:, 0]).numpy()
+    certain = np.abs(margin) > 1e-4
+    assert certain.mean() > 0.9
+    assert np.array_equal(mask[certain], margin[certain] > 0)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121"])
+def test_every_kind_of_classifier_exports_as_it_computes(tmp_path, name):
+    torch.manual_seed(0)
+    network = shaken(build_classifier(name, width_multiplier=1 / 8))
+    export_classifiers([network], tmp_path / "c.onnx", mean=MEAN, std=STD)
+    batch = torch.from_numpy(tiles(2))
+    (p,) = run(tmp_path / "c.onnx", batch.numpy())
+    with torch.no_grad():
+        expected = ClassifiersGraph([network], MEAN, STD)(batch).numpy()
+    assert np.allclose(p, expected, atol=1e-5)
+    assert p[0] != p[1]
+
+
 @pytest.mark.parametrize(
     ("graph", "outputs"),
     [

@@ -58,5 +58,5 @@ def test_the_output_has_the_inputs_size():
 
 
 def test_an_unknown_segmenter_is_refused():
-    with pytest.raises(ValueError, match="choose segnet"):
+    with pytest.raises(ValueError, match="choose unet, segnet"):
         build_segmenter("magic")

@@ -50,3 +50,11 @@ def test_restaining_keeps_the_order_of_brightness(seed):
     ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
     stained = restained(ramp, np.random.default_rng(seed)).astype(int)
     assert (np.diff(stained, axis=1) >= 0).all()
+
+
+@given(seeds)
+def test_the_papers_augmentation_changes_no_colour_but_the_masked(seed):
+    before = image(seed)
+    after, _ = augmented(before, before[..., 0], np.random.default_rng(seed))
+    shown = after[(after > 0).any(axis=2)]
+    assert set(map(tuple, shown)) <= set(map(tuple, before.reshape(-1, 3)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.training.folds import FOLDS, fold_of_slides
+from her2d.training.folds import FOLDS, FoldsError, Grouping, fold_of_slides, kept_folds
 from her2d.training.tiles import CohortSlide
 
 
@@ -44,3 +44,27 @@ def test_each_fold_has_the_cohorts_share_of_positives():
 def test_too_few_slides_of_a_status_are_refused():
     with pytest.raises(ValueError, match="n_splits"):
         fold_of_slides(cohort(4, 2, 1), 0)
+
+
+def test_as_in_the_paper_slides_of_a_patient_may_part(tmp_path):
+    slides = cohort(20, 3, 3)
+    fold = kept_folds(tmp_path / "folds.json", slides, seed=0, grouping=Grouping.SLIDE)
+    parted = {s.patient for s, f in zip(slides, fold, strict=True) if f != fold[0]}
+    assert len(parted & {s.patient for s, f in zip(slides, fold, strict=True) if f == fold[0]}) > 0
+
+
+def test_folds_are_kept_and_reused(tmp_path):
+    slides = cohort(20, 3, 1)
+    path = tmp_path / "folds.json"
+    made = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    again = kept_folds(path, slides[::-1], seed=0, grouping=Grouping.PATIENT)
+    assert np.array_equal(made, again[::-1])
+
+
+def test_kept_folds_of_another_cohort_or_seed_are_refused(tmp_path):
+    path = tmp_path / "folds.json"
+    kept_folds(path, cohort(20, 3, 1), seed=0, grouping=Grouping.PATIENT)
+    with pytest.raises(FoldsError, match="other slides"):
+        kept_folds(path, cohort(21, 3, 1), seed=0, grouping=Grouping.PATIENT)
+    with pytest.raises(FoldsError, match="seed 0"):
+        kept_folds(path, cohort(20, 3, 1), seed=1, grouping=Grouping.PATIENT)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook as Receiving
 
 from her2d.database import open_database
 from her2d.intake import FileState, JobQueue
-from her2d.notifications import Notifier, next_event, signature
-from her2d.settings import NotifySettings, SettingsError, load_settings
+from her2d.settings import SettingsError, WebhookSettings, load_settings
+from her2d.webhook import Webhook, next_event, signature
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PATIENCE_S = 30
@@ -72,7 +72,7 @@ def database(tmp_path):
     """A new database whose webhook has been set up: what happens next is news."""
     path = tmp_path / "her2d.sqlite"
     db = open_database(path)
-    db.execute("insert into notification_cursor values (1, 0, '')")
+    db.execute("insert into webhook_cursor values (1, 0, '')")
     db.conn.commit()
     db.close()
     return path
@@ -88,8 +88,8 @@ def quarantine(database, *names: str) -> None:
 @contextmanager
 def notifying(database, url: str, **settings: object) -> Iterator[None]:
     stop = threading.Event()
-    notifier = Notifier(NotifySettings(url=url, **settings), database, stop)
-    thread = threading.Thread(target=notifier.run)
+    webhook = Webhook(WebhookSettings(url=url, **settings), database, stop)
+    thread = threading.Thread(target=webhook.run)
     thread.start()
     try:
         yield
@@ -113,7 +113,7 @@ def test_a_receivers_own_library_accepts_the_signature(database, receiver):
     quarantine(database, "bad.tif")
     with notifying(database, receiver.url, secret=SECRET):
         receiver.wait_for(1)
-    Webhook(SECRET).verify(
+    Receiving(SECRET).verify(
         receiver.bodies[0], {k.lower(): v for k, v in receiver.headers[0].items()}
     )
 
@@ -175,7 +175,7 @@ def test_a_new_webhook_is_not_told_the_past(tmp_path, receiver):
     quarantine(path, "past.tif")
     with notifying(path, receiver.url):
         db = open_database(path)
-        while not db.execute("select count(*) from notification_cursor").fetchone()[0]:
+        while not db.execute("select count(*) from webhook_cursor").fetchone()[0]:
             pass
         db.close()
         quarantine(path, "present.tif")
@@ -185,12 +185,12 @@ def test_a_new_webhook_is_not_told_the_past(tmp_path, receiver):
 
 @pytest.mark.parametrize("secret", ["whsec_short", "whsec_c2hvcnQ=", "not base64 at all"])
 def test_a_bad_secret_is_refused_and_never_printed(tmp_path, monkeypatch, secret):
-    monkeypatch.setenv("HER2D_NOTIFY__SECRET", secret)
-    with pytest.raises(SettingsError, match=r"notify\.secret") as refused:
+    monkeypatch.setenv("HER2D_WEBHOOK__SECRET", secret)
+    with pytest.raises(SettingsError, match=r"webhook\.secret") as refused:
         load_settings(None)
     assert secret not in str(refused.value)
 
 
 def test_a_secret_is_not_shown_with_the_settings():
-    settings = NotifySettings(secret=SECRET)
+    settings = WebhookSettings(secret=SECRET)
     assert SECRET not in settings.model_dump_json() + repr(settings)

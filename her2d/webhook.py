@@ -24,7 +24,7 @@ from sqlite_utils import Database
 
 from her2d.database import open_database
 from her2d.results import find_slide
-from her2d.settings import NotifySettings
+from her2d.settings import WebhookSettings
 
 if TYPE_CHECKING:
     import httpx
@@ -74,10 +74,10 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-class Notifier:
+class Webhook:
     """Delivers events in order until asked to stop; runs in a thread of its own."""
 
-    def __init__(self, settings: NotifySettings, database: Path, stop: threading.Event) -> None:
+    def __init__(self, settings: WebhookSettings, database: Path, stop: threading.Event) -> None:
         self._settings = settings
         self._database = database
         self._stop = stop
@@ -93,7 +93,7 @@ class Notifier:
                 try:
                     wait = self._step(db, client)
                 except Exception as error:  # a webhook must not end the daemon
-                    log.error("notification_failed", exc_info=error)
+                    log.error("webhook_failed", exc_info=error)
                     wait = self._next_wait()
                 self._stop.wait(wait)
         db.close()
@@ -104,7 +104,7 @@ class Notifier:
         if event is None:
             return _LOOK_AGAIN_S
         if datetime.now(UTC) - event.at > timedelta(hours=self._settings.give_up_after_h):
-            log.error("notification_given_up", webhook_id=event.webhook_id)
+            log.error("webhook_given_up", webhook_id=event.webhook_id)
         elif not self._delivered(client, event.webhook_id, document(db, event)):
             return self._next_wait()
         self._failures = 0
@@ -133,14 +133,14 @@ class Notifier:
         try:
             answer = client.post(str(self._settings.url), content=body, headers=headers)
         except httpx.HTTPError as error:
-            log.warning("notification_failed", webhook_id=webhook_id, reason=str(error))
+            log.warning("webhook_failed", webhook_id=webhook_id, reason=str(error))
             return False
         if answer.is_success:
-            log.info("notification_delivered", webhook_id=webhook_id)
+            log.info("webhook_delivered", webhook_id=webhook_id)
             return True
         final = answer.is_client_error and answer.status_code not in (_TIMEOUT, _TOO_MANY)
         report = log.error if final else log.warning
-        report("notification_refused", webhook_id=webhook_id, status=answer.status_code)
+        report("webhook_refused", webhook_id=webhook_id, status=answer.status_code)
         return final
 
 
@@ -149,7 +149,7 @@ def next_event(db: Database) -> Event | None:
     marks = ", ".join("?" for _ in _TYPES)
     row = db.execute(
         "select id, at, name, detail, job_id, slide_id from events"
-        " where id > (select event_id from notification_cursor)"
+        " where id > (select event_id from webhook_cursor)"
         f" and name in ({marks}) order by id limit 1",
         list(_TYPES),
     ).fetchone()
@@ -180,7 +180,7 @@ def _begin_with_what_comes(db: Database) -> None:
     """A webhook that is new is told what happens from now on, not the whole past."""
     with db.atomic():
         db.execute(
-            "insert or ignore into notification_cursor (id, event_id, at)"
+            "insert or ignore into webhook_cursor (id, event_id, at)"
             " select 1, coalesce(max(id), 0), ? from events",
             [_now()],
         )
@@ -188,7 +188,7 @@ def _begin_with_what_comes(db: Database) -> None:
 
 def _move_cursor(db: Database, event_id: int) -> None:
     with db.atomic():
-        db.execute("update notification_cursor set event_id = ?, at = ?", [event_id, _now()])
+        db.execute("update webhook_cursor set event_id = ?, at = ?", [event_id, _now()])
 
 
 def _now() -> str:

@@ -1,0 +1,25 @@
+"""Everything a new installation can get wrong, looked at before a scan depends on it."""
+
+from collections.abc import Iterator
+
+from her2d.checkup.finding import Finding, Verdict
+from her2d.checkup.inboxes import inbox_findings
+from her2d.checkup.machine import clock_finding
+from her2d.checkup.models import model_findings
+from her2d.checkup.network import port_finding
+from her2d.checkup.sandbox import sandbox_findings, unit_properties
+from her2d.checkup.storage import storage_findings
+from her2d.settings import Settings
+
+__all__ = ["Finding", "Verdict", "check_up"]
+
+
+def check_up(settings: Settings) -> Iterator[Finding]:
+    """Check one thing after the other, each found as it is; takes some seconds."""
+    for inbox in settings.intake.inboxes:
+        yield from inbox_findings(inbox)
+    yield from storage_findings(settings.results)
+    yield clock_finding()
+    yield from model_findings(settings)
+    yield port_finding(settings.ops)
+    yield from sandbox_findings(settings, unit_properties())

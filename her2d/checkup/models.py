@@ -1,0 +1,53 @@
+"""Is the bundle unaltered, and does an engine run it?"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from her2d.bundle import Bundle, BundleError, load_bundle
+from her2d.checkup.finding import Finding, failure, ok, warning
+from her2d.inference import EngineError, Integrator, open_engine
+from her2d.processing import engine_options
+from her2d.settings import Settings
+
+_DEMO = "demonstration"
+
+
+def model_findings(settings: Settings) -> Iterator[Finding]:
+    """Verify every hash, then run a blank tile through what would serve."""
+    check = "bundle"
+    try:
+        bundle = load_bundle(settings.bundle.path)
+        Integrator(bundle)
+    except BundleError as error:
+        yield failure(check, str(error), "Copy the bundle again, or name another: [bundle] path.")
+        return
+    manifest = bundle.manifest
+    said = f"{manifest.name} {manifest.version} is unaltered."
+    if _DEMO in manifest.intended_use.lower():
+        yield warning(
+            check,
+            f"{said} {manifest.intended_use}",
+            "For real slides, name a bundle made for them.",
+        )
+    else:
+        yield ok(check, said)
+    yield _engine(settings, bundle)
+
+
+def _engine(settings: Settings, bundle: Bundle) -> Finding:
+    check = "back end"
+    try:
+        engine = open_engine(
+            bundle, backend=settings.inference.backend, options=engine_options(settings)
+        )
+        try:
+            started = time.perf_counter()
+            engine.segment(np.full((1, 512, 512, 3), 255, np.uint8))
+            seconds = time.perf_counter() - started
+        finally:
+            engine.close()
+    except EngineError as error:
+        return failure(check, str(error), '[inference] backend = "auto" takes what works here.')
+    return ok(check, f"{engine.backend} serves; its first tile took {seconds:.2f} s.")

@@ -1,0 +1,72 @@
+"""Can results be written, and is there room for them?"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from her2d.checkup.finding import Finding, failure, ok, warning
+from her2d.database import DatabaseError, schema_version
+from her2d.ops import AlreadyRunningError, held_by_us
+from her2d.settings import ResultsSettings
+
+_LOW_BYTES = 5_000_000_000
+_EMPTY_BYTES = 500_000_000
+
+
+def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
+    """Look at the database's and the heatmaps' folders, and into the database."""
+    for check, folder in (
+        ("database's folder", settings.database.parent),
+        ("heatmaps' folder", settings.heatmaps),
+    ):
+        yield _writable(check, folder)
+        yield _room(check, folder)
+    yield _database(settings.database)
+
+
+def _writable(check: str, folder: Path) -> Finding:
+    there = _existing(folder)
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".her2d-doctor-") as file:
+            file.write(b"a moment")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return failure(
+            check,
+            f"{there} cannot be written by user {os.geteuid()}: {error.strerror}.",
+            f"chown her2d: {there}, or name another folder under [results].",
+        )
+    return ok(check, f"{folder} can be {'written' if there == folder else 'made'}.")
+
+
+def _room(check: str, folder: Path) -> Finding:
+    free = shutil.disk_usage(_existing(folder)).free
+    said = f"{free / 1e9:.1f} GB are free."
+    remedy = "Make room: her2d db prune, move old heatmaps away, or use a larger disk."
+    if free < _EMPTY_BYTES:
+        return failure(check, said, remedy)
+    return warning(check, said, remedy) if free < _LOW_BYTES else ok(check, said)
+
+
+def _database(path: Path) -> Finding:
+    check = "database"
+    if not path.exists():
+        return ok(check, f"There is no {path} yet; the daemon makes it.")
+    try:
+        schema_version(path)
+        with held_by_us(path):
+            pass
+    except AlreadyRunningError as error:
+        return ok(check, str(error))
+    except (DatabaseError, OSError) as error:
+        return failure(
+            check, str(error), "Restore a backup; her2d db check says more of the damage."
+        )
+    return ok(check, f"{path} can be opened; no daemon works on it.")
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -1,0 +1,64 @@
+"""`her2d prepare COHORT.csv`: a hospital's cohort becomes tiles to learn from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import StudyOption
+
+
+def prepare(
+    cohort: Annotated[Path, typer.Argument(help="The cohort table, see the README.")],
+    study: StudyOption = Path("study"),
+    annotations: Annotated[
+        str | None,
+        typer.Option(help="Where annotations lie, such as 'annotations/{slide}.geojson'."),
+    ] = None,
+    expression: Annotated[
+        str, typer.Option(help="annotation, or dab: approximated from the IHC slides' brown.")
+    ] = "annotation",
+    dab_threshold: Annotated[
+        float, typer.Option(min=0, help="DAB density from which expression is high.")
+    ] = 0.015,
+    excluded: Annotated[
+        Path | None, typer.Option(help="CSV of slide, column, row, reason: tiles to leave out.")
+    ] = None,
+) -> None:
+    """Check a cohort table and write its slides' labelled tiles; go on where it was stopped."""
+    from her2d.training.cohort import CohortError, read_cohort
+    from her2d.training.prepare import (
+        ExpressionSource,
+        PrepareError,
+        Rules,
+        read_excluded,
+    )
+    from her2d.training.prepare import prepare as prepare_slides
+    from her2d.training.store import TileStore
+    from her2d.training.study import Study
+
+    folder = Study(study)
+    try:
+        slides = read_cohort(cohort, annotations=annotations)
+        rules = Rules(
+            ExpressionSource(expression),
+            dab_threshold,
+            read_excluded(excluded) if excluded is not None else {},
+        )
+        folder.write_cohort(slides)
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task("slides", total=len(slides))
+            prepare_slides(slides, folder.tiles, rules, progress=lambda _: bar.advance(task))
+    except (CohortError, PrepareError) as error:
+        raise UserError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"The cohort cannot be prepared: {error}.") from error
+    table = TileStore(folder.tiles, [slide.name for slide in slides]).table
+    strong = int((table.strong & table.is_tumor & table.labelled).sum())
+    typer.echo(
+        f"{len(slides)} slides, {len(table.slide)} tissue tiles, {int(table.is_tumor.sum())} of"
+        f" them tumour, {strong} strong; in {study}"
+    )

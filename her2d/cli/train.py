@@ -1,0 +1,154 @@
+"""`her2d train segmenter|classifiers|integrator|all`: a prepared study's models."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import StudyOption
+
+if TYPE_CHECKING:
+    from her2d.training.recipe import Recipe
+    from her2d.training.study import Study
+
+app = typer.Typer(help="Train the models of a prepared study.", no_args_is_help=True)
+
+RecipeOption = Annotated[
+    Path | None, typer.Option(help="TOML of what differs from the paper's recipe.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting, such as classifier.learning_rate=1e-4."),
+]
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(help="Which; all of the paper's if none is named.")
+]
+WishOption = Annotated[str | None, typer.Option(help="Take this one, whatever the rule says.")]
+
+
+@app.command("segmenter")
+def segmenter(
+    names: NamesArgument = None,
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train tumour segmenters: unet, segnet, deeplabv3plus; go on where it was stopped."""
+    with _study(study, recipe, settings) as (folder, how):
+        _train_segmenters(folder, how, names)
+
+
+@app.command("classifiers")
+def classifiers(
+    names: NamesArgument = None,
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train the five sub-classifiers of resnet18 to resnet152 or densenet121, fold by fold."""
+    with _study(study, recipe, settings) as (folder, how):
+        _train_classifiers(folder, how, names)
+
+
+@app.command("integrator")
+def integrator(
+    names: NamesArgument = None,
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+    choose_segmenter: WishOption = None,
+    choose_classifier: WishOption = None,
+    choose_integrator: WishOption = None,
+) -> None:
+    """Fit integrators by grid search and choose the three models of the bundle."""
+    with _study(study, recipe, settings) as (folder, how):
+        _train_integrators(
+            folder, how, names, (choose_segmenter, choose_classifier, choose_integrator)
+        )
+
+
+@app.command("all")
+def everything(
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train every model that the recipe names, and choose among them."""
+    with _study(study, recipe, settings) as (folder, how):
+        _train_segmenters(folder, how, None)
+        _train_classifiers(folder, how, None)
+        _train_integrators(folder, how, None, (None, None, None))
+
+
+def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
+    from her2d.training.train import train_segmenter
+
+    progress = Console(stderr=True).is_terminal
+    for name in names or recipe.segmenters:
+        found = train_segmenter(study, recipe, name, show_progress=progress)
+        typer.echo(f"{name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
+
+
+def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
+    from her2d.training.folds import FOLDS
+    from her2d.training.train import train_classifier
+
+    progress = Console(stderr=True).is_terminal
+    for name in names or recipe.classifiers:
+        for fold in range(FOLDS):
+            found = train_classifier(study, recipe, name, fold, show_progress=progress)
+            typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
+
+
+def _train_integrators(
+    study: "Study",
+    recipe: "Recipe",
+    names: list[str] | None,
+    wishes: tuple[str | None, str | None, str | None],
+) -> None:
+    from her2d.training.choose import fit_integrators
+
+    choice = fit_integrators(
+        study,
+        recipe,
+        names or recipe.integrators,
+        segmenter=wishes[0],
+        classifier=wishes[1],
+        integrator=wishes[2],
+        progress=lambda score: typer.echo(
+            f"{score.name}: AUROC {score.auroc:.4f}, sensitivity {score.sensitivity:.4f}"
+        ),
+    )
+    typer.echo(
+        f"Chosen: {choice.segmenter}, {choice.classifier}, {choice.integrator};"
+        f" the integrator was fitted on {choice.integrator_fitted_on}."
+    )
+
+
+@contextmanager
+def _study(
+    folder: Path, recipe: Path | None, settings: list[str] | None
+) -> "Iterator[tuple[Study, Recipe]]":
+    from her2d.training.fit import FitError
+    from her2d.training.folds import FoldsError
+    from her2d.training.integrators import IntegratorError
+    from her2d.training.recipe import RecipeError, kept_recipe
+    from her2d.training.study import Study, StudyError
+
+    try:
+        yield Study(folder), kept_recipe(folder, recipe, tuple(settings or ()))
+    except (FitError, FoldsError, IntegratorError, RecipeError, StudyError) as error:
+        raise UserError(str(error)) from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"Training stopped: {error}.") from error
+
+
+def _figures(validation: dict[str, float | None]) -> str:
+    return ", ".join(
+        f"{name} {'unknown' if value is None else f'{value:.4f}'}"
+        for name, value in validation.items()
+    )

@@ -1,0 +1,123 @@
+"""The workers, and whoever looks after them: no thread that dies leaves the daemon half alive."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from her2d.intake import Filing, Holdings, JobQueue
+from her2d.intake.holdings import Silence
+from her2d.ops import Metrics
+from her2d.processing import SlideProcessor
+from her2d.settings import Settings
+from her2d.worker import Signals, Worker
+
+log = structlog.get_logger(__name__)
+
+_HEARTBEAT_S = 5.0
+_AFTER_CANCEL_S = 15.0
+
+
+class Crew:
+    """As many workers as slides may be in flight. Used by one thread."""
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        processor: SlideProcessor,
+        metrics: Metrics,
+        signals: Signals,
+    ) -> None:
+        self._settings = settings
+        self._processor = processor
+        self._metrics = metrics
+        self._signals = signals
+        self._holdings = Holdings()
+        self._filing = Filing()
+        self._next_heartbeat = 0.0
+        self._reported: set[int] = set()
+        self._threads = [
+            self._started(number) for number in range(settings().pipeline.slides_in_flight)
+        ]
+
+    @property
+    def in_hand(self) -> int:
+        """How many slides are being processed."""
+        return len(self._holdings.ids())
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the slide that lags most last got on; 0 where none is under way."""
+        silence = self._holdings.longest_silence()
+        return silence.seconds if silence is not None else 0.0
+
+    def tend(self, jobs: JobQueue) -> None:
+        """Replace workers that died, note that jobs are worked on, take up those that are not.
+
+        Raises sqlite3.Error; the next call does what this one could not.
+        """
+        for number, thread in enumerate(self._threads):
+            if not thread.is_alive() and not self._signals.requested.is_set():
+                log.error("worker_died", worker=thread.name)
+                self._threads[number] = self._started(number)
+        if time.monotonic() < self._next_heartbeat:
+            return
+        jobs.beat(self._holdings.ids())
+        for job in self._holdings.orphans(jobs):
+            state = jobs.take_up_again(job)
+            log.warning("job_taken_up_again", job_id=job.id, file=job.path.name, state=state.value)
+        self._next_heartbeat = time.monotonic() + _HEARTBEAT_S
+
+    def hung(self) -> Silence | None:
+        """A job that has not got on for longer than any slide takes to, reported once."""
+        silence = self._holdings.longest_silence()
+        if silence is None or silence.seconds < self._settings().intake.stalled_after_s:
+            self._reported.clear()
+            return None
+        if silence.job.id not in self._reported:
+            self._reported.add(silence.job.id)
+            log.error(
+                "slide_stalled",
+                job_id=silence.job.id,
+                file=silence.job.path.name,
+                silent_s=round(silence.seconds),
+            )
+        return silence
+
+    def drain(self) -> None:
+        """Wait for slides under way for as long as the settings allow, then give them back.
+
+        A worker that does not answer even then hangs in the kernel, on storage that is gone. The
+        process ends without it; its job is taken up at the next start, as after a power cut.
+        """
+        self._join(self._settings().pipeline.drain_s)
+        self._signals.cancel.set()
+        self._join(_AFTER_CANCEL_S)
+        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        if hanging:
+            log.error("stop_forced", workers=hanging)
+            os._exit(1)
+
+    def _join(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            while thread.is_alive() and time.monotonic() < end:
+                # In short steps: a second signal cancels at once.
+                thread.join(0.2)
+                if self._signals.cancel.is_set():
+                    end = min(end, time.monotonic() + _AFTER_CANCEL_S)
+
+    def _started(self, number: int) -> threading.Thread:
+        worker = Worker(
+            self._settings,
+            self._processor,
+            self._metrics,
+            self._signals,
+            self._holdings,
+            self._filing,
+        )
+        thread = threading.Thread(target=worker.run, name=f"her2d-worker-{number}", daemon=True)
+        thread.start()
+        return thread

@@ -1,0 +1,143 @@
+"""Test slides run through the bundle as the daemon runs it, and called by every integrator."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from her2d.bundle import Bundle
+from her2d.evaluation.misdiagnosis import FeatureTest, LevelCounts, misdiagnosis_tests
+from her2d.evaluation.report import CalledSlide, SlideRow
+from her2d.evaluation.slides import SlideCalls, slide_metrics
+from her2d.evaluation.tiles import load_model, p_of
+from her2d.inference import Integrator, open_engine
+from her2d.pipeline import Pipeline, SlideOutcome
+from her2d.scoring import TileCounts, score_slide
+from her2d.training.cohort import CohortSlide, Status
+from her2d.training.study import Study
+
+_MOST_LEVELS = 6
+_WITHOUT_CALL = Status.INDETERMINATE.value
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A test slide and what was found in it, without pixels: some dozen bytes a tile."""
+
+    slide: CohortSlide
+    outcome: SlideOutcome
+
+
+def called_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Called]:
+    """Run the bundle over `slides`, one after the other. Raises SlideError, EngineError."""
+    engine = open_engine(bundle, backend="auto")
+    try:
+        with Pipeline(engine, Integrator(bundle)) as pipeline:
+            for slide in slides:
+                yield Called(slide, pipeline.submit(slide.he_path).result())
+    finally:
+        engine.close()
+
+
+def called_slide(found: Called) -> CalledSlide:
+    """The bundle's own call of a slide."""
+    score = found.outcome.score
+    return CalledSlide(
+        name=found.slide.name,
+        patient=found.slide.patient,
+        set=found.slide.split.value,
+        true_status=found.slide.her2_status.value,
+        called=score.status.value,
+        percent=score.high_expression_percent,
+        borderline=score.borderline,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IntegratorCall:
+    """How one integrator calls one slide; `fraction` is P, NaN where there is none."""
+
+    set: str
+    true_status: str
+    called: str
+    fraction: float
+
+
+def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> IntegratorCall:
+    """Score a slide's tumour tiles as if `name` were the bundle's integrator."""
+    outcome = found.outcome
+    tumor = ~np.isnan(outcome.p_folds[..., 0])
+    strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
+    score = score_slide(
+        TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
+        tiles_unreadable=0,
+        unreadable_pixels=0,
+        seed=seed,
+    )
+    percent = score.high_expression_percent
+    return IntegratorCall(
+        found.slide.split.value,
+        found.slide.her2_status.value,
+        score.status.value,
+        float("nan") if percent is None else percent / 100,
+    )
+
+
+def slide_rows(
+    calls: dict[str, list[IntegratorCall]], chosen: str, *, seed: int
+) -> tuple[SlideRow, ...]:
+    """Table S4: a row for each integrator and test set."""
+    rows = []
+    for integrator, found in calls.items():
+        for name in dict.fromkeys(call.set for call in found):
+            with_tumor = [c for c in found if c.set == name and c.true_status != _WITHOUT_CALL]
+            known = [c for c in with_tumor if c.called != _WITHOUT_CALL]
+            metrics = slide_metrics(
+                SlideCalls(
+                    np.array([c.true_status == Status.POSITIVE for c in known], bool),
+                    np.array([c.called == Status.POSITIVE for c in known], bool),
+                    np.array([c.fraction for c in known], np.float64),
+                ),
+                seed=seed,
+            )
+            without = len(with_tumor) - len(known)
+            rows.append(SlideRow.of(integrator, integrator == chosen, name, metrics, without))
+    return tuple(rows)
+
+
+def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> tuple[FeatureTest, ...]:
+    """Tables 3 and 4 of a cohort's own morphology columns, a table for each test set.
+
+    Columns of more than six levels, such as ages, are left out: they are no categories.
+    """
+    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    for slide, call in found:
+        outcome = _outcome(call)
+        for feature, level in slide.morphology.items():
+            if outcome and level:
+                counts.setdefault((call.set, feature, level), Counter())[outcome] += 1
+    rows = [
+        LevelCounts(*key, fn=cell["fn"], tp=cell["tp"], fp=cell["fp"], tn=cell["tn"])
+        for key, cell in sorted(counts.items())
+    ]
+    return tuple(misdiagnosis_tests([row for row in rows if _levels(rows, row) >= 2]))
+
+
+def _levels(rows: list[LevelCounts], row: LevelCounts) -> int:
+    """How many levels the row's feature has, 0 where they are too many to be categories."""
+    found = sum((r.table, r.feature) == (row.table, row.feature) for r in rows)
+    return found if found <= _MOST_LEVELS else 0
+
+
+def _outcome(call: CalledSlide) -> str | None:
+    match call.true_status, call.called:
+        case "positive", "positive":
+            return "tp"
+        case "positive", "negative":
+            return "fn"
+        case "negative", "positive":
+            return "fp"
+        case "negative", "negative":
+            return "tn"
+    return None

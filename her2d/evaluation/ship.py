@@ -1,0 +1,84 @@
+"""An evaluated study's models -> a bundle folder with its figures and a model card."""
+
+import shutil
+from pathlib import Path
+
+from her2d.bundle import MANIFEST_FILE, Bundle, Manifest, Measured, load_bundle
+from her2d.evaluation.evaluate import read_report
+from her2d.evaluation.model_card import CARD_FILE, model_card
+from her2d.evaluation.report import Report
+from her2d.training.bundle_writer import write_manifest
+from her2d.training.cohort import Split
+from her2d.training.study import Study, StudyError
+
+
+def ship(
+    study: Study, directory: Path, *, version: str = "1", intended_use: str | None = None
+) -> Bundle:
+    """Pack the bundle that `her2d evaluate` measured into `directory`, named after the folder.
+
+    A bundle that was there before stays loadable until the new one replaces it whole.
+
+    Raises:
+        StudyError: the study is not evaluated, or its models changed since.
+        ValueError: the folder's name is no bundle's name.
+        OSError: the folder cannot be written.
+    """
+    report = read_report(study)
+    candidate = load_bundle(study.candidate)
+    if candidate.digest != report.bundle_digest:
+        raise StudyError("The models changed since they were measured: run her2d evaluate again.")
+    manifest = candidate.manifest.model_dump(exclude_none=True) | {
+        "name": directory.resolve().name,
+        "version": version,
+        "measured": measured(report, Split.TEST),
+        "measured_external": measured(report, Split.EXTERNAL),
+    }
+    if intended_use is not None:
+        manifest["intended_use"] = intended_use
+    return _written(candidate, Manifest.model_validate(manifest), directory)
+
+
+def measured(report: Report, split: Split) -> Measured | None:
+    """A manifest's figures of one test set; None where the study has no such set.
+
+    Raises:
+        StudyError: a figure that a manifest states is not defined on so few slides.
+    """
+    row = report.chosen_slides(split.value)
+    if row is None:
+        return None
+    segmenter = next(row for row in report.segmenters if row.chosen).sets[split.value]
+    tiles = next(row for row in report.integrators if row.chosen).sets[split.value].auroc
+    if segmenter is None or tiles is None or row.accuracy.value is None:
+        raise StudyError(
+            f"The split {split.value} is too small: it must hold strong and weak tumour tiles."
+        )
+    of_set = [call for call in report.calls if call.set == split.value]
+    return Measured(
+        cohort=f"split {split.value} of: {report.cohort}",
+        slides=len(of_set),
+        slides_positive=sum(call.true_status == "positive" for call in of_set),
+        slides_without_tumor=sum(call.true_status == "indeterminate" for call in of_set),
+        segmenter_miou=segmenter,
+        tile_auroc=tiles,
+        slide_accuracy=row.accuracy.value,
+        slide_accuracy_ci_low=row.accuracy.low,
+        slide_accuracy_ci_high=row.accuracy.high,
+        slide_sensitivity=row.sensitivity.value,
+        slide_specificity=row.specificity.value,
+        slide_auroc=row.auroc.value,
+    )
+
+
+def _written(candidate: Bundle, manifest: Manifest, directory: Path) -> Bundle:
+    part = directory.resolve().with_name(f".{directory.resolve().name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(candidate.directory, part, ignore=lambda _, names: {MANIFEST_FILE} & set(names))
+    (part / CARD_FILE).write_text(model_card(manifest))
+    write_manifest(part, manifest)
+    if directory.exists() and not (directory / MANIFEST_FILE).is_file():
+        raise ValueError(f"{directory} is there and is no bundle")
+    shutil.rmtree(directory, ignore_errors=True)
+    part.replace(directory)
+    return load_bundle(directory)

@@ -1,0 +1,87 @@
+"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess`."""
+
+from her2d.intake.job import BACKFILL, Job, JobState, now
+from her2d.intake.jobs import JobQueue
+
+_STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
+_WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
+
+# The newest job of each path that has a result, unless the bundle has a run for its slide.
+_TO_REPROCESS = """
+    select jobs.* from jobs
+    where jobs.state = 'done'
+      and jobs.id = (select max(newest.id) from jobs as newest where newest.path = jobs.path)
+      and (:job is null or jobs.id = :job)
+      and not exists (select 1 from runs join bundles on bundles.id = runs.bundle_id
+                      where runs.slide_id = jobs.slide_id and bundles.digest = :bundle)
+    order by jobs.id
+"""
+
+
+class RefusedByQueue(Exception):  # noqa: N818  reads as what it says
+    """The queue cannot do that to the job; the sentence says why."""
+
+
+def retry(jobs: JobQueue, job_id: int) -> Job:
+    """Queue a job that stopped without a result; it is found where it was filed. Raises
+    RefusedByQueue."""
+    job = _job(jobs, job_id)
+    if job.state not in _STOPPED:
+        raise RefusedByQueue(f"Job {job_id} has not stopped without a result: it is {job.state}.")
+    path = job.filed_path if job.filed_at and job.filed_path else job.path
+    newest = jobs.newest_of(path)
+    if newest is not None and newest.id > job_id:
+        raise RefusedByQueue(f"Job {newest.id} is a newer job of the same file.")
+    fields = {
+        "path": str(path),
+        "filed_path": None,
+        "filed_at": None,
+        "reason": None,
+        "not_before": None,
+        "finished_at": None,
+        "attempts": 0,
+        "interruptions": 0,
+        "queued_at": now(),
+    }
+    if not jobs.move(job, JobState.QUEUED, fields):
+        raise RefusedByQueue(f"Job {job_id} was just changed by somebody else.")
+    return jobs.get(job_id)
+
+
+def cancel(jobs: JobQueue, job_id: int) -> Job:
+    """Quarantine a job that waits. Raises RefusedByQueue."""
+    job = _job(jobs, job_id)
+    if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by hand."):
+        raise RefusedByQueue(f"Job {job_id} is not waiting any more: it is {job.state}.")
+    return jobs.get(job_id)
+
+
+def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
+    """Give a waiting job another priority: higher runs first, 0 is a new scan's. Raises
+    RefusedByQueue."""
+    job = _job(jobs, job_id)
+    if job.state not in _WAITING or not jobs.move(job, job.state, {"priority": priority}):
+        raise RefusedByQueue(f"Job {job_id} is not waiting: it is {job.state}.")
+    return jobs.get(job_id)
+
+
+def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> list[Job]:
+    """Queue slides that have a result, but none by the bundle, once more, after new scans.
+
+    The old runs stay: results are append-only. Returns the new jobs, none for slides whose bundle
+    result is there already.
+
+    Args:
+        bundle_digest: of the bundle that serves.
+        job_id: only this finished job; None means all.
+    """
+    found = jobs.database.query(_TO_REPROCESS, {"job": job_id, "bundle": bundle_digest})
+    with jobs.together():
+        return [jobs.once_more(Job.of(row), priority=BACKFILL) for row in list(found)]
+
+
+def _job(jobs: JobQueue, job_id: int) -> Job:
+    try:
+        return jobs.get(job_id)
+    except KeyError as error:
+        raise RefusedByQueue(f"There is no job {job_id}; see her2d queue ls.") from error

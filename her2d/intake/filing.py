@@ -1,0 +1,144 @@
+"""After the result: `on_success` and `on_failure` may move the original out of the inbox.
+
+Where a file goes is recorded before it moves, and that it is there afterwards, so that a move
+which a crash interrupted is finished, and never done twice. The result does not wait for it.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from her2d.intake.identity import FileState, content_hash
+from her2d.intake.job import Job, JobState, now
+from her2d.intake.jobs import JobQueue
+from her2d.intake.moving import SourceChangedError, free_name, move
+from her2d.intake.storage import is_gone
+from her2d.settings import IntakeSettings
+
+log = structlog.get_logger(__name__)
+
+_SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
+_FAILURES = (JobState.QUARANTINED,)
+_ROUND_S = 1.0
+_AFTER_TROUBLE_S = 60.0
+_ROUND_FILES = 100
+
+
+class Filing:
+    """Files what is finished, one file at a time whoever asks; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()
+        self._next_round = 0.0
+
+    def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
+        """File what has ended since the last round, unless somebody else is at it.
+
+        What cannot be moved stays in the inbox and is tried again a minute later.
+        """
+        states = _states_to_file(settings)
+        if not states or time.monotonic() < self._next_round:
+            return
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            troubles = [not _file(jobs, job, settings) for job in _unfiled(jobs, states)]
+            wait = _AFTER_TROUBLE_S if any(troubles) else _ROUND_S
+            self._next_round = time.monotonic() + wait
+        finally:
+            self._busy.release()
+
+
+def destination(job: Job, settings: IntakeSettings) -> Path | None:
+    """Where the settings want the job's file; None for where it is."""
+    if job.state in _SUCCESSES and settings.on_success == "move":
+        folder = settings.archive
+    elif job.state in _FAILURES and settings.on_failure == "move":
+        folder = settings.quarantine
+    else:
+        return None
+    if job.path.is_relative_to(folder):
+        return None
+    if job.inbox is not None and job.path.is_relative_to(job.inbox):
+        return folder / job.path.relative_to(job.inbox)
+    return folder / job.path.name
+
+
+def follow(jobs: JobQueue, slide_id: int, path: Path) -> None:
+    """A slide whose file is not where it was is now known by `path`, which holds the same bytes."""
+    rows = jobs.database.query("select path from slides where id = ?", [slide_id])
+    if any(is_gone(Path(row["path"])) for row in rows):
+        jobs.database.execute(
+            "update slides set path = ?, file_name = ? where id = ?",
+            [str(path), path.name, slide_id],
+        )
+
+
+def _states_to_file(settings: IntakeSettings) -> tuple[JobState, ...]:
+    return (_SUCCESSES if settings.on_success == "move" else ()) + (
+        _FAILURES if settings.on_failure == "move" else ()
+    )
+
+
+def _unfiled(jobs: JobQueue, states: tuple[JobState, ...]) -> list[Job]:
+    marks = ", ".join("?" for _ in states)
+    rows = jobs.database.query(
+        f"select * from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
+        " order by id limit ?",
+        [*states, _ROUND_FILES],
+    )
+    return [Job.of(row) for row in rows]
+
+
+def _file(jobs: JobQueue, job: Job, settings: IntakeSettings) -> bool:
+    """Bring one file to its place; False where that has to be tried again."""
+    newest = jobs.newest_of(job.path)
+    wanted = destination(job, settings)
+    if wanted is None or newest is None or newest.id != job.id:
+        _record(jobs, job, None)  # it is there already, or the name is another job's by now
+        return True
+    try:
+        target = _moved(jobs, job, wanted)
+    except SourceChangedError:
+        log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
+        target = None
+    except OSError as error:
+        log.warning("file_not_filed", job_id=job.id, file=job.path.name, reason=str(error))
+        return False
+    _record(jobs, job, target)
+    if target is not None:
+        log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
+    return True
+
+
+def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
+    """Move the job's file; returns where it is now, None where it is gone. Raises OSError and
+    SourceChangedError."""
+    expected = FileState(job.inode, job.size, job.mtime_ns)
+    target = job.filed_path
+    arrived = target is not None and target.exists() and target.stat().st_size > 0
+    if is_gone(job.path):
+        return target if arrived else None
+    if target is not None and arrived and content_hash(target) == content_hash(job.path):
+        job.path.unlink()  # a crash came between the copy and this
+        return target
+    if target is None or arrived:
+        target = free_name(wanted)
+        jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
+    move(job.path, target, expected)
+    return target
+
+
+def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
+    text = str(target) if target is not None else None
+    with jobs.together():
+        jobs.database.execute(
+            "update jobs set filed_path = ?, filed_at = ? where id = ?", [text, now(), job.id]
+        )
+        if text is not None and job.slide_id is not None:
+            jobs.database.execute(
+                "update slides set path = ? where id = ? and path = ?",
+                [text, job.slide_id, str(job.path)],
+            )

@@ -1,0 +1,128 @@
+"""One job: a row of `jobs`, its states, and the waits between its attempts."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+FIRST_RETRY_S = 30.0
+LONGEST_RETRY_S = 3600.0
+JITTER = 0.25
+
+NEW_SCAN = 0
+BACKFILL = -10
+
+MOST_INTERRUPTIONS = 10
+_FREE_INTERRUPTIONS = 2
+_LONGEST_INTERRUPTION_WAIT_S = 64.0
+
+
+class JobState(StrEnum):
+    """The job states of the design."""
+
+    SETTLING = "settling"
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    QUARANTINED = "quarantined"
+    DUPLICATE = "duplicate"
+    VANISHED = "vanished"
+
+
+LIVE = (JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of `jobs`; times are UTC ISO-8601 text as stored.
+
+    Attributes:
+        inbox: the inbox it was found in, None for a file given by hand.
+        inode: 0 where it is unknown or means nothing (see `FileState`).
+        claim: how often the job was claimed; only the newest claim may end it.
+        interruptions: how often a daemon died while it ran.
+        overdue_at: when it was reported as incomplete for too long.
+        filed_path: where `on_success` or `on_failure` puts it, also before it is there.
+    """
+
+    id: int
+    path: Path
+    inbox: Path | None
+    state: JobState
+    reason: str | None
+    attempts: int
+    priority: int
+    size: int
+    mtime_ns: int
+    inode: int
+    content_hash: str | None
+    claim: int
+    interruptions: int
+    discovered_at: str
+    queued_at: str | None
+    started_at: str | None
+    heartbeat_at: str | None
+    overdue_at: str | None
+    slide_id: int | None
+    filed_path: Path | None
+    filed_at: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Job":
+        """A row as SQLite gives it."""
+        return cls(
+            id=row["id"],
+            path=Path(row["path"]),
+            inbox=Path(row["inbox"]) if row["inbox"] else None,
+            state=JobState(row["state"]),
+            reason=row["reason"],
+            attempts=row["attempts"],
+            priority=row["priority"],
+            size=row["size"],
+            mtime_ns=row["mtime_ns"],
+            inode=row["inode"],
+            content_hash=row["content_hash"],
+            claim=row["claim"],
+            interruptions=row["interruptions"],
+            discovered_at=row["discovered_at"],
+            queued_at=row["queued_at"],
+            started_at=row["started_at"],
+            heartbeat_at=row["heartbeat_at"],
+            overdue_at=row["overdue_at"],
+            slide_id=row["slide_id"],
+            filed_path=Path(row["filed_path"]) if row["filed_path"] else None,
+            filed_at=row["filed_at"],
+        )
+
+
+def retry_wait_s(attempts: int) -> float:
+    """Seconds to wait after so many attempts: doubling, with jitter so that jobs that failed
+    together do not return together."""
+    wait = min(FIRST_RETRY_S * 2.0 ** (min(attempts, 30) - 1), LONGEST_RETRY_S)
+    return wait * random.uniform(1 - JITTER, 1 + JITTER)
+
+
+def interruption_wait_s(interruptions: int) -> float:
+    """Seconds until a job that daemons died on is tried again.
+
+    The first deaths cost nothing: power cuts strike anyone. From the third on the wait doubles,
+    so that a file which kills its reader does not keep the daemon from the other files.
+    """
+    if interruptions <= _FREE_INTERRUPTIONS:
+        return 0.0
+    return min(2.0 ** (interruptions - _FREE_INTERRUPTIONS - 1), _LONGEST_INTERRUPTION_WAIT_S)
+
+
+def now() -> str:
+    """The time as the database writes it: UTC ISO-8601 with microseconds and Z."""
+    return in_seconds(0)
+
+
+def in_seconds(seconds: float) -> str:
+    """The time `seconds` from now, likewise."""
+    time = datetime.now(UTC) + timedelta(seconds=seconds)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

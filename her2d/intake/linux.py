@@ -1,0 +1,37 @@
+"""Two system calls that Python's standard library lacks, by way of the C library."""
+
+import ctypes
+import os
+import platform
+import threading
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# statfs(2): f_type is the structure's first member, a long, on every 64-bit Linux.
+_STATFS_BYTES = 256
+_TYPE_BITS = 0xFFFFFFFF
+
+# ioprio_set(2) has no wrapper in glibc; numbers from the kernel's unistd.h.
+_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+_WHO_THREAD, _CLASS_IDLE, _CLASS_SHIFT = 1, 3, 13
+
+
+def file_system_type(path: Path) -> int:
+    """The magic number of the file system that `path` lies on (statfs(2)). Raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.statfs(os.fsencode(path), buffer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
+    return ctypes.c_long.from_buffer(buffer).value & _TYPE_BITS
+
+
+def be_idle() -> None:
+    """Give the calling thread, and no other, the lowest priority for processor and disk.
+
+    For good: without privileges a thread cannot raise its priority again (setpriority(2): on Linux
+    the nice value is a thread's). What the system does not allow is left as it is.
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    if number := _IOPRIO_SET.get(platform.machine()):
+        _libc.syscall(number, _WHO_THREAD, 0, _CLASS_IDLE << _CLASS_SHIFT)

@@ -1,0 +1,142 @@
+"""When which folder is searched: everything now and then, silent file systems often.
+
+Events are a hint; sweeps are the truth. A full sweep also learns which folders lie on file systems
+that tell of no changes, and those are searched every `poll_s` seconds.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import structlog
+
+from her2d.intake.filesystems import needs_polling
+from her2d.intake.finding import Found, Rules, walk
+from her2d.settings import IntakeSettings
+
+log = structlog.get_logger(__name__)
+
+_MOST_ASKED_FOR = 1000
+
+
+class Sweeps:
+    """Which files to look at next; remembers folders, never files.
+
+    Attributes:
+        rules: what counts as a scan.
+    """
+
+    def __init__(self, settings: IntakeSettings, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._next_full = float("-inf")
+        self._next_poll = float("inf")
+        self._polled: dict[Path, Path] = {}
+        self._eventless: set[Path] = set()
+        self._troubled: set[Path] = set()
+        self._asked: deque[tuple[Path, Path]] = deque()
+        self._under_way: Iterator[Found] | None = None
+        self.apply(settings)
+
+    @property
+    def polled(self) -> frozenset[Path]:
+        """The tops of the trees that are searched every `poll_s` seconds."""
+        return frozenset(self._polled)
+
+    @property
+    def unreadable(self) -> frozenset[Path]:
+        """The folders that could not be read the last time."""
+        return frozenset(self._troubled)
+
+    def apply(self, settings: IntakeSettings) -> None:
+        """Go on with other settings, beginning with a full sweep."""
+        self._settings = settings
+        self.rules = Rules(
+            settings.extensions, settings.ignore, (settings.archive, settings.quarantine)
+        )
+        self._polled = {}
+        self._eventless = set()
+        self.all_soon()
+
+    def all_soon(self) -> None:
+        """Sweep everything next: events were lost, or things changed."""
+        self._next_full = float("-inf")
+
+    def soon(self, folder: Path, inbox: Path) -> None:
+        """Search one folder next."""
+        if len(self._asked) >= _MOST_ASKED_FOR:
+            self._asked.clear()
+            self.all_soon()
+        elif (folder, inbox) not in self._asked:
+            self._asked.append((folder, inbox))
+
+    def poll(self, inbox: Path) -> None:
+        """Search this inbox often: its events cannot be had."""
+        self._eventless.add(inbox)
+        self._begin_polling(inbox, inbox)
+
+    def take(self, most: int) -> list[Found]:
+        """The next files of what is due, at most so many; none when nothing is due."""
+        while True:
+            if self._under_way is None and (due := self._due()) is None:
+                return []
+            self._under_way = self._under_way or due
+            if files := list(islice(self._under_way or (), most)):
+                return files
+            self._under_way = None
+
+    def _due(self) -> Iterator[Found] | None:
+        now = self._clock()
+        if now >= self._next_full:
+            self._next_full = now + self._settings.sweep_s
+            self._next_poll = now + self._settings.poll_s
+            return self._everything()
+        if self._polled and now >= self._next_poll:
+            self._next_poll = now + self._settings.poll_s
+            return self._trees(list(self._polled.items()))
+        if self._asked:
+            return self._trees([self._asked.popleft()])
+        return None
+
+    def _everything(self) -> Iterator[Found]:
+        for inbox in self._settings.inboxes:
+            yield from self._tree(inbox, inbox)
+
+    def _trees(self, trees: list[tuple[Path, Path]]) -> Iterator[Found]:
+        for folder, inbox in trees:
+            yield from self._tree(folder, inbox)
+
+    def _tree(self, folder: Path, inbox: Path) -> Iterator[Found]:
+        silent: dict[int, bool] = {}  # by device: one question for each file system
+
+        def entered(here: Path, device: int) -> None:
+            if here in self._troubled:
+                self._troubled.discard(here)
+                log.info("folder_readable_again", folder=str(here))
+            if device not in silent:
+                silent[device] = needs_polling(here, self._settings.watch)
+            if silent[device]:
+                self._begin_polling(here, inbox)
+            elif here not in self._eventless:
+                self._polled.pop(here, None)  # what was mounted here is gone
+
+        try:
+            yield from walk(
+                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._trouble
+            )
+        except OSError as error:
+            self._polled.pop(folder, None)  # when it returns, it may be another file system
+            self._trouble(folder, error)
+
+    def _begin_polling(self, folder: Path, inbox: Path) -> None:
+        if any(folder.is_relative_to(above) for above in self._polled):
+            return
+        self._polled[folder] = inbox
+        self._next_poll = min(self._next_poll, self._clock() + self._settings.poll_s)
+        log.info("folder_polled", folder=str(folder), every_s=self._settings.poll_s)
+
+    def _trouble(self, folder: Path, error: OSError) -> None:
+        gone = isinstance(error, FileNotFoundError) and folder not in self._settings.inboxes
+        if not gone and folder not in self._troubled:
+            self._troubled.add(folder)
+            log.warning("folder_unreadable", folder=str(folder), reason=error.strerror)

@@ -1,0 +1,51 @@
+"""Telling systemd how it goes: sd_notify(3).
+
+Its protocol is a datagram to the socket in NOTIFY_SOCKET, "simple and guaranteed to be stable"; the
+manual page itself carries an implementation of these few lines. The libraries for it are either
+unmaintained (sdnotify, 2017) or bind libsystemd, which a container need not have.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Notifier:
+    """Speaks to the service manager, if one listens; otherwise says nothing."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+
+    def ready(self, status: str) -> None:
+        """Start-up, or a reload, is over."""
+        self._tell(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        """One line for `systemctl status`."""
+        self._tell(f"STATUS={status}")
+
+    def alive(self) -> None:
+        """Work gets on: restart the watchdog's clock."""
+        self._tell("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self, status: str) -> None:
+        self._tell(f"STOPPING=1\nSTATUS={status}")
+
+    def _tell(self, state: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                channel.connect(self._address)
+                channel.sendall(state.encode())
+        except OSError as error:
+            # A manager that does not listen is no reason to stop working.
+            log.warning("service_manager_unreachable", reason=str(error))

@@ -1,0 +1,99 @@
+"""The chosen models as a bundle that the daemon would run, before anybody measured it."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import skops.io
+
+from her2d import __version__
+from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
+from her2d.networks.export import export_classifiers, export_segmenter
+from her2d.training.bundle_writer import (
+    CLASSIFIERS_FILE,
+    INTEGRATOR_FILE,
+    SEGMENTER_FILE,
+    part,
+    write_manifest,
+)
+from her2d.training.choose import Choice, read_choice
+from her2d.training.cohort import CohortSlide, Status
+from her2d.training.fit import read_result
+from her2d.training.probabilities import load_classifiers, load_segmenter
+from her2d.training.recipe import Recipe
+from her2d.training.study import Study
+
+INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
+
+
+def write_candidate(study: Study, recipe: Recipe) -> Bundle:
+    """Export the chosen models into `study.candidate`; replaces what was there.
+
+    Raises:
+        StudyError, FitError: models are missing.
+        OSError: the folder cannot be written.
+    """
+    choice, _ = read_choice(study)
+    directory = study.candidate.with_name("candidate.part")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    mean, std = recipe.mean, recipe.std
+    segmenter = load_segmenter(study, choice.segmenter)
+    export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=mean, std=std)
+    classifiers = load_classifiers(study, recipe, choice.classifier)
+    export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=mean, std=std)
+    shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
+    write_manifest(directory, _manifest(study, recipe, choice, directory))
+    shutil.rmtree(study.candidate, ignore_errors=True)
+    directory.replace(study.candidate)
+    return load_bundle(study.candidate)
+
+
+def _manifest(study: Study, recipe: Recipe, choice: Choice, directory: Path) -> Manifest:
+    segmenter = read_result(study.segmenter(choice.segmenter)).recipe
+    classifier = read_result(study.classifier(choice.classifier, 0)).recipe
+    model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
+    beyond = f"; restores {', '.join(model)}" if model else ""
+    return Manifest(
+        name="candidate",
+        version="0",
+        intended_use=INTENDED_USE,
+        normalization=Normalization(mean=recipe.mean, std=recipe.std),
+        parts=Parts(
+            segmenter=part(
+                directory, SEGMENTER_FILE, _width(choice.segmenter, segmenter.width_multiplier)
+            ),
+            classifiers=part(
+                directory,
+                CLASSIFIERS_FILE,
+                "5 x " + _width(choice.classifier, classifier.width_multiplier),
+            ),
+            integrator=part(directory, INTEGRATOR_FILE, choice.integrator + beyond),
+        ),
+        training=Training(
+            cohort=described(study.cohort()),
+            seed=recipe.seed,
+            code_version=__version__,
+            command="her2d train all",
+            notes=(
+                f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
+                f" {choice.integrator_fitted_on}."
+                + (f" Chosen by hand: {', '.join(choice.overridden)}." if choice.overridden else "")
+            ),
+        ),
+    )
+
+
+def described(slides: list[CohortSlide]) -> str:
+    """Slides and patients of each split, in a sentence."""
+    parts = []
+    for split, count in Counter(slide.split for slide in slides).items():
+        of = [slide for slide in slides if slide.split is split]
+        positive = sum(slide.her2_status is Status.POSITIVE for slide in of)
+        patients = len({slide.patient for slide in of})
+        parts.append(f"{split.value}: {count} slides of {patients} patients, {positive} positive")
+    return "; ".join(parts)
+
+
+def _width(name: str, width_multiplier: float) -> str:
+    return name if width_multiplier == 1 else f"{name}, width x {width_multiplier:g}"

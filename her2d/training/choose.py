@@ -1,0 +1,155 @@
+"""From trained models to the three that a bundle is made of (paper, sections 4.3 to 4.5).
+
+The paper chose all three by their figures on its test sets, which then no longer test. Here models
+are chosen on validation slides and held-out patients, and test sets only measure.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import skops.io
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from her2d.training.fit import RESULT_FILE, FitResult, read_result
+from her2d.training.folds import FOLDS
+from her2d.training.integrators import (
+    IntegratorError,
+    IntegratorScore,
+    choose_integrator,
+    fit_integrator,
+)
+from her2d.training.lightning_module import AUROC, MIOU, SENSITIVITY
+from her2d.training.probabilities import honest_probabilities
+from her2d.training.recipe import Recipe
+from her2d.training.study import Study, StudyError, write_text
+
+_SCORES = TypeAdapter(list[IntegratorScore])
+
+
+class Choice(BaseModel):
+    """What the bundle is made of, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    segmenter: str
+    classifier: str
+    integrator: str
+    integrator_fitted_on: str
+    overridden: tuple[str, ...]
+    """Which of the three a person chose against the rule."""
+
+
+class ClassifierScore(BaseModel):
+    """One row of Table S2: validation figures of five folds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    auroc: tuple[float, ...]
+    sensitivity: tuple[float, ...]
+
+    @property
+    def mean_auroc(self) -> float:
+        return float(np.nanmean(self.auroc)) if not np.isnan(self.auroc).all() else 0.0
+
+
+def segmenter_results(study: Study) -> list[FitResult]:
+    """The trained segmenters."""
+    return [
+        read_result(path.parent)
+        for path in sorted((study.root / "segmenters").glob(f"*/{RESULT_FILE}"))
+    ]
+
+
+def classifier_scores(study: Study) -> list[ClassifierScore]:
+    """The classifiers of which all five folds are trained."""
+    scores = []
+    for directory in sorted((study.root / "classifiers").glob("*")):
+        paths = [directory / str(fold) for fold in range(FOLDS)]
+        if all((path / RESULT_FILE).is_file() for path in paths):
+            found = [read_result(path).validation for path in paths]
+            figures = {
+                key: tuple(float("nan") if f[key] is None else float(f[key] or 0) for f in found)
+                for key in (AUROC, SENSITIVITY)
+            }
+            scores.append(ClassifierScore(name=directory.name, **figures))
+    return scores
+
+
+def fit_integrators(
+    study: Study,
+    recipe: Recipe,
+    names: Sequence[str],
+    *,
+    segmenter: str | None = None,
+    classifier: str | None = None,
+    integrator: str | None = None,
+    progress: Callable[[IntegratorScore], None] = lambda _: None,
+) -> Choice:
+    """Fit each integrator on honest probabilities, and choose all three models.
+
+    Args:
+        study: with trained segmenters and classifiers.
+        recipe: its `integrator` section.
+        names: integrators to fit.
+        segmenter, classifier, integrator: a person's choice instead of the rule's.
+        progress: told each integrator's score.
+
+    Raises:
+        StudyError: models are missing, or a chosen one is not there.
+        IntegratorError: they cannot be fitted.
+    """
+    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study)}
+    by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study)}
+    chosen_segmenter = _best("segmenter", by_miou, segmenter)
+    chosen_classifier = _best("classifier", by_auroc, classifier)
+    tiles, source = honest_probabilities(study, recipe, chosen_classifier)
+    study.integrators.mkdir(parents=True, exist_ok=True)
+    scores = []
+    for name in names:
+        fitted = fit_integrator(name, tiles, seed=recipe.seed, folds=recipe.integrator.folds)
+        skops.io.dump(fitted.model, study.integrators / f"{name}.skops")
+        scores.append(fitted.score)
+        progress(fitted.score)
+    if integrator is not None and integrator not in names:
+        raise IntegratorError(f"{integrator} is not among the fitted integrators.")
+    by_rule = choose_integrator(scores, tolerance=recipe.integrator.auroc_tolerance).name
+    choice = Choice(
+        segmenter=chosen_segmenter,
+        classifier=chosen_classifier,
+        integrator=integrator or by_rule,
+        integrator_fitted_on=source.value,
+        overridden=tuple(
+            kind
+            for kind, wish in (
+                ("segmenter", segmenter),
+                ("classifier", classifier),
+                ("integrator", integrator),
+            )
+            if wish is not None
+        ),
+    )
+    scored = _SCORES.dump_json(scores, indent=1).decode()
+    write_text(study.integrators / "results.json", scored)
+    write_text(study.choice, choice.model_dump_json(indent=1))
+    return choice
+
+
+def read_choice(study: Study) -> tuple[Choice, list[IntegratorScore]]:
+    """The choice and every integrator's score. Raises StudyError."""
+    try:
+        return Choice.model_validate_json(study.choice.read_bytes()), _SCORES.validate_json(
+            (study.integrators / "results.json").read_bytes()
+        )
+    except (OSError, ValidationError) as error:
+        raise StudyError(
+            f"{study.root} holds no chosen models: run her2d train integrator first."
+        ) from error
+
+
+def _best(kind: str, figures: dict[str, float], wish: str | None) -> str:
+    if not figures or (wish is not None and wish not in figures):
+        command = "segmenter" if kind == "segmenter" else "classifiers"
+        name = f"{kind} {wish}" if wish else kind
+        raise StudyError(f"No {name} is trained: run her2d train {command} first.")
+    return wish or max(figures, key=lambda name: figures[name])

@@ -1,0 +1,184 @@
+"""A hospital's cohort table: checked row by row, HER2 status derived by the paper's rule.
+
+CSV columns: slide, patient, he_path, ihc_score, fish, split; optional ihc_path, annotation_path
+and her2_status (checked against the rule); every other column is morphology, kept as it is for the
+misdiagnosis analysis. Relative paths are taken from the table's folder.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Text = Annotated[str, Field(min_length=1)]
+_NOT_MORPHOLOGY = frozenset({"her2_status"})
+
+
+class CohortError(Exception):
+    """The cohort table cannot be used; `str(error)` names every row that is wrong."""
+
+
+class Status(StrEnum):
+    """A slide's true HER2 status; INDETERMINATE is tissue without tumour, as the daemon says."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    INDETERMINATE = "indeterminate"
+
+
+class Split(StrEnum):
+    """What a slide is for: `integrator` slides are kept from the five folds to fit the integrator
+    on; `test` is the paper's internal test set, `external` its multi-centre one."""
+
+    TRAIN = "train"
+    INTEGRATOR = "integrator"
+    TEST = "test"
+    EXTERNAL = "external"
+
+
+class CohortSlide(BaseModel):
+    """One slide of a checked cohort; paths are absolute."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    patient: str
+    he_path: Path
+    ihc_path: Path | None
+    annotation_path: Path | None
+    her2_status: Status
+    split: Split
+    morphology: dict[str, str]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="allow", str_strip_whitespace=True)
+
+    slide: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    patient: Text
+    he_path: Text
+    ihc_path: str = ""
+    annotation_path: str = ""
+    ihc_score: Literal["", "0", "1+", "2+", "3+"]
+    fish: Literal["", "positive", "negative"]
+    her2_status: Literal["", "positive", "negative", "indeterminate"] = ""
+    split: Split
+
+    @model_validator(mode="after")
+    def _agrees_with_the_rule(self) -> "_Row":
+        found = self.status
+        if self.her2_status and self.her2_status != found:
+            raise ValueError(
+                f"her2_status is {self.her2_status}, but IHC {self.ihc_score or 'not done'} and"
+                f" FISH {self.fish or 'not done'} mean {found}"
+            )
+        return self
+
+    @property
+    def status(self) -> Status:
+        """By the rule; a slide without tumour has no IHC score and says so in her2_status."""
+        if not self.ihc_score and not self.fish and self.her2_status == "indeterminate":
+            return Status.INDETERMINATE
+        return her2_status(self.ihc_score, self.fish)
+
+
+def her2_status(ihc_score: str, fish: str) -> Status:
+    """The paper's rule (section 4.1): IHC 3+, or 2+ and FISH positive, is HER2-positive.
+
+    Args:
+        ihc_score: 0, 1+, 2+ or 3+.
+        fish: positive, negative, or empty where FISH or another ISH was not done.
+
+    Raises:
+        ValueError: IHC 2+ without FISH is equivocal; or there is no score.
+    """
+    match ihc_score, fish:
+        case ("3+", _) | ("2+", "positive"):
+            return Status.POSITIVE
+        case ("0" | "1+", _) | ("2+", "negative"):
+            return Status.NEGATIVE
+        case "2+", _:
+            raise ValueError("IHC 2+ without FISH is equivocal: give the FISH result or leave out")
+    raise ValueError("there is no IHC score to derive a HER2 status from")
+
+
+def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSlide]:
+    """Read and check a cohort table.
+
+    Args:
+        path: the CSV.
+        annotations: where annotations lie if the table has no such column, from the table's
+            folder, such as `annotations/{slide}.geojson`.
+
+    Raises:
+        CohortError: with a line for each row that is wrong.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="", restkey="surplus")
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CohortError(f"{path} cannot be read: {error}.") from error
+    if not rows:
+        raise CohortError(f"{path} holds no slides.")
+    slides, wrong = [], []
+    for line, row in rows:
+        try:
+            slides.append(_slide(path.parent.resolve(), _Row.model_validate(row), annotations))
+        except ValidationError as error:
+            wrong += [f"line {line}: {sentence}" for sentence in _sentences(error)]
+        except FileNotFoundError as error:
+            wrong.append(f"line {line}: there is no file {error.filename}")
+    wrong += _contradictions(slides)
+    if wrong:
+        raise CohortError(f"{path} is wrong in {len(wrong)} places:\n" + "\n".join(wrong))
+    return slides
+
+
+def _slide(folder: Path, row: _Row, annotations: str | None) -> CohortSlide:
+    annotation = row.annotation_path or (annotations or "").format(slide=row.slide)
+    extra = row.model_extra or {}
+    return CohortSlide(
+        name=row.slide,
+        patient=row.patient,
+        he_path=_existing(folder / row.he_path),
+        ihc_path=_existing(folder / row.ihc_path) if row.ihc_path else None,
+        annotation_path=_existing(folder / annotation) if annotation else None,
+        her2_status=row.status,
+        split=row.split,
+        morphology={name: value for name, value in extra.items() if name not in _NOT_MORPHOLOGY},
+    )
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(2, "No such file", str(path))
+    return path
+
+
+def _sentences(error: ValidationError) -> Iterable[str]:
+    for found in error.errors():
+        where = ".".join(str(step) for step in found["loc"])
+        yield f"{where}: {found['msg']}" if where else found["msg"]
+
+
+def _contradictions(slides: list[CohortSlide]) -> list[str]:
+    """What no single row shows: slides named twice, patients on two sides of a split."""
+    wrong = [
+        f"slide {name} is there {times} times"
+        for name, times in Counter(slide.name for slide in slides).items()
+        if times > 1
+    ]
+    sides: dict[str, set[Split]] = {}
+    for slide in slides:
+        sides.setdefault(slide.patient, set()).add(slide.split)
+    wrong += [
+        f"patient {patient} is in {' and '.join(sorted(splits))}: no patient may be in two splits"
+        for patient, splits in sides.items()
+        if len(splits) > 1
+    ]
+    return wrong

@@ -1,0 +1,249 @@
+"""Training one network until it is done, killed or not: checkpoints, resume, early stopping."""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch.utils.data import DataLoader
+
+from her2d.networks.weights import save_weights
+from her2d.training.draws import AugmentedTiles, EpochSampler, PlainTiles
+from her2d.training.lightning_module import TileTraining
+from her2d.training.recipe import NetworkRecipe
+from her2d.training.store import TileStore
+from her2d.training.study import write_text
+
+WEIGHTS_FILE = "model.safetensors"
+RESULT_FILE = "result.json"
+_EVAL_BATCH = 8
+
+
+class FitError(Exception):
+    """A network cannot be trained; `str(error)` says why."""
+
+
+class FitResult(BaseModel):
+    """What came of a network, as kept beside its weights. NaN figures are kept as null."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    recipe: NetworkRecipe
+    seed: int
+    best_epoch: int
+    epochs: int
+    validation: dict[str, float | None]
+    """Figures of the best epoch on the held-out slides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one network learns from and is judged on.
+
+    Attributes:
+        target: what of a tile is learned.
+        learned, held_out: int64, tiles of the store.
+        of_second: bool, beside `learned`: tiles of the second class, for balanced draws.
+        monitor: the validation figure whose best epoch is kept.
+    """
+
+    store: TileStore
+    target: Literal["mask", "strong"]
+    learned: NDArray[np.int64]
+    of_second: NDArray[np.bool_]
+    held_out: NDArray[np.int64]
+    monitor: str
+
+
+class _StopsAgain(EarlyStopping):
+    """Early stopping that, resumed after it had stopped, does not train one more epoch."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+def fit(
+    directory: Path,
+    name: str,
+    model: TileTraining,
+    task: Task,
+    recipe: NetworkRecipe,
+    *,
+    seed: int,
+    show_progress: bool,
+) -> FitResult:
+    """Train `model`, or go on where an earlier call was ended; does nothing where it was done.
+
+    Writes the best epoch's weights and then `result.json` into `directory`.
+
+    Raises:
+        FitError: the folder holds a network of another recipe, or there is nothing to learn from.
+        OSError: the folder cannot be written.
+    """
+    done = _kept_result(directory, name, recipe, seed)
+    if done is not None:
+        return done
+    directory.mkdir(parents=True, exist_ok=True)
+    best = ModelCheckpoint(
+        directory,
+        "best",
+        monitor=task.monitor,
+        mode="max",
+        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    stop = _StopsAgain(task.monitor, mode="max", patience=recipe.patience, check_finite=False)
+    with _quiet():
+        trainer = _trainer(recipe, [best, stop], show_progress)
+        last = directory / "last.ckpt"
+        trainer.fit(
+            model,
+            _training_loader(task, recipe, seed, trainer),
+            _held_out_loader(task, recipe),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return _keep(directory, name, model, recipe, seed, trainer, best, task)
+
+
+def _kept_result(directory: Path, name: str, recipe: NetworkRecipe, seed: int) -> FitResult | None:
+    """The result of an earlier call; also marks the folder as this recipe's."""
+    wanted = recipe.model_dump_json()
+    marked = directory / "recipe.json"
+    if marked.is_file() and marked.read_text() != f"{seed} {wanted}":
+        raise FitError(
+            f"{directory} holds a {name} of another recipe or seed; remove it to train anew."
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(marked, f"{seed} {wanted}")
+    return read_result(directory) if (directory / RESULT_FILE).is_file() else None
+
+
+def read_result(directory: Path) -> FitResult:
+    """What came of the network in `directory`. Raises FitError where it is not there."""
+    try:
+        return FitResult.model_validate_json((directory / RESULT_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise FitError(f"There is no trained network in {directory}.") from error
+
+
+def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator=recipe.accelerator,
+        devices=recipe.devices,
+        strategy=DDPStrategy(find_unused_parameters=False) if recipe.devices > 1 else "auto",
+        precision=recipe.precision,
+        max_epochs=recipe.max_epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        deterministic="warn",
+    )
+
+
+def _training_loader(
+    task: Task, recipe: NetworkRecipe, seed: int, trainer: lightning.Trainer
+) -> DataLoader[Any]:
+    world = trainer.world_size
+    try:
+        sampler = EpochSampler(
+            task.learned,
+            task.of_second,
+            sampling=recipe.sampling,
+            tiles=recipe.tiles_per_epoch,
+            seed=seed,
+            rank=trainer.global_rank,
+            world=world,
+        )
+    except ValueError as error:
+        raise FitError(f"The network cannot be trained: {error}.") from error
+    batch = max(2, min(recipe.batch // world, len(sampler)))
+    return DataLoader(
+        AugmentedTiles(task.store, task.target, crop=recipe.crop, stain_jitter=recipe.stain_jitter),
+        batch,
+        sampler=sampler,
+        # A last batch of a single tile would stop batch normalisation.
+        drop_last=True,
+        num_workers=recipe.loader_workers,
+    )
+
+
+def _held_out_loader(task: Task, recipe: NetworkRecipe) -> DataLoader[Any]:
+    return DataLoader(
+        PlainTiles(task.store, task.target, task.held_out),
+        _EVAL_BATCH,
+        num_workers=recipe.loader_workers,
+    )
+
+
+def _keep(
+    directory: Path,
+    name: str,
+    model: TileTraining,
+    recipe: NetworkRecipe,
+    seed: int,
+    trainer: lightning.Trainer,
+    best: ModelCheckpoint,
+    task: Task,
+) -> FitResult:
+    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    model.load_state_dict(checkpoint["state_dict"])
+    model.to("cpu")
+    with _quiet():
+        figures = lightning.Trainer(
+            accelerator=recipe.accelerator,
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        ).validate(model, _held_out_loader(task, recipe), verbose=False)[0]
+    result = FitResult(
+        name=name,
+        recipe=recipe,
+        seed=seed,
+        best_epoch=int(checkpoint["epoch"]),
+        epochs=trainer.current_epoch,
+        validation={key: None if math.isnan(v) else float(v) for key, v in figures.items()},
+    )
+    if trainer.is_global_zero:
+        save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
+        write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
+    trainer.strategy.barrier()
+    return result
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning tells of its tips and of what hardware there is."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

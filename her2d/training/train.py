@@ -1,0 +1,135 @@
+"""Training the study's networks: segmenters, and five sub-classifiers of each kind."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from her2d.networks import build_classifier, build_segmenter
+from her2d.training.cohort import CohortSlide, Split, Status
+from her2d.training.fit import FitResult, Task, fit
+from her2d.training.folds import FOLDS, kept_folds
+from her2d.training.lightning_module import AUROC, MIOU, ClassifierTraining, SegmenterTraining
+from her2d.training.recipe import Recipe
+from her2d.training.store import TileStore
+from her2d.training.study import Study, StudyError
+
+_SEGMENTER_FOLD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTiles:
+    """The training slides' tiles.
+
+    Attributes:
+        store: their tiles, of the slides in `slides`.
+        fold: int64 (T,), the fold each tile is held out in; -1 on slides without tumour, which
+            only segmenters learn from.
+    """
+
+    slides: tuple[CohortSlide, ...]
+    store: TileStore
+    fold: NDArray[np.int64]
+
+    @property
+    def classified(self) -> NDArray[np.bool_]:
+        """bool (T,), labelled tumour tiles: the classifiers'."""
+        table = self.store.table
+        return table.is_tumor & table.labelled & (self.fold >= 0)
+
+
+def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
+    """Open the training split, its folds made or reused. Raises StudyError, FoldsError."""
+    slides = tuple(s for s in study.cohort() if s.split is Split.TRAIN)
+    store = open_tiles(study, slides)
+    folded = [s for s in slides if s.her2_status is not Status.INDETERMINATE]
+    fold = kept_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
+    of_slide = {s.name: int(f) for s, f in zip(folded, fold, strict=True)}
+    by_slide = np.array([of_slide.get(s.name, -1) for s in slides], np.int64)
+    return TrainingTiles(slides, store, by_slide[store.table.slide])
+
+
+def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
+    """The prepared tiles of `slides`. Raises StudyError where one is not prepared."""
+    try:
+        return TileStore(study.tiles, [slide.name for slide in slides])
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{error.filename} is missing: run her2d prepare until it is through."
+        ) from error
+
+
+def train_segmenter(
+    study: Study, recipe: Recipe, name: str, *, show_progress: bool = False
+) -> FitResult:
+    """Train a segmenter on all tissue tiles but those of the first fold, which judge it (4.3).
+
+    Raises:
+        ValueError: no segmenter of that name, or the weights it should begin with are not its.
+        StudyError, FoldsError, FitError: it cannot be trained.
+    """
+    tiles = training_tiles(study, recipe)
+    torch.manual_seed(recipe.seed)
+    network = build_segmenter(
+        name,
+        width_multiplier=recipe.segmenter.width_multiplier,
+        weights=recipe.segmenter.weights,
+    )
+    model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, recipe.seed)
+    learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
+    task = Task(
+        store=tiles.store,
+        target="mask",
+        learned=learned,
+        of_second=tiles.store.table.is_tumor[learned],
+        held_out=np.flatnonzero(tiles.fold == _SEGMENTER_FOLD),
+        monitor=MIOU,
+    )
+    return fit(
+        study.segmenter(name),
+        name,
+        model,
+        task,
+        recipe.segmenter,
+        seed=recipe.seed,
+        show_progress=show_progress,
+    )
+
+
+def train_classifier(
+    study: Study, recipe: Recipe, name: str, fold: int, *, show_progress: bool = False
+) -> FitResult:
+    """Train one fold's sub-classifier: four fifths of the slides teach, one judges (4.4).
+
+    Raises:
+        ValueError: no classifier of that name, or the weights it should begin with are not its.
+        StudyError, FoldsError, FitError: it cannot be trained.
+    """
+    tiles = training_tiles(study, recipe)
+    seed = recipe.seed * FOLDS + fold
+    torch.manual_seed(seed)
+    network = build_classifier(
+        name,
+        width_multiplier=recipe.classifier.width_multiplier,
+        weights=recipe.classifier.weights,
+    )
+    learned = np.flatnonzero(tiles.classified & (tiles.fold != fold))
+    task = Task(
+        store=tiles.store,
+        target="strong",
+        learned=learned,
+        of_second=tiles.store.table.strong[learned],
+        held_out=np.flatnonzero(tiles.classified & (tiles.fold == fold)),
+        monitor=AUROC,
+    )
+    return fit(
+        study.classifier(name, fold),
+        f"{name}, fold {fold}",
+        ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
+        task,
+        recipe.classifier,
+        seed=seed,
+        show_progress=show_progress,
+    )

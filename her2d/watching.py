@@ -1,0 +1,118 @@
+"""One thread's work around the inboxes: find, settle, and pause where there is no room."""
+
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from her2d.intake import (
+    Completeness,
+    Inbox,
+    JobQueue,
+    Verdict,
+    Watcher,
+    least_free_mb,
+    needs_polling,
+    should_pause,
+)
+from her2d.settings import Settings
+from her2d.slides import check_integrity
+
+log = structlog.get_logger(__name__)
+
+
+class Watching:
+    """Looks after the inboxes in passes of about a second at most.
+
+    Attributes:
+        trouble: why intake is paused, None while it is not.
+    """
+
+    def __init__(
+        self,
+        jobs: JobQueue,
+        settings: Settings,
+        wake: threading.Event,
+        paused: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._paused = paused
+        self._inbox = Inbox(jobs, settings.intake, check_slide)
+        self._watcher = Watcher(wake)
+        self._next_check = 0.0
+        self._eventless: set[Path] = set()
+        self.trouble: str | None = None
+
+    def close(self) -> None:
+        self._watcher.stop()
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+        self._inbox.apply(settings.intake)
+        self._watcher.keep_only(settings.intake.inboxes)
+        self._next_check = 0.0
+
+    def look_around(self) -> None:
+        """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
+        self._mind_the_room()
+        if self._paused.is_set():
+            return
+        if time.monotonic() >= self._next_check:
+            self._keep_watching()
+            self._next_check = time.monotonic() + self._settings.intake.poll_s
+        paths = self._watcher.take()
+        if paths is None:
+            log.warning("events_overflowed")
+            self._inbox.sweeps.all_soon()
+        else:
+            self._inbox.look(paths)
+        self._inbox.sweep()
+        self._inbox.settle()
+
+    def _mind_the_room(self) -> None:
+        results = self._settings.results
+        min_free_mb = self._settings.intake.min_free_mb
+        try:
+            free_mb = least_free_mb((results.database.parent, results.heatmaps))
+        except OSError as error:
+            log.warning("disk_unknown", reason=str(error))
+            return
+        paused = self._paused.is_set()
+        if should_pause(free_mb, min_free_mb, paused=paused):
+            self.trouble = f"Intake is paused: {free_mb:.0f} MB are free for results."
+            if not paused:
+                log.error("intake_paused", free_mb=round(free_mb), min_free_mb=min_free_mb)
+                self._paused.set()
+        elif paused:
+            self.trouble = None
+            log.info("intake_resumed", free_mb=round(free_mb))
+            self._paused.clear()
+            self._inbox.sweeps.all_soon()
+
+    def _keep_watching(self) -> None:
+        for inbox in self._settings.intake.inboxes:
+            try:
+                if needs_polling(inbox, self._settings.intake.watch):
+                    self._watcher.forget(inbox)
+                elif self._watcher.watch(inbox):
+                    self._eventless.discard(inbox)
+                    log.info("inbox_watched", inbox=str(inbox))
+                    self._inbox.sweeps.soon(inbox, inbox)
+            except FileNotFoundError:
+                self._watcher.forget(inbox)  # the sweep says so, once
+            except OSError as error:
+                self._poll_instead(inbox, error)
+
+    def _poll_instead(self, inbox: Path, error: OSError) -> None:
+        if inbox not in self._eventless:
+            self._eventless.add(inbox)
+            log.warning("inbox_events_unavailable", inbox=str(inbox), reason=str(error))
+        self._inbox.sweeps.poll(inbox)
+
+
+def check_slide(path: Path) -> Verdict:
+    """The slides room's structural check in the words of intake."""
+    found = check_integrity(path)
+    return Verdict(Completeness(found.completeness.value), found.reason)

@@ -1,0 +1,28 @@
+"""`her2d doctor`."""
+
+
+def test_a_sound_laboratory_passes(laboratory):
+    found = laboratory.run("doctor")
+    assert found.exit_code == 0, found.stdout
+    assert "Events arrive." in found.stdout
+
+
+def test_what_is_wrong_is_told_with_its_remedy_and_exit_code_one(laboratory):
+    laboratory.inbox.rmdir()
+    found = laboratory.json("doctor")
+    (failure,) = [f for f in found["findings"] if f["verdict"] == "failure"]
+    assert failure["said"] == "There is no such folder."
+    assert "[intake] inboxes" in failure["remedy"]
+    assert laboratory.run("doctor").exit_code == 1
+
+
+def test_brackets_are_printed_as_they_are(laboratory):
+    laboratory.inbox.rmdir()
+    assert "[intake]" in laboratory.run("doctor").stdout
+
+
+def test_every_back_end_is_listed_with_its_reason(laboratory):
+    backends = {backend["name"]: backend for backend in laboratory.json("doctor")["backends"]}
+    assert set(backends) == {"tensorrt", "tensorrt_rtx", "torch", "onnxruntime"}
+    assert backends["onnxruntime"]["usable"]
+    assert all(backend["reason"] for backend in backends.values())

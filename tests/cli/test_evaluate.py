@@ -1,0 +1,35 @@
+"""`her2d evaluate`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from her2d.cli.app import app, main
+
+PAPER = Path(__file__).parents[1] / "evaluation" / "data" / "paper_counts.csv"
+
+
+def test_misdiagnosis_prints_the_papers_tables():
+    found = CliRunner().invoke(app, ["evaluate", "misdiagnosis", "--counts", str(PAPER), "--json"])
+    assert found.exit_code == 0
+    tests = json.loads(found.stdout)
+    assert round(tests[3]["negative"]["chi_square"], 3) == 0.014
+    assert tests[-2]["positive"]["chi_square"] is None
+
+
+def test_misdiagnosis_says_na_where_there_is_no_test():
+    found = CliRunner().invoke(
+        app, ["evaluate", "misdiagnosis", "--counts", str(PAPER)], env={"COLUMNS": "160"}
+    )
+    assert "NA" in found.stdout
+    assert "0.018" in found.stdout
+
+
+def test_counts_that_are_not_there_are_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["her2d", "evaluate", "misdiagnosis", "--counts", "none.csv"])
+    with pytest.raises(SystemExit) as exit_code:
+        main()
+    assert exit_code.value.code == 1
+    assert capsys.readouterr().err.startswith("her2d: none.csv cannot be read: ")

@@ -1,0 +1,46 @@
+"""`her2d queue`: what a technician does about a file that stopped."""
+
+import pytest
+
+from her2d.database import open_database
+from her2d.intake import FileState, JobQueue
+
+
+@pytest.fixture
+def job(laboratory):
+    """A queued job."""
+    db = open_database(laboratory.database)
+    jobs = JobQueue(db)
+    found = jobs.discover(laboratory.inbox / "a.tif", laboratory.inbox, FileState(1, 10, 20))
+    jobs.queue(found)
+    db.close()
+    return found
+
+
+def test_a_job_is_listed_with_its_priority(laboratory, job):
+    (row,) = laboratory.json("queue", "ls")
+    assert (row["id"], row["state"], row["priority"]) == (job.id, "queued", 0)
+
+
+@pytest.mark.parametrize("number", [5, -20])
+def test_a_job_is_moved_forward_or_back(laboratory, job, number):
+    found = laboratory.run("queue", "priority", job.id, number)
+    assert found.stdout == f"Job {job.id} has priority {number}.\n"
+    assert laboratory.json("queue", "ls")[0]["priority"] == number
+
+
+def test_a_job_is_cancelled_and_tried_again(laboratory, job):
+    laboratory.run("queue", "cancel", job.id)
+    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by hand."
+    laboratory.run("queue", "retry", job.id)
+    assert laboratory.json("queue", "ls")[0]["state"] == "queued"
+
+
+def test_a_job_that_waits_is_not_retried_and_the_error_is_one_line(laboratory, her2d, job):
+    code, _, error = her2d("queue", "retry", job.id)
+    assert code == 1
+    assert error == (f"her2d: Job {job.id} has not stopped without a result: it is queued.\n")
+
+
+def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):
+    assert laboratory.run("queue", "reprocess").stdout == "0 slides are queued.\n"

@@ -1,0 +1,169 @@
+"""Where the real daemon runs, as a process, on real files: for tests/e2e and tests/faults."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from her2d.bundle import Bundle
+from her2d.database import DatabaseError, open_readonly
+from her2d.intake import Job, JobQueue, JobState
+from her2d.results import SlideResult, list_results
+
+PATIENCE_S = 240  # for machines that are busy with other things; nothing waits longer than it must
+
+# What a result says, without when and where it was found.
+_SCORES = """
+    select file_name, her2_status, slide_results.reason, high_expression_percent, ci_low, ci_high,
+           borderline, slide_results.tumor_pixels, strong_pixels, tiles_total, tiles_tissue,
+           tiles_tumor, tiles_strong, tiles_unreadable, tile_row, tile_column, fate,
+           tiles.tumor_pixels, p_strong, p_fold_1, p_fold_2, p_fold_3, p_fold_4, p_fold_5
+    from slide_results left join tiles on tiles.run_id = slide_results.run_id
+    order by file_name, tile_row, tile_column
+"""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An inbox, a database and a way to run a daemon between them."""
+
+    folder: Path
+    database: Path
+
+    @property
+    def inbox(self) -> Path:
+        return self.folder / "inbox"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @classmethod
+    def made(cls, folder: Path, bundle: Bundle) -> "Site":
+        """A site of that bundle, impatient enough for a test."""
+        site = cls(folder, folder / "her2d.sqlite")
+        site.inbox.mkdir(parents=True)
+        site.config.write_text(
+            f'[bundle]\npath = "{bundle.directory}"\n'
+            "[intake]\nsettle_s = 0.4\nsweep_s = 1.0\npoll_s = 0.5\nincomplete_after_s = 3.0\n"
+            "min_free_mb = 0\n"
+            "[inference]\nthreads = 1\n[pipeline]\n[results]\n[ops]\nport = 0\n"
+            'log_format = "json"\n'
+        )
+        return site
+
+    def set(self, section: str, **values: object) -> None:
+        """Put keys into a section of config.toml, before what is there."""
+        lines = "".join(
+            f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}\n"
+            for key, value in values.items()
+        )
+        kept = [
+            line
+            for line in self.config.read_text().splitlines()
+            if line.partition(" =")[0] not in values
+        ]
+        text = "\n".join(kept) + "\n"
+        self.config.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{lines}"))
+
+    def start(self, *, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """Run a daemon; its log is appended to `log`."""
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [*prefix, sys.executable, "-m", "her2d", "run", "--config", str(self.config)],
+                stderr=log,
+                env={**os.environ, **environment},
+            )
+
+    @contextlib.contextmanager
+    def daemon(self, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """A daemon that is ready, and is stopped cleanly afterwards."""
+        before = self.events()["daemon_ready"]
+        process = self.start(**options)
+        try:
+            self.wait_until(
+                lambda: self.events()["daemon_ready"] > before or process.poll() is not None
+            )
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_S)
+        log = self.log.read_text()
+        assert process.returncode == 0, log
+        assert "Traceback" not in log, log
+        assert json.loads(log.splitlines()[-1])["event"] == "daemon_stopped"
+
+    def command(self, *arguments: str) -> str:
+        """What `her2d ...` prints."""
+        command = [sys.executable, "-m", "her2d", *arguments, "--config", str(self.config)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def events(self) -> Counter[str]:
+        """How often each event was logged so far."""
+        return Counter(line["event"] for line in self.lines())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What was logged so far; a line that is not finished yet does not count."""
+        if not self.log.exists():
+            return []
+        text = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def results(self) -> dict[str, SlideResult]:
+        with contextlib.closing(open_readonly(self.database)) as db:
+            return {result.file_name: result for result in list_results(db)}
+
+    def scores(self) -> list[tuple[Any, ...]]:
+        """Every current result with its tiles, bit by bit, without times and ids."""
+        with contextlib.closing(open_readonly(self.database)) as db:
+            return list(db.execute(_SCORES).fetchall())
+
+    def runs(self) -> int:
+        """How many results were ever recorded."""
+        with contextlib.closing(open_readonly(self.database)) as db:
+            return int(db.execute("select count(*) from runs").fetchone()[0])
+
+    def integrity(self) -> str:
+        with contextlib.closing(sqlite3.connect(self.database)) as db:
+            return str(db.execute("pragma integrity_check").fetchone()[0])
+
+    def jobs(self, *states: JobState) -> list[Job]:
+        with contextlib.closing(open_readonly(self.database)) as db:
+            return JobQueue(db).in_state(*states)
+
+    def count(self, *states: JobState) -> int:
+        """How many jobs are in those states."""
+        with contextlib.closing(open_readonly(self.database)) as db:
+            counts = JobQueue(db).counts()
+        return sum(counts[state] for state in states)
+
+    def wait_until(self, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+        """Return once `condition` holds."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            with contextlib.suppress(DatabaseError, sqlite3.Error):
+                if condition():
+                    return
+            time.sleep(0.05)
+        log = self.log.read_text()[-5000:] if self.log.exists() else "no log"
+        raise AssertionError(f"waited in vain; {log}")
+
+    def wait_for(
+        self, *states: JobState, jobs: int = 1, patience_s: float = PATIENCE_S
+    ) -> list[Job]:
+        """Return the jobs in `states` once there are as many as `jobs`."""
+        self.wait_until(lambda: self.count(*states) >= jobs, patience_s)
+        return self.jobs(*states)

@@ -1,0 +1,124 @@
+"""Stopping, starting, reloading, and what systemd hears of it."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from daemon_site import PATIENCE_S
+
+from her2d.intake import JobState
+
+
+@pytest.fixture
+def manager(tmp_path) -> Iterator[socket.socket]:
+    """The end of NOTIFY_SOCKET that systemd holds."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(PATIENCE_S)
+        yield listening
+
+
+def heard(manager: socket.socket, state: str) -> str:
+    """The next message of that kind."""
+    while True:
+        message = manager.recv(4096).decode()
+        if message.startswith(state):
+            return message
+
+
+def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, manager, write_slide):
+    with site.daemon(NOTIFY_SOCKET=manager.getsockname()) as daemon:
+        assert heard(manager, "READY=1") == "READY=1\nSTATUS=Started."
+        heard(manager, "WATCHDOG=1")
+        assert "0 slides under way, 0 waiting" in heard(manager, "STATUS=")
+        daemon.send_signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in heard(manager, "RELOADING=1")
+        heard(manager, "READY=1")
+        daemon.send_signal(signal.SIGTERM)
+        heard(manager, "STOPPING=1")
+
+
+def test_a_reload_applies_what_can_change_and_names_what_waits(site, write_slide):
+    other = site.folder / "other"
+    other.mkdir()
+    write_slide(["S"], "a.tif", folder=other)
+    with site.daemon() as daemon:
+        site.set("intake", inboxes=[str(site.inbox), str(other)])
+        site.set("pipeline", queue_tiles=8)
+        daemon.send_signal(signal.SIGHUP)
+        site.wait_for(JobState.DONE)
+    (reloaded,) = [line for line in site.lines() if line["event"] == "settings_reloaded"]
+    (waiting,) = [line for line in site.lines() if line["event"] == "settings_wait_for_restart"]
+    assert reloaded["changed"] == ["intake.inboxes"]
+    assert waiting["keys"] == ["pipeline.queue_tiles"]
+
+
+def test_a_reload_of_bad_settings_is_refused_and_the_old_ones_stay(site, write_slide):
+    with site.daemon() as daemon:
+        site.set("intake", settle_s=-1)
+        daemon.send_signal(signal.SIGHUP)
+        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        write_slide(["S"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+    (refused,) = [line for line in site.lines() if line["event"] == "reload_refused"]
+    assert "intake.settle_s" in refused["reason"]
+
+
+def test_a_stop_lets_slides_under_way_finish(site, write_slide):
+    write_slide(["Sw" * 4] * 8, "a.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.RUNNING, JobState.DONE)
+    assert [job.state for job in site.jobs()] == [JobState.DONE]
+
+
+def test_a_stop_gives_back_what_does_not_finish_in_time(site, write_slide):
+    site.set("pipeline", drain_s=0)
+    write_slide(["Sw" * 16] * 32, "a.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.RUNNING)
+    (job,) = site.jobs()
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+    assert site.runs() == 1
+
+
+def test_the_old_result_stays_when_a_new_bundle_reprocesses(site, write_slide, color_bundle):
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+    newer = site.folder / "newer"
+    newer.mkdir()
+    for file in color_bundle.directory.iterdir():
+        os.link(file, newer / file.name)
+    manifest = (newer / "manifest.toml").read_text().replace('version = "1"', 'version = "2"')
+    (newer / "manifest.toml").unlink()
+    (newer / "manifest.toml").write_text(manifest)
+    site.set("bundle", path=newer)
+    assert site.command("queue", "reprocess") == "1 slides are queued.\n"
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    assert site.results()["a.tif"].bundle_version == "2"
+    assert site.runs() == 2
+    assert site.command("queue", "reprocess") == "0 slides are queued.\n"
+
+
+def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(site, write_slide):
+    path = write_slide(["Sw"], "a.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+        path.rename(site.inbox / "b.tif")
+        (job,) = site.wait_for(JobState.DUPLICATE)
+    (result,) = site.results().values()
+    assert (result.slide_id, result.path) == (job.slide_id, str(site.inbox / "b.tif"))
+
+
+def test_two_copies_at_once_are_one_result_and_one_duplicate(site, write_slide):
+    path = write_slide(["Sw" * 4] * 4, "a.tif", folder=site.folder)
+    for name in ("a.tif", "b.tif"):
+        (site.inbox / name).write_bytes(path.read_bytes())
+    with site.daemon():
+        site.wait_for(JobState.DUPLICATE)
+    assert site.runs() == len(site.jobs(JobState.DONE)) == 1

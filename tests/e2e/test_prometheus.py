@@ -1,0 +1,167 @@
+"""A real Prometheus scrapes a real daemon, and PromQL reads back what happened."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from daemon_site import PATIENCE_S, Site
+
+from her2d.intake import JobState
+
+MOST_SERIES = 400
+DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("prometheus") is None,
+    reason="prometheus is not installed (Debian package prometheus)",
+)
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A server of its own that scrapes one daemon each second."""
+
+    port: int
+
+    def query(self, promql: str) -> dict[str, float]:
+        """The values of an instant query by their one label, '' where there is none."""
+        rows = self.get("query", query=promql)["result"]
+        return {_label(row["metric"]): float(row["value"][1]) for row in rows}
+
+    def get(self, what: str, **parameters: str) -> Any:
+        """https://prometheus.io/docs/prometheus/latest/querying/api/"""
+        url = f"http://127.0.0.1:{self.port}/api/v1/{what}"
+        return httpx.get(url, params=parameters).raise_for_status().json()["data"]
+
+    def wait_for(self, promql: str) -> dict[str, float]:
+        """The query's values once it has any."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                if found := self.query(promql):
+                    return found
+            except httpx.HTTPError:
+                pass  # it is still starting
+            time.sleep(0.2)
+        raise AssertionError(f"{promql} returned nothing within {PATIENCE_S} s")
+
+
+def _label(metric: dict[str, str]) -> str:
+    scraped = ("__name__", "instance", "job")
+    return ",".join(value for key, value in metric.items() if key not in scraped)
+
+
+@contextmanager
+def prometheus(folder: Path, daemon_port: int, port: int) -> Iterator[Prometheus]:
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        "scrape_configs:\n"
+        "  - job_name: her2d\n"
+        f"    static_configs: [{{targets: ['127.0.0.1:{daemon_port}']}}]\n"
+    )
+    with (folder / "prometheus.log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield Prometheus(port)
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def scraped(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
+    """A running daemon, and the Prometheus that scrapes it."""
+    with site.daemon():
+        (ready,) = [line for line in site.lines() if line["event"] == "daemon_ready"]
+        with prometheus(tmp_path, ready["port"], free_port()) as server:
+            server.wait_for("her2d_build_info")
+            yield server
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
+    write_slide(["Sw", "s."], "a.tif", folder=site.inbox)
+    write_slide(["ww"], "b.tif", folder=site.inbox)
+    (site.inbox / "bad.tif").write_bytes(b"no slide")
+    site.wait_for(JobState.DONE, jobs=2)
+    site.wait_for(JobState.QUARANTINED)
+    scraped.wait_for("her2d_day_results == 2")
+    assert scraped.query("her2d_slide_results_total") == {"positive": 1, "negative": 1}
+    assert scraped.query("her2d_tiles_total") == {
+        "strong": 1,
+        "weak": 3,
+        "non_tumor": 1,
+        "background": 1,
+        "unreadable": 0,
+    }
+    assert scraped.query('her2d_jobs{state=~"done|quarantined"}') == {"done": 2, "quarantined": 1}
+    assert scraped.query("her2d_stage_tiles_total") == {"segment": 5, "classify": 4}
+    assert scraped.query("her2d_stage_wait_seconds_count") == {"segment": 5, "classify": 4}
+    assert scraped.query("her2d_slide_settle_seconds_count") == {"": 2}
+    assert scraped.query("her2d_scan_to_result_seconds_count") == {"": 2}
+    assert scraped.query("her2d_day_positive_ratio") == {"": 0.5}
+    assert scraped.query("her2d_day_tumor_tile_ratio") == {"": 0.8}
+    assert scraped.query("her2d_day_high_expression_ratio{quantile='0.75'}")["0.75"] > 0
+    assert scraped.query("her2d_backlog_files") == {"": 0}
+    assert scraped.query("her2d_oldest_waiting_seconds") == {"": 0}
+    assert scraped.query("time() - her2d_last_success_timestamp_seconds < 60")
+    assert scraped.query("time() - her2d_last_scan_timestamp_seconds < 60")
+    assert set(scraped.query("her2d_disk_free_bytes / her2d_disk_size_bytes < 1")) == {
+        "database",
+        "heatmaps",
+        "inbox",
+    }
+
+
+def test_no_slides_name_is_in_a_label_and_series_are_few(site, scraped, write_slide):
+    for number in range(6):
+        write_slide(["w" * (number + 1)], f"secret-{number}.tif", folder=site.inbox)
+    site.wait_for(JobState.DONE, jobs=6)
+    scraped.wait_for("her2d_day_results == 6")
+    series = scraped.get("series", **{"match[]": "{job='her2d'}"})
+    assert "secret" not in json.dumps(series)
+    assert len(series) < MOST_SERIES
+
+
+def test_every_query_of_the_dashboard_returns_series(site, scraped, write_slide):
+    write_slide(["Sw", "s."], "a.tif", folder=site.inbox)
+    site.wait_for(JobState.DONE)
+    # A rate needs two scrapes that differ: the second slide comes when the first was scraped.
+    scraped.wait_for("her2d_day_results == 1")
+    write_slide(["ww"], "b.tif", folder=site.inbox)
+    site.wait_for(JobState.DONE, jobs=2)
+    scraped.wait_for("her2d_day_results == 2")
+    dashboard = json.loads(DASHBOARD.read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(queries) > 20
+    silent = [
+        query
+        for query in queries
+        if not scraped.query(query.replace("$job", "her2d").replace("$instance", ".*"))
+    ]
+    assert silent == []

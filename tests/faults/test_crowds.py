@@ -1,0 +1,51 @@
+"""Many files, and more daemons than one."""
+
+import os
+
+import psutil
+from daemon_site import PATIENCE_S
+
+from her2d.intake import JobState
+
+FILES = 5000
+MOST_GROWTH_MIB = 200
+MOST_DESCRIPTORS = 60
+
+
+def test_5000_files_at_once_are_queued_not_opened(site, write_slide, tmp_path):
+    original = write_slide(["S"], "original.tif", folder=tmp_path)
+    with site.daemon() as daemon:
+        process = psutil.Process(daemon.pid)
+        before = process.memory_info().rss
+        descriptors = [process.num_fds()]
+        for number in range(FILES):
+            os.link(original, site.inbox / f"{number}.tif")
+
+        def ended() -> bool:
+            descriptors.append(process.num_fds())
+            return site.count(JobState.DUPLICATE) == FILES - 1
+
+        site.wait_until(ended, patience_s=3 * PATIENCE_S)
+        growth = (process.memory_info().rss - before) / 2**20
+    assert site.runs() == len(site.jobs(JobState.DONE)) == 1
+    assert len(site.jobs()) == FILES
+    assert growth < MOST_GROWTH_MIB
+    assert max(descriptors) < MOST_DESCRIPTORS
+
+
+def test_the_second_of_two_daemons_is_refused_and_the_first_works_on(site, write_slide):
+    with site.daemon() as first:
+        second = site.start()
+        assert second.wait(PATIENCE_S) == 1
+        assert f"Another her2d daemon (process {first.pid})" in site.log.read_text()
+        write_slide(["S"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+    assert site.runs() == 1
+
+
+def test_a_daemon_whose_database_is_removed_ends_rather_than_write_to_nowhere(site):
+    process = site.start()
+    site.wait_until(lambda: site.events()["daemon_ready"] > 0)
+    site.database.rename(site.folder / "elsewhere.sqlite")
+    assert process.wait(PATIENCE_S) == 1
+    assert "was removed or replaced" in site.log.read_text()

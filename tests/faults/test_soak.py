@@ -1,0 +1,80 @@
+"""`make soak`: two thousand slides through one daemon, which must not grow and lose none."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import pytest
+from daemon_site import Site
+
+from her2d.intake import JobState
+
+pytestmark = pytest.mark.soak
+
+SLIDES = int(os.environ.get("SOAK_SLIDES", "2000"))
+AT_ONCE = 20
+WARM_UP = 0.25  # share of the slides before which caches and pools still fill
+MOST_KIB_A_SLIDE = 4.0  # 1 GB in 250,000 slides
+MOST_A_THOUSAND_SLIDES = 1.0  # file descriptors, and threads
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The daemon's process after so many slides."""
+
+    slides: int
+    rss_kib: float
+    descriptors: int
+    threads: int
+
+
+def slope(readings: list[Reading], of: Callable[[Reading], float]) -> float:
+    """Growth per slide: least squares through the readings after the warm-up."""
+    kept = [reading for reading in readings if reading.slides >= WARM_UP * SLIDES]
+    slides = [reading.slides for reading in kept]
+    return float(np.polyfit(slides, [of(reading) for reading in kept], 1)[0])
+
+
+def soak(site: Site, write_slide) -> list[Reading]:
+    readings = []
+    with site.daemon() as daemon:
+        process = psutil.Process(daemon.pid)
+        for first in range(0, SLIDES, AT_ONCE):
+            for number in range(first, min(first + AT_ONCE, SLIDES)):
+                write_slide(["Sw", "tS"], f"{number:05}.tif", folder=site.inbox)
+            last = min(first + AT_ONCE, SLIDES)
+            site.wait_until(lambda last=last: site.count(JobState.DONE) >= last)
+            with process.oneshot():
+                readings.append(
+                    Reading(
+                        last,
+                        process.memory_info().rss / 1024,
+                        process.num_fds(),
+                        process.num_threads(),
+                    )
+                )
+    return readings
+
+
+def test_two_thousand_slides_leave_memory_descriptors_and_threads_flat(site, write_slide):
+    site.set("intake", settle_s=0.2)
+    started = time.monotonic()
+    readings = soak(site, write_slide)
+    kib = slope(readings, lambda reading: reading.rss_kib)
+    descriptors = 1000 * slope(readings, lambda reading: reading.descriptors)
+    threads = 1000 * slope(readings, lambda reading: reading.threads)
+    print(  # noqa: T201
+        f"\n{SLIDES} slides in {time.monotonic() - started:.0f} s;"
+        f" RSS {readings[0].rss_kib / 1024:.0f} -> {readings[-1].rss_kib / 1024:.0f} MiB,"
+        f" slope {kib:+.2f} KiB a slide; descriptors {readings[-1].descriptors},"
+        f" slope {descriptors:+.2f} a thousand slides; threads {readings[-1].threads},"
+        f" slope {threads:+.2f} a thousand slides"
+    )
+    assert site.runs() == len(site.results()) == len(site.jobs(JobState.DONE)) == SLIDES
+    assert site.integrity() == "ok"
+    assert kib < MOST_KIB_A_SLIDE
+    assert abs(descriptors) < MOST_A_THOUSAND_SLIDES
+    assert abs(threads) < MOST_A_THOUSAND_SLIDES

@@ -1,0 +1,144 @@
+"""Disks that fill, databases that are locked, folders and permissions that come and go."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from her2d.intake import JobState, content_hash
+
+LOCKED_S = float(os.environ.get("SOAK_LOCKED_S", "12"))  # 60 in `make soak`
+
+
+def test_a_full_disk_costs_time_and_nothing_else(site, write_slide, small_disk):
+    disk = small_disk(24)
+    site.set("results", database=disk / "her2d.sqlite", heatmaps=disk / "heatmaps")
+    site = type(site)(site.folder, disk / "her2d.sqlite")
+    with site.daemon():
+        write_slide(["Sw"], "before.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+        filler = disk / "filler"
+        fill_up(filler)
+        for number in range(4):
+            write_slide(["wS", "ww"], f"{number}.tif", folder=site.inbox)
+        site.wait_until(
+            lambda: bool(
+                {"database_unavailable", "results_unwritable"} & set(site.events())
+                and site.events()["file_discovered"] + site.events()["database_unavailable"] > 1
+            )
+        )
+        filler.unlink()
+        site.wait_for(JobState.DONE, jobs=5)
+    assert len(site.results()) == site.runs() == 5
+    assert site.integrity() == "ok"
+
+
+def fill_up(path: Path) -> None:
+    """Write until the disk takes no more."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_intake_pauses_before_the_disk_is_full_and_resumes_by_itself(site, write_slide, small_disk):
+    disk = small_disk(32)
+    site.set("results", database=disk / "her2d.sqlite", heatmaps=disk / "heatmaps")
+    site.set("intake", min_free_mb=16)
+    site = type(site)(site.folder, disk / "her2d.sqlite")
+    with site.daemon():
+        filler = disk / "filler"
+        filler.write_bytes(bytes(20 << 20))
+        site.wait_until(lambda: site.events()["intake_paused"] == 1)
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        time.sleep(2)
+        assert site.jobs() == []
+        filler.unlink()
+        site.wait_for(JobState.DONE)
+    assert site.events()["intake_resumed"] == 1
+    assert site.events()["database_unavailable"] == 0
+
+
+def test_a_database_locked_for_long_is_waited_for(site, write_slide):
+    with site.daemon():
+        write_slide(["Sw"] * 8, "a.tif", folder=site.inbox)
+        site.wait_for(JobState.RUNNING, JobState.DONE)
+        other = sqlite3.connect(site.database, isolation_level=None, timeout=60)
+        other.execute("begin exclusive")
+        write_slide(["ww"], "b.tif", folder=site.inbox)
+        time.sleep(LOCKED_S)
+        other.execute("rollback")
+        other.close()
+        site.wait_for(JobState.DONE, jobs=2)
+    assert len(site.results()) == site.runs() == 2
+    assert {job.attempts for job in site.jobs()} == {1}
+
+
+def test_an_inbox_that_goes_away_and_returns_brings_its_slides(site, write_slide, tmp_path):
+    for number in range(6):
+        write_slide(["Sw", "ww"], f"{number}.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.QUEUED, JobState.RUNNING, JobState.DONE)
+        site.inbox.rename(tmp_path / "away")
+        site.wait_until(lambda: site.events()["folder_unreadable"] > 0)
+        (tmp_path / "away").rename(site.inbox)
+        site.wait_for(JobState.DONE, jobs=6)
+        write_slide(["w"], "later.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE, jobs=7)
+    assert len(site.results()) == site.runs() == len(site.jobs()) == 7
+
+
+@pytest.fixture
+def without_privileges() -> tuple[str, ...]:
+    """How to run a command as one whom permissions bind, though these tests may be root's."""
+    if os.geteuid() != 0:
+        return ()
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"], check=False).returncode:
+        pytest.skip("root cannot drop its privileges here")
+    return prefix
+
+
+def test_permission_lost_and_returned_costs_time_and_nothing_else(
+    site, write_slide, without_privileges
+):
+    closed = write_slide(["Sw"], "closed.tif", folder=site.inbox)
+    hidden = site.inbox / "hidden"
+    hidden.mkdir()
+    write_slide(["ww"], "hidden.tif", folder=hidden)
+    closed.chmod(0)
+    hidden.chmod(0)
+    with site.daemon(prefix=without_privileges):
+        write_slide(["tS"], "open.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+        site.wait_until(lambda: any(job.overdue_at for job in site.jobs(JobState.SETTLING)))
+        assert "Permission denied" in site.jobs(JobState.SETTLING)[0].reason
+        assert site.events()["folder_unreadable"] == 1
+        closed.chmod(0o644)
+        hidden.chmod(0o755)
+        site.wait_for(JobState.DONE, jobs=3)
+    assert set(site.results()) == {"closed.tif", "hidden.tif", "open.tif"}
+
+
+def test_a_slide_that_grows_while_it_is_read_is_read_again(site, write_slide):
+    path = write_slide(["Sw" * 8] * 16, "a.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_until(lambda: site.events()["slide_started"] > 0)
+        append_until(path, lambda: site.events()["slide_changed_while_read"] > 0)
+        site.wait_for(JobState.DONE)
+    assert site.runs() == len(site.jobs()) == 1
+    assert site.results()["a.tif"].content_hash == content_hash(path)
+
+
+def append_until(path: Path, condition) -> None:
+    """Write to the file's end, which a TIFF does not mind, until `condition` holds."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        with path.open("ab") as file:
+            file.write(b"more")
+        time.sleep(0.1)

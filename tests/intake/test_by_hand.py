@@ -1,0 +1,106 @@
+"""What people do to the queue."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.intake import (
+    BACKFILL,
+    FileState,
+    JobState,
+    RefusedByQueue,
+    cancel,
+    prioritise,
+    reprocess,
+    retry,
+)
+
+
+@pytest.fixture
+def job(jobs):
+    """A queued job."""
+    found = jobs.discover(Path("/inbox/a.tif"), Path("/inbox"), FileState(1, 10, 20))
+    jobs.queue(found)
+    return jobs.get(found.id)
+
+
+def test_a_quarantined_file_can_be_tried_again_with_all_its_attempts(jobs, job):
+    jobs.quarantine(jobs.claim(), "No.")
+    retry(jobs, job.id)
+    assert jobs.claim().attempts == 1
+
+
+def test_a_running_job_is_not_retried(jobs, job):
+    jobs.claim()
+    with pytest.raises(RefusedByQueue, match="has not stopped without a result: it is running"):
+        retry(jobs, job.id)
+
+
+def test_a_job_that_a_newer_one_of_the_same_file_replaced_is_not_retried(jobs, job):
+    jobs.quarantine(job, "No.")
+    newer = jobs.discover(job.path, job.inbox, FileState(1, 11, 21))
+    with pytest.raises(RefusedByQueue, match=f"Job {newer.id} is a newer job of the same file"):
+        retry(jobs, job.id)
+
+
+def test_a_file_that_was_filed_is_retried_where_it_is_now(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    assert retry(jobs, job.id).path == Path("/q/a.tif")
+
+
+def test_a_waiting_job_can_be_cancelled(jobs, job):
+    cancelled = cancel(jobs, job.id)
+    assert (cancelled.state, cancelled.reason) == (JobState.QUARANTINED, "Cancelled by hand.")
+
+
+def test_a_running_job_cannot_be_cancelled(jobs, job):
+    jobs.claim()
+    with pytest.raises(RefusedByQueue, match="not waiting any more: it is running"):
+        cancel(jobs, job.id)
+
+
+def test_a_job_with_a_higher_priority_is_claimed_first(jobs, job):
+    later = jobs.discover(Path("/inbox/b.tif"), Path("/inbox"), FileState(1, 10, 20))
+    jobs.queue(later)
+    prioritise(jobs, later.id, 5)
+    assert jobs.claim().id == later.id
+
+
+def test_a_job_that_is_not_there_is_said_not_to_be(jobs):
+    with pytest.raises(RefusedByQueue, match="There is no job 99"):
+        retry(jobs, 99)
+
+
+def done(jobs, job, slide_id=1):
+    """End a job as `her2d.results` does."""
+    db = jobs.database
+    db.execute(
+        "insert into slides values (?, ?, 'a.tif', '/a.tif', null, 'motic', 1, 1, 4, 2.5, '')",
+        [slide_id, f"hash {slide_id}"],
+    )
+    db.execute("insert or ignore into bundles values (1, 'old', 'b', '1', '{}', '')")
+    db.execute(
+        "insert into runs values (null, ?, 1, 'negative', null, 0, 0, 0, 0, 1, 0, 1, 1, 1, 0, 0,"
+        " null, 1, 1, 2.5, 'cpu', '0', null, null, '', '', 0)",
+        [slide_id],
+    )
+    jobs.move(job, JobState.DONE, {"slide_id": slide_id})
+
+
+def test_a_finished_slide_is_reprocessed_by_another_bundle_after_new_scans(jobs, job):
+    done(jobs, job)
+    (again,) = reprocess(jobs, "new")
+    assert (again.path, again.state, again.priority) == (job.path, JobState.QUEUED, BACKFILL)
+    assert jobs.get(job.id).state is JobState.DONE
+
+
+def test_a_slide_that_has_a_result_by_the_bundle_is_not_reprocessed(jobs, job):
+    done(jobs, job)
+    assert reprocess(jobs, "old") == []
+
+
+def test_asking_twice_queues_once(jobs, job):
+    done(jobs, job)
+    assert len(reprocess(jobs, "new")) == 1
+    assert reprocess(jobs, "new") == []

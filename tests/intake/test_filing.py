@@ -1,0 +1,218 @@
+"""After the result: originals that are moved, and crashes while they are."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from her2d.intake import FileState, Filing, JobState
+from her2d.intake.filing import destination
+from her2d.intake.moving import SourceChangedError, free_name, move
+from her2d.settings import IntakeSettings
+
+CONTENT = b"a scan" * 1000
+
+
+@pytest.fixture(params=["one file system", "two file systems"])
+def archive(request, tmp_path) -> Iterator[Path]:
+    if request.param == "one file system":
+        yield tmp_path / "archive"
+        return
+    if not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        yield Path(other) / "archive"
+
+
+@pytest.fixture
+def settings(folder, archive) -> IntakeSettings:
+    return IntakeSettings(
+        inboxes=(folder,),
+        on_success="move",
+        on_failure="move",
+        archive=archive,
+        quarantine=archive.with_name("quarantine"),
+    )
+
+
+@pytest.fixture
+def done(jobs, folder):
+    """Make a file whose job has ended as done."""
+
+    def make(name="day/a.tif", content=CONTENT, state=JobState.DONE):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        job = jobs.discover(path, folder, FileState.of(path))
+        jobs.move(job, state, {})
+        return jobs.get(job.id)
+
+    return make
+
+
+def test_a_finished_file_goes_to_the_archive_with_its_subfolder(jobs, settings, archive, done):
+    job = done()
+    Filing().round(jobs, settings)
+    assert (archive / "day" / "a.tif").read_bytes() == CONTENT
+    assert not job.path.exists()
+    filed = jobs.get(job.id)
+    assert filed.filed_path == archive / "day" / "a.tif"
+    assert filed.filed_at is not None
+
+
+def test_a_copy_keeps_its_time(jobs, settings, archive, done):
+    before = done().path.stat().st_mtime_ns
+    Filing().round(jobs, settings)
+    assert (archive / "day" / "a.tif").stat().st_mtime_ns == before
+
+
+def test_a_quarantined_file_goes_to_quarantine(jobs, settings, done):
+    done(state=JobState.QUARANTINED)
+    Filing().round(jobs, settings)
+    assert (settings.quarantine / "day" / "a.tif").exists()
+
+
+def test_a_file_that_is_still_waited_for_stays(jobs, settings, done):
+    job = done(state=JobState.SETTLING)
+    Filing().round(jobs, settings)
+    assert job.path.exists()
+
+
+def test_by_default_everything_stays(jobs, done, folder):
+    job = done()
+    Filing().round(jobs, IntakeSettings(inboxes=(folder,)))
+    assert job.path.exists()
+    assert destination(job, IntakeSettings(inboxes=(folder,))) is None
+
+
+def test_a_taken_name_gets_a_number(jobs, settings, archive, done):
+    (archive / "day").mkdir(parents=True)
+    (archive / "day" / "a.tif").write_bytes(b"another scan")
+    done()
+    Filing().round(jobs, settings)
+    assert (archive / "day" / "a.tif").read_bytes() == b"another scan"
+    assert (archive / "day" / "a.1.tif").read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_since_is_another_scan_and_stays(jobs, settings, archive, done):
+    job = done()
+    job.path.write_bytes(b"the next scan")
+    Filing().round(jobs, settings)
+    assert job.path.read_bytes() == b"the next scan"
+    assert jobs.get(job.id).filed_path is None
+    assert [path for path in archive.rglob("*") if path.is_file() and path.stat().st_size] == []
+
+
+def test_a_file_whose_name_has_a_newer_job_stays(jobs, settings, folder, done):
+    job = done()
+    job.path.write_bytes(b"the next scan")
+    jobs.discover(job.path, folder, FileState.of(job.path))
+    Filing().round(jobs, settings)
+    assert job.path.exists()
+
+
+def test_a_file_that_somebody_took_away_is_done_with(jobs, settings, done):
+    job = done()
+    job.path.unlink()
+    Filing().round(jobs, settings)
+    assert jobs.get(job.id).filed_at is not None
+
+
+def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
+    job = done()
+    jobs.database.execute(
+        "insert into slides values (1, 'h', 'a.tif', ?, null, 'motic', 1, 1, 4, 2.5, '')",
+        [str(job.path)],
+    )
+    jobs.database.execute("update jobs set slide_id = 1")
+    Filing().round(jobs, settings)
+    (row,) = jobs.database.query("select path from slides")
+    assert row["path"] == str(archive / "day" / "a.tif")
+
+
+def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
+    jobs, settings, archive, done
+):
+    archive.parent.mkdir(exist_ok=True)
+    archive.write_text("a file where the folder should be")
+    job = done()
+    Filing().round(jobs, settings)
+    assert job.path.exists()
+    assert jobs.get(job.id).filed_at is None
+    archive.unlink()
+    Filing().round(jobs, settings)
+    assert (archive / "day" / "a.tif").exists()
+
+
+def test_free_names_count_up(tmp_path):
+    assert free_name(tmp_path / "a.tif").name == "a.tif"
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "a.1.tif").touch()
+    assert free_name(tmp_path / "a.tif").name == "a.2.tif"
+
+
+def test_a_link_is_never_moved(tmp_path):
+    real = tmp_path / "real.tif"
+    real.write_bytes(CONTENT)
+    link = tmp_path / "link.tif"
+    link.symlink_to(real)
+    with pytest.raises(SourceChangedError):
+        move(link, tmp_path / "archive" / "link.tif", FileState.of(link))
+    assert real.exists()
+
+
+class _Crash(BaseException):
+    """What kill -9 is to a process, to a function."""
+
+
+def crash_at(call: int):
+    """A profiler that ends the program at its n-th call into C: a system call, or SQLite."""
+    calls = 0
+
+    def profile(frame, event, _argument):
+        nonlocal calls
+        if event == "c_call" and frame.f_globals["__name__"].startswith(("her2d.", "sqlite_utils")):
+            calls += 1
+            if calls == call:
+                sys.setprofile(None)
+                raise _Crash
+
+    return profile
+
+
+def test_a_crash_at_any_moment_leaves_the_file_whole_in_one_place(
+    jobs, settings, archive, folder, done
+):
+    for call in range(1, 1000):
+        shutil.rmtree(archive, ignore_errors=True)
+        jobs.database.execute("delete from events")
+        jobs.database.execute("delete from jobs")
+        job = done()
+        crashed = False
+        sys.setprofile(crash_at(call))
+        try:
+            Filing().round(jobs, settings)
+        except _Crash:
+            crashed = True
+        finally:
+            sys.setprofile(None)
+            jobs.database.conn.rollback()  # as the end of the process does
+        whole = [
+            path
+            for path in (*folder.rglob("*.tif"), *archive.rglob("*.tif"))
+            if path.is_file() and path.read_bytes() == CONTENT
+        ]
+        assert whole, f"lost at call {call}"
+        Filing().round(jobs, settings)
+        found = [path for path in archive.rglob("*") if path.is_file()]
+        assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], call
+        assert found[0].read_bytes() == CONTENT
+        assert not job.path.exists()
+        assert jobs.get(job.id).filed_at is not None
+        if not crashed:
+            assert call > 30
+            return
+    raise AssertionError("it never ended")

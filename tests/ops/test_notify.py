@@ -1,0 +1,32 @@
+"""What the service manager hears: sd_notify(3)."""
+
+import socket
+
+import pytest
+
+from her2d.ops import Notifier
+
+
+@pytest.mark.parametrize("address", ["/{}/notify", "@her2d-test-{}"], ids=["file", "abstract"])
+def test_messages_go_to_the_socket_that_is_named(tmp_path, address):
+    address = address.format(str(tmp_path).strip("/"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address.replace("@", "\0", 1))
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+        notifier.ready("Started.")
+        assert manager.recv(100) == b"READY=1\nSTATUS=Started."
+        notifier.status("3 slides under way.")
+        assert manager.recv(100) == b"STATUS=3 slides under way."
+        notifier.alive()
+        assert manager.recv(100) == b"WATCHDOG=1"
+        notifier.stopping("Bye.")
+        assert manager.recv(100) == b"STOPPING=1\nSTATUS=Bye."
+
+
+def test_without_a_manager_nothing_is_said():
+    Notifier({}).alive()
+
+
+def test_a_manager_that_does_not_listen_is_survived(tmp_path, capsys):
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
+    assert "service_manager_unreachable" in "".join(capsys.readouterr())

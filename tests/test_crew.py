@@ -1,0 +1,152 @@
+"""Workers that fail and die, and what becomes of their jobs."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from her2d.crew import Crew
+from her2d.database import open_database
+from her2d.intake import FileState, JobQueue, JobState
+from her2d.ops import Metrics
+from her2d.settings import IntakeSettings, PipelineSettings, ResultsSettings, Settings
+from her2d.worker import Signals
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class Fails:
+    """A processor that meets its job with what it is told to, then with refusals of the file."""
+
+    def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
+        self.errors = list(errors)
+
+    def process_job(self, jobs, job, *, cancel, got_on):
+        if not self.errors:
+            jobs.quarantine(job, "Reached.")
+            raise AssertionError("moved")
+        error = self.errors.pop(0)
+        if callable(error):
+            error()
+            return self.process_job(jobs, job, cancel=cancel, got_on=got_on)
+        raise error
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    (tmp_path / "inbox").mkdir()
+    return Settings(
+        intake=IntakeSettings(inboxes=(tmp_path / "inbox",), stalled_after_s=0.2),
+        results=ResultsSettings(database=tmp_path / "her2d.sqlite"),
+        pipeline=PipelineSettings(slides_in_flight=1, drain_s=0),
+    )
+
+
+@pytest.fixture
+def jobs(settings) -> Iterator[JobQueue]:
+    db = open_database(settings.results.database)
+    yield JobQueue(db)
+    db.close()
+
+
+@pytest.fixture
+def queued(jobs, settings):
+    (inbox,) = settings.intake.inboxes
+    (inbox / "a.tif").write_bytes(b"scan")
+    job = jobs.discover(inbox / "a.tif", inbox, FileState.of(inbox / "a.tif"))
+    jobs.queue(job)
+    return job
+
+
+@pytest.fixture
+def crew_of(settings) -> Iterator[Callable[[Fails], Crew]]:
+    signals = Signals(threading.Event(), threading.Event(), threading.Event())
+    crews = []
+
+    def make(processor: Fails) -> Crew:
+        crews.append(Crew(lambda: settings, processor, Metrics(), signals))
+        return crews[-1]
+
+    yield make
+    signals.requested.set()
+    for crew in crews:
+        crew.drain()
+
+
+def tend_until(crew: Crew, jobs: JobQueue, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        crew.tend(jobs)
+        time.sleep(0.05)
+
+
+def state(jobs: JobQueue, job) -> JobState:
+    return jobs.get(job.id).state
+
+
+@pytest.mark.parametrize("death", [SystemExit(3), GeneratorExit()], ids=repr)
+def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(jobs, queued, crew_of, death):
+    crew = crew_of(Fails(death))
+    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+    assert jobs.get(queued.id).interruptions == 1
+
+
+def test_an_error_nobody_foresaw_is_retried_later_with_its_reason(jobs, queued, crew_of):
+    crew = crew_of(Fails(ZeroDivisionError("a bug")))
+    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.FAILED)
+    assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
+
+
+def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):
+    go_on = threading.Event()
+    crew = crew_of(Fails(lambda: go_on.wait(60)))
+    try:
+        tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
+        first = jobs.get(queued.id).heartbeat_at
+        tend_until(crew, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
+    finally:
+        go_on.set()
+
+
+def test_a_job_that_does_not_get_on_is_said_to_hang(jobs, queued, crew_of):
+    go_on = threading.Event()
+    crew = crew_of(Fails(lambda: go_on.wait(60)))
+    try:
+        tend_until(crew, jobs, lambda: crew.hung() is not None)
+        assert crew.hung().job.id == queued.id
+    finally:
+        go_on.set()
+    tend_until(crew, jobs, lambda: crew.hung() is None)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "sub/a.tif"])
+def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
+    jobs, crew_of, settings, tmp_path, name
+):
+    (inbox,) = settings.intake.inboxes
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "a.tif").write_bytes(b"not yours")
+    path = inbox / name
+    if path.parent != inbox:
+        path.parent.symlink_to(outside)
+    else:
+        path.symlink_to(outside / "a.tif")
+    job = jobs.discover(path, inbox, FileState.of(path))
+    jobs.queue(job)
+    tend_until(crew_of(Fails()), jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+    assert jobs.get(job.id).reason == "a.tif lies behind a link that leads out of the inbox"
+
+
+def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings):
+    signals = Signals(threading.Event(), threading.Event(), threading.Event())
+    signals.paused.set()
+    crew = Crew(lambda: settings, Fails(), Metrics(), signals)
+    time.sleep(1)
+    assert state(jobs, queued) is JobState.QUEUED
+    signals.paused.clear()
+    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+    signals.requested.set()
+    crew.drain()

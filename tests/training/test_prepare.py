@@ -1,0 +1,140 @@
+"""Cohort -> prepared tiles."""
+
+import csv
+
+import numpy as np
+import pytest
+import tifffile
+
+from her2d.training.cohort import CohortSlide, Split, Status
+from her2d.training.ihc import high_expression
+from her2d.training.prepare import (
+    ExpressionSource,
+    PrepareError,
+    Rules,
+    prepare,
+    prepared_tiles,
+    read_excluded,
+)
+from her2d.training.store import ExcludedTile, PreparedTile, TileStore, write_slide
+
+
+@pytest.fixture
+def slide(tmp_path, write_slide):
+    """Three tiles: background, weak tumour, tumour that is strong in its right three quarters."""
+    labels = np.zeros((512, 1536), np.uint8)
+    labels[:, 512:] = 1
+    labels[:, 1024 + 128 :] = 2
+    tifffile.imwrite(tmp_path / "mask.tif", labels)
+    return CohortSlide(
+        name="S1",
+        patient="P1",
+        he_path=write_slide([".wS"]),
+        ihc_path=None,
+        annotation_path=tmp_path / "mask.tif",
+        her2_status=Status.POSITIVE,
+        split=Split.TRAIN,
+        morphology={},
+    )
+
+
+def test_background_is_left_out_and_tumour_is_labelled(slide):
+    weak, strong = prepared_tiles(slide, Rules())
+    assert ((weak.column, weak.row), weak.strong_pixels) == ((1, 0), 0)
+    assert ((strong.column, strong.row), strong.strong_pixels) == ((2, 0), 512 * 384)
+    assert weak.tumor.all()
+
+
+def test_excluded_tiles_are_recorded_with_their_reason(slide, tmp_path):
+    with (tmp_path / "excluded.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["slide", "column", "row", "reason"], ["S1", 1, 0, "blurred"]])
+    found = list(prepared_tiles(slide, Rules(excluded=read_excluded(tmp_path / "excluded.csv"))))
+    assert found[0] == ExcludedTile(1, 0, "blurred")
+    assert isinstance(found[1], PreparedTile)
+
+
+def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
+    (tmp_path / "excluded.csv").write_text("slide,column,row,reason\nS1,one,0,blur\n")
+    with pytest.raises(PrepareError, match="line 2"):
+        read_excluded(tmp_path / "excluded.csv")
+
+
+def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
+    bare = slide.model_copy(update={"annotation_path": None})
+    with pytest.raises(PrepareError, match="S1: no annotation"):
+        prepare([bare], tmp_path / "tiles", Rules())
+
+
+def test_an_ihc_slide_of_another_grid_is_refused(slide, tmp_path, write_slide):
+    other = slide.model_copy(update={"ihc_path": write_slide(["ss"], "ihc.tif")})
+    with pytest.raises(PrepareError, match="align them first"):
+        prepare([other], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+
+
+def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
+    tiles = prepared_tiles(slide, Rules(ExpressionSource.DAB))
+    assert {tile.strong_pixels for tile in tiles} == {-1}
+
+
+def test_brown_in_tumour_is_high_expression_and_blue_is_not():
+    ihc = np.full((512, 512, 3), (200, 205, 225), np.uint8)
+    ihc[:, 256:] = (120, 70, 30)
+    tumor = np.ones((512, 512), np.uint8)
+    tumor[400:] = 0
+    found = high_expression(ihc, tumor, um_per_px=2.5, threshold=0.015)
+    assert found[:400, 300:].all()
+    assert not found[:, :200].any()
+    assert not found[400:].any()
+
+
+def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    store = TileStore(tmp_path / "tiles", ["S1"])
+    assert store.table.strong.tolist() == [False, True]
+    assert store.table.is_tumor.tolist() == [True, True]
+    for index, tile in enumerate(prepared_tiles(slide, Rules())):
+        assert np.array_equal(store.pixels(index), tile.pixels)
+        assert np.array_equal(store.tumor(index), tile.tumor)
+
+
+def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):
+    def tile(strong: int) -> PreparedTile:
+        tumor = np.zeros((512, 512), np.uint8)
+        tumor[:100, :400] = 1
+        return PreparedTile(0, 0, np.zeros((512, 512, 3), np.uint8), tumor, strong)
+
+    write_slide(
+        tmp_path / "S1.zarr", iter([tile(20_000), tile(19_999), tile(-1)]), expression_from="x"
+    )
+    table = TileStore(tmp_path, ["S1"]).table
+    assert table.strong.tolist() == [True, False, False]
+    assert table.labelled.tolist() == [True, True, False]
+
+
+def test_more_tiles_than_a_shard_are_kept_in_order(tmp_path):
+    def tiles():
+        for number in range(35):
+            pixels = np.full((512, 512, 3), number, np.uint8)
+            yield PreparedTile(number, 0, pixels, np.zeros((512, 512), np.uint8), 0)
+
+    write_slide(tmp_path / "S1.zarr", tiles(), expression_from="x")
+    store = TileStore(tmp_path, ["S1"])
+    assert [int(store.pixels(i)[0, 0, 0]) for i in (0, 15, 16, 34)] == [0, 15, 16, 34]
+    assert len(list((tmp_path / "S1.zarr").rglob("*"))) < 25
+
+
+def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
+    def broken():
+        yield ExcludedTile(0, 0, "blurred")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_slide(tmp_path / "S1.zarr", broken(), expression_from="x")
+    with pytest.raises(FileNotFoundError):
+        TileStore(tmp_path, ["S1"])
+
+
+def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    with pytest.raises(PrepareError, match="other rules"):
+        prepare([slide], tmp_path / "tiles", Rules(dab_threshold=0.5))

@@ -1,0 +1,38 @@
+"""The recipe: the paper's values by default, every one settable."""
+
+import pytest
+
+from her2d.networks import CLASSIFIERS, SEGMENTERS
+from her2d.training.integrators import INTEGRATORS
+from her2d.training.recipe import Recipe, RecipeError, read_recipe
+
+
+def test_the_defaults_are_the_papers():
+    recipe = Recipe()
+    for network in (recipe.segmenter, recipe.classifier):
+        assert (network.learning_rate, network.weight_decay) == (1e-5, 1e-3)
+    assert (recipe.segmenter.batch, recipe.classifier.batch) == (32, 64)
+    assert recipe.segmenter.stain_jitter == 0
+    assert set(recipe.segmenters) == set(SEGMENTERS)
+    assert set(recipe.classifiers) == set(CLASSIFIERS)
+    assert set(recipe.integrators) == set(INTEGRATORS)
+
+
+def test_a_file_and_then_settings_change_it(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 3\n[classifier]\nlearning_rate = 1e-4\n")
+    recipe = read_recipe(path, ("classifier.patience=2", "seed=4"))
+    assert (recipe.seed, recipe.classifier.learning_rate, recipe.classifier.patience) == (
+        4,
+        1e-4,
+        2,
+    )
+    assert recipe.classifier.batch == 64
+
+
+@pytest.mark.parametrize(
+    "setting", ["classifier.learning_rat=1", "segmenter.crop=100", "grouping='doctor'", "seed"]
+)
+def test_what_no_recipe_has_is_refused(setting):
+    with pytest.raises(RecipeError, match="recipe"):
+        read_recipe(None, (setting,))
