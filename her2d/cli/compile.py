@@ -87,7 +87,12 @@ def compile_(
     """
     try:
         # onnx comes with the extras, not with the base install.
-        from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
+        from her2d.inference.compiler import (
+            CompileOrder,
+            TilesToTry,
+            compile_bundle,
+            platform_for,
+        )
     except ImportError as error:
         raise UserError(
             f"{error.name} is not installed: pip install 'her2d[{backend}]'."
@@ -101,6 +106,8 @@ def compile_(
         Profile(best=pipeline.segmenter_batch, most=pipeline.segmenter_batch),
         Profile(best=pipeline.classifier_batch, most=pipeline.classifier_batch),
     )
+    # Before tiles are read or simulated, which takes longer than to say no.
+    platform_for(order)
     chosen = _tissue(slides, tiles, bundle.manifest.preprocessing.saturation)
     to_try = TilesToTry(calibration=chosen[::2], check=chosen[1::2])
     with _Bars(Console(stderr=True)) as bars:

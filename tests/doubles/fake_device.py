@@ -6,6 +6,7 @@ accesses to the same bytes of which one writes must be ordered, or it is a hazar
 what was freed.
 """
 
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ class FakeEvent:
         self.clock: Clock = {}
 
     def synchronize(self) -> None:
-        merge(self.device.host, self.clock)
+        with self.device.lock:
+            merge(self.device.host, self.clock)
 
     def free(self) -> None:
         self.device.live.discard(id(self))
@@ -92,10 +94,12 @@ class FakeStream:
         self.clock: Clock = {}
 
     def record(self, event: FakeEvent) -> None:
-        event.clock = dict(self.clock)
+        with self.device.lock:
+            event.clock = dict(self.clock)
 
     def wait(self, event: FakeEvent) -> None:
-        merge(self.clock, event.clock)
+        with self.device.lock:
+            merge(self.clock, event.clock)
 
     def free(self) -> None:
         self.device.live.discard(id(self))
@@ -116,6 +120,7 @@ class FakeDevice:
     hazards: what was done without being ordered; empty where all is well.
     live: what was handed out and not freed.
     work: everything that was enqueued.
+    uploaded_bytes: what was copied from the host.
     """
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -123,7 +128,9 @@ class FakeDevice:
         self.live: set[int] = set()
         self.work: list[Done] = []
         self.host: Clock = {}
+        self.uploaded_bytes = 0
         self.closed = False
+        self.lock = threading.RLock()
         self._kept: list[object] = []
         self._room = room
 
@@ -148,6 +155,7 @@ class FakeDevice:
     def copy_in(self, to: Span, source: Memory, nbytes: int, stream: FakeStream) -> None:
         self.enqueue("copy in", stream, [(source, 0, nbytes)], [(to.buffer, to.at, nbytes)])
         to.buffer.data[to.at : to.at + nbytes] = source.data[:nbytes]
+        self.uploaded_bytes += nbytes
 
     def copy_out(self, to: Memory, at: int, source: Span, nbytes: int, stream: FakeStream) -> None:
         reads = [(source.buffer, source.at, nbytes)]
@@ -163,6 +171,10 @@ class FakeDevice:
         self.closed = True
 
     def enqueue(self, what: str, stream: FakeStream, reads: list, writes: list) -> None:
+        with self.lock:
+            self._enqueue(what, stream, reads, writes)
+
+    def _enqueue(self, what: str, stream: FakeStream, reads: list, writes: list) -> None:
         merge(stream.clock, self.host)
         seen = dict(stream.clock)
         count = seen.get(stream.number, 0) + 1
@@ -174,9 +186,10 @@ class FakeDevice:
         self.work.append(Done(what, stream.number, count, seen))
 
     def host_access(self, memory: Memory, what: str, at: int, nbytes: int, *, writes: bool) -> None:
-        seen = dict(self.host)
-        self.host[HOST] = seen.get(HOST, 0) + 1
-        memory.touch(Access(what, HOST, self.host[HOST], at, at + nbytes, writes), seen)
+        with self.lock:
+            seen = dict(self.host)
+            self.host[HOST] = seen.get(HOST, 0) + 1
+            memory.touch(Access(what, HOST, self.host[HOST], at, at + nbytes, writes), seen)
 
     def may_overlap(self, one: Done, other: Done) -> bool:
         """Whether nothing orders the two."""
@@ -231,3 +244,15 @@ class FakeNetwork:
 
     def close(self) -> None:
         self.closed = True
+
+
+def segmenter(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What the colour bundle's segmenter computes."""
+    mask = (pixels[..., 0] < 100).astype(np.uint8)
+    return {"tumor_pixels": mask.sum((1, 2), dtype=np.int32), "mask": mask}
+
+
+def classifiers(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """What the colour bundle's classifiers compute."""
+    green = pixels[..., 1].mean(axis=(1, 2), dtype=np.float32) / np.float32(255)
+    return {"p_strong": np.repeat(green[:, None], 5, axis=1)}

@@ -87,10 +87,8 @@ def compile_bundle(
         EngineError: it cannot be compiled, or (PlanError) differs too much from fp32.
         OSError: it cannot be written.
     """
-    if order.backend == "torch" or (order.backend == "onnxruntime" and order.precision != "int8"):
-        raise EngineError(f"{order.backend} runs {order.precision} without a compiled plan.")
+    platform = platform_for(order)
     files = PlanFiles(bundle, order.backend, order.precision)
-    platform = platform_of(order.backend)
     # Without its sidecar a plan is none: the old one ends before the new one begins.
     files.sidecar.unlink(missing_ok=True)
     try:
@@ -99,6 +97,13 @@ def compile_bundle(
         for path in (files.segmenter, files.classifiers, files.check_tiles):
             path.unlink(missing_ok=True)
         raise
+
+
+def platform_for(order: CompileOrder) -> Platform:
+    """Where `order` can be carried out here. Raises EngineError where it cannot."""
+    if order.backend == "torch" or (order.backend == "onnxruntime" and order.precision != "int8"):
+        raise EngineError(f"{order.backend} runs {order.precision} without a compiled plan.")
+    return platform_of(order.backend)
 
 
 def _made(

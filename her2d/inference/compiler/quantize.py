@@ -24,7 +24,7 @@ from her2d.inference.engine import Tiles
 
 
 def quantized(model: onnx.ModelProto, tiles: Tiles) -> onnx.ModelProto:
-    """A copy of `model` whose convolutions take and hold int8.
+    """A copy of `model` whose convolutions take, hold and give int8.
 
     Args:
         model: a bundle's graph.

@@ -86,18 +86,26 @@ class PyCudaDevice:
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """PyCUDA's errors as ours. An error is sticky where the next call fails too."""
+        """PyCUDA's errors as ours, and any error as DeviceLostError where the device is lost."""
         cuda = self._cuda
         try:
             yield
+        except (DeviceLostError, DeviceOutOfMemoryError):
+            raise
         except cuda.MemoryError as error:
             raise DeviceOutOfMemoryError(f"The GPU is out of memory: {error}") from error
-        except cuda.Error as error:
-            try:
-                cuda.Context.synchronize()
-            except cuda.Error as again:
-                raise DeviceLostError(f"The GPU is lost to this process: {again}") from error
+        except (cuda.Error, EngineError) as error:
+            self._raise_if_lost(error)
+            if isinstance(error, EngineError):
+                raise
             raise EngineError(f"CUDA failed: {error}") from error
+
+    def _raise_if_lost(self, error: Exception) -> None:
+        """CUDA repeats a sticky error at every later call, and nothing but a new process helps."""
+        try:
+            self._cuda.Context.synchronize()
+        except self._cuda.Error as again:
+            raise DeviceLostError(f"The GPU is lost to this process: {again}") from error
 
     def freeing(self, free: Callable[[], object]) -> None:
         """Call `free`; on a lost device nothing can be freed, and the process ends anyway."""

@@ -58,7 +58,8 @@ class TensorRtNetwork:
     def _failure(self, what: str) -> EngineError:
         """TensorRT says `out of memory` in words only."""
         said = self._said.last_error or "it says no more"
-        kind = DeviceOutOfMemoryError if "memory" in said.lower() else EngineError
+        words = said.lower().replace(" ", "")
+        kind = DeviceOutOfMemoryError if "outofmemory" in words else EngineError
         return kind(f"TensorRT {what} {self._name}: {said}")
 
 

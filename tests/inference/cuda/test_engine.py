@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEvent, FakeNetwork
+from fake_device import FakeDevice, FakeEvent, FakeNetwork, classifiers, segmenter
 
 from her2d.inference import DeviceLostError, EngineError
 from her2d.inference.cuda.device import DeviceOutOfMemoryError
@@ -12,16 +12,6 @@ from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
 BATCHES = Batches(segmenter=4, classifiers=3, kept=12)
-
-
-def segmenter(pixels):
-    mask = (pixels[..., 0] < 100).astype(np.uint8)
-    return {"tumor_pixels": mask.sum((1, 2), dtype=np.int32), "mask": mask}
-
-
-def classifiers(pixels):
-    green = pixels[..., 1].mean(axis=(1, 2), dtype=np.float32) / np.float32(255)
-    return {"p_strong": np.repeat(green[:, None], 5, axis=1)}
 
 
 class Rig:

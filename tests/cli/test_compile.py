@@ -1,0 +1,60 @@
+"""`her2d compile` and `her2d doctor`, with the shipped bundle and real builders."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return Path(shutil.copytree(SHIPPED, tmp_path / "demo"))
+
+
+def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_tells_what_it_is(laboratory, demo):
+    arguments = ("--backend", "tensorrt-rtx", "--precision", "fp16", "--tiles", "2")
+    sidecar = laboratory.json("compile", demo, *arguments)
+    assert (sidecar["backend"], sidecar["precision"]) == ("tensorrt_rtx", "fp16")
+    assert sidecar["segmenter"]["profile"] == {"smallest": 1, "best": 4, "most": 4}
+    assert json.loads((demo / "tensorrt_rtx-fp16.plan.json").read_text()) == sidecar
+    assert (demo / "tensorrt_rtx-fp16.classifiers.plan").stat().st_size > 1_000_000
+
+
+def test_the_shipped_bundle_in_int8_passes_its_own_gate_on_the_cpu(laboratory, demo):
+    arguments = ("--backend", "onnxruntime", "--precision", "int8", "--tiles", "4")
+    parity = laboratory.json("compile", demo, *arguments)["parity"]
+    assert (parity["tiles"], parity["verified_on"]) == (2, "cpu")
+    assert parity["mask_agreement"] >= 0.99
+
+
+def test_int8_calibrated_on_what_is_no_tissue_is_refused(her2d, demo, write_slide):
+    slide = write_slide(["Sw", "sh"])
+    arguments = ("--backend", "onnxruntime", "--precision", "int8", "--slide", slide)
+    code, _, err = her2d("compile", demo, *arguments)
+    assert code == 1
+    assert "onnxruntime-int8 is refused. It differs too much from ONNX Runtime in fp32" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--backend", "onnxruntime", "--precision", "fp16"), "runs fp16 without a compiled plan"),
+        (("--slide", "nowhere.tif", "--backend", "tensorrt-rtx"), "nowhere.tif"),
+    ],
+)
+def test_what_cannot_be_compiled_is_one_clear_line(her2d, demo, arguments, sentence):
+    code, _, err = her2d("compile", demo, *arguments)
+    assert code == 1
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_doctor_lists_every_back_end_with_its_reason(laboratory):
+    found = laboratory.json("doctor")["backends"]
+    assert [item["name"] for item in found] == ["tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+    assert found[-1] == {"name": "onnxruntime", "usable": True, "reason": "CPU"}
+    assert all(item["reason"] for item in found)
+    assert "Inference back ends" in laboratory.run("doctor").stdout

@@ -1,0 +1,54 @@
+"""Bundles of the real architectures with random weights, exported as a trained one is."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
+from her2d.networks import build_classifier, build_segmenter
+from her2d.networks.export import export_classifiers, export_segmenter
+from her2d.training.bundle_writer import part, write_integrator, write_manifest
+from her2d.training.integrator import train_integrator
+
+MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
+
+
+def shaken(network: torch.nn.Module) -> torch.nn.Module:
+    """Batch statistics that differ from their initial zeros and ones."""
+    generator = torch.Generator().manual_seed(7)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=generator) * 0.1)
+            module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
+    return network.eval()
+
+
+def write_bundle(
+    folder: Path, *, segmenter_width: float, classifier: str, classifier_width: float
+) -> Bundle:
+    """SegNet and five classifiers with random weights, and a forest that goes by their mean."""
+    folder.mkdir(parents=True)
+    torch.manual_seed(3)
+    segmenter = shaken(build_segmenter("segnet", width_multiplier=segmenter_width))
+    export_segmenter(segmenter, folder / "segmenter.onnx", mean=MEAN, std=STD)
+    networks = [
+        shaken(build_classifier(classifier, width_multiplier=classifier_width)) for _ in range(5)
+    ]
+    export_classifiers(networks, folder / "classifiers.onnx", mean=MEAN, std=STD)
+    p = np.random.default_rng(0).random((200, 5)).astype(np.float32)
+    write_integrator(folder, train_integrator(p, p.mean(axis=1) > 0.5, seed=0))
+    manifest = Manifest(
+        name="random",
+        version="1",
+        intended_use="Tests.",
+        normalization=Normalization(mean=MEAN, std=STD),
+        parts=Parts(
+            segmenter=part(folder, "segmenter.onnx", "SegNet"),
+            classifiers=part(folder, "classifiers.onnx", f"5 x {classifier}"),
+            integrator=part(folder, "integrator.skops", "random forest"),
+        ),
+        training=Training(cohort="none", seed=3, code_version="0", command="pytest"),
+    )
+    write_manifest(folder, manifest)
+    return load_bundle(folder)

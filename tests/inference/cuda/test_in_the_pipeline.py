@@ -1,0 +1,91 @@
+"""The pipeline's threads on the GPU runtime: right, hazard-free, and each tile uploaded once."""
+
+import threading
+
+import numpy as np
+import pytest
+from fake_device import FakeDevice, FakeNetwork, classifiers, segmenter
+
+from her2d.inference import DeviceLostError, Integrator, open_engine
+from her2d.inference.cuda.engine import Batches, CudaEngine
+from her2d.inference.cuda.lane import TILE_BYTES
+from her2d.pipeline import Limits, Pipeline, SlideCancelledError
+
+LIMITS = Limits(
+    slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01
+)
+PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]]
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.device = FakeDevice()
+        self.segmenter = FakeNetwork(self.device, "segment", segmenter, most=2)
+        self.classifiers = FakeNetwork(self.device, "classify", classifiers)
+        batches = Batches(LIMITS.segmenter_batch, LIMITS.classifier_batch, kept=9)
+        self.engine = CudaEngine(
+            self.device, self.segmenter, self.classifiers, batches, backend="fake"
+        )
+
+
+@pytest.fixture
+def rig():
+    rig = Rig()
+    yield rig
+    rig.engine.close()
+    assert rig.device.hazards == []
+    assert rig.device.live == set()
+
+
+@pytest.fixture
+def slides(write_slide):
+    return [write_slide(rows, f"{number}.tif") for number, rows in enumerate(PICTURES)]
+
+
+def outcomes(engine, bundle, paths):
+    with Pipeline(engine, Integrator(bundle), limits=LIMITS) as pipeline:
+        return [future.result() for future in [pipeline.submit(path) for path in paths]]
+
+
+def cancelled_under_way(pipeline, path):
+    cancel = threading.Event()
+    return pipeline.submit(path, cancel=cancel, progress=lambda *_: cancel.set())
+
+
+def test_slides_in_flight_together_get_what_onnxruntime_gives_them(rig, color_bundle, slides):
+    reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
+    expected = outcomes(reference, color_bundle, slides)
+    for found, wanted in zip(outcomes(rig.engine, color_bundle, slides), expected, strict=True):
+        assert np.array_equal(found.fate, wanted.fate)
+        assert found.score == wanted.score
+
+
+def test_each_tissue_tile_crosses_the_bus_once_and_each_tumor_tile_moves_on_the_device(
+    rig, color_bundle, slides
+):
+    outcomes(rig.engine, color_bundle, slides)
+    letters = "".join(letter for rows in PICTURES for row in rows for letter in row)
+    tissue, tumor = len(letters.replace(".", "")), sum(letters.count(each) for each in "Swh")
+    assert rig.device.uploaded_bytes == tissue * TILE_BYTES
+    # Into the pool, and from there to the classifiers' batch.
+    assert sum(done.what == "copy" for done in rig.device.work) == 2 * tumor
+    assert sum(rig.classifiers.batches) == tumor
+
+
+def test_cancelled_slides_leave_no_slot_and_no_kept_tile_taken(rig, color_bundle, slides):
+    with Pipeline(rig.engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        for _ in range(5):
+            with pytest.raises(SlideCancelledError):
+                cancelled_under_way(pipeline, slides[3]).result()
+        assert pipeline.submit(slides[1]).result().score.high_expression_percent == 100.0
+
+
+def test_a_lost_device_fails_every_slide_and_hangs_none(rig, color_bundle, slides, monkeypatch):
+    def lost(*_):
+        raise DeviceLostError("The GPU is lost to this process.")
+
+    monkeypatch.setattr(rig.classifiers, "enqueue", lost)
+    with Pipeline(rig.engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
+        futures = [pipeline.submit(path) for path in slides]
+        for future in futures:
+            assert isinstance(future.exception(timeout=60), DeviceLostError)
