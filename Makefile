@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle clean
+.PHONY: demo test lint soak gpu bench demo-bundle study clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -40,6 +40,14 @@ bench: $(VENV)/.dev
 
 demo-bundle: $(VENV)/.dev
 	$(BIN)/python -m her2d.training.demo_bundle
+
+# The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours
+STUDY ?= study
+study: $(VENV)/.dev
+	$(BIN)/her2d prepare $(COHORT) --study $(STUDY) $(PREPARE)
+	$(BIN)/her2d train all --study $(STUDY)
+	$(BIN)/her2d evaluate --study $(STUDY)
+	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
