@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle install install-gpu clean
+.PHONY: demo test lint soak gpu bench demo-bundle study install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -65,6 +65,14 @@ install:
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
+
+# The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours
+STUDY ?= study
+study: $(VENV)/.dev
+	$(BIN)/her2d prepare $(COHORT) --study $(STUDY) $(PREPARE)
+	$(BIN)/her2d train all --study $(STUDY)
+	$(BIN)/her2d evaluate --study $(STUDY)
+	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -41,11 +41,18 @@ _HEATMAPS_EACH = 4
 Progress = Callable[[str], None]
 
 
-def evaluate(study: Study, recipe: Recipe, *, progress: Progress = lambda _: None) -> Report:
+def evaluate(
+    study: Study,
+    recipe: Recipe,
+    *,
+    command: str = "her2d train all",
+    progress: Progress = lambda _: None,
+) -> Report:
     """Measure the chosen models, and those they were chosen from, on the test sets.
 
     Writes report.json and report.html into `study.evaluation`, and the bundle that was measured
-    into `study.candidate`. `progress` is told each step.
+    into `study.candidate`. `command` is what trained the models, for the manifest; `progress` is
+    told each step.
 
     Raises:
         StudyError: models are missing, or the cohort has no test slides.
@@ -57,7 +64,7 @@ def evaluate(study: Study, recipe: Recipe, *, progress: Progress = lambda _: Non
     if not sets:
         raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
     progress("exporting the chosen models")
-    bundle = write_candidate(study, recipe)
+    bundle = write_candidate(study, recipe, command=command)
     progress("test slides")
     names = [score.name for score in scores]
     calls, own, heatmaps = _called(

@@ -2,20 +2,13 @@
 
 from pathlib import Path
 
-import skops.io
 import tomli_w
-from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import MANIFEST_FILE, Manifest, Part, sha256_of
 
 SEGMENTER_FILE = "segmenter.onnx"
 CLASSIFIERS_FILE = "classifiers.onnx"
 INTEGRATOR_FILE = "integrator.skops"
-
-
-def write_integrator(directory: Path, forest: RandomForestClassifier) -> None:
-    """Store the forest as skops: data only, nothing that runs when it is read."""
-    skops.io.dump(forest, directory / INTEGRATOR_FILE)
 
 
 def part(directory: Path, file: str, architecture: str) -> Part:

@@ -26,8 +26,13 @@ from her2d.training.study import Study
 INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
 
 
-def write_candidate(study: Study, recipe: Recipe) -> Bundle:
+def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     """Export the chosen models into `study.candidate`; replaces what was there.
+
+    Args:
+        study: with chosen models.
+        recipe: its normalisation becomes part of the graphs.
+        command: what trained the models, for the manifest.
 
     Raises:
         StudyError, FitError: models are missing.
@@ -43,13 +48,15 @@ def write_candidate(study: Study, recipe: Recipe) -> Bundle:
     classifiers = load_classifiers(study, recipe, choice.classifier)
     export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=mean, std=std)
     shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
-    write_manifest(directory, _manifest(study, recipe, choice, directory))
+    write_manifest(directory, _manifest(study, recipe, choice, directory, command))
     shutil.rmtree(study.candidate, ignore_errors=True)
     directory.replace(study.candidate)
     return load_bundle(study.candidate)
 
 
-def _manifest(study: Study, recipe: Recipe, choice: Choice, directory: Path) -> Manifest:
+def _manifest(
+    study: Study, recipe: Recipe, choice: Choice, directory: Path, command: str
+) -> Manifest:
     segmenter = read_result(study.segmenter(choice.segmenter)).recipe
     classifier = read_result(study.classifier(choice.classifier, 0)).recipe
     model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
@@ -74,7 +81,7 @@ def _manifest(study: Study, recipe: Recipe, choice: Choice, directory: Path) -> 
             cohort=described(study.cohort()),
             seed=recipe.seed,
             code_version=__version__,
-            command="her2d train all",
+            command=command,
             notes=(
                 f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
                 f" {choice.integrator_fitted_on}."

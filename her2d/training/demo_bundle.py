@@ -1,62 +1,43 @@
-"""The command that makes `engines/her2net-demo`: simulate, train, export, measure, write.
+"""The command that makes `engines/her2net-demo`: simulate, and then the paper's whole chain.
 
 make demo-bundle        or        python -m her2d.training.demo_bundle --help
 """
 
+import csv
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 
-from her2d import __version__
-from her2d.bundle import (
-    Bundle,
-    Manifest,
-    Measured,
-    Normalization,
-    Parts,
-    Training,
-    load_bundle,
-)
-from her2d.inference import open_engine
-from her2d.networks.export import export_classifiers, export_segmenter
+from her2d.bundle import Bundle
 from her2d.simulator import plan_cohort, write_cohort
-from her2d.training.bundle_writer import (
-    CLASSIFIERS_FILE,
-    INTEGRATOR_FILE,
-    SEGMENTER_FILE,
-    part,
-    write_integrator,
-    write_manifest,
-)
-from her2d.training.classifiers import train_classifiers
-from her2d.training.heldout import HeldOut, fold_probabilities, measure
-from her2d.training.integrator import train_integrator
-from her2d.training.segmenter import train_segmenter
-from her2d.training.tiles import TileSet, read_cohort, read_tiles
+from her2d.training.choose import fit_integrators
+from her2d.training.cohort import read_cohort
+from her2d.training.folds import FOLDS
+from her2d.training.prepare import Rules, prepare
+from her2d.training.recipe import NetworkRecipe, Recipe
+from her2d.training.study import Study
+from her2d.training.train import train_classifier, train_segmenter
 
 INTENDED_USE = (
     "For demonstration on simulated slides. Not a medical device, not validated on any patient's"
     " tissue, not for diagnosis."
 )
-MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
-CLASSIFIER = "resnet18"
+SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
+_EPOCHS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,49 +55,77 @@ class Sizes:
     classifier_steps: int = 220
 
 
+def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
+    """Slim networks, a fast cycle of the learning rate, and stains that vary.
+
+    The weight decay is the paper's, scaled by the learning rate.
+    """
+    return Recipe(
+        seed=seed,
+        mean=(0.75, 0.60, 0.78),
+        std=(0.16, 0.18, 0.12),
+        segmenters=(SEGMENTER,),
+        classifiers=(CLASSIFIER,),
+        integrators=(INTEGRATOR,),
+        segmenter=_network(3e-3, sizes.segmenter_steps, sizes.segmenter_width, crop=256),
+        classifier=_network(2e-3, sizes.classifier_steps, sizes.classifier_width, crop=512),
+    )
+
+
 def build(
     output: Path, work: Path, *, seed: int = 11, sizes: Sizes | None = None, console: Console
-) -> HeldOut:
-    """Make the demo bundle in `output`, with its cohorts under `work`.
+) -> Bundle:
+    """Make the demo bundle in `output`, with its cohort and study under `work`.
 
-    A cohort that is already under `work` is used as it is. The training cohort holds more positive
-    slides than the paper's 12.5 %, so that strong tiles are not rare; the held-out one likewise,
-    so that sensitivity means something.
+    What is under `work` already is used as it is, so that a build that was stopped goes on. The
+    training cohort holds more positive slides than the paper's 12.5 %, so that strong tiles are
+    not rare; the held-out one likewise, so that sensitivity means something.
     """
+    from her2d.evaluation.evaluate import evaluate
+    from her2d.evaluation.ship import ship
+
     sizes = sizes or Sizes()
-    _simulate(work, sizes, seed, console)
-    train = read_tiles(read_cohort(work / "train"))
-    validation = read_tiles(read_cohort(work / "validation"))
-    console.print(
-        f"{len(train.pixels)} tissue tiles to learn from, {int(train.is_tumor.sum())} of them"
-        f" tumour, {int((train.strong & train.is_tumor).sum())} strong"
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    _train_networks(output, train, sizes, seed, console)
-    bundle = _integrate(output, validation, sizes, seed)
-    heldout = read_cohort(work / "heldout")
-    with _bar(console, "measuring", len(heldout)) as step:
-        found = measure(bundle, heldout, progress=step)
-    measured = Measured(
-        cohort=f"simulated, seed {seed + 2}, artefacts on 15 % of slides; no slide seen before",
-        slides=found.slides,
-        slides_positive=found.positive,
-        slides_without_tumor=found.without_tumor,
-        segmenter_miou=round(found.miou, 4),
-        tile_auroc=round(found.tile_auroc, 4),
-        slide_accuracy=round(found.slide_accuracy, 4),
-        slide_accuracy_ci_low=round(found.slide_accuracy_ci[0], 4),
-        slide_accuracy_ci_high=round(found.slide_accuracy_ci[1], 4),
-    )
-    write_manifest(output, bundle.manifest.model_copy(update={"measured": measured}))
-    return found
+    table = _simulate(work, sizes, seed, console)
+    study, recipe = Study(work / "study"), demo_recipe(sizes, seed)
+    slides = read_cohort(table)
+    study.write_cohort(slides)
+    with _bar(console, "cutting tiles", len(slides)) as step:
+        prepare(slides, study.tiles, Rules(), progress=lambda _: step())
+    shown = console.is_terminal
+    console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
+    for fold in range(FOLDS):
+        found = train_classifier(study, recipe, CLASSIFIER, fold, show_progress=shown)
+        console.print(found.name, found.validation)
+    console.print(fit_integrators(study, recipe, recipe.integrators))
+    evaluate(study, recipe, command=f"python -m her2d.training.demo_bundle --seed {seed}")
+    return ship(study, output, intended_use=INTENDED_USE)
 
 
-def _simulate(work: Path, sizes: Sizes, seed: int, console: Console) -> None:
+def _network(learning_rate: float, steps: int, width: float, *, crop: int) -> NetworkRecipe:
+    batch = 12
+    return NetworkRecipe(
+        learning_rate=learning_rate,
+        weight_decay=1e-3 * learning_rate,
+        batch=batch,
+        max_epochs=_EPOCHS,
+        patience=_EPOCHS,
+        schedule="one_cycle",
+        sampling="balanced",
+        tiles_per_epoch=max(batch, batch * steps // _EPOCHS),
+        crop=crop,
+        stain_jitter=0.15,
+        width_multiplier=width,
+        accelerator="cpu",
+        loader_workers=0,
+    )
+
+
+def _simulate(work: Path, sizes: Sizes, seed: int, console: Console) -> Path:
+    """Three cohorts, and one table of all their slides; returns the table."""
     cohorts = (
         ("train", sizes.train_slides, 0.45, 0.12),
-        ("validation", sizes.validation_slides, 0.50, 0.0),
-        ("heldout", sizes.heldout_slides, 0.25, 0.14),
+        ("integrator", sizes.validation_slides, 0.50, 0.0),
+        ("test", sizes.heldout_slides, 0.25, 0.14),
     )
     for number, (name, slides, positive, benign) in enumerate(cohorts):
         if (work / name / "cohort.csv").is_file():
@@ -132,94 +141,30 @@ def _simulate(work: Path, sizes: Sizes, seed: int, console: Console) -> None:
         )
         with _bar(console, f"simulating {name}", slides) as step:
             write_cohort(work / name, plans, workers=2, progress=lambda _: step())
+    return _joined(work, [name for name, *_ in cohorts])
 
 
-def _train_networks(
-    output: Path, train: TileSet, sizes: Sizes, seed: int, console: Console
-) -> None:
-    with _bar(console, "segmenter", sizes.segmenter_steps) as step:
-        segmenter = train_segmenter(
-            train,
-            width_multiplier=sizes.segmenter_width,
-            mean=MEAN,
-            std=STD,
-            steps=sizes.segmenter_steps,
-            seed=seed,
-            progress=lambda _: step(),
-        )
-    export_segmenter(segmenter, output / SEGMENTER_FILE, mean=MEAN, std=STD)
-    with _bar(console, "five classifiers", 5 * sizes.classifier_steps) as step:
-        classifiers = train_classifiers(
-            train,
-            name=CLASSIFIER,
-            width_multiplier=sizes.classifier_width,
-            mean=MEAN,
-            std=STD,
-            steps=sizes.classifier_steps,
-            seed=seed,
-            progress=lambda *_: step(),
-        )
-    export_classifiers(classifiers, output / CLASSIFIERS_FILE, mean=MEAN, std=STD)
-
-
-def _integrate(output: Path, validation: TileSet, sizes: Sizes, seed: int) -> Bundle:
-    """Fit the forest on the exported classifiers' say on slides that no fold was trained on."""
-    # A first manifest lets the bundle be loaded; the forest in it is a stand-in for one moment.
-    stand_in = np.repeat(np.linspace(0, 1, 20, dtype=np.float32)[:, None], 5, axis=1)
-    write_integrator(output, train_integrator(stand_in, stand_in[:, 0] > 0.5, seed=seed))
-    write_manifest(output, _manifest(output, sizes, seed))
-    engine = open_engine(load_bundle(output), backend="auto")
-    p_folds = fold_probabilities(engine, validation)
-    engine.close()
-    strong = validation.strong[validation.is_tumor]
-    write_integrator(output, train_integrator(p_folds, strong, seed=seed))
-    write_manifest(output, _manifest(output, sizes, seed))
-    return load_bundle(output)
-
-
-def _manifest(output: Path, sizes: Sizes, seed: int) -> Manifest:
-    return Manifest(
-        name="her2net-demo",
-        version=__version__,
-        intended_use=INTENDED_USE,
-        normalization=Normalization(mean=MEAN, std=STD),
-        parts=Parts(
-            segmenter=part(output, SEGMENTER_FILE, f"SegNet, width x {sizes.segmenter_width:g}"),
-            classifiers=part(
-                output, CLASSIFIERS_FILE, f"5 x ResNet18, width x {sizes.classifier_width:g}"
-            ),
-            integrator=part(output, INTEGRATOR_FILE, "random forest, 50 trees"),
-        ),
-        training=Training(
-            cohort=(
-                f"simulated: {sizes.train_slides} slides (45 % positive, 12 % without tumour) for"
-                f" the networks, {sizes.validation_slides} others for the integrator"
-            ),
-            seed=seed,
-            code_version=__version__,
-            command=f"python -m her2d.training.demo_bundle --seed {seed}",
-            notes="No real tile was used: the real slides at hand carry no tumour masks.",
-        ),
-    )
+def _joined(work: Path, names: list[str]) -> Path:
+    rows = []
+    for name in names:
+        with (work / name / "cohort.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                truth = f"{name}/truth/{row['slide']}.tif"
+                paths = {key: f"{name}/{row[key]}" for key in ("he_path", "ihc_path")}
+                rows.append(row | paths | {"annotation_path": truth, "split": name})
+    with (work / "cohort.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    return work / "cohort.csv"
 
 
 @contextmanager
-def _bar(console: Console, what: str, total: int) -> "Iterator[Step]":
+def _bar(console: Console, what: str, total: int) -> Iterator[Callable[[], None]]:
     columns = (TextColumn("{task.description:>22}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task(what, total=total)
-        yield Step(progress, task)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Moves a progress bar on by one."""
-
-    progress: Progress
-    task: TaskID
-
-    def __call__(self) -> None:
-        self.progress.advance(self.task)
+        yield lambda: progress.advance(task)
 
 
 def main(
@@ -227,20 +172,19 @@ def main(
         "engines/her2net-demo"
     ),
     work: Annotated[
-        Path | None, typer.Option(help="Keep the cohorts here; reused if they are there.")
+        Path | None, typer.Option(help="Keep cohort and study here; goes on with what is there.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 11,
 ) -> None:
-    """Simulate cohorts, train slim networks on them, and write the demo bundle."""
-    torch.use_deterministic_algorithms(True)
+    """Simulate a cohort, train slim networks on it by the paper's chain, write the demo bundle."""
     console = Console()
     kept = work or Path(tempfile.mkdtemp(prefix="her2d-demo-bundle-"))
     try:
-        found = build(output, kept, seed=seed, console=console)
+        bundle = build(output, kept, seed=seed, console=console)
     finally:
         if work is None:
             shutil.rmtree(kept)
-    console.print(found)
+    console.print(bundle.manifest.measured)
 
 
 if __name__ == "__main__":

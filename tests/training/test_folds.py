@@ -7,18 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.folds import FOLDS, FoldsError, Grouping, fold_of_slides, kept_folds
-from her2d.training.tiles import CohortSlide
 
 
 def cohort(patients: int, positive_every: int, slides_each: int) -> list[CohortSlide]:
     return [
         CohortSlide(
-            f"{patient}-{n}",
-            f"P{patient}",
-            Path(),
-            Path(),
-            "positive" if patient % positive_every == 0 else "negative",
+            name=f"{patient}-{n}",
+            patient=f"P{patient}",
+            he_path=Path(),
+            ihc_path=None,
+            annotation_path=None,
+            her2_status=Status.NEGATIVE if patient % positive_every else Status.POSITIVE,
+            split=Split.TRAIN,
+            morphology={},
         )
         for patient in range(patients)
         for n in range(slides_each)

@@ -1,0 +1,155 @@
+"""From calls to tables, and the page that shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.bundle import Manifest, Normalization, Part, Parts, Training
+from her2d.evaluation.calibration import Bin, Calibration
+from her2d.evaluation.calls import IntegratorCall, misdiagnosis_of, slide_rows
+from her2d.evaluation.confusion import Confusion
+from her2d.evaluation.figures import calibration_figure, confusion_figure, roc_figure
+from her2d.evaluation.html import render
+from her2d.evaluation.model_card import model_card
+from her2d.evaluation.report import CalledSlide, Report
+from her2d.evaluation.ship import measured
+from her2d.training.cohort import CohortSlide, Split, Status
+
+INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
+INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
+
+
+def calls() -> list[IntegratorCall]:
+    """The paper's internal test set, one benign slide, one positive slide without a call."""
+    found = [
+        IntegratorCall("test", true, called, 0.3 if called == "positive" else 0.01)
+        for (true, called), times in INTERNAL.items()
+        for _ in range(times)
+    ]
+    benign = IntegratorCall("test", "indeterminate", "indeterminate", float("nan"))
+    lost = IntegratorCall("test", "positive", "indeterminate", float("nan"))
+    return [*found, benign, lost]
+
+
+def report(**changes) -> Report:
+    rows = slide_rows({"rf": calls()}, "rf", seed=1)
+    return Report(
+        **{
+            "cohort": "a <b>cohort</b>",
+            "code_version": "1",
+            "seed": 1,
+            "bundle_digest": "0" * 64,
+            "segmenter": "segnet",
+            "classifier": "resnet50",
+            "integrator": "rf",
+            "integrator_fitted_on": "held-out slides",
+            "overridden": (),
+            "segmenters": (),
+            "classifiers": (),
+            "integrators": (),
+            "slides": rows,
+            "calls": (),
+            "calibration": (),
+            "misdiagnosis": (),
+        }
+        | changes
+    )
+
+
+def test_the_papers_matrix_of_calls_gives_its_accuracy():
+    (row,) = report().slides
+    assert row.confusion == Confusion(16, 2, 9, 88)
+    assert round(row.accuracy.value, 4) == 0.9043
+    assert row.chosen
+
+
+def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
+    (row,) = report().slides
+    assert row.without_call == 1
+
+
+def test_what_is_not_defined_is_null_in_json():
+    rows = slide_rows({"rf": [IntegratorCall("test", "negative", "negative", 0.0)]}, "rf", seed=1)
+    again = Report.model_validate_json(report(slides=rows).model_dump_json())
+    assert again.slides[0].sensitivity.value is None
+    assert again.slides[0].specificity.value == 1
+
+
+def test_the_page_escapes_what_a_cohort_is_called():
+    page = render(report(), figures=["<svg></svg>"], heatmaps=["data:image/jpeg;base64,"])
+    assert "a &lt;b&gt;cohort" in page
+    assert "0.9043" in page
+    assert "<svg></svg>" in page
+
+
+def test_figures_are_the_same_bytes_each_time_and_name_no_other_place():
+    reliability = Calibration((Bin(0.2, 0.1, 5), Bin(0.8, 0.9, 5)), 0.1, 0.1)
+    for draw in (
+        lambda: roc_figure(calls(), "ROC"),
+        lambda: confusion_figure(Confusion(1, 2, 3, 4), "C"),
+        lambda: calibration_figure(reliability, "R"),
+    ):
+        assert draw() == draw()
+        assert draw().startswith("<svg")
+
+
+def test_there_is_no_roc_of_one_class():
+    assert roc_figure([IntegratorCall("test", "negative", "negative", 0.0)], "ROC") is None
+
+
+def called(number: int, true: str, call: str, **morphology: str) -> tuple[CohortSlide, CalledSlide]:
+    slide = CohortSlide(
+        name=str(number),
+        patient=str(number),
+        he_path=Path(),
+        ihc_path=None,
+        annotation_path=None,
+        her2_status=Status(true),
+        split=Split.TEST,
+        morphology=morphology,
+    )
+    return slide, CalledSlide(
+        name=slide.name,
+        patient=slide.patient,
+        set="test",
+        true_status=true,
+        called=call,
+        percent=None,
+        borderline=False,
+    )
+
+
+def test_morphology_columns_become_table_3():
+    # Table 3's adenoid differentiation: FP 7 and 2, TN 27 and 61, P 0.014.
+    cells = [("positive", "presence", 7), ("positive", "absence", 2)]
+    cells += [("negative", "presence", 27), ("negative", "absence", 61)]
+    found = [
+        called(number, "negative", call, adenoid=level, age=str(number))
+        for call, level, times in cells
+        for number in range(times)
+    ]
+    (test,) = misdiagnosis_of(found)
+    assert test.feature == "adenoid"
+    assert test.negative.chi_square == pytest.approx(0.014, abs=0.001)
+    assert test.positive.chi_square is None
+
+
+def test_a_test_set_that_the_study_has_not_has_no_figures():
+    assert measured(report(), Split.EXTERNAL) is None
+
+
+def test_a_model_card_says_what_the_manifest_says():
+    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
+    card = model_card(
+        Manifest(
+            name="ours",
+            version="3",
+            intended_use="Research only.",
+            normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
+            parts=Parts(segmenter=part, classifiers=part, integrator=part),
+            training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
+        )
+    )
+    for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
+        assert said in card
+    assert "Measured" not in card

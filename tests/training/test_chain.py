@@ -1,0 +1,194 @@
+"""The paper's procedure from a cohort to a served bundle, in small, and killed in the middle."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from her2d.bundle import load_bundle, sha256_of
+from her2d.cli.app import app
+from her2d.simulator import plan_cohort, write_cohort
+
+RECIPE = """\
+seed = 7
+mean = [0.75, 0.60, 0.78]
+std = [0.16, 0.18, 0.12]
+segmenters = ["unet"]
+classifiers = ["resnet18"]
+integrators = ["lr", "rf"]
+[segmenter]
+learning_rate = 3e-3
+weight_decay = 0
+schedule = "one_cycle"
+batch = 8
+max_epochs = 3
+crop = 128
+tiles_per_epoch = 80
+sampling = "balanced"
+width_multiplier = 0.0625
+accelerator = "cpu"
+loader_workers = 0
+[classifier]
+learning_rate = 2e-3
+batch = 4
+max_epochs = 2
+crop = 128
+tiles_per_epoch = 8
+sampling = "balanced"
+width_multiplier = 0.03125
+accelerator = "cpu"
+loader_workers = 0
+[integrator]
+folds = 2
+"""
+
+
+def her2d(*arguments: object) -> str:
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def process(*arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "her2d", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def models(study: Path) -> dict[str, str]:
+    """Every trained model of a study, by what it is made of."""
+    found = [*study.rglob("model.safetensors"), *study.glob("integrators/*.skops")]
+    return {str(path.relative_to(study)): sha256_of(path) for path in found}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A simulated cohort of sixteen slides, prepared, with its recipe."""
+    folder = tmp_path_factory.mktemp("chain")
+    plans = plan_cohort(16, 4, positive_fraction=0.45, width=1100, height=1100)
+    write_cohort(folder / "cohort", plans, workers=2)
+    (folder / "recipe.toml").write_text(RECIPE)
+    her2d(
+        "prepare",
+        folder / "cohort" / "cohort.csv",
+        "--study",
+        folder / "prepared",
+        "--annotations",
+        "truth/{slide}.tif",
+        "--expression",
+        "dab",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(prepared) -> Path:
+    study = prepared / "study"
+    shutil.copytree(prepared / "prepared", study)
+    her2d("train", "all", "--study", study, "--recipe", prepared / "recipe.toml")
+    return study
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained) -> dict:
+    her2d("evaluate", "--study", trained)
+    return json.loads((trained / "evaluation" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def bundle(trained, evaluated) -> Path:
+    directory = trained.parent / "engines" / "ours"
+    directory.parent.mkdir()
+    her2d("bundle", "build", directory, "--study", trained)
+    return directory
+
+
+def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_models(prepared, trained):
+    study = prepared / "killed"
+    shutil.copytree(prepared / "prepared", study)
+    command = ("train", "all", "--study", study, "--recipe", prepared / "recipe.toml")
+    for reached in ("segmenters/unet/last.ckpt", "classifiers/resnet18/1/last.ckpt"):
+        running = process(*command)
+        deadline = time.monotonic() + 300
+        while not (study / reached).exists() and running.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert running.poll() is None, "it ended before it could be killed"
+        running.kill()
+        running.wait()
+    assert models(study).keys() < models(trained).keys()
+    assert process(*command).wait() == 0
+    assert models(study) == models(trained)
+
+
+def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(trained):
+    assert len(models(trained)) == 1 + 5 + 2
+    choice = json.loads((trained / "choice.json").read_text())
+    assert (choice["segmenter"], choice["classifier"]) == ("unet", "resnet18")
+    assert choice["integrator"] in ("lr", "rf")
+    assert "out-of-fold" in choice["integrator_fitted_on"]
+
+
+def test_training_again_trains_nothing_and_changes_nothing(trained):
+    before = models(trained)
+    started = time.monotonic()
+    her2d("train", "segmenter", "--study", trained)
+    assert time.monotonic() - started < 30
+    assert models(trained) == before
+
+
+def test_the_report_holds_every_table(evaluated):
+    assert [row["name"] for row in evaluated["segmenters"]] == ["unet"]
+    assert len(evaluated["classifiers"][0]["auroc"]) == 5
+    assert {row["name"] for row in evaluated["integrators"]} == {"lr", "rf"}
+    assert {(row["integrator"], row["set"]) for row in evaluated["slides"]} == {
+        ("lr", "test"),
+        ("rf", "test"),
+    }
+    assert len(evaluated["calls"]) == 3
+    assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
+
+
+def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
+    page = (trained / "evaluation" / "report.html").read_text()
+    assert page.count("<svg") >= 2
+    assert page.count('src="data:image/jpeg') == 3
+    assert not re.search(r"""(src|href)=["']?(?!#|data:)""", page)
+    assert "url(" not in page.replace("url(#", "")
+
+
+def test_the_bundle_states_what_was_measured(bundle, evaluated):
+    manifest = load_bundle(bundle).manifest
+    chosen = next(row for row in evaluated["slides"] if row["chosen"])
+    assert manifest.name == "ours"
+    assert manifest.measured.slide_accuracy == chosen["accuracy"]["value"]
+    assert manifest.measured.slides == 3
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert f"slide accuracy: {chosen['accuracy']['value']:.4f}" in card
+    assert manifest.parts.segmenter.sha256 in card
+
+
+def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    manifest = study / "candidate" / "manifest.toml"
+    manifest.write_text(manifest.read_text() + "\n# another\n")
+    found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
+    assert found.exit_code != 0
+    assert "changed since they were measured" in str(found.exception)
+
+
+def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):
+    (tmp_path / "config.toml").write_text(
+        f'[bundle]\npath = "{bundle}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
+    )
+    slide = sorted((prepared / "cohort" / "he").glob("*.tif"))[-1]
+    (found,) = json.loads(her2d("scan", slide, "--config", tmp_path / "config.toml", "--json"))
+    assert found["bundle_name"] == "ours"
+    assert found["her2_status"] in ("positive", "negative", "indeterminate")
+    assert found["tiles_tissue"] > 0
