@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = ("0001_initial.sql",)
+_MIGRATIONS = ("0001_initial.sql", "0002_quality_and_views.sql")
 
 
 class DatabaseError(Exception):

@@ -155,6 +155,7 @@ class SlideProcessor:
             grid_columns=grid.columns,
             grid_rows=grid.rows,
             um_per_px=grid.um_per_px,
+            level0_downsample=grid.level0_downsample,
             backend=self.backend,
             software_version=__version__,
             heatmap_path=str(heatmap),

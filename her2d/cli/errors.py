@@ -4,7 +4,7 @@ from her2d.bundle import BundleError
 from her2d.database import DatabaseError
 from her2d.inference import EngineError
 from her2d.ops import AlreadyRunningError
-from her2d.results import AmbiguousSlide, SlideNotFound
+from her2d.results import AmbiguousBundle, AmbiguousSlide, BundleNotFound, SlideNotFound
 from her2d.settings import SettingsError
 from her2d.slides import SlideError
 
@@ -15,8 +15,10 @@ class UserError(Exception):
 
 EXPECTED_ERRORS = (
     AlreadyRunningError,
+    AmbiguousBundle,
     AmbiguousSlide,
     BundleError,
+    BundleNotFound,
     DatabaseError,
     EngineError,
     SettingsError,
