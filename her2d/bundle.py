@@ -79,6 +79,15 @@ class Decision(_Section):
     threshold: Fraction = 0.10
 
 
+class Stain(_Section):
+    """What tissue of the training cohort looks like: optical density in R, G and B, over slides."""
+
+    mean: tuple[float, float, float]
+    std: tuple[
+        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+    ]
+
+
 class Training(_Section):
     """Where the weights come from."""
 
@@ -115,6 +124,7 @@ class Manifest(_Section):
     parts: Parts
     training: Training
     measured: Measured | None = None
+    stain: Stain | None = None
 
 
 @dataclass(frozen=True)

@@ -18,18 +18,32 @@ from her2d.bundle import Bundle, load_bundle
 from her2d.inference import Integrator, open_engine
 from her2d.intake import FileState, Job, content_hash
 from her2d.intake.jobs import now
-from her2d.pipeline import Limits, Pipeline, Progress, Rules, SlideOutcome, TileFate
+from her2d.pipeline import (
+    Limits,
+    Pipeline,
+    Progress,
+    QualityLimits,
+    Rules,
+    SlideOutcome,
+    SlideQuality,
+    StainReference,
+    TileFate,
+)
 from her2d.results import (
     BundleRecord,
     HeatmapData,
+    Pictures,
+    QualityRecord,
     RunRecord,
     SlideRecord,
     SlideResult,
+    StageTiming,
     TileTable,
     record_run,
     render_heatmap,
     result_of_run,
     slide_with_result,
+    write_pictures,
     write_png,
 )
 from her2d.settings import Settings
@@ -96,7 +110,9 @@ class SlideProcessor:
         """
         started_at, started = now(), time.monotonic()
         before = FileState.of(path)
+        steps = _Steps()
         digest = digest or content_hash(path)
+        steps.ended("hash")
         outcome = self.pipeline.submit(
             path,
             assume_magnification=self._settings.intake.assume_magnification,
@@ -105,14 +121,23 @@ class SlideProcessor:
         ).result()
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
+        steps.ended("tiles")
         heatmap = self._heatmap_path(path, digest)
         write_png(heatmap, render_heatmap(heatmap_data(path.name, outcome)))
+        overview = outcome.overview
+        pictures = write_pictures(
+            heatmap.with_suffix(""), Pictures(overview.rgb, overview.tumor, overview.tile_px)
+        )
+        steps.ended("pictures")
         run_id = record_run(
             db,
             slide=_slide_record(path, digest, outcome),
             bundle=self._bundle_record(),
             run=self._run_record(outcome, heatmap, queued_at, started_at, started),
             tiles=tile_table(outcome),
+            quality=quality_record(outcome.quality),
+            pictures=pictures,
+            timings=steps.timings,
             job_id=job.id if job is not None else None,
         )
         return result_of_run(db, run_id)
@@ -166,6 +191,19 @@ class SlideProcessor:
         )
 
 
+class _Steps:
+    """Wall time between the ends of a run's steps."""
+
+    def __init__(self) -> None:
+        self.timings: list[StageTiming] = []
+        self._since = time.monotonic()
+
+    def ended(self, step: str) -> None:
+        now_ = time.monotonic()
+        self.timings.append(StageTiming(step, round(now_ - self._since, 3)))
+        self._since = now_
+
+
 @contextmanager
 def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
     """Load and verify the bundle, open the engine, start the pipeline; end all of it after.
@@ -183,6 +221,7 @@ def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=bundle.manifest.decision.threshold,
+        quality=_quality_limits(bundle),
     )
     wanted = settings.pipeline
     limits = Limits(
@@ -198,6 +237,32 @@ def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
             yield SlideProcessor(settings, bundle, pipeline, engine.backend)
     finally:
         engine.close()
+
+
+def _quality_limits(bundle: Bundle) -> QualityLimits:
+    stain = bundle.manifest.stain
+    return QualityLimits(stain=StainReference(stain.mean, stain.std) if stain else None)
+
+
+def quality_record(quality: SlideQuality) -> QualityRecord:
+    """A finished slide's quality in the words of the database."""
+    red, green, blue = quality.density or (None, None, None)
+    return QualityRecord(
+        tissue_mm2=quality.tissue_mm2,
+        tumor_mm2=quality.tumor_mm2,
+        focus=quality.focus,
+        blurred_percent=quality.blurred_percent,
+        fold_percent=quality.fold_percent,
+        pen_percent=quality.pen_percent,
+        stain_red=red,
+        stain_green=green,
+        stain_blue=blue,
+        stain_distance=quality.stain_distance,
+        blurred=quality.blurred,
+        folded=quality.folded,
+        pen_marked=quality.pen_marked,
+        stain_outlier=quality.stain_outlier,
+    )
 
 
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:

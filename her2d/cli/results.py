@@ -53,9 +53,7 @@ def results(
     bundle: Annotated[
         str | None, typer.Option(help="Only this bundle's: its name, or 'name version'.")
     ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Part of the file name, path or barcode.")
-    ] = None,
+    text: Annotated[str | None, typer.Option(help="Part of the file name or barcode.")] = None,
     flag: Annotated[
         list[QualityFlag] | None, typer.Option(help="Only slides with this flag; repeatable.")
     ] = None,

@@ -10,6 +10,7 @@ from her2d.results.history import (
     timings_of_run,
 )
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results.pictures import Pictures, PicturesMissing, write_pictures
 from her2d.results.queries import (
     AmbiguousBundle,
     AmbiguousSlide,
@@ -31,6 +32,7 @@ from her2d.results.records import (
     TileTable,
 )
 from her2d.results.store import record_run
+from her2d.results.stored_run import SlideGeometry, StoredRun, read_run
 
 __all__ = [
     "AmbiguousBundle",
@@ -44,20 +46,25 @@ __all__ = [
     "Order",
     "PastRun",
     "PictureRecord",
+    "Pictures",
+    "PicturesMissing",
     "QualityFlag",
     "QualityRecord",
     "ResultFilter",
     "RunRecord",
+    "SlideGeometry",
     "SlideNotFound",
     "SlideRecord",
     "SlideResult",
     "SortKey",
     "StageTiming",
+    "StoredRun",
     "TileTable",
     "compare_bundles",
     "count_results",
     "find_slide",
     "list_results",
+    "read_run",
     "record_run",
     "render_heatmap",
     "result_of_run",
@@ -65,5 +72,6 @@ __all__ = [
     "slide_with_result",
     "tile_summary",
     "timings_of_run",
+    "write_pictures",
     "write_png",
 ]

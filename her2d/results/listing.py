@@ -55,7 +55,7 @@ class ResultFilter:
         borderline: whether the interval holds the threshold.
         since, until: UTC; finished at or after the one and before the other.
         bundle: a bundle's name, or name and version with a space between.
-        text: part of the file name, the path or the barcode, whatever the case.
+        text: part of the file name or the barcode, whatever the case.
         flags: every one of them was raised.
     """
 
@@ -111,10 +111,7 @@ def _condition(wanted: ResultFilter) -> str:
     if wanted.bundle is not None:
         phrases.append("(bundle_name = :bundle or bundle_name || ' ' || bundle_version = :bundle)")
     if wanted.text is not None:
-        phrases.append(
-            "(file_name like :text escape '\\' or barcode like :text escape '\\'"
-            " or path like :text escape '\\')"
-        )
+        phrases.append("(file_name like :text escape '\\' or barcode like :text escape '\\')")
     phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
     return " and ".join(phrases)
 

@@ -44,7 +44,8 @@ insert into runs (slide_id, bundle_id, her2_status, high_expression_percent, ci_
     tiles_unreadable, grid_columns, grid_rows, um_per_px, level0_downsample, backend,
     software_version, heatmap_path, queued_at, started_at, finished_at, elapsed_s)
 select i, {bundle}, iif(p >= 10, 'positive', 'negative'), p, max(p - 3, 0), min(p + 3, 100),
-    abs(p - 10) < 0.4, 9000000, 90000 * p, 400, 200, 80, 0.8 * p, 0, 20, 20, 2.5, 10,
+    abs(p - 10) < 0.4, 9000000, cast(90000 * p as integer), 400, 200, 80,
+    cast(0.8 * p as integer), 0, 20, 20, 2.5, 10,
     'onnxruntime', '0.1', '/heatmaps/' || i || '.png', at, at, at, 40 + i % 50
 from (select i, abs(sin(i * {step})) * 55 as p,
     strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2023-01-01', '+' || (i * 15) || ' minutes') as at from n)
@@ -56,8 +57,9 @@ insert into run_quality select id, 120, 60, 300, 2, 0.5, 0, 0.3, 0.5, 0.2, 1, id
 _TILES = """
 insert into tiles select runs.id, n.i / 20, n.i % 20,
     case n.i % 5 when 0 then 'strong' when 1 then 'weak' else 'non_tumor' end,
-    iif(n.i % 5 < 2, 120000, 0), iif(n.i % 5 < 2, 0.4, null), null, null, null, null, null
-from runs cross join n where runs.id between ? and ?
+    iif(n.p is null, 0, 120000), n.p, n.p, n.p, n.p, n.p, n.p
+from runs cross join (select i, iif(i % 5 < 2, 0.4 + i / 1e4, null) as p from n) as n
+where runs.id between ? and ?
 """
 
 
@@ -97,8 +99,8 @@ MARCH = ResultFilter(since=datetime(2024, 3, 1, tzinfo=UTC), until=datetime(2024
 QUESTIONS: dict[str, Callable[[Database], object]] = {
     "slide_results, newest 50": whole("slide_results order by run_id desc limit 50"),
     "slide_results, one slide": whole("slide_results where slide_id = 77777"),
-    "slide_results, positive this month": whole(
-        "slide_results where her2_status = 'positive' and finished_at >= '2025-10'"
+    "slide_results, positive this week": whole(
+        "slide_results where her2_status = 'positive' and finished_at >= '2025-11-01'"
     ),
     "daily_counts": whole("daily_counts"),
     "throughput": whole("throughput"),

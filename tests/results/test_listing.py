@@ -53,7 +53,6 @@ def test_results_come_newest_first(db, three):
         (ResultFilter(bundle="other 3"), []),
         (ResultFilter(text="B.TIF"), ["b.tif"]),
         (ResultFilter(text="900444"), ["a.tif"]),
-        (ResultFilter(text="/in/c"), ["c_1.svs"]),
         (ResultFilter(flags=frozenset({QualityFlag.BLURRED})), ["b.tif"]),
         (ResultFilter(flags=frozenset({QualityFlag.BLURRED, QualityFlag.PEN_MARKED})), ["b.tif"]),
         (ResultFilter(flags=frozenset({QualityFlag.FOLDED})), []),
