@@ -179,7 +179,9 @@ def test_pictures_that_are_gone_are_one_clear_line(scanned, her2d, tmp_path):
 
 @pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
 def test_coordinates_on_a_real_slide_are_those_of_its_pyramid(laboratory, tmp_path, monkeypatch):
-    """Level 0 under each exported rectangle, averaged five by five, is the tile that was scored."""
+    """Level 0 under each rectangle, averaged five by five, fits the tile that was scored, and fits
+    it better than when moved by one pixel of it in any direction.
+    """
     monkeypatch.setenv("HER2D_INTAKE__ASSUME_MAGNIFICATION", "20")
     path = REAL_SLIDES / "TCGA-CR-7395-01A-01-TS1.svs"
     laboratory.run("scan", path)
@@ -198,4 +200,11 @@ def test_coordinates_on_a_real_slide_are_those_of_its_pyramid(laboratory, tmp_pa
         part = level0[int(top) : int(bottom), int(left) : int(right)].astype(float)
         height, width = part.shape[0] // 5, part.shape[1] // 5
         mean = part[: height * 5, : width * 5].reshape(height, 5, width, 5, 3).mean((1, 3))
-        assert np.abs(mean - tiles[name][:height, :width]).max() <= 1
+        tile = tiles[name][:height, :width].astype(float)
+        errors = {
+            (x, y): np.abs(np.roll(mean, (y, x), (0, 1)) - tile)[2:-2, 2:-2].mean()
+            for x in (-1, 0, 1)
+            for y in (-1, 0, 1)
+        }
+        assert min(errors, key=errors.__getitem__) == (0, 0)
+        assert errors[0, 0] < 4
