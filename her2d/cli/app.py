@@ -5,7 +5,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import bundle, compare, demo, export, queue, results, run, scan, simulate
+from her2d.cli import browse, bundle, compare, demo, export, queue, results, run, scan, simulate
 from her2d.cli.errors import EXPECTED_ERRORS
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
 app.command("export")(export.export)
+app.command("browse")(browse.browse)
 app.command("compare")(compare.compare)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
