@@ -114,6 +114,15 @@ class Tolerance(_Section):
     change_in_p: Annotated[float, Field(ge=0, le=100)] = 0.5
 
 
+class Stain(_Section):
+    """What tissue of the training cohort looks like: optical density in R, G and B, over slides."""
+
+    mean: tuple[float, float, float]
+    std: tuple[
+        Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
+    ]
+
+
 class Training(_Section):
     """Where the weights come from."""
 
@@ -155,6 +164,7 @@ class Manifest(_Section):
     training: Training
     measured: Measured | None = None
     measured_external: Measured | None = None
+    stain: Stain | None = None
 
 
 @dataclass(frozen=True)

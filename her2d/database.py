@@ -11,7 +11,12 @@ from pathlib import Path
 from sqlite_utils import Database
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = ("0001_initial.sql", "0002_webhook.sql", "0003_intake.sql")
+_MIGRATIONS = (
+    "0001_initial.sql",
+    "0002_webhook.sql",
+    "0003_intake.sql",
+    "0004_quality_and_views.sql",
+)
 
 
 class DatabaseError(Exception):

@@ -5,20 +5,17 @@ and store everything in one transaction.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from sqlite_utils import Database
 
-from her2d import __version__
 from her2d.bundle import Bundle, load_bundle
 from her2d.inference import EngineOptions, Integrator, open_engine
-from her2d.intake import FileState, Job, JobQueue, content_hash, now
+from her2d.intake import FileState, Job, JobQueue, content_hash
 from her2d.intake.linux import be_idle
 from her2d.persistence import until_written
 from her2d.pipeline import (
@@ -26,22 +23,35 @@ from her2d.pipeline import (
     Observe,
     Pipeline,
     Progress,
+    QualityLimits,
     Rules,
     SlideCancelledError,
     SlideOutcome,
-    TileFate,
+    StainReference,
+)
+from her2d.recording import (
+    RunClock,
+    heatmap_data,
+    quality_record,
+    run_record,
+    slide_record,
+    tile_table,
 )
 from her2d.results import (
     BundleRecord,
-    HeatmapData,
+    PictureRecord,
+    Pictures,
+    QualityRecord,
     RunRecord,
     SlideRecord,
     SlideResult,
+    StageTiming,
     TileTable,
     record_run,
     render_heatmap,
     result_of_run,
     slide_with_result,
+    write_pictures,
     write_png,
 )
 from her2d.settings import Settings
@@ -82,6 +92,9 @@ class _Scored:
     slide: SlideRecord
     run: RunRecord
     tiles: TileTable
+    quality: QualityRecord
+    pictures: PictureRecord
+    timings: tuple[StageTiming, ...]
 
 
 class SlideProcessor:
@@ -131,11 +144,19 @@ class SlideProcessor:
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
+        clock = RunClock(job.queued_at)
         digest = self._hash(job.path, beat)
+        clock.step_ended("hash")
         with self._contents.alone(digest, beat):
             self._refuse_duplicate(jobs.database, digest)
             scored = self._score(
-                job.path, before, digest, job=job, cancel=cancel, progress=lambda *_: got_on()
+                job.path,
+                before,
+                digest,
+                clock,
+                job=job,
+                cancel=cancel,
+                progress=lambda *_: got_on(),
             )
             run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel)
         return result_of_run(jobs.database, run_id)
@@ -152,14 +173,11 @@ class SlideProcessor:
             sqlite3.Error: the result could not be stored.
         """
         before = FileState.of(path)
-        scored = self._score(path, before, self._hash(path, lambda: None), progress=progress)
-        run_id = record_run(
-            db,
-            slide=scored.slide,
-            bundle=self._bundle_record(),
-            run=scored.run,
-            tiles=scored.tiles,
-        )
+        clock = RunClock(queued_at=None)
+        digest = self._hash(path, lambda: None)
+        clock.step_ended("hash")
+        scored = self._score(path, before, digest, clock, progress=progress)
+        run_id = self._record(db, scored)
         return result_of_run(db, run_id)
 
     def _hash(self, path: Path, beat: Callable[[], None]) -> str:
@@ -175,12 +193,12 @@ class SlideProcessor:
         path: Path,
         before: FileState,
         digest: str,
+        clock: RunClock,
         *,
         job: Job | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> _Scored:
-        started_at, started = now(), time.monotonic()
         outcome = self.pipeline.submit(
             path,
             assume_magnification=self._settings.intake.assume_magnification,
@@ -191,18 +209,17 @@ class SlideProcessor:
             raise FileChangedError(f"{path.name} changed while it was read.")
         if job is not None and job.attempts < self._settings.intake.max_attempts:
             _refuse_io_errors(path, outcome)
+        clock.step_ended("tiles")
         heatmap = self._heatmap_path(path, digest)
-        try:
-            write_png(heatmap, render_heatmap(heatmap_data(path.name, outcome)))
-        except OSError as error:
-            raise ResultsUnwritableError(
-                f"The heatmap cannot be written to {heatmap.parent}: {error.strerror or error}."
-            ) from error
-        queued_at = job.queued_at if job is not None else None
+        pictures = _drawn(heatmap, path.name, outcome)
+        clock.step_ended("pictures")
         return _Scored(
-            _slide_record(path, digest, outcome),
-            self._run_record(outcome, heatmap, queued_at, started_at, started),
+            slide_record(path, digest, outcome),
+            run_record(outcome, clock, heatmap, self.backend),
             tile_table(outcome),
+            quality_record(outcome.quality),
+            pictures,
+            clock.timings,
         )
 
     def _record_job(self, jobs: JobQueue, job: Job, scored: _Scored) -> int:
@@ -211,14 +228,20 @@ class SlideProcessor:
             if not jobs.holds(job):
                 raise ClaimLostError(f"Job {job.id} is somebody else's by now.")
             self._refuse_duplicate(jobs.database, scored.slide.content_hash)
-            return record_run(
-                jobs.database,
-                slide=scored.slide,
-                bundle=self._bundle_record(),
-                run=scored.run,
-                tiles=scored.tiles,
-                job_id=job.id,
-            )
+            return self._record(jobs.database, scored, job)
+
+    def _record(self, db: Database, scored: _Scored, job: Job | None = None) -> int:
+        return record_run(
+            db,
+            slide=scored.slide,
+            bundle=self._bundle_record(),
+            run=scored.run,
+            tiles=scored.tiles,
+            quality=scored.quality,
+            pictures=scored.pictures,
+            timings=scored.timings,
+            job_id=job.id if job is not None else None,
+        )
 
     def _heatmap_path(self, path: Path, digest: str) -> Path:
         content = digest.partition(":")[2][:12]
@@ -229,42 +252,6 @@ class SlideProcessor:
         manifest = self.bundle.manifest
         return BundleRecord(
             self.bundle.digest, manifest.name, manifest.version, manifest.model_dump_json()
-        )
-
-    def _run_record(
-        self,
-        outcome: SlideOutcome,
-        heatmap: Path,
-        queued_at: str | None,
-        started_at: str,
-        started: float,
-    ) -> RunRecord:
-        score, grid = outcome.score, outcome.grid
-        return RunRecord(
-            her2_status=score.status.value,
-            reason=score.reason,
-            high_expression_percent=score.high_expression_percent,
-            ci_low=score.ci_low,
-            ci_high=score.ci_high,
-            borderline=score.borderline,
-            tumor_pixels=score.tumor_pixels,
-            strong_pixels=score.strong_pixels,
-            tiles_total=grid.rows * grid.columns,
-            tiles_tissue=outcome.count(TileFate.NON_TUMOR, TileFate.WEAK, TileFate.STRONG),
-            tiles_tumor=score.tiles_tumor,
-            tiles_strong=score.tiles_strong,
-            tiles_unreadable=outcome.count(TileFate.UNREADABLE),
-            unreadable_reason=outcome.unreadable_reason,
-            grid_columns=grid.columns,
-            grid_rows=grid.rows,
-            um_per_px=grid.um_per_px,
-            backend=self.backend,
-            software_version=__version__,
-            heatmap_path=str(heatmap),
-            queued_at=queued_at,
-            started_at=started_at,
-            finished_at=now(),
-            elapsed_s=round(time.monotonic() - started, 3),
         )
 
 
@@ -312,6 +299,7 @@ def open_processor(
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=bundle.manifest.decision.threshold,
+        quality=_quality_limits(bundle),
     )
     wanted = settings.pipeline
     limits = Limits(
@@ -345,45 +333,9 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
-    """A finished slide in the words of the heatmap."""
-    score, grid, overview = outcome.score, outcome.grid, outcome.overview
-    reduction = grid.tile_size / overview.tile_px
-    subtitle = score.reason or ""
-    if score.high_expression_percent is not None:
-        subtitle = (
-            f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
-            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from 10 %"
-        )
-        if score.borderline:
-            subtitle += "; borderline"
-    return HeatmapData(
-        rgb=overview.rgb,
-        tumor=overview.tumor,
-        tile_px=overview.tile_px,
-        p_strong=outcome.p_strong,
-        strong=outcome.fate == TileFate.STRONG,
-        unreadable=outcome.fate == TileFate.UNREADABLE,
-        um_per_px=grid.um_per_px * reduction,
-        width=max(1, round(grid.width / reduction)),
-        height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.status.value}".encode("ascii", "replace").decode(),
-        subtitle=subtitle,
-    )
-
-
-def tile_table(outcome: SlideOutcome) -> TileTable:
-    """The outcome's tiles that are not background, in row-major order."""
-    row, column = np.nonzero(outcome.fate != TileFate.BACKGROUND)
-    fates = outcome.fate[row, column]
-    return TileTable(
-        row=row,
-        column=column,
-        fate=tuple(TileFate(fate).name.lower() for fate in fates),
-        tumor_pixels=outcome.tumor_pixels[row, column],
-        p_strong=outcome.p_strong[row, column],
-        p_folds=outcome.p_folds[row, column],
-    )
+def _quality_limits(bundle: Bundle) -> QualityLimits:
+    stain = bundle.manifest.stain
+    return QualityLimits(stain=StainReference(stain.mean, stain.std) if stain else None)
 
 
 def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:
@@ -394,16 +346,15 @@ def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:
         )
 
 
-def _slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
-    metadata = outcome.metadata
-    return SlideRecord(
-        content_hash=digest,
-        file_name=path.name,
-        path=str(path),
-        barcode=metadata.barcode,
-        vendor=metadata.vendor,
-        width=metadata.width,
-        height=metadata.height,
-        magnification=metadata.magnification,
-        mpp=metadata.mpp,
-    )
+def _drawn(heatmap: Path, name: str, outcome: SlideOutcome) -> PictureRecord:
+    """Write the heatmap, and beside it what it was drawn from. Raises ResultsUnwritableError."""
+    overview = outcome.overview
+    try:
+        write_png(heatmap, render_heatmap(heatmap_data(name, outcome)))
+        return write_pictures(
+            heatmap.with_suffix(""), Pictures(overview.rgb, overview.tumor, overview.tile_px)
+        )
+    except OSError as error:
+        raise ResultsUnwritableError(
+            f"The heatmap cannot be written to {heatmap.parent}: {error.strerror or error}."
+        ) from error

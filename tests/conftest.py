@@ -125,16 +125,15 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 WriteSlide = Callable[..., Path]
 
 
-@pytest.fixture
-def write_slide(tmp_path: Path) -> WriteSlide:
-    """Write a 4x Motic slide from a picture of its tiles: one letter each.
+@pytest.fixture(scope="session")
+def write_slide_into() -> WriteSlide:
+    """Write a 4x Motic slide into a folder from a picture of its tiles: one letter each.
 
     `.` background, `s` stroma, `w` weak tumour, `S` strong tumour, `t` a twentieth strong tumour,
     `h` weak tumour in its left half.
     """
 
-    def write(rows: list[str], name: str = "slide.tif", *, folder: Path | None = None) -> Path:
-        folder = folder or tmp_path
+    def write(folder: Path, rows: list[str], name: str) -> Path:
         image = np.concatenate(
             [np.concatenate([_tile(letter) for letter in row], axis=1) for row in rows]
         )
@@ -154,6 +153,16 @@ def write_slide(tmp_path: Path) -> WriteSlide:
             metadata=None,
         )
         return path
+
+    return write
+
+
+@pytest.fixture
+def write_slide(tmp_path: Path, write_slide_into: WriteSlide) -> WriteSlide:
+    """`write_slide_into` this test's own folder, unless told another."""
+
+    def write(rows: list[str], name: str = "slide.tif", *, folder: Path | None = None) -> Path:
+        return write_slide_into(folder or tmp_path, rows, name)
 
     return write
 

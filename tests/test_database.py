@@ -11,7 +11,7 @@ from her2d.database import DatabaseError, open_database, open_readonly
 def test_a_new_database_has_the_designs_tables_and_view(tmp_path):
     db = open_database(tmp_path / "deep" / "her2d.sqlite")
     assert {"slides", "jobs", "runs", "tiles", "bundles", "events"} <= set(db.table_names())
-    assert db.view_names() == ["slide_results"]
+    assert "slide_results" in db.view_names()
 
 
 def test_the_view_has_at_least_the_designs_columns(tmp_path):

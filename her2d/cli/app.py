@@ -6,12 +6,15 @@ import typer
 
 from her2d import __version__
 from her2d.cli import (
+    browse,
     bundle,
+    compare,
     config,
     db,
     demo,
     doctor,
     evaluate,
+    export,
     prepare,
     queue,
     results,
@@ -57,6 +60,9 @@ app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
 app.command("compile")(compile_)
 app.command("doctor")(doctor.doctor)
+app.command("export")(export.export)
+app.command("browse")(browse.browse)
+app.command("compare")(compare.compare)
 app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")

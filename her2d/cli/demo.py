@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import settings_of
-from her2d.cli.results import result_table
+from her2d.cli.result_tables import result_table
 from her2d.database import open_database
 from her2d.intake import JobQueue, JobState
 from her2d.results import SlideResult, list_results

@@ -5,7 +5,7 @@ from her2d.database import DatabaseError
 from her2d.inference import EngineError
 from her2d.intake import RefusedByQueue
 from her2d.ops import AlreadyRunningError
-from her2d.results import AmbiguousSlide, SlideNotFound
+from her2d.results import AmbiguousBundle, AmbiguousSlide, BundleNotFound, SlideNotFound
 from her2d.settings import SettingsError
 from her2d.slides import SlideError
 
@@ -16,8 +16,10 @@ class UserError(Exception):
 
 EXPECTED_ERRORS = (
     AlreadyRunningError,
+    AmbiguousBundle,
     AmbiguousSlide,
     BundleError,
+    BundleNotFound,
     DatabaseError,
     EngineError,
     RefusedByQueue,

@@ -2,44 +2,105 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.periods import SINCE, UNTIL, first_moment, moment_after
+from her2d.cli.result_tables import (
+    result_table,
+    results_csv,
+    run_table,
+    slide_table,
+    tile_table,
+    timing_table,
+)
 from her2d.database import open_readonly
-from her2d.results import SlideResult, find_slide, list_results
+from her2d.results import (
+    Order,
+    QualityFlag,
+    ResultFilter,
+    SortKey,
+    count_results,
+    find_slide,
+    list_results,
+    runs_of_slide,
+    tile_summary,
+    timings_of_run,
+)
 from her2d.scoring import Her2Status
 
 SlideArgument = Annotated[str, typer.Argument(help="Slide id, file name or barcode.")]
 
-_STYLES = {
-    Her2Status.POSITIVE: "bold red",
-    Her2Status.NEGATIVE: "green",
-    Her2Status.INDETERMINATE: "yellow",
-}
-
 
 def results(
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Slides on a page.")] = 50,
+    page: Annotated[int, typer.Option(min=1, help="Which page.")] = 1,
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
+    borderline: Annotated[
+        bool | None,
+        typer.Option(
+            "--borderline/--not-borderline", help="Whether the interval holds the threshold."
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help=SINCE)] = None,
+    until: Annotated[str | None, typer.Option(help=UNTIL)] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Only this bundle's: its name, or 'name version'.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Part of the file name or barcode.")] = None,
+    flag: Annotated[
+        list[QualityFlag] | None, typer.Option(help="Only slides with this flag; repeatable.")
+    ] = None,
+    sort: Annotated[
+        SortKey, typer.Option(help="margin is the distance from 10 %.")
+    ] = SortKey.FINISHED,
+    ascending: Annotated[
+        bool | None,
+        typer.Option("--asc/--desc", help="Default: newest, highest, A to Z, closest first."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
 ) -> None:
     """List the current result of each slide, newest first."""
+    if as_json and as_csv:
+        raise UserError("Give --json or --csv, not both.")
+    wanted = ResultFilter(
+        status=status,
+        borderline=borderline,
+        since=first_moment(since),
+        until=moment_after(until),
+        bundle=bundle,
+        text=text,
+        flags=frozenset(flag or ()),
+    )
+    rising = sort in (SortKey.NAME, SortKey.MARGIN) if ascending is None else ascending
     db = open_readonly(settings_of(config).results.database)
-    found = list_results(db, limit=limit, status=status)
+    found = list_results(
+        db,
+        wanted,
+        order=Order(sort, descending=not rising),
+        limit=limit,
+        offset=(page - 1) * limit,
+    )
     if as_json:
         typer.echo(json.dumps([result.model_dump(mode="json") for result in found], indent=2))
         return
+    if as_csv:
+        typer.echo(results_csv(found), nl=False)
+        return
     console = Console(markup=False)
     console.print(result_table(found))
+    matching = count_results(db, wanted)
+    if matching > len(found):
+        pages = -(-matching // limit)
+        console.print(f"{len(found)} of {matching} slides; page {page} of {pages} (--page)")
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
         console.print(
@@ -49,16 +110,27 @@ def results(
 
 
 def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print everything known of one slide's result."""
+    """Print everything known of one slide: its result, its tiles, its timings, its runs."""
     db = open_readonly(settings_of(config).results.database)
     result = find_slide(db, slide)
+    tiles = tile_summary(db, result.run_id)
+    timings = timings_of_run(db, result.run_id)
+    runs = runs_of_slide(db, result.slide_id)
     if as_json:
-        typer.echo(result.model_dump_json(indent=2))
+        everything = {
+            **result.model_dump(mode="json"),
+            "tiles": [asdict(fate) for fate in tiles],
+            "timings": [asdict(timing) for timing in timings],
+            "runs": [asdict(run) for run in runs],
+        }
+        typer.echo(json.dumps(everything, indent=2))
         return
-    table = Table(title=result.file_name, show_header=False)
-    for name, value in result.model_dump().items():
-        table.add_row(name, "" if value is None else str(value))
-    Console(markup=False).print(table)
+    console = Console(markup=False)
+    console.print(slide_table(result))
+    console.print(tile_table(tiles, background=result.tiles_total - sum(f.tiles for f in tiles)))
+    if timings:
+        console.print(timing_table(timings))
+    console.print(run_table(runs))
 
 
 def heatmap(
@@ -81,44 +153,3 @@ def heatmap(
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}.") from error
     typer.echo(str(output))
-
-
-def result_table(found: Iterable[SlideResult]) -> Table:
-    """One row for each result, as `results`, `scan` and `demo` print it."""
-    table = Table()
-    table.add_column("id", justify="right")
-    table.add_column("slide", overflow="fold")
-    table.add_column("HER2")
-    table.add_column("high expression", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("tumour tiles", justify="right")
-    table.add_column("remark", overflow="fold")
-    for result in found:
-        status = Her2Status(result.her2_status)
-        percent = result.high_expression_percent
-        interval = (
-            f"{result.ci_low:.1f} – {result.ci_high:.1f} %"
-            if result.ci_low is not None and result.ci_high is not None
-            else ""
-        )
-        table.add_row(
-            str(result.slide_id),
-            result.file_name,
-            Text(status.value, style=_STYLES[status]),
-            "" if percent is None else f"{percent:.1f} %",
-            interval,
-            f"{result.tiles_tumor} of {result.tiles_total}",
-            "; ".join(_remarks(result)),
-        )
-    return table
-
-
-def _remarks(result: SlideResult) -> list[str]:
-    remarks = []
-    if result.borderline:
-        remarks.append("borderline")
-    if result.reason:
-        remarks.append(result.reason)
-    elif result.tiles_unreadable:
-        remarks.append(f"{result.tiles_unreadable} tiles unreadable")
-    return remarks

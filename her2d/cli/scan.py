@@ -18,7 +18,7 @@ from rich.progress import (
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
-from her2d.cli.results import result_table
+from her2d.cli.result_tables import result_table
 from her2d.database import open_database
 from her2d.intake import FileState, JobQueue
 from her2d.results import SlideResult

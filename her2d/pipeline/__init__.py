@@ -2,6 +2,7 @@
 
 from her2d.pipeline.outcome import Overview, SlideOutcome, TileFate
 from her2d.pipeline.pipeline import Limits, Pipeline, Rules
+from her2d.pipeline.quality import QualityLimits, SlideQuality, StainReference
 from her2d.pipeline.slide_run import Progress, SlideCancelledError
 from her2d.pipeline.stages import BatchReport, Observe
 
@@ -12,8 +13,11 @@ __all__ = [
     "Overview",
     "Pipeline",
     "Progress",
+    "QualityLimits",
     "Rules",
     "SlideCancelledError",
     "SlideOutcome",
+    "SlideQuality",
+    "StainReference",
     "TileFate",
 ]

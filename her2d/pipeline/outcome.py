@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.pipeline.quality import SlideQuality
 from her2d.scoring import Score
 from her2d.slides import SlideMetadata, TileGrid
 
@@ -56,6 +57,7 @@ class SlideOutcome:
     p_strong: NDArray[np.float32]
     overview: Overview
     unreadable_reason: str | None
+    quality: SlideQuality
 
     def count(self, *fates: TileFate) -> int:
         """Tiles that ended as one of `fates`."""

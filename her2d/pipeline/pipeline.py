@@ -8,7 +8,7 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +18,7 @@ import numpy as np
 from her2d.inference import Engine, Integrator
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.quality import QualityLimits, measure_tile
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
@@ -57,6 +58,7 @@ class Rules:
     tumor_fraction: float = 0.10
     threshold: float = 0.10
     bootstrap_seed: int = 20250101
+    quality: QualityLimits = field(default_factory=QualityLimits)
 
 
 class Pipeline:
@@ -178,6 +180,7 @@ class Pipeline:
                     run.unreadable(tile.row, tile.column, tile.reason)
                     continue
                 run.seen(tile.row, tile.column, tile.pixels)
+                run.quality.add(measure_tile(tile.pixels), self._rules.quality)
                 if mean_saturation(tile.pixels) <= self._rules.saturation:
                     run.background(tile.row, tile.column)
                     continue
@@ -201,6 +204,7 @@ class Pipeline:
             threshold=self._rules.threshold,
             seed=self._rules.bootstrap_seed,
         )
+        pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
         return SlideOutcome(
             metadata=slide.metadata,
             grid=run.grid,
@@ -211,4 +215,10 @@ class Pipeline:
             p_strong=p_strong,
             overview=run.overview,
             unreadable_reason=run.unreadable_reason,
+            quality=run.quality.finish(
+                self._rules.quality,
+                tile_mm2=run.grid.tile_size**2 * pixel_mm2,
+                slide_mm2=run.grid.width * run.grid.height * pixel_mm2,
+                tumor_mm2=score.tumor_pixels * pixel_mm2,
+            ),
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.pipeline.outcome import Overview, TileFate
+from her2d.pipeline.quality import QualityTally
 from her2d.slides import TileGrid
 
 _FOLDS = 5
@@ -39,6 +40,7 @@ class SlideRun:
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.p_folds = np.full((*shape, _FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
+        self.quality = QualityTally()
         self._progress = progress
         self._tile_px = overview_tile_px(grid)
         self._rgb = np.full(

@@ -1,7 +1,5 @@
 """The slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +7,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.results.files import write_whole
+from her2d.results.pictures import png_bytes
+
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
-_BROWN = np.array([121, 67, 24], np.float32)
-_WEAK = np.array([84, 110, 160], np.float32)
+HIGH_COLOR = np.array([121, 67, 24], np.float32)
+WEAK_COLOR = np.array([84, 110, 160], np.float32)
 _INK: Color = (35, 35, 40)
 _FAINT: Color = (120, 120, 125)
 _UNREADABLE: Color = (200, 60, 60)
@@ -58,7 +59,7 @@ def render_heatmap(data: HeatmapData) -> Image:
     """Draw the heatmap, uint8 (H, W, 3) RGB; its slide is 1600 pixels along the longer side."""
     scale = _SLIDE_SIDE / max(data.width, data.height)
     size = (max(1, round(data.width * scale)), max(1, round(data.height * scale)))
-    slide = _scaled(_overlaid(data)[: data.height, : data.width], size)
+    slide = _scaled(overlaid(data)[: data.height, : data.width], size)
     _outline_tumor(slide, data, size)
     _hatch_unreadable(slide, data, scale)
     width = max(size[0], 1000) + 2 * _MARGIN
@@ -77,31 +78,20 @@ def render_heatmap(data: HeatmapData) -> Image:
 
 def write_png(path: Path, image: Image) -> None:
     """Write an RGB image as PNG, whole or not at all. Raises OSError."""
-    coded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not coded:
-        raise OSError(f"{path.name} could not be encoded as PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".png.part")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_whole(path, png_bytes(image))
 
 
-def _overlaid(data: HeatmapData) -> Image:
-    """Brown on strong tumour, the darker the surer; a cool tint on weak tumour."""
+def overlaid(data: HeatmapData) -> Image:
+    """Brown on strong tumour, the darker the surer; a cool tint on weak tumour.
+
+    Of the shape of `data.rgb`, padding included.
+    """
     side = data.tile_px
     strong = _per_pixel(data.strong.astype(np.float32), side)
     p = _per_pixel(np.nan_to_num(data.p_strong), side)
     tumor = data.tumor.astype(np.float32) / 255
     cover = tumor * np.where(strong > 0, 0.3 + 0.35 * p, 0.22)
-    color = np.where(strong[..., None] > 0, _BROWN, _WEAK)
+    color = np.where(strong[..., None] > 0, HIGH_COLOR, WEAK_COLOR)
     blended = data.rgb + (color - data.rgb) * cover[..., None]
     return np.asarray(blended.round().clip(0, 255), np.uint8)
 

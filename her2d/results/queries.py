@@ -1,4 +1,4 @@
-"""Questions to the database."""
+"""One slide or run, by what people know it by."""
 
 from sqlite_utils import Database
 
@@ -13,16 +13,12 @@ class AmbiguousSlide(Exception):  # noqa: N818
     """Several slides have that file name or barcode."""
 
 
-def list_results(
-    db: Database, *, limit: int | None = None, status: str | None = None
-) -> list[SlideResult]:
-    """Current results, newest first."""
-    rows = db.query(
-        "select * from slide_results where :status is null or her2_status = :status"
-        " order by run_id desc limit :limit",
-        {"status": status, "limit": -1 if limit is None else limit},
-    )
-    return [SlideResult.model_validate(row) for row in rows]
+class BundleNotFound(Exception):  # noqa: N818
+    """No bundle of that name or digest has run."""
+
+
+class AmbiguousBundle(Exception):  # noqa: N818
+    """Several bundles have that name."""
 
 
 def find_slide(db: Database, key: str) -> SlideResult:

@@ -1,10 +1,20 @@
 """What goes into the database and what comes out of it."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
+
+
+class QualityFlag(StrEnum):
+    """What a person should know of a scan before believing its result."""
+
+    BLURRED = "blurred"
+    FOLDED = "folded"
+    PEN_MARKED = "pen-marked"
+    STAIN_OUTLIER = "stain-outlier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,10 @@ class BundleRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One bundle's result for one slide; percentages, UTC ISO-8601 times, seconds."""
+    """One bundle's result for one slide; percentages, UTC ISO-8601 times, seconds.
+
+    `um_per_px` is a pixel of the 4x grid, `level0_downsample` level-0 pixels to one of them.
+    """
 
     her2_status: str
     reason: str | None
@@ -53,6 +66,7 @@ class RunRecord:
     grid_columns: int
     grid_rows: int
     um_per_px: float
+    level0_downsample: float
     backend: str
     software_version: str
     heatmap_path: str | None
@@ -80,6 +94,58 @@ class TileTable:
     tumor_pixels: NDArray[np.integer]
     p_strong: NDArray[np.float32]
     p_folds: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRecord:
+    """How good a scan was, as a run found it; None where there was no tissue to measure.
+
+    Attributes:
+        tissue_mm2, tumor_mm2: areas.
+        focus: median variance of the Laplacian over tissue, at 4x, of 8-bit grey.
+        blurred_percent, fold_percent: of tissue.
+        pen_percent: of the slide.
+        stain_red, stain_green, stain_blue: mean optical density of tissue.
+        stain_distance: standard deviations from the bundle's reference, None without one.
+    """
+
+    tissue_mm2: float
+    tumor_mm2: float
+    focus: float | None
+    blurred_percent: float | None
+    fold_percent: float | None
+    pen_percent: float | None
+    stain_red: float | None
+    stain_green: float | None
+    stain_blue: float | None
+    stain_distance: float | None
+    blurred: bool
+    folded: bool
+    pen_marked: bool
+    stain_outlier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecord:
+    """The slide and its tumour in small, as files.
+
+    Attributes:
+        slide_path: JPEG, the slide padded to whole tiles.
+        tumor_path: PNG of the same size, share of tumour pixels 0..255.
+        tile_px: pixels of both along a tile's side.
+    """
+
+    slide_path: str
+    tumor_path: str
+    tile_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Seconds of wall time that one step of a run took."""
+
+    stage: str
+    seconds: float
 
 
 class SlideResult(BaseModel):
@@ -115,3 +181,17 @@ class SlideResult(BaseModel):
     elapsed_s: float
     heatmap_path: str | None
     run_id: int
+    tissue_mm2: float | None
+    tumor_mm2: float | None
+    focus: float | None
+    blurred_percent: float | None
+    fold_percent: float | None
+    pen_percent: float | None
+    stain_distance: float | None
+    quality_flags: tuple[QualityFlag, ...] | None
+    """Empty where nothing is suspected, None where quality was not measured."""
+
+    @field_validator("quality_flags", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
 """Writing a result: one transaction for a slide, or nothing at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -8,7 +8,15 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import Table
 
-from her2d.results.records import BundleRecord, RunRecord, SlideRecord, TileTable
+from her2d.results.records import (
+    BundleRecord,
+    PictureRecord,
+    QualityRecord,
+    RunRecord,
+    SlideRecord,
+    StageTiming,
+    TileTable,
+)
 
 
 def record_run(
@@ -18,9 +26,12 @@ def record_run(
     bundle: BundleRecord,
     run: RunRecord,
     tiles: TileTable,
+    quality: QualityRecord | None = None,
+    pictures: PictureRecord | None = None,
+    timings: Sequence[StageTiming] = (),
     job_id: int | None = None,
 ) -> int:
-    """Store a run with its slide, bundle and tiles; returns the run's id.
+    """Store a run with its slide, bundle, tiles and what else is known of it; returns its id.
 
     With `job_id` the job is done in the same transaction, so that no crash can leave a result
     without its job being done, or a job done without its result.
@@ -34,6 +45,12 @@ def record_run(
         values = {**asdict(run), "slide_id": slide_id, "bundle_id": bundle_id}
         run_id = _inserted(db.table("runs").insert(values))
         _insert_tiles(db, run_id, tiles)
+        if quality is not None:
+            db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
+        if pictures is not None:
+            db.table("run_pictures").insert({"run_id": run_id, **asdict(pictures)})
+        for timing in timings:
+            db.table("run_timings").insert({"run_id": run_id, **asdict(timing)})
         if job_id is not None:
             db.table("jobs").update(
                 job_id,

@@ -7,6 +7,7 @@ RGB tiles at 4x; `check_integrity` says whether a file is all there yet, without
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.integrity import Completeness, Integrity, check_integrity
+from her2d.slides.levels import SlideLevel, SlideLevels, open_levels
 from her2d.slides.metadata import MagnificationSource, SlideMetadata
 from her2d.slides.reader import Slide, open_slide
 
@@ -16,11 +17,14 @@ __all__ = [
     "MagnificationSource",
     "Slide",
     "SlideError",
+    "SlideLevel",
+    "SlideLevels",
     "SlideMetadata",
     "SlideUnavailableError",
     "Tile",
     "TileGrid",
     "UnreadableTile",
     "check_integrity",
+    "open_levels",
     "open_slide",
 ]

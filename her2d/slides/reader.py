@@ -42,13 +42,20 @@ def open_slide(path: Path, *, assume_magnification: float | None = None) -> "Sli
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
-    try:
+    with slide_errors(path):
         fd = open_regular(path)
         try:
             return _open(path, fd, assume_magnification)
         except BaseException:
             os.close(fd)
             raise
+
+
+@contextmanager
+def slide_errors(path: Path) -> Iterator[None]:
+    """What a file contains, or its storage does, raises SlideError or SlideUnavailableError."""
+    try:
+        yield
     except RefusedError as error:
         raise SlideError(path.name, str(error)) from error
     except OSError as error:
@@ -131,8 +138,8 @@ class Slide:
 
 def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
     directories = complete_structure(fd)
-    with _tifffile(fd) as tiff:
-        images = [_image(tiff, index, found) for index, found in enumerate(directories)]
+    with tifffile_on(fd) as tiff:
+        images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
         levels = find_pyramid(images)
         metadata = _describe(images, levels[0].image, assume_magnification)
         level, as_is = choose_level(levels, metadata.magnification)
@@ -142,14 +149,15 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
 
 
 @contextmanager
-def _tifffile(fd: int) -> Iterator[TiffFile]:
+def tifffile_on(fd: int) -> Iterator[TiffFile]:
     """tifffile on a descriptor of its own, for as long as tags are read."""
     # Its name must say nothing: tifffile treats some extensions specially.
     with os.fdopen(os.dup(fd), "rb") as file, TiffFile(file, name="slide.tif") as tiff:
         yield tiff
 
 
-def _image(tiff: TiffFile, index: int, directory: Directory) -> Image:
+def image_of(tiff: TiffFile, index: int, directory: Directory) -> Image:
+    """One of a file's images."""
     # Straight to the directory: the chain has been walked, with bounds, already.
     tiff.filehandle.seek(directory.offset)
     return Image(directory, TiffPage(tiff, index))

@@ -1,10 +1,13 @@
 """`her2d results`, `show`, `heatmap`, `queue`, `bundle`."""
 
+import csv
+import io
 import json
 
 import pytest
 
 from her2d import __version__
+from her2d.database import open_readonly
 
 
 @pytest.fixture
@@ -22,6 +25,41 @@ def test_results_can_be_limited_to_a_status(scanned):
     assert [row["file_name"] for row in rows] == ["a.tif"]
 
 
+def test_results_can_be_searched_sorted_and_paged(scanned):
+    assert [row["file_name"] for row in scanned.json("results", "--text", "b.t")] == ["b.tif"]
+    by_name = [row["file_name"] for row in scanned.json("results", "--sort", "name")]
+    assert by_name == ["a.tif", "b.tif"]
+    second = scanned.json("results", "--sort", "name", "--limit", 1, "--page", 2)
+    assert [row["file_name"] for row in second] == ["b.tif"]
+    assert "page 2 of 2" in scanned.run("results", "--limit", 1, "--page", 2).stdout
+
+
+def test_until_a_day_includes_the_day(scanned):
+    today = scanned.json("results")[0]["finished_at"][:10]
+    assert len(scanned.json("results", "--since", today, "--until", today)) == 2
+    assert scanned.json("results", "--until", f"{today}T00:00") == []
+
+
+def test_a_day_that_is_none_is_one_clear_line(scanned, her2d):
+    code, _, err = her2d("results", "--since", "yesterday")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "'yesterday' is no day or time" in err
+
+
+def test_results_as_csv_have_the_views_column_names(scanned):
+    rows = list(csv.DictReader(io.StringIO(scanned.run("results", "--csv").stdout)))
+    assert {row["file_name"]: row["her2_status"] for row in rows} == {
+        "a.tif": "positive",
+        "b.tif": "negative",
+    }
+    columns = next(open_readonly(scanned.database).query("select * from slide_results"))
+    assert list(rows[0]) == list(columns)
+
+
+def test_json_and_csv_at_once_are_refused(scanned, her2d):
+    assert her2d("results", "--json", "--csv")[0] == 1
+
+
 def test_results_before_anything_ran_is_one_clear_line(her2d):
     code, _, err = her2d("results")
     assert code == 1
@@ -32,6 +70,16 @@ def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
     assert scanned.json("show", "a.tif") == scanned.json("show", "a")
     assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)
     assert "50" in scanned.run("show", "a").stdout
+
+
+def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
+    scanned.run("scan", tmp_path / "a.tif")
+    shown = scanned.json("show", "a")
+    assert {fate["fate"]: fate["tiles"] for fate in shown["tiles"]} == {"strong": 1, "weak": 1}
+    assert len(shown["runs"]) == 2
+    printed = scanned.run("show", "a").stdout
+    assert "runs" in printed
+    assert "background" in printed
 
 
 def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from her2d.database import open_database
-from her2d.results import BundleRecord, RunRecord, SlideRecord, TileTable, record_run
+from her2d.results import (
+    BundleRecord,
+    QualityRecord,
+    RunRecord,
+    SlideRecord,
+    TileTable,
+    record_run,
+)
 
 SLIDE = SlideRecord("blake2b:aa", "a.tif", "/in/a.tif", "900444", "motic", 4096, 3072, 4.0, 2.5)
 BUNDLE = BundleRecord("d" * 64, "test", "1", "{}")
@@ -28,6 +35,7 @@ RUN = RunRecord(
     grid_columns=8,
     grid_rows=6,
     um_per_px=2.5,
+    level0_downsample=1.0,
     backend="onnxruntime",
     software_version="0.1.0",
     heatmap_path="/heat/a.png",
@@ -46,6 +54,24 @@ TILES = TileTable(
 )
 
 
+QUALITY = QualityRecord(
+    tissue_mm2=12.0,
+    tumor_mm2=4.0,
+    focus=300.0,
+    blurred_percent=1.0,
+    fold_percent=0.0,
+    pen_percent=0.0,
+    stain_red=0.3,
+    stain_green=0.5,
+    stain_blue=0.2,
+    stain_distance=None,
+    blurred=False,
+    folded=False,
+    pen_marked=False,
+    stain_outlier=False,
+)
+
+
 @pytest.fixture
 def db(tmp_path):
     db = open_database(tmp_path / "her2d.sqlite")
@@ -54,15 +80,20 @@ def db(tmp_path):
 
 
 @pytest.fixture
+def quality():
+    return lambda **changes: replace(QUALITY, **changes)
+
+
+@pytest.fixture
 def record(db):
-    def record(*, slide=None, run=None, bundle=None, tiles=TILES, job_id=None):
+    def record(*, slide=None, run=None, bundle=None, tiles=TILES, **more):
         return record_run(
             db,
             slide=replace(SLIDE, **(slide or {})),
             bundle=replace(BUNDLE, **(bundle or {})),
             run=replace(RUN, **(run or {})),
             tiles=tiles,
-            job_id=job_id,
+            **more,
         )
 
     return record

@@ -2,7 +2,7 @@
 
 import pytest
 
-from her2d.results import AmbiguousSlide, SlideNotFound, find_slide, list_results
+from her2d.results import AmbiguousSlide, SlideNotFound, find_slide
 
 
 @pytest.fixture
@@ -13,15 +13,6 @@ def three(record):
         run={"her2_status": "negative"},
     )
     record(slide={"content_hash": "c", "file_name": "c.svs", "barcode": "7"})
-
-
-def test_results_come_newest_first(db, three):
-    assert [result.file_name for result in list_results(db)] == ["c.svs", "b.tif", "a.tif"]
-
-
-def test_results_can_be_limited_and_filtered(db, three):
-    assert [result.file_name for result in list_results(db, limit=1)] == ["c.svs"]
-    assert [result.file_name for result in list_results(db, status="negative")] == ["b.tif"]
 
 
 @pytest.mark.parametrize("key", ["1", "a.tif", "a", "900444"])

@@ -1,0 +1,1 @@
+"""Results in a web browser on this machine: Datasette with pages of our own."""

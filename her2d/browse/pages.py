@@ -1,0 +1,253 @@
+"""What the pages show, put into words and places; the templates only lay it out."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from urllib.parse import urlencode
+
+from sqlite_utils import Database
+
+from her2d.results import (
+    Order,
+    PastRun,
+    QualityFlag,
+    ResultFilter,
+    SlideResult,
+    SortKey,
+    StageTiming,
+    count_results,
+    list_results,
+    runs_of_slide,
+    timings_of_run,
+)
+from her2d.results.export.report import quality_rows
+
+PAGE = 60
+THRESHOLD = 10.0
+_STATUSES = ("positive", "negative", "indeterminate")
+_TICKS = (0, 10, 25, 50, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """P and its interval on a line, in percent of the line's length.
+
+    The line is a square root's: what lies around 10 % gets a third of it.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    threshold: float
+    ticks: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One slide of the list."""
+
+    result: SlideResult
+    gauge: Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One filter that can be clicked."""
+
+    label: str
+    url: str
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SlideList:
+    """The list page."""
+
+    cards: tuple[Card, ...]
+    matching: int
+    text: str
+    statuses: tuple[Choice, ...]
+    concerns: tuple[Choice, ...]
+    orders: tuple[Choice, ...]
+    previous: str | None
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlidePage:
+    """One slide's page; `newer` and `older` are ids of its neighbours in the list."""
+
+    result: SlideResult
+    gauge: Gauge
+    quality: tuple[tuple[str, str], ...]
+    runs: tuple[PastRun, ...]
+    timings: tuple[StageTiming, ...]
+    newer: int | None
+    older: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """What the slide page's script needs to know of a run.
+
+    Attributes:
+        base: where the run's pictures are.
+        width, height: level-0 pixels.
+        tile_side: level-0 pixels along a tile of the 4x grid.
+        um_per_px: of level 0.
+        tile, max_level: of the deep zoom.
+        scan_missing, pictures_missing: a sentence where there is no such thing, else None.
+    """
+
+    base: str
+    width: int
+    height: int
+    tile_side: float
+    um_per_px: float
+    tile: int
+    max_level: int
+    scan_missing: str | None
+    pictures_missing: str | None
+
+    def as_json(self) -> str:
+        """For a script element: "<" is escaped, so that no file name can end it."""
+        return json.dumps(asdict(self)).replace("<", "\\u003c")
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """What the list's address asks for; whatever makes no sense there is left out."""
+
+    text: str = ""
+    status: str = ""
+    flag: str = ""
+    sort: SortKey = SortKey.FINISHED
+    page: int = 1
+
+    @classmethod
+    def of(cls, text: str, status: str, flag: str, sort: str, page: str) -> "ListQuery":
+        return cls(
+            text=text[:200],
+            status=status if status in _STATUSES else "",
+            flag=flag if flag == "borderline" or flag in set(QualityFlag) else "",
+            sort=SortKey(sort) if sort in set(SortKey) else SortKey.FINISHED,
+            page=int(page) if page.isdecimal() and 0 < len(page) < 7 else 1,
+        )
+
+    def url(self, **changes: str | int) -> str:
+        """The address of this list with something changed; from the first page again."""
+        asked = {
+            "text": self.text,
+            "status": self.status,
+            "flag": self.flag,
+            "sort": self.sort.value,
+            **changes,
+        }
+        kept = {name: value for name, value in asked.items() if value not in ("", "finished")}
+        return f"/?{urlencode(kept)}" if kept else "/"
+
+    @property
+    def wanted(self) -> ResultFilter:
+        raised = self.flag and self.flag != "borderline"
+        return ResultFilter(
+            status=self.status or None,
+            borderline=True if self.flag == "borderline" else None,
+            text=self.text or None,
+            flags=frozenset({QualityFlag(self.flag)} if raised else ()),
+        )
+
+
+def gauge_of(percent: float | None, low: float | None, high: float | None) -> Gauge:
+    """Places on a line from 0 to 100 %."""
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(10 * math.sqrt(min(max(value, 0), 100)), 2)
+
+    return Gauge(
+        value=place(percent),
+        low=place(low),
+        high=place(high),
+        threshold=round(10 * math.sqrt(THRESHOLD), 2),
+        ticks=tuple((tick, round(10 * math.sqrt(tick), 2)) for tick in _TICKS),
+    )
+
+
+def slide_list(db: Database, query: ListQuery) -> SlideList:
+    """The list page for a query."""
+    rising = query.sort in (SortKey.NAME, SortKey.MARGIN)
+    found = list_results(
+        db,
+        query.wanted,
+        order=Order(query.sort, descending=not rising),
+        limit=PAGE,
+        offset=(query.page - 1) * PAGE,
+    )
+    matching = count_results(db, query.wanted)
+    more = query.page * PAGE < matching
+    return SlideList(
+        cards=tuple(
+            Card(r, gauge_of(r.high_expression_percent, r.ci_low, r.ci_high)) for r in found
+        ),
+        matching=matching,
+        text=query.text,
+        statuses=_choices(
+            query,
+            "status",
+            query.status,
+            (("all", ""), *((status, status) for status in _STATUSES)),
+        ),
+        concerns=_choices(
+            query,
+            "flag",
+            query.flag,
+            (("borderline", "borderline"), *((flag.value, flag.value) for flag in QualityFlag)),
+        ),
+        orders=_choices(
+            query,
+            "sort",
+            query.sort.value,
+            (
+                ("newest", "finished"),
+                ("highest P", "percent"),
+                ("closest to 10 %", "margin"),
+                ("name", "name"),
+            ),
+        ),
+        previous=query.url(page=query.page - 1) if query.page > 1 else None,
+        next=query.url(page=query.page + 1) if more else None,
+    )
+
+
+def slide_page(db: Database, slide_id: int) -> SlidePage:
+    """One slide's page. Raises KeyError."""
+    for row in db.query("select * from slide_results where slide_id = ?", [slide_id]):
+        result = SlideResult.model_validate(row)
+        return SlidePage(
+            result=result,
+            gauge=gauge_of(result.high_expression_percent, result.ci_low, result.ci_high),
+            quality=tuple(quality_rows(result)),
+            runs=tuple(runs_of_slide(db, slide_id)),
+            timings=tuple(timings_of_run(db, result.run_id)),
+            newer=_neighbour(db, "run_id > ? order by run_id", result.run_id),
+            older=_neighbour(db, "run_id < ? order by run_id desc", result.run_id),
+        )
+    raise KeyError(slide_id)
+
+
+def _choices(
+    query: ListQuery, name: str, chosen: str, options: tuple[tuple[str, str], ...]
+) -> tuple[Choice, ...]:
+    # A filter that is on is switched off by choosing it again.
+    return tuple(
+        Choice(
+            label,
+            query.url(**{name: "" if name == "flag" and value == chosen else value}),
+            value == chosen,
+        )
+        for label, value in options
+    )
+
+
+def _neighbour(db: Database, where: str, run_id: int) -> int | None:
+    rows = db.query(f"select slide_id from slide_results where {where} limit 1", [run_id])
+    return next((int(row["slide_id"]) for row in rows), None)

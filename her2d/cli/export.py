@@ -1,0 +1,94 @@
+"""`her2d export SLIDE --format F -o FILE`: a slide's result for other programs."""
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.results import SlideArgument
+from her2d.database import open_readonly
+from her2d.results import PicturesMissing, StoredRun, find_slide, read_run
+
+
+class ExportFormat(StrEnum):
+    """What a slide's result can be written as."""
+
+    GEOJSON = "geojson"
+    CSV = "csv"
+    PARQUET = "parquet"
+    PNG = "png"
+    OME_TIFF = "ome-tiff"
+    FHIR = "fhir"
+    HTML = "html"
+
+
+def export(
+    slide: SlideArgument,
+    format_: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="geojson for QuPath; csv or parquet of the tiles; png of the heatmap; ome-tiff of"
+            " the overlay; fhir R4B; html, a one-page report.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    config: ConfigOption = None,
+) -> None:
+    """Write a slide's current result to a file for QuPath, statistics or a hospital system."""
+    db = open_readonly(settings_of(config).results.database)
+    run = read_run(db, find_slide(db, slide).run_id)
+    try:
+        _write(run, format_, output)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{format_.value} needs the Python package {error.name}: pip install 'her2d[export]'."
+        ) from error
+    except PicturesMissing as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
+    typer.echo(str(output))
+
+
+def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:
+    match format_:
+        case ExportFormat.GEOJSON:
+            from her2d.results.export.geojson import write_geojson
+
+            with output.open("w", encoding="utf-8") as file:
+                write_geojson(run, file)
+        case ExportFormat.CSV:
+            from her2d.results.export.tables import write_csv
+
+            with output.open("w", encoding="utf-8", newline="") as file:
+                write_csv(run, file)
+        case ExportFormat.PARQUET:
+            from her2d.results.export.tables import write_parquet
+
+            write_parquet(run, output)
+        case ExportFormat.PNG:
+            _copy_heatmap(run, output)
+        case ExportFormat.OME_TIFF:
+            from her2d.results.export.ome_tiff import write_ome_tiff
+
+            write_ome_tiff(run, output)
+        case ExportFormat.FHIR:
+            from her2d.results.export.fhir import fhir_bundle
+
+            output.write_text(fhir_bundle(run.result), encoding="utf-8")
+        case ExportFormat.HTML:
+            from her2d.results.export.report import report_html
+
+            output.write_text(report_html(run), encoding="utf-8")
+
+
+def _copy_heatmap(run: StoredRun, output: Path) -> None:
+    path = run.result.heatmap_path
+    if path is None or not Path(path).is_file():
+        raise UserError(f"The heatmap of {run.result.file_name} is not there: {path}.")
+    shutil.copyfile(path, output)

@@ -1,0 +1,104 @@
+"""GeoJSON that QuPath opens: a rectangle for each tile, an outline for each region of tumour.
+
+QuPath reads a FeatureCollection whose features carry `objectType`, `classification` and
+`measurements` in their properties; coordinates are level-0 pixels
+(https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.html). Features are
+written one by one.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+import shapely
+
+from her2d.results.export.outlines import Outline, Outlines, tumor_outlines
+from her2d.results.stored_run import StoredRun
+
+_CLASSES: dict[str, tuple[str, tuple[int, int, int]]] = {
+    "strong": ("HER2-high tumour", (121, 67, 24)),
+    "weak": ("Other tumour", (84, 110, 160)),
+    "non_tumor": ("Tissue without tumour", (120, 160, 120)),
+    "unreadable": ("Unreadable", (200, 60, 60)),
+}
+_NAMESPACE = uuid.UUID("7d0fb7d0-6d5b-5c41-9f4f-5d3a1e5a0c11")
+
+Feature = dict[str, Any]
+
+
+def write_geojson(run: StoredRun, file: IO[str]) -> None:
+    """Write a run's tiles and outlines. Raises OSError, PicturesMissing."""
+    outlines = tumor_outlines(run, run.pictures())
+    file.write('{"type": "FeatureCollection", "features": [')
+    separator = "\n"
+    for feature in _features(run, outlines):
+        file.write(separator + json.dumps(feature, allow_nan=False))
+        separator = ",\n"
+    file.write("\n]}\n")
+
+
+def _features(run: StoredRun, outlines: Outlines) -> Iterator[Feature]:
+    for number, outline in enumerate(outlines.regions):
+        yield _outline_feature(run, number, outline, outlines.resolution_um)
+    for index in range(len(run.tiles.fate)):
+        yield _tile_feature(run, index)
+
+
+def _outline_feature(
+    run: StoredRun, number: int, outline: Outline, resolution_um: float
+) -> Feature:
+    return _feature(
+        run,
+        f"outline {number}",
+        "annotation",
+        "strong" if outline.strong else "weak",
+        json.loads(shapely.to_geojson(outline.polygon)),
+        {"Area mm^2": outline.area_mm2, "Outline resolution um": resolution_um},
+    )
+
+
+def _tile_feature(run: StoredRun, index: int) -> Feature:
+    tiles = run.tiles
+    row, column = int(tiles.row[index]), int(tiles.column[index])
+    left, top, right, bottom = run.geometry.box(column, row)
+    measured = {"Tumour pixels (4x)": float(tiles.tumor_pixels[index])}
+    if not np.isnan(tiles.p_strong[index]):
+        measured["p(strong)"] = float(tiles.p_strong[index])
+        for fold, p in enumerate(tiles.p_folds[index], start=1):
+            measured[f"p(strong) fold {fold}"] = float(p)
+    ring = [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+    return _feature(
+        run,
+        f"tile {column} {row}",
+        "tile",
+        tiles.fate[index],
+        {"type": "Polygon", "coordinates": [ring]},
+        measured,
+    )
+
+
+def _feature(
+    run: StoredRun,
+    name: str,
+    kind: str,
+    fate: str,
+    geometry: Feature,
+    measurements: dict[str, float],
+) -> Feature:
+    label, color = _CLASSES[fate]
+    # The same run gives the same ids, so that importing twice can be noticed.
+    key = f"{run.result.content_hash} {run.result.run_id} {name}"
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(_NAMESPACE, key)),
+        "geometry": geometry,
+        "properties": {
+            "objectType": kind,
+            "name": name,
+            "classification": {"name": label, "color": list(color)},
+            "isLocked": True,
+            "measurements": measurements,
+        },
+    }

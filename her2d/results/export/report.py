@@ -1,0 +1,84 @@
+"""One page for one slide: picture, numbers, provenance. A single HTML file that needs no network
+and prints on one sheet of A4.
+"""
+
+import base64
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from her2d.results.records import SlideResult
+from her2d.results.stored_run import StoredRun
+
+Row = tuple[str, str]
+
+
+def report_html(run: StoredRun) -> str:
+    """The report of a run. A heatmap that is gone leaves a sentence in its place."""
+    text = resources.files("her2d.results.export").joinpath("report.html").read_text()
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
+    result = run.result
+    return template.render(
+        result=result,
+        picture=_picture(result),
+        findings=_findings(run),
+        quality=quality_rows(result),
+        provenance=_provenance(run),
+    )
+
+
+def quality_rows(result: SlideResult) -> list[Row]:
+    """Quality control in words."""
+    if result.quality_flags is None:
+        return [("measured", "no")]
+    return [
+        ("suspicions", ", ".join(result.quality_flags) or "none"),
+        ("tissue", f"{result.tissue_mm2 or 0:.1f} mm²"),
+        ("tumour", f"{result.tumor_mm2 or 0:.1f} mm²"),
+        ("focus (variance of the Laplacian)", _number(result.focus, "")),
+        ("out of focus", _number(result.blurred_percent, " % of tissue")),
+        ("fold suspicion", _number(result.fold_percent, " % of tissue")),
+        ("pen marks", _number(result.pen_percent, " % of slide")),
+        ("stain from the reference", _number(result.stain_distance, " SD")),
+    ]
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "not measured" if value is None else f"{value:.1f}{unit}"
+
+
+def _picture(result: SlideResult) -> str | None:
+    if result.heatmap_path is None or not Path(result.heatmap_path).is_file():
+        return None
+    return base64.b64encode(Path(result.heatmap_path).read_bytes()).decode()
+
+
+def _findings(run: StoredRun) -> list[Row]:
+    result = run.result
+    return [
+        ("tumour pixels at 4x", f"{result.tumor_pixels:,}"),
+        ("of these in HER2-high tiles", f"{result.strong_pixels:,}"),
+        ("tiles", str(result.tiles_total)),
+        ("tissue tiles", str(result.tiles_tissue)),
+        ("tumour tiles", str(result.tiles_tumor)),
+        ("HER2-high tiles", str(result.tiles_strong)),
+        ("unreadable tiles", str(result.tiles_unreadable)),
+    ]
+
+
+def _provenance(run: StoredRun) -> list[Row]:
+    result, geometry = run.result, run.geometry
+    return [
+        ("barcode", result.barcode or "none"),
+        ("content", result.content_hash),
+        ("file", result.path),
+        ("size", f"{geometry.width} x {geometry.height} px"),
+        ("magnification", f"{geometry.magnification:g}x"),
+        ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
+        ("seconds", f"{result.elapsed_s:.1f}"),
+        ("models", f"{result.bundle_name} {result.bundle_version}"),
+        ("backend", result.backend),
+        ("her2d", result.software_version),
+        ("run", str(result.run_id)),
+    ]

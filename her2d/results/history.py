@@ -1,0 +1,65 @@
+"""What lies behind a slide's result: its runs, and the tiles and timings of one of them."""
+
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from her2d.results.records import StageTiming
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One of a slide's runs, in short."""
+
+    run_id: int
+    finished_at: str
+    bundle: str
+    her2_status: str
+    high_expression_percent: float | None
+    ci_low: float | None
+    ci_high: float | None
+    backend: str
+    software_version: str
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FateSummary:
+    """The tiles of a run that met one fate; `mean_p_strong` is None outside tumour."""
+
+    fate: str
+    tiles: int
+    tumor_pixels: int
+    mean_p_strong: float | None
+
+
+def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
+    """Every run of a slide, the newest first."""
+    rows = db.query(
+        "select runs.id as run_id, runs.finished_at,"
+        " bundles.name || ' ' || bundles.version as bundle, runs.her2_status,"
+        " runs.high_expression_percent, runs.ci_low, runs.ci_high, runs.backend,"
+        " runs.software_version, runs.elapsed_s"
+        " from runs join bundles on bundles.id = runs.bundle_id"
+        " where runs.slide_id = ? order by runs.id desc",
+        [slide_id],
+    )
+    return [PastRun(**row) for row in rows]
+
+
+def tile_summary(db: Database, run_id: int) -> list[FateSummary]:
+    """How the tiles of a run that are not background are spread over their fates."""
+    rows = db.query(
+        "select fate, count(*) as tiles, sum(tumor_pixels) as tumor_pixels,"
+        " avg(p_strong) as mean_p_strong from tiles where run_id = ? group by fate order by fate",
+        [run_id],
+    )
+    return [FateSummary(**row) for row in rows]
+
+
+def timings_of_run(db: Database, run_id: int) -> list[StageTiming]:
+    """The steps of a run, the longest first; none where the run recorded none."""
+    rows = db.query(
+        "select stage, seconds from run_timings where run_id = ? order by seconds desc", [run_id]
+    )
+    return [StageTiming(**row) for row in rows]

@@ -1,0 +1,138 @@
+"""Many slides at a time: filtered, sorted, a page of them."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from sqlite_utils import Database
+
+from her2d.results.records import QualityFlag, SlideResult
+
+_FLAG_COLUMNS = {
+    QualityFlag.BLURRED: "blurred",
+    QualityFlag.FOLDED: "folded",
+    QualityFlag.PEN_MARKED: "pen_marked",
+    QualityFlag.STAIN_OUTLIER: "stain_outlier",
+}
+
+
+class SortKey(StrEnum):
+    """What slides can be put in the order of."""
+
+    FINISHED = "finished"
+    PERCENT = "percent"
+    NAME = "name"
+    MARGIN = "margin"
+
+
+# Each ends with the id, so that pages neither repeat nor miss a slide.
+_ORDERS = {
+    (SortKey.FINISHED, True): "finished_at desc, run_id desc",
+    (SortKey.FINISHED, False): "finished_at, run_id",
+    (SortKey.PERCENT, True): "high_expression_percent desc, run_id desc",
+    (SortKey.PERCENT, False): "high_expression_percent, run_id",
+    (SortKey.NAME, True): "file_name desc, run_id desc",
+    (SortKey.NAME, False): "file_name, run_id",
+    (SortKey.MARGIN, True): "abs(high_expression_percent - 10) desc, run_id desc",
+    (SortKey.MARGIN, False): "abs(high_expression_percent - 10), run_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Newest first unless told otherwise; `margin` is the distance of P from 10 %."""
+
+    key: SortKey = SortKey.FINISHED
+    descending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """Which current results are wanted; what is None does not matter.
+
+    Attributes:
+        status: `positive`, `negative` or `indeterminate`.
+        borderline: whether the interval holds the threshold.
+        since, until: UTC; finished at or after the one and before the other.
+        bundle: a bundle's name, or name and version with a space between.
+        text: part of the file name or the barcode, whatever the case.
+        flags: every one of them was raised.
+    """
+
+    status: str | None = None
+    borderline: bool | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    bundle: str | None = None
+    text: str | None = None
+    flags: frozenset[QualityFlag] = field(default_factory=frozenset)
+
+
+_EVERYTHING = ResultFilter()
+_NEWEST_FIRST = Order()
+
+
+def list_results(
+    db: Database,
+    wanted: ResultFilter = _EVERYTHING,
+    *,
+    order: Order = _NEWEST_FIRST,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[SlideResult]:
+    """A page of the current results."""
+    rows = db.query(
+        f"select * from slide_results where {_condition(wanted)}"
+        f" order by {_ORDERS[order.key, order.descending]} limit :limit offset :offset",
+        {**_values(wanted), "limit": -1 if limit is None else limit, "offset": offset},
+    )
+    return [SlideResult.model_validate(row) for row in rows]
+
+
+def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
+    """How many slides `list_results` would give without a limit."""
+    rows = db.query(
+        f"select count(*) as n from slide_results where {_condition(wanted)}", _values(wanted)
+    )
+    return int(next(rows)["n"])
+
+
+def _condition(wanted: ResultFilter) -> str:
+    """Fixed phrases only, so that SQLite sees which index serves; values are bound."""
+    phrases = ["1"]
+    if wanted.status is not None:
+        phrases.append("her2_status = :status")
+    if wanted.borderline is not None:
+        phrases.append("borderline = 1" if wanted.borderline else "borderline = 0")
+    if wanted.since is not None:
+        phrases.append("finished_at >= :since")
+    if wanted.until is not None:
+        phrases.append("finished_at < :until")
+    if wanted.bundle is not None:
+        phrases.append("(bundle_name = :bundle or bundle_name || ' ' || bundle_version = :bundle)")
+    if wanted.text is not None:
+        phrases.append("(file_name like :text escape '\\' or barcode like :text escape '\\')")
+    phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
+    return " and ".join(phrases)
+
+
+def _flagged(flag: QualityFlag) -> str:
+    return f"run_id in (select run_id from run_quality where {_FLAG_COLUMNS[flag]} = 1)"
+
+
+def _values(wanted: ResultFilter) -> dict[str, str | None]:
+    return {
+        "status": wanted.status,
+        "since": _timestamp(wanted.since),
+        "until": _timestamp(wanted.until),
+        "bundle": wanted.bundle,
+        "text": None if wanted.text is None else f"%{_literal(wanted.text)}%",
+    }
+
+
+def _timestamp(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

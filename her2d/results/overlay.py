@@ -1,0 +1,63 @@
+"""A stored run as a picture again: the tumour in colour, over the slide or by itself."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.results.heatmap import HIGH_COLOR, WEAK_COLOR, HeatmapData, overlaid
+from her2d.results.pictures import Image, Pictures
+from her2d.results.stored_run import TILE_SIZE, StoredRun
+
+
+def slide_extent(run: StoredRun, pictures: Pictures) -> tuple[int, int]:
+    """Width and height of the part of a run's pictures that is slide, not padding."""
+    scale = pictures.tile_px / run.geometry.tile_side
+    return (
+        max(1, round(run.geometry.width * scale)),
+        max(1, round(run.geometry.height * scale)),
+    )
+
+
+def overlaid_slide(run: StoredRun, pictures: Pictures) -> Image:
+    """The slide with its tumour in colour: uint8 (H, W, 3), padding cut off."""
+    width, height = slide_extent(run, pictures)
+    return overlaid(_heatmap_data(run, pictures))[:height, :width]
+
+
+def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
+    """The tumour's colours alone, to be laid over the slide: uint8 RGBA (H, W, 4)."""
+    data = _heatmap_data(run, pictures)
+    width, height = slide_extent(run, pictures)
+    strong = _per_pixel(data.strong.astype(np.float32), pictures.tile_px) > 0
+    p = _per_pixel(np.nan_to_num(data.p_strong), pictures.tile_px)
+    rgba = np.empty((*pictures.tumor.shape, 4), np.uint8)
+    rgba[..., :3] = np.where(strong[..., None], HIGH_COLOR, WEAK_COLOR)
+    rgba[..., 3] = pictures.tumor * np.where(strong, 0.6 + 0.4 * p, 0.5)
+    return rgba[:height, :width]
+
+
+def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
+    shape = (run.geometry.rows, run.geometry.columns)
+    fate = np.array(run.tiles.fate)
+    place = (run.tiles.row, run.tiles.column)
+    p_strong = np.full(shape, np.nan, np.float32)
+    p_strong[place] = run.tiles.p_strong
+    strong, unreadable = np.zeros(shape, bool), np.zeros(shape, bool)
+    strong[place], unreadable[place] = fate == "strong", fate == "unreadable"
+    width, height = slide_extent(run, pictures)
+    return HeatmapData(
+        rgb=pictures.rgb,
+        tumor=pictures.tumor,
+        tile_px=pictures.tile_px,
+        p_strong=p_strong,
+        strong=strong,
+        unreadable=unreadable,
+        um_per_px=run.geometry.um_per_px * TILE_SIZE / pictures.tile_px,
+        width=width,
+        height=height,
+        title=run.result.file_name,
+        subtitle="",
+    )
+
+
+def _per_pixel(tiles: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    return np.repeat(np.repeat(tiles, side, axis=0), side, axis=1)

@@ -1,0 +1,86 @@
+"""The slide and its tumour in small, kept as files: what later overlays and outlines are made of.
+
+At most two megapixels each, whatever the slide: a tile is 256 pixels or fewer along its side.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.results.files import write_whole
+from her2d.results.records import PictureRecord
+
+_JPEG_QUALITY = 85
+
+Image = NDArray[np.uint8]
+
+
+class PicturesMissing(Exception):  # noqa: N818  reads as what it says
+    """The run kept no pictures, or their files are gone; `str(error)` says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A run's pictures, padded to whole tiles.
+
+    Attributes:
+        rgb: uint8 (rows * tile_px, columns * tile_px, 3).
+        tumor: uint8, same height and width, share of tumour pixels in tumour tiles, 0..255.
+        tile_px: pixels along a tile's side.
+    """
+
+    rgb: Image
+    tumor: Image
+    tile_px: int
+
+
+def write_pictures(stem: Path, pictures: Pictures) -> PictureRecord:
+    """Write `stem`.slide.jpg and `stem`.tumor.png, whole or not at all. Raises OSError."""
+    slide_path, tumor_path = (Path(f"{stem}.{end}") for end in ("slide.jpg", "tumor.png"))
+    rgb = cv2.cvtColor(pictures.rgb, cv2.COLOR_RGB2BGR)
+    write_whole(slide_path, _coded(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
+    write_whole(tumor_path, _coded(".png", pictures.tumor, []))
+    return PictureRecord(str(slide_path), str(tumor_path), pictures.tile_px)
+
+
+def read_pictures(record: PictureRecord) -> Pictures:
+    """Read a run's pictures back. Raises PicturesMissing."""
+    bgr = _decoded(record.slide_path, cv2.IMREAD_COLOR)
+    tumor = _decoded(record.tumor_path, cv2.IMREAD_GRAYSCALE)
+    if bgr.shape[:2] != tumor.shape:
+        raise PicturesMissing(f"{record.slide_path} and {record.tumor_path} do not fit together.")
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return Pictures(np.asarray(rgb, np.uint8), tumor, record.tile_px)
+
+
+def png_bytes(image: Image) -> bytes:
+    """An RGB or RGBA image as PNG."""
+    turned = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    return _coded(".png", cv2.cvtColor(image, turned), [])
+
+
+def jpeg_bytes(image: Image) -> bytes:
+    """An RGB image as JPEG."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return _coded(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+
+
+def _coded(kind: str, image: object, options: list[int]) -> bytes:
+    coded, data = cv2.imencode(kind, np.asarray(image), options)
+    if not coded:
+        raise OSError(f"a picture could not be encoded as {kind[1:].upper()}")
+    return bytes(data.tobytes())
+
+
+def _decoded(path: str, mode: int) -> Image:
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise PicturesMissing(f"The run's picture {path} is gone: {error.strerror}.") from error
+    image = cv2.imdecode(data, mode) if data.size else None
+    if image is None:
+        raise PicturesMissing(f"The run's picture {path} cannot be read.")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,115 @@
+"""A slide's current result with all it rests on, read back: what exports and the browser draw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sqlite_utils import Database
+
+from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
+from her2d.results.queries import result_of_run
+from her2d.results.records import PictureRecord, SlideResult, TileTable
+
+TILE_SIZE = 512
+_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SlideGeometry:
+    """Where the tiles of a run lie on its slide.
+
+    Attributes:
+        width, height: level-0 pixels.
+        magnification: the objective's, at level 0.
+        mpp: micrometres a level-0 pixel, None where the file does not say.
+        columns, rows: tiles across and down; the last of each may reach over the slide's edge.
+        um_per_px: micrometres a pixel of the 4x grid.
+        tile_side: level-0 pixels along a tile's side, not always whole.
+    """
+
+    width: int
+    height: int
+    magnification: float
+    mpp: float | None
+    columns: int
+    rows: int
+    um_per_px: float
+    tile_side: float
+
+    def box(self, column: int, row: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a tile in level-0 pixels, cut at the slide's edge."""
+        side = self.tile_side
+        return (
+            column * side,
+            row * side,
+            min((column + 1) * side, self.width),
+            min((row + 1) * side, self.height),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One run as the database has it; its pictures are read on demand."""
+
+    result: SlideResult
+    geometry: SlideGeometry
+    tiles: TileTable
+    picture_record: PictureRecord | None
+
+    def pictures(self) -> Pictures:
+        """The slide and its tumour in small. Raises PicturesMissing."""
+        if self.picture_record is None:
+            raise PicturesMissing(
+                f"The run of {self.result.file_name} is of an older her2d, which kept no pictures;"
+                " scan the slide again."
+            )
+        return read_pictures(self.picture_record)
+
+
+def read_run(db: Database, run_id: int) -> StoredRun:
+    """Read a run while it is its slide's current one. Raises KeyError."""
+    return StoredRun(
+        result=result_of_run(db, run_id),
+        geometry=read_geometry(db, run_id),
+        tiles=read_tiles(db, run_id),
+        picture_record=read_picture_record(db, run_id),
+    )
+
+
+def read_geometry(db: Database, run_id: int) -> SlideGeometry:
+    """Where a run's tiles lie. Raises KeyError."""
+    rows = db.query(
+        "select width, height, magnification, mpp, grid_columns as columns, grid_rows as rows,"
+        # Runs of the first schema did not say; all but scans of odd levels are a whole 4x less.
+        " um_per_px, coalesce(level0_downsample, magnification / 4) * :side as tile_side"
+        " from runs join slides on slides.id = runs.slide_id where runs.id = :run",
+        {"run": run_id, "side": TILE_SIZE},
+    )
+    for row in rows:
+        return SlideGeometry(**row)
+    raise KeyError(run_id)
+
+
+def read_tiles(db: Database, run_id: int) -> TileTable:
+    """The run's tiles that are not background, row by row."""
+    rows = db.execute(
+        "select tile_row, tile_column, fate, tumor_pixels, p_strong, p_fold_1, p_fold_2, p_fold_3,"
+        " p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
+        [run_id],
+    ).fetchall()
+    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + _FOLDS)
+    return TileTable(
+        row=np.array([row[0] for row in rows], np.int64),
+        column=np.array([row[1] for row in rows], np.int64),
+        fate=tuple(row[2] for row in rows),
+        tumor_pixels=np.array([row[3] for row in rows], np.int64),
+        p_strong=p[:, 0],
+        p_folds=p[:, 1:],
+    )
+
+
+def read_picture_record(db: Database, run_id: int) -> PictureRecord | None:
+    """Where a run's pictures lie, None where it kept none."""
+    rows = db.query(
+        "select slide_path, tumor_path, tile_px from run_pictures where run_id = ?", [run_id]
+    )
+    return next((PictureRecord(**row) for row in rows), None)

@@ -1,0 +1,141 @@
+"""The pages in headless chromium, as a newcomer uses them."""
+
+import pytest
+
+SIZES = [(3840, 2160), (1366, 768)]
+
+
+@pytest.fixture(params=SIZES, ids=["4k", "laptop"])
+def page(chromium, request):
+    width, height = request.param
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    page.asked = []
+    page.wrong = []
+    page.on("request", lambda asked: page.asked.append(asked.url))
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda message: page.wrong.append(message.text) if message.type == "error" else None,
+    )
+    yield page
+    context.close()
+
+
+def open_slide_page(page, site, slide_id=1, ready="all"):
+    page.goto(f"{site.url}/slides/{slide_id}")
+    page.wait_for_selector(f"body[data-ready={ready}][data-tiles]")
+
+
+def drawn(page, x: float, y: float) -> list[int]:
+    """The colour on the viewer's canvas at a place given in parts of the slide."""
+    page.wait_for_timeout(900)
+    return page.evaluate(
+        """([x, y]) => {
+            const at = viewer.viewport.pixelFromPoint(
+                new OpenSeadragon.Point(x, y * run.height / run.width), true);
+            const canvas = viewer.drawer.canvas, ratio = canvas.width / canvas.clientWidth;
+            return [...canvas.getContext("2d").getImageData(at.x * ratio, at.y * ratio, 1, 1).data];
+        }""",
+        [x, y],
+    )[:3]
+
+
+def test_nothing_is_ever_asked_of_another_host(page, site):
+    page.goto(site.url)
+    page.wait_for_load_state("networkidle")
+    open_slide_page(page, site)
+    page.keyboard.press("+")
+    page.wait_for_timeout(800)
+    assert any("/tiles/" in url for url in page.asked)
+    assert any("overlay.png" in url for url in page.asked)
+    assert [url for url in page.asked if not url.startswith((site.url, "data:", "blob:"))] == []
+    assert page.wrong == []
+
+
+def test_the_list_says_who_is_positive_and_how_near(page, site):
+    page.goto(site.url)
+    card = page.locator("a.card.positive")
+    assert card.count() == 1
+    assert "positive.tif" in card.inner_text()
+    assert "60.0 %" in card.inner_text()
+    line = card.locator(".threshold").bounding_box()
+    value = card.locator(".value").bounding_box()
+    assert value["x"] > line["x"]
+
+
+def test_a_slide_is_found_and_opened_by_keyboard_alone(page, site):
+    page.goto(site.url)
+    page.keyboard.press("/")
+    page.keyboard.type("positive")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**text=positive**")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/slides/1")
+    page.keyboard.press("Escape")
+    page.wait_for_url(f"{site.url}/")
+
+
+def test_the_heatmap_lies_over_the_slide_and_fades(page, site):
+    open_slide_page(page, site)
+    with_heatmap = drawn(page, 0.125, 1 / 6)
+    assert with_heatmap[0] > with_heatmap[2]
+    page.keyboard.press("h")
+    assert page.locator("#opacity").input_value() == "0"
+    assert drawn(page, 0.125, 1 / 6) == pytest.approx([60, 240, 120], abs=6)
+    page.keyboard.press("]")
+    assert page.locator("#opacity-value").inner_text() == "10 %"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "words"),
+    [
+        (0.1, 0.1, "HER2-high tumour\np(strong)"),
+        (0.6, 0.1, "other tumour"),
+        (0.3, 0.5, "tissue without tumour"),
+    ],
+)
+def test_the_pointer_tells_a_tiles_class(page, site, x, y, words):
+    open_slide_page(page, site)
+    point = page.evaluate(
+        """([x, y]) => {
+            const at = viewer.viewport.pixelFromPoint(
+                new OpenSeadragon.Point(x, y * run.height / run.width), true);
+            return [at.x, at.y];
+        }""",
+        [x, y],
+    )
+    page.mouse.move(*point)
+    page.wait_for_selector("#tip:not([hidden])")
+    assert words in page.locator("#tip").inner_text()
+    assert page.locator(".tile-outline").count() == 1
+
+
+def test_the_regions_that_drove_the_result_are_a_key_away(page, site):
+    open_slide_page(page, site)
+    assert page.locator("#region").inner_text() == "2 HER2-high regions"
+    page.keyboard.press(".")
+    page.wait_for_timeout(900)
+    assert page.locator("#region").inner_text() == "region 1 of 2: 2 tiles"
+    center = page.evaluate(
+        "(() => { const c = viewer.viewport.getCenter(); return [c.x, c.y]; })()"
+    )
+    assert center == pytest.approx([0.25, 0.125], abs=0.13)
+
+
+def test_a_slide_whose_original_is_gone_still_shows_where(page, own_site):
+    (own_site.slides / "positive.tif").unlink()
+    open_slide_page(page, own_site)
+    assert "The original scan is not at" in page.locator(".notice").inner_text()
+    color = drawn(page, 0.125, 1 / 6)
+    assert color[0] > color[2]
+    assert page.wrong == []
+
+
+def test_nothing_is_cut_off_or_scrolls_sideways(page, site):
+    for address in ("/", "/slides/1", "/slides/3"):
+        page.goto(site.url + address)
+        page.wait_for_load_state("networkidle")
+        widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert widths[0] <= widths[1]

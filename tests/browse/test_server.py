@@ -1,0 +1,132 @@
+"""What the server answers, to friends and to others."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from her2d.slides import open_levels
+
+
+def picture(response) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    return cv2.imdecode(np.frombuffer(response.content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def test_the_list_shows_every_slide_and_filters(site):
+    everything = site.get("/").text
+    assert "positive.tif" in everything
+    assert "negative.tif" in everything
+    only = site.get("/?status=positive").text
+    assert "positive.tif" in only
+    assert "negative.tif" not in only
+    assert "No slide is like that" in site.get("/?text=magic").text
+
+
+def test_a_hostile_name_is_only_text(site):
+    assert "benign &lt;b&gt;.tif" in site.get("/").text
+    assert "<b>.tif" not in site.get("/").text
+    assert "<b>.tif" not in site.get("/slides/3").text
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?page=-1",
+        "/?page=99999999999",
+        "/?sort=magic",
+        "/?status=';drop",
+        "/?flag=%00",
+        "/?text=%",
+    ],
+)
+def test_an_address_that_makes_no_sense_is_the_list_without_it(site, address):
+    assert site.get(address).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/slides/0",
+        "/slides/999999999999999",
+        "/slides/9999999999999999999999",
+        "/slides/../etc/passwd",
+        "/slides/1%27",
+        "/pictures/99/overlay.png",
+        "/pictures/1/tiles/99/0_0.jpg",
+        "/pictures/1/tiles/11/9999_0.jpg",
+        "/pictures/1/tiles/11/-1_0.jpg",
+        "/pictures/1/tiles/999999999999999/0_0.jpg",
+        "/pictures/..%2f..%2fetc/overview.jpg",
+        "/her2d-static/../server.py",
+        "/her2d-static/%2e%2e/server.py",
+    ],
+)
+def test_what_is_not_there_is_not_found(site, address):
+    assert site.get(address).status_code == 404
+
+
+def test_the_finest_tiles_are_level_0s_own_pixels(site):
+    levels = open_levels(site.slides / "positive.tif")
+    for column, row in ((0, 0), (3, 2)):
+        shown = picture(site.get(f"/pictures/1/tiles/11/{column}_{row}.jpg")).astype(int)
+        there = levels.region(0, 512 * column, 512 * row, 512, 512)
+        assert np.abs(shown - there).mean() < 2
+
+
+def test_the_coarsest_tile_is_the_whole_slide(site):
+    whole = picture(site.get("/pictures/1/tiles/8/0_0.jpg"))
+    assert whole.shape == (192, 256, 3)
+    assert abs(int(whole[20, 20, 1]) - 240) < 8
+
+
+def test_many_tiles_at_once_are_all_answered(site):
+    addresses = [f"/pictures/1/tiles/11/{c}_{r}.jpg" for c in range(4) for r in range(3)] * 5
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(site.get, addresses))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_the_overlay_is_brown_where_tumour_is_strong_and_clear_elsewhere(site):
+    data = np.frombuffer(site.get("/pictures/1/overlay.png").content, np.uint8)
+    overlay = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    side = overlay.shape[1] // 4
+    strong, glass = overlay[side // 2, side // 2], overlay[side // 2, side * 7 // 2]
+    assert strong[2] > strong[1] > strong[0]
+    assert strong[3] > 200
+    assert glass[3] == 0
+
+
+def test_the_database_can_only_be_read(site):
+    answer = site.get("/her2d.json?sql=delete+from+runs")
+    assert answer.status_code == 400
+    assert "positive.tif" in site.get("/her2d/slide_results.json").text
+
+
+def test_pages_forbid_whatever_is_not_from_here(site):
+    for address in ("/", "/slides/1"):
+        assert "default-src 'self'" in site.get(address).headers["content-security-policy"]
+
+
+def test_a_missing_original_leaves_the_small_picture_and_a_clear_sentence(own_site):
+    (own_site.slides / "positive.tif").unlink()
+    page = own_site.get("/slides/1").text
+    assert "The original scan is not at" in page
+    assert "What you see is the small picture" in page
+    assert own_site.get("/pictures/1/tiles/11/0_0.jpg").status_code == 404
+    assert picture(own_site.get("/pictures/1/overview.jpg")).shape[1] == 4 * 256
+
+
+def test_another_file_in_the_originals_place_is_not_shown(own_site):
+    (own_site.slides / "positive.tif").write_bytes((own_site.slides / "negative.tif").read_bytes())
+    assert "is not the scan that was read" in own_site.get("/slides/1").text
+
+
+def test_pictures_that_are_gone_are_said_to_be(own_site):
+    for file in (own_site.folder / "heatmaps").iterdir():
+        file.unlink()
+    page = own_site.get("/slides/1").text
+    assert "slide.jpg is gone" in page
+    assert own_site.get("/pictures/1/thumbnail.jpg").status_code == 404
+    assert own_site.get("/pictures/1/tiles/11/0_0.jpg").status_code == 200

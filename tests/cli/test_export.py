@@ -1,0 +1,210 @@
+"""`her2d export`: every format, read back by a library that others use for it."""
+
+import csv
+import html.parser
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+from fhir.resources.R4B.bundle import Bundle
+from geojson_pydantic import FeatureCollection
+from shapely.geometry import box, shape
+from shapely.ops import unary_union
+
+from her2d.slides import open_slide
+
+REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
+
+
+@pytest.fixture
+def scanned(laboratory, write_slide):
+    """Strong, weak, half weak, stroma; background."""
+    laboratory.run("scan", write_slide(["Sw.", "hs."], "a.tif"))
+    return laboratory
+
+
+@pytest.fixture
+def exported(scanned, tmp_path):
+    def exported(format_: str) -> Path:
+        output = tmp_path / f"a.{format_}"
+        done = scanned.run("export", "a", "--format", format_, "-o", output)
+        assert done.exit_code == 0, done.output
+        return output
+
+    return exported
+
+
+def features(path: Path, kind: str):
+    collection = json.loads(path.read_text())
+    return [f for f in collection["features"] if f["properties"]["objectType"] == kind]
+
+
+def test_geojson_round_trips_through_the_published_models(exported):
+    text = exported("geojson").read_text()
+    collection = FeatureCollection.model_validate_json(text)
+    again = json.loads(collection.model_dump_json(exclude_unset=True))
+    assert again == json.loads(text)
+    assert len({feature["id"] for feature in again["features"]}) == len(again["features"])
+
+
+def test_geojson_has_each_tissue_tile_at_its_place_with_its_class_and_measurements(exported):
+    tiles = {f["properties"]["name"]: f for f in features(exported("geojson"), "tile")}
+    assert {
+        name: (shape(f["geometry"]).bounds, f["properties"]["classification"]["name"])
+        for name, f in tiles.items()
+    } == {
+        "tile 0 0": ((0, 0, 512, 512), "HER2-high tumour"),
+        "tile 1 0": ((512, 0, 1024, 512), "Other tumour"),
+        "tile 0 1": ((0, 512, 512, 1024), "Other tumour"),
+        "tile 1 1": ((512, 512, 1024, 1024), "Tissue without tumour"),
+    }
+    measured = tiles["tile 0 0"]["properties"]["measurements"]
+    assert measured["p(strong) fold 3"] == pytest.approx(240 / 255, abs=1e-3)
+    assert measured["Tumour pixels (4x)"] == 512 * 512
+    assert "p(strong)" not in tiles["tile 1 1"]["properties"]["measurements"]
+
+
+def test_geojson_outlines_are_the_tumour_in_level_0_pixels(exported):
+    outlines = features(exported("geojson"), "annotation")
+    by_class = {
+        name: unary_union(
+            [
+                shape(f["geometry"])
+                for f in outlines
+                if f["properties"]["classification"]["name"] == name
+            ]
+        )
+        for name in ("HER2-high tumour", "Other tumour")
+    }
+    assert by_class["HER2-high tumour"].equals(box(0, 0, 512, 512))
+    weak = unary_union([box(512, 0, 1024, 512), box(0, 512, 256, 1024)])
+    assert by_class["Other tumour"].equals(weak)
+    assert outlines[0]["properties"]["measurements"]["Outline resolution um"] == 5.0
+
+
+def test_csv_and_parquet_hold_the_same_tiles(exported):
+    rows = list(csv.DictReader(exported("csv").open()))
+    table = pq.read_table(exported("parquet"))
+    assert table.num_rows == len(rows) == 4
+    assert table["fate"].to_pylist() == [row["fate"] for row in rows]
+    assert table["p_strong"].to_pylist() == [
+        float(row["p_strong"]) if row["p_strong"] else None for row in rows
+    ]
+    assert json.loads(table.schema.metadata[b"her2d"])["file_name"] == "a.tif"
+
+
+def test_png_is_the_heatmap(exported):
+    assert exported("png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ome_tiff_is_a_pyramid_that_covers_the_slide(exported):
+    with tifffile.TiffFile(exported("ome-tiff")) as tiff:
+        assert tiff.is_ome
+        levels = tiff.series[0].levels
+        assert [level.shape for level in levels] == [(512, 768, 3), (256, 384, 3), (128, 192, 3)]
+        pixels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert pixels["PhysicalSizeX"] * 768 == pytest.approx(3 * 512 * 2.5)
+        picture = levels[0].asarray().astype(int)
+    strong, weak, glass = picture[128, 128], picture[128, 384], picture[128, 640]
+    assert strong[0] > strong[2]
+    assert weak[2] > weak[0]
+    assert glass == pytest.approx([245] * 3, abs=2)
+
+
+def test_fhir_is_valid_and_says_what_was_found(exported):
+    bundle = Bundle.model_validate_json(exported("fhir").read_text())
+    resources = {entry.resource.get_resource_type(): entry.resource for entry in bundle.entry}
+    observation = resources["Observation"]
+    assert float(observation.valueQuantity.value) == pytest.approx(40.0)
+    assert observation.interpretation[0].coding[0].code == "POS"
+    assert resources["DiagnosticReport"].status == "preliminary"
+    assert "Research use only" in resources["DiagnosticReport"].conclusion
+    urls = {entry.fullUrl for entry in bundle.entry}
+    assert resources["DiagnosticReport"].result[0].reference in urls
+    assert {i.value for i in resources["Specimen"].identifier} >= {"a"}
+
+
+def test_fhir_without_tumour_says_why_there_is_no_number(laboratory, write_slide, tmp_path):
+    laboratory.run("scan", write_slide(["s"], "benign.tif"))
+    laboratory.run("export", "benign", "--format", "fhir", "-o", tmp_path / "b.json")
+    bundle = Bundle.model_validate_json((tmp_path / "b.json").read_text())
+    (observation,) = (
+        e.resource for e in bundle.entry if e.resource.get_resource_type() == "Observation"
+    )
+    assert observation.valueQuantity is None
+    assert observation.dataAbsentReason.text == "No tumour was found in any tile."
+
+
+def test_the_report_is_one_file_that_fetches_nothing(exported):
+    text = exported("html").read_text()
+    sources = []
+
+    class Reader(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            sources.extend(value for name, value in attrs if name in ("src", "href"))
+
+    Reader().feed(text)
+    assert len(sources) == 1
+    assert sources[0].startswith("data:image/png;base64,")
+    for words in ("research use only", "HER2 positive", "colors 1", "40.0 %"):
+        assert words in text
+
+
+def test_a_hostile_name_is_only_text_in_the_report(laboratory, write_slide, tmp_path):
+    laboratory.run("scan", write_slide(["S"], "<script>alert(1)<script>.tif"))
+    output = tmp_path / "r.html"
+    assert laboratory.run("export", "1", "--format", "html", "-o", output).exit_code == 0
+    assert "<script" not in output.read_text()
+    assert "&lt;script" in output.read_text()
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_line(scanned, her2d, tmp_path):
+    code, _, err = her2d("export", "a", "--format", "csv", "-o", tmp_path / "no" / "a.csv")
+    assert code == 1
+    assert (
+        err == f"her2d: {tmp_path / 'no' / 'a.csv'} cannot be written: No such file or directory.\n"
+    )
+
+
+def test_pictures_that_are_gone_are_one_clear_line(scanned, her2d, tmp_path):
+    for picture in (scanned.folder / "heatmaps").glob("*.tumor.png"):
+        picture.unlink()
+    code, _, err = her2d("export", "a", "--format", "geojson", "-o", tmp_path / "a.json")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "tumor.png is gone" in err
+
+
+@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
+def test_coordinates_on_a_real_slide_are_those_of_its_pyramid(laboratory, tmp_path, monkeypatch):
+    """Level 0 under each rectangle, averaged five by five, fits the tile that was scored, and fits
+    it better than when moved by one pixel of it in any direction.
+    """
+    monkeypatch.setenv("HER2D_INTAKE__ASSUME_MAGNIFICATION", "20")
+    path = REAL_SLIDES / "TCGA-CR-7395-01A-01-TS1.svs"
+    laboratory.run("scan", path)
+    output = tmp_path / "tcga.json"
+    laboratory.run("export", path.name, "--format", "geojson", "-o", output)
+    FeatureCollection.model_validate_json(output.read_text())
+    bounds = {
+        f["properties"]["name"]: shape(f["geometry"]).bounds for f in features(output, "tile")
+    }
+    with tifffile.TiffFile(path) as tiff, open_slide(path, assume_magnification=20) as slide:
+        level0 = tiff.pages[0].asarray()
+        tiles = {f"tile {t.column} {t.row}": t.pixels for t in slide.tiles()}
+    assert len(bounds) >= 2
+    assert bounds["tile 1 0"] == (2560, 0, level0.shape[1], 2560)
+    for name, (left, top, right, bottom) in bounds.items():
+        part = level0[int(top) : int(bottom), int(left) : int(right)].astype(float)
+        height, width = part.shape[0] // 5, part.shape[1] // 5
+        mean = part[: height * 5, : width * 5].reshape(height, 5, width, 5, 3).mean((1, 3))
+        tile = tiles[name][:height, :width].astype(float)
+        errors = {
+            (x, y): np.abs(np.roll(mean, (y, x), (0, 1)) - tile)[2:-2, 2:-2].mean()
+            for x in (-1, 0, 1)
+            for y in (-1, 0, 1)
+        }
+        assert min(errors, key=errors.__getitem__) == (0, 0)
+        assert errors[0, 0] < 4

@@ -1,0 +1,134 @@
+"""Focus, folds, pen marks and stain, on simulated slides with and without each artefact."""
+
+import functools
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from her2d.pipeline.quality import (
+    QualityLimits,
+    QualityTally,
+    SlideQuality,
+    StainReference,
+    measure_tile,
+    optical_density,
+    pen_mask,
+)
+from her2d.simulator import Artefacts, plan_slide, render_region
+
+TILE = 512
+COLUMNS, ROWS = 6, 5
+TILE_MM2 = (TILE * 0.0025) ** 2
+LIMITS = QualityLimits()
+SEEDS = (2, 5)
+
+
+@functools.cache
+def tiles(seed: int, artefacts: Artefacts) -> tuple[np.ndarray, ...]:
+    plan = plan_slide(
+        "quality",
+        seed,
+        her2_status="positive",
+        width=COLUMNS * TILE,
+        height=ROWS * TILE,
+        artefacts=artefacts,
+    )
+    return tuple(
+        render_region(plan, TILE * column, TILE * row, TILE, TILE).rgb
+        for row in range(ROWS)
+        for column in range(COLUMNS)
+    )
+
+
+def quality(pictures, limits: QualityLimits = LIMITS) -> SlideQuality:
+    tally = QualityTally()
+    for picture in pictures:
+        tally.add(measure_tile(picture), limits)
+    slide_mm2 = TILE_MM2 * len(pictures)
+    return tally.finish(limits, tile_mm2=TILE_MM2, slide_mm2=slide_mm2, tumor_mm2=0.5)
+
+
+def flags(found: SlideQuality) -> set[str]:
+    return {
+        name
+        for name in ("blurred", "folded", "pen_marked", "stain_outlier")
+        if getattr(found, name)
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("artefacts", "expected"),
+    [
+        (Artefacts(), set()),
+        (Artefacts(dust=20), set()),
+        (Artefacts(folds=2), {"folded"}),
+        (Artefacts(pen_marks=1), {"pen_marked"}),
+        (Artefacts(blur_patches=3), {"blurred"}),
+    ],
+    ids=["clean", "dust", "folds", "pen", "blur"],
+)
+def test_a_slide_is_flagged_for_what_spoils_it_and_for_nothing_else(seed, artefacts, expected):
+    assert flags(quality(tiles(seed, artefacts))) == expected
+
+
+def test_blur_lowers_focus_and_sharpness_does_not_depend_on_how_much_glass_there_is():
+    sharp = tiles(2, Artefacts())
+    soft = [cv2.GaussianBlur(tile, (0, 0), 2.0) for tile in sharp]
+    glass = np.full((TILE, TILE, 3), 245, np.uint8)
+    focus = quality(sharp).focus
+    assert focus > 3 * quality(soft).focus
+    assert quality([*sharp, *[glass] * 40]).focus == focus
+
+
+def test_tissue_is_measured_in_square_millimetres():
+    glass = np.full((TILE, TILE, 3), 245, np.uint8)
+    half = glass.copy()
+    half[:, : TILE // 2] = (200, 120, 170)
+    found = quality([glass, half])
+    assert found.tissue_mm2 == pytest.approx(TILE_MM2 / 2, rel=0.01)
+    assert found.tumor_mm2 == 0.5
+
+
+def test_bare_glass_has_no_focus_and_no_flag():
+    found = quality([np.full((TILE, TILE, 3), 245, np.uint8)])
+    assert (found.focus, found.blurred_percent, found.fold_percent) == (None, None, None)
+    assert found.density is None
+    assert flags(found) == set()
+
+
+@pytest.mark.parametrize("ink", [(40, 60, 160), (30, 120, 60), (30, 30, 40)])
+def test_a_pen_stroke_on_bare_glass_is_found_where_it_is(ink):
+    picture = np.full((256, 256, 3), 245, np.uint8)
+    picture[100:130] = ink
+    assert pen_mask(picture)[102:128].all()
+    assert not pen_mask(picture)[:95].any()
+
+
+def test_stain_is_an_outlier_only_against_a_reference():
+    pictures = tiles(2, Artefacts())
+    found = quality(pictures)
+    assert found.stain_distance is None
+    near = StainReference(found.density, (0.05, 0.05, 0.05))
+    far = StainReference((0.6, 0.9, 0.6), (0.05, 0.05, 0.05))
+    assert quality(pictures, QualityLimits(stain=near)).stain_distance == pytest.approx(0)
+    outlier = quality(pictures, QualityLimits(stain=far))
+    assert outlier.stain_distance > 3
+    assert flags(outlier) == {"stain_outlier"}
+
+
+@settings(max_examples=5)
+@given(st.permutations(range(12)))
+def test_the_order_of_tiles_does_not_matter(order):
+    pictures = tiles(2, Artefacts())[6:18]
+    one, other = quality(pictures), quality([pictures[i] for i in order])
+    assert (one.focus, one.blurred_percent) == (other.focus, other.blurred_percent)
+    assert one.density == pytest.approx(other.density)
+
+
+def test_optical_density_is_the_logarithm_of_what_passes():
+    picture = np.array([[[245, 24, 255]]], np.uint8)
+    assert optical_density(picture)[0, 0] == pytest.approx([0, np.log10(245 / 24), 0], abs=1e-6)

@@ -1,0 +1,34 @@
+"""What lies behind a result."""
+
+import pytest
+
+from her2d.results import StageTiming, find_slide, runs_of_slide, tile_summary, timings_of_run
+
+
+def test_every_run_of_a_slide_is_kept_newest_first(db, record):
+    first = record()
+    second = record(bundle={"digest": "e" * 64, "version": "2"}, run={"her2_status": "negative"})
+    runs = runs_of_slide(db, find_slide(db, "a").slide_id)
+    assert [run.run_id for run in runs] == [second, first]
+    assert [(run.bundle, run.her2_status) for run in runs] == [
+        ("test 2", "negative"),
+        ("test 1", "positive"),
+    ]
+
+
+def test_tiles_are_summed_up_by_fate(db, record):
+    summary = {fate.fate: fate for fate in tile_summary(db, record())}
+    assert {name: (fate.tiles, fate.tumor_pixels) for name, fate in summary.items()} == {
+        "non_tumor": (1, 5),
+        "strong": (1, 400),
+        "unreadable": (1, 0),
+        "weak": (1, 600),
+    }
+    assert summary["strong"].mean_p_strong == pytest.approx(0.9)
+    assert summary["non_tumor"].mean_p_strong is None
+
+
+def test_timings_come_longest_first(db, record):
+    run_id = record(timings=[StageTiming("hash", 0.5), StageTiming("tiles", 9.0)])
+    assert timings_of_run(db, run_id) == [StageTiming("tiles", 9.0), StageTiming("hash", 0.5)]
+    assert timings_of_run(db, run_id + 1) == []

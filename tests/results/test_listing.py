@@ -1,0 +1,104 @@
+"""Current results: filtered, sorted, a page at a time."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from her2d.results import Order, QualityFlag, ResultFilter, SortKey, count_results, list_results
+
+
+@pytest.fixture
+def three(record, quality):
+    record(quality=quality())
+    record(
+        slide={"content_hash": "b", "file_name": "b.tif", "path": "/in/b.tif", "barcode": "7"},
+        run={
+            "her2_status": "negative",
+            "high_expression_percent": 9.0,
+            "borderline": True,
+            "finished_at": "2026-01-02T08:00:00.000000Z",
+        },
+        bundle={"digest": "e" * 64, "name": "other", "version": "2"},
+        quality=quality(blurred=True, pen_marked=True),
+    )
+    record(
+        slide={"content_hash": "c", "file_name": "c_1.svs", "path": "/in/c_1.svs", "barcode": "7"},
+        run={
+            "her2_status": "indeterminate",
+            "high_expression_percent": None,
+            "finished_at": "2026-01-03T08:00:00.000000Z",
+        },
+    )
+
+
+def names(db, wanted=None, **options):
+    found = list_results(db, wanted or ResultFilter(), **options)
+    return [result.file_name for result in found]
+
+
+def test_results_come_newest_first(db, three):
+    assert names(db) == ["c_1.svs", "b.tif", "a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (ResultFilter(status="negative"), ["b.tif"]),
+        (ResultFilter(borderline=True), ["b.tif"]),
+        (ResultFilter(borderline=False), ["c_1.svs", "a.tif"]),
+        (ResultFilter(since=datetime(2026, 1, 2, 8, tzinfo=UTC)), ["c_1.svs", "b.tif"]),
+        (ResultFilter(until=datetime(2026, 1, 2, 8, tzinfo=UTC)), ["a.tif"]),
+        (ResultFilter(bundle="other"), ["b.tif"]),
+        (ResultFilter(bundle="other 2"), ["b.tif"]),
+        (ResultFilter(bundle="other 3"), []),
+        (ResultFilter(text="B.TIF"), ["b.tif"]),
+        (ResultFilter(text="900444"), ["a.tif"]),
+        (ResultFilter(flags=frozenset({QualityFlag.BLURRED})), ["b.tif"]),
+        (ResultFilter(flags=frozenset({QualityFlag.BLURRED, QualityFlag.PEN_MARKED})), ["b.tif"]),
+        (ResultFilter(flags=frozenset({QualityFlag.FOLDED})), []),
+        (ResultFilter(status="negative", text="a.tif"), []),
+    ],
+)
+def test_each_filter_narrows_the_list_and_the_count(db, three, wanted, found):
+    assert names(db, wanted) == found
+    assert count_results(db, wanted) == len(found)
+
+
+@pytest.mark.parametrize("text", ["%", "_.", "'; drop table slides; --", "\\"])
+def test_text_is_literal(db, three, text):
+    assert names(db, ResultFilter(text=text)) == []
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        (Order(SortKey.FINISHED, descending=False), ["a.tif", "b.tif", "c_1.svs"]),
+        (Order(SortKey.PERCENT), ["a.tif", "b.tif", "c_1.svs"]),
+        (Order(SortKey.NAME, descending=False), ["a.tif", "b.tif", "c_1.svs"]),
+        (Order(SortKey.NAME), ["c_1.svs", "b.tif", "a.tif"]),
+    ],
+)
+def test_results_are_sorted_as_wished(db, three, order, found):
+    assert names(db, order=order) == found
+
+
+def test_the_closest_to_the_threshold_come_first_by_margin(db, three):
+    assert names(db, order=Order(SortKey.MARGIN, descending=False))[1:] == ["b.tif", "a.tif"]
+
+
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_together_are_the_whole_list(db, three, key, descending):
+    order = Order(key, descending=descending)
+    pages = [names(db, order=order, limit=1, offset=offset) for offset in range(4)]
+    assert [name for page in pages for name in page] == names(db, order=order)
+    assert pages[3] == []
+
+
+def test_quality_that_nobody_measured_is_no_clean_bill(db, three):
+    flags = {result.file_name: result.quality_flags for result in list_results(db)}
+    assert flags == {
+        "a.tif": (),
+        "b.tif": (QualityFlag.BLURRED, QualityFlag.PEN_MARKED),
+        "c_1.svs": None,
+    }

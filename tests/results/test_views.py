@@ -1,0 +1,84 @@
+"""The SQL views that people query with their own tools."""
+
+import sqlite3
+from importlib import resources
+
+import pytest
+from sqlite_utils import Database
+
+from her2d.database import open_database
+
+
+def rows(db, view):
+    return list(db.query(f"select * from {view}"))
+
+
+@pytest.fixture
+def two_days(record, quality):
+    early = {"finished_at": "2026-01-01T00:00:20.000000Z", "elapsed_s": 10.0}
+    record(slide={"content_hash": "a"}, run=early, quality=quality(folded=True))
+    record(slide={"content_hash": "b"}, run={**early, "her2_status": "negative"})
+    record(
+        slide={"content_hash": "c", "file_name": "c.tif"},
+        run={
+            "finished_at": "2026-01-02T00:01:00.000000Z",
+            "queued_at": "2026-01-01T23:59:30.000000Z",
+            "started_at": "2026-01-02T00:00:00.000000Z",
+            "elapsed_s": 4.0,
+            "borderline": True,
+            "high_expression_percent": 10.5,
+        },
+        quality=quality(),
+    )
+
+
+def test_daily_counts_are_of_current_results(db, two_days, record):
+    record(slide={"content_hash": "a"}, run={"finished_at": "2026-01-02T00:00:00.000000Z"})
+    assert [tuple(row.values()) for row in rows(db, "daily_counts")] == [
+        ("2026-01-02", 2, 2, 0, 0, 1),
+        ("2026-01-01", 1, 0, 1, 0, 0),
+    ]
+
+
+def test_throughput_counts_every_run_its_tiles_and_its_waiting(db, two_days):
+    assert [tuple(row.values()) for row in rows(db, "throughput")] == [
+        ("2026-01-02", 1, 48, 4.0, 4.0, 12.0, 30.0),
+        ("2026-01-01", 2, 96, 10.0, 10.0, 4.8, None),
+    ]
+
+
+def test_borderline_cases_come_closest_first(db, two_days, record):
+    record(slide={"content_hash": "d"}, run={"borderline": True, "high_expression_percent": 9.9})
+    assert [row["high_expression_percent"] for row in rows(db, "borderline_cases")] == [9.9, 10.5]
+
+
+def test_quality_concerns_are_slides_with_a_flag(db, two_days):
+    assert [(row["slide_id"], row["quality_flags"]) for row in rows(db, "quality_concerns")] == [
+        (1, "folded")
+    ]
+
+
+def test_a_database_of_the_first_schema_keeps_its_results_and_gains_the_views(tmp_path):
+    path = tmp_path / "old.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript(resources.files("her2d").joinpath("migrations/0001_initial.sql").read_text())
+    old.execute("insert into slides values (1,'h','a.tif','/a.tif',null,'motic',9,9,4,2.5,'t')")
+    old.executemany(
+        "insert into bundles values (?, ?, 'b', ?, '{}', 't')", [(1, "d", "1"), (2, "e", "2")]
+    )
+    old.executemany(
+        "insert into runs values (?, 1, ?, ?, null, 20, 10, 30, 0, 5, 1, 4, 2, 1, 1, 0, null, 2, 2,"
+        " 2.5, 'onnxruntime', '0.1', null, null, 's', '2026-01-01T', 1.0)",
+        [(1, 1, "positive"), (2, 1, "negative"), (3, 2, "positive")],
+    )
+    old.execute("pragma user_version = 1")
+    old.commit()
+    old.close()
+    db: Database = open_database(path)
+    assert [(row["run_id"], row["her2_status"]) for row in rows(db, "slide_results")] == [
+        (3, "positive")
+    ]
+    assert [tuple(row.values())[2:] for row in rows(db, "bundle_agreement")] == [
+        ("negative", "positive", 1)
+    ]
+    db.close()
