@@ -16,6 +16,7 @@ from her2d.pipeline import Pipeline
 from her2d.settings import Settings
 
 _QUARTILES = (0.25, 0.5, 0.75)
+_FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
 _OUTCOMES = ("done", "failed", "quarantined", "duplicate", "vanished")
 _WAITING = ("settling", "queued", "running", "failed")
 
@@ -117,21 +118,31 @@ def _arrivals(db: Database) -> tuple[float | None, float | None]:
 def _day(db: Database) -> DayReading:
     since = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%S.%fZ}"
     rows = db.execute(
-        "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor"
-        " from slide_results where finished_at >= ?",
+        "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
+        " run_quality.stain_distance,"
+        f" {', '.join(f'coalesce(run_quality.{flag}, 0)' for flag in _FLAGS)}"
+        " from slide_results left join run_quality using (run_id) where finished_at >= ?",
         [since],
     ).fetchall()
     if not rows:
         return DayReading()
-    tissue = sum(row[2] for row in rows)
-    p = [row[1] / 100 for row in rows if row[1] is not None]
-    quartiles = np.quantile(p, _QUARTILES) if p else ()
+    status, percent, tissue, tumor, distance, *flags = zip(*rows, strict=True)
+    p = [value / 100 for value in percent if value is not None]
+    distances = [value for value in distance if value is not None]
     return DayReading(
         results=len(rows),
-        positive_ratio=sum(row[0] == "positive" for row in rows) / len(rows),
-        tumor_tile_ratio=sum(row[3] for row in rows) / tissue if tissue else None,
-        high_expression=dict(zip(_QUARTILES, map(float, quartiles), strict=False)),
+        positive_ratio=status.count("positive") / len(rows),
+        tumor_tile_ratio=sum(tumor) / sum(tissue) if sum(tissue) else None,
+        high_expression=dict(zip(_QUARTILES, _quantiles(p, _QUARTILES), strict=False)),
+        stain_distance=next(iter(_quantiles(distances, (0.5,))), None),
+        flagged_ratio={
+            flag: sum(values) / len(rows) for flag, values in zip(_FLAGS, flags, strict=True)
+        },
     )
+
+
+def _quantiles(values: list[float], quantiles: tuple[float, ...]) -> list[float]:
+    return [float(value) for value in np.quantile(values, quantiles)] if values else []
 
 
 def _volumes(settings: Settings) -> Iterator[VolumeReading]:

@@ -61,6 +61,16 @@ def test_the_days_results_are_summed_up(settings, db, write_slide):
     assert found.day.positive_ratio == pytest.approx(1 / 3)
     assert found.day.tumor_tile_ratio == pytest.approx(3 / 4)
     assert found.day.high_expression == {0.25: 0.0, 0.5: 0.0, 0.75: 0.5}
+    assert set(found.day.flagged_ratio) == {"blurred", "folded", "pen_marked", "stain_outlier"}
+
+
+def test_quality_flags_and_stain_are_summed_up_over_the_day(settings, db, write_slide):
+    read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3, 4)))
+    db.execute("update run_quality set folded = run_id = 1, stain_distance = run_id")
+    db.conn.commit()
+    day = read(settings, db).day
+    assert day.flagged_ratio["folded"] == 0.25
+    assert day.stain_distance == 2.5
 
 
 def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_slide):

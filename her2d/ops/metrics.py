@@ -185,6 +185,17 @@ def _day(reading: Reading) -> Iterable[Metric]:
     for quantile, value in day.high_expression.items():
         p.add_metric([f"{quantile:g}"], value)
     yield p
+    yield _gauge(
+        "her2d_day_stain_distance",
+        "Median distance of stain from the bundle's reference, in its standard deviations.",
+        day.stain_distance,
+    )
+    flagged = GaugeMetricFamily(
+        "her2d_day_flagged_ratio", "Share of slides with a quality flag.", labels=["flag"]
+    )
+    for flag, share in day.flagged_ratio.items():
+        flagged.add_metric([flag], share)
+    yield flagged
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -31,12 +31,17 @@ class DayReading:
 
     Attributes:
         high_expression: quantile -> P of equation 1 as a fraction, over slides that have one.
+        stain_distance: median distance of slides' stain from the bundle's reference, in its
+            standard deviations.
+        flagged_ratio: quality flag -> share of slides that carry it.
     """
 
     results: int = 0
     positive_ratio: float | None = None
     tumor_tile_ratio: float | None = None
     high_expression: Mapping[float, float] = field(default_factory=dict)
+    stain_distance: float | None = None
+    flagged_ratio: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from her2d.training.bundle_writer import (
     write_manifest,
 )
 from her2d.training.choose import Choice, read_choice
-from her2d.training.cohort import CohortSlide, Status
+from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import read_result
 from her2d.training.probabilities import load_classifiers, load_segmenter
 from her2d.training.recipe import Recipe
+from her2d.training.stain import stain_of
+from her2d.training.store import TileStore
 from her2d.training.study import Study
 
 INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
@@ -88,7 +90,12 @@ def _manifest(
                 + (f" Chosen by hand: {', '.join(choice.overridden)}." if choice.overridden else "")
             ),
         ),
+        stain=stain_of(TileStore(study.tiles, _trained_on(study))),
     )
+
+
+def _trained_on(study: Study) -> list[str]:
+    return [slide.name for slide in study.cohort() if slide.split is Split.TRAIN]
 
 
 def described(slides: list[CohortSlide]) -> str:

@@ -1,0 +1,32 @@
+"""What the training cohort's tissue looks like, for a bundle to tell slides stained otherwise."""
+
+import numpy as np
+
+from her2d.bundle import Stain
+from her2d.pipeline.quality import QualityLimits, QualityTally, measure_tile
+from her2d.training.store import TileStore
+
+_FEWEST_SLIDES = 5
+_LEAST_STD = 1e-3  # optical density; below it the reference would call every slide an outlier
+
+
+def stain_of(store: TileStore) -> Stain | None:
+    """Mean and standard deviation, over slides, of tissue's optical density in R, G and B.
+
+    Measured as the pipeline measures each slide, on the tiles that are not background. None where
+    there are too few slides to speak of a spread.
+    """
+    tallies = [QualityTally() for _ in store.names]
+    limits = QualityLimits()
+    for index in range(len(store)):
+        tallies[store.table.slide[index]].add(measure_tile(store.pixels(index)), limits)
+    densities = np.array([tally.density / tally.tissue for tally in tallies if tally.tissue])
+    if len(densities) < _FEWEST_SLIDES:
+        return None
+    mean, std = densities.mean(axis=0), np.maximum(densities.std(axis=0, ddof=1), _LEAST_STD)
+    return Stain(mean=_rounded(mean), std=_rounded(std))
+
+
+def _rounded(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = (round(float(value), 5) for value in values)
+    return red, green, blue
