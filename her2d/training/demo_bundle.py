@@ -28,7 +28,7 @@ from her2d.training.choose import fit_integrators
 from her2d.training.cohort import read_cohort
 from her2d.training.folds import FOLDS
 from her2d.training.prepare import Rules, prepare
-from her2d.training.recipe import NetworkRecipe, Recipe
+from her2d.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe
 from her2d.training.study import Study
 from her2d.training.train import train_classifier, train_segmenter
 
@@ -37,7 +37,7 @@ INTENDED_USE = (
     " tissue, not for diagnosis."
 )
 SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
-_EPOCHS = 10
+_BATCH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Sizes:
     classifier_width: float = 1 / 8
     segmenter_steps: int = 700
     classifier_steps: int = 220
+    epochs: int = 10
+    integrator_folds: int = 5
 
 
 def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
@@ -62,13 +64,18 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
     """
     return Recipe(
         seed=seed,
+        integrator=IntegratorRecipe(folds=sizes.integrator_folds),
         mean=(0.75, 0.60, 0.78),
         std=(0.16, 0.18, 0.12),
         segmenters=(SEGMENTER,),
         classifiers=(CLASSIFIER,),
         integrators=(INTEGRATOR,),
-        segmenter=_network(3e-3, sizes.segmenter_steps, sizes.segmenter_width, crop=256),
-        classifier=_network(2e-3, sizes.classifier_steps, sizes.classifier_width, crop=512),
+        segmenter=_network(
+            3e-3, sizes.segmenter_steps, sizes.epochs, sizes.segmenter_width, crop=256
+        ),
+        classifier=_network(
+            2e-3, sizes.classifier_steps, sizes.epochs, sizes.classifier_width, crop=512
+        ),
     )
 
 
@@ -101,17 +108,18 @@ def build(
     return ship(study, output, intended_use=INTENDED_USE)
 
 
-def _network(learning_rate: float, steps: int, width: float, *, crop: int) -> NetworkRecipe:
-    batch = 12
+def _network(
+    learning_rate: float, steps: int, epochs: int, width: float, *, crop: int
+) -> NetworkRecipe:
     return NetworkRecipe(
         learning_rate=learning_rate,
         weight_decay=1e-3 * learning_rate,
-        batch=batch,
-        max_epochs=_EPOCHS,
-        patience=_EPOCHS,
+        batch=_BATCH,
+        max_epochs=epochs,
+        patience=epochs,
         schedule="one_cycle",
         sampling="balanced",
-        tiles_per_epoch=max(batch, batch * steps // _EPOCHS),
+        tiles_per_epoch=max(_BATCH, _BATCH * steps // epochs),
         crop=crop,
         stain_jitter=0.15,
         width_multiplier=width,

@@ -11,14 +11,16 @@ from her2d.training.demo_bundle import Sizes, build
 
 TINY = Sizes(
     train_slides=12,
-    validation_slides=2,
+    validation_slides=6,
     heldout_slides=4,
     width=1100,
     height=1100,
     segmenter_width=1 / 32,
     classifier_width=1 / 32,
-    segmenter_steps=3,
+    segmenter_steps=2,
     classifier_steps=2,
+    epochs=1,
+    integrator_folds=2,
 )
 
 
