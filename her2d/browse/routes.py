@@ -13,6 +13,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from sqlite_utils import Database
 
+from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
 from her2d.browse.pictures import PictureShelf, ScanMissing
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
@@ -57,6 +58,10 @@ class Her2dPages:
             (rf"{run}/tiles\.json$", self.classes),
             (run + tile, self.tile),
         ]
+
+    @hookimpl  # type: ignore[untyped-decorator]
+    def asgi_wrapper(self) -> Callable[[App], App]:
+        return for_this_machine_only
 
     @hookimpl  # type: ignore[untyped-decorator]
     def handle_exception(self, request: Request, exception: Exception) -> Response:

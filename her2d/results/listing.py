@@ -25,16 +25,16 @@ class SortKey(StrEnum):
     MARGIN = "margin"
 
 
-# Each ends with the id, so that pages neither repeat nor miss a slide.
+# Each ends with the id, so that pages neither repeat nor miss a slide; without tumour comes last.
 _ORDERS = {
     (SortKey.FINISHED, True): "finished_at desc, run_id desc",
     (SortKey.FINISHED, False): "finished_at, run_id",
     (SortKey.PERCENT, True): "high_expression_percent desc, run_id desc",
-    (SortKey.PERCENT, False): "high_expression_percent, run_id",
+    (SortKey.PERCENT, False): "high_expression_percent nulls last, run_id",
     (SortKey.NAME, True): "file_name desc, run_id desc",
     (SortKey.NAME, False): "file_name, run_id",
     (SortKey.MARGIN, True): "abs(high_expression_percent - 10) desc, run_id desc",
-    (SortKey.MARGIN, False): "abs(high_expression_percent - 10), run_id",
+    (SortKey.MARGIN, False): "abs(high_expression_percent - 10) nulls last, run_id",
 }
 
 

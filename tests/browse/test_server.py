@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 
@@ -102,6 +103,11 @@ def test_the_database_can_only_be_read(site):
     answer = site.get("/her2d.json?sql=delete+from+runs")
     assert answer.status_code == 400
     assert "positive.tif" in site.get("/her2d/slide_results.json").text
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example"])
+def test_a_page_that_came_by_another_hosts_name_gets_nothing(site, host):
+    assert httpx.get(site.url, headers={"host": host}).status_code == 421
 
 
 def test_pages_forbid_whatever_is_not_from_here(site):

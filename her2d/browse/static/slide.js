@@ -13,6 +13,7 @@ const scan = run.scan_missing
 const viewer = OpenSeadragon({
   element: byId("viewer"), tileSources: run.scan_missing && run.pictures_missing ? [] : [scan],
   drawer: "canvas", showNavigationControl: false, showNavigator: true, navigatorPosition: "TOP_LEFT",
+  navigatorBackground: "#fff", navigatorOpacity: 0.96, navigatorSizeRatio: 0.16,
   visibilityRatio: 0.6, maxZoomPixelRatio: 3, animationTime: 0.5, imageLoaderLimit: 6,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 });
@@ -112,7 +113,7 @@ byId("viewer").addEventListener("pointerleave", () => { byId("tip").hidden = tru
 function drawScale() {
   if (!viewer.world.getItemCount()) return;
   const umPerPixel = (run.width * run.um_per_px) / viewer.viewport.getContainerSize().x / viewer.viewport.getZoom(true);
-  const most = 160 * umPerPixel, power = 10 ** Math.floor(Math.log10(most));
+  const most = 0.14 * viewer.viewport.getContainerSize().x * umPerPixel, power = 10 ** Math.floor(Math.log10(most));
   const length = [5, 2, 1].map((digit) => digit * power).find((value) => value <= most);
   byId("scale").querySelector("span").textContent = length >= 1000 ? `${length / 1000} mm` : `${length} µm`;
   byId("scale").querySelector("i").style.width = `${length / umPerPixel}px`;

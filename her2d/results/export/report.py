@@ -36,12 +36,16 @@ def quality_rows(result: SlideResult) -> list[Row]:
         ("suspicions", ", ".join(result.quality_flags) or "none"),
         ("tissue", f"{result.tissue_mm2 or 0:.1f} mm²"),
         ("tumour", f"{result.tumor_mm2 or 0:.1f} mm²"),
-        ("focus (variance of the Laplacian)", _number(result.focus, "")),
+        ("focus (Laplacian)", _number(result.focus, "")),
         ("out of focus", _number(result.blurred_percent, " % of tissue")),
         ("fold suspicion", _number(result.fold_percent, " % of tissue")),
         ("pen marks", _number(result.pen_percent, " % of slide")),
-        ("stain from the reference", _number(result.stain_distance, " SD")),
+        ("stain", _stain(result.stain_distance)),
     ]
+
+
+def _stain(distance: float | None) -> str:
+    return "no reference" if distance is None else f"{distance:.1f} SD from the reference"
 
 
 def _number(value: float | None, unit: str) -> str:
