@@ -41,7 +41,11 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
     }
     assert scraped.query('her2d_jobs{state=~"done|quarantined"}') == {"done": 2, "quarantined": 1}
     assert scraped.query("her2d_stage_tiles_total") == {"upload": 5, "segment": 5, "classify": 4}
-    assert scraped.query("her2d_stage_wait_seconds_count") == {"upload": 5, "segment": 5, "classify": 4}
+    assert scraped.query("her2d_stage_wait_seconds_count") == {
+        "upload": 5,
+        "segment": 5,
+        "classify": 4,
+    }
     assert scraped.query("her2d_slide_settle_seconds_count") == {"": 2}
     assert scraped.query("her2d_scan_to_result_seconds_count") == {"": 2}
     assert scraped.query("her2d_day_positive_ratio") == {"": 0.5}
