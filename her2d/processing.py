@@ -32,6 +32,7 @@ from her2d.pipeline import (
 from her2d.results import (
     BundleRecord,
     HeatmapData,
+    PictureRecord,
     Pictures,
     QualityRecord,
     RunRecord,
@@ -123,11 +124,7 @@ class SlideProcessor:
             raise FileChangedError(f"{path.name} changed while it was read.")
         steps.ended("tiles")
         heatmap = self._heatmap_path(path, digest)
-        write_png(heatmap, render_heatmap(heatmap_data(path.name, outcome)))
-        overview = outcome.overview
-        pictures = write_pictures(
-            heatmap.with_suffix(""), Pictures(overview.rgb, overview.tumor, overview.tile_px)
-        )
+        pictures = _draw(path.name, outcome, heatmap)
         steps.ended("pictures")
         run_id = record_run(
             db,
@@ -237,6 +234,15 @@ def open_processor(settings: Settings) -> Iterator[SlideProcessor]:
             yield SlideProcessor(settings, bundle, pipeline, engine.backend)
     finally:
         engine.close()
+
+
+def _draw(name: str, outcome: SlideOutcome, heatmap: Path) -> PictureRecord:
+    """Write the heatmap and, beside it, what other pictures are made of later."""
+    write_png(heatmap, render_heatmap(heatmap_data(name, outcome)))
+    overview = outcome.overview
+    return write_pictures(
+        heatmap.with_suffix(""), Pictures(overview.rgb, overview.tumor, overview.tile_px)
+    )
 
 
 def _quality_limits(bundle: Bundle) -> QualityLimits:
