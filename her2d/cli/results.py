@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
@@ -95,12 +96,16 @@ def results(
     if as_csv:
         typer.echo(results_csv(found), nl=False)
         return
+    Console(markup=False).print(result_table(found))
+    _print_more(db, len(found), count_results(db, wanted), page, limit)
+
+
+def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) -> None:
+    """What the table does not show: other pages, and files that have no result."""
     console = Console(markup=False)
-    console.print(result_table(found))
-    matching = count_results(db, wanted)
-    if matching > len(found):
+    if matching > shown:
         pages = -(-matching // limit)
-        console.print(f"{len(found)} of {matching} slides; page {page} of {pages} (--page)")
+        console.print(f"{shown} of {matching} slides; page {page} of {pages} (--page)")
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
         console.print(

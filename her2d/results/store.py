@@ -45,12 +45,7 @@ def record_run(
         values = {**asdict(run), "slide_id": slide_id, "bundle_id": bundle_id}
         run_id = _inserted(db.table("runs").insert(values))
         _insert_tiles(db, run_id, tiles)
-        if quality is not None:
-            db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
-        if pictures is not None:
-            db.table("run_pictures").insert({"run_id": run_id, **asdict(pictures)})
-        for timing in timings:
-            db.table("run_timings").insert({"run_id": run_id, **asdict(timing)})
+        _insert_aside(db, run_id, quality, pictures, timings)
         if job_id is not None:
             db.table("jobs").update(
                 job_id,
@@ -105,6 +100,22 @@ def _bundle_id(db: Database, bundle: BundleRecord, at: str) -> int:
         )
     )
     return int(row["id"])
+
+
+def _insert_aside(
+    db: Database,
+    run_id: int,
+    quality: QualityRecord | None,
+    pictures: PictureRecord | None,
+    timings: Sequence[StageTiming],
+) -> None:
+    """What is known of a run beside its result."""
+    if quality is not None:
+        db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
+    if pictures is not None:
+        db.table("run_pictures").insert({"run_id": run_id, **asdict(pictures)})
+    for timing in timings:
+        db.table("run_timings").insert({"run_id": run_id, **asdict(timing)})
 
 
 def _insert_tiles(db: Database, run_id: int, tiles: TileTable) -> None:
