@@ -19,8 +19,8 @@ end;
 
 create index runs_current_by_finish on runs (finished_at, id) where is_current = 1;
 create index runs_current_by_percent on runs (high_expression_percent, id) where is_current = 1;
-create index runs_current_by_status on runs (her2_status, id) where is_current = 1;
-create index runs_current_by_bundle on runs (bundle_id, id) where is_current = 1;
+create index runs_current_by_status on runs (her2_status, finished_at, id) where is_current = 1;
+create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
     where is_current = 1;
