@@ -20,7 +20,7 @@ from her2d.inference.engine import EngineError
 
 _OPSETS = range(17, 19)
 # The weights that may be narrowed: what multiplies many values, and nothing else.
-_NARROWED = ("Conv", "Gemm")
+_NARROWED = ("Conv", "ConvTranspose", "Gemm")
 
 Attributes: TypeAlias = dict[str, Any]
 Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor]
@@ -160,6 +160,42 @@ def _conv(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
     )
 
 
+def _conv_transpose(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, weight = inputs[:2]
+    if any(attributes.get("pads", ())) or any(attributes.get("output_padding", ())):
+        raise EngineError("torch cannot run a transposed convolution with padding.")
+    return functional.conv_transpose2d(
+        x.to(weight.dtype),
+        weight,
+        inputs[2] if len(inputs) > 2 else None,
+        stride=tuple(attributes.get("strides", [1, 1])),
+        dilation=tuple(attributes.get("dilations", [1, 1])),
+        groups=attributes.get("group", 1),
+    )
+
+
+def _batch_norm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, scale, bias, mean, variance = inputs
+    epsilon = attributes.get("epsilon", 1e-5)
+    return functional.batch_norm(x.float(), mean, variance, scale, bias, eps=epsilon)
+
+
+def _average_pool(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    if any(attributes.get("pads", ())) or attributes.get("ceil_mode", 0):
+        raise EngineError("torch cannot run an average-pooling with padding.")
+    kernel = attributes["kernel_shape"]
+    return functional.avg_pool2d(inputs[0], kernel, stride=attributes.get("strides", [1, 1]))
+
+
+def _resize(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, sizes = inputs[0], inputs[-1]
+    mode = attributes.get("mode"), attributes.get("coordinate_transformation_mode", b"half_pixel")
+    if mode != (b"linear", b"half_pixel") or sizes.dtype != torch.int64:
+        raise EngineError("torch runs Resize to given sizes, linear by half pixels, only.")
+    size = tuple(_ints(sizes)[2:])
+    return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
 def _max_pool(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right) or attributes.get("ceil_mode", 0):
@@ -257,10 +293,13 @@ def _softmax(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -
 
 _OPERATORS: dict[str, Operator] = {
     "Add": lambda _g, _a, i: i[0] + i[1],
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
     "And": lambda _g, _a, i: i[0] & i[1],
     "Cast": _cast,
     "Concat": lambda _g, a, i: torch.cat(i, dim=a["axis"]),
     "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": lambda _g, _a, i: i[0] / i[1],
     "Equal": lambda _g, _a, i: i[0] == i[1],
@@ -278,6 +317,7 @@ _OPERATORS: dict[str, Operator] = {
     "ReduceSum": _sum,
     "Relu": lambda _g, _a, i: functional.relu(i[0]),
     "Reshape": _reshape,
+    "Resize": _resize,
     "Shape": _shape,
     "Slice": _slice,
     "Softmax": _softmax,

@@ -12,12 +12,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 # What multiplies many values is narrowed, and what it feeds follows.
-_NARROWED = frozenset({"Conv", "Gemm"})
-# What adds up many values, or gives a probability, is worth the full width.
-_WIDENED = frozenset({"ReduceMean", "Softmax"})
+_NARROWED = frozenset({"Conv", "ConvTranspose", "Gemm"})
+# What adds up many values, divides by small ones, or gives a probability, is worth the full width.
+_WIDENED = frozenset({"BatchNormalization", "ReduceMean", "Softmax"})
 _FOLLOWING = frozenset(
     {"Add", "Mul", "Max", "Relu", "Slice", "Equal", "Greater", "Concat", "Reshape"}
     | {"DepthToSpace", "Unsqueeze", "Squeeze", "MaxPool", "Transpose", "Gather"}
+    | {"AveragePool", "Resize", "Shape"}
 )
 _GIVE_NO_FLOAT = frozenset({"Equal", "Greater"})
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -92,6 +93,9 @@ class _Narrowing:
     def _width_of(self, node: onnx.NodeProto) -> int:
         """The width this node's float inputs are to have."""
         widths = {self._width[name] for name in node.input if name in self._width}
+        if node.op_type == "ConvTranspose" and self._narrow == TensorProto.BFLOAT16:
+            # TensorRT for RTX 1.7 cannot build it in bf16.
+            return int(TensorProto.FLOAT)
         if node.op_type in _NARROWED:
             return self._narrow
         if node.op_type in _WIDENED or self._narrow not in widths:
