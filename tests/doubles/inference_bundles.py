@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import skops.io
 import torch
+from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
 from her2d.networks import build_classifier, build_segmenter
 from her2d.networks.export import export_classifiers, export_segmenter
-from her2d.training.bundle_writer import part, write_integrator, write_manifest
-from her2d.training.integrator import train_integrator
+from her2d.training.bundle_writer import INTEGRATOR_FILE, part, write_manifest
 
 MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
 
@@ -37,7 +38,8 @@ def write_bundle(
     ]
     export_classifiers(networks, folder / "classifiers.onnx", mean=MEAN, std=STD)
     p = np.random.default_rng(0).random((200, 5)).astype(np.float32)
-    write_integrator(folder, train_integrator(p, p.mean(axis=1) > 0.5, seed=0))
+    forest = RandomForestClassifier(50, max_depth=4, random_state=0)
+    skops.io.dump(forest.fit(p, (p.mean(axis=1) > 0.5).astype(int)), folder / INTEGRATOR_FILE)
     manifest = Manifest(
         name="random",
         version="1",
