@@ -199,7 +199,7 @@ def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluat
     page = (trained / "evaluation" / "report.html").read_text()
     assert page.count("<svg") >= 2
     assert page.count('src="data:image/jpeg') == 3
-    assert not re.search(r"""(src|href)=["']?(?!#|data:)""", page)
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "url(" not in page.replace("url(#", "")
 
 
