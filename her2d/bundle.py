@@ -7,8 +7,10 @@ types, so that no code in a bundle is ever run.
 """
 
 import hashlib
+import sys
 import tomllib
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -221,7 +223,8 @@ def load_integrator(bundle: Bundle) -> Any:
     # skops reads scikit-learn, which takes a second to import: only a running pipeline pays it.
     import zipfile
 
-    import skops.io
+    with _NoTorch():
+        import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
@@ -248,6 +251,24 @@ def load_integrator(bundle: Bundle) -> Any:
             " that sorts five fold probabilities into 0 (weak) and 1 (strong)."
         )
     return model
+
+
+class _NoTorch(MetaPathFinder):
+    """Finds no torch, as on a machine that has none.
+
+    skops asks scikit-learn for all its estimators, which imports every module of it, and one of
+    those imports torch where it is installed: seconds and 300 MB that the daemon must not pay.
+    """
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "torch":
+            raise ModuleNotFoundError("torch is kept out while skops is imported", name="torch")
 
 
 def sha256_of(path: Path) -> str:

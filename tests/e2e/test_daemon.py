@@ -1,6 +1,5 @@
 """The real daemon, as a process, on real files."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -87,13 +86,18 @@ def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path)
         site.wait_for(JobState.DONE)
 
 
-def test_the_daemon_has_no_torch_in_it():
+def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
     code = (
-        "import sys, her2d.daemon, her2d.cli;"
-        "print([m for m in ('torch', 'monai', 'onnx', 'her2d.networks', 'her2d.simulator')"
-        " if m in sys.modules])"
+        "import sys, atexit;"
+        "atexit.register(lambda: print([m for m in ('torch', 'monai', 'onnx', 'xgboost',"
+        " 'her2d.networks', 'her2d.simulator') if m in sys.modules]));"
+        "import her2d.daemon;"
+        "from her2d.cli import main;"
+        "main()"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
-    )
-    assert found.stdout == "[]\n"
+    command = [sys.executable, "-c", code, "scan", str(site.inbox), "--config", str(site.config)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "a.tif" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]"
