@@ -4,14 +4,16 @@ Its segmenter calls a pixel tumour where red is under 100; its five classifiers 
 / 255 as p(strong); its forest says strong above one half.
 """
 
+import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import skops.io
+import structlog
 import tifffile
 import tomli_w
 from hypothesis import settings
@@ -24,6 +26,17 @@ from her2d.bundle import Bundle, load_bundle, sha256_of
 # These machines are noisy: how long an example takes says nothing.
 settings.register_profile("her2d", deadline=None)
 settings.load_profile("her2d")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands set up logging for their process; the next test's must find it untouched."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,15 +12,6 @@ KEY = b"a key of a hospital"
 NAME = "张三 1957-03-02.tif"
 
 
-@pytest.fixture(autouse=True)
-def as_before():
-    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
-    yield
-    logging.getLogger().handlers[:] = handlers
-    logging.getLogger().setLevel(level)
-    structlog.reset_defaults()
-
-
 def lines(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
