@@ -69,6 +69,10 @@ class ResultFilter:
 
 
 _EVERYTHING = ResultFilter()
+
+# True of every run: where all of them are looked at, it keeps SQLite, which has no statistics, from
+# walking an index whose order sends it all over the file.
+_IN_ORDER = " and run_id > 0"
 _NEWEST_FIRST = Order()
 
 
@@ -81,9 +85,7 @@ def list_results(
     offset: int = 0,
 ) -> list[SlideResult]:
     """A page of the current results."""
-    # True of every run: it keeps SQLite, which has no statistics, from walking an index whose order
-    # sends it all over the file.
-    in_order = " and run_id > 0" if order.key is SortKey.NAME else ""
+    in_order = _IN_ORDER if order.key in (SortKey.NAME, SortKey.MARGIN) else ""
     rows = db.query(
         f"select * from slide_results where {_condition(wanted)}{in_order}"
         f" order by {_ORDERS[order.key, order.descending]} limit :limit offset :offset",
@@ -94,8 +96,10 @@ def list_results(
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """How many slides `list_results` would give without a limit."""
+    in_order = _IN_ORDER if wanted == _EVERYTHING else ""
     rows = db.query(
-        f"select count(*) as n from slide_results where {_condition(wanted)}", _values(wanted)
+        f"select count(*) as n from slide_results where {_condition(wanted)}{in_order}",
+        _values(wanted),
     )
     return int(next(rows)["n"])
 
