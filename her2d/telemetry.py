@@ -3,14 +3,14 @@
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from sqlite_utils import Database
 
 from her2d.database import open_readonly
-from her2d.intake import JobQueue
+from her2d.intake import JobQueue, existing_folder, in_seconds
 from her2d.ops import DayReading, Reading, StageReading, VolumeReading
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
@@ -116,7 +116,7 @@ def _arrivals(db: Database) -> tuple[float | None, float | None]:
 
 
 def _day(db: Database) -> DayReading:
-    since = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%S.%fZ}"
+    since = in_seconds(-86_400)
     rows = db.execute(
         "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
         " run_quality.stain_distance,"
@@ -152,10 +152,8 @@ def _volumes(settings: Settings) -> Iterator[VolumeReading]:
         "inbox": settings.intake.inboxes[0],
     }
     for holds, folder in folders.items():
-        there = next((path for path in (folder, *folder.parents) if path.is_dir()), None)
-        if there is not None:
-            usage = shutil.disk_usage(there)
-            yield VolumeReading(holds, usage.free, usage.total)
+        usage = shutil.disk_usage(existing_folder(folder))
+        yield VolumeReading(holds, usage.free, usage.total)
 
 
 def _sizes(database: Path) -> Iterator[int]:

@@ -7,12 +7,13 @@ All three are safe beside a running daemon: SQLite's online backup copies a cons
 import os
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from her2d.database import DatabaseError
+from her2d.intake import in_seconds
 
 _PAGES_AT_ONCE = 2048  # 8 MiB: the daemon writes between two steps
 _RUNS_AT_ONCE = 50
@@ -88,7 +89,7 @@ def prune_tiles(db: Database, keep_days: float) -> Pruned:
 
     Results, their intervals and their heatmaps stay; only the rows behind them go.
     """
-    before = f"{datetime.now(UTC) - timedelta(days=keep_days):%Y-%m-%dT%H:%M:%S.%fZ}"
+    before = in_seconds(-86_400 * keep_days)
     rows = db.execute(
         "select id from runs where finished_at < ?"
         " and exists (select 1 from tiles where run_id = runs.id)",

@@ -23,6 +23,7 @@ import structlog
 from sqlite_utils import Database
 
 from her2d.database import open_database
+from her2d.intake import now
 from her2d.results import find_slide
 from her2d.settings import WebhookSettings
 
@@ -121,15 +122,15 @@ class Webhook:
         """True where the event needs no further try."""
         import httpx
 
-        now = int(datetime.now(UTC).timestamp())
+        sent_at = int(datetime.now(UTC).timestamp())
         headers = {
             "content-type": "application/json",
             "webhook-id": webhook_id,
-            "webhook-timestamp": str(now),
+            "webhook-timestamp": str(sent_at),
         }
         if self._settings.secret is not None:
             secret = self._settings.secret.get_secret_value()
-            headers["webhook-signature"] = signature(secret, webhook_id, now, body)
+            headers["webhook-signature"] = signature(secret, webhook_id, sent_at, body)
         try:
             answer = client.post(str(self._settings.url), content=body, headers=headers)
         except httpx.HTTPError as error:
@@ -182,14 +183,10 @@ def _begin_with_what_comes(db: Database) -> None:
         db.execute(
             "insert or ignore into webhook_cursor (id, event_id, at)"
             " select 1, coalesce(max(id), 0), ? from events",
-            [_now()],
+            [now()],
         )
 
 
 def _move_cursor(db: Database, event_id: int) -> None:
     with db.atomic():
-        db.execute("update webhook_cursor set event_id = ?, at = ?", [event_id, _now()])
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        db.execute("update webhook_cursor set event_id = ?, at = ?", [event_id, now()])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from her2d.checkup.finding import Finding, failure, ok, warning
 from her2d.database import DatabaseError, schema_version
+from her2d.intake import existing_folder
 from her2d.ops import AlreadyRunningError, held_by_us
 from her2d.settings import ResultsSettings
 
@@ -27,7 +28,7 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
 
 
 def _writable(check: str, folder: Path) -> Finding:
-    there = _existing(folder)
+    there = existing_folder(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".her2d-doctor-") as file:
             file.write(b"a moment")
@@ -43,7 +44,7 @@ def _writable(check: str, folder: Path) -> Finding:
 
 
 def _room(check: str, folder: Path) -> Finding:
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing_folder(folder)).free
     said = f"{free / 1e9:.1f} GB are free."
     remedy = "Make room: her2d db prune, move old heatmaps away, or use a larger disk."
     if free < _EMPTY_BYTES:
@@ -66,7 +67,3 @@ def _database(path: Path) -> Finding:
             check, str(error), "Restore a backup; her2d db check says more of the damage."
         )
     return ok(check, f"{path} can be opened; no daemon works on it.")
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -7,9 +7,9 @@ from her2d.intake.finding import lies_within
 from her2d.intake.holdings import Holdings
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.inbox import Inbox
-from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, now
+from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, in_seconds, now
 from her2d.intake.jobs import JobQueue
-from her2d.intake.pressure import least_free_mb, should_pause
+from her2d.intake.pressure import existing_folder, least_free_mb, should_pause
 from her2d.intake.settling import Completeness, Verdict
 from her2d.intake.storage import is_away, is_gone, may_be_the_share
 from her2d.intake.watcher import Watcher
@@ -30,7 +30,9 @@ __all__ = [
     "Watcher",
     "cancel",
     "content_hash",
+    "existing_folder",
     "follow",
+    "in_seconds",
     "is_away",
     "is_gone",
     "least_free_mb",

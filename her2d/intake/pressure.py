@@ -17,8 +17,9 @@ def least_free_mb(folders: Iterable[Path]) -> float:
 
     A folder that is not there yet counts as the nearest above it that is. Raises OSError.
     """
-    return min(shutil.disk_usage(_existing(folder)).free / 1e6 for folder in folders)
+    return min(shutil.disk_usage(existing_folder(folder)).free / 1e6 for folder in folders)
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
+    """The folder itself, or the nearest above it that is there."""
     return next(path for path in (folder, *folder.parents) if path.exists())
