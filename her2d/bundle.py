@@ -116,6 +116,13 @@ class Tolerance(_Section):
     change_in_p: Annotated[float, Field(ge=0, le=100)] = 0.5
 
 
+class Spread(_Section):
+    """Mean and standard deviation of one measure over slides."""
+
+    mean: float
+    std: Annotated[float, Field(gt=0)]
+
+
 class Stain(_Section):
     """What tissue of the training cohort looks like: optical density in R, G and B, over slides."""
 
@@ -123,6 +130,8 @@ class Stain(_Section):
     std: tuple[
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ]
+    saturation: Spread | None = None
+    """Of tissue's mean HSV saturation, 0..255."""
 
 
 class Training(_Section):

@@ -20,7 +20,7 @@ from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.inference import DeviceLostError
 from her2d.intake import JobQueue, JobState
-from her2d.ops import Metrics, Notifier, OpsServer, Reading, held_by_us
+from her2d.ops import Gpus, Metrics, Notifier, OpsServer, Reading, held_by_us
 from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
@@ -58,6 +58,7 @@ class Daemon:
         self._reload = threading.Event()
         self._wake = threading.Event()
         self._metrics = Metrics()
+        self._gpus = Gpus()
         self._notifier = Notifier()
         self._watched_at = time.monotonic()
         self._next_status = 0.0
@@ -199,6 +200,7 @@ class Daemon:
             self._settings,
             processor.pipeline,
             outcomes,
+            gpus=self._gpus,
             progress_at=time.time() - silent_s,
             intake_paused=self._signals.paused.is_set(),
         )

@@ -16,6 +16,7 @@ _MIGRATIONS = (
     "0002_webhook.sql",
     "0003_intake.sql",
     "0004_quality_and_views.sql",
+    "0005_saturation.sql",
 )
 
 

@@ -335,7 +335,11 @@ def engine_options(settings: Settings) -> EngineOptions:
 
 def _quality_limits(bundle: Bundle) -> QualityLimits:
     stain = bundle.manifest.stain
-    return QualityLimits(stain=StainReference(stain.mean, stain.std) if stain else None)
+    if stain is None:
+        return QualityLimits()
+    spread = stain.saturation
+    saturation = (spread.mean, spread.std) if spread is not None else None
+    return QualityLimits(stain=StainReference(stain.mean, stain.std, saturation))
 
 
 def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:

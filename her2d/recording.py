@@ -103,6 +103,8 @@ def quality_record(quality: SlideQuality) -> QualityRecord:
         stain_green=green,
         stain_blue=blue,
         stain_distance=quality.stain_distance,
+        saturation=quality.saturation,
+        saturation_distance=quality.saturation_distance,
         blurred=quality.blurred,
         folded=quality.folded,
         pen_marked=quality.pen_marked,

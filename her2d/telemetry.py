@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from her2d.database import open_readonly
 from her2d.intake import JobQueue, existing_folder, in_seconds
-from her2d.ops import DayReading, Reading, StageReading, VolumeReading
+from her2d.ops import DayReading, Gpus, Reading, StageReading, VolumeReading
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
 
@@ -54,6 +54,7 @@ def read_daemon(
     pipeline: Pipeline,
     outcomes: Outcomes,
     *,
+    gpus: Gpus,
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
@@ -83,6 +84,7 @@ def read_daemon(
         intake_paused=intake_paused,
         database_bytes=sum(_sizes(database)),
         volumes=tuple(_volumes(settings)),
+        gpus=gpus.read(),
         day=day,
     )
 
@@ -119,26 +121,32 @@ def _day(db: Database) -> DayReading:
     since = in_seconds(-86_400)
     rows = db.execute(
         "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
-        " run_quality.stain_distance,"
+        " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
         f" {', '.join(f'coalesce(run_quality.{flag}, 0)' for flag in _FLAGS)}"
         " from slide_results left join run_quality using (run_id) where finished_at >= ?",
         [since],
     ).fetchall()
     if not rows:
         return DayReading()
-    status, percent, tissue, tumor, distance, *flags = zip(*rows, strict=True)
+    status, percent, tissue, tumor, stain, saturation, faded, *flags = zip(*rows, strict=True)
     p = [value / 100 for value in percent if value is not None]
-    distances = [value for value in distance if value is not None]
     return DayReading(
         results=len(rows),
         positive_ratio=status.count("positive") / len(rows),
         tumor_tile_ratio=sum(tumor) / sum(tissue) if sum(tissue) else None,
         high_expression=dict(zip(_QUARTILES, _quantiles(p, _QUARTILES), strict=False)),
-        stain_distance=next(iter(_quantiles(distances, (0.5,))), None),
+        stain_distance=_median(stain),
+        saturation=_median(saturation),
+        saturation_distance=_median(faded),
         flagged_ratio={
             flag: sum(values) / len(rows) for flag, values in zip(_FLAGS, flags, strict=True)
         },
     )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
 def _quantiles(values: list[float], quantiles: tuple[float, ...]) -> list[float]:

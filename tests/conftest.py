@@ -130,6 +130,12 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
             for part, file in files.items()
         },
         "training": {"cohort": "none", "seed": 0, "code_version": "0", "command": "pytest"},
+        # Wide enough for any colour to pass.
+        "stain": {
+            "mean": [0.3, 0.6, 0.3],
+            "std": [1.0, 1.0, 1.0],
+            "saturation": {"mean": 120.0, "std": 100.0},
+        },
     }
     (folder / "manifest.toml").write_text(tomli_w.dumps(manifest))
     return load_bundle(folder)

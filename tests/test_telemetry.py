@@ -6,6 +6,7 @@ import pytest
 
 from her2d.database import open_database
 from her2d.intake import FileState, JobQueue
+from her2d.ops import Gpus
 from her2d.processing import open_processor
 from her2d.settings import (
     BundleSettings,
@@ -42,7 +43,12 @@ def read(settings, db, *slides):
         for slide in slides:
             processor.process(db, slide)
         return read_daemon(
-            settings, processor.pipeline, Outcomes(db), progress_at=0.0, intake_paused=False
+            settings,
+            processor.pipeline,
+            Outcomes(db),
+            gpus=Gpus(),
+            progress_at=0.0,
+            intake_paused=False,
         )
 
 
@@ -66,11 +72,14 @@ def test_the_days_results_are_summed_up(settings, db, write_slide):
 
 def test_quality_flags_and_stain_are_summed_up_over_the_day(settings, db, write_slide):
     read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3, 4)))
-    db.execute("update run_quality set folded = run_id = 1, stain_distance = run_id")
+    db.execute(
+        "update run_quality set folded = run_id = 1, stain_distance = run_id,"
+        " saturation = 80 + run_id, saturation_distance = run_id / 2.0"
+    )
     db.conn.commit()
     day = read(settings, db).day
     assert day.flagged_ratio["folded"] == 0.25
-    assert day.stain_distance == 2.5
+    assert (day.stain_distance, day.saturation, day.saturation_distance) == (2.5, 82.5, 1.25)
 
 
 def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_slide):

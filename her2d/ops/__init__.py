@@ -5,12 +5,14 @@ from her2d.ops.lock import AlreadyRunningError, held_by_us
 from her2d.ops.log import configure_logging
 from her2d.ops.metrics import Metrics
 from her2d.ops.notify import Notifier
+from her2d.ops.nvidia import Gpus
 from her2d.ops.pseudonyms import Pseudonyms
 from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
 
 __all__ = [
     "AlreadyRunningError",
     "DayReading",
+    "Gpus",
     "Metrics",
     "Notifier",
     "OpsServer",

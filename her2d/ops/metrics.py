@@ -110,6 +110,7 @@ class _Readings(Collector):
         yield from _jobs(reading)
         yield from _stages(reading)
         yield from _storage(reading)
+        yield from _gpus(reading)
         yield from _day(reading)
 
 
@@ -171,6 +172,23 @@ def _storage(reading: Reading) -> Iterable[Metric]:
     yield size
 
 
+def _gpus(reading: Reading) -> Iterable[Metric]:
+    """No series where there is no GPU."""
+    used = GaugeMetricFamily(
+        "her2d_gpu_memory_used_bytes", "GPU memory in use, by anybody.", labels=["gpu"]
+    )
+    size = GaugeMetricFamily("her2d_gpu_memory_size_bytes", "GPU memory.", labels=["gpu"])
+    busy = GaugeMetricFamily(
+        "her2d_gpu_busy_ratio", "Share of the last moments in which a kernel ran.", labels=["gpu"]
+    )
+    for gpu in reading.gpus:
+        used.add_metric([str(gpu.number)], gpu.memory_used_bytes)
+        size.add_metric([str(gpu.number)], gpu.memory_size_bytes)
+        if gpu.busy_ratio is not None:
+            busy.add_metric([str(gpu.number)], gpu.busy_ratio)
+    yield from (used, size, busy)
+
+
 def _day(reading: Reading) -> Iterable[Metric]:
     """What the results of the last 24 hours look like: how drift shows first."""
     day = reading.day
@@ -189,6 +207,14 @@ def _day(reading: Reading) -> Iterable[Metric]:
         "her2d_day_stain_distance",
         "Median distance of stain from the bundle's reference, in its standard deviations.",
         day.stain_distance,
+    )
+    yield _gauge(
+        "her2d_day_saturation", "Median of tissue's mean HSV saturation, 0 to 255.", day.saturation
+    )
+    yield _gauge(
+        "her2d_day_saturation_distance",
+        "Median distance of saturation from the bundle's reference, in its standard deviations.",
+        day.saturation_distance,
     )
     flagged = GaugeMetricFamily(
         "her2d_day_flagged_ratio", "Share of slides with a quality flag.", labels=["flag"]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from her2d.ops.nvidia import GpuReading
+
 
 @dataclass(frozen=True, slots=True)
 class StageReading:
@@ -33,6 +35,8 @@ class DayReading:
         high_expression: quantile -> P of equation 1 as a fraction, over slides that have one.
         stain_distance: median distance of slides' stain from the bundle's reference, in its
             standard deviations.
+        saturation, saturation_distance: medians of slides' mean saturation of tissue, 0..255, and
+            of its distance from the reference, likewise.
         flagged_ratio: quality flag -> share of slides that carry it.
     """
 
@@ -41,6 +45,8 @@ class DayReading:
     tumor_tile_ratio: float | None = None
     high_expression: Mapping[float, float] = field(default_factory=dict)
     stain_distance: float | None = None
+    saturation: float | None = None
+    saturation_distance: float | None = None
     flagged_ratio: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -63,4 +69,5 @@ class Reading:
     intake_paused: bool = False
     database_bytes: int = 0
     volumes: tuple[VolumeReading, ...] = ()
+    gpus: tuple[GpuReading, ...] = ()
     day: DayReading = DayReading()

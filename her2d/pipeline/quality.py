@@ -35,10 +35,16 @@ _FOCUS_DECADES = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StainReference:
-    """Mean and standard deviation, over slides, of tissue's optical density in R, G and B."""
+    """What tissue of the training cohort's slides looks like.
+
+    Attributes:
+        mean, std: over slides, of tissue's optical density in R, G and B.
+        saturation: the same two of tissue's mean HSV saturation, None where it was not measured.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    saturation: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class TileQuality:
         focus: float32 (B,), variance of the Laplacian of each 64-pixel block that is tissue.
         density: float64 (3,), optical density in R, G and B, summed over tissue and divided by
             the tile's area.
+        saturation: HSV saturation (0..255), likewise.
     """
 
     tissue: float
@@ -77,11 +84,18 @@ class TileQuality:
     fold: float
     focus: NDArray[np.float32]
     density: NDArray[np.float64]
+    saturation: float
 
 
 @dataclass(frozen=True, slots=True)
 class SlideQuality:
-    """What all tiles told together; None where there is no tissue to tell it of."""
+    """What all tiles told together; None where there is no tissue to tell it of.
+
+    Attributes:
+        density, saturation: means over tissue; saturation is HSV's, 0..255.
+        stain_distance, saturation_distance: from the bundle's reference, in its standard
+            deviations; None without one.
+    """
 
     tissue_mm2: float
     tumor_mm2: float
@@ -91,6 +105,8 @@ class SlideQuality:
     pen_percent: float
     density: tuple[float, float, float] | None
     stain_distance: float | None
+    saturation: float | None
+    saturation_distance: float | None
     blurred: bool
     folded: bool
     pen_marked: bool
@@ -101,7 +117,8 @@ def measure_tile(pixels: Image) -> TileQuality:
     """Measure a uint8 (512, 512, 3) RGB tile; white padding counts as glass."""
     small = _shrunk(pixels, _SMALL_SIDE)
     pen = pen_mask(small)
-    tissue = tissue_mask(small) & ~pen
+    saturation = _saturation(small)
+    tissue = (saturation > _TISSUE_SATURATION) & ~pen
     lines = _shrunk(pixels, LINES_SIDE)
     lines_tissue = cv2.resize(tissue.astype(np.float32), (LINES_SIDE, LINES_SIDE)) > 0.5
     fold = fold_pixels(optical_density(lines).sum(axis=2), lines_tissue)
@@ -111,13 +128,8 @@ def measure_tile(pixels: Image) -> TileQuality:
         fold=fold / LINES_SIDE**2,
         focus=_block_focus(pixels, tissue),
         density=optical_density(small)[tissue].sum(axis=0, dtype=np.float64) / tissue.size,
+        saturation=float(saturation[tissue].sum(dtype=np.float64)) / tissue.size,
     )
-
-
-def tissue_mask(pixels: Image) -> NDArray[np.bool_]:
-    """Where RGB pixels are coloured enough to be tissue: bool (H, W)."""
-    saturation = cv2.extractChannel(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), 1)
-    return np.asarray(saturation > _TISSUE_SATURATION)
 
 
 def pen_mask(pixels: Image) -> NDArray[np.bool_]:
@@ -146,6 +158,11 @@ def _density_table() -> NDArray[np.float32]:
     return np.maximum(-np.log10(light), 0).astype(np.float32)
 
 
+def _saturation(pixels: Image) -> Image:
+    """HSV saturation of RGB pixels, uint8 (H, W) on OpenCV's 0..255 scale."""
+    return np.asarray(cv2.extractChannel(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV), 1), np.uint8)
+
+
 def _block_focus(pixels: Image, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
     blocks = pixels.shape[0] // _BLOCK
     sharp = cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
@@ -168,6 +185,7 @@ class QualityTally:
     fold: float = 0.0
     blurred_blocks: int = 0
     density: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    saturation: float = 0.0
     focus_bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FOCUS_BINS, np.int64))
 
     def add(self, tile: TileQuality, limits: QualityLimits) -> None:
@@ -176,6 +194,7 @@ class QualityTally:
         self.pen += tile.pen
         self.fold += tile.fold
         self.density += tile.density
+        self.saturation += tile.saturation
         self.blurred_blocks += int((tile.focus < limits.focus).sum())
         place = np.log10(np.maximum(tile.focus, 1)) * (_FOCUS_BINS / _FOCUS_DECADES)
         bins = np.minimum(place.astype(np.int64), _FOCUS_BINS - 1)
@@ -196,6 +215,7 @@ class QualityTally:
         fold = 100 * self.fold / self.tissue if self.tissue else None
         pen = 100 * self.pen * tile_mm2 / slide_mm2
         density = self.density / self.tissue if self.tissue else None
+        saturation = self.saturation / self.tissue if self.tissue else None
         distance = _stain_distance(density, limits.stain)
         return SlideQuality(
             tissue_mm2=self.tissue * tile_mm2,
@@ -206,6 +226,8 @@ class QualityTally:
             pen_percent=pen,
             density=None if density is None else (density[0], density[1], density[2]),
             stain_distance=distance,
+            saturation=saturation,
+            saturation_distance=_saturation_distance(saturation, limits.stain),
             blurred=(blurred or 0) > limits.blurred_percent,
             folded=(fold or 0) > limits.fold_percent,
             pen_marked=pen > limits.pen_percent,
@@ -225,3 +247,12 @@ def _stain_distance(
     if density is None or reference is None:
         return None
     return float(np.max(np.abs(density - reference.mean) / reference.std))
+
+
+def _saturation_distance(
+    saturation: float | None, reference: StainReference | None
+) -> float | None:
+    if saturation is None or reference is None or reference.saturation is None:
+        return None
+    mean, std = reference.saturation
+    return abs(saturation - mean) / std

@@ -106,7 +106,9 @@ class QualityRecord:
         blurred_percent, fold_percent: of tissue.
         pen_percent: of the slide.
         stain_red, stain_green, stain_blue: mean optical density of tissue.
-        stain_distance: standard deviations from the bundle's reference, None without one.
+        saturation: mean HSV saturation of tissue, 0..255.
+        stain_distance, saturation_distance: standard deviations from the bundle's reference, None
+            without one.
     """
 
     tissue_mm2: float
@@ -119,6 +121,8 @@ class QualityRecord:
     stain_green: float | None
     stain_blue: float | None
     stain_distance: float | None
+    saturation: float | None
+    saturation_distance: float | None
     blurred: bool
     folded: bool
     pen_marked: bool

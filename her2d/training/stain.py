@@ -2,16 +2,18 @@
 
 import numpy as np
 
-from her2d.bundle import Stain
+from her2d.bundle import Spread, Stain
 from her2d.pipeline.quality import QualityLimits, QualityTally, measure_tile
 from her2d.training.store import TileStore
 
 _FEWEST_SLIDES = 5
-_LEAST_STD = 1e-3  # optical density; below it the reference would call every slide an outlier
+# Below these the reference would call every slide an outlier.
+_LEAST_STD = 1e-3  # optical density
+_LEAST_SATURATION_STD = 0.5
 
 
 def stain_of(store: TileStore) -> Stain | None:
-    """Mean and standard deviation, over slides, of tissue's optical density in R, G and B.
+    """Mean and standard deviation, over slides, of tissue's optical density and saturation.
 
     Measured as the pipeline measures each slide, on the tiles that are not background. None where
     there are too few slides to speak of a spread.
@@ -20,11 +22,20 @@ def stain_of(store: TileStore) -> Stain | None:
     limits = QualityLimits()
     for index in range(len(store)):
         tallies[store.table.slide[index]].add(measure_tile(store.pixels(index)), limits)
-    densities = np.array([tally.density / tally.tissue for tally in tallies if tally.tissue])
-    if len(densities) < _FEWEST_SLIDES:
+    found = [tally for tally in tallies if tally.tissue]
+    if len(found) < _FEWEST_SLIDES:
         return None
+    densities = np.array([tally.density / tally.tissue for tally in found])
     mean, std = densities.mean(axis=0), np.maximum(densities.std(axis=0, ddof=1), _LEAST_STD)
-    return Stain(mean=_rounded(mean), std=_rounded(std))
+    saturation = np.array([tally.saturation / tally.tissue for tally in found])
+    return Stain(
+        mean=_rounded(mean),
+        std=_rounded(std),
+        saturation=Spread(
+            mean=round(float(saturation.mean()), 3),
+            std=round(max(float(saturation.std(ddof=1)), _LEAST_SATURATION_STD), 3),
+        ),
+    )
 
 
 def _rounded(values: np.ndarray) -> tuple[float, float, float]:

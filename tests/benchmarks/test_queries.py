@@ -54,7 +54,7 @@ from (select i, abs(sin(i * {step})) * 55 as p,
 """
 _QUALITY = """
 insert into run_quality select id, 120, 60, 300, 2, 0.5, 0, 0.3, 0.5, 0.2, 1, id % 37 = 0,
-    id % 41 = 0, id % 97 = 0, id % 151 = 0 from runs
+    id % 41 = 0, id % 97 = 0, id % 151 = 0, 90, 1 from runs
 """
 _TILES = """
 insert into tiles select runs.id, n.i / 20, n.i % 20,

@@ -12,6 +12,7 @@ from her2d.intake import JobState
 
 MOST_SERIES = 400
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"
+NVML = Path(__file__).parents[1] / "doubles" / "nvml"  # in the place of a GPU
 
 pytestmark = needs_prometheus
 
@@ -19,7 +20,7 @@ pytestmark = needs_prometheus
 @pytest.fixture
 def scraped(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
     """A running daemon, and the Prometheus that scrapes it."""
-    with site.daemon(), prometheus(tmp_path, site.port()) as server:
+    with site.daemon(PYTHONPATH=str(NVML)), prometheus(tmp_path, site.port()) as server:
         server.wait_for("her2d_build_info")
         yield server
 
@@ -51,6 +52,12 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
     assert scraped.query("her2d_day_positive_ratio") == {"": 0.5}
     assert scraped.query("her2d_day_tumor_tile_ratio") == {"": 0.8}
     assert scraped.query("her2d_day_high_expression_ratio{quantile='0.75'}")["0.75"] > 0
+    assert scraped.query("her2d_day_stain_distance")[""] > 0
+    assert scraped.query("her2d_day_saturation_distance")[""] > 0
+    assert 0 < scraped.query("her2d_day_saturation")[""] < 255
+    assert scraped.query("her2d_gpu_memory_used_bytes") == {"0": 2**30, "1": 2**31}
+    assert scraped.query("her2d_gpu_memory_size_bytes") == {"0": 24 * 2**30, "1": 24 * 2**30}
+    assert scraped.query("her2d_gpu_busy_ratio") == {"0": 0.35}
     assert scraped.query("her2d_backlog_files") == {"": 0}
     assert scraped.query("her2d_oldest_waiting_seconds") == {"": 0}
     assert scraped.query("time() - her2d_last_success_timestamp_seconds < 60")

@@ -120,6 +120,23 @@ def test_stain_is_an_outlier_only_against_a_reference():
     assert flags(outlier) == {"stain_outlier"}
 
 
+def test_saturation_is_the_mean_over_tissue_and_not_over_glass():
+    half = np.full((TILE, TILE, 3), 245, np.uint8)
+    half[:, : TILE // 2] = (200, 100, 150)  # HSV saturation (200 - 100) / 200 of 255
+    glass = np.full((TILE, TILE, 3), 245, np.uint8)
+    assert quality([glass, half]).saturation == pytest.approx(127.5, abs=1)
+    assert quality([glass]).saturation is None
+
+
+def test_a_faded_slide_is_far_from_the_references_saturation():
+    tile = np.full((TILE, TILE, 3), (200, 100, 150), np.uint8)
+    stain = StainReference((0.3, 0.5, 0.2), (0.05, 0.05, 0.05), saturation=(157.5, 10.0))
+    found = quality([tile], QualityLimits(stain=stain))
+    assert found.saturation_distance == pytest.approx(3, abs=0.1)
+    without = StainReference((0.3, 0.5, 0.2), (0.05, 0.05, 0.05))
+    assert quality([tile], QualityLimits(stain=without)).saturation_distance is None
+
+
 @settings(max_examples=5)
 @given(st.permutations(range(12)))
 def test_the_order_of_tiles_does_not_matter(order):
