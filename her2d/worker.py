@@ -24,6 +24,7 @@ from her2d.intake import (
     lies_within,
     may_be_the_share,
 )
+from her2d.memory import give_back_free_memory
 from her2d.ops import Metrics
 from her2d.persistence import until_written
 from her2d.pipeline import SlideCancelledError
@@ -104,6 +105,7 @@ class Worker:
                     self._see_to_its_end(jobs, job)
                 finally:
                     self._holdings.let_go(job)
+                give_back_free_memory()
             self._filing.round(jobs, self._settings().intake)
             if job is None:
                 self._signals.requested.wait(_IDLE_S)
