@@ -24,6 +24,7 @@ from her2d.ops import Gpus, Metrics, Notifier, OpsServer, Reading, held_by_us
 from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
+from her2d.results import remove_leftovers
 from her2d.settings import Settings, SettingsError
 from her2d.telemetry import Outcomes, last_success, read_daemon
 from her2d.watching import Watching
@@ -82,6 +83,7 @@ class Daemon:
         with held_by_us(database):
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
+            _clear_up(self._settings.results.heatmaps)
             if (succeeded := last_success(db)) is not None:
                 self._metrics.last_success.set(succeeded)
             for job in until_written(jobs.recover, self._signals.cancel):
@@ -128,10 +130,10 @@ class Daemon:
     def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
         """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
         watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
-        if self._reload.is_set():
-            self._reload.clear()
-            self._apply(watching)
         try:
+            if self._reload.is_set():
+                self._reload.clear()
+                self._apply(watching)
             watching.look_around()
             crew.tend(jobs)
             self._trouble = watching.trouble
@@ -141,9 +143,17 @@ class Daemon:
             if self._trouble is None:
                 log.error("database_unavailable", reason=str(error))
             self._trouble = f"The database is unavailable: {error}."
+        except Exception as error:
+            # No file, however odd, may end the daemon: the others' passes go on.
+            if self._trouble is None:
+                log.exception("pass_failed")
+            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}: {error}."
         hung = crew.hung()
         if hung is None:
-            self._notifier.alive()
+            # Others that lock the database are waited for, but so long only as a slide would be:
+            # the lock may be one of this process's own.
+            if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
+                self._notifier.alive()
         else:
             self._trouble = f"{hung.job.path.name} has not got on for {hung.seconds:.0f} s."
 
@@ -239,6 +249,17 @@ class Daemon:
         except DatabaseError as error:
             return str(error)
         return None
+
+
+def _clear_up(heatmaps: Path) -> None:
+    """Remove pictures that a daemon was killed over. No reason not to start."""
+    try:
+        leftovers = remove_leftovers(heatmaps)
+    except OSError as error:
+        log.warning("leftovers_kept", reason=str(error))
+        return
+    if leftovers:
+        log.info("leftovers_removed", files=len(leftovers))
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:

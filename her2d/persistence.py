@@ -36,8 +36,12 @@ def passes(error: sqlite3.Error) -> bool:
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING
 
 
-def until_written(write: Callable[[], T], cancel: threading.Event) -> T:
+def until_written(
+    write: Callable[[], T], cancel: threading.Event, waiting: Callable[[], None] = lambda: None
+) -> T:
     """What `write` returns, once the database lets it; `write` is one transaction.
+
+    `waiting` is called after each try that failed: to wait for the database is no standstill.
 
     Raises:
         SlideCancelledError: `cancel` was set first.
@@ -51,6 +55,7 @@ def until_written(write: Callable[[], T], cancel: threading.Event) -> T:
             if not passes(error):
                 raise
             log.warning("database_unavailable", reason=str(error), again_in_s=wait)
+            waiting()
             if cancel.wait(wait):
                 raise SlideCancelledError(
                     "Stopped before the database could be written."

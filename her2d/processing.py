@@ -14,7 +14,15 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from her2d.bundle import Bundle, load_bundle
-from her2d.inference import EngineOptions, Integrator, open_engine
+from her2d.engine_health import EngineHealth
+from her2d.inference import (
+    DeviceLostError,
+    EngineError,
+    EngineOptions,
+    Integrator,
+    open_engine,
+    prove,
+)
 from her2d.intake import FileState, Job, JobQueue, content_hash
 from her2d.intake.linux import be_idle
 from her2d.persistence import until_written
@@ -57,6 +65,7 @@ from her2d.results import (
 from her2d.settings import Settings
 
 _LOOK_UP_S = 0.2
+_STEM_BYTES = 200
 _IO_ERROR = "I/O error"  # how `her2d.slides` names a block that the disk could not read
 
 
@@ -114,6 +123,7 @@ class SlideProcessor:
         self._settings = settings
         self._hashing = hashing
         self._contents = _InUse()
+        self._health = EngineHealth()
 
     def process_job(
         self,
@@ -147,6 +157,7 @@ class SlideProcessor:
         clock = RunClock(job.queued_at)
         digest = self._hash(job.path, beat)
         clock.step_ended("hash")
+        until_written(lambda: jobs.hashed(job, digest), cancel, got_on)
         with self._contents.alone(digest, beat):
             self._refuse_duplicate(jobs.database, digest)
             scored = self._score(
@@ -158,7 +169,7 @@ class SlideProcessor:
                 cancel=cancel,
                 progress=lambda *_: got_on(),
             )
-            run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel)
+            run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel, got_on)
         return result_of_run(jobs.database, run_id)
 
     def process(self, db: Database, path: Path, *, progress: Progress | None = None) -> SlideResult:
@@ -166,7 +177,10 @@ class SlideProcessor:
 
         Raises:
             SlideError: it is no readable slide; nothing was recorded.
-            EngineError, SlideCancelledError: as the pipeline's futures do.
+            SlideCancelledError: as the pipeline's futures do.
+            EngineError, MemoryError: the engine failed, and the slide may be why.
+            EngineDownError: it fails whatever it is given.
+            DeviceLostError: it cannot succeed in this process.
             FileChangedError: it was written to meanwhile.
             ResultsUnwritableError: the heatmap cannot be written.
             OSError: it cannot be read.
@@ -199,12 +213,7 @@ class SlideProcessor:
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> _Scored:
-        outcome = self.pipeline.submit(
-            path,
-            assume_magnification=self._settings.intake.assume_magnification,
-            cancel=cancel,
-            progress=progress,
-        ).result()
+        outcome = self._scored(path, cancel, progress)
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
         if job is not None and job.attempts < self._settings.intake.max_attempts:
@@ -221,6 +230,23 @@ class SlideProcessor:
             pictures,
             clock.timings,
         )
+
+    def _scored(
+        self, path: Path, cancel: threading.Event | None, progress: Progress | None
+    ) -> SlideOutcome:
+        try:
+            outcome = self.pipeline.submit(
+                path,
+                assume_magnification=self._settings.intake.assume_magnification,
+                cancel=cancel,
+                progress=progress,
+            ).result()
+        except DeviceLostError:
+            raise
+        except (EngineError, MemoryError) as error:
+            raise self._health.judged(error) from error
+        self._health.worked()
+        return outcome
 
     def _record_job(self, jobs: JobQueue, job: Job, scored: _Scored) -> int:
         """The claim, the absence of another result, and this result: one transaction."""
@@ -245,7 +271,9 @@ class SlideProcessor:
 
     def _heatmap_path(self, path: Path, digest: str) -> Path:
         content = digest.partition(":")[2][:12]
-        name = f"{path.stem}.{content}.{self.bundle.digest[:8]}.png"
+        # A file's name may be as long as its file system allows: ours has more to say.
+        stem = path.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+        name = f"{stem}.{content}.{self.bundle.digest[:8]}.png"
         return self._settings.results.heatmaps / name
 
     def _bundle_record(self) -> BundleRecord:
@@ -315,6 +343,7 @@ def open_processor(
         wanted.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
     )
     try:
+        prove(engine)
         with hashing, Pipeline(engine, integrator, rules, limits, observe) as pipeline:
             yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
     finally:

@@ -203,8 +203,11 @@ def load_settings(config: Path | None) -> Settings:
             that is not allowed; the sentence names the key.
     """
     _refuse_unknown_variables()
-    if config is not None and not config.is_file():
-        raise SettingsError(f"There is no settings file {config}.")
+    try:
+        if config is not None and not config.is_file():
+            raise SettingsError(f"There is no settings file {config}.")
+    except OSError as error:
+        raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
 
     class FromFile(Settings):
         @classmethod

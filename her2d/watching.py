@@ -1,5 +1,6 @@
 """One thread's work around the inboxes: find, settle, and pause where there is no room."""
 
+import errno
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from her2d.intake import (
     JobQueue,
     Verdict,
     Watcher,
+    inotify_watches,
     least_free_mb,
     needs_polling,
     should_pause,
@@ -42,6 +44,7 @@ class Watching:
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
+        self._deaf = False
         self.trouble: str | None = None
 
     def close(self) -> None:
@@ -59,6 +62,13 @@ class Watching:
         self._mind_the_room()
         if self._paused.is_set():
             return
+        try:
+            self._find_and_settle()
+        except Exception:
+            self._inbox.sweeps.all_soon()  # the events in hand are lost; what they told is not
+            raise
+
+    def _find_and_settle(self) -> None:
         if time.monotonic() >= self._next_check:
             self._keep_watching()
             self._next_check = time.monotonic() + self._settings.intake.poll_s
@@ -69,7 +79,23 @@ class Watching:
         else:
             self._inbox.look(paths)
         self._inbox.sweep()
+        self._mind_the_watches()
         self._inbox.settle()
+
+    def _mind_the_watches(self) -> None:
+        """Where the system's limit cuts a tree's watches short, nothing says so but their number.
+
+        Twice in a row: a folder may have been made between the sweep and the count.
+        """
+        heard = self._inbox.sweeps.heard()
+        if heard is None:
+            return
+        deaf = inotify_watches() < heard
+        if deaf and self._deaf:
+            reason = OSError(errno.ENOSPC, "fewer folders are watched than there are")
+            for inbox in self._settings.intake.inboxes:
+                self._poll_instead(inbox, reason)
+        self._deaf = deaf
 
     def _mind_the_room(self) -> None:
         results = self._settings.results

@@ -1,6 +1,7 @@
 """A thread that claims jobs one by one and sees each to its end, whatever that is."""
 
 import contextlib
+import errno
 import sqlite3
 import threading
 import time
@@ -11,6 +12,7 @@ from datetime import datetime
 import structlog
 
 from her2d.database import open_database
+from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError
 from her2d.intake import (
     Filing,
@@ -45,6 +47,7 @@ _IDLE_S = 0.5
 _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 _RESULTS_UNWRITABLE_S = 30.0
+_ENGINE_DOWN_S = 60.0
 _SHARE_S = 300.0
 
 
@@ -153,17 +156,30 @@ class Worker:
                 jobs.give_back(job)
                 log.info("slide_given_back")
                 state = JobState.QUEUED
+            case EngineDownError():
+                jobs.postpone(job, str(error), _ENGINE_DOWN_S)
+                log.error("engine_down", reason=str(error))
+                state = JobState.FAILED
             case DeviceLostError():
-                # No fault of the slide's: it waits for the process that systemd starts next.
-                jobs.give_back(job)
+                # It waits for the process that systemd starts next, and counts as an interruption:
+                # a slide may be what kills the device.
+                state = jobs.take_up_again(job)
                 log.critical("device_lost", reason=str(error))
                 self._signals.device_lost.set()
                 self._signals.requested.set()
-                state = JobState.QUEUED
             case FileChangedError():
                 jobs.settle_again(job, str(error))
                 log.warning("slide_changed_while_read", reason=str(error))
                 state = JobState.SETTLING
+            case ResultsUnwritableError(
+                __cause__=OSError(errno=errno.ENAMETOOLONG | errno.EINVAL | errno.EILSEQ)
+            ) | (
+                sqlite3.IntegrityError()
+                | sqlite3.DataError()
+                | sqlite3.InterfaceError()
+                | sqlite3.ProgrammingError()
+            ):
+                state = self._retry(jobs, job, str(error), error)  # this slide's, not the disk's
             case ResultsUnwritableError() | sqlite3.Error():
                 jobs.postpone(job, str(error), _RESULTS_UNWRITABLE_S)
                 log.error("results_unwritable", reason=str(error))

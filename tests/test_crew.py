@@ -1,6 +1,7 @@
 """Workers that fail and die, and what becomes of their jobs."""
 
 import errno
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ import pytest
 
 from her2d.crew import Crew
 from her2d.database import open_database
-from her2d.inference import EngineError
+from her2d.engine_health import EngineDownError
+from her2d.inference import DeviceLostError, EngineError
 from her2d.intake import FileState, Filing, Holdings, JobQueue, JobState
 from her2d.ops import Metrics
 from her2d.pipeline import SlideCancelledError
@@ -100,7 +102,7 @@ def state(jobs: JobQueue, job) -> JobState:
 def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(jobs, queued, crew_of, death):
     crew = crew_of(Fails(death))
     tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
-    assert jobs.get(queued.id).interruptions == 1
+    assert jobs.get(queued.id).claim == 2
 
 
 def test_an_error_nobody_foresaw_is_retried_later_with_its_reason(jobs, queued, crew_of):
@@ -130,6 +132,20 @@ def caused(error: Exception, cause: OSError) -> Exception:
         (ResultsUnwritableError("The heatmap cannot be written."), JobState.FAILED, 0),
         (UnreadableStorageError("The storage returned errors."), JobState.FAILED, 1),
         (EngineError("The engine failed."), JobState.FAILED, 1),
+        (EngineDownError("CUDA out of memory."), JobState.FAILED, 0),
+        (DeviceLostError("The GPU is lost."), JobState.QUEUED, 0),
+        (
+            caused(ResultsUnwritableError("No."), OSError(errno.ENAMETOOLONG, "too long")),
+            JobState.FAILED,
+            1,
+        ),
+        (
+            caused(ResultsUnwritableError("No."), OSError(errno.ENOSPC, "no room")),
+            JobState.FAILED,
+            0,
+        ),
+        (sqlite3.IntegrityError("CHECK constraint failed"), JobState.FAILED, 1),
+        (sqlite3.OperationalError("disk I/O error"), JobState.FAILED, 0),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )

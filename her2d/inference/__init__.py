@@ -13,6 +13,7 @@ from her2d.inference.engine import (
 )
 from her2d.inference.integrator import Integrated, Integrator
 from her2d.inference.options import EngineOptions
+from her2d.inference.proof import prove
 
 __all__ = [
     "Candidate",
@@ -28,4 +29,5 @@ __all__ = [
     "Tiles",
     "candidates",
     "open_engine",
+    "prove",
 ]

@@ -9,6 +9,7 @@ from her2d.intake.identity import FileState, content_hash
 from her2d.intake.inbox import Inbox
 from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, in_seconds, now
 from her2d.intake.jobs import JobQueue
+from her2d.intake.linux import inotify_watches
 from her2d.intake.pressure import existing_folder, least_free_mb, should_pause
 from her2d.intake.settling import Completeness, Verdict
 from her2d.intake.storage import is_away, is_gone, may_be_the_share
@@ -33,6 +34,7 @@ __all__ = [
     "existing_folder",
     "follow",
     "in_seconds",
+    "inotify_watches",
     "is_away",
     "is_gone",
     "least_free_mb",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 _CHUNK_BYTES = 1 << 20
+_LARGEST = 2**63 - 1  # of SQLite's integers; file systems know later years than 2262
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class FileState:
     def from_stat(cls, found: os.stat_result) -> Self:
         # Linux gives file systems without a device of their own the major number 0.
         inode = found.st_ino if os.major(found.st_dev) else 0
-        return cls(inode, found.st_size, found.st_mtime_ns)
+        mtime_ns = max(-_LARGEST, min(found.st_mtime_ns, _LARGEST))
+        return cls(inode & _LARGEST, found.st_size, mtime_ns)
 
     def same_file(self, other: "FileState") -> bool:
         """Whether both are the same file, unchanged; an unknown inode (0) equals any."""

@@ -16,7 +16,7 @@ NEW_SCAN = 0
 BACKFILL = -10
 
 MOST_INTERRUPTIONS = 10
-_FREE_INTERRUPTIONS = 2
+FREE_INTERRUPTIONS = 2
 _LONGEST_INTERRUPTION_WAIT_S = 64.0
 
 
@@ -44,7 +44,8 @@ class Job:
         inbox: the inbox it was found in, None for a file given by hand.
         inode: 0 where it is unknown or means nothing (see `FileState`).
         claim: how often the job was claimed; only the newest claim may end it.
-        interruptions: how often a daemon died while it ran.
+        content_hash: once it was read to its end in the newest claim.
+        interruptions: how often a daemon died while it worked on the content.
         overdue_at: when it was reported as incomplete for too long.
         filed_path: where `on_success` or `on_failure` puts it, also before it is there.
     """
@@ -112,9 +113,9 @@ def interruption_wait_s(interruptions: int) -> float:
     The first deaths cost nothing: power cuts strike anyone. From the third on the wait doubles,
     so that a file which kills its reader does not keep the daemon from the other files.
     """
-    if interruptions <= _FREE_INTERRUPTIONS:
+    if interruptions <= FREE_INTERRUPTIONS:
         return 0.0
-    return min(2.0 ** (interruptions - _FREE_INTERRUPTIONS - 1), _LONGEST_INTERRUPTION_WAIT_S)
+    return min(2.0 ** (interruptions - FREE_INTERRUPTIONS - 1), _LONGEST_INTERRUPTION_WAIT_S)
 
 
 def now() -> str:

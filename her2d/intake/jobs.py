@@ -20,6 +20,7 @@ from sqlite_utils import Database
 
 from her2d.intake.identity import FileState
 from her2d.intake.job import (
+    FREE_INTERRUPTIONS,
     JITTER,
     LIVE,
     LONGEST_RETRY_S,
@@ -38,6 +39,19 @@ _INSERT = (
     " discovered_at, reason, attempts, finished_at) values (:path, :name, :inbox, :state,"
     " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :finished)"
 )
+
+_CLAIM = """
+    update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
+        content_hash = null, started_at = :at, heartbeat_at = :at
+    where id = (
+        select id from jobs
+        where state in ('queued', 'failed')
+          and (not_before is null or not_before <= :at or not_before > :longest)
+          and not exists (select 1 from jobs as running where running.state = 'running'
+                          and (running.interruptions > :free or jobs.interruptions > :free))
+        order by priority desc, interruptions, id limit 1)
+    returning *
+"""
 
 
 class JobQueue:
@@ -179,18 +193,19 @@ class JobQueue:
     def claim(self) -> Job | None:
         """Take the next job that is due, atomically: no two callers get the same one.
 
-        Higher priorities first; among equals those that no daemon died on, then the oldest. A wait
+        Higher priorities first; among equals those that no daemon died on, then the oldest. A file
+        that several daemons died on runs alone, lest the files beside it share the blame. A wait
         longer than any that is ever set means that the clock was put back: it counts as over.
         """
         with self._db.atomic():
             rows = list(
                 self._db.query(
-                    "update jobs set state = 'running', attempts = attempts + 1,"
-                    " claim = claim + 1, started_at = :at, heartbeat_at = :at"
-                    " where id = (select id from jobs where state in ('queued', 'failed')"
-                    " and (not_before is null or not_before <= :at or not_before > :longest)"
-                    " order by priority desc, interruptions, id limit 1) returning *",
-                    {"at": now(), "longest": in_seconds(LONGEST_RETRY_S * (1 + JITTER) + 1)},
+                    _CLAIM,
+                    {
+                        "at": now(),
+                        "longest": in_seconds(LONGEST_RETRY_S * (1 + JITTER) + 1),
+                        "free": FREE_INTERRUPTIONS,
+                    },
                 )
             )
             if not rows:
@@ -207,6 +222,14 @@ class JobQueue:
             [now(), job.id, job.claim],
         )
         return cursor.rowcount == 1
+
+    def hashed(self, job: Job, content_hash: str) -> None:
+        """Note a claimed job's content: from here on it is the file that is worked on, no longer
+        the storage under it."""
+        self._db.execute(
+            "update jobs set content_hash = ? where id = ? and claim = ? and state = 'running'",
+            [content_hash, job.id, job.claim],
+        )
 
     def beat(self, job_ids: Sequence[int]) -> None:
         """Note that somebody works on these jobs."""
@@ -281,9 +304,11 @@ class JobQueue:
     def take_up_again(self, job: Job) -> JobState:
         """Nobody works on this running job any more: queue it, at no cost of an attempt.
 
-        A file that this happens to again and again is quarantined: it may be the cause.
+        A file that this happens to again and again is quarantined: it may be the cause. One that
+        was not even read to its end is not: storage that hangs has daemons killed, too.
         """
-        interruptions = job.interruptions + 1
+        read = self.get(job.id).content_hash is not None
+        interruptions = job.interruptions + read
         fields: dict[str, Any] = {"interruptions": interruptions, "heartbeat_at": None}
         if interruptions >= MOST_INTERRUPTIONS:
             fields |= {

@@ -36,6 +36,8 @@ class Sweeps:
         self._troubled: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
         self._under_way: Iterator[Found] | None = None
+        self._entered = 0
+        self._heard: int | None = None
         self.apply(settings)
 
     @property
@@ -75,6 +77,12 @@ class Sweeps:
         self._eventless.add(inbox)
         self._begin_polling(inbox, inbox)
 
+    def heard(self) -> int | None:
+        """How many folders the full sweep that just ended left to events; None where none ended
+        since the last call."""
+        heard, self._heard = self._heard, None
+        return heard
+
     def take(self, most: int) -> list[Found]:
         """The next files of what is due, at most so many; none when nothing is due."""
         while True:
@@ -100,8 +108,10 @@ class Sweeps:
         return None
 
     def _everything(self) -> Iterator[Found]:
+        self._entered = 0
         for inbox in self._settings.inboxes:
             yield from self._tree(inbox, inbox)
+        self._heard = self._entered
 
     def _trees(self, trees: list[tuple[Path, Path]]) -> Iterator[Found]:
         for folder, inbox in trees:
@@ -120,6 +130,8 @@ class Sweeps:
                 self._begin_polling(here, inbox)
             elif here not in self._eventless:
                 self._polled.pop(here, None)  # what was mounted here is gone
+            if not any(here.is_relative_to(above) for above in self._polled):
+                self._entered += 1
 
         try:
             yield from walk(

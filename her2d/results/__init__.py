@@ -1,6 +1,7 @@
 """SQLite records and queries, and the heatmap."""
 
 from her2d.results.comparison import Comparison, Disagreement, compare_bundles
+from her2d.results.files import remove_leftovers
 from her2d.results.heatmap import HeatmapData, render_heatmap, write_png
 from her2d.results.history import (
     FateSummary,
@@ -66,6 +67,7 @@ __all__ = [
     "list_results",
     "read_run",
     "record_run",
+    "remove_leftovers",
     "render_heatmap",
     "result_of_run",
     "runs_of_slide",

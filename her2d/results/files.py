@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+import time
 from pathlib import Path
+
+_LONGEST_WRITE_S = 600.0
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -19,3 +22,15 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Delete what writers that were killed left in `folder`; returns what that was.
+
+    Younger ones may still be written: `her2d scan` works beside the daemon. Raises OSError.
+    """
+    oldest = time.time() - _LONGEST_WRITE_S
+    leftovers = [path for path in folder.glob(".*.part") if path.stat().st_mtime < oldest]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return leftovers

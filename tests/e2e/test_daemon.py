@@ -1,8 +1,10 @@
 """The real daemon, as a process, on real files."""
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +103,21 @@ def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
     assert found.returncode == 0, found.stderr
     assert "a.tif" in found.stdout
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_file_from_the_far_future_is_done_like_any_other(site, write_slide):
+    odd = write_slide(["Sw"], "odd.tif", folder=site.inbox)
+    os.utime(odd, (9.3e9, 9.3e9))  # the year 2264: more nanoseconds than SQLite's integers hold
+    write_slide(["ww"], "good.tif", folder=site.inbox)
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+
+
+def test_a_file_name_as_long_as_its_file_system_allows_gets_its_result(site, write_slide):
+    name = "\N{CJK UNIFIED IDEOGRAPH-80C3}" * 83 + ".tif"  # 253 bytes
+    write_slide(["Sw"], "short.tif").rename(site.inbox / name)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+    heatmap = Path(site.results()[name].heatmap_path)
+    assert heatmap.is_file()
+    assert heatmap.name.startswith("\N{CJK UNIFIED IDEOGRAPH-80C3}" * 60)

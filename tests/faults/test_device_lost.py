@@ -54,5 +54,5 @@ def test_a_lost_gpu_ends_the_daemon_by_its_own_exit_code_with_the_job_still_queu
     assert "The GPU is lost" in capfd.readouterr().err.splitlines()[-1]
     jobs = JobQueue(open_database(site / "her2d.sqlite"))
     (job,) = jobs.in_state(JobState.QUEUED)
-    assert (job.path.name, job.reason) == ("a.tif", None)
+    assert (job.path.name, job.reason, job.interruptions) == ("a.tif", None, 1)
     assert list_results(open_readonly(site / "her2d.sqlite")) == []

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -142,3 +143,19 @@ def append_until(path: Path, condition) -> None:
         with path.open("ab") as file:
             file.write(b"more")
         time.sleep(0.1)
+
+
+def test_settings_out_of_reach_at_a_reload_are_refused_and_the_old_ones_stay(
+    site, write_slide, without_privileges
+):
+    with site.daemon(prefix=without_privileges) as daemon:
+        mode = site.folder.stat().st_mode
+        site.folder.chmod(0)
+        try:
+            daemon.send_signal(signal.SIGHUP)
+            time.sleep(2)
+        finally:
+            site.folder.chmod(mode)
+        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)

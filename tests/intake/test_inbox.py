@@ -285,7 +285,9 @@ def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, t
     assert names(jobs) == ["a.tif"]
 
 
-@pytest.mark.parametrize("mtime", [4e9, 1.0], ids=["in 2096", "in 1970"])
+@pytest.mark.parametrize(
+    "mtime", [4e9, 9.3e9, 1.4e10, 1.0], ids=["in 2096", "in 2264", "in 2413", "in 1970"]
+)
 def test_a_time_far_off_on_the_file_does_no_harm(inbox, jobs, folder, settle, mtime):
     path = folder / "a.tif"
     path.write_bytes(b"scan")

@@ -109,17 +109,47 @@ def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
 def test_jobs_a_daemon_died_on_are_queued_again_at_no_cost(jobs):
     queued(jobs)
     job = jobs.claim()
+    jobs.hashed(job, "blake2b:00")
     assert [found.id for found in jobs.recover()] == [job.id]
     again = jobs.claim()
     assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
+
+
+def died_on(jobs) -> None:
+    """A daemon claims the next job, reads the file, and dies."""
+    jobs.hashed(jobs.claim(), "blake2b:00")
+    jobs.recover()
+
+
+def test_a_daemon_that_dies_before_it_has_read_the_file_is_not_the_files_doing(jobs):
+    job = queued(jobs)
+    for _ in range(2 * MOST_INTERRUPTIONS):
+        assert jobs.claim() is not None
+        jobs.recover()
+    assert jobs.get(job.id).state is JobState.QUEUED
+    assert jobs.get(job.id).interruptions == 0
+
+
+def test_a_file_that_several_daemons_died_on_runs_alone(jobs):
+    queued(jobs, "deadly.tif")
+    for _ in range(3):
+        died_on(jobs)
+        jobs.database.execute("update jobs set not_before = null")
+    queued(jobs, "innocent.tif")
+    innocent = jobs.claim()
+    assert innocent.path.name == "innocent.tif"
+    assert jobs.claim() is None
+    jobs.give_back(innocent)
+    jobs.database.execute("update jobs set priority = 1 where file_name = 'deadly.tif'")
+    assert jobs.claim().path.name == "deadly.tif"
+    assert jobs.claim() is None
 
 
 def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
     job = queued(jobs)
     for _ in range(MOST_INTERRUPTIONS):
         jobs.database.execute("update jobs set not_before = null")
-        assert jobs.claim() is not None
-        jobs.recover()
+        died_on(jobs)
     found = jobs.get(job.id)
     assert found.state is JobState.QUARANTINED
     assert "ended unexpectedly 10 times" in found.reason
@@ -127,8 +157,7 @@ def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
 
 def test_a_file_that_a_daemon_died_on_lets_others_go_first(jobs):
     queued(jobs, "deadly.tif")
-    jobs.claim()
-    jobs.recover()
+    died_on(jobs)
     queued(jobs, "later.tif")
     assert claimed_names(jobs) == ["later.tif", "deadly.tif"]
 

@@ -1,0 +1,129 @@
+"""What keeps systemd's watchdog quiet, and what does not: the daemon, with a worker that hangs."""
+
+import contextlib
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from daemon_site import PATIENCE_S
+
+from her2d import daemon as daemon_module
+from her2d.daemon import Daemon
+from her2d.settings import IntakeSettings, OpsSettings, PipelineSettings, ResultsSettings, Settings
+
+STALLED_S = 1.0
+
+
+@pytest.fixture
+def manager(tmp_path, monkeypatch) -> Iterator[socket.socket]:
+    """The end of NOTIFY_SOCKET that systemd holds."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listening
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    (tmp_path / "inbox").mkdir()
+    return Settings(
+        intake=IntakeSettings(
+            inboxes=(tmp_path / "inbox",), settle_s=0.1, stalled_after_s=STALLED_S
+        ),
+        results=ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "heatmaps"),
+        pipeline=PipelineSettings(slides_in_flight=1, drain_s=0),
+        ops=OpsSettings(port=0),
+    )
+
+
+@pytest.fixture
+def go_on() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
+    """A daemon whose processor hangs on every slide until `go_on`."""
+
+    def hangs(jobs, job, **_):
+        go_on.wait(PATIENCE_S)
+        jobs.quarantine(job, "Seen.")
+        raise ValueError("seen")
+
+    manifest = SimpleNamespace(name="none", version="1")
+    processor = SimpleNamespace(
+        bundle=SimpleNamespace(manifest=manifest), backend="none", process_job=hangs
+    )
+    monkeypatch.setattr(
+        daemon_module, "open_processor", lambda *_: contextlib.nullcontext(processor)
+    )
+    daemon = Daemon(settings)
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    hear(manager, "READY=1")
+    yield daemon
+    go_on.set()
+    daemon.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def hear(manager: socket.socket, state: str) -> None:
+    """Wait for the next message of that kind."""
+    manager.settimeout(PATIENCE_S)
+    while not manager.recv(4096).decode().startswith(state):
+        pass
+
+
+def silent(manager: socket.socket) -> bool:
+    """Whether the watchdog hears nothing for several passes."""
+    manager.settimeout(4 * STALLED_S)
+    try:
+        while not manager.recv(4096).decode().startswith("WATCHDOG=1"):
+            pass
+    except TimeoutError:
+        return True
+    return False
+
+
+def hear_nothing_more(manager: socket.socket) -> None:
+    assert any(silent(manager) for _ in range(100))
+
+
+def test_a_daemon_that_has_nothing_to_do_is_alive(running, manager):
+    for _ in range(3):
+        hear(manager, "WATCHDOG=1")
+
+
+def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
+    running, manager, settings, write_slide, go_on
+):
+    (inbox,) = settings.intake.inboxes
+    write_slide(["Sw"], "a.tif", folder=inbox)
+    hear_nothing_more(manager)
+    go_on.set()
+    hear(manager, "WATCHDOG=1")
+
+
+def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, manager, settings):
+    other = sqlite3.connect(settings.results.database, isolation_level=None, timeout=60)
+    other.execute("begin exclusive")
+    hear_nothing_more(manager)
+    other.execute("rollback")
+    other.close()
+    hear(manager, "WATCHDOG=1")
+
+
+def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
+    running, manager, monkeypatch
+):
+    def odd(*_):
+        raise OverflowError("Python int too large to convert to SQLite INTEGER")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(daemon_module.Watching, "look_around", odd)
+        hear_nothing_more(manager)
+    hear(manager, "WATCHDOG=1")
