@@ -51,7 +51,7 @@ class Sizes:
     height: int = 2560
     segmenter_width: float = 1 / 10
     classifier_width: float = 1 / 8
-    segmenter_steps: int = 700
+    segmenter_steps: int = 1400
     classifier_steps: int = 220
     epochs: int = 10
     integrator_folds: int = 5
