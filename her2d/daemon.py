@@ -26,7 +26,7 @@ from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
 from her2d.results import remove_leftovers
 from her2d.settings import Settings, SettingsError
-from her2d.telemetry import Outcomes, last_success, read_daemon
+from her2d.telemetry import Outcomes, read_daemon
 from her2d.watching import Watching
 from her2d.webhook import Webhook
 from her2d.worker import Signals
@@ -84,8 +84,6 @@ class Daemon:
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
             _clear_up(self._settings.results.heatmaps)
-            if (succeeded := last_success(db)) is not None:
-                self._metrics.last_success.set(succeeded)
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning("job_recovered", job_id=job.id, file=job.path.name)
             with (

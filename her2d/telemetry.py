@@ -1,19 +1,25 @@
 """Database, disks and pipeline -> one reading, for each scrape of /metrics."""
 
 import shutil
+import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import structlog
 from sqlite_utils import Database
 
-from her2d.database import open_readonly
-from her2d.intake import JobQueue, existing_folder, in_seconds
+from her2d.database import DatabaseError, open_readonly
+from her2d.intake import NEW_SCAN, JobQueue, existing_folder, in_seconds
 from her2d.ops import DayReading, Gpus, Reading, StageReading, VolumeReading
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
@@ -60,38 +66,51 @@ def read_daemon(
 ) -> Reading:
     """Look at everything once, through a connection of its own; a few milliseconds.
 
-    Raises:
-        DatabaseError: the database cannot be read; the scrape fails, which is what `up` tells.
+    What cannot be read is left out: a share that is away, or a database that is locked, must not
+    make the daemon look down.
     """
-    database = settings.results.database
+    reading = Reading(
+        stages=tuple(_stages(pipeline)),
+        progress_at=progress_at,
+        intake_paused=intake_paused,
+        volumes=tuple(_volumes(settings)),
+        gpus=gpus.read(),
+    )
+    try:
+        return _with_database(reading, settings.results.database, outcomes)
+    except (DatabaseError, sqlite3.Error, OSError) as error:
+        log.warning("scrape_incomplete", reason=str(error))
+        return replace(reading, database_readable=False)
+
+
+def _with_database(reading: Reading, database: Path, outcomes: Outcomes) -> Reading:
+    """Raises DatabaseError, sqlite3.Error, OSError."""
     db = open_readonly(database)
     try:
         jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
         oldest, newest = _arrivals(db)
-        day = _day(db)
-        ended = outcomes.advance(db)
+        return replace(
+            reading,
+            jobs=jobs,
+            outcomes=outcomes.advance(db),
+            waiting=sum(jobs[state] for state in _WAITING),
+            overdue=_overdue(db),
+            oldest_waiting_s=max(0.0, time.time() - oldest) if oldest is not None else 0.0,
+            last_scan_at=newest,
+            last_success_at=_last_success(db),
+            database_bytes=sum(_sizes(database)),
+            day=_day(db),
+        )
     finally:
         db.close()
-    now = datetime.now(UTC).timestamp()
-    return Reading(
-        jobs=jobs,
-        outcomes=ended,
-        stages=tuple(_stages(pipeline)),
-        waiting=sum(jobs[state] for state in _WAITING),
-        oldest_waiting_s=max(0.0, now - oldest) if oldest is not None else 0.0,
-        last_scan_at=newest,
-        progress_at=progress_at,
-        intake_paused=intake_paused,
-        database_bytes=sum(_sizes(database)),
-        volumes=tuple(_volumes(settings)),
-        gpus=gpus.read(),
-        day=day,
-    )
 
 
-def last_success(db: Database) -> float | None:
-    """When a slide last got a result, seconds since 1970; None where none ever did."""
-    return _seconds(db.execute("select max(finished_at) from runs").fetchone()[0])
+def _last_success(db: Database) -> float | None:
+    """When a slide last got a result; None where none ever did."""
+    row = db.execute(
+        "select finished_at from runs where is_current = 1 order by finished_at desc limit 1"
+    ).fetchone()
+    return _seconds(row[0] if row else None)
 
 
 def _last_event(db: Database) -> int:
@@ -107,14 +126,29 @@ def _stages(pipeline: Pipeline) -> Iterator[StageReading]:
 
 
 def _arrivals(db: Database) -> tuple[float | None, float | None]:
-    """When the file that waits longest was discovered, and the newest of all."""
+    """Since when the new scan waits that waits longest, and when the newest of all came.
+
+    Back-fill and reprocessing take their time, files left unfinished are no backlog, and a retry
+    waits from when it was asked for.
+    """
     marks = ", ".join("?" for _ in _WAITING)
     oldest = db.execute(
-        f"select min(discovered_at) from jobs where state in ({marks})", list(_WAITING)
+        f"select min(coalesce(queued_at, discovered_at)) from jobs where state in ({marks})"
+        " and priority >= ? and overdue_at is null",
+        [*_WAITING, NEW_SCAN],
     ).fetchone()[0]
     # Ids grow with time: the last row is the newest without a look at the others.
-    newest = db.execute("select discovered_at from jobs order by id desc limit 1").fetchone()
+    newest = db.execute(
+        "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
+    ).fetchone()
     return _seconds(oldest), _seconds(newest[0] if newest else None)
+
+
+def _overdue(db: Database) -> int:
+    row = db.execute(
+        "select count(*) from jobs where state = 'settling' and overdue_at is not null"
+    ).fetchone()
+    return int(row[0])
 
 
 def _day(db: Database) -> DayReading:
@@ -127,7 +161,7 @@ def _day(db: Database) -> DayReading:
         [since],
     ).fetchall()
     if not rows:
-        return DayReading()
+        return DayReading(results=0)
     status, percent, tissue, tumor, stain, saturation, faded, *flags = zip(*rows, strict=True)
     p = [value / 100 for value in percent if value is not None]
     return DayReading(
@@ -157,10 +191,15 @@ def _volumes(settings: Settings) -> Iterator[VolumeReading]:
     folders = {
         "database": settings.results.database.parent,
         "heatmaps": settings.results.heatmaps,
-        "inbox": settings.intake.inboxes[0],
     }
+    for number, inbox in enumerate(settings.intake.inboxes, start=1):
+        folders["inbox" if number == 1 else f"inbox_{number}"] = inbox
     for holds, folder in folders.items():
-        usage = shutil.disk_usage(existing_folder(folder))
+        try:
+            usage = shutil.disk_usage(existing_folder(folder))
+        except OSError as error:
+            log.debug("disk_unknown", holds=holds, reason=str(error))
+            continue
         yield VolumeReading(holds, usage.free, usage.total)
 
 

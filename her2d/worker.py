@@ -4,7 +4,6 @@ import contextlib
 import errno
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,7 +36,7 @@ from her2d.processing import (
     ResultsUnwritableError,
     SlideProcessor,
 )
-from her2d.results import SlideResult
+from her2d.results import SlideResult, StageTiming, timings_of_run
 from her2d.settings import Settings
 from her2d.slides import SlideError, SlideUnavailableError
 
@@ -131,7 +130,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
             cause = error
             return until_written(lambda: self._put_aside(jobs, job, cause), self._signals.cancel)
-        self._count(job, result)
+        self._count(job, result, timings_of_run(jobs.database, result.run_id))
         return JobState.DONE
 
     @staticmethod
@@ -226,8 +225,10 @@ class Worker:
         log.error(event, attempt=job.attempts, reason=reason, exc_info=error)
         return state
 
-    def _count(self, job: Job, result: SlideResult) -> None:
+    def _count(self, job: Job, result: SlideResult, timings: list[StageTiming]) -> None:
         metrics = self._metrics
+        for timing in timings:
+            metrics.steps.labels(timing.stage).observe(timing.seconds)
         discovered = datetime.fromisoformat(job.discovered_at)
         if job.queued_at is not None:
             settled = datetime.fromisoformat(job.queued_at) - discovered
@@ -236,7 +237,6 @@ class Worker:
         metrics.scan_to_result.observe((finished - discovered).total_seconds())
         metrics.results.labels(result.her2_status).inc()
         metrics.processing.observe(result.elapsed_s)
-        metrics.last_success.set(time.time())
         background = result.tiles_total - result.tiles_tissue - result.tiles_unreadable
         for fate, tiles in (
             ("background", background),

@@ -1,11 +1,13 @@
 """What a scrape reads of the database, the disks and the pipeline."""
 
+import errno
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from her2d.database import open_database
-from her2d.intake import FileState, JobQueue
+from her2d.intake import BACKFILL, FileState, JobQueue, retry
 from her2d.ops import Gpus
 from her2d.processing import open_processor
 from her2d.settings import (
@@ -15,7 +17,7 @@ from her2d.settings import (
     ResultsSettings,
     Settings,
 )
-from her2d.telemetry import Outcomes, last_success, read_daemon
+from her2d.telemetry import Outcomes, read_daemon
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_a_new_database_has_nothing_to_say_of_results(settings, db):
     assert found.day.results == 0
     assert found.day.positive_ratio is None
     assert (found.waiting, found.oldest_waiting_s, found.last_scan_at) == (0, 0.0, None)
-    assert last_success(db) is None
+    assert found.last_success_at is None
 
 
 def test_the_days_results_are_summed_up(settings, db, write_slide):
@@ -87,8 +89,9 @@ def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_sli
     old = datetime.now(UTC) - timedelta(days=2)
     db.execute("update runs set finished_at = ?", [f"{old:%Y-%m-%dT%H:%M:%S.%fZ}"])
     db.conn.commit()
-    assert read(settings, db).day.results == 0
-    assert last_success(db) == pytest.approx(old.timestamp(), abs=1)
+    found = read(settings, db)
+    assert found.day.results == 0
+    assert found.last_success_at == pytest.approx(old.timestamp(), abs=1)
 
 
 def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
@@ -105,6 +108,47 @@ def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
     assert found.waiting == 2
     assert found.oldest_waiting_s == pytest.approx(3600, abs=60)
     assert found.last_scan_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
+
+
+def test_back_fill_and_files_left_unfinished_are_no_backlog(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    inbox = tmp_path / "inbox"
+    jobs.discover(inbox / "old.tif", inbox, FileState(1, 2, 3), BACKFILL)
+    left = jobs.discover(inbox / "left.tif", inbox, FileState(1, 2, 3))
+    jobs.overdue(left, "It stays incomplete.")
+    db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
+    db.conn.commit()
+    found = read(settings, db)
+    assert (found.waiting, found.overdue, found.oldest_waiting_s) == (2, 1, 0.0)
+
+
+def test_a_retry_waits_from_when_it_was_asked_for(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    job = jobs.refuse(tmp_path / "a.tif", FileState(1, 2, 3), "It is a PNG.", inbox=tmp_path)
+    db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
+    db.conn.commit()
+    retry(jobs, job.id)
+    assert read(settings, db).oldest_waiting_s < 60
+
+
+def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db):
+    settings.results.database.rename(settings.results.database.with_name("away.sqlite"))
+    found = read(settings, db)
+    assert not found.database_readable
+    assert (found.jobs, found.waiting, found.day.results) == ({}, None, None)
+    assert {volume.holds for volume in found.volumes} == {"database", "heatmaps", "inbox"}
+
+
+def test_a_disk_that_cannot_be_asked_is_left_out(settings, db, monkeypatch):
+    really = shutil.disk_usage
+
+    def away(folder):
+        if folder == settings.intake.inboxes[0]:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return really(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", away)
+    assert [volume.holds for volume in read(settings, db).volumes] == ["database", "heatmaps"]
 
 
 def test_disks_are_read_even_where_a_folder_is_not_there_yet(settings, db):

@@ -9,7 +9,6 @@ from typing import Protocol
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     Info,
     ProcessCollector,
@@ -21,7 +20,10 @@ from her2d.ops.reading import Reading
 
 _SLIDE_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 _WAITING_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 86400)
-_BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+# From a GPU's batch to full-size networks on a CPU, where a tile waits for minutes.
+_BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_STATUSES = ("positive", "negative", "indeterminate")
+_FATES = ("background", "non_tumor", "weak", "strong", "unreadable")
 
 
 class Batch(Protocol):
@@ -66,11 +68,18 @@ class Metrics:
             buckets=_WAITING_SECONDS,
             registry=registry,
         )
-        self.last_success = Gauge(
-            "her2d_last_success_timestamp_seconds",
-            "When a slide last got a result.",
+        self.steps = Histogram(
+            "her2d_slide_step_seconds",
+            "How long a finished slide's steps took: hash, tiles, pictures.",
+            ["step"],
+            buckets=_SLIDE_SECONDS,
             registry=registry,
         )
+        # A series that begins with its first event hides that event from rate() and increase().
+        for status in _STATUSES:
+            self.results.labels(status)
+        for fate in _FATES:
+            self.tiles.labels(fate)
         self._batches = Histogram(
             "her2d_stage_batch_seconds",
             "How long a stage worked on a batch.",
@@ -127,9 +136,19 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
     yield slides
     yield _gauge("her2d_backlog_files", "Files that wait for a result.", reading.waiting)
     yield _gauge(
+        "her2d_overdue_files",
+        "Files that were left unfinished for longer than a scanner pauses.",
+        reading.overdue,
+    )
+    yield _gauge(
         "her2d_oldest_waiting_seconds",
-        "Age of the file that has waited longest for its result; 0 where none waits.",
+        "Age of the new scan that has waited longest for its result; 0 where none waits.",
         reading.oldest_waiting_s,
+    )
+    yield _gauge(
+        "her2d_last_success_timestamp_seconds",
+        "When a slide last got a result.",
+        reading.last_success_at,
     )
     yield _gauge(
         "her2d_last_scan_timestamp_seconds", "When a file last arrived.", reading.last_scan_at
@@ -161,7 +180,13 @@ def _stages(reading: Reading) -> Iterable[Metric]:
 
 def _storage(reading: Reading) -> Iterable[Metric]:
     yield _gauge(
-        "her2d_database_bytes", "The database with its log.", float(reading.database_bytes)
+        "her2d_database_readable", "0 while the database cannot be read.", reading.database_readable
+    )
+    yield _gauge("her2d_database_bytes", "The database with its log.", reading.database_bytes)
+    yield _gauge(
+        "her2d_last_backup_timestamp_seconds",
+        "When the database was last backed up.",
+        reading.last_backup_at,
     )
     free = GaugeMetricFamily("her2d_disk_free_bytes", "Room to write.", labels=["holds"])
     size = GaugeMetricFamily("her2d_disk_size_bytes", "The file system.", labels=["holds"])

@@ -20,7 +20,8 @@ class StageReading:
 
 @dataclass(frozen=True, slots=True)
 class VolumeReading:
-    """The file system that holds one of the daemon's folders: `database`, `heatmaps`, `inbox`."""
+    """The file system that holds one of the daemon's folders: `database`, `heatmaps`, `inbox`,
+    `inbox_2`..."""
 
     holds: str
     free_bytes: int
@@ -40,7 +41,7 @@ class DayReading:
         flagged_ratio: quality flag -> share of slides that carry it.
     """
 
-    results: int = 0
+    results: int | None = None
     positive_ratio: float | None = None
     tumor_tile_ratio: float | None = None
     high_expression: Mapping[float, float] = field(default_factory=dict)
@@ -55,19 +56,26 @@ class Reading:
     """The daemon at one moment; times are seconds since 1970.
 
     Attributes:
+        database_readable: where it is not, whatever it would tell is None or empty.
         jobs: state -> jobs in it now.
+        overdue: files that the scanner has left unfinished for too long.
+        oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
         outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
     """
 
-    jobs: Mapping[str, int]
+    database_readable: bool = True
+    jobs: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
     stages: tuple[StageReading, ...] = ()
-    waiting: int = 0
-    oldest_waiting_s: float = 0.0
+    waiting: int | None = None
+    overdue: int | None = None
+    oldest_waiting_s: float | None = None
     last_scan_at: float | None = None
+    last_success_at: float | None = None
+    last_backup_at: float | None = None
     progress_at: float | None = None
     intake_paused: bool = False
-    database_bytes: int = 0
+    database_bytes: int | None = None
     volumes: tuple[VolumeReading, ...] = ()
     gpus: tuple[GpuReading, ...] = ()
     day: DayReading = DayReading()

@@ -32,7 +32,11 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
     site.wait_for(JobState.DONE, jobs=2)
     site.wait_for(JobState.QUARANTINED)
     scraped.wait_for("her2d_day_results == 2")
-    assert scraped.query("her2d_slide_results_total") == {"positive": 1, "negative": 1}
+    assert scraped.query("her2d_slide_results_total") == {
+        "positive": 1,
+        "negative": 1,
+        "indeterminate": 0,
+    }
     assert scraped.query("her2d_tiles_total") == {
         "strong": 1,
         "weak": 3,
@@ -48,6 +52,7 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
         "classify": 4,
     }
     assert scraped.query("her2d_slide_settle_seconds_count") == {"": 2}
+    assert scraped.query("her2d_slide_step_seconds_count") == {"hash": 2, "tiles": 2, "pictures": 2}
     assert scraped.query("her2d_scan_to_result_seconds_count") == {"": 2}
     assert scraped.query("her2d_day_positive_ratio") == {"": 0.5}
     assert scraped.query("her2d_day_tumor_tile_ratio") == {"": 0.8}

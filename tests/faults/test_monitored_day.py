@@ -38,7 +38,11 @@ def squeezed(folder: Path) -> Path:
     text = re.sub(r"\[(\d+)h\]", lambda m: f"[{int(m[1]) * 60}s]", text)
     text = re.sub(r"(for: |\[)(\d+)m", r"\1\2s", text)
     text = re.sub(r"> (600|3600)$", lambda m: f"> {int(m[1]) // SQUEEZE}", text, flags=re.MULTILINE)
-    text = text.replace("interval: 15s", "interval: 1s").replace("> 600)", "> 10)")
+    text = (
+        text.replace("for: 30s", "for: 1s")
+        .replace("interval: 15s", "interval: 1s")
+        .replace("> 600)", "> 10)")
+    )
     path = folder / "her2d.rules.yml"
     path.write_text(text)
     return path

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.soak
 
 SLIDES = int(os.environ.get("SOAK_SLIDES", "2000"))
 AT_ONCE = 20
+MOST_SERIES = 400
 WARM_UP = 0.25  # share of the slides before which caches and pools still fill
 MOST_KIB_A_SLIDE = 4.0  # 1 GB in 250,000 slides
 MOST_A_THOUSAND_SLIDES = 1.0  # file descriptors, and threads
@@ -38,7 +40,13 @@ def slope(readings: list[Reading], of: Callable[[Reading], float]) -> float:
     return float(np.polyfit(slides, [of(reading) for reading in kept], 1)[0])
 
 
-def soak(site: Site, write_slide) -> list[Reading]:
+def series(site: Site) -> list[str]:
+    """What a scrape returns, a line for each series."""
+    page = httpx.get(f"http://127.0.0.1:{site.port()}/metrics").raise_for_status().text
+    return [line for line in page.splitlines() if not line.startswith("#")]
+
+
+def soak(site: Site, write_slide) -> tuple[list[Reading], list[str]]:
     readings = []
     with site.daemon() as daemon:
         process = psutil.Process(daemon.pid)
@@ -56,13 +64,13 @@ def soak(site: Site, write_slide) -> list[Reading]:
                         process.num_threads(),
                     )
                 )
-    return readings
+        return readings, series(site)
 
 
 def test_two_thousand_slides_leave_memory_descriptors_and_threads_flat(site, write_slide):
     site.set("intake", settle_s=0.2)
     started = time.monotonic()
-    readings = soak(site, write_slide)
+    readings, scraped = soak(site, write_slide)
     kib = slope(readings, lambda reading: reading.rss_kib)
     descriptors = 1000 * slope(readings, lambda reading: reading.descriptors)
     threads = 1000 * slope(readings, lambda reading: reading.threads)
@@ -71,12 +79,13 @@ def test_two_thousand_slides_leave_memory_descriptors_and_threads_flat(site, wri
         f" RSS {readings[0].rss_kib / 1024:.0f} -> {readings[-1].rss_kib / 1024:.0f} MiB,"
         f" slope {kib:+.2f} KiB a slide; descriptors {readings[-1].descriptors},"
         f" slope {descriptors:+.2f} a thousand slides; threads {readings[-1].threads},"
-        f" slope {threads:+.2f} a thousand slides"
+        f" slope {threads:+.2f} a thousand slides; {len(scraped)} series"
     )
     growth = [f"{reading.slides}: {reading.rss_kib / 1024:.1f}" for reading in readings[::10]]
     print("MiB after so many slides:", ", ".join(growth))  # noqa: T201
     assert site.runs() == len(site.results()) == len(site.jobs(JobState.DONE)) == SLIDES
     assert site.integrity() == "ok"
+    assert len(scraped) < MOST_SERIES
     assert kib < MOST_KIB_A_SLIDE
     assert abs(descriptors) < MOST_A_THOUSAND_SLIDES
     assert abs(threads) < MOST_A_THOUSAND_SLIDES
