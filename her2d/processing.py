@@ -322,15 +322,34 @@ def open_processor(
     engine = open_engine(
         bundle, backend=settings.inference.backend, options=engine_options(settings)
     )
+    limits = pipeline_limits(settings)
+    # Reading a file for its hash must not slow the scanner that writes the next one.
+    hashing = ThreadPoolExecutor(
+        limits.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
+    )
+    try:
+        prove(engine)
+        with hashing, Pipeline(engine, integrator, rules_of(bundle), limits, observe) as pipeline:
+            yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
+    finally:
+        engine.close()
+
+
+def rules_of(bundle: Bundle) -> Rules:
+    """The bundle's manifest in the words of the pipeline."""
     preprocessing = bundle.manifest.preprocessing
-    rules = Rules(
+    return Rules(
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=bundle.manifest.decision.threshold,
         quality=_quality_limits(bundle),
     )
+
+
+def pipeline_limits(settings: Settings) -> Limits:
+    """The settings in the words of the pipeline."""
     wanted = settings.pipeline
-    limits = Limits(
+    return Limits(
         decode_workers=wanted.decode_workers,
         slides_in_flight=wanted.slides_in_flight,
         queue_tiles=wanted.queue_tiles,
@@ -338,16 +357,6 @@ def open_processor(
         classifier_batch=wanted.classifier_batch,
         batch_wait_s=wanted.batch_wait_s,
     )
-    # Reading a file for its hash must not slow the scanner that writes the next one.
-    hashing = ThreadPoolExecutor(
-        wanted.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
-    )
-    try:
-        prove(engine)
-        with hashing, Pipeline(engine, integrator, rules, limits, observe) as pipeline:
-            yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
-    finally:
-        engine.close()
 
 
 def engine_options(settings: Settings) -> EngineOptions:

@@ -6,6 +6,7 @@ import typer
 
 from her2d import __version__
 from her2d.cli import (
+    bench,
     browse,
     bundle,
     compare,
@@ -59,6 +60,7 @@ app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
 app.command("compile")(compile_)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)
 app.command("browse")(browse.browse)

@@ -129,22 +129,14 @@ def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
         UserError: there are fewer than two.
     """
     if not slides:
-        return _simulated(wanted)
+        from her2d.simulator import tissue_tiles
+
+        return tissue_tiles(wanted)
     every = [tile for path in slides for tile in _tissue_of(path, saturation)]
     if len(every) < 2:
         raise UserError("The slides hold fewer than two tissue tiles: nothing to compare on.")
     wanted = min(wanted, len(every))
     return np.stack([every[at] for at in np.linspace(0, len(every) - 1, wanted).astype(int)])
-
-
-def _simulated(wanted: int) -> Tiles:
-    """`wanted` tiles from the middle of simulated slides, where the tissue is."""
-    from her2d.simulator import plan_cohort, render_region
-
-    plans = plan_cohort(-(-wanted // 4), 2025, positive_fraction=0.5, width=3072, height=2560)
-    places = [(x, y) for y in (1024, 1536) for x in (1024, 1536)]
-    regions = [render_region(plan, x, y, 512, 512) for plan in plans for x, y in places]
-    return np.stack([region.rgb for region in regions[:wanted]])
 
 
 def _tissue_of(path: Path, saturation: float) -> list[NDArray[np.uint8]]:

@@ -11,6 +11,7 @@ from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Artefacts, SlidePlan, plan_cohort, plan_slide
 from her2d.simulator.render import Region, render_ihc_region, render_region
 from her2d.simulator.scanner import Delivered, WriteStyle, deliver, run_scanner
+from her2d.simulator.tissue import tissue_tiles
 
 __all__ = [
     "Artefacts",
@@ -27,6 +28,7 @@ __all__ = [
     "render_region",
     "run_scanner",
     "tile_truth",
+    "tissue_tiles",
     "write_cohort",
     "write_he_slide",
     "write_ihc_slide",
