@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from her2d.inference.cuda.device import DeviceOutOfMemoryError, Span
+from her2d.inference.cuda.device import DeviceOutOfMemoryError, NotCapturableError, Span
 
 HOST = 0
 Clock = dict[int, int]
@@ -80,6 +80,7 @@ class FakeEvent:
         self.clock: Clock = {}
 
     def synchronize(self) -> None:
+        self.device.forbid_during_capture("the host waits for an event")
         with self.device.lock:
             merge(self.device.host, self.clock)
 
@@ -94,10 +95,12 @@ class FakeStream:
         self.clock: Clock = {}
 
     def record(self, event: FakeEvent) -> None:
+        self.device.forbid_during_capture("an event is recorded")
         with self.device.lock:
             event.clock = dict(self.clock)
 
     def wait(self, event: FakeEvent) -> None:
+        self.device.forbid_during_capture("a stream waits for an event")
         with self.device.lock:
             merge(self.clock, event.clock)
 
@@ -115,12 +118,52 @@ class Done:
     seen: Clock
 
 
+@dataclass(frozen=True)
+class Enqueued:
+    """Work with the bytes it reads and writes: (memory, first byte, how many)."""
+
+    what: str
+    reads: list
+    writes: list
+    do: Callable[[], None]
+
+
+@dataclass
+class Recording:
+    """A capture under way: what is given to its stream by its thread is kept, not done."""
+
+    stream: FakeStream
+    thread: int
+    work: list[Enqueued] = field(default_factory=list)
+
+
+class FakeGraph:
+    """Captured work: the same on the same memory at each launch, in the order of its stream."""
+
+    def __init__(self, device: "FakeDevice", work: list[Enqueued]) -> None:
+        self.device = device
+        self.work = work
+        self.freed = False
+
+    def launch(self, stream: FakeStream) -> None:
+        if self.freed:
+            self.device.hazards.append("a graph is launched that was freed")
+        for item in self.work:
+            self.device.enqueue(item.what, stream, item.reads, item.writes, item.do)
+        self.device.launches += 1
+
+    def free(self) -> None:
+        self.freed = True
+        self.device.live.discard(id(self))
+
+
 class FakeDevice:
     """Attributes:
     hazards: what was done without being ordered; empty where all is well.
     live: what was handed out and not freed.
     work: everything that was enqueued.
     uploaded_bytes: what was copied from the host.
+    launches: how often a graph was launched.
     """
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -129,7 +172,9 @@ class FakeDevice:
         self.work: list[Done] = []
         self.host: Clock = {}
         self.uploaded_bytes = 0
+        self.launches = 0
         self.closed = False
+        self._recording: Recording | None = None
         self.lock = threading.RLock()
         self._kept: list[object] = []
         self._room = room
@@ -141,38 +186,72 @@ class FakeDevice:
         self._room -= nbytes
         if self._room < 0:
             raise DeviceOutOfMemoryError("The GPU is out of memory.")
-        return self._handed_out(Memory(self, "device memory", self._garbage(nbytes)))
+        return self.handed_out(Memory(self, "device memory", self._garbage(nbytes)))
 
     def page_lock(self, nbytes: int) -> Memory:
-        return self._handed_out(Memory(self, "page-locked memory", self._garbage(nbytes)))
+        return self.handed_out(Memory(self, "page-locked memory", self._garbage(nbytes)))
 
     def stream(self) -> FakeStream:
-        return self._handed_out(FakeStream(self, len(self._kept) + 1))
+        return self.handed_out(FakeStream(self, len(self._kept) + 1))
 
     def event(self) -> FakeEvent:
-        return self._handed_out(FakeEvent(self))
+        return self.handed_out(FakeEvent(self))
 
     def copy_in(self, to: Span, source: Memory, nbytes: int, stream: FakeStream) -> None:
-        self.enqueue("copy in", stream, [(source, 0, nbytes)], [(to.buffer, to.at, nbytes)])
-        to.buffer.data[to.at : to.at + nbytes] = source.data[:nbytes]
-        self.uploaded_bytes += nbytes
+        def do() -> None:
+            to.buffer.data[to.at : to.at + nbytes] = source.data[:nbytes]
+            self.uploaded_bytes += nbytes
+
+        self.enqueue("copy in", stream, [(source, 0, nbytes)], [(to.buffer, to.at, nbytes)], do)
 
     def copy_out(self, to: Memory, at: int, source: Span, nbytes: int, stream: FakeStream) -> None:
         reads = [(source.buffer, source.at, nbytes)]
-        self.enqueue("copy out", stream, reads, [(to, at, nbytes)])
-        to.data[at : at + nbytes] = source.buffer.data[source.at : source.at + nbytes]
+
+        def do() -> None:
+            to.data[at : at + nbytes] = source.buffer.data[source.at : source.at + nbytes]
+
+        self.enqueue("copy out", stream, reads, [(to, at, nbytes)], do)
 
     def copy(self, to: Span, source: Span, nbytes: int, stream: FakeStream) -> None:
         reads = [(source.buffer, source.at, nbytes)]
-        self.enqueue("copy", stream, reads, [(to.buffer, to.at, nbytes)])
-        to.buffer.data[to.at : to.at + nbytes] = source.buffer.data[source.at :][:nbytes]
+
+        def do() -> None:
+            to.buffer.data[to.at : to.at + nbytes] = source.buffer.data[source.at :][:nbytes]
+
+        self.enqueue("copy", stream, reads, [(to.buffer, to.at, nbytes)], do)
+
+    def capture(self, stream: FakeStream, work: Callable[[], None]) -> FakeGraph:
+        recording = self._recording = Recording(stream, threading.get_ident())
+        try:
+            work()
+        finally:
+            self._recording = None
+        return self.handed_out(FakeGraph(self, recording.work))
+
+    def forget(self) -> None:
+        """What was done so far no longer counts: opening an engine tries its graphs."""
+        self.work.clear()
+        self.uploaded_bytes = self.launches = 0
 
     def close(self) -> None:
         self.closed = True
 
-    def enqueue(self, what: str, stream: FakeStream, reads: list, writes: list) -> None:
+    def enqueue(
+        self, what: str, stream: FakeStream, reads: list, writes: list, do: Callable[[], None]
+    ) -> None:
         with self.lock:
+            recording = self._recording
+            if recording is not None and recording.stream is stream:
+                recording.work.append(Enqueued(what, reads, writes, do))
+                return
+            if recording is not None:
+                self.hazards.append(f"{what} is given to another stream during a capture")
             self._enqueue(what, stream, reads, writes)
+            do()
+
+    def forbid_during_capture(self, what: str) -> None:
+        if self._recording is not None:
+            self.hazards.append(f"{what} during a capture")
 
     def _enqueue(self, what: str, stream: FakeStream, reads: list, writes: list) -> None:
         merge(stream.clock, self.host)
@@ -198,7 +277,7 @@ class FakeDevice:
             and other.seen.get(one.stream, 0) < one.count
         )
 
-    def _handed_out(self, thing):
+    def handed_out(self, thing):
         self._kept.append(thing)
         self.live.add(id(thing))
         return thing
@@ -218,12 +297,14 @@ class FakeNetwork:
         *,
         most: int = 64,
         room_for: int = 64,
+        capturable: bool = True,
     ) -> None:
         self.most = most
         self.room_for = room_for
+        self.capturable = capturable
         self.closed = False
         self.batches: list[int] = []
-        self._device = device
+        self.device = device
         self._name = name
         self._function = function
 
@@ -233,17 +314,41 @@ class FakeNetwork:
             raise DeviceOutOfMemoryError("The GPU is out of memory.")
         source = tensors["tiles"]
         nbytes = tiles * 512 * 512 * 3
-        pixels = source.buffer.data[source.at : source.at + nbytes].reshape(tiles, 512, 512, 3)
-        results = {name: np.ascontiguousarray(v) for name, v in self._function(pixels).items()}
-        writes = [(tensors[n].buffer, tensors[n].at, v.nbytes) for n, v in results.items()]
-        self._device.enqueue(self._name, stream, [(source.buffer, source.at, nbytes)], writes)
-        for name, value in results.items():
-            span = tensors[name]
-            span.buffer.data[span.at : span.at + value.nbytes] = value.reshape(-1).view(np.uint8)
-        self.batches.append(tiles)
+
+        def do() -> None:
+            pixels = source.buffer.data[source.at : source.at + nbytes]
+            for name, value in self._function(pixels.reshape(tiles, 512, 512, 3)).items():
+                span = tensors[name]
+                raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+                span.buffer.data[span.at : span.at + len(raw)] = raw
+            self.batches.append(tiles)
+
+        empty = self._function(np.empty((1, 512, 512, 3), np.uint8))
+        writes = [(tensors[n].buffer, tensors[n].at, tiles * v.nbytes) for n, v in empty.items()]
+        self.device.enqueue(self._name, stream, [(source.buffer, source.at, nbytes)], writes, do)
+
+    def fixed(self, tiles: int, tensors: dict[str, Span]) -> "FakeFixedRun":
+        if not self.capturable:
+            raise NotCapturableError("It waits for the host in between.")
+        return self.device.handed_out(FakeFixedRun(self, tiles, tensors))
 
     def close(self) -> None:
         self.closed = True
+
+
+@dataclass(eq=False)
+class FakeFixedRun:
+    """A network's run on fixed places."""
+
+    network: FakeNetwork
+    tiles: int
+    tensors: dict[str, Span]
+
+    def enqueue(self, stream: FakeStream) -> None:
+        self.network.enqueue(self.tiles, self.tensors, stream)
+
+    def free(self) -> None:
+        self.network.device.live.discard(id(self))
 
 
 def segmenter(pixels: np.ndarray) -> dict[str, np.ndarray]:

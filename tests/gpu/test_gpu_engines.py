@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from her2d.inference import EngineError, EngineOptions, Integrator, open_engine
 from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
@@ -67,6 +68,20 @@ def test_kept_tiles_are_classified_where_they_are(compiled, tissue):
     kept = [batch.keep(2), batch.keep(0)]
     batch.release()
     assert engine.classify_kept(kept) == pytest.approx(engine.classify(tissue[[2, 0]]), abs=1e-3)
+    engine.close()
+
+
+def test_full_batches_of_tensorrt_are_captured_and_each_is_computed_afresh(compiled, tissue):
+    bundle, backend = compiled
+    if backend == "tensorrt_rtx":
+        pytest.skip("it captures its graphs by itself")
+    with capture_logs() as logs:
+        engine = open_engine(bundle, backend=backend, options=EngineOptions(precision="fp16"))
+    assert [entry for entry in logs if entry["event"] == "cuda_graph_not_used"] == []
+    alone = [engine.classify(tile[None])[0] for tile in tissue]
+    for start in (0, 4, 0):
+        found = engine.classify(tissue[start : start + 4])
+        assert found == pytest.approx(np.stack(alone[start : start + 4]), abs=0.02)
     engine.close()
 
 

@@ -4,7 +4,7 @@ Everything that takes a stream returns before it has happened. What orders it is
 event recorded on one stream and waited for on another; `Event.synchronize` makes the host wait.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +17,10 @@ from her2d.inference.engine import EngineError
 
 class DeviceOutOfMemoryError(EngineError):
     """The device has no room for this; with fewer tiles it may."""
+
+
+class NotCapturableError(EngineError):
+    """This work cannot become a CUDA graph; it can be enqueued each time all the same."""
 
 
 class Releasable(Protocol):
@@ -70,6 +74,19 @@ class Stream(Releasable, Protocol):
         ...
 
 
+class Graph(Releasable, Protocol):
+    """Work that was recorded once: the same kernels on the same memory at each launch."""
+
+    def launch(self, stream: Stream) -> None:
+        """Give all of it to `stream`, in one call.
+
+        Raises:
+            DeviceOutOfMemoryError: it needs more memory than is left.
+            EngineError: it cannot be launched.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A part of a device buffer that begins at byte `at`."""
@@ -109,8 +126,31 @@ class Device(Protocol):
         """Device to device."""
         ...
 
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        """What `work` gives to `stream`, as a graph; none of it happens yet.
+
+        Nobody else may use the device meanwhile: a call that waits for all of it would fail, and
+        end the capture.
+
+        Raises:
+            NotCapturableError: some of it cannot be recorded.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+class FixedRun(Releasable, Protocol):
+    """A network's run on so many tiles in the same places, for a graph to be captured from.
+
+    Its state is its own, so that other runs do not touch what the graph relies on; it must live as
+    long as the graph.
+    """
+
+    def enqueue(self, stream: Stream) -> None:
+        """Run it. Raises as `Network.enqueue` does."""
         ...
 
 
@@ -131,6 +171,15 @@ class Network(Protocol):
         """
         ...
 
+    def fixed(self, tiles: int, tensors: Mapping[str, Span]) -> FixedRun:
+        """The run that `enqueue` makes of these, with a state of its own.
+
+        Raises:
+            NotCapturableError: the network is not to be captured.
+            DeviceOutOfMemoryError: there is no room for it.
+        """
+        ...
+
     def close(self) -> None:
-        """Release what it holds on the device."""
+        """Release what it holds on the device; its fixed runs are released before."""
         ...

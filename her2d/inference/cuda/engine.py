@@ -196,12 +196,26 @@ class CudaEngine:
         self._gathered = own(device.allocate(batches.classifiers * TILE_BYTES))
         kept = max(batches.kept, batches.segmenter + batches.classifiers)
         pool = own(device.allocate(kept * TILE_BYTES))
-        self._slots = Places(
-            [own(UploadSlot(device, batches.segmenter, copying)) for _ in range(_UPLOAD_SLOTS)]
-        )
+        slots = [own(UploadSlot(device, batches.segmenter, copying)) for _ in range(_UPLOAD_SLOTS)]
+        self._capture_graphs(slots)
+        self._slots = Places(slots)
         self._kept = Places(
             [own(KeptPlace(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
         )
+
+    def _capture_graphs(self, slots: Sequence[UploadSlot]) -> None:
+        """Full batches from every slot, and of kept tiles; on noise, which tells tiles apart."""
+        shape = (self._batches.segmenter, 512, 512, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        for slot in slots:
+            slot.fill(list(noise))
+            slot.wait_uploaded(self._segmenter.stream)
+            if not self._segmenter.capture(Span(slot.buffer)):
+                break
+        for number in range(self._batches.classifiers):
+            to = Span(self._gathered, number * TILE_BYTES)
+            slots[0].copy_tile_to(number % len(noise), to, self._classifiers.stream)
+        self._classifiers.capture(Span(self._gathered))
 
     def _close_device(self) -> None:
         with self._device.current():

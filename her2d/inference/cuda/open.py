@@ -22,7 +22,7 @@ def open_cuda_engine(files: PlanFiles, options: EngineOptions) -> CudaEngine:
                 (files.segmenter, SEGMENTER_OUTPUTS),
                 (files.classifiers, CLASSIFIERS_OUTPUTS),
             ):
-                networks.append(TensorRtNetwork(files.backend, plan, outputs))
+                networks.append(TensorRtNetwork(device, files.backend, plan, outputs))
     except BaseException:
         for network in networks:
             network.close()

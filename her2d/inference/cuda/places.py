@@ -70,6 +70,12 @@ class UploadSlot:
         """What `stream` does from now on finds the tiles there."""
         stream.wait(self._uploaded)
 
+    def copy_tile_to(self, index: int, to: Span, stream: Stream) -> None:
+        """Copy a tile elsewhere on the device, once it is here."""
+        stream.wait(self._uploaded)
+        source = Span(self.buffer, index * TILE_BYTES)
+        self._device.copy(to, source, TILE_BYTES, stream)
+
     def mark_read(self, stream: Stream) -> None:
         """The next tiles do not come before what `stream` was given so far has read these."""
         stream.record(self._read)

@@ -12,12 +12,16 @@ from her2d.inference.cuda.device import (
     DeviceBuffer,
     DeviceOutOfMemoryError,
     Event,
+    Graph,
     HostBuffer,
     Releasable,
     Span,
     Stream,
 )
+from her2d.inference.cuda.driver_graph import DriverGraph, capture, load_driver
 from her2d.inference.engine import DeviceLostError, EngineError
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; PyCUDA takes the number and has no name for it
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +66,8 @@ class PyCudaDevice:
         return PyCudaHostBuffer(memory, self.freeing)
 
     def stream(self) -> "PyCudaStream":
-        return PyCudaStream(self._cuda.Stream())
+        # What another library gives to the legacy stream is no business of ours, nor ours of its.
+        return PyCudaStream(self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> "PyCudaEvent":
         # Blocking: a spinning host thread would take the core that decodes.
@@ -80,6 +85,10 @@ class PyCudaDevice:
 
     def copy(self, to: Span, source: Span, nbytes: int, stream: Stream) -> None:
         self._cuda.memcpy_dtod_async(address(to), address(source), nbytes, handle(stream))
+
+    def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
+        recorded = capture(load_driver(), handle(stream).handle, work)
+        return PyCudaGraph(recorded, self.own_errors)
 
     def close(self) -> None:
         self._context.detach()
@@ -195,6 +204,20 @@ class PyCudaEvent:
     def free(self) -> None:
         self._event = None
         self._recorded = False
+
+
+class PyCudaGraph:
+    def __init__(self, graph: DriverGraph, own_errors: Callable[[], Any]) -> None:
+        self._graph = graph
+        self._own_errors = own_errors
+
+    def launch(self, stream: Stream) -> None:
+        with self._own_errors():
+            self._graph.launch(handle(stream).handle)
+
+    def free(self) -> None:
+        if status := self._graph.free():
+            log.warning("cuda_graph_not_freed", reason=f"CUDA error {status}")
 
 
 def address(span: Span) -> int:

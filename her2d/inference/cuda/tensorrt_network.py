@@ -1,13 +1,20 @@
 """A TensorRT plan as a network: deserialised once, enqueued on any stream."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from her2d.inference.cuda.device import DeviceOutOfMemoryError, Span, Stream
+from her2d.inference.cuda.device import (
+    Device,
+    DeviceOutOfMemoryError,
+    NotCapturableError,
+    Span,
+    Stream,
+)
 from her2d.inference.cuda.pycuda_device import address, handle
+from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.platforms import library_of
@@ -16,15 +23,21 @@ log = structlog.get_logger(__name__)
 
 
 class TensorRtNetwork:
-    """A plan's engine and execution context. The device is current while it is made and used.
+    """A plan's engine and execution contexts. The device is current while it is made and used.
+
+    TensorRT's contexts share one piece of memory for activations: there is one for enqueueing and,
+    as NVIDIA advises, one for each CUDA graph, and whoever owns the network runs one at a time.
+    TensorRT for RTX has a single one, which captures graphs by itself.
 
     Raises:
         EngineError: the library refuses the plan, or it has not the inputs and outputs of the
             contract; DeviceOutOfMemoryError where there is no room for it.
     """
 
-    def __init__(self, backend: BackendName, plan: Path, outputs: tuple[str, ...]) -> None:
-        trt = library_of(backend)
+    def __init__(
+        self, device: Device, backend: BackendName, plan: Path, outputs: tuple[str, ...]
+    ) -> None:
+        self._trt = trt = library_of(backend)
         self._name = f"{backend} plan {plan.name}"
         self._said = _logger(trt)
         self._runtime: Any = trt.Runtime(self._said)
@@ -35,25 +48,61 @@ class TensorRtNetwork:
         found = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
         if found != {"tiles", *outputs}:
             raise EngineError(f"The {self._name} must take tiles and give {', '.join(outputs)}.")
-        self._context: Any = _context(trt, engine)
-        if self._context is None:
-            raise self._failure("has no room for the")
+        with Scope() as self._scope:
+            self._context: Any = self._first_context(device)
 
     @property
     def most(self) -> int:
         return int(self._engine.get_tensor_profile_shape("tiles", 0)[2][0])
 
     def enqueue(self, tiles: int, tensors: Mapping[str, Span], stream: Stream) -> None:
-        context = self._context
-        context.set_input_shape("tiles", (tiles, 512, 512, 3))
-        for name, span in tensors.items():
-            context.set_tensor_address(name, address(span))
-        self._said.last_error = None
-        if not context.execute_async_v3(handle(stream).handle):
-            raise self._failure("cannot run the")
+        self._place(self._context, tiles, tensors)
+        self._execute(self._context, stream)
+
+    def fixed(self, tiles: int, tensors: Mapping[str, Span]) -> "FixedTensorRtRun":
+        if self._captures_itself:
+            raise NotCapturableError("TensorRT for RTX captures its graphs by itself.")
+        context = self._managed_context()
+        self._place(context, tiles, tensors)
+        return FixedTensorRtRun(context, self._execute)
 
     def close(self) -> None:
         self._context = self._engine = self._runtime = None
+        self._scope.free()
+
+    @property
+    def _captures_itself(self) -> bool:
+        return hasattr(self._trt, "CudaGraphStrategy")
+
+    def _first_context(self, device: Device) -> Any:
+        engine = self._engine
+        if self._captures_itself:
+            config = engine.create_runtime_config()
+            config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            return self._made(engine.create_execution_context(config))
+        self._scratch = self._scope.own(device.allocate(max(1, engine.device_memory_size_v2)))
+        return self._managed_context()
+
+    def _managed_context(self) -> Any:
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._made(self._engine.create_execution_context(strategy))
+        context.set_device_memory(address(Span(self._scratch)), self._scratch.nbytes)
+        return context
+
+    def _made(self, context: Any) -> Any:
+        if context is None:
+            raise self._failure("has no room for the")
+        return context
+
+    def _place(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
+        context.set_input_shape("tiles", (tiles, 512, 512, 3))
+        for name, span in tensors.items():
+            context.set_tensor_address(name, address(span))
+
+    def _execute(self, context: Any, stream: Stream) -> None:
+        self._said.last_error = None
+        if not context.execute_async_v3(handle(stream).handle):
+            raise self._failure("cannot run the")
 
     def _failure(self, what: str) -> EngineError:
         """TensorRT says `out of memory` in words only."""
@@ -63,14 +112,18 @@ class TensorRtNetwork:
         return kind(f"TensorRT {what} {self._name}: {said}")
 
 
-def _context(trt: Any, engine: Any) -> Any:
-    """An execution context. TensorRT for RTX captures CUDA graphs by itself when told to."""
-    strategies = getattr(trt, "CudaGraphStrategy", None)
-    if strategies is None:
-        return engine.create_execution_context()
-    config = engine.create_runtime_config()
-    config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
-    return engine.create_execution_context(config)
+class FixedTensorRtRun:
+    """A context that is given one shape and its places once; `execute` enqueues it."""
+
+    def __init__(self, context: Any, execute: Callable[[Any, Stream], None]) -> None:
+        self._context = context
+        self._execute = execute
+
+    def enqueue(self, stream: Stream) -> None:
+        self._execute(self._context, stream)
+
+    def free(self) -> None:
+        self._context = None
 
 
 def _logger(trt: Any) -> Any:

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEvent, FakeNetwork, classifiers, segmenter
+from fake_device import FakeDevice, FakeEvent, FakeGraph, FakeNetwork, classifiers, segmenter
 
 from her2d.inference import DeviceLostError, EngineError
 from her2d.inference.cuda.device import DeviceOutOfMemoryError
@@ -26,6 +26,9 @@ class Rig:
         self.engine = CudaEngine(
             self.device, self.segmenter, self.classifiers, batches, backend="fake"
         )
+        self.device.forget()
+        self.segmenter.batches.clear()
+        self.classifiers.batches.clear()
 
     def did(self, what: str):
         return [done for done in self.device.work if done.what == what]
@@ -174,6 +177,7 @@ def test_a_failed_classification_gives_its_tiles_back(rig, monkeypatch):
         raise DeviceLostError("The GPU is lost to this process.")
 
     monkeypatch.setattr(rig.classifiers, "enqueue", lost)
+    monkeypatch.setattr(FakeGraph, "launch", lost)
     for seed in range(6):
         batch = rig.engine.upload(list(tiles(3, seed)))
         kept = [batch.keep(index) for index in range(3)]

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeNetwork, classifiers, segmenter
+from fake_device import FakeDevice, FakeGraph, FakeNetwork, classifiers, segmenter
 
 from her2d.inference import DeviceLostError, Integrator, open_engine
 from her2d.inference.cuda.engine import Batches, CudaEngine
@@ -26,6 +26,8 @@ class Rig:
         self.engine = CudaEngine(
             self.device, self.segmenter, self.classifiers, batches, backend="fake"
         )
+        self.device.forget()
+        self.classifiers.batches.clear()
 
 
 @pytest.fixture
@@ -85,6 +87,7 @@ def test_a_lost_device_fails_every_slide_and_hangs_none(rig, color_bundle, slide
         raise DeviceLostError("The GPU is lost to this process.")
 
     monkeypatch.setattr(rig.classifiers, "enqueue", lost)
+    monkeypatch.setattr(FakeGraph, "launch", lost)
     with Pipeline(rig.engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
         futures = [pipeline.submit(path) for path in slides]
         for future in futures:
