@@ -55,7 +55,7 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
     device = CPU if platform.gpu == NO_GPU else platform.gpu
-    engine = engine_of(files, options)
+    engine = engine_of(files, sidecar, options)
     if sidecar.verified_on == device:
         return engine
     try:
@@ -66,13 +66,13 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     return engine
 
 
-def engine_of(files: PlanFiles, options: EngineOptions) -> Engine:
-    """The plan's engine, with no question asked. Raises EngineError."""
+def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
+    """The plan's engine, if it is the plan that its sidecar tells of. Raises EngineError."""
     if files.backend == "onnxruntime":
         return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=files)
     from her2d.inference.cuda.open import open_cuda_engine
 
-    return open_cuda_engine(files, options)
+    return open_cuda_engine(files, sidecar, options)
 
 
 def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> None:

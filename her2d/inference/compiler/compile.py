@@ -153,6 +153,7 @@ def _compile_part(
         cache = source.parent / f"{order.backend}.timing"
         built = build_plan(order.backend, graph, profile, timing_cache=cache, progress=progress)
         plan.write_bytes(built.plan)
+        profile = built.profile
     return CompiledPart(source_sha256=part.sha256, plan_sha256=sha256_of(plan), profile=profile)
 
 
@@ -182,7 +183,7 @@ def _pass_the_gate(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled
         segmenter_batch=sidecar.segmenter.profile.most,
         classifier_batch=sidecar.classifiers.profile.most,
     )
-    engine = engine_of(files, options)
+    engine = engine_of(files, sidecar, options)
     try:
         parity = measure_parity(files.bundle, engine, check, verified_on=device)
     finally:

@@ -2,6 +2,11 @@
 
 TensorRT 10, TensorRT 11 and TensorRT for RTX differ in what they have; what one lacks is asked for,
 not assumed from a version number.
+
+A plan tells nothing of itself without a device: what the builder returns is bytes, deserialising
+them ends in cudaError 35, and TensorRT for RTX's `get_engine_validity` calls every plan invalid
+without a diagnosis. So the profile is read back from what the builder was given and took; on a
+device, `TensorRtNetwork` compares it with the plan's own.
 """
 
 from collections.abc import Callable
@@ -36,9 +41,14 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPlan:
-    """A serialised plan and the network it was built from."""
+    """A serialised plan and the network it was built from.
+
+    Attributes:
+        profile: the batches that the builder says it built for.
+    """
 
     plan: bytes
+    profile: Profile
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
@@ -71,7 +81,8 @@ def build_plan(
     if not parser.parse(graph):
         errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise EngineError(f"{backend} cannot parse the graph: {errors}")
-    config = _config(trt, builder, profile, progress)
+    shapes = _shapes(builder, profile)
+    config = _config(trt, builder, shapes, progress)
     keeps_timings = backend == "tensorrt"
     if keeps_timings:
         _load_timings(config, timing_cache)
@@ -84,6 +95,7 @@ def build_plan(
         timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     return BuiltPlan(
         bytes(plan),
+        _profile(shapes),
         tuple(_tensor(network.get_input(i)) for i in range(network.num_inputs)),
         tuple(_tensor(network.get_output(i)) for i in range(network.num_outputs)),
     )
@@ -95,12 +107,24 @@ def _network_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _config(trt: Any, builder: Any, profile: Profile, progress: BuildProgress) -> Any:
-    config = builder.create_builder_config()
+def _shapes(builder: Any, profile: Profile) -> Any:
+    """TensorRT's own form of the profile."""
     shapes = builder.create_optimization_profile()
     batches = (profile.smallest, profile.best, profile.most)
     shapes.set_shape(_INPUT, *((n, *_TILE) for n in batches))
-    config.add_optimization_profile(shapes)
+    return shapes
+
+
+def _profile(shapes: Any) -> Profile:
+    """Ours again, from TensorRT's."""
+    smallest, best, most = (int(shape[0]) for shape in shapes.get_shape(_INPUT))
+    return Profile(smallest=smallest, best=best, most=most)
+
+
+def _config(trt: Any, builder: Any, shapes: Any, progress: BuildProgress) -> Any:
+    config = builder.create_builder_config()
+    if config.add_optimization_profile(shapes) < 0:
+        raise EngineError(f"TensorRT refuses the batches {_profile(shapes)}.")
     # fp32 means fp32: by default its products would be rounded to ten bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.progress_monitor = _monitor(trt, progress)

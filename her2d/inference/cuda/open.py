@@ -5,24 +5,25 @@ from her2d.inference.cuda.pycuda_device import PyCudaDevice
 from her2d.inference.cuda.tensorrt_network import TensorRtNetwork
 from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS
 from her2d.inference.options import EngineOptions, recorded_name
-from her2d.inference.plans import PlanFiles
+from her2d.inference.plans import PlanFiles, Sidecar
 
 
-def open_cuda_engine(files: PlanFiles, options: EngineOptions) -> CudaEngine:
+def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> CudaEngine:
     """Load both plans by TensorRT on the first CUDA device.
 
     Raises:
-        EngineError: no device, no library, or it refuses a plan.
+        EngineError: no device, no library, or it refuses a plan; the plan was built for other
+            batches than its sidecar says.
     """
     device = PyCudaDevice()
     networks: list[TensorRtNetwork] = []
     try:
         with device.current():
-            for plan, outputs in (
-                (files.segmenter, SEGMENTER_OUTPUTS),
-                (files.classifiers, CLASSIFIERS_OUTPUTS),
+            for plan, outputs, part in (
+                (files.segmenter, SEGMENTER_OUTPUTS, sidecar.segmenter),
+                (files.classifiers, CLASSIFIERS_OUTPUTS, sidecar.classifiers),
             ):
-                networks.append(TensorRtNetwork(device, files.backend, plan, outputs))
+                networks.append(TensorRtNetwork(device, files.backend, plan, outputs, part.profile))
     except BaseException:
         for network in networks:
             network.close()

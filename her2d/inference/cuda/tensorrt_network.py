@@ -17,6 +17,7 @@ from her2d.inference.cuda.pycuda_device import address, handle
 from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
+from her2d.inference.plans import Profile
 from her2d.inference.platforms import library_of
 
 log = structlog.get_logger(__name__)
@@ -29,13 +30,22 @@ class TensorRtNetwork:
     as NVIDIA advises, one for each CUDA graph, and whoever owns the network runs one at a time.
     TensorRT for RTX has a single one, which captures graphs by itself.
 
+    Args:
+        profile: the batches that the plan's sidecar says it was built for.
+
     Raises:
-        EngineError: the library refuses the plan, or it has not the inputs and outputs of the
-            contract; DeviceOutOfMemoryError where there is no room for it.
+        EngineError: the library refuses the plan, it has not the inputs and outputs of the
+            contract, or was built for other batches; DeviceOutOfMemoryError where there is no room
+            for it.
     """
 
     def __init__(
-        self, device: Device, backend: BackendName, plan: Path, outputs: tuple[str, ...]
+        self,
+        device: Device,
+        backend: BackendName,
+        plan: Path,
+        outputs: tuple[str, ...],
+        profile: Profile,
     ) -> None:
         self._trt = trt = library_of(backend)
         self._name = f"{backend} plan {plan.name}"
@@ -48,6 +58,7 @@ class TensorRtNetwork:
         found = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
         if found != {"tiles", *outputs}:
             raise EngineError(f"The {self._name} must take tiles and give {', '.join(outputs)}.")
+        self._refuse_other_profile(profile)
         with Scope() as self._scope:
             self._context: Any = self._first_context(device)
 
@@ -73,6 +84,15 @@ class TensorRtNetwork:
     @property
     def _captures_itself(self) -> bool:
         return hasattr(self._trt, "CudaGraphStrategy")
+
+    def _refuse_other_profile(self, told: Profile) -> None:
+        engine, wanted = self._engine, (told.smallest, told.best, told.most)
+        found = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape("tiles", 0))
+        if engine.num_optimization_profiles != 1 or found != wanted:
+            raise EngineError(
+                f"The {self._name} was built for batches of {found} (smallest, best, most), and its"
+                f" sidecar says {wanted}: compile it anew."
+            )
 
     def _first_context(self, device: Device) -> Any:
         engine = self._engine

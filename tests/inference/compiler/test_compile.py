@@ -49,6 +49,12 @@ def test_every_precision_compiles_for_rtx_without_a_gpu(bundle, to_try, precisio
     load_bundle(bundle.directory)
 
 
+def test_batches_that_the_builder_does_not_take_are_refused(bundle, to_try):
+    contrary = CompileOrder("tensorrt_rtx", "fp32", Profile(best=4, most=2), CLASSIFIERS)
+    with pytest.raises(EngineError, match="best=4 most=2"):
+        compile_bundle(bundle, contrary, to_try)
+
+
 @pytest.mark.usefixtures("without_gpu")
 def test_built_where_there_is_no_gpu_a_plan_is_unverified(bundle, to_try):
     sidecar = compile_bundle(bundle, order("tensorrt_rtx", "fp32"), to_try).sidecar

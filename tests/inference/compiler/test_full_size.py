@@ -50,6 +50,7 @@ def test_a_full_size_graph_is_built_with_the_designs_inputs_and_outputs(full_siz
         timing_cache=tmp_path / "timing",
         progress=progress,
     )
+    assert built.profile == Profile(smallest=1, best=8, most=32)
     assert (built.inputs, built.outputs) == (TILES, OUTPUTS[part])
     assert len(built.plan) > 0.9 * weights
     assert phases

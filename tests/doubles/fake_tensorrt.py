@@ -1,0 +1,78 @@
+"""TensorRT's runtime without a device: a plan is a JSON list of its profile's three batches.
+
+With `CudaGraphStrategy` among its names it is TensorRT for RTX, without it TensorRT.
+"""
+
+import json
+from collections.abc import Sequence
+from types import ModuleType, SimpleNamespace
+
+
+class FakeContext:
+    def __init__(self, how: object) -> None:
+        self.how = how
+        self.memory: tuple[int, int] | None = None
+        self.shapes: list[tuple[int, ...]] = []
+        self.addresses: dict[str, int] = {}
+        self.streams: list[int] = []
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.memory = (address, size)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        self.shapes.append(shape)
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.addresses[name] = address
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.streams.append(stream)
+        return True
+
+
+class FakeEngine:
+    device_memory_size_v2 = 4096
+    num_optimization_profiles = 1
+
+    def __init__(self, batches: Sequence[int], names: Sequence[str]) -> None:
+        self.num_io_tensors = len(names)
+        self.contexts: list[FakeContext] = []
+        self._batches = batches
+        self._names = names
+
+    def get_tensor_name(self, index: int) -> str:
+        return self._names[index]
+
+    def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+        return [(n, 512, 512, 3) for n in self._batches]
+
+    def create_runtime_config(self) -> SimpleNamespace:
+        return SimpleNamespace(cuda_graph_strategy="off")
+
+    def create_execution_context(self, how: object) -> FakeContext:
+        self.contexts.append(FakeContext(how))
+        return self.contexts[-1]
+
+
+class FakeLogger:
+    ERROR, WARNING = 1, 2
+
+
+def fake_tensorrt(*, rtx: bool, outputs: Sequence[str]) -> ModuleType:
+    """The module; `engines` are those that it deserialised."""
+    module = ModuleType("tensorrt_rtx" if rtx else "tensorrt")
+    module.engines = []
+
+    class Runtime:
+        def __init__(self, logger: FakeLogger) -> None:
+            pass
+
+        def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine:
+            module.engines.append(FakeEngine(json.loads(plan), ("tiles", *outputs)))
+            return module.engines[-1]
+
+    module.ILogger, module.Runtime = FakeLogger, Runtime
+    module.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="user managed")
+    if rtx:
+        module.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")
+    return module
