@@ -29,7 +29,8 @@ class Normalized(nn.Module):
         self.register_buffer("shift", shift.view(1, 3, 1, 1))
 
     def forward(self, tiles: Tensor) -> Tensor:
-        x = tiles.permute(0, 3, 1, 2).to(torch.float32)
+        # Cast first: TensorRT lets nothing but a cast read uint8.
+        x = tiles.to(torch.float32).permute(0, 3, 1, 2)
         return x * self.get_buffer("scale") + self.get_buffer("shift")
 
 

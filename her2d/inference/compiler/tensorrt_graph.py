@@ -7,7 +7,8 @@ from onnx import TensorProto
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of `model` that computes the same, with uint8 cast before it is transposed.
 
-    TensorRT takes uint8 at the border and lets nothing but a cast read it.
+    TensorRT takes uint8 at the border and lets nothing but a cast read it. Graphs are exported so
+    by now; older bundles' are not.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)

@@ -48,14 +48,32 @@ def test_fp16_computes_nearly_the_same(model, tissue):
             assert (after == before).mean() > 0.99
 
 
-def test_casting_before_transposing_changes_nothing(model, tissue):
-    tiles = tissue(1)
-    adapted = for_tensorrt(model)
-    assert [node.op_type for node in adapted.graph.node].index("Cast") < [
-        node.op_type for node in adapted.graph.node
-    ].index("Transpose")
-    for before, after in zip(run(model, tiles), run(adapted, tiles), strict=True):
-        assert np.array_equal(before, after)
+def kinds(model) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+def test_an_older_bundles_graph_is_made_to_cast_before_it_transposes(tissue):
+    """Bundles exported before her2d cast first go on being compiled."""
+    nodes = [
+        helper.make_node("Transpose", ["tiles"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["y"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "older",
+        [helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", 512, 512, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3, 512, 512])],
+    )
+    older = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    adapted = for_tensorrt(older)
+    assert kinds(adapted) == ["Cast", "Transpose"]
+    (before,), (after,) = run(older, tissue(1)), run(adapted, tissue(1))
+    assert np.array_equal(before, after)
+
+
+def test_an_exported_graph_casts_first_and_is_taken_as_it_is(model):
+    assert kinds(model).index("Cast") < kinds(model).index("Transpose")
+    assert list(for_tensorrt(model).graph.node) == list(model.graph.node)
 
 
 def test_the_given_model_is_left_as_it_was(model):
