@@ -14,7 +14,6 @@ from her2d.database import open_database
 from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError
 from her2d.intake import (
-    Filing,
     Holdings,
     Job,
     JobQueue,
@@ -74,14 +73,12 @@ class Worker:
         metrics: Metrics,
         signals: Signals,
         holdings: Holdings,
-        filing: Filing,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
         self._signals = signals
         self._holdings = holdings
-        self._filing = filing
 
     def run(self) -> None:
         """Never returns before it is asked to: an error costs the connection, not the worker."""
@@ -108,8 +105,7 @@ class Worker:
                 finally:
                     self._holdings.let_go(job)
                 give_back_free_memory()
-            self._filing.round(jobs, self._settings().intake)
-            if job is None:
+            else:
                 self._signals.requested.wait(_IDLE_S)
 
     def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
+from her2d import crew as crew_module
 from her2d.crew import Crew
 from her2d.database import open_database
 from her2d.engine_health import EngineDownError
@@ -72,11 +74,11 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def crew_of(settings) -> Iterator[Callable[[Fails], Crew]]:
+def crew_of(settings) -> Iterator[Callable[..., Crew]]:
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     crews = []
 
-    def make(processor: Fails) -> Crew:
+    def make(processor: Fails, settings: Settings = settings) -> Crew:
         crews.append(Crew(lambda: settings, processor, Metrics(), signals))
         return crews[-1]
 
@@ -162,14 +164,17 @@ def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, work
 
 
 @pytest.fixture
-def worked_on(settings, jobs, queued, monkeypatch):
+def worked_on(settings, jobs, queued):
     """The job after one worker met one error with it, in this thread."""
 
     def work(error: Exception):
         signals = Signals(threading.Event(), threading.Event(), threading.Event())
-        worker = Worker(lambda: settings, Fails(error), Metrics(), signals, Holdings(), Filing())
-        monkeypatch.setattr(Filing, "round", lambda *_: signals.requested.set())  # one job only
-        worker.run()
+
+        def meet() -> None:
+            signals.requested.set()  # one job only
+            raise error
+
+        Worker(lambda: settings, Fails(meet), Metrics(), signals, Holdings()).run()
         return jobs.get(queued.id)
 
     return work
@@ -226,3 +231,55 @@ def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings):
     tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     signals.requested.set()
     crew.drain()
+
+
+@pytest.fixture
+def hung_archive(jobs, settings, hanging_archive) -> Settings:
+    """Settings that move finished files to an archive that hangs, where there is one to move."""
+    (inbox,) = settings.intake.inboxes
+    path = inbox / "a.tif"
+    path.write_bytes(b"scan")
+    job = jobs.discover(path, inbox, FileState.of(path))
+    jobs.move(job, JobState.DONE, {})
+    update = {"on_success": "move", "archive": hanging_archive}
+    return settings.model_copy(update={"intake": settings.intake.model_copy(update=update)})
+
+
+def test_an_archive_that_hangs_is_said_once_and_keeps_no_slide_waiting(
+    jobs, settings, hung_archive, crew_of
+):
+    (inbox,) = settings.intake.inboxes
+    with capture_logs() as log:
+        crew = crew_of(Fails(), hung_archive)
+        tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
+        (inbox / "b.tif").write_bytes(b"scan")
+        job = jobs.discover(inbox / "b.tif", inbox, FileState.of(inbox / "b.tif"))
+        jobs.queue(job)
+        tend_until(crew, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+        tend_until(crew, jobs, lambda: crew.hung() is None)
+    stalled = [line for line in log if line["event"] == "filing_stalled"]
+    assert [line["log_level"] for line in stalled] == ["error"]
+
+
+def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, monkeypatch):
+    monkeypatch.setattr(crew_module, "_FILING_STOPS_S", 0.5)
+    signals = Signals()
+    crew = Crew(lambda: hung_archive, Fails(), Metrics(), signals)
+    tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
+    signals.requested.set()
+    with capture_logs() as log:
+        crew.drain()
+    assert [line["event"] for line in log] == ["filing_left_behind"]
+
+
+def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
+    deaths = iter([SystemExit(3)])
+    rounds = threading.Event()
+
+    def round_(*_) -> None:
+        for death in deaths:
+            raise death
+        rounds.set()
+
+    monkeypatch.setattr(Filing, "round", round_)
+    tend_until(crew_of(Fails()), jobs, rounds.is_set)

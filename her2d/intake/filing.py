@@ -4,8 +4,8 @@ Where a file goes is recorded before it moves, and that it is there afterwards, 
 which a crash interrupted is finished, and never done twice. The result does not wait for it.
 """
 
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -22,34 +22,37 @@ log = structlog.get_logger(__name__)
 
 _SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
 _FAILURES = (JobState.QUARANTINED,)
-_ROUND_S = 1.0
 _AFTER_TROUBLE_S = 60.0
 _ROUND_FILES = 100
 
 
 class Filing:
-    """Files what is finished, one file at a time whoever asks; safe to share between threads."""
+    """Files what is finished, one file at a time. Used by one thread.
 
-    def __init__(self) -> None:
-        self._busy = threading.Lock()
-        self._next_round = 0.0
+    `beat` is called at every file and at every MiB that is copied; what it raises ends the round,
+    and the next one goes on where that left off.
+    """
+
+    def __init__(
+        self,
+        beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._beat = beat
+        self._clock = clock
+        self._next_round = float("-inf")
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
-        """File what has ended since the last round, unless somebody else is at it.
+        """File what has ended. Raises sqlite3.Error, and what `beat` raises.
 
         What cannot be moved stays in the inbox and is tried again a minute later.
         """
         states = _states_to_file(settings)
-        if not states or time.monotonic() < self._next_round:
+        if not states or self._clock() < self._next_round:
             return
-        if not self._busy.acquire(blocking=False):
-            return
-        try:
-            troubles = [not _file(jobs, job, settings) for job in _unfiled(jobs, states)]
-            wait = _AFTER_TROUBLE_S if any(troubles) else _ROUND_S
-            self._next_round = time.monotonic() + wait
-        finally:
-            self._busy.release()
+        troubles = [not _file(jobs, job, settings, self._beat) for job in _unfiled(jobs, states)]
+        if any(troubles):
+            self._next_round = self._clock() + _AFTER_TROUBLE_S
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
@@ -93,15 +96,16 @@ def _unfiled(jobs: JobQueue, states: tuple[JobState, ...]) -> list[Job]:
     return [Job.of(row) for row in rows]
 
 
-def _file(jobs: JobQueue, job: Job, settings: IntakeSettings) -> bool:
+def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]) -> bool:
     """Bring one file to its place; False where that has to be tried again."""
+    beat()
     newest = jobs.newest_of(job.path)
     wanted = destination(job, settings)
     if wanted is None or newest is None or newest.id != job.id:
         _record(jobs, job, None)  # it is there already, or the name is another job's by now
         return True
     try:
-        target = _moved(jobs, job, wanted)
+        target = _moved(jobs, job, wanted, beat)
     except SourceChangedError:
         log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
         target = None
@@ -115,7 +119,7 @@ def _file(jobs: JobQueue, job: Job, settings: IntakeSettings) -> bool:
     return True
 
 
-def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
+def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path | None:
     """Move the job's file; returns where it is now, None where it is gone. Raises OSError and
     SourceChangedError."""
     expected = FileState(job.inode, job.size, job.mtime_ns)
@@ -123,20 +127,25 @@ def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
     arrived = target is not None and target.exists() and target.stat().st_size > 0
     if is_gone(job.path):
         return target if arrived else None
-    if target is not None and arrived and content_hash(target) == content_hash(job.path):
+    if target is not None and arrived and _same_content(target, job.path, beat):
         job.path.unlink()  # a crash came between the copy and this
         return target
     if target is None or arrived:
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
-    move(job.path, target, expected)
+    move(job.path, target, expected, beat=beat)
     return target
+
+
+def _same_content(first: Path, second: Path, beat: Callable[[], None]) -> bool:
+    return content_hash(first, beat=beat) == content_hash(second, beat=beat)
 
 
 def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
     """What came with the slide goes with it, and keeps its name's relation to the slide's.
 
-    A crash before this leaves them in the inbox, where they are no scans.
+    A crash before this leaves them in the inbox, where they are no scans. They are small: a stop
+    waits for them.
     """
     for here, there in zip(sidecars(slide, suffix), sidecars(target, suffix), strict=True):
         try:

@@ -4,6 +4,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,46 @@ def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
     archive.unlink()
     Filing().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
+
+
+class _StopError(Exception):
+    """What whoever files is told by its beat."""
+
+
+def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
+    jobs, settings, archive, folder, done
+):
+    content = CONTENT * 1000  # some MiB
+    for beat in range(1, 100):
+        job = done(content=content + bytes(beat))
+        beats = count(1)
+
+        def stop_at(last=beat, beats=beats) -> None:
+            if next(beats) == last:
+                raise _StopError
+
+        stopped = False
+        try:
+            Filing(stop_at).round(jobs, settings)
+        except _StopError:
+            stopped = True
+        Filing().round(jobs, settings)
+        assert not job.path.exists()
+        found = [path for path in archive.rglob("*") if path.is_file()]
+        assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], beat
+        assert found[0].read_bytes() == content + bytes(beat)
+        found[0].unlink()
+        if not stopped:
+            return
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
+def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
+    done(content=bytes(3 << 20))
+    beats = count()
+    Filing(lambda: next(beats)).round(jobs, settings)
+    assert next(beats) == 1 + 3 + 3  # the file, its copy, and reading that back
 
 
 def test_free_names_count_up(tmp_path):
