@@ -14,7 +14,7 @@ from her2d.intake.finding import sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
-from her2d.intake.moving import SourceChangedError, free_name, move
+from her2d.intake.moving import SourceChangedError, free_name, move, remove
 from her2d.intake.storage import is_gone
 from her2d.settings import IntakeSettings
 
@@ -99,46 +99,74 @@ def _unfiled(jobs: JobQueue, states: tuple[JobState, ...]) -> list[Job]:
 def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]) -> bool:
     """Bring one file to its place; False where that has to be tried again."""
     beat()
-    newest = jobs.newest_of(job.path)
-    wanted = destination(job, settings)
-    if wanted is None or newest is None or newest.id != job.id:
-        _record(jobs, job, None)  # it is there already, or the name is another job's by now
-        return True
     try:
-        target = _moved(jobs, job, wanted, beat)
-    except SourceChangedError:
-        log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
-        target = None
+        target = _placed(jobs, job, settings, beat)
     except OSError as error:
         log.warning("file_not_filed", job_id=job.id, file=job.path.name, reason=str(error))
         return False
     _record(jobs, job, target)
     if target is not None:
-        _move_sidecars(job.path, target, settings.sidecar)
+        if is_gone(job.path):  # or they are those of the scan that took its name
+            _move_sidecars(job.path, target, settings.sidecar)
         log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 
 
-def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path | None:
-    """Move the job's file; returns where it is now, None where it is gone. Raises OSError and
-    SourceChangedError."""
-    expected = FileState(job.inode, job.size, job.mtime_ns)
-    target = job.filed_path
-    arrived = target is not None and target.exists() and target.stat().st_size > 0
+def _placed(
+    jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]
+) -> Path | None:
+    """Bring the job's file where the settings want it; returns where it is now, None where it
+    stays or is gone. Raises OSError."""
+    if job.filed_path is not None and _arrived(job, job.filed_path, beat):
+        _remove_original(job)
+        return job.filed_path
+    wanted = destination(job, settings)
+    newest = jobs.newest_of(job.path)
+    if wanted is None or newest is None or newest.id != job.id or is_gone(job.path):
+        return None  # it is there already, or was taken away; or its name is another job's by now
+    try:
+        return _moved(jobs, job, wanted, beat)
+    except SourceChangedError:
+        log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
+        return None
+
+
+def _arrived(job: Job, target: Path, beat: Callable[[], None]) -> bool:
+    """Whether a crash came after the job's file was at `target`, and before that was recorded."""
+    if not _has_content(target):
+        return False
     if is_gone(job.path):
-        return target if arrived else None
-    if target is not None and arrived and _same_content(target, job.path, beat):
-        job.path.unlink()  # a crash came between the copy and this
-        return target
-    if target is None or arrived:
+        return True
+    found = content_hash(target, beat=beat)
+    return found == job.content_hash or found == content_hash(job.path, beat=beat)
+
+
+def _remove_original(job: Job) -> None:
+    if is_gone(job.path):
+        return
+    try:
+        remove(job.path, _state_of(job))
+    except SourceChangedError:
+        # Another scan took its name, perhaps a moment ago: it will be found as a job of its own.
+        log.info("file_left_in_inbox", job_id=job.id, file=job.path.name)
+
+
+def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path:
+    """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
+    target = job.filed_path
+    if target is None or _has_content(target):
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
-    move(job.path, target, expected, beat=beat)
+    move(job.path, target, _state_of(job), beat=beat)
     return target
 
 
-def _same_content(first: Path, second: Path, beat: Callable[[], None]) -> bool:
-    return content_hash(first, beat=beat) == content_hash(second, beat=beat)
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _state_of(job: Job) -> FileState:
+    return FileState(job.inode, job.size, job.mtime_ns)
 
 
 def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:

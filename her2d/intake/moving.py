@@ -64,6 +64,18 @@ def move(
     _flush_folder(source.parent)
 
 
+def remove(source: Path, expected: FileState) -> None:
+    """Delete a file that lies elsewhere by now.
+
+    Raises:
+        SourceChangedError: the file at `source` is not the `expected` one; it stays.
+        OSError: it cannot be deleted.
+    """
+    _require(source, expected)
+    source.unlink()
+    _flush_folder(source.parent)
+
+
 def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], None]) -> None:
     part = part_of(target)
     digest = hashlib.blake2b(digest_size=32)
@@ -83,12 +95,10 @@ def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], No
     part.replace(target)
     _flush_folder(target.parent)
     try:
-        _require(source, expected)
+        remove(source, expected)
     except SourceChangedError:
         target.unlink()
         raise
-    source.unlink()
-    _flush_folder(source.parent)
 
 
 def _reserve(target: Path) -> None:
@@ -102,7 +112,7 @@ def _reserve(target: Path) -> None:
 
 def _require(source: Path, expected: FileState) -> None:
     if source.is_symlink() or not FileState.of(source).same_file(expected):
-        raise SourceChangedError(f"{source.name} changed before it was moved.")
+        raise SourceChangedError(f"{source.name} is another file by now.")
 
 
 def _flush_folder(folder: Path) -> None:

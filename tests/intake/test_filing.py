@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from her2d.intake import FileState, Filing, JobState
+from her2d.intake import FileState, Filing, JobState, content_hash
 from her2d.intake.filing import destination
 from her2d.intake.moving import SourceChangedError, free_name, move
 from her2d.settings import IntakeSettings
@@ -157,6 +157,50 @@ def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
     archive.unlink()
     Filing().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
+
+
+def crashed_after_the_copy(jobs, job, settings) -> Path:
+    """The state between a copy and the removal of its original; returns the copy."""
+    copy = destination(job, settings)
+    copy.parent.mkdir(parents=True)
+    shutil.copy2(job.path, copy)
+    jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(copy), job.id])
+    return copy
+
+
+def test_a_scan_that_takes_the_name_while_a_crash_is_mended_stays(jobs, settings, done):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    beats = count(1)
+
+    def replaced_when_both_were_read() -> None:
+        if next(beats) == 3:  # the file, its copy, and now its original
+            fresh = job.path.with_name("fresh.part")
+            fresh.write_bytes(b"the next scan")
+            fresh.replace(job.path)
+
+    sidecar = job.path.with_suffix(".xml")
+    sidecar.touch()
+    settings = settings.model_copy(update={"sidecar": ".xml"})
+    Filing(replaced_when_both_were_read).round(jobs, settings)
+    assert job.path.read_bytes() == b"the next scan"
+    assert sidecar.exists()
+    assert jobs.get(job.id).filed_path == copy
+    assert jobs.get(job.id).filed_at is not None
+
+
+def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is_taken(
+    jobs, settings, folder, done
+):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    digest = content_hash(copy)
+    jobs.database.execute("update jobs set content_hash = ? where id = ?", [digest, job.id])
+    job.path.write_bytes(b"the next scan")
+    jobs.discover(job.path, folder, FileState.of(job.path))
+    Filing().round(jobs, settings)
+    assert job.path.read_bytes() == b"the next scan"
+    assert jobs.get(job.id).filed_path == copy
 
 
 class _StopError(Exception):
