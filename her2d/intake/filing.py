@@ -5,7 +5,9 @@ which a crash interrupted is finished, and never done twice. The result does not
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -22,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 _SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
 _FAILURES = (JobState.QUARANTINED,)
-_AFTER_TROUBLE_S = 60.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
 _ROUND_FILES = 100
 
 
@@ -40,19 +42,57 @@ class Filing:
     ) -> None:
         self._beat = beat
         self._clock = clock
-        self._next_round = float("-inf")
+        self._settings: IntakeSettings | None = None
+        self._troubles = _Troubles(clock)
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
-        """File what has ended. Raises sqlite3.Error, and what `beat` raises.
+        """File what has ended, up to a hundred files. Raises sqlite3.Error, and what `beat` raises.
 
-        What cannot be moved stays in the inbox and is tried again a minute later.
+        What cannot be moved stays where it is, keeps no other waiting, and is tried again later.
         """
         states = _states_to_file(settings)
-        if not states or self._clock() < self._next_round:
+        if not states:
             return
-        troubles = [not _file(jobs, job, settings, self._beat) for job in _unfiled(jobs, states)]
-        if any(troubles):
-            self._next_round = self._clock() + _AFTER_TROUBLE_S
+        if settings != self._settings:
+            self._troubles = _Troubles(self._clock)  # it may all be different now
+            self._settings = settings
+        waiting = _unfiled(jobs, states, self._troubles.waited_for())
+        for job_id in waiting:
+            self._beat()
+            job = jobs.get(job_id)
+            if job.state in states and not _file(jobs, job, settings, self._beat):
+                self._troubles.add(job_id)
+        if len(waiting) < _ROUND_FILES:
+            self._troubles.all_tried()
+
+
+class _Troubles:
+    """Files that could not be moved. They are tried again together, after a minute and then after
+    twice as long each time: a copy whose original cannot be deleted is read again at each try."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._job_ids: set[int] = set()
+        self._wait_s = _FIRST_WAIT_S
+        self._again_at: float | None = None
+
+    def add(self, job_id: int) -> None:
+        self._job_ids.add(job_id)
+
+    def waited_for(self) -> Set[int]:
+        """The jobs whose files are not to be tried now."""
+        if self._again_at is not None and self._clock() >= self._again_at:
+            self._again_at = None
+            self._job_ids.clear()
+        return self._job_ids
+
+    def all_tried(self) -> None:
+        """Every file was tried since those in trouble were."""
+        if not self._job_ids:
+            self._wait_s = _FIRST_WAIT_S
+        elif self._again_at is None:
+            self._again_at = self._clock() + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
@@ -86,19 +126,20 @@ def _states_to_file(settings: IntakeSettings) -> tuple[JobState, ...]:
     )
 
 
-def _unfiled(jobs: JobQueue, states: tuple[JobState, ...]) -> list[Job]:
+def _unfiled(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:
+    """The first jobs that have ended and whose files are not filed."""
     marks = ", ".join("?" for _ in states)
-    rows = jobs.database.query(
-        f"select * from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
-        " order by id limit ?",
-        [*states, _ROUND_FILES],
+    rows = jobs.database.execute(
+        f"select id from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
+        " order by state, id",  # as the index has them: no more are read than are taken
+        states,
     )
-    return [Job.of(row) for row in rows]
+    with closing(rows):
+        return list(islice((job_id for (job_id,) in rows if job_id not in without), _ROUND_FILES))
 
 
 def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]) -> bool:
     """Bring one file to its place; False where that has to be tried again."""
-    beat()
     try:
         target = _placed(jobs, job, settings, beat)
     except OSError as error:
@@ -154,7 +195,7 @@ def _remove_original(job: Job) -> None:
 def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path:
     """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
     target = job.filed_path
-    if target is None or _has_content(target):
+    if target is None or target.parent != wanted.parent or _has_content(target):
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
     move(job.path, target, _state_of(job), beat=beat)

@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from her2d.intake import FileState, Filing, JobState, content_hash
+from her2d.intake import FileState, Filing, JobState, content_hash, retry
 from her2d.intake.filing import destination
 from her2d.intake.moving import SourceChangedError, free_name, move
 from her2d.settings import IntakeSettings
@@ -241,6 +242,86 @@ def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
     beats = count()
     Filing(lambda: next(beats)).round(jobs, settings)
     assert next(beats) == 1 + 3 + 3  # the file, its copy, and reading that back
+
+
+@pytest.fixture
+def ill(settings, archive) -> Path:
+    """A file in the archive where the inbox's folder `ill` should go: what lies in that stays."""
+    archive.mkdir(parents=True)
+    (archive / "ill").touch()
+    return archive / "ill"
+
+
+def tries(log) -> int:
+    """How often a file was not filed, of all that was logged."""
+    return sum(line["event"] == "file_not_filed" for line in log)
+
+
+def test_a_hundred_files_that_cannot_be_moved_keep_no_other_waiting(jobs, settings, ill, done):
+    for number in range(100):
+        done(f"ill/{number}.tif")
+    job = done("day/a.tif")
+    filing = Filing(clock=lambda: 0.0)
+    for _ in range(2):
+        filing.round(jobs, settings)
+    assert jobs.get(job.id).filed_at is not None
+
+
+def test_a_file_that_cannot_be_moved_is_tried_after_one_minute_two_four_and_at_last_each_hour(
+    jobs, settings, ill, done, clock
+):
+    done("ill/a.tif")
+    filing = Filing(clock=clock)
+    with capture_logs() as log:
+        filing.round(jobs, settings)
+        for times, wait in enumerate([60, 120, 240, 480, 960, 1920, 3600, 3600], start=1):
+            clock.pass_(wait - 1)
+            filing.round(jobs, settings)
+            assert tries(log) == times
+            clock.pass_(1)
+            filing.round(jobs, settings)
+            assert tries(log) == times + 1
+
+
+def test_after_a_pass_without_trouble_the_next_trouble_is_waited_for_a_minute(
+    jobs, settings, ill, done, clock
+):
+    job = done("ill/a.tif")
+    filing = Filing(clock=clock)
+    for _ in range(5):
+        filing.round(jobs, settings)
+        clock.pass_(3600)
+    job.path.unlink()  # somebody took it away
+    filing.round(jobs, settings)
+    done("ill/b.tif")
+    with capture_logs() as log:
+        filing.round(jobs, settings)
+        clock.pass_(60)
+        filing.round(jobs, settings)
+    assert tries(log) == 2
+
+
+def test_other_settings_are_tried_at_once(jobs, settings, ill, done, clock):
+    job = done("ill/a.tif")
+    filing = Filing(clock=clock)
+    filing.round(jobs, settings)
+    elsewhere = settings.archive.with_name("elsewhere")
+    filing.round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).filed_path == elsewhere / "ill" / "a.tif"
+
+
+def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, archive, done):
+    done("day/a.tif", content=b"first")
+    later = done("day/b.tif", state=JobState.QUARANTINED)
+    beats = count(1)
+
+    def retried_while_the_first_is_filed() -> None:
+        if next(beats) == 1:
+            retry(jobs, later.id)
+
+    Filing(retried_while_the_first_is_filed).round(jobs, settings)
+    assert later.path.exists()
+    assert jobs.get(later.id).filed_at is None
 
 
 def test_free_names_count_up(tmp_path):
