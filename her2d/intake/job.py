@@ -72,6 +72,11 @@ class Job:
     filed_path: Path | None
     filed_at: str | None
 
+    @property
+    def whereabouts(self) -> Path:
+        """Where the file is now: where it was filed or, if it was not, where it was found."""
+        return self.filed_path if self.filed_at and self.filed_path else self.path
+
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Job":
         """A row as SQLite gives it."""
