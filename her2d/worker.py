@@ -18,11 +18,13 @@ from her2d.intake import (
     Job,
     JobQueue,
     JobState,
+    Rules,
     follow,
     is_away,
     is_gone,
     lies_within,
     may_be_the_share,
+    not_where_it_was_filed,
 )
 from her2d.memory import give_back_free_memory
 from her2d.ops import Metrics
@@ -200,6 +202,8 @@ class Worker:
     def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
         """The storage failed: a file that cannot be reached is waited for, as a new one is."""
         if isinstance(cause, FileNotFoundError) and is_gone(job.path):
+            if not Rules.of(self._settings().intake).finds(job.path, job.inbox):
+                return self._retry(jobs, job, not_where_it_was_filed(job), error)
             jobs.vanished(job)
             log.warning("slide_vanished")
             return JobState.VANISHED

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +15,7 @@ from her2d.crew import Crew
 from her2d.database import open_database
 from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError, EngineError
-from her2d.intake import FileState, Filing, Holdings, JobQueue, JobState
+from her2d.intake import FileState, Filing, Holdings, Job, JobQueue, JobState, retry
 from her2d.ops import Metrics
 from her2d.pipeline import SlideCancelledError
 from her2d.processing import (
@@ -51,7 +52,11 @@ class Fails:
 def settings(tmp_path) -> Settings:
     (tmp_path / "inbox").mkdir()
     return Settings(
-        intake=IntakeSettings(inboxes=(tmp_path / "inbox",), stalled_after_s=0.2),
+        intake=IntakeSettings(
+            inboxes=(tmp_path / "inbox",),
+            archive=tmp_path / "inbox" / "archive",
+            stalled_after_s=0.2,
+        ),
         results=ResultsSettings(database=tmp_path / "her2d.sqlite"),
         pipeline=PipelineSettings(slides_in_flight=1, drain_s=0),
     )
@@ -170,14 +175,51 @@ def worked_on(settings, jobs, queued):
     def work(error: Exception):
         signals = Signals(threading.Event(), threading.Event(), threading.Event())
 
-        def meet() -> None:
-            signals.requested.set()  # one job only
-            raise error
+        class OneJob(Holdings):
+            def let_go(self, job) -> None:
+                super().let_go(job)
+                signals.requested.set()
 
-        Worker(lambda: settings, Fails(meet), Metrics(), signals, Holdings()).run()
+        Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob()).run()
         return jobs.get(queued.id)
 
     return work
+
+
+@pytest.fixture
+def retried_in(jobs, settings, queued, worked_on) -> Callable[[Path], Job]:
+    """The queued job, retried where it was filed, after a worker did not find it there."""
+
+    def work(folder: Path) -> Job:
+        jobs.database.execute("update jobs set path = ?", [str(folder / "a.tif")])
+        return worked_on(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+
+    return work
+
+
+@pytest.mark.parametrize("folder", ["archive", "inbox/archive"])
+def test_a_file_that_is_not_where_it_was_filed_is_tried_again_for_no_sweep_will_find_it(
+    retried_in, tmp_path, folder
+):
+    found = retried_in(tmp_path / folder)
+    assert (found.state, found.attempts) == (JobState.FAILED, 1)
+
+
+def test_a_file_that_is_gone_from_its_inbox_has_vanished(retried_in, settings):
+    (inbox,) = settings.intake.inboxes
+    assert retried_in(inbox / "day").state is JobState.VANISHED
+
+
+def test_a_file_that_stays_away_from_where_it_was_filed_is_quarantined_and_can_be_retried(
+    jobs, settings, queued, retried_in, tmp_path
+):
+    jobs.database.execute("update jobs set attempts = 2")
+    found = retried_in(tmp_path / "archive")
+    assert found.state is JobState.QUARANTINED
+    assert found.reason == (
+        f"a.tif is not in {tmp_path / 'archive'}, where it was filed. Given up after 3 attempts."
+    )
+    assert retry(jobs, queued.id).path == tmp_path / "archive" / "a.tif"
 
 
 def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):

@@ -105,6 +105,12 @@ class Job:
         )
 
 
+def not_where_it_was_filed(job: Job) -> str:
+    """The reason of a job whose file was moved out of its inbox, and is not there: no sweep will
+    find it again when that storage returns, so that it must be waited for, or retried by hand."""
+    return f"{job.path.name} is not in {job.path.parent}, where it was filed."
+
+
 def retry_wait_s(attempts: int) -> float:
     """Seconds to wait after so many attempts: doubling, with jitter so that jobs that failed
     together do not return together."""
