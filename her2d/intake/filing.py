@@ -16,7 +16,7 @@ from her2d.intake.finding import sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
-from her2d.intake.moving import SourceChangedError, free_name, move, remove
+from her2d.intake.moving import SourceChangedError, abandon, free_name, move, remove
 from her2d.intake.storage import is_gone
 from her2d.settings import IntakeSettings
 
@@ -163,13 +163,15 @@ def _placed(
         return job.filed_path
     wanted = destination(job, settings)
     newest = jobs.newest_of(job.path)
-    if wanted is None or newest is None or newest.id != job.id or is_gone(job.path):
-        return None  # it is there already, or was taken away; or its name is another job's by now
-    try:
-        return _moved(jobs, job, wanted, beat)
-    except SourceChangedError:
-        log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
-        return None
+    its_own = newest is not None and newest.id == job.id  # and not another job's by now
+    if wanted is not None and its_own and not is_gone(job.path):
+        try:
+            return _moved(jobs, job, wanted, beat)
+        except SourceChangedError:
+            log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
+    if job.filed_path is not None:
+        _abandon(job.filed_path)
+    return None
 
 
 def _arrived(job: Job, target: Path, beat: Callable[[], None]) -> bool:
@@ -196,10 +198,19 @@ def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> 
     """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
     target = job.filed_path
     if target is None or target.parent != wanted.parent or _has_content(target):
+        if target is not None:
+            _abandon(target)
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
     move(job.path, target, _state_of(job), beat=beat)
     return target
+
+
+def _abandon(target: Path) -> None:
+    try:
+        abandon(target)
+    except OSError as error:
+        log.warning("leftovers_kept", folder=str(target.parent), reason=str(error))
 
 
 def _has_content(path: Path) -> bool:

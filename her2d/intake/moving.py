@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def free_name(target: Path) -> Path:
 
 
 def part_of(target: Path) -> Path:
-    """Where a copy to `target` grows; what an interrupted one left there is overwritten."""
-    return target.with_name(f".{target.name}.part")
+    """Where a copy to `target` grows; what an interrupted one left there is overwritten.
+
+    Its name is short however long the target's is, which may have as many bytes as names can.
+    """
+    digest = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    return target.with_name(f".{digest}.part")
 
 
 def move(
@@ -62,6 +67,17 @@ def move(
         raise SourceChangedError(f"{source.name} was replaced while it was moved.")
     _flush_folder(target.parent)
     _flush_folder(source.parent)
+
+
+def abandon(target: Path) -> None:
+    """Remove what an interrupted move left: its part, and the empty file that holds its name.
+
+    Whatever else has that name stays. Raises OSError where it cannot be looked for or removed.
+    """
+    part_of(target).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # it was not reserved yet
+        if target.lstat().st_size == 0:
+            target.unlink()
 
 
 def remove(source: Path, expected: FileState) -> None:

@@ -244,6 +244,59 @@ def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
     assert next(beats) == 1 + 3 + 3  # the file, its copy, and reading that back
 
 
+@pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
+@pytest.mark.parametrize("taken", ["changed", "another job's", "gone"])
+def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
+    jobs, settings, archive, folder, done, taken
+):
+    job = done(content=bytes(3 << 20))
+    beats = count(1)
+
+    def stop_amid_the_copy() -> None:
+        if next(beats) == 3:
+            raise _StopError
+
+    with pytest.raises(_StopError):
+        Filing(stop_amid_the_copy).round(jobs, settings)
+    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2  # a name, and a part
+    if taken == "gone":
+        job.path.unlink()
+    else:
+        job.path.write_bytes(b"the next scan")
+    if taken == "another job's":
+        jobs.discover(job.path, folder, FileState.of(job.path))
+    Filing().round(jobs, settings)
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+    assert jobs.get(job.id).filed_path is None
+
+
+def test_what_holds_a_reserved_name_by_now_stays(jobs, settings, archive, done):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    copy.write_bytes(b"somebody else's")
+    job.path.write_bytes(b"the next scan")
+    Filing().round(jobs, settings)
+    assert copy.read_bytes() == b"somebody else's"
+
+
+def test_leftovers_in_an_archive_that_is_out_of_reach_keep_no_file_from_another(
+    jobs, settings, archive, done
+):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    shutil.rmtree(archive)
+    archive.touch()  # its parts cannot be looked for
+    elsewhere = settings.archive.with_name("elsewhere")
+    Filing().round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).filed_path == elsewhere / copy.relative_to(archive)
+
+
+def test_a_name_as_long_as_the_file_system_allows_is_copied(jobs, settings, archive, done):
+    job = done("day/" + "a" * 251 + ".tif")
+    Filing().round(jobs, settings)
+    assert (archive / "day" / job.path.name).read_bytes() == CONTENT
+
+
 @pytest.fixture
 def ill(settings, archive) -> Path:
     """A file in the archive where the inbox's folder `ill` should go: what lies in that stays."""
