@@ -2,7 +2,8 @@
 
 One thread watches the inboxes and queues what is finished, and looks after a crew of as many
 workers as slides may be in flight, each of which claims a job, scores its slide and records the
-result. All they share is the pipeline and the database, through a connection each.
+result, and a clerk who moves what is finished out of the inboxes. All they share is the pipeline
+and the database, through a connection each.
 """
 
 import logging
@@ -180,7 +181,8 @@ class Daemon:
             f"{crew.in_hand} slides under way, {waiting} waiting, {counts[JobState.SETTLING]} not"
             f" finished by the scanner, {counts[JobState.QUARANTINED]} quarantined."
         )
-        self._notifier.status(f"{self._trouble} {status}" if self._trouble else status)
+        trouble = self._whole_trouble()
+        self._notifier.status(f"{trouble} {status}" if trouble else status)
 
     def _serve(self, processor: SlideProcessor, outcomes: Outcomes) -> OpsServer:
         manifest = processor.bundle.manifest
@@ -233,9 +235,15 @@ class Daemon:
             return f"A slide has not got on for {silent:.0f} s."
         return None
 
+    def _whole_trouble(self) -> str | None:
+        """What a person should look at. Filing's share of it never makes the daemon unhealthy: a
+        restart mends no storage."""
+        filing = self._crew.filing_trouble if self._crew is not None else None
+        return " ".join(filter(None, (self._trouble, filing))) or None
+
     def _not_ready(self) -> str | None:
-        if self._trouble is not None:
-            return self._trouble
+        if (trouble := self._whole_trouble()) is not None:
+            return trouble
         for inbox in self._settings.intake.inboxes:
             if not os.access(inbox, os.R_OK | os.X_OK):
                 return f"The inbox {inbox} cannot be read."

@@ -6,6 +6,7 @@ All three are safe beside a running daemon: SQLite's online backup copies a cons
 
 import os
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from her2d.intake import in_seconds
 _PAGES_AT_ONCE = 2048  # 8 MiB: the daemon writes between two steps
 _RUNS_AT_ONCE = 50
 _PATTERN = "her2d-*.sqlite"
+_LEFTOVERS = "her2d-*.part*"  # and SQLite's journals of them
+_LEFT_BEHIND_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ def back_up(database: Path, folder: Path) -> Path:
     partial = target.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _drop_leftovers(folder)
         try:
             _copy(database, partial)
             if found := problems(partial):
@@ -58,6 +62,16 @@ def drop_old_backups(folder: Path, keep: int) -> list[Path]:
     for path in old:
         path.unlink()
     return old
+
+
+def _drop_leftovers(folder: Path) -> None:
+    """Delete what backups that were killed left, each as large as the database.
+
+    One that is still being written to is another's, who is at it now.
+    """
+    for path in folder.glob(_LEFTOVERS):
+        if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+            path.unlink()
 
 
 def problems(database: Path) -> list[str]:

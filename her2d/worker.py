@@ -14,16 +14,17 @@ from her2d.database import open_database
 from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError
 from her2d.intake import (
-    Filing,
     Holdings,
     Job,
     JobQueue,
     JobState,
+    Rules,
     follow,
     is_away,
     is_gone,
     lies_within,
     may_be_the_share,
+    not_where_it_was_filed,
 )
 from her2d.memory import give_back_free_memory
 from her2d.ops import Metrics
@@ -74,14 +75,12 @@ class Worker:
         metrics: Metrics,
         signals: Signals,
         holdings: Holdings,
-        filing: Filing,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
         self._signals = signals
         self._holdings = holdings
-        self._filing = filing
 
     def run(self) -> None:
         """Never returns before it is asked to: an error costs the connection, not the worker."""
@@ -108,8 +107,7 @@ class Worker:
                 finally:
                     self._holdings.let_go(job)
                 give_back_free_memory()
-            self._filing.round(jobs, self._settings().intake)
-            if job is None:
+            else:
                 self._signals.requested.wait(_IDLE_S)
 
     def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
@@ -204,6 +202,8 @@ class Worker:
     def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
         """The storage failed: a file that cannot be reached is waited for, as a new one is."""
         if isinstance(cause, FileNotFoundError) and is_gone(job.path):
+            if not Rules.of(self._settings().intake).finds(job.path, job.inbox):
+                return self._retry(jobs, job, not_where_it_was_filed(job), error)
             jobs.vanished(job)
             log.warning("slide_vanished")
             return JobState.VANISHED

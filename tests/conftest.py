@@ -6,6 +6,7 @@ Its segmenter calls a pixel tumour where red is under 100; its five classifiers 
 
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import Bundle, load_bundle, sha256_of
+from her2d.intake.moving import part_of
 
 # These machines are noisy: how long an example takes says nothing.
 settings.register_profile("her2d", deadline=None)
@@ -47,6 +49,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def hanging_archive(tmp_path) -> Iterator[Path]:
+    """A folder on another file system, where to write a copy of a.tif takes for ever."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm, ignore_cleanup_errors=True) as folder:
+        # open(2) of a pipe that nobody reads waits in the kernel, as a share that is gone does.
+        pipe = part_of(Path(folder) / "a.tif")
+        os.mkfifo(pipe)
+        yield Path(folder)
+        if pipe.exists():
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # whoever waits may go on
 
 
 TUMOR_WEAK = (60, 20, 120)

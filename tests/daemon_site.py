@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -127,6 +129,14 @@ class Site:
         """Where the daemon that was started last serves its metrics."""
         ready = [line for line in self.lines() if line["event"] == "daemon_ready"]
         return int(ready[-1]["port"])
+
+    def answer(self, path: str) -> tuple[int, str]:
+        """What the running daemon answers over HTTP: status and text."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}{path}") as found:
+                return found.status, found.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def results(self) -> dict[str, SlideResult]:
         with contextlib.closing(open_readonly(self.database)) as db:

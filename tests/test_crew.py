@@ -5,14 +5,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from her2d import crew as crew_module
 from her2d.crew import Crew
 from her2d.database import open_database
 from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError, EngineError
-from her2d.intake import FileState, Filing, Holdings, JobQueue, JobState
+from her2d.intake import FileState, Filing, Holdings, Job, JobQueue, JobState, retry
 from her2d.ops import Metrics
 from her2d.pipeline import SlideCancelledError
 from her2d.processing import (
@@ -49,7 +52,11 @@ class Fails:
 def settings(tmp_path) -> Settings:
     (tmp_path / "inbox").mkdir()
     return Settings(
-        intake=IntakeSettings(inboxes=(tmp_path / "inbox",), stalled_after_s=0.2),
+        intake=IntakeSettings(
+            inboxes=(tmp_path / "inbox",),
+            archive=tmp_path / "inbox" / "archive",
+            stalled_after_s=0.2,
+        ),
         results=ResultsSettings(database=tmp_path / "her2d.sqlite"),
         pipeline=PipelineSettings(slides_in_flight=1, drain_s=0),
     )
@@ -72,11 +79,11 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def crew_of(settings) -> Iterator[Callable[[Fails], Crew]]:
+def crew_of(settings) -> Iterator[Callable[..., Crew]]:
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     crews = []
 
-    def make(processor: Fails) -> Crew:
+    def make(processor: Fails, settings: Settings = settings) -> Crew:
         crews.append(Crew(lambda: settings, processor, Metrics(), signals))
         return crews[-1]
 
@@ -162,17 +169,57 @@ def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, work
 
 
 @pytest.fixture
-def worked_on(settings, jobs, queued, monkeypatch):
+def worked_on(settings, jobs, queued):
     """The job after one worker met one error with it, in this thread."""
 
     def work(error: Exception):
         signals = Signals(threading.Event(), threading.Event(), threading.Event())
-        worker = Worker(lambda: settings, Fails(error), Metrics(), signals, Holdings(), Filing())
-        monkeypatch.setattr(Filing, "round", lambda *_: signals.requested.set())  # one job only
-        worker.run()
+
+        class OneJob(Holdings):
+            def let_go(self, job) -> None:
+                super().let_go(job)
+                signals.requested.set()
+
+        Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob()).run()
         return jobs.get(queued.id)
 
     return work
+
+
+@pytest.fixture
+def retried_in(jobs, settings, queued, worked_on) -> Callable[[Path], Job]:
+    """The queued job, retried where it was filed, after a worker did not find it there."""
+
+    def work(folder: Path) -> Job:
+        jobs.database.execute("update jobs set path = ?", [str(folder / "a.tif")])
+        return worked_on(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+
+    return work
+
+
+@pytest.mark.parametrize("folder", ["archive", "inbox/archive"])
+def test_a_file_that_is_not_where_it_was_filed_is_tried_again_for_no_sweep_will_find_it(
+    retried_in, tmp_path, folder
+):
+    found = retried_in(tmp_path / folder)
+    assert (found.state, found.attempts) == (JobState.FAILED, 1)
+
+
+def test_a_file_that_is_gone_from_its_inbox_has_vanished(retried_in, settings):
+    (inbox,) = settings.intake.inboxes
+    assert retried_in(inbox / "day").state is JobState.VANISHED
+
+
+def test_a_file_that_stays_away_from_where_it_was_filed_is_quarantined_and_can_be_retried(
+    jobs, settings, queued, retried_in, tmp_path
+):
+    jobs.database.execute("update jobs set attempts = 2")
+    found = retried_in(tmp_path / "archive")
+    assert found.state is JobState.QUARANTINED
+    assert found.reason == (
+        f"a.tif is not in {tmp_path / 'archive'}, where it was filed. Given up after 3 attempts."
+    )
+    assert retry(jobs, queued.id).path == tmp_path / "archive" / "a.tif"
 
 
 def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):
@@ -226,3 +273,55 @@ def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings):
     tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     signals.requested.set()
     crew.drain()
+
+
+@pytest.fixture
+def hung_archive(jobs, settings, hanging_archive) -> Settings:
+    """Settings that move finished files to an archive that hangs, where there is one to move."""
+    (inbox,) = settings.intake.inboxes
+    path = inbox / "a.tif"
+    path.write_bytes(b"scan")
+    job = jobs.discover(path, inbox, FileState.of(path))
+    jobs.move(job, JobState.DONE, {})
+    update = {"on_success": "move", "archive": hanging_archive}
+    return settings.model_copy(update={"intake": settings.intake.model_copy(update=update)})
+
+
+def test_an_archive_that_hangs_is_said_once_and_keeps_no_slide_waiting(
+    jobs, settings, hung_archive, crew_of
+):
+    (inbox,) = settings.intake.inboxes
+    with capture_logs() as log:
+        crew = crew_of(Fails(), hung_archive)
+        tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
+        (inbox / "b.tif").write_bytes(b"scan")
+        job = jobs.discover(inbox / "b.tif", inbox, FileState.of(inbox / "b.tif"))
+        jobs.queue(job)
+        tend_until(crew, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+        tend_until(crew, jobs, lambda: crew.hung() is None)
+    stalled = [line for line in log if line["event"] == "filing_stalled"]
+    assert [line["log_level"] for line in stalled] == ["error"]
+
+
+def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, monkeypatch):
+    monkeypatch.setattr(crew_module, "_FILING_STOPS_S", 0.5)
+    signals = Signals()
+    crew = Crew(lambda: hung_archive, Fails(), Metrics(), signals)
+    tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
+    signals.requested.set()
+    with capture_logs() as log:
+        crew.drain()
+    assert [line["event"] for line in log] == ["filing_left_behind"]
+
+
+def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
+    deaths = iter([SystemExit(3)])
+    rounds = threading.Event()
+
+    def round_(*_) -> None:
+        for death in deaths:
+            raise death
+        rounds.set()
+
+    monkeypatch.setattr(Filing, "round", round_)
+    tend_until(crew_of(Fails()), jobs, rounds.is_set)

@@ -1,6 +1,7 @@
 """`her2d queue ls|retry|cancel|priority|reprocess`: files on their way, and those that stopped."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Annotated
@@ -12,7 +13,7 @@ from rich.table import Table
 from her2d import intake
 from her2d.bundle import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.database import open_database, open_readonly
+from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.intake import Job, JobQueue, JobState
 from her2d.settings import Settings
 
@@ -94,8 +95,13 @@ def reprocess(
 
 @contextmanager
 def _queue(settings: Settings) -> Iterator[JobQueue]:
-    with closing(open_database(settings.results.database)) as db:
-        yield JobQueue(db)
+    """The queue, to change it. Raises DatabaseError where the database will not have the change."""
+    database = settings.results.database
+    with closing(open_database(database)) as db:
+        try:
+            yield JobQueue(db)
+        except sqlite3.Error as error:
+            raise DatabaseError(f"The database {database} refused: {error}.") from error
 
 
 def _row(job: Job) -> dict[str, object]:

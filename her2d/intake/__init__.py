@@ -3,11 +3,19 @@
 from her2d.intake.by_hand import RefusedByQueue, cancel, prioritise, reprocess, retry
 from her2d.intake.filesystems import needs_polling
 from her2d.intake.filing import Filing, follow
-from her2d.intake.finding import lies_within
+from her2d.intake.finding import Rules, lies_within
 from her2d.intake.holdings import Holdings
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.inbox import Inbox
-from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, in_seconds, now
+from her2d.intake.job import (
+    BACKFILL,
+    NEW_SCAN,
+    Job,
+    JobState,
+    in_seconds,
+    not_where_it_was_filed,
+    now,
+)
 from her2d.intake.jobs import JobQueue
 from her2d.intake.linux import inotify_watches
 from her2d.intake.pressure import existing_folder, least_free_mb, should_pause
@@ -27,6 +35,7 @@ __all__ = [
     "JobQueue",
     "JobState",
     "RefusedByQueue",
+    "Rules",
     "Verdict",
     "Watcher",
     "cancel",
@@ -41,6 +50,7 @@ __all__ = [
     "lies_within",
     "may_be_the_share",
     "needs_polling",
+    "not_where_it_was_filed",
     "now",
     "prioritise",
     "reprocess",

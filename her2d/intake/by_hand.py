@@ -6,11 +6,10 @@ from her2d.intake.jobs import JobQueue
 _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
 _WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
 
-# The newest job of each path that has a result, unless the bundle has a run for its slide.
+# Jobs that have a result, unless the bundle has a run for their slide.
 _TO_REPROCESS = """
     select jobs.* from jobs
     where jobs.state = 'done'
-      and jobs.id = (select max(newest.id) from jobs as newest where newest.path = jobs.path)
       and (:job is null or jobs.id = :job)
       and not exists (select 1 from runs join bundles on bundles.id = runs.bundle_id
                       where runs.slide_id = jobs.slide_id and bundles.digest = :bundle)
@@ -28,12 +27,10 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
     job = _job(jobs, job_id)
     if job.state not in _STOPPED:
         raise RefusedByQueue(f"Job {job_id} has not stopped without a result: it is {job.state}.")
-    path = job.filed_path if job.filed_at and job.filed_path else job.path
-    newest = jobs.newest_of(path)
-    if newest is not None and newest.id > job_id:
+    if (newest := _newer_of_same_file(jobs, job)) is not None:
         raise RefusedByQueue(f"Job {newest.id} is a newer job of the same file.")
     fields = {
-        "path": str(path),
+        "path": str(job.whereabouts),
         "filed_path": None,
         "filed_at": None,
         "reason": None,
@@ -69,7 +66,7 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
     """Queue slides that have a result, but none by the bundle, once more, after new scans.
 
     The old runs stay: results are append-only. Returns the new jobs, none for slides whose bundle
-    result is there already.
+    result is there already, or whose file has a newer job where it lies now.
 
     Args:
         bundle_digest: of the bundle that serves.
@@ -77,7 +74,17 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
     """
     found = jobs.database.query(_TO_REPROCESS, {"job": job_id, "bundle": bundle_digest})
     with jobs.together():
-        return [jobs.once_more(Job.of(row), priority=BACKFILL) for row in list(found)]
+        return [
+            jobs.once_more(job, priority=BACKFILL)
+            for job in map(Job.of, list(found))
+            if _newer_of_same_file(jobs, job) is None
+        ]
+
+
+def _newer_of_same_file(jobs: JobQueue, job: Job) -> Job | None:
+    """Its newer job, by where the file is now: another scan may have the name it was found by."""
+    newest = jobs.newest_of(job.whereabouts)
+    return newest if newest is not None and newest.id > job.id else None
 
 
 def _job(jobs: JobQueue, job_id: int) -> Job:

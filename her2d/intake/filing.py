@@ -4,8 +4,10 @@ Where a file goes is recorded before it moves, and that it is there afterwards, 
 which a crash interrupted is finished, and never done twice. The result does not wait for it.
 """
 
-import threading
 import time
+from collections.abc import Callable, Set
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -14,7 +16,7 @@ from her2d.intake.finding import sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
-from her2d.intake.moving import SourceChangedError, free_name, move
+from her2d.intake.moving import SourceChangedError, abandon, free_name, move, remove
 from her2d.intake.storage import is_gone
 from her2d.settings import IntakeSettings
 
@@ -22,34 +24,75 @@ log = structlog.get_logger(__name__)
 
 _SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
 _FAILURES = (JobState.QUARANTINED,)
-_ROUND_S = 1.0
-_AFTER_TROUBLE_S = 60.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
 _ROUND_FILES = 100
 
 
 class Filing:
-    """Files what is finished, one file at a time whoever asks; safe to share between threads."""
+    """Files what is finished, one file at a time. Used by one thread.
 
-    def __init__(self) -> None:
-        self._busy = threading.Lock()
-        self._next_round = 0.0
+    `beat` is called at every file and at every MiB that is copied; what it raises ends the round,
+    and the next one goes on where that left off.
+    """
+
+    def __init__(
+        self,
+        beat: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._beat = beat
+        self._clock = clock
+        self._settings: IntakeSettings | None = None
+        self._troubles = _Troubles(clock)
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
-        """File what has ended since the last round, unless somebody else is at it.
+        """File what has ended, up to a hundred files. Raises sqlite3.Error, and what `beat` raises.
 
-        What cannot be moved stays in the inbox and is tried again a minute later.
+        What cannot be moved stays where it is, keeps no other waiting, and is tried again later.
         """
         states = _states_to_file(settings)
-        if not states or time.monotonic() < self._next_round:
+        if not states:
             return
-        if not self._busy.acquire(blocking=False):
-            return
-        try:
-            troubles = [not _file(jobs, job, settings) for job in _unfiled(jobs, states)]
-            wait = _AFTER_TROUBLE_S if any(troubles) else _ROUND_S
-            self._next_round = time.monotonic() + wait
-        finally:
-            self._busy.release()
+        if settings != self._settings:
+            self._troubles = _Troubles(self._clock)  # it may all be different now
+            self._settings = settings
+        waiting = _unfiled(jobs, states, self._troubles.waited_for())
+        for job_id in waiting:
+            self._beat()
+            job = jobs.get(job_id)
+            if job.state in states and not _file(jobs, job, settings, self._beat):
+                self._troubles.add(job_id)
+        if len(waiting) < _ROUND_FILES:
+            self._troubles.all_tried()
+
+
+class _Troubles:
+    """Files that could not be moved. They are tried again together, after a minute and then after
+    twice as long each time: a copy whose original cannot be deleted is read again at each try."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._job_ids: set[int] = set()
+        self._wait_s = _FIRST_WAIT_S
+        self._again_at: float | None = None
+
+    def add(self, job_id: int) -> None:
+        self._job_ids.add(job_id)
+
+    def waited_for(self) -> Set[int]:
+        """The jobs whose files are not to be tried now."""
+        if self._again_at is not None and self._clock() >= self._again_at:
+            self._again_at = None
+            self._job_ids.clear()
+        return self._job_ids
+
+    def all_tried(self) -> None:
+        """Every file was tried since those in trouble were."""
+        if not self._job_ids:
+            self._wait_s = _FIRST_WAIT_S
+        elif self._again_at is None:
+            self._again_at = self._clock() + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
@@ -83,60 +126,106 @@ def _states_to_file(settings: IntakeSettings) -> tuple[JobState, ...]:
     )
 
 
-def _unfiled(jobs: JobQueue, states: tuple[JobState, ...]) -> list[Job]:
+def _unfiled(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:
+    """The first jobs that have ended and whose files are not filed."""
     marks = ", ".join("?" for _ in states)
-    rows = jobs.database.query(
-        f"select * from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
-        " order by id limit ?",
-        [*states, _ROUND_FILES],
+    rows = jobs.database.execute(
+        f"select id from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
+        " order by state, id",  # as the index has them: no more are read than are taken
+        states,
     )
-    return [Job.of(row) for row in rows]
+    with closing(rows):
+        return list(islice((job_id for (job_id,) in rows if job_id not in without), _ROUND_FILES))
 
 
-def _file(jobs: JobQueue, job: Job, settings: IntakeSettings) -> bool:
+def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]) -> bool:
     """Bring one file to its place; False where that has to be tried again."""
-    newest = jobs.newest_of(job.path)
-    wanted = destination(job, settings)
-    if wanted is None or newest is None or newest.id != job.id:
-        _record(jobs, job, None)  # it is there already, or the name is another job's by now
-        return True
     try:
-        target = _moved(jobs, job, wanted)
-    except SourceChangedError:
-        log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
-        target = None
+        target = _placed(jobs, job, settings, beat)
     except OSError as error:
         log.warning("file_not_filed", job_id=job.id, file=job.path.name, reason=str(error))
         return False
     _record(jobs, job, target)
     if target is not None:
-        _move_sidecars(job.path, target, settings.sidecar)
+        if is_gone(job.path):  # or they are those of the scan that took its name
+            _move_sidecars(job.path, target, settings.sidecar)
         log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 
 
-def _moved(jobs: JobQueue, job: Job, wanted: Path) -> Path | None:
-    """Move the job's file; returns where it is now, None where it is gone. Raises OSError and
-    SourceChangedError."""
-    expected = FileState(job.inode, job.size, job.mtime_ns)
-    target = job.filed_path
-    arrived = target is not None and target.exists() and target.stat().st_size > 0
+def _placed(
+    jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]
+) -> Path | None:
+    """Bring the job's file where the settings want it; returns where it is now, None where it
+    stays or is gone. Raises OSError."""
+    if job.filed_path is not None and _arrived(job, job.filed_path, beat):
+        _remove_original(job)
+        return job.filed_path
+    wanted = destination(job, settings)
+    newest = jobs.newest_of(job.path)
+    its_own = newest is not None and newest.id == job.id  # and not another job's by now
+    if wanted is not None and its_own and not is_gone(job.path):
+        try:
+            return _moved(jobs, job, wanted, beat)
+        except SourceChangedError:
+            log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
+    if job.filed_path is not None:
+        _abandon(job.filed_path)
+    return None
+
+
+def _arrived(job: Job, target: Path, beat: Callable[[], None]) -> bool:
+    """Whether a crash came after the job's file was at `target`, and before that was recorded."""
+    if not _has_content(target):
+        return False
     if is_gone(job.path):
-        return target if arrived else None
-    if target is not None and arrived and content_hash(target) == content_hash(job.path):
-        job.path.unlink()  # a crash came between the copy and this
-        return target
-    if target is None or arrived:
+        return True
+    found = content_hash(target, beat=beat)
+    return found == job.content_hash or found == content_hash(job.path, beat=beat)
+
+
+def _remove_original(job: Job) -> None:
+    if is_gone(job.path):
+        return
+    try:
+        remove(job.path, _state_of(job))
+    except SourceChangedError:
+        # Another scan took its name, perhaps a moment ago: it will be found as a job of its own.
+        log.info("file_left_in_inbox", job_id=job.id, file=job.path.name)
+
+
+def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path:
+    """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
+    target = job.filed_path
+    if target is None or target.parent != wanted.parent or _has_content(target):
+        if target is not None:
+            _abandon(target)
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
-    move(job.path, target, expected)
+    move(job.path, target, _state_of(job), beat=beat)
     return target
+
+
+def _abandon(target: Path) -> None:
+    try:
+        abandon(target)
+    except OSError as error:
+        log.warning("leftovers_kept", folder=str(target.parent), reason=str(error))
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _state_of(job: Job) -> FileState:
+    return FileState(job.inode, job.size, job.mtime_ns)
 
 
 def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
     """What came with the slide goes with it, and keeps its name's relation to the slide's.
 
-    A crash before this leaves them in the inbox, where they are no scans.
+    A crash before this leaves them in the inbox, where they are no scans. They are small: a stop
+    waits for them.
     """
     for here, there in zip(sidecars(slide, suffix), sidecars(target, suffix), strict=True):
         try:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Self
+
+from her2d.settings import IntakeSettings
 
 OnFolder = Callable[[Path, int], None]
 """Called with each folder as it is entered, and the number of its device."""
@@ -42,6 +45,12 @@ class Rules:
     ignore: tuple[str, ...] = ()
     elsewhere: tuple[Path, ...] = ()
 
+    @classmethod
+    def of(cls, settings: IntakeSettings) -> Self:
+        """The settings' rules."""
+        elsewhere = (settings.archive, settings.quarantine)
+        return cls(settings.extensions, settings.ignore, elsewhere)
+
     def enters(self, folder: Path) -> bool:
         """Whether a folder's content may be scans."""
         return not self._ignored(folder.name) and folder not in self.elsewhere
@@ -54,6 +63,15 @@ class Rules:
         """Whether every folder between the inbox and `path` is entered."""
         between = path.relative_to(inbox).parents
         return all(self.enters(inbox / folder) for folder in list(between)[:-1])
+
+    def finds(self, path: Path, inbox: Path | None) -> bool:
+        """Whether a sweep of the inbox comes upon a file at `path`."""
+        return (
+            inbox is not None
+            and path.is_relative_to(inbox)
+            and self.takes(path)
+            and self.reaches(path, inbox)
+        )
 
     def _ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.ignore)
@@ -93,7 +111,7 @@ def walk(
 
 def look_at(path: Path, inbox: Path, rules: Rules) -> Found | None:
     """The file at `path` if it is a scan; None where it is not, or is gone."""
-    if not rules.takes(path) or not rules.reaches(path, inbox):
+    if not rules.finds(path, inbox):
         return None
     try:
         found = path.lstat()

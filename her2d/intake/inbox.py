@@ -15,7 +15,7 @@ import structlog
 
 from her2d.intake.finding import Found, is_folder, look_at, sidecars
 from her2d.intake.identity import FileState
-from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState
+from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_filed
 from her2d.intake.jobs import JobQueue, text_of
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
 from her2d.intake.sweeps import Sweeps
@@ -136,6 +136,9 @@ class Inbox:
         try:
             state = FileState.of(job.path)
         except FileNotFoundError:
+            if not self.sweeps.rules.finds(job.path, job.inbox):
+                self._wait(job, not_where_it_was_filed(job), now)
+                return False
             if self._jobs.vanished(job):
                 log.info("file_vanished", job_id=job.id, file=job.path.name)
             return False

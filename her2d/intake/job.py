@@ -72,6 +72,11 @@ class Job:
     filed_path: Path | None
     filed_at: str | None
 
+    @property
+    def whereabouts(self) -> Path:
+        """Where the file is now: where it was filed or, if it was not, where it was found."""
+        return self.filed_path if self.filed_at and self.filed_path else self.path
+
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Job":
         """A row as SQLite gives it."""
@@ -98,6 +103,12 @@ class Job:
             filed_path=Path(row["filed_path"]) if row["filed_path"] else None,
             filed_at=row["filed_at"],
         )
+
+
+def not_where_it_was_filed(job: Job) -> str:
+    """The reason of a job whose file was moved out of its inbox, and is not there: no sweep will
+    find it again when that storage returns, so that it must be waited for, or retried by hand."""
+    return f"{job.path.name} is not in {job.path.parent}, where it was filed."
 
 
 def retry_wait_s(attempts: int) -> float:

@@ -159,9 +159,12 @@ class JobQueue:
 
     def once_more(self, job: Job, *, priority: int) -> Job:
         """A new job for a finished file, queued at once: it settled long ago."""
-        path = job.filed_path if job.filed_at and job.filed_path else job.path
         again = self._insert(
-            path, str(job.inbox or ""), _state_of(job), JobState.SETTLING, priority=priority
+            job.whereabouts,
+            str(job.inbox or ""),
+            _state_of(job),
+            JobState.SETTLING,
+            priority=priority,
         )
         self.queue(again)
         return self.get(again.id)

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -26,11 +28,23 @@ def free_name(target: Path) -> Path:
     return target if not target.exists() else next(name for name in names if not name.exists())
 
 
-def move(source: Path, target: Path, expected: FileState) -> None:
+def part_of(target: Path) -> Path:
+    """Where a copy to `target` grows; what an interrupted one left there is overwritten.
+
+    Its name is short however long the target's is, which may have as many bytes as names can.
+    """
+    digest = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    return target.with_name(f".{digest}.part")
+
+
+def move(
+    source: Path, target: Path, expected: FileState, *, beat: Callable[[], None] = lambda: None
+) -> None:
     """Move a file to a name that is free, or that an interrupted move of the same file reserved.
 
     On one file system this is a rename, which is atomic; across two, a copy that is flushed to
-    disk and read back before the original goes (rename(2), fsync(2)).
+    disk and read back before the original goes (rename(2), fsync(2)). `beat` is called at every
+    MiB; what it raises ends the move, which the next one for the same target begins anew.
 
     Raises:
         SourceChangedError: the file at `source` is not the `expected` one.
@@ -45,7 +59,7 @@ def move(source: Path, target: Path, expected: FileState) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(source, target, expected)
+        _copy(source, target, expected, beat)
         return
     if not FileState.of(target).same_file(expected):
         # Another scan took its place between the look and the move: it goes back to be found.
@@ -55,30 +69,52 @@ def move(source: Path, target: Path, expected: FileState) -> None:
     _flush_folder(source.parent)
 
 
-def _copy(source: Path, target: Path, expected: FileState) -> None:
-    part = target.with_name(f".{target.name}.part")
+def abandon(target: Path) -> None:
+    """Remove what an interrupted move left: its part, and the empty file that holds its name.
+
+    Whatever else has that name stays. Raises OSError where it cannot be looked for or removed.
+    """
+    part_of(target).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):  # it was not reserved yet
+        if target.lstat().st_size == 0:
+            target.unlink()
+
+
+def remove(source: Path, expected: FileState) -> None:
+    """Delete a file that lies elsewhere by now.
+
+    Raises:
+        SourceChangedError: the file at `source` is not the `expected` one; it stays.
+        OSError: it cannot be deleted.
+    """
+    _require(source, expected)
+    source.unlink()
+    _flush_folder(source.parent)
+
+
+def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], None]) -> None:
+    part = part_of(target)
     digest = hashlib.blake2b(digest_size=32)
     with source.open("rb") as original, part.open("wb") as copy:
         while chunk := original.read(_CHUNK_BYTES):
             digest.update(chunk)
             copy.write(chunk)
+            beat()
         copy.flush()
         os.fsync(copy.fileno())
         # Without this the check below would read memory, not the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if content_hash(part) != f"blake2b:{digest.hexdigest()}":
+    if content_hash(part, beat=beat) != f"blake2b:{digest.hexdigest()}":
         part.unlink()
         raise CopyDiffersError(errno.EIO, "the copy differs from the original", str(target))
     shutil.copystat(source, part)
     part.replace(target)
     _flush_folder(target.parent)
     try:
-        _require(source, expected)
+        remove(source, expected)
     except SourceChangedError:
         target.unlink()
         raise
-    source.unlink()
-    _flush_folder(source.parent)
 
 
 def _reserve(target: Path) -> None:
@@ -92,7 +128,7 @@ def _reserve(target: Path) -> None:
 
 def _require(source: Path, expected: FileState) -> None:
     if source.is_symlink() or not FileState.of(source).same_file(expected):
-        raise SourceChangedError(f"{source.name} changed before it was moved.")
+        raise SourceChangedError(f"{source.name} is another file by now.")
 
 
 def _flush_folder(folder: Path) -> None:

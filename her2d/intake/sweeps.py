@@ -53,9 +53,7 @@ class Sweeps:
     def apply(self, settings: IntakeSettings) -> None:
         """Go on with other settings, beginning with a full sweep."""
         self._settings = settings
-        self.rules = Rules(
-            settings.extensions, settings.ignore, (settings.archive, settings.quarantine)
-        )
+        self.rules = Rules.of(settings)
         self._polled = {}
         self._eventless = set()
         self.all_soon()

@@ -44,3 +44,22 @@ def test_a_job_that_waits_is_not_retried_and_the_error_is_one_line(laboratory, h
 
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):
     assert laboratory.run("queue", "reprocess").stdout == "0 slides are queued.\n"
+
+
+@pytest.fixture
+def database_that_refuses(laboratory, job):
+    """A database in which no job can be inserted or changed, and one job is done."""
+    db = open_database(laboratory.database)
+    db.execute("update jobs set state = 'done'")
+    for event in ("insert", "update"):
+        db.execute(
+            f"create trigger no_{event} before {event} on jobs"
+            " begin select raise(abort, 'it is ill'); end"
+        )
+    db.close()
+
+
+def test_a_database_that_refuses_is_one_clear_line(laboratory, her2d, database_that_refuses):
+    code, _, error = her2d("queue", "reprocess")
+    assert code == 1
+    assert error == f"her2d: The database {laboratory.database} refused: it is ill.\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from her2d.intake import JobState, content_hash
+from her2d.intake.moving import part_of
 
 LOCKED_S = float(os.environ.get("SOAK_LOCKED_S", "12"))  # 60 in `make soak`
 
@@ -91,6 +92,29 @@ def test_an_inbox_that_goes_away_and_returns_brings_its_slides(site, write_slide
         write_slide(["w"], "later.tif", folder=site.inbox)
         site.wait_for(JobState.DONE, jobs=7)
     assert len(site.results()) == site.runs() == len(site.jobs()) == 7
+
+
+def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answers(
+    site, write_slide, hanging_archive
+):
+    site.set("intake", on_success="move", archive=hanging_archive, stalled_after_s=3.0)
+    site.set("pipeline", slides_in_flight=1)
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
+    with site.daemon():  # and its end is a clean one
+        site.wait_until(lambda: site.events()["filing_stalled"] > 0)
+        write_slide(["ww"], "b.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE, jobs=2)
+        assert site.answer("/healthz")[0] == 200
+        code, why = site.answer("/readyz")
+        assert code == 503
+        assert "Moving finished files has not got on for" in why
+    assert site.events()["filing_stalled"] == site.events()["filing_left_behind"] == 1
+    part_of(hanging_archive / "a.tif").unlink()  # the share is back
+    with site.daemon():
+        site.wait_until(lambda: site.events()["file_filed"] == 2)
+        assert site.answer("/readyz")[0] == 200
+    assert {path.name for path in hanging_archive.iterdir()} == {"a.tif", "b.tif"}
+    assert list(site.inbox.iterdir()) == []
 
 
 @pytest.fixture

@@ -107,3 +107,35 @@ def test_asking_twice_queues_once(jobs, job):
     done(jobs, job)
     assert len(reprocess(jobs, "new")) == 1
     assert reprocess(jobs, "new") == []
+
+
+def filed(jobs, job, place: str) -> None:
+    """What filing notes once the job's file is moved."""
+    jobs.database.execute(
+        "update jobs set filed_path = ?, filed_at = 'x' where id = ?", [place, job.id]
+    )
+
+
+def test_a_slide_that_was_filed_is_reprocessed_where_it_is_now_and_once(jobs, job):
+    done(jobs, job)
+    filed(jobs, job, "/archive/a.tif")
+    (again,) = reprocess(jobs, "new")
+    assert again.path == Path("/archive/a.tif")
+    assert reprocess(jobs, "new") == []
+
+
+def test_a_filed_slide_whose_old_name_is_another_scans_by_now_is_reprocessed(jobs, job):
+    done(jobs, job)
+    filed(jobs, job, "/archive/a.tif")
+    jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
+    (again,) = reprocess(jobs, "new")
+    assert again.path == Path("/archive/a.tif")
+
+
+def test_two_jobs_of_one_filed_file_are_reprocessed_as_one(jobs, job):
+    done(jobs, job)
+    twin = jobs.discover(Path("/inbox/b.tif"), Path("/inbox"), FileState(2, 10, 20))
+    jobs.move(twin, JobState.DONE, {"slide_id": 1})
+    for one in (job, twin):
+        filed(jobs, one, "/archive/a.tif")
+    assert len(reprocess(jobs, "new")) == 1

@@ -4,11 +4,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from her2d.intake import FileState, Filing, JobState
+from her2d.intake import FileState, Filing, JobState, content_hash, retry
 from her2d.intake.filing import destination
 from her2d.intake.moving import SourceChangedError, free_name, move
 from her2d.settings import IntakeSettings
@@ -156,6 +158,223 @@ def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
     archive.unlink()
     Filing().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
+
+
+def crashed_after_the_copy(jobs, job, settings) -> Path:
+    """The state between a copy and the removal of its original; returns the copy."""
+    copy = destination(job, settings)
+    copy.parent.mkdir(parents=True)
+    shutil.copy2(job.path, copy)
+    jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(copy), job.id])
+    return copy
+
+
+def test_a_scan_that_takes_the_name_while_a_crash_is_mended_stays(jobs, settings, done):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    beats = count(1)
+
+    def replaced_when_both_were_read() -> None:
+        if next(beats) == 3:  # the file, its copy, and now its original
+            fresh = job.path.with_name("fresh.part")
+            fresh.write_bytes(b"the next scan")
+            fresh.replace(job.path)
+
+    sidecar = job.path.with_suffix(".xml")
+    sidecar.touch()
+    settings = settings.model_copy(update={"sidecar": ".xml"})
+    Filing(replaced_when_both_were_read).round(jobs, settings)
+    assert job.path.read_bytes() == b"the next scan"
+    assert sidecar.exists()
+    assert jobs.get(job.id).filed_path == copy
+    assert jobs.get(job.id).filed_at is not None
+
+
+def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is_taken(
+    jobs, settings, folder, done
+):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    digest = content_hash(copy)
+    jobs.database.execute("update jobs set content_hash = ? where id = ?", [digest, job.id])
+    job.path.write_bytes(b"the next scan")
+    jobs.discover(job.path, folder, FileState.of(job.path))
+    Filing().round(jobs, settings)
+    assert job.path.read_bytes() == b"the next scan"
+    assert jobs.get(job.id).filed_path == copy
+
+
+class _StopError(Exception):
+    """What whoever files is told by its beat."""
+
+
+def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
+    jobs, settings, archive, folder, done
+):
+    content = CONTENT * 1000  # some MiB
+    for beat in range(1, 100):
+        job = done(content=content + bytes(beat))
+        beats = count(1)
+
+        def stop_at(last=beat, beats=beats) -> None:
+            if next(beats) == last:
+                raise _StopError
+
+        stopped = False
+        try:
+            Filing(stop_at).round(jobs, settings)
+        except _StopError:
+            stopped = True
+        Filing().round(jobs, settings)
+        assert not job.path.exists()
+        found = [path for path in archive.rglob("*") if path.is_file()]
+        assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], beat
+        assert found[0].read_bytes() == content + bytes(beat)
+        found[0].unlink()
+        if not stopped:
+            return
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
+def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
+    done(content=bytes(3 << 20))
+    beats = count()
+    Filing(lambda: next(beats)).round(jobs, settings)
+    assert next(beats) == 1 + 3 + 3  # the file, its copy, and reading that back
+
+
+@pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
+@pytest.mark.parametrize("taken", ["changed", "another job's", "gone"])
+def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
+    jobs, settings, archive, folder, done, taken
+):
+    job = done(content=bytes(3 << 20))
+    beats = count(1)
+
+    def stop_amid_the_copy() -> None:
+        if next(beats) == 3:
+            raise _StopError
+
+    with pytest.raises(_StopError):
+        Filing(stop_amid_the_copy).round(jobs, settings)
+    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2  # a name, and a part
+    if taken == "gone":
+        job.path.unlink()
+    else:
+        job.path.write_bytes(b"the next scan")
+    if taken == "another job's":
+        jobs.discover(job.path, folder, FileState.of(job.path))
+    Filing().round(jobs, settings)
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+    assert jobs.get(job.id).filed_path is None
+
+
+def test_what_holds_a_reserved_name_by_now_stays(jobs, settings, archive, done):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    copy.write_bytes(b"somebody else's")
+    job.path.write_bytes(b"the next scan")
+    Filing().round(jobs, settings)
+    assert copy.read_bytes() == b"somebody else's"
+
+
+def test_leftovers_in_an_archive_that_is_out_of_reach_keep_no_file_from_another(
+    jobs, settings, archive, done
+):
+    job = done()
+    copy = crashed_after_the_copy(jobs, job, settings)
+    shutil.rmtree(archive)
+    archive.touch()  # its parts cannot be looked for
+    elsewhere = settings.archive.with_name("elsewhere")
+    Filing().round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).filed_path == elsewhere / copy.relative_to(archive)
+
+
+def test_a_name_as_long_as_the_file_system_allows_is_copied(jobs, settings, archive, done):
+    job = done("day/" + "a" * 251 + ".tif")
+    Filing().round(jobs, settings)
+    assert (archive / "day" / job.path.name).read_bytes() == CONTENT
+
+
+@pytest.fixture
+def ill(settings, archive) -> Path:
+    """A file in the archive where the inbox's folder `ill` should go: what lies in that stays."""
+    archive.mkdir(parents=True)
+    (archive / "ill").touch()
+    return archive / "ill"
+
+
+def tries(log) -> int:
+    """How often a file was not filed, of all that was logged."""
+    return sum(line["event"] == "file_not_filed" for line in log)
+
+
+def test_a_hundred_files_that_cannot_be_moved_keep_no_other_waiting(jobs, settings, ill, done):
+    for number in range(100):
+        done(f"ill/{number}.tif")
+    job = done("day/a.tif")
+    filing = Filing(clock=lambda: 0.0)
+    for _ in range(2):
+        filing.round(jobs, settings)
+    assert jobs.get(job.id).filed_at is not None
+
+
+def test_a_file_that_cannot_be_moved_is_tried_after_one_minute_two_four_and_at_last_each_hour(
+    jobs, settings, ill, done, clock
+):
+    done("ill/a.tif")
+    filing = Filing(clock=clock)
+    with capture_logs() as log:
+        filing.round(jobs, settings)
+        for times, wait in enumerate([60, 120, 240, 480, 960, 1920, 3600, 3600], start=1):
+            clock.pass_(wait - 1)
+            filing.round(jobs, settings)
+            assert tries(log) == times
+            clock.pass_(1)
+            filing.round(jobs, settings)
+            assert tries(log) == times + 1
+
+
+def test_after_a_pass_without_trouble_the_next_trouble_is_waited_for_a_minute(
+    jobs, settings, ill, done, clock
+):
+    job = done("ill/a.tif")
+    filing = Filing(clock=clock)
+    for _ in range(5):
+        filing.round(jobs, settings)
+        clock.pass_(3600)
+    job.path.unlink()  # somebody took it away
+    filing.round(jobs, settings)
+    done("ill/b.tif")
+    with capture_logs() as log:
+        filing.round(jobs, settings)
+        clock.pass_(60)
+        filing.round(jobs, settings)
+    assert tries(log) == 2
+
+
+def test_other_settings_are_tried_at_once(jobs, settings, ill, done, clock):
+    job = done("ill/a.tif")
+    filing = Filing(clock=clock)
+    filing.round(jobs, settings)
+    elsewhere = settings.archive.with_name("elsewhere")
+    filing.round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).filed_path == elsewhere / "ill" / "a.tif"
+
+
+def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, archive, done):
+    done("day/a.tif", content=b"first")
+    later = done("day/b.tif", state=JobState.QUARANTINED)
+    beats = count(1)
+
+    def retried_while_the_first_is_filed() -> None:
+        if next(beats) == 1:
+            retry(jobs, later.id)
+
+    Filing(retried_while_the_first_is_filed).round(jobs, settings)
+    assert later.path.exists()
+    assert jobs.get(later.id).filed_at is None
 
 
 def test_free_names_count_up(tmp_path):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from her2d.intake import BACKFILL, NEW_SCAN, Completeness, Inbox, JobState, Verdict
+from her2d.intake import BACKFILL, NEW_SCAN, Completeness, FileState, Inbox, JobState, Verdict
 from her2d.settings import IntakeSettings
 
 
@@ -122,6 +122,19 @@ def test_a_file_removed_while_settling_has_vanished(inbox, jobs, folder):
     path.unlink()
     inbox.settle()
     assert states(jobs) == [JobState.VANISHED]
+
+
+def test_a_file_that_settles_where_it_was_filed_does_not_vanish_with_that_share(
+    inbox, jobs, folder, settle, tmp_path
+):
+    path = tmp_path / "archive" / "a.tif"
+    job = jobs.discover(path, folder, FileState(0, 4, 20))
+    inbox.settle()
+    assert states(jobs) == [JobState.SETTLING]
+    path.parent.mkdir()
+    path.write_bytes(b"scan")
+    settle(25)
+    assert jobs.get(job.id).state is JobState.QUEUED
 
 
 def test_a_file_that_vanished_with_its_share_goes_on_when_it_returns(
