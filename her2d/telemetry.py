@@ -71,6 +71,8 @@ def read_daemon(
     """
     reading = Reading(
         stages=tuple(_stages(pipeline)),
+        decoded_tiles=pipeline.decoding.tiles,
+        decode_wait_s=pipeline.decoding.wait_s,
         progress_at=progress_at,
         intake_paused=intake_paused,
         volumes=tuple(_volumes(settings)),

@@ -176,6 +176,14 @@ def _stages(reading: Reading) -> Iterable[Metric]:
         for stage in reading.stages:
             family.add_metric([stage.name], getattr(stage, field))
         yield family
+    yield CounterMetricFamily(
+        "her2d_decode_tiles", "Tiles read from slides.", value=reading.decoded_tiles
+    )
+    yield CounterMetricFamily(
+        "her2d_decode_wait_seconds",
+        "Time that slides waited for their next tile to be read and decoded.",
+        value=reading.decode_wait_s,
+    )
 
 
 def _storage(reading: Reading) -> Iterable[Metric]:

@@ -58,6 +58,7 @@ class Reading:
     Attributes:
         database_readable: where it is not, whatever it would tell is None or empty.
         jobs: state -> jobs in it now.
+        decoded_tiles, decode_wait_s: tiles read from slides, and the seconds slides waited for them.
         overdue: files that the scanner has left unfinished for too long.
         oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
         outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
@@ -67,6 +68,8 @@ class Reading:
     jobs: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
     stages: tuple[StageReading, ...] = ()
+    decoded_tiles: int = 0
+    decode_wait_s: float = 0.0
     waiting: int | None = None
     overdue: int | None = None
     oldest_waiting_s: float | None = None

@@ -17,6 +17,7 @@ import numpy as np
 
 from her2d.inference import Engine, Integrator
 from her2d.pipeline.batch_queue import BatchQueue
+from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.outcome import SlideOutcome, TileFate
 from her2d.pipeline.quality import QualityLimits, measure_tile
 from her2d.pipeline.saturation import mean_saturation
@@ -76,6 +77,7 @@ class Pipeline:
         self._rules = rules or Rules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
+        self.decoding = DecodeTally()
         self._classify_queue: BatchQueue[TumorTile] = BatchQueue(limits.queue_tiles)
         self._segment_queue: BatchQueue[UploadedBatch] = BatchQueue(_UPLOADED_BATCHES)
         self._upload_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
@@ -173,7 +175,7 @@ class Pipeline:
     def _feed(self, slide: Slide, run: SlideRun) -> None:
         tiles = slide.tiles(workers=self._limits.decode_workers)
         try:
-            for tile in tiles:
+            for tile in self.decoding.timed(tiles):
                 if run.ended:
                     return
                 if not isinstance(tile, Tile):

@@ -46,6 +46,8 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
     }
     assert scraped.query('her2d_jobs{state=~"done|quarantined"}') == {"done": 2, "quarantined": 1}
     assert scraped.query("her2d_stage_tiles_total") == {"upload": 5, "segment": 5, "classify": 4}
+    assert scraped.query("her2d_decode_tiles_total") == {"": 6}
+    assert scraped.query("her2d_decode_wait_seconds_total")[""] > 0
     assert scraped.query("her2d_stage_wait_seconds_count") == {
         "upload": 5,
         "segment": 5,
