@@ -58,7 +58,8 @@ class Reading:
     Attributes:
         database_readable: where it is not, whatever it would tell is None or empty.
         jobs: state -> jobs in it now.
-        decoded_tiles, decode_wait_s: tiles read from slides, and the seconds slides waited for them.
+        decoded_tiles, decode_wait_s: tiles read from slides, and the seconds slides waited for
+            them, since the daemon started.
         overdue: files that the scanner has left unfinished for too long.
         oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
         outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
