@@ -1,9 +1,7 @@
 """`her2d db backup|check|prune|migrate`, and `her2d config`."""
 
-import os
 import sqlite3
 import threading
-import time
 from importlib import resources
 from pathlib import Path
 
@@ -69,20 +67,6 @@ def test_a_backup_that_cannot_be_written_is_one_clear_line_and_leaves_nothing(
     assert code == 1
     assert "cannot be backed up" in err
     assert err.count("\n") == 1
-
-
-def test_what_a_killed_backup_left_is_removed_when_it_can_be_nobodys(scanned, tmp_path):
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    old, old_journal, young = (
-        folder / name for name in ("her2d-1.part", "her2d-1.part-journal", "her2d-2.part")
-    )
-    for path in (old, old_journal, young):
-        path.write_bytes(b"half a database")
-    for path in (old, old_journal):
-        os.utime(path, (0, time.time() - 90_000))
-    copy = back_up(scanned.database, folder)
-    assert backups(folder) == [young, copy]
 
 
 def test_a_sound_database_is_said_to_be_sound(scanned):
