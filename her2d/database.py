@@ -18,6 +18,7 @@ _MIGRATIONS = (
     "0004_quality_and_views.sql",
     "0005_saturation.sql",
 )
+NEWEST_SCHEMA = len(_MIGRATIONS)
 
 
 class DatabaseError(Exception):
@@ -61,7 +62,7 @@ def open_readonly(path: Path) -> Database:
         version = _version(db)
     except sqlite3.Error as error:
         raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
-    if version < len(_MIGRATIONS):
+    if version < NEWEST_SCHEMA:
         raise DatabaseError(f"The database {path} is of an older her2d; her2d run updates it.")
     _refuse_newer(version, path)
     return db
@@ -108,10 +109,10 @@ def _version(db: Database) -> int:
 
 
 def _refuse_newer(version: int, path: Path) -> None:
-    if version > len(_MIGRATIONS):
+    if version > NEWEST_SCHEMA:
         raise DatabaseError(
             f"The database {path} was written by a newer her2d (schema {version}; this one knows"
-            f" {len(_MIGRATIONS)}). Install that version again."
+            f" {NEWEST_SCHEMA}). Install that version again."
         )
 
 

@@ -133,6 +133,7 @@ class ResultsSettings(_Section):
 
     database: Path = Path("her2d.sqlite")
     heatmaps: Path = Path("heatmaps")
+    backups: Path = Path("backups")
     keep_tiles_days: Annotated[float, Field(gt=0)] | None = None
 
 

@@ -1,4 +1,4 @@
-"""`her2d db backup|check|prune|migrate`: care of the database, safe while the daemon runs."""
+"""`her2d db backup|check|prune|migrate|restore`: care of the database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,22 +8,42 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.database import open_database, schema_version
-from her2d.upkeep import back_up, drop_old_backups, problems, prune_tiles
+from her2d.upkeep import back_up, drop_old_backups, problems, prune_tiles, restore
 
-app = typer.Typer(help="Back up, check, prune and migrate the database.", no_args_is_help=True)
+app = typer.Typer(
+    help="Back up, restore, check, prune and migrate the database.", no_args_is_help=True
+)
 
 
 @app.command("backup")
 def backup(
-    folder: Annotated[Path, typer.Argument(help="Folder of the backups; made if missing.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the backups; made if missing. Default: [results] backups."),
+    ] = None,
     keep: Annotated[int | None, typer.Option(min=1, help="Delete all but so many.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Copy the database as it is at this moment, check the copy, and print its path."""
-    typer.echo(back_up(settings_of(config).results.database, folder))
+    settings = settings_of(config).results
+    folder = folder or settings.backups
+    typer.echo(back_up(settings.database, folder))
     if keep is not None:
         for path in drop_old_backups(folder, keep):
             typer.echo(f"deleted {path}")
+
+
+@app.command("restore")
+def restore_(
+    backup: Annotated[Path, typer.Argument(help="What `her2d db backup` made.")],
+    config: ConfigOption = None,
+) -> None:
+    """Put a backup in the database's place, while no daemon runs; the old one is kept beside it."""
+    database = settings_of(config).results.database
+    aside = restore(backup, database)
+    typer.echo(f"{database} is as {backup} has it.")
+    if aside is not None:
+        typer.echo(f"What it was is {aside}; delete that when it is of no more use.")
 
 
 @app.command("check")

@@ -6,6 +6,7 @@ from her2d.ops.log import configure_logging
 from her2d.ops.metrics import Metrics
 from her2d.ops.notify import Notifier
 from her2d.ops.nvidia import Gpus
+from her2d.ops.ownership import belongs_with
 from her2d.ops.pseudonyms import Pseudonyms
 from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
 
@@ -20,6 +21,7 @@ __all__ = [
     "Reading",
     "StageReading",
     "VolumeReading",
+    "belongs_with",
     "configure_logging",
     "held_by_us",
 ]

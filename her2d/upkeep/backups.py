@@ -9,7 +9,7 @@ from her2d.database import DatabaseError
 from her2d.upkeep.copying import copy_online, to_disk
 from her2d.upkeep.soundness import problems
 
-_PATTERN = "her2d-*.sqlite"
+_PATTERN = "her2d-[0-9]*.sqlite"
 _UNFINISHED = "her2d-*.part*"  # with SQLite's journal beside it
 _LONGEST_BACKUP_S = 86_400.0
 

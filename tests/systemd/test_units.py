@@ -84,6 +84,7 @@ def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(
     assert settings.intake.inboxes == (Path("/srv/her2d/inbox"),)
     assert settings.results.database == Path("/var/lib/her2d/her2d.sqlite")
     assert settings.results.heatmaps == Path("/var/lib/her2d/heatmaps")
+    assert settings.results.backups == Path("/var/lib/her2d/backups")
     assert settings.bundle.path == Path("/var/lib/her2d/engines/her2net-demo")
     documented = (PROJECT / "config.toml").read_text().splitlines()
     changed = [
@@ -91,7 +92,7 @@ def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(
         for line, other in zip(documented, edited.stdout.splitlines(), strict=True)
         if line != other
     ]
-    assert len(changed) == 4
+    assert len(changed) == 5
 
 
 def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
