@@ -39,6 +39,9 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
         path.parent.mkdir(parents=True, exist_ok=True)
         db = Database(sqlite3.connect(path, timeout=busy_timeout_s))
         db.execute("pragma foreign_keys = on")
+        if not db.table_names():
+            # Must come before all else. `her2d db vacuum` has older databases follow.
+            db.execute("pragma auto_vacuum = incremental")
         db.enable_wal()
         # A result that was reported must survive a power cut right after.
         db.execute("pragma synchronous = full")

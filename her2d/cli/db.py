@@ -1,4 +1,4 @@
-"""`her2d db backup|check|prune|migrate|restore`: care of the database."""
+"""`her2d db backup|check|migrate|prune|restore|vacuum`: care of the database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +8,21 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.database import open_database, schema_version
-from her2d.upkeep import back_up, drop_old_backups, problems, prune_tiles, restore
+from her2d.upkeep import (
+    back_up,
+    drop_old_backups,
+    give_back,
+    problems,
+    prune_tiles,
+    restore,
+    vacuum,
+)
 
 app = typer.Typer(
-    help="Back up, restore, check, prune and migrate the database.", no_args_is_help=True
+    help="Back up, restore, check, prune, vacuum and migrate the database.", no_args_is_help=True
 )
+
+_WORTH_TELLING = 1_000_000
 
 
 @app.command("backup")
@@ -63,7 +73,7 @@ def prune(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Delete the tile rows of old runs; the results themselves stay."""
+    """Delete the tile rows of old runs, and give their space back; the results themselves stay."""
     settings = settings_of(config).results
     keep_days = days if days is not None else settings.keep_tiles_days
     if keep_days is None:
@@ -72,9 +82,27 @@ def prune(
     db = open_database(settings.database)
     try:
         found = prune_tiles(db, keep_days)
+        free = give_back(db)
     finally:
         db.close()
     typer.echo(f"{found.tiles} tile rows of {found.runs} runs were deleted.")
+    if free > _WORTH_TELLING:
+        typer.echo(
+            f"{free / 1e6:.0f} MB in {settings.database} are free for new results;"
+            " her2d db vacuum, once, has them given back to the disk."
+        )
+
+
+@app.command("vacuum")
+def vacuum_(config: ConfigOption = None) -> None:
+    """Rewrite the database without its free space; takes room for two copies while it works.
+
+    Needed once, for a database older than her2d's incremental vacuum: from then on prune gives
+    space back by itself. A daemon may run; what it wants to write meanwhile waits.
+    """
+    database = settings_of(config).results.database
+    sizes = vacuum(database)
+    typer.echo(f"{database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB")
 
 
 @app.command("migrate")

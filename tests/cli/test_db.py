@@ -109,6 +109,31 @@ def test_pruning_without_a_limit_says_so_and_deletes_nothing(scanned):
     assert "4 tile rows of 2 runs" in scanned.run("db", "prune", "--days", 0).stdout
 
 
+def test_pruning_leaves_no_free_pages_in_the_file(scanned):
+    db = open_database(scanned.database)
+    db.table("events").insert_all({"at": "now", "name": "noise"} for _ in range(5000))
+    db.execute("delete from events")
+    assert db.execute("pragma freelist_count").fetchone()[0] > 0
+    assert scanned.run("db", "prune", "--days", 0).exit_code == 0
+    assert db.execute("pragma freelist_count").fetchone()[0] == 0
+
+
+def test_a_database_is_vacuumed_by_command(scanned):
+    found = scanned.run("db", "vacuum")
+    assert found.exit_code == 0
+    assert "MB ->" in found.stdout
+
+
+def test_a_backup_is_restored_by_command(scanned, tmp_path):
+    before = list_results(open_readonly(scanned.database))
+    scanned.run("db", "backup")
+    (copy,) = backups(scanned.folder / "backups")
+    scanned.database.unlink()
+    found = scanned.run("db", "restore", copy)
+    assert found.exit_code == 0, found.output
+    assert list_results(open_readonly(scanned.database)) == before
+
+
 @pytest.mark.parametrize("version", range(len(MIGRATIONS)))
 def test_a_database_of_every_earlier_version_is_brought_up_to_date(laboratory, version):
     connection = sqlite3.connect(laboratory.database)
