@@ -51,16 +51,18 @@ demo-bundle: $(VENV)/.dev
 DESTDIR ?=
 UNITS   := $(DESTDIR)/etc/systemd/system
 STATE   := $(DESTDIR)/var/lib/her2d
+CONFIG  := $(DESTDIR)/etc/her2d/config.toml
 install:
 	test -x $(DESTDIR)/opt/her2d/bin/python || $(PYTHON) -m venv $(DESTDIR)/opt/her2d
 	$(DESTDIR)/opt/her2d/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt .
 	install -D -m 644 systemd/her2d.sysusers $(DESTDIR)/usr/lib/sysusers.d/her2d.conf
 	install -D -m 644 systemd/her2d.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/her2d.conf
 	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
-	mkdir -p $(DESTDIR)/etc/her2d
-	test -e $(DESTDIR)/etc/her2d/config.toml || sed -f systemd/config.sed config.toml > $(DESTDIR)/etc/her2d/config.toml
+	install -d -m 755 $(DESTDIR)/etc/her2d
+	test -e $(CONFIG) || (umask 027; sed -f systemd/config.sed config.toml > $(CONFIG))
 	mkdir -p $(STATE)/engines && cp -r engines/her2net-demo $(STATE)/engines/
 	test -n "$(DESTDIR)" || systemd-sysusers her2d.conf
+	test -n "$(DESTDIR)" || chgrp her2d $(CONFIG)
 	test -n "$(DESTDIR)" || chown -R her2d:her2d $(STATE)
 	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload

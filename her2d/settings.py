@@ -5,11 +5,13 @@ paths are taken from the folder of config.toml, so that `her2d` may be started f
 """
 
 import binascii
+import json
 import os
 import tomllib
 from base64 import b64decode
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_origin
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
     BaseModel,
@@ -18,6 +20,7 @@ from pydantic import (
     HttpUrl,
     SecretStr,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -32,10 +35,14 @@ from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
 
-_SECRETS = frozenset({"secret", "pseudonym_key"})
+# Never shown, not even where their value is not allowed. A URL may carry a password or a token.
+_SECRETS = frozenset({"secret", "pseudonym_key", "url"})
+_MASK = "***"
 
 PositiveInt = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+# Bounds that say "for ever" and that the clock can still add up.
+Seconds = Annotated[float, Field(gt=0, le=1e9)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
 class SettingsError(Exception):
@@ -43,7 +50,7 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def anchored(self, base: Path) -> Self:
         """The same section with every relative path taken from `base`."""
@@ -78,6 +85,13 @@ class IntakeSettings(_Section):
     on_failure: Literal["leave", "move"] = "leave"
     archive: Path = Path("archive")
     quarantine: Path = Path("quarantine")
+
+    @field_validator("inboxes")
+    @classmethod
+    def _at_least_one(cls, inboxes: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not inboxes:
+            raise ValueError("must name at least one folder, such as ['/mnt/scans']")
+        return inboxes
 
     @field_validator("extensions")
     @classmethod
@@ -125,7 +139,7 @@ class PipelineSettings(_Section):
     segmenter_batch: PositiveInt = 4
     classifier_batch: PositiveInt = 4
     batch_wait_s: Seconds = 0.2
-    drain_s: Annotated[float, Field(ge=0)] = 30.0
+    drain_s: Annotated[float, Field(ge=0, le=1e9)] = 30.0
 
 
 class ResultsSettings(_Section):
@@ -134,7 +148,7 @@ class ResultsSettings(_Section):
     database: Path = Path("her2d.sqlite")
     heatmaps: Path = Path("heatmaps")
     backups: Path = Path("backups")
-    keep_tiles_days: Annotated[float, Field(gt=0)] | None = None
+    keep_tiles_days: Days | None = None
 
 
 class OpsSettings(_Section):
@@ -153,7 +167,11 @@ class WebhookSettings(_Section):
     url: HttpUrl | None = None
     secret: SecretStr | None = None
     timeout_s: Seconds = 10.0
-    give_up_after_h: Annotated[float, Field(gt=0)] = 72.0
+    give_up_after_h: Annotated[float, Field(gt=0, le=100_000)] = 72.0
+
+    @field_serializer("url", when_used="json")
+    def _without_what_is_secret(self, url: HttpUrl | None) -> str | None:
+        return None if url is None else _masked(str(url))
 
     @field_validator("secret")
     @classmethod
@@ -188,12 +206,25 @@ def find_config(given: Path | None = None) -> Path | None:
     """The config.toml to read: the one given, `HER2D_CONFIG`, the one here, or the system's.
 
     Returns None where there is none, which means the defaults.
+
+    Raises:
+        SettingsError: whether there is one cannot be told.
     """
     if given is not None:
         return given
     if named := os.environ.get("HER2D_CONFIG"):
         return Path(named)
-    return next((path for path in (CONFIG_FILE, SYSTEM_CONFIG_FILE) if path.is_file()), None)
+    return next((path for path in (CONFIG_FILE, SYSTEM_CONFIG_FILE) if _is_there(path)), None)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        # `sudo -u her2d` may start in a folder that is closed to her2d, such as /root.
+        if path == CONFIG_FILE:
+            return False
+        raise SettingsError(f"Whether there is a {path} cannot be told: {error}.") from error
 
 
 def load_settings(config: Path | None) -> Settings:
@@ -204,6 +235,7 @@ def load_settings(config: Path | None) -> Settings:
             that is not allowed; the sentence names the key.
     """
     _refuse_unknown_variables()
+    _refuse_lists_that_are_none()
     try:
         if config is not None and not config.is_file():
             raise SettingsError(f"There is no settings file {config}.")
@@ -227,7 +259,8 @@ def load_settings(config: Path | None) -> Settings:
     except ValidationError as error:
         raise SettingsError(_sentence(error, config)) from error
     except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
+        where = config if config is not None else "the environment"
+        raise SettingsError(f"The settings cannot be read from {where}: {error}.") from error
     base = config.resolve().parent if config is not None else Path.cwd()
     return settings.model_copy(
         update={
@@ -251,12 +284,54 @@ def _refuse_unknown_variables() -> None:
                 )
 
 
+def _refuse_lists_that_are_none() -> None:
+    for section, settings in Settings.model_fields.items():
+        for key, field in settings.default.__class__.model_fields.items():
+            text = os.environ.get(_variable(section, key))
+            if text is not None and get_origin(field.annotation) is tuple and not _is_list(text):
+                example = json.dumps([str(item) for item in field.default])
+                raise SettingsError(
+                    f"The environment variable {_variable(section, key)} must be a JSON list of"
+                    f" texts, such as '{example}' (found {text!r})."
+                )
+
+
+def _is_list(text: str) -> bool:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(found, list) and all(isinstance(item, str) for item in found)
+
+
+def _variable(*key: object) -> str:
+    return "HER2D_" + "__".join(str(step).upper() for step in key)
+
+
 def _sentence(error: ValidationError, config: Path | None) -> str:
     first = error.errors()[0]
-    key = ".".join(str(step) for step in first["loc"])
-    where = f"{config}: " if config is not None else ""
+    loc = first["loc"]
+    key = ".".join(str(step) for step in loc)
+    variable = _variable(*loc[:2])
+    if variable in os.environ:
+        where = f"{variable}: "
+    else:
+        where = f"{config}: " if config is not None else ""
     if first["type"] == "extra_forbidden":
         return f"{where}{key} is not a setting."
-    if first["loc"][-1] in _SECRETS:
-        return f"{where}{key}: {first['msg']}."
-    return f"{where}{key}: {first['msg']} (found {first['input']!r})."
+    message = first["msg"].removeprefix("Value error, ")
+    if len(loc) < 2 and first["type"] != "value_error":
+        return f"{where}{key} must be a section, [{key}], with its keys below."
+    # A whole section may hold a secret in any place.
+    if len(loc) < 2 or not _SECRETS.isdisjoint(loc):
+        return f"{where}{key}: {message}."
+    return f"{where}{key}: {message} (found {first['input']!r})."
+
+
+def _masked(url: str) -> str:
+    """The address without its user, password, and query, each of which may be a secret."""
+    parts = urlsplit(url)
+    _, at, address = parts.netloc.rpartition("@")
+    query, fragment = (_MASK if part else "" for part in (parts.query, parts.fragment))
+    place = f"{_MASK}@{address}" if at else address
+    return urlunsplit((parts.scheme, place, parts.path, query, fragment))

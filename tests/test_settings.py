@@ -60,6 +60,13 @@ def test_the_environment_alone_is_enough(tmp_path, monkeypatch):
         ('[intake]\nsidecar = "xml"', "with its dot"),
         ('[intake]\ninboxes = ["done/in"]\narchive = "done"', "must not lie in done"),
         ("[pipeline", "cannot be read"),
+        ("[intake]\ninboxes = []", "intake.inboxes: must name at least one folder"),
+        ("[intake]\nsettle_s = inf", "intake.settle_s: Input should be a finite number"),
+        ("[intake]\nmin_free_mb = nan", "intake.min_free_mb: Input should be a finite number"),
+        ("[pipeline]\ndrain_s = inf", "pipeline.drain_s: Input should be a finite number"),
+        ("[intake]\nsweep_s = 1e12", "intake.sweep_s: Input should be less than or equal"),
+        ("[results]\nkeep_tiles_days = 1e7", "results.keep_tiles_days: Input should be less"),
+        ("pipeline = 3", r"pipeline must be a section, \[pipeline\], with its keys below"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(tmp_path, text, sentence):
@@ -71,6 +78,58 @@ def test_a_misspelt_environment_variable_is_refused(monkeypatch):
     monkeypatch.setenv("HER2D_RESULT__DATABASE", "x.sqlite")
     with pytest.raises(SettingsError, match="HER2D_RESULT__DATABASE is not a setting"):
         load_settings(None)
+
+
+@pytest.mark.parametrize("text", ["/scans", "[1]", '{"a": "/scans"}', '"/scans"', "[/scans]"])
+def test_a_list_in_the_environment_that_is_none_is_told_by_name_with_an_example(monkeypatch, text):
+    monkeypatch.setenv("HER2D_INTAKE__INBOXES", text)
+    with pytest.raises(
+        SettingsError, match=r"HER2D_INTAKE__INBOXES must be a JSON list .*'\[\"inbox\"\]'"
+    ):
+        load_settings(None)
+
+
+def test_a_bad_value_in_the_environment_is_told_by_its_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("HER2D_OPS__PORT", "many")
+    with pytest.raises(SettingsError, match=r"^HER2D_OPS__PORT: ops.port: .*\(found 'many'\)"):
+        load_settings(config(tmp_path, "[ops]\nport = 1"))
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'webhook = "{SECRET}"',
+        f'webhook = ["{SECRET}"]',
+        f'[webhook]\nsecret = ["{SECRET}"]',
+        f'[webhook]\nsecret = {{ key = "{SECRET}" }}',
+        f'[webhook]\nurl = "ftp://user:{SECRET}@lis.example/"',
+        f'[webhook]\nurl = ["http://lis.example/?token={SECRET}"]',
+        f'[webhook]\nurl = "http://lis.example:port/?token={SECRET}"',
+        f'[ops]\npseudonym_key = ["{SECRET}"]',
+    ],
+)
+def test_a_secret_is_not_shown_where_it_is_refused(tmp_path, text):
+    with pytest.raises(SettingsError) as refused:
+        load_settings(config(tmp_path, text))
+    assert SECRET not in str(refused.value)
+    assert str(refused.value).count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://lis.example/her2d", "https://lis.example/her2d"),
+        ("https://u:pass@lis.example:8443/x?token=abc#d", "https://***@lis.example:8443/x?***#***"),
+        ("https://token@[::1]/x", "https://***@[::1]/x"),
+    ],
+)
+def test_a_url_is_shown_without_password_and_query_and_used_with_them(tmp_path, url, shown):
+    settings = load_settings(config(tmp_path, f'[webhook]\nurl = "{url}"'))
+    assert settings.model_dump(mode="json")["webhook"]["url"] == shown
+    assert str(settings.webhook.url) == url
 
 
 def test_a_missing_config_file_is_an_error(tmp_path):

@@ -95,6 +95,44 @@ def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(
     assert len(changed) == 5
 
 
+def make_install(destination: Path) -> None:
+    python = destination / "opt" / "her2d" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n")  # in pip's place, which would fetch the world
+    python.chmod(0o755)
+    command = ["make", "install", f"DESTDIR={destination}"]
+    subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
+
+
+def test_make_install_puts_everything_where_a_packager_asked_for(tmp_path):
+    make_install(tmp_path)
+    for path in (
+        "etc/systemd/system/her2d.service",
+        "etc/systemd/system/her2d-care.service",
+        "etc/systemd/system/her2d-care.timer",
+        "usr/lib/sysusers.d/her2d.conf",
+        "usr/lib/tmpfiles.d/her2d.conf",
+        "var/lib/her2d/engines/her2net-demo/manifest.toml",
+    ):
+        assert (tmp_path / path).is_file()
+    config = tmp_path / "etc" / "her2d" / "config.toml"
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert load_settings(config).results.database == Path("/var/lib/her2d/her2d.sqlite")
+
+
+def test_make_install_leaves_a_config_that_is_there_as_it_is(tmp_path):
+    config = tmp_path / "etc" / "her2d" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("# mine\n")
+    make_install(tmp_path)
+    assert config.read_text() == "# mine\n"
+
+
+def test_the_units_read_secrets_from_a_file_of_roots():
+    for name in SERVICES:
+        assert "EnvironmentFile=-/etc/her2d/secrets.env" in (UNITS / name).read_text()
+
+
 def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
     printed = subprocess.run(
         ["make", "-n", "install", f"DESTDIR={tmp_path}"],
