@@ -48,7 +48,7 @@ class Daemon:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError: it cannot start; the sentence says why.
         DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
-        OSError: the port of `[ops]` cannot be had.
+        CannotListenError: the port of `[ops]` cannot be had.
         DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
     """
 

@@ -4,11 +4,14 @@ Tables and view are the design's. Connections stay in the thread that opened the
 logging lets readers read while the daemon writes (https://sqlite.org/wal.html).
 """
 
+import os
 import sqlite3
 from importlib import resources
 from pathlib import Path
 
 from sqlite_utils import Database
+
+from her2d.ownership import who_may
 
 _BUSY_TIMEOUT_S = 30.0
 _MIGRATIONS = (
@@ -47,7 +50,7 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
         db.execute("pragma synchronous = full")
         _migrate(db, path)
     except (OSError, sqlite3.Error) as error:
-        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+        raise cannot_be_opened(path, error) from error
     return db
 
 
@@ -57,14 +60,16 @@ def open_readonly(path: Path) -> Database:
     Raises:
         DatabaseError: it is not there, is no SQLite database, or has another version's schema.
     """
-    if not path.is_file():
-        raise DatabaseError(f"There is no database {path} yet; her2d run or her2d scan makes it.")
     try:
+        if not path.is_file():
+            raise DatabaseError(
+                f"There is no database {path} yet; her2d run or her2d scan makes it."
+            )
         uri = f"{path.resolve().as_uri()}?mode=ro"
         db = Database(sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S))
         version = _version(db)
-    except sqlite3.Error as error:
-        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+    except (OSError, sqlite3.Error) as error:
+        raise cannot_be_opened(path, error) from error
     if version < NEWEST_SCHEMA:
         raise DatabaseError(f"The database {path} is of an older her2d; her2d run updates it.")
     _refuse_newer(version, path)
@@ -77,16 +82,35 @@ def schema_version(path: Path) -> int:
     Raises:
         DatabaseError: it is no SQLite database.
     """
-    if not path.is_file():
-        return 0
     try:
+        if not path.is_file():
+            return 0
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
             return _version(Database(connection))
         finally:
             connection.close()
-    except sqlite3.Error as error:
-        raise DatabaseError(f"The database {path} cannot be opened: {error}.") from error
+    except (OSError, sqlite3.Error) as error:
+        raise cannot_be_opened(path, error) from error
+
+
+def cannot_be_opened(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
+    """What to raise where `path` was refused, with whom to run the command as if that is why."""
+    sentence = f"The database {path} cannot be opened: {error}."
+    if _is_closed_to_us(path):
+        return DatabaseError(f"{sentence} {who_may(path)}")
+    return DatabaseError(sentence)
+
+
+def _is_closed_to_us(path: Path) -> bool:
+    """SQLite says only that it is unable to, and it also writes beside the file."""
+    try:
+        place = path if path.exists() else path.parent
+    except PermissionError:
+        return True
+    return place.exists() and not (
+        os.access(place, os.R_OK | os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
+    )
 
 
 def _migrate(db: Database, path: Path) -> None:

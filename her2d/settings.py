@@ -32,6 +32,8 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from her2d.ownership import who_may
+
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
 
@@ -260,7 +262,8 @@ def load_settings(config: Path | None) -> Settings:
         raise SettingsError(_sentence(error, config)) from error
     except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         where = config if config is not None else "the environment"
-        raise SettingsError(f"The settings cannot be read from {where}: {error}.") from error
+        hint = f" {who_may(config)}" if config and isinstance(error, PermissionError) else ""
+        raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error
     base = config.resolve().parent if config is not None else Path.cwd()
     return settings.model_copy(
         update={

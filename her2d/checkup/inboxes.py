@@ -17,14 +17,18 @@ _CLOCK_S = 60.0
 def inbox_findings(inbox: Path) -> Iterator[Finding]:
     """Look at one inbox; where it can be written, with a file that is there for a moment."""
     check = f"inbox {inbox}"
-    if not inbox.is_dir():
+    try:
+        there = inbox.is_dir()
+    except PermissionError:
+        there = True  # and closed, which is told below
+    if not there:
         yield failure(
             check,
             "There is no such folder.",
             "Make it, or mount its share, or correct [intake] inboxes.",
         )
         return
-    if not os.access(inbox, os.R_OK | os.X_OK):
+    if not os.access(inbox, os.R_OK | os.X_OK, effective_ids=True):
         yield failure(
             check,
             f"It cannot be read by {_user()}.",
@@ -32,7 +36,7 @@ def inbox_findings(inbox: Path) -> Iterator[Finding]:
         )
         return
     yield ok(check, "It can be read.")
-    if not os.access(inbox, os.W_OK):
+    if not os.access(inbox, os.W_OK, effective_ids=True):
         yield ok(check, "It cannot be written, so events were not tried; sweeps find every file.")
         return
     yield from _tried(inbox, check)

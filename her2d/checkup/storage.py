@@ -9,7 +9,8 @@ from pathlib import Path
 from her2d.checkup.finding import Finding, failure, ok, warning
 from her2d.database import DatabaseError, schema_version
 from her2d.intake import existing_folder
-from her2d.ops import AlreadyRunningError, held_by_us
+from her2d.ops import AlreadyRunningError, require_unheld
+from her2d.ownership import who_may
 from her2d.settings import ResultsSettings
 
 _LOW_BYTES = 5_000_000_000
@@ -22,9 +23,19 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
         ("database's folder", settings.database.parent),
         ("heatmaps' folder", settings.heatmaps),
     ):
-        yield _writable(check, folder)
-        yield _room(check, folder)
-    yield _database(settings.database)
+        try:
+            yield _writable(check, folder)
+            yield _room(check, folder)
+        except PermissionError:
+            yield _closed(check, folder)
+    try:
+        yield _database(settings.database)
+    except PermissionError:
+        yield _closed("database", settings.database)
+
+
+def _closed(check: str, path: Path) -> Finding:
+    return failure(check, f"{path} is closed to user {os.geteuid()}.", who_may(path))
 
 
 def _writable(check: str, folder: Path) -> Finding:
@@ -58,12 +69,15 @@ def _database(path: Path) -> Finding:
         return ok(check, f"There is no {path} yet; the daemon makes it.")
     try:
         schema_version(path)
-        with held_by_us(path):
-            pass
+        require_unheld(path)
     except AlreadyRunningError as error:
         return ok(check, str(error))
-    except (DatabaseError, OSError) as error:
+    except DatabaseError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return _closed(check, path)
         return failure(
-            check, str(error), "Restore a backup; her2d db check says more of the damage."
+            check,
+            str(error),
+            "her2d db check says more of the damage; her2d db restore puts a backup in its place.",
         )
     return ok(check, f"{path} can be opened; no daemon works on it.")

@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 _WORTH_TELLING = 1_000_000
+_LONGEST_DAYS = 36_500
 
 
 @app.command("backup")
@@ -69,12 +70,14 @@ def check(config: ConfigOption = None) -> None:
 def prune(
     days: Annotated[
         float | None,
-        typer.Option(min=0, help="Keep tile rows so long. Default: [results] keep_tiles_days."),
+        typer.Option(help="Keep tile rows so long. Default: [results] keep_tiles_days."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Delete the tile rows of old runs, and give their space back; the results themselves stay."""
     settings = settings_of(config).results
+    if days is not None and not 0 <= days <= _LONGEST_DAYS:
+        raise UserError(f"--days must be 0 to {_LONGEST_DAYS}, not {days:g}.")
     keep_days = days if days is not None else settings.keep_tiles_days
     if keep_days is None:
         typer.echo("Nothing to prune: tile rows are kept for good (no keep_tiles_days is set).")

@@ -4,7 +4,7 @@ from her2d.bundle import BundleError
 from her2d.database import DatabaseError
 from her2d.inference import EngineError
 from her2d.intake import RefusedByQueue
-from her2d.ops import AlreadyRunningError
+from her2d.ops import AlreadyRunningError, CannotListenError
 from her2d.results import AmbiguousBundle, AmbiguousSlide, BundleNotFound, SlideNotFound
 from her2d.settings import SettingsError
 from her2d.slides import SlideError
@@ -20,6 +20,7 @@ EXPECTED_ERRORS = (
     AmbiguousSlide,
     BundleError,
     BundleNotFound,
+    CannotListenError,
     DatabaseError,
     EngineError,
     RefusedByQueue,

@@ -1,17 +1,17 @@
 """What the people who keep it running see and rely on."""
 
-from her2d.ops.http import OpsServer
-from her2d.ops.lock import AlreadyRunningError, held_by_us
+from her2d.ops.http import CannotListenError, OpsServer, address
+from her2d.ops.lock import AlreadyRunningError, held_by_us, require_unheld
 from her2d.ops.log import configure_logging
 from her2d.ops.metrics import Metrics
 from her2d.ops.notify import Notifier
 from her2d.ops.nvidia import Gpus
-from her2d.ops.ownership import belongs_with
 from her2d.ops.pseudonyms import Pseudonyms
 from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
 
 __all__ = [
     "AlreadyRunningError",
+    "CannotListenError",
     "DayReading",
     "Gpus",
     "Metrics",
@@ -21,7 +21,8 @@ __all__ = [
     "Reading",
     "StageReading",
     "VolumeReading",
-    "belongs_with",
+    "address",
     "configure_logging",
     "held_by_us",
+    "require_unheld",
 ]

@@ -1,5 +1,6 @@
 """/metrics, /healthz and /readyz on one small server, loopback by default."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -16,8 +17,12 @@ Probe = Callable[[], str | None]
 """Says None when all is well, else in a sentence what is not."""
 
 
+class CannotListenError(Exception):
+    """The address cannot be had; `str(error)` names it, and the settings to change."""
+
+
 class OpsServer:
-    """Serves until closed. Raises OSError where the port cannot be had."""
+    """Serves until closed. Raises CannotListenError where the address cannot be had."""
 
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe
@@ -36,9 +41,16 @@ class OpsServer:
                 return _text(start, "503 Service Unavailable", trouble)
             return _text(start, "200 OK", "ok")
 
-        self._server = make_server(
-            host, port, answer, server_class=ThreadingWSGIServer, handler_class=_Quiet
-        )
+        server_class = _OverIPv6 if ":" in host else ThreadingWSGIServer
+        try:
+            self._server = make_server(
+                host, port, answer, server_class=server_class, handler_class=_Quiet
+            )
+        except OSError as error:
+            raise CannotListenError(
+                f"{address(host, port)} cannot be listened on: {error.strerror}. End what has it,"
+                " or choose another [ops] port or host."
+            ) from error
         self.port: int = self._server.server_port
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="her2d-http", daemon=True
@@ -59,9 +71,18 @@ class OpsServer:
         self._thread.join()
 
 
+class _OverIPv6(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
         """A scrape every few seconds is not news."""
+
+
+def address(host: str, port: int) -> str:
+    """As a URL has it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _text(start: "StartResponse", status: str, text: str) -> list[bytes]:

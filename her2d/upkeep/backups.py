@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from her2d.database import DatabaseError
+from her2d.ownership import who_may
 from her2d.upkeep.copying import copy_online, to_disk
 from her2d.upkeep.soundness import problems
 
@@ -35,7 +36,10 @@ def back_up(database: Path, folder: Path) -> Path:
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
-        raise DatabaseError(f"{database} cannot be backed up to {folder}: {error}.") from error
+        hint = f" {who_may(folder)}" if isinstance(error, PermissionError) else ""
+        raise DatabaseError(
+            f"{database} cannot be backed up to {folder}: {error}.{hint}"
+        ) from error
     return target
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from her2d.database import DatabaseError
+from her2d.ownership import who_may
 
 _PATIENCE_S = 300.0
 _BUSY_TIMEOUT_S = 5.0
@@ -18,10 +19,14 @@ def copy_online(database: Path, target: Path) -> None:
     them. It keeps nobody waiting: with write-ahead logging, readers never block the writer.
 
     Raises:
-        DatabaseError: there is no such database.
+        DatabaseError: there is no such database, or it is closed to us.
         sqlite3.Error: it cannot be read, or `target` cannot be written.
     """
-    if not database.is_file():
+    try:
+        there = database.is_file()
+    except PermissionError as error:
+        raise DatabaseError(f"{database} cannot be read: {error}. {who_may(database)}") from error
+    if not there:
         raise DatabaseError(f"There is no database {database}.")
     source = sqlite3.connect(
         f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from her2d.database import NEWEST_SCHEMA, DatabaseError, schema_version
-from her2d.ops import belongs_with, held_by_us
+from her2d.ops import held_by_us
+from her2d.ownership import belongs_with
 from her2d.upkeep.copying import copy_online, to_disk
 from her2d.upkeep.soundness import problems
 

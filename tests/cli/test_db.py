@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def test_pruning_takes_old_tile_rows_and_no_results(scanned):
 def test_pruning_without_a_limit_says_so_and_deletes_nothing(scanned):
     assert "Nothing to prune" in scanned.run("db", "prune").stdout
     assert "4 tile rows of 2 runs" in scanned.run("db", "prune", "--days", 0).stdout
+
+
+@pytest.mark.parametrize("days", ["10000000", "-1", "nan", "inf"])
+def test_a_time_no_clock_can_tell_is_one_clear_line(scanned, her2d, days):
+    code, _, err = her2d("db", "prune", "--days", days)
+    assert code == 1
+    assert err.startswith("her2d: --days must be 0 to 36500")
+
+
+def test_a_locked_database_is_not_said_to_be_damaged(scanned, her2d):
+    with closing(sqlite3.connect(scanned.database)) as other:
+        other.execute("pragma locking_mode = exclusive")
+        other.execute("delete from events")
+        other.commit()
+        code, _, err = her2d("db", "check")
+    assert code == 1
+    assert "database is locked" in err
+    assert "damaged" not in err
 
 
 def test_pruning_leaves_no_free_pages_in_the_file(scanned):

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from her2d.ops import Metrics, OpsServer, Reading, StageReading
+from her2d.ops import CannotListenError, Metrics, OpsServer, Reading, StageReading
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -59,6 +59,21 @@ def test_a_daemon_that_is_not_ready_says_why(metrics):
 def test_another_path_is_not_found(metrics):
     with serve(metrics) as server:
         assert get(server.port, "/admin")[0] == 404
+
+
+def test_it_serves_over_ipv6(metrics):
+    with OpsServer("::1", 0, metrics.registry, healthy=lambda: None, ready=str) as server:
+        url = f"http://[::1]:{server.port}/healthz"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.read() == b"ok\n"
+
+
+def test_a_port_that_is_taken_is_one_sentence_that_names_it_and_its_setting(metrics):
+    with (
+        serve(metrics) as server,
+        pytest.raises(CannotListenError, match=rf"127\.0\.0\.1:{server.port} .* \[ops\] port"),
+    ):
+        OpsServer("127.0.0.1", server.port, metrics.registry, healthy=str, ready=str)
 
 
 def test_the_port_is_free_again_after_closing(metrics):

@@ -1,0 +1,34 @@
+"""How `her2d run` ends where it cannot start."""
+
+import os
+import socket
+import subprocess
+import sys
+
+from daemon_site import PATIENCE_S, Site
+
+
+def run(site: Site) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "her2d", "run", "--config", str(site.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        env={**os.environ, "HER2D_OPS__LOG_LEVEL": "error"},
+    )
+
+
+def test_a_port_that_is_taken_ends_it_with_one_sentence(tmp_path, color_bundle):
+    site = Site.made(tmp_path / "site", color_bundle)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        site.set("ops", port=port)
+        ended = run(site)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"her2d: 127.0.0.1:{port} cannot be listened on: Address already in use. End what has it,"
+        " or choose another [ops] port or host.\n"
+    )

@@ -1,0 +1,115 @@
+"""Whose a file is, and what somebody else is told."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from her2d.checkup import Verdict
+from her2d.checkup.inboxes import inbox_findings
+from her2d.checkup.storage import storage_findings
+from her2d.database import DatabaseError, open_database, open_readonly, schema_version
+from her2d.ops import held_by_us, require_unheld
+from her2d.ownership import who_may
+from her2d.settings import ResultsSettings, SettingsError, find_config, load_settings
+from her2d.upkeep import back_up, problems, restore
+
+NOBODY, DAEMON, LABORATORY = 65534, 4321, 4322
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+
+
+@pytest.fixture
+def state(tmp_path) -> Path:
+    """The daemon's folder, as systemd makes it: nobody else may enter."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    open_database(folder / "her2d.sqlite").close()
+    for path in (folder, folder / "her2d.sqlite"):
+        os.chown(path, DAEMON, LABORATORY)
+    folder.chmod(0o750)
+    folder.parent.chmod(0o755)
+    # pytest's own folders are closed to others as well.
+    for parent in list(folder.parents)[1:3]:
+        parent.chmod(0o755)
+    return folder
+
+
+@contextlib.contextmanager
+def as_somebody_else() -> Iterator[None]:
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@only_root
+@pytest.mark.parametrize(
+    "command",
+    [
+        open_readonly,
+        open_database,
+        schema_version,
+        problems,
+        lambda database: back_up(database, database.parent / "backups"),
+        lambda database: restore(database, database),
+        lambda database: held_by_us(database).__enter__(),
+    ],
+    ids=["read", "write", "version", "check", "back up", "restore", "run"],
+)
+def test_somebody_who_may_not_is_told_as_whom_to_run_it(state, command: Callable[[Path], object]):
+    with as_somebody_else(), pytest.raises(DatabaseError) as refused:
+        command(state / "her2d.sqlite")
+    assert "sudo -u #4321 her2d" in str(refused.value)
+
+
+@only_root
+def test_somebody_who_may_not_read_the_settings_is_told_whose_they_are(tmp_path, state):
+    config = state.parent / "config.toml"
+    config.write_text("")
+    os.chown(config, 0, LABORATORY)
+    config.chmod(0o640)
+    with as_somebody_else(), pytest.raises(SettingsError, match="sudo -u #4322 her2d"):
+        load_settings(config)
+
+
+@only_root
+def test_doctor_tells_somebody_who_may_not_look_instead_of_failing(state):
+    settings = ResultsSettings(database=state / "her2d.sqlite", heatmaps=state / "heatmaps")
+    with as_somebody_else():
+        found = [*storage_findings(settings), *inbox_findings(state / "inbox")]
+    assert [finding.check for finding in found if finding.verdict is Verdict.FAILURE] == [
+        "database's folder",
+        "heatmaps' folder",
+        "database",
+        f"inbox {state / 'inbox'}",
+    ]
+
+
+@only_root
+def test_a_settings_file_in_a_folder_that_is_closed_is_none(state, monkeypatch):
+    """`sudo -u her2d her2d ...` starts in root's own folder."""
+    monkeypatch.chdir(state)
+    with as_somebody_else():
+        assert find_config() is None
+
+
+@only_root
+def test_what_root_locks_can_be_locked_by_the_daemon(state):
+    with held_by_us(state / "her2d.sqlite"):
+        lock = state / "her2d.sqlite.lock"
+        assert (lock.stat().st_uid, lock.stat().st_gid) == (DAEMON, LABORATORY)
+
+
+def test_looking_for_a_daemon_leaves_no_lock_behind(tmp_path):
+    require_unheld(tmp_path / "her2d.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_belongs_to_root_is_said_to():
+    assert who_may(Path("/")) == "It belongs to root."
