@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from her2d.ownership import who_may
+from her2d.ownership import belongs_with, who_may
 
 _BUSY_TIMEOUT_S = 30.0
 _MIGRATIONS = (
@@ -40,6 +40,9 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch()
+            belongs_with(path, path.parent)
         db = Database(sqlite3.connect(path, timeout=busy_timeout_s))
         db.execute("pragma foreign_keys = on")
         if not db.table_names():

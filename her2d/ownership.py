@@ -4,6 +4,7 @@ import contextlib
 import grp
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 
@@ -20,6 +21,12 @@ def belongs_with(path: Path, model: Path) -> None:
     # will say so by itself.
     with contextlib.suppress(PermissionError):
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def as_closed_as(path: Path, model: Path) -> None:
+    """Let those read and write `path` who may `model`. Raises OSError."""
+    shutil.copymode(model, path)
+    belongs_with(path, model)
 
 
 def who_may(path: Path) -> str:

@@ -106,6 +106,45 @@ def test_what_root_locks_can_be_locked_by_the_daemon(state):
         assert (lock.stat().st_uid, lock.stat().st_gid) == (DAEMON, LABORATORY)
 
 
+@only_root
+def test_a_backup_that_root_makes_is_the_daemons_and_closed_to_the_same_others(state):
+    (state / "her2d.sqlite").chmod(0o640)
+    copy = back_up(state / "her2d.sqlite", state / "backups")
+    for path in (copy, copy.parent):
+        assert (path.stat().st_uid, path.stat().st_gid) == (DAEMON, LABORATORY)
+    assert copy.stat().st_mode & 0o777 == 0o640
+
+
+@only_root
+def test_a_folder_of_backups_that_is_there_stays_whose_it_is(state):
+    (state / "backups").mkdir()
+    back_up(state / "her2d.sqlite", state / "backups")
+    assert (state / "backups").stat().st_uid == 0
+
+
+@only_root
+def test_a_database_that_root_makes_in_the_daemons_folder_is_the_daemons(state):
+    with contextlib.closing(open_database(state / "new.sqlite")) as db:
+        db.table("events").insert({"at": "now", "name": "noise"})
+        for path in state.glob("new.sqlite*"):
+            assert (path.stat().st_uid, path.stat().st_gid) == (DAEMON, LABORATORY)
+
+
+@only_root
+def test_doctor_tells_a_database_that_root_made_from_one_the_daemon_can_write(state):
+    database = state / "her2d.sqlite"
+    os.chown(database, 0, 0)
+    database.chmod(0o644)
+    state.chmod(0o777)
+    settings = ResultsSettings(database=database, heatmaps=state / "heatmaps")
+    with as_somebody_else():
+        said = list(storage_findings(settings))[-1]
+    assert said.verdict is Verdict.FAILURE
+    assert (
+        said.remedy == f"If a command that was run as root made it: chown her2d:her2d {database}*"
+    )
+
+
 def test_looking_for_a_daemon_leaves_no_lock_behind(tmp_path):
     require_unheld(tmp_path / "her2d.sqlite")
     assert list(tmp_path.iterdir()) == []

@@ -80,4 +80,10 @@ def _database(path: Path) -> Finding:
             str(error),
             "her2d db check says more of the damage; her2d db restore puts a backup in its place.",
         )
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        return failure(
+            check,
+            f"{path} cannot be written by user {os.geteuid()}.",
+            f"If a command that was run as root made it: chown her2d:her2d {path}*",
+        )
     return ok(check, f"{path} can be opened; no daemon works on it.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from her2d.database import DatabaseError
-from her2d.ownership import who_may
+from her2d.ownership import as_closed_as, belongs_with, who_may
 from her2d.upkeep.copying import copy_online, to_disk
 from her2d.upkeep.soundness import problems
 
@@ -24,12 +24,15 @@ def back_up(database: Path, folder: Path) -> Path:
     target = folder / f"her2d-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.sqlite"
     partial = target.with_suffix(".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            belongs_with(folder, database)
         _remove_leftovers(folder)
         try:
             copy_online(database, partial)
             if found := problems(partial):
                 raise DatabaseError(f"The copy of {database} is not sound: {found[0]}.")
+            as_closed_as(partial, database)
             to_disk(partial)
             partial.replace(target)
             to_disk(folder)

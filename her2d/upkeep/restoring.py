@@ -6,7 +6,6 @@ while in use" and "Mispairing database files and hot journals").
 """
 
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from her2d.database import NEWEST_SCHEMA, DatabaseError, schema_version
 from her2d.ops import held_by_us
-from her2d.ownership import belongs_with
+from her2d.ownership import as_closed_as, belongs_with
 from her2d.upkeep.copying import copy_online, to_disk
 from her2d.upkeep.soundness import problems
 
@@ -68,8 +67,7 @@ def _require_usable(copy: Path, backup: Path) -> None:
 def _take_after(copy: Path, place: Path) -> None:
     """Who may read and write the database does not change."""
     if place.exists():
-        shutil.copymode(place, copy)
-        belongs_with(copy, place)
+        as_closed_as(copy, place)
     else:
         belongs_with(copy, place.parent)
 

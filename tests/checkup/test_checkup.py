@@ -1,5 +1,6 @@
 """What a new installation can get wrong, each told with its remedy."""
 
+import getpass
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ from her2d.checkup.models import model_findings
 from her2d.checkup.network import port_finding
 from her2d.checkup.sandbox import sandbox_findings
 from her2d.checkup.storage import storage_findings
+from her2d.checkup.user import user_finding
 from her2d.database import open_database
 from her2d.ops import Metrics, OpsServer, held_by_us
 from her2d.settings import (
@@ -22,6 +24,7 @@ from her2d.settings import (
     WebhookSettings,
 )
 
+NOBODY = "nobody"
 UNIT = {
     "LoadState": "loaded",
     "ProtectSystem": "strict",
@@ -63,6 +66,26 @@ def test_nothing_is_left_behind(settings, tmp_path):
     list(check_up(settings))
     assert list((tmp_path / "inbox").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["inbox"]
+
+
+def test_a_database_that_is_there_gets_no_lock_by_being_looked_at(settings, tmp_path):
+    open_database(settings.results.database).close()
+    list(check_up(settings))
+    assert not (tmp_path / "her2d.sqlite.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("unit", "verdict", "said"),
+    [
+        (NOBODY, Verdict.WARNING, "means nothing"),
+        ("nosuchuser", Verdict.FAILURE, "no such user"),
+        (getpass.getuser(), Verdict.OK, "as her2d.service does"),
+    ],
+)
+def test_checks_that_are_not_made_as_the_units_user_say_so(unit, verdict, said):
+    finding = user_finding("her2d.service", {"User": unit})
+    assert finding.verdict is verdict
+    assert said in finding.said
 
 
 def test_events_that_arrive_are_told(tmp_path):
