@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
+from her2d.checkup.filing import filing_findings
 from her2d.checkup.finding import Finding, Verdict
 from her2d.checkup.inboxes import inbox_findings
 from her2d.checkup.machine import clock_finding
 from her2d.checkup.models import model_findings
 from her2d.checkup.network import port_finding
-from her2d.checkup.sandbox import sandbox_findings, unit_properties
+from her2d.checkup.sandbox import unit_findings
 from her2d.checkup.storage import storage_findings
 from her2d.settings import Settings
 
@@ -18,8 +19,9 @@ def check_up(settings: Settings) -> Iterator[Finding]:
     """Check one thing after the other, each found as it is; takes some seconds."""
     for inbox in settings.intake.inboxes:
         yield from inbox_findings(inbox)
+    yield from filing_findings(settings.intake)
     yield from storage_findings(settings.results)
     yield clock_finding()
     yield from model_findings(settings)
     yield port_finding(settings.ops)
-    yield from sandbox_findings(settings, unit_properties())
+    yield from unit_findings(settings)

@@ -1,11 +1,10 @@
 """Is the clock right? Times are part of every result."""
 
-import shutil
-import subprocess
 from datetime import UTC, datetime
 
 from her2d import __version__
 from her2d.checkup.finding import Finding, failure, ok, warning
+from her2d.checkup.programs import NoAnswerError, answer_of
 
 _WRITTEN_IN = 2026
 
@@ -20,16 +19,15 @@ def clock_finding() -> Finding:
             f"It says {now:%Y-%m-%d}, before her2d {__version__} was written.",
             "Set it, and let it follow a time server: timedatectl set-ntp true.",
         )
-    if shutil.which("timedatectl") is None:
-        return ok(check, f"It says {now:%Y-%m-%d %H:%M} UTC.")
-    found = subprocess.run(
-        ["timedatectl", "show", "--property=NTPSynchronized", "--value"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=10,
-    )
-    if found.stdout.strip() == "no":
+    try:
+        synchronised = answer_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    except NoAnswerError as error:
+        return warning(
+            check,
+            f"It says {now:%Y-%m-%d %H:%M} UTC. {error}",
+            "systemctl status systemd-timedated",
+        )
+    if synchronised is not None and synchronised.strip() == "no":
         return warning(
             check,
             f"It says {now:%Y-%m-%d %H:%M} UTC and follows no time server.",

@@ -5,6 +5,7 @@ import socket
 import httpx
 
 from her2d.checkup.finding import Finding, failure, ok, warning
+from her2d.ops import address
 from her2d.settings import OpsSettings
 
 _ANSWER_S = 3.0
@@ -13,36 +14,36 @@ _ANSWER_S = 3.0
 def port_finding(settings: OpsSettings) -> Finding:
     """Try to bind it; where somebody has it, ask whether that is her2d."""
     check = "port"
-    address = f"{settings.host}:{settings.port}"
+    where = address(settings.host, settings.port)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((settings.host, settings.port))
         except PermissionError:
-            return failure(check, f"{address} needs privileges.", "Choose a port over 1023.")
+            return failure(check, f"{where} needs privileges.", "Choose a port over 1023.")
         except OSError as error:
-            return _taken(check, address, settings, error)
+            return _taken(check, where, error)
     if settings.host not in ("127.0.0.1", "::1", "localhost"):
         return warning(
             check,
-            f"{address} is reachable from other machines.",
+            f"{where} is reachable from other machines.",
             'Nothing secret is served, but if only this machine scrapes it: host = "127.0.0.1".',
         )
-    return ok(check, f"{address} is free.")
+    return ok(check, f"{where} is free.")
 
 
-def _taken(check: str, address: str, settings: OpsSettings, error: OSError) -> Finding:
+def _taken(check: str, where: str, error: OSError) -> Finding:
     try:
-        answer = httpx.get(f"http://{address}/healthz", timeout=_ANSWER_S)
+        answer = httpx.get(f"http://{where}/healthz", timeout=_ANSWER_S)
     except httpx.HTTPError:
         return failure(
-            check, f"{address} cannot be had: {error.strerror}.", "Choose another [ops] port."
+            check, f"{where} cannot be had: {error.strerror}.", "Choose another [ops] port."
         )
     if answer.status_code == httpx.codes.OK and answer.text.strip() == "ok":
-        return ok(check, f"A healthy daemon answers on {address}.")
+        return ok(check, f"A healthy daemon answers on {where}.")
     return failure(
         check,
-        f"{address} is taken; /healthz answers {answer.status_code}: {answer.text.strip()[:120]}",
+        f"{where} is taken; /healthz answers {answer.status_code}: {answer.text.strip()[:120]}",
         "If that is no her2d, choose another [ops] port; if it is, see its log.",
     )

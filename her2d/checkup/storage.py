@@ -24,7 +24,7 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
         ("heatmaps' folder", settings.heatmaps),
     ):
         try:
-            yield _writable(check, folder)
+            yield writable(check, folder)
             yield _room(check, folder)
         except PermissionError:
             yield _closed(check, folder)
@@ -38,7 +38,8 @@ def _closed(check: str, path: Path) -> Finding:
     return failure(check, f"{path} is closed to user {os.geteuid()}.", who_may(path))
 
 
-def _writable(check: str, folder: Path) -> Finding:
+def writable(check: str, folder: Path) -> Finding:
+    """Whether files can be made in `folder`, or the folder itself. Raises PermissionError."""
     there = existing_folder(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".her2d-doctor-") as file:
@@ -49,7 +50,7 @@ def _writable(check: str, folder: Path) -> Finding:
         return failure(
             check,
             f"{there} cannot be written by user {os.geteuid()}: {error.strerror}.",
-            f"chown her2d: {there}, or name another folder under [results].",
+            f"chown her2d: {there}, or name another folder in the settings.",
         )
     return ok(check, f"{folder} can be {'written' if there == folder else 'made'}.")
 

@@ -1,15 +1,27 @@
 """What a new installation can get wrong, each told with its remedy."""
 
+import errno
 import getpass
+import os
+import shutil
 import socket
+import tomllib
+from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+import tomli_w
+from onnx import TensorProto, helper, numpy_helper
 
+from her2d.bundle import sha256_of
 from her2d.checkup import Verdict, check_up
+from her2d.checkup.filing import filing_findings
 from her2d.checkup.inboxes import inbox_findings
+from her2d.checkup.machine import clock_finding
 from her2d.checkup.models import model_findings
 from her2d.checkup.network import port_finding
-from her2d.checkup.sandbox import sandbox_findings
+from her2d.checkup.sandbox import unit_findings
 from her2d.checkup.storage import storage_findings
 from her2d.checkup.user import user_finding
 from her2d.database import open_database
@@ -21,18 +33,9 @@ from her2d.settings import (
     OpsSettings,
     ResultsSettings,
     Settings,
-    WebhookSettings,
 )
 
 NOBODY = "nobody"
-UNIT = {
-    "LoadState": "loaded",
-    "ProtectSystem": "strict",
-    "ProtectHome": "yes",
-    "StateDirectory": "her2d",
-    "ReadWritePaths": "",
-    "IPAddressAllow": "127.0.0.0/8 ::1/128",
-}
 
 
 @pytest.fixture
@@ -150,36 +153,129 @@ def test_a_port_open_to_the_world_is_a_warning():
     assert port_finding(OpsSettings(host="0.0.0.0", port=0)).verdict is Verdict.WARNING
 
 
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        ({}, "The unit may not write"),
-        ({"ReadWritePaths": "{tmp}"}, None),
-        ({"ReadWritePaths": "-{tmp}"}, None),
-        ({"ProtectSystem": "full"}, None),
-    ],
-)
-def test_a_sandbox_that_keeps_results_out_is_told(settings, tmp_path, changed, said):
-    unit = {**UNIT, **{key: value.format(tmp=tmp_path) for key, value in changed.items()}}
-    found = list(sandbox_findings(settings, unit))
-    if said is None:
-        assert [finding.verdict for finding in found] == [Verdict.OK]
-    else:
-        assert all(finding.said.startswith(said) for finding in found)
+def test_an_ipv6_address_is_free_or_the_daemons():
+    registry = Metrics().registry
+    with OpsServer("::1", 0, registry, healthy=lambda: None, ready=lambda: None) as server:
+        finding = port_finding(OpsSettings(host="::1", port=server.port))
+    assert "A healthy daemon answers on [::1]:" in finding.said
+    assert port_finding(OpsSettings(host="::1", port=0)).verdict is Verdict.OK
 
 
-def test_a_sandbox_that_hides_an_inbox_or_the_webhook_is_told(settings, tmp_path):
-    hidden = settings.model_copy(
+def test_an_inbox_without_events_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("her2d.checkup.inboxes._EVENT_S", 0.05)
+    monkeypatch.setattr("her2d.checkup.inboxes.Watcher.take", lambda _: frozenset())
+    assert told(inbox_findings(tmp_path)).startswith("warning: No event arrived")
+
+
+def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no watch is left")
+
+    monkeypatch.setattr("her2d.checkup.inboxes.Watcher.watch", refuse)
+    assert told(inbox_findings(tmp_path)) == "warning: Events cannot be had: no watch is left."
+
+
+def test_an_inbox_whose_clock_is_off_is_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("her2d.checkup.inboxes._CLOCK_S", -1.0)
+    assert "this machine's" in told(inbox_findings(tmp_path))
+
+
+def test_a_disk_that_is_nearly_full_is_a_warning_and_a_full_one_fails(tmp_path, monkeypatch):
+    settings = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
+    monkeypatch.setattr("her2d.checkup.storage._LOW_BYTES", 1e18)
+    assert [f.verdict for f in storage_findings(settings)].count(Verdict.WARNING) == 2
+    monkeypatch.setattr("her2d.checkup.storage._EMPTY_BYTES", 1e18)
+    failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
+    assert ["are free" in failure.said for failure in failures] == [True, True]
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Put a shell script before the machine's own program of that name."""
+
+    def program(name: str, script: str) -> None:
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+
+    return program
+
+
+def test_a_clock_that_follows_no_server_is_a_warning(program):
+    program("timedatectl", "echo no")
+    assert "follows no time server" in told([clock_finding()])
+
+
+def test_a_clock_that_is_set_to_the_past_fails(monkeypatch):
+    monkeypatch.setattr("her2d.checkup.machine._WRITTEN_IN", 9999)
+    assert told([clock_finding()]).startswith("failure: It says")
+
+
+def test_programs_that_do_not_answer_are_warnings(settings, program, monkeypatch):
+    monkeypatch.setattr("her2d.checkup.programs._ANSWER_S", 0.1)
+    for name in ("timedatectl", "systemctl"):
+        program(name, "exec sleep 60")
+    assert "timedatectl did not answer" in told([clock_finding()])
+    assert "systemctl did not answer" in told(unit_findings(settings))
+
+
+def test_both_installed_units_are_asked_for(settings, program):
+    program("systemctl", 'echo LoadState=loaded; echo "User=nosuchuser-$2"')
+    said = [finding.said for finding in unit_findings(settings)]
+    assert said == [
+        "her2d.service runs as nosuchuser-her2d.service, and there is no such user.",
+        "her2d.service reaches everything the settings name.",
+        "her2d-care.service reaches the database and its backups.",
+    ]
+
+
+def test_a_classifier_that_cannot_be_run_fails(settings, color_bundle, tmp_path):
+    bundle = bundle_with_a_classifier_that_fails(color_bundle.directory, tmp_path / "broken")
+    broken = settings.model_copy(update={"bundle": BundleSettings(path=bundle)})
+    assert told(model_findings(broken)).startswith("failure: ")
+
+
+def bundle_with_a_classifier_that_fails(sound: Path, folder: Path) -> Path:
+    """Its graph loads, and asks for the impossible once there is a tile."""
+    shutil.copytree(sound, folder)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["tiles"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["numbers", "shape"], ["p_strong"]),
+        ],
+        "classifiers",
+        [helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", 512, 512, 3])],
+        [helper.make_tensor_value_info("p_strong", TensorProto.FLOAT, ["M", 5])],
+        [numpy_helper.from_array(np.array([-1, 5], np.int64), "shape")],
+    )
+    path = folder / "classifiers.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    manifest = tomllib.loads((folder / "manifest.toml").read_text())
+    manifest["parts"]["classifiers"]["sha256"] = sha256_of(path)
+    (folder / "manifest.toml").write_text(tomli_w.dumps(manifest))
+    return folder
+
+
+def test_nothing_is_said_of_moving_where_files_are_left(settings):
+    assert list(filing_findings(settings.intake)) == []
+
+
+def test_folders_that_finished_files_go_to_are_tried(settings, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    intake = settings.intake.model_copy(
         update={
-            "intake": IntakeSettings(inboxes=("/home/scanner/out",)),
-            "webhook": WebhookSettings(url="https://lis.example/hook"),
+            "on_success": "move",
+            "on_failure": "move",
+            "archive": tmp_path / "archive",
+            "quarantine": tmp_path / "file" / "quarantine",
         }
     )
-    said = [
-        finding.said
-        for finding in sandbox_findings(hidden, {**UNIT, "ReadWritePaths": str(tmp_path)})
-    ]
-    assert said == [
-        "The unit does not see /home/scanner/out.",
-        "The unit speaks to this machine only, and the webhook is at lis.example.",
+    found = list(filing_findings(intake))
+    assert [(finding.check, finding.verdict) for finding in found] == [
+        (f"inbox {tmp_path / 'inbox'}", Verdict.OK),
+        ("[intake] archive", Verdict.OK),
+        ("[intake] quarantine", Verdict.FAILURE),
     ]
