@@ -28,6 +28,7 @@ from her2d.reload import merged
 from her2d.results import remove_leftovers
 from her2d.settings import Settings, SettingsError
 from her2d.telemetry import Outcomes, read_daemon
+from her2d.upkeep import migrate
 from her2d.watching import Watching
 from her2d.webhook import Webhook
 from her2d.worker import Signals
@@ -82,6 +83,8 @@ class Daemon:
     def run(self) -> None:
         database = self._settings.results.database
         with held_by_us(database):
+            if (copy := migrate(database)) is not None:
+                log.info("database_migrated", copy=str(copy))
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
             _clear_up(self._settings.results.heatmaps)

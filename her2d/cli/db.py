@@ -12,6 +12,7 @@ from her2d.upkeep import (
     back_up,
     drop_old_backups,
     give_back,
+    migrate,
     problems,
     prune_tiles,
     restore,
@@ -109,9 +110,16 @@ def vacuum_(config: ConfigOption = None) -> None:
 
 
 @app.command("migrate")
-def migrate(config: ConfigOption = None) -> None:
-    """Bring the schema up to date, as `her2d run` does at its start."""
+def migrate_(
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the copy made before. Default: beside the database."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Bring the schema up to date, after a copy, as `her2d run` does at its start."""
     database = settings_of(config).results.database
     before = schema_version(database)
-    open_database(database).close()
+    if (copy := migrate(database, copy_to)) is not None:
+        typer.echo(f"What it was is {copy}; delete that when it is of no more use.")
     typer.echo(f"{database}: schema {before} -> {schema_version(database)}")

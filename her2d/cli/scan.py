@@ -24,6 +24,7 @@ from her2d.intake import FileState, JobQueue
 from her2d.results import SlideResult
 from her2d.settings import Settings
 from her2d.slides import SlideError
+from her2d.upkeep import migrate
 
 if TYPE_CHECKING:
     from her2d.processing import SlideProcessor
@@ -40,7 +41,8 @@ def scan(
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
     files = list(_files(paths, settings))
-    open_database(settings.results.database).close()
+    if (copy := migrate(settings.results.database)) is not None:
+        typer.echo(f"her2d: the database was migrated; what it was is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (

@@ -1,6 +1,7 @@
 """Care of the database while the daemon goes on writing: back up, check, prune, restore, vacuum."""
 
 from her2d.upkeep.backups import back_up, drop_old_backups
+from her2d.upkeep.migrating import migrate
 from her2d.upkeep.pruning import Pruned, prune_tiles
 from her2d.upkeep.restoring import restore
 from her2d.upkeep.soundness import problems
@@ -12,6 +13,7 @@ __all__ = [
     "back_up",
     "drop_old_backups",
     "give_back",
+    "migrate",
     "problems",
     "prune_tiles",
     "restore",

@@ -8,13 +8,12 @@ while in use" and "Mispairing database files and hot journals").
 import os
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 from her2d.database import NEWEST_SCHEMA, DatabaseError, schema_version
 from her2d.ops import held_by_us
 from her2d.ownership import as_closed_as, belongs_with
-from her2d.upkeep.copying import copy_online, to_disk
+from her2d.upkeep.copying import copy_online, moment, to_disk
 from her2d.upkeep.soundness import problems
 
 _BUSY_TIMEOUT_S = 5.0
@@ -79,9 +78,7 @@ def _set_aside(place: Path) -> Path | None:
         log.unlink(missing_ok=True)
         index.unlink(missing_ok=True)
         return None
-    aside = place.with_name(
-        f"{place.stem}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}{place.suffix}"
-    )
+    aside = place.with_name(f"{place.stem}.before-restore-{moment()}{place.suffix}")
     folded = _fold_in_its_log(place)
     os.link(place, aside)
     if not folded and log.exists():

@@ -169,6 +169,59 @@ def test_a_database_of_every_earlier_version_is_brought_up_to_date(laboratory, v
     assert open_database(laboratory.database).schema == fresh.schema
 
 
+@pytest.fixture
+def of_an_older_version(laboratory):
+    """A database two migrations back, with a row."""
+    with closing(sqlite3.connect(laboratory.database)) as connection:
+        for name in MIGRATIONS[:-2]:
+            script = resources.files("her2d").joinpath("migrations", name).read_text()
+            connection.executescript(script)
+        connection.execute("insert into events (at, name) values ('now', 'kept')")
+        connection.execute(f"pragma user_version = {len(MIGRATIONS) - 2}")
+        connection.commit()
+    return laboratory
+
+
+def assert_the_copy_is_of_before(folder: Path) -> None:
+    (copy,) = folder.glob(f"her2d.schema-{len(MIGRATIONS) - 2}-*.sqlite")
+    assert schema_version(copy) == len(MIGRATIONS) - 2
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("select name from events").fetchall() == [("kept",)]
+
+
+def test_before_a_migration_the_database_is_copied(of_an_older_version):
+    found = of_an_older_version.run("db", "migrate")
+    assert found.exit_code == 0, found.output
+    assert "What it was is" in found.stdout
+    assert_the_copy_is_of_before(of_an_older_version.folder)
+
+
+def test_the_copy_can_be_put_elsewhere(of_an_older_version, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert of_an_older_version.run("db", "migrate", "--copy-to", elsewhere).exit_code == 0
+    assert_the_copy_is_of_before(elsewhere)
+
+
+def test_what_cannot_be_copied_is_not_migrated(of_an_older_version, her2d, tmp_path):
+    code, _, err = her2d("db", "migrate", "--copy-to", tmp_path / "absent")
+    assert code == 1
+    assert "cannot be backed up" in err
+    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+
+
+def test_a_scan_copies_a_database_before_it_migrates_it(of_an_older_version, write_slide):
+    of_an_older_version.run("scan", write_slide(["Sw"], "a.tif"))
+    assert schema_version(of_an_older_version.database) == len(MIGRATIONS)
+    assert_the_copy_is_of_before(of_an_older_version.folder)
+
+
+def test_a_database_that_is_new_or_up_to_date_is_not_copied(laboratory):
+    for _ in range(2):
+        assert laboratory.run("db", "migrate").exit_code == 0
+    assert [path.name for path in laboratory.folder.glob("*.sqlite")] == ["her2d.sqlite"]
+
+
 def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
     monkeypatch.setenv("HER2D_PIPELINE__QUEUE_TILES", "9")
     found = laboratory.json("config", "show")

@@ -2,10 +2,15 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from importlib import resources
 
 from daemon_site import PATIENCE_S, Site
+
+from her2d.database import schema_version
 
 
 def run(site: Site) -> subprocess.CompletedProcess[str]:
@@ -17,6 +22,22 @@ def run(site: Site) -> subprocess.CompletedProcess[str]:
         timeout=PATIENCE_S,
         env={**os.environ, "HER2D_OPS__LOG_LEVEL": "error"},
     )
+
+
+def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundle):
+    site = Site.made(tmp_path / "site", color_bundle)
+    script = resources.files("her2d").joinpath("migrations", "0001_initial.sql").read_text()
+    with closing(sqlite3.connect(site.database)) as connection:
+        connection.executescript(script)
+        connection.execute("pragma user_version = 1")
+        connection.commit()
+    with site.daemon():
+        pass
+    (copy,) = site.folder.glob("her2d.schema-1-*.sqlite")
+    assert schema_version(copy) == 1
+    assert [line["copy"] for line in site.lines() if line["event"] == "database_migrated"] == [
+        str(copy)
+    ]
 
 
 def test_a_port_that_is_taken_ends_it_with_one_sentence(tmp_path, color_bundle):
