@@ -18,6 +18,7 @@ from her2d.intake import NEW_SCAN, JobQueue, existing_folder, in_seconds
 from her2d.ops import DayReading, Gpus, Reading, StageReading, VolumeReading
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
+from her2d.upkeep import newest_backup
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,7 @@ def read_daemon(
         progress_at=progress_at,
         intake_paused=intake_paused,
         volumes=tuple(_volumes(settings)),
+        last_backup_at=_last_backup(settings.results.backups),
         gpus=gpus.read(),
     )
     try:
@@ -144,6 +146,15 @@ def _arrivals(db: Database) -> tuple[float | None, float | None]:
         "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
     ).fetchone()
     return _seconds(oldest), _seconds(newest[0] if newest else None)
+
+
+def _last_backup(folder: Path) -> float | None:
+    try:
+        newest = newest_backup(folder)
+        return newest.stat().st_mtime if newest is not None else None
+    except OSError as error:
+        log.debug("backups_unknown", reason=str(error))
+        return None
 
 
 def _overdue(db: Database) -> int:

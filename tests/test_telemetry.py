@@ -18,6 +18,7 @@ from her2d.settings import (
     Settings,
 )
 from her2d.telemetry import Outcomes, read_daemon
+from her2d.upkeep import back_up
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def settings(tmp_path, color_bundle) -> Settings:
         bundle=BundleSettings(path=color_bundle.directory),
         inference=InferenceSettings(threads=1),
         results=ResultsSettings(
-            database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "not" / "yet" / "there"
+            database=tmp_path / "her2d.sqlite",
+            heatmaps=tmp_path / "not" / "yet" / "there",
+            backups=tmp_path / "backups",
         ),
     )
 
@@ -137,6 +140,12 @@ def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db)
     assert not found.database_readable
     assert (found.jobs, found.waiting, found.day.results) == ({}, None, None)
     assert {volume.holds for volume in found.volumes} == {"database", "heatmaps", "inbox"}
+
+
+def test_the_last_backup_is_told(settings, db):
+    assert read(settings, db).last_backup_at is None
+    made = back_up(settings.results.database, settings.results.backups)
+    assert read(settings, db).last_backup_at == made.stat().st_mtime
 
 
 def test_a_disk_that_cannot_be_asked_is_left_out(settings, db, monkeypatch):

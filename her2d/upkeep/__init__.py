@@ -1,6 +1,6 @@
 """Care of the database while the daemon goes on writing: back up, check, prune, restore, vacuum."""
 
-from her2d.upkeep.backups import back_up, drop_old_backups
+from her2d.upkeep.backups import back_up, drop_old_backups, newest_backup
 from her2d.upkeep.migrating import migrate
 from her2d.upkeep.pruning import Pruned, prune_tiles
 from her2d.upkeep.restoring import restore
@@ -14,6 +14,7 @@ __all__ = [
     "drop_old_backups",
     "give_back",
     "migrate",
+    "newest_backup",
     "problems",
     "prune_tiles",
     "restore",

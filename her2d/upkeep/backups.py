@@ -26,6 +26,11 @@ def back_up(database: Path, folder: Path) -> Path:
     return target
 
 
+def newest_backup(folder: Path) -> Path | None:
+    """The last backup in `folder`; None where there is none, or no such folder."""
+    return max(folder.glob(_PATTERN), default=None)
+
+
 def drop_old_backups(folder: Path, keep: int) -> list[Path]:
     """Delete all but the `keep` newest backups in `folder`; returns what was deleted."""
     old = sorted(folder.glob(_PATTERN))[:-keep]

@@ -21,7 +21,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 def metrics():
     metrics = Metrics()
     stage = StageReading("segment", 40, 10, 2.5, 3, 32)
-    metrics.read_from(lambda: Reading({"queued": 7, "done": 2}, stages=(stage,)))
+    metrics.read_from(lambda: Reading(jobs={"queued": 7, "done": 2}, stages=(stage,)))
     return metrics
 
 
