@@ -8,6 +8,9 @@ import structlog
 
 from her2d.ops.pseudonyms import Pseudonyms
 
+# Unlike `dict_tracebacks`: local variables are where secrets and names lie.
+_WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
 
 def configure_logging(
     log_format: Literal["auto", "json", "console"],
@@ -27,7 +30,7 @@ def configure_logging(
     renderer: list[Any] = (
         # Names in Chinese stay legible, and findable by those who must hide them.
         [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
         if as_json

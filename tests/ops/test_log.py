@@ -12,6 +12,13 @@ KEY = b"a key of a hospital"
 NAME = "张三 1957-03-02.tif"
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def _sign(secret: str) -> None:
+    raise OSError("no key")
+
+
 def lines(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
@@ -48,6 +55,19 @@ def test_an_exception_is_structured(capsys):
     (line,) = lines(capsys)
     assert line["exception"][0]["exc_type"] == "OSError"
     assert line["exception"][0]["exc_value"] == "disk is gone"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_says_where_it_was_but_not_what_variables_held(capsys, log_format):
+    configure_logging(log_format, "info")
+    try:
+        _sign(SECRET)
+    except OSError as error:
+        structlog.get_logger("test").error("webhook_failed", exc_info=error)
+    logged = capsys.readouterr().err
+    assert "_sign" in logged
+    assert "locals" not in logged
+    assert SECRET not in logged
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
