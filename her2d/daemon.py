@@ -21,6 +21,7 @@ from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.inference import DeviceLostError
 from her2d.intake import JobQueue, JobState
+from her2d.intake.holdings import Silence
 from her2d.ops import Gpus, Metrics, Notifier, OpsServer, Reading, held_by_us
 from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
@@ -129,13 +130,14 @@ class Daemon:
     def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
         """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
         watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
+        hung = crew.hung()
         try:
             if self._reload.is_set():
                 self._reload.clear()
                 self._apply(watching)
             watching.look_around()
             crew.tend(jobs)
-            self._trouble = watching.trouble
+            self._trouble = watching.trouble or _standstill(hung)
             self._watched_at = time.monotonic()
             self._tell_status(jobs, crew)
         except sqlite3.Error as error:
@@ -146,15 +148,15 @@ class Daemon:
             # No file, however odd, may end the daemon: the others' passes go on.
             if self._trouble is None:
                 log.exception("pass_failed")
-            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}: {error}."
-        hung = crew.hung()
+            # What the error says may hold a name, and anybody may ask.
+            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
         if hung is None:
             # Others that lock the database are waited for, but so long only as a slide would be:
             # the lock may be one of this process's own.
             if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
-            self._trouble = f"{hung.job.path.name} has not got on for {hung.seconds:.0f} s."
+            self._trouble = _standstill(hung)
 
     def _apply(self, watching: Watching) -> None:
         self._notifier.reloading()
@@ -266,6 +268,11 @@ def _clear_up(heatmaps: Path) -> None:
         return
     if leftovers:
         log.info("leftovers_removed", files=len(leftovers))
+
+
+def _standstill(hung: Silence | None) -> str | None:
+    """Said to whoever asks, so without the file's name."""
+    return f"Job {hung.job.id} has not got on for {hung.seconds:.0f} s." if hung else None
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:
