@@ -30,7 +30,7 @@ from her2d.results import remove_leftovers
 from her2d.settings import Settings, SettingsError
 from her2d.telemetry import Outcomes, read_daemon
 from her2d.watching import Watching
-from her2d.webhook import Webhook
+from her2d.webhook import Messenger
 from her2d.worker import Signals
 
 log = structlog.get_logger(__name__)
@@ -109,12 +109,14 @@ class Daemon:
             backend=processor.backend,
             port=port,
         )
-        webhook = self._start_webhook()
+        settings = self._settings
+        messenger = Messenger(settings.webhook, settings.results.database, self._signals.requested)
         self._notifier.ready("Started.")
         database = self._settings.results.database.stat()
         try:
             while not self._signals.requested.is_set():
                 _require_same(self._settings.results.database, database)
+                messenger.tend()
                 self._pass(jobs, crew, watching)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -124,8 +126,7 @@ class Daemon:
             self._notifier.stopping(f"Finishing {crew.in_hand} slides.")
             watching.close()
             crew.drain()
-            if webhook is not None:
-                webhook.join(_WEBHOOK_S)
+            messenger.join(_WEBHOOK_S)
 
     def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
         """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
@@ -216,16 +217,6 @@ class Daemon:
             progress_at=time.time() - silent_s,
             intake_paused=self._signals.paused.is_set(),
         )
-
-    def _start_webhook(self) -> threading.Thread | None:
-        """The webhook's thread, where there is a webhook."""
-        settings = self._settings
-        if settings.webhook.url is None:
-            return None
-        webhook = Webhook(settings.webhook, settings.results.database, self._signals.requested)
-        thread = threading.Thread(target=webhook.run, name="her2d-webhook", daemon=True)
-        thread.start()
-        return thread
 
     def _unhealthy(self) -> str | None:
         """Alive means that the inboxes were looked at a moment ago, and that slides get on."""

@@ -15,22 +15,7 @@ KEY = {"HER2D_OPS__PSEUDONYM_KEY": "a key of a hospital"}
 FOLDERS = ["Li Si 1957", 'Wang "Mei"', "O'Brien \\ Zhao"]
 GOOD = ['Sun "Xiaoming" 3.tif', "slide-Qian.tif", "e.tif"]
 BAD = ["Zheng \\ Wu.tif", "7.tif"]
-WORDS = [
-    "Li",
-    "Si",
-    "1957",
-    "Wang",
-    "Mei",
-    "Brien",
-    "Zhao",
-    "Sun",
-    "Xiaoming",
-    "Qian",
-    "e",
-    "Zheng",
-    "Wu",
-    "7",
-]
+WORDS = re.findall(r"\w+", "Li Si 1957 Wang Mei Brien Zhao Sun Xiaoming Qian e Zheng Wu 7")
 
 
 def spoken(value: object) -> str:
