@@ -87,7 +87,7 @@ class Daemon:
             jobs = JobQueue(db)
             _clear_up(self._settings.results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
-                log.warning("job_recovered", job_id=job.id, file=job.path.name)
+                log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
             with (
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db)) as server,
@@ -143,7 +143,7 @@ class Daemon:
             self._tell_status(jobs, crew)
         except sqlite3.Error as error:
             if self._trouble is None:
-                log.error("database_unavailable", reason=str(error))
+                log.error("pass_without_database", reason=str(error))
             self._trouble = f"The database is unavailable: {error}."
         except Exception as error:
             # No file, however odd, may end the daemon: the others' passes go on.

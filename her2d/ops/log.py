@@ -1,4 +1,9 @@
-"""structlog, set up once: one event name per fact, JSON under systemd, coloured on a terminal."""
+"""structlog, set up once: one event name per fact, JSON under systemd, coloured on a terminal.
+
+Every line about a slide carries `job_id`, in whatever thread it is written; while the slide is
+under way also `run`, JOB.CLAIM, which tells one try of it from the next. The line `slide_finished`
+adds `slide_id` and `run_id`, by which the result is known from then on.
+"""
 
 import logging
 import sys

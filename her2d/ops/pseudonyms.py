@@ -93,8 +93,10 @@ class Pseudonyms:
     def _named_in(self, fields: Mapping[str, Any]) -> Iterator[str]:
         """The names that the line itself says are names."""
         for key, value in fields.items():
-            if isinstance(value, Mapping):
-                yield from self._named_in(value)
+            if isinstance(value, (Mapping, list)):
+                for inner in value if isinstance(value, list) else [value]:
+                    if isinstance(inner, Mapping):
+                        yield from self._named_in(inner)
             elif key in _PATHS and value and not self._is_no_secret(str(value)):
                 top = self._top_of(str(value))
                 path = PurePath(str(value)[len(top) :])

@@ -130,6 +130,13 @@ def test_a_file_that_nothing_else_in_the_line_names_is_hidden(capsys, pseudonyms
     assert_hidden("Zhou, Mei", fields["unquoted"])
 
 
+def test_the_names_of_several_slides_in_one_line_are_hidden(capsys, pseudonyms):
+    slides = [{"job_id": 1, "file": "Zhou.tif"}, {"job_id": 2, "file": "Wu.tif"}]
+    fields = hidden(pseudonyms, capsys, slides=slides, reason="Wu cannot be read")
+    assert fields["reason"] == f"{pseudonyms.of('Wu')} cannot be read"
+    assert fields["slides"][1] == {"job_id": 2, "file": pseudonyms.of("Wu.tif")}
+
+
 def test_the_folders_that_everything_lies_below_are_shown(capsys, pseudonyms):
     fields = hidden(
         pseudonyms,
