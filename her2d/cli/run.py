@@ -29,9 +29,11 @@ def run(config: ConfigOption = None) -> None:
     # The daemon's imports take seconds that other commands need not pay.
     from her2d.daemon import Daemon
     from her2d.inference import DeviceLostError
+    from her2d.ops import log_uncaught
 
     settings = settings_of(config)
     pseudonyms = configure_logging_of(settings)
+    log_uncaught()
 
     def load() -> Settings:
         again = settings_of(config)
