@@ -235,6 +235,8 @@ class Daemon:
         return " ".join(filter(None, (self._trouble, filing))) or None
 
     def _not_ready(self) -> str | None:
+        if self._signals.requested.is_set():
+            return "It is stopping, and takes no new scans."
         if (trouble := self._whole_trouble()) is not None:
             return trouble
         for inbox in self._settings.intake.inboxes:
