@@ -77,7 +77,13 @@ class Crew:
         jobs.beat(self._holdings.ids())
         for job in self._holdings.orphans(jobs):
             state = jobs.take_up_again(job)
-            log.warning("job_taken_up_again", job_id=job.id, file=job.path.name, state=state.value)
+            log.warning(
+                "job_taken_up_again",
+                job_id=job.id,
+                run=job.run,
+                file=job.path.name,
+                state=state.value,
+            )
         self._next_heartbeat = time.monotonic() + _HEARTBEAT_S
 
     def hung(self) -> Silence | None:
@@ -91,6 +97,7 @@ class Crew:
             log.error(
                 "slide_stalled",
                 job_id=silence.job.id,
+                run=silence.job.run,
                 file=silence.job.path.name,
                 silent_s=round(silence.seconds),
             )

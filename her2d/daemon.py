@@ -21,6 +21,7 @@ from her2d.crew import Crew
 from her2d.database import DatabaseError, open_database, open_readonly
 from her2d.inference import DeviceLostError
 from her2d.intake import JobQueue, JobState
+from her2d.intake.holdings import Silence
 from her2d.ops import Gpus, Metrics, Notifier, OpsServer, Reading, held_by_us
 from her2d.persistence import until_written
 from her2d.processing import SlideProcessor, open_processor
@@ -30,7 +31,7 @@ from her2d.settings import Settings, SettingsError
 from her2d.telemetry import Outcomes, read_daemon
 from her2d.upkeep import migrate
 from her2d.watching import Watching
-from her2d.webhook import Webhook
+from her2d.webhook import Messenger
 from her2d.worker import Signals
 
 log = structlog.get_logger(__name__)
@@ -89,7 +90,7 @@ class Daemon:
             jobs = JobQueue(db)
             _clear_up(self._settings.results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
-                log.warning("job_recovered", job_id=job.id, file=job.path.name)
+                log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
             with (
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db)) as server,
@@ -111,12 +112,14 @@ class Daemon:
             backend=processor.backend,
             port=port,
         )
-        webhook = self._start_webhook()
+        settings = self._settings
+        messenger = Messenger(settings.webhook, settings.results.database, self._signals.requested)
         self._notifier.ready("Started.")
         database = self._settings.results.database.stat()
         try:
             while not self._signals.requested.is_set():
                 _require_same(self._settings.results.database, database)
+                messenger.tend()
                 self._pass(jobs, crew, watching)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -126,38 +129,38 @@ class Daemon:
             self._notifier.stopping(f"Finishing {crew.in_hand} slides.")
             watching.close()
             crew.drain()
-            if webhook is not None:
-                webhook.join(_WEBHOOK_S)
+            messenger.join(_WEBHOOK_S)
 
     def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
         """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
         watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
+        hung = crew.hung()
         try:
             if self._reload.is_set():
                 self._reload.clear()
                 self._apply(watching)
             watching.look_around()
             crew.tend(jobs)
-            self._trouble = watching.trouble
+            self._trouble = watching.trouble or _standstill(hung)
             self._watched_at = time.monotonic()
             self._tell_status(jobs, crew)
         except sqlite3.Error as error:
             if self._trouble is None:
-                log.error("database_unavailable", reason=str(error))
+                log.error("pass_without_database", reason=str(error))
             self._trouble = f"The database is unavailable: {error}."
         except Exception as error:
             # No file, however odd, may end the daemon: the others' passes go on.
             if self._trouble is None:
                 log.exception("pass_failed")
-            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}: {error}."
-        hung = crew.hung()
+            # What the error says may hold a name, and anybody may ask.
+            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
         if hung is None:
             # Others that lock the database are waited for, but so long only as a slide would be:
             # the lock may be one of this process's own.
             if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
-            self._trouble = f"{hung.job.path.name} has not got on for {hung.seconds:.0f} s."
+            self._trouble = _standstill(hung)
 
     def _apply(self, watching: Watching) -> None:
         self._notifier.reloading()
@@ -218,16 +221,6 @@ class Daemon:
             intake_paused=self._signals.paused.is_set(),
         )
 
-    def _start_webhook(self) -> threading.Thread | None:
-        """The webhook's thread, where there is a webhook."""
-        settings = self._settings
-        if settings.webhook.url is None:
-            return None
-        webhook = Webhook(settings.webhook, settings.results.database, self._signals.requested)
-        thread = threading.Thread(target=webhook.run, name="her2d-webhook", daemon=True)
-        thread.start()
-        return thread
-
     def _unhealthy(self) -> str | None:
         """Alive means that the inboxes were looked at a moment ago, and that slides get on."""
         silent = time.monotonic() - self._watched_at
@@ -245,6 +238,8 @@ class Daemon:
         return " ".join(filter(None, (self._trouble, filing))) or None
 
     def _not_ready(self) -> str | None:
+        if self._signals.requested.is_set():
+            return "It is stopping, and takes no new scans."
         if (trouble := self._whole_trouble()) is not None:
             return trouble
         for inbox in self._settings.intake.inboxes:
@@ -269,6 +264,11 @@ def _clear_up(heatmaps: Path) -> None:
         return
     if leftovers:
         log.info("leftovers_removed", files=len(leftovers))
+
+
+def _standstill(hung: Silence | None) -> str | None:
+    """Said to whoever asks, so without the file's name."""
+    return f"Job {hung.job.id} has not got on for {hung.seconds:.0f} s." if hung else None
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:

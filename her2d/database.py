@@ -20,6 +20,7 @@ _MIGRATIONS = (
     "0003_intake.sql",
     "0004_quality_and_views.sql",
     "0005_saturation.sql",
+    "0006_webhook_aside.sql",
 )
 NEWEST_SCHEMA = len(_MIGRATIONS)
 

@@ -49,7 +49,7 @@ class Clerk:
             except FilingStoppedError:
                 log.info("filing_interrupted")
             except (sqlite3.Error, DatabaseError) as error:
-                log.warning("database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S)
+                log.warning("filing_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
                 self._stop.wait(_AFTER_ERROR_S)
             except Exception:
                 log.exception("filing_failed")

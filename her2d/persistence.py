@@ -54,7 +54,7 @@ def until_written(
         except sqlite3.Error as error:
             if not passes(error):
                 raise
-            log.warning("database_unavailable", reason=str(error), again_in_s=wait)
+            log.warning("write_waits_for_database", reason=str(error), again_in_s=wait)
             waiting()
             if cancel.wait(wait):
                 raise SlideCancelledError(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,7 +196,8 @@ class SlideProcessor:
         return result_of_run(db, run_id)
 
     def _hash(self, path: Path, beat: Callable[[], None]) -> str:
-        return self._hashing.submit(content_hash, path, beat=beat).result()
+        hashing = self._hashing.submit(copy_context().run, content_hash, path, beat=beat)
+        return hashing.result()
 
     def _refuse_duplicate(self, db: Database, digest: str) -> None:
         slide_id = slide_with_result(db, digest, self.bundle.digest)

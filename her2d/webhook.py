@@ -1,30 +1,33 @@
 """An optional webhook: each result, failure and quarantine as signed JSON, delivered at least once.
 
-The table `events` is the outbox: a cursor in the database remembers the last event that was
-delivered, so that no crash and no outage of the receiver loses one. Requests follow Standard
-Webhooks (https://www.standardwebhooks.com): `webhook-id` is the same at every try of an event, so
-that a receiver can tell a repetition, and `webhook-signature` is an HMAC-SHA256.
+Requests follow Standard Webhooks (https://www.standardwebhooks.com): whatever is no success is
+tried again, for an answer of 401, 404 or 500 may come of a secret or a server that is just being
+changed. Only 410, "gone", is obeyed: nothing is sent until the daemon's next start, and nothing is
+lost.
+
+An event is tried a few times in its place, then steps aside: later ones may come before it, but
+none waits for it. That each comes matters more than their order, which `timestamp` tells;
+`webhook-id` tells repetitions.
 """
 
 import base64
 import binascii
+import enum
 import hashlib
 import hmac
-import json
 import random
+import sqlite3
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from sqlite_utils import Database
+from structlog.contextvars import bound_contextvars
 
 from her2d.database import open_database
-from her2d.intake import now
-from her2d.results import find_slide
+from her2d.outbox import Event, Outbox
 from her2d.settings import WebhookSettings
 
 if TYPE_CHECKING:
@@ -32,28 +35,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RESULT = "slide.result"
-_TYPES = {"done": _RESULT, "failed": "slide.failed", "quarantined": "slide.quarantined"}
 _LOOK_AGAIN_S = 1.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 300.0
-_TOO_MANY, _TIMEOUT = 429, 408
+_TRIES_IN_PLACE = 4
 _SECRET_PREFIX = "whsec_"  # Standard Webhooks' mark of a secret
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One row of `events` on its way out."""
-
-    id: int
-    at: datetime
-    type: str
-    detail: str | None
-    job_id: int | None
-    slide_id: int | None
-
-    @property
-    def webhook_id(self) -> str:
-        return f"her2d-event-{self.id}"
+class _Answer(enum.Enum):
+    TAKEN = enum.auto()
+    NOT_TAKEN = enum.auto()
+    GONE = enum.auto()
 
 
 def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
@@ -76,117 +67,133 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
 
 
 class Webhook:
-    """Delivers events in order until asked to stop; runs in a thread of its own."""
+    """Delivers events until asked to stop; runs in a thread of its own."""
 
     def __init__(self, settings: WebhookSettings, database: Path, stop: threading.Event) -> None:
         self._settings = settings
         self._database = database
         self._stop = stop
         self._failures = 0
+        self._tries: dict[int, int] = {}  # of the event that is next in line
 
     def run(self) -> None:
+        """Never returns before it is asked to: an error costs the connections, not the webhook."""
         import httpx
 
-        db = open_database(self._database)
-        _begin_with_what_comes(db)
-        with httpx.Client(timeout=self._settings.timeout_s) as client:
-            while not self._stop.is_set():
-                try:
-                    wait = self._step(db, client)
-                except Exception as error:  # a webhook must not end the daemon
-                    log.error("webhook_failed", exc_info=error)
-                    wait = self._next_wait()
-                self._stop.wait(wait)
-        db.close()
+        while not self._stop.is_set():
+            try:
+                with (
+                    closing(open_database(self._database)) as db,
+                    httpx.Client(timeout=self._settings.timeout_s) as client,
+                ):
+                    self._deliver(Outbox(db), client)
+            except Exception:
+                log.exception("webhook_interrupted")
+                self._stop.wait(self._next_wait())
 
-    def _step(self, db: Database, client: "httpx.Client") -> float:
-        """Deliver the next event, if there is one; returns how long to wait, in seconds."""
-        event = next_event(db)
-        if event is None:
-            return _LOOK_AGAIN_S
-        if datetime.now(UTC) - event.at > timedelta(hours=self._settings.give_up_after_h):
-            log.error("webhook_given_up", webhook_id=event.webhook_id)
-        elif not self._delivered(client, event.webhook_id, document(db, event)):
-            return self._next_wait()
-        self._failures = 0
-        _move_cursor(db, event.id)
-        return 0.0
+    def _deliver(self, outbox: Outbox, client: "httpx.Client") -> None:
+        outbox.begin()
+        while not self._stop.is_set():
+            event = outbox.next()
+            if event is None:
+                self._stop.wait(_LOOK_AGAIN_S)
+                continue
+            with bound_contextvars(
+                webhook_id=event.webhook_id, job_id=event.job_id, slide_id=event.slide_id
+            ):
+                self._see_to(outbox, event, client)
+
+    def _see_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
+        match self._answer_to(outbox, event, client):
+            case _Answer.TAKEN:
+                self._failures = 0
+                outbox.done(event)
+                log.info("webhook_delivered")
+            case _Answer.NOT_TAKEN:
+                wait = self._next_wait()
+                self._put_off(outbox, event)
+                self._stop.wait(wait)
+            case _Answer.GONE:
+                log.error("webhook_gone", reason="Nothing is sent until the daemon's next start.")
+                self._stop.wait()
+
+    def _put_off(self, outbox: Outbox, event: Event) -> None:
+        """Whatever its age, an event was tried by now."""
+        if event.since is None:
+            tries = self._tries.get(event.id, 0) + 1
+            self._tries = {event.id: tries}
+            if tries >= _TRIES_IN_PLACE:
+                outbox.step_aside(event, _wait_s(tries))
+                log.warning("webhook_stepped_aside")
+        elif datetime.now(UTC) - event.since > timedelta(hours=self._settings.give_up_after_h):
+            outbox.done(event)
+            log.error("webhook_given_up", tries=event.tries + _TRIES_IN_PLACE + 1)
+        else:
+            outbox.step_aside(event, _wait_s(event.tries + _TRIES_IN_PLACE))
 
     def _next_wait(self) -> float:
-        """Twice as long at each failure in a row, with jitter."""
+        """Longer at each failure in a row, whichever event's: a receiver that is down is spared."""
         self._failures += 1
-        wait = min(_FIRST_RETRY_S * 2.0 ** (self._failures - 1), _LONGEST_RETRY_S)
-        return wait * random.uniform(0.75, 1.25)
+        return _wait_s(self._failures)
 
-    def _delivered(self, client: "httpx.Client", webhook_id: str, body: bytes) -> bool:
-        """True where the event needs no further try."""
+    def _answer_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> _Answer:
         import httpx
 
+        try:
+            body = outbox.document(event)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            log.exception("webhook_event_untellable")
+            return _Answer.NOT_TAKEN
+        try:
+            answer = client.post(
+                str(self._settings.url), content=body, headers=self._headers(event, body)
+            )
+        except httpx.HTTPError as error:
+            log.warning("webhook_unreachable", reason=f"{type(error).__name__}: {error}")
+            return _Answer.NOT_TAKEN
+        if answer.is_success:
+            return _Answer.TAKEN
+        log.warning("webhook_refused", status=answer.status_code)
+        return _Answer.GONE if answer.status_code == httpx.codes.GONE else _Answer.NOT_TAKEN
+
+    def _headers(self, event: Event, body: bytes) -> dict[str, str]:
         sent_at = int(datetime.now(UTC).timestamp())
         headers = {
             "content-type": "application/json",
-            "webhook-id": webhook_id,
+            "webhook-id": event.webhook_id,
             "webhook-timestamp": str(sent_at),
         }
         if self._settings.secret is not None:
             secret = self._settings.secret.get_secret_value()
-            headers["webhook-signature"] = signature(secret, webhook_id, sent_at, body)
-        try:
-            answer = client.post(str(self._settings.url), content=body, headers=headers)
-        except httpx.HTTPError as error:
-            log.warning("webhook_failed", webhook_id=webhook_id, reason=str(error))
-            return False
-        if answer.is_success:
-            log.info("webhook_delivered", webhook_id=webhook_id)
-            return True
-        final = answer.is_client_error and answer.status_code not in (_TIMEOUT, _TOO_MANY)
-        report = log.error if final else log.warning
-        report("webhook_refused", webhook_id=webhook_id, status=answer.status_code)
-        return final
+            headers["webhook-signature"] = signature(secret, event.webhook_id, sent_at, body)
+        return headers
 
 
-def next_event(db: Database) -> Event | None:
-    """The oldest event past the cursor that is news, None where there is none."""
-    marks = ", ".join("?" for _ in _TYPES)
-    row = db.execute(
-        "select id, at, name, detail, job_id, slide_id from events"
-        " where id > (select event_id from webhook_cursor)"
-        f" and name in ({marks}) order by id limit 1",
-        list(_TYPES),
-    ).fetchone()
-    if row is None:
-        return None
-    event_id, at, name, detail, job_id, slide_id = row
-    return Event(event_id, datetime.fromisoformat(at), _TYPES[name], detail, job_id, slide_id)
+class Messenger:
+    """The webhook's thread, where there is a webhook. Used by one thread."""
+
+    def __init__(self, settings: WebhookSettings, database: Path, stop: threading.Event) -> None:
+        self._webhook = Webhook(settings, database, stop) if settings.url is not None else None
+        self._thread: threading.Thread | None = None
+
+    def tend(self) -> None:
+        """Start the thread, and replace it should it have died."""
+        if self._webhook is None or (self._thread is not None and self._thread.is_alive()):
+            return
+        if self._thread is not None:
+            log.error("webhook_died")
+        self._thread = threading.Thread(target=self._webhook.run, name="her2d-webhook", daemon=True)
+        self._thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the thread to end, which it was asked to, but no longer than that."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
 
-def document(db: Database, event: Event) -> bytes:
-    """The JSON that tells of `event`: the slide's current result, or the job and its reason."""
-    data: Mapping[str, Any]
-    if event.type == _RESULT:
-        data = find_slide(db, str(event.slide_id)).model_dump(mode="json")
-    else:
-        data = {"reason": event.detail, **_job(db, event.job_id)}
-    return json.dumps(
-        {"type": event.type, "timestamp": event.at.isoformat(), "data": data}
-    ).encode()
-
-
-def _job(db: Database, job_id: int | None) -> Mapping[str, Any]:
-    columns = "id as job_id, path, file_name, attempts"
-    return next(db.query(f"select {columns} from jobs where id = ?", [job_id]))
-
-
-def _begin_with_what_comes(db: Database) -> None:
-    """A webhook that is new is told what happens from now on, not the whole past."""
-    with db.atomic():
-        db.execute(
-            "insert or ignore into webhook_cursor (id, event_id, at)"
-            " select 1, coalesce(max(id), 0), ? from events",
-            [now()],
-        )
-
-
-def _move_cursor(db: Database, event_id: int) -> None:
-    with db.atomic():
-        db.execute("update webhook_cursor set event_id = ?, at = ?", [event_id, now()])
+def _wait_s(tries: int) -> float:
+    """Twice as long after each try, with jitter."""
+    wait = min(_FIRST_RETRY_S * 2.0 ** min(tries - 1, 30), _LONGEST_RETRY_S)
+    return wait * random.uniform(0.75, 1.25)

@@ -91,7 +91,7 @@ class Worker:
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except sqlite3.Error as error:
-                log.warning("database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S)
+                log.warning("worker_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
                 self._signals.requested.wait(_AFTER_ERROR_S)
             except Exception:
                 # Whatever it was, the job it held is taken up again by the crew.
@@ -111,7 +111,8 @@ class Worker:
                 self._signals.requested.wait(_IDLE_S)
 
     def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
-        with structlog.contextvars.bound_contextvars(job_id=job.id, file=job.path.name):
+        bound = {"job_id": job.id, "run": job.run, "file": job.path.name}
+        with structlog.contextvars.bound_contextvars(**bound):
             log.info("slide_started", attempt=job.attempts)
             self._process(jobs, job)
 
@@ -249,6 +250,7 @@ class Worker:
         log.info(
             "slide_finished",
             slide_id=result.slide_id,
+            run_id=result.run_id,
             her2_status=result.her2_status,
             high_expression_percent=result.high_expression_percent,
             elapsed_s=result.elapsed_s,

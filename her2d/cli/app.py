@@ -23,6 +23,7 @@ from her2d.cli import (
     scan,
     simulate,
     train,
+    webhook,
 )
 from her2d.cli.compile import compile_
 from her2d.cli.errors import EXPECTED_ERRORS
@@ -69,6 +70,7 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
+app.add_typer(webhook.app, name="webhook")
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

@@ -1,11 +1,14 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from her2d.settings import Settings, find_config, load_settings
+
+if TYPE_CHECKING:
+    from her2d.ops import Pseudonyms
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -25,13 +28,21 @@ def settings_of(config: Path | None) -> Settings:
     return load_settings(find_config(config))
 
 
-def configure_logging_of(settings: Settings, *, level: Level | None = None) -> None:
-    """Log as the settings say, or from another `level` on."""
+def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "Pseudonyms | None":
+    """Log as the settings say, or from another `level` on; returns what hides names, if it does."""
     from her2d.ops import Pseudonyms, configure_logging
 
     ops = settings.ops
     pseudonyms = None
     if ops.pseudonym_key is not None:
         key = ops.pseudonym_key.get_secret_value().encode()
-        pseudonyms = Pseudonyms(key, settings.intake.extensions)
+        kinds = (*settings.intake.extensions, settings.intake.sidecar)
+        pseudonyms = Pseudonyms(key, kinds, folders_of_names(settings))
     configure_logging(ops.log_format, level or ops.log_level, pseudonyms)
+    return pseudonyms
+
+
+def folders_of_names(settings: Settings) -> list[Path]:
+    """The folders below which names are those of slides or patients."""
+    intake = settings.intake
+    return [*intake.inboxes, intake.archive, intake.quarantine, settings.results.heatmaps]

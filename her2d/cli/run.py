@@ -5,7 +5,13 @@ import signal
 
 import typer
 
-from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
+from her2d.cli.options import (
+    ConfigOption,
+    configure_logging_of,
+    folders_of_names,
+    settings_of,
+)
+from her2d.settings import Settings
 
 EXIT_DEVICE_LOST = os.EX_TEMPFAIL
 """75: the GPU is lost to this process, and a new one may go on. systemd starts it."""
@@ -23,10 +29,19 @@ def run(config: ConfigOption = None) -> None:
     # The daemon's imports take seconds that other commands need not pay.
     from her2d.daemon import Daemon
     from her2d.inference import DeviceLostError
+    from her2d.ops import log_uncaught
 
     settings = settings_of(config)
-    configure_logging_of(settings)
-    daemon = Daemon(settings, lambda: settings_of(config))
+    pseudonyms = configure_logging_of(settings)
+    log_uncaught()
+
+    def load() -> Settings:
+        again = settings_of(config)
+        if pseudonyms is not None:
+            pseudonyms.hide_below(folders_of_names(again))
+        return again
+
+    daemon = Daemon(settings, load)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())

@@ -148,7 +148,8 @@ def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[],
     _record(jobs, job, target)
     if target is not None:
         if is_gone(job.path):  # or they are those of the scan that took its name
-            _move_sidecars(job.path, target, settings.sidecar)
+            with structlog.contextvars.bound_contextvars(job_id=job.id):
+                _move_sidecars(job.path, target, settings.sidecar)
         log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 

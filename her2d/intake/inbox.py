@@ -124,8 +124,8 @@ class Inbox:
         state = FileState.from_stat(file.stat)
         if text_of(file.path) != str(file.path):
             reason = "The file's name is not valid UTF-8: rename it and it is processed."
-            log.warning("file_quarantined", file=text_of(file.path), reason=reason)
-            self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
+            job = self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
+            log.warning("file_quarantined", job_id=job.id, file=text_of(file.path), reason=reason)
             return None
         age_s = time.time() - file.stat.st_mtime
         old = age_s > self._settings.backfill_after_s

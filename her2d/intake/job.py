@@ -77,6 +77,11 @@ class Job:
         """Where the file is now: where it was filed or, if it was not, where it was found."""
         return self.filed_path if self.filed_at and self.filed_path else self.path
 
+    @property
+    def run(self) -> str:
+        """This try of the job, as logs name it: `runs` has a row, and an id, only at its end."""
+        return f"{self.id}.{self.claim}"
+
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Job":
         """A row as SQLite gives it."""

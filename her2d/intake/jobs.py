@@ -262,7 +262,7 @@ class JobQueue:
             "not_before": in_seconds(wait_s),
             "attempts": _one_less(job.attempts),
         }
-        return self.move(job, JobState.FAILED, fields)
+        return self.move(job, JobState.FAILED, fields, event="postponed")
 
     def quarantine(self, job: Job, reason: str) -> bool:
         """This file will not be tried again as it is; `reason` is for a technician."""
@@ -331,8 +331,13 @@ class JobQueue:
 
     # What all of these rest on.
 
-    def move(self, job: Job, state: JobState, fields: Mapping[str, Any]) -> bool:
-        """Change the job's state and `fields` if it is still as `job` says; False where not."""
+    def move(
+        self, job: Job, state: JobState, fields: Mapping[str, Any], *, event: str | None = None
+    ) -> bool:
+        """Change the job's state and `fields` if it is still as `job` says; False where not.
+
+        A new state is an event, named as the state is unless told otherwise.
+        """
         columns = "".join(f", {name} = :{name}" for name in fields)
         with self._db.atomic():
             cursor = self._db.execute(
@@ -348,7 +353,8 @@ class JobQueue:
             )
             if cursor.rowcount == 0:
                 return False
-            self._event(job.id, state, fields.get("reason"))
+            if state is not job.state:
+                self._event(job.id, event or state, fields.get("reason"))
         return True
 
     def _insert(

@@ -8,6 +8,7 @@ from her2d.ops.notify import Notifier
 from her2d.ops.nvidia import Gpus
 from her2d.ops.pseudonyms import Pseudonyms
 from her2d.ops.reading import DayReading, Reading, StageReading, VolumeReading
+from her2d.ops.uncaught import log_uncaught
 
 __all__ = [
     "AlreadyRunningError",
@@ -24,5 +25,6 @@ __all__ = [
     "address",
     "configure_logging",
     "held_by_us",
+    "log_uncaught",
     "require_unheld",
 ]

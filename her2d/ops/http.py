@@ -1,5 +1,6 @@
 """/metrics, /healthz and /readyz on one small server, loopback by default."""
 
+import io
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -7,11 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
+
+log = structlog.get_logger(__name__)
 
 Probe = Callable[[], str | None]
 """Says None when all is well, else in a sentence what is not."""
@@ -31,6 +35,13 @@ class OpsServer:
         probes = {"/healthz": healthy, "/readyz": ready}
 
         def answer(environ: dict[str, Any], start: "StartResponse") -> Iterable[bytes]:
+            try:
+                return respond(environ, start)
+            except Exception:
+                log.exception("scrape_failed", asked=environ.get("PATH_INFO", ""))
+                return _text(start, "500 Internal Server Error", "It failed; the log says why.")
+
+        def respond(environ: dict[str, Any], start: "StartResponse") -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "")
             if path == "/metrics":
                 page: Iterable[bytes] = metrics(environ, start)
@@ -41,7 +52,7 @@ class OpsServer:
                 return _text(start, "503 Service Unavailable", trouble)
             return _text(start, "200 OK", "ok")
 
-        server_class = _OverIPv6 if ":" in host else ThreadingWSGIServer
+        server_class = _OverIPv6 if ":" in host else _Server
         try:
             self._server = make_server(
                 host, port, answer, server_class=server_class, handler_class=_Quiet
@@ -71,11 +82,27 @@ class OpsServer:
         self._thread.join()
 
 
-class _OverIPv6(ThreadingWSGIServer):
+class _Server(ThreadingWSGIServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away; the base class prints a traceback."""
+        log.warning("scrape_broken_off", exc_info=True)
+
+
+class _OverIPv6(_Server):
     address_family = socket.AF_INET6
 
 
 class _Quiet(WSGIRequestHandler):
+    def handle(self) -> None:
+        """wsgiref prints a traceback where it cannot send what it has; that goes to the log."""
+        self._said = io.StringIO()
+        super().handle()
+        if said := self._said.getvalue():
+            log.warning("answer_not_sent", said=said)
+
+    def get_stderr(self) -> io.StringIO:
+        return self._said
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
         """A scrape every few seconds is not news."""
 

@@ -1,4 +1,9 @@
-"""structlog, set up once: one event name per fact, JSON under systemd, coloured on a terminal."""
+"""structlog, set up once: one event name per fact, JSON under systemd, coloured on a terminal.
+
+Every line about a slide carries `job_id`, in whatever thread it is written; while the slide is
+under way also `run`, JOB.CLAIM, which tells one try of it from the next. The line `slide_finished`
+adds `slide_id` and `run_id`, by which the result is known from then on.
+"""
 
 import logging
 import sys
@@ -7,6 +12,9 @@ from typing import Any, Literal
 import structlog
 
 from her2d.ops.pseudonyms import Pseudonyms
+
+# Unlike `dict_tracebacks`: local variables are where secrets and names lie.
+_WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logging(
@@ -24,18 +32,8 @@ def configure_logging(
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: list[Any] = (
-        # Names in Chinese stay legible, and findable by those who must hide them.
-        [
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ]
-        if as_json
-        # A traceback in colours breaks names apart, so that they could not be hidden.
-        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    )
-    if pseudonyms is not None:
-        renderer[-1] = _hiding_names(renderer[-1], pseudonyms)
+    exceptions, renderer = _rendering(as_json)
+    hiding = [pseudonyms] if pseudonyms is not None else []
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -45,7 +43,12 @@ def configure_logging(
     lines.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                exceptions,
+                *hiding,
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()
@@ -57,9 +60,15 @@ def configure_logging(
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _hiding_names(render: Any, pseudonyms: Pseudonyms) -> Any:
-    def hidden(logger: Any, method: str, fields: dict[str, Any]) -> str:
-        named = dict(fields)  # the renderer takes the fields apart
-        return pseudonyms.in_line(str(render(logger, method, fields)), named)
-
-    return hidden
+def _rendering(as_json: bool) -> tuple[Any, Any]:
+    """What makes fields of an exception, and a line of the fields."""
+    if as_json:
+        # Names in Chinese stay legible.
+        return (
+            structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        )
+    return (
+        structlog.processors.format_exc_info,
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    )

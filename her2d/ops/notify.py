@@ -23,11 +23,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Start-up, or a reload, is over."""
-        self._tell(f"READY=1\nSTATUS={status}")
+        self._tell(f"READY=1\nSTATUS={_one_line(status)}")
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""
-        self._tell(f"STATUS={status}")
+        self._tell(f"STATUS={_one_line(status)}")
 
     def alive(self) -> None:
         """Work gets on: restart the watchdog's clock."""
@@ -37,7 +37,7 @@ class Notifier:
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        self._tell(f"STOPPING=1\nSTATUS={status}")
+        self._tell(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
     def _tell(self, state: str) -> None:
         if not self._address:
@@ -49,3 +49,8 @@ class Notifier:
         except OSError as error:
             # A manager that does not listen is no reason to stop working.
             log.warning("service_manager_unreachable", reason=str(error))
+
+
+def _one_line(status: str) -> str:
+    """A line break would begin another field, such as WATCHDOG=1."""
+    return " ".join(status.split())

@@ -8,6 +8,7 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -130,6 +131,8 @@ class Pipeline:
     ) -> Future[SlideOutcome]:
         """Score the slide at `path` as soon as there is room for it.
 
+        What is bound to log lines here is bound to those about the slide in whatever thread.
+
         Args:
             path: a whole-slide TIFF.
             assume_magnification: objective magnification where the file states none.
@@ -141,7 +144,9 @@ class Pipeline:
         `SlideCancelledError` where it was cancelled or the pipeline closed.
         """
         cancel = cancel or threading.Event()
-        return self._slides.submit(self._score, path, assume_magnification, cancel, progress)
+        return self._slides.submit(
+            copy_context().run, self._score, path, assume_magnification, cancel, progress
+        )
 
     def close(self) -> None:
         """Cancel what is in flight, end every thread, and return when they have ended."""

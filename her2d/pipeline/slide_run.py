@@ -9,6 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from structlog.contextvars import get_contextvars
 
 from her2d.pipeline.outcome import Overview, TileFate
 from her2d.pipeline.quality import QualityTally
@@ -28,12 +29,17 @@ class SlideCancelledError(Exception):
 
 
 class SlideRun:
-    """Collects what the stages find. Stages call it from their own threads."""
+    """Collects what the stages find. Stages call it from their own threads.
+
+    Attributes:
+        bound: what was bound to log lines where the slide's work began.
+    """
 
     def __init__(
         self, grid: TileGrid, cancelled: Callable[[], bool], progress: Progress | None = None
     ) -> None:
         self.grid = grid
+        self.bound = dict(get_contextvars())
         self.cancelled = cancelled
         shape = (grid.rows, grid.columns)
         self.fate = np.full(shape, _PENDING, np.uint8)

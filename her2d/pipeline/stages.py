@@ -6,12 +6,13 @@ is a stage too, so that the next batch is on its way while the engine works on t
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from structlog.contextvars import bound_contextvars
 
 from her2d.inference import Engine, KeptTile, TileBatch
 from her2d.pipeline.batch_queue import BatchQueue
@@ -26,6 +27,11 @@ class Work(Protocol):
     @property
     def waiting_since(self) -> tuple[float, ...]:
         """`time.monotonic` when each of its tiles began to wait for the stage."""
+        ...
+
+    @property
+    def runs(self) -> Iterable[SlideRun]:
+        """The slides it is of."""
         ...
 
     def given_up(self) -> bool:
@@ -55,6 +61,10 @@ class TileWork:
     def waiting_since(self) -> tuple[float, ...]:
         return (self.since,)
 
+    @property
+    def runs(self) -> Iterable[SlideRun]:
+        return (self.run,)
+
     def given_up(self) -> bool:
         return self.run.ended
 
@@ -76,6 +86,10 @@ class UploadedBatch:
     @property
     def waiting_since(self) -> tuple[float, ...]:
         return (self.since,) * len(self.items)
+
+    @property
+    def runs(self) -> Iterable[SlideRun]:
+        return (item.run for item in self.items)
 
     def given_up(self) -> bool:
         return all(item.given_up() for item in self.items)
@@ -101,6 +115,10 @@ class TumorTile:
     @property
     def waiting_since(self) -> tuple[float, ...]:
         return (self.since,)
+
+    @property
+    def runs(self) -> Iterable[SlideRun]:
+        return (self.run,)
 
     def given_up(self) -> bool:
         return self.run.ended
@@ -179,7 +197,8 @@ class Stage(Generic[W]):
                 continue
             started = time.monotonic()
             try:
-                self._work(live)
+                with bound_contextvars(**_bound_to(live)):
+                    self._work(live)
             except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
                 for item in live:
                     item.fail(error)
@@ -190,6 +209,13 @@ class Stage(Generic[W]):
             self.tiles += len(waits)
             self.batches += 1
             self._observe(BatchReport(self.name, seconds, waits))
+
+
+def _bound_to(batch: Sequence[Work]) -> Mapping[str, Any]:
+    """What lines about a batch carry: what its slide's carry, or a list of that for several."""
+    runs = {id(run): run.bound for work in batch for run in work.runs}
+    (one, *others) = runs.values()
+    return {"slides": [one, *others]} if others else one
 
 
 def upload(

@@ -9,6 +9,7 @@ import errno
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,7 +132,7 @@ class TileStream:
         for position in self._order():
             if len(under_way) >= ahead:
                 yield under_way.popleft().result()
-            under_way.append(pool.submit(self._work, position))
+            under_way.append(pool.submit(copy_context().run, self._work, position))
         while under_way:
             yield under_way.popleft().result()
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from her2d.database import open_database
-from her2d.intake import BACKFILL, FileState, JobQueue, JobState
+from her2d.intake import BACKFILL, FileState, JobQueue, JobState, prioritise
 from her2d.intake.job import (
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
@@ -18,6 +18,7 @@ from her2d.intake.job import (
     interruption_wait_s,
     retry_wait_s,
 )
+from her2d.telemetry import Outcomes
 
 STATE = FileState(1, 10, 20)
 
@@ -243,3 +244,23 @@ def test_counts_name_every_state(jobs):
 def test_an_unknown_job_is_a_key_error(jobs):
     with pytest.raises(KeyError):
         jobs.get(99)
+
+
+def test_a_postponement_is_an_event_of_its_own_and_no_failure(jobs):
+    queued(jobs)
+    outcomes = Outcomes(jobs.database)
+    jobs.postpone(jobs.claim(), "The heatmap cannot be written.", wait_s=30)
+    assert events(jobs)[-1] == ("postponed", "The heatmap cannot be written.")
+    assert outcomes.advance(jobs.database)["failed"] == 0
+    assert jobs.counts()[JobState.FAILED] == 1
+
+
+def test_a_change_that_is_none_of_the_state_leaves_no_event(jobs):
+    job = queued(jobs)
+    before = events(jobs)
+    prioritise(jobs, job.id, 5)
+    assert events(jobs) == before
+
+
+def events(jobs) -> list[tuple[str, str | None]]:
+    return jobs.database.execute("select name, detail from events order by id").fetchall()

@@ -1,12 +1,25 @@
 """/metrics, /healthz and /readyz."""
 
+import json
+import socket
+import struct
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from her2d.ops import CannotListenError, Metrics, OpsServer, Reading, StageReading
+from her2d.ops import (
+    CannotListenError,
+    Metrics,
+    OpsServer,
+    Reading,
+    StageReading,
+    configure_logging,
+)
+
+PATIENCE_S = 60
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -54,6 +67,44 @@ def test_a_daemon_that_is_not_ready_says_why(metrics):
     with serve(metrics, ready=lambda: "The inbox /scans cannot be read.") as server:
         assert get(server.port, "/readyz") == (503, "The inbox /scans cannot be read.\n")
         assert get(server.port, "/healthz")[0] == 200
+
+
+def logged(capsys, event: str) -> dict:
+    """The one line about that, which may take a moment to come, and is all that stderr shows."""
+    text = ""
+    deadline = time.monotonic() + PATIENCE_S
+    while event not in text:
+        assert time.monotonic() < deadline
+        text += capsys.readouterr().err
+        time.sleep(0.02)
+    (line,) = (json.loads(line) for line in text.splitlines())
+    assert line["event"] == event
+    return line
+
+
+def test_a_scrape_that_fails_is_one_line_of_the_log(capsys):
+    configure_logging("json", "info")
+    metrics = Metrics()
+    metrics.read_from(fails)
+    with serve(metrics) as server:
+        status, text = get(server.port, "/metrics")
+    assert (status, text) == (500, "It failed; the log says why.\n")
+    assert logged(capsys, "scrape_failed")["exception"][0]["exc_value"] == "no database"
+
+
+def fails() -> Reading:
+    raise OSError("no database")
+
+
+def test_a_client_that_goes_away_is_one_line_of_the_log(metrics, capsys):
+    configure_logging("json", "info")
+    with serve(metrics) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /metrics HT")
+            reset_when_closed = struct.pack("ii", 1, 0)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
+        line = logged(capsys, "scrape_broken_off")
+    assert line["exception"][0]["exc_type"] == "ConnectionResetError"
 
 
 def test_another_path_is_not_found(metrics):

@@ -23,6 +23,14 @@ def test_messages_go_to_the_socket_that_is_named(tmp_path, address):
         assert manager.recv(100) == b"STOPPING=1\nSTATUS=Bye."
 
 
+def test_a_status_of_several_lines_is_one_field(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notifier.status("a\nWATCHDOG=1\n.tif is slow")
+        assert manager.recv(100) == b"STATUS=a WATCHDOG=1 .tif is slow"
+
+
 def test_without_a_manager_nothing_is_said():
     Notifier({}).alive()
 

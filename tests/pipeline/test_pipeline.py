@@ -1,10 +1,12 @@
 """decode -> saturation -> segment -> tumour gate -> classify -> integrate -> score."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.inference import EngineError, Integrator, open_engine
 from her2d.pipeline import Limits, Pipeline, SlideCancelledError, TileFate
@@ -96,6 +98,36 @@ def test_a_file_that_is_no_slide_ends_itself_and_not_the_next(pipeline, write_sl
     with pytest.raises(SlideError):
         pipeline.submit(broken).result()
     assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+
+
+class Listening:
+    """A real engine that notes what is bound to log lines while it works."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self.heard: list[dict] = []
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def upload(self, tiles):
+        self.heard.append(get_contextvars())
+        return self._engine.upload(tiles)
+
+
+def test_lines_about_a_batch_name_every_slide_in_it(engine, color_bundle, write_slide):
+    listening = Listening(engine)
+    limits = Limits(slides_in_flight=2, segmenter_batch=4, batch_wait_s=60)  # waits until it fills
+    paths = [write_slide(["Sw"], f"{number}.tif") for number in range(2)]
+    with Pipeline(listening, Integrator(color_bundle), limits=limits) as pipeline:
+        futures = []
+        for number, path in enumerate(paths):
+            with bound_contextvars(job_id=number):
+                futures.append(pipeline.submit(path))
+        while not listening.heard:
+            time.sleep(0.01)
+    (heard,) = listening.heard
+    assert sorted(slide["job_id"] for slide in heard["slides"]) == [0, 1]
 
 
 class FailingOnce:

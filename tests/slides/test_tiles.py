@@ -13,6 +13,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.slides import Slide, Tile, TileGrid, open_slide
 from her2d.slides.blocks import Blocks
@@ -217,3 +218,17 @@ def test_extents_add_up_to_the_slide(width: int, height: int) -> None:
     grid = TileGrid.covering(width, height, um_per_px=2.5, level0_downsample=10.0)
     assert sum(grid.extent(column, 0)[0] for column in range(grid.columns)) == width
     assert sum(grid.extent(0, row)[1] for row in range(grid.rows)) == height
+
+
+def test_what_is_bound_to_log_lines_is_bound_in_the_threads_that_decode(monkeypatch, write_slide):
+    bound = []
+    read = Blocks.read
+
+    def listening(*arguments: Any) -> Picture:
+        bound.append(get_contextvars().get("job_id"))
+        return read(*arguments)
+
+    monkeypatch.setattr(Blocks, "read", listening)
+    with bound_contextvars(job_id=7), open_slide(write_slide(["Sw"])) as slide:
+        assert len(list(slide.tiles(workers=2))) == 2
+    assert bound == [7, 7]

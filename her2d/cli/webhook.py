@@ -1,0 +1,44 @@
+"""`her2d webhook resend`: tell the webhook's receiver once more."""
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from her2d.cli.errors import UserError
+from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.periods import SINCE, first_moment
+from her2d.database import open_database
+from her2d.outbox import Outbox
+
+app = typer.Typer(help="What the webhook's receiver is told.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """What the webhook's receiver is told."""
+
+
+@app.command("resend")
+def resend(
+    since: Annotated[str | None, typer.Option(help=SINCE)] = None,
+    event: Annotated[
+        int | None, typer.Option(help="Only this one: 12 for webhook-id her2d-event-12.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Queue results, failures and quarantines that were told or given up before once more.
+
+    The running daemon sends them, or the next one. Each keeps its webhook-id, so that a receiver
+    which has it already can tell.
+    """
+    settings = settings_of(config)
+    if settings.webhook.url is None:
+        raise UserError("There is no webhook: [webhook] url is not set.")
+    if (since is None) == (event is None):
+        raise UserError("Give either --since or --event.")
+    with closing(open_database(settings.results.database)) as db:
+        queued = Outbox(db).send_again(since=first_moment(since), event_id=event)
+    if event is not None and not queued:
+        raise UserError(f"Event {event} is nothing that the webhook's receiver was told.")
+    typer.echo(f"{queued} events are queued for the webhook.")

@@ -1,0 +1,46 @@
+"""What nobody caught, or Python would print: one structured line of the log each."""
+
+import logging
+import sys
+import threading
+from types import TracebackType
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+def log_uncaught() -> None:
+    """From now on log exceptions that end the process or a thread, those that Python can only
+    ignore (in `__del__`, say), and warnings. For the daemon's process: these are global."""
+    sys.excepthook = _ends_the_process
+    threading.excepthook = _ends_a_thread
+    sys.unraisablehook = _is_ignored
+    logging.captureWarnings(True)
+
+
+def _ends_the_process(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        log.critical("process_failed", exc_info=(kind, error, trace))
+
+
+def _ends_a_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is SystemExit:  # as Python's own hook does
+        return
+    name = args.thread.name if args.thread is not None else None
+    error = args.exc_value or args.exc_type()
+    log.critical("thread_failed", thread=name, exc_info=(args.exc_type, error, args.exc_traceback))
+
+
+def _is_ignored(args: "sys.UnraisableHookArgs") -> None:
+    error = args.exc_value or args.exc_type()
+    log.error(
+        "error_ignored",
+        said=args.err_msg,
+        by=repr(args.object),
+        exc_info=(args.exc_type, error, args.exc_traceback),
+    )

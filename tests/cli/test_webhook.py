@@ -1,0 +1,61 @@
+"""`her2d webhook`: telling the receiver again."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from her2d.database import open_database
+from her2d.intake import FileState, JobQueue
+from her2d.outbox import Outbox
+
+
+@pytest.fixture
+def told(laboratory, monkeypatch):
+    """Two quarantines that the receiver was told, a day apart."""
+    monkeypatch.setenv("HER2D_WEBHOOK__URL", "http://127.0.0.1:9/hook")
+    with closing(open_database(laboratory.database)) as db:
+        outbox = Outbox(db)
+        outbox.begin()
+        for name in ("a.tif", "b.tif"):
+            JobQueue(db).refuse(Path("/inbox") / name, FileState(1, 2, 3), f"{name} is no slide.")
+            outbox.done(outbox.next())
+        db.execute("update events set at = '2026-03-01T10:00:00.000000Z' where id = 1")
+        db.execute("update events set at = '2026-03-02T10:00:00.000000Z' where id = 2")
+        db.conn.commit()
+
+
+def queued(laboratory) -> list[str]:
+    with closing(open_database(laboratory.database)) as db:
+        outbox, found = Outbox(db), []
+        while event := outbox.next():
+            found.append(event.detail)
+            outbox.done(event)
+        return found
+
+
+def test_what_happened_since_a_time_is_queued_again(laboratory, told):
+    found = laboratory.run("webhook", "resend", "--since", "2026-03-02")
+    assert found.stdout == "1 events are queued for the webhook.\n"
+    assert queued(laboratory) == ["b.tif is no slide."]
+
+
+def test_one_event_is_queued_again(laboratory, told):
+    laboratory.run("webhook", "resend", "--event", 1)
+    assert queued(laboratory) == ["a.tif is no slide."]
+
+
+def test_an_event_that_was_never_told_is_refused(laboratory, told):
+    found = laboratory.run("webhook", "resend", "--event", 7)
+    assert "Event 7 is nothing" in str(found.exception)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--since", "2026-03-02", "--event", 1)])
+def test_it_must_be_said_which(laboratory, told, arguments):
+    found = laboratory.run("webhook", "resend", *arguments)
+    assert "either --since or --event" in str(found.exception)
+
+
+def test_without_a_webhook_nothing_is_queued(laboratory):
+    found = laboratory.run("webhook", "resend", "--event", 1)
+    assert "There is no webhook" in str(found.exception)

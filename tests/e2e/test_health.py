@@ -1,0 +1,84 @@
+"""/healthz and /readyz of a real daemon, asked over HTTP."""
+
+import contextlib
+import signal
+import sqlite3
+import urllib.error
+import urllib.request
+
+from daemon_site import PATIENCE_S, Site
+
+from her2d import daemon as daemon_module
+from her2d.daemon import Daemon
+from her2d.intake import JobState
+from her2d.ops import Metrics, OpsServer
+from her2d.settings import Settings
+
+Answer = tuple[int, str]
+
+
+def asked(port: int, path: str) -> Answer:
+    try:
+        address = f"http://127.0.0.1:{port}{path}"
+        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def wait_for_503(site: Site, path: str) -> str:
+    """What the daemon says once it is not healthy, or not ready."""
+    answers: list[Answer] = []
+    site.wait_until(lambda: answers.append(asked(site.port(), path)) or answers[-1][0] == 503)
+    return answers[-1][1]
+
+
+def test_a_daemon_that_works_is_healthy_and_ready(site):
+    with site.daemon():
+        assert asked(site.port(), "/healthz") == (200, "ok\n")
+        assert asked(site.port(), "/readyz") == (200, "ok\n")
+
+
+def test_a_daemon_without_its_inbox_is_alive_and_not_ready(site):
+    with site.daemon():
+        site.inbox.rmdir()
+        assert wait_for_503(site, "/readyz") == f"The inbox {site.inbox} cannot be read.\n"
+        assert asked(site.port(), "/healthz") == (200, "ok\n")
+
+
+def test_a_daemon_whose_database_is_locked_is_not_ready(site, write_slide):
+    with site.daemon(), contextlib.closing(sqlite3.connect(site.database)) as other:
+        other.execute("begin immediate")
+        write_slide(["S"], "a.tif", folder=site.inbox)
+        said = wait_for_503(site, "/readyz")
+        other.rollback()
+        site.wait_for(JobState.DONE)
+        site.wait_until(lambda: asked(site.port(), "/readyz") == (200, "ok\n"))
+    assert said == "The database is unavailable: database is locked.\n"
+
+
+def test_a_daemon_whose_slide_does_not_get_on_is_not_healthy(site, write_slide):
+    site.set("intake", stalled_after_s=0.001)  # whatever is under way hangs
+    write_slide(["Sw" * 16] * 16, "a.tif", folder=site.inbox)
+    with site.daemon():
+        assert wait_for_503(site, "/healthz").startswith("A slide has not got on for ")
+
+
+def test_a_daemon_that_stops_is_not_ready(site, write_slide):
+    write_slide(["Sw" * 16] * 32, "a.tif", folder=site.inbox)
+    with site.daemon() as process:
+        site.wait_for(JobState.RUNNING)
+        process.send_signal(signal.SIGTERM)
+        site.wait_until(lambda: site.events()["daemon_stopping"] == 1)
+        said = asked(site.port(), "/readyz")
+    assert said == (503, "It is stopping, and takes no new scans.\n")
+
+
+def test_a_daemon_that_does_not_look_at_its_inboxes_is_not_healthy(monkeypatch):
+    idle = Daemon(Settings())
+    monkeypatch.setattr(daemon_module, "_UNHEALTHY_AFTER_S", 0.0)
+    probes = {"healthy": idle._unhealthy, "ready": lambda: None}
+    with OpsServer("127.0.0.1", 0, Metrics().registry, **probes) as server:
+        status, said = asked(server.port, "/healthz")
+    assert status == 503
+    assert said.startswith("The inboxes were last looked at ")

@@ -1,0 +1,101 @@
+"""Patients' names, and a real daemon that keeps them to itself."""
+
+import json
+import re
+import socket
+import urllib.error
+import urllib.request
+
+import pytest
+from daemon_site import PATIENCE_S, Site
+
+from her2d.intake import JobState
+
+KEY = {"HER2D_OPS__PSEUDONYM_KEY": "a key of a hospital"}
+FOLDERS = ["Li Si 1957", 'Wang "Mei"', "O'Brien \\ Zhao"]
+GOOD = ['Sun "Xiaoming" 3.tif', "slide-Qian.tif", "e.tif"]
+BAD = ["Zheng \\ Wu.tif", "7.tif"]
+WORDS = re.findall(r"\w+", "Li Si 1957 Wang Mei Brien Zhao Sun Xiaoming Qian e Zheng Wu 7")
+
+
+def spoken(value: object) -> str:
+    """Every text in a line of the log but what the code itself is called."""
+    if isinstance(value, dict):
+        ours = ("timestamp", "level", "event", "frames")
+        return " ".join(spoken(item) for key, item in value.items() if key not in ours)
+    if isinstance(value, list):
+        return " ".join(map(spoken, value))
+    return value if isinstance(value, str) else ""
+
+
+def assert_no_name_in(site: Site) -> None:
+    text = site.log.read_text()
+    lines = [json.loads(line) for line in text.splitlines()]  # so every line is JSON
+    folder = str(site.folder)
+    said = " ".join(map(spoken, lines)).replace(folder, "")
+    assert [word for word in WORDS if re.search(rf"(?<!\w){word}(?!\w)", said)] == []
+    assert [word for word in WORDS if len(word) > 1 and word in text] == []
+
+
+def test_with_a_key_no_line_tells_a_patients_name_whatever_happens(site, write_slide):
+    archive = site.folder / "archive"
+    site.set("intake", on_success="move", on_failure="move", archive=archive)
+    archive.write_text("a file where the folder should be")
+    for number, name in enumerate(GOOD):
+        folder = site.inbox / FOLDERS[number]
+        folder.mkdir()
+        write_slide(["Sw" * (number + 1)], name, folder=folder)
+    for name in BAD:
+        (site.inbox / FOLDERS[0] / name).write_bytes(b"\x89PNG and so on" + name.encode())
+    with site.daemon(**KEY):
+        site.wait_for(JobState.DONE, jobs=len(GOOD))
+        site.wait_for(JobState.QUARANTINED, jobs=len(BAD))
+        site.wait_until(lambda: site.events()["file_not_filed"] >= len(GOOD))
+        site.wait_until(lambda: site.events()["file_filed"] == len(BAD))
+    assert_no_name_in(site)
+
+
+def test_a_folder_that_is_an_inbox_since_a_reload_tells_no_name(site, write_slide):
+    import signal
+
+    other = site.folder / "other"
+    (other / FOLDERS[0]).mkdir(parents=True)
+    (other / FOLDERS[0] / BAD[0]).write_bytes(b"\x89PNG and so on")
+    site.set("intake", on_failure="move")
+    with site.daemon(**KEY) as daemon:
+        site.set("intake", inboxes=[str(site.inbox), str(other)])
+        daemon.send_signal(signal.SIGHUP)
+        site.wait_until(lambda: site.events()["file_filed"] == 1)
+    assert_no_name_in(site)
+
+
+@pytest.fixture
+def manager(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(PATIENCE_S)
+        yield listening
+
+
+def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide, manager):
+    site.set("intake", stalled_after_s=0.001)  # whatever is under way hangs
+    write_slide(["Sw" * 16] * 32, "Li Si.tif", folder=site.inbox)
+    with site.daemon(NOTIFY_SOCKET=manager.getsockname()):
+        site.wait_until(lambda: site.events()["slide_stalled"] > 0)
+        answers = []
+        site.wait_until(lambda: answers.append(ready(site)) or answers[-1][0] == 503)
+        status = ""
+        while "has not got on" not in status:
+            status = manager.recv(4096).decode()
+    assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", answers[-1][1])
+    assert status.startswith("STATUS=Job 1 has not got on for ")
+    assert "Si" not in status.partition("slides under way")[0]
+
+
+def ready(site: Site) -> tuple[int, str]:
+    try:
+        address = f"http://127.0.0.1:{site.port()}/readyz"
+        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
