@@ -12,6 +12,7 @@ from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import FitResult, Task, fit
 from her2d.training.folds import FOLDS, kept_folds
 from her2d.training.lightning_module import AUROC, MIOU, ClassifierTraining, SegmenterTraining
+from her2d.training.origin import Origin
 from her2d.training.recipe import Recipe
 from her2d.training.store import TileStore
 from her2d.training.study import Study, StudyError
@@ -92,8 +93,7 @@ def train_segmenter(
         name,
         model,
         task,
-        recipe.segmenter,
-        seed=recipe.seed,
+        Origin(seed=recipe.seed, recipe=recipe.segmenter, normalization=recipe.normalization),
         show_progress=show_progress,
     )
 
@@ -129,7 +129,6 @@ def train_classifier(
         f"{name}, fold {fold}",
         ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
         task,
-        recipe.classifier,
-        seed=seed,
+        Origin(seed=seed, recipe=recipe.classifier, normalization=recipe.normalization),
         show_progress=show_progress,
     )

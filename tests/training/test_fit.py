@@ -1,0 +1,105 @@
+"""One network: what it is trained from, which epoch is kept, and that it is taken for no other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from her2d.bundle import Normalization
+from her2d.training.fit import FitError, FitResult, Task, fit, read_result, shared_normalization
+from her2d.training.lightning_module import AUROC, ClassifierTraining
+from her2d.training.origin import ORIGIN_FILE, Origin
+from her2d.training.recipe import NetworkRecipe, Recipe
+from her2d.training.store import PreparedTile, TileStore, slide_path, write_slide
+
+HOW = NetworkRecipe(
+    learning_rate=0.1, batch=4, max_epochs=2, crop=32, accelerator="cpu", loader_workers=0
+)
+DARK = Normalization(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))
+
+
+def origin(**changes) -> Origin:
+    return Origin(**{"seed": 3, "recipe": HOW, "normalization": Recipe().normalization} | changes)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> TileStore:
+    """Two slides of four tumour tiles, of which the dark ones are strong."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for name in ("S1", "S2"):
+        tiles = [
+            PreparedTile(
+                column,
+                0,
+                np.full((512, 512, 3), 60 if column % 2 else 200, np.uint8),
+                np.ones((512, 512), np.uint8),
+                512 * 512 * (column % 2),
+            )
+            for column in range(4)
+        ]
+        write_slide(slide_path(folder, name), iter(tiles), expression_from="nobody")
+    return TileStore(folder, ["S1", "S2"])
+
+
+def trained(directory: Path, store: TileStore, of: Origin) -> FitResult:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    seen = of.normalization
+    learned = np.arange(4)
+    task = Task(
+        store=store,
+        target="strong",
+        learned=learned,
+        of_second=store.table.strong[learned],
+        held_out=np.arange(4, 8),
+        monitor=AUROC,
+    )
+    model = ClassifierTraining(network, of.recipe, seen.mean, seen.std, of.seed)
+    return fit(directory, "net", model, task, of, show_progress=False)
+
+
+def test_a_result_says_what_it_was_trained_with(tmp_path, store):
+    found = trained(tmp_path, store, origin(normalization=DARK))
+    assert read_result(tmp_path) == found
+    assert (found.seed, found.recipe, found.normalization) == (3, HOW, DARK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"seed": 4}, "another seed"),
+        ({"recipe": HOW.model_copy(update={"max_epochs": 3})}, "another recipe"),
+        ({"normalization": DARK}, "another normalisation"),
+    ],
+)
+def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
+    trained(tmp_path, store, origin())
+    with pytest.raises(FitError, match=other):
+        trained(tmp_path, store, origin(**changes))
+
+
+def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, store):
+    (tmp_path / ORIGIN_FILE).write_text(f"3 {HOW.model_dump_json()}")
+    trained(tmp_path, store, origin())
+    assert json.loads((tmp_path / ORIGIN_FILE).read_text())["normalization"]["mean"]
+    with pytest.raises(FitError, match="another normalisation"):
+        trained(tmp_path, store, origin(normalization=DARK))
+
+
+def test_networks_trained_with_different_normalisations_make_no_bundle():
+    def result(seen: Normalization | None) -> FitResult:
+        return FitResult(
+            name="net",
+            recipe=HOW,
+            seed=1,
+            best_epoch=0,
+            epochs=1,
+            validation={},
+            normalization=seen,
+        )
+
+    assert shared_normalization([result(DARK), result(DARK)], Recipe()) == DARK
+    assert shared_normalization([result(None)], Recipe()) == Recipe().normalization
+    with pytest.raises(FitError, match="different normalisations"):
+        shared_normalization([result(DARK), result(None)], Recipe())
