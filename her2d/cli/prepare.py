@@ -51,7 +51,13 @@ def prepare(
         folder.write_cohort(slides)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("slides", total=len(slides))
-            prepare_slides(slides, folder.tiles, rules, progress=lambda _: bar.advance(task))
+            prepare_slides(
+                slides,
+                folder.tiles,
+                rules,
+                progress=lambda _: bar.advance(task),
+                note=lambda said: bar.console.print(said, markup=False),
+            )
     except (CohortError, PrepareError) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:

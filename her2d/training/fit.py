@@ -70,6 +70,10 @@ class Task:
     held_out: NDArray[np.int64]
     monitor: str
 
+    def digest(self) -> str:
+        """Of the labels, and of which tiles teach and which are held out."""
+        return self.store.digest(self.learned, np.array([-1]), self.held_out)
+
 
 class _StopsAgain(EarlyStopping):
     """Early stopping that, resumed after it had stopped, does not train one more epoch."""

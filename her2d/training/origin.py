@@ -23,12 +23,15 @@ class Origin(BaseModel):
     seed: int
     recipe: NetworkRecipe
     normalization: Normalization | None = None
+    data: str | None = None
+    """Digest of the labels, and of which tiles teach and which are held out."""
 
 
 _NAMED = {
     "seed": "another seed",
     "recipe": "another recipe",
     "normalization": "another normalisation (the recipe's mean and std)",
+    "data": "other labels or folds",
 }
 
 

@@ -1,10 +1,13 @@
 """A checked cohort -> prepared tiles (paper, section 4.2): cropped, padded, masked, labelled."""
 
 import csv
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +16,17 @@ from numpy.typing import NDArray
 from her2d.slides import Slide, SlideError, Tile, UnreadableTile, open_slide
 from her2d.training.annotations import AnnotationError, SlideAnnotation, read_annotation
 from her2d.training.cohort import CohortSlide
+from her2d.training.fingerprint import Fingerprint, differences, fingerprint, newer_than
 from her2d.training.ihc import high_expression
-from her2d.training.store import ExcludedTile, PreparedTile, slide_path, write_slide
+from her2d.training.store import (
+    ExcludedTile,
+    PreparedTile,
+    read_fingerprint,
+    slide_path,
+    write_fingerprint,
+    write_slide,
+)
+from her2d.training.study import write_text
 
 BACKGROUND_SATURATION = 10.0
 
@@ -44,6 +56,17 @@ class Rules:
     dab_threshold: float = 0.015
     excluded: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
+    def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
+        """(column, row) -> reason, of one slide."""
+        return {(c, r): why for (name, c, r), why in self.excluded.items() if name == slide}
+
+    def of_labels(self) -> dict[str, Any]:
+        """What must be the same for all slides of a study, as JSON has it."""
+        by_dab = self.expression is ExpressionSource.DAB
+        return {"expression": self.expression.value} | (
+            {"dab_threshold": self.dab_threshold} if by_dab else {}
+        )
+
 
 def prepare(
     slides: Sequence[CohortSlide],
@@ -51,14 +74,18 @@ def prepare(
     rules: Rules,
     *,
     progress: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write every slide's tiles into `directory`; a slide that is there already is left alone.
+
+    It is prepared again where its files, its HER2 status or its excluded tiles changed.
 
     Args:
         slides: a checked cohort.
         directory: of the store; made if missing.
         rules: how tiles are labelled.
         progress: told each slide's name when it is done.
+        note: told in a sentence what a user should know.
 
     Raises:
         PrepareError: a slide or its annotation cannot be read, they do not belong together, or
@@ -66,13 +93,21 @@ def prepare(
         OSError: the folder cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _keep_to(rules, directory / "rules.txt")
+    _keep_to(rules, directory)
     for slide in slides:
         path = slide_path(directory, slide.name)
-        if not path.is_dir():
+        now = fingerprint(slide, rules.excluded_of(slide.name))
+        changed = _changed(slide, path, now) if path.is_dir() else []
+        if changed:
+            note(f"{slide.name} is prepared again: {' and '.join(changed)} changed.")
+        if changed or not path.is_dir():
             try:
-                tiles = prepared_tiles(slide, rules)
-                write_slide(path, tiles, expression_from=rules.expression.value)
+                write_slide(
+                    path,
+                    prepared_tiles(slide, rules),
+                    expression_from=rules.expression.value,
+                    fingerprint=now,
+                )
             except (SlideError, AnnotationError, ValueError) as error:
                 raise PrepareError(f"{slide.name}: {error}") from error
         progress(slide.name)
@@ -122,14 +157,38 @@ def is_background(pixels: NDArray[np.uint8]) -> bool:
     return saturation <= BACKGROUND_SATURATION
 
 
-def _keep_to(rules: Rules, path: Path) -> None:
-    text = repr(rules)
-    if not path.is_file():
-        path.write_text(text)
-    elif path.read_text() != text:
+def _changed(slide: CohortSlide, path: Path, now: Fingerprint) -> list[str]:
+    """What of a slide changed since its group was written."""
+    kept = read_fingerprint(path)
+    if kept is not None:
+        return differences(kept, now)
+    # Written before groups had a fingerprint: what is older than the group is taken to be its.
+    changed = newer_than(slide, path / "zarr.json")
+    if not changed:
+        write_fingerprint(path, now)
+    return changed
+
+
+def _keep_to(rules: Rules, directory: Path) -> None:
+    """One study, one way of labelling; excluded tiles are each slide's own matter."""
+    kept, once = directory / "rules.json", directory / "rules.txt"
+    wanted = json.dumps(rules.of_labels())
+    if kept.is_file():
+        same = kept.read_text() == wanted
+    elif once.is_file():
+        same = _without_idle_threshold(once.read_text()) == _without_idle_threshold(repr(rules))
+    else:
+        same = True
+    if not same:
         raise PrepareError(
-            f"{path.parent} holds tiles labelled by other rules; remove it or name another study."
+            f"{directory} holds tiles labelled by other rules; remove it or name another study."
         )
+    write_text(kept, wanted)
+
+
+def _without_idle_threshold(text: str) -> str:
+    """rules.txt held the threshold of DAB also where annotations say what is strong."""
+    return re.sub(r"(annotation'>, dab_threshold=)[^,]*", r"\1", text)
 
 
 def _annotation(slide: CohortSlide, he: Slide) -> SlideAnnotation:

@@ -93,7 +93,12 @@ def train_segmenter(
         name,
         model,
         task,
-        Origin(seed=recipe.seed, recipe=recipe.segmenter, normalization=recipe.normalization),
+        Origin(
+            seed=recipe.seed,
+            recipe=recipe.segmenter,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
         show_progress=show_progress,
     )
 
@@ -129,6 +134,11 @@ def train_classifier(
         f"{name}, fold {fold}",
         ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
         task,
-        Origin(seed=seed, recipe=recipe.classifier, normalization=recipe.normalization),
+        Origin(
+            seed=seed,
+            recipe=recipe.classifier,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
         show_progress=show_progress,
     )

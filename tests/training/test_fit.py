@@ -21,7 +21,8 @@ DARK = Normalization(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))
 
 
 def origin(**changes) -> Origin:
-    return Origin(**{"seed": 3, "recipe": HOW, "normalization": Recipe().normalization} | changes)
+    usual = {"seed": 3, "recipe": HOW, "normalization": Recipe().normalization, "data": "0" * 64}
+    return Origin(**usual | changes)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,7 @@ def test_a_result_says_what_it_was_trained_with(tmp_path, store):
         ({"seed": 4}, "another seed"),
         ({"recipe": HOW.model_copy(update={"max_epochs": 3})}, "another recipe"),
         ({"normalization": DARK}, "another normalisation"),
+        ({"data": "1" * 64}, "other labels or folds"),
     ],
 )
 def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
@@ -85,6 +87,25 @@ def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, st
     assert json.loads((tmp_path / ORIGIN_FILE).read_text())["normalization"]["mean"]
     with pytest.raises(FitError, match="another normalisation"):
         trained(tmp_path, store, origin(normalization=DARK))
+
+
+def labelled(folder: Path, strong_pixels: int) -> TileStore:
+    white, tumor = np.full((512, 512, 3), 255, np.uint8), np.ones((512, 512), np.uint8)
+    tiles = [PreparedTile(0, 0, white, tumor, strong_pixels)]
+    write_slide(slide_path(folder, "S1"), iter(tiles), expression_from="nobody")
+    return TileStore(folder, ["S1"])
+
+
+def test_labels_and_folds_have_a_digest_that_pixels_are_not_read_for(tmp_path, store):
+    def digest(of: TileStore, learned: list[int], held_out: list[int]) -> str:
+        tiles = [np.array(indices, np.int64) for indices in (learned, held_out)]
+        none = np.zeros(len(learned), bool)
+        return Task(of, "strong", tiles[0], none, tiles[1], AUROC).digest()
+
+    weak = labelled(tmp_path, 0)
+    assert digest(weak, [0], []) == digest(labelled(tmp_path, 0), [0], [])
+    assert digest(weak, [0], []) != digest(labelled(tmp_path, 512 * 512), [0], [])
+    assert digest(store, [0, 1], [2]) != digest(store, [0], [1, 2])
 
 
 def test_networks_trained_with_different_normalisations_make_no_bundle():

@@ -1,6 +1,8 @@
 """Cohort -> prepared tiles."""
 
 import csv
+import json
+import os
 
 import numpy as np
 import pytest
@@ -137,4 +139,79 @@ def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
 def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", Rules())
     with pytest.raises(PrepareError, match="other rules"):
-        prepare([slide], tmp_path / "tiles", Rules(dab_threshold=0.5))
+        prepare([slide], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+
+
+def again(slide: CohortSlide, directory, rules: Rules | None = None) -> list[str]:
+    """What preparing a slide once more says."""
+    notes: list[str] = []
+    prepare([slide], directory, rules or Rules(), note=notes.append)
+    return notes
+
+
+def test_a_slide_of_which_nothing_changed_is_left_alone(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    written = (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns
+    assert again(slide, tmp_path / "tiles") == []
+    assert (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    tifffile.imwrite(slide.annotation_path, np.ones((512, 1536), np.uint8))
+    (said,) = again(slide, tmp_path / "tiles")
+    assert said == "S1 is prepared again: its annotation changed."
+    assert not TileStore(tmp_path / "tiles", ["S1"]).table.strong.any()
+
+
+def test_a_changed_status_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its HER2 status changed."]
+
+
+def test_another_path_is_prepared_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    moved = slide.annotation_path.rename(tmp_path / "other.tif")
+    other = slide.model_copy(update={"annotation_path": moved})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its annotation changed."]
+
+
+def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
+    second = slide.model_copy(update={"name": "S2"})
+    prepare([slide, second], tmp_path / "tiles", Rules())
+    notes: list[str] = []
+    rules = Rules(excluded={("S2", 1, 0): "blurred"})
+    prepare([slide, second], tmp_path / "tiles", rules, note=notes.append)
+    assert notes == ["S2 is prepared again: its excluded tiles changed."]
+    assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.slide.tolist() == [0, 0, 1]
+
+
+@pytest.fixture
+def without_fingerprint(slide, tmp_path):
+    """A folder of tiles as her2d wrote it once."""
+    prepare([slide], tmp_path / "tiles", Rules())
+    path = tmp_path / "tiles" / "S1.zarr" / "zarr.json"
+    group = json.loads(path.read_text())
+    del group["attributes"]["fingerprint"]
+    path.write_text(json.dumps(group))
+    (tmp_path / "tiles" / "rules.json").unlink()
+    (tmp_path / "tiles" / "rules.txt").write_text(
+        "Rules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
+        " excluded={})"
+    )
+    return tmp_path / "tiles"
+
+
+def test_tiles_without_a_fingerprint_are_taken_once(slide, without_fingerprint):
+    assert again(slide, without_fingerprint) == []
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert len(again(other, without_fingerprint)) == 1
+
+
+def test_tiles_without_a_fingerprint_that_are_older_than_their_annotation_are_not(
+    slide, without_fingerprint
+):
+    later = (without_fingerprint / "S1.zarr" / "zarr.json").stat().st_mtime_ns + 10**9
+    os.utime(slide.annotation_path, ns=(later, later))
+    assert again(slide, without_fingerprint) == ["S1 is prepared again: its annotation changed."]
