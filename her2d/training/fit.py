@@ -221,32 +221,38 @@ def _keep(
     best: ModelCheckpoint,
     task: Task,
 ) -> FitResult:
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.to("cpu")
+    if trainer.is_global_zero:
+        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        model.load_state_dict(checkpoint["state_dict"])
+        result = FitResult(
+            name=name,
+            recipe=origin.recipe,
+            seed=origin.seed,
+            normalization=origin.normalization,
+            best_epoch=int(checkpoint["epoch"]),
+            epochs=trainer.current_epoch,
+            validation=_figures(model, task, origin.recipe),
+        )
+        save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
+        write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
+    trainer.strategy.barrier()
+    return read_result(directory)
+
+
+def _figures(model: TileTraining, task: Task, recipe: NetworkRecipe) -> dict[str, float | None]:
+    """The model's figures on the held-out tiles, found by this process alone."""
+    model.judged = model.judges(shared=False)
     with _quiet():
-        figures = lightning.Trainer(
-            accelerator=origin.recipe.accelerator,
+        trainer = lightning.Trainer(
+            accelerator=recipe.accelerator,
             devices=1,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
-        ).validate(model, _held_out_loader(task, origin.recipe), verbose=False)[0]
-    result = FitResult(
-        name=name,
-        recipe=origin.recipe,
-        seed=origin.seed,
-        normalization=origin.normalization,
-        best_epoch=int(checkpoint["epoch"]),
-        epochs=trainer.current_epoch,
-        validation={key: None if math.isnan(v) else float(v) for key, v in figures.items()},
-    )
-    if trainer.is_global_zero:
-        save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
-        write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
-    trainer.strategy.barrier()
-    return result
+        )
+        found = trainer.validate(model.to("cpu"), _held_out_loader(task, recipe), verbose=False)[0]
+    return {key: None if math.isnan(v) else float(v) for key, v in found.items()}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from her2d.training.study import write_text
+
 FOLDS = 5
 
 
@@ -94,9 +96,7 @@ def kept_folds(
     names = [slide.name for slide in slides]
     held_out_in = dict(zip(names, found.tolist(), strict=True))
     folds = Folds(seed=seed, grouping=grouping, held_out_in=held_out_in)
-    part = path.with_name(path.name + ".part")
-    part.write_text(folds.model_dump_json(indent=1))
-    part.replace(path)
+    write_text(path, folds.model_dump_json(indent=1))
     return found
 
 
