@@ -27,7 +27,7 @@ from her2d.evaluation.tiles import (
     integrator_rows,
     segmenter_rows,
 )
-from her2d.training.candidate import described, write_candidate
+from her2d.training.candidate import chosen_files, described, write_candidate
 from her2d.training.choose import read_choice
 from her2d.training.cohort import CohortSlide, Split
 from her2d.training.probabilities import split_probabilities
@@ -64,6 +64,7 @@ def evaluate(
     if not sets:
         raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
     progress("exporting the chosen models")
+    models = chosen_files(study)
     bundle = write_candidate(study, recipe, command=command)
     progress("test slides")
     names = [score.name for score in scores]
@@ -77,6 +78,7 @@ def evaluate(
         code_version=__version__,
         seed=recipe.seed,
         bundle_digest=bundle.digest,
+        models=models,
         segmenter=choice.segmenter,
         classifier=choice.classifier,
         integrator=choice.integrator,

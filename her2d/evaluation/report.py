@@ -133,6 +133,8 @@ class Report(_Row):
     code_version: str
     seed: int
     bundle_digest: str
+    models: dict[str, str] = {}
+    """SHA-256 of the choice and of each chosen model, by path within the study."""
     segmenter: str
     classifier: str
     integrator: str

@@ -7,7 +7,15 @@ from pathlib import Path
 import skops.io
 
 from her2d import __version__
-from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
+from her2d.bundle import (
+    Bundle,
+    Manifest,
+    Normalization,
+    Parts,
+    Training,
+    load_bundle,
+    sha256_of,
+)
 from her2d.networks.export import export_classifiers, export_segmenter
 from her2d.training.bundle_writer import (
     CLASSIFIERS_FILE,
@@ -18,7 +26,7 @@ from her2d.training.bundle_writer import (
 )
 from her2d.training.choose import Choice, read_choice
 from her2d.training.cohort import CohortSlide, Split, Status
-from her2d.training.fit import read_result, shared_normalization
+from her2d.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.training.folds import FOLDS
 from her2d.training.probabilities import load_classifiers, load_segmenter
 from her2d.training.recipe import Recipe
@@ -55,6 +63,21 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     shutil.rmtree(study.candidate, ignore_errors=True)
     directory.replace(study.candidate)
     return load_bundle(study.candidate)
+
+
+def chosen_files(study: Study) -> dict[str, str]:
+    """SHA-256 of the choice and of each chosen model, by path within the study.
+
+    Raises:
+        StudyError: nothing is chosen.
+        OSError: a model is not there.
+    """
+    choice, _ = read_choice(study)
+    networks = [study.segmenter(choice.segmenter)]
+    networks += [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
+    paths = [study.choice, *(network / WEIGHTS_FILE for network in networks)]
+    paths.append(study.integrators / f"{choice.integrator}.skops")
+    return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
 
 
 def _normalization(study: Study, recipe: Recipe, choice: Choice) -> Normalization:

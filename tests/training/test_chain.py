@@ -224,6 +224,18 @@ def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, t
     assert "changed since they were measured" in str(found.exception)
 
 
+def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    chosen = json.loads((study / "choice.json").read_text())["integrator"]
+    other = "lr" if chosen == "rf" else "rf"
+    her2d("train", "integrator", "--study", study, "--choose-integrator", other)
+    found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
+    assert found.exit_code != 0
+    assert "choice.json" in str(found.exception)
+    assert not (tmp_path / "b").exists()
+
+
 def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):
     (tmp_path / "config.toml").write_text(
         f'[bundle]\npath = "{bundle}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
