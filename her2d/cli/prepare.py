@@ -22,18 +22,21 @@ def prepare(
         str, typer.Option(help="annotation, or dab: approximated from the IHC slides' brown.")
     ] = "annotation",
     dab_threshold: Annotated[
-        float, typer.Option(min=0, help="DAB density from which expression is high.")
-    ] = 0.015,
+        float | None,
+        typer.Option(min=0, help="DAB density from which expression is high. Default: 0.10."),
+    ] = None,
     excluded: Annotated[
         Path | None, typer.Option(help="CSV of slide, column, row, reason: tiles to leave out.")
     ] = None,
 ) -> None:
     """Check a cohort table and write its slides' labelled tiles; go on where it was stopped."""
     from her2d.training.cohort import CohortError, read_cohort
+    from her2d.training.ihc import DAB_THRESHOLD
     from her2d.training.prepare import (
         ExpressionSource,
         PrepareError,
         Rules,
+        contradicted,
         read_excluded,
     )
     from her2d.training.prepare import prepare as prepare_slides
@@ -45,7 +48,7 @@ def prepare(
         slides = read_cohort(cohort, annotations=annotations)
         rules = Rules(
             ExpressionSource(expression),
-            dab_threshold,
+            DAB_THRESHOLD if dab_threshold is None else dab_threshold,
             read_excluded(excluded) if excluded is not None else {},
         )
         folder.write_cohort(slides)
@@ -62,7 +65,16 @@ def prepare(
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be prepared: {error}.") from error
-    table = TileStore(folder.tiles, [slide.name for slide in slides]).table
+    store = TileStore(folder.tiles, [slide.name for slide in slides])
+    if wrong := contradicted(slides, store):
+        most = sorted(wrong, key=lambda name: -wrong[name])[:5]
+        typer.echo(
+            f"{len(wrong)} slides of IHC 0 or 1+ hold strong tiles, such as"
+            f" {', '.join(f'{name} ({wrong[name]})' for name in most)}: is the threshold too low,"
+            " or are slides mixed up?",
+            err=True,
+        )
+    table = store.table
     strong = int((table.strong & table.is_tumor & table.labelled).sum())
     typer.echo(
         f"{len(slides)} slides, {len(table.slide)} tissue tiles, {int(table.is_tumor.sum())} of"

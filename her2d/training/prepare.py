@@ -17,10 +17,11 @@ from her2d.slides import Slide, SlideError, Tile, UnreadableTile, open_slide
 from her2d.training.annotations import AnnotationError, SlideAnnotation, read_annotation
 from her2d.training.cohort import CohortSlide
 from her2d.training.fingerprint import Fingerprint, differences, fingerprint, newer_than
-from her2d.training.ihc import high_expression
+from her2d.training.ihc import DAB_THRESHOLD, high_expression
 from her2d.training.store import (
     ExcludedTile,
     PreparedTile,
+    TileStore,
     read_fingerprint,
     slide_path,
     write_fingerprint,
@@ -53,7 +54,7 @@ class Rules:
     """
 
     expression: ExpressionSource = ExpressionSource.ANNOTATION
-    dab_threshold: float = 0.015
+    dab_threshold: float = DAB_THRESHOLD
     excluded: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
@@ -149,6 +150,18 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
             f"{path}, line {reader.line_num}: slide, column, row and reason are wanted: {error}."
         ) from error
     return found
+
+
+def contradicted(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
+    """Slides of IHC 0 or 1+ and how many strong tumour tiles they hold, where they hold any.
+
+    Such a score has no high expression: the threshold is too low, or slides are mixed up.
+    """
+    table = store.table
+    strong = table.is_tumor & table.labelled & table.strong
+    counts = np.bincount(table.slide[strong], minlength=len(store.names))
+    found = dict(zip(store.names, counts.tolist(), strict=True))
+    return {s.name: found[s.name] for s in slides if s.ihc_score in ("0", "1+") and found[s.name]}
 
 
 def is_background(pixels: NDArray[np.uint8]) -> bool:

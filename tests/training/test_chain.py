@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from her2d.bundle import INTEGRATOR_TRUSTED_TYPES, load_bundle, sha256_of
 from her2d.cli.app import app
-from her2d.simulator import plan_cohort, write_cohort
+from her2d.simulator import DAB_THRESHOLD, plan_cohort, write_cohort
 
 RECIPE = """\
 seed = 7
@@ -112,6 +112,8 @@ def prepared(tmp_path_factory) -> Path:
         "truth/{slide}.tif",
         "--expression",
         "dab",
+        "--dab-threshold",
+        DAB_THRESHOLD,
     )
     return folder
 

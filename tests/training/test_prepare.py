@@ -9,11 +9,11 @@ import pytest
 import tifffile
 
 from her2d.training.cohort import CohortSlide, Split, Status
-from her2d.training.ihc import high_expression
 from her2d.training.prepare import (
     ExpressionSource,
     PrepareError,
     Rules,
+    contradicted,
     prepare,
     prepared_tiles,
     read_excluded,
@@ -78,17 +78,6 @@ def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
     assert {tile.strong_pixels for tile in tiles} == {-1}
 
 
-def test_brown_in_tumour_is_high_expression_and_blue_is_not():
-    ihc = np.full((512, 512, 3), (200, 205, 225), np.uint8)
-    ihc[:, 256:] = (120, 70, 30)
-    tumor = np.ones((512, 512), np.uint8)
-    tumor[400:] = 0
-    found = high_expression(ihc, tumor, um_per_px=2.5, threshold=0.015)
-    assert found[:400, 300:].all()
-    assert not found[:, :200].any()
-    assert not found[400:].any()
-
-
 def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", Rules())
     store = TileStore(tmp_path / "tiles", ["S1"])
@@ -97,6 +86,16 @@ def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
     for index, tile in enumerate(prepared_tiles(slide, Rules())):
         assert np.array_equal(store.pixels(index), tile.pixels)
         assert np.array_equal(store.tumor(index), tile.tumor)
+
+
+def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
+    slides = [
+        slide.model_copy(update={"name": f"S{n}", "ihc_score": score})
+        for n, score in enumerate(("0", "1+", "2+", "3+"))
+    ]
+    prepare(slides, tmp_path / "tiles", Rules())
+    store = TileStore(tmp_path / "tiles", [s.name for s in slides])
+    assert contradicted(slides, store) == {"S0": 1, "S1": 1}
 
 
 def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):
