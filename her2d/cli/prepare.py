@@ -1,7 +1,7 @@
 """`her2d prepare COHORT.csv`: a hospital's cohort becomes tiles to learn from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.progress import Progress
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
+
+if TYPE_CHECKING:
+    from her2d.training.region_classes import RegionClasses
 
 
 def prepare(
@@ -24,6 +27,14 @@ def prepare(
     dab_threshold: Annotated[
         float | None,
         typer.Option(min=0, help="DAB density from which expression is high. Default: 0.10."),
+    ] = None,
+    region_classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            metavar="NAME=CLASS",
+            help="What regions of a name are: tumor, high_expression, excluded or ignore.",
+        ),
     ] = None,
     excluded: Annotated[
         Path | None, typer.Option(help="CSV of slide, column, row, reason: tiles to leave out.")
@@ -50,6 +61,7 @@ def prepare(
             ExpressionSource(expression),
             DAB_THRESHOLD if dab_threshold is None else dab_threshold,
             read_excluded(excluded) if excluded is not None else {},
+            _classes(region_classes or []),
         )
         folder.write_cohort(slides)
         with Progress(console=Console(stderr=True)) as bar:
@@ -80,3 +92,17 @@ def prepare(
         f"{len(slides)} slides, {len(table.slide)} tissue tiles, {int(table.is_tumor.sum())} of"
         f" them tumour, {strong} strong; in {study}"
     )
+
+
+def _classes(given: list[str]) -> "RegionClasses":
+    from her2d.training.region_classes import RegionClass, RegionClasses
+
+    found = {}
+    for text in given:
+        name, equals, kind = text.rpartition("=")
+        if not equals or kind not in list(RegionClass):
+            raise UserError(
+                f"--class {text}: NAME={'|'.join(RegionClass)} is wanted, such as 'Stroma=ignore'."
+            )
+        found[name] = RegionClass(kind)
+    return RegionClasses(found)

@@ -18,6 +18,7 @@ from her2d.training.annotations import AnnotationError, SlideAnnotation, read_an
 from her2d.training.cohort import CohortSlide
 from her2d.training.fingerprint import Fingerprint, differences, fingerprint, newer_than
 from her2d.training.ihc import DAB_THRESHOLD, high_expression
+from her2d.training.region_classes import RegionClasses
 from her2d.training.store import (
     ExcludedTile,
     PreparedTile,
@@ -51,11 +52,13 @@ class Rules:
         expression: what says where expression is high.
         dab_threshold: density from which DAB counts, see `ihc`; set it on slides of your own.
         excluded: (slide, column, row) -> reason, tiles that nobody could annotate.
+        classes: what the annotated regions' names mean.
     """
 
     expression: ExpressionSource = ExpressionSource.ANNOTATION
     dab_threshold: float = DAB_THRESHOLD
     excluded: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    classes: RegionClasses = field(default_factory=RegionClasses)
 
     def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
         """(column, row) -> reason, of one slide."""
@@ -63,9 +66,18 @@ class Rules:
 
     def of_labels(self) -> dict[str, Any]:
         """What must be the same for all slides of a study, as JSON has it."""
-        by_dab = self.expression is ExpressionSource.DAB
-        return {"expression": self.expression.value} | (
-            {"dab_threshold": self.dab_threshold} if by_dab else {}
+        found: dict[str, Any] = {"expression": self.expression.value}
+        if self.expression is ExpressionSource.DAB:
+            found["dab_threshold"] = self.dab_threshold
+        if self.classes.own:
+            found["classes"] = dict(sorted(self.classes.own.items()))
+        return found
+
+    def as_once_written(self) -> str:
+        """What a study's rules.txt held, before there was rules.json."""
+        return (
+            f"Rules(expression={self.expression!r}, dab_threshold={self.dab_threshold!r},"
+            f" excluded={self.excluded!r})"
         )
 
 
@@ -105,7 +117,7 @@ def prepare(
             try:
                 write_slide(
                     path,
-                    prepared_tiles(slide, rules),
+                    prepared_tiles(slide, rules, note),
                     expression_from=rules.expression.value,
                     fingerprint=now,
                 )
@@ -114,15 +126,22 @@ def prepare(
         progress(slide.name)
 
 
-def prepared_tiles(slide: CohortSlide, rules: Rules) -> Iterator[PreparedTile | ExcludedTile]:
+def prepared_tiles(
+    slide: CohortSlide, rules: Rules, note: Callable[[str], None] = lambda _: None
+) -> Iterator[PreparedTile | ExcludedTile]:
     """Every tile of a slide that is not background, labelled or excluded, row by row.
+
+    `note` is told in a sentence what of its annotation was left out.
 
     Raises:
         SlideError, AnnotationError: a file cannot be read.
         ValueError: a file that the rules need is not in the table, or the grids differ.
     """
     with open_slide(slide.he_path) as he:
-        annotation = _annotation(slide, he)
+        annotation = _annotation(slide, he, rules.classes)
+        if annotation.dropped:
+            counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
+            note(f"{slide.name}: left out of its annotation: {counts}.")
         if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
             with open_slide(slide.ihc_path) as ihc:
                 yield from _with_ihc(slide, he, ihc, annotation, rules)
@@ -189,7 +208,9 @@ def _keep_to(rules: Rules, directory: Path) -> None:
     if kept.is_file():
         same = kept.read_text() == wanted
     elif once.is_file():
-        same = _without_idle_threshold(once.read_text()) == _without_idle_threshold(repr(rules))
+        then, now = once.read_text(), rules.as_once_written()
+        same = _without_idle_threshold(then) == _without_idle_threshold(now)
+        same = same and not rules.classes.own
     else:
         same = True
     if not same:
@@ -204,10 +225,10 @@ def _without_idle_threshold(text: str) -> str:
     return re.sub(r"(annotation'>, dab_threshold=)[^,]*", r"\1", text)
 
 
-def _annotation(slide: CohortSlide, he: Slide) -> SlideAnnotation:
+def _annotation(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
     if slide.annotation_path is None:
         raise ValueError("no annotation of its tumour is named in the cohort table")
-    return read_annotation(slide.annotation_path, he.grid)
+    return read_annotation(slide.annotation_path, he.grid, classes)
 
 
 def _with_ihc(

@@ -18,6 +18,7 @@ from her2d.training.prepare import (
     prepared_tiles,
     read_excluded,
 )
+from her2d.training.region_classes import RegionClass, RegionClasses
 from her2d.training.store import ExcludedTile, PreparedTile, TileStore, write_slide
 
 
@@ -59,6 +60,22 @@ def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
     (tmp_path / "excluded.csv").write_text("slide,column,row,reason\nS1,one,0,blur\n")
     with pytest.raises(PrepareError, match="line 2"):
         read_excluded(tmp_path / "excluded.csv")
+
+
+def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
+    point = {"geometry": {"type": "Point", "coordinates": [1, 2]}}
+    (tmp_path / "S1.geojson").write_text(json.dumps([point, point]))
+    other = slide.model_copy(update={"annotation_path": tmp_path / "S1.geojson"})
+    notes: list[str] = []
+    prepare([other], tmp_path / "tiles", Rules(), note=notes.append)
+    assert notes == ["S1: left out of its annotation: 2 Point."]
+
+
+def test_tiles_of_other_classes_are_not_mixed(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    rules = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
+    with pytest.raises(PrepareError, match="other rules"):
+        prepare([slide], tmp_path / "tiles", rules)
 
 
 def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
