@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    cohort: Annotated[Path, typer.Argument(help="The cohort table, see the README.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort table, see below.")],
     study: StudyOption = Path("study"),
     annotations: Annotated[
         str | None,
@@ -37,10 +37,20 @@ def prepare(
         ),
     ] = None,
     excluded: Annotated[
-        Path | None, typer.Option(help="CSV of slide, column, row, reason: tiles to leave out.")
+        Path | None,
+        typer.Option(help="CSV of slide, column, row, reason: single tiles to leave out."),
     ] = None,
 ) -> None:
-    """Check a cohort table and write its slides' labelled tiles; go on where it was stopped."""
+    """Check a cohort table and write its slides' labelled tiles; go on where it was stopped.
+
+    The table is a CSV with a row for each slide. Columns: slide, patient, he_path, ihc_score (0, 1+,
+    2+, 3+, or empty without tumour), fish (positive, negative or empty), split (train, integrator,
+    test or external); optional ihc_path, annotation_path, her2_status (compared with the scores;
+    indeterminate: no tumour). All others are morphology. Paths begin at the table's folder.
+
+    Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
+    Exclude, or as --class says. More in docs/training.md.
+    """
     from her2d.training.cohort import CohortError, read_cohort
     from her2d.training.ihc import DAB_THRESHOLD
     from her2d.training.prepare import (
