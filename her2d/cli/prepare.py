@@ -43,10 +43,11 @@ def prepare(
 ) -> None:
     """Check a cohort table and write its slides' labelled tiles; go on where it was stopped.
 
-    The table is a CSV with a row for each slide. Columns: slide, patient, he_path, ihc_score (0, 1+,
-    2+, 3+, or empty without tumour), fish (positive, negative or empty), split (train, integrator,
-    test or external); optional ihc_path, annotation_path, her2_status (compared with the scores;
-    indeterminate: no tumour). All others are morphology. Paths begin at the table's folder.
+    The table is a CSV with a row for each slide. Columns: slide, patient, he_path, ihc_score (0,
+    1+, 2+, 3+, or empty without tumour), fish (positive, negative or empty), split (train,
+    integrator, test or external); optional ihc_path, annotation_path, her2_status (compared with
+    the scores; indeterminate: no tumour). All others are morphology. Paths begin at the table's
+    folder.
 
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
     Exclude, or as --class says. More in docs/training.md.
