@@ -12,7 +12,7 @@ from her2d.evaluation.report import CalledSlide, SlideRow
 from her2d.evaluation.slides import SlideCalls, slide_metrics
 from her2d.evaluation.tiles import load_model, p_of
 from her2d.inference import Integrator, open_engine
-from her2d.pipeline import Pipeline, SlideOutcome
+from her2d.pipeline import Pipeline, SlideOutcome, TileFate
 from her2d.scoring import TileCounts, score_slide
 from her2d.training.cohort import CohortSlide, Status
 from her2d.training.study import Study
@@ -71,8 +71,8 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
     strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
-        tiles_unreadable=0,
-        unreadable_pixels=0,
+        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        unreadable_pixels=outcome.unreadable_pixels,
         seed=seed,
     )
     percent = score.high_expression_percent
@@ -101,8 +101,15 @@ def slide_rows(
                 ),
                 seed=seed,
             )
-            without = len(with_tumor) - len(known)
-            rows.append(SlideRow.of(integrator, integrator == chosen, name, metrics, without))
+            rows.append(
+                SlideRow.of(
+                    integrator,
+                    chosen=integrator == chosen,
+                    set_name=name,
+                    metrics=metrics,
+                    without_call=len(with_tumor) - len(known),
+                )
+            )
     return tuple(rows)
 
 

@@ -68,6 +68,7 @@ def measured(report: Report, split: Split) -> Measured | None:
         slides=len(of_set),
         slides_positive=sum(call.true_status == "positive" for call in of_set),
         slides_without_tumor=sum(call.true_status == "indeterminate" for call in of_set),
+        slides_without_call=row.without_call,
         segmenter_miou=segmenter,
         tile_auroc=tiles,
         slide_accuracy=row.accuracy.value,
@@ -76,6 +77,7 @@ def measured(report: Report, split: Split) -> Measured | None:
         slide_sensitivity=row.sensitivity.value,
         slide_specificity=row.specificity.value,
         slide_auroc=row.auroc.value,
+        slide_accuracy_of_all=row.accuracy_of_all,
     )
 
 

@@ -11,7 +11,13 @@ from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.figures import calibration_figure, confusion_figure, roc_figure
 from her2d.evaluation.html import render
 from her2d.evaluation.model_card import model_card
-from her2d.evaluation.report import CalledSlide, Report
+from her2d.evaluation.report import (
+    CalledSlide,
+    IntegratorRow,
+    Report,
+    SegmenterRow,
+    TileFigures,
+)
 from her2d.evaluation.ship import measured
 from her2d.training.cohort import CohortSlide, Split, Status
 
@@ -56,6 +62,19 @@ def report(**changes) -> Report:
     )
 
 
+def manifest(**changes) -> Manifest:
+    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
+    return Manifest(
+        name="ours",
+        version="3",
+        intended_use="Research only.",
+        normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
+        parts=Parts(segmenter=part, classifiers=part, integrator=part),
+        training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
+        **changes,
+    )
+
+
 def test_the_papers_matrix_of_calls_gives_its_accuracy():
     (row,) = report().slides
     assert row.confusion == Confusion(16, 2, 9, 88)
@@ -66,6 +85,25 @@ def test_the_papers_matrix_of_calls_gives_its_accuracy():
 def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
     (row,) = report().slides
     assert row.without_call == 1
+
+
+def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
+    (row,) = report().slides
+    assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
+
+
+def test_the_manifest_and_its_card_count_slides_without_a_call():
+    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9)}
+    integrator = IntegratorRow(
+        name="rf", chosen=True, validation_auroc=0.9, validation_sensitivity=0.9, sets=figures
+    )
+    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
+    found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
+    assert found.slides_without_call == 1
+    assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
+    card = model_card(manifest(measured=found))
+    assert "slides without a call, left out of what follows: 1" in card
+    assert "slide accuracy, no call taken for wrong: 0.8966" in card
 
 
 def test_what_is_not_defined_is_null_in_json():
@@ -139,17 +177,7 @@ def test_a_test_set_that_the_study_has_not_has_no_figures():
 
 
 def test_a_model_card_says_what_the_manifest_says():
-    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
-    card = model_card(
-        Manifest(
-            name="ours",
-            version="3",
-            intended_use="Research only.",
-            normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
-            parts=Parts(segmenter=part, classifiers=part, integrator=part),
-            training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
-        )
-    )
+    card = model_card(manifest())
     for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
         assert said in card
     assert "Measured" not in card
