@@ -29,6 +29,7 @@ from her2d.training.study import write_text
 
 WEIGHTS_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
+_BEST, _LAST = "best.ckpt", "last.ckpt"
 _EVAL_BATCH = 8
 
 
@@ -75,6 +76,23 @@ class Task:
         return self.store.digest(self.learned, np.array([-1]), self.held_out)
 
 
+class _Best(ModelCheckpoint):
+    """The best epoch's checkpoint, also of a study that was moved while it trained.
+
+    A checkpoint holds absolute paths; resumed elsewhere, Lightning would forget how good the best
+    one was, and look for it where it no longer is.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or ".") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {"dirpath": self.dirpath, "best_k_models": best}
+        super().load_state_dict(state_dict | moved | {key: here(state_dict[key]) for key in paths})
+
+
 class _StopsAgain(EarlyStopping):
     """Early stopping that, resumed after it had stopped, does not train one more epoch."""
 
@@ -104,9 +122,9 @@ def fit(
     if done is not None:
         return done
     recipe = origin.recipe
-    best = ModelCheckpoint(
+    best = _Best(
         directory,
-        "best",
+        Path(_BEST).stem,
         monitor=task.monitor,
         mode="max",
         save_last=True,
@@ -116,7 +134,7 @@ def fit(
     stop = _StopsAgain(task.monitor, mode="max", patience=recipe.patience, check_finite=False)
     with _quiet():
         trainer = _trainer(recipe, [best, stop], show_progress)
-        last = directory / "last.ckpt"
+        last = directory / _LAST
         trainer.fit(
             model,
             _training_loader(task, origin, trainer),
@@ -126,7 +144,7 @@ def fit(
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _keep(directory, name, model, origin, trainer, best, task)
+    return _keep(directory, name, model, origin, trainer, task)
 
 
 def _kept_result(directory: Path, name: str, origin: Origin) -> FitResult | None:
@@ -218,11 +236,10 @@ def _keep(
     model: TileTraining,
     origin: Origin,
     trainer: lightning.Trainer,
-    best: ModelCheckpoint,
     task: Task,
 ) -> FitResult:
     if trainer.is_global_zero:
-        checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(directory / _BEST, map_location="cpu", weights_only=True)
         model.load_state_dict(checkpoint["state_dict"])
         result = FitResult(
             name=name,

@@ -5,10 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 from torch import nn
 
 from her2d.bundle import Normalization
-from her2d.training.fit import FitError, FitResult, Task, fit, read_result, shared_normalization
+from her2d.training.fit import (
+    WEIGHTS_FILE,
+    FitError,
+    FitResult,
+    Task,
+    fit,
+    read_result,
+    shared_normalization,
+)
 from her2d.training.lightning_module import AUROC, ClassifierTraining
 from her2d.training.origin import ORIGIN_FILE, Origin
 from her2d.training.recipe import NetworkRecipe, Recipe
@@ -79,6 +88,62 @@ def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, change
     trained(tmp_path, store, origin())
     with pytest.raises(FitError, match=other):
         trained(tmp_path, store, origin(**changes))
+
+
+class _EndedError(Exception):
+    """Training was ended from outside."""
+
+
+class _Scripted(ClassifierTraining):
+    """Its AUROC of each epoch is as written, and its weights say which epoch they are of.
+
+    Ended from outside as epoch `ends_in` begins.
+    """
+
+    def __init__(self, script: list[float], ends_in: int | None, of: Origin) -> None:
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        super().__init__(network, of.recipe, (0, 0, 0), (1, 1, 1), of.seed)
+        self._script, self._ends_in = script, ends_in
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == self._ends_in:
+            raise _EndedError
+
+    def on_validation_epoch_end(self) -> None:
+        self.judged.reset()
+        if self.trainer.state.fn == "fit":
+            self.network[2].bias.data.fill_(self.current_epoch)
+            self.log(AUROC, self._script[self.current_epoch])
+
+
+def scripted(
+    directory: Path, store: TileStore, script: list[float], *, ends_in: int | None = None, **how
+) -> FitResult:
+    of = origin(recipe=HOW.model_copy(update={"max_epochs": len(script)} | how))
+    learned = np.arange(4)
+    task = Task(store, "strong", learned, store.table.strong[learned], np.arange(4, 8), AUROC)
+    return fit(directory, "net", _Scripted(script, ends_in, of), task, of, show_progress=False)
+
+
+def test_the_best_epochs_weights_are_kept_and_not_the_last_ones(tmp_path, store):
+    found = scripted(tmp_path, store, [0.6, 0.9, 0.7])
+    assert (found.best_epoch, found.epochs) == (1, 3)
+    assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [1.0, 1.0]
+
+
+def test_training_ends_when_nothing_gets_better(tmp_path, store):
+    found = scripted(tmp_path, store, [0.6, 0.9, 0.7, 0.8, 0.95], patience=2)
+    assert (found.best_epoch, found.epochs) == (1, 4)
+
+
+def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store):
+    script = [0.6, 0.9, 0.7, 0.8]
+    with pytest.raises(_EndedError):
+        scripted(tmp_path / "here", store, script, ends_in=2)
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = scripted(tmp_path / "there", store, script)
+    assert (found.best_epoch, found.epochs) == (1, 4)
+    assert not (tmp_path / "here").exists()
 
 
 def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, store):
