@@ -1,5 +1,6 @@
 """The networks as Lightning trains them: loss, validation figures, optimiser."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torchmetrics.classification import (
     BinaryRecall,
     MulticlassJaccardIndex,
 )
+from torchmetrics.utilities import dim_zero_cat
 
 from her2d.networks.export import STRONG, Normalized
 from her2d.training.recipe import NetworkRecipe
@@ -104,6 +106,16 @@ class SegmenterTraining(TileTraining):
         self.judged.update(logits.argmax(dim=1), targets)
 
 
+class _Auroc(BinaryAUROC):
+    """NaN where only one class was seen: torchmetrics calls that 0, which is the worst there is."""
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as in torchmetrics
+        target = dim_zero_cat(self.target)
+        if len(target) == 0 or bool((target == target[0]).all()):
+            return torch.tensor(math.nan, device=target.device)
+        return super().compute()
+
+
 class ClassifierTraining(TileTraining):
     """Judged by AUROC and sensitivity over an epoch's tiles (paper, section 4.4)."""
 
@@ -111,7 +123,7 @@ class ClassifierTraining(TileTraining):
         # Sums of either kind are shared between processes by torchmetrics itself.
         return MetricCollection(
             {
-                AUROC: BinaryAUROC(sync_on_compute=shared),
+                AUROC: _Auroc(sync_on_compute=shared),
                 SENSITIVITY: BinaryRecall(sync_on_compute=shared),
             },
             compute_groups=False,

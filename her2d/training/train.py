@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from her2d.networks import build_classifier, build_segmenter
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import FitResult, Task, fit
-from her2d.training.folds import FOLDS, Grouping, kept_folds
+from her2d.training.folds import FOLDS, FoldsError, Grouping, kept_folds
 from her2d.training.lightning_module import AUROC, MIOU, ClassifierTraining, SegmenterTraining
 from her2d.training.origin import Origin
 from her2d.training.recipe import Recipe
@@ -118,6 +118,7 @@ def train_classifier(
         StudyError, FoldsError, FitError: it cannot be trained.
     """
     tiles = training_tiles(study, recipe)
+    _check_folds(study, tiles)
     seed = recipe.seed * FOLDS + fold
     torch.manual_seed(seed)
     network = build_classifier(
@@ -147,3 +148,16 @@ def train_classifier(
         ),
         show_progress=show_progress,
     )
+
+
+def _check_folds(study: Study, tiles: TrainingTiles) -> None:
+    """That every fold can be judged: the last one's fault is told before the first is trained."""
+    for fold in range(FOLDS):
+        held_out = tiles.store.table.strong[tiles.classified & (tiles.fold == fold)]
+        strong, weak = int(held_out.sum()), int((~held_out).sum())
+        if not (strong and weak):
+            raise FoldsError(
+                f"Fold {fold} holds out {strong} strong and {weak} weak tumour tiles: without both"
+                " it cannot be judged. Add slides or label more, or remove"
+                f" {study.folds} and try another seed (--set seed=...)."
+            )

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from her2d.training.cohort import CohortSlide, Split, Status
-from her2d.training.folds import Grouping
+from her2d.training.folds import FoldsError, Grouping
 from her2d.training.recipe import Recipe
 from her2d.training.store import PreparedTile, slide_path, write_slide
 from her2d.training.study import Study
-from her2d.training.train import training_tiles
+from her2d.training.train import train_classifier, training_tiles
 
 
 def slide(name: str, patient: str, status: Status) -> CohortSlide:
@@ -67,3 +67,17 @@ def test_classifiers_see_nothing_of_slides_without_tumour(study):
     tiles = training_tiles(study, Recipe())
     names = [tiles.slides[s].name for s in tiles.store.table.slide[tiles.classified]]
     assert names == [f"S{n}" for n in range(10)]
+
+
+def test_a_fold_without_strong_tiles_is_refused_before_any_is_trained(study):
+    recipe = Recipe()
+    last = {name for name, fold in folds(study, recipe).items() if fold == 4}
+    tumor = np.ones((512, 512), np.uint8)
+    white = np.full((512, 512, 3), 255, np.uint8)
+    for one in study.cohort():
+        labels = (0, 0) if one.name in last else (0, tumor.size)
+        tiles = [PreparedTile(c, 0, white, tumor, strong) for c, strong in enumerate(labels)]
+        write_slide(slide_path(study.tiles, one.name), iter(tiles), expression_from="nobody")
+    with pytest.raises(FoldsError, match="Fold 4 holds out 0 strong and 4 weak"):
+        train_classifier(study, recipe, "resnet18", 0)
+    assert not (study.root / "classifiers").exists()
