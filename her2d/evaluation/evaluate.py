@@ -73,6 +73,7 @@ def evaluate(
     )
     progress("tiles")
     tiles = {split: split_probabilities(study, recipe, choice.classifier, split) for split in sets}
+    misdiagnosis = misdiagnosis_of(own)
     report = Report(
         cohort=described(cohort),
         code_version=__version__,
@@ -90,7 +91,8 @@ def evaluate(
         slides=slide_rows(calls, choice.integrator, seed=recipe.seed),
         calls=tuple(call for _, call in own),
         calibration=calibration_rows(study, choice.integrator, tiles),
-        misdiagnosis=misdiagnosis_of(own),
+        misdiagnosis=misdiagnosis.tests,
+        misdiagnosis_left_out=misdiagnosis.left_out,
     )
     figures = _figures(report, calls[choice.integrator])
     study.evaluation.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,8 @@ class Report(_Row):
     calls: tuple[CalledSlide, ...]
     calibration: tuple[CalibrationRow, ...]
     misdiagnosis: tuple[FeatureTest, ...]
+    misdiagnosis_left_out: tuple[str, ...] = ()
+    """Which features have no test, and why."""
 
     def chosen_slides(self, name: str) -> SlideRow | None:
         """The row of Table S4 of the bundle on a test set."""

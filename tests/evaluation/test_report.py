@@ -21,6 +21,7 @@ from her2d.evaluation.report import (
 from her2d.evaluation.ship import measured
 from her2d.training.cohort import CohortSlide, Split, Status
 
+CALLS = ("positive", "negative", "negative")
 INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
 INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
 
@@ -166,10 +167,34 @@ def test_morphology_columns_become_table_3():
         for call, level, times in cells
         for number in range(times)
     ]
-    (test,) = misdiagnosis_of(found)
+    (test,) = misdiagnosis_of(found).tests
     assert test.feature == "adenoid"
     assert test.negative.chi_square == pytest.approx(0.014, abs=0.001)
     assert test.positive.chi_square is None
+
+
+def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
+    calls = [called(n, "negative", c, mucinous="absence") for n, c in enumerate(CALLS)]
+    found = misdiagnosis_of(calls)
+    (test,) = found.tests
+    (level,) = test.levels
+    assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
+    assert test.negative.chi_square is None
+    assert found.left_out == ("test, mucinous: all slides are absence.",)
+
+
+def test_a_column_of_many_levels_is_said_to_be_left_out():
+    calls = [called(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
+    found = misdiagnosis_of(calls)
+    assert found.tests == ()
+    assert found.left_out == ("test, age: 7 levels are no categories.",)
+    page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
+    assert "Not tested: test, age: 7 levels are no categories." in page
+
+
+def test_a_column_without_values_is_said_to_be_left_out():
+    found = misdiagnosis_of([called(1, "negative", "negative", age="")])
+    assert found.left_out == ("test, age: no slide with a call has a value.",)
 
 
 def test_a_test_set_that_the_study_has_not_has_no_figures():
