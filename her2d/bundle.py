@@ -151,6 +151,8 @@ class Measured(_Section):
     slides: Annotated[int, Field(ge=0)]
     slides_positive: Annotated[int, Field(ge=0)]
     slides_without_tumor: Annotated[int, Field(ge=0)] = 0
+    slides_without_call: Annotated[int, Field(ge=0)] | None = None
+    """Of slides with a HER2 status; `slide_accuracy` and its like leave them out."""
     segmenter_miou: Fraction
     tile_auroc: Fraction
     slide_accuracy: Fraction
@@ -159,6 +161,8 @@ class Measured(_Section):
     slide_sensitivity: Fraction | None = None
     slide_specificity: Fraction | None = None
     slide_auroc: Fraction | None = None
+    slide_accuracy_of_all: Fraction | None = None
+    """Slides without a call taken for wrong."""
 
 
 class Manifest(_Section):

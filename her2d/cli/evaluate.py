@@ -77,6 +77,8 @@ def _slides_table(report: "Report") -> Table:
     table = Table("integrator", "set", title=f"{report.segmenter}, {report.classifier}")
     for heading in ("accuracy", "sensitivity", "specificity", "AUROC", "TP", "FN", "FP", "TN"):
         table.add_column(heading, justify="right")
+    table.add_column("no call", justify="right")
+    table.add_column("accuracy, no call wrong", justify="right")
     for row in report.slides:
         counts = row.confusion
         table.add_row(
@@ -84,6 +86,8 @@ def _slides_table(report: "Report") -> Table:
             row.set,
             *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
+            str(row.without_call),
+            "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
         )
     return table
 

@@ -39,7 +39,7 @@ def cohort(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Write H&E slides, their aligned IHC slides, their truth, and cohort.csv."""
-    from her2d.simulator import plan_cohort, write_cohort
+    from her2d.simulator import DAB_THRESHOLD, plan_cohort, write_cohort
 
     try:
         plans = plan_cohort(
@@ -56,7 +56,11 @@ def cohort(
             write_cohort(directory, plans, workers=workers, progress=lambda _: bar.advance(task))
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be simulated: {error}.") from error
-    typer.echo(f"{slides} slides in {directory}; see {directory / 'cohort.csv'}")
+    typer.echo(
+        f"{slides} slides in {directory}; see {directory / 'cohort.csv'}. To prepare them:"
+        f" --annotations 'truth/{{slide}}.tif', or with --expression dab --dab-threshold"
+        f" {DAB_THRESHOLD} besides"
+    )
 
 
 @app.command("scanner")

@@ -78,10 +78,13 @@ def everything(
     settings: SetOption = None,
 ) -> None:
     """Train every model that the recipe names, and choose among them."""
+    from her2d.training.ranks import is_first
+
     with _study(study, recipe, settings) as (folder, how):
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
-        _train_integrators(folder, how, None, (None, None, None))
+        if is_first():
+            _train_integrators(folder, how, None, (None, None, None))
 
 
 def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:

@@ -7,17 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from her2d.bundle import Bundle
-from her2d.evaluation.misdiagnosis import FeatureTest, LevelCounts, misdiagnosis_tests
+from her2d.evaluation.misdiagnosis import (
+    FeatureTest,
+    LevelCounts,
+    TwoTests,
+    misdiagnosis_tests,
+)
 from her2d.evaluation.report import CalledSlide, SlideRow
 from her2d.evaluation.slides import SlideCalls, slide_metrics
 from her2d.evaluation.tiles import load_model, p_of
 from her2d.inference import Integrator, open_engine
-from her2d.pipeline import Pipeline, SlideOutcome
+from her2d.pipeline import Pipeline, SlideOutcome, TileFate
 from her2d.scoring import TileCounts, score_slide
 from her2d.training.cohort import CohortSlide, Status
 from her2d.training.study import Study
 
 _MOST_LEVELS = 6
+_UNTESTED = TwoTests(None, None)
 _WITHOUT_CALL = Status.INDETERMINATE.value
 
 
@@ -71,8 +77,8 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
     strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
-        tiles_unreadable=0,
-        unreadable_pixels=0,
+        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        unreadable_pixels=outcome.unreadable_pixels,
         seed=seed,
     )
     percent = score.high_expression_percent
@@ -101,33 +107,56 @@ def slide_rows(
                 ),
                 seed=seed,
             )
-            without = len(with_tumor) - len(known)
-            rows.append(SlideRow.of(integrator, integrator == chosen, name, metrics, without))
+            rows.append(
+                SlideRow.of(
+                    integrator,
+                    chosen=integrator == chosen,
+                    set_name=name,
+                    metrics=metrics,
+                    without_call=len(with_tumor) - len(known),
+                )
+            )
     return tuple(rows)
 
 
-def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> tuple[FeatureTest, ...]:
+@dataclass(frozen=True, slots=True)
+class Misdiagnosis:
+    """Tables 3 and 4; `left_out` says in a sentence each which columns have no test, and why."""
+
+    tests: tuple[FeatureTest, ...]
+    left_out: tuple[str, ...]
+
+
+def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> Misdiagnosis:
     """Tables 3 and 4 of a cohort's own morphology columns, a table for each test set.
 
-    Columns of more than six levels, such as ages, are left out: they are no categories.
+    A feature that all slides share keeps its row, without a test. Columns of more than six levels,
+    such as ages, are no categories and are left out.
     """
-    counts: dict[tuple[str, str, str], Counter[str]] = {}
+    counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
     for slide, call in found:
         outcome = _outcome(call)
         for feature, level in slide.morphology.items():
+            cells = counts.setdefault((call.set, feature), {})
             if outcome and level:
-                counts.setdefault((call.set, feature, level), Counter())[outcome] += 1
-    rows = [
-        LevelCounts(*key, fn=cell["fn"], tp=cell["tp"], fp=cell["fp"], tn=cell["tn"])
-        for key, cell in sorted(counts.items())
-    ]
-    return tuple(misdiagnosis_tests([row for row in rows if _levels(rows, row) >= 2]))
-
-
-def _levels(rows: list[LevelCounts], row: LevelCounts) -> int:
-    """How many levels the row's feature has, 0 where they are too many to be categories."""
-    found = sum((r.table, r.feature) == (row.table, row.feature) for r in rows)
-    return found if found <= _MOST_LEVELS else 0
+                cells.setdefault(level, Counter())[outcome] += 1
+    tests: list[FeatureTest] = []
+    left_out: list[str] = []
+    for (table, feature), cells in sorted(counts.items()):
+        levels = [
+            LevelCounts(table, feature, level, fn=c["fn"], tp=c["tp"], fp=c["fp"], tn=c["tn"])
+            for level, c in sorted(cells.items())
+        ]
+        if not levels:
+            left_out.append(f"{table}, {feature}: no slide with a call has a value.")
+        elif len(levels) == 1:
+            left_out.append(f"{table}, {feature}: all slides are {levels[0].level}.")
+            tests.append(FeatureTest(table, feature, tuple(levels), _UNTESTED, _UNTESTED))
+        elif len(levels) > _MOST_LEVELS:
+            left_out.append(f"{table}, {feature}: {len(levels)} levels are no categories.")
+        else:
+            tests += misdiagnosis_tests(levels)
+    return Misdiagnosis(tuple(tests), tuple(left_out))
 
 
 def _outcome(call: CalledSlide) -> str | None:

@@ -27,7 +27,7 @@ from her2d.evaluation.tiles import (
     integrator_rows,
     segmenter_rows,
 )
-from her2d.training.candidate import described, write_candidate
+from her2d.training.candidate import chosen_files, described, write_candidate
 from her2d.training.choose import read_choice
 from her2d.training.cohort import CohortSlide, Split
 from her2d.training.probabilities import split_probabilities
@@ -64,6 +64,7 @@ def evaluate(
     if not sets:
         raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
     progress("exporting the chosen models")
+    models = chosen_files(study)
     bundle = write_candidate(study, recipe, command=command)
     progress("test slides")
     names = [score.name for score in scores]
@@ -72,11 +73,13 @@ def evaluate(
     )
     progress("tiles")
     tiles = {split: split_probabilities(study, recipe, choice.classifier, split) for split in sets}
+    misdiagnosis = misdiagnosis_of(own)
     report = Report(
         cohort=described(cohort),
         code_version=__version__,
         seed=recipe.seed,
         bundle_digest=bundle.digest,
+        models=models,
         segmenter=choice.segmenter,
         classifier=choice.classifier,
         integrator=choice.integrator,
@@ -88,7 +91,8 @@ def evaluate(
         slides=slide_rows(calls, choice.integrator, seed=recipe.seed),
         calls=tuple(call for _, call in own),
         calibration=calibration_rows(study, choice.integrator, tiles),
-        misdiagnosis=misdiagnosis_of(own),
+        misdiagnosis=misdiagnosis.tests,
+        misdiagnosis_left_out=misdiagnosis.left_out,
     )
     figures = _figures(report, calls[choice.integrator])
     study.evaluation.mkdir(parents=True, exist_ok=True)

@@ -52,10 +52,15 @@ def _lines(manifest: Manifest) -> Iterator[str]:
 def _measured(measured: Measured) -> Iterator[str]:
     yield f"- cohort: {measured.cohort}"
     yield f"- slides: {measured.slides}, {measured.slides_positive} of them HER2-positive"
+    if measured.slides_without_tumor:
+        yield f"- slides without tumour: {measured.slides_without_tumor}"
+    if measured.slides_without_call is not None:
+        yield f"- slides without a call, left out of what follows: {measured.slides_without_call}"
     figures = (
         ("slide accuracy", measured.slide_accuracy),
         ("slide accuracy, low end of its 95 % interval", measured.slide_accuracy_ci_low),
         ("slide accuracy, high end", measured.slide_accuracy_ci_high),
+        ("slide accuracy, no call taken for wrong", measured.slide_accuracy_of_all),
         ("slide sensitivity", measured.slide_sensitivity),
         ("slide specificity", measured.slide_specificity),
         ("slide AUROC", measured.slide_auroc),

@@ -77,7 +77,8 @@ class Interval(_Row):
 class SlideRow(_Row):
     """Table S4: slides of one test set as one integrator calls them.
 
-    Slides without a call, such as those in which no tumour was found, are counted apart.
+    Slides with a true status and without a call, such as those in which no tumour was found, are
+    counted apart; `accuracy_of_all` takes them for wrong, all other figures leave them out.
     """
 
     integrator: str
@@ -89,17 +90,27 @@ class SlideRow(_Row):
     sensitivity: Interval
     specificity: Interval
     auroc: Interval
+    accuracy_of_all: Number = None
 
     @classmethod
     def of(
-        cls, integrator: str, chosen: bool, name: str, metrics: SlideMetrics, without_call: int
+        cls,
+        integrator: str,
+        *,
+        chosen: bool,
+        set_name: str,
+        metrics: SlideMetrics,
+        without_call: int,
     ) -> "SlideRow":
+        right = metrics.confusion.tp + metrics.confusion.tn
+        slides = metrics.confusion.total + without_call
         return cls(
             integrator=integrator,
             chosen=chosen,
-            set=name,
+            set=set_name,
             confusion=metrics.confusion,
             without_call=without_call,
+            accuracy_of_all=right / slides if slides else None,
             accuracy=Interval.of(metrics.accuracy),
             sensitivity=Interval.of(metrics.sensitivity),
             specificity=Interval.of(metrics.specificity),
@@ -133,6 +144,8 @@ class Report(_Row):
     code_version: str
     seed: int
     bundle_digest: str
+    models: dict[str, str] = {}
+    """SHA-256 of the choice and of each chosen model, by path within the study."""
     segmenter: str
     classifier: str
     integrator: str
@@ -145,6 +158,8 @@ class Report(_Row):
     calls: tuple[CalledSlide, ...]
     calibration: tuple[CalibrationRow, ...]
     misdiagnosis: tuple[FeatureTest, ...]
+    misdiagnosis_left_out: tuple[str, ...] = ()
+    """Which features have no test, and why."""
 
     def chosen_slides(self, name: str) -> SlideRow | None:
         """The row of Table S4 of the bundle on a test set."""

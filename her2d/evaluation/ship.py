@@ -8,6 +8,8 @@ from her2d.evaluation.evaluate import read_report
 from her2d.evaluation.model_card import CARD_FILE, model_card
 from her2d.evaluation.report import Report
 from her2d.training.bundle_writer import write_manifest
+from her2d.training.candidate import chosen_files
+from her2d.training.choose import read_choice
 from her2d.training.cohort import Split
 from her2d.training.study import Study, StudyError
 
@@ -26,8 +28,14 @@ def ship(
     """
     report = read_report(study)
     candidate = load_bundle(study.candidate)
+    changed = _changed_since(study, report)
     if candidate.digest != report.bundle_digest:
-        raise StudyError("The models changed since they were measured: run her2d evaluate again.")
+        changed.append(study.candidate.name)
+    if changed:
+        raise StudyError(
+            f"The models changed since they were measured ({', '.join(changed)}): run her2d"
+            " evaluate again."
+        )
     manifest = candidate.manifest.model_dump(exclude_none=True) | {
         "name": directory.resolve().name,
         "version": version,
@@ -60,6 +68,7 @@ def measured(report: Report, split: Split) -> Measured | None:
         slides=len(of_set),
         slides_positive=sum(call.true_status == "positive" for call in of_set),
         slides_without_tumor=sum(call.true_status == "indeterminate" for call in of_set),
+        slides_without_call=row.without_call,
         segmenter_miou=segmenter,
         tile_auroc=tiles,
         slide_accuracy=row.accuracy.value,
@@ -68,7 +77,20 @@ def measured(report: Report, split: Split) -> Measured | None:
         slide_sensitivity=row.sensitivity.value,
         slide_specificity=row.specificity.value,
         slide_auroc=row.auroc.value,
+        slide_accuracy_of_all=row.accuracy_of_all,
     )
+
+
+def _changed_since(study: Study, report: Report) -> list[str]:
+    """The choice and chosen models, as paths, that are not those that were measured."""
+    if not report.models:  # Reports did not hold them once; they did say what was chosen.
+        choice, _ = read_choice(study)
+        measured = (report.segmenter, report.classifier, report.integrator)
+        same = (choice.segmenter, choice.classifier, choice.integrator) == measured
+        return [] if same else [study.choice.name]
+    now = chosen_files(study)
+    paths = dict.fromkeys([*report.models, *now])
+    return [path for path in paths if report.models.get(path) != now.get(path)]
 
 
 def _written(candidate: Bundle, manifest: Manifest, directory: Path) -> Bundle:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from her2d.bundle import INTEGRATOR_TRUSTED_TYPES
+from her2d.bundle import INTEGRATOR_TRUSTED_TYPES, Normalization
 from her2d.evaluation.calibration import calibration
 from her2d.evaluation.report import (
     CalibrationRow,
@@ -22,6 +22,7 @@ from her2d.evaluation.slides import auroc
 from her2d.networks.export import SegmenterGraph
 from her2d.training.choose import Choice, classifier_scores, segmenter_results
 from her2d.training.cohort import Split
+from her2d.training.fit import shared_normalization
 from her2d.training.integrators import IntegratorScore
 from her2d.training.lightning_module import MIOU
 from her2d.training.probabilities import FoldProbabilities, load_segmenter
@@ -42,13 +43,14 @@ def segmenter_rows(
     rows = []
     for result in segmenter_results(study):
         network = load_segmenter(study, result.name)
+        seen = shared_normalization([result], recipe)
         rows.append(
             SegmenterRow(
                 name=result.name,
                 chosen=result.name == chosen,
                 validation=result.validation[MIOU],
                 sets={
-                    split.value: mean_iou(store_confusion(network, store, recipe))
+                    split.value: mean_iou(store_confusion(network, store, seen))
                     for split, store in stores.items()
                 },
             )
@@ -56,10 +58,12 @@ def segmenter_rows(
     return tuple(rows)
 
 
-def store_confusion(network: nn.Module, store: TileStore, recipe: Recipe) -> NDArray[np.int64]:
+def store_confusion(
+    network: nn.Module, store: TileStore, normalization: Normalization
+) -> NDArray[np.int64]:
     """Pixels of a store's tiles by truth and prediction, int64 (2, 2), a batch at a time."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    graph = SegmenterGraph(network, recipe.mean, recipe.std).to(device).eval()
+    graph = SegmenterGraph(network, normalization.mean, normalization.std).to(device).eval()
     counts = np.zeros((2, 2), np.int64)
     with torch.inference_mode():
         for start in range(0, len(store), _BATCH):

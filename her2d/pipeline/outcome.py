@@ -59,6 +59,13 @@ class SlideOutcome:
     unreadable_reason: str | None
     quality: SlideQuality
 
+    @property
+    def unreadable_pixels(self) -> int:
+        """Pixels of the scan in tiles that could not be read."""
+        found = np.argwhere(self.fate == TileFate.UNREADABLE)
+        extents = [self.grid.extent(int(column), int(row)) for row, column in found]
+        return sum(width * height for width, height in extents)
+
     def count(self, *fates: TileFate) -> int:
         """Tiles that ended as one of `fates`."""
         return int(np.isin(self.fate, fates).sum())

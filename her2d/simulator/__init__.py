@@ -11,9 +11,11 @@ from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Artefacts, SlidePlan, plan_cohort, plan_slide
 from her2d.simulator.render import Region, render_ihc_region, render_region
 from her2d.simulator.scanner import Delivered, WriteStyle, deliver, run_scanner
+from her2d.simulator.stain import DAB_THRESHOLD
 from her2d.simulator.tissue import tissue_tiles
 
 __all__ = [
+    "DAB_THRESHOLD",
     "Artefacts",
     "Delivered",
     "Region",

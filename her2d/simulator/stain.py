@@ -11,6 +11,9 @@ _HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 _EOSIN = np.array([0.10, 0.93, 0.34])
 _DAB = np.array([0.27, 0.57, 0.78])
 _LIGHT = 244.0
+DAB_THRESHOLD = 0.015
+"""Density of DAB, averaged over a cell, that parts simulated strong tumour (0.03 to 0.05, of thin
+membranes) from all else (0.003)."""
 
 
 @dataclass(frozen=True, slots=True)

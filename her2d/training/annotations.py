@@ -1,15 +1,15 @@
 """A pathologist's annotations as masks on the tile grid: QuPath GeoJSON, Aperio XML, mask TIFF.
 
 Polygons are in level-0 pixels, as both programs write them. A region's class is read off its name
-(QuPath's classification, Aperio's layer); a region without one is tumour.
+(QuPath's classification, Aperio's layer), see `region_classes`; a region without one is tumour.
 """
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -17,44 +17,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2d.slides import TileGrid
+from her2d.training.annotation_files import Regions, Ring, from_aperio, from_geojson
+from her2d.training.region_classes import RegionClass, RegionClasses
 
 _SUBPIXEL_BITS = 4
+_STOCK_CLASSES = RegionClasses()
 
 
 class AnnotationError(Exception):
     """Annotations cannot be used; `str(error)` says why."""
-
-
-class RegionClass(StrEnum):
-    """What a region was annotated as."""
-
-    TUMOR = "tumor"
-    HIGH_EXPRESSION = "high_expression"
-    EXCLUDED = "excluded"
-
-
-_NAMES = {
-    "": RegionClass.TUMOR,
-    "tumor": RegionClass.TUMOR,
-    "tumour": RegionClass.TUMOR,
-    "her2 high": RegionClass.HIGH_EXPRESSION,
-    "high expression": RegionClass.HIGH_EXPRESSION,
-    "strong": RegionClass.HIGH_EXPRESSION,
-    "exclude": RegionClass.EXCLUDED,
-    "excluded": RegionClass.EXCLUDED,
-    "artifact": RegionClass.EXCLUDED,
-    "artefact": RegionClass.EXCLUDED,
-    "blur": RegionClass.EXCLUDED,
-    "contamination": RegionClass.EXCLUDED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Polygon:
-    """One region: its outline, then its holes, each float64 (K, 2), x and y at level 0."""
-
-    region_class: RegionClass
-    rings: tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +43,55 @@ class TileAnnotation:
 class SlideAnnotation(Protocol):
     """A slide's annotations, asked for tile by tile."""
 
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many regions of what name or kind were left out."""
+        ...
+
     def tile(self, column: int, row: int) -> TileAnnotation:
         """Masks of the tile at a grid position."""
         ...
 
 
 class PolygonAnnotation:
-    """Polygons rasterised on a grid.
+    """Regions rasterised on a grid.
 
     A pixel is inside if its centre is, or if the outline runs through it: OpenCV fills outlines
-    too, which is half a pixel (1.25 um) more than the polygon.
+    too, which is half a pixel (1.25 um) more than the polygon. Outside of the slide, in a tile's
+    padding, nothing is annotated.
     """
 
-    def __init__(self, polygons: list[Polygon], grid: TileGrid) -> None:
+    def __init__(self, regions: Regions, grid: TileGrid) -> None:
         self._grid = grid
-        self._polygons = polygons
+        self.dropped: Mapping[str, int] = regions.dropped
+        self._regions = [
+            (
+                region.region_class,
+                [_Drawn(rings, grid.level0_downsample) for rings in region.outlines],
+                [_Drawn((ring,), grid.level0_downsample) for ring in region.without],
+            )
+            for region in regions.found
+        ]
         self._has_high_expression = any(
-            p.region_class is RegionClass.HIGH_EXPRESSION for p in polygons
+            region.region_class is RegionClass.HIGH_EXPRESSION for region in regions.found
         )
-        scaled = [p.rings[0] / grid.level0_downsample for p in polygons]
-        self._low = np.array([ring.min(axis=0) for ring in scaled]).reshape(-1, 2)
-        self._high = np.array([ring.max(axis=0) for ring in scaled]).reshape(-1, 2)
 
     def tile(self, column: int, row: int) -> TileAnnotation:
         side = self._grid.tile_size
         origin = np.array([column * side, row * side], np.float64)
-        near = ((self._high >= origin) & (self._low <= origin + side)).all(axis=1)
+        width, height = self._grid.extent(column, row)
         masks = {kind: np.zeros((side, side), np.uint8) for kind in RegionClass}
-        for index in np.flatnonzero(near):
-            polygon = self._polygons[index]
-            # Even-odd filling of a region's rings together leaves its holes out.
-            rings = [self._fixed_point(ring, origin) for ring in polygon.rings]
-            cv2.fillPoly(masks[polygon.region_class], rings, 1, cv2.LINE_8, _SUBPIXEL_BITS)
+        for kind, outlines, without in self._regions:
+            near = [drawn for drawn in outlines if drawn.touches(origin, side)]
+            if not near:
+                continue
+            mask = np.zeros((side, side), np.uint8)
+            for drawn in near:
+                drawn.fill(mask, origin)
+            for hole in without:
+                if hole.touches(origin, side):
+                    hole.cut_from(mask, origin)
+            masks[kind][:height, :width] |= mask[:height, :width]
         tumor = masks[RegionClass.TUMOR]
         high = masks[RegionClass.HIGH_EXPRESSION]
         return TileAnnotation(
@@ -112,12 +100,33 @@ class PolygonAnnotation:
             bool(masks[RegionClass.EXCLUDED].any()),
         )
 
-    def _fixed_point(
-        self, ring: NDArray[np.float64], origin: NDArray[np.float64]
-    ) -> NDArray[np.int32]:
+
+class _Drawn:
+    """Rings at 4x, the first around all others."""
+
+    def __init__(self, rings: tuple[Ring, ...], downsample: float) -> None:
+        self._rings = [ring / downsample for ring in rings]
+        self._low, self._high = self._rings[0].min(axis=0), self._rings[0].max(axis=0)
+
+    def touches(self, origin: NDArray[np.float64], side: int) -> bool:
+        return bool((self._high >= origin).all() and (self._low <= origin + side).all())
+
+    def fill(self, mask: NDArray[np.uint8], origin: NDArray[np.float64]) -> None:
+        # Even-odd filling of the rings together leaves the holes out.
+        cv2.fillPoly(mask, self._fixed_point(origin), 1, cv2.LINE_8, _SUBPIXEL_BITS)
+
+    def cut_from(self, mask: NDArray[np.uint8], origin: NDArray[np.float64]) -> None:
+        """Clear what is inside, but not the outline: it is the surroundings' as in `fill`."""
+        rings = self._fixed_point(origin)
+        inside = np.zeros_like(mask)
+        cv2.fillPoly(inside, rings, 1, cv2.LINE_8, _SUBPIXEL_BITS)
+        cv2.polylines(inside, rings, True, 0, 1, cv2.LINE_8, _SUBPIXEL_BITS)
+        mask[inside > 0] = 0
+
+    def _fixed_point(self, origin: NDArray[np.float64]) -> list[NDArray[np.int32]]:
         # OpenCV's integer coordinates are pixel centres, half a pixel into a pixel's area.
-        local = ring / self._grid.level0_downsample - origin - 0.5
-        return np.round(local * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+        scale = 1 << _SUBPIXEL_BITS
+        return [np.round((r - origin - 0.5) * scale).astype(np.int32) for r in self._rings]
 
 
 class MaskAnnotation:
@@ -125,6 +134,7 @@ class MaskAnnotation:
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
         self._labels = labels
+        self.dropped: Mapping[str, int] = {}
 
     def tile(self, column: int, row: int) -> TileAnnotation:
         labels = np.zeros((512, 512), np.uint8)
@@ -136,7 +146,9 @@ class MaskAnnotation:
         )
 
 
-def read_annotation(path: Path, grid: TileGrid) -> SlideAnnotation:
+def read_annotation(
+    path: Path, grid: TileGrid, classes: RegionClasses = _STOCK_CLASSES
+) -> SlideAnnotation:
     """Read a slide's annotations: .geojson or .json, .xml, .tif or .tiff.
 
     Raises:
@@ -146,12 +158,12 @@ def read_annotation(path: Path, grid: TileGrid) -> SlideAnnotation:
     suffix = path.suffix.lower()
     try:
         if suffix in (".geojson", ".json"):
-            return PolygonAnnotation(_geojson(json.loads(path.read_bytes())), grid)
+            return PolygonAnnotation(from_geojson(json.loads(path.read_bytes()), classes), grid)
         if suffix == ".xml":
-            return PolygonAnnotation(_aperio(ET.fromstring(path.read_bytes())), grid)
+            return PolygonAnnotation(from_aperio(ET.fromstring(path.read_bytes()), classes), grid)
         if suffix in (".tif", ".tiff"):
             return _mask(path, grid)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, ET.ParseError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ET.ParseError) as error:
         raise AnnotationError(f"{path.name} cannot be understood: {error}.") from error
     raise AnnotationError(f"{path.name} is no annotation: .geojson, .xml and .tif are read.")
 
@@ -164,57 +176,3 @@ def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
             f" of {labels.dtype}"
         )
     return MaskAnnotation(labels)
-
-
-def _geojson(document: Any) -> list[Polygon]:
-    features = document if isinstance(document, list) else document.get("features", [document])
-    polygons = []
-    for feature in features:
-        properties = feature.get("properties") or {}
-        name = (properties.get("classification") or {}).get("name", "")
-        geometry = feature["geometry"]
-        match geometry["type"]:
-            case "Polygon":
-                parts = [geometry["coordinates"]]
-            case "MultiPolygon":
-                parts = geometry["coordinates"]
-            case kind:
-                raise ValueError(f"a region is a {kind}, not a Polygon")
-        polygons += [_polygon(name, part) for part in parts]
-    return polygons
-
-
-def _aperio(root: ET.Element) -> list[Polygon]:
-    """Each layer (Annotation) has a name; each of its Regions is one ring of Vertices.
-
-    A region marked NegativeROA is a hole in the layer's regions that hold it.
-    """
-    polygons = []
-    for layer in root.iter("Annotation"):
-        rings: list[NDArray[np.float64]] = []
-        holes: list[NDArray[np.float64]] = []
-        for region in layer.iter("Region"):
-            vertices = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
-            if len(vertices) >= 3:
-                (holes if region.get("NegativeROA") == "1" else rings).append(np.array(vertices))
-        for ring in rings:
-            inside = [hole for hole in holes if _holds(ring, hole)]
-            polygons.append(_polygon(layer.get("Name") or "", [ring, *inside]))
-    return polygons
-
-
-def _holds(ring: NDArray[np.float64], hole: NDArray[np.float64]) -> bool:
-    x, y = hole[0]
-    return bool(cv2.pointPolygonTest(ring.astype(np.float32), (float(x), float(y)), False) >= 0)
-
-
-def _polygon(name: str, rings: Any) -> Polygon:
-    found = _NAMES.get(name.strip().lower().replace("_", " "))
-    if found is None:
-        raise ValueError(
-            f"a region is called {name!r}; known are {', '.join(filter(None, _NAMES))}"
-        )
-    arrays = tuple(np.asarray(ring, np.float64)[:, :2] for ring in rings)
-    if not arrays or any(len(ring) < 3 for ring in arrays):
-        raise ValueError("a region has fewer than three corners")
-    return Polygon(found, arrays)

@@ -7,7 +7,15 @@ from pathlib import Path
 import skops.io
 
 from her2d import __version__
-from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
+from her2d.bundle import (
+    Bundle,
+    Manifest,
+    Normalization,
+    Parts,
+    Training,
+    load_bundle,
+    sha256_of,
+)
 from her2d.networks.export import export_classifiers, export_segmenter
 from her2d.training.bundle_writer import (
     CLASSIFIERS_FILE,
@@ -18,7 +26,8 @@ from her2d.training.bundle_writer import (
 )
 from her2d.training.choose import Choice, read_choice
 from her2d.training.cohort import CohortSlide, Split, Status
-from her2d.training.fit import read_result
+from her2d.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.training.folds import FOLDS
 from her2d.training.probabilities import load_classifiers, load_segmenter
 from her2d.training.recipe import Recipe
 from her2d.training.stain import stain_of
@@ -33,31 +42,57 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
 
     Args:
         study: with chosen models.
-        recipe: its normalisation becomes part of the graphs.
+        recipe: what the models were trained by.
         command: what trained the models, for the manifest.
 
     Raises:
-        StudyError, FitError: models are missing.
+        StudyError, FitError: models are missing, or do not go together.
         OSError: the folder cannot be written.
     """
     choice, _ = read_choice(study)
+    seen = _normalization(study, recipe, choice)
     directory = study.candidate.with_name("candidate.part")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    mean, std = recipe.mean, recipe.std
     segmenter = load_segmenter(study, choice.segmenter)
-    export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=mean, std=std)
-    classifiers = load_classifiers(study, recipe, choice.classifier)
-    export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=mean, std=std)
+    export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=seen.mean, std=seen.std)
+    classifiers = load_classifiers(study, choice.classifier)
+    export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=seen.mean, std=seen.std)
     shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
-    write_manifest(directory, _manifest(study, recipe, choice, directory, command))
+    write_manifest(directory, _manifest(study, recipe, choice, seen, directory, command))
     shutil.rmtree(study.candidate, ignore_errors=True)
     directory.replace(study.candidate)
     return load_bundle(study.candidate)
 
 
+def chosen_files(study: Study) -> dict[str, str]:
+    """SHA-256 of the choice and of each chosen model, by path within the study.
+
+    Raises:
+        StudyError: nothing is chosen.
+        OSError: a model is not there.
+    """
+    choice, _ = read_choice(study)
+    networks = [study.segmenter(choice.segmenter)]
+    networks += [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
+    paths = [study.choice, *(network / WEIGHTS_FILE for network in networks)]
+    paths.append(study.integrators / f"{choice.integrator}.skops")
+    return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
+
+
+def _normalization(study: Study, recipe: Recipe, choice: Choice) -> Normalization:
+    folds = [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
+    directories = [study.segmenter(choice.segmenter), *folds]
+    return shared_normalization([read_result(directory) for directory in directories], recipe)
+
+
 def _manifest(
-    study: Study, recipe: Recipe, choice: Choice, directory: Path, command: str
+    study: Study,
+    recipe: Recipe,
+    choice: Choice,
+    normalization: Normalization,
+    directory: Path,
+    command: str,
 ) -> Manifest:
     segmenter = read_result(study.segmenter(choice.segmenter)).recipe
     classifier = read_result(study.classifier(choice.classifier, 0)).recipe
@@ -67,7 +102,7 @@ def _manifest(
         name="candidate",
         version="0",
         intended_use=INTENDED_USE,
-        normalization=Normalization(mean=recipe.mean, std=recipe.std),
+        normalization=normalization,
         parts=Parts(
             segmenter=part(
                 directory, SEGMENTER_FILE, _width(choice.segmenter, segmenter.width_multiplier)

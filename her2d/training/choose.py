@@ -5,6 +5,8 @@ are chosen on validation slides and held-out patients, and test sets only measur
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skops.io
@@ -108,7 +110,7 @@ def fit_integrators(
     scores = []
     for name in names:
         fitted = fit_integrator(name, tiles, seed=recipe.seed, folds=recipe.integrator.folds)
-        skops.io.dump(fitted.model, study.integrators / f"{name}.skops")
+        _keep(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
     if integrator is not None and integrator not in names:
@@ -145,6 +147,12 @@ def read_choice(study: Study) -> tuple[Choice, list[IntegratorScore]]:
         raise StudyError(
             f"{study.root} holds no chosen models: run her2d train integrator first."
         ) from error
+
+
+def _keep(model: Any, path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    skops.io.dump(model, part)
+    part.replace(path)
 
 
 def _best(kind: str, figures: dict[str, float], wish: str | None) -> str:

@@ -53,6 +53,8 @@ class CohortSlide(BaseModel):
     her2_status: Status
     split: Split
     morphology: dict[str, str]
+    ihc_score: str = ""
+    """0, 1+, 2+ or 3+; empty where IHC was not done."""
 
 
 class _Row(BaseModel):
@@ -150,6 +152,7 @@ def _slide(folder: Path, row: _Row, annotations: str | None) -> CohortSlide:
         annotation_path=_existing(folder / annotation) if annotation else None,
         her2_status=row.status,
         split=row.split,
+        ihc_score=row.ihc_score,
         morphology={name: value for name, value in extra.items() if name not in _NOT_MORPHOLOGY},
     )
 

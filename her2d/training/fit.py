@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.data import DataLoader
 
+from her2d.bundle import Normalization
 from her2d.networks.weights import save_weights
 from her2d.training.draws import AugmentedTiles, EpochSampler, PlainTiles
 from her2d.training.lightning_module import TileTraining
-from her2d.training.recipe import NetworkRecipe
+from her2d.training.origin import Origin, OriginError, mark
+from her2d.training.recipe import NetworkRecipe, Recipe
 from her2d.training.store import TileStore
 from her2d.training.study import write_text
 
 WEIGHTS_FILE = "model.safetensors"
 RESULT_FILE = "result.json"
+_BEST, _LAST = "best.ckpt", "last.ckpt"
 _EVAL_BATCH = 8
 
 
@@ -46,6 +49,8 @@ class FitResult(BaseModel):
     epochs: int
     validation: dict[str, float | None]
     """Figures of the best epoch on the held-out slides."""
+    normalization: Normalization | None = None
+    """Of what it saw; None is what her2d did not keep once: the recipe's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,27 @@ class Task:
     held_out: NDArray[np.int64]
     monitor: str
 
+    def digest(self) -> str:
+        """Of the labels, and of which tiles teach and which are held out."""
+        return self.store.digest(self.learned, np.array([-1]), self.held_out)
+
+
+class _Best(ModelCheckpoint):
+    """The best epoch's checkpoint, also of a study that was moved while it trained.
+
+    A checkpoint holds absolute paths; resumed elsewhere, Lightning would forget how good the best
+    one was, and look for it where it no longer is.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(self.dirpath or ".") / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {"dirpath": self.dirpath, "best_k_models": best}
+        super().load_state_dict(state_dict | moved | {key: here(state_dict[key]) for key in paths})
+
 
 class _StopsAgain(EarlyStopping):
     """Early stopping that, resumed after it had stopped, does not train one more epoch."""
@@ -80,9 +106,8 @@ def fit(
     name: str,
     model: TileTraining,
     task: Task,
-    recipe: NetworkRecipe,
+    origin: Origin,
     *,
-    seed: int,
     show_progress: bool,
 ) -> FitResult:
     """Train `model`, or go on where an earlier call was ended; does nothing where it was done.
@@ -90,16 +115,16 @@ def fit(
     Writes the best epoch's weights and then `result.json` into `directory`.
 
     Raises:
-        FitError: the folder holds a network of another recipe, or there is nothing to learn from.
+        FitError: the folder holds a network of another origin, or there is nothing to learn from.
         OSError: the folder cannot be written.
     """
-    done = _kept_result(directory, name, recipe, seed)
+    done = _kept_result(directory, name, origin)
     if done is not None:
         return done
-    directory.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(
+    recipe = origin.recipe
+    best = _Best(
         directory,
-        "best",
+        Path(_BEST).stem,
         monitor=task.monitor,
         mode="max",
         save_last=True,
@@ -109,29 +134,25 @@ def fit(
     stop = _StopsAgain(task.monitor, mode="max", patience=recipe.patience, check_finite=False)
     with _quiet():
         trainer = _trainer(recipe, [best, stop], show_progress)
-        last = directory / "last.ckpt"
+        last = directory / _LAST
         trainer.fit(
             model,
-            _training_loader(task, recipe, seed, trainer),
+            _training_loader(task, origin, trainer),
             _held_out_loader(task, recipe),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _keep(directory, name, model, recipe, seed, trainer, best, task)
+    return _keep(directory, name, model, origin, trainer, task)
 
 
-def _kept_result(directory: Path, name: str, recipe: NetworkRecipe, seed: int) -> FitResult | None:
-    """The result of an earlier call; also marks the folder as this recipe's."""
-    wanted = recipe.model_dump_json()
-    marked = directory / "recipe.json"
-    if marked.is_file() and marked.read_text() != f"{seed} {wanted}":
-        raise FitError(
-            f"{directory} holds a {name} of another recipe or seed; remove it to train anew."
-        )
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(marked, f"{seed} {wanted}")
+def _kept_result(directory: Path, name: str, origin: Origin) -> FitResult | None:
+    """The result of an earlier call; also marks the folder as of this origin."""
+    try:
+        mark(directory, name, origin)
+    except OriginError as error:
+        raise FitError(str(error)) from error
     return read_result(directory) if (directory / RESULT_FILE).is_file() else None
 
 
@@ -141,6 +162,21 @@ def read_result(directory: Path) -> FitResult:
         return FitResult.model_validate_json((directory / RESULT_FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise FitError(f"There is no trained network in {directory}.") from error
+
+
+def shared_normalization(results: Sequence[FitResult], recipe: Recipe) -> Normalization:
+    """What all these networks were trained with, so that a bundle's graphs can apply it.
+
+    Raises:
+        FitError: they were trained with different ones.
+    """
+    first, *others = [result.normalization or recipe.normalization for result in results]
+    if any(other != first for other in others):
+        raise FitError(
+            f"{', '.join(result.name for result in results)} were trained with different"
+            " normalisations (the recipe's mean and std): train them anew with one."
+        )
+    return first
 
 
 def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -> lightning.Trainer:
@@ -161,17 +197,15 @@ def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -
     )
 
 
-def _training_loader(
-    task: Task, recipe: NetworkRecipe, seed: int, trainer: lightning.Trainer
-) -> DataLoader[Any]:
-    world = trainer.world_size
+def _training_loader(task: Task, origin: Origin, trainer: lightning.Trainer) -> DataLoader[Any]:
+    recipe, world = origin.recipe, trainer.world_size
     try:
         sampler = EpochSampler(
             task.learned,
             task.of_second,
             sampling=recipe.sampling,
             tiles=recipe.tiles_per_epoch,
-            seed=seed,
+            seed=origin.seed,
             rank=trainer.global_rank,
             world=world,
         )
@@ -200,37 +234,42 @@ def _keep(
     directory: Path,
     name: str,
     model: TileTraining,
-    recipe: NetworkRecipe,
-    seed: int,
+    origin: Origin,
     trainer: lightning.Trainer,
-    best: ModelCheckpoint,
     task: Task,
 ) -> FitResult:
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    model.load_state_dict(checkpoint["state_dict"])
-    model.to("cpu")
+    if trainer.is_global_zero:
+        checkpoint = torch.load(directory / _BEST, map_location="cpu", weights_only=True)
+        model.load_state_dict(checkpoint["state_dict"])
+        result = FitResult(
+            name=name,
+            recipe=origin.recipe,
+            seed=origin.seed,
+            normalization=origin.normalization,
+            best_epoch=int(checkpoint["epoch"]),
+            epochs=trainer.current_epoch,
+            validation=_figures(model, task, origin.recipe),
+        )
+        save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
+        write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
+    trainer.strategy.barrier()
+    return read_result(directory)
+
+
+def _figures(model: TileTraining, task: Task, recipe: NetworkRecipe) -> dict[str, float | None]:
+    """The model's figures on the held-out tiles, found by this process alone."""
+    model.judged = model.judges(shared=False)
     with _quiet():
-        figures = lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator=recipe.accelerator,
             devices=1,
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=False,
-        ).validate(model, _held_out_loader(task, recipe), verbose=False)[0]
-    result = FitResult(
-        name=name,
-        recipe=recipe,
-        seed=seed,
-        best_epoch=int(checkpoint["epoch"]),
-        epochs=trainer.current_epoch,
-        validation={key: None if math.isnan(v) else float(v) for key, v in figures.items()},
-    )
-    if trainer.is_global_zero:
-        save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
-        write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
-    trainer.strategy.barrier()
-    return result
+        )
+        found = trainer.validate(model.to("cpu"), _held_out_loader(task, recipe), verbose=False)[0]
+    return {key: None if math.isnan(v) else float(v) for key, v in found.items()}
 
 
 @contextmanager

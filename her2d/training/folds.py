@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from her2d.training.study import write_text
+
 FOLDS = 5
 
 
@@ -47,6 +49,8 @@ class Folds(BaseModel):
     seed: int
     grouping: Grouping
     held_out_in: dict[str, int]
+    her2_status: dict[str, str] | None = None
+    """By which they were stratified; None is what her2d did not keep once."""
 
 
 def fold_of_slides(
@@ -74,7 +78,8 @@ def kept_folds(
     """The folds in `path`, made and written there first if they are not: int64 (S,).
 
     Raises:
-        FoldsError: the file is of other slides, another seed or grouping, or folds cannot be made.
+        FoldsError: the file is of other slides, patients or statuses, of another seed or grouping,
+            or folds cannot be made.
         OSError: the file cannot be written.
     """
     if path.is_file():
@@ -86,17 +91,20 @@ def kept_folds(
                 f"{path} was made with seed {folds.seed} and grouped by {folds.grouping};"
                 " remove it to make new ones."
             )
+        _check_slides(path, folds, slides)
         return np.array([folds.held_out_in[slide.name] for slide in slides], np.int64)
     try:
         found = fold_of_slides(slides, seed, grouping)
     except ValueError as error:
         raise FoldsError(f"Five folds cannot be made: {error}.") from error
     names = [slide.name for slide in slides]
-    held_out_in = dict(zip(names, found.tolist(), strict=True))
-    folds = Folds(seed=seed, grouping=grouping, held_out_in=held_out_in)
-    part = path.with_name(path.name + ".part")
-    part.write_text(folds.model_dump_json(indent=1))
-    part.replace(path)
+    folds = Folds(
+        seed=seed,
+        grouping=grouping,
+        held_out_in=dict(zip(names, found.tolist(), strict=True)),
+        her2_status={slide.name: str(slide.her2_status) for slide in slides},
+    )
+    write_text(path, folds.model_dump_json(indent=1))
     return found
 
 
@@ -105,3 +113,22 @@ def _read(path: Path) -> Folds:
         return Folds.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise FoldsError(f"{path} holds no folds: {error}.") from error
+
+
+def _check_slides(path: Path, folds: Folds, slides: Sequence[FoldedSlide]) -> None:
+    """That the cohort has not changed under its folds. Raises FoldsError."""
+    first: dict[str, FoldedSlide] = {}
+    for slide in slides:
+        was = (folds.her2_status or {}).get(slide.name, slide.her2_status)
+        if was != slide.her2_status:
+            raise FoldsError(
+                f"{path} was made when {slide.name} was {was}, and it is {slide.her2_status} now;"
+                " remove it to make new ones."
+            )
+        other = first.setdefault(slide.patient, slide)
+        parted = folds.held_out_in[other.name] != folds.held_out_in[slide.name]
+        if folds.grouping is Grouping.PATIENT and parted:
+            raise FoldsError(
+                f"{path} has {other.name} and {slide.name} of patient {slide.patient} in two folds;"
+                " remove it to make new ones."
+            )

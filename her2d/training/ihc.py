@@ -3,8 +3,8 @@
 The paper's pathologists labelled tiles from IHC by eye (section 4.1, "Slide Scanning and
 Annotations"). Where no such annotation exists, the DAB stain's density by colour deconvolution
 (Ruifrok and Johnston 2001) stands in. HER2 stains membranes: density is averaged over about a
-cell, so that a cell whose rim is brown counts whole. Intensity is no membrane pattern: a 2+ can
-read as strong, and pigment as stain. Use annotations where you have them.
+cell, so that a cell whose rim is brown counts whole. Intensity is no membrane pattern: a dark 2+
+can read as strong, a pale 3+ as weak, and pigment as stain. Use annotations where you have them.
 """
 
 import cv2
@@ -12,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2hed
 
+DAB_THRESHOLD = 0.10
+"""On scikit-image's scale a field of one colour has about 0.01 as background, 0.04 as 1+, 0.09 as
+2+ and 0.18 as 3+ (`tests/training/test_ihc.py`): this takes 3+ and leaves 2+, of which FISH and not
+brown says whether HER2 is amplified. Scanners and antibodies differ: measure your own slides."""
 _DAB = 2
 _CELL_UM = 20.0
 

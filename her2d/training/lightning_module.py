@@ -1,5 +1,6 @@
 """The networks as Lightning trains them: loss, validation figures, optimiser."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,12 +8,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     BinaryAUROC,
     BinaryRecall,
     MulticlassJaccardIndex,
 )
+from torchmetrics.utilities import dim_zero_cat
 
 from her2d.networks.export import STRONG, Normalized
 from her2d.training.recipe import NetworkRecipe
@@ -41,11 +43,11 @@ class TileTraining(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.normalized = Normalized(mean, std)
-        self.judged: Metric | MetricCollection = self.judges()
+        self.judged: MetricCollection = self.judges()
         self._recipe, self._seed = recipe, seed
 
-    def judges(self) -> Metric | MetricCollection:
-        """The validation figures."""
+    def judges(self, *, shared: bool = True) -> MetricCollection:
+        """The validation figures, of all processes' tiles where `shared`."""
         raise NotImplementedError
 
     def judge(self, logits: Tensor, targets: Tensor) -> None:
@@ -96,20 +98,35 @@ class TileTraining(lightning.LightningModule):
 class SegmenterTraining(TileTraining):
     """Judged by MIoU over all pixels of an epoch (paper, section 4.3)."""
 
-    def judges(self) -> MetricCollection:
-        return MetricCollection({MIOU: MulticlassJaccardIndex(num_classes=2, average="macro")})
+    def judges(self, *, shared: bool = True) -> MetricCollection:
+        miou = MulticlassJaccardIndex(num_classes=2, average="macro", sync_on_compute=shared)
+        return MetricCollection({MIOU: miou})
 
     def judge(self, logits: Tensor, targets: Tensor) -> None:
         self.judged.update(logits.argmax(dim=1), targets)
 
 
+class _Auroc(BinaryAUROC):
+    """NaN where only one class was seen: torchmetrics calls that 0, which is the worst there is."""
+
+    def compute(self) -> Tensor:  # type: ignore[override]  # as in torchmetrics
+        target = dim_zero_cat(self.target)
+        if len(target) == 0 or bool((target == target[0]).all()):
+            return torch.tensor(math.nan, device=target.device)
+        return super().compute()
+
+
 class ClassifierTraining(TileTraining):
     """Judged by AUROC and sensitivity over an epoch's tiles (paper, section 4.4)."""
 
-    def judges(self) -> MetricCollection:
+    def judges(self, *, shared: bool = True) -> MetricCollection:
         # Sums of either kind are shared between processes by torchmetrics itself.
         return MetricCollection(
-            {AUROC: BinaryAUROC(), SENSITIVITY: BinaryRecall()}, compute_groups=False
+            {
+                AUROC: _Auroc(sync_on_compute=shared),
+                SENSITIVITY: BinaryRecall(sync_on_compute=shared),
+            },
+            compute_groups=False,
         )
 
     def judge(self, logits: Tensor, targets: Tensor) -> None:

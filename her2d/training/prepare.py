@@ -1,10 +1,13 @@
 """A checked cohort -> prepared tiles (paper, section 4.2): cropped, padded, masked, labelled."""
 
 import csv
+import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +16,19 @@ from numpy.typing import NDArray
 from her2d.slides import Slide, SlideError, Tile, UnreadableTile, open_slide
 from her2d.training.annotations import AnnotationError, SlideAnnotation, read_annotation
 from her2d.training.cohort import CohortSlide
-from her2d.training.ihc import high_expression
-from her2d.training.store import ExcludedTile, PreparedTile, slide_path, write_slide
+from her2d.training.fingerprint import Fingerprint, differences, fingerprint, newer_than
+from her2d.training.ihc import DAB_THRESHOLD, high_expression
+from her2d.training.region_classes import RegionClasses
+from her2d.training.store import (
+    ExcludedTile,
+    PreparedTile,
+    TileStore,
+    read_fingerprint,
+    slide_path,
+    write_fingerprint,
+    write_slide,
+)
+from her2d.training.study import write_text
 
 BACKGROUND_SATURATION = 10.0
 
@@ -38,11 +52,33 @@ class Rules:
         expression: what says where expression is high.
         dab_threshold: density from which DAB counts, see `ihc`; set it on slides of your own.
         excluded: (slide, column, row) -> reason, tiles that nobody could annotate.
+        classes: what the annotated regions' names mean.
     """
 
     expression: ExpressionSource = ExpressionSource.ANNOTATION
-    dab_threshold: float = 0.015
+    dab_threshold: float = DAB_THRESHOLD
     excluded: dict[tuple[str, int, int], str] = field(default_factory=dict)
+    classes: RegionClasses = field(default_factory=RegionClasses)
+
+    def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
+        """(column, row) -> reason, of one slide."""
+        return {(c, r): why for (name, c, r), why in self.excluded.items() if name == slide}
+
+    def of_labels(self) -> dict[str, Any]:
+        """What must be the same for all slides of a study, as JSON has it."""
+        found: dict[str, Any] = {"expression": self.expression.value}
+        if self.expression is ExpressionSource.DAB:
+            found["dab_threshold"] = self.dab_threshold
+        if self.classes.own:
+            found["classes"] = dict(sorted(self.classes.own.items()))
+        return found
+
+    def as_once_written(self) -> str:
+        """What a study's rules.txt held, before there was rules.json."""
+        return (
+            f"Rules(expression={self.expression!r}, dab_threshold={self.dab_threshold!r},"
+            f" excluded={self.excluded!r})"
+        )
 
 
 def prepare(
@@ -51,14 +87,18 @@ def prepare(
     rules: Rules,
     *,
     progress: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write every slide's tiles into `directory`; a slide that is there already is left alone.
+
+    It is prepared again where its files, its HER2 status or its excluded tiles changed.
 
     Args:
         slides: a checked cohort.
         directory: of the store; made if missing.
         rules: how tiles are labelled.
         progress: told each slide's name when it is done.
+        note: told in a sentence what a user should know.
 
     Raises:
         PrepareError: a slide or its annotation cannot be read, they do not belong together, or
@@ -66,27 +106,42 @@ def prepare(
         OSError: the folder cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _keep_to(rules, directory / "rules.txt")
+    _keep_to(rules, directory)
     for slide in slides:
         path = slide_path(directory, slide.name)
-        if not path.is_dir():
+        now = fingerprint(slide, rules.excluded_of(slide.name))
+        changed = _changed(slide, path, now) if path.is_dir() else []
+        if changed:
+            note(f"{slide.name} is prepared again: {' and '.join(changed)} changed.")
+        if changed or not path.is_dir():
             try:
-                tiles = prepared_tiles(slide, rules)
-                write_slide(path, tiles, expression_from=rules.expression.value)
+                write_slide(
+                    path,
+                    prepared_tiles(slide, rules, note),
+                    expression_from=rules.expression.value,
+                    fingerprint=now,
+                )
             except (SlideError, AnnotationError, ValueError) as error:
                 raise PrepareError(f"{slide.name}: {error}") from error
         progress(slide.name)
 
 
-def prepared_tiles(slide: CohortSlide, rules: Rules) -> Iterator[PreparedTile | ExcludedTile]:
+def prepared_tiles(
+    slide: CohortSlide, rules: Rules, note: Callable[[str], None] = lambda _: None
+) -> Iterator[PreparedTile | ExcludedTile]:
     """Every tile of a slide that is not background, labelled or excluded, row by row.
+
+    `note` is told in a sentence what of its annotation was left out.
 
     Raises:
         SlideError, AnnotationError: a file cannot be read.
         ValueError: a file that the rules need is not in the table, or the grids differ.
     """
     with open_slide(slide.he_path) as he:
-        annotation = _annotation(slide, he)
+        annotation = _annotation(slide, he, rules.classes)
+        if annotation.dropped:
+            counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
+            note(f"{slide.name}: left out of its annotation: {counts}.")
         if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
             with open_slide(slide.ihc_path) as ihc:
                 yield from _with_ihc(slide, he, ihc, annotation, rules)
@@ -116,26 +171,64 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     return found
 
 
+def contradicted(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
+    """Slides of IHC 0 or 1+ and how many strong tumour tiles they hold, where they hold any.
+
+    Such a score has no high expression: the threshold is too low, or slides are mixed up.
+    """
+    table = store.table
+    strong = table.is_tumor & table.labelled & table.strong
+    counts = np.bincount(table.slide[strong], minlength=len(store.names))
+    found = dict(zip(store.names, counts.tolist(), strict=True))
+    return {s.name: found[s.name] for s in slides if s.ihc_score in ("0", "1+") and found[s.name]}
+
+
 def is_background(pixels: NDArray[np.uint8]) -> bool:
     """True where a tile's mean saturation is 10 or less on OpenCV's scale (section 4.2)."""
     saturation: float = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))[1]
     return saturation <= BACKGROUND_SATURATION
 
 
-def _keep_to(rules: Rules, path: Path) -> None:
-    text = repr(rules)
-    if not path.is_file():
-        path.write_text(text)
-    elif path.read_text() != text:
+def _changed(slide: CohortSlide, path: Path, now: Fingerprint) -> list[str]:
+    """What of a slide changed since its group was written."""
+    kept = read_fingerprint(path)
+    if kept is not None:
+        return differences(kept, now)
+    # Written before groups had a fingerprint: what is older than the group is taken to be its.
+    changed = newer_than(slide, path / "zarr.json")
+    if not changed:
+        write_fingerprint(path, now)
+    return changed
+
+
+def _keep_to(rules: Rules, directory: Path) -> None:
+    """One study, one way of labelling; excluded tiles are each slide's own matter."""
+    kept, once = directory / "rules.json", directory / "rules.txt"
+    wanted = json.dumps(rules.of_labels())
+    if kept.is_file():
+        same = kept.read_text() == wanted
+    elif once.is_file():
+        then, now = once.read_text(), rules.as_once_written()
+        same = _without_idle_threshold(then) == _without_idle_threshold(now)
+        same = same and not rules.classes.own
+    else:
+        same = True
+    if not same:
         raise PrepareError(
-            f"{path.parent} holds tiles labelled by other rules; remove it or name another study."
+            f"{directory} holds tiles labelled by other rules; remove it or name another study."
         )
+    write_text(kept, wanted)
 
 
-def _annotation(slide: CohortSlide, he: Slide) -> SlideAnnotation:
+def _without_idle_threshold(text: str) -> str:
+    """rules.txt held the threshold of DAB also where annotations say what is strong."""
+    return re.sub(r"(annotation'>, dab_threshold=)[^,]*", r"\1", text)
+
+
+def _annotation(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
     if slide.annotation_path is None:
         raise ValueError("no annotation of its tumour is named in the cohort table")
-    return read_annotation(slide.annotation_path, he.grid)
+    return read_annotation(slide.annotation_path, he.grid, classes)
 
 
 def _with_ihc(

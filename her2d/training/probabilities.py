@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from her2d.bundle import Normalization
 from her2d.networks import build_classifier, build_segmenter
 from her2d.networks.export import STRONG, Normalized
 from her2d.training.cohort import Split
-from her2d.training.fit import WEIGHTS_FILE, read_result
+from her2d.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.training.folds import FOLDS
 from her2d.training.recipe import Recipe
 from her2d.training.store import TileStore
@@ -58,11 +59,12 @@ def honest_probabilities(
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
         return split_probabilities(study, recipe, classifier, Split.INTEGRATOR), Source.HELD_OUT
     tiles = training_tiles(study, recipe)
-    networks = load_classifiers(study, recipe, classifier)
+    networks = load_classifiers(study, classifier)
+    seen = classifiers_normalization(study, recipe, classifier)
     p = np.zeros((len(tiles.store), FOLDS), np.float32)
     for fold, network in enumerate(networks):
         held_out = np.flatnonzero(tiles.classified & (tiles.fold == fold))
-        p[held_out] = p_strong([network], tiles.store, held_out, recipe)
+        p[held_out] = p_strong([network], tiles.store, held_out, seen)
     patients = np.array([slide.patient for slide in tiles.slides])
     chosen = np.flatnonzero(tiles.classified)
     table = tiles.store.table
@@ -79,17 +81,21 @@ def split_probabilities(
     slides = [slide for slide in study.cohort() if slide.split is split]
     store = open_tiles(study, slides)
     chosen = np.flatnonzero(store.table.is_tumor & store.table.labelled)
-    p = p_strong(load_classifiers(study, recipe, classifier), store, chosen, recipe)
+    seen = classifiers_normalization(study, recipe, classifier)
+    p = p_strong(load_classifiers(study, classifier), store, chosen, seen)
     patients = np.array([slide.patient for slide in slides] or [""])
     return FoldProbabilities(p, store.table.strong[chosen], patients[store.table.slide[chosen]])
 
 
 def p_strong(
-    networks: Sequence[nn.Module], store: TileStore, indices: NDArray[np.int64], recipe: Recipe
+    networks: Sequence[nn.Module],
+    store: TileStore,
+    indices: NDArray[np.int64],
+    normalization: Normalization,
 ) -> NDArray[np.float32]:
     """p(strong) of each network for the tiles at `indices`: float32 (len(indices), networks)."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    normalized = Normalized(recipe.mean, recipe.std).to(device)
+    normalized = Normalized(normalization.mean, normalization.std).to(device)
     found = np.empty((len(indices), len(networks)), np.float32)
     for network in networks:
         network.to(device).eval()
@@ -103,7 +109,7 @@ def p_strong(
     return found
 
 
-def load_classifiers(study: Study, recipe: Recipe, name: str) -> list[nn.Module]:
+def load_classifiers(study: Study, name: str) -> list[nn.Module]:
     """The five trained sub-classifiers, on the CPU. Raises StudyError, FitError."""
     networks = []
     for fold in range(FOLDS):
@@ -117,6 +123,12 @@ def load_classifiers(study: Study, recipe: Recipe, name: str) -> list[nn.Module]
             raise StudyError(f"{directory} holds no usable network: {error}.") from error
         networks.append(network.eval())
     return networks
+
+
+def classifiers_normalization(study: Study, recipe: Recipe, name: str) -> Normalization:
+    """What the five sub-classifiers were trained with. Raises FitError where it differs."""
+    results = [read_result(study.classifier(name, fold)) for fold in range(FOLDS)]
+    return shared_normalization(results, recipe)
 
 
 def load_segmenter(study: Study, name: str) -> nn.Module:

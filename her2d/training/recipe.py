@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from her2d.bundle import Normalization
 from her2d.training.folds import Grouping
 from her2d.training.study import write_text
 
 RECIPE_FILE = "recipe.json"
 
 Positive = Annotated[int, Field(ge=1)]
-Channels = tuple[float, float, float]
 
 
 class RecipeError(Exception):
@@ -71,9 +71,9 @@ class Recipe(_Section):
 
     seed: int = 2025
     grouping: Grouping = Grouping.PATIENT
-    mean: Channels = (0.485, 0.456, 0.406)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Normalisation, ImageNet's by default; the paper names none."""
-    std: Channels = (0.229, 0.224, 0.225)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     segmenters: tuple[str, ...] = ("unet", "segnet", "deeplabv3plus")
     classifiers: tuple[str, ...] = (
         "resnet18",
@@ -97,6 +97,11 @@ class Recipe(_Section):
     classifier: NetworkRecipe = NetworkRecipe(batch=64)
     integrator: IntegratorRecipe = IntegratorRecipe()
 
+    @property
+    def normalization(self) -> Normalization:
+        """Of what networks see, in training as in the bundle."""
+        return Normalization(mean=self.mean, std=self.std)
+
 
 def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     """The paper's recipe, changed by a TOML file and then by settings.
@@ -110,36 +115,52 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text()) if path is not None else {}
-        for setting in settings:
-            _merge(values, tomllib.loads(setting))
-        # The paper's batch differs between the two kinds: a section given in part keeps it.
-        values.setdefault("classifier", {}).setdefault("batch", 64)
-        return Recipe.model_validate(values)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"The recipe cannot be read: {error}.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise RecipeError(f"The recipe's {where}: {first['msg']}.") from error
+    return _changed(values, settings)
 
 
 def kept_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
-    """The study's recipe: as given now, and kept; or as kept, where nothing is given.
+    """The study's recipe: the kept one, or the file's where one is given, changed by settings.
+
+    What comes of it is kept.
 
     Raises:
         RecipeError: as `read_recipe`; or the study is not there.
     """
     kept = study / RECIPE_FILE
-    if path is None and not settings and kept.is_file():
-        try:
-            return Recipe.model_validate_json(kept.read_bytes())
-        except ValidationError as error:
-            raise RecipeError(f"{kept} is no recipe; remove it.") from error
-    recipe = read_recipe(path, settings)
+    if path is None and kept.is_file():
+        recipe = _changed(_read_kept(kept), settings)
+        if not settings:
+            return recipe
+    else:
+        recipe = read_recipe(path, settings)
     if not study.is_dir():
         raise RecipeError(f"There is no study in {study}: run her2d prepare first.")
     write_text(kept, recipe.model_dump_json(indent=1))
     return recipe
+
+
+def _read_kept(path: Path) -> dict[str, Any]:
+    try:
+        return Recipe.model_validate_json(path.read_bytes()).model_dump()
+    except (OSError, ValidationError) as error:
+        raise RecipeError(f"{path} is no recipe; remove it.") from error
+
+
+def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
+    try:
+        for setting in settings:
+            _merge(values, tomllib.loads(setting))
+        # The paper's batch differs between the two kinds: a section given in part keeps it.
+        values.setdefault("classifier", {}).setdefault("batch", 64)
+        return Recipe.model_validate(values)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"The recipe's setting {setting!r} is no TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise RecipeError(f"The recipe's {where}: {first['msg']}.") from error
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ million PNGs), and the labels beside them are plain arrays that are read without
 Parquet would have to decode a row group for each tile; WebDataset reads only in order.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from her2d.training.fingerprint import Fingerprint
+
 TILE = 512
 TUMOR_FRACTION = 0.10
 _SHARD_TILES = 16
+_FINGERPRINT = "fingerprint"
 
 Array: TypeAlias = zarr.Array[Any]
 
@@ -74,14 +78,21 @@ class TileTable:
 
 
 def write_slide(
-    path: Path, tiles: Iterator[PreparedTile | ExcludedTile], *, expression_from: str
+    path: Path,
+    tiles: Iterator[PreparedTile | ExcludedTile],
+    *,
+    expression_from: str,
+    fingerprint: Fingerprint | None = None,
 ) -> None:
     """Write a slide's group, whole or not at all, holding 16 tiles in memory at a time.
+
+    Replaces what was there.
 
     Args:
         path: the group's folder.
         tiles: in any order.
         expression_from: where `strong_pixels` come from, for the record.
+        fingerprint: what the tiles are made from.
 
     Raises:
         OSError: the folder cannot be written.
@@ -110,8 +121,11 @@ def write_slide(
             "expression_from": expression_from,
             "table": ["column", "row", "tumor_pixels", "strong_pixels"],
             "excluded": [[t.column, t.row, t.reason] for t in excluded],
+            _FINGERPRINT: fingerprint,
         }
     )
+    if path.exists():
+        shutil.rmtree(path)
     part.replace(path)
 
 
@@ -147,6 +161,17 @@ class TileStore:
     def __len__(self) -> int:
         return len(self.table.slide)
 
+    def digest(self, *more: NDArray[Any]) -> str:
+        """SHA-256, 64 hexadecimal digits, of the slides' names, every tile's labels and `more`."""
+        table = self.table
+        found = hashlib.sha256("\n".join(self.names).encode())
+        for column in (table.slide, table.position, table.tumor_pixels, table.labelled):
+            found.update(column.tobytes())
+        found.update((table.strong & table.labelled).tobytes())
+        for array in more:
+            found.update(array.tobytes())
+        return found.hexdigest()
+
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """uint8 (512, 512, 3) RGB of a tile of `table`."""
         return np.asarray(self._arrays(index)[0][int(self.table.position[index])], np.uint8)
@@ -161,6 +186,17 @@ class TileStore:
             path = self._paths[slide]
             self._open[slide] = _array(path, "pixels"), _array(path, "tumor")
         return self._open[slide]
+
+
+def read_fingerprint(path: Path) -> Fingerprint | None:
+    """What a slide's group was made from; None where it does not say."""
+    found: Any = zarr.open_group(path, mode="r").attrs.get(_FINGERPRINT)
+    return found if isinstance(found, dict) else None
+
+
+def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
+    """Say of a slide's group what it was made from. Raises OSError."""
+    zarr.open_group(path, mode="r+").attrs[_FINGERPRINT] = fingerprint
 
 
 def slide_path(directory: Path, name: str) -> Path:

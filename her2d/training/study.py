@@ -79,8 +79,11 @@ class Study:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, so that a kill leaves no half of it. Raises OSError."""
-    part = path.with_name(path.name + ".part")
+    """Write a file whole or not at all, so that a kill leaves no half of it. Raises OSError.
+
+    Several processes, one for each GPU, may write the same file: each has a part of its own.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("w") as file:
         file.write(text)
         file.flush()

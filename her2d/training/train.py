@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from her2d.networks import build_classifier, build_segmenter
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import FitResult, Task, fit
-from her2d.training.folds import FOLDS, kept_folds
+from her2d.training.folds import FOLDS, FoldsError, Grouping, kept_folds
 from her2d.training.lightning_module import AUROC, MIOU, ClassifierTraining, SegmenterTraining
+from her2d.training.origin import Origin
 from her2d.training.recipe import Recipe
 from her2d.training.store import TileStore
 from her2d.training.study import Study, StudyError
@@ -25,8 +26,9 @@ class TrainingTiles:
 
     Attributes:
         store: their tiles, of the slides in `slides`.
-        fold: int64 (T,), the fold each tile is held out in; -1 on slides without tumour, which
-            only segmenters learn from.
+        fold: int64 (T,), the fold each tile is held out in. Slides without tumour, which only
+            segmenters learn from, are in their patient's fold; -1, none, where the patient has no
+            other slides or folds are not of patients.
     """
 
     slides: tuple[CohortSlide, ...]
@@ -35,9 +37,10 @@ class TrainingTiles:
 
     @property
     def classified(self) -> NDArray[np.bool_]:
-        """bool (T,), labelled tumour tiles: the classifiers'."""
+        """bool (T,), labelled tumour tiles of slides with a status: the classifiers'."""
         table = self.store.table
-        return table.is_tumor & table.labelled & (self.fold >= 0)
+        known = np.array([s.her2_status is not Status.INDETERMINATE for s in self.slides], bool)
+        return np.asarray(table.is_tumor & table.labelled & known[table.slide])
 
 
 def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
@@ -47,6 +50,9 @@ def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
     folded = [s for s in slides if s.her2_status is not Status.INDETERMINATE]
     fold = kept_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
     of_slide = {s.name: int(f) for s, f in zip(folded, fold, strict=True)}
+    if recipe.grouping is Grouping.PATIENT:
+        of_patient = {s.patient: int(f) for s, f in zip(folded, fold, strict=True)}
+        of_slide = {s.name: of_patient.get(s.patient, -1) for s in slides}
     by_slide = np.array([of_slide.get(s.name, -1) for s in slides], np.int64)
     return TrainingTiles(slides, store, by_slide[store.table.slide])
 
@@ -92,8 +98,12 @@ def train_segmenter(
         name,
         model,
         task,
-        recipe.segmenter,
-        seed=recipe.seed,
+        Origin(
+            seed=recipe.seed,
+            recipe=recipe.segmenter,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
         show_progress=show_progress,
     )
 
@@ -108,6 +118,7 @@ def train_classifier(
         StudyError, FoldsError, FitError: it cannot be trained.
     """
     tiles = training_tiles(study, recipe)
+    _check_folds(study, tiles)
     seed = recipe.seed * FOLDS + fold
     torch.manual_seed(seed)
     network = build_classifier(
@@ -129,7 +140,24 @@ def train_classifier(
         f"{name}, fold {fold}",
         ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
         task,
-        recipe.classifier,
-        seed=seed,
+        Origin(
+            seed=seed,
+            recipe=recipe.classifier,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
         show_progress=show_progress,
     )
+
+
+def _check_folds(study: Study, tiles: TrainingTiles) -> None:
+    """That every fold can be judged: the last one's fault is told before the first is trained."""
+    for fold in range(FOLDS):
+        held_out = tiles.store.table.strong[tiles.classified & (tiles.fold == fold)]
+        strong, weak = int(held_out.sum()), int((~held_out).sum())
+        if not (strong and weak):
+            raise FoldsError(
+                f"Fold {fold} holds out {strong} strong and {weak} weak tumour tiles: without both"
+                " it cannot be judged. Add slides or label more, or remove"
+                f" {study.folds} and try another seed (--set seed=...)."
+            )

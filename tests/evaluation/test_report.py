@@ -11,10 +11,17 @@ from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.figures import calibration_figure, confusion_figure, roc_figure
 from her2d.evaluation.html import render
 from her2d.evaluation.model_card import model_card
-from her2d.evaluation.report import CalledSlide, Report
+from her2d.evaluation.report import (
+    CalledSlide,
+    IntegratorRow,
+    Report,
+    SegmenterRow,
+    TileFigures,
+)
 from her2d.evaluation.ship import measured
 from her2d.training.cohort import CohortSlide, Split, Status
 
+CALLS = ("positive", "negative", "negative")
 INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
 INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
 
@@ -56,6 +63,19 @@ def report(**changes) -> Report:
     )
 
 
+def manifest(**changes) -> Manifest:
+    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
+    return Manifest(
+        name="ours",
+        version="3",
+        intended_use="Research only.",
+        normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
+        parts=Parts(segmenter=part, classifiers=part, integrator=part),
+        training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
+        **changes,
+    )
+
+
 def test_the_papers_matrix_of_calls_gives_its_accuracy():
     (row,) = report().slides
     assert row.confusion == Confusion(16, 2, 9, 88)
@@ -66,6 +86,25 @@ def test_the_papers_matrix_of_calls_gives_its_accuracy():
 def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
     (row,) = report().slides
     assert row.without_call == 1
+
+
+def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
+    (row,) = report().slides
+    assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
+
+
+def test_the_manifest_and_its_card_count_slides_without_a_call():
+    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9)}
+    integrator = IntegratorRow(
+        name="rf", chosen=True, validation_auroc=0.9, validation_sensitivity=0.9, sets=figures
+    )
+    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
+    found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
+    assert found.slides_without_call == 1
+    assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
+    card = model_card(manifest(measured=found))
+    assert "slides without a call, left out of what follows: 1" in card
+    assert "slide accuracy, no call taken for wrong: 0.8966" in card
 
 
 def test_what_is_not_defined_is_null_in_json():
@@ -128,10 +167,34 @@ def test_morphology_columns_become_table_3():
         for call, level, times in cells
         for number in range(times)
     ]
-    (test,) = misdiagnosis_of(found)
+    (test,) = misdiagnosis_of(found).tests
     assert test.feature == "adenoid"
     assert test.negative.chi_square == pytest.approx(0.014, abs=0.001)
     assert test.positive.chi_square is None
+
+
+def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
+    calls = [called(n, "negative", c, mucinous="absence") for n, c in enumerate(CALLS)]
+    found = misdiagnosis_of(calls)
+    (test,) = found.tests
+    (level,) = test.levels
+    assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
+    assert test.negative.chi_square is None
+    assert found.left_out == ("test, mucinous: all slides are absence.",)
+
+
+def test_a_column_of_many_levels_is_said_to_be_left_out():
+    calls = [called(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
+    found = misdiagnosis_of(calls)
+    assert found.tests == ()
+    assert found.left_out == ("test, age: 7 levels are no categories.",)
+    page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
+    assert "Not tested: test, age: 7 levels are no categories." in page
+
+
+def test_a_column_without_values_is_said_to_be_left_out():
+    found = misdiagnosis_of([called(1, "negative", "negative", age="")])
+    assert found.left_out == ("test, age: no slide with a call has a value.",)
 
 
 def test_a_test_set_that_the_study_has_not_has_no_figures():
@@ -139,17 +202,7 @@ def test_a_test_set_that_the_study_has_not_has_no_figures():
 
 
 def test_a_model_card_says_what_the_manifest_says():
-    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
-    card = model_card(
-        Manifest(
-            name="ours",
-            version="3",
-            intended_use="Research only.",
-            normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
-            parts=Parts(segmenter=part, classifiers=part, integrator=part),
-            training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
-        )
-    )
+    card = model_card(manifest())
     for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
         assert said in card
     assert "Measured" not in card

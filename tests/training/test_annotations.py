@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from her2d.slides import TileGrid
 from her2d.training.annotations import AnnotationError, read_annotation
+from her2d.training.region_classes import RegionClass, RegionClasses
 
 # A rectangle and, inside it, a hole, in level-0 pixels; ten of them are one of the grid's.
 OUTLINE = [[1000, 2000], [3000, 2000], [3000, 4000], [1000, 4000], [1000, 2000]]
@@ -92,9 +93,156 @@ def test_a_region_without_a_class_is_tumour(tmp_path, grid):
     assert read_annotation(geojson(tmp_path, (None, [OUTLINE])), grid).tile(0, 0).tumor.any()
 
 
+def box(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
+    """A closed ring in level-0 pixels, from its left upper corner."""
+    return [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]]
+
+
+def test_an_aperio_hole_across_the_border_is_cut_out(tmp_path, grid):
+    # Its first corner lies outside of the region.
+    crossing = box(500, 2500, 2000, 3000)
+    mask = read_annotation(aperio(tmp_path, "Tumor", (0, OUTLINE), (1, crossing)), grid).tile(0, 0)
+    assert not mask.tumor[252:299, 52:199].any()
+    assert mask.tumor[275, 205] == 1
+    assert int(mask.tumor.sum()) == pytest.approx(200 * 200 - 50 * 100, rel=0.02)
+
+
+def test_overlapping_aperio_holes_are_both_cut_out(tmp_path, grid):
+    holes = [box(1500, 2500, 2000, 3000), box(1800, 2700, 2500, 3500)]
+    path = aperio(tmp_path, "Tumor", (0, OUTLINE), *((1, hole) for hole in holes))
+    tumor = read_annotation(path, grid).tile(0, 0).tumor
+    assert tumor[285, 190] == 0
+    assert int(tumor.sum()) == pytest.approx(40_000 - 2500 - 70 * 80 + 20 * 30, rel=0.02)
+
+
+def test_overlapping_aperio_regions_are_one(tmp_path, grid):
+    path = aperio(tmp_path, "Tumor", (0, OUTLINE), (0, box(2000, 3000, 4000, 5000)))
+    tumor = read_annotation(path, grid).tile(0, 0).tumor
+    assert tumor[350, 250] == 1
+    assert int(tumor.sum()) == pytest.approx(2 * 40_000 - 100 * 100, rel=0.02)
+
+
+def test_an_aperio_hole_leaves_other_layers_alone(tmp_path, grid):
+    layer = lambda name, negative, ring: (  # noqa: E731
+        f'<Annotation Name="{name}"><Regions><Region NegativeROA="{negative}"><Vertices>'
+        + "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in ring)
+        + "</Vertices></Region></Regions></Annotation>"
+    )
+    (tmp_path / "a.xml").write_text(
+        f"<Annotations>{layer('Tumor', 0, OUTLINE)}{layer('Blur', 1, HOLE)}</Annotations>"
+    )
+    found = read_annotation(tmp_path / "a.xml", grid).tile(0, 0)
+    assert found.tumor[275, 175] == 1
+
+
+def test_an_aperio_ellipse_is_refused_in_a_sentence(tmp_path, grid):
+    ellipse = [[1000, 1000], [2000, 2000], [1000, 1000]]
+    path = aperio(tmp_path, "Tumor", (0, OUTLINE), (0, ellipse))
+    with pytest.raises(AnnotationError, match="region 2 of the layer 'Tumor' has 2 corners"):
+        read_annotation(path, grid)
+
+
+def test_an_aperio_layer_to_ignore_may_hold_anything(tmp_path, grid):
+    found = read_annotation(aperio(tmp_path, "Ignore", (0, [[0, 0], [9, 9], [0, 0]])), grid)
+    assert found.dropped == {"Ignore": 1}
+
+
+def test_a_tiles_white_padding_is_never_annotated(tmp_path, grid):
+    # The grid is 1000 x 900, its tiles end at 1024.
+    everything = box(-1000, -1000, 20_000, 20_000)
+    mask = read_annotation(geojson(tmp_path, ("Tumor", [everything])), grid).tile(1, 1)
+    assert mask.tumor[: 900 - 512, : 1000 - 512].all()
+    assert not mask.tumor[900 - 512 :].any()
+    assert not mask.tumor[:, 1000 - 512 :].any()
+
+
+def test_an_excluded_region_in_the_padding_excludes_nothing(tmp_path, grid):
+    beyond = box(10_010, 9010, 10_200, 9200)
+    assert not read_annotation(geojson(tmp_path, ("Blur", [beyond])), grid).tile(1, 1).excluded
+
+
+def test_a_multipolygon_is_the_sum_of_its_parts(tmp_path, grid):
+    one, other = [OUTLINE, HOLE], [box(4000, 2000, 4500, 2500)]
+    path = geojson(tmp_path, ("Tumor", one), ("Tumor", other))
+    apart = read_annotation(path, grid).tile(0, 0).tumor
+    feature = {"geometry": {"type": "MultiPolygon", "coordinates": [one, other]}}
+    (tmp_path / "m.geojson").write_text(json.dumps([feature]))
+    assert np.array_equal(read_annotation(tmp_path / "m.geojson", grid).tile(0, 0).tumor, apart)
+
+
+def classified(folder, classification: object, geometry: object = None):
+    """A GeoJSON file of one region, classified so."""
+    polygon = {"type": "Polygon", "coordinates": [OUTLINE]}
+    feature = {
+        "geometry": geometry or polygon,
+        "properties": {"classification": classification},
+    }
+    (folder / "a.geojson").write_text(json.dumps([feature]))
+    return folder / "a.geojson"
+
+
 def test_an_unknown_class_is_refused_by_name(tmp_path, grid):
-    with pytest.raises(AnnotationError, match="Stroma"):
-        read_annotation(geojson(tmp_path, ("Stroma", [OUTLINE])), grid)
+    with pytest.raises(AnnotationError, match=r"'Gland'.*--class 'Gland'=tumor"):
+        read_annotation(geojson(tmp_path, ("Gland", [OUTLINE])), grid)
+
+
+@pytest.mark.parametrize(
+    "classification",
+    [
+        {"name": "Tumor: Positive", "color": [1, 2, 3]},
+        {"names": ["Tumor"]},
+        {"names": ["Tumor", "3+"]},
+        None,
+    ],
+)
+def test_names_that_qupath_gives_tumour_are_tumour(tmp_path, grid, classification):
+    assert read_annotation(classified(tmp_path, classification), grid).tile(0, 0).tumor.any()
+
+
+@pytest.mark.parametrize(
+    "name", ["Stroma", "Necrosis", "Ignore*", "Region*", "Immune cells", "Other", "Stroma: 2+"]
+)
+def test_qupaths_other_classes_are_left_out_and_counted(tmp_path, grid, name):
+    found = read_annotation(classified(tmp_path, {"name": name}), grid)
+    assert found.dropped == {name: 1}
+    assert not found.tile(0, 0).tumor.any()
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Point", "coordinates": [1, 2]},
+        {"type": "MultiPoint", "coordinates": [[1, 2]]},
+        {"type": "LineString", "coordinates": [[1, 2], [3, 4]]},
+    ],
+)
+def test_points_and_lines_are_left_out_and_counted(tmp_path, grid, geometry):
+    found = read_annotation(classified(tmp_path, {"name": "Positive"}, geometry), grid)
+    assert found.dropped == {geometry["type"]: 1}
+
+
+@pytest.mark.parametrize("classification", [{}, {"name": ""}, {"names": []}, {"color": [0, 0, 0]}])
+def test_a_classification_without_a_name_is_refused(tmp_path, grid, classification):
+    with pytest.raises(AnnotationError, match="classification has no name"):
+        read_annotation(classified(tmp_path, classification), grid)
+
+
+def test_a_user_says_what_names_mean(tmp_path, grid):
+    own = RegionClasses({"Gland": RegionClass.TUMOR, "tumor": RegionClass.IGNORED})
+    path = geojson(tmp_path, ("gland", [OUTLINE]), ("Tumor", [HOLE]))
+    found = read_annotation(path, grid, own)
+    assert found.tile(0, 0).tumor[275, 175] == 1
+    assert found.dropped == {"Tumor": 1}
+
+
+@pytest.mark.parametrize("name", ["Tumor: gland", "Positive", "2+"])
+def test_what_a_derived_class_means_is_not_guessed(name):
+    with pytest.raises(ValueError, match="Say what it is"):
+        RegionClasses().of(name)
+
+
+def test_a_derived_class_is_what_it_was_derived_to_be():
+    assert RegionClasses().of("Tumor: Strong") is RegionClass.HIGH_EXPRESSION
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from her2d.bundle import INTEGRATOR_TRUSTED_TYPES, load_bundle, sha256_of
 from her2d.cli.app import app
-from her2d.simulator import plan_cohort, write_cohort
+from her2d.simulator import DAB_THRESHOLD, plan_cohort, write_cohort
 
 RECIPE = """\
 seed = 7
@@ -112,6 +112,8 @@ def prepared(tmp_path_factory) -> Path:
         "truth/{slide}.tif",
         "--expression",
         "dab",
+        "--dab-threshold",
+        DAB_THRESHOLD,
     )
     return folder
 
@@ -222,6 +224,18 @@ def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, t
     found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
     assert found.exit_code != 0
     assert "changed since they were measured" in str(found.exception)
+
+
+def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    chosen = json.loads((study / "choice.json").read_text())["integrator"]
+    other = "lr" if chosen == "rf" else "rf"
+    her2d("train", "integrator", "--study", study, "--choose-integrator", other)
+    found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
+    assert found.exit_code != 0
+    assert "choice.json" in str(found.exception)
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):

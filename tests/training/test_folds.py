@@ -1,5 +1,6 @@
 """Five folds, stratified by status and grouped by patient."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,29 @@ def test_kept_folds_of_another_cohort_or_seed_are_refused(tmp_path):
         kept_folds(path, cohort(21, 3, 1), seed=0, grouping=Grouping.PATIENT)
     with pytest.raises(FoldsError, match="seed 0"):
         kept_folds(path, cohort(20, 3, 1), seed=1, grouping=Grouping.PATIENT)
+
+
+def test_kept_folds_that_part_a_patients_slides_are_refused(tmp_path):
+    path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
+    fold = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    apart = int(np.flatnonzero(fold != fold[0])[0])
+    slides[apart] = slides[apart].model_copy(update={"patient": slides[0].patient})
+    with pytest.raises(FoldsError, match="of patient P0 in two folds"):
+        kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+
+
+def test_kept_folds_of_another_status_are_refused(tmp_path):
+    path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
+    kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    slides[0] = slides[0].model_copy(update={"her2_status": Status.NEGATIVE})
+    with pytest.raises(FoldsError, match="when 0-0 was positive, and it is negative now"):
+        kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+
+
+def test_kept_folds_that_do_not_say_their_statuses_are_taken(tmp_path):
+    path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
+    made = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    kept = json.loads(path.read_text())
+    del kept["her2_status"]
+    path.write_text(json.dumps(kept))
+    assert np.array_equal(made, kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT))

@@ -1,21 +1,24 @@
 """Cohort -> prepared tiles."""
 
 import csv
+import json
+import os
 
 import numpy as np
 import pytest
 import tifffile
 
 from her2d.training.cohort import CohortSlide, Split, Status
-from her2d.training.ihc import high_expression
 from her2d.training.prepare import (
     ExpressionSource,
     PrepareError,
     Rules,
+    contradicted,
     prepare,
     prepared_tiles,
     read_excluded,
 )
+from her2d.training.region_classes import RegionClass, RegionClasses
 from her2d.training.store import ExcludedTile, PreparedTile, TileStore, write_slide
 
 
@@ -59,6 +62,22 @@ def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
         read_excluded(tmp_path / "excluded.csv")
 
 
+def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
+    point = {"geometry": {"type": "Point", "coordinates": [1, 2]}}
+    (tmp_path / "S1.geojson").write_text(json.dumps([point, point]))
+    other = slide.model_copy(update={"annotation_path": tmp_path / "S1.geojson"})
+    notes: list[str] = []
+    prepare([other], tmp_path / "tiles", Rules(), note=notes.append)
+    assert notes == ["S1: left out of its annotation: 2 Point."]
+
+
+def test_tiles_of_other_classes_are_not_mixed(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    rules = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
+    with pytest.raises(PrepareError, match="other rules"):
+        prepare([slide], tmp_path / "tiles", rules)
+
+
 def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
     bare = slide.model_copy(update={"annotation_path": None})
     with pytest.raises(PrepareError, match="S1: no annotation"):
@@ -76,17 +95,6 @@ def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
     assert {tile.strong_pixels for tile in tiles} == {-1}
 
 
-def test_brown_in_tumour_is_high_expression_and_blue_is_not():
-    ihc = np.full((512, 512, 3), (200, 205, 225), np.uint8)
-    ihc[:, 256:] = (120, 70, 30)
-    tumor = np.ones((512, 512), np.uint8)
-    tumor[400:] = 0
-    found = high_expression(ihc, tumor, um_per_px=2.5, threshold=0.015)
-    assert found[:400, 300:].all()
-    assert not found[:, :200].any()
-    assert not found[400:].any()
-
-
 def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", Rules())
     store = TileStore(tmp_path / "tiles", ["S1"])
@@ -95,6 +103,16 @@ def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
     for index, tile in enumerate(prepared_tiles(slide, Rules())):
         assert np.array_equal(store.pixels(index), tile.pixels)
         assert np.array_equal(store.tumor(index), tile.tumor)
+
+
+def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
+    slides = [
+        slide.model_copy(update={"name": f"S{n}", "ihc_score": score})
+        for n, score in enumerate(("0", "1+", "2+", "3+"))
+    ]
+    prepare(slides, tmp_path / "tiles", Rules())
+    store = TileStore(tmp_path / "tiles", [s.name for s in slides])
+    assert contradicted(slides, store) == {"S0": 1, "S1": 1}
 
 
 def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):
@@ -137,4 +155,79 @@ def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
 def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", Rules())
     with pytest.raises(PrepareError, match="other rules"):
-        prepare([slide], tmp_path / "tiles", Rules(dab_threshold=0.5))
+        prepare([slide], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+
+
+def again(slide: CohortSlide, directory, rules: Rules | None = None) -> list[str]:
+    """What preparing a slide once more says."""
+    notes: list[str] = []
+    prepare([slide], directory, rules or Rules(), note=notes.append)
+    return notes
+
+
+def test_a_slide_of_which_nothing_changed_is_left_alone(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    written = (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns
+    assert again(slide, tmp_path / "tiles") == []
+    assert (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    tifffile.imwrite(slide.annotation_path, np.ones((512, 1536), np.uint8))
+    (said,) = again(slide, tmp_path / "tiles")
+    assert said == "S1 is prepared again: its annotation changed."
+    assert not TileStore(tmp_path / "tiles", ["S1"]).table.strong.any()
+
+
+def test_a_changed_status_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its HER2 status changed."]
+
+
+def test_another_path_is_prepared_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    moved = slide.annotation_path.rename(tmp_path / "other.tif")
+    other = slide.model_copy(update={"annotation_path": moved})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its annotation changed."]
+
+
+def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
+    second = slide.model_copy(update={"name": "S2"})
+    prepare([slide, second], tmp_path / "tiles", Rules())
+    notes: list[str] = []
+    rules = Rules(excluded={("S2", 1, 0): "blurred"})
+    prepare([slide, second], tmp_path / "tiles", rules, note=notes.append)
+    assert notes == ["S2 is prepared again: its excluded tiles changed."]
+    assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.slide.tolist() == [0, 0, 1]
+
+
+@pytest.fixture
+def without_fingerprint(slide, tmp_path):
+    """A folder of tiles as her2d wrote it once."""
+    prepare([slide], tmp_path / "tiles", Rules())
+    path = tmp_path / "tiles" / "S1.zarr" / "zarr.json"
+    group = json.loads(path.read_text())
+    del group["attributes"]["fingerprint"]
+    path.write_text(json.dumps(group))
+    (tmp_path / "tiles" / "rules.json").unlink()
+    (tmp_path / "tiles" / "rules.txt").write_text(
+        "Rules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
+        " excluded={})"
+    )
+    return tmp_path / "tiles"
+
+
+def test_tiles_without_a_fingerprint_are_taken_once(slide, without_fingerprint):
+    assert again(slide, without_fingerprint) == []
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert len(again(other, without_fingerprint)) == 1
+
+
+def test_tiles_without_a_fingerprint_that_are_older_than_their_annotation_are_not(
+    slide, without_fingerprint
+):
+    later = (without_fingerprint / "S1.zarr" / "zarr.json").stat().st_mtime_ns + 10**9
+    os.utime(slide.annotation_path, ns=(later, later))
+    assert again(slide, without_fingerprint) == ["S1 is prepared again: its annotation changed."]

@@ -1,0 +1,71 @@
+"""What a folder's network comes from, written beside it, so that no other is taken for it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from her2d.bundle import Normalization
+from her2d.training.recipe import NetworkRecipe
+from her2d.training.study import write_text
+
+ORIGIN_FILE = "recipe.json"
+
+
+class OriginError(Exception):
+    """The folder holds a network that comes from something else; `str(error)` says what."""
+
+
+class Origin(BaseModel):
+    """What decides what a network becomes. None is what her2d did not keep once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    recipe: NetworkRecipe
+    normalization: Normalization | None = None
+    data: str | None = None
+    """Digest of the labels, and of which tiles teach and which are held out."""
+
+
+_NAMED = {
+    "seed": "another seed",
+    "recipe": "another recipe",
+    "normalization": "another normalisation (the recipe's mean and std)",
+    "data": "other labels or folds",
+}
+
+
+def mark(directory: Path, name: str, origin: Origin) -> None:
+    """Write `origin` into `directory`, or compare it with what is there.
+
+    A folder that does not say everything yet is taken to be of this origin, and says so from now.
+
+    Raises:
+        OriginError: the folder is of another origin.
+        OSError: the folder cannot be written.
+    """
+    path = directory / ORIGIN_FILE
+    if path.is_file():
+        kept = _read(path)
+        for field, other in _NAMED.items():
+            was = getattr(kept, field)
+            if was is not None and was != getattr(origin, field):
+                raise OriginError(
+                    f"{directory} holds a {name} of {other}; remove it to train anew."
+                )
+        if kept == origin:
+            return
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(path, origin.model_dump_json())
+
+
+def _read(path: Path) -> Origin:
+    text = path.read_text()
+    try:
+        if text.startswith("{"):
+            return Origin.model_validate_json(text)
+        # Once it was the seed, a blank and the recipe.
+        seed, recipe = text.split(" ", 1)
+        return Origin(seed=int(seed), recipe=NetworkRecipe.model_validate_json(recipe))
+    except ValueError as error:
+        raise OriginError(f"{path} does not say what is in its folder; remove it.") from error

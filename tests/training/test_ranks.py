@@ -1,0 +1,90 @@
+"""Several processes, as on several GPUs, train one network between them."""
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from her2d.training.cohort import CohortSlide, Split, Status
+from her2d.training.store import PreparedTile, slide_path, write_slide
+from her2d.training.study import Study, write_text
+
+RECIPE = """\
+segmenters = ["unet", "segnet"]
+[segmenter]
+batch = 4
+max_epochs = 1
+crop = 32
+tiles_per_epoch = 8
+width_multiplier = 0.0625
+devices = 2
+accelerator = "cpu"
+loader_workers = 0
+"""
+
+
+def _written_often(path: Path) -> None:
+    for number in range(200):
+        write_text(path, f"{number}\n")
+
+
+def test_processes_may_write_the_same_file_at_once(tmp_path):
+    with ProcessPoolExecutor(2) as processes:
+        list(processes.map(_written_often, [tmp_path / "folds.json"] * 2))
+    assert (tmp_path / "folds.json").read_text() == "199\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["folds.json"]
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    """Ten slides of two tiles, half tumour."""
+    found = Study(tmp_path / "study")
+    slides = [
+        CohortSlide(
+            name=f"S{number}",
+            patient=f"P{number}",
+            he_path=Path(),
+            ihc_path=None,
+            annotation_path=None,
+            her2_status=Status.POSITIVE if number % 2 else Status.NEGATIVE,
+            split=Split.TRAIN,
+            morphology={},
+        )
+        for number in range(10)
+    ]
+    found.write_cohort(slides)
+    rng = np.random.default_rng(0)
+    tumor = np.zeros((512, 512), np.uint8)
+    tumor[:256] = 1
+    found.tiles.mkdir()
+    for slide in slides:
+        tiles = [
+            PreparedTile(c, 0, rng.integers(0, 255, (512, 512, 3), np.uint8), tumor, 0)
+            for c in range(2)
+        ]
+        write_slide(slide_path(found.tiles, slide.name), iter(tiles), expression_from="nobody")
+    return found
+
+
+def test_two_processes_train_one_network_after_the_other(study, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    command = ["-m", "her2d", "train", "segmenter", "--study", study.root]
+    ended = subprocess.run(
+        [sys.executable, *map(str, command), "--recipe", str(tmp_path / "recipe.toml")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    for name in ("unet", "segnet"):
+        result = json.loads((study.segmenter(name) / "result.json").read_text())
+        assert result["recipe"]["devices"] == 2
+        assert (study.segmenter(name) / "model.safetensors").is_file()
+    assert not list(study.root.rglob("*.part"))
