@@ -58,7 +58,7 @@ def _measured(measured: Measured) -> Iterator[str]:
         yield f"- slides without a call, left out of what follows: {measured.slides_without_call}"
     figures = (
         ("slide accuracy", measured.slide_accuracy),
-        ("slide accuracy, low end of its 95 % interval", measured.slide_accuracy_ci_low),
+        ("slide accuracy, low end of its 95 % interval (Wilson)", measured.slide_accuracy_ci_low),
         ("slide accuracy, high end", measured.slide_accuracy_ci_high),
         ("slide accuracy, no call taken for wrong", measured.slide_accuracy_of_all),
         ("slide sensitivity", measured.slide_sensitivity),

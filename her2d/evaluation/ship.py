@@ -3,7 +3,10 @@
 import shutil
 from pathlib import Path
 
+from scipy.stats import binomtest
+
 from her2d.bundle import MANIFEST_FILE, Bundle, Manifest, Measured, load_bundle
+from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.evaluate import read_report
 from her2d.evaluation.model_card import CARD_FILE, model_card
 from her2d.evaluation.report import Report
@@ -62,6 +65,7 @@ def measured(report: Report, split: Split) -> Measured | None:
         raise StudyError(
             f"The split {split.value} is too small: it must hold strong and weak tumour tiles."
         )
+    low, high = _wilson(row.confusion)
     of_set = [call for call in report.calls if call.set == split.value]
     return Measured(
         cohort=f"split {split.value} of: {report.cohort}",
@@ -72,13 +76,22 @@ def measured(report: Report, split: Split) -> Measured | None:
         segmenter_miou=segmenter,
         tile_auroc=tiles,
         slide_accuracy=row.accuracy.value,
-        slide_accuracy_ci_low=row.accuracy.low,
-        slide_accuracy_ci_high=row.accuracy.high,
+        slide_accuracy_ci_low=low,
+        slide_accuracy_ci_high=high,
         slide_sensitivity=row.sensitivity.value,
         slide_specificity=row.specificity.value,
         slide_auroc=row.auroc.value,
         slide_accuracy_of_all=row.accuracy_of_all,
     )
+
+
+def _wilson(confusion: Confusion) -> tuple[float, float]:
+    """Wilson's 95 % interval of the accuracy (Wilson 1927): a bootstrap knows no doubt where every
+    slide was called right, however few they are."""
+    right = confusion.tp + confusion.tn
+    called = right + confusion.fp + confusion.fn
+    interval = binomtest(right, called).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _changed_since(study: Study, report: Report) -> list[str]:

@@ -201,6 +201,28 @@ def test_a_test_set_that_the_study_has_not_has_no_figures():
     assert measured(report(), Split.EXTERNAL) is None
 
 
+def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
+    right = [IntegratorCall("test", "negative", "negative", 0.01) for _ in range(27)]
+    right += [IntegratorCall("test", "positive", "positive", 0.3) for _ in range(11)]
+    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.9, sets={"test": 0.9})
+    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8)
+    integrator = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.8,
+        sets={"test": figures},
+    )
+    rows = slide_rows({"rf": right}, "rf", seed=1)
+    found = measured(
+        report(segmenters=(segmenter,), integrators=(integrator,), slides=rows), Split.TEST
+    )
+    assert found.slide_accuracy == 1
+    # Wilson: n / (n + z^2) at the lower end.
+    assert found.slide_accuracy_ci_low == pytest.approx(38 / (38 + 1.959964**2))
+    assert found.slide_accuracy_ci_high == 1
+
+
 def test_a_model_card_says_what_the_manifest_says():
     card = model_card(manifest())
     for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
