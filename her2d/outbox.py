@@ -61,6 +61,15 @@ class Outbox:
                 [now()],
             )
 
+    def waiting(self) -> int:
+        """How many events are still to be told, those that stepped aside among them."""
+        row = self._db.execute(
+            "select (select count(*) from webhook_aside) + (select count(*) from events"
+            f" where id > (select event_id from webhook_cursor) and name in ({_MARKS}))",
+            list(_TYPES),
+        ).fetchone()
+        return int(row[0])
+
     def next(self) -> Event | None:
         """What is to be tried now: what stepped aside and is due, else the oldest event that was
         not tried yet; None where there is neither."""

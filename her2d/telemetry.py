@@ -16,6 +16,7 @@ from sqlite_utils import Database
 from her2d.database import DatabaseError, open_readonly
 from her2d.intake import NEW_SCAN, JobQueue, existing_folder, in_seconds
 from her2d.ops import DayReading, Gpus, Reading, StageReading, VolumeReading
+from her2d.outbox import Outbox
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
 from her2d.upkeep import newest_backup
@@ -81,14 +82,15 @@ def read_daemon(
         gpus=gpus.read(),
     )
     try:
-        return _with_database(reading, settings.results.database, outcomes)
+        return _with_database(reading, settings, outcomes)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         log.warning("scrape_incomplete", reason=str(error))
         return replace(reading, database_readable=False)
 
 
-def _with_database(reading: Reading, database: Path, outcomes: Outcomes) -> Reading:
+def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> Reading:
     """Raises DatabaseError, sqlite3.Error, OSError."""
+    database = settings.results.database
     db = open_readonly(database)
     try:
         jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
@@ -102,6 +104,7 @@ def _with_database(reading: Reading, database: Path, outcomes: Outcomes) -> Read
             oldest_waiting_s=max(0.0, time.time() - oldest) if oldest is not None else 0.0,
             last_scan_at=newest,
             last_success_at=_last_success(db),
+            webhook_waiting=Outbox(db).waiting() if settings.webhook.url is not None else None,
             database_bytes=sum(_sizes(database)),
             day=_day(db),
         )

@@ -9,6 +9,7 @@ import pytest
 from her2d.database import open_database
 from her2d.intake import BACKFILL, FileState, JobQueue, retry
 from her2d.ops import Gpus
+from her2d.outbox import Outbox
 from her2d.processing import open_processor
 from her2d.settings import (
     BundleSettings,
@@ -16,6 +17,7 @@ from her2d.settings import (
     IntakeSettings,
     ResultsSettings,
     Settings,
+    WebhookSettings,
 )
 from her2d.telemetry import Outcomes, read_daemon
 from her2d.upkeep import back_up
@@ -140,6 +142,17 @@ def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db)
     assert not found.database_readable
     assert (found.jobs, found.waiting, found.day.results) == ({}, None, None)
     assert {volume.holds for volume in found.volumes} == {"database", "heatmaps", "inbox"}
+
+
+def test_what_the_webhook_has_still_to_tell_is_counted(settings, db, write_slide):
+    assert read(settings, db).webhook_waiting is None
+    Outbox(db).begin()
+    told = settings.model_copy(update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")})
+    assert read(told, db, write_slide(["w"])).webhook_waiting == 1
+    outbox = Outbox(db)
+    outbox.step_aside(outbox.next(), 60)
+    assert read(told, db).webhook_waiting == 1
+    assert Outbox(db).next() is None
 
 
 def test_the_last_backup_is_told(settings, db):

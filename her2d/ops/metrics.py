@@ -159,6 +159,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         reading.progress_at,
     )
     yield _gauge(
+        "her2d_webhook_waiting_events",
+        "Events that the webhook's receiver has not taken yet.",
+        reading.webhook_waiting,
+    )
+    yield _gauge(
         "her2d_intake_paused", "1 while nothing is taken for want of disk.", reading.intake_paused
     )
 

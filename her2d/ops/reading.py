@@ -62,6 +62,7 @@ class Reading:
             them, since the daemon started.
         overdue: files that the scanner has left unfinished for too long.
         oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
+        webhook_waiting: events that the webhook is still to tell; None without a webhook.
         outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
     """
 
@@ -77,6 +78,7 @@ class Reading:
     last_scan_at: float | None = None
     last_success_at: float | None = None
     last_backup_at: float | None = None
+    webhook_waiting: int | None = None
     progress_at: float | None = None
     intake_paused: bool = False
     database_bytes: int | None = None
