@@ -85,7 +85,7 @@ def evaluate(
         integrator=choice.integrator,
         integrator_fitted_on=choice.integrator_fitted_on,
         overridden=choice.overridden,
-        segmenters=segmenter_rows(study, recipe, sets, choice.segmenter),
+        segmenters=segmenter_rows(study, recipe, sets, choice.segmenter, progress),
         classifiers=classifier_rows(study, choice.classifier),
         integrators=integrator_rows(study, choice, scores, tiles),
         slides=slide_rows(calls, choice.integrator, seed=recipe.seed),

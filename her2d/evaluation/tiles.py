@@ -1,5 +1,7 @@
 """Tables S1 to S3: segmenters, classifiers and integrators on tiles."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,31 +37,43 @@ _BATCH = 8
 
 
 def segmenter_rows(
-    study: Study, recipe: Recipe, sets: tuple[Split, ...], chosen: str
+    study: Study,
+    recipe: Recipe,
+    sets: tuple[Split, ...],
+    chosen: str,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[SegmenterRow, ...]:
-    """MIoU of every trained segmenter over each set's tissue tiles. Raises StudyError."""
+    """MIoU of every trained segmenter over each set's tissue tiles. Raises StudyError.
+
+    `progress` is told how many tiles each has done.
+    """
     slides = study.cohort()
     stores = {split: open_tiles(study, [s for s in slides if s.split is split]) for split in sets}
     rows = []
     for result in segmenter_results(study):
         network = load_segmenter(study, result.name)
         seen = shared_normalization([result], recipe)
+        sets_of: dict[str, float | None] = {}
+        for split, store in stores.items():
+            told = partial(_told, progress, f"{result.name} on {split.value}", len(store))
+            counts = store_confusion(network, store, seen, told)
+            sets_of[split.value] = mean_iou(counts)
         rows.append(
             SegmenterRow(
                 name=result.name,
                 chosen=result.name == chosen,
                 validation=result.validation[MIOU],
-                sets={
-                    split.value: mean_iou(store_confusion(network, store, seen))
-                    for split, store in stores.items()
-                },
+                sets=sets_of,
             )
         )
     return tuple(rows)
 
 
 def store_confusion(
-    network: nn.Module, store: TileStore, normalization: Normalization
+    network: nn.Module,
+    store: TileStore,
+    normalization: Normalization,
+    done: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.int64]:
     """Pixels of a store's tiles by truth and prediction, int64 (2, 2), a batch at a time."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -72,6 +86,7 @@ def store_confusion(
             _, mask = graph(torch.from_numpy(pixels).to(device))
             truth = np.stack([store.tumor(i) for i in indices])
             counts += pixel_confusion(truth, mask.cpu().numpy())
+            done(indices.stop)
     return counts
 
 
@@ -134,6 +149,10 @@ def p_of(model: Any, p_folds: NDArray[np.float32]) -> NDArray[np.float64]:
     if len(p_folds) == 0:
         return np.empty(0)
     return np.asarray(model.predict_proba(p_folds)[:, 1], np.float64)
+
+
+def _told(progress: Callable[[str], None], what: str, tiles: int, done: int) -> None:
+    progress(f"{what}: {done} of {tiles} tiles")
 
 
 def _tile_figures(model: Any, tiles: FoldProbabilities) -> TileFigures:

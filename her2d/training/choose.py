@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from her2d.training.fit import RESULT_FILE, FitResult, read_result
 from her2d.training.folds import FOLDS
 from her2d.training.integrators import (
+    INTEGRATORS,
     IntegratorError,
     IntegratorScore,
     choose_integrator,
@@ -25,6 +26,7 @@ from her2d.training.probabilities import honest_probabilities
 from her2d.training.recipe import Recipe
 from her2d.training.study import Study, StudyError, write_text
 
+_RESULTS = "results.json"
 _SCORES = TypeAdapter(list[IntegratorScore])
 
 
@@ -93,7 +95,8 @@ def fit_integrators(
     Args:
         study: with trained segmenters and classifiers.
         recipe: its `integrator` section.
-        names: integrators to fit.
+        names: integrators to fit; others that were fitted on the same probabilities by the same
+            search stand beside them.
         segmenter, classifier, integrator: a person's choice instead of the rule's.
         progress: told each integrator's score.
 
@@ -101,10 +104,8 @@ def fit_integrators(
         StudyError: models are missing, or a chosen one is not there.
         IntegratorError: they cannot be fitted.
     """
-    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study)}
-    by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study)}
-    chosen_segmenter = _best("segmenter", by_miou, segmenter)
-    chosen_classifier = _best("classifier", by_auroc, classifier)
+    chosen_segmenter = choose_segmenter(study, segmenter)
+    chosen_classifier = choose_classifier(study, classifier)
     tiles, source = honest_probabilities(study, recipe, chosen_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)
     scores = []
@@ -113,7 +114,10 @@ def fit_integrators(
         _keep(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
-    if integrator is not None and integrator not in names:
+    scores += _others_of_the_same_data(study, scores)
+    # A tie must not depend on what was fitted when.
+    scores.sort(key=lambda score: list(INTEGRATORS).index(score.name))
+    if integrator is not None and integrator not in {score.name for score in scores}:
         raise IntegratorError(f"{integrator} is not among the fitted integrators.")
     by_rule = choose_integrator(scores, tolerance=recipe.integrator.auroc_tolerance).name
     choice = Choice(
@@ -131,22 +135,62 @@ def fit_integrators(
             if wish is not None
         ),
     )
-    scored = _SCORES.dump_json(scores, indent=1).decode()
-    write_text(study.integrators / "results.json", scored)
+    _write_scores(study, scores)
     write_text(study.choice, choice.model_dump_json(indent=1))
     return choice
+
+
+def choose_segmenter(study: Study, wish: str | None = None) -> str:
+    """The trained segmenter of the best MIoU, or the one wished for. Raises StudyError."""
+    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study)}
+    return _best("segmenter", by_miou, wish)
+
+
+def choose_classifier(study: Study, wish: str | None = None) -> str:
+    """The classifier of the best mean AUROC of five folds, or the one wished for.
+
+    Raises:
+        StudyError: it is not trained.
+    """
+    by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study)}
+    return _best("classifier", by_auroc, wish)
 
 
 def read_choice(study: Study) -> tuple[Choice, list[IntegratorScore]]:
     """The choice and every integrator's score. Raises StudyError."""
     try:
         return Choice.model_validate_json(study.choice.read_bytes()), _SCORES.validate_json(
-            (study.integrators / "results.json").read_bytes()
+            (study.integrators / _RESULTS).read_bytes()
         )
     except (OSError, ValidationError) as error:
         raise StudyError(
             f"{study.root} holds no chosen models: run her2d train integrator first."
         ) from error
+
+
+def _others_of_the_same_data(
+    study: Study, fitted: Sequence[IntegratorScore]
+) -> list[IntegratorScore]:
+    """Scores of earlier calls that compare with these."""
+    path = study.integrators / _RESULTS
+    if not path.is_file() or not fitted:
+        return []
+    try:
+        kept = _SCORES.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise StudyError(f"{path} holds no scores; remove it.") from error
+    names = {score.name for score in fitted}
+    return [
+        score
+        for score in kept
+        if score.name not in names
+        and score.fitted_on == fitted[0].fitted_on
+        and (study.integrators / f"{score.name}.skops").is_file()
+    ]
+
+
+def _write_scores(study: Study, scores: list[IntegratorScore]) -> None:
+    write_text(study.integrators / _RESULTS, _SCORES.dump_json(scores, indent=1).decode())
 
 
 def _keep(model: Any, path: Path) -> None:

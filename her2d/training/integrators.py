@@ -1,5 +1,6 @@
 """The paper's eight integrated classifiers by grid search (section 4.5), and its choice of one."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,8 @@ class IntegratorScore(BaseModel):
     parameters: dict[str, Any]
     auroc: float
     sensitivity: float
+    fitted_on: str | None = None
+    """Digest of the tiles and of how the search was made; equal ones compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ def fit_integrator(name: str, tiles: FoldProbabilities, *, seed: int, folds: int
         parameters=search.best_params_,
         auroc=float(roc_auc_score(strong, again)),
         sensitivity=float(recall_score(strong, again > 0.5)),
+        fitted_on=_digest(tiles, seed, folds),
     )
     return Fitted(search.best_estimator_, score)
 
@@ -151,6 +155,13 @@ def choose_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) ->
     best = max(score.auroc for score in scores)
     close = [score for score in scores if score.auroc >= best - tolerance]
     return max(close, key=lambda score: (score.sensitivity, score.auroc))
+
+
+def _digest(tiles: FoldProbabilities, seed: int, folds: int) -> str:
+    found = hashlib.sha256(f"{seed} {folds} {','.join(map(str, tiles.patient))}".encode())
+    found.update(tiles.p.tobytes())
+    found.update(tiles.strong.tobytes())
+    return found.hexdigest()
 
 
 def _auroc(model: Any, p: Any, strong: Any) -> float:

@@ -185,6 +185,23 @@ def test_training_again_trains_nothing_and_changes_nothing(trained):
     assert models(trained) == before
 
 
+def test_an_integrator_fitted_alone_stands_beside_the_others(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    her2d("train", "integrator", "lr", "--study", study)
+    scores = json.loads((study / "integrators" / "results.json").read_text())
+    assert {score["name"] for score in scores} == {"lr", "rf"}
+    assert (study / "choice.json").read_text() == (trained / "choice.json").read_text()
+
+
+def test_integrators_fitted_on_another_search_do_not(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    her2d("train", "integrator", "lr", "--study", study, "--set", "integrator.folds=3")
+    (score,) = json.loads((study / "integrators" / "results.json").read_text())
+    assert score["name"] == "lr"
+
+
 def test_the_report_holds_every_table(evaluated):
     assert [row["name"] for row in evaluated["segmenters"]] == ["unet"]
     assert len(evaluated["classifiers"][0]["auroc"]) == 5

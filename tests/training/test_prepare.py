@@ -90,6 +90,35 @@ def test_an_ihc_slide_of_another_grid_is_refused(slide, tmp_path, write_slide):
         prepare([other], tmp_path / "tiles", Rules(ExpressionSource.DAB))
 
 
+def test_brown_labels_the_h_e_tile_at_its_own_place(tmp_path, write_slide):
+    white, brown = np.full((512, 512, 3), 250, np.uint8), np.full((512, 512, 3), 250, np.uint8)
+    brown[:] = (120, 70, 35)
+    rows = [[white, brown, white], [white, white, brown]]
+    tifffile.imwrite(
+        tmp_path / "ihc.tif",
+        np.concatenate([np.concatenate(row, axis=1) for row in rows]),
+        tile=(512, 512),
+        photometric="rgb",
+        description="Motic V1.0.0\n1536x1024 [0,0 1536x1024] [512x512] none|AppMag = 4|MPP = 2.5",
+        metadata=None,
+    )
+    tifffile.imwrite(tmp_path / "mask.tif", np.ones((1024, 1536), np.uint8))
+    slide = CohortSlide(
+        name="S1",
+        patient="P1",
+        he_path=write_slide(["www", "www"]),
+        ihc_path=tmp_path / "ihc.tif",
+        annotation_path=tmp_path / "mask.tif",
+        her2_status=Status.POSITIVE,
+        split=Split.TRAIN,
+        morphology={},
+    )
+    found = list(prepared_tiles(slide, Rules(ExpressionSource.DAB)))
+    strong = {(tile.column, tile.row) for tile in found if tile.strong_pixels > 512 * 256}
+    assert len(found) == 6
+    assert strong == {(1, 0), (2, 1)}
+
+
 def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
     tiles = prepared_tiles(slide, Rules(ExpressionSource.DAB))
     assert {tile.strong_pixels for tile in tiles} == {-1}
