@@ -1,5 +1,6 @@
 """`her2d train segmenter|classifiers|integrator|all`: a prepared study's models."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ def segmenter(
     settings: SetOption = None,
 ) -> None:
     """Train tumour segmenters: unet, segnet, deeplabv3plus; go on where it was stopped."""
-    with _study(study, recipe, settings) as (folder, how):
+    with _study("segmenter", study, recipe, settings, names) as (folder, how):
         _train_segmenters(folder, how, names)
 
 
@@ -50,7 +51,7 @@ def classifiers(
     settings: SetOption = None,
 ) -> None:
     """Train the five sub-classifiers of resnet18 to resnet152 or densenet121, fold by fold."""
-    with _study(study, recipe, settings) as (folder, how):
+    with _study("classifiers", study, recipe, settings, names) as (folder, how):
         _train_classifiers(folder, how, names)
 
 
@@ -65,10 +66,17 @@ def integrator(
     choose_integrator: WishOption = None,
 ) -> None:
     """Fit integrators by grid search and choose the three models of the bundle."""
-    with _study(study, recipe, settings) as (folder, how):
-        _train_integrators(
-            folder, how, names, (choose_segmenter, choose_classifier, choose_integrator)
-        )
+    wishes = (choose_segmenter, choose_classifier, choose_integrator)
+    options = ("--choose-segmenter", "--choose-classifier", "--choose-integrator")
+    chosen = [
+        word
+        for option, wish in zip(options, wishes, strict=True)
+        if wish is not None
+        for word in (option, wish)
+    ]
+    words = [*(names or []), *chosen]
+    with _study("integrator", study, recipe, settings, words) as (folder, how):
+        _train_integrators(folder, how, names, wishes)
 
 
 @app.command("all")
@@ -80,7 +88,7 @@ def everything(
     """Train every model that the recipe names, and choose among them."""
     from her2d.training.ranks import is_first
 
-    with _study(study, recipe, settings) as (folder, how):
+    with _study("all", study, recipe, settings, None) as (folder, how):
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
         if is_first():
@@ -134,16 +142,30 @@ def _train_integrators(
 
 @contextmanager
 def _study(
-    folder: Path, recipe: Path | None, settings: list[str] | None
+    kind: str,
+    folder: Path,
+    recipe: Path | None,
+    settings: list[str] | None,
+    words: list[str] | None,
 ) -> "Iterator[tuple[Study, Recipe]]":
+    """The study and its recipe, and every user's mistake in between as one sentence.
+
+    What was asked for is recorded once it is done, for the bundle's manifest.
+    """
     from her2d.training.fit import FitError
     from her2d.training.folds import FoldsError
     from her2d.training.integrators import IntegratorError
+    from her2d.training.ranks import is_first
     from her2d.training.recipe import RecipeError, kept_recipe
-    from her2d.training.study import Study, StudyError
+    from her2d.training.study import Study, StudyError, record_command
 
     try:
-        yield Study(folder), kept_recipe(folder, recipe, tuple(settings or ()))
+        study = Study(folder)
+        yield study, kept_recipe(folder, recipe, tuple(settings or ()))
+        if is_first():
+            given = ["--recipe", recipe.name] if recipe is not None else []
+            given += [word for setting in settings or () for word in ("--set", setting)]
+            record_command(study, shlex.join(["her2d", "train", kind, *(words or []), *given]))
     except (FitError, FoldsError, IntegratorError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:

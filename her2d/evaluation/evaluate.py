@@ -32,7 +32,7 @@ from her2d.training.choose import read_choice
 from her2d.training.cohort import CohortSlide, Split
 from her2d.training.probabilities import split_probabilities
 from her2d.training.recipe import Recipe
-from her2d.training.study import Study, StudyError, write_text
+from her2d.training.study import Study, StudyError, recorded_commands, write_text
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
 _SETS = (Split.TEST, Split.EXTERNAL)
@@ -45,14 +45,14 @@ def evaluate(
     study: Study,
     recipe: Recipe,
     *,
-    command: str = "her2d train all",
+    command: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Measure the chosen models, and those they were chosen from, on the test sets.
 
     Writes report.json and report.html into `study.evaluation`, and the bundle that was measured
-    into `study.candidate`. `command` is what trained the models, for the manifest; `progress` is
-    told each step.
+    into `study.candidate`. `command` is what trained the models, for the manifest; None is what the
+    study recorded. `progress` is told each step.
 
     Raises:
         StudyError: models are missing, or the cohort has no test slides.
@@ -65,7 +65,8 @@ def evaluate(
         raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
     progress("exporting the chosen models")
     models = chosen_files(study)
-    bundle = write_candidate(study, recipe, command=command)
+    recorded = "; ".join(recorded_commands(study)) or "her2d train, its arguments not recorded"
+    bundle = write_candidate(study, recipe, command=command or recorded)
     progress("test slides")
     names = [score.name for score in scores]
     calls, own, heatmaps = _called(

@@ -1,5 +1,6 @@
 """The chosen models as a bundle that the daemon would run, before anybody measured it."""
 
+import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -122,11 +123,16 @@ def _manifest(
             notes=(
                 f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
                 f" {choice.integrator_fitted_on}."
+                f" Recipe {_digest(recipe)[:12]}."
                 + (f" Chosen by hand: {', '.join(choice.overridden)}." if choice.overridden else "")
             ),
         ),
         stain=stain_of(TileStore(study.tiles, _trained_on(study))),
     )
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 
 def _trained_on(study: Study) -> list[str]:

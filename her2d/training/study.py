@@ -2,6 +2,7 @@
 
 study/cohort.json               the checked cohort
 study/recipe.json               how models are trained
+study/commands.txt              which commands trained them
 study/tiles/SLIDE.zarr          prepared tiles
 study/folds.json                which slides each fold holds out
 study/segmenters/NAME/          model.safetensors, result.json, checkpoints
@@ -63,6 +64,10 @@ class Study:
     def classifier(self, name: str, fold: int) -> Path:
         return self.root / "classifiers" / name / str(fold)
 
+    @property
+    def commands(self) -> Path:
+        return self.root / "commands.txt"
+
     def write_cohort(self, slides: list[CohortSlide]) -> None:
         """Keep the checked cohort. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -76,6 +81,17 @@ class Study:
             raise StudyError(
                 f"{self.root} holds no prepared cohort: run her2d prepare first."
             ) from error
+
+
+def record_command(study: Study, command: str) -> None:
+    """Remember that `command` had a part in the study's models. Raises OSError."""
+    others = [known for known in recorded_commands(study) if known != command]
+    write_text(study.commands, "\n".join([*others, command]) + "\n")
+
+
+def recorded_commands(study: Study) -> list[str]:
+    """The commands that trained the study's models, each once; none where nobody kept them."""
+    return study.commands.read_text().splitlines() if study.commands.is_file() else []
 
 
 def write_text(path: Path, text: str) -> None:

@@ -228,6 +228,7 @@ def test_the_bundle_states_what_was_measured(bundle, evaluated):
     assert manifest.name == "ours"
     assert manifest.measured.slide_accuracy == chosen["accuracy"]["value"]
     assert manifest.measured.slides == 3
+    assert manifest.training.command.startswith("her2d train all --recipe recipe.toml")
     card = (bundle / "MODEL_CARD.md").read_text()
     assert f"slide accuracy: {chosen['accuracy']['value']:.4f}" in card
     assert manifest.parts.segmenter.sha256 in card
