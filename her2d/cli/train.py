@@ -13,6 +13,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
 
 if TYPE_CHECKING:
+    from her2d.training.fit import FitResult
     from her2d.training.recipe import Recipe
     from her2d.training.study import Study
 
@@ -100,8 +101,7 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.segmenters:
-        found = train_segmenter(study, recipe, name, show_progress=progress)
-        typer.echo(f"{name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
+        _tell(train_segmenter(study, recipe, name, show_progress=progress))
 
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
@@ -111,8 +111,7 @@ def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.classifiers:
         for fold in range(FOLDS):
-            found = train_classifier(study, recipe, name, fold, show_progress=progress)
-            typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
+            _tell(train_classifier(study, recipe, name, fold, show_progress=progress))
 
 
 def _train_integrators(
@@ -170,6 +169,13 @@ def _study(
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"Training stopped: {error}.") from error
+
+
+def _tell(found: "FitResult") -> None:
+    from her2d.training.ranks import is_first
+
+    if is_first():
+        typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
 
 
 def _figures(validation: dict[str, float | None]) -> str:

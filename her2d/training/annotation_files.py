@@ -32,10 +32,17 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """A file's regions, and how many of what name or kind were left out."""
+    """A file's regions.
+
+    Attributes:
+        found: of every class but IGNORED.
+        dropped: how many of what name or kind were left out.
+        classes: what each name that is in the file was taken for.
+    """
 
     found: list[Region] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    classes: dict[str, RegionClass] = field(default_factory=dict)
 
 
 def from_geojson(document: Any, classes: RegionClasses) -> Regions:
@@ -59,7 +66,7 @@ def from_geojson(document: Any, classes: RegionClasses) -> Regions:
                 continue
             case kind:
                 raise ValueError(f"a region is a {kind}, not a Polygon")
-        found = classes.of(name)
+        found = regions.classes[name] = classes.of(name)
         if found is RegionClass.IGNORED:
             regions.dropped[name] += 1
             continue
@@ -81,7 +88,7 @@ def from_aperio(root: ET.Element, classes: RegionClasses) -> Regions:
     regions = Regions()
     for layer in root.iter("Annotation"):
         name = layer.get("Name") or ""
-        found = classes.of(name)
+        found = regions.classes[name] = classes.of(name)
         outlines: list[tuple[Ring, ...]] = []
         without: list[Ring] = []
         for number, region in enumerate(layer.iter("Region"), 1):

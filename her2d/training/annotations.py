@@ -48,6 +48,11 @@ class SlideAnnotation(Protocol):
         """How many regions of what name or kind were left out."""
         ...
 
+    @property
+    def classes(self) -> Mapping[str, RegionClass]:
+        """What each region's name was taken for."""
+        ...
+
     def tile(self, column: int, row: int) -> TileAnnotation:
         """Masks of the tile at a grid position."""
         ...
@@ -64,6 +69,7 @@ class PolygonAnnotation:
     def __init__(self, regions: Regions, grid: TileGrid) -> None:
         self._grid = grid
         self.dropped: Mapping[str, int] = regions.dropped
+        self.classes: Mapping[str, RegionClass] = regions.classes
         self._regions = [
             (
                 region.region_class,
@@ -135,6 +141,7 @@ class MaskAnnotation:
     def __init__(self, labels: NDArray[np.uint8]) -> None:
         self._labels = labels
         self.dropped: Mapping[str, int] = {}
+        self.classes: Mapping[str, RegionClass] = {}
 
     def tile(self, column: int, row: int) -> TileAnnotation:
         labels = np.zeros((512, 512), np.uint8)

@@ -31,6 +31,7 @@ from her2d.training.store import (
 from her2d.training.study import write_text
 
 BACKGROUND_SATURATION = 10.0
+_CLASSES = "classes"
 
 
 class PrepareError(Exception):
@@ -69,8 +70,6 @@ class Rules:
         found: dict[str, Any] = {"expression": self.expression.value}
         if self.expression is ExpressionSource.DAB:
             found["dab_threshold"] = self.dab_threshold
-        if self.classes.own:
-            found["classes"] = dict(sorted(self.classes.own.items()))
         return found
 
     def as_once_written(self) -> str:
@@ -91,7 +90,8 @@ def prepare(
 ) -> None:
     """Write every slide's tiles into `directory`; a slide that is there already is left alone.
 
-    It is prepared again where its files, its HER2 status or its excluded tiles changed.
+    It is prepared again where its files, its HER2 status, its excluded tiles or what its regions'
+    names mean changed.
 
     Args:
         slides: a checked cohort.
@@ -110,44 +110,50 @@ def prepare(
     for slide in slides:
         path = slide_path(directory, slide.name)
         now = fingerprint(slide, rules.excluded_of(slide.name))
-        changed = _changed(slide, path, now) if path.is_dir() else []
+        changed = _changed(slide, path, now, rules) if path.is_dir() else []
         if changed:
             note(f"{slide.name} is prepared again: {' and '.join(changed)} changed.")
         if changed or not path.is_dir():
             try:
-                write_slide(
-                    path,
-                    prepared_tiles(slide, rules, note),
-                    expression_from=rules.expression.value,
-                    fingerprint=now,
-                )
+                _write(path, slide, rules, now, note)
             except (SlideError, AnnotationError, ValueError) as error:
                 raise PrepareError(f"{slide.name}: {error}") from error
         progress(slide.name)
 
 
 def prepared_tiles(
-    slide: CohortSlide, rules: Rules, note: Callable[[str], None] = lambda _: None
+    slide: CohortSlide, he: Slide, annotation: SlideAnnotation, rules: Rules
 ) -> Iterator[PreparedTile | ExcludedTile]:
     """Every tile of a slide that is not background, labelled or excluded, row by row.
 
-    `note` is told in a sentence what of its annotation was left out.
+    Args:
+        slide: of a checked cohort.
+        he: its H&E slide, open.
+        annotation: of it.
+        rules: how tiles are labelled.
 
     Raises:
-        SlideError, AnnotationError: a file cannot be read.
-        ValueError: a file that the rules need is not in the table, or the grids differ.
+        SlideError: a file cannot be read.
+        ValueError: the grids of the H&E and the IHC slide differ.
     """
-    with open_slide(slide.he_path) as he:
-        annotation = _annotation(slide, he, rules.classes)
-        if annotation.dropped:
-            counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
-            note(f"{slide.name}: left out of its annotation: {counts}.")
-        if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
-            with open_slide(slide.ihc_path) as ihc:
-                yield from _with_ihc(slide, he, ihc, annotation, rules)
-            return
-        for tile in he.tiles():
-            yield from _labelled(slide, tile, None, annotation, rules, he.grid.um_per_px)
+    if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
+        with open_slide(slide.ihc_path) as ihc:
+            yield from _with_ihc(slide, he, ihc, annotation, rules)
+        return
+    for tile in he.tiles():
+        yield from _labelled(slide, tile, None, annotation, rules, he.grid.um_per_px)
+
+
+def annotation_of(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
+    """The annotation of a slide that is open.
+
+    Raises:
+        AnnotationError: it cannot be read.
+        ValueError: there is none in the table.
+    """
+    if slide.annotation_path is None:
+        raise ValueError("no annotation of its tumour is named in the cohort table")
+    return read_annotation(slide.annotation_path, he.grid, classes)
 
 
 def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
@@ -189,11 +195,28 @@ def is_background(pixels: NDArray[np.uint8]) -> bool:
     return saturation <= BACKGROUND_SATURATION
 
 
-def _changed(slide: CohortSlide, path: Path, now: Fingerprint) -> list[str]:
+def _write(
+    path: Path, slide: CohortSlide, rules: Rules, now: Fingerprint, note: Callable[[str], None]
+) -> None:
+    with open_slide(slide.he_path) as he:
+        annotation = annotation_of(slide, he, rules.classes)
+        if annotation.dropped:
+            counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
+            note(f"{slide.name}: left out of its annotation: {counts}.")
+        write_slide(
+            path,
+            prepared_tiles(slide, he, annotation, rules),
+            expression_from=rules.expression.value,
+            fingerprint=now | {_CLASSES: dict(annotation.classes)},
+        )
+
+
+def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: Rules) -> list[str]:
     """What of a slide changed since its group was written."""
     kept = read_fingerprint(path)
     if kept is not None:
-        return differences(kept, now)
+        same = rules.classes.are(kept.get(_CLASSES, {}))
+        return differences(kept, now) + ([] if same else ["what its regions' names mean"])
     # Written before groups had a fingerprint: what is older than the group is taken to be its.
     changed = newer_than(slide, path / "zarr.json")
     if not changed:
@@ -210,7 +233,6 @@ def _keep_to(rules: Rules, directory: Path) -> None:
     elif once.is_file():
         then, now = once.read_text(), rules.as_once_written()
         same = _without_idle_threshold(then) == _without_idle_threshold(now)
-        same = same and not rules.classes.own
     else:
         same = True
     if not same:
@@ -223,12 +245,6 @@ def _keep_to(rules: Rules, directory: Path) -> None:
 def _without_idle_threshold(text: str) -> str:
     """rules.txt held the threshold of DAB also where annotations say what is strong."""
     return re.sub(r"(annotation'>, dab_threshold=)[^,]*", r"\1", text)
-
-
-def _annotation(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
-    if slide.annotation_path is None:
-        raise ValueError("no annotation of its tumour is named in the cohort table")
-    return read_annotation(slide.annotation_path, he.grid, classes)
 
 
 def _with_ihc(

@@ -66,6 +66,13 @@ class RegionClasses:
             f" is: --class {name!r}=tumor, high_expression, excluded or ignore"
         )
 
+    def are(self, names: Mapping[str, str]) -> bool:
+        """Whether each of these names still means what it did."""
+        try:
+            return all(self.of(name) == was for name, was in names.items())
+        except ValueError:
+            return False
+
 
 def _key(name: str) -> str:
     return name.strip().rstrip("*").lower().replace("_", " ")

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from her2d.slides import open_slide
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.prepare import (
     ExpressionSource,
     PrepareError,
     Rules,
+    annotation_of,
     contradicted,
     prepare,
     prepared_tiles,
@@ -41,8 +43,13 @@ def slide(tmp_path, write_slide):
     )
 
 
+def tiles(slide: CohortSlide, rules: Rules) -> list[PreparedTile | ExcludedTile]:
+    with open_slide(slide.he_path) as he:
+        return list(prepared_tiles(slide, he, annotation_of(slide, he, rules.classes), rules))
+
+
 def test_background_is_left_out_and_tumour_is_labelled(slide):
-    weak, strong = prepared_tiles(slide, Rules())
+    weak, strong = tiles(slide, Rules())
     assert ((weak.column, weak.row), weak.strong_pixels) == ((1, 0), 0)
     assert ((strong.column, strong.row), strong.strong_pixels) == ((2, 0), 512 * 384)
     assert weak.tumor.all()
@@ -51,7 +58,7 @@ def test_background_is_left_out_and_tumour_is_labelled(slide):
 def test_excluded_tiles_are_recorded_with_their_reason(slide, tmp_path):
     with (tmp_path / "excluded.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["slide", "column", "row", "reason"], ["S1", 1, 0, "blurred"]])
-    found = list(prepared_tiles(slide, Rules(excluded=read_excluded(tmp_path / "excluded.csv"))))
+    found = tiles(slide, Rules(excluded=read_excluded(tmp_path / "excluded.csv")))
     assert found[0] == ExcludedTile(1, 0, "blurred")
     assert isinstance(found[1], PreparedTile)
 
@@ -71,11 +78,28 @@ def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
     assert notes == ["S1: left out of its annotation: 2 Point."]
 
 
-def test_tiles_of_other_classes_are_not_mixed(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
-    rules = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
-    with pytest.raises(PrepareError, match="other rules"):
-        prepare([slide], tmp_path / "tiles", rules)
+def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(slide, tmp_path):
+    ring = [[512, 0], [1536, 0], [1536, 512], [512, 512]]
+    for name, region_class in (("S1", "Tumor"), ("S2", "Gland")):
+        region = {
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": region_class}},
+        }
+        (tmp_path / f"{name}.geojson").write_text(json.dumps([region]))
+    slides = [
+        slide.model_copy(update={"name": n, "annotation_path": tmp_path / f"{n}.geojson"})
+        for n in ("S1", "S2")
+    ]
+    with pytest.raises(PrepareError, match=r"S2: .*'Gland'"):
+        prepare(slides, tmp_path / "tiles", Rules())
+    notes: list[str] = []
+    gland = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
+    prepare(slides, tmp_path / "tiles", gland, note=notes.append)
+    assert notes == []
+    assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.is_tumor.all()
+    other = Rules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
+    prepare(slides, tmp_path / "tiles", other, note=notes.append)
+    assert notes[0] == "S2 is prepared again: what its regions' names mean changed."
 
 
 def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
@@ -113,15 +137,15 @@ def test_brown_labels_the_h_e_tile_at_its_own_place(tmp_path, write_slide):
         split=Split.TRAIN,
         morphology={},
     )
-    found = list(prepared_tiles(slide, Rules(ExpressionSource.DAB)))
+    found = tiles(slide, Rules(ExpressionSource.DAB))
     strong = {(tile.column, tile.row) for tile in found if tile.strong_pixels > 512 * 256}
     assert len(found) == 6
     assert strong == {(1, 0), (2, 1)}
 
 
 def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
-    tiles = prepared_tiles(slide, Rules(ExpressionSource.DAB))
-    assert {tile.strong_pixels for tile in tiles} == {-1}
+    found = tiles(slide, Rules(ExpressionSource.DAB))
+    assert {tile.strong_pixels for tile in found} == {-1}
 
 
 def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
@@ -129,7 +153,7 @@ def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
     store = TileStore(tmp_path / "tiles", ["S1"])
     assert store.table.strong.tolist() == [False, True]
     assert store.table.is_tumor.tolist() == [True, True]
-    for index, tile in enumerate(prepared_tiles(slide, Rules())):
+    for index, tile in enumerate(tiles(slide, Rules())):
         assert np.array_equal(store.pixels(index), tile.pixels)
         assert np.array_equal(store.tumor(index), tile.tumor)
 

@@ -83,6 +83,7 @@ def test_two_processes_train_one_network_after_the_other(study, tmp_path):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    assert [line.split(":")[0] for line in ended.stdout.splitlines()] == ["unet", "segnet"]
     for name in ("unet", "segnet"):
         result = json.loads((study.segmenter(name) / "result.json").read_text())
         assert result["recipe"]["devices"] == 2
