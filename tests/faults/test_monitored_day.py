@@ -25,7 +25,7 @@ from her2d.intake import JobState
 
 RULES = Path(__file__).parents[2] / "systemd" / "monitoring" / "her2d.rules.yml"
 SQUEEZE = 60  # a minute is a second
-STALL_LOOPS = 40_000_000
+STALL_LOOPS = 25_000_000
 STALL_COLOR = (60, 20, 7)
 
 pytestmark = [pytest.mark.soak, needs_prometheus]
