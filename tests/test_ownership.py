@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,9 @@ def state(tmp_path) -> Path:
     for path in (folder, folder / "her2d.sqlite"):
         os.chown(path, DAEMON, LABORATORY)
     folder.chmod(0o750)
-    folder.parent.chmod(0o755)
     # pytest's own folders are closed to others as well.
-    for parent in list(folder.parents)[1:3]:
+    ours = Path(tempfile.gettempdir())
+    for parent in takewhile(lambda parent: parent != ours, folder.parents):
         parent.chmod(0o755)
     return folder
 

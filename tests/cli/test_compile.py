@@ -30,9 +30,12 @@ def test_the_shipped_bundle_in_int8_passes_its_own_gate_on_the_cpu(laboratory, d
     assert parity["mask_agreement"] >= 0.99
 
 
-def test_int8_calibrated_on_what_is_no_tissue_is_refused(her2d, demo, write_slide):
-    slide = write_slide(["Sw", "sh"])
-    arguments = ("--backend", "onnxruntime", "--precision", "int8", "--slide", slide)
+def test_int8_that_differs_by_more_than_the_manifest_tolerates_is_refused(her2d, demo):
+    manifest = demo / "manifest.toml"
+    text = manifest.read_text()
+    assert "max_dp = 0.05" in text
+    manifest.write_text(text.replace("max_dp = 0.05", "max_dp = 0.0"))
+    arguments = ("--backend", "onnxruntime", "--precision", "int8", "--tiles", "4")
     code, _, err = her2d("compile", demo, *arguments)
     assert code == 1
     assert "onnxruntime-int8 is refused. It differs too much from ONNX Runtime in fp32" in err
