@@ -23,7 +23,10 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import Bundle, load_bundle, sha256_of
+from her2d.database import open_database
+from her2d.intake import JobQueue
 from her2d.intake.moving import part_of
+from her2d.settings import Settings
 
 # These machines are noisy: how long an example takes says nothing.
 settings.register_profile("her2d", deadline=None)
@@ -39,6 +42,14 @@ def logging_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def jobs(settings: Settings) -> Iterator[JobQueue]:
+    """The queue of the database that the test's own `settings` name."""
+    db = open_database(settings.results.database)
+    yield JobQueue(db)
+    db.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 
 from her2d import crew as crew_module
 from her2d.crew import Crew
-from her2d.database import open_database
 from her2d.engine_health import EngineDownError
 from her2d.inference import DeviceLostError, EngineError
 from her2d.intake import FileState, Filing, Holdings, Job, JobQueue, JobState, retry
@@ -60,13 +59,6 @@ def settings(tmp_path) -> Settings:
         results=ResultsSettings(database=tmp_path / "her2d.sqlite"),
         pipeline=PipelineSettings(slides_in_flight=1, drain_s=0),
     )
-
-
-@pytest.fixture
-def jobs(settings) -> Iterator[JobQueue]:
-    db = open_database(settings.results.database)
-    yield JobQueue(db)
-    db.close()
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from her2d import filing
-from her2d.database import open_database
 from her2d.filing import Clerk
-from her2d.intake import FileState, JobQueue, JobState
+from her2d.intake import FileState, JobState
 from her2d.intake.moving import part_of
 from her2d.settings import IntakeSettings, ResultsSettings, Settings
 
@@ -28,13 +27,6 @@ def settings(tmp_path) -> Settings:
         ),
         results=ResultsSettings(database=tmp_path / "her2d.sqlite"),
     )
-
-
-@pytest.fixture
-def jobs(settings) -> Iterator[JobQueue]:
-    db = open_database(settings.results.database)
-    yield JobQueue(db)
-    db.close()
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from her2d import watching
-from her2d.database import open_database
-from her2d.intake import JobQueue, JobState, Watcher
+from her2d.intake import JobState, Watcher
 from her2d.settings import IntakeSettings, ResultsSettings, Settings
 from her2d.watching import Watching
 
@@ -30,13 +29,6 @@ def settings(tmp_path, folder) -> Settings:
         ),
         results=ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "heatmaps"),
     )
-
-
-@pytest.fixture
-def jobs(settings) -> Iterator[JobQueue]:
-    db = open_database(settings.results.database)
-    yield JobQueue(db)
-    db.close()
 
 
 @pytest.fixture
