@@ -1,7 +1,7 @@
 """A cohort on disk: H&E and IHC slides, their truth, and the table that joins them.
 
 cohort.csv            slide, patient, he_path, ihc_path, ihc_score, fish, her2_status, split,
-                      differentiation; paths relative to the folder
+                      differentiation, magnification; paths relative to the folder
 he/NAME.tif           the H&E slide
 ihc/NAME.tif          the aligned IHC slide
 truth/NAME.tif        uint8 at 4x: 0 none, 1 weak tumour, 2 strong tumour
@@ -149,6 +149,7 @@ def _write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
                 "her2_status",
                 "split",
                 "differentiation",
+                "magnification",
             ]
         )
         for plan in plans:
@@ -163,5 +164,6 @@ def _write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
                     plan.her2_status,
                     "test" if plan.patient in in_test else "train",
                     plan.differentiation,
+                    f"{plan.magnification:g}x",
                 ]
             )
