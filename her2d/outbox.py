@@ -71,9 +71,13 @@ class Outbox:
         return int(row[0])
 
     def next(self) -> Event | None:
-        """What is to be tried now: what stepped aside and is due, else the oldest event that was
-        not tried yet; None where there is neither."""
-        return self._due() or self._first_in_line()
+        """What is to be tried now: the oldest event that has not stepped aside, else one that has
+        and is due; None where there is neither.
+
+        What waits between two tries may be longer than what an event steps aside for, so that one
+        which is never taken would be due each time, and come first for ever.
+        """
+        return self._first_in_line() or self._due()
 
     def _due(self) -> Event | None:
         row = self._db.execute(
