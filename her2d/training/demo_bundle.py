@@ -61,7 +61,7 @@ class Sizes:
     """
 
     at_4x: Scans = Scans(train=56, integrator=14, test=44, width=3072, height=2560)
-    at_40x: Scans = Scans(train=28, integrator=6, test=16, width=2048, height=1536)
+    at_40x: Scans = Scans(train=28, integrator=4, test=12, width=2048, height=1536)
     segmenter_width: float = 1 / 10
     classifier_width: float = 1 / 8
     segmenter_steps: int = 1400
