@@ -3,7 +3,7 @@
 cohort.csv            slide, patient, he_path, ihc_path, ihc_score, fish, her2_status, split,
                       differentiation, magnification; paths relative to the folder
 he/NAME.tif           the H&E slide
-ihc/NAME.tif          the aligned IHC slide
+ihc/NAME.tif          the aligned IHC slide, at 4x
 truth/NAME.tif        uint8 at 4x: 0 none, 1 weak tumour, 2 strong tumour
 truth/NAME.tiles.csv  column, row, tumor_pixels, strong_pixels, tile_class
 """
