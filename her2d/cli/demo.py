@@ -60,7 +60,10 @@ def demo(
     directory: Annotated[Path, typer.Option(help="Folder to work in; made anew.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 5,
 ) -> None:
-    """Start the daemon, let a simulated scanner write six slides, and show their results."""
+    """Start the daemon, let a simulated scanner write six slides, and show their results.
+
+    Ends with exit code 1 where a slide was not called what it was simulated as.
+    """
     started = time.monotonic()
     console = Console(markup=False)
     bundle = settings_of(None).bundle.path
@@ -79,6 +82,8 @@ def demo(
     for line in _hints(config, results):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     db.close()
+    if wrong := _wrong_calls(plans, results):
+        raise UserError(" ".join(wrong))
 
 
 def _plans(seed: int) -> "list[SlidePlan]":
@@ -134,6 +139,17 @@ def _await(daemon: _Daemon, db: Database, slides: int) -> None:
 def _refused(console: Console, db: Database) -> None:
     for job in JobQueue(db).in_state(JobState.QUARANTINED):
         console.print(f"{job.path.name} could not be processed: {job.reason}")
+
+
+def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[str]:
+    """A sentence for each slide that was called something else than it was simulated as."""
+    called = {Path(result.file_name).stem: result.her2_status for result in results}
+    return [
+        f"{plan.name} was simulated as {plan.her2_status}"
+        f" but called {called.get(plan.name, 'nothing')}."
+        for plan in plans
+        if called.get(plan.name) != plan.her2_status
+    ]
 
 
 def _prepare(directory: Path, bundle: Path) -> None:

@@ -1,0 +1,33 @@
+"""`her2d demo`, which `make demo` runs: a daemon, a scanner, six slides."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "her2d", "demo", "--directory", folder / "demo"],
+        cwd=REPOSITORY,
+        env=os.environ | {"COLUMNS": "160"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_shipped_bundle_calls_every_slide_what_it_was_simulated_as(tmp_path):
+    ended = demo(tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "6 results in" in ended.stdout
+
+
+def test_calls_that_are_wrong_are_named_and_fail_the_demo(tmp_path, color_bundle):
+    """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
+    ended = demo(tmp_path, HER2D_BUNDLE__PATH=str(color_bundle.directory))
+    assert ended.returncode == 1
+    assert "gastric-002 was simulated as positive but called" in ended.stderr
+    assert "gastric-003-benign was" not in ended.stderr
