@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from her2d.bundle import load_bundle, load_integrator
 from her2d.inference import Integrator, open_engine
 from her2d.pipeline import Pipeline
-from her2d.simulator import plan_slide, write_he_slide
+from her2d.simulator import plan_slide, render_region, write_he_slide
+from her2d.slides import open_slide
 
 FOLDER = Path(__file__).parents[1] / "engines" / "her2net-demo"
 
@@ -34,11 +36,36 @@ def test_it_says_plainly_what_it_is_not(bundle):
 
 
 @pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
-def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status):
-    plan = plan_slide("new", 90210, her2_status=status, width=2304, height=2048)
+@pytest.mark.parametrize(
+    ("magnification", "width", "height"), [(4.0, 2304, 2048), (40.0, 1280, 1024)]
+)
+def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):
+    plan = plan_slide(
+        "new", 90210, her2_status=status, width=width, height=height, magnification=magnification
+    )
     write_he_slide(plan, tmp_path / "new.tif")
     engine = open_engine(bundle, backend="auto")
     with Pipeline(engine, Integrator(bundle)) as pipeline:
         outcome = pipeline.submit(tmp_path / "new.tif").result()
     engine.close()
     assert outcome.score.status.value == status
+
+
+@pytest.mark.parametrize("magnification", [4.0, 40.0])
+def test_it_finds_tumor_at_either_magnification(bundle, tmp_path, magnification):
+    """Its masks against the truth, pixel by pixel, over a slide that it has never seen."""
+    plan = plan_slide(
+        "new", 4711, her2_status="negative", width=1280, height=1024, magnification=magnification
+    )
+    write_he_slide(plan, tmp_path / "new.tif")
+    both = either = 0
+    engine = open_engine(bundle, backend="auto")
+    with open_slide(tmp_path / "new.tif") as slide:
+        for tile in slide.tiles(workers=1):
+            (found,) = engine.segment(tile.pixels[None]).mask
+            x, y = tile.column * 512, tile.row * 512
+            true = render_region(plan, x, y, 512, 512).tumor
+            both += np.sum(true & (found > 0))
+            either += np.sum(true | (found > 0))
+    engine.close()
+    assert both / either >= 0.80

@@ -4,6 +4,7 @@ What the paper does not state (epochs, patience, normalisation, how classes are 
 marked so.
 """
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from her2d.training.folds import Grouping
 from her2d.training.study import write_text
 
 RECIPE_FILE = "recipe.json"
+_BARE_TEXT = re.compile(r"[A-Za-z./~][\w./+-]*")
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -108,7 +110,8 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
 
     Args:
         path: TOML with the fields of `Recipe`; None leaves the defaults.
-        settings: such as `classifier.learning_rate=1e-4`, the value as in TOML.
+        settings: such as `classifier.learning_rate=1e-4`, the value as in TOML; a name or a path
+            needs no quotes.
 
     Raises:
         RecipeError: the file cannot be read, or a key or value is not one of a recipe's.
@@ -151,7 +154,7 @@ def _read_kept(path: Path) -> dict[str, Any]:
 def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
     try:
         for setting in settings:
-            _merge(values, tomllib.loads(setting))
+            _merge(values, _parsed(setting))
         # The paper's batch differs between the two kinds: a section given in part keeps it.
         values.setdefault("classifier", {}).setdefault("batch", 64)
         return Recipe.model_validate(values)
@@ -161,6 +164,17 @@ def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         raise RecipeError(f"The recipe's {where}: {first['msg']}.") from error
+
+
+def _parsed(setting: str) -> dict[str, Any]:
+    """KEY=VALUE as TOML, except that a name or a path needs no quotes: a shell would take them."""
+    try:
+        return tomllib.loads(setting)
+    except tomllib.TOMLDecodeError:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        if not _BARE_TEXT.fullmatch(value):
+            raise
+        return tomllib.loads(f'{key} = "{value}"')
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:

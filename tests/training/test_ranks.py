@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.store import PreparedTile, slide_path, write_slide
@@ -89,3 +91,23 @@ def test_two_processes_train_one_network_after_the_other(study, tmp_path):
         assert result["recipe"]["devices"] == 2
         assert (study.segmenter(name) / "model.safetensors").is_file()
     assert not list(study.root.rglob("*.part"))
+
+
+def test_a_network_trains_in_mixed_precision_and_is_kept_in_full(study, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    settings = ("segmenter.devices=1", "segmenter.precision=bf16-mixed")
+    command = ["-m", "her2d", "train", "segmenter", "unet", "--study", study.root]
+    for setting in settings:
+        command += ["--set", setting]
+    ended = subprocess.run(
+        [sys.executable, *map(str, command), "--recipe", str(tmp_path / "recipe.toml")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    weights = load_file(study.segmenter("unet") / "model.safetensors")
+    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
+    assert all(w.isfinite().all() for w in weights.values())

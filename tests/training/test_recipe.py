@@ -1,5 +1,7 @@
 """The recipe: the paper's values by default, every one settable."""
 
+from pathlib import Path
+
 import pytest
 
 from her2d.networks import CLASSIFIERS, SEGMENTERS
@@ -28,6 +30,14 @@ def test_a_file_and_then_settings_change_it(tmp_path):
         2,
     )
     assert recipe.classifier.batch == 64
+
+
+def test_a_name_or_a_path_in_a_setting_needs_no_quotes():
+    recipe = read_recipe(
+        None, ("segmenter.precision=bf16-mixed", "classifier.weights=/models/resnet50.safetensors")
+    )
+    assert recipe.segmenter.precision == "bf16-mixed"
+    assert recipe.classifier.weights == Path("/models/resnet50.safetensors")
 
 
 @pytest.mark.parametrize(
