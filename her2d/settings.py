@@ -7,6 +7,7 @@ paths are taken from the folder of config.toml, so that `her2d` may be started f
 import binascii
 import json
 import os
+import re
 import tomllib
 from base64 import b64decode
 from pathlib import Path
@@ -40,6 +41,7 @@ SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
 # Never shown, not even where their value is not allowed. A URL may carry a password or a token.
 _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
 _MASK = "***"
+_TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # one step of a path, long and with a digit
 
 PositiveInt = Annotated[int, Field(ge=1)]
 # Bounds that say "for ever" and that the clock can still add up.
@@ -332,9 +334,10 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
 
 
 def _masked(url: str) -> str:
-    """The address without its user, password, and query, each of which may be a secret."""
+    """The address without its user, password, query, and what looks like a token in its path."""
     parts = urlsplit(url)
     _, at, address = parts.netloc.rpartition("@")
     query, fragment = (_MASK if part else "" for part in (parts.query, parts.fragment))
     place = f"{_MASK}@{address}" if at else address
-    return urlunsplit((parts.scheme, place, parts.path, query, fragment))
+    path = _TOKEN.sub(_MASK, parts.path)
+    return urlunsplit((parts.scheme, place, path, query, fragment))

@@ -124,9 +124,17 @@ def test_a_secret_is_not_shown_where_it_is_refused(tmp_path, text):
         ("https://lis.example/her2d", "https://lis.example/her2d"),
         ("https://u:pass@lis.example:8443/x?token=abc#d", "https://***@lis.example:8443/x?***#***"),
         ("https://token@[::1]/x", "https://***@[::1]/x"),
+        (
+            "https://lis.example/pathology-results/her2d",
+            "https://lis.example/pathology-results/her2d",
+        ),
+        (
+            "https://hooks.example/services/T02ABCDEF/B03ABCDEF/aZ3kQ9xYb1LmN0pQrStUvWx2",
+            "https://hooks.example/services/T02ABCDEF/B03ABCDEF/***",
+        ),
     ],
 )
-def test_a_url_is_shown_without_password_and_query_and_used_with_them(tmp_path, url, shown):
+def test_a_url_is_shown_without_what_may_be_secret_and_used_with_it(tmp_path, url, shown):
     settings = load_settings(config(tmp_path, f'[webhook]\nurl = "{url}"'))
     assert settings.model_dump(mode="json")["webhook"]["url"] == shown
     assert str(settings.webhook.url) == url
