@@ -118,7 +118,12 @@ class Inbox:
 
     def _is_known(self, file: Found) -> bool:
         job = self._jobs.newest_of(file.path)
-        return job is not None and self._jobs.knows(job, FileState.from_stat(file.stat))
+        if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
+            return False
+        if job.filed_at is not None and job.filed_path is None:
+            self._jobs.file_after_all(job)
+            log.info("file_is_back", job_id=job.id, file=job.path.name)
+        return True
 
     def _begin(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)

@@ -149,6 +149,12 @@ class JobQueue:
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
+    def file_after_all(self, job: Job) -> None:
+        """The file of a finished job was away when it was to be filed, and is there again."""
+        self._db.execute(
+            "update jobs set filed_at = null where id = ? and filed_path is null", [job.id]
+        )
+
     def refuse(
         self, path: Path, state: FileState, reason: str, *, inbox: Path | None = None
     ) -> Job:

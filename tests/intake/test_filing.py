@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.intake import FileState, Filing, JobState, content_hash, retry
+from her2d.intake import FileState, Filing, Inbox, JobState, content_hash, retry
 from her2d.intake.filing import destination
 from her2d.intake.moving import SourceChangedError, free_name, move
 from her2d.settings import IntakeSettings
@@ -132,6 +132,20 @@ def test_a_file_that_somebody_took_away_is_done_with(jobs, settings, done):
     job.path.unlink()
     Filing().round(jobs, settings)
     assert jobs.get(job.id).filed_at is not None
+
+
+def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
+    jobs, settings, archive, done, folder, tmp_path
+):
+    job = done()
+    away = folder.rename(tmp_path / "away")
+    Filing().round(jobs, settings)
+    away.rename(folder)
+    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+    Filing().round(jobs, settings)
+    assert jobs.get(job.id).filed_path == archive / "day" / "a.tif"
+    assert not job.path.exists()
+    assert jobs.get(job.id).state is JobState.DONE
 
 
 def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
