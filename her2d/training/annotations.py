@@ -21,6 +21,8 @@ from her2d.training.annotation_files import Regions, Ring, from_aperio, from_geo
 from her2d.training.region_classes import RegionClass, RegionClasses
 
 _SUBPIXEL_BITS = 4
+# Each level of a pyramid is up to a pixel narrower than half the one before: two in all, at 4x.
+_ROUNDING_PX = 2
 _STOCK_CLASSES = RegionClasses()
 
 
@@ -160,7 +162,7 @@ def read_annotation(
 
     Raises:
         AnnotationError: the file cannot be read, is of no known kind, names an unknown class, or
-            (a mask) has another size than the slide at 4x.
+            (a mask) has another size than the slide at 4x, give or take a pyramid's rounding.
     """
     suffix = path.suffix.lower()
     try:
@@ -177,9 +179,11 @@ def read_annotation(
 
 def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
     labels = tifffile.imread(path)
-    if labels.shape != (grid.height, grid.width) or labels.dtype != np.uint8:
+    wanted = (grid.height, grid.width)
+    apart = [abs(n - w) for n, w in zip(labels.shape, wanted, strict=False)]
+    if labels.ndim != 2 or max(apart) > _ROUNDING_PX or labels.dtype != np.uint8:
         raise ValueError(
             f"a mask of {grid.height} x {grid.width} bytes is wanted, this is {labels.shape}"
             f" of {labels.dtype}"
         )
-    return MaskAnnotation(labels)
+    return MaskAnnotation(labels[: grid.height, : grid.width])

@@ -268,3 +268,28 @@ def test_a_mask_of_another_size_is_refused(tmp_path, grid):
     tifffile.imwrite(tmp_path / "m.tif", np.zeros((10, 10), np.uint8))
     with pytest.raises(AnnotationError, match="900 x 1000"):
         read_annotation(tmp_path / "m.tif", grid)
+
+
+@pytest.mark.parametrize("off", [-2, 0, 2])
+def test_a_label_image_may_be_off_by_the_rounding_of_a_pyramid(tmp_path, grid, off):
+    """Whoever drew it at 4x halved other numbers than the pyramid of a 40x scan did."""
+    labels = np.zeros((grid.height + off, grid.width - off), np.uint8)
+    labels[100:200, 100:200] = 2
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    found = read_annotation(tmp_path / "a.tif", grid)
+    assert found.tile(0, 0).tumor.sum() == found.tile(0, 0).high_expression.sum() == 100 * 100
+    last = found.tile(grid.columns - 1, grid.rows - 1)
+    assert last.tumor.shape == (512, 512)
+
+
+@pytest.mark.parametrize(
+    "shape", [lambda h, w: (h + 3, w), lambda h, w: (h, w - 3), lambda h, w: (h, w, 3)]
+)
+def test_a_label_image_of_another_size_is_refused(tmp_path, grid, shape):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.zeros(shape(grid.height, grid.width), np.uint8),
+        photometric="minisblack",
+    )
+    with pytest.raises(AnnotationError, match=f"a mask of {grid.height} x {grid.width}"):
+        read_annotation(tmp_path / "a.tif", grid)
