@@ -127,13 +127,19 @@ def fit(
         Path(_BEST).stem,
         monitor=task.monitor,
         mode="max",
-        save_last=True,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )
+    # What `save_last` saves is the last epoch that was the best, and a kill loses those since.
+    newest = ModelCheckpoint(
+        directory,
+        Path(_LAST).stem,
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
     stop = _StopsAgain(task.monitor, mode="max", patience=recipe.patience, check_finite=False)
     with _quiet():
-        trainer = _trainer(recipe, [best, stop], show_progress)
+        trainer = _trainer(recipe, [best, newest, stop], show_progress)
         last = directory / _LAST
         trainer.fit(
             model,

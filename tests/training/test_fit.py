@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -136,10 +137,22 @@ def test_training_ends_when_nothing_gets_better(tmp_path, store):
     assert (found.best_epoch, found.epochs) == (1, 4)
 
 
-def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store):
+def test_what_is_ended_goes_on_after_its_last_epoch_though_that_was_not_the_best(tmp_path, store):
+    script = [0.9, 0.6, 0.7, 0.8]
+    with pytest.raises(_EndedError):
+        scripted(tmp_path, store, script, ends_in=3)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 2
+    found = scripted(tmp_path, store, script)
+    assert (found.best_epoch, found.epochs) == (0, 4)
+    assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("ends_in", [1, 2, 3])
+def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store, ends_in):
     script = [0.6, 0.9, 0.7, 0.8]
     with pytest.raises(_EndedError):
-        scripted(tmp_path / "here", store, script, ends_in=2)
+        scripted(tmp_path / "here", store, script, ends_in=ends_in)
     (tmp_path / "here").rename(tmp_path / "there")
     found = scripted(tmp_path / "there", store, script)
     assert (found.best_epoch, found.epochs) == (1, 4)
