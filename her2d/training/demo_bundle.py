@@ -42,12 +42,14 @@ _BATCH = 12
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """How many slides to train on, to fit the integrator on and to test, all of one
-    magnification, and their mean size in pixels at 4x."""
+    """Slides of one magnification.
 
-    train: int
-    integrator: int
-    test: int
+    Attributes:
+        slides: how many to train on, to fit the integrator on and to test.
+        width, height: their mean size in pixels at 4x.
+    """
+
+    slides: tuple[int, int, int]
     width: int
     height: int
 
@@ -60,8 +62,8 @@ class Sizes:
     that never saw one find no tumour in it.
     """
 
-    at_4x: Scans = Scans(train=56, integrator=14, test=44, width=3072, height=2560)
-    at_40x: Scans = Scans(train=28, integrator=4, test=12, width=2048, height=1536)
+    at_4x: Scans = Scans(slides=(56, 14, 44), width=3072, height=2560)
+    at_40x: Scans = Scans(slides=(28, 4, 12), width=2048, height=1536)
     segmenter_width: float = 1 / 10
     classifier_width: float = 1 / 8
     segmenter_steps: int = 1400
@@ -143,31 +145,24 @@ def _network(
 
 def cohort_plans(sizes: Sizes, seed: int) -> dict[str, list[SlidePlan]]:
     """The slides of each split, those that take longest to simulate first."""
-
-    def some(at_40x: int, at_4x: int, seed: int, positive: float, benign: float) -> list[SlidePlan]:
-        return [
+    splits = (("train", 0.45, 0.12), ("integrator", 0.50, 0.0), ("test", 0.25, 0.14))
+    scans = ((sizes.at_40x, 40.0, seed + 10), (sizes.at_4x, 4.0, seed))
+    return {
+        split: [
             plan
-            for slides, magnification, scans, own_seed in (
-                (at_40x, 40.0, sizes.at_40x, seed + 10),
-                (at_4x, 4.0, sizes.at_4x, seed),
-            )
+            for of, magnification, first_seed in scans
             for plan in plan_cohort(
-                slides,
-                own_seed,
+                of.slides[number],
+                first_seed + number,
                 positive_fraction=positive,
                 benign_fraction=benign,
-                width=scans.width,
-                height=scans.height,
+                width=of.width,
+                height=of.height,
                 magnification=magnification,
                 artefact_probability=0.15,
             )
         ]
-
-    few, many = sizes.at_40x, sizes.at_4x
-    return {
-        "train": some(few.train, many.train, seed, 0.45, 0.12),
-        "integrator": some(few.integrator, many.integrator, seed + 1, 0.50, 0.0),
-        "test": some(few.test, many.test, seed + 2, 0.25, 0.14),
+        for number, (split, positive, benign) in enumerate(splits)
     }
 
 

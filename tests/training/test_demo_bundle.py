@@ -11,8 +11,8 @@ from her2d.inference import open_engine
 from her2d.training.demo_bundle import Scans, Sizes, build, cohort_plans
 
 TINY = Sizes(
-    at_4x=Scans(train=12, integrator=6, test=4, width=1100, height=1100),
-    at_40x=Scans(train=0, integrator=0, test=0, width=1100, height=1100),
+    at_4x=Scans(slides=(12, 6, 4), width=1100, height=1100),
+    at_40x=Scans(slides=(0, 0, 0), width=1100, height=1100),
     segmenter_width=1 / 16,
     classifier_width=1 / 32,
     segmenter_steps=40,

@@ -73,19 +73,29 @@ def study(tmp_path) -> Study:
     return found
 
 
-def test_two_processes_train_one_network_after_the_other(study, tmp_path):
+@pytest.fixture
+def train(study, tmp_path):
+    """`her2d train segmenter`, in a process of its own; returns the lines it printed."""
     (tmp_path / "recipe.toml").write_text(RECIPE)
-    command = ["-m", "her2d", "train", "segmenter", "--study", study.root]
-    ended = subprocess.run(
-        [sys.executable, *map(str, command), "--recipe", str(tmp_path / "recipe.toml")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert [line.split(":")[0] for line in ended.stdout.splitlines()] == ["unet", "segnet"]
+
+    def train(*arguments: str) -> list[str]:
+        command = [sys.executable, "-m", "her2d", "train", "segmenter", *arguments]
+        ended = subprocess.run(
+            [*command, "--study", study.root, "--recipe", tmp_path / "recipe.toml"],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.splitlines()
+
+    return train
+
+
+def test_two_processes_train_one_network_after_the_other(study, train):
+    assert [line.split(":")[0] for line in train()] == ["unet", "segnet"]
     for name in ("unet", "segnet"):
         result = json.loads((study.segmenter(name) / "result.json").read_text())
         assert result["recipe"]["devices"] == 2
@@ -93,21 +103,8 @@ def test_two_processes_train_one_network_after_the_other(study, tmp_path):
     assert not list(study.root.rglob("*.part"))
 
 
-def test_a_network_trains_in_mixed_precision_and_is_kept_in_full(study, tmp_path):
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    settings = ("segmenter.devices=1", "segmenter.precision=bf16-mixed")
-    command = ["-m", "her2d", "train", "segmenter", "unet", "--study", study.root]
-    for setting in settings:
-        command += ["--set", setting]
-    ended = subprocess.run(
-        [sys.executable, *map(str, command), "--recipe", str(tmp_path / "recipe.toml")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+def test_a_network_trains_in_mixed_precision_and_is_kept_in_full(study, train):
+    train("unet", "--set", "segmenter.devices=1", "--set", "segmenter.precision=bf16-mixed")
     weights = load_file(study.segmenter("unet") / "model.safetensors")
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
     assert all(w.isfinite().all() for w in weights.values())
