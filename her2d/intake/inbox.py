@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from her2d.intake.filing import destination
 from her2d.intake.finding import Found, is_folder, look_at, sidecars
 from her2d.intake.identity import FileState
 from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_filed
@@ -120,7 +121,8 @@ class Inbox:
         job = self._jobs.newest_of(file.path)
         if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
             return False
-        if job.filed_at is not None and job.filed_path is None:
+        away = job.filed_at is not None and job.filed_path is None  # when it was to be filed
+        if away and destination(job, self._settings) is not None:
             self._jobs.file_after_all(job)
             log.info("file_is_back", job_id=job.id, file=job.path.name)
         return True

@@ -148,6 +148,16 @@ def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
     assert jobs.get(job.id).state is JobState.DONE
 
 
+def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, settings, folder, done):
+    """An archive that the inbox is part of: nothing moves, and no sweep begins it again."""
+    settings = settings.model_copy(update={"archive": folder.parent})
+    job = done()
+    Filing().round(jobs, settings)
+    filed_at = jobs.get(job.id).filed_at
+    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+    assert jobs.get(job.id).filed_at == filed_at is not None
+
+
 def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
     job = done()
     jobs.database.execute(
