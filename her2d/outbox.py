@@ -79,6 +79,10 @@ class Outbox:
         """
         return self._first_in_line() or self._due()
 
+    def in_line(self) -> bool:
+        """Whether there is an event that has not stepped aside."""
+        return self._first_in_line() is not None
+
     def _due(self) -> Event | None:
         row = self._db.execute(
             f"select {_COLUMNS}, tries, since from webhook_aside"

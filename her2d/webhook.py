@@ -18,6 +18,7 @@ import hmac
 import random
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,7 +74,8 @@ class Webhook:
         self._settings = settings
         self._database = database
         self._stop = stop
-        self._failures = 0
+        self._failures = 0  # in a row, of events in line
+        self._failures_aside = 0  # of those that stepped aside
         self._tries: dict[int, int] = {}  # of the event that is next in line
 
     def run(self) -> None:
@@ -89,7 +91,8 @@ class Webhook:
                     self._deliver(Outbox(db), client)
             except Exception:
                 log.exception("webhook_interrupted")
-                self._stop.wait(self._next_wait())
+                self._failures += 1
+                self._stop.wait(_wait_s(self._failures))
 
     def _deliver(self, outbox: Outbox, client: "httpx.Client") -> None:
         outbox.begin()
@@ -106,13 +109,12 @@ class Webhook:
     def _see_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
         match self._answer_to(outbox, event, client):
             case _Answer.TAKEN:
-                self._failures = 0
+                self._failures = self._failures_aside = 0
                 outbox.done(event)
                 log.info("webhook_delivered")
             case _Answer.NOT_TAKEN:
-                wait = self._next_wait()
                 self._put_off(outbox, event)
-                self._stop.wait(wait)
+                self._pause(outbox, event)
             case _Answer.GONE:
                 log.error("webhook_gone", reason="Nothing is sent until the daemon's next start.")
                 self._stop.wait()
@@ -131,10 +133,21 @@ class Webhook:
         else:
             outbox.step_aside(event, _wait_s(event.tries + _TRIES_IN_PLACE))
 
-    def _next_wait(self) -> float:
-        """Longer at each failure in a row, whichever event's: a receiver that is down is spared."""
-        self._failures += 1
-        return _wait_s(self._failures)
+    def _pause(self, outbox: Outbox, event: Event) -> None:
+        """Longer at each failure in a row, whichever event's: a receiver that is down is spared.
+
+        What stepped aside may be refused for ever by a receiver that takes all else: a new event
+        ends the wait.
+        """
+        if event.since is None:
+            self._failures += 1
+            self._stop.wait(_wait_s(self._failures))
+            return
+        self._failures_aside += 1
+        end = time.monotonic() + _wait_s(self._failures_aside)
+        while (left := end - time.monotonic()) > 0 and not outbox.in_line():
+            if self._stop.wait(min(left, _LOOK_AGAIN_S)):
+                return
 
     def _answer_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> _Answer:
         import httpx

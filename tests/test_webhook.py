@@ -11,6 +11,7 @@ from standardwebhooks import Webhook as Receiving
 from structlog.testing import capture_logs
 from webhook_receiver import PATIENCE_S, Receiver, receiving
 
+import her2d.webhook
 from her2d.database import open_database
 from her2d.intake import FileState, JobQueue, prioritise
 from her2d.ops import configure_logging
@@ -166,6 +167,22 @@ def test_an_event_that_is_never_taken_does_not_hold_up_the_next_ones(database, r
         receiver.wait_for(tried + 1)
     assert names(receiver.taken) == ["a.tif", "b.tif"]
     assert receiver.documents[tried]["data"]["file_name"] == "poison.tif"
+
+
+def test_a_new_event_does_not_wait_for_the_next_try_of_one_that_stepped_aside(
+    database, receiver, monkeypatch
+):
+    monkeypatch.setattr(her2d.webhook, "_FIRST_RETRY_S", 3600.0)
+    monkeypatch.setattr(her2d.webhook, "_LONGEST_RETRY_S", 3600.0)
+    receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "poison.tif" else 204
+    quarantine(database, "poison.tif")
+    with outbox_of(database) as outbox:
+        outbox.step_aside(outbox.next(), wait_s=-1)
+    with notifying(database, receiver.url):
+        receiver.wait_for(1)
+        quarantine(database, "new.tif")
+        receiver.wait_until_taken(1)
+    assert names(receiver.taken) == ["new.tif"]
 
 
 def test_an_event_that_stepped_aside_is_tried_after_a_restart_as_well(database, receiver):

@@ -121,11 +121,15 @@ class Inbox:
         job = self._jobs.newest_of(file.path)
         if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
             return False
-        away = job.filed_at is not None and job.filed_path is None  # when it was to be filed
-        if away and destination(job, self._settings) is not None:
+        if self._was_away(job) and job.path == file.path:  # which is text where it is no UTF-8
             self._jobs.file_after_all(job)
             log.info("file_is_back", job_id=job.id, file=job.path.name)
         return True
+
+    def _was_away(self, job: Job) -> bool:
+        """Whether the job's file was not there when it was to be filed."""
+        looked = job.filed_at is not None and job.filed_path is None
+        return looked and destination(job, self._settings) is not None
 
     def _begin(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)

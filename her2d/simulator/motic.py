@@ -36,7 +36,8 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
     def render(x: int, y: int, width: int, height: int) -> Image:
         return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
 
-    _write(plan, path, render)
+    scale = plan.magnification / 4
+    _write(plan, path, render, size=(round(plan.width * scale), round(plan.height * scale)))
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
@@ -47,12 +48,12 @@ def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    plan = replace(plan, magnification=4.0)
+    at_4x = replace(plan, magnification=4.0)
 
     def render(x: int, y: int, width: int, height: int) -> Image:
-        return render_ihc_region(plan, x, y, width, height)
+        return render_ihc_region(at_4x, x, y, width, height)
 
-    _write(plan, path, render)
+    _write(at_4x, path, render, size=_size_at_4x(plan))
 
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
@@ -64,9 +65,17 @@ def describe(plan: SlidePlan, width: int, height: int) -> str:
     )
 
 
-def _write(plan: SlidePlan, path: Path, render: Render) -> None:
-    scale = plan.magnification / 4
-    width, height = round(plan.width * scale), round(plan.height * scale)
+def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
+    """Width and height that the H&E slide has where it is read: its pyramid cuts odd pixels off."""
+    if plan.magnification == 4.0:
+        return plan.width, plan.height
+    # 40x, halved three times, is 5x; four fifths of that are 4x.
+    width, height = (side * 10 // 8 * 4 // 5 for side in (plan.width, plan.height))
+    return width, height
+
+
+def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]) -> None:
+    width, height = size
     with (
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".levels-") as folder,
         tifffile.TiffWriter(path, bigtiff=width * height > _BIGTIFF_PIXELS) as tiff,

@@ -16,7 +16,7 @@ from her2d.training.folds import Grouping
 from her2d.training.study import write_text
 
 RECIPE_FILE = "recipe.json"
-_BARE_TEXT = re.compile(r"[A-Za-z./~][\w./+-]*")
+_BARE_TEXT = re.compile(r"[A-Za-z./][\w./+-]*")
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -110,8 +110,8 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
 
     Args:
         path: TOML with the fields of `Recipe`; None leaves the defaults.
-        settings: such as `classifier.learning_rate=1e-4`, the value as in TOML; a name or a path
-            needs no quotes.
+        settings: such as `classifier.learning_rate=1e-4`, the value as in TOML; a plain name or
+            path needs no quotes.
 
     Raises:
         RecipeError: the file cannot be read, or a key or value is not one of a recipe's.
@@ -167,7 +167,7 @@ def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
 
 
 def _parsed(setting: str) -> dict[str, Any]:
-    """KEY=VALUE as TOML, except that a name or a path needs no quotes: a shell would take them."""
+    """KEY=VALUE as TOML, but a plain name or path needs no quotes: a shell would take them."""
     try:
         return tomllib.loads(setting)
     except tomllib.TOMLDecodeError:

@@ -1,5 +1,6 @@
 """After the result: originals that are moved, and crashes while they are."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -156,6 +157,19 @@ def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, setting
     filed_at = jobs.get(job.id).filed_at
     Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
     assert jobs.get(job.id).filed_at == filed_at is not None
+
+
+def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
+    path = folder / "a\udcff.tif"  # a byte that is no UTF-8
+    path.write_bytes(CONTENT)
+    os.utime(path, (0, 0))
+    inbox = Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed"))
+    inbox.sweep()
+    Filing().round(jobs, settings)
+    (job,) = jobs.in_state(JobState.QUARANTINED)
+    inbox.sweeps.all_soon()
+    inbox.sweep()
+    assert jobs.get(job.id).filed_at == job.filed_at is not None
 
 
 def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):

@@ -105,6 +105,8 @@ def test_two_processes_train_one_network_after_the_other(study, train):
 
 def test_a_network_trains_in_mixed_precision_and_is_kept_in_full(study, train):
     train("unet", "--set", "segmenter.devices=1", "--set", "segmenter.precision=bf16-mixed")
+    result = json.loads((study.segmenter("unet") / "result.json").read_text())
+    assert result["recipe"]["precision"] == "bf16-mixed"
     weights = load_file(study.segmenter("unet") / "model.safetensors")
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
     assert all(w.isfinite().all() for w in weights.values())

@@ -1,0 +1,19 @@
+"""Simulated slides as files: what a reader makes of them."""
+
+import pytest
+
+from her2d.simulator import plan_slide, write_he_slide, write_ihc_slide
+from her2d.slides import open_slide
+
+
+@pytest.mark.parametrize(("width", "height"), [(513, 512), (515, 514)])
+def test_an_ihc_slide_has_the_grid_of_its_slide_at_40x(tmp_path, width, height):
+    """The pyramid from 40x cuts odd pixels off, and one may be a column of tiles."""
+    plan = plan_slide(
+        "a", 3, her2_status="positive", width=width, height=height, magnification=40.0
+    )
+    write_he_slide(plan, tmp_path / "he.tif")
+    write_ihc_slide(plan, tmp_path / "ihc.tif")
+    with open_slide(tmp_path / "he.tif") as he, open_slide(tmp_path / "ihc.tif") as ihc:
+        assert (ihc.grid.width, ihc.grid.height) == (he.grid.width, he.grid.height)
+        assert (ihc.grid.columns, ihc.grid.rows) == (he.grid.columns, he.grid.rows)
