@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
-from threadpoolctl import ThreadpoolController
 
 from her2d.simulator.anatomy import Anatomy, anatomy_of
 from her2d.simulator.artefacts import spoiled
@@ -23,9 +22,6 @@ _MARGIN_PX = 12
 _SHIFT = 4
 _ROUNDING = 4
 _DENSITY_SCALE = 150.0
-# A region's matrix products are too small to share between threads: of two processes that rendered
-# side by side and let BLAS try, each took eight times as long.
-_BLAS = ThreadpoolController()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +67,6 @@ def render_region(
 
     What lies beyond the slide's edge is background.
     """
-    with _BLAS.limit(limits=1, user_api="blas"):
-        return _region(plan, x, y, width, height, magnification)
-
-
-def render_ihc_region(
-    plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
-) -> NDArray[np.uint8]:
-    """Render the aligned IHC slide, uint8 (H, W, 3): membranous brown where HER2 is high."""
-    with _BLAS.limit(limits=1, user_api="blas"):
-        return _ihc_region(plan, x, y, width, height, magnification)
-
-
-def _region(
-    plan: SlidePlan, x: int, y: int, width: int, height: int, magnification: float
-) -> Region:
     anatomy = anatomy_of(plan)
     inner = _view(x, y, width, height, magnification)
     masks = anatomy.masks(inner.x, inner.y)
@@ -106,9 +87,10 @@ def _region(
     return Region(_photographed(light, plan.seed, view), masks.tumor, masks.strong)
 
 
-def _ihc_region(
-    plan: SlidePlan, x: int, y: int, width: int, height: int, magnification: float
+def render_ihc_region(
+    plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
 ) -> NDArray[np.uint8]:
+    """Render the aligned IHC slide, uint8 (H, W, 3): membranous brown where HER2 is high."""
     anatomy = anatomy_of(plan)
     view = _view(
         x - _MARGIN_PX,
