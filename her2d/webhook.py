@@ -91,8 +91,7 @@ class Webhook:
                     self._deliver(Outbox(db), client)
             except Exception:
                 log.exception("webhook_interrupted")
-                self._failures += 1
-                self._stop.wait(_wait_s(self._failures))
+                self._stop.wait(self._next_wait())
 
     def _deliver(self, outbox: Outbox, client: "httpx.Client") -> None:
         outbox.begin()
@@ -133,15 +132,16 @@ class Webhook:
         else:
             outbox.step_aside(event, _wait_s(event.tries + _TRIES_IN_PLACE))
 
-    def _pause(self, outbox: Outbox, event: Event) -> None:
-        """Longer at each failure in a row, whichever event's: a receiver that is down is spared.
+    def _next_wait(self) -> float:
+        """Longer at each failure in a row, whichever event's: a receiver that is down is spared."""
+        self._failures += 1
+        return _wait_s(self._failures)
 
-        What stepped aside may be refused for ever by a receiver that takes all else: a new event
-        ends the wait.
-        """
+    def _pause(self, outbox: Outbox, event: Event) -> None:
+        """What stepped aside may be refused for ever by a receiver that takes all else: its
+        failures are counted apart, and a new event ends the wait."""
         if event.since is None:
-            self._failures += 1
-            self._stop.wait(_wait_s(self._failures))
+            self._stop.wait(self._next_wait())
             return
         self._failures_aside += 1
         end = time.monotonic() + _wait_s(self._failures_aside)

@@ -36,8 +36,7 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
     def render(x: int, y: int, width: int, height: int) -> Image:
         return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
 
-    scale = plan.magnification / 4
-    _write(plan, path, render, size=(round(plan.width * scale), round(plan.height * scale)))
+    _write(plan, path, render, size=_full_size(plan))
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
@@ -65,13 +64,18 @@ def describe(plan: SlidePlan, width: int, height: int) -> str:
     )
 
 
+def _full_size(plan: SlidePlan) -> tuple[int, int]:
+    """Width and height of the H&E slide's finest level."""
+    scale = plan.magnification / 4
+    return round(plan.width * scale), round(plan.height * scale)
+
+
 def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
     """Width and height that the H&E slide has where it is read: its pyramid cuts odd pixels off."""
-    if plan.magnification == 4.0:
-        return plan.width, plan.height
-    # 40x, halved three times, is 5x; four fifths of that are 4x.
-    width, height = (side * 10 // 8 * 4 // 5 for side in (plan.width, plan.height))
-    return width, height
+    (width, height), magnification = _full_size(plan), plan.magnification
+    while magnification >= 8:
+        width, height, magnification = width // 2, height // 2, magnification / 2
+    return int(width * 4 / magnification), int(height * 4 / magnification)
 
 
 def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]) -> None:

@@ -3,12 +3,15 @@
 A pure function of its arguments: the same pixel comes out whichever rectangle it is asked in.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
+from threadpoolctl import ThreadpoolController
 
 from her2d.simulator.anatomy import Anatomy, anatomy_of
 from her2d.simulator.artefacts import spoiled
@@ -22,6 +25,7 @@ _MARGIN_PX = 12
 _SHIFT = 4
 _ROUNDING = 4
 _DENSITY_SCALE = 150.0
+_BLAS = ThreadpoolController()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,15 @@ class _View:
         )
 
 
+@contextmanager
+def _on_one_thread() -> Iterator[None]:
+    """A region's matrix products are too small to share between threads: of two processes that
+    rendered side by side and let BLAS try, each took eight times as long."""
+    with _BLAS.limit(limits=1, user_api="blas"):
+        yield
+
+
+@_on_one_thread()
 def render_region(
     plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
 ) -> Region:
@@ -87,6 +100,7 @@ def render_region(
     return Region(_photographed(light, plan.seed, view), masks.tumor, masks.strong)
 
 
+@_on_one_thread()
 def render_ihc_region(
     plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
 ) -> NDArray[np.uint8]:

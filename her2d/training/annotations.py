@@ -180,8 +180,11 @@ def read_annotation(
 def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
     labels = tifffile.imread(path)
     wanted = (grid.height, grid.width)
-    apart = [abs(n - w) for n, w in zip(labels.shape, wanted, strict=False)]
-    if labels.ndim != 2 or max(apart) > _ROUNDING_PX or labels.dtype != np.uint8:
+    if (
+        labels.dtype != np.uint8
+        or labels.ndim != 2
+        or np.abs(np.subtract(labels.shape, wanted)).max() > _ROUNDING_PX
+    ):
         raise ValueError(
             f"a mask of {grid.height} x {grid.width} bytes is wanted, this is {labels.shape}"
             f" of {labels.dtype}"

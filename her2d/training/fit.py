@@ -87,7 +87,7 @@ class _Best(ModelCheckpoint):
         def here(path: str) -> str:
             return str(Path(self.dirpath or ".") / Path(path).name) if path else path
 
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        paths = ("best_model_path", "kth_best_model_path")
         best = {here(path): score for path, score in state_dict["best_k_models"].items()}
         moved = {"dirpath": self.dirpath, "best_k_models": best}
         super().load_state_dict(state_dict | moved | {key: here(state_dict[key]) for key in paths})

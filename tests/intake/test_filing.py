@@ -56,6 +56,11 @@ def done(jobs, folder):
     return make
 
 
+def sweep(jobs, settings):
+    """Find what lies in the inbox; nothing of it is to be processed."""
+    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+
+
 def test_a_finished_file_goes_to_the_archive_with_its_subfolder(jobs, settings, archive, done):
     job = done()
     Filing().round(jobs, settings)
@@ -142,7 +147,7 @@ def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
     away = folder.rename(tmp_path / "away")
     Filing().round(jobs, settings)
     away.rename(folder)
-    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+    sweep(jobs, settings)
     Filing().round(jobs, settings)
     assert jobs.get(job.id).filed_path == archive / "day" / "a.tif"
     assert not job.path.exists()
@@ -155,7 +160,7 @@ def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, setting
     job = done()
     Filing().round(jobs, settings)
     filed_at = jobs.get(job.id).filed_at
-    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+    sweep(jobs, settings)
     assert jobs.get(job.id).filed_at == filed_at is not None
 
 
@@ -163,12 +168,10 @@ def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
     path = folder / "a\udcff.tif"  # a byte that is no UTF-8
     path.write_bytes(CONTENT)
     os.utime(path, (0, 0))
-    inbox = Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed"))
-    inbox.sweep()
+    sweep(jobs, settings)
     Filing().round(jobs, settings)
     (job,) = jobs.in_state(JobState.QUARANTINED)
-    inbox.sweeps.all_soon()
-    inbox.sweep()
+    sweep(jobs, settings)
     assert jobs.get(job.id).filed_at == job.filed_at is not None
 
 

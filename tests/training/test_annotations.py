@@ -264,8 +264,10 @@ def test_a_mask_tiff_is_cut_into_tiles(tmp_path, grid):
     assert int(found.high_expression.sum()) == 300 * 300
 
 
-def test_a_mask_of_another_size_is_refused(tmp_path, grid):
-    tifffile.imwrite(tmp_path / "m.tif", np.zeros((10, 10), np.uint8))
+@pytest.mark.parametrize("shape", [(10, 10), (903, 1000), (900, 997), (900, 1000, 3)])
+def test_a_mask_of_another_size_is_refused(tmp_path, grid, shape):
+    labels = np.zeros(shape, np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", labels, photometric="minisblack")
     with pytest.raises(AnnotationError, match="900 x 1000"):
         read_annotation(tmp_path / "m.tif", grid)
 
@@ -280,16 +282,3 @@ def test_a_label_image_may_be_off_by_the_rounding_of_a_pyramid(tmp_path, grid, o
     found = read_annotation(tmp_path / "a.tif", grid)
     assert found.tile(0, 0).tumor.sum() == found.tile(0, 0).high_expression.sum() == 100 * 100
     assert not found.tile(grid.columns - 1, grid.rows - 1).excluded
-
-
-@pytest.mark.parametrize(
-    "shape", [lambda h, w: (h + 3, w), lambda h, w: (h, w - 3), lambda h, w: (h, w, 3)]
-)
-def test_a_label_image_of_another_size_is_refused(tmp_path, grid, shape):
-    tifffile.imwrite(
-        tmp_path / "a.tif",
-        np.zeros(shape(grid.height, grid.width), np.uint8),
-        photometric="minisblack",
-    )
-    with pytest.raises(AnnotationError, match=f"a mask of {grid.height} x {grid.width}"):
-        read_annotation(tmp_path / "a.tif", grid)
