@@ -26,8 +26,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A test that hangs for ten minutes fails: it is named, with what each thread was doing, and its worker
+# is replaced once.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 1 --durations 15 \
+	    -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s

@@ -12,6 +12,7 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -106,7 +107,8 @@ def write_cohort(
     Args:
         directory: made if missing.
         plans: as from `plan_cohort`.
-        workers: processes; a slide is one process's work.
+        workers: processes; a slide is one process's work. They are started anew, so a script that
+            asks for several must not ask when it is imported (`if __name__ == "__main__":`).
         progress: called after each slide.
 
     Raises:
@@ -119,7 +121,8 @@ def write_cohort(
             _write_slide(directory, plan)
             progress(plan)
     else:
-        with ProcessPoolExecutor(workers) as pool:
+        # A fork beside a thread that is in BLAS waits for ever for BLAS to come to rest.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(_write_slide, directory, plan): plan for plan in plans}
             for future in as_completed(futures):
                 future.result()

@@ -1,6 +1,8 @@
 """Plans after Table 1, and cohorts on disk."""
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,29 @@ def test_the_table_names_files_that_are_complete_slides(cohort):
     for row in rows:
         for column in ("he_path", "ihc_path"):
             assert check_integrity(folder / row[column]).completeness == "complete"
+
+
+BESIDE_BLAS = """
+import pathlib, sys, threading
+import numpy as np
+from her2d.simulator import plan_cohort, write_cohort
+
+def multiply():
+    matrix = np.ones((600, 600))
+    while True:
+        matrix @ matrix
+
+for _ in range(2):
+    threading.Thread(target=multiply, daemon=True).start()
+write_cohort(pathlib.Path(sys.argv[1]), plan_cohort(2, 1, width=512, height=512), workers=2)
+"""
+
+
+def test_processes_render_beside_threads_that_compute(tmp_path):
+    """A fork at such a moment never returned."""
+    subprocess.run([sys.executable, "-c", BESIDE_BLAS, tmp_path], check=True, timeout=120)
+    with (tmp_path / "cohort.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2
 
 
 def test_slides_are_motic_files_with_their_barcode(cohort):

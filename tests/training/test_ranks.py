@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from safetensors.torch import load_file
 
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.store import PreparedTile, slide_path, write_slide
-from her2d.training.study import Study, write_text
+from her2d.training.study import Study
 
 RECIPE = """\
 segmenters = ["unet", "segnet"]
@@ -30,14 +29,18 @@ loader_workers = 0
 """
 
 
-def _written_often(path: Path) -> None:
-    for number in range(200):
-        write_text(path, f"{number}\n")
+WRITE_OFTEN = """
+import pathlib, sys
+from her2d.training.study import write_text
+for number in range(200):
+    write_text(pathlib.Path(sys.argv[1]), f"{number}\\n")
+"""
 
 
 def test_processes_may_write_the_same_file_at_once(tmp_path):
-    with ProcessPoolExecutor(2) as processes:
-        list(processes.map(_written_often, [tmp_path / "folds.json"] * 2))
+    command = [sys.executable, "-c", WRITE_OFTEN, tmp_path / "folds.json"]
+    writers = [subprocess.Popen(command) for _ in range(2)]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
     assert (tmp_path / "folds.json").read_text() == "199\n"
     assert [path.name for path in tmp_path.iterdir()] == ["folds.json"]
 
