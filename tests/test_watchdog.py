@@ -1,7 +1,6 @@
 """What keeps systemd's watchdog quiet, and what does not: the daemon, with a worker that hangs."""
 
 import contextlib
-import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from daemon_site import PATIENCE_S
+from service_manager import ServiceManager, service_manager
 
 from her2d import daemon as daemon_module
 from her2d.daemon import Daemon
@@ -18,12 +18,10 @@ STALLED_S = 1.0
 
 
 @pytest.fixture
-def manager(tmp_path, monkeypatch) -> Iterator[socket.socket]:
-    """The end of NOTIFY_SOCKET that systemd holds."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        yield listening
+def manager(tmp_path, monkeypatch) -> Iterator[ServiceManager]:
+    with service_manager(tmp_path) as found:
+        monkeypatch.setenv("NOTIFY_SOCKET", found.address)
+        yield found
 
 
 @pytest.fixture
@@ -63,7 +61,7 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
     daemon = Daemon(settings)
     thread = threading.Thread(target=daemon.run)
     thread.start()
-    hear(manager, "READY=1")
+    manager.hear("READY=1")
     yield daemon
     go_on.set()
     daemon.stop()
@@ -71,31 +69,14 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
     assert not thread.is_alive()
 
 
-def hear(manager: socket.socket, state: str) -> None:
-    """Wait for the next message of that kind."""
-    manager.settimeout(PATIENCE_S)
-    while not manager.recv(4096).decode().startswith(state):
-        pass
-
-
-def silent(manager: socket.socket) -> bool:
-    """Whether the watchdog hears nothing for several passes."""
-    manager.settimeout(4 * STALLED_S)
-    try:
-        while not manager.recv(4096).decode().startswith("WATCHDOG=1"):
-            pass
-    except TimeoutError:
-        return True
-    return False
-
-
-def hear_nothing_more(manager: socket.socket) -> None:
-    assert any(silent(manager) for _ in range(100))
+def hears_no_more_signs_of_life(manager: ServiceManager) -> bool:
+    """Those that were sent before are heard first."""
+    return any(manager.hears_nothing_of("WATCHDOG=1", 4 * STALLED_S) for _ in range(100))
 
 
 def test_a_daemon_that_has_nothing_to_do_is_alive(running, manager):
     for _ in range(3):
-        hear(manager, "WATCHDOG=1")
+        manager.hear("WATCHDOG=1")
 
 
 def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
@@ -103,18 +84,18 @@ def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
 ):
     (inbox,) = settings.intake.inboxes
     write_slide(["Sw"], "a.tif", folder=inbox)
-    hear_nothing_more(manager)
+    assert hears_no_more_signs_of_life(manager)
     go_on.set()
-    hear(manager, "WATCHDOG=1")
+    manager.hear("WATCHDOG=1")
 
 
 def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, manager, settings):
     other = sqlite3.connect(settings.results.database, isolation_level=None, timeout=60)
     other.execute("begin exclusive")
-    hear_nothing_more(manager)
+    assert hears_no_more_signs_of_life(manager)
     other.execute("rollback")
     other.close()
-    hear(manager, "WATCHDOG=1")
+    manager.hear("WATCHDOG=1")
 
 
 def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
@@ -125,5 +106,5 @@ def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
 
     with monkeypatch.context() as patch:
         patch.setattr(daemon_module.Watching, "look_around", odd)
-        hear_nothing_more(manager)
-    hear(manager, "WATCHDOG=1")
+        assert hears_no_more_signs_of_life(manager)
+    manager.hear("WATCHDOG=1")

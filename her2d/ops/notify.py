@@ -14,6 +14,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+_PATIENCE_S = 5.0
+
 
 class Notifier:
     """Speaks to the service manager, if one listens; otherwise says nothing."""
@@ -44,10 +46,12 @@ class Notifier:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+                # The kernel keeps ten messages for one that does not read; the next would wait.
+                channel.settimeout(_PATIENCE_S)
                 channel.connect(self._address)
                 channel.sendall(state.encode())
         except OSError as error:
-            # A manager that does not listen is no reason to stop working.
+            # A manager that does not listen, or reads nothing, is no reason to stop working.
             log.warning("service_manager_unreachable", reason=str(error))
 
 

@@ -58,14 +58,16 @@ def test_a_daemon_whose_database_is_locked_is_not_ready(site, write_slide):
 
 
 def test_a_daemon_whose_slide_does_not_get_on_is_not_healthy(site, write_slide):
-    site.set("intake", stalled_after_s=0.001)  # whatever is under way hangs
-    write_slide(["Sw" * 16] * 16, "a.tif", folder=site.inbox)
+    site.set("intake", stalled_after_s=0.001)
+    site.set("pipeline", batch_wait_s=3600, drain_s=0)  # its one batch waits to be filled
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
         assert wait_for_503(site, "/healthz").startswith("A slide has not got on for ")
 
 
 def test_a_daemon_that_stops_is_not_ready(site, write_slide):
-    write_slide(["Sw" * 16] * 32, "a.tif", folder=site.inbox)
+    site.set("pipeline", batch_wait_s=3600, drain_s=3600)  # its one batch waits to be filled
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon() as process:
         site.wait_for(JobState.RUNNING)
         process.send_signal(signal.SIGTERM)

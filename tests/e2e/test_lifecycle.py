@@ -2,42 +2,22 @@
 
 import os
 import signal
-import socket
-from collections.abc import Iterator
 
-import pytest
-from daemon_site import PATIENCE_S
+from service_manager import service_manager
 
 from her2d.intake import JobState
 
 
-@pytest.fixture
-def manager(tmp_path) -> Iterator[socket.socket]:
-    """The end of NOTIFY_SOCKET that systemd holds."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(PATIENCE_S)
-        yield listening
-
-
-def heard(manager: socket.socket, state: str) -> str:
-    """The next message of that kind."""
-    while True:
-        message = manager.recv(4096).decode()
-        if message.startswith(state):
-            return message
-
-
-def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, manager, write_slide):
-    with site.daemon(NOTIFY_SOCKET=manager.getsockname()) as daemon:
-        assert heard(manager, "READY=1") == "READY=1\nSTATUS=Started."
-        heard(manager, "WATCHDOG=1")
-        assert "0 slides under way, 0 waiting" in heard(manager, "STATUS=")
+def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):
+    with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address) as daemon:
+        assert manager.hear("READY=1") == "READY=1\nSTATUS=Started."
+        manager.hear("WATCHDOG=1")
+        assert manager.hear("STATUS=").startswith("STATUS=0 slides under way, 0 waiting")
         daemon.send_signal(signal.SIGHUP)
-        assert "MONOTONIC_USEC=" in heard(manager, "RELOADING=1")
-        heard(manager, "READY=1")
+        assert "MONOTONIC_USEC=" in manager.hear("RELOADING=1")
+        manager.hear("READY=1")
         daemon.send_signal(signal.SIGTERM)
-        heard(manager, "STOPPING=1")
+        manager.hear("STOPPING=1")
 
 
 def test_a_reload_applies_what_can_change_and_names_what_waits(site, write_slide):
@@ -74,12 +54,13 @@ def test_a_stop_lets_slides_under_way_finish(site, write_slide):
 
 
 def test_a_stop_gives_back_what_does_not_finish_in_time(site, write_slide):
-    site.set("pipeline", drain_s=0)
-    write_slide(["Sw" * 16] * 32, "a.tif", folder=site.inbox)
+    site.set("pipeline", drain_s=0, batch_wait_s=3600)  # its one batch waits to be filled
+    write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.RUNNING)
     (job,) = site.jobs()
     assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    site.set("pipeline", batch_wait_s=0.2)
     with site.daemon():
         site.wait_for(JobState.DONE)
     assert site.runs() == 1

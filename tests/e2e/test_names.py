@@ -2,12 +2,11 @@
 
 import json
 import re
-import socket
 import urllib.error
 import urllib.request
 
-import pytest
 from daemon_site import PATIENCE_S, Site
+from service_manager import service_manager
 
 from her2d.intake import JobState
 
@@ -69,24 +68,15 @@ def test_a_folder_that_is_an_inbox_since_a_reload_tells_no_name(site, write_slid
     assert_no_name_in(site)
 
 
-@pytest.fixture
-def manager(tmp_path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-        listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(PATIENCE_S)
-        yield listening
-
-
-def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide, manager):
-    site.set("intake", stalled_after_s=0.001)  # whatever is under way hangs
-    write_slide(["Sw" * 16] * 32, "Li Si.tif", folder=site.inbox)
-    with site.daemon(NOTIFY_SOCKET=manager.getsockname()):
+def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide, tmp_path):
+    site.set("intake", stalled_after_s=0.001)
+    site.set("pipeline", batch_wait_s=3600, drain_s=0)  # its one batch waits to be filled
+    write_slide(["Sw"], "Li Si.tif", folder=site.inbox)
+    with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address):
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)
         answers = []
         site.wait_until(lambda: answers.append(ready(site)) or answers[-1][0] == 503)
-        status = ""
-        while "has not got on" not in status:
-            status = manager.recv(4096).decode()
+        status = manager.hear("has not got on")
     assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", answers[-1][1])
     assert status.startswith("STATUS=Job 1 has not got on for ")
     assert "Si" not in status.partition("slides under way")[0]

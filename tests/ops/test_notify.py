@@ -1,8 +1,10 @@
 """What the service manager hears: sd_notify(3)."""
 
+import contextlib
 import socket
 
 import pytest
+from service_manager import service_manager
 
 from her2d.ops import Notifier
 
@@ -38,3 +40,20 @@ def test_without_a_manager_nothing_is_said():
 def test_a_manager_that_does_not_listen_is_survived(tmp_path, capsys):
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
     assert "service_manager_unreachable" in "".join(capsys.readouterr())
+
+
+def test_a_manager_that_reads_nothing_keeps_nobody_waiting(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("her2d.ops.notify._PATIENCE_S", 0.1)
+    with service_manager(tmp_path) as manager, contextlib.closing(full(manager.address)):
+        Notifier({"NOTIFY_SOCKET": manager.address}).alive()
+    assert "service_manager_unreachable" in "".join(capsys.readouterr())
+
+
+def full(address: str) -> socket.socket:
+    """One that has sent as many messages to `address` as the kernel keeps."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.sendto(b"WATCHDOG=1", address)
+    return sender
