@@ -34,6 +34,16 @@ _SCORES = """
 """
 
 
+def asked(port: int, path: str) -> tuple[int, str]:
+    """What an HTTP server on this machine answers: status and text."""
+    try:
+        address = f"http://127.0.0.1:{port}{path}"
+        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
 @dataclass(frozen=True)
 class Site:
     """An inbox, a database and a way to run a daemon between them."""
@@ -103,7 +113,10 @@ class Site:
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_S)
+            try:
+                process.wait(PATIENCE_S)
+            finally:
+                process.kill()
         log = self.log.read_text()
         assert process.returncode == 0, log
         assert "Traceback" not in log, log
@@ -132,11 +145,7 @@ class Site:
 
     def answer(self, path: str) -> tuple[int, str]:
         """What the running daemon answers over HTTP: status and text."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port()}{path}") as found:
-                return found.status, found.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+        return asked(self.port(), path)
 
     def results(self) -> dict[str, SlideResult]:
         with contextlib.closing(open_readonly(self.database)) as db:

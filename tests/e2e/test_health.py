@@ -3,10 +3,8 @@
 import contextlib
 import signal
 import sqlite3
-import urllib.error
-import urllib.request
 
-from daemon_site import PATIENCE_S, Site
+from daemon_site import Site, asked
 
 from her2d import daemon as daemon_module
 from her2d.daemon import Daemon
@@ -14,36 +12,25 @@ from her2d.intake import JobState
 from her2d.ops import Metrics, OpsServer
 from her2d.settings import Settings
 
-Answer = tuple[int, str]
-
-
-def asked(port: int, path: str) -> Answer:
-    try:
-        address = f"http://127.0.0.1:{port}{path}"
-        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
 
 def wait_for_503(site: Site, path: str) -> str:
     """What the daemon says once it is not healthy, or not ready."""
-    answers: list[Answer] = []
-    site.wait_until(lambda: answers.append(asked(site.port(), path)) or answers[-1][0] == 503)
+    answers: list[tuple[int, str]] = []
+    site.wait_until(lambda: answers.append(site.answer(path)) or answers[-1][0] == 503)
     return answers[-1][1]
 
 
 def test_a_daemon_that_works_is_healthy_and_ready(site):
     with site.daemon():
-        assert asked(site.port(), "/healthz") == (200, "ok\n")
-        assert asked(site.port(), "/readyz") == (200, "ok\n")
+        assert site.answer("/healthz") == (200, "ok\n")
+        assert site.answer("/readyz") == (200, "ok\n")
 
 
 def test_a_daemon_without_its_inbox_is_alive_and_not_ready(site):
     with site.daemon():
         site.inbox.rmdir()
         assert wait_for_503(site, "/readyz") == f"The inbox {site.inbox} cannot be read.\n"
-        assert asked(site.port(), "/healthz") == (200, "ok\n")
+        assert site.answer("/healthz") == (200, "ok\n")
 
 
 def test_a_daemon_whose_database_is_locked_is_not_ready(site, write_slide):
@@ -53,7 +40,7 @@ def test_a_daemon_whose_database_is_locked_is_not_ready(site, write_slide):
         said = wait_for_503(site, "/readyz")
         other.rollback()
         site.wait_for(JobState.DONE)
-        site.wait_until(lambda: asked(site.port(), "/readyz") == (200, "ok\n"))
+        site.wait_until(lambda: site.answer("/readyz") == (200, "ok\n"))
     assert said == "The database is unavailable: database is locked.\n"
 
 
@@ -72,7 +59,7 @@ def test_a_daemon_that_stops_is_not_ready(site, write_slide):
         site.wait_for(JobState.RUNNING)
         process.send_signal(signal.SIGTERM)
         site.wait_until(lambda: site.events()["daemon_stopping"] == 1)
-        said = asked(site.port(), "/readyz")
+        said = site.answer("/readyz")
     assert said == (503, "It is stopping, and takes no new scans.\n")
 
 

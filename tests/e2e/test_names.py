@@ -2,10 +2,8 @@
 
 import json
 import re
-import urllib.error
-import urllib.request
 
-from daemon_site import PATIENCE_S, Site
+from daemon_site import Site
 from service_manager import service_manager
 
 from her2d.intake import JobState
@@ -75,17 +73,8 @@ def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide
     with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address):
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)
         answers = []
-        site.wait_until(lambda: answers.append(ready(site)) or answers[-1][0] == 503)
+        site.wait_until(lambda: answers.append(site.answer("/readyz")) or answers[-1][0] == 503)
         status = manager.hear("has not got on")
     assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", answers[-1][1])
     assert status.startswith("STATUS=Job 1 has not got on for ")
     assert "Si" not in status.partition("slides under way")[0]
-
-
-def ready(site: Site) -> tuple[int, str]:
-    try:
-        address = f"http://127.0.0.1:{site.port()}/readyz"
-        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
