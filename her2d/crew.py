@@ -13,6 +13,7 @@ from her2d.intake.holdings import Silence
 from her2d.ops import Metrics
 from her2d.processing import SlideProcessor
 from her2d.settings import Settings
+from her2d.storage import Storage
 from her2d.worker import Signals, Worker
 
 log = structlog.get_logger(__name__)
@@ -31,11 +32,13 @@ class Crew:
         processor: SlideProcessor,
         metrics: Metrics,
         signals: Signals,
+        storage: Storage,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
         self._signals = signals
+        self._storage = storage
         self._holdings = Holdings()
         self._next_heartbeat = 0.0
         self._reported: set[int] = set()
@@ -141,7 +144,12 @@ class Crew:
 
     def _started(self, number: int) -> threading.Thread:
         worker = Worker(
-            self._settings, self._processor, self._metrics, self._signals, self._holdings
+            self._settings,
+            self._processor,
+            self._metrics,
+            self._signals,
+            self._holdings,
+            self._storage,
         )
         thread = threading.Thread(target=worker.run, name=f"her2d-worker-{number}", daemon=True)
         thread.start()

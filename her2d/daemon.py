@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,7 @@ from her2d.processing import SlideProcessor, open_processor
 from her2d.reload import merged
 from her2d.results import remove_leftovers
 from her2d.settings import Settings, SettingsError
+from her2d.storage import Storage
 from her2d.telemetry import Outcomes, read_daemon
 from her2d.upkeep import migrate
 from her2d.watching import Watching
@@ -92,18 +94,21 @@ class Daemon:
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
             with (
+                closing(_storage_of(self._settings)) as storage,
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
-                self._serve(processor, Outcomes(db)) as server,
+                self._serve(processor, Outcomes(db), storage) as server,
             ):
-                self._work(jobs, processor, server.port)
+                self._work(jobs, processor, storage, server.port)
             db.close()
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
-    def _work(self, jobs: JobQueue, processor: SlideProcessor, port: int) -> None:
-        crew = self._crew = Crew(lambda: self._settings, processor, self._metrics, self._signals)
-        watching = Watching(jobs, self._settings, self._wake, self._signals.paused)
+    def _work(self, jobs: JobQueue, processor: SlideProcessor, storage: Storage, port: int) -> None:
+        crew = self._crew = Crew(
+            lambda: self._settings, processor, self._metrics, self._signals, storage
+        )
+        watching = Watching(jobs, self._settings, self._wake, self._signals.paused, storage)
         log.info(
             "daemon_ready",
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
@@ -190,7 +195,7 @@ class Daemon:
         trouble = self._whole_trouble()
         self._notifier.status(f"{trouble} {status}" if trouble else status)
 
-    def _serve(self, processor: SlideProcessor, outcomes: Outcomes) -> OpsServer:
+    def _serve(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> OpsServer:
         manifest = processor.bundle.manifest
         self._metrics.build.info(
             {
@@ -200,23 +205,24 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: self._read(processor, outcomes))
+        self._metrics.read_from(lambda: self._read(processor, outcomes, storage))
         ops = self._settings.ops
         return OpsServer(
             ops.host,
             ops.port,
             self._metrics.registry,
             healthy=self._unhealthy,
-            ready=self._not_ready,
+            ready=lambda: self._not_ready(storage),
         )
 
-    def _read(self, processor: SlideProcessor, outcomes: Outcomes) -> Reading:
+    def _read(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> Reading:
         silent_s = self._crew.silent_s if self._crew is not None else 0.0
         return read_daemon(
             self._settings,
             processor.pipeline,
             outcomes,
             gpus=self._gpus,
+            storage=storage,
             progress_at=time.time() - silent_s,
             intake_paused=self._signals.paused.is_set(),
         )
@@ -237,14 +243,14 @@ class Daemon:
         filing = self._crew.filing_trouble if self._crew is not None else None
         return " ".join(filter(None, (self._trouble, filing))) or None
 
-    def _not_ready(self) -> str | None:
+    def _not_ready(self, storage: Storage) -> str | None:
         if self._signals.requested.is_set():
             return "It is stopping, and takes no new scans."
         if (trouble := self._whole_trouble()) is not None:
             return trouble
-        for inbox in self._settings.intake.inboxes:
-            if not os.access(inbox, os.R_OK | os.X_OK):
-                return f"The inbox {inbox} cannot be read."
+        for trouble in map(storage.trouble, self._settings.intake.inboxes):
+            if trouble is not None:
+                return trouble
         database = self._settings.results.database
         if not os.access(database, os.W_OK):
             return f"The database {database} cannot be written."
@@ -253,6 +259,10 @@ class Daemon:
         except DatabaseError as error:
             return str(error)
         return None
+
+
+def _storage_of(settings: Settings) -> Storage:
+    return Storage(settings.intake.inboxes, settings.results.backups)
 
 
 def _clear_up(heatmaps: Path) -> None:

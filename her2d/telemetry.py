@@ -19,7 +19,7 @@ from her2d.ops import DayReading, Gpus, Reading, StageReading, VolumeReading
 from her2d.outbox import Outbox
 from her2d.pipeline import Pipeline
 from her2d.settings import Settings
-from her2d.upkeep import newest_backup
+from her2d.storage import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +63,7 @@ def read_daemon(
     outcomes: Outcomes,
     *,
     gpus: Gpus,
+    storage: Storage,
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
@@ -77,8 +78,11 @@ def read_daemon(
         decode_wait_s=pipeline.decoding.wait_s,
         progress_at=progress_at,
         intake_paused=intake_paused,
-        volumes=tuple(_volumes(settings)),
-        last_backup_at=_last_backup(settings.results.backups),
+        volumes=tuple(_volumes(settings, storage)),
+        unreachable_inboxes=sum(
+            storage.trouble(inbox) is not None for inbox in settings.intake.inboxes
+        ),
+        last_backup_at=storage.last_backup_at(),
         gpus=gpus.read(),
     )
     try:
@@ -151,15 +155,6 @@ def _arrivals(db: Database) -> tuple[float | None, float | None]:
     return _seconds(oldest), _seconds(newest[0] if newest else None)
 
 
-def _last_backup(folder: Path) -> float | None:
-    try:
-        newest = newest_backup(folder)
-        return newest.stat().st_mtime if newest is not None else None
-    except OSError as error:
-        log.debug("backups_unknown", reason=str(error))
-        return None
-
-
 def _overdue(db: Database) -> int:
     row = db.execute(
         "select count(*) from jobs where state = 'settling' and overdue_at is not null"
@@ -203,20 +198,20 @@ def _quantiles(values: list[float], quantiles: tuple[float, ...]) -> list[float]
     return [float(value) for value in np.quantile(values, quantiles)] if values else []
 
 
-def _volumes(settings: Settings) -> Iterator[VolumeReading]:
-    folders = {
-        "database": settings.results.database.parent,
-        "heatmaps": settings.results.heatmaps,
-    }
-    for number, inbox in enumerate(settings.intake.inboxes, start=1):
-        folders["inbox" if number == 1 else f"inbox_{number}"] = inbox
-    for holds, folder in folders.items():
+def _volumes(settings: Settings, storage: Storage) -> Iterator[VolumeReading]:
+    results = {"database": settings.results.database.parent, "heatmaps": settings.results.heatmaps}
+    for holds, folder in results.items():
         try:
             usage = shutil.disk_usage(existing_folder(folder))
         except OSError as error:
             log.debug("disk_unknown", holds=holds, reason=str(error))
             continue
         yield VolumeReading(holds, usage.free, usage.total)
+    for number, inbox in enumerate(settings.intake.inboxes, start=1):
+        seen = storage.seen(inbox)
+        if seen is not None and seen.free_bytes is not None and seen.size_bytes is not None:
+            holds = "inbox" if number == 1 else f"inbox_{number}"
+            yield VolumeReading(holds, seen.free_bytes, seen.size_bytes)
 
 
 def _sizes(database: Path) -> Iterator[int]:

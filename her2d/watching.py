@@ -20,16 +20,15 @@ from her2d.intake import (
 )
 from her2d.settings import Settings
 from her2d.slides import check_integrity
+from her2d.storage import Storage
 
 log = structlog.get_logger(__name__)
 
+_ANSWER_S = 1.0
+
 
 class Watching:
-    """Looks after the inboxes in passes of about a second at most.
-
-    Attributes:
-        trouble: why intake is paused, None while it is not.
-    """
+    """Looks after the inboxes in passes of about a second at most."""
 
     def __init__(
         self,
@@ -37,15 +36,23 @@ class Watching:
         settings: Settings,
         wake: threading.Event,
         paused: threading.Event,
+        storage: Storage,
     ) -> None:
         self._settings = settings
         self._paused = paused
+        self._storage = storage
+        self._hanging: frozenset[Path] = frozenset()
         self._inbox = Inbox(jobs, settings.intake, check_slide)
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
         self._deaf = False
-        self.trouble: str | None = None
+        self._crowding: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What a person should look at: that intake is paused, or an inbox that does not answer."""
+        return self._crowding or next(map(self._storage.trouble, self._hanging), None)
 
     def close(self) -> None:
         self._watcher.stop()
@@ -53,14 +60,16 @@ class Watching:
     def apply(self, settings: Settings) -> None:
         """Go on with other settings."""
         self._settings = settings
+        self._storage.apply(settings.intake.inboxes)
         self._inbox.apply(settings.intake)
         self._watcher.keep_only(settings.intake.inboxes)
         self._next_check = 0.0
 
     def look_around(self) -> None:
         """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
+        self._mind_the_storage()
         self._mind_the_room()
-        if self._paused.is_set():
+        if self._paused.is_set() or not self._answered():
             return
         try:
             self._find_and_settle()
@@ -97,6 +106,22 @@ class Watching:
                 self._poll_instead(inbox, reason)
         self._deaf = deaf
 
+    def _mind_the_storage(self) -> None:
+        """Let alone what does not answer: a pass that waits for it looks after nothing else."""
+        hanging = self._storage.hanging()
+        for inbox in hanging - self._hanging:
+            log.error("inbox_hangs", inbox=str(inbox))
+        for inbox in self._hanging - hanging:
+            log.info("inbox_answers_again", inbox=str(inbox))
+            self._next_check = 0.0
+        self._hanging = hanging
+        self._inbox.leave_out(hanging)
+
+    def _answered(self) -> bool:
+        """Whether the inboxes answer right now; one that does not will soon be known to hang."""
+        watched = set(self._settings.intake.inboxes) - self._hanging
+        return all(self._storage.answers(inbox, _ANSWER_S) for inbox in watched)
+
     def _mind_the_room(self) -> None:
         results = self._settings.results
         min_free_mb = self._settings.intake.min_free_mb
@@ -107,18 +132,20 @@ class Watching:
             return
         paused = self._paused.is_set()
         if should_pause(free_mb, min_free_mb, paused=paused):
-            self.trouble = f"Intake is paused: {free_mb:.0f} MB are free for results."
+            self._crowding = f"Intake is paused: {free_mb:.0f} MB are free for results."
             if not paused:
                 log.error("intake_paused", free_mb=round(free_mb), min_free_mb=min_free_mb)
                 self._paused.set()
         elif paused:
-            self.trouble = None
+            self._crowding = None
             log.info("intake_resumed", free_mb=round(free_mb))
             self._paused.clear()
             self._inbox.sweeps.all_soon()
 
     def _keep_watching(self) -> None:
         for inbox in self._settings.intake.inboxes:
+            if inbox in self._hanging:
+                continue
             try:
                 if needs_polling(inbox, self._settings.intake.watch):
                     self._watcher.forget(inbox)

@@ -40,6 +40,7 @@ from her2d.processing import (
 from her2d.results import SlideResult, StageTiming, timings_of_run
 from her2d.settings import Settings
 from her2d.slides import SlideError, SlideUnavailableError
+from her2d.storage import Storage
 
 log = structlog.get_logger(__name__)
 
@@ -75,12 +76,14 @@ class Worker:
         metrics: Metrics,
         signals: Signals,
         holdings: Holdings,
+        storage: Storage,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
         self._signals = signals
         self._holdings = holdings
+        self._storage = storage
 
     def run(self) -> None:
         """Never returns before it is asked to: an error costs the connection, not the worker."""
@@ -119,6 +122,7 @@ class Worker:
     def _process(self, jobs: JobQueue, job: Job) -> JobState:
         """Run a claimed job; returns the state it is in now."""
         try:
+            self._refuse_what_hangs(job)
             self._refuse_what_leads_out(job)
             result = self._processor.process_job(
                 jobs,
@@ -131,6 +135,11 @@ class Worker:
             return until_written(lambda: self._put_aside(jobs, job, cause), self._signals.cancel)
         self._count(job, result, timings_of_run(jobs.database, result.run_id))
         return JobState.DONE
+
+    def _refuse_what_hangs(self, job: Job) -> None:
+        """A worker that waits for a share works on nothing else, and is not to be woken."""
+        if not self._storage.answers(job.inbox):
+            raise TimeoutError(errno.ETIMEDOUT, "its inbox does not answer")
 
     @staticmethod
     def _refuse_what_leads_out(job: Job) -> None:

@@ -27,6 +27,7 @@ from her2d.database import open_database
 from her2d.intake import JobQueue
 from her2d.intake.moving import part_of
 from her2d.settings import Settings
+from her2d.storage import Storage
 
 # These machines are noisy: how long an example takes says nothing.
 settings.register_profile("her2d", deadline=None)
@@ -222,3 +223,11 @@ def _tile(letter: str) -> NDArray[np.uint8]:
     if letter == "h":
         tile[:, :256] = TUMOR_WEAK
     return tile
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Iterator[Storage]:
+    """What asks the storage that the test's own `settings` name."""
+    found = Storage(settings.intake.inboxes, settings.results.backups)
+    yield found
+    found.close()

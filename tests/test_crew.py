@@ -71,12 +71,12 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def crew_of(settings) -> Iterator[Callable[..., Crew]]:
+def crew_of(settings, storage) -> Iterator[Callable[..., Crew]]:
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     crews = []
 
     def make(processor: Fails, settings: Settings = settings) -> Crew:
-        crews.append(Crew(lambda: settings, processor, Metrics(), signals))
+        crews.append(Crew(lambda: settings, processor, Metrics(), signals, storage))
         return crews[-1]
 
     yield make
@@ -160,8 +160,17 @@ def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, work
     assert worked_on(ClaimLostError("Somebody else has it.")).state is JobState.RUNNING
 
 
+def test_a_slide_on_a_share_that_hangs_waits_as_a_new_one_does(
+    jobs, queued, worked_on, storage, monkeypatch
+):
+    monkeypatch.setattr(storage, "answers", lambda _: False)
+    found = worked_on(AssertionError("it was read"))
+    assert (found.state, found.attempts) == (JobState.SETTLING, 0)
+    assert found.reason == "a.tif cannot be read: its inbox does not answer."
+
+
 @pytest.fixture
-def worked_on(settings, jobs, queued):
+def worked_on(settings, jobs, queued, storage):
     """The job after one worker met one error with it, in this thread."""
 
     def work(error: Exception):
@@ -172,7 +181,7 @@ def worked_on(settings, jobs, queued):
                 super().let_go(job)
                 signals.requested.set()
 
-        Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob()).run()
+        Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob(), storage).run()
         return jobs.get(queued.id)
 
     return work
@@ -255,10 +264,10 @@ def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
     assert jobs.get(job.id).reason == "a.tif lies behind a link that leads out of the inbox"
 
 
-def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings):
+def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings, storage):
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     signals.paused.set()
-    crew = Crew(lambda: settings, Fails(), Metrics(), signals)
+    crew = Crew(lambda: settings, Fails(), Metrics(), signals, storage)
     time.sleep(1)
     assert state(jobs, queued) is JobState.QUEUED
     signals.paused.clear()
@@ -295,10 +304,10 @@ def test_an_archive_that_hangs_is_said_once_and_keeps_no_slide_waiting(
     assert [line["log_level"] for line in stalled] == ["error"]
 
 
-def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, monkeypatch):
+def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, storage, monkeypatch):
     monkeypatch.setattr(crew_module, "_FILING_STOPS_S", 0.5)
     signals = Signals()
-    crew = Crew(lambda: hung_archive, Fails(), Metrics(), signals)
+    crew = Crew(lambda: hung_archive, Fails(), Metrics(), signals, storage)
     tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
     signals.requested.set()
     with capture_logs() as log:

@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from her2d.settings import (
     Settings,
     WebhookSettings,
 )
+from her2d.storage import Storage
 from her2d.telemetry import Outcomes, read_daemon
 from her2d.upkeep import back_up
 
@@ -46,7 +48,8 @@ def db(settings):
 
 
 def read(settings, db, *slides):
-    with open_processor(settings) as processor:
+    storage = Storage(settings.intake.inboxes, settings.results.backups)
+    with open_processor(settings) as processor, closing(storage):
         for slide in slides:
             processor.process(db, slide)
         return read_daemon(
@@ -54,6 +57,7 @@ def read(settings, db, *slides):
             processor.pipeline,
             Outcomes(db),
             gpus=Gpus(),
+            storage=storage,
             progress_at=0.0,
             intake_paused=False,
         )

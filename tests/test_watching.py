@@ -4,6 +4,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -37,9 +38,9 @@ def paused() -> threading.Event:
 
 
 @pytest.fixture
-def look_until(settings, jobs, paused) -> Iterator[Callable[[Callable[[], bool]], None]]:
+def look_until(settings, jobs, paused, storage) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Make passes until a condition holds."""
-    look = Watching(jobs, settings, threading.Event(), paused)
+    look = Watching(jobs, settings, threading.Event(), paused, storage)
 
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -59,6 +60,19 @@ def test_a_slide_that_an_event_names_is_queued_without_a_sweep(
     look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     write_slide(["w"], "late.tif", folder=folder)
     look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+
+
+def test_a_pass_waits_for_no_inbox_that_does_not_answer(
+    jobs, settings, paused, storage, folder, write_slide, monkeypatch
+):
+    write_slide(["S"], "a.tif", folder=folder)
+    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "answers", lambda *_: False)
+            look.look_around()
+            assert jobs.in_state() == []
+        look.look_around()
+        assert len(jobs.in_state()) == 1
 
 
 def test_where_the_limit_of_watches_is_reached_the_inbox_is_polled(

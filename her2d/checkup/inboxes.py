@@ -9,7 +9,9 @@ from pathlib import Path
 
 from her2d.checkup.finding import Finding, failure, ok, warning
 from her2d.intake import Watcher
+from her2d.storage import answers
 
+_ANSWER_S = 5.0
 _EVENT_S = 5.0
 _CLOCK_S = 60.0
 
@@ -17,6 +19,13 @@ _CLOCK_S = 60.0
 def inbox_findings(inbox: Path) -> Iterator[Finding]:
     """Look at one inbox; where it can be written, with a file that is there for a moment."""
     check = f"inbox {inbox}"
+    if not answers(inbox, _ANSWER_S):
+        yield failure(
+            check,
+            f"It has not answered for {_ANSWER_S:.0f} s.",
+            "It is a share: look after its server and the network; whatever touches it waits.",
+        )
+        return
     try:
         there = inbox.is_dir()
     except PermissionError:

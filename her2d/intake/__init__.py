@@ -17,7 +17,7 @@ from her2d.intake.job import (
     now,
 )
 from her2d.intake.jobs import JobQueue
-from her2d.intake.linux import inotify_watches
+from her2d.intake.linux import inotify_watches, mounts_below
 from her2d.intake.pressure import existing_folder, least_free_mb, should_pause
 from her2d.intake.settling import Completeness, Verdict
 from her2d.intake.storage import is_away, is_gone, may_be_the_share
@@ -49,6 +49,7 @@ __all__ = [
     "least_free_mb",
     "lies_within",
     "may_be_the_share",
+    "mounts_below",
     "needs_polling",
     "not_where_it_was_filed",
     "now",

@@ -46,6 +46,7 @@ class Inbox:
         self._watches: dict[int, Watch] = {}
         self.sweeps = Sweeps(settings, clock)
         self._settings = settings
+        self._left_out: frozenset[Path] = frozenset()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
     def apply(self, settings: IntakeSettings) -> None:
@@ -53,6 +54,11 @@ class Inbox:
         self._settings = settings
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
         self.sweeps.apply(settings)
+
+    def leave_out(self, inboxes: frozenset[Path]) -> None:
+        """Touch nothing in these inboxes, whose storage does not answer; their files wait."""
+        self._left_out = inboxes
+        self.sweeps.leave_out(inboxes)
 
     def sweep(self) -> bool:
         """Find files for a moment, where and when it is time to; True when nothing is left to."""
@@ -69,7 +75,7 @@ class Inbox:
         rules = self.sweeps.rules
         for path in paths:
             inbox = self._inbox_of(path)
-            if inbox is None:
+            if inbox is None or inbox in self._left_out:
                 continue
             if is_folder(path):
                 if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
@@ -88,7 +94,11 @@ class Inbox:
         due = [id_ for id_ in settling if id_ not in self._watches]
         due += [id_ for id_, watch in self._watches.items() if watch.look_at <= now]
         due.sort(key=lambda id_: (self._look_at(id_), id_))
-        settled = [job for job in self._for_a_moment(due) if self._settled(job)]
+        settled = [
+            job
+            for job in self._for_a_moment(due)
+            if not self._is_left_out(job) and self._settled(job)
+        ]
         if settled:
             with self._jobs.together():
                 settled = [job for job in settled if self._jobs.queue(job)]
@@ -141,6 +151,12 @@ class Inbox:
         age_s = time.time() - file.stat.st_mtime
         old = age_s > self._settings.backfill_after_s
         return self._jobs.discover(file.path, file.inbox, state, BACKFILL if old else NEW_SCAN)
+
+    def _is_left_out(self, job: Job) -> bool:
+        if job.inbox not in self._left_out:
+            return False
+        self._wait(job, "The inbox does not answer.", self._clock())
+        return True
 
     def _settled(self, job: Job) -> bool:
         now = self._clock()

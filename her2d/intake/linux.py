@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import threading
 from pathlib import Path
 
@@ -11,6 +12,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # statfs(2): f_type is the structure's first member, a long, on every 64-bit Linux.
 _STATFS_BYTES = 256
 _TYPE_BITS = 0xFFFFFFFF
+
+_MOUNT_POINT = 4  # the fifth field of a line of mountinfo, proc(5)
 
 # ioprio_set(2) has no wrapper in glibc; numbers from the kernel's unistd.h.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
@@ -24,6 +27,18 @@ def file_system_type(path: Path) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(path))
     return ctypes.c_long.from_buffer(buffer).value & _TYPE_BITS
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """What is mounted somewhere below `folder`, by proc(5)'s mountinfo: no mount is touched."""
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    points = (_unescaped(line.split()[_MOUNT_POINT]) for line in lines)
+    return [point for point in points if point.is_relative_to(folder) and point != folder]
+
+
+def _unescaped(name: bytes) -> Path:
+    """mountinfo writes a space, tab, newline or backslash as a backslash and three octal digits."""
+    return Path(os.fsdecode(re.sub(rb"\\(\d{3})", lambda at: bytes([int(at[1], 8)]), name)))
 
 
 def inotify_watches() -> int:

@@ -35,6 +35,7 @@ class Sweeps:
         self._eventless: set[Path] = set()
         self._troubled: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
+        self._left_out: frozenset[Path] = frozenset()
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
         self._heard: int | None = None
@@ -57,6 +58,13 @@ class Sweeps:
         self._polled = {}
         self._eventless = set()
         self.all_soon()
+
+    def leave_out(self, inboxes: frozenset[Path]) -> None:
+        """Search these inboxes no more, and what is no longer among them at once."""
+        if inboxes != self._left_out:
+            self._left_out = inboxes
+            self._under_way = None
+            self.all_soon()
 
     def all_soon(self) -> None:
         """Sweep everything next: events were lost, or things changed."""
@@ -109,13 +117,16 @@ class Sweeps:
         self._entered = 0
         for inbox in self._settings.inboxes:
             yield from self._tree(inbox, inbox)
-        self._heard = self._entered
+        if not self._left_out:
+            self._heard = self._entered
 
     def _trees(self, trees: list[tuple[Path, Path]]) -> Iterator[Found]:
         for folder, inbox in trees:
             yield from self._tree(folder, inbox)
 
     def _tree(self, folder: Path, inbox: Path) -> Iterator[Found]:
+        if inbox in self._left_out:
+            return
         silent: dict[int, bool] = {}  # by device: one question for each file system
 
         def entered(here: Path, device: int) -> None:

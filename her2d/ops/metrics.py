@@ -166,6 +166,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
     yield _gauge(
         "her2d_intake_paused", "1 while nothing is taken for want of disk.", reading.intake_paused
     )
+    yield _gauge(
+        "her2d_unreachable_inboxes",
+        "Inboxes that cannot be read, or whose share does not answer.",
+        reading.unreachable_inboxes,
+    )
 
 
 def _stages(reading: Reading) -> Iterable[Metric]:

@@ -63,6 +63,7 @@ class Reading:
         overdue: files that the scanner has left unfinished for too long.
         oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
         webhook_waiting: events that the webhook is still to tell; None without a webhook.
+        unreachable_inboxes: inboxes that cannot be read, or do not answer.
         outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
     """
 
@@ -81,6 +82,7 @@ class Reading:
     webhook_waiting: int | None = None
     progress_at: float | None = None
     intake_paused: bool = False
+    unreachable_inboxes: int = 0
     database_bytes: int | None = None
     volumes: tuple[VolumeReading, ...] = ()
     gpus: tuple[GpuReading, ...] = ()

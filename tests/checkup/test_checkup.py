@@ -5,6 +5,7 @@ import getpass
 import os
 import shutil
 import socket
+import threading
 import tomllib
 from pathlib import Path
 
@@ -97,6 +98,15 @@ def test_events_that_arrive_are_told(tmp_path):
 
 def test_an_inbox_that_is_not_there_fails(tmp_path):
     assert told(inbox_findings(tmp_path / "absent")) == "failure: There is no such folder."
+
+
+def test_an_inbox_that_hangs_fails_and_does_not_hang_the_check(tmp_path, monkeypatch):
+    server_is_back = threading.Event()
+    monkeypatch.setattr("her2d.checkup.inboxes._ANSWER_S", 0.1)
+    monkeypatch.setattr("her2d.storage._look_at", lambda _: server_is_back.wait())
+    said = told(inbox_findings(tmp_path))
+    server_is_back.set()
+    assert said.startswith("failure: It has not answered")
 
 
 def test_a_results_folder_that_cannot_be_made_fails(tmp_path):

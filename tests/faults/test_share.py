@@ -1,9 +1,10 @@
 """An inbox on a share of another machine, which dies and hangs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from daemon_site import Site
+from daemon_site import PATIENCE_S, Site
 from share import Share, share
 
 from her2d.intake import JobState
@@ -16,6 +17,15 @@ def inbox(site, tmp_path) -> Iterator[Share]:
     """The site's inbox, as a share."""
     with share(tmp_path / "behind", site.inbox) as found:
         yield found
+
+
+@pytest.fixture
+def local(site, inbox, tmp_path) -> Path:
+    """A second inbox, on this machine."""
+    folder = tmp_path / "local"
+    folder.mkdir()
+    site.set("intake", inboxes=[str(inbox.mounted), str(folder)])
+    return folder
 
 
 def unreadable_tiles(site: Site) -> dict[str, int]:
@@ -31,13 +41,11 @@ def test_what_another_machine_writes_is_found_without_an_event(site, inbox, writ
     assert polled["folder"] == str(site.inbox)
 
 
-def test_a_share_that_dies_while_a_slide_is_read_costs_time_and_nothing_else(
+def test_a_share_that_dies_while_slides_are_read_costs_time_and_nothing_else(
     site, inbox, write_slide
 ):
-    for name in ("a.tif", "b.tif", "c.tif"):
-        write_slide(
-            [*LARGE, {"a": "Sw", "b": "ww", "c": "hh"}[name[0]] * 8], name, folder=inbox.behind
-        )
+    for name, last in (("a.tif", "S"), ("b.tif", "w"), ("c.tif", "h")):
+        write_slide([*LARGE, last * 16], name, folder=inbox.behind)
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         inbox.die()
@@ -48,14 +56,68 @@ def test_a_share_that_dies_while_a_slide_is_read_costs_time_and_nothing_else(
     assert unreadable_tiles(site) == {"a.tif": 0, "b.tif": 0, "c.tif": 0}
 
 
-def test_a_share_that_hangs_is_told_and_waited_for(site, inbox, write_slide):
-    site.set("intake", stalled_after_s=1.0)
+def test_a_share_that_hangs_keeps_no_other_inbox_waiting_and_is_told(
+    site, inbox, local, write_slide
+):
+    write_slide(["Sw"], "a.tif", folder=inbox.behind)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+        with inbox.hanging():
+            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            write_slide(["ww"], "b.tif", folder=local)
+            site.wait_for(JobState.DONE, jobs=2)
+            assert site.answer("/readyz") == (503, f"The inbox {inbox.mounted} does not answer.\n")
+            assert site.answer("/healthz") == (200, "ok\n")
+            assert "her2d_unreachable_inboxes 1.0" in site.answer("/metrics")[1]
+            write_slide(["wS"], "c.tif", folder=inbox.behind)
+        site.wait_for(JobState.DONE, jobs=3)
+        site.wait_until(lambda: site.answer("/readyz") == (200, "ok\n"))
+    assert site.events()["inbox_answers_again"] == site.events()["inbox_hangs"] == 1
+    assert site.runs() == 3
+
+
+def test_a_slide_that_is_read_when_its_share_hangs_goes_on_when_it_answers(
+    site, inbox, write_slide
+):
     write_slide(LARGE, "a.tif", folder=inbox.behind)
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         with inbox.hanging():
-            site.wait_until(lambda: site.answer("/healthz")[0] == 503)
+            site.wait_until(lambda: site.answer("/readyz")[0] == 503)
         site.wait_for(JobState.DONE)
-        site.wait_until(lambda: site.answer("/healthz")[0] == 200)
-    assert site.runs() == 1
+    assert site.runs() == len(site.jobs()) == 1
     assert unreadable_tiles(site) == {"a.tif": 0}
+
+
+def test_a_daemon_that_is_killed_over_a_share_that_hangs_serves_the_other_inbox(
+    site, inbox, local, write_slide
+):
+    """As systemd's watchdog would: what was read from the share waits, and hangs nobody again."""
+    write_slide(LARGE, "a.tif", folder=inbox.behind)
+    killed = site.start()
+    site.wait_until(lambda: site.events()["slide_started"] > 0)
+    with inbox.hanging():
+        killed.kill()
+        killed.wait(PATIENCE_S)
+        with site.daemon():
+            site.wait_for(JobState.SETTLING)
+            write_slide(["ww"], "b.tif", folder=local)
+            site.wait_for(JobState.DONE)
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    assert unreadable_tiles(site) == {"a.tif": 0, "b.tif": 0}
+    assert site.runs() == len(site.jobs()) == 2
+
+
+def test_a_daemon_stops_beside_a_share_that_hangs(site, inbox, write_slide):
+    site.set("pipeline", drain_s=0)
+    write_slide(LARGE, "a.tif", folder=inbox.behind)
+    daemon = site.start()
+    site.wait_until(lambda: site.events()["slide_started"] > 0)
+    with inbox.hanging():
+        site.wait_until(lambda: site.answer("/readyz")[0] == 503)
+        daemon.terminate()
+        assert daemon.wait(PATIENCE_S) in (0, 1)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+    assert site.runs() == len(site.jobs()) == 1

@@ -290,6 +290,53 @@ def test_a_missing_inbox_is_survived_and_found_when_it_returns(inbox, jobs, fold
     assert len(jobs.in_state()) == 1
 
 
+@pytest.fixture
+def share(tmp_path):
+    share = tmp_path / "share"
+    share.mkdir()
+    return share
+
+
+@pytest.fixture
+def two(jobs, folder, share, clock, check) -> Inbox:
+    """What looks after `folder` and `share`."""
+    settings = IntakeSettings(inboxes=(share, folder), incomplete_after_s=3600, sweep_s=100_000)
+    return Inbox(jobs, settings, check, clock)
+
+
+def test_an_inbox_that_is_left_out_is_swept_as_soon_as_it_is_no_longer(two, share, folder, jobs):
+    for inbox in (share, folder):
+        (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
+    two.leave_out(frozenset({share}))
+    two.sweep()
+    two.look([share / "share.tif"])
+    assert names(jobs) == ["inbox.tif"]
+    two.leave_out(frozenset())
+    two.sweep()
+    assert names(jobs) == ["inbox.tif", "share.tif"]
+
+
+def test_files_of_an_inbox_that_is_left_out_are_not_touched_and_say_why_they_wait(
+    two, share, jobs, clock, check
+):
+    (share / "a.tif").write_bytes(b"scan")
+    two.sweep()
+    two.leave_out(frozenset({share}))
+    for _ in range(400):
+        two.settle()
+        clock.pass_(10)
+    (job,) = jobs.in_state(JobState.SETTLING)
+    assert job.reason == "The inbox does not answer."
+    assert job.overdue_at is not None
+    two.leave_out(frozenset())
+    assert check.asked == []
+    for _ in range(3):
+        clock.pass_(10)
+        two.settle()
+    (job,) = jobs.in_state(JobState.QUEUED)
+    assert (job.reason, job.overdue_at) == (None, None)
+
+
 def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, tmp_path):
     settings = IntakeSettings(inboxes=(tmp_path / "absent", folder))
     inbox = Inbox(jobs, settings, check, clock)
