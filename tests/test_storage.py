@@ -69,7 +69,7 @@ def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, 
     share, local = inboxes
     with closing(Storage(inboxes, tmp_path / "backups")) as found:
         hang(share)
-        assert not found.answers(share, within_s=0.1)
+        wait_until(lambda: not found.answers(share, within_s=0.1))
         wait_until(lambda: found.hanging() == {share})
         assert found.trouble(share) == f"The inbox {share} does not answer."
         assert found.seen(share) is None
