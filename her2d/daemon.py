@@ -69,6 +69,7 @@ class Daemon:
         self._watched_at = time.monotonic()
         self._next_status = 0.0
         self._trouble: str | None = None
+        self._passes_fail = False
         self._crew: Crew | None = None
 
     def stop(self) -> None:
@@ -149,14 +150,17 @@ class Daemon:
             self._trouble = watching.trouble or _standstill(hung)
             self._watched_at = time.monotonic()
             self._tell_status(jobs, crew)
+            self._passes_fail = False
         except sqlite3.Error as error:
-            if self._trouble is None:
+            if not self._passes_fail:
                 log.error("pass_without_database", reason=str(error))
+            self._passes_fail = True
             self._trouble = f"The database is unavailable: {error}."
         except Exception as error:
             # No file, however odd, may end the daemon: the others' passes go on.
-            if self._trouble is None:
+            if not self._passes_fail:
                 log.exception("pass_failed")
+            self._passes_fail = True
             # What the error says may hold a name, and anybody may ask.
             self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
         if hung is None:

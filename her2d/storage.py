@@ -25,54 +25,82 @@ log = structlog.get_logger(__name__)
 _INBOX_EVERY_S = 1.0
 _BACKUPS_EVERY_S = 15.0
 _HANGS_AFTER_S = 5.0
+_RECOVERED_WITHIN_S = 2.0  # or a share about as slow as that would come and go all day
 
 T = TypeVar("T")
 
 
 class Asking(Generic[T]):
-    """Asks one question again and again, in a thread of its own. The question must not raise."""
+    """Asks one question again and again, in a thread of its own."""
 
     def __init__(self, question: Callable[[], T], every_s: float) -> None:
         self._question = question
         self._every_s = every_s
         self._answer: T | None = None
         self._answers = 0
+        self._taken = 0
         self._asked_at: float | None = time.monotonic()
+        self._hung = False
         self._wanted = False
-        self._stopped = False
+        self._closed = False
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name="her2d-storage", daemon=True).start()
 
     @property
     def answer(self) -> T | None:
-        """The last answer; None where there is none yet, or where the next is overdue."""
+        """The last answer; None where there is none yet, or where whoever asks hangs."""
         asked_at = self._asked_at
         overdue = asked_at is not None and time.monotonic() - asked_at > _HANGS_AFTER_S
-        return None if overdue else self._answer
+        return None if overdue or self._hung else self._answer
+
+    def ask(self) -> int:
+        """Begin to ask now, if nothing is under way. Returns how many answers came so far."""
+        with self._changed:
+            self._wanted = True
+            self._changed.notify_all()
+            return self._answers
 
     def answers(self, within_s: float) -> bool:
         """Whether an answer comes within that time from now."""
+        before = self.ask()
         with self._changed:
-            before, self._wanted = self._answers, True
-            self._changed.notify_all()
             return self._changed.wait_for(lambda: self._answers > before, within_s)
+
+    def has_answered(self, before: int, until: float) -> bool:
+        """Whether an answer beyond the first `before` comes until that monotonic time, or one has
+        come since the last call: of a slow share, it may come when nobody waits for it."""
+        with self._changed:
+            left_s = max(0.0, until - time.monotonic())
+            self._changed.wait_for(lambda: self._answers > before, left_s)
+            since, self._taken = self._answers - self._taken, self._answers
+            return since > 0
 
     def close(self) -> None:
         """Ask no more. A question that hangs is left to itself."""
         with self._changed:
-            self._stopped = True
+            self._closed = True
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while not self._stopped:
-            self._asked_at = time.monotonic()
-            answer = self._question()
+        while not self._closed:
+            self._asked_at = asked_at = time.monotonic()
+            answer = self._asked()
+            took_s = time.monotonic() - asked_at
             with self._changed:
+                limit_s = _RECOVERED_WITHIN_S if self._hung else _HANGS_AFTER_S
+                self._hung = took_s > limit_s
                 self._answer, self._asked_at = answer, None
                 self._answers += 1
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._wanted or self._stopped, self._every_s)
+                self._changed.wait_for(lambda: self._wanted or self._closed, self._every_s)
                 self._wanted = False
+
+    def _asked(self) -> T | None:
+        try:
+            return self._question()
+        except Exception:
+            log.exception("storage_question_failed")
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +147,23 @@ class Storage:
             return f"The inbox {inbox} does not answer."
         return None if seen.readable else f"The inbox {inbox} cannot be read."
 
-    def answers(self, inbox: Path | None, within_s: float = _HANGS_AFTER_S) -> bool:
-        """Whether whoever touches that inbox now is unlikely to wait for a server that is gone."""
-        asking = self._inboxes.get(inbox) if inbox is not None else None
-        return asking is None or (asking.answer is not None and asking.answers(within_s))
+    def answers(self, path: Path) -> bool:
+        """Whether whoever touches that file, or inbox, is unlikely to wait for a server that is
+        gone. Of what lies in no inbox nothing is known."""
+        asked = [self._inboxes[inbox] for inbox in self._inboxes if path.is_relative_to(inbox)]
+        return all(a.answer is not None and a.answers(_HANGS_AFTER_S) for a in asked)
 
     def hanging(self) -> frozenset[Path]:
         """The inboxes that do not answer."""
         inboxes = self._inboxes.items()
         return frozenset(inbox for inbox, asking in inboxes if asking.answer is None)
+
+    def slow(self, within_s: float) -> frozenset[Path]:
+        """The inboxes, of those that do not hang, that do not answer within that time from now and
+        have not done so since the last call. For one caller only."""
+        asked = [(inbox, a, a.ask()) for inbox, a in self._inboxes.items() if a.answer is not None]
+        until = time.monotonic() + within_s
+        return frozenset(inbox for inbox, a, before in asked if not a.has_answered(before, until))
 
     def last_backup_at(self) -> float | None:
         """When the database was last backed up, in seconds since 1970; None where unknown."""
@@ -153,8 +189,8 @@ def _look_at(inbox: Path) -> Seen:
     """Ask the inbox, and whatever is mounted below it: a sweep would hang there as well."""
     readable = os.access(inbox, os.R_OK | os.X_OK)
     try:
-        for folder in mounts_below(inbox):
-            os.access(folder, os.R_OK | os.X_OK)
+        for folder in mounts_below(inbox.resolve()):
+            os.statvfs(folder)  # which no cache answers
         usage = shutil.disk_usage(existing_folder(inbox))
     except OSError as error:
         log.debug("disk_unknown", folder=str(inbox), reason=str(error))

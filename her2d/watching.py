@@ -38,10 +38,12 @@ class Watching:
         paused: threading.Event,
         storage: Storage,
     ) -> None:
+        self._jobs = jobs
         self._settings = settings
         self._paused = paused
         self._storage = storage
         self._hanging: frozenset[Path] = frozenset()
+        self._slow: frozenset[Path] = frozenset()
         self._inbox = Inbox(jobs, settings.intake, check_slide)
         self._watcher = Watcher(wake)
         self._next_check = 0.0
@@ -52,7 +54,9 @@ class Watching:
     @property
     def trouble(self) -> str | None:
         """What a person should look at: that intake is paused, or an inbox that does not answer."""
-        return self._crowding or next(map(self._storage.trouble, self._hanging), None)
+        watched = self._settings.intake.inboxes
+        hanging = [self._storage.trouble(inbox) for inbox in watched if inbox in self._hanging]
+        return self._crowding or next(filter(None, hanging), None)
 
     def close(self) -> None:
         self._watcher.stop()
@@ -60,7 +64,6 @@ class Watching:
     def apply(self, settings: Settings) -> None:
         """Go on with other settings."""
         self._settings = settings
-        self._storage.apply(settings.intake.inboxes)
         self._inbox.apply(settings.intake)
         self._watcher.keep_only(settings.intake.inboxes)
         self._next_check = 0.0
@@ -69,7 +72,7 @@ class Watching:
         """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
         self._mind_the_storage()
         self._mind_the_room()
-        if self._paused.is_set() or not self._answered():
+        if self._paused.is_set():
             return
         try:
             self._find_and_settle()
@@ -108,19 +111,18 @@ class Watching:
 
     def _mind_the_storage(self) -> None:
         """Let alone what does not answer: a pass that waits for it looks after nothing else."""
+        watched = self._settings.intake.inboxes
+        if time.monotonic() >= self._next_check:
+            self._storage.apply({*watched, *self._jobs.inboxes()})
+        self._slow = self._storage.slow(_ANSWER_S)
         hanging = self._storage.hanging()
         for inbox in hanging - self._hanging:
             log.error("inbox_hangs", inbox=str(inbox))
-        for inbox in self._hanging - hanging:
+        for inbox in (self._hanging - hanging) & set(watched):
             log.info("inbox_answers_again", inbox=str(inbox))
             self._next_check = 0.0
         self._hanging = hanging
-        self._inbox.leave_out(hanging)
-
-    def _answered(self) -> bool:
-        """Whether the inboxes answer right now; one that does not will soon be known to hang."""
-        watched = set(self._settings.intake.inboxes) - self._hanging
-        return all(self._storage.answers(inbox, _ANSWER_S) for inbox in watched)
+        self._inbox.leave_out(hanging, self._slow)
 
     def _mind_the_room(self) -> None:
         results = self._settings.results
@@ -144,7 +146,7 @@ class Watching:
 
     def _keep_watching(self) -> None:
         for inbox in self._settings.intake.inboxes:
-            if inbox in self._hanging:
+            if inbox in self._hanging | self._slow:
                 continue
             try:
                 if needs_polling(inbox, self._settings.intake.watch):

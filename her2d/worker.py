@@ -138,7 +138,7 @@ class Worker:
 
     def _refuse_what_hangs(self, job: Job) -> None:
         """A worker that waits for a share works on nothing else, and is not to be woken."""
-        if not self._storage.answers(job.inbox):
+        if not self._storage.answers(job.inbox or job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its inbox does not answer")
 
     @staticmethod
@@ -202,10 +202,9 @@ class Worker:
                 state = self._retry(jobs, job, f"{type(error).__name__}: {error}", error)
         return state
 
-    @staticmethod
-    def _duplicate(jobs: JobQueue, job: Job, error: DuplicateScanError) -> JobState:
+    def _duplicate(self, jobs: JobQueue, job: Job, error: DuplicateScanError) -> JobState:
         jobs.duplicate(job, error.slide_id, error.content_hash)
-        follow(jobs, error.slide_id, job.path)
+        follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.answers)
         log.info("slide_duplicate", slide_id=error.slide_id)
         return JobState.DUPLICATE
 

@@ -62,17 +62,36 @@ def test_a_slide_that_an_event_names_is_queued_without_a_sweep(
     look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
 
 
-def test_a_pass_waits_for_no_inbox_that_does_not_answer(
+def test_a_pass_touches_no_inbox_that_is_slow_and_finds_its_files_later(
     jobs, settings, paused, storage, folder, write_slide, monkeypatch
 ):
     write_slide(["S"], "a.tif", folder=folder)
     with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
         with monkeypatch.context() as patch:
-            patch.setattr(storage, "answers", lambda *_: False)
-            look.look_around()
+            patch.setattr(storage, "slow", lambda _: frozenset({folder}))
+            for _ in range(3):
+                look.look_around()
             assert jobs.in_state() == []
         look.look_around()
         assert len(jobs.in_state()) == 1
+
+
+def test_files_of_an_inbox_that_was_taken_out_of_the_settings_hang_nobody(
+    jobs, settings, paused, storage, folder, tmp_path, write_slide, monkeypatch
+):
+    """The first thing that an operator does about a share that hangs."""
+    write_slide(["S"], "a.tif", folder=folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
+        look.look_around()
+        intake = settings.intake.model_copy(update={"inboxes": (other,)})
+        monkeypatch.setattr(storage, "hanging", lambda: frozenset({folder}))
+        monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it hung"))
+        look.apply(settings.model_copy(update={"intake": intake}))
+        look.look_around()
+        assert storage.seen(folder) is not None  # it is asked on
+    assert jobs.counts()[JobState.SETTLING] == 1
 
 
 def test_where_the_limit_of_watches_is_reached_the_inbox_is_polled(

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.checkup.finding import Finding, failure, ok
+from her2d.checkup.inboxes import ANSWER_S
 from her2d.checkup.storage import writable
 from her2d.ownership import who_may
 from her2d.settings import IntakeSettings
+from her2d.storage import answers
 
 
 def filing_findings(settings: IntakeSettings) -> Iterator[Finding]:
@@ -16,6 +18,8 @@ def filing_findings(settings: IntakeSettings) -> Iterator[Finding]:
     if not targets:
         return
     for inbox in settings.inboxes:
+        if not answers(inbox, ANSWER_S):
+            continue  # which the check of the inbox itself has told
         if os.access(inbox, os.W_OK | os.X_OK, effective_ids=True):
             yield ok(f"inbox {inbox}", "Finished files can be moved out of it.")
         else:

@@ -11,7 +11,7 @@ from her2d.checkup.finding import Finding, failure, ok, warning
 from her2d.intake import Watcher
 from her2d.storage import answers
 
-_ANSWER_S = 5.0
+ANSWER_S = 5.0
 _EVENT_S = 5.0
 _CLOCK_S = 60.0
 
@@ -19,10 +19,10 @@ _CLOCK_S = 60.0
 def inbox_findings(inbox: Path) -> Iterator[Finding]:
     """Look at one inbox; where it can be written, with a file that is there for a moment."""
     check = f"inbox {inbox}"
-    if not answers(inbox, _ANSWER_S):
+    if not answers(inbox, ANSWER_S):
         yield failure(
             check,
-            f"It has not answered for {_ANSWER_S:.0f} s.",
+            f"It has not answered for {ANSWER_S:.0f} s.",
             "It is a share: look after its server and the network; whatever touches it waits.",
         )
         return

@@ -110,10 +110,20 @@ def destination(job: Job, settings: IntakeSettings) -> Path | None:
     return folder / job.path.name
 
 
-def follow(jobs: JobQueue, slide_id: int, path: Path) -> None:
-    """A slide whose file is not where it was is now known by `path`, which holds the same bytes."""
+def follow(
+    jobs: JobQueue,
+    slide_id: int,
+    path: Path,
+    *,
+    is_within_reach: Callable[[Path], bool] = lambda _: True,
+) -> None:
+    """A slide whose file is not where it was is now known by `path`, which holds the same bytes.
+
+    Where the old one's storage does not answer (`is_within_reach`), it may well be there.
+    """
     rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    if any(is_gone(Path(row["path"])) for row in rows):
+    known = [Path(row["path"]) for row in list(rows)]
+    if any(is_within_reach(old) and is_gone(old) for old in known):
         jobs.database.execute(
             "update slides set path = ?, file_name = ? where id = ?",
             [str(path), path.name, slide_id],

@@ -47,6 +47,8 @@ class Inbox:
         self.sweeps = Sweeps(settings, clock)
         self._settings = settings
         self._left_out: frozenset[Path] = frozenset()
+        self._slow: frozenset[Path] = frozenset()
+        self._unseen: set[int] = set()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
     def apply(self, settings: IntakeSettings) -> None:
@@ -55,10 +57,16 @@ class Inbox:
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
         self.sweeps.apply(settings)
 
-    def leave_out(self, inboxes: frozenset[Path]) -> None:
-        """Touch nothing in these inboxes, whose storage does not answer; their files wait."""
-        self._left_out = inboxes
-        self.sweeps.leave_out(inboxes)
+    def leave_out(self, hanging: frozenset[Path], slow: frozenset[Path] = frozenset()) -> None:
+        """Touch nothing in these inboxes: not while they hang, not for now where they are slow."""
+        if self._left_out - hanging:
+            # Nobody saw whether their files changed meanwhile: they must be still from now on.
+            for job_id in self._unseen:
+                self._watches.pop(job_id, None)
+            self._unseen.clear()
+        self._left_out, self._slow = hanging, slow
+        self.sweeps.leave_out(hanging)
+        self.sweeps.pause(slow)
 
     def sweep(self) -> bool:
         """Find files for a moment, where and when it is time to; True when nothing is left to."""
@@ -76,6 +84,9 @@ class Inbox:
         for path in paths:
             inbox = self._inbox_of(path)
             if inbox is None or inbox in self._left_out:
+                continue
+            if inbox in self._slow:
+                self.sweeps.soon(inbox, inbox)
                 continue
             if is_folder(path):
                 if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
@@ -153,9 +164,13 @@ class Inbox:
         return self._jobs.discover(file.path, file.inbox, state, BACKFILL if old else NEW_SCAN)
 
     def _is_left_out(self, job: Job) -> bool:
-        if job.inbox not in self._left_out:
+        if job.inbox not in self._left_out | self._slow:
             return False
-        self._wait(job, "The inbox does not answer.", self._clock())
+        now, state = self._clock(), FileState(job.inode, job.size, job.mtime_ns)
+        watch = self._watches.get(job.id) or Watch.begun(state, now, self._patience)
+        self._watches[job.id] = watch.put_off(now, self._patience)
+        if job.inbox in self._left_out:
+            self._unseen.add(job.id)
         return True
 
     def _settled(self, job: Job) -> bool:

@@ -100,6 +100,13 @@ class JobQueue:
         rows = self._db.query("select id from jobs where state = ? order by id", [state])
         return [int(row["id"]) for row in rows]
 
+    def inboxes(self) -> set[Path]:
+        """The inboxes of jobs that have not ended, whatever the settings name now."""
+        states = [JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED]
+        marks = ", ".join("?" for _ in states)
+        rows = self._db.query(f"select distinct inbox from jobs where state in ({marks})", states)
+        return {Path(row["inbox"]) for row in rows if row["inbox"]}
+
     def counts(self) -> dict[JobState, int]:
         """How many jobs are in each state."""
         rows = self._db.query("select state, count(*) as n from jobs group by state")

@@ -36,6 +36,8 @@ class Sweeps:
         self._troubled: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
         self._left_out: frozenset[Path] = frozenset()
+        self._paused: frozenset[Path] = frozenset()
+        self._walked: Path | None = None
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
         self._heard: int | None = None
@@ -61,10 +63,16 @@ class Sweeps:
 
     def leave_out(self, inboxes: frozenset[Path]) -> None:
         """Search these inboxes no more, and what is no longer among them at once."""
-        if inboxes != self._left_out:
-            self._left_out = inboxes
+        if self._walked in inboxes - self._left_out:
             self._under_way = None
             self.all_soon()
+        for inbox in self._left_out - inboxes:
+            self.soon(inbox, inbox)
+        self._left_out = inboxes
+
+    def pause(self, inboxes: frozenset[Path]) -> None:
+        """Search these inboxes later: they are too slow for now."""
+        self._paused = inboxes
 
     def all_soon(self) -> None:
         """Sweep everything next: events were lost, or things changed."""
@@ -94,11 +102,11 @@ class Sweeps:
         while True:
             if self._under_way is None:
                 self._under_way = self._due()
-            if self._under_way is None:
+            if self._under_way is None or self._walked in self._paused:
                 return []
             if files := list(islice(self._under_way, most)):
                 return files
-            self._under_way = None
+            self._under_way = self._walked = None
 
     def _due(self) -> Iterator[Found] | None:
         now = self._clock()
@@ -109,8 +117,10 @@ class Sweeps:
         if self._polled and now >= self._next_poll:
             self._next_poll = now + self._settings.poll_s
             return self._trees(list(self._polled.items()))
-        if self._asked:
-            return self._trees([self._asked.popleft()])
+        for asked in self._asked:
+            if asked[1] not in self._paused | self._left_out:
+                self._asked.remove(asked)
+                return self._trees([asked])
         return None
 
     def _everything(self) -> Iterator[Found]:
@@ -127,6 +137,10 @@ class Sweeps:
     def _tree(self, folder: Path, inbox: Path) -> Iterator[Found]:
         if inbox in self._left_out:
             return
+        if inbox in self._paused:
+            self.soon(folder, inbox)
+            return
+        self._walked = inbox
         silent: dict[int, bool] = {}  # by device: one question for each file system
 
         def entered(here: Path, device: int) -> None:

@@ -15,6 +15,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 _PATIENCE_S = 5.0
+_READY_PATIENCE_S = 60.0  # said once; without it systemd gives the start up
 
 
 class Notifier:
@@ -25,7 +26,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Start-up, or a reload, is over."""
-        self._tell(f"READY=1\nSTATUS={_one_line(status)}")
+        self._tell(f"READY=1\nSTATUS={_one_line(status)}", _READY_PATIENCE_S)
 
     def status(self, status: str) -> None:
         """One line for `systemctl status`."""
@@ -41,13 +42,13 @@ class Notifier:
     def stopping(self, status: str) -> None:
         self._tell(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
-    def _tell(self, state: str) -> None:
+    def _tell(self, state: str, patience_s: float | None = None) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
                 # The kernel keeps ten messages for one that does not read; the next would wait.
-                channel.settimeout(_PATIENCE_S)
+                channel.settimeout(patience_s or _PATIENCE_S)
                 channel.connect(self._address)
                 channel.sendall(state.encode())
         except OSError as error:

@@ -1,5 +1,6 @@
 """An inbox on a share of another machine, which dies and hangs."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from share import Share, share
 
 from her2d.intake import JobState
 
-LARGE = ["Sw" * 8] * 12
+LARGE = ["Sw" * 16] * 20  # read for seconds
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_share_that_dies_while_slides_are_read_costs_time_and_nothing_else(
     site, inbox, write_slide
 ):
     for name, last in (("a.tif", "S"), ("b.tif", "w"), ("c.tif", "h")):
-        write_slide([*LARGE, last * 16], name, folder=inbox.behind)
+        write_slide([*LARGE, last * 32], name, folder=inbox.behind)
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         inbox.die()
@@ -84,6 +85,7 @@ def test_a_slide_that_is_read_when_its_share_hangs_goes_on_when_it_answers(
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         with inbox.hanging():
             site.wait_until(lambda: site.answer("/readyz")[0] == 503)
+            assert site.count(JobState.RUNNING) == 1
         site.wait_for(JobState.DONE)
     assert site.runs() == len(site.jobs()) == 1
     assert unreadable_tiles(site) == {"a.tif": 0}
@@ -98,6 +100,7 @@ def test_a_daemon_that_starts_beside_a_share_that_hangs_serves_the_other_inbox(
     site.wait_until(lambda: site.events()["slide_started"] > 0)
     killed.kill()
     killed.wait(PATIENCE_S)
+    assert site.count(JobState.RUNNING) == 1
     with inbox.hanging(), site.daemon():
         site.wait_for(JobState.SETTLING)
         write_slide(["ww"], "b.tif", folder=local)
@@ -121,3 +124,37 @@ def test_a_daemon_stops_beside_a_share_that_hangs(site, inbox, write_slide):
     with site.daemon():
         site.wait_for(JobState.DONE)
     assert site.runs() == len(site.jobs()) == 1
+
+
+def test_a_share_that_hangs_may_be_taken_out_of_the_settings(site, inbox, local, write_slide):
+    """Its files that are not finished wait, and hang nobody."""
+    whole = write_slide(["Sw"], "whole.tif", folder=site.folder).read_bytes()
+    (inbox.behind / "a.tif").write_bytes(whole[: len(whole) // 2])
+    with site.daemon() as daemon:
+        site.wait_for(JobState.SETTLING)
+        with inbox.hanging():
+            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            site.set("intake", inboxes=[str(local)])
+            daemon.send_signal(signal.SIGHUP)
+            site.wait_until(lambda: site.events()["settings_reloaded"] == 1)
+            write_slide(["ww"], "b.tif", folder=local)
+            site.wait_for(JobState.DONE)
+            assert site.answer("/readyz") == (200, "ok\n")
+        (inbox.behind / "a.tif").write_bytes(whole)
+        site.wait_for(JobState.DONE, jobs=2)
+
+
+def test_copies_of_a_slide_on_a_share_that_hangs_keep_no_worker_waiting(
+    site, inbox, local, write_slide
+):
+    original = write_slide(["Sw"], "a.tif", folder=inbox.behind)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+        with inbox.hanging():
+            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            for name in ("copy.tif", "another.tif"):
+                (local / name).write_bytes(original.read_bytes())
+            site.wait_for(JobState.DUPLICATE, jobs=2)
+            write_slide(["ww"], "b.tif", folder=local)
+            site.wait_for(JobState.DONE, jobs=2)
+    assert site.results()["a.tif"].path == str(inbox.mounted / "a.tif")

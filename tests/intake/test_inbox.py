@@ -316,25 +316,40 @@ def test_an_inbox_that_is_left_out_is_swept_as_soon_as_it_is_no_longer(two, shar
     assert names(jobs) == ["inbox.tif", "share.tif"]
 
 
-def test_files_of_an_inbox_that_is_left_out_are_not_touched_and_say_why_they_wait(
+def test_files_of_an_inbox_that_is_left_out_wait_and_must_be_still_again_afterwards(
     two, share, jobs, clock, check
 ):
     (share / "a.tif").write_bytes(b"scan")
     two.sweep()
+    two.settle()
     two.leave_out(frozenset({share}))
     for _ in range(400):
-        two.settle()
         clock.pass_(10)
+        two.settle()
     (job,) = jobs.in_state(JobState.SETTLING)
-    assert job.reason == "The inbox does not answer."
-    assert job.overdue_at is not None
+    assert job.overdue_at is None  # it is not the scanner's doing
     two.leave_out(frozenset())
+    two.settle()
     assert check.asked == []
-    for _ in range(3):
-        clock.pass_(10)
-        two.settle()
-    (job,) = jobs.in_state(JobState.QUEUED)
-    assert (job.reason, job.overdue_at) == (None, None)
+    clock.pass_(9)
+    two.settle()
+    assert states(jobs) == [JobState.SETTLING]
+    clock.pass_(2)
+    two.settle()
+    assert states(jobs) == [JobState.QUEUED]
+
+
+def test_an_inbox_that_is_slow_for_now_is_searched_later(two, share, folder, jobs):
+    for inbox in (share, folder):
+        (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
+    two.leave_out(frozenset(), slow=frozenset({share}))
+    two.sweep()
+    two.look([share / "share.tif"])
+    two.sweep()
+    assert names(jobs) == ["inbox.tif"]
+    two.leave_out(frozenset())
+    two.sweep()
+    assert names(jobs) == ["inbox.tif", "share.tif"]
 
 
 def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, tmp_path):
