@@ -64,7 +64,7 @@ class Sweeps:
     def leave_out(self, inboxes: frozenset[Path]) -> None:
         """Search these inboxes no more, and what is no longer among them at once."""
         if self._walked in inboxes - self._left_out:
-            self._under_way = None
+            self._under_way = self._walked = None
             self.all_soon()
         for inbox in self._left_out - inboxes:
             self.soon(inbox, inbox)
