@@ -1,4 +1,8 @@
-"""An inbox on a share of another machine, which dies and hangs."""
+"""An inbox on a share of another machine, which dies and hangs.
+
+A call that is in the share when it begins to hang waits with it, and if it is the daemon's own
+thread's, systemd's watchdog ends it: what happens in all other cases is seen here.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -18,6 +22,12 @@ def inbox(site, tmp_path) -> Iterator[Share]:
     """The site's inbox, as a share."""
     with share(tmp_path / "behind", site.inbox) as found:
         yield found
+
+
+@pytest.fixture
+def unpolled(site) -> None:
+    """No call of the daemon's own thread is in the share when it begins to hang."""
+    site.set("intake", poll_s=3600, sweep_s=3600)
 
 
 @pytest.fixture
@@ -57,6 +67,7 @@ def test_a_share_that_dies_while_slides_are_read_costs_time_and_nothing_else(
     assert unreadable_tiles(site) == {"a.tif": 0, "b.tif": 0, "c.tif": 0}
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_a_share_that_hangs_keeps_no_other_inbox_waiting_and_is_told(
     site, inbox, local, write_slide
 ):
@@ -77,6 +88,7 @@ def test_a_share_that_hangs_keeps_no_other_inbox_waiting_and_is_told(
     assert site.runs() == 3
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_a_slide_that_is_read_when_its_share_hangs_goes_on_when_it_answers(
     site, inbox, write_slide
 ):
@@ -91,6 +103,7 @@ def test_a_slide_that_is_read_when_its_share_hangs_goes_on_when_it_answers(
     assert unreadable_tiles(site) == {"a.tif": 0}
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_a_daemon_that_starts_beside_a_share_that_hangs_serves_the_other_inbox(
     site, inbox, local, write_slide
 ):
@@ -111,6 +124,7 @@ def test_a_daemon_that_starts_beside_a_share_that_hangs_serves_the_other_inbox(
     assert site.runs() == len(site.jobs()) == 2
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_a_daemon_stops_beside_a_share_that_hangs(site, inbox, write_slide):
     site.set("pipeline", drain_s=0)
     write_slide(LARGE, "a.tif", folder=inbox.behind)
@@ -126,8 +140,10 @@ def test_a_daemon_stops_beside_a_share_that_hangs(site, inbox, write_slide):
     assert site.runs() == len(site.jobs()) == 1
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_a_share_that_hangs_may_be_taken_out_of_the_settings(site, inbox, local, write_slide):
     """Its files that are not finished wait, and hang nobody."""
+    site.set("intake", settle_s=5)  # and looked at so often
     whole = write_slide(["Sw"], "whole.tif", folder=site.folder).read_bytes()
     (inbox.behind / "a.tif").write_bytes(whole[: len(whole) // 2])
     with site.daemon() as daemon:
@@ -144,6 +160,7 @@ def test_a_share_that_hangs_may_be_taken_out_of_the_settings(site, inbox, local,
         site.wait_for(JobState.DONE, jobs=2)
 
 
+@pytest.mark.usefixtures("unpolled")
 def test_copies_of_a_slide_on_a_share_that_hangs_keep_no_worker_waiting(
     site, inbox, local, write_slide
 ):
