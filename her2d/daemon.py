@@ -85,17 +85,18 @@ class Daemon:
         self._wake.set()
 
     def run(self) -> None:
-        database = self._settings.results.database
+        intake, results = self._settings.intake, self._settings.results
+        database = results.database
         with held_by_us(database):
             if (copy := migrate(database)) is not None:
                 log.info("database_migrated", copy=str(copy))
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
-            _clear_up(self._settings.results.heatmaps)
+            _clear_up(results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
             with (
-                closing(_storage_of(self._settings)) as storage,
+                closing(Storage(intake.inboxes, results.backups)) as storage,
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
@@ -263,10 +264,6 @@ class Daemon:
         except DatabaseError as error:
             return str(error)
         return None
-
-
-def _storage_of(settings: Settings) -> Storage:
-    return Storage(settings.intake.inboxes, settings.results.backups)
 
 
 def _clear_up(heatmaps: Path) -> None:

@@ -147,6 +147,12 @@ class Site:
         """What the running daemon answers over HTTP: status and text."""
         return asked(self.port(), path)
 
+    def wait_for_503(self, path: str) -> str:
+        """What the daemon says once it is not healthy, or not ready."""
+        answers: list[tuple[int, str]] = []
+        self.wait_until(lambda: answers.append(self.answer(path)) or answers[-1][0] == 503)
+        return answers[-1][1]
+
     def results(self) -> dict[str, SlideResult]:
         with contextlib.closing(open_readonly(self.database)) as db:
             return {result.file_name: result for result in list_results(db)}

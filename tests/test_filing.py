@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
+from waiting import wait_until
 
 from her2d import filing
 from her2d.filing import Clerk
@@ -61,13 +62,6 @@ def at_work() -> Iterator[Callable[[Settings], tuple[Clerk, threading.Event]]]:
     for thread, stop in started:
         stop.set()
         thread.join(10)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_what_ends_is_filed_soon(jobs, settings, done, at_work):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from waiting import wait_until
 
 from her2d import storage
 from her2d.storage import Storage
@@ -42,13 +43,6 @@ def inboxes(tmp_path):
     for inbox in found:
         inbox.mkdir()
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):

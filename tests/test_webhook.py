@@ -2,11 +2,12 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
+import waiting
 from standardwebhooks import Webhook as Receiving
 from structlog.testing import capture_logs
 from webhook_receiver import PATIENCE_S, Receiver, receiving
@@ -20,6 +21,8 @@ from her2d.settings import SettingsError, WebhookSettings, load_settings
 from her2d.webhook import Messenger, Webhook, signature
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+wait_until = partial(waiting.wait_until, patience_s=PATIENCE_S)
 
 
 @pytest.fixture
@@ -88,13 +91,6 @@ def names(documents: list[dict]) -> list[str]:
 
 def logged(logs: list, event: str) -> bool:
     return any(line["event"] == event for line in logs)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_quarantine_is_told_with_its_reason(database, receiver):

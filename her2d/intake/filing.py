@@ -115,14 +115,14 @@ def follow(
     slide_id: int,
     path: Path,
     *,
-    is_within_reach: Callable[[Path], bool] = lambda _: True,
+    is_within_reach: Callable[[Path], bool],
 ) -> None:
     """A slide whose file is not where it was is now known by `path`, which holds the same bytes.
 
     Where the old one's storage does not answer (`is_within_reach`), it may well be there.
     """
     rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    known = [Path(row["path"]) for row in list(rows)]
+    known = [Path(row["path"]) for row in rows]
     if any(is_within_reach(old) and is_gone(old) for old in known):
         jobs.database.execute(
             "update slides set path = ?, file_name = ? where id = ?",

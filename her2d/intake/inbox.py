@@ -46,8 +46,6 @@ class Inbox:
         self._watches: dict[int, Watch] = {}
         self.sweeps = Sweeps(settings, clock)
         self._settings = settings
-        self._left_out: frozenset[Path] = frozenset()
-        self._slow: frozenset[Path] = frozenset()
         self._unseen: set[int] = set()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
@@ -59,14 +57,13 @@ class Inbox:
 
     def leave_out(self, hanging: frozenset[Path], slow: frozenset[Path] = frozenset()) -> None:
         """Touch nothing in these inboxes: not while they hang, not for now where they are slow."""
-        if self._left_out - hanging:
+        if self.sweeps.left_out - hanging:
             # Nobody saw whether their files changed meanwhile: they must be still from now on.
             for job_id in self._unseen:
                 self._watches.pop(job_id, None)
             self._unseen.clear()
-        self._left_out, self._slow = hanging, slow
         self.sweeps.leave_out(hanging)
-        self.sweeps.pause(slow)
+        self.sweeps.paused = slow
 
     def sweep(self) -> bool:
         """Find files for a moment, where and when it is time to; True when nothing is left to."""
@@ -83,9 +80,9 @@ class Inbox:
         rules = self.sweeps.rules
         for path in paths:
             inbox = self._inbox_of(path)
-            if inbox is None or inbox in self._left_out:
+            if inbox is None or inbox in self.sweeps.left_out:
                 continue
-            if inbox in self._slow:
+            if inbox in self.sweeps.paused:
                 self.sweeps.soon(inbox, inbox)
                 continue
             if is_folder(path):
@@ -164,12 +161,12 @@ class Inbox:
         return self._jobs.discover(file.path, file.inbox, state, BACKFILL if old else NEW_SCAN)
 
     def _is_left_out(self, job: Job) -> bool:
-        if job.inbox not in self._left_out | self._slow:
+        if job.inbox not in self.sweeps.left_out | self.sweeps.paused:
             return False
         now, state = self._clock(), FileState(job.inode, job.size, job.mtime_ns)
         watch = self._watches.get(job.id) or Watch.begun(state, now, self._patience)
         self._watches[job.id] = watch.put_off(now, self._patience)
-        if job.inbox in self._left_out:
+        if job.inbox in self.sweeps.left_out:
             self._unseen.add(job.id)
         return True
 

@@ -25,6 +25,8 @@ class Sweeps:
 
     Attributes:
         rules: what counts as a scan.
+        left_out: inboxes that are not searched, as `leave_out` was told.
+        paused: inboxes that are searched later; whoever drives the sweeps says which.
     """
 
     def __init__(self, settings: IntakeSettings, clock: Callable[[], float]) -> None:
@@ -35,8 +37,8 @@ class Sweeps:
         self._eventless: set[Path] = set()
         self._troubled: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
-        self._left_out: frozenset[Path] = frozenset()
-        self._paused: frozenset[Path] = frozenset()
+        self.left_out: frozenset[Path] = frozenset()
+        self.paused: frozenset[Path] = frozenset()
         self._walked: Path | None = None
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
@@ -63,16 +65,12 @@ class Sweeps:
 
     def leave_out(self, inboxes: frozenset[Path]) -> None:
         """Search these inboxes no more, and what is no longer among them at once."""
-        if self._walked in inboxes - self._left_out:
+        if self._walked in inboxes - self.left_out:
             self._under_way = self._walked = None
             self.all_soon()
-        for inbox in self._left_out - inboxes:
+        for inbox in self.left_out - inboxes:
             self.soon(inbox, inbox)
-        self._left_out = inboxes
-
-    def pause(self, inboxes: frozenset[Path]) -> None:
-        """Search these inboxes later: they are too slow for now."""
-        self._paused = inboxes
+        self.left_out = inboxes
 
     def all_soon(self) -> None:
         """Sweep everything next: events were lost, or things changed."""
@@ -102,7 +100,7 @@ class Sweeps:
         while True:
             if self._under_way is None:
                 self._under_way = self._due()
-            if self._under_way is None or self._walked in self._paused:
+            if self._under_way is None or self._walked in self.paused:
                 return []
             if files := list(islice(self._under_way, most)):
                 return files
@@ -118,7 +116,7 @@ class Sweeps:
             self._next_poll = now + self._settings.poll_s
             return self._trees(list(self._polled.items()))
         for asked in self._asked:
-            if asked[1] not in self._paused | self._left_out:
+            if asked[1] not in self.paused | self.left_out:
                 self._asked.remove(asked)
                 return self._trees([asked])
         return None
@@ -127,7 +125,7 @@ class Sweeps:
         self._entered = 0
         for inbox in self._settings.inboxes:
             yield from self._tree(inbox, inbox)
-        if not self._left_out:
+        if not self.left_out:
             self._heard = self._entered
 
     def _trees(self, trees: list[tuple[Path, Path]]) -> Iterator[Found]:
@@ -135,9 +133,9 @@ class Sweeps:
             yield from self._tree(folder, inbox)
 
     def _tree(self, folder: Path, inbox: Path) -> Iterator[Found]:
-        if inbox in self._left_out:
+        if inbox in self.left_out:
             return
-        if inbox in self._paused:
+        if inbox in self.paused:
             self.soon(folder, inbox)
             return
         self._walked = inbox

@@ -4,20 +4,13 @@ import contextlib
 import signal
 import sqlite3
 
-from daemon_site import Site, asked
+from daemon_site import asked
 
 from her2d import daemon as daemon_module
 from her2d.daemon import Daemon
 from her2d.intake import JobState
 from her2d.ops import Metrics, OpsServer
 from her2d.settings import Settings
-
-
-def wait_for_503(site: Site, path: str) -> str:
-    """What the daemon says once it is not healthy, or not ready."""
-    answers: list[tuple[int, str]] = []
-    site.wait_until(lambda: answers.append(site.answer(path)) or answers[-1][0] == 503)
-    return answers[-1][1]
 
 
 def test_a_daemon_that_works_is_healthy_and_ready(site):
@@ -29,7 +22,7 @@ def test_a_daemon_that_works_is_healthy_and_ready(site):
 def test_a_daemon_without_its_inbox_is_alive_and_not_ready(site):
     with site.daemon():
         site.inbox.rmdir()
-        assert wait_for_503(site, "/readyz") == f"The inbox {site.inbox} cannot be read.\n"
+        assert site.wait_for_503("/readyz") == f"The inbox {site.inbox} cannot be read.\n"
         assert site.answer("/healthz") == (200, "ok\n")
 
 
@@ -37,7 +30,7 @@ def test_a_daemon_whose_database_is_locked_is_not_ready(site, write_slide):
     with site.daemon(), contextlib.closing(sqlite3.connect(site.database)) as other:
         other.execute("begin immediate")
         write_slide(["S"], "a.tif", folder=site.inbox)
-        said = wait_for_503(site, "/readyz")
+        said = site.wait_for_503("/readyz")
         other.rollback()
         site.wait_for(JobState.DONE)
         site.wait_until(lambda: site.answer("/readyz") == (200, "ok\n"))
@@ -49,7 +42,7 @@ def test_a_daemon_whose_slide_does_not_get_on_is_not_healthy(site, write_slide):
     site.set("pipeline", batch_wait_s=3600, drain_s=0)  # its one batch waits to be filled
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
-        assert wait_for_503(site, "/healthz").startswith("A slide has not got on for ")
+        assert site.wait_for_503("/healthz").startswith("A slide has not got on for ")
 
 
 def test_a_daemon_that_stops_is_not_ready(site, write_slide):

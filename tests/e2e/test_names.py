@@ -72,9 +72,8 @@ def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide
     write_slide(["Sw"], "Li Si.tif", folder=site.inbox)
     with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address):
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)
-        answers = []
-        site.wait_until(lambda: answers.append(site.answer("/readyz")) or answers[-1][0] == 503)
+        said = site.wait_for_503("/readyz")
         status = manager.hear("has not got on")
-    assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", answers[-1][1])
+    assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", said)
     assert status.startswith("STATUS=Job 1 has not got on for ")
     assert "Si" not in status.partition("slides under way")[0]

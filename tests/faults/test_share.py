@@ -96,7 +96,7 @@ def test_a_slide_that_is_read_when_its_share_hangs_goes_on_when_it_answers(
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         with inbox.hanging():
-            site.wait_until(lambda: site.answer("/readyz")[0] == 503)
+            site.wait_for_503("/readyz")
             assert site.count(JobState.RUNNING) == 1
         site.wait_for(JobState.DONE)
     assert site.runs() == len(site.jobs()) == 1
@@ -131,7 +131,7 @@ def test_a_daemon_stops_beside_a_share_that_hangs(site, inbox, write_slide):
     daemon = site.start()
     site.wait_until(lambda: site.events()["slide_started"] > 0)
     with inbox.hanging():
-        site.wait_until(lambda: site.answer("/readyz")[0] == 503)
+        site.wait_for_503("/readyz")
         daemon.terminate()
         site.wait_until(lambda: site.events()["stop_forced"] + site.events()["daemon_stopped"] > 0)
     daemon.wait(PATIENCE_S)  # a request that the server has taken keeps even a killed process
