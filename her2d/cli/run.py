@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import typer
 
@@ -49,4 +50,7 @@ def run(config: ConfigOption = None) -> None:
         daemon.run()
     except DeviceLostError as error:
         typer.echo(f"her2d: {error}", err=True)
-        raise typer.Exit(EXIT_DEVICE_LOST) from error
+        # At once: what Python and CUDA would clear away for the lost device may abort the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(EXIT_DEVICE_LOST)

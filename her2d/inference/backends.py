@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 
 from her2d.bundle import Bundle
@@ -82,6 +83,9 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
     if options.precision == "int8":
         raise _Unusable("torch serves fp32, fp16 and bf16, not int8.")
     gpu = find_gpu()
+    # Importing it to ask takes seconds.
+    if (installed := version("torch")).endswith("+cpu"):
+        raise _Unusable(f"torch {installed} was built without CUDA.")
     return f"{gpu.name}, compute capability {gpu.compute_capability}"
 
 

@@ -1,4 +1,4 @@
-"""The CUDA devices of this machine, asked of the driver itself.
+"""CUDA's driver itself: which devices there are, and which context is a thread's own.
 
 Neither torch nor PyCUDA is imported to learn that there is nothing for them to use.
 """
@@ -60,6 +60,18 @@ def find_gpu() -> Gpu:
         ".".join(capability),
         f"{version.value // 1000}.{version.value % 1000 // 10}",
     )
+
+
+def leave_context(context: int) -> None:
+    """Take `context`, a CUcontext, off the calling thread's stack; those above it stay there."""
+    driver = ctypes.CDLL(_LIBRARY)
+    driver.cuCtxPushCurrent_v2.argtypes = (ctypes.c_void_p,)
+    above: list[int] = []
+    found = ctypes.c_void_p()
+    while driver.cuCtxPopCurrent_v2(ctypes.byref(found)) == 0 and found.value != context:
+        above.append(found.value or 0)
+    for other in reversed(above):
+        driver.cuCtxPushCurrent_v2(other)
 
 
 def _ask(status: int, what: str) -> None:

@@ -65,7 +65,7 @@ class TileBatch(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the batch's place back. Harmless if repeated."""
+        """Give the batch's place back; raises nothing. Harmless if repeated."""
         ...
 
 

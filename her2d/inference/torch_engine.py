@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,6 +28,8 @@ from her2d.inference.engine import (
 )
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import EngineOptions, recorded_name
+
+log = structlog.get_logger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM_UPS = 3
@@ -46,21 +49,29 @@ class TorchTile:
 class TorchBatch:
     """Tiles on the device: uint8 (N, 512, 512, 3)."""
 
-    tiles: Tensor
+    tiles: Tensor | None
+    size: int
     segmenter: Callable[[Tensor], Segmentation]
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return self.size
 
     def segment(self) -> Segmentation:
-        return self.segmenter(self.tiles)
+        return self.segmenter(self._held())
 
     def keep(self, index: int) -> TorchTile:
-        # A view would hold the whole batch for one tile.
-        return TorchTile(self.tiles[index].clone())
+        tiles = self._held()
+        with _own_errors(_on(1)):
+            # A view would hold the whole batch for one tile.
+            return TorchTile(tiles[index].clone())
 
     def release(self) -> None:
-        self.tiles = self.tiles[:0].clone()
+        self.tiles = None
+
+    def _held(self) -> Tensor:
+        if self.tiles is None:
+            raise ValueError("the batch is released")
+        return self.tiles
 
 
 class TorchEngine:
@@ -90,12 +101,17 @@ class TorchEngine:
             torch.backends.cuda.matmul.allow_tf32 = False
         else:
             torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-        self._segmenter = _Network(
-            bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device, options.segmenter_batch
-        )
-        self._classifiers = _Network(
-            bundle.classifiers, CLASSIFIERS_OUTPUTS, dtype, self._device, options.classifier_batch
-        )
+        with _own_errors("to load the bundle"):
+            self._segmenter = _Network(
+                bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device, options.segmenter_batch
+            )
+            self._classifiers = _Network(
+                bundle.classifiers,
+                CLASSIFIERS_OUTPUTS,
+                dtype,
+                self._device,
+                options.classifier_batch,
+            )
 
     @property
     def backend(self) -> str:
@@ -108,11 +124,11 @@ class TorchEngine:
         return self._classify(self._to_device(tiles))
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> TorchBatch:
-        return TorchBatch(self._to_device(np.stack(tiles)), self._segment)
+        return TorchBatch(self._to_device(np.stack(tiles)), len(tiles), self._segment)
 
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
         try:
-            with _own_errors(len(tiles)):
+            with _own_errors(_on(len(tiles))):
                 kept = torch.stack([_pixels(tile) for tile in tiles])
         finally:
             for tile in tiles:
@@ -122,10 +138,14 @@ class TorchEngine:
     def close(self) -> None:
         del self._segmenter, self._classifiers
         if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+            try:
+                torch.cuda.empty_cache()
+            except torch.AcceleratorError as error:
+                # The process ends, and the device has its memory back by that.
+                log.warning("device_not_released", reason=str(error))
 
     def _to_device(self, tiles: Tiles) -> Tensor:
-        with _own_errors(len(tiles)):
+        with _own_errors(_on(len(tiles))):
             return torch.from_numpy(tiles).to(self._device)
 
     def _segment(self, tiles: Tensor) -> Segmentation:
@@ -144,7 +164,7 @@ def _pixels(tile: KeptTile) -> Tensor:
 
 
 @contextmanager
-def _own_errors(tiles: int) -> Iterator[None]:
+def _own_errors(doing: str) -> Iterator[None]:
     """torch's errors as EngineError, or DeviceLostError where CUDA will not recover."""
     try:
         yield
@@ -153,11 +173,18 @@ def _own_errors(tiles: int) -> Iterator[None]:
     except torch.AcceleratorError as error:
         raise DeviceLostError(f"torch lost the CUDA device: {error}") from error
     except Exception as error:
-        raise EngineError(f"torch failed on a batch of {tiles} tiles: {error}") from error
+        raise EngineError(f"torch failed {doing}: {error}") from error
+
+
+def _on(tiles: int) -> str:
+    return f"on a batch of {tiles} tiles"
 
 
 class _Network:
-    """One graph on one device, run by one thread at a time; on CUDA its full batch is a graph."""
+    """One graph on one device, run by one thread at a time.
+
+    On CUDA its full batch is captured, where that can be done.
+    """
 
     def __init__(
         self,
@@ -167,6 +194,7 @@ class _Network:
         device: torch.device,
         full_batch: int,
     ) -> None:
+        self._name = path.stem
         # On the CPU everything stays contiguous: oneDNN of torch 2.13 corrupts memory in some
         # channels-last convolutions.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -175,12 +203,13 @@ class _Network:
             raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
         self._device = device
         self._full_batch = full_batch
-        self._captured: _Captured | None = None
         self._one_at_a_time = threading.Lock()
+        # Now, while no other thread has the device: torch captures on one stream for all.
+        self._captured = self._full_batch_as_graph() if device.type == "cuda" else None
 
     def __call__(self, tiles: Tensor) -> dict[str, Tensor]:
         """Outputs by name, in host memory. Raises EngineError, DeviceLostError."""
-        with _own_errors(len(tiles)), self._one_at_a_time, torch.inference_mode():
+        with _own_errors(_on(len(tiles))), self._one_at_a_time, torch.inference_mode():
             return dict(zip(self._module.outputs, self._halving(tiles), strict=True))
 
     def _halving(self, tiles: Tensor) -> list[Tensor]:
@@ -196,12 +225,23 @@ class _Network:
         return [torch.cat(pair) for pair in zip(*parts, strict=True)]
 
     def _run(self, tiles: Tensor) -> tuple[Tensor, ...]:
-        if self._device.type != "cuda" or len(tiles) != self._full_batch:
-            found: tuple[Tensor, ...] = self._module(tiles)
-            return found
-        if self._captured is None:
-            self._captured = _Captured(self._module, tiles)
-        return self._captured(tiles)
+        if self._captured is not None and len(tiles) == self._full_batch:
+            return self._captured(tiles)
+        found: tuple[Tensor, ...] = self._module(tiles)
+        return found
+
+    def _full_batch_as_graph(self) -> "_Captured | None":
+        shape = (self._full_batch, 512, 512, 3)
+        try:
+            with torch.inference_mode():
+                example = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+                return _Captured(self._module, example)
+        except RuntimeError as error:
+            log.info("cuda_graph_not_used", network=self._name, reason=str(error))
+        # A lost device says so here; another may go on, and has its memory back.
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        return None
 
 
 class _Captured:
@@ -216,7 +256,7 @@ class _Captured:
                 module(self._input)
         torch.cuda.current_stream().wait_stream(warming)
         self._graph = torch.cuda.CUDAGraph()
-        # The other network's thread may be at work meanwhile: only this thread's calls count.
+        # Another library's threads may be at work meanwhile: only this thread's calls count.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs: tuple[Tensor, ...] = module(self._input)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from her2d.inference.cuda.device import DeviceOutOfMemoryError, NotCapturableError, Span
+from her2d.inference.engine import DeviceLostError
 
 HOST = 0
 Clock = dict[int, int]
@@ -164,6 +165,7 @@ class FakeDevice:
     work: everything that was enqueued.
     uploaded_bytes: what was copied from the host.
     launches: how often a graph was launched.
+    lost: whether it is gone; every use of it fails then.
     """
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -174,12 +176,15 @@ class FakeDevice:
         self.uploaded_bytes = 0
         self.launches = 0
         self.closed = False
+        self.lost = False
         self._recording: Recording | None = None
         self.lock = threading.RLock()
         self._kept: list[object] = []
         self._room = room
 
     def current(self) -> nullcontext[None]:
+        if self.lost:
+            raise DeviceLostError("The GPU is lost to this process.")
         return nullcontext()
 
     def allocate(self, nbytes: int) -> Memory:

@@ -1,6 +1,8 @@
 """A GPU that falls off the bus ends the process, not the slides."""
 
+import os
 import signal
+import sys
 
 import pytest
 import structlog
@@ -48,6 +50,7 @@ def test_a_lost_gpu_ends_the_daemon_by_its_own_exit_code_with_the_job_still_queu
 ):
     really_open = processing.open_engine
     monkeypatch.setattr(processing, "open_engine", lambda *a, **k: Lost(really_open(*a, **k)))
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 75

@@ -1,11 +1,20 @@
 """What needs a CUDA device: skipped, with the driver's reason, where there is none."""
 
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.bundle import Bundle
+from her2d.bundle import Bundle, load_bundle
+from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.cuda_driver import Gpu, NoGpuError, find_gpu
+from her2d.inference.plans import Profile
 from her2d.simulator import plan_slide, render_region
+
+SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 
 
 @pytest.fixture(scope="session")
@@ -17,19 +26,57 @@ def gpu() -> Gpu:
 
 
 @pytest.fixture(scope="session")
+def is_simulated(gpu) -> bool:
+    """Whether `simulated_gpu` plays the driver."""
+    return "SIMULATED_GPU_REPORT" in os.environ
+
+
+@pytest.fixture(scope="session")
 def slim_bundle(gpu, tmp_path_factory) -> Bundle:
     return write_bundle(
         tmp_path_factory.mktemp("slim") / "bundle",
-        segmenter_width=1 / 4,
+        segmenter_width=1 / 8,
         classifier="resnet18",
-        classifier_width=1 / 4,
+        classifier_width=1 / 8,
     )
 
 
 @pytest.fixture(scope="session")
 def tissue(gpu):
-    import numpy as np
-
     plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
     places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(8)]
     return np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
+
+
+@pytest.fixture(scope="session", params=["tensorrt", "tensorrt_rtx"])
+def backend(request, gpu, is_simulated) -> str:
+    """A TensorRT that is installed and lists this card."""
+    pytest.importorskip(request.param)
+    pytest.importorskip("pycuda.driver")
+    if request.param == "tensorrt_rtx" and is_simulated:
+        pytest.skip("nobody plays TensorRT for RTX on the simulated GPU")
+    if request.param == "tensorrt_rtx" and gpu.compute_capability.startswith("9."):
+        pytest.skip(f"TensorRT for RTX does not list {gpu.name} ({gpu.compute_capability})")
+    return request.param
+
+
+def with_a_plan(bundle: Bundle, backend: str, tissue, gpu: Gpu) -> Bundle:
+    """The bundle with a verified fp16 plan for batches of up to eight."""
+    profile = Profile(best=4, most=8)
+    order = CompileOrder(backend, "fp16", profile, profile)
+    made = compile_bundle(bundle, order, TilesToTry(tissue[::2], tissue[1::2]))
+    assert made.sidecar.verified_on == gpu.name
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def compiled(backend, gpu, slim_bundle, tissue) -> Bundle:
+    return with_a_plan(slim_bundle, backend, tissue, gpu)
+
+
+@pytest.fixture(scope="session")
+def shipped(backend, gpu, tissue, tmp_path_factory) -> Bundle:
+    """The shipped bundle, compiled."""
+    folder = tmp_path_factory.mktemp("shipped") / "bundle"
+    shutil.copytree(SHIPPED, folder)
+    return with_a_plan(load_bundle(folder), backend, tissue, gpu)

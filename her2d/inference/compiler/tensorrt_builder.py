@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import structlog
-
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import Profile
 from her2d.inference.platforms import library_of
-
-log = structlog.get_logger(__name__)
+from her2d.inference.tensorrt_log import log_of
 
 BuildProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with (phase, steps done, steps in all) while a plan is built."""
@@ -74,7 +71,8 @@ def build_plan(
         EngineError: the parser or the builder refuses; the sentence says what it said.
     """
     trt = library_of(backend)
-    said = _logger(trt)
+    said = log_of(trt)
+    said.forget()
     builder = trt.Builder(said)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, said)
@@ -160,21 +158,3 @@ def _monitor(trt: Any, progress: BuildProgress) -> Any:
             progress(phase, self._steps[phase], self._steps[phase])
 
     return Monitor()
-
-
-def _logger(trt: Any) -> Any:
-    """TensorRT's calls return None and say why to a logger: this one keeps the last error."""
-
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error: str | None = None
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.last_error = message
-                log.debug("tensorrt_error", said=message)
-            elif severity == trt.ILogger.WARNING:
-                log.debug("tensorrt_warning", said=message)
-
-    return Logger()

@@ -99,7 +99,11 @@ class Device(Protocol):
     """One CUDA device. What it hands out must be freed before it is closed."""
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the device the calling thread's own; every other call happens inside."""
+        """Make the device the calling thread's own; every other call happens inside.
+
+        Raises:
+            DeviceLostError: it is gone; so does any call inside.
+        """
         ...
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
@@ -138,7 +142,7 @@ class Device(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Let go of the device. Raises DeviceLostError where it is gone."""
         ...
 
 

@@ -9,13 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from her2d.inference.cuda.device import Device, Network, Span
 from her2d.inference.cuda.lane import TILE_BYTES, Lane, Output
 from her2d.inference.cuda.places import KeptPlace, Places, UploadSlot
 from her2d.inference.cuda.scope import Scope
-from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.inference.engine import (
+    DeviceLostError,
+    EngineError,
+    KeptTile,
+    Segmentation,
+    Tiles,
+)
+
+log = structlog.get_logger(__name__)
 
 _FOLDS = 5
 _SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", 512 * 512))
@@ -115,9 +124,13 @@ class CudaEngine:
             if self._closed:
                 return
             self._closed = True
-            with self._device.current():
-                self._scope.free()
-            self._close_device()
+            try:
+                with self._device.current():
+                    self._scope.free()
+                self._close_device()
+            except DeviceLostError as error:
+                # The process ends, and the device has its memory back by that.
+                log.warning("device_not_released", reason=str(error))
 
     def segment_slot(self, slot: UploadSlot, tiles: int) -> Segmentation:
         """Segment the tiles of an upload slot. Raises EngineError."""
@@ -141,12 +154,16 @@ class CudaEngine:
         return CudaTile(self._kept, place)
 
     def release_slot(self, slot: UploadSlot) -> None:
-        """Let other tiles have the slot."""
-        with self._segmenting:
-            if not self._closed:
-                with self._device.current():
-                    slot.mark_read(self._segmenter.stream)
-        self._slots.give_back(slot)
+        """Let other tiles have the slot. Whoever uses a lost device next hears of it."""
+        try:
+            with self._segmenting:
+                if not self._closed:
+                    with self._device.current():
+                        slot.mark_read(self._segmenter.stream)
+        except DeviceLostError as error:
+            log.warning("slot_of_a_lost_device", reason=str(error))
+        finally:
+            self._slots.give_back(slot)
 
     def _segment_alone(self, tiles: Tiles) -> Segmentation:
         batch = self.upload(list(tiles))

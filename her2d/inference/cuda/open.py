@@ -16,17 +16,10 @@ def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions)
             batches than its sidecar says.
     """
     device = PyCudaDevice()
-    networks: list[TensorRtNetwork] = []
     try:
         with device.current():
-            for plan, outputs, part in (
-                (files.segmenter, SEGMENTER_OUTPUTS, sidecar.segmenter),
-                (files.classifiers, CLASSIFIERS_OUTPUTS, sidecar.classifiers),
-            ):
-                networks.append(TensorRtNetwork(device, files.backend, plan, outputs, part.profile))
+            segmenter, classifiers = _load(device, files, sidecar)
     except BaseException:
-        for network in networks:
-            network.close()
         device.close()
         raise
     batches = Batches(
@@ -37,4 +30,22 @@ def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions)
         options.kept_tiles + options.classifier_batch + options.segmenter_batch,
     )
     name = recorded_name(files.backend, files.precision)
-    return CudaEngine(device, networks[0], networks[1], batches, backend=name)
+    return CudaEngine(device, segmenter, classifiers, batches, backend=name)
+
+
+def _load(
+    device: PyCudaDevice, files: PlanFiles, sidecar: Sidecar
+) -> tuple[TensorRtNetwork, TensorRtNetwork]:
+    """Segmenter and classifiers, or neither."""
+    backend = files.backend
+    segmenter = TensorRtNetwork(
+        device, backend, files.segmenter, SEGMENTER_OUTPUTS, sidecar.segmenter.profile
+    )
+    try:
+        classifiers = TensorRtNetwork(
+            device, backend, files.classifiers, CLASSIFIERS_OUTPUTS, sidecar.classifiers.profile
+        )
+    except BaseException:
+        segmenter.close()
+        raise
+    return segmenter, classifiers

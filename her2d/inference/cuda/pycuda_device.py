@@ -19,6 +19,7 @@ from her2d.inference.cuda.device import (
     Stream,
 )
 from her2d.inference.cuda.driver_graph import DriverGraph, capture, load_driver
+from her2d.inference.cuda_driver import leave_context
 from her2d.inference.engine import DeviceLostError, EngineError
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; PyCUDA takes the number and has no name for it
@@ -49,7 +50,10 @@ class PyCudaDevice:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._context.push()
+        try:
+            self._context.push()
+        except self._cuda.Error as error:
+            raise _lost(error) from error
         try:
             with self.own_errors():
                 yield
@@ -91,7 +95,15 @@ class PyCudaDevice:
         return PyCudaGraph(recorded, self.own_errors)
 
     def close(self) -> None:
-        self._context.detach()
+        # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
+        # and in either case the driver goes on taking it for this thread's own.
+        try:
+            self._context.push()
+            left = self._context.handle
+            self._context.detach()
+        except self._cuda.Error as error:
+            raise _lost(error) from error
+        leave_context(left)
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
@@ -114,7 +126,7 @@ class PyCudaDevice:
         try:
             self._cuda.Context.synchronize()
         except self._cuda.Error as again:
-            raise DeviceLostError(f"The GPU is lost to this process: {again}") from error
+            raise _lost(again) from error
 
     def freeing(self, free: Callable[[], object]) -> None:
         """Call `free`; on a lost device nothing can be freed, and the process ends anyway."""
@@ -218,6 +230,10 @@ class PyCudaGraph:
     def free(self) -> None:
         if status := self._graph.free():
             log.warning("cuda_graph_not_freed", reason=f"CUDA error {status}")
+
+
+def _lost(error: Exception) -> DeviceLostError:
+    return DeviceLostError(f"The GPU is lost to this process: {error}")
 
 
 def address(span: Span) -> int:

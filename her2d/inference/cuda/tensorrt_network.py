@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from her2d.inference.cuda.device import (
     Device,
     DeviceOutOfMemoryError,
@@ -19,8 +17,7 @@ from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import Profile
 from her2d.inference.platforms import library_of
-
-log = structlog.get_logger(__name__)
+from her2d.inference.tensorrt_log import log_of
 
 
 class TensorRtNetwork:
@@ -49,7 +46,8 @@ class TensorRtNetwork:
     ) -> None:
         self._trt = trt = library_of(backend)
         self._name = f"{backend} plan {plan.name}"
-        self._said = _logger(trt)
+        self._said = log_of(trt)
+        self._said.forget()
         self._runtime: Any = trt.Runtime(self._said)
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
@@ -120,7 +118,7 @@ class TensorRtNetwork:
             context.set_tensor_address(name, address(span))
 
     def _execute(self, context: Any, stream: Stream) -> None:
-        self._said.last_error = None
+        self._said.forget()
         if not context.execute_async_v3(handle(stream).handle):
             raise self._failure("cannot run the")
 
@@ -144,18 +142,3 @@ class FixedTensorRtRun:
 
     def free(self) -> None:
         self._context = None
-
-
-def _logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last_error: str | None = None
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.ERROR:
-                self.last_error = message
-            elif severity == trt.ILogger.WARNING:
-                log.debug("tensorrt_warning", said=message)
-
-    return Logger()

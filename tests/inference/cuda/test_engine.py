@@ -205,6 +205,13 @@ def test_closing_releases_everything_once(rig):
     assert rig.classifiers.closed
 
 
+def test_closing_on_a_lost_device_leaves_it_alone():
+    rig = Rig()
+    rig.device.lost = True
+    rig.engine.close()
+    assert not rig.device.closed
+
+
 def test_closing_ends_the_wait_for_a_slot(rig):
     for _ in range(3):
         rig.engine.upload(list(tiles(1)))

@@ -84,11 +84,23 @@ def test_cancelled_slides_leave_no_slot_and_no_kept_tile_taken(rig, color_bundle
 
 def test_a_lost_device_fails_every_slide_and_hangs_none(rig, color_bundle, slides, monkeypatch):
     def lost(*_):
+        rig.device.lost = True
         raise DeviceLostError("The GPU is lost to this process.")
 
     monkeypatch.setattr(rig.classifiers, "enqueue", lost)
     monkeypatch.setattr(FakeGraph, "launch", lost)
     with Pipeline(rig.engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
-        futures = [pipeline.submit(path) for path in slides]
-        for future in futures:
-            assert isinstance(future.exception(timeout=60), DeviceLostError)
+        for _ in range(3):
+            futures = [pipeline.submit(path) for path in slides]
+            for future in futures:
+                assert isinstance(future.exception(timeout=60), DeviceLostError)
+        assert all(thread.is_alive() for thread in stage_threads())
+    rig.device.lost = False
+
+
+def stage_threads() -> list[threading.Thread]:
+    """The pipeline's own: uploading, segmenting, classifying."""
+    names = {"her2d-upload", "her2d-segment", "her2d-classify"}
+    found = [thread for thread in threading.enumerate() if thread.name in names]
+    assert {thread.name for thread in found} == names
+    return found

@@ -1,0 +1,110 @@
+"""Build the simulated driver, and PyCUDA against it, into a folder.
+
+PyCUDA is the real one, built from its source distribution; TensorRT and the driver are played.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+_LIBRARY = "libcuda.so.1"
+_NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED
+_PYCUDA = "pycuda==2026.1"
+_ITS_NEEDS = ("pytools==2026.1.1", "siphash24==1.9")
+
+
+class CannotBuildError(Exception):
+    """This machine lacks something; `str(error)` says what."""
+
+
+def build(folder: Path) -> None:
+    """Fill `folder`: `lib/libcuda.so.1` and `site/pycuda`.
+
+    Raises:
+        CannotBuildError: no compiler, no Python headers, no CUDA headers.
+        subprocess.CalledProcessError: a build failed; its output is printed.
+    """
+    cuda = _toolkit()
+    python = Path(sysconfig.get_path("include")) / "Python.h"
+    for found, what in (
+        (shutil.which("g++"), "a C++ compiler"),
+        (python.is_file(), "Python's headers"),
+    ):
+        if not found:
+            raise CannotBuildError(f"PyCUDA cannot be built here without {what}.")
+    include = cuda / "include"
+    library = folder / "lib" / _LIBRARY
+    library.parent.mkdir(parents=True)
+    _compile(library, include)
+    (library.parent / "libcuda.so").symlink_to(_LIBRARY)
+    _install_pycuda(folder / "site", library.parent, cuda)
+    # PyCUDA names every call of the driver's; Python binds them all when it loads it.
+    _compile(library, include, missing=_calls(folder / "site") - _calls_of(library))
+
+
+def _toolkit() -> Path:
+    beside_nvcc = [Path(nvcc).resolve().parents[1]] if (nvcc := shutil.which("nvcc")) else []
+    for folder in (*beside_nvcc, Path("/usr/local/cuda")):
+        if (folder / "include/cuda.h").is_file():
+            return folder
+    raise CannotBuildError("PyCUDA cannot be built here without a CUDA toolkit.")
+
+
+def _compile(library: Path, include: Path, missing: frozenset[str] = frozenset()) -> None:
+    rest = library.parent / "rest.c"
+    rest.write_text(
+        "".join(f"int {name}(void) {{ return {_NOT_SUPPORTED}; }}\n" for name in sorted(missing))
+    )
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-pthread"]
+    sources = [str(_HERE / "libcuda.c"), str(rest)]
+    _run([*command, f"-I{include}", f"-Wl,-soname,{_LIBRARY}", "-o", str(library), *sources])
+
+
+def _install_pycuda(site: Path, libraries: Path, cuda: Path) -> None:
+    home = site.parent / "home"
+    home.mkdir()
+    # Its CUDA random numbers want one more library, and nobody here asks for any.
+    (home / ".aksetup-defaults.py").write_text("CUDA_ENABLE_CURAND = False\n")
+    environment = {
+        "HOME": str(home),
+        "CUDA_ROOT": str(cuda),
+        "LIBRARY_PATH": str(libraries),
+        "PATH": f"{cuda / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+    source = ["--no-cache-dir", "--no-binary", "pycuda", _PYCUDA]
+    _run([*pip, "--target", str(site), *source, *_ITS_NEEDS], **environment)
+
+
+def _calls(site: Path) -> frozenset[str]:
+    """The driver's calls that PyCUDA wants."""
+    (extension,) = site.glob("pycuda/_driver.*.so")
+    return _symbols("--undefined-only", extension)
+
+
+def _calls_of(library: Path) -> frozenset[str]:
+    return _symbols("--defined-only", library)
+
+
+def _symbols(which: str, library: Path) -> frozenset[str]:
+    listed = _run(["nm", "--dynamic", "--format=posix", which, str(library)])
+    names = [line.split()[0] for line in listed.splitlines()]
+    return frozenset(name for name in names if name.startswith("cu"))
+
+
+def _run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout + done.stderr)
+        done.check_returncode()
+    return done.stdout

@@ -1,0 +1,117 @@
+"""The daemon itself on a compiled plan: as a process, on real files."""
+
+import json
+import shutil
+
+import pytest
+from daemon_site import PATIENCE_S, Site
+
+from her2d.bundle import load_bundle
+from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
+from her2d.intake import JobState
+from her2d.simulator import plan_slide, write_he_slide
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="session")
+def slides(gpu, tmp_path_factory):
+    """A simulated slide of each kind."""
+    folder = tmp_path_factory.mktemp("slides")
+    for number, status in enumerate(("positive", "negative")):
+        plan = plan_slide(f"s{number}", 77 + number, her2_status=status, width=2304, height=2048)
+        write_he_slide(plan, folder / f"{status}.tif")
+    return folder
+
+
+@pytest.fixture
+def site(tmp_path, shipped, backend, slides) -> Site:
+    """A site whose daemon serves the shipped bundle's plan; the slides are in its inbox."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(shipped.directory, folder)
+    site = Site.made(tmp_path / "site", load_bundle(folder))
+    site.set("inference", backend=backend)
+    site.set("pipeline", segmenter_batch=4, classifier_batch=4)
+    shutil.copytree(slides, site.inbox, dirs_exist_ok=True)
+    return site
+
+
+@pytest.fixture
+def simulated(is_simulated, tmp_path, monkeypatch):
+    """The simulated driver's account of a daemon of this test's own, once it has ended."""
+    if not is_simulated:
+        pytest.skip("a real device gives no account of itself, and is not lost on request")
+    report = tmp_path / "report.jsonl"
+    monkeypatch.setenv("SIMULATED_GPU_REPORT", str(report))
+    return lambda: [json.loads(line) for line in report.read_text().splitlines()]
+
+
+def statuses(site: Site) -> dict[str, str]:
+    return {name: result.her2_status for name, result in site.results().items()}
+
+
+BOTH = {"positive.tif": "positive", "negative.tif": "negative"}
+
+
+def test_slides_are_scored_as_by_onnxruntime(site, tmp_path, slides):
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    reference = Site.made(tmp_path / "reference", load_bundle(tmp_path / "bundle"))
+    reference.set("inference", backend="onnxruntime")
+    shutil.copytree(slides, reference.inbox, dirs_exist_ok=True)
+    with reference.daemon():
+        reference.wait_for(JobState.DONE, jobs=2)
+    assert statuses(site) == BOTH
+    for name, expected in reference.results().items():
+        found = site.results()[name]
+        assert found.high_expression_percent == pytest.approx(
+            expected.high_expression_percent, abs=0.5
+        )
+
+
+def test_a_plan_that_nobody_checked_is_checked_before_the_first_slide_and_only_once(site, backend):
+    files = PlanFiles(load_bundle(site.folder.parent / "bundle"), backend, "fp16")
+    write_sidecar(files, read_sidecar(files).model_copy(update={"parity": None}))
+    for checks in (1, 1):
+        with site.daemon():
+            site.wait_for(JobState.DONE, jobs=2)
+        assert site.events()["plan_verified"] == checks
+    logged = [line["event"] for line in site.lines()]
+    assert logged.index("plan_verified") < logged.index("daemon_ready")
+
+
+def test_nothing_is_left_on_the_device_and_nothing_was_asked_wrongly(simulated, site):
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    (account,) = simulated()
+    worked = {name: account.pop(name) for name in ("launches", "calls", "uploads")}
+    assert all(worked.values())
+    assert account == dict.fromkeys(account, 0)
+
+
+def test_a_device_that_is_lost_ends_the_daemon_by_75_and_the_next_one_goes_on(
+    simulated, site, tmp_path, monkeypatch
+):
+    trigger = tmp_path / "lose"
+    monkeypatch.setenv("SIMULATED_GPU_LOSE", str(trigger))
+    slides = list(site.inbox.iterdir())
+    aside = [shutil.move(slide, tmp_path / slide.name) for slide in slides]
+    process = site.start()
+    site.wait_until(lambda: site.events()["daemon_ready"] == 1)
+    trigger.touch()
+    for slide in aside:
+        shutil.move(slide, site.inbox)
+    assert process.wait(PATIENCE_S) == 75, site.log.read_text()
+    assert not trigger.exists()
+    assert site.count(JobState.FAILED, JobState.QUARANTINED) == 0
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    assert statuses(site) == BOTH
+
+
+def test_both_networks_go_on_in_halves_where_a_batch_has_no_room(simulated, site):
+    with site.daemon(SIMULATED_GPU_TILES="2"):
+        site.wait_for(JobState.DONE, jobs=2)
+    halved = {line["network"] for line in site.lines() if line["event"] == "batch_halved"}
+    assert halved == {"segmenter", "classifiers"}
+    assert statuses(site) == BOTH

@@ -1,0 +1,120 @@
+"""PyCUDA's device as the runtime uses it: what it owes to other threads and other users."""
+
+import ctypes
+import threading
+
+import numpy as np
+import pytest
+
+from her2d.inference.cuda.device import DeviceOutOfMemoryError, Span
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def open_device(gpu):
+    pytest.importorskip("pycuda.driver")
+    from her2d.inference.cuda.pycuda_device import PyCudaDevice
+
+    return PyCudaDevice
+
+
+@pytest.fixture
+def driver(gpu):
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def context_here(driver) -> int | None:
+    found = ctypes.c_void_p()
+    assert driver.cuCtxGetCurrent(ctypes.byref(found)) == 0
+    return found.value
+
+
+def primary_is_active(driver) -> bool:
+    flags, active = ctypes.c_uint(), ctypes.c_int()
+    assert driver.cuDevicePrimaryCtxGetState(0, ctypes.byref(flags), ctypes.byref(active)) == 0
+    return bool(active.value)
+
+
+def in_another_thread(do) -> None:
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001  raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_closing_gives_the_context_up_and_leaves_it_to_no_thread(open_device, driver, elsewhere):
+    # torch may hold it too.
+    before = primary_is_active(driver)
+    device = open_device()
+    assert primary_is_active(driver)
+
+    def close() -> None:
+        device.close()
+        assert context_here(driver) is None
+
+    in_another_thread(close) if elsewhere else close()
+    assert primary_is_active(driver) == before
+    assert context_here(driver) is None
+
+
+def test_whose_context_was_current_has_it_again_after_opening_and_closing(open_device, driver):
+    theirs = open_device()
+    with theirs.current():
+        before = context_here(driver)
+        device = open_device()
+        with device.current():
+            device.allocate(1 << 20).free()
+        device.close()
+        assert context_here(driver) == before
+        theirs.allocate(1 << 20).free()
+    theirs.close()
+    assert context_here(driver) is None
+
+
+def test_bytes_go_there_and_come_back_from_any_thread(open_device):
+    device = open_device()
+    sent = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8)
+    with device.current():
+        buffer, twin = device.allocate(len(sent)), device.allocate(len(sent))
+        page_locked, stream, event = device.page_lock(len(sent)), device.stream(), device.event()
+
+    def there_and_back() -> None:
+        with device.current():
+            page_locked.write(0, sent)
+            device.copy_in(Span(buffer), page_locked, len(sent), stream)
+            stream.record(event)
+            event.synchronize()
+            page_locked.write(0, np.zeros_like(sent))
+            device.copy(Span(twin), Span(buffer, 512), 1024, stream)
+            device.copy_out(page_locked, 256, Span(twin), 1024, stream)
+            stream.record(event)
+            event.synchronize()
+            assert np.array_equal(page_locked.read(256, 1024), sent[512:1536])
+            assert not page_locked.read(0, 256).any()
+
+    in_another_thread(there_and_back)
+    there_and_back()
+    with device.current():
+        for resource in (event, stream, page_locked, twin, buffer):
+            resource.free()
+    device.close()
+
+
+def test_what_does_not_fit_is_out_of_memory_and_the_device_goes_on(open_device):
+    device = open_device()
+    with device.current():
+        with pytest.raises(DeviceOutOfMemoryError, match="out of memory"):
+            device.allocate(1 << 50)
+        device.allocate(1 << 20).free()
+    device.close()
