@@ -58,7 +58,7 @@ class PyCudaDevice:
             with self.own_errors():
                 yield
         finally:
-            self._cuda.Context.pop()
+            self._leave()
 
     def allocate(self, nbytes: int) -> "PyCudaBuffer":
         with self.own_errors():
@@ -104,6 +104,12 @@ class PyCudaDevice:
         except self._cuda.Error as error:
             raise _lost(error) from error
         leave_context(left)
+
+    def _leave(self) -> None:
+        try:
+            self._cuda.Context.pop()
+        except self._cuda.Error as error:
+            raise _lost(error) from error
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
