@@ -1,5 +1,6 @@
 """How fast a bundle runs on this machine: engines, the whole pipeline, and the floor under both."""
 
+from her2d.benchmark.contenders import CONTENDERS, Contender
 from her2d.benchmark.measure import Order, Progress, Subject, measure
 from her2d.benchmark.report import (
     Decoding,
@@ -14,6 +15,8 @@ from her2d.benchmark.report import (
 from her2d.benchmark.slide import write_tissue_slide
 
 __all__ = [
+    "CONTENDERS",
+    "Contender",
     "Decoding",
     "Floor",
     "Machine",

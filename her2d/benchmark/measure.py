@@ -87,7 +87,8 @@ def measure(
     for batch in order.batches:
         contest.hold(batch)
     if not contest.rows:
-        reasons = " ".join(f"{s.name}: {s.reason}" for s in contest.skipped)
+        # Most have the same one at every batch size.
+        reasons = " ".join(dict.fromkeys(f"{s.name}: {s.reason}" for s in contest.skipped))
         raise EngineError(f"No back end works here. {reasons}")
     return Report(
         bundle=f"{subject.bundle.manifest.name} {subject.bundle.manifest.version}",

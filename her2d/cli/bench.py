@@ -11,7 +11,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from her2d.benchmark import Order, Report, Subject, measure, write_tissue_slide
+from her2d.benchmark import (
+    CONTENDERS,
+    Contender,
+    Order,
+    Report,
+    Subject,
+    measure,
+    write_tissue_slide,
+)
 from her2d.bundle import Bundle, load_bundle
 from her2d.cli.bench_tables import markdown_report, print_report
 from her2d.cli.errors import UserError
@@ -34,6 +42,13 @@ def bench(
             min=1,
             help="Tiles at once; may be repeated. Default: 1, 8, 32. All back ends of one size are"
             " in memory together.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only back ends whose name in the table begins so, such as 'torch cuda'; may be"
+            " repeated. Shares are of the first one that runs."
         ),
     ] = None,
     turns: Annotated[int, typer.Option(min=1, help="Readings of every figure.")] = 3,
@@ -62,6 +77,7 @@ def bench(
     # its own, which on busy cores costs most of its speed; the pipeline's pools outnumber the cores
     # and sleep by themselves.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    contenders = _chosen(only)
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
     bundle = load_bundle(directory or settings.bundle.path)
@@ -73,7 +89,7 @@ def bench(
         limits=pipeline_limits(settings),
         threads=settings.inference.threads,
     )
-    report = _measured(bundle, slide, order)
+    report = _measured(bundle, slide, order, contenders)
     print_report(report, Console(markup=False))
     try:
         if json_file is not None:
@@ -84,7 +100,17 @@ def bench(
         raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
 
 
-def _measured(bundle: Bundle, slide: Path | None, order: Order) -> Report:
+def _chosen(only: list[str] | None) -> tuple[Contender, ...]:
+    chosen = tuple(c for c in CONTENDERS if c.name.startswith(tuple(only or [""])))
+    if not chosen:
+        names = ", ".join(f"'{contender.name}'" for contender in CONTENDERS)
+        raise UserError(f"No back end's name begins so; there are {names}.")
+    return chosen
+
+
+def _measured(
+    bundle: Bundle, slide: Path | None, order: Order, contenders: tuple[Contender, ...]
+) -> Report:
     columns = (TextColumn("{task.description:>40}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     with (
@@ -97,7 +123,7 @@ def _measured(bundle: Bundle, slide: Path | None, order: Order) -> Report:
             bars.update(task, description=what, completed=done, total=turns)
 
         subject = Subject(bundle, rules_of(bundle), *(_given(slide) or _simulated(Path(folder))))
-        return measure(subject, order, progress)
+        return measure(subject, order, progress, contenders)
 
 
 def _given(slide: Path | None) -> tuple[Path, str] | None:

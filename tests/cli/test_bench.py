@@ -38,6 +38,21 @@ def test_the_simulated_slide_is_all_tissue(laboratory, tmp_path):
     assert json.loads((tmp_path / "b.json").read_text())["tissue_tiles"] == 64
 
 
+def test_only_those_that_were_asked_for_are_measured(laboratory, write_slide, tmp_path):
+    asked_for = ("--only", "onnxruntime", "--only", "tensorrt_rtx")
+    slide = ("--slide", write_slide(["Sws"]), "--json", tmp_path / "b.json")
+    laboratory.run("bench", "--batch", "2", *QUICK, *asked_for, *slide)
+    report = json.loads((tmp_path / "b.json").read_text())
+    told = {each["name"] for each in report["rows"] + report["skipped"]}
+    assert told == {"onnxruntime fp32", "onnxruntime int8", "tensorrt_rtx"}
+
+
+def test_a_back_end_that_nobody_knows_is_told_with_those_there_are(her2d):
+    code, _, err = her2d("bench", "--only", "openvino")
+    assert code == 1
+    assert "No back end's name begins so; there are 'tensorrt', 'tensorrt_rtx'" in err
+
+
 def test_a_report_that_cannot_be_written_is_one_clear_line(her2d, write_slide, tmp_path):
     nowhere = tmp_path / "nowhere" / "b.json"
     arguments = ("--batch", "1", "--slide", write_slide(["Sws"]), *QUICK, "--json", nowhere)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Wheels for a GPU machine that reaches no network: collect.sh FOLDER PYTHON
+# PYTHON is one of the same version as that machine's, with its headers; PyCUDA is built for it here,
+# against the local CUDA toolkit's headers, so that no minute of the GPU's is spent on that.
+# FOLDER-rtx gets TensorRT for RTX, its 90 MB in pieces of 55 MB, for links that take no more at once.
+set -euo pipefail
+folder=$1 python=$2
+here=$(cd "$(dirname "$0")" && pwd)
+version=$("$python" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
+mkdir -p "$folder"
+platforms=()
+for glibc in 2_28 2_27 2_24 2_17 2_5; do platforms+=(--platform "manylinux_${glibc}_x86_64"); done
+for old in 2014 2010 1; do platforms+=(--platform "manylinux${old}_x86_64"); done
+download() {
+    "$python" -m pip download -q --no-deps --only-binary=:all: --python-version "$version" \
+        --implementation cp "${platforms[@]}" -c "$here/../../../constraints.txt" "$@"
+}
+download -r "$here/carried.txt" -d "$folder"
+download tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings -d "$folder-rtx"
+"$python" -m pip wheel -q --no-deps -c "$here/../../../constraints.txt" tensorrt-rtx-cu12 -w "$folder-rtx"
+libs=$(basename "$folder-rtx"/*libs*.whl)
+split -b 55M "$folder-rtx/$libs" "$folder-rtx/$libs."
+rm "$folder-rtx/$libs"
+
+# PyCUDA wants a driver to be linked to; which one is found when it is loaded.
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+[ -f "$cuda/include/cuda.h" ] || cuda=/usr/local/cuda
+gcc -shared -fPIC -I"$cuda/include" -Wl,-soname,libcuda.so.1 -o "$build/libcuda.so" \
+    "$here/../../doubles/simulated_gpu/libcuda.c" -pthread
+echo 'CUDA_ENABLE_CURAND = False' > "$build/.aksetup-defaults.py"
+HOME=$build PATH=$cuda/bin:$PATH CUDA_ROOT=$cuda LIBRARY_PATH=$build "$python" -m pip wheel -q --no-deps \
+    --no-binary pycuda pycuda==2026.1 -w "$folder"
+du -sh "$folder" "$folder-rtx"/*
