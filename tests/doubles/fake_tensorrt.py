@@ -9,8 +9,9 @@ from types import ModuleType, SimpleNamespace
 
 
 class FakeContext:
-    def __init__(self, how: object) -> None:
+    def __init__(self, how: object, most: int) -> None:
         self.how = how
+        self.most = most
         self.memory: tuple[int, int] | None = None
         self.shapes: list[tuple[int, ...]] = []
         self.addresses: dict[str, int] = {}
@@ -19,11 +20,13 @@ class FakeContext:
     def set_device_memory(self, address: int, size: int) -> None:
         self.memory = (address, size)
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> None:
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shapes.append(shape)
+        return shape[0] <= self.most
 
-    def set_tensor_address(self, name: str, address: int) -> None:
+    def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
+        return True
 
     def execute_async_v3(self, stream: int) -> bool:
         self.streams.append(stream)
@@ -50,7 +53,7 @@ class FakeEngine:
         return SimpleNamespace(cuda_graph_strategy="off")
 
     def create_execution_context(self, how: object) -> FakeContext:
-        self.contexts.append(FakeContext(how))
+        self.contexts.append(FakeContext(how, self._batches[-1]))
         return self.contexts[-1]
 
 

@@ -113,9 +113,11 @@ class TensorRtNetwork:
         return context
 
     def _place(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
-        context.set_input_shape("tiles", (tiles, 512, 512, 3))
-        for name, span in tensors.items():
-            context.set_tensor_address(name, address(span))
+        self._said.forget()
+        taken = [context.set_input_shape("tiles", (tiles, 512, 512, 3))]
+        taken += [context.set_tensor_address(name, address(span)) for name, span in tensors.items()]
+        if not all(taken):
+            raise self._failure(f"has no place for {tiles} tiles in the")
 
     def _execute(self, context: Any, stream: Stream) -> None:
         self._said.forget()

@@ -79,6 +79,13 @@ def test_a_plan_built_for_other_batches_is_refused(load, device, told, rtx):
     assert device.allocations == []
 
 
+def test_more_tiles_than_the_plan_takes_are_refused_and_not_run(load):
+    network, engine = load(PROFILE)
+    with pytest.raises(EngineError, match=r"has no place for 9 tiles in the .*a\.plan"):
+        network.enqueue(9, tensors(), STREAM)
+    assert engine.contexts[0].streams == []
+
+
 def test_each_fixed_run_has_its_own_context_on_the_memory_of_all(load, device):
     network, engine = load(PROFILE)
     run = network.fixed(8, tensors())
