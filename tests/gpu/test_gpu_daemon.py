@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import time
 
 import pytest
 from daemon_site import PATIENCE_S, Site
@@ -80,13 +82,30 @@ def test_a_plan_that_nobody_checked_is_checked_before_the_first_slide_and_only_o
     assert logged.index("plan_verified") < logged.index("daemon_ready")
 
 
-def test_nothing_is_left_on_the_device_and_nothing_was_asked_wrongly(simulated, site):
-    with site.daemon():
-        site.wait_for(JobState.DONE, jobs=2)
-    (account,) = simulated()
+def assert_clean(account: dict[str, int]) -> None:
+    """Nothing is left on the device, and nothing was asked of it that the driver forbids."""
     worked = {name: account.pop(name) for name in ("launches", "calls", "uploads")}
     assert all(worked.values())
     assert account == dict.fromkeys(account, 0)
+
+
+def test_nothing_is_left_on_the_device_and_nothing_was_asked_wrongly(simulated, site):
+    with site.daemon():
+        site.wait_for(JobState.DONE, jobs=2)
+    assert_clean(*simulated())
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signals):
+    with site.daemon() as process:
+        site.wait_until(lambda: site.events()["slide_started"] == 2)
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        process.wait(PATIENCE_S)
+    assert_clean(*simulated())
+    # The first stop waits for the slides under way, the second gives them back.
+    assert site.count(JobState.DONE, *([JobState.QUEUED] if signals == 2 else [])) == 2
 
 
 def test_a_device_that_is_lost_ends_the_daemon_by_75_and_the_next_one_goes_on(
