@@ -4,7 +4,7 @@ import structlog
 
 from her2d.bundle import Bundle
 from her2d.inference.backends import Candidate, candidate
-from her2d.inference.engine import Engine, EngineError
+from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
 from her2d.inference.plan_engine import open_plan
@@ -24,7 +24,8 @@ def open_engine(
         options: how it is to run.
 
     Raises:
-        EngineError: no such back end, or it does not work on this machine.
+        EngineError: no such back end, or it does not work on this machine; DeviceLostError: its
+            device is lost to this process.
     """
     options = options or EngineOptions(threads=threads)
     if backend == "auto":
@@ -42,6 +43,9 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
         if found.usable:
             try:
                 engine = _open(name, bundle, options)
+            except DeviceLostError:
+                # Another process has better chances than another back end.
+                raise
             except EngineError as error:
                 found = Candidate(name, False, str(error))
             else:

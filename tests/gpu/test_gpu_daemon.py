@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -126,6 +128,21 @@ def test_a_device_that_is_lost_ends_the_daemon_by_75_and_the_next_one_goes_on(
     with site.daemon():
         site.wait_for(JobState.DONE, jobs=2)
     assert statuses(site) == BOTH
+
+
+def test_a_command_that_loses_the_device_ends_with_one_sentence(
+    simulated, site, slides, tmp_path, monkeypatch
+):
+    trigger = tmp_path / "lose"
+    trigger.touch()
+    monkeypatch.setenv("SIMULATED_GPU_LOSE", str(trigger))
+    command = [sys.executable, "-m", "her2d", "scan", "--config", str(site.config)]
+    done = subprocess.run(
+        [*command, str(slides / "positive.tif")], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("her2d: The GPU is lost to this process: ")
+    assert "PyCUDA" not in done.stderr
 
 
 def test_both_networks_go_on_in_halves_where_a_batch_has_no_room(simulated, site):

@@ -1,5 +1,7 @@
 """A CUDA device by PyCUDA, in the primary context that torch and other libraries share."""
 
+import ctypes
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,13 +49,17 @@ class PyCudaDevice:
             self._context = cuda.Device(0).retain_primary_context()
         except cuda.Error as error:
             raise EngineError(f"PyCUDA cannot open the first CUDA device: {error}") from error
+        self._in_use: weakref.WeakSet[Any] = weakref.WeakSet([self._context])
+        self._loss: str | None = None
 
     @contextmanager
     def current(self) -> Iterator[None]:
+        if self._loss is not None:
+            raise DeviceLostError(self._loss)
         try:
             self._context.push()
         except self._cuda.Error as error:
-            raise _lost(error) from error
+            raise self._lost(error) from error
         try:
             with self.own_errors():
                 yield
@@ -62,22 +68,23 @@ class PyCudaDevice:
 
     def allocate(self, nbytes: int) -> "PyCudaBuffer":
         with self.own_errors():
-            return PyCudaBuffer(self._cuda.mem_alloc(nbytes), nbytes, self.freeing)
+            return PyCudaBuffer(self._used(self._cuda.mem_alloc(nbytes)), nbytes, self.freeing)
 
     def page_lock(self, nbytes: int) -> "PyCudaHostBuffer":
         with self.own_errors():
             memory = self._cuda.pagelocked_empty(nbytes, np.uint8)
+        self._used(memory.base)
         return PyCudaHostBuffer(memory, self.freeing)
 
     def stream(self) -> "PyCudaStream":
         # What another library gives to the legacy stream is no business of ours, nor ours of its.
-        return PyCudaStream(self._cuda.Stream(_NON_BLOCKING))
+        return PyCudaStream(self._used(self._cuda.Stream(_NON_BLOCKING)))
 
     def event(self) -> "PyCudaEvent":
         # Blocking: a spinning host thread would take the core that decodes.
         flags = self._cuda.event_flags
         made = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
-        return PyCudaEvent(made, self.own_errors)
+        return PyCudaEvent(self._used(made), self.own_errors)
 
     def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
         memory = _as(PyCudaHostBuffer, source).memory[:nbytes]
@@ -97,19 +104,21 @@ class PyCudaDevice:
     def close(self) -> None:
         # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
         # and in either case the driver goes on taking it for this thread's own.
+        if self._loss is not None:
+            raise DeviceLostError(self._loss)
         try:
             self._context.push()
             left = self._context.handle
             self._context.detach()
         except self._cuda.Error as error:
-            raise _lost(error) from error
+            raise self._lost(error) from error
         leave_context(left)
 
     def _leave(self) -> None:
         try:
             self._cuda.Context.pop()
         except self._cuda.Error as error:
-            raise _lost(error) from error
+            raise self._lost(error) from error
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
@@ -132,14 +141,33 @@ class PyCudaDevice:
         try:
             self._cuda.Context.synchronize()
         except self._cuda.Error as again:
-            raise _lost(again) from error
+            raise self._lost(again) from error
 
     def freeing(self, free: Callable[[], object]) -> None:
         """Call `free`; on a lost device nothing can be freed, and the process ends anyway."""
+        if self._loss is not None:
+            return
         try:
             free()
         except self._cuda.Error as error:
             log.warning("device_memory_not_freed", reason=str(error))
+
+    def _used(self, thing: Any) -> Any:
+        self._in_use.add(thing)
+        return thing
+
+    def _lost(self, error: Exception) -> DeviceLostError:
+        """From now on nothing of PyCUDA's is destroyed.
+
+        Its destructors make the context current first, and where the device is lost that throws:
+        the process would end by SIGABRT wherever the last reference goes, in a traceback's frame or
+        at exit.
+        """
+        if self._loss is None:
+            self._loss = f"The GPU is lost to this process: {error}"
+            for thing in list(self._in_use):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+        return DeviceLostError(self._loss)
 
 
 class PyCudaBuffer:
@@ -236,10 +264,6 @@ class PyCudaGraph:
     def free(self) -> None:
         if status := self._graph.free():
             log.warning("cuda_graph_not_freed", reason=f"CUDA error {status}")
-
-
-def _lost(error: Exception) -> DeviceLostError:
-    return DeviceLostError(f"The GPU is lost to this process: {error}")
 
 
 def address(span: Span) -> int:
