@@ -1,12 +1,9 @@
 """Every GPU back end on a real device: the same numbers, and nothing left behind."""
 
-import shutil
-
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.bundle import load_bundle
 from her2d.inference import EngineError, EngineOptions, Integrator, open_engine
 from her2d.inference.backends import candidate
 from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
@@ -103,11 +100,8 @@ def test_closing_gives_the_device_its_memory_back(compiled, backend, tissue):
     assert abs(before - after) < 64 << 20
 
 
-def test_auto_takes_torch_where_there_is_no_plan(torch_cuda, slim_bundle, tmp_path):
-    shutil.copytree(slim_bundle.directory, tmp_path, dirs_exist_ok=True)
-    for plan in tmp_path.glob("*.plan*"):
-        plan.unlink()
-    engine = open_engine(load_bundle(tmp_path), backend="auto")
+def test_auto_takes_torch_where_there_is_no_plan(torch_cuda, slim_bundle):
+    engine = open_engine(slim_bundle, backend="auto")
     assert engine.backend == "torch"
     engine.close()
 
