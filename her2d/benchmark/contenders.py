@@ -45,14 +45,13 @@ def opened(contender: Contender, bundle: Bundle, limits: Limits, threads: int) -
     Raises:
         EngineError: it cannot run here; the sentence says why.
     """
-    # torch captures full batches only: where none is ever full, all run eagerly.
-    over = 0 if contender.graphs else 1
     options = EngineOptions(
         precision=contender.precision,
         threads=threads,
-        segmenter_batch=limits.segmenter_batch + over,
-        classifier_batch=limits.classifier_batch + over,
+        segmenter_batch=limits.segmenter_batch,
+        classifier_batch=limits.classifier_batch,
         kept_tiles=limits.queue_tiles,
+        cuda_graphs=contender.graphs,
     )
     if contender.backend == "torch" and contender.device == "cpu":
         return _torch_on_cpu(bundle, options)

@@ -101,11 +101,12 @@ def bench(
 
 
 def _chosen(only: list[str] | None) -> tuple[Contender, ...]:
-    chosen = tuple(c for c in CONTENDERS if c.name.startswith(tuple(only or [""])))
-    if not chosen:
-        names = ", ".join(f"'{contender.name}'" for contender in CONTENDERS)
-        raise UserError(f"No back end's name begins so; there are {names}.")
-    return chosen
+    beginnings = tuple(only or [""])
+    for beginning in beginnings:
+        if not any(contender.name.startswith(beginning) for contender in CONTENDERS):
+            names = ", ".join(f"'{contender.name}'" for contender in CONTENDERS)
+            raise UserError(f"No back end's name begins with '{beginning}'; there are {names}.")
+    return tuple(c for c in CONTENDERS if c.name.startswith(beginnings))
 
 
 def _measured(

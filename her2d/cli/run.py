@@ -49,8 +49,9 @@ def run(config: ConfigOption = None) -> None:
     try:
         daemon.run()
     except DeviceLostError as error:
-        typer.echo(f"her2d: {error}", err=True)
-        # At once: what Python and CUDA would clear away for the lost device may abort the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(EXIT_DEVICE_LOST)
+        # At once: what CUDA's libraries would clear away for the lost device may hang or abort.
+        try:
+            typer.echo(f"her2d: {error}", err=True)
+            sys.stderr.flush()
+        finally:
+            os._exit(EXIT_DEVICE_LOST)

@@ -1,8 +1,9 @@
 """Which back ends could serve here, and why the others could not."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from her2d.bundle import Bundle
@@ -83,9 +84,10 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
     if options.precision == "int8":
         raise _Unusable("torch serves fp32, fp16 and bf16, not int8.")
     gpu = find_gpu()
-    # Importing it to ask takes seconds.
-    if (installed := version("torch")).endswith("+cpu"):
-        raise _Unusable(f"torch {installed} was built without CUDA.")
+    # Importing it to ask takes seconds. Where its build is unknown, opening the engine will tell.
+    with suppress(PackageNotFoundError):
+        if (installed := version("torch")).endswith("+cpu"):
+            raise _Unusable(f"torch {installed} was built without CUDA.")
     return f"{gpu.name}, compute capability {gpu.compute_capability}"
 
 

@@ -43,8 +43,9 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
         if found.usable:
             try:
                 engine = _open(name, bundle, options)
-            except DeviceLostError:
+            except DeviceLostError as error:
                 # Another process has better chances than another back end.
+                log.error("device_lost_at_opening", backend=name, reason=str(error))
                 raise
             except EngineError as error:
                 found = Candidate(name, False, str(error))

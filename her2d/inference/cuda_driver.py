@@ -62,16 +62,9 @@ def find_gpu() -> Gpu:
     )
 
 
-def leave_context(context: int) -> None:
-    """Take `context`, a CUcontext, off the calling thread's stack; those above it stay there."""
-    driver = ctypes.CDLL(_LIBRARY)
-    driver.cuCtxPushCurrent_v2.argtypes = (ctypes.c_void_p,)
-    above: list[int] = []
-    found = ctypes.c_void_p()
-    while driver.cuCtxPopCurrent_v2(ctypes.byref(found)) == 0 and found.value != context:
-        above.append(found.value or 0)
-    for other in reversed(above):
-        driver.cuCtxPushCurrent_v2(other)
+def leave_context() -> None:
+    """Take the calling thread's current context off its stack."""
+    ctypes.CDLL(_LIBRARY).cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _ask(status: int, what: str) -> None:

@@ -20,6 +20,8 @@ class EngineOptions:
         threads: of onnxruntime and of torch on the CPU; 0 is one for each core.
         segmenter_batch, classifier_batch: most tiles given at once.
         kept_tiles: most tumour tiles that may await classification.
+        cuda_graphs: whether torch captures full batches on CUDA; off where what is measured is the
+            time without.
     """
 
     precision: Precision | None = None
@@ -27,6 +29,7 @@ class EngineOptions:
     segmenter_batch: int = 4
     classifier_batch: int = 4
     kept_tiles: int = 32
+    cuda_graphs: bool = True
 
 
 def recorded_name(backend: BackendName, precision: Precision) -> str:

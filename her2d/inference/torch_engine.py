@@ -101,17 +101,21 @@ class TorchEngine:
             torch.backends.cuda.matmul.allow_tf32 = False
         else:
             torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-        with _own_errors("to load the bundle"):
-            self._segmenter = _Network(
-                bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device, options.segmenter_batch
-            )
-            self._classifiers = _Network(
-                bundle.classifiers,
-                CLASSIFIERS_OUTPUTS,
-                dtype,
-                self._device,
-                options.classifier_batch,
-            )
+        try:
+            with _own_errors("to load the bundle"):
+                self._load(bundle, options, dtype)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self, bundle: Bundle, options: EngineOptions, dtype: torch.dtype) -> None:
+        self._segmenter = _Network(bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device)
+        self._classifiers = _Network(bundle.classifiers, CLASSIFIERS_OUTPUTS, dtype, self._device)
+        if self._device.type == "cuda" and options.cuda_graphs:
+            # Once all weights are there, and while no other thread has the device: torch captures
+            # on one stream for all.
+            self._segmenter.capture(options.segmenter_batch)
+            self._classifiers.capture(options.classifier_batch)
 
     @property
     def backend(self) -> str:
@@ -136,7 +140,8 @@ class TorchEngine:
         return self._classify(kept)
 
     def close(self) -> None:
-        del self._segmenter, self._classifiers
+        self.__dict__.pop("_segmenter", None)
+        self.__dict__.pop("_classifiers", None)
         if self._device.type == "cuda":
             try:
                 torch.cuda.empty_cache()
@@ -171,9 +176,18 @@ def _own_errors(doing: str) -> Iterator[None]:
     except EngineError:
         raise
     except torch.AcceleratorError as error:
-        raise DeviceLostError(f"torch lost the CUDA device: {error}") from error
+        _raise_if_lost(error)
+        raise EngineError(f"torch failed {doing}: {error}") from error
     except Exception as error:
         raise EngineError(f"torch failed {doing}: {error}") from error
+
+
+def _raise_if_lost(error: torch.AcceleratorError) -> None:
+    """CUDA repeats a sticky error at every later call, and nothing but a new process helps."""
+    try:
+        torch.cuda.synchronize()
+    except torch.AcceleratorError as again:
+        raise DeviceLostError(f"torch lost the CUDA device: {again}") from error
 
 
 def _on(tiles: int) -> str:
@@ -192,7 +206,6 @@ class _Network:
         outputs: tuple[str, ...],
         dtype: torch.dtype,
         device: torch.device,
-        full_batch: int,
     ) -> None:
         self._name = path.stem
         # On the CPU everything stays contiguous: oneDNN of torch 2.13 corrupts memory in some
@@ -202,10 +215,8 @@ class _Network:
         if missing := set(outputs) - set(self._module.outputs):
             raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
         self._device = device
-        self._full_batch = full_batch
+        self._captured: _Captured | None = None
         self._one_at_a_time = threading.Lock()
-        # Now, while no other thread has the device: torch captures on one stream for all.
-        self._captured = self._full_batch_as_graph() if device.type == "cuda" else None
 
     def __call__(self, tiles: Tensor) -> dict[str, Tensor]:
         """Outputs by name, in host memory. Raises EngineError, DeviceLostError."""
@@ -225,29 +236,38 @@ class _Network:
         return [torch.cat(pair) for pair in zip(*parts, strict=True)]
 
     def _run(self, tiles: Tensor) -> tuple[Tensor, ...]:
-        if self._captured is not None and len(tiles) == self._full_batch:
+        if self._captured is not None and len(tiles) == self._captured.tiles:
             return self._captured(tiles)
         found: tuple[Tensor, ...] = self._module(tiles)
         return found
 
-    def _full_batch_as_graph(self) -> "_Captured | None":
-        shape = (self._full_batch, 512, 512, 3)
+    def capture(self, full_batch: int) -> None:
+        """Replay batches of that many tiles as a graph from now on, where there is room for it.
+
+        Raises:
+            RuntimeError: it cannot be captured. torch's allocator is not to be trusted after that.
+        """
+        shape = (full_batch, 512, 512, 3)
         try:
             with torch.inference_mode():
                 example = torch.zeros(shape, dtype=torch.uint8, device=self._device)
-                return _Captured(self._module, example)
-        except RuntimeError as error:
+                self._captured = _Captured(self._module, example)
+            return
+        except torch.OutOfMemoryError as error:
             log.info("cuda_graph_not_used", network=self._name, reason=str(error))
-        # A lost device says so here; another may go on, and has its memory back.
-        torch.cuda.synchronize()
+        # Outside the handler: its traceback would keep the failed attempt's memory alive.
         torch.cuda.empty_cache()
-        return None
 
 
 class _Captured:
-    """A full batch's kernels as one CUDA graph; its outputs live until the next call."""
+    """A full batch's kernels as one CUDA graph; its outputs live until the next call.
+
+    Attributes:
+        tiles: how many it takes.
+    """
 
     def __init__(self, module: GraphModule, example: Tensor) -> None:
+        self.tiles = len(example)
         self._input = example.clone()
         warming = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         warming.wait_stream(torch.cuda.current_stream())

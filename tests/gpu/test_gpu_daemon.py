@@ -93,12 +93,6 @@ def assert_clean(account: dict[str, int]) -> None:
     assert account == dict.fromkeys(account, 0)
 
 
-def test_nothing_is_left_on_the_device_and_nothing_was_asked_wrongly(simulated, site):
-    with site.daemon():
-        site.wait_for(JobState.DONE, jobs=2)
-    assert_clean(*simulated())
-
-
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signals):
     with site.daemon() as process:

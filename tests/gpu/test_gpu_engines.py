@@ -1,15 +1,18 @@
 """Every GPU back end on a real device: the same numbers, and nothing left behind."""
 
+import shutil
+
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from her2d.bundle import load_bundle
 from her2d.inference import EngineError, EngineOptions, Integrator, open_engine
 from her2d.inference.backends import candidate
 from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.parity import measure_parity
-from her2d.inference.plans import Profile
+from her2d.inference.plans import PlanFiles, Profile, read_sidecar, write_sidecar
 from her2d.pipeline import Limits, Pipeline
 
 pytestmark = pytest.mark.gpu
@@ -124,6 +127,23 @@ def test_tensorrt_for_rtx_says_why_it_refuses_a_card_it_does_not_list(gpu, slim_
     order = CompileOrder("tensorrt_rtx", "fp16", profile, profile)
     with pytest.raises(EngineError, match="tensorrt_rtx"):
         compile_bundle(slim_bundle, order, TilesToTry(tissue[::2], tissue[1::2]))
+
+
+def test_a_refused_plan_ends_before_the_context_it_was_loaded_in(
+    is_simulated, compiled, backend, tmp_path
+):
+    if not is_simulated:
+        pytest.skip("a real library does not tell")
+    import tensorrt
+
+    shutil.copytree(compiled.directory, tmp_path / "bundle")
+    files = PlanFiles(load_bundle(tmp_path / "bundle"), backend, "fp16")
+    sidecar = read_sidecar(files)
+    other = sidecar.classifiers.model_copy(update={"profile": Profile(best=2, most=2)})
+    write_sidecar(files, sidecar.model_copy(update={"classifiers": other}))
+    with pytest.raises(EngineError, match="was built for batches of"):
+        open_engine(files.bundle, backend=backend, options=EngineOptions(precision="fp16"))
+    assert tensorrt.orphans == []
 
 
 def test_auto_takes_the_plan(compiled, backend, tissue):

@@ -72,7 +72,6 @@ def build_plan(
     """
     trt = library_of(backend)
     said = log_of(trt)
-    said.forget()
     builder = trt.Builder(said)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, said)

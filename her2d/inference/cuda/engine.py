@@ -154,14 +154,14 @@ class CudaEngine:
         return CudaTile(self._kept, place)
 
     def release_slot(self, slot: UploadSlot) -> None:
-        """Let other tiles have the slot. Whoever uses a lost device next hears of it."""
+        """Let other tiles have the slot; what is wrong with the device its next user hears."""
         try:
             with self._segmenting:
                 if not self._closed:
                     with self._device.current():
                         slot.mark_read(self._segmenter.stream)
-        except DeviceLostError as error:
-            log.warning("slot_of_a_lost_device", reason=str(error))
+        except EngineError as error:
+            log.warning("slot_not_marked_as_read", reason=str(error))
         finally:
             self._slots.give_back(slot)
 

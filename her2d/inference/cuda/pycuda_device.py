@@ -1,9 +1,8 @@
 """A CUDA device by PyCUDA, in the primary context that torch and other libraries share."""
 
-import ctypes
-import weakref
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,6 @@ class PyCudaDevice:
             self._context = cuda.Device(0).retain_primary_context()
         except cuda.Error as error:
             raise EngineError(f"PyCUDA cannot open the first CUDA device: {error}") from error
-        self._in_use: weakref.WeakSet[Any] = weakref.WeakSet([self._context])
         self._loss: str | None = None
 
     @contextmanager
@@ -68,23 +66,22 @@ class PyCudaDevice:
 
     def allocate(self, nbytes: int) -> "PyCudaBuffer":
         with self.own_errors():
-            return PyCudaBuffer(self._used(self._cuda.mem_alloc(nbytes)), nbytes, self.freeing)
+            return PyCudaBuffer(self._cuda.mem_alloc(nbytes), nbytes, self.freeing)
 
     def page_lock(self, nbytes: int) -> "PyCudaHostBuffer":
         with self.own_errors():
             memory = self._cuda.pagelocked_empty(nbytes, np.uint8)
-        self._used(memory.base)
         return PyCudaHostBuffer(memory, self.freeing)
 
     def stream(self) -> "PyCudaStream":
         # What another library gives to the legacy stream is no business of ours, nor ours of its.
-        return PyCudaStream(self._used(self._cuda.Stream(_NON_BLOCKING)))
+        return PyCudaStream(self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> "PyCudaEvent":
         # Blocking: a spinning host thread would take the core that decodes.
         flags = self._cuda.event_flags
         made = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
-        return PyCudaEvent(self._used(made), self.own_errors)
+        return PyCudaEvent(made, self.own_errors)
 
     def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
         memory = _as(PyCudaHostBuffer, source).memory[:nbytes]
@@ -102,17 +99,16 @@ class PyCudaDevice:
         return PyCudaGraph(recorded, self.own_errors)
 
     def close(self) -> None:
-        # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
-        # and in either case the driver goes on taking it for this thread's own.
         if self._loss is not None:
             raise DeviceLostError(self._loss)
+        # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
+        # and in either case the driver would go on taking it for this thread's own.
         try:
             self._context.push()
-            left = self._context.handle
+            leave_context()
             self._context.detach()
         except self._cuda.Error as error:
             raise self._lost(error) from error
-        leave_context(left)
 
     def _leave(self) -> None:
         try:
@@ -152,22 +148,26 @@ class PyCudaDevice:
         except self._cuda.Error as error:
             log.warning("device_memory_not_freed", reason=str(error))
 
-    def _used(self, thing: Any) -> Any:
-        self._in_use.add(thing)
-        return thing
-
     def _lost(self, error: Exception) -> DeviceLostError:
-        """From now on nothing of PyCUDA's is destroyed.
+        """From now on PyCUDA takes the context for dead, and asks the driver nothing more about it.
 
-        Its destructors make the context current first, and where the device is lost that throws:
-        the process would end by SIGABRT wherever the last reference goes, in a traceback's frame or
-        at exit.
+        Its destructors make the context current first, and an entry that stays on a thread's stack
+        ends the process with that thread: where the device is lost either would be a SIGABRT,
+        wherever the last reference goes.
         """
         if self._loss is None:
             self._loss = f"The GPU is lost to this process: {error}"
-            for thing in list(self._in_use):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+            # In a thread that neither opened it nor has it current, this asks the driver nothing.
+            thread = threading.Thread(target=self._forget)
+            thread.start()
+            thread.join()
+        # Takes dead contexts off this thread's stack.
+        self._cuda.Context.get_current()
         return DeviceLostError(self._loss)
+
+    def _forget(self) -> None:
+        with suppress(self._cuda.Error):
+            self._context.detach()
 
 
 class PyCudaBuffer:

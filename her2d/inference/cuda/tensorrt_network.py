@@ -47,18 +47,27 @@ class TensorRtNetwork:
         self._trt = trt = library_of(backend)
         self._name = f"{backend} plan {plan.name}"
         self._said = log_of(trt)
-        self._said.forget()
         self._runtime: Any = trt.Runtime(self._said)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        self._engine: Any = None
+        self._context: Any = None
+        self._scope = Scope()
+        try:
+            self._load(device, plan, outputs, profile)
+        except BaseException:
+            # Now, and not with the traceback, when the device is closed: so no frame below may
+            # have a name of its own for the engine or a context.
+            self.close()
+            raise
+
+    def _load(self, device: Device, plan: Path, outputs: tuple[str, ...], profile: Profile) -> None:
+        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
             raise self._failure("cannot load the")
-        engine = self._engine
-        found = {engine.get_tensor_name(i) for i in range(engine.num_io_tensors)}
-        if found != {"tiles", *outputs}:
+        names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
+        if names != {"tiles", *outputs}:
             raise EngineError(f"The {self._name} must take tiles and give {', '.join(outputs)}.")
         self._refuse_other_profile(profile)
-        with Scope() as self._scope:
-            self._context: Any = self._first_context(device)
+        self._context = self._first_context(device)
 
     @property
     def most(self) -> int:
@@ -84,21 +93,22 @@ class TensorRtNetwork:
         return hasattr(self._trt, "CudaGraphStrategy")
 
     def _refuse_other_profile(self, told: Profile) -> None:
-        engine, wanted = self._engine, (told.smallest, told.best, told.most)
-        found = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape("tiles", 0))
-        if engine.num_optimization_profiles != 1 or found != wanted:
+        wanted = (told.smallest, told.best, told.most)
+        shapes = self._engine.get_tensor_profile_shape("tiles", 0)
+        found = tuple(int(shape[0]) for shape in shapes)
+        if self._engine.num_optimization_profiles != 1 or found != wanted:
             raise EngineError(
                 f"The {self._name} was built for batches of {found} (smallest, best, most), and its"
                 f" sidecar says {wanted}: compile it anew."
             )
 
     def _first_context(self, device: Device) -> Any:
-        engine = self._engine
         if self._captures_itself:
-            config = engine.create_runtime_config()
+            config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            return self._made(engine.create_execution_context(config))
-        self._scratch = self._scope.own(device.allocate(max(1, engine.device_memory_size_v2)))
+            return self._made(self._engine.create_execution_context(config))
+        nbytes = max(1, self._engine.device_memory_size_v2)
+        self._scratch = self._scope.own(device.allocate(nbytes))
         return self._managed_context()
 
     def _managed_context(self) -> Any:
@@ -113,14 +123,14 @@ class TensorRtNetwork:
         return context
 
     def _place(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
-        self._said.forget()
+        self._said.last_error = None
         taken = [context.set_input_shape("tiles", (tiles, 512, 512, 3))]
         taken += [context.set_tensor_address(name, address(span)) for name, span in tensors.items()]
         if not all(taken):
             raise self._failure(f"has no place for {tiles} tiles in the")
 
     def _execute(self, context: Any, stream: Stream) -> None:
-        self._said.forget()
+        self._said.last_error = None
         if not context.execute_async_v3(handle(stream).handle):
             raise self._failure("cannot run the")
 

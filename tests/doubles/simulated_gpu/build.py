@@ -25,10 +25,10 @@ def build(folder: Path) -> None:
     """Fill `folder`: `lib/libcuda.so.1` and `site/pycuda`.
 
     Raises:
-        CannotBuildError: no compiler, no Python headers, no CUDA headers.
+        CannotBuildError: no compiler, no Python headers, no CUDA toolkit, no network.
         subprocess.CalledProcessError: a build failed; its output is printed.
     """
-    cuda = _toolkit()
+    cuda = toolkit()
     python = Path(sysconfig.get_path("include")) / "Python.h"
     for found, what in (
         (shutil.which("g++"), "a C++ compiler"),
@@ -46,10 +46,11 @@ def build(folder: Path) -> None:
     _compile(library, include, missing=_calls(folder / "site") - _calls_of(library))
 
 
-def _toolkit() -> Path:
+def toolkit() -> Path:
+    """Where CUDA is installed. Raises CannotBuildError where it is not."""
     beside_nvcc = [Path(nvcc).resolve().parents[1]] if (nvcc := shutil.which("nvcc")) else []
     for folder in (*beside_nvcc, Path("/usr/local/cuda")):
-        if (folder / "include/cuda.h").is_file():
+        if (folder / "include/cuda.h").is_file() and (folder / "bin/nvcc").is_file():
             return folder
     raise CannotBuildError("PyCUDA cannot be built here without a CUDA toolkit.")
 
@@ -72,12 +73,20 @@ def _install_pycuda(site: Path, libraries: Path, cuda: Path) -> None:
     environment = {
         "HOME": str(home),
         "CUDA_ROOT": str(cuda),
+        "CFLAGS": "-O0",  # nobody waits for PyCUDA itself
         "LIBRARY_PATH": str(libraries),
         "PATH": f"{cuda / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
+    if (theirs := Path("~/.config/pip/pip.conf").expanduser()).is_file():
+        environment["PIP_CONFIG_FILE"] = os.environ.get("PIP_CONFIG_FILE", str(theirs))
     pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
     source = ["--no-cache-dir", "--no-binary", "pycuda", _PYCUDA]
-    _run([*pip, "--target", str(site), *source, *_ITS_NEEDS], **environment)
+    try:
+        _run([*pip, "--target", str(site), *source, *_ITS_NEEDS], **environment)
+    except subprocess.CalledProcessError as error:
+        if "No matching distribution found" in error.stderr:
+            raise CannotBuildError("PyCUDA's source cannot be downloaded here.") from error
+        raise
 
 
 def _calls(site: Path) -> frozenset[str]:

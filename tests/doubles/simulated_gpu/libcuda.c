@@ -1,16 +1,20 @@
-/* One CUDA device in plain memory: as much of the driver as her2d's runtime asks for, by NVIDIA's
- * own header.
+/* One CUDA device in plain memory: as much of the driver as her2d's runtime asks for, by NVIDIA's own
+ * header.
  *
- * Every stream is a thread that does its work later, in order, and as late as chance has it, so
- * what is not ordered by events does go wrong. "Kernels" are host functions (cuLaunchHostFunc). As
- * the real driver does, it wants a current context, forbids during a capture what would wait, and
- * repeats a lost device's error for ever.
+ * Every stream is a thread that does its work later, in order, and as late as chance has it, so what
+ * is not ordered by events does go wrong. "Kernels" are host functions (cuLaunchHostFunc). As the real
+ * driver does, it wants a current context, ends a capture by what may not happen in one (and by an
+ * event, which there may), and repeats a lost device's error for ever, in every call that may.
  *
  * Environment:
- *   SIMULATED_GPU_MIB     device memory (1024)
- *   SIMULATED_GPU_REPORT  a file that gets a line of JSON when the process ends: what was left,
- * what went wrong SIMULATED_GPU_LOSE    a file; while it is there, the next host function finds it,
- * deletes it, and the device is lost
+ *
+ * SIMULATED_GPU_MIB: device memory; 1024 without it.
+ *
+ * SIMULATED_GPU_REPORT: a file that gets a line of JSON when the process ends: what was left, and what
+ * went wrong.
+ *
+ * SIMULATED_GPU_LOSE: a file; while it is there, the next host function deletes it, and the device is
+ * lost.
  */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -52,7 +56,8 @@ struct ops {
 struct stream {
     pthread_t thread;
     struct ops queue, captured;
-    bool busy, closing, capturing, spoilt;
+    bool busy, closing, capturing;
+    int forbidden_before; /* when its capture began */
     pthread_t capturer;
 };
 
@@ -199,7 +204,6 @@ static CUresult give(struct stream *stream, struct op op) {
     if (status) return status;
     if (stream->capturing) {
         if (op.kind == RECORD || op.kind == WAIT) {
-            stream->spoilt = true;
             wrong.forbidden++;
             return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
         }
@@ -296,6 +300,7 @@ CUresult cuCtxPushCurrent(CUcontext context) {
     return CUDA_SUCCESS;
 }
 CUresult cuCtxPopCurrent(CUcontext *context) {
+    if (lost) return lost;
     if (depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
     *context = stack[--depth];
     return CUDA_SUCCESS;
@@ -581,7 +586,7 @@ CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
             status = CUDA_ERROR_ILLEGAL_STATE;
         if (!status) {
             stream->capturing = true;
-            stream->spoilt = false;
+            stream->forbidden_before = wrong.forbidden;
             stream->capturer = pthread_self();
             stream->captured = (struct ops){0};
             capturing++;
@@ -601,7 +606,8 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph *found) {
             stream->capturing = false;
             capturing--;
             capturing_here--;
-            if (stream->spoilt) status = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+            if (wrong.forbidden != stream->forbidden_before)
+                status = CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         }
         if (!status) {
             struct graph *graph = malloc(sizeof *graph);

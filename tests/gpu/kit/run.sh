@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # What the README and RESULTS.md ask of a GPU, in one go of ten minutes at most, without a network:
 #     run.sh WHEELS OUT
-# in the repository's root. WHEELS is what collect.sh filled. OUT gets one log a step, the tables, and
-# `summary`: what each step ended in, as it ends. TensorRT is tried where it is installed.
+# in the repository's root. WHEELS is what collect.sh filled. OUT gets the tables, `summary`, which says
+# what each step ended in as it ends, and the steps' logs in one archive. TensorRT is compiled for where
+# it is installed.
 set -uo pipefail
 wheels=$1 out=$2
 mkdir -p "$out"
@@ -24,12 +25,18 @@ import numpy, onnx, onnxruntime, torch
 for each in (torch, onnxruntime, onnx, numpy): print(each.__name__, each.__version__)'
 } 2>&1 | tee "$out/machine.log"
 
-test="python3 -m pytest -q -p no:cacheprovider -m gpu"
-bench="python3 -m her2d bench --turns 3 --pipeline-s 2"
-step device 60 $test tests/gpu/test_gpu_device.py tests/gpu/test_gpu_runtime.py
-step engines 120 $test tests/gpu/test_gpu_engines.py
-step bench-shipped 90 $bench --only tensorrt --only 'torch cuda' --markdown "$out/shipped.md" engines/her2net-demo
-step full-size 60 python3 tests/gpu/kit/full_size.py /tmp/full-size
-step bench-full-size 120 $bench --only tensorrt --only 'torch cuda' --markdown "$out/full-size.md" /tmp/full-size
-step daemon 60 $test tests/gpu/test_gpu_daemon.py
-step bench-all 90 $bench --turns 1 --batch 8 --markdown "$out/all.md" engines/her2net-demo
+test=(python3 -m pytest -q -p no:cacheprovider -m gpu)
+bench=(python3 -m her2d bench --turns 3 --pipeline-s 2 --only tensorrt --only "torch cuda")
+compile=(env HER2D_PIPELINE__SEGMENTER_BATCH=32 HER2D_PIPELINE__CLASSIFIER_BATCH=32 python3 -m her2d compile)
+cp -r engines/her2net-demo /tmp/shipped
+step device 60 "${test[@]}" tests/gpu/test_gpu_device.py tests/gpu/test_gpu_runtime.py
+step engines 120 "${test[@]}" tests/gpu/test_gpu_engines.py
+for bundle in shipped full-size; do
+    if [ $bundle = full-size ]; then step full-size 60 python3 tests/gpu/kit/full_size.py /tmp/full-size; fi
+    if python3 -c 'import tensorrt' 2>/dev/null; then
+        step compile-$bundle 120 "${compile[@]}" /tmp/$bundle --backend tensorrt --precision fp16 --tiles 8
+    fi
+    step bench-$bundle 120 "${bench[@]}" --markdown "$out/$bundle.md" /tmp/$bundle
+done
+step daemon 60 "${test[@]}" tests/gpu/test_gpu_daemon.py
+tar -czf "$out/logs.tar.gz" -C "$out" --remove-files $(cd "$out" && ls *.log)

@@ -39,17 +39,6 @@ class IProgressMonitor:
     pass
 
 
-_loggers: list[ILogger] = []
-
-
-def _registered(logger: ILogger) -> ILogger:
-    """The process's first logger: TensorRT ignores every later one, with a warning."""
-    _loggers.append(logger)
-    if logger is not _loggers[0]:
-        logger.log(ILogger.WARNING, "The logger differs from one already registered.")
-    return _loggers[0]
-
-
 # ---- building ----
 
 
@@ -118,7 +107,7 @@ class BuilderConfig:
 
 class Builder:
     def __init__(self, logger: ILogger) -> None:
-        _registered(logger)
+        pass
 
     def create_network(self, flags: int) -> Network:
         return Network()
@@ -164,12 +153,16 @@ class Runtime:
     engine: "type[Engine]"
 
     def __init__(self, logger: ILogger) -> None:
-        self._logger = _registered(logger)
+        self._logger = logger
 
     def deserialize_cuda_engine(self, plan: bytes) -> "Engine | None":
         if _no_context(self._logger):
             return None
         return self.engine(plan, self._logger)
+
+
+orphans: list[str] = []
+"""What ended after the context that it was made in."""
 
 
 class Engine:
@@ -187,6 +180,11 @@ class Engine:
         )
         self.outputs = [output.name for output in self._session.get_outputs()]
         self.num_io_tensors = 1 + len(self.outputs)
+
+    def __del__(self) -> None:
+        # Python is ending where the driver is gone already.
+        if _driver is not None and _no_context(self.logger):
+            orphans.append("engine")
 
     def get_tensor_name(self, index: int) -> str:
         return [_INPUT, *self.outputs][index]
