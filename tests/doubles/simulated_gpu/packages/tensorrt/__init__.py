@@ -9,6 +9,7 @@ import ctypes
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -181,9 +182,8 @@ class Engine:
         self.outputs = [output.name for output in self._session.get_outputs()]
         self.num_io_tensors = 1 + len(self.outputs)
 
-    def __del__(self) -> None:
-        # Python is ending where the driver is gone already.
-        if _driver is not None and _no_context(self.logger):
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending() and _no_context(self.logger):
             orphans.append("engine")
 
     def get_tensor_name(self, index: int) -> str:
