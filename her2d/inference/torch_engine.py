@@ -140,8 +140,9 @@ class TorchEngine:
         return self._classify(kept)
 
     def close(self) -> None:
-        self.__dict__.pop("_segmenter", None)
-        self.__dict__.pop("_classifiers", None)
+        for network in ("_segmenter", "_classifiers"):
+            # Where loading failed there may be none.
+            self.__dict__.pop(network, None)
         if self._device.type == "cuda":
             try:
                 torch.cuda.empty_cache()
