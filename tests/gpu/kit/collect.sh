@@ -2,7 +2,7 @@
 # Wheels for a GPU machine that reaches no network: collect.sh FOLDER PYTHON
 # PYTHON is one of the same version as that machine's, with its headers; PyCUDA is built for it here,
 # against the local CUDA toolkit's headers, so that no minute of the GPU's is spent on that.
-# FOLDER-rtx gets TensorRT for RTX, its 90 MB in pieces of 55 MB, for links that take no more at once.
+# FOLDER-rtx gets TensorRT for RTX, its 90 MB in pieces of 45 MB, for links that take little at once.
 set -euo pipefail
 folder=$1 python=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +19,7 @@ download -r "$here/carried.txt" -d "$folder"
 download tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings -d "$folder-rtx"
 "$python" -m pip wheel -q --no-deps -c "$here/../../../constraints.txt" tensorrt-rtx-cu12 -w "$folder-rtx"
 libs=$(basename "$folder-rtx"/*libs*.whl)
-split -b 55M "$folder-rtx/$libs" "$folder-rtx/$libs."
+split -b 45M "$folder-rtx/$libs" "$folder-rtx/$libs."
 rm "$folder-rtx/$libs"
 
 # PyCUDA wants a driver to be linked to; which one is found when it is loaded.
