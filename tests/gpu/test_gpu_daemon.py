@@ -1,6 +1,5 @@
 """The daemon itself on a compiled plan: as a process, on real files."""
 
-import json
 import shutil
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import pytest
 from daemon_site import PATIENCE_S, Site
+from simulated_gpu.account import accounts, has_worked, left_or_wrong
 
 from her2d.bundle import load_bundle
 from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
@@ -49,7 +49,7 @@ def simulated(is_simulated, tmp_path, monkeypatch):
         pytest.skip("a real device gives no account of itself, and is not lost on request")
     report = tmp_path / "report.jsonl"
     monkeypatch.setenv("SIMULATED_GPU_REPORT", str(report))
-    return lambda: [json.loads(line) for line in report.read_text().splitlines()]
+    return report
 
 
 def statuses(site: Site) -> dict[str, str]:
@@ -86,13 +86,6 @@ def test_a_plan_that_nobody_checked_is_checked_before_the_first_slide_and_only_o
     assert logged.index("plan_verified") < logged.index("daemon_ready")
 
 
-def assert_clean(account: dict[str, int]) -> None:
-    """Nothing is left on the device, and nothing was asked of it that the driver forbids."""
-    worked = {name: account.pop(name) for name in ("launches", "calls", "uploads")}
-    assert all(worked.values())
-    assert account == dict.fromkeys(account, 0)
-
-
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signals):
     with site.daemon() as process:
@@ -101,7 +94,9 @@ def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signal
             process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
         process.wait(PATIENCE_S)
-    assert_clean(*simulated())
+    (account,) = accounts(simulated)
+    assert has_worked(account)
+    assert left_or_wrong(account) == {}
     # The first stop waits for the slides under way, the second gives them back.
     assert site.count(JobState.DONE, *([JobState.QUEUED] if signals == 2 else [])) == 2
 

@@ -52,17 +52,13 @@ class PyCudaDevice:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        if self._loss is not None:
-            raise DeviceLostError(self._loss)
-        try:
-            self._context.push()
-        except self._cuda.Error as error:
-            raise self._lost(error) from error
+        self._enter()
         try:
             with self.own_errors():
                 yield
         finally:
-            self._leave()
+            with self._errors_as_loss():
+                self._cuda.Context.pop()
 
     def allocate(self, nbytes: int) -> "PyCudaBuffer":
         with self.own_errors():
@@ -99,20 +95,24 @@ class PyCudaDevice:
         return PyCudaGraph(recorded, self.own_errors)
 
     def close(self) -> None:
-        if self._loss is not None:
-            raise DeviceLostError(self._loss)
         # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
         # and in either case the driver would go on taking it for this thread's own.
-        try:
-            self._context.push()
-            leave_context()
+        self._enter()
+        leave_context()
+        with self._errors_as_loss():
             self._context.detach()
-        except self._cuda.Error as error:
-            raise self._lost(error) from error
 
-    def _leave(self) -> None:
+    def _enter(self) -> None:
+        if self._loss is not None:
+            raise DeviceLostError(self._loss)
+        with self._errors_as_loss():
+            self._context.push()
+
+    @contextmanager
+    def _errors_as_loss(self) -> Iterator[None]:
+        """For calls about the context alone, which fail where it is gone."""
         try:
-            self._cuda.Context.pop()
+            yield
         except self._cuda.Error as error:
             raise self._lost(error) from error
 

@@ -8,8 +8,6 @@
  *
  * Environment:
  *
- * SIMULATED_GPU_MIB: device memory; 1024 without it.
- *
  * SIMULATED_GPU_REPORT: a file that gets a line of JSON when the process ends: what was left, and what
  * went wrong.
  *
@@ -27,6 +25,7 @@
 
 #define DEEPEST_STACK 16
 #define LONGEST_DELAY_US 300
+#define DEVICE_BYTES ((size_t)1 << 30)
 #define CAPABILITY_MAJOR 8
 #define CAPABILITY_MINOR 6
 
@@ -90,11 +89,6 @@ static char primary; /* its address is the context */
 static __thread void *stack[DEEPEST_STACK];
 static __thread int depth;
 static __thread int capturing_here;
-
-static size_t total(void) {
-    const char *mib = getenv("SIMULATED_GPU_MIB");
-    return (mib ? strtoull(mib, NULL, 10) : 1024) << 20;
-}
 
 /* What every call of a context begins with. The lock is held. */
 static CUresult refused(void) {
@@ -245,11 +239,6 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal) {
     *device = ordinal;
     return ordinal ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
-CUresult cuDeviceTotalMem(size_t *nbytes, CUdevice device) {
-    (void)device;
-    *nbytes = total();
-    return CUDA_SUCCESS;
-}
 CUresult cuDeviceGetName(char *name, int length, CUdevice device) {
     (void)device;
     snprintf(name, (size_t)length, "Simulated GPU");
@@ -309,12 +298,6 @@ CUresult cuCtxGetCurrent(CUcontext *context) {
     *context = depth ? stack[depth - 1] : NULL;
     return CUDA_SUCCESS;
 }
-CUresult cuCtxSetCurrent(CUcontext context) {
-    if (depth && context == NULL) depth--;
-    else if (depth) stack[depth - 1] = context;
-    else if (context) stack[depth++] = context;
-    return CUDA_SUCCESS;
-}
 CUresult cuCtxGetDevice(CUdevice *device) {
     *device = 0;
     LOCKED(status = refused());
@@ -334,7 +317,7 @@ static CUresult allocate(void **found, size_t nbytes, bool pinned) {
     LOCKED({
         status = refused_in_capture();
         if (!status && nbytes == 0) status = CUDA_ERROR_INVALID_VALUE;
-        if (!status && !pinned && used + nbytes > total()) status = CUDA_ERROR_OUT_OF_MEMORY;
+        if (!status && !pinned && used + nbytes > DEVICE_BYTES) status = CUDA_ERROR_OUT_OF_MEMORY;
         if (!status) {
             struct block *block = malloc(sizeof *block);
             *block = (struct block){aligned_alloc(4096, (nbytes + 4095) & ~(size_t)4095), nbytes,
@@ -374,7 +357,7 @@ CUresult cuMemFreeHost(void *at) { return release(at, true); }
 CUresult cuMemGetInfo(size_t *unused, size_t *all) {
     LOCKED({
         status = refused();
-        *all = total();
+        *all = DEVICE_BYTES;
         *unused = *all - used;
     });
 }
@@ -429,22 +412,6 @@ CUresult cuStreamDestroy(CUstream stream) {
         }
     });
 }
-CUresult cuStreamSynchronize(CUstream handle) {
-    struct stream *stream = (struct stream *)handle;
-    LOCKED({
-        status = refused_in_capture();
-        while (!status && (stream->queue.first || stream->busy) && !lost)
-            pthread_cond_wait(&changed, &lock);
-        if (lost) status = lost;
-    });
-}
-CUresult cuStreamQuery(CUstream handle) {
-    struct stream *stream = (struct stream *)handle;
-    LOCKED({
-        status = refused();
-        if (!status && (stream->queue.first || stream->busy)) status = CUDA_ERROR_NOT_READY;
-    });
-}
 CUresult cuEventCreate(CUevent *found, unsigned flags) {
     (void)flags;
     LOCKED({
@@ -483,13 +450,6 @@ CUresult cuEventSynchronize(CUevent handle) {
         while (!status && event->done < event->recorded && !lost)
             pthread_cond_wait(&changed, &lock);
         if (lost) status = lost;
-    });
-}
-CUresult cuEventQuery(CUevent handle) {
-    struct event *event = (struct event *)handle;
-    LOCKED({
-        status = refused_in_capture();
-        if (!status && event->done < event->recorded) status = CUDA_ERROR_NOT_READY;
     });
 }
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn call, void *argument) {
