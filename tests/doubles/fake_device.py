@@ -356,6 +356,11 @@ class FakeFixedRun:
         self.network.device.live.discard(id(self))
 
 
+def tiles(n: int, seed: int = 0) -> np.ndarray:
+    """Noise, which tells tiles apart: uint8 (n, 512, 512, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (n, 512, 512, 3), dtype=np.uint8)
+
+
 def segmenter(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """What the colour bundle's segmenter computes."""
     mask = (pixels[..., 0] < 100).astype(np.uint8)

@@ -6,19 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fake_device import classifiers, segmenter
+from fake_device import classifiers, segmenter, tiles
+from letter_slides import LIMITS, PICTURES, outcomes
 from structlog.testing import capture_logs
 
 from her2d.inference import Integrator, open_engine
 from her2d.inference.cuda.engine import Batches, CudaEngine
-from her2d.pipeline import Limits, Pipeline, SlideCancelledError
+from her2d.pipeline import Pipeline, SlideCancelledError
 
 pytestmark = pytest.mark.gpu
-LIMITS = Limits(
-    slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01
-)
 BATCHES = Batches(LIMITS.segmenter_batch, LIMITS.classifier_batch, kept=9)
-PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]]
 
 
 @pytest.fixture
@@ -46,10 +43,6 @@ def opened(gpu):
     yield opened
     for engine in engines:
         engine.close()
-
-
-def tiles(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 512, 512, 3), dtype=np.uint8)
 
 
 def assert_right(engine: CudaEngine, batch: np.ndarray) -> None:
@@ -104,11 +97,8 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(
 ):
     paths = [write_slide(rows, f"{number}.tif") for number, rows in enumerate(PICTURES)]
     reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
-    outcomes = []
-    for engine in (reference, opened()):
-        with Pipeline(engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
-            outcomes.append([f.result() for f in [pipeline.submit(path) for path in paths]])
-    for expected, found in zip(*outcomes, strict=True):
+    expectations = outcomes(reference, color_bundle, paths)
+    for expected, found in zip(expectations, outcomes(opened(), color_bundle, paths), strict=True):
         assert np.array_equal(found.fate, expected.fate)
         assert found.score == expected.score
 

@@ -1,6 +1,7 @@
 """Build the simulated driver, and PyCUDA against it, into a folder.
 
-PyCUDA is the real one, built from its source distribution; TensorRT and the driver are played.
+PyCUDA is the real one, built from its source distribution; TensorRT and the driver are played. Run
+with a folder's name, it builds PyCUDA's wheel alone, for the Python that runs it and any driver.
 """
 
 import os
@@ -8,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 _HERE = Path(__file__).parent
 _LIBRARY = "libcuda.so.1"
 _NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED
 _PYCUDA = "pycuda==2026.1"
+_PIP = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
 _ITS_NEEDS = ("pytools==2026.1.1", "siphash24==1.9")
 
 
@@ -22,11 +25,22 @@ class CannotBuildError(Exception):
 
 
 def build(folder: Path) -> None:
-    """Fill `folder`: `lib/libcuda.so.1` and `site/pycuda`.
+    """Fill `folder`: `lib/libcuda.so.1` and `site/pycuda`. Raises as `pycuda_wheel` does."""
+    site, library = folder / "site", folder / "lib" / _LIBRARY
+    wheel = pycuda_wheel(folder / "wheel")
+    _run([*_PIP, "install", "--no-deps", "--target", str(site), str(wheel), *_ITS_NEEDS])
+    library.parent.mkdir()
+    _compile(library)
+    # PyCUDA names every call of the driver's; Python binds them all when it loads it.
+    _compile(library, missing=_calls(site) - _calls_of(library))
+
+
+def pycuda_wheel(folder: Path) -> Path:
+    """Build PyCUDA for this Python into `folder`.
 
     Raises:
         CannotBuildError: no compiler, no Python headers, no CUDA toolkit, no network.
-        subprocess.CalledProcessError: a build failed; its output is printed.
+        subprocess.CalledProcessError: the build failed; its output is printed.
     """
     cuda = toolkit()
     python = Path(sysconfig.get_path("include")) / "Python.h"
@@ -36,14 +50,28 @@ def build(folder: Path) -> None:
     ):
         if not found:
             raise CannotBuildError(f"PyCUDA cannot be built here without {what}.")
-    include = cuda / "include"
-    library = folder / "lib" / _LIBRARY
-    library.parent.mkdir(parents=True)
-    _compile(library, include)
-    (library.parent / "libcuda.so").symlink_to(_LIBRARY)
-    _install_pycuda(folder / "site", library.parent, cuda)
-    # PyCUDA names every call of the driver's; Python binds them all when it loads it.
-    _compile(library, include, missing=_calls(folder / "site") - _calls_of(library))
+    with tempfile.TemporaryDirectory() as home:
+        # Its CUDA random numbers want one more library, and nobody here asks for any.
+        Path(home, ".aksetup-defaults.py").write_text("CUDA_ENABLE_CURAND = False\n")
+        # It wants a driver to be linked to; which one is found when it is loaded.
+        _compile(Path(home, "libcuda.so"))
+        environment = {
+            "HOME": home,
+            "CUDA_ROOT": str(cuda),
+            "LIBRARY_PATH": home,
+            "PATH": f"{cuda / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+        if (theirs := Path("~/.config/pip/pip.conf").expanduser()).is_file():
+            environment["PIP_CONFIG_FILE"] = os.environ.get("PIP_CONFIG_FILE", str(theirs))
+        source = ["--no-cache-dir", "--no-binary", "pycuda", _PYCUDA]
+        try:
+            _run([*_PIP, "wheel", "--no-deps", *source, "-w", str(folder)], **environment)
+        except subprocess.CalledProcessError as error:
+            if "No matching distribution found" in error.stderr:
+                raise CannotBuildError("PyCUDA's source cannot be downloaded here.") from error
+            raise
+    (wheel,) = folder.glob("pycuda-*.whl")
+    return wheel
 
 
 def toolkit() -> Path:
@@ -55,38 +83,14 @@ def toolkit() -> Path:
     raise CannotBuildError("PyCUDA cannot be built here without a CUDA toolkit.")
 
 
-def _compile(library: Path, include: Path, missing: frozenset[str] = frozenset()) -> None:
-    rest = library.parent / "rest.c"
+def _compile(library: Path, missing: frozenset[str] = frozenset()) -> None:
+    rest = library.with_name("rest.c")
     rest.write_text(
         "".join(f"int {name}(void) {{ return {_NOT_SUPPORTED}; }}\n" for name in sorted(missing))
     )
-    command = ["gcc", "-O1", "-shared", "-fPIC", "-pthread"]
+    command = ["gcc", "-O1", "-shared", "-fPIC", "-pthread", f"-I{toolkit() / 'include'}"]
     sources = [str(_HERE / "libcuda.c"), str(rest)]
-    _run([*command, f"-I{include}", f"-Wl,-soname,{_LIBRARY}", "-o", str(library), *sources])
-
-
-def _install_pycuda(site: Path, libraries: Path, cuda: Path) -> None:
-    home = site.parent / "home"
-    home.mkdir()
-    # Its CUDA random numbers want one more library, and nobody here asks for any.
-    (home / ".aksetup-defaults.py").write_text("CUDA_ENABLE_CURAND = False\n")
-    environment = {
-        "HOME": str(home),
-        "CUDA_ROOT": str(cuda),
-        "CFLAGS": "-O0",  # nobody waits for PyCUDA itself
-        "LIBRARY_PATH": str(libraries),
-        "PATH": f"{cuda / 'bin'}{os.pathsep}{os.environ['PATH']}",
-    }
-    if (theirs := Path("~/.config/pip/pip.conf").expanduser()).is_file():
-        environment["PIP_CONFIG_FILE"] = os.environ.get("PIP_CONFIG_FILE", str(theirs))
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
-    source = ["--no-cache-dir", "--no-binary", "pycuda", _PYCUDA]
-    try:
-        _run([*pip, "--target", str(site), *source, *_ITS_NEEDS], **environment)
-    except subprocess.CalledProcessError as error:
-        if "No matching distribution found" in error.stderr:
-            raise CannotBuildError("PyCUDA's source cannot be downloaded here.") from error
-        raise
+    _run([*command, f"-Wl,-soname,{_LIBRARY}", "-o", str(library), *sources])
 
 
 def _calls(site: Path) -> frozenset[str]:
@@ -117,3 +121,7 @@ def _run(command: list[str], **environment: str) -> str:
         sys.stderr.write(done.stdout + done.stderr)
         done.check_returncode()
     return done.stdout
+
+
+if __name__ == "__main__":
+    pycuda_wheel(Path(sys.argv[1]))

@@ -22,14 +22,5 @@ libs=$(basename "$folder-rtx"/*libs*.whl)
 split -b 45M "$folder-rtx/$libs" "$folder-rtx/$libs."
 rm "$folder-rtx/$libs"
 
-# PyCUDA wants a driver to be linked to; which one is found when it is loaded.
-build=$(mktemp -d)
-trap 'rm -rf "$build"' EXIT
-cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
-[ -f "$cuda/include/cuda.h" ] || cuda=/usr/local/cuda
-gcc -shared -fPIC -I"$cuda/include" -Wl,-soname,libcuda.so.1 -o "$build/libcuda.so" \
-    "$here/../../doubles/simulated_gpu/libcuda.c" -pthread
-echo 'CUDA_ENABLE_CURAND = False' > "$build/.aksetup-defaults.py"
-HOME=$build PATH=$cuda/bin:$PATH CUDA_ROOT=$cuda LIBRARY_PATH=$build "$python" -m pip wheel -q --no-deps \
-    --no-binary pycuda pycuda==2026.1 -w "$folder"
+"$python" "$here/../../doubles/simulated_gpu/build.py" "$folder"
 du -sh "$folder" "$folder-rtx"/*

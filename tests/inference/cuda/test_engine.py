@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEvent, FakeGraph, FakeNetwork, classifiers, segmenter
+from fake_device import FakeDevice, FakeEvent, FakeGraph, FakeNetwork, classifiers, segmenter, tiles
 
 from her2d.inference import DeviceLostError, EngineError
 from her2d.inference.cuda.device import DeviceOutOfMemoryError
@@ -41,10 +41,6 @@ def rig():
     rig.engine.close()
     assert rig.device.hazards == []
     assert rig.device.live == set()
-
-
-def tiles(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 512, 512, 3), dtype=np.uint8)
 
 
 def test_arrays_of_any_length_give_what_onnxruntime_gives(rig, color_bundle):

@@ -4,7 +4,15 @@ import ctypes.util
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeGraph, FakeNetwork, FakeStream, classifiers, segmenter
+from fake_device import (
+    FakeDevice,
+    FakeGraph,
+    FakeNetwork,
+    FakeStream,
+    classifiers,
+    segmenter,
+    tiles,
+)
 from structlog.testing import capture_logs
 
 from her2d.inference.cuda.device import DeviceOutOfMemoryError, NotCapturableError
@@ -33,10 +41,6 @@ def device():
     yield device
     assert device.hazards == []
     assert device.live == set()
-
-
-def tiles(n: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 512, 512, 3), dtype=np.uint8)
 
 
 def test_full_batches_are_launched_and_others_enqueued(device):

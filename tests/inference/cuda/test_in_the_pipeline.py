@@ -5,16 +5,12 @@ import threading
 import numpy as np
 import pytest
 from fake_device import FakeDevice, FakeGraph, FakeNetwork, classifiers, segmenter
+from letter_slides import LIMITS, PICTURES, outcomes
 
 from her2d.inference import DeviceLostError, Integrator, open_engine
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.lane import TILE_BYTES
-from her2d.pipeline import Limits, Pipeline, SlideCancelledError
-
-LIMITS = Limits(
-    slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01
-)
-PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]]
+from her2d.pipeline import Pipeline, SlideCancelledError
 
 
 class Rig:
@@ -42,11 +38,6 @@ def rig():
 @pytest.fixture
 def slides(write_slide):
     return [write_slide(rows, f"{number}.tif") for number, rows in enumerate(PICTURES)]
-
-
-def outcomes(engine, bundle, paths):
-    with Pipeline(engine, Integrator(bundle), limits=LIMITS) as pipeline:
-        return [future.result() for future in [pipeline.submit(path) for path in paths]]
 
 
 def cancelled_under_way(pipeline, path):

@@ -1,0 +1,19 @@
+"""Slides of letters in flight together through a small pipeline: for every engine the same."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from her2d.bundle import Bundle
+from her2d.inference import Engine, Integrator
+from her2d.pipeline import Limits, Pipeline, SlideOutcome
+
+LIMITS = Limits(
+    slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01
+)
+PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]]
+"""As `write_slide` takes them."""
+
+
+def outcomes(engine: Engine, bundle: Bundle, paths: Sequence[Path]) -> list[SlideOutcome]:
+    with Pipeline(engine, Integrator(bundle), limits=LIMITS) as pipeline:
+        return [future.result() for future in [pipeline.submit(path) for path in paths]]
