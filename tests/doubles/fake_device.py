@@ -3,7 +3,7 @@
 Work is done at once, but every access is checked as if it happened as late, or as early, as the
 streams and events allow: each stream carries a vector clock, a recorded event a copy of it. Two
 accesses to the same bytes of which one writes must be ordered, or it is a hazard. So are uses of
-what was freed.
+what was freed, and freeing what may still be in use.
 """
 
 import threading
@@ -73,6 +73,9 @@ class Memory:
         if not self.freed:
             self.freed = True
             self.device.live.discard(id(self))
+            for access in self.history:
+                if self.device.host.get(access.stream, 0) < access.count:
+                    self.device.hazards.append(f"{self.name} is freed under {access.what}")
 
 
 class FakeEvent:

@@ -12,12 +12,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from her2d.inference.cuda.device import Device, Network, Span
+from her2d.inference.cuda.device import Device, Network, Span, Stream
 from her2d.inference.cuda.lane import TILE_BYTES, Lane, Output
 from her2d.inference.cuda.places import KeptPlace, Places, UploadSlot
 from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import (
-    DeviceLostError,
     EngineError,
     KeptTile,
     Segmentation,
@@ -65,12 +64,18 @@ class CudaEngine:
         self._backend = backend
         self._device = device
         self._networks = (segmenter, classifiers)
+        self._scope = Scope()
+        self._streams: list[Stream] = []
         self._closed = False
         self._segmenting = threading.Lock()
         self._classifying = threading.Lock()
         try:
-            with device.current(), Scope() as self._scope:
-                self._allocate(batches)
+            with device.current():
+                try:
+                    self._allocate(batches)
+                except BaseException:
+                    self._free()
+                    raise
         except BaseException:
             self._close_device()
             raise
@@ -125,11 +130,13 @@ class CudaEngine:
                 return
             self._closed = True
             try:
-                with self._device.current():
-                    self._scope.free()
-                self._close_device()
-            except DeviceLostError as error:
-                # The process ends, and the device has its memory back by that.
+                try:
+                    with self._device.current():
+                        self._free()
+                finally:
+                    self._close_device()
+            except EngineError as error:
+                # Where the device is lost the process ends, and that gives it its memory back.
                 log.warning("device_not_released", reason=str(error))
 
     def segment_slot(self, slot: UploadSlot, tiles: int) -> Segmentation:
@@ -203,6 +210,7 @@ class CudaEngine:
         own, device = self._scope.own, self._device
         segmenter, classifiers = self._networks
         self._batches = batches
+        self._ended = own(device.event())
         copying = own(device.stream())
         self._segmenter = own(
             Lane(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter")
@@ -210,6 +218,7 @@ class CudaEngine:
         self._classifiers = own(
             Lane(device, classifiers, _CLASSIFIERS_OUTPUTS, batches.classifiers, "classifiers")
         )
+        self._streams += [copying, self._segmenter.stream, self._classifiers.stream]
         self._gathered = own(device.allocate(batches.classifiers * TILE_BYTES))
         kept = max(batches.kept, batches.segmenter + batches.classifiers)
         pool = own(device.allocate(kept * TILE_BYTES))
@@ -233,6 +242,15 @@ class CudaEngine:
             to = Span(self._gathered, number * TILE_BYTES)
             slots[0].copy_tile_to(number % len(noise), to, self._classifiers.stream)
         self._classifiers.capture(Span(self._gathered))
+
+    def _free(self) -> None:
+        """Free every place, but none from under a batch that was given up on its way there."""
+        try:
+            for stream in self._streams:
+                stream.record(self._ended)
+                self._ended.synchronize()
+        finally:
+            self._scope.free()
 
     def _close_device(self) -> None:
         with self._device.current():

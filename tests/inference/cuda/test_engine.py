@@ -201,6 +201,31 @@ def test_closing_releases_everything_once(rig):
     assert rig.classifiers.closed
 
 
+def test_closing_waits_for_what_was_given_up_under_way(rig):
+    given_up = rig.engine.upload(list(tiles(4)))
+    given_up.keep(1)
+    given_up.release()
+    rig.engine.upload(list(tiles(2)))
+    rig.engine.close()
+    assert rig.device.hazards == []
+    last = {done.stream: done.count for done in rig.device.work}
+    assert last
+    assert all(rig.device.host[stream] >= count for stream, count in last.items())
+
+
+def test_what_fails_while_it_is_waited_for_keeps_nothing_from_being_released(rig, monkeypatch):
+    def fail(_):
+        raise EngineError("CUDA failed: an error that passes")
+
+    rig.engine.classify(tiles(2))
+    monkeypatch.setattr(FakeEvent, "synchronize", fail)
+    rig.engine.close()
+    assert rig.device.live == set()
+    assert rig.device.closed
+    assert rig.segmenter.closed
+    rig.device.hazards.clear()
+
+
 def test_closing_on_a_lost_device_leaves_it_alone():
     rig = Rig()
     rig.device.lost = True
