@@ -16,7 +16,14 @@ from her2d.intake.finding import sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
-from her2d.intake.moving import SourceChangedError, abandon, free_name, move, remove
+from her2d.intake.moving import (
+    QueuedAgainError,
+    SourceChangedError,
+    abandon,
+    free_name,
+    move,
+    remove,
+)
 from her2d.intake.storage import is_gone
 from her2d.settings import IntakeSettings
 
@@ -96,16 +103,21 @@ class _Troubles:
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
-    """Where the settings want the job's file; None for where it is."""
+    """Where the settings want the job's file; None for where it is.
+
+    A failure is moved out of its inbox and from nowhere else: the original of a slide that has a
+    result is not to leave the archive because processing it once more failed.
+    """
+    in_inbox = job.inbox is not None and job.path.is_relative_to(job.inbox)
     if job.state in _SUCCESSES and settings.on_success == "move":
         folder = settings.archive
-    elif job.state in _FAILURES and settings.on_failure == "move":
+    elif job.state in _FAILURES and settings.on_failure == "move" and in_inbox:
         folder = settings.quarantine
     else:
         return None
     if job.path.is_relative_to(folder):
         return None
-    if job.inbox is not None and job.path.is_relative_to(job.inbox):
+    if job.inbox is not None and in_inbox:
         return folder / job.path.relative_to(job.inbox)
     return folder / job.path.name
 
@@ -170,16 +182,14 @@ def _placed(
     """Bring the job's file where the settings want it; returns where it is now, None where it
     stays or is gone. Raises OSError."""
     if job.filed_path is not None and _arrived(job, job.filed_path, beat):
-        _remove_original(job)
+        _remove_original(jobs, job)
         return job.filed_path
     wanted = destination(job, settings)
-    newest = jobs.newest_of(job.path)
-    its_own = newest is not None and newest.id == job.id  # and not another job's by now
-    if wanted is not None and its_own and not is_gone(job.path):
+    if wanted is not None and _has_its_file(jobs, job) and not is_gone(job.path):
         try:
             return _moved(jobs, job, wanted, beat)
-        except SourceChangedError:
-            log.info("file_not_filed", job_id=job.id, file=job.path.name, reason="It changed.")
+        except SourceChangedError as reason:
+            log.info("file_not_filed", job_id=job.id, file=job.path.name, reason=str(reason))
     if job.filed_path is not None:
         _abandon(job.filed_path)
     return None
@@ -195,13 +205,22 @@ def _arrived(job: Job, target: Path, beat: Callable[[], None]) -> bool:
     return found == job.content_hash or found == content_hash(job.path, beat=beat)
 
 
-def _remove_original(job: Job) -> None:
+def _has_its_file(jobs: JobQueue, job: Job) -> bool:
+    """Whether the file is nobody else's by now, nor wanted where it is for another try."""
+    newest = jobs.newest_of(job.path)
+    known = (job.id, job.state, job.claim)
+    return newest is not None and (newest.id, newest.state, newest.claim) == known
+
+
+def _remove_original(jobs: JobQueue, job: Job) -> None:
     if is_gone(job.path):
         return
     try:
+        if not _has_its_file(jobs, job):
+            raise QueuedAgainError(f"{job.path.name} was queued again.")
         remove(job.path, _state_of(job))
     except SourceChangedError:
-        # Another scan took its name, perhaps a moment ago: it will be found as a job of its own.
+        # Another scan took its name, perhaps a moment ago, or somebody wants it processed again.
         log.info("file_left_in_inbox", job_id=job.id, file=job.path.name)
 
 
@@ -213,7 +232,17 @@ def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> 
             _abandon(target)
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
-    move(job.path, target, _state_of(job), beat=beat)
+
+    def unless_queued_again() -> None:
+        beat()
+        if not _has_its_file(jobs, job):
+            raise QueuedAgainError(f"{job.path.name} was queued again while it was moved.")
+
+    try:
+        move(job.path, target, _state_of(job), beat=unless_queued_again)
+    except SourceChangedError:
+        _abandon(target)
+        raise
     return target
 
 
@@ -247,13 +276,22 @@ def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
 
 
 def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
-    text = str(target) if target is not None else None
+    """Note where the file is, unless the job goes on and the file stayed."""
+    text, was = str(target) if target is not None else None, str(job.path)
+    it_went = target is not None and is_gone(job.path)
     with jobs.together():
         jobs.database.execute(
-            "update jobs set filed_path = ?, filed_at = ? where id = ?", [text, now(), job.id]
+            "update jobs set filed_path = ?, filed_at = ? where id = ? and state = ? and claim = ?",
+            [text, now(), job.id, job.state, job.claim],
         )
+        if it_went:
+            # Whoever queued it again in the very moment in which it went finds it where it is.
+            jobs.database.execute(
+                "update jobs set path = ?, filed_path = null where path = ? and id >= ?"
+                " and filed_at is null and size = ? and mtime_ns = ? and inode = ?",
+                [text, was, job.id, job.size, job.mtime_ns, job.inode],
+            )
         if text is not None and job.slide_id is not None:
             jobs.database.execute(
-                "update slides set path = ? where id = ? and path = ?",
-                [text, job.slide_id, str(job.path)],
+                "update slides set path = ? where id = ? and path = ?", [text, job.slide_id, was]
             )

@@ -18,6 +18,10 @@ class SourceChangedError(Exception):
     """The file is not the one that was to be moved; it was left where it is."""
 
 
+class QueuedAgainError(SourceChangedError):
+    """The file is wanted where it is; it was left there."""
+
+
 class CopyDiffersError(OSError):
     """What was written is not what was read; the original was left where it is."""
 
@@ -44,7 +48,8 @@ def move(
 
     On one file system this is a rename, which is atomic; across two, a copy that is flushed to
     disk and read back before the original goes (rename(2), fsync(2)). `beat` is called at every
-    MiB; what it raises ends the move, which the next one for the same target begins anew.
+    MiB and before the original goes; what it raises ends the move, which the next one for the same
+    target begins anew.
 
     Raises:
         SourceChangedError: the file at `source` is not the `expected` one.
@@ -111,6 +116,7 @@ def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], No
     part.replace(target)
     _flush_folder(target.parent)
     try:
+        beat()
         remove(source, expected)
     except SourceChangedError:
         target.unlink()

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.intake import FileState, Filing, Inbox, JobState, content_hash, retry
+from her2d.intake import (
+    FileState,
+    Filing,
+    Inbox,
+    JobState,
+    cancel,
+    content_hash,
+    reprocess,
+    retry,
+)
 from her2d.intake.filing import destination
 from her2d.intake.moving import SourceChangedError, free_name, move
 from her2d.settings import IntakeSettings
@@ -282,7 +291,8 @@ def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
     done(content=bytes(3 << 20))
     beats = count()
     Filing(lambda: next(beats)).round(jobs, settings)
-    assert next(beats) == 1 + 3 + 3  # the file, its copy, and reading that back
+    # The file, its copy, reading that back, and before the original goes.
+    assert next(beats) == 1 + 3 + 3 + 1
 
 
 @pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
@@ -416,6 +426,70 @@ def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, arch
     Filing(retried_while_the_first_is_filed).round(jobs, settings)
     assert later.path.exists()
     assert jobs.get(later.id).filed_at is None
+
+
+@pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
+@pytest.mark.parametrize("at_beat", [3, 6, 8])
+@pytest.mark.parametrize("again", ["retried", "reprocessed"])
+def test_a_file_that_is_wanted_again_while_it_is_copied_stays_and_leaves_no_copy(
+    jobs, settings, archive, done, again, at_beat
+):
+    state = JobState.DONE if again == "reprocessed" else JobState.QUARANTINED
+    job = done(content=bytes(3 << 20), state=state)
+    beats = count(1)
+
+    def wanted_again() -> None:
+        if next(beats) == at_beat:
+            if again == "retried":
+                retry(jobs, job.id)
+            else:
+                reprocess(jobs, "another bundle")
+
+    Filing(wanted_again).round(jobs, settings)
+    assert next(beats) > at_beat
+    assert job.path.exists()
+    assert [path for path in archive.parent.rglob("*") if path.is_file()] == []
+    (waiting,) = jobs.in_state(JobState.QUEUED)
+    assert (waiting.path, waiting.filed_path, waiting.filed_at) == (job.path, None, None)
+
+
+@pytest.mark.parametrize("again", ["retried", "reprocessed"])
+def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
+    jobs, settings, archive, done, monkeypatch, again
+):
+    job = done(state=JobState.DONE if again == "reprocessed" else JobState.QUARANTINED)
+
+    def wanted_again(*arguments, **named) -> None:
+        move(*arguments, **named)
+        if again == "retried":
+            retry(jobs, job.id)
+        else:
+            reprocess(jobs, "another bundle")
+
+    monkeypatch.setattr("her2d.intake.filing.move", wanted_again)
+    Filing().round(jobs, settings)
+    (waiting,) = jobs.in_state(JobState.QUEUED)
+    assert waiting.path.read_bytes() == CONTENT
+    assert waiting.path.is_relative_to(archive.parent)
+
+
+def test_a_copy_that_a_crash_left_takes_no_file_from_another_try(jobs, settings, done):
+    crashed_after_the_copy(jobs, done(), settings)
+    (again,) = reprocess(jobs, "another bundle")
+    Filing().round(jobs, settings)
+    assert jobs.get(again.id).path.exists()
+
+
+def test_an_archived_original_stays_where_it_is_if_processing_it_again_fails(
+    jobs, settings, archive, done
+):
+    done()
+    Filing().round(jobs, settings)
+    (again,) = reprocess(jobs, "another bundle")
+    cancel(jobs, again.id)
+    Filing().round(jobs, settings)
+    assert (archive / "day" / "a.tif").exists()
+    assert retry(jobs, again.id).path == archive / "day" / "a.tif"
 
 
 def test_free_names_count_up(tmp_path):
