@@ -22,6 +22,9 @@ _MARKS = ", ".join("?" for _ in _TYPES)
 _COLUMNS = "events.id, events.at, events.name, events.detail, events.job_id, events.slide_id"
 
 
+LONGEST_WAIT_S = 375.0
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One row of `events` on its way out.
@@ -42,8 +45,9 @@ class Event:
 
     @property
     def webhook_id(self) -> str:
-        """The same at every try, so that a receiver can tell a repetition."""
-        return f"her2d-event-{self.id}"
+        """The same at every try, and no other event's: another database counts from 1 as well, and
+        so does this one where a restored backup ends."""
+        return f"her2d-event-{self.id}-{self.at:%Y%m%dT%H%M%S%fZ}"
 
 
 class Outbox:
@@ -84,11 +88,12 @@ class Outbox:
         return self._first_in_line() is not None
 
     def _due(self) -> Event | None:
+        """A wait longer than any that is set means that the clock was put back: it is over."""
         row = self._db.execute(
             f"select {_COLUMNS}, tries, since from webhook_aside"
             " join events on events.id = webhook_aside.event_id"
-            " where next_at <= ? order by next_at, event_id limit 1",
-            [now()],
+            " where next_at <= ? or next_at > ? order by next_at, event_id limit 1",
+            [now(), in_seconds(LONGEST_WAIT_S + 1)],
         ).fetchone()
         return _event(*row) if row else None
 
@@ -107,7 +112,8 @@ class Outbox:
             self._pass_by(event)
 
     def step_aside(self, event: Event, wait_s: float) -> None:
-        """Let the next events pass, and try this one again in `wait_s` seconds."""
+        """Let the next events pass, and try this one again in `wait_s` seconds, LONGEST_WAIT_S at
+        most."""
         with self._db.atomic():
             self._db.execute(
                 "insert into webhook_aside (event_id, since, tries, next_at) values (?, ?, 1, ?)"

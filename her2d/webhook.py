@@ -28,7 +28,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from her2d.database import open_database
-from her2d.outbox import Event, Outbox
+from her2d.outbox import LONGEST_WAIT_S, Event, Outbox
 from her2d.settings import WebhookSettings
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
-_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 300.0
+_FIRST_RETRY_S, _JITTER = 1.0, 0.25
 _TRIES_IN_PLACE = 4
 _SECRET_PREFIX = "whsec_"  # Standard Webhooks' mark of a secret
 
@@ -208,5 +208,5 @@ class Messenger:
 
 def _wait_s(tries: int) -> float:
     """Twice as long after each try, with jitter."""
-    wait = min(_FIRST_RETRY_S * 2.0 ** min(tries - 1, 30), _LONGEST_RETRY_S)
-    return wait * random.uniform(0.75, 1.25)
+    wait = min(_FIRST_RETRY_S * 2.0 ** min(tries - 1, 30), LONGEST_WAIT_S / (1 + _JITTER))
+    return wait * random.uniform(1 - _JITTER, 1 + _JITTER)

@@ -169,7 +169,7 @@ def test_a_new_event_does_not_wait_for_the_next_try_of_one_that_stepped_aside(
     database, receiver, monkeypatch
 ):
     monkeypatch.setattr(her2d.webhook, "_FIRST_RETRY_S", 3600.0)
-    monkeypatch.setattr(her2d.webhook, "_LONGEST_RETRY_S", 3600.0)
+    monkeypatch.setattr(her2d.webhook, "LONGEST_WAIT_S", 3600.0)
     receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "poison.tif" else 204
     quarantine(database, "poison.tif")
     with outbox_of(database) as outbox:
@@ -206,11 +206,34 @@ def test_an_event_that_stepped_aside_and_is_due_lets_those_pass_that_never_were_
 def test_an_event_that_stepped_aside_waits_for_its_time(database):
     quarantine(database, "poison.tif", "a.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=3600)
+        outbox.step_aside(outbox.next(), wait_s=300)
         found = outbox.next()
         assert found.detail == "a.tif is no slide."
         outbox.done(found)
         assert outbox.next() is None
+
+
+def test_an_event_that_stepped_aside_while_the_clock_was_ahead_is_tried_once_that_is_put_back(
+    database,
+):
+    quarantine(database, "poison.tif")
+    with outbox_of(database) as outbox:
+        event = outbox.next()
+        outbox.step_aside(event, wait_s=365 * 24 * 3600)
+        assert outbox.next().id == event.id
+
+
+def test_events_of_two_databases_and_of_a_restored_one_have_ids_of_their_own(tmp_path):
+    ids = set()
+    for name in ("one", "two"):
+        database = tmp_path / name / "her2d.sqlite"
+        database.parent.mkdir()
+        with outbox_of(database) as outbox:
+            outbox.begin()
+        quarantine(database, "a.tif")
+        with outbox_of(database) as outbox:
+            ids.add(outbox.next().webhook_id)
+    assert len(ids) == 2
 
 
 def test_nothing_is_lost_while_the_receiver_is_away_or_the_daemon_stopped(database, receiver):

@@ -23,7 +23,7 @@ def _group() -> None:
 def resend(
     since: Annotated[str | None, typer.Option(help=SINCE)] = None,
     event: Annotated[
-        int | None, typer.Option(help="Only this one: 12 for webhook-id her2d-event-12.")
+        int | None, typer.Option(help="Only this one: 12 for webhook-id her2d-event-12-20260101T…")
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -44,12 +44,13 @@ _CLAIM = """
     update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
         content_hash = null, started_at = :at, heartbeat_at = :at
     where id = (
-        select id from jobs
-        where state in ('queued', 'failed')
-          and (not_before is null or not_before <= :at or not_before > :longest)
-          and not exists (select 1 from jobs as running where running.state = 'running'
-                          and (running.interruptions > :free or jobs.interruptions > :free))
-        order by priority desc, interruptions, id limit 1)
+        select id from (
+            select id, interruptions from jobs
+            where state in ('queued', 'failed')
+              and (not_before is null or not_before <= :at or not_before > :longest)
+            order by priority desc, interruptions, id limit 1) as head
+        where not exists (select 1 from jobs as running where running.state = 'running'
+                          and (running.interruptions > :free or head.interruptions > :free)))
     returning *
 """
 
@@ -210,7 +211,8 @@ class JobQueue:
         """Take the next job that is due, atomically: no two callers get the same one.
 
         Higher priorities first; among equals those that no daemon died on, then the oldest. A file
-        that several daemons died on runs alone, lest the files beside it share the blame. A wait
+        that several daemons died on runs alone, lest the files beside it share the blame; where it
+        is its turn nobody gets another until those that run have ended. A wait
         longer than any that is ever set means that the clock was put back: it counts as over.
         """
         with self._db.atomic():

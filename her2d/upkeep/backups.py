@@ -21,19 +21,30 @@ def back_up(database: Path, folder: Path) -> Path:
             belongs_with(folder, database)
     except OSError as error:
         raise cannot_be_copied(database, folder, error) from error
-    target = folder / f"her2d-{moment()}.sqlite"
+    target = _of_now(folder)
     keep_copy(database, target)
     return target
 
 
 def newest_backup(folder: Path) -> Path | None:
-    """The last backup in `folder`; None where there is none, or no such folder."""
-    return max(folder.glob(_PATTERN), default=None)
+    """The last backup in `folder`; None where there is none, or no such folder.
+
+    One of a time to come was made while the clock was wrong, and says nothing of its age.
+    """
+    return max((path for path in folder.glob(_PATTERN) if path <= _of_now(folder)), default=None)
 
 
 def drop_old_backups(folder: Path, keep: int) -> list[Path]:
-    """Delete all but the `keep` newest backups in `folder`; returns what was deleted."""
-    old = sorted(folder.glob(_PATTERN))[:-keep]
+    """Delete all but the `keep` newest backups in `folder`; returns what was deleted.
+
+    Those of a time to come count as the oldest: the last one to be deleted is the one just made.
+    """
+    newest = _of_now(folder)
+    old = sorted(folder.glob(_PATTERN), key=lambda path: (path <= newest, path))[:-keep]
     for path in old:
         path.unlink()
     return old
+
+
+def _of_now(folder: Path) -> Path:
+    return folder / f"her2d-{moment()}.sqlite"

@@ -146,6 +146,23 @@ def test_a_file_that_several_daemons_died_on_runs_alone(jobs):
     assert jobs.claim() is None
 
 
+def test_a_new_scan_that_several_daemons_died_on_waits_for_those_that_run_and_no_back_fill(jobs):
+    queued(jobs, "scan.tif")
+    for _ in range(3):
+        died_on(jobs)
+        jobs.database.execute("update jobs set not_before = null")
+    jobs.database.execute("update jobs set not_before = ?", [in_seconds(60)])
+    for name in ("old1.tif", "old2.tif", "old3.tif"):
+        queued(jobs, name)
+    jobs.database.execute("update jobs set priority = -10 where file_name <> 'scan.tif'")
+    running = [jobs.claim(), jobs.claim()]
+    jobs.database.execute("update jobs set not_before = null")
+    for job in running:
+        assert jobs.claim() is None
+        jobs.move(job, JobState.DONE, {})
+    assert jobs.claim().path.name == "scan.tif"
+
+
 def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
     job = queued(jobs)
     for _ in range(MOST_INTERRUPTIONS):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from her2d.database import DatabaseError, open_database
-from her2d.upkeep import back_up, problems
+from her2d.upkeep import back_up, drop_old_backups, newest_backup, problems
 
 PATIENCE_S = 60  # a backup that begins anew at each commit hardly ever ends
 BACK_UP = """
@@ -95,3 +95,26 @@ def test_what_a_killed_backup_left_goes_with_the_next_and_one_under_way_stays(la
     under_way.write_bytes(b"half")
     copy = back_up(large, folder)
     assert sorted(folder.iterdir()) == sorted([under_way, copy])
+
+
+def named(folder: Path, *years: int) -> list[Path]:
+    """Backups by the names that they get in such years."""
+    paths = [folder / f"her2d-{year}0101T000000000000Z.sqlite" for year in years]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def test_a_backup_made_while_the_clock_was_behind_is_not_deleted_at_once(tmp_path, monkeypatch):
+    later = named(tmp_path, 2024, 2025, 2026)
+    monkeypatch.setattr("her2d.upkeep.backups.moment", lambda: "20020101T000000000000Z")
+    (made,) = named(tmp_path, 2002)
+    assert drop_old_backups(tmp_path, 3) == later[:1]
+    assert made.exists()
+
+
+def test_a_backup_made_while_the_clock_was_ahead_is_neither_the_newest_nor_kept_for_good(tmp_path):
+    old, right, ahead = named(tmp_path, 2024, 2025, 2140)
+    assert newest_backup(tmp_path) == right
+    assert drop_old_backups(tmp_path, 2) == [ahead]
+    assert drop_old_backups(tmp_path, 1) == [old]
