@@ -57,15 +57,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def anchored(self, base: Path) -> Self:
-        """The same section with every relative path taken from `base`."""
-        anchored: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
+        """The same section with every relative path taken from `base`, and without `..`: folders
+        are told apart by their paths. Raises ValidationError where they don't go together then."""
+        anchored: dict[str, Any] = dict(self)
+        for name, value in self:
             if isinstance(value, Path):
-                anchored[name] = base / value.expanduser()
+                anchored[name] = _anchored(value, base)
             elif isinstance(value, tuple) and all(isinstance(item, Path) for item in value):
-                anchored[name] = tuple(base / item.expanduser() for item in value)
-        return self.model_copy(update=anchored)
+                anchored[name] = tuple(_anchored(item, base) for item in value)
+        return self.model_validate(anchored)
 
 
 class IntakeSettings(_Section):
@@ -267,13 +267,19 @@ def load_settings(config: Path | None) -> Settings:
         hint = f" {who_may(config)}" if config and isinstance(error, PermissionError) else ""
         raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error
     base = config.resolve().parent if config is not None else Path.cwd()
-    return settings.model_copy(
-        update={
-            name: section.anchored(base)
-            for name in Settings.model_fields
-            if isinstance(section := getattr(settings, name), _Section)
-        }
-    )
+    sections = {name: section for name, section in settings if isinstance(section, _Section)}
+    anchored = {}
+    for name, section in sections.items():
+        try:
+            anchored[name] = section.anchored(base)
+        except ValidationError as error:
+            where = f"{config}: " if config is not None else ""
+            raise SettingsError(f"{where}{name}: {_message(error)}.") from error
+    return settings.model_copy(update=anchored)
+
+
+def _anchored(path: Path, base: Path) -> Path:
+    return Path(os.path.normpath(base / path.expanduser()))
 
 
 def _refuse_unknown_variables() -> None:
@@ -324,13 +330,17 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
         where = f"{config}: " if config is not None else ""
     if first["type"] == "extra_forbidden":
         return f"{where}{key} is not a setting."
-    message = first["msg"].removeprefix("Value error, ")
+    message = _message(error)
     if len(loc) < 2 and first["type"] != "value_error":
         return f"{where}{key} must be a section, [{key}], with its keys below."
     # A whole section may hold a secret in any place.
     if len(loc) < 2 or not _SECRETS.isdisjoint(loc):
         return f"{where}{key}: {message}."
     return f"{where}{key}: {message} (found {first['input']!r})."
+
+
+def _message(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _masked(url: str) -> str:

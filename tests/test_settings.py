@@ -158,3 +158,19 @@ def test_the_config_is_the_one_given_then_named_then_here(tmp_path, monkeypatch)
     monkeypatch.setenv("HER2D_CONFIG", "/etc/other.toml")
     assert find_config() == Path("/etc/other.toml")
     assert find_config(Path("mine.toml")) == Path("mine.toml")
+
+
+def test_folders_are_named_without_steps_up(tmp_path):
+    config = tmp_path / "etc" / "config.toml"
+    config.parent.mkdir()
+    config.write_text('[intake]\ninboxes = ["../scans"]\narchive = "../scans/archive"')
+    intake = load_settings(config).intake
+    assert intake.inboxes == (tmp_path / "scans",)
+    assert intake.archive == tmp_path / "scans" / "archive"
+
+
+def test_an_inbox_that_lies_in_the_archive_once_both_are_anchored_is_refused(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(f'[intake]\ninboxes = ["{tmp_path}/old/scans"]\narchive = "old"')
+    with pytest.raises(SettingsError, match=r"config.toml: intake: the inbox .* must not lie in"):
+        load_settings(config)

@@ -7,6 +7,7 @@ from pathlib import Path
 from her2d.checkup.finding import Finding, failure, ok
 from her2d.checkup.inboxes import ANSWER_S
 from her2d.checkup.storage import writable
+from her2d.intake import inbox_that_finds
 from her2d.ownership import who_may
 from her2d.settings import IntakeSettings
 from her2d.storage import answers
@@ -17,9 +18,9 @@ def filing_findings(settings: IntakeSettings) -> Iterator[Finding]:
     targets = filed_into(settings)
     if not targets:
         return
-    for inbox in settings.inboxes:
-        if not answers(inbox, ANSWER_S):
-            continue  # which the check of the inbox itself has told
+    # What does not answer the check of the inbox itself has told.
+    answering = tuple(inbox for inbox in settings.inboxes if answers(inbox, ANSWER_S))
+    for inbox in answering:
         if os.access(inbox, os.W_OK | os.X_OK, effective_ids=True):
             yield ok(f"inbox {inbox}", "Finished files can be moved out of it.")
         else:
@@ -28,13 +29,25 @@ def filing_findings(settings: IntakeSettings) -> Iterator[Finding]:
                 f"Finished files cannot be moved out of it by user {os.geteuid()}.",
                 'Let that user write it, or set [intake] on_success and on_failure to "leave".',
             )
+    asked = settings.model_copy(update={"inboxes": answering})
     for key, folder in targets.items():
         try:
-            yield writable(f"[intake] {key}", folder)
+            yield _target(f"[intake] {key}", folder, asked)
         except PermissionError:
             yield failure(
                 f"[intake] {key}", f"{folder} is closed to user {os.geteuid()}.", who_may(folder)
             )
+
+
+def _target(check: str, folder: Path, settings: IntakeSettings) -> Finding:
+    example = folder / f"slide{settings.extensions[0]}"
+    if (inbox := inbox_that_finds(example, settings)) is None:
+        return writable(check, folder)
+    return failure(
+        check,
+        f"{folder} leads into the inbox {inbox}: what is moved there would be found again.",
+        "Name a folder outside the inboxes, or name it as the path below the inbox that it is.",
+    )
 
 
 def filed_into(settings: IntakeSettings) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from her2d.intake.by_hand import RefusedByQueue, cancel, prioritise, reprocess, retry
 from her2d.intake.filesystems import needs_polling
-from her2d.intake.filing import Filing, follow
+from her2d.intake.filing import Filing, follow, inbox_that_finds
 from her2d.intake.finding import Rules, lies_within
 from her2d.intake.holdings import Holdings
 from her2d.intake.identity import FileState, content_hash
@@ -43,6 +43,7 @@ __all__ = [
     "existing_folder",
     "follow",
     "in_seconds",
+    "inbox_that_finds",
     "inotify_watches",
     "is_away",
     "is_gone",

@@ -4,6 +4,7 @@ Where a file goes is recorded before it moves, and that it is there afterwards, 
 which a crash interrupted is finished, and never done twice. The result does not wait for it.
 """
 
+import errno
 import time
 from collections.abc import Callable, Set
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.finding import sidecars
+from her2d.intake.finding import Rules, sidecars
 from her2d.intake.identity import FileState, content_hash
 from her2d.intake.job import Job, JobState, now
 from her2d.intake.jobs import JobQueue
@@ -122,6 +123,20 @@ def destination(job: Job, settings: IntakeSettings) -> Path | None:
     return folder / job.path.name
 
 
+def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
+    """The inbox whose sweep would come upon a file there, by whatever name the settings call that
+    folder; None where there is none. Raises OSError."""
+    rules = Rules.of(settings)
+    folder = path.parent.resolve()
+    for inbox in settings.inboxes:
+        inside = inbox.resolve()
+        if folder.is_relative_to(inside) and rules.finds(
+            inbox / folder.relative_to(inside) / path.name, inbox
+        ):
+            return inbox
+    return None
+
+
 def follow(
     jobs: JobQueue,
     slide_id: int,
@@ -187,7 +202,7 @@ def _placed(
     wanted = destination(job, settings)
     if wanted is not None and _has_its_file(jobs, job) and not is_gone(job.path):
         try:
-            return _moved(jobs, job, wanted, beat)
+            return _moved(jobs, job, wanted, settings, beat)
         except SourceChangedError as reason:
             log.info("file_not_filed", job_id=job.id, file=job.path.name, reason=str(reason))
     if job.filed_path is not None:
@@ -224,12 +239,17 @@ def _remove_original(jobs: JobQueue, job: Job) -> None:
         log.info("file_left_in_inbox", job_id=job.id, file=job.path.name)
 
 
-def _moved(jobs: JobQueue, job: Job, wanted: Path, beat: Callable[[], None]) -> Path:
+def _moved(
+    jobs: JobQueue, job: Job, wanted: Path, settings: IntakeSettings, beat: Callable[[], None]
+) -> Path:
     """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
     target = job.filed_path
     if target is None or target.parent != wanted.parent or _has_content(target):
         if target is not None:
             _abandon(target)
+        if (inbox := inbox_that_finds(wanted, settings)) is not None:
+            reason = f"it lies in the inbox {inbox} by another name and would be found there again"
+            raise OSError(errno.ELOOP, reason, str(wanted.parent))
         target = free_name(wanted)
         jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
 

@@ -273,6 +273,16 @@ def test_nothing_is_said_of_moving_where_files_are_left(settings):
     assert list(filing_findings(settings.intake)) == []
 
 
+def test_an_archive_that_leads_into_an_inbox_is_told(settings, tmp_path):
+    (inbox,) = settings.intake.inboxes
+    (inbox / "old").mkdir()
+    (tmp_path / "link").symlink_to(inbox / "old")
+    archive = {"on_success": "move", "archive": tmp_path / "link"}
+    found = list(filing_findings(settings.intake.model_copy(update=archive)))
+    assert found[1].verdict is Verdict.FAILURE
+    assert f"leads into the inbox {inbox}" in found[1].said
+
+
 def test_folders_that_finished_files_go_to_are_tried(settings, tmp_path):
     (tmp_path / "file").write_text("in the way")
     intake = settings.intake.model_copy(

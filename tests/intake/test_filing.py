@@ -492,6 +492,29 @@ def test_an_archived_original_stays_where_it_is_if_processing_it_again_fails(
     assert retry(jobs, again.id).path == archive / "day" / "a.tif"
 
 
+def test_an_archive_that_a_link_leads_into_the_inbox_gets_nothing(jobs, folder, tmp_path, done):
+    (folder / "old").mkdir()
+    (tmp_path / "link").symlink_to(folder / "old")
+    settings = IntakeSettings(inboxes=(folder,), on_success="move", archive=tmp_path / "link")
+    job = done()
+    with capture_logs() as logs:
+        Filing().round(jobs, settings)
+    assert job.path.exists()
+    (told,) = [entry for entry in logs if entry["event"] == "file_not_filed"]
+    assert "would be found there again" in told["reason"]
+
+
+def test_an_archive_below_an_inbox_that_is_a_link_gets_its_files(jobs, folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    inbox = tmp_path / "link"
+    settings = IntakeSettings(inboxes=(inbox,), on_success="move", archive=inbox / "archive")
+    (inbox / "a.tif").write_bytes(CONTENT)
+    job = jobs.discover(inbox / "a.tif", inbox, FileState.of(inbox / "a.tif"))
+    jobs.move(job, JobState.DONE, {})
+    Filing().round(jobs, settings)
+    assert (inbox / "archive" / "a.tif").exists()
+
+
 def test_free_names_count_up(tmp_path):
     assert free_name(tmp_path / "a.tif").name == "a.tif"
     (tmp_path / "a.tif").touch()
