@@ -96,7 +96,7 @@ class Daemon:
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
             with (
-                closing(Storage(intake.inboxes, results.backups)) as storage,
+                closing(Storage(intake.inboxes, results.backups, intake.filed_into)) as storage,
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):

@@ -113,11 +113,16 @@ class IntakeSettings(_Section):
 
     @model_validator(mode="after")
     def _inboxes_lie_outside_the_folders_for_finished_files(self) -> Self:
-        for folder in (self.archive, self.quarantine):
+        for folder in self.filed_into:
             for inbox in self.inboxes:
                 if inbox.is_relative_to(folder):
                     raise ValueError(f"the inbox {inbox} must not lie in {folder}")
         return self
+
+    @property
+    def filed_into(self) -> tuple[Path, Path]:
+        """Where finished files go, or went by earlier settings."""
+        return self.archive, self.quarantine
 
 
 class BundleSettings(_Section):

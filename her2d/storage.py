@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from her2d.upkeep import newest_backup
 log = structlog.get_logger(__name__)
 
 _INBOX_EVERY_S = 1.0
+_FILED_INTO_EVERY_S = 15.0  # its answer is waited for before a file there is touched
 _BACKUPS_EVERY_S = 15.0
 _HANGS_AFTER_S = 5.0
 _RECOVERED_WITHIN_S = 2.0  # or a share about as slow as that would come and go all day
@@ -118,22 +119,22 @@ class Seen:
 
 
 class Storage:
-    """Asks the inboxes and the folder of backups. Safe to use from several threads."""
+    """Asks the inboxes, the folders that finished files go to, and that of backups. Safe to use
+    from several threads."""
 
-    def __init__(self, inboxes: Iterable[Path], backups: Path) -> None:
+    def __init__(
+        self, inboxes: Iterable[Path], backups: Path, filed_into: Iterable[Path] = ()
+    ) -> None:
         self._inboxes: dict[Path, Asking[Seen]] = {}
+        self._filed_into: dict[Path, Asking[Seen]] = {}
         self._backups = Asking(lambda: _last_backup(backups), _BACKUPS_EVERY_S)
         self._backups.answers(_HANGS_AFTER_S)
-        self.apply(inboxes)
+        self.apply(inboxes, filed_into)
 
-    def apply(self, inboxes: Iterable[Path]) -> None:
-        """Go on with other inboxes; waits a moment for what new ones say."""
-        before = self._inboxes
-        self._inboxes = {inbox: before.get(inbox) or _asking(inbox) for inbox in inboxes}
-        for inbox in before.keys() - self._inboxes.keys():
-            before[inbox].close()
-        for inbox in self._inboxes.keys() - before.keys():
-            self._inboxes[inbox].answers(_HANGS_AFTER_S)
+    def apply(self, inboxes: Iterable[Path], filed_into: Iterable[Path] = ()) -> None:
+        """Go on with other folders; waits a moment for what new ones say."""
+        self._inboxes = _asked_from_now_on(self._inboxes, inboxes, _INBOX_EVERY_S)
+        self._filed_into = _asked_from_now_on(self._filed_into, filed_into, _FILED_INTO_EVERY_S)
 
     def seen(self, inbox: Path) -> Seen | None:
         """What the inbox's storage says; None where it does not answer."""
@@ -148,9 +149,10 @@ class Storage:
         return None if seen.readable else f"The inbox {inbox} cannot be read."
 
     def answers(self, path: Path) -> bool:
-        """Whether whoever touches that file, or inbox, is unlikely to wait for a server that is
-        gone. Of what lies in no inbox nothing is known."""
-        asked = [self._inboxes[inbox] for inbox in self._inboxes if path.is_relative_to(inbox)]
+        """Whether whoever touches that file, or folder, is unlikely to wait for a server that is
+        gone. Of what lies in no folder that is asked nothing is known."""
+        known = (*self._inboxes.items(), *self._filed_into.items())
+        asked = [asking for folder, asking in known if path.is_relative_to(folder)]
         return all(a.answer is not None and a.answers(_HANGS_AFTER_S) for a in asked)
 
     def hanging(self) -> frozenset[Path]:
@@ -171,29 +173,40 @@ class Storage:
 
     def close(self) -> None:
         self._backups.close()
-        for asking in self._inboxes.values():
+        for asking in (*self._inboxes.values(), *self._filed_into.values()):
             asking.close()
 
 
 def answers(inbox: Path, within_s: float) -> bool:
     """Whether an inbox that nobody asks yet answers within that time."""
-    with closing(_asking(inbox)) as asking:
+    with closing(_asking(inbox, _INBOX_EVERY_S)) as asking:
         return asking.answers(within_s)
 
 
-def _asking(inbox: Path) -> Asking[Seen]:
-    return Asking(lambda: _look_at(inbox), _INBOX_EVERY_S)
+def _asked_from_now_on(
+    before: Mapping[Path, Asking[Seen]], folders: Iterable[Path], every_s: float
+) -> dict[Path, Asking[Seen]]:
+    asked = {folder: before.get(folder) or _asking(folder, every_s) for folder in folders}
+    for folder in before.keys() - asked.keys():
+        before[folder].close()
+    for folder in asked.keys() - before.keys():
+        asked[folder].answers(_HANGS_AFTER_S)
+    return asked
 
 
-def _look_at(inbox: Path) -> Seen:
-    """Ask the inbox, and whatever is mounted below it: a sweep would hang there as well."""
-    readable = os.access(inbox, os.R_OK | os.X_OK)
+def _asking(folder: Path, every_s: float) -> Asking[Seen]:
+    return Asking(lambda: _look_at(folder), every_s)
+
+
+def _look_at(folder: Path) -> Seen:
+    """Ask the folder, and whatever is mounted below it: a sweep would hang there as well."""
+    readable = os.access(folder, os.R_OK | os.X_OK)
     try:
-        for folder in mounts_below(inbox.resolve()):
-            os.statvfs(folder)  # which no cache answers
-        usage = shutil.disk_usage(existing_folder(inbox))
+        for mount in mounts_below(folder.resolve()):
+            os.statvfs(mount)  # which no cache answers
+        usage = shutil.disk_usage(existing_folder(folder))
     except OSError as error:
-        log.debug("disk_unknown", folder=str(inbox), reason=str(error))
+        log.debug("disk_unknown", folder=str(folder), reason=str(error))
         return Seen(readable, None, None)
     return Seen(readable, usage.free, usage.total)
 

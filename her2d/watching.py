@@ -111,9 +111,10 @@ class Watching:
 
     def _mind_the_storage(self) -> None:
         """Let alone what does not answer: a pass that waits for it looks after nothing else."""
-        watched = self._settings.intake.inboxes
+        intake = self._settings.intake
+        watched = intake.inboxes
         if time.monotonic() >= self._next_check:
-            self._storage.apply({*watched, *self._jobs.inboxes()})
+            self._storage.apply({*watched, *self._jobs.inboxes()}, intake.filed_into)
         self._slow = self._storage.slow(_ANSWER_S)
         hanging = self._storage.hanging()
         for inbox in hanging - self._hanging:

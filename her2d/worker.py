@@ -138,8 +138,8 @@ class Worker:
 
     def _refuse_what_hangs(self, job: Job) -> None:
         """A worker that waits for a share works on nothing else, and is not to be woken."""
-        if not self._storage.answers(job.inbox or job.path):
-            raise TimeoutError(errno.ETIMEDOUT, "its inbox does not answer")
+        if not self._storage.answers(job.path):
+            raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
 
     @staticmethod
     def _refuse_what_leads_out(job: Job) -> None:
@@ -209,15 +209,17 @@ class Worker:
         return JobState.DUPLICATE
 
     def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
-        """The storage failed: a file that cannot be reached is waited for, as a new one is."""
+        """The storage failed: a file that cannot be reached is waited for, as a new one is; one
+        that was filed is tried here again, since who looks after inboxes must touch no archive."""
+        is_swept = Rules.of(self._settings().intake).finds(job.path, job.inbox)
         if isinstance(cause, FileNotFoundError) and is_gone(job.path):
-            if not Rules.of(self._settings().intake).finds(job.path, job.inbox):
+            if not is_swept:
                 return self._retry(jobs, job, not_where_it_was_filed(job), error)
             jobs.vanished(job)
             log.warning("slide_vanished")
             return JobState.VANISHED
         reason = f"{job.path.name} cannot be read: {cause.strerror or cause}."
-        if may_be_the_share(cause, job.path):
+        if may_be_the_share(cause, job.path) or (is_away(cause) and not is_swept):
             jobs.postpone(job, reason, _SHARE_S)
             log.warning("slide_unreachable", reason=reason)
             return JobState.FAILED

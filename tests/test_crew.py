@@ -166,7 +166,18 @@ def test_a_slide_on_a_share_that_hangs_waits_as_a_new_one_does(
     monkeypatch.setattr(storage, "answers", lambda _: False)
     found = worked_on(AssertionError("it was read"))
     assert (found.state, found.attempts) == (JobState.SETTLING, 0)
-    assert found.reason == "a.tif cannot be read: its inbox does not answer."
+    assert found.reason == "a.tif cannot be read: its storage does not answer."
+
+
+def test_a_filed_slide_whose_archive_hangs_is_tried_again_and_left_to_no_sweep(
+    jobs, queued, worked_on, storage, settings, monkeypatch
+):
+    filed = settings.intake.archive / "a.tif"
+    jobs.database.execute("update jobs set path = ? where id = ?", [str(filed), queued.id])
+    monkeypatch.setattr(storage, "answers", lambda path: path != filed)
+    found = worked_on(AssertionError("it was read"))
+    assert (found.state, found.attempts) == (JobState.FAILED, 0)
+    assert found.reason == "a.tif cannot be read: its storage does not answer."
 
 
 @pytest.fixture

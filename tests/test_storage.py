@@ -75,6 +75,18 @@ def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, 
         assert found.answers(share / "a.tif")
 
 
+def test_an_archive_that_hangs_is_known_to_and_is_no_inbox(tmp_path, inboxes, hang):
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    with closing(Storage(inboxes, tmp_path / "backups", [archive])) as found:
+        assert found.answers(archive / "day" / "a.tif")
+        hang(archive)
+        assert not found.answers(archive / "day" / "a.tif")
+        assert found.hanging() == frozenset()
+        found.apply(inboxes, [])
+        assert found.answers(archive / "day" / "a.tif")
+
+
 def test_a_share_that_hangs_from_the_start_is_known_to(tmp_path, inboxes, hang):
     hang(inboxes[0])
     with closing(Storage(inboxes, tmp_path / "backups")) as found:

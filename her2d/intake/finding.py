@@ -48,8 +48,7 @@ class Rules:
     @classmethod
     def of(cls, settings: IntakeSettings) -> Self:
         """The settings' rules."""
-        elsewhere = (settings.archive, settings.quarantine)
-        return cls(settings.extensions, settings.ignore, elsewhere)
+        return cls(settings.extensions, settings.ignore, settings.filed_into)
 
     def enters(self, folder: Path) -> bool:
         """Whether a folder's content may be scans."""
