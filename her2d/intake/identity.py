@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from her2d.intake.linux import stores_inodes
+
 _CHUNK_BYTES = 1 << 20
 _LARGEST = 2**63 - 1  # of SQLite's integers; file systems know later years than 2262
 
@@ -15,8 +17,8 @@ _LARGEST = 2**63 - 1  # of SQLite's integers; file systems know later years than
 class FileState:
     """What changes when a file is written to: its inode, size in bytes and mtime in ns.
 
-    `inode` is 0 where the file lies on no block device: network shares, FUSE and overlays may
-    number their files anew at every mount.
+    `inode` is 0 where files may have other numbers at the next mount: on network shares, FUSE,
+    overlays, and FAT.
     """
 
     inode: int
@@ -30,8 +32,7 @@ class FileState:
 
     @classmethod
     def from_stat(cls, found: os.stat_result) -> Self:
-        # Linux gives file systems without a device of their own the major number 0.
-        inode = found.st_ino if os.major(found.st_dev) else 0
+        inode = found.st_ino if stores_inodes(found.st_dev) else 0
         mtime_ns = max(-_LARGEST, min(found.st_mtime_ns, _LARGEST))
         return cls(inode & _LARGEST, found.st_size, mtime_ns)
 

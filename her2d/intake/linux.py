@@ -5,6 +5,8 @@ import os
 import platform
 import re
 import threading
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -13,7 +15,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _STATFS_BYTES = 256
 _TYPE_BITS = 0xFFFFFFFF
 
-_MOUNT_POINT = 4  # the fifth field of a line of mountinfo, proc(5)
+# Fields of a line of mountinfo, proc(5); the type follows the dash that ends the optional ones.
+_DEVICE, _MOUNT_POINT = 2, 4
+
+# They store no inode numbers: Linux makes them up as files are met (iunique in its fs/inode.c).
+_WITHOUT_INODES = frozenset({"exfat", "msdos", "vfat"})
 
 # ioprio_set(2) has no wrapper in glibc; numbers from the kernel's unistd.h.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
@@ -34,6 +40,24 @@ def mounts_below(folder: Path) -> list[Path]:
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     points = (_unescaped(line.split()[_MOUNT_POINT]) for line in lines)
     return [point for point in points if point.is_relative_to(folder) and point != folder]
+
+
+@lru_cache(maxsize=64)
+def stores_inodes(device: int) -> bool:
+    """Whether files on that device (stat's st_dev) keep their inode numbers over a new mount."""
+    if not os.major(device):  # what has no device of its own: network shares, FUSE, overlays
+        return False
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    return file_systems(lines).get(device) not in _WITHOUT_INODES
+
+
+def file_systems(mountinfo: Iterable[str]) -> dict[int, str]:
+    """The type of each device's file system, from the lines of proc(5)'s mountinfo."""
+    found = {}
+    for fields in map(str.split, mountinfo):
+        major, minor = fields[_DEVICE].split(":")
+        found[os.makedev(int(major), int(minor))] = fields[fields.index("-") + 1]
+    return found
 
 
 def _unescaped(name: bytes) -> Path:
