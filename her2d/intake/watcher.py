@@ -1,6 +1,8 @@
 """File-system events -> paths worth a look. Events are a hint; the sweep is the truth."""
 
+import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,14 @@ _MOST_PATHS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A watch, and the very folder it is on: device and inode."""
+    """A watch, who hears of it, and the very folder it is on: device and inode."""
 
     watch: ObservedWatch
+    ear: "_Ear"
     folder: tuple[int, int]
 
 
-class Watcher(FileSystemEventHandler):
+class Watcher:
     """Collects the paths that events name until somebody takes them; many events are one path."""
 
     def __init__(self, wake: threading.Event) -> None:
@@ -53,13 +56,22 @@ class Watcher(FileSystemEventHandler):
         if not deleted and inbox in self._watched and self._watched[inbox].folder == folder:
             return False
         self.forget(inbox)
-        watch = self._observer.schedule(self, str(inbox), recursive=True)
-        self._watched[inbox] = _Watched(watch, folder)
+        # inotify follows no link, and its events name what lies behind it.
+        real = inbox.resolve()
+        ear = _Ear(self, inbox, real)
+        watch = self._observer.schedule(ear, str(real), recursive=True)
+        self._watched[inbox] = _Watched(watch, ear, folder)
         return True
 
     def forget(self, inbox: Path) -> None:
         """Stop watching an inbox."""
-        if watched := self._watched.pop(inbox, None):
+        watched = self._watched.pop(inbox, None)
+        if watched is None:
+            return
+        if any(other.watch == watched.watch for other in self._watched.values()):
+            # Another inbox is the same folder by another name.
+            self._observer.remove_handler_for_watch(watched.ear, watched.watch)
+        else:
             self._observer.unschedule(watched.watch)
 
     def keep_only(self, inboxes: tuple[Path, ...]) -> None:
@@ -78,20 +90,40 @@ class Watcher(FileSystemEventHandler):
         self._observer.stop()
         self._observer.join()
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if event.event_type in ("opened", "closed_no_write"):
-            return
-        if event.event_type == "deleted" and Path(str(event.src_path)) in self._watched:
-            with self._lock:
-                self._deleted.add(Path(str(event.src_path)))
-        # A folder that was written to is news of its files, which come with events of their own.
-        if event.is_directory and event.event_type not in ("created", "moved"):
-            return
+    def heard(self, paths: Iterable[Path]) -> None:
+        """Keep paths that an event names. Any thread may tell."""
         with self._lock:
-            for name in (event.src_path, event.dest_path):
-                if name:
-                    self._paths.add(Path(str(name)))
+            self._paths.update(paths)
             if len(self._paths) > _MOST_PATHS:
                 self._paths.clear()
                 self._overflowed = True
         self._wake.set()
+
+    def heard_deletion(self, inbox: Path) -> None:
+        """Keep that a watched folder itself was deleted. Any thread may tell."""
+        with self._lock:
+            self._deleted.add(inbox)
+
+
+class _Ear(FileSystemEventHandler):
+    """Hears of one inbox, which lies at `real`, and tells by the inbox's own name."""
+
+    def __init__(self, watcher: Watcher, inbox: Path, real: Path) -> None:
+        self._watcher = watcher
+        self._inbox = inbox
+        self._real = real
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in ("opened", "closed_no_write"):
+            return
+        if event.event_type == "deleted" and self._named(event.src_path) == self._inbox:
+            self._watcher.heard_deletion(self._inbox)
+        # A folder that was written to is news of its files, which come with events of their own.
+        if event.is_directory and event.event_type not in ("created", "moved"):
+            return
+        self._watcher.heard(self._named(at) for at in (event.src_path, event.dest_path) if at)
+
+    def _named(self, at: bytes | str) -> Path:
+        path = Path(os.fsdecode(at))
+        within = path.is_relative_to(self._real)
+        return self._inbox / path.relative_to(self._real) if within else path

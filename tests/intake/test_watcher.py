@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from waiting import wait_until
 
 from her2d.intake import Watcher
 
@@ -48,6 +49,27 @@ def test_a_rename_into_place_is_named(watcher, folder, collect):
     watcher.watch(folder)
     (folder / ".a.part").rename(folder / "a.tif")
     collect("a.tif")
+
+
+def test_a_file_behind_an_inbox_that_is_a_link_is_named_as_the_inbox_is(watcher, folder, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    watcher.watch(link)
+    (folder / "a.tif").write_bytes(b"x")
+    paths = set()
+    wait_until(lambda: paths.update(watcher.take() or ()) or paths)
+    assert link / "a.tif" in paths
+
+
+def test_one_of_two_names_of_a_folder_may_be_given_up(watcher, folder, tmp_path, collect):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    watcher.watch(link)
+    watcher.watch(folder)
+    watcher.forget(link)
+    (folder / "a.tif").write_bytes(b"x")
+    collect("a.tif")
+    watcher.forget(folder)
 
 
 def test_a_folder_moved_in_is_named(watcher, folder, tmp_path, collect):
