@@ -50,7 +50,7 @@ def segmenter_rows(
     slides = study.cohort()
     stores = {split: open_tiles(study, [s for s in slides if s.split is split]) for split in sets}
     rows = []
-    for result in segmenter_results(study):
+    for result in segmenter_results(study, recipe):
         network = load_segmenter(study, result.name)
         seen = shared_normalization([result], recipe)
         sets_of: dict[str, float | None] = {}
@@ -90,7 +90,7 @@ def store_confusion(
     return counts
 
 
-def classifier_rows(study: Study, chosen: str) -> tuple[ClassifierRow, ...]:
+def classifier_rows(study: Study, recipe: Recipe, chosen: str) -> tuple[ClassifierRow, ...]:
     """Every classifier's validation figures over the folds."""
     return tuple(
         ClassifierRow(
@@ -101,7 +101,7 @@ def classifier_rows(study: Study, chosen: str) -> tuple[ClassifierRow, ...]:
             mean_auroc=_mean(score.auroc),
             mean_sensitivity=_mean(score.sensitivity),
         )
-        for score in classifier_scores(study)
+        for score in classifier_scores(study, recipe)
     )
 
 
