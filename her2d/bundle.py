@@ -144,6 +144,14 @@ class Training(_Section):
     notes: str = ""
 
 
+class CallCounts(_Section):
+    """How many slides were called what; `indeterminate` is without a call."""
+
+    positive: Annotated[int, Field(ge=0)]
+    negative: Annotated[int, Field(ge=0)]
+    indeterminate: Annotated[int, Field(ge=0)]
+
+
 class Measured(_Section):
     """Held-out figures, with what they were measured on. Empty where nobody measured."""
 
@@ -151,6 +159,8 @@ class Measured(_Section):
     slides: Annotated[int, Field(ge=0)]
     slides_positive: Annotated[int, Field(ge=0)]
     slides_without_tumor: Annotated[int, Field(ge=0)] = 0
+    calls_without_tumor: CallCounts | None = None
+    """Of these slides, whose right call is none; `slide_accuracy` and its like leave them out."""
     slides_without_call: Annotated[int, Field(ge=0)] | None = None
     """Of slides with a HER2 status; `slide_accuracy` and its like leave them out."""
     segmenter_miou: Fraction

@@ -79,8 +79,9 @@ def _slides_table(report: "Report") -> Table:
         table.add_column(heading, justify="right")
     table.add_column("no call", justify="right")
     table.add_column("accuracy, no call wrong", justify="right")
+    table.add_column("no tumour: pos/neg/no call", justify="right")
     for row in report.slides:
-        counts = row.confusion
+        counts, benign = row.confusion, row.without_tumor
         table.add_row(
             f"{row.integrator} (chosen)" if row.chosen else row.integrator,
             row.set,
@@ -88,6 +89,7 @@ def _slides_table(report: "Report") -> Table:
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
             str(row.without_call),
             "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
+            f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
         )
     return table
 

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from her2d.bundle import Manifest, Normalization, Part, Parts, Training
+from her2d.bundle import (
+    CallCounts,
+    Manifest,
+    Measured,
+    Normalization,
+    Part,
+    Parts,
+    Training,
+)
 from her2d.evaluation.calibration import Bin, Calibration
 from her2d.evaluation.calls import IntegratorCall, misdiagnosis_of, slide_rows
 from her2d.evaluation.confusion import Confusion
@@ -88,6 +96,39 @@ def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
     assert row.without_call == 1
 
 
+def benign_called_positive() -> Report:
+    benign = [IntegratorCall("test", "indeterminate", "positive", 1.0)] * 8
+    return report(slides=slide_rows({"rf": [*calls(), *benign]}, "rf", seed=1))
+
+
+def test_slides_without_tumour_are_counted_by_what_they_were_called():
+    (row,) = benign_called_positive().slides
+    assert row.without_tumor == CallCounts(positive=8, negative=0, indeterminate=1)
+    assert row.confusion == Confusion(16, 2, 9, 88)
+
+
+def test_the_page_shows_what_slides_without_tumour_were_called():
+    page = render(benign_called_positive(), figures=[], heatmaps=[])
+    assert "<th>no tumour: called positive<th>negative<th>no call" in page
+    assert "<td>8<td>0<td>1" in page
+
+
+def test_the_card_says_what_slides_without_tumour_were_called():
+    called = CallCounts(positive=8, negative=0, indeterminate=1)
+    figures = Measured(
+        cohort="here",
+        slides=125,
+        slides_positive=19,
+        slides_without_tumor=9,
+        calls_without_tumor=called,
+        segmenter_miou=0.9,
+        tile_auroc=0.9,
+        slide_accuracy=0.9,
+    )
+    card = model_card(manifest(measured=figures))
+    assert "of these called positive: 8, negative: 0, without a call, which is right: 1" in card
+
+
 def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
     (row,) = report().slides
     assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
@@ -101,6 +142,7 @@ def test_the_manifest_and_its_card_count_slides_without_a_call():
     segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
     found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
     assert found.slides_without_call == 1
+    assert found.calls_without_tumor == CallCounts(positive=0, negative=0, indeterminate=1)
     assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
     card = model_card(manifest(measured=found))
     assert "slides without a call, left out of what follows: 1" in card
