@@ -128,15 +128,7 @@ def fit_integrators(
         integrator=integrator or by_rule,
         integrator_fitted_on=source.value,
         integrator_data=fitting_digest(study),
-        overridden=tuple(
-            kind
-            for kind, wish in (
-                ("segmenter", segmenter),
-                ("classifier", classifier),
-                ("integrator", integrator),
-            )
-            if wish is not None
-        ),
+        overridden=_given(segmenter=segmenter, classifier=classifier, integrator=integrator),
     )
     _write_scores(study, scores)
     write_text(study.choice, choice.model_dump_json(indent=1))
@@ -239,6 +231,10 @@ def _keep(model: Any, path: Path) -> None:
     part = path.with_name(path.name + ".part")
     skops.io.dump(model, part)
     part.replace(path)
+
+
+def _given(**wishes: str | None) -> tuple[str, ...]:
+    return tuple(kind for kind, wish in wishes.items() if wish is not None)
 
 
 def _best(kind: str, figures: dict[str, float], wish: str | None) -> str:

@@ -24,14 +24,14 @@ class Origin(BaseModel):
     recipe: NetworkRecipe
     normalization: Normalization | None = None
     data: str | None = None
-    """Digest of the labels, and of which tiles teach and which are held out."""
+    """Digest of the tiles and labels, and of which tiles teach and which are held out."""
 
 
 _NAMED = {
     "seed": "another seed",
     "recipe": "another recipe",
     "normalization": "another normalisation (the recipe's mean and std)",
-    "data": "other labels or folds",
+    "data": "other tiles, labels or folds",
 }
 
 
