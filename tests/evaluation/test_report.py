@@ -18,6 +18,7 @@ from her2d.evaluation.calls import IntegratorCall, misdiagnosis_of, slide_rows
 from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.figures import calibration_figure, confusion_figure, roc_figure
 from her2d.evaluation.html import render
+from her2d.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tests
 from her2d.evaluation.model_card import model_card
 from her2d.evaluation.report import (
     CalledSlide,
@@ -223,6 +224,13 @@ def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
     assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
     assert test.negative.chi_square is None
     assert found.left_out == ("test, mucinous: all slides are absence.",)
+
+
+def test_the_page_marks_a_p_value_that_is_estimated():
+    levels = [LevelCounts("test", "grade", str(n), 40 + n, 60 - n, 0, 0) for n in range(6)]
+    tests = tuple(misdiagnosis_tests(levels))
+    page = render(report(misdiagnosis=tests), figures=[], heatmaps=[])
+    assert f"≈ {tests[0].positive.fisher:.3f}" in page
 
 
 def test_a_column_of_many_levels_is_said_to_be_left_out():
