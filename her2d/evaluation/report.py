@@ -51,6 +51,7 @@ class TileFigures(_Row):
     strong: int
     auroc: Number
     sensitivity: Number
+    specificity: Number
 
 
 class IntegratorRow(_Row):
@@ -60,6 +61,7 @@ class IntegratorRow(_Row):
     chosen: bool
     validation_auroc: Number
     validation_sensitivity: Number
+    validation_specificity: Number
     sets: dict[str, TileFigures]
 
 

@@ -121,6 +121,7 @@ def integrator_rows(
                 chosen=score.name == choice.integrator,
                 validation_auroc=score.auroc,
                 validation_sensitivity=score.sensitivity,
+                validation_specificity=score.specificity,
                 sets={split.value: _tile_figures(model, tiles) for split, tiles in sets.items()},
             )
         )
@@ -163,6 +164,7 @@ def _tile_figures(model: Any, tiles: FoldProbabilities) -> TileFigures:
         strong=int(strong.sum()),
         auroc=auroc(strong, p),
         sensitivity=float((p[strong] > 0.5).mean()) if strong.any() else float("nan"),
+        specificity=float((p[~strong] <= 0.5).mean()) if not strong.all() else float("nan"),
     )
 
 

@@ -112,7 +112,13 @@ def fit_integrators(
     study.integrators.mkdir(parents=True, exist_ok=True)
     scores = []
     for name in names:
-        fitted = fit_integrator(name, tiles, seed=recipe.seed, folds=recipe.integrator.folds)
+        fitted = fit_integrator(
+            name,
+            tiles,
+            seed=recipe.seed,
+            folds=recipe.integrator.folds,
+            class_weight=recipe.integrator.class_weight,
+        )
         _keep(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
@@ -211,8 +217,8 @@ def _others_of_the_same_data(
         return []
     try:
         kept = _SCORES.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StudyError(f"{path} holds no scores; remove it.") from error
+    except ValidationError:
+        return []  # Whatever it holds, it does not compare, and is written anew.
     names = {score.name for score in fitted}
     return [
         score

@@ -136,9 +136,14 @@ def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
 
 
 def test_the_manifest_and_its_card_count_slides_without_a_call():
-    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9)}
+    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
     integrator = IntegratorRow(
-        name="rf", chosen=True, validation_auroc=0.9, validation_sensitivity=0.9, sets=figures
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.9,
+        validation_specificity=0.7,
+        sets=figures,
     )
     segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
     found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
@@ -247,6 +252,21 @@ def test_a_column_without_values_is_said_to_be_left_out():
     assert found.left_out == ("test, age: no slide with a call has a value.",)
 
 
+def test_the_page_shows_the_specificity_of_integrators_on_tiles():
+    figures = TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
+    row = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.8,
+        validation_specificity=0.7123,
+        sets={"test": figures},
+    )
+    page = render(report(integrators=(row,)), figures=[], heatmaps=[])
+    assert "<td>0.7123" in page
+    assert "<td>0.6123" in page
+
+
 def test_a_test_set_that_the_study_has_not_has_no_figures():
     assert measured(report(), Split.EXTERNAL) is None
 
@@ -255,12 +275,13 @@ def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
     right = [IntegratorCall("test", "negative", "negative", 0.01) for _ in range(27)]
     right += [IntegratorCall("test", "positive", "positive", 0.3) for _ in range(11)]
     segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.9, sets={"test": 0.9})
-    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8)
+    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
     integrator = IntegratorRow(
         name="rf",
         chosen=True,
         validation_auroc=0.9,
         validation_sensitivity=0.8,
+        validation_specificity=0.7,
         sets={"test": figures},
     )
     rows = slide_rows({"rf": right}, "rf", seed=1)
