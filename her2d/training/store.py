@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -175,8 +176,7 @@ class TileStore:
         for column in (table.slide, table.position, table.tumor_pixels, table.labelled):
             found.update(column.tobytes())
         found.update((table.strong & table.labelled).tobytes())
-        for path in self._paths:
-            found.update(_content(path).encode())
+        found.update(self._contents)
         for array in more:
             found.update(array.tobytes())
         return found.hexdigest()
@@ -188,6 +188,10 @@ class TileStore:
     def tumor(self, index: int) -> NDArray[np.uint8]:
         """uint8 (512, 512) of a tile of `table`, 1 where tumour."""
         return np.asarray(self._arrays(index)[1][int(self.table.position[index])], np.uint8)
+
+    @cached_property
+    def _contents(self) -> bytes:
+        return "".join(map(_content, self._paths)).encode()
 
     def _arrays(self, index: int) -> tuple[Array, Array]:
         slide = int(self.table.slide[index])

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from her2d.training.choose import Choice, check_choice
+from her2d.training.choose import Choice, check_choice, fit_integrators
 from her2d.training.cohort import CohortSlide, Split, Status
+from her2d.training.fit import RESULT_FILE, FitResult
 from her2d.training.folds import FOLDS
+from her2d.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.training.origin import ORIGIN_FILE, Origin, mark
 from her2d.training.probabilities import fitting_digest, honest_probabilities
 from her2d.training.recipe import Recipe
@@ -171,6 +173,33 @@ def test_a_slide_that_the_integrator_was_fitted_on_is_no_test(study):
     moved(study, Split.TEST, ("S30",))
     with pytest.raises(StudyError, match="integrator was fitted on other slides"):
         check_choice(study, RECIPE)
+
+
+def with_results(study: Study, segmenter: str, classifiers: dict[str, float]) -> None:
+    networks = {study.segmenter(segmenter): {MIOU: 0.9}}
+    for name, auroc in classifiers.items():
+        for fold in range(FOLDS):
+            networks[study.classifier(name, fold)] = {AUROC: auroc, SENSITIVITY: 0.5}
+    for directory, validation in networks.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        result = FitResult(
+            name=directory.name,
+            recipe=RECIPE.segmenter,
+            seed=1,
+            best_epoch=0,
+            epochs=1,
+            validation=validation,
+        )
+        (directory / RESULT_FILE).write_text(result.model_dump_json())
+
+
+def test_nothing_is_chosen_beside_a_network_of_other_folds_though_it_is_not_the_best(study):
+    with_results(study, "unet", {"resnet18": 0.9, "resnet34": 0.8})
+    for fold in range(FOLDS):
+        origin = Origin(seed=1, recipe=RECIPE.classifier, data="0" * 64)
+        mark(study.classifier("resnet34", fold), "resnet34", origin)
+    with pytest.raises(StudyError, match=r"resnet34.0 learned from other slides"):
+        fit_integrators(study, RECIPE, ["lr"])
 
 
 def test_a_chosen_network_that_the_recipe_no_longer_names_is_refused(study):
