@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 MANIFEST_FILE = "manifest.toml"
 _HASH_CHUNK_BYTES = 1 << 20
+_MAGNIFICATION, _UM_PER_PX = 4.0, 2.5
+# Scanners' 4x are 2.4 to 2.6 um/px.
+_MPP_TOLERANCE = 0.05
 
 # What the paper's eight integrators store beyond the estimators and arrays that skops trusts by
 # itself: data, restored from arrays and plain values. XGBoost's Booster is restored by its library
@@ -80,11 +83,31 @@ class Parts(_Section):
 class Preprocessing(_Section):
     """How a scan becomes tiles, and which tiles count (paper, section 4.2)."""
 
-    magnification: Annotated[float, Field(gt=0)] = 4.0
-    mpp: Annotated[float, Field(gt=0)] = 2.5
+    magnification: float = 4.0
+    mpp: float = 2.5
     tile: Literal[512] = 512
     saturation: Annotated[float, Field(ge=0, le=255)] = 10.0
     tumor_fraction: Fraction = 0.10
+
+    @field_validator("magnification")
+    @classmethod
+    def _is_that_of_the_tiles(cls, magnification: float) -> float:
+        if magnification != _MAGNIFICATION:
+            raise ValueError(
+                f"this bundle wants tiles at {magnification:g}x, and her2d cuts them at"
+                f" {_MAGNIFICATION:g}x only"
+            )
+        return magnification
+
+    @field_validator("mpp")
+    @classmethod
+    def _is_about_that_of_the_tiles(cls, mpp: float) -> float:
+        if not abs(mpp / _UM_PER_PX - 1) <= _MPP_TOLERANCE:
+            raise ValueError(
+                f"this bundle wants tiles of {mpp:g} um/px, and her2d cuts them at about"
+                f" {_UM_PER_PX:g} um/px only"
+            )
+        return mpp
 
 
 class Normalization(_Section):
@@ -144,6 +167,14 @@ class Training(_Section):
     notes: str = ""
 
 
+class CallCounts(_Section):
+    """How many slides were called what; `indeterminate` is without a call."""
+
+    positive: Annotated[int, Field(ge=0)]
+    negative: Annotated[int, Field(ge=0)]
+    indeterminate: Annotated[int, Field(ge=0)]
+
+
 class Measured(_Section):
     """Held-out figures, with what they were measured on. Empty where nobody measured."""
 
@@ -151,6 +182,8 @@ class Measured(_Section):
     slides: Annotated[int, Field(ge=0)]
     slides_positive: Annotated[int, Field(ge=0)]
     slides_without_tumor: Annotated[int, Field(ge=0)] = 0
+    calls_without_tumor: CallCounts | None = None
+    """Of these slides, whose right call is none; `slide_accuracy` and its like leave them out."""
     slides_without_call: Annotated[int, Field(ge=0)] | None = None
     """Of slides with a HER2 status; `slide_accuracy` and its like leave them out."""
     segmenter_miou: Fraction
@@ -301,7 +334,8 @@ def _parse(text: bytes, path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        raise BundleError(f"{path}: {where}: {first['msg']}.") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise BundleError(f"{path}: {where}: {said}.") from error
 
 
 def _verify(path: Path, sha256: str) -> None:

@@ -54,6 +54,22 @@ def test_a_whole_bundle_loads_with_the_papers_rules_as_defaults(tmp_path):
     assert bundle.segmenter.read_bytes() == b"segmenter"
 
 
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("magnification = 10.0", "wants tiles at 10x, and her2d cuts them at 4x only"),
+        ("mpp = 1.0", "wants tiles of 1 um/px, and her2d cuts them at about 2.5 um/px only"),
+        ("mpp = nan", "wants tiles of nan um/px"),
+    ],
+)
+def test_a_bundle_for_tiles_of_another_magnification_is_refused(tmp_path, rule, sentence):
+    folder = write_bundle(tmp_path / "b")
+    manifest = folder / "manifest.toml"
+    manifest.write_text(f"{manifest.read_text()}\n[preprocessing]\n{rule}\n")
+    with pytest.raises(BundleError, match=sentence):
+        load_bundle(folder)
+
+
 @pytest.mark.parametrize("file", ["segmenter.onnx", "classifiers.onnx", "integrator.skops"])
 def test_one_changed_byte_in_any_part_is_refused(tmp_path, file):
     folder = write_bundle(tmp_path / "b")

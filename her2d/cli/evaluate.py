@@ -13,7 +13,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import JsonOption, StudyOption
 
 if TYPE_CHECKING:
-    from her2d.evaluation.misdiagnosis import FeatureTest
+    from her2d.evaluation.misdiagnosis import FeatureTest, TwoTests
     from her2d.evaluation.report import Interval, Report
 
 app = typer.Typer(
@@ -79,8 +79,9 @@ def _slides_table(report: "Report") -> Table:
         table.add_column(heading, justify="right")
     table.add_column("no call", justify="right")
     table.add_column("accuracy, no call wrong", justify="right")
+    table.add_column("no tumour: pos/neg/no call", justify="right")
     for row in report.slides:
-        counts = row.confusion
+        counts, benign = row.confusion, row.without_tumor
         table.add_row(
             f"{row.integrator} (chosen)" if row.chosen else row.integrator,
             row.set,
@@ -88,6 +89,7 @@ def _slides_table(report: "Report") -> Table:
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
             str(row.without_call),
             "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
+            f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
         )
     return table
 
@@ -102,7 +104,7 @@ def _interval(figure: "Interval") -> str:
 
 def _tests_table(tests: "list[FeatureTest]") -> Table:
     table = Table("table", "feature", "level")
-    for heading in ("FN", "TP", "P", "exact P", "FP", "TN", "P", "exact P"):
+    for heading in ("FN", "TP", "P", "Fisher's P", "FP", "TN", "P", "Fisher's P"):
         table.add_column(heading, justify="right")
     for test in tests:
         for number, level in enumerate(test.levels):
@@ -114,13 +116,17 @@ def _tests_table(tests: "list[FeatureTest]") -> Table:
                 str(level.fn),
                 str(level.tp),
                 _p(test.positive.chi_square) if first else "",
-                _p(test.positive.fisher) if first else "",
+                _fisher(test.positive) if first else "",
                 str(level.fp),
                 str(level.tn),
                 _p(test.negative.chi_square) if first else "",
-                _p(test.negative.fisher) if first else "",
+                _fisher(test.negative) if first else "",
             )
     return table
+
+
+def _fisher(tests: "TwoTests") -> str:
+    return f"≈ {_p(tests.fisher)}" if tests.simulated else _p(tests.fisher)
 
 
 def _p(value: float | None) -> str:

@@ -130,7 +130,8 @@ def _train_integrators(
         classifier=wishes[1],
         integrator=wishes[2],
         progress=lambda score: typer.echo(
-            f"{score.name}: AUROC {score.auroc:.4f}, sensitivity {score.sensitivity:.4f}"
+            f"{score.name}: AUROC {score.auroc:.4f}, sensitivity {score.sensitivity:.4f},"
+            f" specificity {score.specificity:.4f}"
         ),
     )
     typer.echo(

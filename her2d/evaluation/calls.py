@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2d.bundle import Bundle
+from her2d.bundle import Bundle, CallCounts
 from her2d.evaluation.misdiagnosis import (
     FeatureTest,
     LevelCounts,
@@ -97,7 +97,8 @@ def slide_rows(
     rows = []
     for integrator, found in calls.items():
         for name in dict.fromkeys(call.set for call in found):
-            with_tumor = [c for c in found if c.set == name and c.true_status != _WITHOUT_CALL]
+            of_set = [c for c in found if c.set == name]
+            with_tumor = [c for c in of_set if c.true_status != _WITHOUT_CALL]
             known = [c for c in with_tumor if c.called != _WITHOUT_CALL]
             metrics = slide_metrics(
                 SlideCalls(
@@ -114,9 +115,15 @@ def slide_rows(
                     set_name=name,
                     metrics=metrics,
                     without_call=len(with_tumor) - len(known),
+                    without_tumor=_calls_without_tumor(of_set),
                 )
             )
     return tuple(rows)
+
+
+def _calls_without_tumor(calls: Sequence[IntegratorCall]) -> CallCounts:
+    called = Counter(call.called for call in calls if call.true_status == _WITHOUT_CALL)
+    return CallCounts(**{status.value: called[status.value] for status in Status})
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,8 @@ def evaluate(
     study recorded. `progress` is told each step.
 
     Raises:
-        StudyError: models are missing, or the cohort has no test slides.
+        StudyError, FitError: models are missing, or have learned from other slides than those
+            that are for training now; or the cohort has no test slides.
         SlideError: a test slide cannot be read.
     """
     choice, scores = read_choice(study)
@@ -87,7 +88,7 @@ def evaluate(
         integrator_fitted_on=choice.integrator_fitted_on,
         overridden=choice.overridden,
         segmenters=segmenter_rows(study, recipe, sets, choice.segmenter, progress),
-        classifiers=classifier_rows(study, choice.classifier),
+        classifiers=classifier_rows(study, recipe, choice.classifier),
         integrators=integrator_rows(study, choice, scores, tiles),
         slides=slide_rows(calls, choice.integrator, seed=recipe.seed),
         calls=tuple(call for _, call in own),

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2_contingency, fisher_exact
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, fisher_exact, multivariate_hypergeom
+
+_MOST_TABLES = 200_000
+_RANDOM_TABLES = 9_999
+_ROUNDING = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class TwoTests:
 
     chi_square: float | None
     fisher: float | None
+    simulated: bool = False
+    """`fisher` is estimated from random tables: there are too many to sum up all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +82,49 @@ def two_tests(rows: Sequence[tuple[int, int]]) -> TwoTests:
     """Compare two groups, (wrong, right) by level.
 
     As the paper's note under Table 4 has it, no test is made where a level, or a group, is empty.
-    Yates' correction applies to two levels; Fisher's test of more levels is Freeman-Halton's.
+    Yates' correction applies to two levels; Fisher's test of more levels is Freeman-Halton's, exact
+    where there are up to 200,000 tables of the same sums. The same rows always give the same.
     """
     table = np.array(rows)
     if not (table.sum(axis=0).all() and table.sum(axis=1).all()):
         return TwoTests(None, None)
-    exact = fisher_exact(table)
-    return TwoTests(float(chi2_contingency(table, correction=True).pvalue), float(exact.pvalue))
+    chi_square = float(chi2_contingency(table, correction=True).pvalue)
+    if len(table) == 2:
+        return TwoTests(chi_square, float(fisher_exact(table).pvalue))
+    fisher, simulated = _freeman_halton(table)
+    return TwoTests(chi_square, fisher, simulated)
+
+
+def _freeman_halton(table: NDArray[np.int64]) -> tuple[float, bool]:
+    """How probable tables of the same sums are that are no likelier, and whether that is estimated.
+
+    SciPy sums them up for two levels only, and draws them at random for more.
+    """
+    sizes = table.sum(axis=1)
+    rarer = table[:, int(table.sum(axis=0).argmin())]
+    null = multivariate_hypergeom(sizes, rarer.sum())
+    # Tables as likely as the observed one may differ by rounding.
+    most = null.pmf(rarer) * (1 + _ROUNDING)
+    spreads = _spreads(sizes, int(rarer.sum()))
+    if spreads is not None:
+        p = null.pmf(spreads)
+        return min(1.0, float(p[p <= most].sum())), False
+    drawn = null.pmf(null.rvs(_RANDOM_TABLES, random_state=np.random.default_rng(0)))
+    # The observed table is one of them, so that no P is 0.
+    return float((1 + (drawn <= most).sum()) / (1 + _RANDOM_TABLES)), True
+
+
+def _spreads(sizes: NDArray[np.int64], slides: int) -> NDArray[np.int64] | None:
+    """Every way to spread `slides` over levels of these sizes, int64 (ways, levels)."""
+    ways = np.zeros((1, 0), np.int64)
+    for level, size in enumerate(sizes):
+        left = slides - ways.sum(axis=1)
+        low = np.maximum(0, left - sizes[level + 1 :].sum())
+        choices = np.minimum(size, left) - low + 1
+        # Each beginning can be completed, so that there are never more of them than ways.
+        if choices.sum() > _MOST_TABLES:
+            return None
+        nth = np.arange(choices.sum()) - np.repeat(choices.cumsum() - choices, choices)
+        chosen = np.repeat(low, choices) + nth
+        ways = np.column_stack([np.repeat(ways, choices, axis=0), chosen])
+    return ways

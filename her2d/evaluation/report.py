@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from her2d.bundle import CallCounts
 from her2d.evaluation.calibration import Calibration
 from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.misdiagnosis import FeatureTest
@@ -50,6 +51,7 @@ class TileFigures(_Row):
     strong: int
     auroc: Number
     sensitivity: Number
+    specificity: Number
 
 
 class IntegratorRow(_Row):
@@ -59,6 +61,7 @@ class IntegratorRow(_Row):
     chosen: bool
     validation_auroc: Number
     validation_sensitivity: Number
+    validation_specificity: Number
     sets: dict[str, TileFigures]
 
 
@@ -78,7 +81,8 @@ class SlideRow(_Row):
     """Table S4: slides of one test set as one integrator calls them.
 
     Slides with a true status and without a call, such as those in which no tumour was found, are
-    counted apart; `accuracy_of_all` takes them for wrong, all other figures leave them out.
+    counted apart; `accuracy_of_all` takes them for wrong, all other figures leave them out. Slides
+    without tumour are in none of these: `without_tumor` counts what they were called.
     """
 
     integrator: str
@@ -86,6 +90,7 @@ class SlideRow(_Row):
     set: str
     confusion: Confusion
     without_call: int
+    without_tumor: CallCounts
     accuracy: Interval
     sensitivity: Interval
     specificity: Interval
@@ -101,6 +106,7 @@ class SlideRow(_Row):
         set_name: str,
         metrics: SlideMetrics,
         without_call: int,
+        without_tumor: CallCounts,
     ) -> "SlideRow":
         right = metrics.confusion.tp + metrics.confusion.tn
         slides = metrics.confusion.total + without_call
@@ -110,6 +116,7 @@ class SlideRow(_Row):
             set=set_name,
             confusion=metrics.confusion,
             without_call=without_call,
+            without_tumor=without_tumor,
             accuracy_of_all=right / slides if slides else None,
             accuracy=Interval.of(metrics.accuracy),
             sensitivity=Interval.of(metrics.sensitivity),

@@ -72,6 +72,7 @@ def measured(report: Report, split: Split) -> Measured | None:
         slides=len(of_set),
         slides_positive=sum(call.true_status == "positive" for call in of_set),
         slides_without_tumor=sum(call.true_status == "indeterminate" for call in of_set),
+        calls_without_tumor=row.without_tumor,
         slides_without_call=row.without_call,
         segmenter_miou=segmenter,
         tile_auroc=tiles,

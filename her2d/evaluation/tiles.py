@@ -50,7 +50,7 @@ def segmenter_rows(
     slides = study.cohort()
     stores = {split: open_tiles(study, [s for s in slides if s.split is split]) for split in sets}
     rows = []
-    for result in segmenter_results(study):
+    for result in segmenter_results(study, recipe):
         network = load_segmenter(study, result.name)
         seen = shared_normalization([result], recipe)
         sets_of: dict[str, float | None] = {}
@@ -90,7 +90,7 @@ def store_confusion(
     return counts
 
 
-def classifier_rows(study: Study, chosen: str) -> tuple[ClassifierRow, ...]:
+def classifier_rows(study: Study, recipe: Recipe, chosen: str) -> tuple[ClassifierRow, ...]:
     """Every classifier's validation figures over the folds."""
     return tuple(
         ClassifierRow(
@@ -101,7 +101,7 @@ def classifier_rows(study: Study, chosen: str) -> tuple[ClassifierRow, ...]:
             mean_auroc=_mean(score.auroc),
             mean_sensitivity=_mean(score.sensitivity),
         )
-        for score in classifier_scores(study)
+        for score in classifier_scores(study, recipe)
     )
 
 
@@ -121,6 +121,7 @@ def integrator_rows(
                 chosen=score.name == choice.integrator,
                 validation_auroc=score.auroc,
                 validation_sensitivity=score.sensitivity,
+                validation_specificity=score.specificity,
                 sets={split.value: _tile_figures(model, tiles) for split, tiles in sets.items()},
             )
         )
@@ -163,6 +164,7 @@ def _tile_figures(model: Any, tiles: FoldProbabilities) -> TileFigures:
         strong=int(strong.sum()),
         auroc=auroc(strong, p),
         sensitivity=float((p[strong] > 0.5).mean()) if strong.any() else float("nan"),
+        specificity=float((p[~strong] <= 0.5).mean()) if not strong.all() else float("nan"),
     )
 
 

@@ -138,10 +138,14 @@ class _Drawn:
 
 
 class MaskAnnotation:
-    """A label image at 4x: 0 nothing, 1 tumour, 2 tumour of high expression, 255 excluded."""
+    """A label image at 4x: 0 nothing, 1 tumour, 2 tumour of high expression, 255 excluded.
+
+    Without a single 2 it does not say where expression is high, as polygons without such a region.
+    """
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
         self._labels = labels
+        self._has_high_expression = bool((labels == 2).any())
         self.dropped: Mapping[str, int] = {}
         self.classes: Mapping[str, RegionClass] = {}
 
@@ -150,9 +154,8 @@ class MaskAnnotation:
         part = self._labels[row * 512 : (row + 1) * 512, column * 512 : (column + 1) * 512]
         labels[: part.shape[0], : part.shape[1]] = part
         tumor = (labels == 1) | (labels == 2)
-        return TileAnnotation(
-            tumor.astype(np.uint8), (labels == 2).astype(np.uint8), bool((labels == 255).any())
-        )
+        high = (labels == 2).astype(np.uint8) if self._has_high_expression else None
+        return TileAnnotation(tumor.astype(np.uint8), high, bool((labels == 255).any()))
 
 
 def read_annotation(

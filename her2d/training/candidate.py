@@ -25,7 +25,7 @@ from her2d.training.bundle_writer import (
     part,
     write_manifest,
 )
-from her2d.training.choose import Choice, read_choice
+from her2d.training.choose import Choice, check_choice, read_choice
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.training.folds import FOLDS
@@ -47,10 +47,12 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
         command: what trained the models, for the manifest.
 
     Raises:
-        StudyError, FitError: models are missing, or do not go together.
+        StudyError, FitError: models are missing, do not go together, or have learned from slides
+            that are not for training now.
         OSError: the folder cannot be written.
     """
     choice, _ = read_choice(study)
+    check_choice(study, recipe)
     seen = _normalization(study, recipe, choice)
     directory = study.candidate.with_name("candidate.part")
     shutil.rmtree(directory, ignore_errors=True)

@@ -22,9 +22,10 @@ from her2d.training.integrators import (
     fit_integrator,
 )
 from her2d.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.training.probabilities import honest_probabilities
+from her2d.training.probabilities import fitting_digest, honest_probabilities
 from her2d.training.recipe import Recipe
 from her2d.training.study import Study, StudyError, write_text
+from her2d.training.unseen import check_unseen
 
 _RESULTS = "results.json"
 _SCORES = TypeAdapter(list[IntegratorScore])
@@ -39,6 +40,8 @@ class Choice(BaseModel):
     classifier: str
     integrator: str
     integrator_fitted_on: str
+    integrator_data: str
+    """Digest of the tiles it was fitted on."""
     overridden: tuple[str, ...]
     """Which of the three a person chose against the rule."""
 
@@ -57,26 +60,24 @@ class ClassifierScore(BaseModel):
         return float(np.nanmean(self.auroc)) if not np.isnan(self.auroc).all() else 0.0
 
 
-def segmenter_results(study: Study) -> list[FitResult]:
-    """The trained segmenters."""
-    return [
-        read_result(path.parent)
-        for path in sorted((study.root / "segmenters").glob(f"*/{RESULT_FILE}"))
-    ]
+def segmenter_results(study: Study, recipe: Recipe) -> list[FitResult]:
+    """The recipe's segmenters, as far as they are trained. Raises FitError."""
+    directories = [study.segmenter(name) for name in sorted(recipe.segmenters)]
+    return [read_result(path) for path in directories if (path / RESULT_FILE).is_file()]
 
 
-def classifier_scores(study: Study) -> list[ClassifierScore]:
-    """The classifiers of which all five folds are trained."""
+def classifier_scores(study: Study, recipe: Recipe) -> list[ClassifierScore]:
+    """The recipe's classifiers of which all five folds are trained. Raises FitError."""
     scores = []
-    for directory in sorted((study.root / "classifiers").glob("*")):
-        paths = [directory / str(fold) for fold in range(FOLDS)]
+    for name in sorted(recipe.classifiers):
+        paths = [study.classifier(name, fold) for fold in range(FOLDS)]
         if all((path / RESULT_FILE).is_file() for path in paths):
             found = [read_result(path).validation for path in paths]
             figures = {
                 key: tuple(float("nan") if f[key] is None else float(f[key] or 0) for f in found)
                 for key in (AUROC, SENSITIVITY)
             }
-            scores.append(ClassifierScore(name=directory.name, **figures))
+            scores.append(ClassifierScore(name=name, **figures))
     return scores
 
 
@@ -104,13 +105,20 @@ def fit_integrators(
         StudyError: models are missing, or a chosen one is not there.
         IntegratorError: they cannot be fitted.
     """
-    chosen_segmenter = choose_segmenter(study, segmenter)
-    chosen_classifier = choose_classifier(study, classifier)
+    chosen_segmenter = choose_segmenter(study, recipe, segmenter)
+    chosen_classifier = choose_classifier(study, recipe, classifier)
+    check_candidates(study, recipe)
     tiles, source = honest_probabilities(study, recipe, chosen_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)
     scores = []
     for name in names:
-        fitted = fit_integrator(name, tiles, seed=recipe.seed, folds=recipe.integrator.folds)
+        fitted = fit_integrator(
+            name,
+            tiles,
+            seed=recipe.seed,
+            folds=recipe.integrator.folds,
+            class_weight=recipe.integrator.class_weight,
+        )
         _keep(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
@@ -125,35 +133,67 @@ def fit_integrators(
         classifier=chosen_classifier,
         integrator=integrator or by_rule,
         integrator_fitted_on=source.value,
-        overridden=tuple(
-            kind
-            for kind, wish in (
-                ("segmenter", segmenter),
-                ("classifier", classifier),
-                ("integrator", integrator),
-            )
-            if wish is not None
-        ),
+        integrator_data=fitting_digest(study),
+        overridden=_given(segmenter=segmenter, classifier=classifier, integrator=integrator),
     )
     _write_scores(study, scores)
     write_text(study.choice, choice.model_dump_json(indent=1))
     return choice
 
 
-def choose_segmenter(study: Study, wish: str | None = None) -> str:
-    """The trained segmenter of the best MIoU, or the one wished for. Raises StudyError."""
-    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study)}
+def choose_segmenter(study: Study, recipe: Recipe, wish: str | None = None) -> str:
+    """The recipe's segmenter of the best MIoU, or the one wished for. Raises StudyError."""
+    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study, recipe)}
     return _best("segmenter", by_miou, wish)
 
 
-def choose_classifier(study: Study, wish: str | None = None) -> str:
-    """The classifier of the best mean AUROC of five folds, or the one wished for.
+def choose_classifier(study: Study, recipe: Recipe, wish: str | None = None) -> str:
+    """The recipe's classifier of the best mean AUROC of five folds, or the one wished for.
 
     Raises:
         StudyError: it is not trained.
     """
-    by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study)}
+    by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study, recipe)}
     return _best("classifier", by_auroc, wish)
+
+
+def check_candidates(study: Study, recipe: Recipe) -> None:
+    """That all networks there are to choose from learned from the same, and no other slides.
+
+    Raises:
+        StudyError: one did not.
+        FitError: a result cannot be read.
+    """
+    check_unseen(
+        study,
+        segmenters=[result.name for result in segmenter_results(study, recipe)],
+        classifiers=[score.name for score in classifier_scores(study, recipe)],
+    )
+
+
+def check_choice(study: Study, recipe: Recipe) -> None:
+    """That no model was trained, chosen or fitted on a slide that is in a test set now.
+
+    Raises:
+        StudyError: one was, or its origin is unknown, or what is chosen is not in the recipe.
+        FitError: a result cannot be read.
+    """
+    choice, _ = read_choice(study)
+    for name, named in (
+        (choice.segmenter, recipe.segmenters),
+        (choice.classifier, recipe.classifiers),
+    ):
+        if name not in named:
+            raise StudyError(
+                f"The recipe no longer names {name}, which is chosen: run her2d train integrator"
+                " again."
+            )
+    check_candidates(study, recipe)
+    if choice.integrator_data != fitting_digest(study):
+        raise StudyError(
+            "The integrator was fitted on other slides or labels than the study has now: run her2d"
+            " train integrator again."
+        )
 
 
 def read_choice(study: Study) -> tuple[Choice, list[IntegratorScore]]:
@@ -177,8 +217,8 @@ def _others_of_the_same_data(
         return []
     try:
         kept = _SCORES.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise StudyError(f"{path} holds no scores; remove it.") from error
+    except ValidationError:
+        return []  # Whatever it holds, it does not compare, and is written anew.
     names = {score.name for score in fitted}
     return [
         score
@@ -199,9 +239,15 @@ def _keep(model: Any, path: Path) -> None:
     part.replace(path)
 
 
+def _given(**wishes: str | None) -> tuple[str, ...]:
+    return tuple(kind for kind, wish in wishes.items() if wish is not None)
+
+
 def _best(kind: str, figures: dict[str, float], wish: str | None) -> str:
     if not figures or (wish is not None and wish not in figures):
         command = "segmenter" if kind == "segmenter" else "classifiers"
         name = f"{kind} {wish}" if wish else kind
-        raise StudyError(f"No {name} is trained: run her2d train {command} first.")
+        raise StudyError(
+            f"No {name} that the recipe names is trained: run her2d train {command} first."
+        )
     return wish or max(figures, key=lambda name: figures[name])

@@ -170,11 +170,19 @@ def _sentences(error: ValidationError) -> Iterable[str]:
 
 
 def _contradictions(slides: list[CohortSlide]) -> list[str]:
-    """What no single row shows: slides named twice, patients on two sides of a split."""
+    """What no single row shows: slides there twice, patients on two sides of a split."""
     wrong = [
         f"slide {name} is there {times} times"
         for name, times in Counter(slide.name for slide in slides).items()
         if times > 1
+    ]
+    scans: dict[Path, list[str]] = {}
+    for slide in slides:
+        scans.setdefault(slide.he_path.resolve(), []).append(slide.name)
+    wrong += [
+        f"slides {' and '.join(names)} are one scan, {path}: no scan may be two slides"
+        for path, names in scans.items()
+        if len(set(names)) > 1
     ]
     sides: dict[str, set[Split]] = {}
     for slide in slides:

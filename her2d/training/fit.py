@@ -72,7 +72,7 @@ class Task:
     monitor: str
 
     def digest(self) -> str:
-        """Of the labels, and of which tiles teach and which are held out."""
+        """Of the tiles and labels, and of which tiles teach and which are held out."""
         return self.store.digest(self.learned, np.array([-1]), self.held_out)
 
 

@@ -83,15 +83,12 @@ def kept_folds(
         OSError: the file cannot be written.
     """
     if path.is_file():
-        folds = _read(path)
-        if set(folds.held_out_in) != {slide.name for slide in slides}:
-            raise FoldsError(f"{path} holds the folds of other slides; remove it to make new ones.")
+        folds = read_folds(path, slides)
         if (folds.seed, folds.grouping) != (seed, grouping):
             raise FoldsError(
                 f"{path} was made with seed {folds.seed} and grouped by {folds.grouping};"
-                " remove it to make new ones."
+                " keep to both, or remove it and train every network anew."
             )
-        _check_slides(path, folds, slides)
         return np.array([folds.held_out_in[slide.name] for slide in slides], np.int64)
     try:
         found = fold_of_slides(slides, seed, grouping)
@@ -108,11 +105,25 @@ def kept_folds(
     return found
 
 
-def _read(path: Path) -> Folds:
+def read_folds(path: Path, slides: Sequence[FoldedSlide]) -> Folds:
+    """The folds in `path`.
+
+    Raises:
+        FoldsError: there are none, or they are of other slides, patients or statuses.
+    """
+    if not path.is_file():
+        raise FoldsError(f"{path} is missing: her2d train classifiers makes it again.")
     try:
-        return Folds.model_validate_json(path.read_bytes())
+        folds = Folds.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise FoldsError(f"{path} holds no folds: {error}.") from error
+    if set(folds.held_out_in) != {slide.name for slide in slides}:
+        raise FoldsError(
+            f"{path} holds the folds of other slides; put the cohort table back as it was, or"
+            " remove it and train every network anew."
+        )
+    _check_slides(path, folds, slides)
+    return folds
 
 
 def _check_slides(path: Path, folds: Folds, slides: Sequence[FoldedSlide]) -> None:
@@ -123,12 +134,12 @@ def _check_slides(path: Path, folds: Folds, slides: Sequence[FoldedSlide]) -> No
         if was != slide.her2_status:
             raise FoldsError(
                 f"{path} was made when {slide.name} was {was}, and it is {slide.her2_status} now;"
-                " remove it to make new ones."
+                " remove it and train every network anew."
             )
         other = first.setdefault(slide.patient, slide)
         parted = folds.held_out_in[other.name] != folds.held_out_in[slide.name]
         if folds.grouping is Grouping.PATIENT and parted:
             raise FoldsError(
                 f"{path} has {other.name} and {slide.name} of patient {slide.patient} in two folds;"
-                " remove it to make new ones."
+                " remove it and train every network anew."
             )

@@ -1,4 +1,8 @@
-"""The paper's eight integrated classifiers by grid search (section 4.5), and its choice of one."""
+"""The paper's eight integrated classifiers by grid search (section 4.5), and its choice of one.
+
+Whether strong tiles weigh more for being few is the same for all eight, or their comparison would
+be one of weights; see `IntegratorRecipe.class_weight`.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -6,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import (
@@ -19,8 +24,10 @@ from sklearn.metrics import recall_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.class_weight import compute_sample_weight
 
 from her2d.training.probabilities import FoldProbabilities
+from her2d.training.recipe import ClassWeight
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -38,6 +45,7 @@ class IntegratorScore(BaseModel):
     parameters: dict[str, Any]
     auroc: float
     sensitivity: float
+    specificity: float
     fitted_on: str | None = None
     """Digest of the tiles and of how the search was made; equal ones compare."""
 
@@ -62,23 +70,20 @@ def _soft_voting(seed: int) -> VotingClassifier:
 
 
 def _lr(seed: int) -> LogisticRegression:
-    return LogisticRegression(class_weight="balanced", random_state=seed, max_iter=1000)
+    return LogisticRegression(random_state=seed, max_iter=1000)
 
 
 def _dt(seed: int) -> DecisionTreeClassifier:
-    return DecisionTreeClassifier(class_weight="balanced", max_depth=4, random_state=seed)
+    return DecisionTreeClassifier(max_depth=4, random_state=seed)
 
 
 def _rf(seed: int) -> RandomForestClassifier:
-    return RandomForestClassifier(
-        50, class_weight="balanced", min_samples_leaf=5, random_state=seed
-    )
+    return RandomForestClassifier(50, min_samples_leaf=5, random_state=seed)
 
 
 def _svm(seed: int) -> CalibratedClassifierCV:
     # Platt's probabilities over the margin, fitted on folds of its own.
-    machine = SVC(class_weight="balanced", random_state=seed)
-    return CalibratedClassifierCV(machine, ensemble=False, cv=3)
+    return CalibratedClassifierCV(SVC(random_state=seed), ensemble=False, cv=3)
 
 
 INTEGRATORS: dict[str, tuple[Callable[[int], Any], Grid]] = {
@@ -99,7 +104,14 @@ INTEGRATORS: dict[str, tuple[Callable[[int], Any], Grid]] = {
 }
 
 
-def fit_integrator(name: str, tiles: FoldProbabilities, *, seed: int, folds: int) -> Fitted:
+def fit_integrator(
+    name: str,
+    tiles: FoldProbabilities,
+    *,
+    seed: int,
+    folds: int,
+    class_weight: ClassWeight = "balanced",
+) -> Fitted:
     """Search the grid of `name`, patients held out together, then fit on all tiles.
 
     Args:
@@ -107,6 +119,7 @@ def fit_integrator(name: str, tiles: FoldProbabilities, *, seed: int, folds: int
         tiles: probabilities of tiles that the networks behind them have not seen.
         seed: of the models.
         folds: of the search.
+        class_weight: see `IntegratorRecipe`.
 
     Raises:
         IntegratorError: no such integrator, or too few patients with strong and weak tiles.
@@ -117,16 +130,16 @@ def fit_integrator(name: str, tiles: FoldProbabilities, *, seed: int, folds: int
         raise IntegratorError("The integrator needs strong and weak tiles to learn from.")
     build, grid = INTEGRATORS[name]
     p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
+    # Not each model's own class_weight: boosters have none, and SVM's would miss its probabilities.
+    weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
     held_out = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         splits = list(held_out.split(p, strong, tiles.patient))
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
             raise ValueError("all strong tiles are of one patient")
         search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits)
-        search.fit(p, strong)
-        again = cross_val_predict(
-            search.best_estimator_, p, strong, cv=splits, method="predict_proba"
-        )[:, 1]
+        search.fit(p, strong, sample_weight=weight)
+        again = _held_out_p(search.best_estimator_, p, strong, weight, splits)
     except ValueError as error:
         raise IntegratorError(
             f"The integrator {name} cannot be fitted on {len(strong)} tiles of"
@@ -137,9 +150,18 @@ def fit_integrator(name: str, tiles: FoldProbabilities, *, seed: int, folds: int
         parameters=search.best_params_,
         auroc=float(roc_auc_score(strong, again)),
         sensitivity=float(recall_score(strong, again > 0.5)),
-        fitted_on=_digest(tiles, seed, folds),
+        specificity=float(recall_score(strong, again > 0.5, pos_label=0)),
+        fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
     )
     return Fitted(search.best_estimator_, score)
+
+
+def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> NDArray[np.float64]:
+    """p(strong) of each tile by the model fitted without its patient."""
+    found = cross_val_predict(
+        model, p, strong, cv=splits, params={"sample_weight": weight}, method="predict_proba"
+    )
+    return np.asarray(found[:, 1], np.float64)
 
 
 def choose_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) -> IntegratorScore:
@@ -157,14 +179,15 @@ def choose_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) ->
     return max(close, key=lambda score: (score.sensitivity, score.auroc))
 
 
-def _digest(tiles: FoldProbabilities, seed: int, folds: int) -> str:
-    found = hashlib.sha256(f"{seed} {folds} {','.join(map(str, tiles.patient))}".encode())
+def _digest(tiles: FoldProbabilities, search: str) -> str:
+    found = hashlib.sha256(f"{search} {','.join(map(str, tiles.patient))}".encode())
     found.update(tiles.p.tobytes())
     found.update(tiles.strong.tobytes())
     return found.hexdigest()
 
 
-def _auroc(model: Any, p: Any, strong: Any) -> float:
+def _auroc(model: Any, p: Any, strong: Any, sample_weight: Any = None) -> float:
+    # Weights of whole classes do not change an AUROC; scikit-learn warns where none are taken.
     # A fold whose held-out patients have one class has no AUROC; it says neither good nor bad.
     if len(np.unique(strong)) < 2:
         return 0.5

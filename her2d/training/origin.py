@@ -24,14 +24,14 @@ class Origin(BaseModel):
     recipe: NetworkRecipe
     normalization: Normalization | None = None
     data: str | None = None
-    """Digest of the labels, and of which tiles teach and which are held out."""
+    """Digest of the tiles and labels, and of which tiles teach and which are held out."""
 
 
 _NAMED = {
     "seed": "another seed",
     "recipe": "another recipe",
     "normalization": "another normalisation (the recipe's mean and std)",
-    "data": "other labels or folds",
+    "data": "other tiles, labels or folds",
 }
 
 
@@ -46,7 +46,7 @@ def mark(directory: Path, name: str, origin: Origin) -> None:
     """
     path = directory / ORIGIN_FILE
     if path.is_file():
-        kept = _read(path)
+        kept = read_origin(path)
         for field, other in _NAMED.items():
             was = getattr(kept, field)
             if was is not None and was != getattr(origin, field):
@@ -59,7 +59,13 @@ def mark(directory: Path, name: str, origin: Origin) -> None:
     write_text(path, origin.model_dump_json())
 
 
-def _read(path: Path) -> Origin:
+def read_origin(path: Path) -> Origin:
+    """What the file `path`, a folder's ORIGIN_FILE, says of its network.
+
+    Raises:
+        OriginError: it says nothing that can be understood.
+        OSError: it cannot be read.
+    """
     text = path.read_text()
     try:
         if text.startswith("{"):

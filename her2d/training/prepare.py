@@ -289,7 +289,7 @@ def _labelled(
         )
         yield PreparedTile(*at, tile.pixels, found.tumor, int(strong.sum()))
     elif rules.expression is ExpressionSource.DAB or found.high_expression is None:
-        # Polygons without a single strong region mean a negative slide only if it is one.
+        # An annotation without a single strong region means a negative slide only if it is one.
         known = rules.expression is ExpressionSource.ANNOTATION and slide.her2_status != "positive"
         yield PreparedTile(*at, tile.pixels, found.tumor, 0 if known else -1)
     else:

@@ -25,7 +25,8 @@ from her2d.training.folds import FOLDS
 from her2d.training.recipe import Recipe
 from her2d.training.store import TileStore
 from her2d.training.study import Study, StudyError
-from her2d.training.train import open_tiles, training_tiles
+from her2d.training.train import open_tiles, tiles_of_kept_folds, training_tiles
+from her2d.training.unseen import check_unseen
 
 _BATCH = 8
 
@@ -55,7 +56,13 @@ class FoldProbabilities:
 def honest_probabilities(
     study: Study, recipe: Recipe, classifier: str
 ) -> tuple[FoldProbabilities, Source]:
-    """What the integrator may be fitted on, and where it is from. Raises StudyError, FitError."""
+    """What the integrator may be fitted on, and where it is from.
+
+    Raises:
+        StudyError: a network or slide is missing, or a network has seen what it should not have.
+        FoldsError, FitError: the folds or the networks do not go with the recipe, or together.
+    """
+    check_unseen(study, classifiers=[classifier])
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
         return split_probabilities(study, recipe, classifier, Split.INTEGRATOR), Source.HELD_OUT
     tiles = training_tiles(study, recipe)
@@ -70,6 +77,20 @@ def honest_probabilities(
     table = tiles.store.table
     found = FoldProbabilities(p[chosen], table.strong[chosen], patients[table.slide[chosen]])
     return found, Source.OUT_OF_FOLD
+
+
+def fitting_digest(study: Study) -> str:
+    """SHA-256 of the tiles that an integrator would be fitted on now.
+
+    Raises:
+        StudyError: a slide is not prepared.
+        FoldsError: there are no folds, or they are of other slides.
+    """
+    kept_apart = [slide for slide in study.cohort() if slide.split is Split.INTEGRATOR]
+    if kept_apart:
+        return open_tiles(study, kept_apart).digest()
+    tiles = tiles_of_kept_folds(study)
+    return tiles.store.digest(tiles.classified, tiles.fold)
 
 
 def split_probabilities(

@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ TILE = 512
 TUMOR_FRACTION = 0.10
 _SHARD_TILES = 16
 _FINGERPRINT = "fingerprint"
+_CONTENT = "content"
 
 Array: TypeAlias = zarr.Array[Any]
 
@@ -103,6 +105,7 @@ def write_slide(
     pixels = _create(group, "pixels", (TILE, TILE, 3))
     tumor = _create(group, "tumor", (TILE, TILE))
     excluded: list[ExcludedTile] = []
+    content = hashlib.sha256()
     rows: list[tuple[int, int, int, int]] = []
     waiting: list[PreparedTile] = []
     for tile in tiles:
@@ -112,8 +115,8 @@ def write_slide(
         rows.append((tile.column, tile.row, int(tile.tumor.sum()), tile.strong_pixels))
         waiting.append(tile)
         if len(waiting) == _SHARD_TILES:
-            _flush(pixels, tumor, waiting)
-    _flush(pixels, tumor, waiting)
+            _flush(pixels, tumor, waiting, content)
+    _flush(pixels, tumor, waiting, content)
     table = np.array(rows, np.int64).reshape(-1, 4)
     group.create_array("table", data=table if len(table) else np.zeros((0, 4), np.int64))
     group.attrs.update(
@@ -121,6 +124,7 @@ def write_slide(
             "expression_from": expression_from,
             "table": ["column", "row", "tumor_pixels", "strong_pixels"],
             "excluded": [[t.column, t.row, t.reason] for t in excluded],
+            _CONTENT: content.hexdigest(),
             _FINGERPRINT: fingerprint,
         }
     )
@@ -162,12 +166,17 @@ class TileStore:
         return len(self.table.slide)
 
     def digest(self, *more: NDArray[Any]) -> str:
-        """SHA-256, 64 hexadecimal digits, of the slides' names, every tile's labels and `more`."""
+        """SHA-256, 64 hexadecimal digits, of the slides' names, all their tiles and `more`.
+
+        Pixels and masks were hashed as they were written and are not read again; of slides that
+        were written before that, only the labels count.
+        """
         table = self.table
         found = hashlib.sha256("\n".join(self.names).encode())
         for column in (table.slide, table.position, table.tumor_pixels, table.labelled):
             found.update(column.tobytes())
         found.update((table.strong & table.labelled).tobytes())
+        found.update(self._contents)
         for array in more:
             found.update(array.tobytes())
         return found.hexdigest()
@@ -179,6 +188,10 @@ class TileStore:
     def tumor(self, index: int) -> NDArray[np.uint8]:
         """uint8 (512, 512) of a tile of `table`, 1 where tumour."""
         return np.asarray(self._arrays(index)[1][int(self.table.position[index])], np.uint8)
+
+    @cached_property
+    def _contents(self) -> bytes:
+        return "".join(map(_content, self._paths)).encode()
 
     def _arrays(self, index: int) -> tuple[Array, Array]:
         slide = int(self.table.slide[index])
@@ -199,6 +212,12 @@ def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
     zarr.open_group(path, mode="r+").attrs[_FINGERPRINT] = fingerprint
 
 
+def _content(path: Path) -> str:
+    """Digest of the pixels and masks of a slide's group; empty where it does not say."""
+    found: Any = zarr.open_group(path, mode="r").attrs.get(_CONTENT)
+    return found if isinstance(found, str) else ""
+
+
 def slide_path(directory: Path, name: str) -> Path:
     """Where a slide's group lies."""
     return directory / f"{name}.zarr"
@@ -214,8 +233,13 @@ def _create(group: zarr.Group, name: str, shape: tuple[int, ...]) -> Array:
     )
 
 
-def _flush(pixels: Array, tumor: Array, waiting: list[PreparedTile]) -> None:
+def _flush(
+    pixels: Array, tumor: Array, waiting: list[PreparedTile], content: "hashlib._Hash"
+) -> None:
     if waiting:
+        for tile in waiting:
+            content.update(tile.pixels.tobytes())
+            content.update(tile.tumor.tobytes())
         pixels.append(np.stack([tile.pixels for tile in waiting]))
         tumor.append(np.stack([tile.tumor for tile in waiting]))
         waiting.clear()

@@ -1,6 +1,6 @@
 """Training the study's networks: segmenters, and five sub-classifiers of each kind."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from her2d.networks import build_classifier, build_segmenter
 from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import FitResult, Task, fit
-from her2d.training.folds import FOLDS, FoldsError, Grouping, kept_folds
+from her2d.training.folds import FOLDS, FoldsError, Grouping, kept_folds, read_folds
 from her2d.training.lightning_module import AUROC, MIOU, ClassifierTraining, SegmenterTraining
 from her2d.training.origin import Origin
 from her2d.training.recipe import Recipe
@@ -45,16 +45,23 @@ class TrainingTiles:
 
 def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
     """Open the training split, its folds made or reused. Raises StudyError, FoldsError."""
-    slides = tuple(s for s in study.cohort() if s.split is Split.TRAIN)
-    store = open_tiles(study, slides)
-    folded = [s for s in slides if s.her2_status is not Status.INDETERMINATE]
+    slides = _training_slides(study)
+    folded = _folded(slides)
     fold = kept_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
     of_slide = {s.name: int(f) for s, f in zip(folded, fold, strict=True)}
-    if recipe.grouping is Grouping.PATIENT:
-        of_patient = {s.patient: int(f) for s, f in zip(folded, fold, strict=True)}
-        of_slide = {s.name: of_patient.get(s.patient, -1) for s in slides}
-    by_slide = np.array([of_slide.get(s.name, -1) for s in slides], np.int64)
-    return TrainingTiles(slides, store, by_slide[store.table.slide])
+    return _folded_tiles(study, slides, of_slide, recipe.grouping)
+
+
+def tiles_of_kept_folds(study: Study) -> TrainingTiles:
+    """Open the training split with the folds that are there, whatever made them.
+
+    Raises:
+        StudyError: a slide is not prepared.
+        FoldsError: there are no folds, or they are of other slides.
+    """
+    slides = _training_slides(study)
+    folds = read_folds(study.folds, _folded(slides))
+    return _folded_tiles(study, slides, folds.held_out_in, folds.grouping)
 
 
 def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
@@ -67,6 +74,32 @@ def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
         ) from error
 
 
+def segmenter_task(tiles: TrainingTiles) -> Task:
+    """What every segmenter learns from, and is judged on."""
+    learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
+    return Task(
+        store=tiles.store,
+        target="mask",
+        learned=learned,
+        of_second=tiles.store.table.is_tumor[learned],
+        held_out=np.flatnonzero(tiles.fold == _SEGMENTER_FOLD),
+        monitor=MIOU,
+    )
+
+
+def classifier_task(tiles: TrainingTiles, fold: int) -> Task:
+    """What every sub-classifier of a fold learns from, and is judged on."""
+    learned = np.flatnonzero(tiles.classified & (tiles.fold != fold))
+    return Task(
+        store=tiles.store,
+        target="strong",
+        learned=learned,
+        of_second=tiles.store.table.strong[learned],
+        held_out=np.flatnonzero(tiles.classified & (tiles.fold == fold)),
+        monitor=AUROC,
+    )
+
+
 def train_segmenter(
     study: Study, recipe: Recipe, name: str, *, show_progress: bool = False
 ) -> FitResult:
@@ -76,7 +109,7 @@ def train_segmenter(
         ValueError: no segmenter of that name, or the weights it should begin with are not its.
         StudyError, FoldsError, FitError: it cannot be trained.
     """
-    tiles = training_tiles(study, recipe)
+    task = segmenter_task(training_tiles(study, recipe))
     torch.manual_seed(recipe.seed)
     network = build_segmenter(
         name,
@@ -84,15 +117,6 @@ def train_segmenter(
         weights=recipe.segmenter.weights,
     )
     model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, recipe.seed)
-    learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
-    task = Task(
-        store=tiles.store,
-        target="mask",
-        learned=learned,
-        of_second=tiles.store.table.is_tumor[learned],
-        held_out=np.flatnonzero(tiles.fold == _SEGMENTER_FOLD),
-        monitor=MIOU,
-    )
     return fit(
         study.segmenter(name),
         name,
@@ -126,15 +150,7 @@ def train_classifier(
         width_multiplier=recipe.classifier.width_multiplier,
         weights=recipe.classifier.weights,
     )
-    learned = np.flatnonzero(tiles.classified & (tiles.fold != fold))
-    task = Task(
-        store=tiles.store,
-        target="strong",
-        learned=learned,
-        of_second=tiles.store.table.strong[learned],
-        held_out=np.flatnonzero(tiles.classified & (tiles.fold == fold)),
-        monitor=AUROC,
-    )
+    task = classifier_task(tiles, fold)
     return fit(
         study.classifier(name, fold),
         f"{name}, fold {fold}",
@@ -148,6 +164,29 @@ def train_classifier(
         ),
         show_progress=show_progress,
     )
+
+
+def _training_slides(study: Study) -> tuple[CohortSlide, ...]:
+    return tuple(slide for slide in study.cohort() if slide.split is Split.TRAIN)
+
+
+def _folded(slides: Sequence[CohortSlide]) -> list[CohortSlide]:
+    return [slide for slide in slides if slide.her2_status is not Status.INDETERMINATE]
+
+
+def _folded_tiles(
+    study: Study,
+    slides: tuple[CohortSlide, ...],
+    held_out_in: Mapping[str, int],
+    grouping: Grouping,
+) -> TrainingTiles:
+    store = open_tiles(study, slides)
+    of_slide = held_out_in
+    if grouping is Grouping.PATIENT:
+        of_patient = {s.patient: held_out_in[s.name] for s in _folded(slides)}
+        of_slide = {s.name: of_patient.get(s.patient, -1) for s in slides}
+    by_slide = np.array([of_slide.get(s.name, -1) for s in slides], np.int64)
+    return TrainingTiles(slides, store, by_slide[store.table.slide])
 
 
 def _check_folds(study: Study, tiles: TrainingTiles) -> None:

@@ -1,5 +1,7 @@
 """The paper's Tables 3 and 4, from the counts printed in them."""
 
+from itertools import product
+from math import comb, prod
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,28 @@ def test_features_of_three_levels_are_tested_too():
     found = two_tests([(3, 10), (5, 9), (1, 20)])
     assert 0 < found.chi_square < 1
     assert 0 < found.fisher < 1
+
+
+def test_fishers_test_of_three_levels_is_the_sum_over_all_tables_no_likelier():
+    rows = [(3, 10), (5, 9), (1, 20)]
+    sizes, wrong = [sum(row) for row in rows], 9
+
+    def ways(spread: tuple[int, ...]) -> int:
+        return prod(comb(size, n) for size, n in zip(sizes, spread, strict=True))
+
+    spreads = [s for s in product(range(wrong + 1), repeat=3) if sum(s) == wrong]
+    observed = ways((3, 5, 1))
+    rarer = sum(ways(s) for s in spreads if ways(s) <= observed)
+    found = two_tests(rows)
+    assert found.fisher == pytest.approx(rarer / comb(sum(sizes), wrong))
+    assert not found.simulated
+
+
+def test_fishers_test_is_estimated_and_says_so_where_tables_are_too_many():
+    rows = [(40 + n, 60 - n) for n in range(6)]
+    found = two_tests(rows)
+    assert found.simulated
+    assert found == two_tests(rows)
 
 
 def test_a_feature_of_a_single_level_is_refused():

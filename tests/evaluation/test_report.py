@@ -4,12 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from her2d.bundle import Manifest, Normalization, Part, Parts, Training
+from her2d.bundle import (
+    CallCounts,
+    Manifest,
+    Measured,
+    Normalization,
+    Part,
+    Parts,
+    Training,
+)
 from her2d.evaluation.calibration import Bin, Calibration
 from her2d.evaluation.calls import IntegratorCall, misdiagnosis_of, slide_rows
 from her2d.evaluation.confusion import Confusion
 from her2d.evaluation.figures import calibration_figure, confusion_figure, roc_figure
 from her2d.evaluation.html import render
+from her2d.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tests
 from her2d.evaluation.model_card import model_card
 from her2d.evaluation.report import (
     CalledSlide,
@@ -88,19 +97,58 @@ def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
     assert row.without_call == 1
 
 
+def benign_called_positive() -> Report:
+    benign = [IntegratorCall("test", "indeterminate", "positive", 1.0)] * 8
+    return report(slides=slide_rows({"rf": [*calls(), *benign]}, "rf", seed=1))
+
+
+def test_slides_without_tumour_are_counted_by_what_they_were_called():
+    (row,) = benign_called_positive().slides
+    assert row.without_tumor == CallCounts(positive=8, negative=0, indeterminate=1)
+    assert row.confusion == Confusion(16, 2, 9, 88)
+
+
+def test_the_page_shows_what_slides_without_tumour_were_called():
+    page = render(benign_called_positive(), figures=[], heatmaps=[])
+    assert "<th>no tumour: called positive<th>negative<th>no call" in page
+    assert "<td>8<td>0<td>1" in page
+
+
+def test_the_card_says_what_slides_without_tumour_were_called():
+    called = CallCounts(positive=8, negative=0, indeterminate=1)
+    figures = Measured(
+        cohort="here",
+        slides=125,
+        slides_positive=19,
+        slides_without_tumor=9,
+        calls_without_tumor=called,
+        segmenter_miou=0.9,
+        tile_auroc=0.9,
+        slide_accuracy=0.9,
+    )
+    card = model_card(manifest(measured=figures))
+    assert "of these called positive: 8, negative: 0, without a call, which is right: 1" in card
+
+
 def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
     (row,) = report().slides
     assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
 
 
 def test_the_manifest_and_its_card_count_slides_without_a_call():
-    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9)}
+    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
     integrator = IntegratorRow(
-        name="rf", chosen=True, validation_auroc=0.9, validation_sensitivity=0.9, sets=figures
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.9,
+        validation_specificity=0.7,
+        sets=figures,
     )
     segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
     found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
     assert found.slides_without_call == 1
+    assert found.calls_without_tumor == CallCounts(positive=0, negative=0, indeterminate=1)
     assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
     card = model_card(manifest(measured=found))
     assert "slides without a call, left out of what follows: 1" in card
@@ -183,6 +231,13 @@ def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
     assert found.left_out == ("test, mucinous: all slides are absence.",)
 
 
+def test_the_page_marks_a_p_value_that_is_estimated():
+    levels = [LevelCounts("test", "grade", str(n), 40 + n, 60 - n, 0, 0) for n in range(6)]
+    tests = tuple(misdiagnosis_tests(levels))
+    page = render(report(misdiagnosis=tests), figures=[], heatmaps=[])
+    assert f"≈ {tests[0].positive.fisher:.3f}" in page
+
+
 def test_a_column_of_many_levels_is_said_to_be_left_out():
     calls = [called(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
     found = misdiagnosis_of(calls)
@@ -197,6 +252,21 @@ def test_a_column_without_values_is_said_to_be_left_out():
     assert found.left_out == ("test, age: no slide with a call has a value.",)
 
 
+def test_the_page_shows_the_specificity_of_integrators_on_tiles():
+    figures = TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
+    row = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.8,
+        validation_specificity=0.7123,
+        sets={"test": figures},
+    )
+    page = render(report(integrators=(row,)), figures=[], heatmaps=[])
+    assert "<td>0.7123" in page
+    assert "<td>0.6123" in page
+
+
 def test_a_test_set_that_the_study_has_not_has_no_figures():
     assert measured(report(), Split.EXTERNAL) is None
 
@@ -205,12 +275,13 @@ def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
     right = [IntegratorCall("test", "negative", "negative", 0.01) for _ in range(27)]
     right += [IntegratorCall("test", "positive", "positive", 0.3) for _ in range(11)]
     segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.9, sets={"test": 0.9})
-    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8)
+    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
     integrator = IntegratorRow(
         name="rf",
         chosen=True,
         validation_auroc=0.9,
         validation_sensitivity=0.8,
+        validation_specificity=0.7,
         sets={"test": figures},
     )
     rows = slide_rows({"rf": right}, "rf", seed=1)

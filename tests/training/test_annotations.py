@@ -264,6 +264,15 @@ def test_a_mask_tiff_is_cut_into_tiles(tmp_path, grid):
     assert int(found.high_expression.sum()) == 300 * 300
 
 
+def test_a_mask_says_where_expression_is_high_only_if_it_is_somewhere(tmp_path, grid):
+    labels = np.ones((grid.height, grid.width), np.uint8)
+    tifffile.imwrite(tmp_path / "tumor.tif", labels)
+    assert read_annotation(tmp_path / "tumor.tif", grid).tile(0, 0).high_expression is None
+    labels[-1, -1] = 2
+    tifffile.imwrite(tmp_path / "high.tif", labels)
+    assert not read_annotation(tmp_path / "high.tif", grid).tile(0, 0).high_expression.any()
+
+
 @pytest.mark.parametrize("shape", [(10, 10), (903, 1000), (900, 997), (900, 1000, 3)])
 def test_a_mask_of_another_size_is_refused(tmp_path, grid, shape):
     labels = np.zeros(shape, np.uint8)

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from her2d.bundle import INTEGRATOR_TRUSTED_TYPES, load_bundle, sha256_of
 from her2d.cli.app import app
 from her2d.simulator import DAB_THRESHOLD, plan_cohort, write_cohort
+from her2d.training.cohort import Split
+from her2d.training.study import Study
 
 RECIPE = """\
 seed = 7
@@ -254,6 +256,18 @@ def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp
     assert found.exit_code != 0
     assert "choice.json" in str(found.exception)
     assert not (tmp_path / "b").exists()
+
+
+def test_networks_are_not_measured_on_slides_they_learned_from(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    cohort = Study(study).cohort()
+    one = next(slide for slide in cohort if slide.split is Split.TRAIN)
+    changed = one.model_copy(update={"split": Split.TEST})
+    Study(study).write_cohort([changed if slide is one else slide for slide in cohort])
+    found = CliRunner().invoke(app, ["evaluate", "--study", str(study)])
+    assert found.exit_code != 0
+    assert "holds the folds of other slides" in str(found.exception)
 
 
 def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):

@@ -99,3 +99,9 @@ def test_annotations_are_found_by_a_pattern(tmp_path):
     (tmp_path / "S1.xml").touch()
     (slide,) = read_cohort(table(tmp_path, {}), annotations="{slide}.xml")
     assert slide.annotation_path == tmp_path / "S1.xml"
+
+
+def test_a_scan_that_is_two_slides_is_refused(tmp_path):
+    other = {"slide": "S2", "patient": "P2", "split": "test", "he_path": "./he.tif"}
+    with pytest.raises(CohortError, match=r"S1 and S2 are one scan, .*he\.tif"):
+        read_cohort(table(tmp_path, {}, other))

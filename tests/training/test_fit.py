@@ -1,11 +1,13 @@
 """One network: what it is trained from, which epoch is kept, and that it is taken for no other."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
@@ -82,7 +84,7 @@ def test_a_result_says_what_it_was_trained_with(tmp_path, store):
         ({"seed": 4}, "another seed"),
         ({"recipe": HOW.model_copy(update={"max_epochs": 3})}, "another recipe"),
         ({"normalization": DARK}, "another normalisation"),
-        ({"data": "1" * 64}, "other labels or folds"),
+        ({"data": "1" * 64}, "other tiles, labels or folds"),
     ],
 )
 def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
@@ -167,14 +169,17 @@ def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, st
         trained(tmp_path, store, origin(normalization=DARK))
 
 
-def labelled(folder: Path, strong_pixels: int) -> TileStore:
-    white, tumor = np.full((512, 512, 3), 255, np.uint8), np.ones((512, 512), np.uint8)
-    tiles = [PreparedTile(0, 0, white, tumor, strong_pixels)]
+def labelled(
+    folder: Path, strong_pixels: int, *, grey: int = 255, tumor: NDArray[np.uint8] | None = None
+) -> TileStore:
+    pixels = np.full((512, 512, 3), grey, np.uint8)
+    mask = np.ones((512, 512), np.uint8) if tumor is None else tumor
+    tiles = [PreparedTile(0, 0, pixels, mask, strong_pixels)]
     write_slide(slide_path(folder, "S1"), iter(tiles), expression_from="nobody")
     return TileStore(folder, ["S1"])
 
 
-def test_labels_and_folds_have_a_digest_that_pixels_are_not_read_for(tmp_path, store):
+def test_labels_and_folds_have_a_digest(tmp_path, store):
     def digest(of: TileStore, learned: list[int], held_out: list[int]) -> str:
         tiles = [np.array(indices, np.int64) for indices in (learned, held_out)]
         none = np.zeros(len(learned), bool)
@@ -184,6 +189,32 @@ def test_labels_and_folds_have_a_digest_that_pixels_are_not_read_for(tmp_path, s
     assert digest(weak, [0], []) == digest(labelled(tmp_path, 0), [0], [])
     assert digest(weak, [0], []) != digest(labelled(tmp_path, 512 * 512), [0], [])
     assert digest(store, [0, 1], [2]) != digest(store, [0], [1, 2])
+
+
+def test_a_scan_that_was_made_again_has_another_digest(tmp_path):
+    before = labelled(tmp_path, 0, grey=200).digest()
+    assert labelled(tmp_path, 0, grey=201).digest() != before
+    assert labelled(tmp_path, 0, grey=200).digest() == before
+
+
+def test_a_mask_that_was_drawn_elsewhere_has_another_digest(tmp_path):
+    above = np.zeros((512, 512), np.uint8)
+    above[:256] = 1
+    before = labelled(tmp_path, 0, tumor=above).digest()
+    assert labelled(tmp_path, 0, tumor=above[::-1]).digest() != before
+
+
+def test_tiles_that_were_written_without_a_hash_of_their_pixels_keep_their_digest(tmp_path):
+    found = labelled(tmp_path, 0)
+    path = slide_path(tmp_path, "S1") / "zarr.json"
+    group = json.loads(path.read_text())
+    del group["attributes"]["content"]
+    path.write_text(json.dumps(group))
+    table = found.table
+    once = hashlib.sha256(b"S1")
+    for column in (table.slide, table.position, table.tumor_pixels, table.labelled, table.strong):
+        once.update(column.tobytes())
+    assert found.digest() == once.hexdigest()
 
 
 def test_networks_trained_with_different_normalisations_make_no_bundle():

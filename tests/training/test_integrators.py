@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import skops.io
 import tomli_w
+from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle import load_bundle, load_integrator, sha256_of
 from her2d.training.integrators import (
@@ -25,7 +26,18 @@ def tiles(count: int = 150, patients: int = 30, seed: int = 0) -> FoldProbabilit
 
 
 def score(name: str, auroc: float, sensitivity: float) -> IntegratorScore:
-    return IntegratorScore(name=name, parameters={}, auroc=auroc, sensitivity=sensitivity)
+    return IntegratorScore(
+        name=name, parameters={}, auroc=auroc, sensitivity=sensitivity, specificity=0.9
+    )
+
+
+def overlapping(count: int = 900) -> FoldProbabilities:
+    """Opinions of tiles of which an eighth are strong, and that nobody tells apart well."""
+    rng = np.random.default_rng(5)
+    strong = rng.random(count) < 0.125
+    opinion = rng.normal(2 * strong - 3, 1)[:, None] + rng.normal(0, 0.6, (count, 5))
+    p = (1 / (1 + np.exp(-opinion))).astype(np.float32)
+    return FoldProbabilities(p, strong, np.arange(count) // 30)
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
@@ -41,6 +53,28 @@ def test_each_learns_and_is_restored_by_the_daemon(tmp_path, color_bundle, name)
     restored = load_integrator(load_bundle(tmp_path))
     p = tiles(seed=9).p
     assert np.array_equal(restored.predict_proba(p), fitted.model.predict_proba(p))
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+def test_balanced_classes_raise_every_ones_sensitivity_at_the_cost_of_specificity(name):
+    plain, balanced = (
+        fit_integrator(name, overlapping(), seed=1, folds=3, class_weight=weight).score
+        for weight in ("none", "balanced")
+    )
+    assert balanced.sensitivity > plain.sensitivity + 0.1
+    assert balanced.specificity < plain.specificity - 0.05
+    assert balanced.fitted_on != plain.fitted_on
+
+
+def test_balanced_is_what_it_was_for_the_shipped_bundles_forest():
+    # Its recipe was written when the forest had a class_weight of its own.
+    found = fit_integrator("rf", overlapping(), seed=1, folds=3)
+    forest = RandomForestClassifier(
+        **found.score.parameters, min_samples_leaf=5, class_weight="balanced", random_state=1
+    )
+    p = overlapping().p.astype(np.float64)
+    forest.fit(p, overlapping().strong.astype(np.int64))
+    assert np.array_equal(found.model.predict_proba(p), forest.predict_proba(p))
 
 
 def test_the_same_seed_fits_the_same_forest():

@@ -55,6 +55,17 @@ def test_background_is_left_out_and_tumour_is_labelled(slide):
     assert weak.tumor.all()
 
 
+@pytest.mark.parametrize(("status", "strong_pixels"), [("positive", -1), ("negative", 0)])
+def test_a_label_image_of_tumour_alone_labels_tiles_by_the_slides_status(
+    slide, status, strong_pixels
+):
+    labels = np.zeros((512, 1536), np.uint8)
+    labels[:, 512:] = 1
+    tifffile.imwrite(slide.annotation_path, labels)
+    found = tiles(slide.model_copy(update={"her2_status": Status(status)}), Rules())
+    assert [tile.strong_pixels for tile in found] == [strong_pixels] * 2
+
+
 def test_excluded_tiles_are_recorded_with_their_reason(slide, tmp_path):
     with (tmp_path / "excluded.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["slide", "column", "row", "reason"], ["S1", 1, 0, "blurred"]])
