@@ -17,8 +17,6 @@ BundleArgument = Annotated[
     Path | None, typer.Argument(help="Bundle folder. Default: the one in the settings.")
 ]
 
-_SECTIONS = ("preprocessing", "decision", "normalization", "training")
-
 
 @app.command("info")
 def info(

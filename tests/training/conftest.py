@@ -1,8 +1,18 @@
 """A grid and slides to train on in seconds."""
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from her2d.slides import TileGrid
+
+
+@pytest.fixture(autouse=True)
+def determinism_as_before() -> Iterator[None]:
+    """Lightning asks torch for it, for the whole process; the next test's must be as it was."""
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
