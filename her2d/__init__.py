@@ -7,6 +7,6 @@ import os
 
 __version__ = "0.1.0"
 
-# ONNX Runtime tells Microsoft of the machine it runs on from the moment it is imported. A hospital's
-# machine must tell nobody, whatever the environment says.
+# From its import on, ONNX Runtime tells Microsoft of the machine it runs on. A hospital's must tell
+# nobody, whatever the environment says.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

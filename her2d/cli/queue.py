@@ -13,7 +13,7 @@ from rich.table import Table
 from her2d import intake
 from her2d.bundle import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.database import DatabaseError, open_existing, open_readonly
 from her2d.intake import Job, JobQueue, JobState
 from her2d.settings import Settings
 
@@ -97,7 +97,7 @@ def reprocess(
 def _queue(settings: Settings) -> Iterator[JobQueue]:
     """The queue, to change it. Raises DatabaseError where the database will not have the change."""
     database = settings.results.database
-    with closing(open_database(database)) as db:
+    with closing(open_existing(database)) as db:
         try:
             yield JobQueue(db)
         except sqlite3.Error as error:

@@ -8,7 +8,7 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.periods import SINCE, first_moment
-from her2d.database import open_database
+from her2d.database import open_existing
 from her2d.outbox import Outbox
 
 app = typer.Typer(help="What the webhook's receiver is told.", no_args_is_help=True)
@@ -37,7 +37,7 @@ def resend(
         raise UserError("There is no webhook: [webhook] url is not set.")
     if (since is None) == (event is None):
         raise UserError("Give either --since or --event.")
-    with closing(open_database(settings.results.database)) as db:
+    with closing(open_existing(settings.results.database)) as db:
         queued = Outbox(db).send_again(since=first_moment(since), event_id=event)
     if event is not None and not queued:
         raise UserError(f"Event {event} is nothing that the webhook's receiver was told.")

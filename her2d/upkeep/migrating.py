@@ -1,9 +1,15 @@
 """A schema brought up to date, with a way back: an older her2d cannot read a newer schema."""
 
+import filecmp
 from pathlib import Path
 
-from her2d.database import NEWEST_SCHEMA, open_database, schema_version
-from her2d.upkeep.copying import keep_copy, moment
+from her2d.database import (
+    NEWEST_SCHEMA,
+    bring_up_to_date,
+    known_schema_version,
+    open_database,
+)
+from her2d.upkeep.copying import cannot_be_copied, keep_copy, moment
 
 
 def migrate(database: Path, folder: Path | None = None) -> Path | None:
@@ -13,12 +19,34 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
     could be lost was migrated.
 
     Raises:
-        DatabaseError: it cannot be copied, and then it was not migrated; or not be migrated.
+        DatabaseError: it is not her2d's, or cannot be copied or migrated; then it is as it was.
     """
-    version = schema_version(database)
-    copy = None
-    if 0 < version < NEWEST_SCHEMA:
-        copy = (folder or database.parent) / f"{database.stem}.schema-{version}-{moment()}.sqlite"
+    version = known_schema_version(database)
+    if version == 0:
+        open_database(database).close()
+    if not 0 < version < NEWEST_SCHEMA:
+        return None
+    copy = _copy_of(database, folder or database.parent, f"{database.stem}.schema-{version}")
+    bring_up_to_date(database)
+    return copy
+
+
+def _copy_of(database: Path, folder: Path, name: str) -> Path:
+    """A copy in `folder`: one that an earlier try made, if nothing has changed since.
+
+    A service that cannot migrate, or is killed while it does, is started again every few seconds:
+    it must not fill the disk.
+    """
+    try:
+        for unfinished in folder.glob(f"{name}-*.part*"):
+            unfinished.unlink(missing_ok=True)
+        earlier = list(folder.glob(f"{name}-*.sqlite"))
+        copy = folder / f"{name}-{moment()}.sqlite"
         keep_copy(database, copy)
-    open_database(database).close()
+        for other in earlier:
+            if filecmp.cmp(copy, other, shallow=False):
+                copy.unlink()
+                return other
+    except OSError as error:
+        raise cannot_be_copied(database, folder, error) from error
     return copy
