@@ -320,7 +320,9 @@ def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
 
 
 def test_config_check_names_the_key_that_is_wrong(her2d, laboratory):
-    assert her2d("config", "check")[0] == 0
+    code, out, _ = her2d("config", "check")
+    assert code == 0
+    assert "are well formed; her2d doctor checks what they name" in out
     with (laboratory.folder / "config.toml").open("a") as file:
         file.write("[pipeline]\nqueue_tiles = 0\n")
     code, _, err = her2d("config", "check")
