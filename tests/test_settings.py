@@ -51,7 +51,7 @@ def test_the_environment_alone_is_enough(tmp_path, monkeypatch):
 
 def test_a_misspelt_variable_is_told_with_the_nearest_key(monkeypatch):
     monkeypatch.setenv("HER2D_INTAKE__INBOX", '["/mnt"]')
-    with pytest.raises(SettingsError, match="HER2D_INTAKE__INBOX: .*did you mean intake.inboxes"):
+    with pytest.raises(SettingsError, match=r"HER2D_INTAKE__INBOX: .*did you mean intake.inboxes"):
         load_settings(None)
 
 

@@ -1,9 +1,12 @@
-"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess`."""
+"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess|forget`."""
+
+import os
 
 from her2d.intake.job import BACKFILL, Job, JobState, now
 from her2d.intake.jobs import JobQueue
 
 _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
+_TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)
 _WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
 
 # Jobs that have a result, unless the bundle has a run for their slide.
@@ -50,6 +53,30 @@ def cancel(jobs: JobQueue, job_id: int) -> Job:
     job = _job(jobs, job_id)
     if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by hand."):
         raise RefusedByQueue(f"Job {job_id} is not waiting any more: it is {job.state}.")
+    return jobs.get(job_id)
+
+
+def forget(jobs: JobQueue, job_id: int) -> Job:
+    """Have a stopped job count as that of a file which was removed: nobody need look at it again.
+
+    Its row and its events stay, and so does every result. Were the file found again, the job would
+    go on.
+
+    Raises:
+        RefusedByQueue: it has not stopped without a result, or the next sweep would find its file.
+    """
+    job = _job(jobs, job_id)
+    if job.state not in _TO_FORGET:
+        raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
+    in_place = job.filed_at is None and _newer_of_same_file(jobs, job) is None
+    if in_place and os.path.lexists(job.path):
+        raise RefusedByQueue(
+            f"{job.path} is still there and would be found again: move it away first, or try it"
+            f" once more with her2d queue retry {job_id}."
+        )
+    fields = {"reason": f"Forgotten by hand. {job.reason or ''}".rstrip()}
+    if not jobs.move(job, JobState.VANISHED, fields, event="forgotten"):
+        raise RefusedByQueue(f"Job {job_id} was just changed by somebody else.")
     return jobs.get(job_id)
 
 

@@ -42,6 +42,14 @@ def test_a_job_that_waits_is_not_retried_and_the_error_is_one_line(laboratory, h
     assert error == (f"her2d: Job {job.id} has not stopped without a result: it is queued.\n")
 
 
+def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
+    laboratory.run("queue", "cancel", job.id)
+    assert laboratory.run("queue", "forget", job.id).stdout == f"Job {job.id} is forgotten.\n"
+    assert laboratory.json("queue", "ls") == []
+    (row,) = laboratory.json("queue", "ls", "--state", "vanished")
+    assert row["reason"] == "Forgotten by hand. Cancelled by hand."
+
+
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):
     assert laboratory.run("queue", "reprocess").stdout == "0 slides are queued.\n"
 

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+from contextlib import closing
 
 import pytest
 
 from her2d import __version__
-from her2d.database import open_readonly
+from her2d.database import open_database, open_readonly
+from her2d.intake import FileState, JobQueue
 
 
 @pytest.fixture
@@ -84,7 +86,26 @@ def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
 
 def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):
     code, _, err = her2d("show", "magic")
-    assert (code, err) == (1, "her2d: There is no result for a slide 'magic'; see her2d results.\n")
+    assert code == 1
+    assert err == (
+        "her2d: There is no result for a slide 'magic'; see her2d results and her2d queue ls.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("show",), ("heatmap",), ("export", "--format", "csv", "-o", "x")]
+)
+def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laboratory, her2d, command):
+    with closing(open_database(laboratory.database)) as db:
+        job = JobQueue(db).refuse(
+            laboratory.inbox / "nomag.tif", FileState(1, 2, 3), "It states no magnification."
+        )
+    code, _, err = her2d(*command, "nomag")
+    assert (code, err) == (
+        1,
+        f"her2d: There is no result for nomag.tif: its job {job.id} is quarantined."
+        " It states no magnification.\n",
+    )
 
 
 def test_heatmap_copies_the_png(scanned, tmp_path):
