@@ -63,12 +63,15 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
     go on.
 
     Raises:
-        RefusedByQueue: it has not stopped without a result, or the next sweep would find its file.
+        RefusedByQueue: it has not stopped without a result, its file is being moved, or would be
+            found by the next sweep.
     """
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
         raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
-    in_place = job.filed_at is None and _newer_of_same_file(jobs, job) is None
+    if job.filed_path is not None and job.filed_at is None:
+        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.filed_path}.")
+    in_place = job.whereabouts == job.path and _newer_of_same_file(jobs, job) is None
     if in_place and os.path.lexists(job.path):
         raise RefusedByQueue(
             f"{job.path} is still there and would be found again: move it away first, or try it"

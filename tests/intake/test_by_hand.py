@@ -90,6 +90,13 @@ def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs
     assert forget(jobs, job.id).state is JobState.VANISHED
 
 
+def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif'")
+    with pytest.raises(RefusedByQueue, match="is on its way to /q/a.tif"):
+        forget(jobs, job.id)
+
+
 @pytest.mark.parametrize("state", ["settling", "queued", "running", "failed", "done", "vanished"])
 def test_only_what_stopped_for_good_without_a_result_is_forgotten(jobs, job, state):
     jobs.database.execute("update jobs set state = ?", [state])
