@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from her2d import intake
 from her2d.bundle import load_bundle
@@ -38,7 +38,14 @@ def ls(
     if as_json:
         typer.echo(json.dumps([_row(job) for job in found], indent=2))
         return
-    table = Table("id", "file", "state", "priority", "attempts", "reason")
+    table = Table(
+        Column("id", justify="right"),
+        Column("file", overflow="fold"),
+        Column("state", no_wrap=True),
+        "priority",
+        "attempts",
+        Column("reason", overflow="fold", min_width=16),
+    )
     for job in found:
         table.add_row(
             str(job.id),

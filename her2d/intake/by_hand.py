@@ -101,7 +101,12 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
     Args:
         bundle_digest: of the bundle that serves.
         job_id: only this finished job; None means all.
+
+    Raises:
+        RefusedByQueue: there is no such job, or it has no result.
     """
+    if job_id is not None and (job := _job(jobs, job_id)).state is not JobState.DONE:
+        raise RefusedByQueue(f"Job {job_id} has no result to be made once more: it is {job.state}.")
     found = jobs.database.query(_TO_REPROCESS, {"job": job_id, "bundle": bundle_digest})
     with jobs.together():
         return [

@@ -68,6 +68,15 @@ def test_results_before_anything_ran_is_one_clear_line(her2d):
     assert "There is no database" in err
 
 
+def test_on_a_narrow_terminal_nothing_of_a_result_is_cut_off(laboratory, write_slide, monkeypatch):
+    name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
+    laboratory.run("scan", write_slide(["ss"], name))
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = laboratory.run("results").stdout
+    assert "…" not in printed
+    assert "indeterminate" in printed
+
+
 def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
     assert scanned.json("show", "a.tif") == scanned.json("show", "a")
     assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)

@@ -93,7 +93,7 @@ def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs
 def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute("update jobs set filed_path = '/q/a.tif'")
-    with pytest.raises(RefusedByQueue, match="is on its way to /q/a.tif"):
+    with pytest.raises(RefusedByQueue, match=r"is on its way to /q/a\.tif"):
         forget(jobs, job.id)
 
 
@@ -109,6 +109,16 @@ def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
     forget(jobs, job.id)
     again = jobs.discover(job.path, job.inbox, FileState(1, 10, 20))
     assert (again.id, again.state) == (job.id, JobState.SETTLING)
+
+
+def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
+    with pytest.raises(RefusedByQueue, match="has no result to be made once more: it is queued"):
+        reprocess(jobs, "digest", job.id)
+
+
+def test_a_job_that_is_not_there_is_not_reprocessed(jobs):
+    with pytest.raises(RefusedByQueue, match="There is no job 999; see her2d queue ls"):
+        reprocess(jobs, "digest", 999)
 
 
 def test_a_waiting_job_can_be_cancelled(jobs, job):
