@@ -1,10 +1,12 @@
 """A schema brought up to date, with a way back: an older her2d cannot read a newer schema."""
 
 import filecmp
+import glob
 from pathlib import Path
 
 from her2d.database import (
     NEWEST_SCHEMA,
+    DatabaseError,
     bring_up_to_date,
     known_schema_version,
     open_database,
@@ -26,21 +28,28 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
         open_database(database).close()
     if not 0 < version < NEWEST_SCHEMA:
         return None
-    copy = _copy_of(database, folder or database.parent, f"{database.stem}.schema-{version}")
-    bring_up_to_date(database)
+    folder, name = folder or database.parent, f"{database.stem}.schema-{version}"
+    earlier = list(folder.glob(f"{glob.escape(name)}-*.sqlite"))
+    copy = _copy_of(database, folder, name, earlier)
+    try:
+        bring_up_to_date(database)
+    except DatabaseError:
+        # A service is started again every few seconds: it must not fill the disk with copies of
+        # what is as it was.
+        if copy not in earlier:
+            copy.unlink(missing_ok=True)
+        raise
     return copy
 
 
-def _copy_of(database: Path, folder: Path, name: str) -> Path:
-    """A copy in `folder`: one that an earlier try made, if nothing has changed since.
+def _copy_of(database: Path, folder: Path, name: str, earlier: list[Path]) -> Path:
+    """A copy in `folder`: one of the `earlier`, if nothing has changed since.
 
-    A service that cannot migrate, or is killed while it does, is started again every few seconds:
-    it must not fill the disk.
+    A process that was killed while it copied or migrated has left its own.
     """
     try:
-        for unfinished in folder.glob(f"{name}-*.part*"):
+        for unfinished in folder.glob(f"{glob.escape(name)}-*.part*"):
             unfinished.unlink(missing_ok=True)
-        earlier = list(folder.glob(f"{name}-*.sqlite"))
         copy = folder / f"{name}-{moment()}.sqlite"
         keep_copy(database, copy)
         for other in earlier:

@@ -272,24 +272,51 @@ def test_a_migration_that_fails_changes_nothing_and_says_so(of_an_older_version,
         assert ("saturation",) not in columns.fetchall()
 
 
-def test_a_service_that_fails_to_migrate_at_every_start_keeps_one_copy(of_an_older_version):
+def copies(laboratory) -> list[Path]:
+    return list(laboratory.folder.glob("her2d.schema-*"))
+
+
+def test_a_service_that_fails_to_migrate_at_every_start_leaves_no_copies(of_an_older_version):
     in_the_way(of_an_older_version.database)
-    killed = f"her2d.schema-{len(MIGRATIONS) - 2}-20260101T000000000000Z.part"
-    (of_an_older_version.folder / killed).write_bytes(b"half a copy")
     for _ in range(3):
         assert of_an_older_version.run("db", "migrate").exit_code == 1
+    assert copies(of_an_older_version) == []
+
+
+@pytest.fixture
+def killed(of_an_older_version, monkeypatch):
+    """Migrates as far as a process that is killed once it has its copy."""
+
+    def power_cut(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    def killed() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("her2d.upkeep.migrating.bring_up_to_date", power_cut)
+            with pytest.raises(KeyboardInterrupt):
+                migrate(of_an_older_version.database)
+
+    return killed
+
+
+def test_a_service_that_is_killed_while_it_migrates_at_every_start_keeps_one_copy(
+    of_an_older_version, killed
+):
+    half = f"her2d.schema-{len(MIGRATIONS) - 2}-20260101T000000000000Z.part"
+    (of_an_older_version.folder / half).write_bytes(b"half a copy")
+    for _ in range(3):
+        killed()
     assert_the_copy_is_of_before(of_an_older_version.folder)
-    assert not (of_an_older_version.folder / killed).exists()
+    assert len(copies(of_an_older_version)) == 1
 
 
-def test_what_changed_since_a_failed_migration_is_copied_again(of_an_older_version):
-    in_the_way(of_an_older_version.database)
-    of_an_older_version.run("db", "migrate")
+def test_what_changed_since_a_migration_was_killed_is_copied_again(of_an_older_version, killed):
+    killed()
     with closing(sqlite3.connect(of_an_older_version.database)) as connection:
         connection.execute("insert into events (at, name) values ('now', 'later')")
         connection.commit()
-    of_an_older_version.run("db", "migrate")
-    assert len(list(of_an_older_version.folder.glob("her2d.schema-*"))) == 2
+    killed()
+    assert len(copies(of_an_older_version)) == 2
 
 
 @pytest.fixture
