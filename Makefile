@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle study install install-gpu clean
+.PHONY: demo test lint soak gpu bench demo-bundle study stopped install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -55,9 +55,12 @@ DESTDIR ?=
 UNITS   := $(DESTDIR)/etc/systemd/system
 STATE   := $(DESTDIR)/var/lib/her2d
 CONFIG  := $(DESTDIR)/etc/her2d/config.toml
-install:
+install: stopped
 	test -x $(DESTDIR)/opt/her2d/bin/python || $(PYTHON) -m venv $(DESTDIR)/opt/her2d
+	rm -rf build  # setuptools would install what older versions left there
 	$(DESTDIR)/opt/her2d/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt .
+	install -d -m 755 $(DESTDIR)/usr/local/bin
+	ln -sfn /opt/her2d/bin/her2d $(DESTDIR)/usr/local/bin/her2d
 	install -D -m 644 systemd/her2d.sysusers $(DESTDIR)/usr/lib/sysusers.d/her2d.conf
 	install -D -m 644 systemd/her2d.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/her2d.conf
 	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
@@ -69,7 +72,14 @@ install:
 	test -n "$(DESTDIR)" || chown -R her2d:her2d $(STATE)
 	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
-	@echo "Look through /etc/her2d/config.toml, then: systemctl enable --now her2d her2d-care.timer"
+	@echo "Look through /etc/her2d/config.toml, then:"
+	@echo "  sudo -u her2d her2d doctor --config /etc/her2d/config.toml"
+	@echo "  systemctl enable --now her2d her2d-care.timer"
+
+# A running daemon would import half of the old program and half of the new one.
+stopped:
+	@test -n "$(DESTDIR)" || ! systemctl is-active --quiet her2d her2d-care.timer her2d-care || \
+	    { echo "her2d runs. First: systemctl stop her2d her2d-care.timer her2d-care" >&2; exit 1; }
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf

@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from base64 import b64decode
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 from urllib.parse import urlsplit, urlunsplit
@@ -334,10 +335,13 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
     else:
         where = f"{config}: " if config is not None else ""
     if first["type"] == "extra_forbidden":
-        return f"{where}{key} is not a setting."
+        return f"{where}{key} is not a setting{_instead_of(loc)}"
     message = _message(error)
     if len(loc) < 2 and first["type"] != "value_error":
         return f"{where}{key} must be a section, [{key}], with its keys below."
+    if first["type"] == "tuple_type":
+        example = json.dumps([str(first["input"])], ensure_ascii=False)
+        return f"{where}{key} must be a list, such as {example} (found {first['input']!r})."
     # A whole section may hold a secret in any place.
     if len(loc) < 2 or not _SECRETS.isdisjoint(loc):
         return f"{where}{key}: {message}."
@@ -346,6 +350,21 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
 
 def _message(error: ValidationError) -> str:
     return error.errors()[0]["msg"].removeprefix("Value error, ")
+
+
+def _instead_of(loc: tuple[int | str, ...]) -> str:
+    """What was meant, where that can be guessed: a key that looks alike, or that is elsewhere."""
+    section, key = str(loc[0]), str(loc[-1])
+    keys = {
+        name: list(type(field.default).model_fields)
+        for name, field in Settings.model_fields.items()
+    }
+    if len(loc) == 1:
+        near = [f"[{name}]" for name in get_close_matches(section, keys, 1)]
+    else:
+        near = [f"{section}.{name}" for name in get_close_matches(key, keys[section], 1)]
+    near += [f"{name}.{key}" for name in keys if key in keys[name]]
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 def _masked(url: str) -> str:

@@ -2,10 +2,19 @@
 
 import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.database import (
+    DatabaseError,
+    ForeignDatabase,
+    open_database,
+    open_existing,
+    open_readonly,
+    schema_version,
+)
 
 
 def test_a_new_database_has_the_designs_tables_and_view(tmp_path):
@@ -86,3 +95,43 @@ def test_reading_never_writes(tmp_path):
     open_database(path).close()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         open_readonly(path).execute("delete from jobs")
+
+
+@pytest.fixture(params=[0, 3])
+def another_programs(request, tmp_path) -> Path:
+    path = tmp_path / "her2d.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table patients (name)")
+        connection.execute(f"pragma user_version = {request.param}")
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
+def test_another_programs_database_is_refused_and_left_alone(another_programs, opened):
+    before = another_programs.read_bytes()
+    with pytest.raises(ForeignDatabase, match="not her2d's; "):
+        opened(another_programs)
+    assert another_programs.read_bytes() == before
+    assert [path.name for path in another_programs.parent.iterdir()] == ["her2d.sqlite"]
+
+
+@pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
+def test_a_folder_is_said_to_be_one(tmp_path, opened):
+    with pytest.raises(DatabaseError, match="is a folder, not a database"):
+        opened(tmp_path)
+
+
+def test_what_must_be_there_is_not_made(tmp_path):
+    with pytest.raises(DatabaseError, match="There is no database"):
+        open_existing(tmp_path / "typo" / "her2d.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_schema_is_never_brought_up_to_date_without_a_copy(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).execute("pragma user_version = 1")
+    for opened in (open_database, open_existing, open_readonly):
+        with pytest.raises(DatabaseError, match="her2d db migrate, updates it after a copy"):
+            opened(path)
+    assert schema_version(path) == 1

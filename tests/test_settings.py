@@ -49,11 +49,22 @@ def test_the_environment_alone_is_enough(tmp_path, monkeypatch):
     assert load_settings(None).intake.inboxes == (Path("/scans/a"), Path("/scans/b"))
 
 
+def test_a_misspelt_variable_is_told_with_the_nearest_key(monkeypatch):
+    monkeypatch.setenv("HER2D_INTAKE__INBOX", '["/mnt"]')
+    with pytest.raises(SettingsError, match=r"HER2D_INTAKE__INBOX: .*did you mean intake.inboxes"):
+        load_settings(None)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[pipeline]\nqueue_tils = 8", "pipeline.queue_tils is not a setting"),
-        ("[pipelin]\nqueue_tiles = 8", "pipelin is not a setting"),
+        ("[pipeline]\nqueue_tils = 8", "did you mean pipeline.queue_tiles?"),
+        ("[pipelin]\nqueue_tiles = 8", "pipelin is not a setting; did you mean .pipeline.?"),
+        ('inboxes = ["/mnt"]', "inboxes is not a setting; did you mean intake.inboxes?"),
+        ('[results]\ninboxes = ["/mnt"]', "did you mean intake.inboxes?"),
+        ("[pipeline]\nxyzzy = 8", r"pipeline.xyzzy is not a setting\.$"),
+        ('[intake]\ninboxes = "../inbox"', r'must be a list, such as \["../inbox"\]'),
+        ("[intake]\nextensions = 3", r'must be a list, such as \["3"\]'),
         ("[pipeline]\nqueue_tiles = 0", "pipeline.queue_tiles"),
         ('[inference]\nbackend = "magic"', "inference.backend"),
         ('[intake]\nextensions = ["tif"]', "with its dot"),

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.checkup.finding import Finding, failure, ok, warning
-from her2d.database import DatabaseError, schema_version
+from her2d.database import (
+    NEWEST_SCHEMA,
+    DatabaseError,
+    ForeignDatabase,
+    NewerDatabase,
+    known_schema_version,
+)
 from her2d.intake import existing_folder
 from her2d.ops import AlreadyRunningError, require_unheld
 from her2d.ownership import who_may
@@ -15,6 +21,9 @@ from her2d.settings import ResultsSettings
 
 _LOW_BYTES = 5_000_000_000
 _EMPTY_BYTES = 500_000_000
+_NAME_A_FILE = (
+    "[results] database must name her2d's own file, or one that is not there yet: her2d makes it."
+)
 
 
 def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
@@ -64,27 +73,45 @@ def _room(check: str, folder: Path) -> Finding:
     return warning(check, said, remedy) if free < _LOW_BYTES else ok(check, said)
 
 
+def _unusable(check: str, path: Path, error: DatabaseError) -> Finding:
+    if isinstance(error.__cause__, PermissionError):
+        return _closed(check, path)
+    if isinstance(error, ForeignDatabase) or path.is_dir():
+        return failure(check, str(error), _NAME_A_FILE)
+    if isinstance(error, NewerDatabase):
+        return failure(
+            check,
+            str(error),
+            "Install that version, or stop her2d and her2d db restore a copy of before the update.",
+        )
+    return failure(
+        check,
+        str(error),
+        "her2d db check says more of the damage; her2d db restore puts a backup in its place.",
+    )
+
+
 def _database(path: Path) -> Finding:
     check = "database"
     if not path.exists():
         return ok(check, f"There is no {path} yet; the daemon makes it.")
     try:
-        schema_version(path)
+        version = known_schema_version(path)
         require_unheld(path)
     except AlreadyRunningError as error:
         return ok(check, str(error))
     except DatabaseError as error:
-        if isinstance(error.__cause__, PermissionError):
-            return _closed(check, path)
-        return failure(
-            check,
-            str(error),
-            "her2d db check says more of the damage; her2d db restore puts a backup in its place.",
-        )
+        return _unusable(check, path, error)
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
         return failure(
             check,
             f"{path} cannot be written by user {os.geteuid()}.",
             f"If a command that was run as root made it: chown her2d:her2d {path}*",
+        )
+    if 0 < version < NEWEST_SCHEMA:
+        return warning(
+            check,
+            f"{path} has schema {version}, and this her2d {NEWEST_SCHEMA}.",
+            "her2d run brings it up to date at its next start, after a copy.",
         )
     return ok(check, f"{path} can be opened; no daemon works on it.")

@@ -1,4 +1,4 @@
-"""`her2d config show|check`: what her2d would run with, and whether it would."""
+"""`her2d config show|check`: what her2d would run with, and whether it is well formed."""
 
 from pathlib import Path
 
@@ -26,9 +26,11 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("check")
 def check(config: ConfigOption = None) -> None:
-    """Say whether the settings can be used; exit 1 with the key's name where they cannot."""
+    """Say whether the settings are well formed; exit 1 with the key's name where they are not."""
     settings_of(config)
-    typer.echo(f"The settings of {_source(config)} can be used.")
+    typer.echo(
+        f"The settings of {_source(config)} are well formed; her2d doctor checks what they name."
+    )
 
 
 def _source(config: Path | None) -> str:

@@ -7,7 +7,7 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
-from her2d.database import open_database, schema_version
+from her2d.database import open_existing, require_there, schema_version
 from her2d.upkeep import (
     back_up,
     drop_old_backups,
@@ -60,10 +60,11 @@ def restore_(
 
 @app.command("check")
 def check(config: ConfigOption = None) -> None:
-    """Let SQLite look for damage; exit 1 where it finds any."""
+    """Let SQLite look for damage; exit 1 where it finds any, or where it is not her2d's."""
     database = settings_of(config).results.database
     if found := problems(database):
         raise UserError(f"{database} is damaged: {'; '.join(found[:5])}.")
+    schema_version(database)
     typer.echo(f"{database} is sound.")
 
 
@@ -83,7 +84,7 @@ def prune(
     if keep_days is None:
         typer.echo("Nothing to prune: tile rows are kept for good (no keep_tiles_days is set).")
         return
-    db = open_database(settings.database)
+    db = open_existing(settings.database)
     try:
         found = prune_tiles(db, keep_days)
         free = give_back(db)
@@ -119,6 +120,7 @@ def migrate_(
 ) -> None:
     """Bring the schema up to date, after a copy, as `her2d run` does at its start."""
     database = settings_of(config).results.database
+    require_there(database)
     before = schema_version(database)
     if (copy := migrate(database, copy_to)) is not None:
         typer.echo(f"What it was is {copy}; delete that when it is of no more use.")

@@ -1,5 +1,6 @@
 """`her2d demo`: the daemon, a simulated scanner, and each slide's result a moment after."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -153,15 +154,19 @@ def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[s
 
 
 def _prepare(directory: Path, bundle: Path) -> None:
-    if directory.exists():
-        if not (directory / _MARKER).exists():
-            raise UserError(
-                f"{directory} exists and was not made by a demo; name another --directory."
-            )
-        shutil.rmtree(directory)
-    (directory / "inbox").mkdir(parents=True)
-    (directory / _MARKER).touch()
-    (directory / "config.toml").write_text(_CONFIG.format(bundle=str(bundle.resolve())))
+    if os.path.lexists(directory) and not os.path.lexists(directory / _MARKER):
+        raise UserError(f"{directory} exists and was not made by a demo; name another --directory.")
+    try:
+        if directory.exists():
+            shutil.rmtree(directory)
+        (directory / "inbox").mkdir(parents=True)
+        (directory / _MARKER).touch()
+        (directory / "config.toml").write_text(_CONFIG.format(bundle=str(bundle.resolve())))
+    except OSError as error:
+        raise UserError(
+            f"The demo cannot be made in {directory}: {error.strerror or error}; name another"
+            " --directory."
+        ) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from her2d.bundle import BundleError, load_bundle
@@ -51,7 +51,12 @@ def _candidates(settings: Settings) -> tuple[Candidate, ...]:
 
 
 def _finding_table(found: list[Finding]) -> Table:
-    table = Table("check", "", "found", "what to do")
+    table = Table(
+        Column("check", overflow="fold"),
+        Column("", no_wrap=True),
+        Column("found", overflow="fold"),
+        Column("what to do", overflow="fold"),
+    )
     for finding in found:
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
         table.add_row(finding.check, verdict, finding.said, finding.remedy or "")
@@ -59,7 +64,12 @@ def _finding_table(found: list[Finding]) -> Table:
 
 
 def _backend_table(backends: tuple[Candidate, ...]) -> Table:
-    table = Table("back end", "usable", "reason", title="Inference back ends, best first")
+    table = Table(
+        Column("back end", no_wrap=True),
+        "usable",
+        Column("reason", overflow="fold"),
+        title="Inference back ends, best first",
+    )
     for backend in backends:
         table.add_row(backend.name, "yes" if backend.usable else "no", backend.reason)
     return table

@@ -9,9 +9,9 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
-from her2d.cli.results import SlideArgument
+from her2d.cli.slide import SlideArgument, result_of
 from her2d.database import open_readonly
-from her2d.results import PicturesMissing, StoredRun, find_slide, read_run
+from her2d.results import PicturesMissing, StoredRun, read_run
 
 
 class ExportFormat(StrEnum):
@@ -41,7 +41,7 @@ def export(
 ) -> None:
     """Write a slide's current result to a file for QuPath, statistics or a hospital system."""
     db = open_readonly(settings_of(config).results.database)
-    run = read_run(db, find_slide(db, slide).run_id)
+    run = read_run(db, result_of(db, slide).run_id)
     try:
         _write(run, format_, output)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`her2d queue ls|retry|cancel|priority|reprocess`: files on their way, and those that stopped."""
+"""`her2d queue`: files on their way, and those that stopped."""
 
 import json
 import sqlite3
@@ -8,16 +8,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from her2d import intake
 from her2d.bundle import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.database import DatabaseError, open_database, open_readonly
+from her2d.database import DatabaseError, open_existing, open_readonly
 from her2d.intake import Job, JobQueue, JobState
 from her2d.settings import Settings
 
 app = typer.Typer(help="Files on their way, and why some stopped.", no_args_is_help=True)
+
+_OVER = (JobState.DONE, JobState.VANISHED)
 
 JobArgument = Annotated[int, typer.Argument(help="Job id, as in `her2d queue ls`.")]
 
@@ -28,14 +30,21 @@ def ls(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, oldest first: all but the finished ones unless states are named."""
-    states = state or [s for s in JobState if s is not JobState.DONE]
+    """List jobs, oldest first: all but done and vanished ones unless states are named."""
+    states = state or [s for s in JobState if s not in _OVER]
     with closing(open_readonly(settings_of(config).results.database)) as db:
         found = JobQueue(db).in_state(*states)
     if as_json:
         typer.echo(json.dumps([_row(job) for job in found], indent=2))
         return
-    table = Table("id", "file", "state", "priority", "attempts", "reason")
+    table = Table(
+        Column("id", justify="right"),
+        Column("file", overflow="fold"),
+        Column("state", no_wrap=True),
+        "priority",
+        "attempts",
+        Column("reason", overflow="fold", min_width=16),
+    )
     for job in found:
         table.add_row(
             str(job.id),
@@ -62,6 +71,17 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
     with _queue(settings_of(config)) as jobs:
         intake.cancel(jobs, job)
     typer.echo(f"Job {job} is cancelled.")
+
+
+@app.command("forget")
+def forget_(job: JobArgument, config: ConfigOption = None) -> None:
+    """Take a quarantined or duplicate file that is gone off the list; nothing is deleted.
+
+    Its job becomes `vanished`, and its history stays: `her2d queue ls --state vanished`.
+    """
+    with _queue(settings_of(config)) as jobs:
+        intake.forget(jobs, job)
+    typer.echo(f"Job {job} is forgotten.")
 
 
 @app.command("priority", context_settings={"ignore_unknown_options": True})
@@ -97,7 +117,7 @@ def reprocess(
 def _queue(settings: Settings) -> Iterator[JobQueue]:
     """The queue, to change it. Raises DatabaseError where the database will not have the change."""
     database = settings.results.database
-    with closing(open_database(database)) as db:
+    with closing(open_existing(database)) as db:
         try:
             yield JobQueue(db)
         except sqlite3.Error as error:

@@ -21,6 +21,7 @@ from her2d.cli.result_tables import (
     tile_table,
     timing_table,
 )
+from her2d.cli.slide import SlideArgument, result_of
 from her2d.database import open_readonly
 from her2d.results import (
     Order,
@@ -28,15 +29,12 @@ from her2d.results import (
     ResultFilter,
     SortKey,
     count_results,
-    find_slide,
     list_results,
     runs_of_slide,
     tile_summary,
     timings_of_run,
 )
 from her2d.scoring import Her2Status
-
-SlideArgument = Annotated[str, typer.Argument(help="Slide id, file name or barcode.")]
 
 
 def results(
@@ -117,7 +115,7 @@ def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) 
 def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print everything known of one slide: its result, its tiles, its timings, its runs."""
     db = open_readonly(settings_of(config).results.database)
-    result = find_slide(db, slide)
+    result = result_of(db, slide)
     tiles = tile_summary(db, result.run_id)
     timings = timings_of_run(db, result.run_id)
     runs = runs_of_slide(db, result.slide_id)
@@ -147,7 +145,7 @@ def heatmap(
 ) -> None:
     """Print where a slide's heatmap lies, or copy it."""
     db = open_readonly(settings_of(config).results.database)
-    result = find_slide(db, slide)
+    result = result_of(db, slide)
     if result.heatmap_path is None or not Path(result.heatmap_path).is_file():
         raise UserError(f"The heatmap of {result.file_name} is not there: {result.heatmap_path}.")
     if output is None:

@@ -1,6 +1,6 @@
 """A folder -> a durable job queue."""
 
-from her2d.intake.by_hand import RefusedByQueue, cancel, prioritise, reprocess, retry
+from her2d.intake.by_hand import RefusedByQueue, cancel, forget, prioritise, reprocess, retry
 from her2d.intake.filesystems import needs_polling
 from her2d.intake.filing import Filing, follow, inbox_that_finds
 from her2d.intake.finding import Rules, lies_within
@@ -42,6 +42,7 @@ __all__ = [
     "content_hash",
     "existing_folder",
     "follow",
+    "forget",
     "in_seconds",
     "inbox_that_finds",
     "inotify_watches",

@@ -1,9 +1,12 @@
-"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess`."""
+"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess|forget`."""
+
+import os
 
 from her2d.intake.job import BACKFILL, Job, JobState, now
 from her2d.intake.jobs import JobQueue
 
 _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
+_TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)
 _WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
 
 # Jobs that have a result, unless the bundle has a run for their slide.
@@ -53,6 +56,33 @@ def cancel(jobs: JobQueue, job_id: int) -> Job:
     return jobs.get(job_id)
 
 
+def forget(jobs: JobQueue, job_id: int) -> Job:
+    """Have a stopped job count as that of a file which was removed: nobody need look at it again.
+
+    Its row and its events stay, and so does every result. Were the file found again, the job would
+    go on.
+
+    Raises:
+        RefusedByQueue: it has not stopped without a result, its file is being moved, or would be
+            found by the next sweep.
+    """
+    job = _job(jobs, job_id)
+    if job.state not in _TO_FORGET:
+        raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
+    if job.filed_path is not None and job.filed_at is None:
+        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.filed_path}.")
+    in_place = job.whereabouts == job.path and _newer_of_same_file(jobs, job) is None
+    if in_place and os.path.lexists(job.path):
+        raise RefusedByQueue(
+            f"{job.path} is still there and would be found again: move it away first, or try it"
+            f" once more with her2d queue retry {job_id}."
+        )
+    fields = {"reason": f"Forgotten by hand. {job.reason or ''}".rstrip()}
+    if not jobs.move(job, JobState.VANISHED, fields, event="forgotten"):
+        raise RefusedByQueue(f"Job {job_id} was just changed by somebody else.")
+    return jobs.get(job_id)
+
+
 def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
     """Give a waiting job another priority: higher runs first, 0 is a new scan's. Raises
     RefusedByQueue."""
@@ -71,7 +101,12 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
     Args:
         bundle_digest: of the bundle that serves.
         job_id: only this finished job; None means all.
+
+    Raises:
+        RefusedByQueue: there is no such job, or it has no result.
     """
+    if job_id is not None and (job := _job(jobs, job_id)).state is not JobState.DONE:
+        raise RefusedByQueue(f"Job {job_id} has no result to be made once more: it is {job.state}.")
     found = jobs.database.query(_TO_REPROCESS, {"job": job_id, "bundle": bundle_digest})
     with jobs.together():
         return [

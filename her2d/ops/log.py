@@ -56,8 +56,14 @@ def configure_logging(
     root.setLevel(level.upper())
     # What tifffile says of a bad file reaches the technician as the slide's reason instead.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    logging.getLogger("watchdog.observers.inotify").addFilter(_is_no_late_event)
     # A webhook's address may hold a token; whether it was reached is logged without it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def _is_no_late_event(record: logging.LogRecord) -> bool:
+    """watchdog calls it an error that an event arrives just as its watch is stopped."""
+    return "called when the thread is inactive" not in record.getMessage()
 
 
 def _rendering(as_json: bool) -> tuple[Any, Any]:

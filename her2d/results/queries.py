@@ -40,7 +40,9 @@ def find_slide(db: Database, key: str) -> SlideResult:
     exact = [row for row in rows if key == str(row["slide_id"])]
     found = exact or rows
     if not found:
-        raise SlideNotFound(f"There is no result for a slide {key!r}; see her2d results.")
+        raise SlideNotFound(
+            f"There is no result for a slide {key!r}; see her2d results and her2d queue ls."
+        )
     if len(found) > 1:
         ids = ", ".join(str(row["slide_id"]) for row in found)
         raise AmbiguousSlide(f"{key!r} names several slides; give one of the ids {ids}.")

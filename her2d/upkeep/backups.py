@@ -12,7 +12,8 @@ def back_up(database: Path, folder: Path) -> Path:
     """Copy the database into `folder` under the time's name, whole and checked, or not at all.
 
     Raises:
-        DatabaseError: it cannot be read, the copy cannot be written or is not sound.
+        DatabaseError: it cannot be read or is not her2d's, the copy cannot be written or is not
+            sound.
     """
     require_database(database)
     try:

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from her2d.database import DatabaseError
+from her2d.database import DatabaseError, ForeignDatabase, another_programs, schema_version
 from her2d.ownership import as_closed_as, who_may
 from her2d.upkeep.soundness import problems
 
@@ -25,7 +25,8 @@ def keep_copy(database: Path, target: Path) -> None:
     """Copy the database to `target`, whole, checked and for the same people, or not at all.
 
     Raises:
-        DatabaseError: it cannot be read, the copy cannot be written or is not sound.
+        DatabaseError: it cannot be read or is not her2d's, the copy cannot be written or is not
+            sound.
     """
     partial = target.with_suffix(".part")
     try:
@@ -34,6 +35,7 @@ def keep_copy(database: Path, target: Path) -> None:
             copy_online(database, partial)
             if found := problems(partial):
                 raise DatabaseError(f"The copy of {database} is not sound: {found[0]}.")
+            _require_her2ds(partial, database)
             as_closed_as(partial, database)
             to_disk(partial)
             partial.replace(target)
@@ -42,6 +44,14 @@ def keep_copy(database: Path, target: Path) -> None:
             partial.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise cannot_be_copied(database, target.parent, error) from error
+
+
+def _require_her2ds(copy: Path, database: Path) -> None:
+    """Backups of another program's, night after night, would push the real ones out."""
+    try:
+        schema_version(copy)
+    except ForeignDatabase as error:
+        raise another_programs(database) from error
 
 
 def cannot_be_copied(database: Path, folder: Path, error: OSError | sqlite3.Error) -> DatabaseError:

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from her2d.database import NEWEST_SCHEMA, DatabaseError, schema_version
+from her2d.database import NEWEST_SCHEMA, DatabaseError, ForeignDatabase, schema_version
 from her2d.ops import held_by_us
 from her2d.ownership import as_closed_as, belongs_with
 from her2d.upkeep.copying import copy_online, moment, to_disk
@@ -27,10 +27,11 @@ def restore(backup: Path, database: Path) -> Path | None:
 
     Raises:
         AlreadyRunningError: a daemon works on the database.
-        DatabaseError: the backup is damaged, not her2d's or a newer one's, another process has
-            the database open, or the disk refuses. The database is then as it was.
+        DatabaseError: the backup is damaged, not her2d's or a newer one's, the database is another
+            program's or open in another process, or the disk refuses. It is then as it was.
     """
     place = database.resolve()
+    _refuse_another_programs(database)
     copy = place.with_name(f"{place.name}.restoring")
     try:
         with held_by_us(database):
@@ -50,10 +51,23 @@ def restore(backup: Path, database: Path) -> Path | None:
     return aside
 
 
+def _refuse_another_programs(database: Path) -> None:
+    """Raise ForeignDatabase where one is in the place; what is damaged may be ours."""
+    try:
+        schema_version(database)
+    except ForeignDatabase:
+        raise
+    except DatabaseError:
+        return
+
+
 def _require_usable(copy: Path, backup: Path) -> None:
     if found := problems(copy):
         raise DatabaseError(f"{backup} is damaged, so nothing was restored: {found[0]}.")
-    version = schema_version(copy)
+    try:
+        version = schema_version(copy)
+    except ForeignDatabase:
+        version = 0
     if version == 0:
         raise DatabaseError(f"{backup} is no database of her2d, so nothing was restored.")
     if version > NEWEST_SCHEMA:

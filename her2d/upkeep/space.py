@@ -16,7 +16,7 @@ from shutil import disk_usage
 
 from sqlite_utils import Database
 
-from her2d.database import DatabaseError, open_database
+from her2d.database import DatabaseError, open_existing
 
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second without other writers
@@ -68,9 +68,7 @@ def vacuum(database: Path) -> Sizes:
         DatabaseError: there is none, there is no room for the copies it takes, or another process
             kept it locked.
     """
-    if not database.is_file():
-        raise DatabaseError(f"There is no database {database}.")
-    with closing(open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)) as db:
+    with closing(open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)) as db:
         try:
             _require_room(db, database)
             _shorten(db)

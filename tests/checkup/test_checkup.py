@@ -5,8 +5,10 @@ import getpass
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +123,42 @@ def test_a_file_that_is_no_database_fails(tmp_path):
     settings = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
     failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
     assert [failure.check for failure in failures] == ["database"]
+
+
+def on_the_database(settings) -> tuple[Verdict, str]:
+    """What is found of it, and what to do."""
+    finding = next(f for f in storage_findings(settings.results) if f.check == "database")
+    return finding.verdict, f"{finding.said} {finding.remedy}"
+
+
+def test_a_folder_in_the_databases_place_fails(settings):
+    settings.results.database.mkdir()
+    verdict, said = on_the_database(settings)
+    assert verdict is Verdict.FAILURE
+    assert "is a folder" in said
+
+
+def test_a_database_of_a_newer_her2d_fails(settings):
+    open_database(settings.results.database).execute("pragma user_version = 999")
+    verdict, said = on_the_database(settings)
+    assert verdict is Verdict.FAILURE
+    assert "written by a newer her2d" in said
+
+
+def test_another_programs_database_fails(settings):
+    with closing(sqlite3.connect(settings.results.database)) as connection:
+        connection.execute("create table patients (name)")
+    verdict, said = on_the_database(settings)
+    assert verdict is Verdict.FAILURE
+    assert "not her2d's" in said
+
+
+def test_a_database_of_an_older_her2d_is_told(settings):
+    open_database(settings.results.database).execute("pragma user_version = 1")
+    verdict, said = on_the_database(settings)
+    assert verdict is Verdict.WARNING
+    assert "has schema 1" in said
+    assert "after a copy" in said
 
 
 def test_a_running_daemon_is_named_and_no_failure(settings):

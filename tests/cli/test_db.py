@@ -10,7 +10,7 @@ import pytest
 
 from her2d.database import open_database, open_readonly, schema_version
 from her2d.results import list_results
-from her2d.upkeep import back_up, problems, prune_tiles
+from her2d.upkeep import back_up, migrate, problems, prune_tiles
 
 MIGRATIONS = sorted(path.name for path in resources.files("her2d").joinpath("migrations").iterdir())
 
@@ -218,8 +218,124 @@ def test_a_scan_copies_a_database_before_it_migrates_it(of_an_older_version, wri
 
 def test_a_database_that_is_new_or_up_to_date_is_not_copied(laboratory):
     for _ in range(2):
-        assert laboratory.run("db", "migrate").exit_code == 0
+        migrate(laboratory.database)
     assert [path.name for path in laboratory.folder.glob("*.sqlite")] == ["her2d.sqlite"]
+
+
+# What needs no bundle's digest or webhook to come as far as the database.
+CHANGES = [
+    ("queue", "retry", "1"),
+    ("queue", "cancel", "1"),
+    ("queue", "priority", "1", "5"),
+    ("queue", "reprocess"),
+    ("db", "prune", "--days", "1"),
+    ("db", "vacuum"),
+    ("webhook", "resend", "--event", "1"),
+]
+
+
+@pytest.mark.parametrize("command", CHANGES, ids=" ".join)
+def test_only_what_copies_a_database_migrates_it(of_an_older_version, her2d, command, monkeypatch):
+    monkeypatch.setenv("HER2D_WEBHOOK__URL", "http://127.0.0.1:9/hook")
+    code, _, err = her2d(*command)
+    assert code == 1
+    assert "is of an older her2d" in err
+    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+
+
+@pytest.mark.parametrize("command", [*CHANGES, ("db", "migrate")], ids=" ".join)
+def test_a_mistyped_path_makes_no_database(laboratory, her2d, command, monkeypatch):
+    monkeypatch.setenv("HER2D_WEBHOOK__URL", "http://127.0.0.1:9/hook")
+    before = sorted(laboratory.folder.iterdir())
+    code, _, err = her2d(*command)
+    assert code == 1
+    assert "There is no database" in err
+    assert sorted(laboratory.folder.iterdir()) == before
+
+
+def in_the_way(database: Path) -> None:
+    """What no migration can get past."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("create table webhook_aside (x)")
+        connection.commit()
+
+
+def test_a_migration_that_fails_changes_nothing_and_says_so(of_an_older_version, her2d):
+    in_the_way(of_an_older_version.database)
+    code, _, err = her2d("db", "migrate")
+    assert code == 1
+    assert "already exists. It is as it was" in err
+    assert err.count("\n") == 1
+    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+    with closing(sqlite3.connect(of_an_older_version.database)) as connection:
+        columns = connection.execute("select name from pragma_table_info('run_quality')")
+        assert ("saturation",) not in columns.fetchall()
+
+
+def copies(laboratory) -> list[Path]:
+    return list(laboratory.folder.glob("her2d.schema-*"))
+
+
+def test_a_service_that_fails_to_migrate_at_every_start_leaves_no_copies(of_an_older_version):
+    in_the_way(of_an_older_version.database)
+    for _ in range(3):
+        assert of_an_older_version.run("db", "migrate").exit_code == 1
+    assert copies(of_an_older_version) == []
+
+
+@pytest.fixture
+def killed(of_an_older_version, monkeypatch):
+    """Migrates as far as a process that is killed once it has its copy."""
+
+    def power_cut(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    def killed() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("her2d.upkeep.migrating.bring_up_to_date", power_cut)
+            with pytest.raises(KeyboardInterrupt):
+                migrate(of_an_older_version.database)
+
+    return killed
+
+
+def test_a_service_that_is_killed_while_it_migrates_at_every_start_keeps_one_copy(
+    of_an_older_version, killed
+):
+    half = f"her2d.schema-{len(MIGRATIONS) - 2}-20260101T000000000000Z.part"
+    (of_an_older_version.folder / half).write_bytes(b"half a copy")
+    for _ in range(3):
+        killed()
+    assert_the_copy_is_of_before(of_an_older_version.folder)
+    assert len(copies(of_an_older_version)) == 1
+
+
+def test_what_changed_since_a_migration_was_killed_is_copied_again(of_an_older_version, killed):
+    killed()
+    with closing(sqlite3.connect(of_an_older_version.database)) as connection:
+        connection.execute("insert into events (at, name) values ('now', 'later')")
+        connection.commit()
+    killed()
+    assert len(copies(of_an_older_version)) == 2
+
+
+@pytest.fixture
+def of_another_program(laboratory):
+    with closing(sqlite3.connect(laboratory.database)) as connection:
+        connection.execute("create table patients (name)")
+    return laboratory
+
+
+@pytest.mark.parametrize(
+    "command", [("check",), ("backup",), ("migrate",), ("prune", "--days", "1"), ("vacuum",)]
+)
+def test_another_programs_database_is_left_alone(of_another_program, her2d, command):
+    before = of_another_program.database.read_bytes()
+    code, _, err = her2d("db", *command)
+    assert code == 1
+    assert "is a database, but not her2d's" in err
+    assert of_another_program.database.read_bytes() == before
+    assert list(of_another_program.folder.rglob("her2d-*")) == []
 
 
 def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
@@ -231,7 +347,9 @@ def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
 
 
 def test_config_check_names_the_key_that_is_wrong(her2d, laboratory):
-    assert her2d("config", "check")[0] == 0
+    code, out, _ = her2d("config", "check")
+    assert code == 0
+    assert "are well formed; her2d doctor checks what they name" in out
     with (laboratory.folder / "config.toml").open("a") as file:
         file.write("[pipeline]\nqueue_tiles = 0\n")
     code, _, err = her2d("config", "check")

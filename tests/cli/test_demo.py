@@ -25,6 +25,16 @@ def test_the_shipped_bundle_calls_every_slide_what_it_was_simulated_as(tmp_path)
     assert "6 results in" in ended.stdout
 
 
+def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
+    (tmp_path / "file").touch()
+    ended = demo(tmp_path / "file")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"her2d: The demo cannot be made in {tmp_path}/file/demo: Not a directory; name another"
+        " --directory.\n",
+    )
+
+
 def test_calls_that_are_wrong_are_named_and_fail_the_demo(tmp_path, color_bundle):
     """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
     ended = demo(tmp_path, HER2D_BUNDLE__PATH=str(color_bundle.directory))

@@ -26,3 +26,10 @@ def test_every_back_end_is_listed_with_its_reason(laboratory):
     assert set(backends) == {"tensorrt", "tensorrt_rtx", "torch", "onnxruntime"}
     assert backends["onnxruntime"]["usable"]
     assert all(backend["reason"] for backend in backends.values())
+
+
+def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = laboratory.run("doctor").stdout
+    assert "onnxruntime" in printed
+    assert "…" not in printed

@@ -1,5 +1,7 @@
 """`her2d queue`: what a technician does about a file that stopped."""
 
+from contextlib import closing
+
 import pytest
 
 from her2d.database import open_database
@@ -40,6 +42,25 @@ def test_a_job_that_waits_is_not_retried_and_the_error_is_one_line(laboratory, h
     code, _, error = her2d("queue", "retry", job.id)
     assert code == 1
     assert error == (f"her2d: Job {job.id} has not stopped without a result: it is queued.\n")
+
+
+def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
+    laboratory.run("queue", "cancel", job.id)
+    assert laboratory.run("queue", "forget", job.id).stdout == f"Job {job.id} is forgotten.\n"
+    assert laboratory.json("queue", "ls") == []
+    (row,) = laboratory.json("queue", "ls", "--state", "vanished")
+    assert row["reason"] == "Forgotten by hand. Cancelled by hand."
+
+
+def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, monkeypatch):
+    name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
+    with closing(open_database(laboratory.database)) as db:
+        reason = f"{name} states no magnification; set intake.assume_magnification."
+        JobQueue(db).refuse(laboratory.inbox / name, FileState(1, 2, 3), reason)
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = laboratory.run("queue", "ls").stdout
+    assert "…" not in printed
+    assert "quarantined" in printed
 
 
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+from contextlib import closing
 
 import pytest
 
 from her2d import __version__
-from her2d.database import open_readonly
+from her2d.database import open_database, open_readonly
+from her2d.intake import FileState, JobQueue
 
 
 @pytest.fixture
@@ -66,6 +68,15 @@ def test_results_before_anything_ran_is_one_clear_line(her2d):
     assert "There is no database" in err
 
 
+def test_on_a_narrow_terminal_nothing_of_a_result_is_cut_off(laboratory, write_slide, monkeypatch):
+    name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
+    laboratory.run("scan", write_slide(["ss"], name))
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = laboratory.run("results").stdout
+    assert "…" not in printed
+    assert "indeterminate" in printed
+
+
 def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
     assert scanned.json("show", "a.tif") == scanned.json("show", "a")
     assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)
@@ -84,7 +95,26 @@ def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
 
 def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):
     code, _, err = her2d("show", "magic")
-    assert (code, err) == (1, "her2d: There is no result for a slide 'magic'; see her2d results.\n")
+    assert code == 1
+    assert err == (
+        "her2d: There is no result for a slide 'magic'; see her2d results and her2d queue ls.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("show",), ("heatmap",), ("export", "--format", "csv", "-o", "x")]
+)
+def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laboratory, her2d, command):
+    with closing(open_database(laboratory.database)) as db:
+        job = JobQueue(db).refuse(
+            laboratory.inbox / "nomag.tif", FileState(1, 2, 3), "It states no magnification."
+        )
+    code, _, err = her2d(*command, "nomag")
+    assert (code, err) == (
+        1,
+        f"her2d: There is no result for nomag.tif: its job {job.id} is quarantined."
+        " It states no magnification.\n",
+    )
 
 
 def test_heatmap_copies_the_png(scanned, tmp_path):

@@ -56,6 +56,16 @@ def test_it_must_be_said_which(laboratory, told, arguments):
     assert "either --since or --event" in str(found.exception)
 
 
-def test_without_a_webhook_nothing_is_queued(laboratory):
+def test_a_url_that_only_the_daemon_knows_is_enough(laboratory, told, monkeypatch):
+    monkeypatch.delenv("HER2D_WEBHOOK__URL")
     found = laboratory.run("webhook", "resend", "--event", 1)
-    assert "There is no webhook" in str(found.exception)
+    assert found.exit_code == 0
+    assert "1 events are queued" in found.stdout
+    assert "url is not set here" in found.stdout
+    assert queued(laboratory) == ["a.tif is no slide."]
+
+
+def test_without_a_webhook_nothing_is_queued(laboratory):
+    open_database(laboratory.database).close()
+    found = laboratory.run("webhook", "resend", "--event", 1)
+    assert "[webhook] url is not set" in str(found.exception)

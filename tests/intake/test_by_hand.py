@@ -14,6 +14,7 @@ from her2d.intake import (
     reprocess,
     retry,
 )
+from her2d.intake.by_hand import forget
 
 
 @pytest.fixture
@@ -47,6 +48,77 @@ def test_a_file_that_was_filed_is_retried_where_it_is_now(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
     assert retry(jobs, job.id).path == Path("/q/a.tif")
+
+
+def test_a_file_that_is_gone_is_forgotten_and_its_history_stays(jobs, job):
+    jobs.quarantine(job, "No magnification.")
+    events = list(jobs.database.query("select * from events"))
+    forgotten = forget(jobs, job.id)
+    assert (forgotten.state, forgotten.reason) == (
+        JobState.VANISHED,
+        "Forgotten by hand. No magnification.",
+    )
+    *before, last = jobs.database.query("select * from events")
+    assert before == events
+    assert (last["job_id"], last["name"]) == (job.id, "forgotten")
+
+
+def test_a_file_that_would_be_found_again_is_not_forgotten(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    path.touch()
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    with pytest.raises(RefusedByQueue, match=f"would be found again.*queue retry {job.id}"):
+        forget(jobs, job.id)
+    assert jobs.get(job.id).state is JobState.QUARANTINED
+
+
+def test_a_file_that_another_has_replaced_is_forgotten_and_the_other_is_not(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    path.touch()
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    newer = jobs.discover(path, tmp_path, FileState(2, 11, 21))
+    forget(jobs, job.id)
+    assert jobs.get(job.id).state is JobState.VANISHED
+    assert jobs.get(newer.id) == newer
+
+
+def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    path.touch()
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    assert forget(jobs, job.id).state is JobState.VANISHED
+
+
+def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif'")
+    with pytest.raises(RefusedByQueue, match=r"is on its way to /q/a\.tif"):
+        forget(jobs, job.id)
+
+
+@pytest.mark.parametrize("state", ["settling", "queued", "running", "failed", "done", "vanished"])
+def test_only_what_stopped_for_good_without_a_result_is_forgotten(jobs, job, state):
+    jobs.database.execute("update jobs set state = ?", [state])
+    with pytest.raises(RefusedByQueue, match=f"is {state}, which needs no forgetting"):
+        forget(jobs, job.id)
+
+
+def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
+    jobs.quarantine(job, "No.")
+    forget(jobs, job.id)
+    again = jobs.discover(job.path, job.inbox, FileState(1, 10, 20))
+    assert (again.id, again.state) == (job.id, JobState.SETTLING)
+
+
+def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
+    with pytest.raises(RefusedByQueue, match="has no result to be made once more: it is queued"):
+        reprocess(jobs, "digest", job.id)
+
+
+def test_a_job_that_is_not_there_is_not_reprocessed(jobs):
+    with pytest.raises(RefusedByQueue, match="There is no job 999; see her2d queue ls"):
+        reprocess(jobs, "digest", 999)
 
 
 def test_a_waiting_job_can_be_cancelled(jobs, job):

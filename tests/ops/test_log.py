@@ -2,9 +2,12 @@
 
 import json
 import logging
+from queue import Queue
 
 import pytest
 import structlog
+from watchdog.observers.api import ObservedWatch
+from watchdog.observers.inotify import InotifyEmitter
 
 from her2d.ops import configure_logging
 
@@ -35,6 +38,13 @@ def test_a_librarys_line_has_the_same_form(capsys):
     logging.getLogger("watchdog").warning("the limit of %d watches is reached", 8192)
     (line,) = lines(capsys)
     assert (line["level"], line["event"]) == ("warning", "the limit of 8192 watches is reached")
+
+
+def test_an_event_that_comes_as_its_watch_is_stopped_is_no_error(capsys, tmp_path):
+    configure_logging("json", "info")
+    stopped = InotifyEmitter(Queue(), ObservedWatch(str(tmp_path), recursive=True))
+    stopped.queue_events(1.0)
+    assert lines(capsys) == []
 
 
 def test_an_exception_is_structured(capsys):

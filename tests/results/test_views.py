@@ -7,6 +7,7 @@ import pytest
 from sqlite_utils import Database
 
 from her2d.database import open_database
+from her2d.upkeep import migrate
 
 
 def rows(db, view):
@@ -74,6 +75,7 @@ def test_a_database_of_the_first_schema_keeps_its_results_and_gains_the_views(tm
     old.execute("pragma user_version = 1")
     old.commit()
     old.close()
+    migrate(path)
     db: Database = open_database(path)
     assert [(row["run_id"], row["her2_status"]) for row in rows(db, "slide_results")] == [
         (3, "positive")

@@ -1,5 +1,6 @@
 """What `make install` puts in place, judged by systemd's own tools."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -115,6 +116,7 @@ def test_make_install_puts_everything_where_a_packager_asked_for(tmp_path):
         "var/lib/her2d/engines/her2net-demo/manifest.toml",
     ):
         assert (tmp_path / path).is_file()
+    assert (tmp_path / "usr/local/bin/her2d").readlink() == Path("/opt/her2d/bin/her2d")
     config = tmp_path / "etc" / "her2d" / "config.toml"
     assert config.stat().st_mode & 0o777 == 0o640
     assert load_settings(config).results.database == Path("/var/lib/her2d/her2d.sqlite")
@@ -126,6 +128,30 @@ def test_make_install_leaves_a_config_that_is_there_as_it_is(tmp_path):
     config.write_text("# mine\n")
     make_install(tmp_path)
     assert config.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize(("answer", "code"), [(0, 2), (3, 0)], ids=["running", "stopped"])
+def test_make_install_is_not_for_a_service_that_runs(tmp_path, answer, code):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\nexit {answer}\n")
+    systemctl.chmod(0o755)
+    found = subprocess.run(
+        ["make", "stopped"],
+        cwd=PROJECT,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == code
+    assert ("systemctl stop her2d" in found.stderr) == (code != 0)
+
+
+def test_what_runs_is_asked_before_anything_is_installed():
+    printed = subprocess.run(
+        ["make", "-n", "install"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.index("is-active") < printed.index("pip install")
 
 
 def test_the_units_read_secrets_from_a_file_of_roots():
@@ -151,3 +177,16 @@ def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
     ):
         assert line in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runbooks_line_gives_a_command_the_daemons_secrets(tmp_path):
+    secrets = tmp_path / "secrets.env"
+    url = "https://lis.example/her2d?a=1&b=2"
+    secrets.write_text(f"# Ours.\nHER2D_WEBHOOK__URL='{url}'\n")
+    runbook = (UNITS / "monitoring" / "runbook.md").read_text()
+    (line,) = re.findall(r"sudo (sh -c '.*')", runbook)
+    command = line.replace("/etc/her2d/secrets.env", str(secrets)).replace(
+        "runuser -u her2d -- her2d doctor", "env"
+    )
+    found = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert f"HER2D_WEBHOOK__URL={url}" in found.stdout.splitlines()

@@ -161,6 +161,23 @@ def test_a_backup_that_is_no_good_leaves_the_database_as_it_was(database, backup
     }
 
 
+def test_a_backup_of_another_program_with_a_schema_number_is_refused(database, backup):
+    of_another_program(backup)
+    with closing(sqlite3.connect(backup)) as connection:
+        connection.execute("pragma user_version = 3")
+    with pytest.raises(DatabaseError, match="is no database of her2d"):
+        restore(backup, database)
+    assert notes(database) == ["old"]
+
+
+def test_a_backup_does_not_take_the_place_of_another_programs_database(database, backup):
+    of_another_program(database)
+    with pytest.raises(DatabaseError, match="is a database, but not her2d's"):
+        restore(backup, database)
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("select name from sqlite_master").fetchall() == [("letters",)]
+
+
 def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup):
     with closing(sqlite3.connect(backup)) as connection:
         connection.execute("pragma user_version = 1")

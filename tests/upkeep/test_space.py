@@ -85,9 +85,10 @@ def database(tmp_path) -> Path:
 def older(tmp_path) -> Path:
     """One that was made before her2d had incremental vacuum."""
     path = tmp_path / "older.sqlite"
+    open_database(path).close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma user_version = 0")
-        connection.execute("create table made_early (x)")
+        connection.execute("pragma auto_vacuum = none")
+        connection.execute("vacuum")
     fill(path)
     assert size(path) > 450_000
     return path
