@@ -78,7 +78,8 @@ install: stopped
 
 # A running daemon would import half of the old program and half of the new one.
 stopped:
-	@test -n "$(DESTDIR)" || ! systemctl is-active --quiet her2d her2d-care.timer her2d-care || \
+	@test -n "$(DESTDIR)" || \
+	    ! systemctl is-active her2d her2d-care.timer her2d-care | grep -qvxE 'inactive|failed|unknown' || \
 	    { echo "her2d runs. First: systemctl stop her2d her2d-care.timer her2d-care" >&2; exit 1; }
 
 install-gpu:

@@ -30,8 +30,8 @@ def resend(
     """Queue results, failures and quarantines that were told or given up before once more.
 
     The running daemon sends them, or the next one; its settings must name the webhook, not those of
-    this command. Each keeps its webhook-id, so that a receiver
-    which has it already can tell.
+    this command. Each keeps its webhook-id, so that a receiver which has it already can tell; those
+    told before ids held a time have new ones.
     """
     settings = settings_of(config)
     if (since is None) == (event is None):

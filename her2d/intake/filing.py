@@ -305,13 +305,21 @@ def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
             [text, now(), job.id, job.state, job.claim],
         )
         if it_went:
-            # Whoever queued it again in the very moment in which it went finds it where it is.
-            jobs.database.execute(
-                "update jobs set path = ?, filed_path = null where path = ? and id >= ?"
-                " and filed_at is null and size = ? and mtime_ns = ? and inode = ?",
-                [text, was, job.id, job.size, job.mtime_ns, job.inode],
-            )
+            _have_followed(jobs, job, str(target))
         if text is not None and job.slide_id is not None:
             jobs.database.execute(
                 "update slides set path = ? where id = ? and path = ?", [text, job.slide_id, was]
             )
+
+
+def _have_followed(jobs: JobQueue, job: Job, path: str) -> None:
+    """Whoever queued the file again in the very moment in which it went finds it where it is, also
+    where a worker has looked for it by now."""
+    rows = jobs.database.query(
+        "update jobs set path = ?, filed_path = null where path = ? and id >= ?"
+        " and filed_at is null and size = ? and mtime_ns = ? and inode = ? returning *",
+        [path, str(job.path), job.id, job.size, job.mtime_ns, job.inode],
+    )
+    for again in map(Job.of, list(rows)):
+        if again.state is JobState.VANISHED:
+            jobs.move(again, JobState.QUEUED, {"reason": None, "finished_at": None})

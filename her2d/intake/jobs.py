@@ -148,12 +148,19 @@ class JobQueue:
         return newest.state in LIVE or state.same_file(_state_of(newest))
 
     def _found_again(self, job: Job, state: FileState) -> Job | None:
+        """It may be another scan of that name: nothing that befell the first counts."""
         fields = {
             "reason": None,
             "size": state.size,
             "mtime_ns": state.mtime_ns,
             "inode": state.inode,
+            "attempts": 0,
+            "interruptions": 0,
+            "queued_at": None,
+            "not_before": None,
             "finished_at": None,
+            "filed_path": None,
+            "filed_at": None,
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 

@@ -55,7 +55,8 @@ class Watcher:
             self._deleted.discard(inbox)
         if not deleted and inbox in self._watched and self._watched[inbox].folder == folder:
             return False
-        self.forget(inbox)
+        for name in self._names_of(inbox):
+            self.forget(name)  # all of them, or the dead watch would be taken for a new one
         # inotify follows no link, and its events name what lies behind it.
         real = inbox.resolve()
         ear = _Ear(self, inbox, real)
@@ -65,14 +66,21 @@ class Watcher:
 
     def forget(self, inbox: Path) -> None:
         """Stop watching an inbox."""
+        others = self._names_of(inbox) - {inbox}
         watched = self._watched.pop(inbox, None)
         if watched is None:
             return
-        if any(other.watch == watched.watch for other in self._watched.values()):
-            # Another inbox is the same folder by another name.
+        if others:
             self._observer.remove_handler_for_watch(watched.ear, watched.watch)
         else:
             self._observer.unschedule(watched.watch)
+
+    def _names_of(self, inbox: Path) -> set[Path]:
+        """The inboxes that are the same watched folder."""
+        watched = self._watched.get(inbox)
+        if watched is None:
+            return set()
+        return {name for name, other in self._watched.items() if other.watch == watched.watch}
 
     def keep_only(self, inboxes: tuple[Path, ...]) -> None:
         """Stop watching all others."""

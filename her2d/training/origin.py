@@ -38,7 +38,8 @@ _NAMED = {
 def mark(directory: Path, name: str, origin: Origin) -> None:
     """Write `origin` into `directory`, or compare it with what is there.
 
-    A folder that does not say everything yet is taken to be of this origin, and says so from now.
+    A folder that does not say everything yet is taken to be of this origin, and says so from now;
+    but what its network learned from is known to nobody.
 
     Raises:
         OriginError: the folder is of another origin.
@@ -53,6 +54,7 @@ def mark(directory: Path, name: str, origin: Origin) -> None:
                 raise OriginError(
                     f"{directory} holds a {name} of {other}; remove it to train anew."
                 )
+        origin = origin.model_copy(update={"data": kept.data})
         if kept == origin:
             return
     directory.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,8 @@ def _compare(networks: Iterable[tuple[Path, str]], kind: str) -> None:
             raise StudyError(f"What {directory} learned from is unknown: {error}") from error
         if found is None:
             raise StudyError(
-                f"{directory} does not say what it learned from: run her2d train {kind} again."
+                f"{directory} does not say what it learned from: remove it and run her2d train"
+                f" {kind} again."
             )
         if found != expected:
             raise StudyError(

@@ -111,6 +111,20 @@ def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
     assert (again.id, again.state) == (job.id, JobState.SETTLING)
 
 
+def test_a_scan_with_a_forgotten_files_name_begins_as_any_other(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute(
+        "update jobs set filed_path = '/quarantine/a.tif', filed_at = 'then', attempts = 3,"
+        " interruptions = 10, not_before = 'later' where id = ?",
+        [job.id],
+    )
+    forget(jobs, job.id)
+    again = jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
+    assert again.whereabouts == job.path
+    assert (again.filed_path, again.filed_at) == (None, None)
+    assert (again.attempts, again.interruptions) == (0, 0)
+
+
 def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
     with pytest.raises(RefusedByQueue, match="has no result to be made once more: it is queued"):
         reprocess(jobs, "digest", job.id)

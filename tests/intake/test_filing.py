@@ -453,7 +453,7 @@ def test_a_file_that_is_wanted_again_while_it_is_copied_stays_and_leaves_no_copy
     assert (waiting.path, waiting.filed_path, waiting.filed_at) == (job.path, None, None)
 
 
-@pytest.mark.parametrize("again", ["retried", "reprocessed"])
+@pytest.mark.parametrize("again", ["retried", "reprocessed", "retried and looked for"])
 def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
     jobs, settings, archive, done, monkeypatch, again
 ):
@@ -461,10 +461,12 @@ def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
 
     def wanted_again(*arguments, **named) -> None:
         move(*arguments, **named)
-        if again == "retried":
-            retry(jobs, job.id)
-        else:
+        if again == "reprocessed":
             reprocess(jobs, "another bundle")
+        else:
+            retry(jobs, job.id)
+        if again == "retried and looked for":
+            jobs.vanished(jobs.claim())
 
     monkeypatch.setattr("her2d.intake.filing.move", wanted_again)
     Filing().round(jobs, settings)

@@ -61,6 +61,22 @@ def test_a_file_behind_an_inbox_that_is_a_link_is_named_as_the_inbox_is(watcher,
     assert link / "a.tif" in paths
 
 
+def test_a_folder_of_two_names_that_is_made_anew_is_watched_anew_by_both(
+    watcher, folder, tmp_path, collect
+):
+    link = tmp_path / "link"
+    link.symlink_to(folder)
+    names = (folder, link)
+    for name in names:
+        watcher.watch(name)
+    folder.rmdir()
+    folder.mkdir()
+    for name in names:
+        wait_until(lambda name=name: watcher.watch(name) or True)
+    (folder / "later.tif").write_bytes(b"x")
+    collect("later.tif")
+
+
 def test_one_of_two_names_of_a_folder_may_be_given_up(watcher, folder, tmp_path, collect):
     link = tmp_path / "link"
     link.symlink_to(folder)

@@ -130,10 +130,22 @@ def test_make_install_leaves_a_config_that_is_there_as_it_is(tmp_path):
     assert config.read_text() == "# mine\n"
 
 
-@pytest.mark.parametrize(("answer", "code"), [(0, 2), (3, 0)], ids=["running", "stopped"])
-def test_make_install_is_not_for_a_service_that_runs(tmp_path, answer, code):
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ("active inactive inactive", 2),
+        ("inactive active inactive", 2),
+        ("inactive inactive activating", 2),  # a oneshot at work is that, and never active
+        ("deactivating inactive inactive", 2),
+        ("inactive inactive inactive", 0),
+        ("failed inactive failed", 0),
+        ("", 0),
+    ],
+)
+def test_make_install_is_not_for_a_service_that_runs(tmp_path, states, code):
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f"#!/bin/sh\nexit {answer}\n")
+    lines = "".join(f"echo {state}\n" for state in states.split())
+    systemctl.write_text(f"#!/bin/sh\n{lines}exit 3\n")
     systemctl.chmod(0o755)
     found = subprocess.run(
         ["make", "stopped"],

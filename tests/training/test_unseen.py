@@ -11,11 +11,11 @@ from her2d.training.cohort import CohortSlide, Split, Status
 from her2d.training.fit import RESULT_FILE, FitResult
 from her2d.training.folds import FOLDS
 from her2d.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.training.origin import ORIGIN_FILE, Origin, mark
+from her2d.training.origin import ORIGIN_FILE, Origin, mark, read_origin
 from her2d.training.probabilities import fitting_digest, honest_probabilities
 from her2d.training.recipe import Recipe
 from her2d.training.store import PreparedTile, slide_path, write_slide
-from her2d.training.study import Study, StudyError
+from her2d.training.study import Study, StudyError, write_text
 from her2d.training.train import classifier_task, segmenter_task, training_tiles
 from her2d.training.unseen import check_unseen
 
@@ -200,6 +200,15 @@ def test_nothing_is_chosen_beside_a_network_of_other_folds_though_it_is_not_the_
         mark(study.classifier("resnet34", fold), "resnet34", origin)
     with pytest.raises(StudyError, match=r"resnet34.0 learned from other slides"):
         fit_integrators(study, RECIPE, ["lr"])
+
+
+def test_a_network_that_never_said_what_it_learned_from_is_not_made_to_say_so_by_training_on(study):
+    directory = study.segmenter("unet")
+    kept = read_origin(directory / ORIGIN_FILE)
+    write_text(directory / ORIGIN_FILE, kept.model_copy(update={"data": None}).model_dump_json())
+    mark(directory, "unet", kept)
+    with pytest.raises(StudyError, match="does not say what it learned from: remove it"):
+        check_unseen(study, segmenters=["unet"])
 
 
 def test_a_chosen_network_that_the_recipe_no_longer_names_is_refused(study):
