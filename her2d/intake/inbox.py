@@ -211,12 +211,15 @@ class Inbox:
         return True
 
     def _wait(self, job: Job, reason: str, now: float) -> None:
-        """Not yet. Say so once, where it takes longer than it should."""
+        """Not yet, for this reason. It is told once, where it takes longer than it should."""
         watch = self._watches.get(job.id)
         if watch is None:
             watch = Watch.begun(FileState(job.inode, job.size, job.mtime_ns), now, self._patience)
         self._watches[job.id] = watch.put_off(now, self._patience)
-        if watch.is_overdue(now, self._patience) and job.reason != reason:
+        if not watch.is_overdue(now, self._patience):
+            if job.reason != reason:
+                self._jobs.waits(job, reason)
+        elif job.overdue_at is None or job.reason != reason:
             self._jobs.overdue(job, reason)
             log.warning("file_overdue", job_id=job.id, file=job.path.name, reason=reason)
 

@@ -198,6 +198,13 @@ class JobQueue:
             [state.size, state.mtime_ns, state.inode, job.id, JobState.SETTLING],
         )
 
+    def waits(self, job: Job, reason: str) -> None:
+        """Note what a settling file lacks, for whoever looks; it is no event."""
+        self._db.execute(
+            "update jobs set reason = ? where id = ? and state = ?",
+            [reason, job.id, JobState.SETTLING],
+        )
+
     def overdue(self, job: Job, reason: str) -> None:
         """Report a file that has stayed incomplete for too long; it goes on settling."""
         with self._db.atomic():

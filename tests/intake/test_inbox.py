@@ -43,6 +43,8 @@ def test_a_still_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, 
     inbox.sweep()
     settle(200)
     assert states(jobs) == [JobState.SETTLING]
+    assert jobs.in_state()[0].reason == "The file stays incomplete: it ends early."
+    assert jobs.database.table("events").count_where("name = 'overdue'") == 0
     check.verdict = Verdict(Completeness.COMPLETE)
     settle(11)
     assert states(jobs) == [JobState.QUEUED]
