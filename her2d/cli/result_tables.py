@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -18,14 +19,17 @@ STATUS_STYLES = {
 
 
 def result_table(found: Iterable[SlideResult]) -> Table:
-    """One row for each result, as `results`, `scan` and `demo` print it."""
-    table = Table()
-    table.add_column("id", justify="right")
+    """One row for each result, as `results`, `scan` and `demo` print it.
+
+    Without lines between columns, so that at a terminal's 80 most names stay whole.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("id", justify="right", no_wrap=True)
     table.add_column("slide", overflow="fold")
     table.add_column("HER2", no_wrap=True)
     table.add_column("high expression", justify="right", min_width=len("expression"))
-    table.add_column("95 % interval", justify="right")
-    table.add_column("tumour tiles", justify="right")
+    table.add_column("95 % interval", justify="right", min_width=len("interval"))
+    table.add_column("tumour tiles", justify="right", min_width=len("tumour"))
     table.add_column("remark", overflow="fold")
     for result in found:
         table.add_row(
