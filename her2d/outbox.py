@@ -21,8 +21,8 @@ _TYPES = {"done": _RESULT, "failed": _FAILED, "quarantined": "slide.quarantined"
 _MARKS = ", ".join("?" for _ in _TYPES)
 _COLUMNS = "events.id, events.at, events.name, events.detail, events.job_id, events.slide_id"
 
-
 LONGEST_WAIT_S = 375.0
+"""That an event steps aside for; what is due later than that was put off by a clock ahead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import JsonOption, StudyOption
 
 if TYPE_CHECKING:
-    from her2d.evaluation.misdiagnosis import FeatureTest, TwoTests
+    from her2d.evaluation.misdiagnosis import FeatureTest
     from her2d.evaluation.report import Interval, Report
 
 app = typer.Typer(
@@ -115,19 +115,11 @@ def _tests_table(tests: "list[FeatureTest]") -> Table:
                 level.level,
                 str(level.fn),
                 str(level.tp),
-                _p(test.positive.chi_square) if first else "",
-                _fisher(test.positive) if first else "",
+                test.positive.chi_square_text if first else "",
+                test.positive.fisher_text if first else "",
                 str(level.fp),
                 str(level.tn),
-                _p(test.negative.chi_square) if first else "",
-                _fisher(test.negative) if first else "",
+                test.negative.chi_square_text if first else "",
+                test.negative.fisher_text if first else "",
             )
     return table
-
-
-def _fisher(tests: "TwoTests") -> str:
-    return f"≈ {_p(tests.fisher)}" if tests.simulated else _p(tests.fisher)
-
-
-def _p(value: float | None) -> str:
-    return "NA" if value is None else f"{value:.3f}"

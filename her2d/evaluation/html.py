@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import jinja2
 
-from her2d.evaluation.misdiagnosis import TwoTests
 from her2d.evaluation.report import Report
 
 
@@ -21,7 +20,7 @@ def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number, "p": _p, "fisher": _fisher}
+    environment.filters |= {"number": _number}
     sets = list(dict.fromkeys(row.set for row in report.slides))
     return environment.get_template("report.html.j2").render(
         report=report, sets=sets, figures=figures, heatmaps=heatmaps
@@ -30,11 +29,3 @@ def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _fisher(tests: TwoTests) -> str:
-    return f"≈ {_p(tests.fisher)}" if tests.simulated else _p(tests.fisher)
-
-
-def _p(value: float | None) -> str:
-    return "NA" if value is None else f"{value:.3f}"

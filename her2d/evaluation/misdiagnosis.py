@@ -39,6 +39,16 @@ class TwoTests:
     simulated: bool = False
     """`fisher` is estimated from random tables: there are too many to sum up all."""
 
+    @property
+    def chi_square_text(self) -> str:
+        """As tables print it."""
+        return _p_text(self.chi_square)
+
+    @property
+    def fisher_text(self) -> str:
+        """As tables print it, marked where it is estimated."""
+        return f"≈ {_p_text(self.fisher)}" if self.simulated else _p_text(self.fisher)
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureTest:
@@ -93,6 +103,10 @@ def two_tests(rows: Sequence[tuple[int, int]]) -> TwoTests:
         return TwoTests(chi_square, float(fisher_exact(table).pvalue))
     fisher, simulated = _freeman_halton(table)
     return TwoTests(chi_square, fisher, simulated)
+
+
+def _p_text(p: float | None) -> str:
+    return "NA" if p is None else f"{p:.3f}"
 
 
 def _freeman_halton(table: NDArray[np.int64]) -> tuple[float, bool]:

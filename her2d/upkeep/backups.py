@@ -32,7 +32,8 @@ def newest_backup(folder: Path) -> Path | None:
 
     One of a time to come was made while the clock was wrong, and says nothing of its age.
     """
-    return max((path for path in folder.glob(_PATTERN) if path <= _of_now(folder)), default=None)
+    newest = _of_now(folder)
+    return max((path for path in folder.glob(_PATTERN) if path <= newest), default=None)
 
 
 def drop_old_backups(folder: Path, keep: int) -> list[Path]:
