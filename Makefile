@@ -40,14 +40,14 @@ gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu
 
 bench: $(VENV)/.dev
-	$(BIN)/pytest -m benchmark -s
+	$(BIN)/pytest -m benchmark -s tests/performance
 
 # glibc gives large tensors' memory back at once, and a fifth of training on a CPU went into having it
 # zeroed anew.
 demo-bundle study: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592
 
 demo-bundle: $(VENV)/.dev
-	$(BIN)/python -m her2d.training.demo_bundle
+	$(BIN)/python -m her2d.research.demo_bundle
 
 # As root: the daemon under systemd. `make -n install` prints what it would do; DESTDIR=/some/folder
 # puts it there instead, as packagers do, and leaves this machine's accounts and services alone.

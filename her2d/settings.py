@@ -34,7 +34,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
-from her2d.ownership import who_may
+from her2d.system.ownership import who_may
 
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")

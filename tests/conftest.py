@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle import Bundle, load_bundle, sha256_of
-from her2d.database import open_database
-from her2d.intake import JobQueue
-from her2d.intake.moving import part_of
+from her2d.archive.safe_move import part_of
+from her2d.bundle.manifest import Bundle, load_bundle, sha256_of
+from her2d.daemon.storage_probe import Storage
+from her2d.db.connection import open_database
+from her2d.queue.store import JobQueue
 from her2d.settings import Settings
-from her2d.storage import Storage
 
 # These machines are noisy: how long an example takes says nothing.
 settings.register_profile("her2d", deadline=None)

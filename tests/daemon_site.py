@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2d.bundle import Bundle
-from her2d.database import DatabaseError, open_readonly
-from her2d.intake import Job, JobQueue, JobState
-from her2d.results import SlideResult, list_results
+from her2d.bundle.manifest import Bundle
+from her2d.db.connection import DatabaseError, open_readonly
+from her2d.queue.job import Job, JobState
+from her2d.queue.store import JobQueue
+from her2d.results.listing import list_results
+from her2d.results.records import SlideResult
 
 PATIENCE_S = 240  # for machines that are busy with other things; nothing waits longer than it must
 

@@ -1,1 +1,1 @@
-"""Results in a web browser on this machine: Datasette with pages of our own."""
+"""Results in a web browser on this machine: Datasette with pages of its own."""

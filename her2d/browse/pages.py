@@ -7,20 +7,10 @@ from urllib.parse import urlencode
 
 from sqlite_utils import Database
 
-from her2d.results import (
-    Order,
-    PastRun,
-    QualityFlag,
-    ResultFilter,
-    SlideResult,
-    SortKey,
-    StageTiming,
-    count_results,
-    list_results,
-    runs_of_slide,
-    timings_of_run,
-)
 from her2d.results.export.report import quality_rows
+from her2d.results.history import PastRun, runs_of_slide, timings_of_run
+from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results.records import QualityFlag, SlideResult, StageTiming
 
 PAGE = 60
 THRESHOLD = 10.0

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 from her2d.browse.zoom import Image, ZoomGrid, tile_from_picture, tile_from_scan
-from her2d.results import PicturesMissing, StoredRun
 from her2d.results.overlay import overlaid_slide, slide_extent, transparent_overlay
-from her2d.results.pictures import jpeg_bytes, png_bytes
-from her2d.slides import SlideError, SlideLevels, open_levels
+from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes
+from her2d.results.stored_run import StoredRun
+from her2d.slides.errors import SlideError
+from her2d.slides.levels import SlideLevels, open_levels
 
 _OPEN_SCANS = 8
 _TILES = 2048  # about 50 kB each

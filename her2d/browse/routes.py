@@ -17,8 +17,8 @@ from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
 from her2d.browse.pictures import PictureShelf, ScanMissing
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
-from her2d.results import PicturesMissing, StoredRun
-from her2d.results.stored_run import TILE_SIZE
+from her2d.results.pictures import PicturesMissing
+from her2d.results.stored_run import TILE_SIZE, StoredRun
 
 Answer = TypeVar("Answer")
 View = Callable[..., Coroutine[Any, Any, Response]]

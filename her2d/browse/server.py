@@ -10,8 +10,8 @@ from datasette.plugins import pm
 
 from her2d.browse.pictures import PictureShelf
 from her2d.browse.routes import Her2dPages
-from her2d.database import open_readonly
-from her2d.results import StoredRun, read_run
+from her2d.db.connection import open_readonly
+from her2d.results.stored_run import StoredRun, read_run
 
 _RUNS = 32
 _THEIR_ERRORS = "datasette.handle_exception"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.slides import SlideLevels
+from her2d.slides.levels import SlideLevels
 
 TILE = 512
 _MOST_REDUCED = 8

@@ -6,7 +6,6 @@ import typer
 
 from her2d import __version__
 from her2d.cli import (
-    bench,
     browse,
     bundle,
     compare,
@@ -61,7 +60,6 @@ app.command("results")(results.results)
 app.command("show")(results.show)
 app.command("heatmap")(results.heatmap)
 app.command("compile")(compile_)
-app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)
 app.command("browse")(browse.browse)
@@ -76,10 +74,10 @@ app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
 
 
-def main() -> None:
-    """Run the command line; expected errors end as one sentence and exit code 1."""
+def main(command: typer.Typer = app) -> None:
+    """Run a command line; expected errors end as one sentence and exit code 1."""
     try:
-        app()
+        command()
     except EXPECTED_ERRORS as error:
         typer.echo(f"her2d: {error}", err=True)
         sys.exit(1)

@@ -7,7 +7,7 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
-from her2d.database import open_readonly
+from her2d.db.connection import open_readonly
 
 _LOOPBACK = "127.0.0.1"
 

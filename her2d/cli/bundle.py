@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from her2d.bundle import load_bundle, load_integrator
+from her2d.bundle.manifest import load_bundle, load_integrator
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 
@@ -67,8 +67,8 @@ def build(
     ] = None,
 ) -> None:
     """Pack an evaluated study's models, with what was measured, as a bundle to serve."""
-    from her2d.evaluation.ship import ship
-    from her2d.training.study import Study, StudyError
+    from her2d.research.evaluation.publish import ship
+    from her2d.research.training.study import Study, StudyError
 
     try:
         bundle = ship(Study(study), directory, version=version, intended_use=intended_use)

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.result_tables import percent_text, status_text
-from her2d.database import open_readonly
-from her2d.results import Comparison, compare_bundles
-from her2d.scoring import Her2Status
+from her2d.db.connection import open_readonly
+from her2d.pipeline.scoring import Her2Status
+from her2d.results.comparison import Comparison, compare_bundles
 
 BundleArgument = Annotated[
     str, typer.Argument(help="A bundle's name, 'name version', or the start of its digest.")

@@ -18,14 +18,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from her2d.bundle import load_bundle
+from her2d.bundle.manifest import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.inference import EngineError, Tiles
+from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision
 from her2d.inference.plans import Profile, Sidecar
 from her2d.pipeline.saturation import mean_saturation
-from her2d.slides import Tile, open_slide
+from her2d.slides.grid import Tile
+from her2d.slides.reader import open_slide
 
 _BACKENDS: dict[str, BackendName] = {
     "tensorrt": "tensorrt",
@@ -87,7 +88,7 @@ def compile_(
     """
     try:
         # onnx comes with the extras, not with the base install.
-        from her2d.inference.compiler import (
+        from her2d.inference.compiler.compile import (
             CompileOrder,
             TilesToTry,
             compile_bundle,
@@ -129,7 +130,7 @@ def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
         UserError: there are fewer than two.
     """
     if not slides:
-        from her2d.simulator import tissue_tiles
+        from her2d.simulator.tissue import tissue_tiles
 
         return tissue_tiles(wanted)
     every = [tile for path in slides for tile in _tissue_of(path, saturation)]

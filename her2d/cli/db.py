@@ -7,17 +7,13 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
-from her2d.database import open_existing, require_there, schema_version
-from her2d.upkeep import (
-    back_up,
-    drop_old_backups,
-    give_back,
-    migrate,
-    problems,
-    prune_tiles,
-    restore,
-    vacuum,
-)
+from her2d.db.backup import back_up, drop_old_backups
+from her2d.db.connection import open_existing, require_there, schema_version
+from her2d.db.integrity import problems
+from her2d.db.migrate import migrate
+from her2d.db.prune import prune_tiles
+from her2d.db.restore import restore
+from her2d.db.vacuum import give_back, vacuum
 
 app = typer.Typer(
     help="Back up, restore, check, prune, vacuum and migrate the database.", no_args_is_help=True

@@ -19,9 +19,11 @@ from sqlite_utils import Database
 from her2d.cli.errors import UserError
 from her2d.cli.options import settings_of
 from her2d.cli.result_tables import result_table
-from her2d.database import open_database
-from her2d.intake import JobQueue, JobState
-from her2d.results import SlideResult, list_results
+from her2d.db.connection import open_database
+from her2d.queue.job import JobState
+from her2d.queue.store import JobQueue
+from her2d.results.listing import list_results
+from her2d.results.records import SlideResult
 
 if TYPE_CHECKING:
     from her2d.simulator.plan import SlidePlan, Status
@@ -89,7 +91,7 @@ def demo(
 
 def _plans(seed: int) -> "list[SlidePlan]":
     """One of each case a laboratory meets, small enough to be scanned in seconds."""
-    from her2d.simulator import Artefacts, plan_slide
+    from her2d.simulator.plan import Artefacts, plan_slide
 
     cases: list[tuple[str, Status, Artefacts]] = [
         ("gastric-001", "negative", Artefacts()),
@@ -116,7 +118,7 @@ def _plans(seed: int) -> "list[SlidePlan]":
 def _scan(
     console: Console, daemon: _Daemon, db: Database, inbox: Path, seed: int
 ) -> "list[SlidePlan]":
-    from her2d.simulator import run_scanner
+    from her2d.simulator.scanner import run_scanner
 
     plans = _plans(seed)
     for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):

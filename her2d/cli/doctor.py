@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from her2d.bundle import BundleError, load_bundle
-from her2d.checkup import Finding, Verdict, check_up
+from her2d.bundle.manifest import BundleError, load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
-from her2d.inference import Candidate, candidates
-from her2d.processing import engine_options
+from her2d.doctor.checks import check_up
+from her2d.doctor.finding import Finding, Verdict
+from her2d.inference.backends import Candidate, candidates
+from her2d.processing.processor import engine_options
 from her2d.settings import Settings
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}

@@ -1,13 +1,19 @@
 """What a user can mistake: these end as one sentence, everything else is a bug and a traceback."""
 
-from her2d.bundle import BundleError
-from her2d.database import DatabaseError
-from her2d.inference import EngineError
-from her2d.intake import RefusedByQueue
-from her2d.ops import AlreadyRunningError, CannotListenError
-from her2d.results import AmbiguousBundle, AmbiguousSlide, BundleNotFound, SlideNotFound
+from her2d.bundle.manifest import BundleError
+from her2d.db.connection import DatabaseError
+from her2d.db.lock import AlreadyRunningError
+from her2d.inference.engine import EngineError
+from her2d.monitoring.http import CannotListenError
+from her2d.queue.operator import RefusedByQueue
+from her2d.results.queries import (
+    AmbiguousBundle,
+    AmbiguousSlide,
+    BundleNotFound,
+    SlideNotFound,
+)
 from her2d.settings import SettingsError
-from her2d.slides import SlideError
+from her2d.slides.errors import SlideError
 
 
 class UserError(Exception):

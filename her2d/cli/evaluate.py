@@ -13,8 +13,8 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import JsonOption, StudyOption
 
 if TYPE_CHECKING:
-    from her2d.evaluation.misdiagnosis import FeatureTest
-    from her2d.evaluation.report import Interval, Report
+    from her2d.research.evaluation.misdiagnosis import FeatureTest
+    from her2d.research.evaluation.report import Interval, Report
 
 app = typer.Typer(
     help="How good a study's models are, and where they fail.", invoke_without_command=True
@@ -28,11 +28,11 @@ def evaluate(
     """Measure a study's chosen models on its test sets; writes report.html and report.json."""
     if context.invoked_subcommand is not None:
         return
-    from her2d.evaluation.evaluate import PAGE_FILE
-    from her2d.evaluation.evaluate import evaluate as evaluate_study
-    from her2d.training.fit import FitError
-    from her2d.training.recipe import RecipeError, kept_recipe
-    from her2d.training.study import Study, StudyError
+    from her2d.research.evaluation.evaluate import PAGE_FILE
+    from her2d.research.evaluation.evaluate import evaluate as evaluate_study
+    from her2d.research.training.fit import FitError
+    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.study import Study, StudyError
 
     folder = Study(study)
     console = Console(stderr=True)
@@ -58,8 +58,8 @@ def misdiagnosis(
     as_json: JsonOption = False,
 ) -> None:
     """Test which features go with wrong calls, as in the paper's Tables 3 and 4."""
-    from her2d.evaluation.counts import CountsError, read_counts
-    from her2d.evaluation.misdiagnosis import misdiagnosis_tests
+    from her2d.research.evaluation.counts import CountsError, read_counts
+    from her2d.research.evaluation.misdiagnosis import misdiagnosis_tests
 
     try:
         tests = misdiagnosis_tests(read_counts(counts))

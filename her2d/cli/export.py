@@ -10,8 +10,9 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.slide import SlideArgument, result_of
-from her2d.database import open_readonly
-from her2d.results import PicturesMissing, StoredRun, read_run
+from her2d.db.connection import open_readonly
+from her2d.results.pictures import PicturesMissing
+from her2d.results.stored_run import StoredRun, read_run
 
 
 class ExportFormat(StrEnum):

@@ -8,7 +8,7 @@ import typer
 from her2d.settings import Settings, find_config, load_settings
 
 if TYPE_CHECKING:
-    from her2d.ops import Pseudonyms
+    from her2d.monitoring.pseudonyms import Pseudonyms
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -30,7 +30,8 @@ def settings_of(config: Path | None) -> Settings:
 
 def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "Pseudonyms | None":
     """Log as the settings say, or from another `level` on; returns what hides names, if it does."""
-    from her2d.ops import Pseudonyms, configure_logging
+    from her2d.monitoring.log import configure_logging
+    from her2d.monitoring.pseudonyms import Pseudonyms
 
     ops = settings.ops
     pseudonyms = None

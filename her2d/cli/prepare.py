@@ -11,7 +11,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
 
 if TYPE_CHECKING:
-    from her2d.training.region_classes import RegionClasses
+    from her2d.research.training.region_classes import RegionClasses
 
 
 def prepare(
@@ -52,18 +52,18 @@ def prepare(
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
     Exclude, or as --class says. More in docs/training.md.
     """
-    from her2d.training.cohort import CohortError, read_cohort
-    from her2d.training.ihc import DAB_THRESHOLD
-    from her2d.training.prepare import (
+    from her2d.research.training.cohort import CohortError, read_cohort
+    from her2d.research.training.ihc import DAB_THRESHOLD
+    from her2d.research.training.prepare import (
         ExpressionSource,
         PrepareError,
         Rules,
         contradicted,
         read_excluded,
     )
-    from her2d.training.prepare import prepare as prepare_slides
-    from her2d.training.store import TileStore
-    from her2d.training.study import Study
+    from her2d.research.training.prepare import prepare as prepare_slides
+    from her2d.research.training.study import Study
+    from her2d.research.training.tile_store import TileStore
 
     folder = Study(study)
     try:
@@ -106,7 +106,7 @@ def prepare(
 
 
 def _classes(given: list[str]) -> "RegionClasses":
-    from her2d.training.region_classes import RegionClass, RegionClasses
+    from her2d.research.training.region_classes import RegionClass, RegionClasses
 
     found = {}
     for text in given:

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from her2d import intake
-from her2d.bundle import load_bundle
+from her2d.bundle.manifest import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.database import DatabaseError, open_existing, open_readonly
-from her2d.intake import Job, JobQueue, JobState
+from her2d.db.connection import DatabaseError, open_existing, open_readonly
+from her2d.queue import operator
+from her2d.queue.job import Job, JobState
+from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
 app = typer.Typer(help="Files on their way, and why some stopped.", no_args_is_help=True)
@@ -61,7 +62,7 @@ def ls(
 def retry(job: JobArgument, config: ConfigOption = None) -> None:
     """Queue a failed, quarantined, duplicate or vanished file once more, with all its attempts."""
     with _queue(settings_of(config)) as jobs:
-        intake.retry(jobs, job)
+        operator.retry(jobs, job)
     typer.echo(f"Job {job} is queued.")
 
 
@@ -69,7 +70,7 @@ def retry(job: JobArgument, config: ConfigOption = None) -> None:
 def cancel(job: JobArgument, config: ConfigOption = None) -> None:
     """Quarantine a file that is settling, queued or waiting for another try."""
     with _queue(settings_of(config)) as jobs:
-        intake.cancel(jobs, job)
+        operator.cancel(jobs, job)
     typer.echo(f"Job {job} is cancelled.")
 
 
@@ -80,7 +81,7 @@ def forget_(job: JobArgument, config: ConfigOption = None) -> None:
     Its job becomes `vanished`, and its history stays: `her2d queue ls --state vanished`.
     """
     with _queue(settings_of(config)) as jobs:
-        intake.forget(jobs, job)
+        operator.forget(jobs, job)
     typer.echo(f"Job {job} is forgotten.")
 
 
@@ -94,7 +95,7 @@ def priority(
 ) -> None:
     """Move a waiting file forward or back."""
     with _queue(settings_of(config)) as jobs:
-        intake.prioritise(jobs, job, number)
+        operator.prioritise(jobs, job, number)
     typer.echo(f"Job {job} has priority {number}.")
 
 
@@ -109,7 +110,7 @@ def reprocess(
     settings = settings_of(config)
     digest = load_bundle(settings.bundle.path).digest
     with _queue(settings) as jobs:
-        queued = intake.reprocess(jobs, digest, job)
+        queued = operator.reprocess(jobs, digest, job)
     typer.echo(f"{len(queued)} slides are queued.")
 
 

@@ -8,8 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from her2d.results import FateSummary, PastRun, SlideResult, StageTiming
-from her2d.scoring import Her2Status
+from her2d.pipeline.scoring import Her2Status
+from her2d.results.history import FateSummary, PastRun
+from her2d.results.records import SlideResult, StageTiming
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",

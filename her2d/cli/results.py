@@ -22,19 +22,11 @@ from her2d.cli.result_tables import (
     timing_table,
 )
 from her2d.cli.slide import SlideArgument, result_of
-from her2d.database import open_readonly
-from her2d.results import (
-    Order,
-    QualityFlag,
-    ResultFilter,
-    SortKey,
-    count_results,
-    list_results,
-    runs_of_slide,
-    tile_summary,
-    timings_of_run,
-)
-from her2d.scoring import Her2Status
+from her2d.db.connection import open_readonly
+from her2d.pipeline.scoring import Her2Status
+from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
+from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results.records import QualityFlag
 
 
 def results(

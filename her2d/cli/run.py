@@ -28,9 +28,9 @@ def run(config: ConfigOption = None) -> None:
     goes on with them.
     """
     # The daemon's imports take seconds that other commands need not pay.
-    from her2d.daemon import Daemon
-    from her2d.inference import DeviceLostError
-    from her2d.ops import log_uncaught
+    from her2d.daemon.service import Daemon
+    from her2d.inference.engine import DeviceLostError
+    from her2d.monitoring.uncaught import log_uncaught
 
     settings = settings_of(config)
     pseudonyms = configure_logging_of(settings)

@@ -19,15 +19,16 @@ from rich.progress import (
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.result_tables import result_table
-from her2d.database import open_database
-from her2d.intake import FileState, JobQueue
-from her2d.results import SlideResult
+from her2d.db.connection import open_database
+from her2d.db.migrate import migrate
+from her2d.queue.store import JobQueue
+from her2d.results.records import SlideResult
 from her2d.settings import Settings
-from her2d.slides import SlideError
-from her2d.upkeep import migrate
+from her2d.slides.errors import SlideError
+from her2d.system.file_identity import FileState
 
 if TYPE_CHECKING:
-    from her2d.processing import SlideProcessor
+    from her2d.processing.processor import SlideProcessor
 
 
 def scan(
@@ -36,7 +37,7 @@ def scan(
     as_json: JsonOption = False,
 ) -> None:
     """Process slides now and print their results; exit 1 if one could not be processed."""
-    from her2d.processing import open_processor
+    from her2d.processing.processor import open_processor
 
     settings = settings_of(config)
     configure_logging_of(settings, level="error")

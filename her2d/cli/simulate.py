@@ -39,7 +39,9 @@ def cohort(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Write H&E slides, their aligned IHC slides, their truth, and cohort.csv."""
-    from her2d.simulator import DAB_THRESHOLD, plan_cohort, write_cohort
+    from her2d.simulator.cohort import write_cohort
+    from her2d.simulator.plan import plan_cohort
+    from her2d.simulator.stain import DAB_THRESHOLD
 
     try:
         plans = plan_cohort(
@@ -76,7 +78,8 @@ def scanner(
     pace: Annotated[float, typer.Option(min=0.001, help="Megabytes a second.")] = 4.0,
 ) -> None:
     """Write one slide after the other into a folder, as scanners and network copies do."""
-    from her2d.simulator import plan_cohort, run_scanner
+    from her2d.simulator.plan import plan_cohort
+    from her2d.simulator.scanner import run_scanner
 
     try:
         inbox.mkdir(parents=True, exist_ok=True)

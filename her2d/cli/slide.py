@@ -6,8 +6,9 @@ import typer
 from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
-from her2d.intake import Job
-from her2d.results import SlideNotFound, SlideResult, find_slide
+from her2d.queue.job import Job
+from her2d.results.queries import SlideNotFound, find_slide
+from her2d.results.records import SlideResult
 
 SlideArgument = Annotated[str, typer.Argument(help="Slide id, file name or barcode.")]
 

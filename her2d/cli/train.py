@@ -13,9 +13,9 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
 
 if TYPE_CHECKING:
-    from her2d.training.fit import FitResult
-    from her2d.training.recipe import Recipe
-    from her2d.training.study import Study
+    from her2d.research.training.fit import FitResult
+    from her2d.research.training.recipe import Recipe
+    from her2d.research.training.study import Study
 
 app = typer.Typer(help="Train the models of a prepared study.", no_args_is_help=True)
 
@@ -87,7 +87,7 @@ def everything(
     settings: SetOption = None,
 ) -> None:
     """Train every model that the recipe names, and choose among them."""
-    from her2d.training.ranks import is_first
+    from her2d.research.training.distributed import is_first
 
     with _study("all", study, recipe, settings, None) as (folder, how):
         _train_segmenters(folder, how, None)
@@ -97,7 +97,7 @@ def everything(
 
 
 def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
-    from her2d.training.train import train_segmenter
+    from her2d.research.training.train import train_segmenter
 
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.segmenters:
@@ -105,8 +105,8 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
-    from her2d.training.folds import FOLDS
-    from her2d.training.train import train_classifier
+    from her2d.research.training.folds import FOLDS
+    from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.classifiers:
@@ -120,7 +120,7 @@ def _train_integrators(
     names: list[str] | None,
     wishes: tuple[str | None, str | None, str | None],
 ) -> None:
-    from her2d.training.choose import fit_integrators
+    from her2d.research.training.model_selection import fit_integrators
 
     choice = fit_integrators(
         study,
@@ -152,12 +152,12 @@ def _study(
 
     What was asked for is recorded once it is done, for the bundle's manifest.
     """
-    from her2d.training.fit import FitError
-    from her2d.training.folds import FoldsError
-    from her2d.training.integrators import IntegratorError
-    from her2d.training.ranks import is_first
-    from her2d.training.recipe import RecipeError, kept_recipe
-    from her2d.training.study import Study, StudyError, record_command
+    from her2d.research.training.distributed import is_first
+    from her2d.research.training.fit import FitError
+    from her2d.research.training.folds import FoldsError
+    from her2d.research.training.integrators import IntegratorError
+    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.study import Study, StudyError, record_command
 
     try:
         study = Study(folder)
@@ -173,7 +173,7 @@ def _study(
 
 
 def _tell(found: "FitResult") -> None:
-    from her2d.training.ranks import is_first
+    from her2d.research.training.distributed import is_first
 
     if is_first():
         typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")

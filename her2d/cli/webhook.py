@@ -8,8 +8,8 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.periods import SINCE, first_moment
-from her2d.database import open_existing
-from her2d.outbox import Outbox
+from her2d.db.connection import open_existing
+from her2d.webhook.outbox import Outbox
 
 app = typer.Typer(help="What the webhook's receiver is told.", no_args_is_help=True)
 

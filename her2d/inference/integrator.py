@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle import Bundle, load_integrator
+from her2d.bundle.manifest import Bundle, load_integrator
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle import Bundle
+from her2d.bundle.manifest import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.integrator import Integrator
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine

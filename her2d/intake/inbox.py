@@ -13,14 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.filing import destination
-from her2d.intake.finding import Found, is_folder, look_at, sidecars
-from her2d.intake.identity import FileState
-from her2d.intake.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_filed
-from her2d.intake.jobs import JobQueue, text_of
+from her2d.archive.archiver import destination
+from her2d.intake.discovery import Found, is_folder, look_at, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
 from her2d.intake.sweeps import Sweeps
+from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_filed
+from her2d.queue.store import JobQueue, text_of
 from her2d.settings import IntakeSettings
+from her2d.system.file_identity import FileState
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from her2d.intake.identity import FileState
+from her2d.system.file_identity import FileState
 
 _LOOKS_WHILE_SETTLING = 10
 _SHORTEST_LOOK_S = 0.1

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.filesystems import needs_polling
-from her2d.intake.finding import Found, Rules, walk
+from her2d.intake.discovery import Found, Rules, walk
 from her2d.settings import IntakeSettings
+from her2d.system.filesystems import needs_polling
 
 log = structlog.get_logger(__name__)
 

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.pipeline.quality import SlideQuality
-from her2d.scoring import Score
-from her2d.slides import SlideMetadata, TileGrid
+from her2d.pipeline.scoring import Score
+from her2d.slides.grid import TileGrid
+from her2d.slides.metadata import SlideMetadata
 
 
 class TileFate(IntEnum):

@@ -16,12 +16,14 @@ from typing import Self
 
 import numpy as np
 
-from her2d.inference import Engine, Integrator
+from her2d.inference.engine import Engine
+from her2d.inference.integrator import Integrator
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.outcome import SlideOutcome, TileFate
 from her2d.pipeline.quality import QualityLimits, measure_tile
 from her2d.pipeline.saturation import mean_saturation
+from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -33,8 +35,8 @@ from her2d.pipeline.stages import (
     segment,
     upload,
 )
-from her2d.scoring import TileCounts, score_slide
-from her2d.slides import Slide, Tile, open_slide
+from her2d.slides.grid import Tile
+from her2d.slides.reader import Slide, open_slide
 
 # One is on its way or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.pipeline.folds import LINES_SIDE, fold_pixels
+from her2d.pipeline.tissue_folds import LINES_SIDE, fold_pixels
 
 Image = NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ from structlog.contextvars import get_contextvars
 
 from her2d.pipeline.outcome import Overview, TileFate
 from her2d.pipeline.quality import QualityTally
-from her2d.slides import TileGrid
+from her2d.slides.grid import TileGrid
 
 _FOLDS = 5
 _PENDING = 255

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars
 
-from her2d.inference import Engine, KeptTile, TileBatch
+from her2d.inference.engine import Engine, KeptTile, TileBatch
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.slide_run import SlideRun
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.results.files import write_whole
 from her2d.results.pictures import png_bytes
+from her2d.system.files import write_whole
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]

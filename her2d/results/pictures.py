@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.results.files import write_whole
 from her2d.results.records import PictureRecord
+from her2d.system.files import write_whole
 
 _JPEG_QUALITY = 85
 

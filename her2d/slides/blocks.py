@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffPage
 
-from her2d.slides.codestream import check_jpeg, check_jpeg2000, check_jpeg_tables
 from her2d.slides.colour import Samples, ToRGB, rgb_converter
 from her2d.slides.errors import RefusedError
+from her2d.slides.jpeg2000 import check_jpeg, check_jpeg2000, check_jpeg_tables
 from her2d.slides.lzw import decode_lzw
 from her2d.slides.pyramid import Image
 from her2d.slides.structure import Directory

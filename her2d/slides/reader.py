@@ -12,7 +12,13 @@ from tifffile import TiffFile, TiffPage
 
 from her2d.slides.blocks import Blocks
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError
-from her2d.slides.grid import MAGNIFICATION, NOMINAL_UM_PER_PX, Tile, TileGrid, UnreadableTile
+from her2d.slides.grid import (
+    MAGNIFICATION,
+    NOMINAL_UM_PER_PX,
+    Tile,
+    TileGrid,
+    UnreadableTile,
+)
 from her2d.slides.integrity import complete_structure, open_regular
 from her2d.slides.metadata import Resolution, SlideMetadata, describe, read_description
 from her2d.slides.pyramid import Image, Level, choose_level, find_pyramid

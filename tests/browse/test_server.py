@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from her2d.slides import open_levels
+from her2d.slides.levels import open_levels
 
 
 def picture(response) -> np.ndarray:

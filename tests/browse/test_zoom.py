@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from her2d.browse.pages import ListQuery, gauge_of
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid, tile_from_picture, tile_from_scan
-from her2d.results import SortKey
-from her2d.slides import open_levels
+from her2d.results.listing import SortKey
+from her2d.slides.levels import open_levels
 
 SIDES = st.integers(1, 9000)
 

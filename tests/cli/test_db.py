@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from her2d.database import open_database, open_readonly, schema_version
-from her2d.results import list_results
-from her2d.upkeep import back_up, migrate, problems, prune_tiles
+from her2d.db.backup import back_up
+from her2d.db.connection import open_database, open_readonly, schema_version
+from her2d.db.integrity import problems
+from her2d.db.migrate import migrate
+from her2d.db.prune import prune_tiles
+from her2d.results.listing import list_results
 
-MIGRATIONS = sorted(path.name for path in resources.files("her2d").joinpath("migrations").iterdir())
+MIGRATIONS = sorted(
+    path.name for path in resources.files("her2d.db").joinpath("migrations").iterdir()
+)
 
 
 @pytest.fixture
@@ -157,7 +162,9 @@ def test_a_backup_is_restored_by_command(scanned, tmp_path):
 def test_a_database_of_every_earlier_version_is_brought_up_to_date(laboratory, version):
     connection = sqlite3.connect(laboratory.database)
     for name in MIGRATIONS[:version]:
-        connection.executescript(resources.files("her2d").joinpath("migrations", name).read_text())
+        connection.executescript(
+            resources.files("her2d.db").joinpath("migrations", name).read_text()
+        )
     connection.execute(f"pragma user_version = {version}")
     connection.commit()
     connection.close()
@@ -174,7 +181,7 @@ def of_an_older_version(laboratory):
     """A database two migrations back, with a row."""
     with closing(sqlite3.connect(laboratory.database)) as connection:
         for name in MIGRATIONS[:-2]:
-            script = resources.files("her2d").joinpath("migrations", name).read_text()
+            script = resources.files("her2d.db").joinpath("migrations", name).read_text()
             connection.executescript(script)
         connection.execute("insert into events (at, name) values ('now', 'kept')")
         connection.execute(f"pragma user_version = {len(MIGRATIONS) - 2}")
@@ -292,7 +299,7 @@ def killed(of_an_older_version, monkeypatch):
 
     def killed() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("her2d.upkeep.migrating.bring_up_to_date", power_cut)
+            patched.setattr("her2d.db.migrate.bring_up_to_date", power_cut)
             with pytest.raises(KeyboardInterrupt):
                 migrate(of_an_older_version.database)
 

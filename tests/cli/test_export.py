@@ -14,7 +14,7 @@ from geojson_pydantic import FeatureCollection
 from shapely.geometry import box, shape
 from shapely.ops import unary_union
 
-from her2d.slides import open_slide
+from her2d.slides.reader import open_slide
 
 REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
 

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 
 from her2d import __version__
-from her2d.database import open_database, open_readonly
-from her2d.intake import FileState, JobQueue
+from her2d.db.connection import open_database, open_readonly
+from her2d.queue.store import JobQueue
+from her2d.system.file_identity import FileState
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from importlib import resources
 
 from daemon_site import PATIENCE_S, Site
 
-from her2d.database import schema_version
+from her2d.db.connection import schema_version
 
 
 def run(site: Site) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def run(site: Site) -> subprocess.CompletedProcess[str]:
 
 def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundle):
     site = Site.made(tmp_path / "site", color_bundle)
-    script = resources.files("her2d").joinpath("migrations", "0001_initial.sql").read_text()
+    script = resources.files("her2d.db").joinpath("migrations", "0001_initial.sql").read_text()
     with closing(sqlite3.connect(site.database)) as connection:
         connection.executescript(script)
         connection.execute("pragma user_version = 1")

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from her2d.database import open_readonly
-from her2d.results import list_results
+from her2d.db.connection import open_readonly
+from her2d.results.listing import list_results
 
 REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
 

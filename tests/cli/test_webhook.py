@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from her2d.database import open_database
-from her2d.intake import FileState, JobQueue
-from her2d.outbox import Outbox
+from her2d.db.connection import open_database
+from her2d.queue.store import JobQueue
+from her2d.system.file_identity import FileState
+from her2d.webhook.outbox import Outbox
 
 
 @pytest.fixture

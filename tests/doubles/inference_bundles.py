@@ -7,10 +7,17 @@ import skops.io
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle import Bundle, Manifest, Normalization, Parts, Training, load_bundle
-from her2d.networks import build_classifier, build_segmenter
-from her2d.networks.export import export_classifiers, export_segmenter
-from her2d.training.bundle_writer import INTEGRATOR_FILE, part, write_manifest
+from her2d.bundle.manifest import (
+    Bundle,
+    Manifest,
+    Normalization,
+    Parts,
+    Training,
+    load_bundle,
+)
+from her2d.research.networks.build import build_classifier, build_segmenter
+from her2d.research.networks.export import export_classifiers, export_segmenter
+from her2d.research.training.bundle_writer import INTEGRATOR_FILE, part, write_manifest
 
 MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from her2d.bundle import Bundle
-from her2d.inference import Engine, Integrator
-from her2d.pipeline import Limits, Pipeline, SlideOutcome
+from her2d.bundle.manifest import Bundle
+from her2d.inference.engine import Engine
+from her2d.inference.integrator import Integrator
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.pipeline import Limits, Pipeline
 
 LIMITS = Limits(
     slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01

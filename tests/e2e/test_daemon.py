@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from her2d.intake import JobState
-from her2d.simulator import WriteStyle, deliver
+from her2d.queue.job import JobState
+from her2d.simulator.scanner import WriteStyle, deliver
 
 
 def test_files_that_wait_at_the_start_and_files_that_come_later_get_results(site, write_slide):
@@ -93,8 +93,8 @@ def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
     code = (
         "import sys, atexit;"
         "atexit.register(lambda: print([m for m in ('torch', 'monai', 'onnx', 'xgboost',"
-        " 'her2d.networks', 'her2d.simulator') if m in sys.modules]));"
-        "import her2d.daemon;"
+        " 'her2d.research.networks', 'her2d.simulator') if m in sys.modules]));"
+        "import her2d.daemon.service;"
         "from her2d.cli import main;"
         "main()"
     )

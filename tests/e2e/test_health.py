@@ -6,10 +6,11 @@ import sqlite3
 
 from daemon_site import asked
 
-from her2d import daemon as daemon_module
-from her2d.daemon import Daemon
-from her2d.intake import JobState
-from her2d.ops import Metrics, OpsServer
+from her2d.daemon import service as daemon_module
+from her2d.daemon.service import Daemon
+from her2d.monitoring.http import OpsServer
+from her2d.monitoring.metrics import Metrics
+from her2d.queue.job import JobState
 from her2d.settings import Settings
 
 

@@ -5,7 +5,7 @@ import signal
 
 from service_manager import service_manager
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 
 def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):

@@ -1,6 +1,6 @@
 """What a real daemon logs of slides."""
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 
 def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(site, write_slide):

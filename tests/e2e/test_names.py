@@ -6,7 +6,7 @@ import re
 from daemon_site import Site
 from service_manager import service_manager
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 KEY = {"HER2D_OPS__PSEUDONYM_KEY": "a key of a hospital"}
 FOLDERS = ["Li Si 1957", 'Wang "Mei"', "O'Brien \\ Zhao"]

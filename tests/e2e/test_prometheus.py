@@ -8,7 +8,7 @@ import pytest
 from daemon_site import Site
 from prometheus_server import Prometheus, needs_prometheus, prometheus
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 MOST_SERIES = 400
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"

@@ -11,7 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from her2d.slides import Completeness, SlideError, Tile, check_integrity, open_slide
+from her2d.slides.errors import SlideError
+from her2d.slides.grid import Tile
+from her2d.slides.integrity import Completeness, check_integrity
+from her2d.slides.reader import open_slide
 
 # Values that break arithmetic: zero, signs, limits of the types, and sizes that are nearly right.
 NASTY = (0, 1, 2, 7, 8, 15, 16, 255, 256, 511, 512, 513, 1023, 4096, 2**15, 2**16 - 1, 2**16,

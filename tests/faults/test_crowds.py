@@ -5,7 +5,7 @@ import os
 import psutil
 from daemon_site import PATIENCE_S
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 FILES = 5000
 MOST_GROWTH_MIB = 200

@@ -7,12 +7,13 @@ import sys
 import pytest
 import structlog
 
-from her2d import processing
 from her2d.cli import main
-from her2d.database import open_database, open_readonly
-from her2d.inference import DeviceLostError
-from her2d.intake import JobQueue, JobState
-from her2d.results import list_results
+from her2d.db.connection import open_database, open_readonly
+from her2d.inference.engine import DeviceLostError
+from her2d.processing import processor as processing
+from her2d.queue.job import JobState
+from her2d.queue.store import JobQueue
+from her2d.results.listing import list_results
 
 
 class Lost:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from daemon_site import Site
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 PICTURES = (["Sw"], ["ww", "Sh"], ["tSw"], ["ss"], [".S", "hw"], ["wwwwS"])
 MOMENTS = ("start", "daemon_ready", "file_discovered", "file_queued", "slide_started",

@@ -12,7 +12,7 @@ import pytest
 from daemon_site import PATIENCE_S, Site
 from share import Share, share
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 LARGE = ["Sw" * 16] * 20  # read for seconds
 

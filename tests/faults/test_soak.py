@@ -11,7 +11,7 @@ import psutil
 import pytest
 from daemon_site import Site
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 pytestmark = pytest.mark.soak
 

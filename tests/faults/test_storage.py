@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from her2d.intake import JobState, content_hash
-from her2d.intake.moving import part_of
+from her2d.archive.safe_move import part_of
+from her2d.queue.job import JobState
+from her2d.system.file_identity import content_hash
 
 WITHOUT_DATABASE = (
     "filing_without_database",

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from her2d.intake import JobState
+from her2d.queue.job import JobState
 
 # Deeper folders are what the limit leaves out: the inbox itself is watched first.
 _LIMIT = 3

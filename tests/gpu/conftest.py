@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.bundle import Bundle, load_bundle
-from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
+from her2d.bundle.manifest import Bundle, load_bundle
+from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.cuda_driver import Gpu, NoGpuError, find_gpu
 from her2d.inference.plans import Profile
-from her2d.simulator import plan_slide, render_region
+from her2d.simulator.plan import plan_slide
+from her2d.simulator.render import render_region
 
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 

@@ -10,10 +10,11 @@ import pytest
 from daemon_site import PATIENCE_S, Site
 from simulated_gpu.account import accounts, has_worked, left_or_wrong
 
-from her2d.bundle import load_bundle
+from her2d.bundle.manifest import load_bundle
 from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
-from her2d.intake import JobState
-from her2d.simulator import plan_slide, write_he_slide
+from her2d.queue.job import JobState
+from her2d.simulator.motic import write_he_slide
+from her2d.simulator.plan import plan_slide
 
 pytestmark = pytest.mark.gpu
 

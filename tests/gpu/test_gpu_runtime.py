@@ -10,9 +10,11 @@ from fake_device import classifiers, segmenter, tiles
 from letter_slides import LIMITS, PICTURES, outcomes
 from structlog.testing import capture_logs
 
-from her2d.inference import Integrator, open_engine
 from her2d.inference.cuda.engine import Batches, CudaEngine
-from her2d.pipeline import Pipeline, SlideCancelledError
+from her2d.inference.integrator import Integrator
+from her2d.inference.selection import open_engine
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.slide_run import SlideCancelledError
 
 pytestmark = pytest.mark.gpu
 BATCHES = Batches(LIMITS.segmenter_batch, LIMITS.classifier_batch, kept=9)

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from her2d.bundle import Tolerance, load_bundle, sha256_of
+from her2d.bundle.manifest import Tolerance, load_bundle, sha256_of
 from her2d.inference.plans import (
     CompiledPart,
     Parity,

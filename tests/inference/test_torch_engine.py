@@ -5,9 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from her2d.bundle import Bundle
-from her2d.inference import EngineError, EngineOptions
+from her2d.bundle.manifest import Bundle
+from her2d.inference.engine import EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.options import EngineOptions
 from her2d.inference.torch_engine import TorchEngine
 
 # float32 sums in another order: what is allowed to differ, and no more.

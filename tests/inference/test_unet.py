@@ -10,13 +10,13 @@ import pytest
 import torch
 from inference_bundles import MEAN, STD, shaken
 
-from her2d.inference.compiler.narrow import narrowed
+from her2d.inference.compiler.cast_precision import narrowed
 from her2d.inference.compiler.tensorrt_builder import build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.plans import Profile
-from her2d.networks import build_segmenter
-from her2d.networks.export import export_segmenter
+from her2d.research.networks.build import build_segmenter
+from her2d.research.networks.export import export_segmenter
 
 
 @dataclass(frozen=True)

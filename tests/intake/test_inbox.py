@@ -6,8 +6,11 @@ import time
 
 import pytest
 
-from her2d.intake import BACKFILL, NEW_SCAN, Completeness, FileState, Inbox, JobState, Verdict
+from her2d.intake.inbox import Inbox
+from her2d.intake.settling import Completeness, Verdict
+from her2d.queue.job import BACKFILL, NEW_SCAN, JobState
 from her2d.settings import IntakeSettings
+from her2d.system.file_identity import FileState
 
 
 def states(jobs):

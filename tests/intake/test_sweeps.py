@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from her2d.intake import Inbox, needs_polling
-from her2d.intake.filesystems import _SILENT
-from her2d.intake.linux import file_system_type
+from her2d.intake.inbox import Inbox
 from her2d.settings import IntakeSettings
+from her2d.system.filesystems import _SILENT, needs_polling
+from her2d.system.linux import file_system_type
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from waiting import wait_until
 
-from her2d.intake import Watcher
+from her2d.intake.watcher import Watcher
 
 
 @pytest.fixture

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from her2d.inference import EngineError, Integrator, open_engine
-from her2d.pipeline import Limits, Pipeline, SlideCancelledError, TileFate
-from her2d.scoring import Her2Status
-from her2d.slides import SlideError
+from her2d.inference.engine import EngineError
+from her2d.inference.integrator import Integrator
+from her2d.inference.selection import open_engine
+from her2d.pipeline.outcome import TileFate
+from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.scoring import Her2Status
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.slides.errors import SlideError
 
 LIMITS = Limits(segmenter_batch=3, classifier_batch=2, queue_tiles=4, batch_wait_s=0.01)
 

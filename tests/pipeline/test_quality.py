@@ -17,7 +17,8 @@ from her2d.pipeline.quality import (
     optical_density,
     pen_mask,
 )
-from her2d.simulator import Artefacts, plan_slide, render_region
+from her2d.simulator.plan import Artefacts, plan_slide
+from her2d.simulator.render import render_region
 
 TILE = 512
 COLUMNS, ROWS = 6, 5

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from her2d.database import open_database
-from her2d.results import (
+from her2d.db.connection import open_database
+from her2d.results.records import (
     BundleRecord,
     QualityRecord,
     RunRecord,
     SlideRecord,
     TileTable,
-    record_run,
 )
+from her2d.results.store import record_run
 
 SLIDE = SlideRecord("blake2b:aa", "a.tif", "/in/a.tif", "900444", "motic", 4096, 3072, 4.0, 2.5)
 BUNDLE = BundleRecord("d" * 64, "test", "1", "{}")

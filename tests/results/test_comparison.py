@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from her2d.results import AmbiguousBundle, BundleNotFound, compare_bundles
-from her2d.results.comparison import cohens_kappa
+from her2d.results.comparison import cohens_kappa, compare_bundles
+from her2d.results.queries import AmbiguousBundle, BundleNotFound
 
 NEW = {"digest": "e" * 64, "version": "2"}
 STATUSES = st.sampled_from(["positive", "negative", "indeterminate"])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from her2d.results import HeatmapData, render_heatmap, write_png
+from her2d.results.heatmap import HeatmapData, render_heatmap, write_png
 
 PX = 64
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from her2d.results import StageTiming, find_slide, runs_of_slide, tile_summary, timings_of_run
+from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
+from her2d.results.queries import find_slide
+from her2d.results.records import StageTiming
 
 
 def test_every_run_of_a_slide_is_kept_newest_first(db, record):

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from her2d.results import Order, QualityFlag, ResultFilter, SortKey, count_results, list_results
+from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results.records import QualityFlag
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from her2d.results import Pictures, read_run
 from her2d.results.export.outlines import tumor_outlines
+from her2d.results.pictures import Pictures
+from her2d.results.stored_run import read_run
 
 PX = 8
 MASKS = arrays(bool, (6 * PX, 8 * PX), elements=st.booleans(), fill=st.just(False))

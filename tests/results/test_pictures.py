@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from her2d.results import Pictures, PicturesMissing, read_run, write_pictures
-from her2d.results.pictures import read_pictures
+from her2d.results.pictures import Pictures, PicturesMissing, read_pictures, write_pictures
+from her2d.results.stored_run import read_run
 
 
 @pytest.fixture

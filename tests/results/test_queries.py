@@ -2,7 +2,7 @@
 
 import pytest
 
-from her2d.results import AmbiguousSlide, SlideNotFound, find_slide
+from her2d.results.queries import AmbiguousSlide, SlideNotFound, find_slide
 
 
 @pytest.fixture

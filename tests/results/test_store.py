@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from her2d.database import open_readonly
-from her2d.intake import FileState, JobQueue, JobState
-from her2d.results import list_results, slide_with_result
+from her2d.db.connection import open_readonly
+from her2d.queue.job import JobState
+from her2d.queue.store import JobQueue
+from her2d.results.listing import list_results
+from her2d.results.queries import slide_with_result
+from her2d.system.file_identity import FileState
 
 TABLES = ("slides", "bundles", "runs", "tiles", "events")
 

@@ -6,8 +6,8 @@ from importlib import resources
 import pytest
 from sqlite_utils import Database
 
-from her2d.database import open_database
-from her2d.upkeep import migrate
+from her2d.db.connection import open_database
+from her2d.db.migrate import migrate
 
 
 def rows(db, view):
@@ -62,7 +62,9 @@ def test_quality_concerns_are_slides_with_a_flag(db, two_days):
 def test_a_database_of_the_first_schema_keeps_its_results_and_gains_the_views(tmp_path):
     path = tmp_path / "old.sqlite"
     old = sqlite3.connect(path)
-    old.executescript(resources.files("her2d").joinpath("migrations/0001_initial.sql").read_text())
+    old.executescript(
+        resources.files("her2d.db").joinpath("migrations/0001_initial.sql").read_text()
+    )
     old.execute("insert into slides values (1,'h','a.tif','/a.tif',null,'motic',9,9,4,2.5,'t')")
     old.executemany(
         "insert into bundles values (?, ?, 'b', ?, '{}', 't')", [(1, "d", "1"), (2, "e", "2")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from her2d.simulator import plan_slide
+from her2d.simulator.plan import plan_slide
 
 
 @pytest.fixture(scope="session")

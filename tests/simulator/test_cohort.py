@@ -10,14 +10,10 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.simulator import (
-    high_expression_fraction,
-    plan_cohort,
-    plan_slide,
-    write_cohort,
-    write_truth,
-)
-from her2d.slides import check_integrity, open_slide
+from her2d.simulator.cohort import high_expression_fraction, write_cohort, write_truth
+from her2d.simulator.plan import plan_cohort, plan_slide
+from her2d.slides.integrity import check_integrity
+from her2d.slides.reader import open_slide
 
 
 def test_a_large_cohort_has_the_papers_statistics():
@@ -81,7 +77,8 @@ def test_the_table_names_files_that_are_complete_slides(cohort):
 BESIDE_BLAS = """
 import pathlib, sys, threading
 import numpy as np
-from her2d.simulator import plan_cohort, write_cohort
+from her2d.simulator.cohort import write_cohort
+from her2d.simulator.plan import plan_cohort
 
 def multiply():
     matrix = np.ones((600, 600))
@@ -122,7 +119,8 @@ def test_tile_truth_agrees_with_the_mask(cohort):
 
 
 def test_a_40x_slide_has_the_same_4x_grid_and_picture(tmp_path):
-    from her2d.simulator import render_region, write_he_slide
+    from her2d.simulator.motic import write_he_slide
+    from her2d.simulator.render import render_region
 
     plan = plan_slide("a", 3, her2_status="positive", width=600, height=520, magnification=40.0)
     write_he_slide(plan, tmp_path / "a.tif")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from her2d.simulator import plan_slide, write_he_slide, write_ihc_slide
-from her2d.slides import open_slide
+from her2d.simulator.motic import write_he_slide, write_ihc_slide
+from her2d.simulator.plan import plan_slide
+from her2d.slides.reader import open_slide
 
 
 @pytest.mark.parametrize(("width", "height"), [(513, 512), (515, 514)])

@@ -11,13 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from her2d.pipeline.saturation import mean_saturation
-from her2d.simulator import (
-    Artefacts,
-    plan_slide,
-    render_ihc_region,
-    render_region,
-    tile_truth,
-)
+from her2d.simulator.cohort import tile_truth
+from her2d.simulator.plan import Artefacts, plan_slide
+from her2d.simulator.render import render_ihc_region, render_region
 
 
 def agree(one, other) -> float:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from her2d.simulator import WriteStyle, deliver, plan_cohort, run_scanner
-from her2d.slides import check_integrity
+from her2d.simulator.plan import plan_cohort
+from her2d.simulator.scanner import WriteStyle, deliver, run_scanner
+from her2d.slides.integrity import check_integrity
 
 
 @pytest.mark.parametrize("style", list(WriteStyle))

@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.slides import Slide, Tile, UnreadableTile, open_slide
+from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.reader import Slide, open_slide
 
 Picture = NDArray[np.uint8]
 

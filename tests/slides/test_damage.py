@@ -15,8 +15,10 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.slides import SlideError, SlideUnavailableError, Tile, UnreadableTile, open_slide
+from her2d.slides.errors import SlideError, SlideUnavailableError
+from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.lzw import decode_lzw
+from her2d.slides.reader import open_slide
 
 Picture = NDArray[np.uint8]
 TilesOf = Callable[..., tuple[list[Tile], list[UnreadableTile]]]

@@ -10,7 +10,9 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from her2d.slides import Completeness, SlideError, check_integrity, open_slide
+from her2d.slides.errors import SlideError
+from her2d.slides.integrity import Completeness, check_integrity
+from her2d.slides.reader import open_slide
 
 
 def slide(path: Path, **options: Any) -> Path:

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.slides import SlideError, open_slide
+from her2d.slides.errors import SlideError
+from her2d.slides.reader import open_slide
 
 Picture = NDArray[np.uint8]
 Write = Callable[..., Path]

@@ -9,7 +9,9 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from her2d.slides import Completeness, SlideError, check_integrity, open_slide
+from her2d.slides.errors import SlideError
+from her2d.slides.integrity import Completeness, check_integrity
+from her2d.slides.reader import open_slide
 
 SHORT, LONG, ASCII, RATIONAL = 3, 4, 2, 5
 MOST_MIB = 100

@@ -7,9 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from her2d.slides import MagnificationSource, SlideError, SlideMetadata, open_slide
-from her2d.slides.errors import RefusedError
-from her2d.slides.metadata import Resolution, describe, read_description
+from her2d.slides.errors import RefusedError, SlideError
+from her2d.slides.metadata import (
+    MagnificationSource,
+    Resolution,
+    SlideMetadata,
+    describe,
+    read_description,
+)
+from her2d.slides.reader import open_slide
 
 MOTIC = (
     "Motic V1.0.0\n53046x51735 [0,0 53046x51735] [512x512] JPEG/RGB Q = 75|AppMag = 40|"

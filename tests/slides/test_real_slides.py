@@ -11,13 +11,10 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.slides import (
-    Completeness,
-    MagnificationSource,
-    SlideError,
-    check_integrity,
-    open_slide,
-)
+from her2d.slides.errors import SlideError
+from her2d.slides.integrity import Completeness, check_integrity
+from her2d.slides.metadata import MagnificationSource
+from her2d.slides.reader import open_slide
 
 Picture = NDArray[np.uint8]
 

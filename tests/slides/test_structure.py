@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from her2d.slides import Completeness, SlideError, check_integrity, open_slide
+from her2d.slides.errors import SlideError
+from her2d.slides.integrity import Completeness, check_integrity
+from her2d.slides.reader import open_slide
 
 Picture = NDArray[np.uint8]
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from her2d.slides import Slide, Tile, TileGrid, open_slide
 from her2d.slides.blocks import Blocks
+from her2d.slides.grid import Tile, TileGrid
+from her2d.slides.reader import Slide, open_slide
 
 Picture = NDArray[np.uint8]
 

@@ -12,16 +12,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from her2d.inference.cuda.buffer_pool import KeptPlace, Places, UploadSlot
 from her2d.inference.cuda.device import Device, Network, Span, Stream
-from her2d.inference.cuda.lane import TILE_BYTES, Lane, Output
-from her2d.inference.cuda.places import KeptPlace, Places, UploadSlot
+from her2d.inference.cuda.network_runner import TILE_BYTES, Lane, Output
 from her2d.inference.cuda.scope import Scope
-from her2d.inference.engine import (
-    EngineError,
-    KeptTile,
-    Segmentation,
-    Tiles,
-)
+from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
 
 log = structlog.get_logger(__name__)
 

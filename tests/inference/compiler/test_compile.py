@@ -5,11 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from her2d.bundle import load_bundle
-from her2d.inference import EngineError, EngineOptions, open_engine
-from her2d.inference.compiler import CompileOrder, TilesToTry, compile_bundle
+from her2d.bundle.manifest import load_bundle
+from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
+from her2d.inference.engine import EngineError
+from her2d.inference.options import EngineOptions
 from her2d.inference.plan_engine import open_plan, plan_for
 from her2d.inference.plans import PlanError, PlanFiles, Profile, Sidecar, read_sidecar
+from her2d.inference.selection import open_engine
 
 SEGMENTER, CLASSIFIERS = Profile(best=4, most=8), Profile(best=2, most=2)
 

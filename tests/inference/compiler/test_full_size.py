@@ -7,7 +7,7 @@ import onnx
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.inference.compiler.narrow import narrowed
+from her2d.inference.compiler.cast_precision import narrowed
 from her2d.inference.compiler.tensorrt_builder import Tensor, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.plans import Profile

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fake_device import FakeDevice, FakeEvent, FakeGraph, FakeNetwork, classifiers, segmenter, tiles
 
-from her2d.inference import DeviceLostError, EngineError
 from her2d.inference.cuda.device import DeviceOutOfMemoryError
 from her2d.inference.cuda.engine import Batches, CudaEngine
+from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
 BATCHES = Batches(segmenter=4, classifiers=3, kept=12)

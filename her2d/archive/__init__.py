@@ -1,0 +1,1 @@
+"""Finished originals out of the inboxes."""

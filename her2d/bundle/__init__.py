@@ -1,0 +1,1 @@
+"""A model bundle: its manifest, its verified files, its integrator."""

@@ -1,0 +1,1 @@
+"""`her2d run`: the service and its threads."""

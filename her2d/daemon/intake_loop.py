@@ -1,0 +1,170 @@
+"""One thread's work around the inboxes: find, settle, and pause where there is no room."""
+
+import errno
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from her2d.daemon.storage_probe import Storage
+from her2d.intake.inbox import Inbox
+from her2d.intake.settling import Completeness, Verdict
+from her2d.intake.watcher import Watcher
+from her2d.queue.store import JobQueue
+from her2d.settings import Settings
+from her2d.slides.integrity import check_integrity
+from her2d.system.disk_space import least_free_mb, should_pause
+from her2d.system.filesystems import needs_polling
+from her2d.system.linux import inotify_watches
+
+log = structlog.get_logger(__name__)
+
+_ANSWER_S = 1.0
+
+
+class Watching:
+    """Looks after the inboxes in passes of about a second at most."""
+
+    def __init__(
+        self,
+        jobs: JobQueue,
+        settings: Settings,
+        wake: threading.Event,
+        paused: threading.Event,
+        storage: Storage,
+    ) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._paused = paused
+        self._storage = storage
+        self._hanging: frozenset[Path] = frozenset()
+        self._slow: frozenset[Path] = frozenset()
+        self._inbox = Inbox(jobs, settings.intake, check_slide)
+        self._watcher = Watcher(wake)
+        self._next_check = 0.0
+        self._eventless: set[Path] = set()
+        self._deaf = False
+        self._crowding: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """What a person should look at: that intake is paused, or an inbox that does not answer."""
+        watched = self._settings.intake.inboxes
+        hanging = [self._storage.trouble(inbox) for inbox in watched if inbox in self._hanging]
+        return self._crowding or next(filter(None, hanging), None)
+
+    def close(self) -> None:
+        self._watcher.stop()
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        self._settings = settings
+        self._inbox.apply(settings.intake)
+        self._watcher.keep_only(settings.intake.inboxes)
+        self._next_check = 0.0
+
+    def look_around(self) -> None:
+        """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
+        self._mind_the_storage()
+        self._mind_the_room()
+        if self._paused.is_set():
+            return
+        try:
+            self._find_and_settle()
+        except Exception:
+            self._inbox.sweeps.all_soon()  # the events in hand are lost; what they told is not
+            raise
+
+    def _find_and_settle(self) -> None:
+        if time.monotonic() >= self._next_check:
+            self._keep_watching()
+            self._next_check = time.monotonic() + self._settings.intake.poll_s
+        paths = self._watcher.take()
+        if paths is None:
+            log.warning("events_overflowed")
+            self._inbox.sweeps.all_soon()
+        else:
+            self._inbox.look(paths)
+        self._inbox.sweep()
+        self._mind_the_watches()
+        self._inbox.settle()
+
+    def _mind_the_watches(self) -> None:
+        """Where the system's limit cuts a tree's watches short, nothing says so but their number.
+
+        Twice in a row: a folder may have been made between the sweep and the count.
+        """
+        heard = self._inbox.sweeps.heard()
+        if heard is None:
+            return
+        deaf = inotify_watches() < heard
+        if deaf and self._deaf:
+            reason = OSError(errno.ENOSPC, "fewer folders are watched than there are")
+            for inbox in self._settings.intake.inboxes:
+                self._poll_instead(inbox, reason)
+        self._deaf = deaf
+
+    def _mind_the_storage(self) -> None:
+        """Let alone what does not answer: a pass that waits for it looks after nothing else."""
+        intake = self._settings.intake
+        watched = intake.inboxes
+        if time.monotonic() >= self._next_check:
+            self._storage.apply({*watched, *self._jobs.inboxes()}, intake.filed_into)
+        self._slow = self._storage.slow(_ANSWER_S)
+        hanging = self._storage.hanging()
+        for inbox in hanging - self._hanging:
+            log.error("inbox_hangs", inbox=str(inbox))
+        for inbox in (self._hanging - hanging) & set(watched):
+            log.info("inbox_answers_again", inbox=str(inbox))
+            self._next_check = 0.0
+        self._hanging = hanging
+        self._inbox.leave_out(hanging, self._slow)
+
+    def _mind_the_room(self) -> None:
+        results = self._settings.results
+        min_free_mb = self._settings.intake.min_free_mb
+        try:
+            free_mb = least_free_mb((results.database.parent, results.heatmaps))
+        except OSError as error:
+            log.warning("disk_unknown", reason=str(error))
+            return
+        paused = self._paused.is_set()
+        if should_pause(free_mb, min_free_mb, paused=paused):
+            self._crowding = f"Intake is paused: {free_mb:.0f} MB are free for results."
+            if not paused:
+                log.error("intake_paused", free_mb=round(free_mb), min_free_mb=min_free_mb)
+                self._paused.set()
+        elif paused:
+            self._crowding = None
+            log.info("intake_resumed", free_mb=round(free_mb))
+            self._paused.clear()
+            self._inbox.sweeps.all_soon()
+
+    def _keep_watching(self) -> None:
+        for inbox in self._settings.intake.inboxes:
+            if inbox in self._hanging | self._slow:
+                continue
+            try:
+                if needs_polling(inbox, self._settings.intake.watch):
+                    self._watcher.forget(inbox)
+                elif self._watcher.watch(inbox):
+                    self._eventless.discard(inbox)
+                    log.info("inbox_watched", inbox=str(inbox))
+                    self._inbox.sweeps.soon(inbox, inbox)
+            except FileNotFoundError:
+                self._watcher.forget(inbox)  # the sweep says so, once
+            except OSError as error:
+                self._poll_instead(inbox, error)
+
+    def _poll_instead(self, inbox: Path, error: OSError) -> None:
+        if inbox not in self._eventless:
+            self._eventless.add(inbox)
+            log.warning("inbox_events_unavailable", inbox=str(inbox), reason=str(error))
+        self._inbox.sweeps.poll(inbox)
+
+
+def check_slide(path: Path) -> Verdict:
+    """The slides room's structural check in the words of intake."""
+    found = check_integrity(path)
+    return Verdict(Completeness(found.completeness.value), found.reason)

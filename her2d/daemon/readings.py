@@ -1,0 +1,227 @@
+"""Database, disks and pipeline -> one reading, for each scrape of /metrics."""
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import structlog
+from sqlite_utils import Database
+
+from her2d.daemon.storage_probe import Storage
+from her2d.db.connection import DatabaseError, open_readonly
+from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
+from her2d.pipeline.pipeline import Pipeline
+from her2d.queue.job import NEW_SCAN, in_seconds
+from her2d.queue.store import JobQueue
+from her2d.settings import Settings
+from her2d.system.disk_space import existing_folder
+from her2d.system.gpus import Gpus
+from her2d.webhook.outbox import Outbox
+
+log = structlog.get_logger(__name__)
+
+_QUARTILES = (0.25, 0.5, 0.75)
+_FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
+_OUTCOMES = ("done", "failed", "quarantined", "duplicate", "vanished")
+_WAITING = ("settling", "queued", "running", "failed")
+
+
+class Outcomes:
+    """Counts how jobs end, whoever ends them: worker, inbox or `her2d queue`.
+
+    Every change of state is a row of `events`, so what was counted is never missed nor counted
+    twice. Counts begin at 0 with the process, as Prometheus expects of counters.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._last = _last_event(db)
+        self._counts = dict.fromkeys(_OUTCOMES, 0)
+        self._alone = threading.Lock()
+
+    def advance(self, db: Database) -> Mapping[str, int]:
+        """How many jobs ended in each way so far. Safe to call from several threads."""
+        with self._alone:
+            last = _last_event(db)
+            rows = db.execute(
+                "select name, count(*) from events where id > ? and id <= ? and job_id is not null"
+                " group by name",
+                [self._last, last],
+            ).fetchall()
+            for name, number in rows:
+                if name in self._counts:
+                    self._counts[name] += number
+            self._last = last
+            return dict(self._counts)
+
+
+def read_daemon(
+    settings: Settings,
+    pipeline: Pipeline,
+    outcomes: Outcomes,
+    *,
+    gpus: Gpus,
+    storage: Storage,
+    progress_at: float,
+    intake_paused: bool,
+) -> Reading:
+    """Look at everything once, through a connection of its own; a few milliseconds.
+
+    What cannot be read is left out: a share that is away, or a database that is locked, must not
+    make the daemon look down.
+    """
+    reading = Reading(
+        stages=tuple(_stages(pipeline)),
+        decoded_tiles=pipeline.decoding.tiles,
+        decode_wait_s=pipeline.decoding.wait_s,
+        progress_at=progress_at,
+        intake_paused=intake_paused,
+        volumes=tuple(_volumes(settings, storage)),
+        unreachable_inboxes=sum(
+            storage.trouble(inbox) is not None for inbox in settings.intake.inboxes
+        ),
+        last_backup_at=storage.last_backup_at(),
+        gpus=gpus.read(),
+    )
+    try:
+        return _with_database(reading, settings, outcomes)
+    except (DatabaseError, sqlite3.Error, OSError) as error:
+        log.warning("scrape_incomplete", reason=str(error))
+        return replace(reading, database_readable=False)
+
+
+def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> Reading:
+    """Raises DatabaseError, sqlite3.Error, OSError."""
+    database = settings.results.database
+    db = open_readonly(database)
+    try:
+        jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
+        oldest, newest = _arrivals(db)
+        return replace(
+            reading,
+            jobs=jobs,
+            outcomes=outcomes.advance(db),
+            waiting=sum(jobs[state] for state in _WAITING),
+            overdue=_overdue(db),
+            oldest_waiting_s=max(0.0, time.time() - oldest) if oldest is not None else 0.0,
+            last_scan_at=newest,
+            last_success_at=_last_success(db),
+            webhook_waiting=Outbox(db).waiting() if settings.webhook.url is not None else None,
+            database_bytes=sum(_sizes(database)),
+            day=_day(db),
+        )
+    finally:
+        db.close()
+
+
+def _last_success(db: Database) -> float | None:
+    """When a slide last got a result; None where none ever did."""
+    row = db.execute(
+        "select finished_at from runs where is_current = 1 order by finished_at desc limit 1"
+    ).fetchone()
+    return _seconds(row[0] if row else None)
+
+
+def _last_event(db: Database) -> int:
+    return int(db.execute("select coalesce(max(id), 0) from events").fetchone()[0])
+
+
+def _stages(pipeline: Pipeline) -> Iterator[StageReading]:
+    for stage in (pipeline.uploading, pipeline.segmenting, pipeline.classifying):
+        queue = stage.queue
+        yield StageReading(
+            stage.name, stage.tiles, stage.batches, stage.busy_s, len(queue), queue.capacity
+        )
+
+
+def _arrivals(db: Database) -> tuple[float | None, float | None]:
+    """Since when the new scan waits that waits longest, and when the newest of all came.
+
+    Back-fill and reprocessing take their time, files left unfinished are no backlog, and a retry
+    waits from when it was asked for.
+    """
+    marks = ", ".join("?" for _ in _WAITING)
+    oldest = db.execute(
+        f"select min(coalesce(queued_at, discovered_at)) from jobs where state in ({marks})"
+        " and priority >= ? and overdue_at is null",
+        [*_WAITING, NEW_SCAN],
+    ).fetchone()[0]
+    # Ids grow with time: the last row is the newest without a look at the others.
+    newest = db.execute(
+        "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
+    ).fetchone()
+    return _seconds(oldest), _seconds(newest[0] if newest else None)
+
+
+def _overdue(db: Database) -> int:
+    row = db.execute(
+        "select count(*) from jobs where state = 'settling' and overdue_at is not null"
+    ).fetchone()
+    return int(row[0])
+
+
+def _day(db: Database) -> DayReading:
+    since = in_seconds(-86_400)
+    rows = db.execute(
+        "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
+        " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
+        f" {', '.join(f'coalesce(run_quality.{flag}, 0)' for flag in _FLAGS)}"
+        " from slide_results left join run_quality using (run_id) where finished_at >= ?",
+        [since],
+    ).fetchall()
+    if not rows:
+        return DayReading(results=0)
+    status, percent, tissue, tumor, stain, saturation, faded, *flags = zip(*rows, strict=True)
+    p = [value / 100 for value in percent if value is not None]
+    return DayReading(
+        results=len(rows),
+        positive_ratio=status.count("positive") / len(rows),
+        tumor_tile_ratio=sum(tumor) / sum(tissue) if sum(tissue) else None,
+        high_expression=dict(zip(_QUARTILES, _quantiles(p, _QUARTILES), strict=False)),
+        stain_distance=_median(stain),
+        saturation=_median(saturation),
+        saturation_distance=_median(faded),
+        flagged_ratio={
+            flag: sum(values) / len(rows) for flag, values in zip(_FLAGS, flags, strict=True)
+        },
+    )
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
+
+
+def _quantiles(values: list[float], quantiles: tuple[float, ...]) -> list[float]:
+    return [float(value) for value in np.quantile(values, quantiles)] if values else []
+
+
+def _volumes(settings: Settings, storage: Storage) -> Iterator[VolumeReading]:
+    results = {"database": settings.results.database.parent, "heatmaps": settings.results.heatmaps}
+    for holds, folder in results.items():
+        try:
+            usage = shutil.disk_usage(existing_folder(folder))
+        except OSError as error:
+            log.debug("disk_unknown", holds=holds, reason=str(error))
+            continue
+        yield VolumeReading(holds, usage.free, usage.total)
+    for number, inbox in enumerate(settings.intake.inboxes, start=1):
+        seen = storage.seen(inbox)
+        if seen is not None and seen.free_bytes is not None and seen.size_bytes is not None:
+            holds = "inbox" if number == 1 else f"inbox_{number}"
+            yield VolumeReading(holds, seen.free_bytes, seen.size_bytes)
+
+
+def _sizes(database: Path) -> Iterator[int]:
+    for path in (database, database.with_name(f"{database.name}-wal")):
+        if path.exists():
+            yield path.stat().st_size
+
+
+def _seconds(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time is not None else None

@@ -1,0 +1,304 @@
+"""`her2d run`: wires intake, pipeline, results and ops together, and outlives every bad file.
+
+One thread watches the inboxes and queues what is finished, and looks after a crew of as many
+workers as slides may be in flight, each of which claims a job, scores its slide and records the
+result, and a clerk who moves what is finished out of the inboxes. All they share is the pipeline
+and the database, through a connection each.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from her2d import __version__
+from her2d.daemon.intake_loop import Watching
+from her2d.daemon.readings import Outcomes, read_daemon
+from her2d.daemon.reload import merged
+from her2d.daemon.storage_probe import Storage
+from her2d.daemon.supervisor import Crew
+from her2d.daemon.worker import Signals
+from her2d.db.connection import DatabaseError, open_database, open_readonly
+from her2d.db.lock import held_by_us
+from her2d.db.migrate import migrate
+from her2d.db.retry import until_written
+from her2d.inference.engine import DeviceLostError
+from her2d.monitoring.http import OpsServer
+from her2d.monitoring.metrics import Metrics
+from her2d.monitoring.reading import Reading
+from her2d.monitoring.sd_notify import Notifier
+from her2d.processing.processor import SlideProcessor, open_processor
+from her2d.queue.claims import Silence
+from her2d.queue.job import JobState
+from her2d.queue.store import JobQueue
+from her2d.settings import Settings, SettingsError
+from her2d.system.files import remove_leftovers
+from her2d.system.gpus import Gpus
+from her2d.webhook.sender import Messenger
+
+log = structlog.get_logger(__name__)
+
+_TICK_S = 0.5
+_STATUS_S = 5.0
+_BUSY_TIMEOUT_S = 5.0
+_UNHEALTHY_AFTER_S = 120.0
+_WEBHOOK_S = 15.0
+
+
+class Daemon:
+    """Runs until asked to stop.
+
+    Raises from `run`:
+        AlreadyRunningError: another daemon works on the same database.
+        BundleError, EngineError: it cannot start; the sentence says why.
+        DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
+        CannotListenError: the port of `[ops]` cannot be had.
+        DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
+    """
+
+    def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
+        """`load` reads the settings again at a reload; it may raise SettingsError."""
+        self._settings = settings
+        self._load = load or (lambda: settings)
+        self._signals = Signals()
+        self._reload = threading.Event()
+        self._wake = threading.Event()
+        self._metrics = Metrics()
+        self._gpus = Gpus()
+        self._notifier = Notifier()
+        self._watched_at = time.monotonic()
+        self._next_status = 0.0
+        self._trouble: str | None = None
+        self._passes_fail = False
+        self._crew: Crew | None = None
+
+    def stop(self) -> None:
+        """Ask for a clean stop, the second time for a quick one; safe in a signal handler."""
+        if self._signals.requested.is_set():
+            self._signals.cancel.set()
+        self._signals.requested.set()
+        self._wake.set()
+
+    def reload(self) -> None:
+        """Ask for the settings to be read again; safe to call from a signal handler."""
+        self._reload.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        intake, results = self._settings.intake, self._settings.results
+        database = results.database
+        with held_by_us(database):
+            if (copy := migrate(database)) is not None:
+                log.info("database_migrated", copy=str(copy))
+            db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+            jobs = JobQueue(db)
+            _clear_up(results.heatmaps)
+            for job in until_written(jobs.recover, self._signals.cancel):
+                log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
+            with (
+                closing(Storage(intake.inboxes, results.backups, intake.filed_into)) as storage,
+                open_processor(self._settings, self._metrics.observe_batch) as processor,
+                self._serve(processor, Outcomes(db), storage) as server,
+            ):
+                self._work(jobs, processor, storage, server.port)
+            db.close()
+        log.info("daemon_stopped")
+        if self._signals.device_lost.is_set():
+            raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
+
+    def _work(self, jobs: JobQueue, processor: SlideProcessor, storage: Storage, port: int) -> None:
+        crew = self._crew = Crew(
+            lambda: self._settings, processor, self._metrics, self._signals, storage
+        )
+        watching = Watching(jobs, self._settings, self._wake, self._signals.paused, storage)
+        log.info(
+            "daemon_ready",
+            inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
+            bundle=processor.bundle.manifest.name,
+            bundle_version=processor.bundle.manifest.version,
+            backend=processor.backend,
+            port=port,
+        )
+        settings = self._settings
+        messenger = Messenger(settings.webhook, settings.results.database, self._signals.requested)
+        self._notifier.ready("Started.")
+        database = self._settings.results.database.stat()
+        try:
+            while not self._signals.requested.is_set():
+                _require_same(self._settings.results.database, database)
+                messenger.tend()
+                self._pass(jobs, crew, watching)
+                self._wake.wait(_TICK_S)
+                self._wake.clear()
+        finally:
+            self._signals.requested.set()
+            log.info("daemon_stopping")
+            self._notifier.stopping(f"Finishing {crew.in_hand} slides.")
+            watching.close()
+            crew.drain()
+            messenger.join(_WEBHOOK_S)
+
+    def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
+        """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
+        watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
+        hung = crew.hung()
+        try:
+            if self._reload.is_set():
+                self._reload.clear()
+                self._apply(watching)
+            watching.look_around()
+            crew.tend(jobs)
+            self._trouble = watching.trouble or _standstill(hung)
+            self._watched_at = time.monotonic()
+            self._tell_status(jobs, crew)
+            self._passes_fail = False
+        except sqlite3.Error as error:
+            if not self._passes_fail:
+                log.error("pass_without_database", reason=str(error))
+            self._passes_fail = True
+            self._trouble = f"The database is unavailable: {error}."
+        except Exception as error:
+            # No file, however odd, may end the daemon: the others' passes go on.
+            if not self._passes_fail:
+                log.exception("pass_failed")
+            self._passes_fail = True
+            # What the error says may hold a name, and anybody may ask.
+            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
+        if hung is None:
+            # Others that lock the database are waited for, but so long only as a slide would be:
+            # the lock may be one of this process's own.
+            if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
+                self._notifier.alive()
+        else:
+            self._trouble = _standstill(hung)
+
+    def _apply(self, watching: Watching) -> None:
+        self._notifier.reloading()
+        try:
+            change = merged(self._settings, self._load())
+        except SettingsError as error:
+            log.error("reload_refused", reason=str(error))
+        else:
+            self._settings = change.settings
+            watching.apply(change.settings)
+            logging.getLogger().setLevel(change.settings.ops.log_level.upper())
+            log.info("settings_reloaded", changed=change.changed)
+            if change.waiting:
+                log.warning("settings_wait_for_restart", keys=change.waiting)
+        self._notifier.ready("Settings were read again.")
+
+    def _tell_status(self, jobs: JobQueue, crew: Crew) -> None:
+        if time.monotonic() < self._next_status:
+            return
+        self._next_status = time.monotonic() + _STATUS_S
+        counts = jobs.counts()
+        waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
+        status = (
+            f"{crew.in_hand} slides under way, {waiting} waiting, {counts[JobState.SETTLING]} not"
+            f" finished by the scanner, {counts[JobState.QUARANTINED]} quarantined."
+        )
+        trouble = self._whole_trouble()
+        self._notifier.status(f"{trouble} {status}" if trouble else status)
+
+    def _serve(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> OpsServer:
+        manifest = processor.bundle.manifest
+        self._metrics.build.info(
+            {
+                "version": __version__,
+                "backend": processor.backend,
+                "bundle": manifest.name,
+                "bundle_version": manifest.version,
+            }
+        )
+        self._metrics.read_from(lambda: self._read(processor, outcomes, storage))
+        ops = self._settings.ops
+        return OpsServer(
+            ops.host,
+            ops.port,
+            self._metrics.registry,
+            healthy=self._unhealthy,
+            ready=lambda: self._not_ready(storage),
+        )
+
+    def _read(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> Reading:
+        silent_s = self._crew.silent_s if self._crew is not None else 0.0
+        return read_daemon(
+            self._settings,
+            processor.pipeline,
+            outcomes,
+            gpus=self._gpus,
+            storage=storage,
+            progress_at=time.time() - silent_s,
+            intake_paused=self._signals.paused.is_set(),
+        )
+
+    def _unhealthy(self) -> str | None:
+        """Alive means that the inboxes were looked at a moment ago, and that slides get on."""
+        silent = time.monotonic() - self._watched_at
+        if silent > _UNHEALTHY_AFTER_S:
+            return f"The inboxes were last looked at {silent:.0f} s ago."
+        silent = self._crew.silent_s if self._crew is not None else 0.0
+        if silent > self._settings.intake.stalled_after_s:
+            return f"A slide has not got on for {silent:.0f} s."
+        return None
+
+    def _whole_trouble(self) -> str | None:
+        """What a person should look at. Filing's share of it never makes the daemon unhealthy: a
+        restart mends no storage."""
+        filing = self._crew.filing_trouble if self._crew is not None else None
+        return " ".join(filter(None, (self._trouble, filing))) or None
+
+    def _not_ready(self, storage: Storage) -> str | None:
+        if self._signals.requested.is_set():
+            return "It is stopping, and takes no new scans."
+        if (trouble := self._whole_trouble()) is not None:
+            return trouble
+        for trouble in map(storage.trouble, self._settings.intake.inboxes):
+            if trouble is not None:
+                return trouble
+        database = self._settings.results.database
+        if not os.access(database, os.W_OK):
+            return f"The database {database} cannot be written."
+        try:
+            open_readonly(database).close()
+        except DatabaseError as error:
+            return str(error)
+        return None
+
+
+def _clear_up(heatmaps: Path) -> None:
+    """Remove pictures that a daemon was killed over. No reason not to start."""
+    try:
+        leftovers = remove_leftovers(heatmaps)
+    except OSError as error:
+        log.warning("leftovers_kept", reason=str(error))
+        return
+    if leftovers:
+        log.info("leftovers_removed", files=len(leftovers))
+
+
+def _standstill(hung: Silence | None) -> str | None:
+    """Said to whoever asks, so without the file's name."""
+    return f"Job {hung.job.id} has not got on for {hung.seconds:.0f} s." if hung else None
+
+
+def _require_same(database: Path, opened: os.stat_result) -> None:
+    """A connection goes on writing to a database that was removed, and all of it would be lost.
+
+    Raises DatabaseError.
+    """
+    try:
+        same = os.path.samestat(database.stat(), opened)
+    except FileNotFoundError:
+        same = False
+    except OSError as error:
+        log.warning("database_unreachable", reason=str(error))
+        return
+    if not same:
+        raise DatabaseError(f"The database {database} was removed or replaced.")

@@ -1,0 +1,48 @@
+"""What is wrong with a database file."""
+
+import sqlite3
+from pathlib import Path
+
+from her2d.db.connection import DatabaseError, cannot_be_opened
+
+# Primary result codes that others' locks, rights and the machine are the cause of.
+_ELSEWHERE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+
+
+def problems(database: Path) -> list[str]:
+    """What SQLite finds wrong: `integrity_check` and `foreign_key_check`; empty when sound.
+
+    Raises:
+        DatabaseError: it cannot be opened, for it is not there, locked, or closed to us.
+    """
+    try:
+        if not database.is_file():
+            raise DatabaseError(f"There is no database {database}.")
+        connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            found = [str(row[0]) for row in connection.execute("pragma integrity_check")]
+            orphans = connection.execute("pragma foreign_key_check").fetchall()
+        finally:
+            connection.close()
+    except (PermissionError, sqlite3.DatabaseError) as error:
+        if isinstance(error, PermissionError) or _says_nothing_of_the_file(error):
+            raise cannot_be_opened(database, error) from error
+        # A file too damaged to be asked is a finding, not a failure of the question.
+        return [str(error)]
+    broken = [
+        f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is gone" for row in orphans
+    ]
+    return [line for line in found if line != "ok"] + broken
+
+
+def _says_nothing_of_the_file(error: sqlite3.DatabaseError) -> bool:
+    return (error.sqlite_errorcode & 0xFF) in _ELSEWHERE

@@ -1,0 +1,74 @@
+"""One daemon for each database."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from her2d.db.connection import DatabaseError
+from her2d.system.ownership import belongs_with, who_may
+
+
+class AlreadyRunningError(Exception):
+    """Another daemon holds the database; `str(error)` names its process."""
+
+
+@contextmanager
+def held_by_us(database: Path) -> Iterator[None]:
+    """Hold `<database>.lock` for as long as the block runs.
+
+    The kernel drops the lock when the process ends, however it ends, so it is never stale.
+
+    Raises:
+        AlreadyRunningError: another process holds it.
+        DatabaseError: the file cannot be created.
+    """
+    path = _lock_of(database)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        hint = f" {who_may(path)}" if isinstance(error, PermissionError) else ""
+        raise DatabaseError(f"{path} cannot be written: {error.strerror}.{hint}") from error
+    try:
+        belongs_with(path, database if database.exists() else path.parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _already_running(descriptor, database) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_unheld(database: Path) -> None:
+    """Do nothing where no daemon works on `database`; unlike `held_by_us`, leave no lock behind.
+
+    Raises:
+        AlreadyRunningError: one does.
+        OSError: the lock cannot be read.
+    """
+    try:
+        descriptor = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise _already_running(descriptor, database) from error
+    finally:
+        os.close(descriptor)
+
+
+def _lock_of(database: Path) -> Path:
+    return database.with_name(database.name + ".lock")
+
+
+def _already_running(descriptor: int, database: Path) -> AlreadyRunningError:
+    holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+    return AlreadyRunningError(
+        f"Another her2d daemon (process {holder}) already works on {database}."
+    )

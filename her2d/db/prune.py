@@ -1,0 +1,53 @@
+"""Rows that need not be kept for good, taken away in short transactions."""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from sqlite_utils import Database
+
+from her2d.db.connection import DatabaseError
+from her2d.queue.job import in_seconds
+
+_RUNS_AT_ONCE = 50
+_BREATH_S = 0.05  # SQLite has no queue for writers: others get in between two transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune took away."""
+
+    runs: int
+    tiles: int
+
+
+def prune_tiles(db: Database, keep_days: float) -> Pruned:
+    """Delete the tile rows of runs that finished over `keep_days` days ago.
+
+    Results, their intervals and their heatmaps stay; only the rows behind them go.
+
+    Raises:
+        DatabaseError: another process kept the database locked; what was deleted until then is.
+    """
+    try:
+        return _prune(db, keep_days)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"The database could not be pruned: {error}.") from error
+
+
+def _prune(db: Database, keep_days: float) -> Pruned:
+    before = in_seconds(-86_400 * keep_days)
+    rows = db.execute(
+        "select id from runs where finished_at < ?"
+        " and exists (select 1 from tiles where run_id = runs.id)",
+        [before],
+    ).fetchall()
+    old = [int(row[0]) for row in rows]
+    tiles = 0
+    for start in range(0, len(old), _RUNS_AT_ONCE):
+        some = old[start : start + _RUNS_AT_ONCE]
+        marks = ", ".join("?" for _ in some)
+        with db.atomic():
+            tiles += db.execute(f"delete from tiles where run_id in ({marks})", some).rowcount
+        time.sleep(_BREATH_S)
+    return Pruned(len(old), tiles)

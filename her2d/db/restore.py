@@ -1,0 +1,129 @@
+"""A backup put in the database's place.
+
+Copying it there by hand goes wrong where the old database's write-ahead log is left: SQLite then
+plays it into the copy (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file
+while in use" and "Mispairing database files and hot journals").
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from her2d.db.connection import (
+    NEWEST_SCHEMA,
+    DatabaseError,
+    ForeignDatabase,
+    schema_version,
+)
+from her2d.db.integrity import problems
+from her2d.db.lock import held_by_us
+from her2d.db.online_copy import copy_online, moment, to_disk
+from her2d.system.ownership import as_closed_as, belongs_with
+
+_BUSY_TIMEOUT_S = 5.0
+
+
+def restore(backup: Path, database: Path) -> Path | None:
+    """Put a copy of `backup` in the place of `database`, which is kept under a dated name.
+
+    Returns that name, None where there was no database. Whatever happens, either the old or the
+    new database is there, whole.
+
+    Raises:
+        AlreadyRunningError: a daemon works on the database.
+        DatabaseError: the backup is damaged, not her2d's or a newer one's, the database is another
+            program's or open in another process, or the disk refuses. It is then as it was.
+    """
+    place = database.resolve()
+    _refuse_another_programs(database)
+    copy = place.with_name(f"{place.name}.restoring")
+    try:
+        with held_by_us(database):
+            try:
+                _remove(copy)
+                copy_online(backup, copy)
+                _require_usable(copy, backup)
+                _take_after(copy, place)
+                to_disk(copy)
+                aside = _set_aside(place)
+                copy.replace(place)
+                to_disk(place.parent)
+            finally:
+                _remove(copy)
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseError(f"{database} cannot be restored from {backup}: {error}.") from error
+    return aside
+
+
+def _refuse_another_programs(database: Path) -> None:
+    """Raise ForeignDatabase where one is in the place; what is damaged may be ours."""
+    try:
+        schema_version(database)
+    except ForeignDatabase:
+        raise
+    except DatabaseError:
+        return
+
+
+def _require_usable(copy: Path, backup: Path) -> None:
+    if found := problems(copy):
+        raise DatabaseError(f"{backup} is damaged, so nothing was restored: {found[0]}.")
+    try:
+        version = schema_version(copy)
+    except ForeignDatabase:
+        version = 0
+    if version == 0:
+        raise DatabaseError(f"{backup} is no database of her2d, so nothing was restored.")
+    if version > NEWEST_SCHEMA:
+        raise DatabaseError(
+            f"{backup} was written by a newer her2d (schema {version}; this one knows"
+            f" {NEWEST_SCHEMA}), so nothing was restored. Install that version first."
+        )
+
+
+def _take_after(copy: Path, place: Path) -> None:
+    """Who may read and write the database does not change."""
+    if place.exists():
+        as_closed_as(copy, place)
+    else:
+        belongs_with(copy, place.parent)
+
+
+def _set_aside(place: Path) -> Path | None:
+    """Give the database a second name, and leave no log that would be played into the next one."""
+    log, index = (place.with_name(place.name + suffix) for suffix in ("-wal", "-shm"))
+    if not place.exists():
+        log.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
+        return None
+    aside = place.with_name(f"{place.stem}.before-restore-{moment()}{place.suffix}")
+    folded = _fold_in_its_log(place)
+    os.link(place, aside)
+    if not folded and log.exists():
+        log.rename(aside.with_name(aside.name + "-wal"))
+    index.unlink(missing_ok=True)
+    return aside
+
+
+def _fold_in_its_log(place: Path) -> bool:
+    """Make the database one file; False where it is too damaged for that.
+
+    Raises DatabaseError where another process has it open: that one would write to the old file.
+    """
+    with closing(sqlite3.connect(place, timeout=_BUSY_TIMEOUT_S)) as connection:
+        try:
+            connection.execute("pragma journal_mode = delete").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise DatabaseError(
+                    f"Another process has {place} open, so nothing was restored. End it first:"
+                    " her2d browse, her2d scan, sqlite3 or whatever it is."
+                ) from error
+            return False
+    return True
+
+
+def _remove(copy: Path) -> None:
+    for suffix in ("", "-journal"):
+        copy.with_name(copy.name + suffix).unlink(missing_ok=True)

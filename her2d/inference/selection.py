@@ -1,0 +1,78 @@
+"""Settings -> the engine that serves."""
+
+import structlog
+
+from her2d.bundle.manifest import Bundle
+from her2d.inference.backends import Candidate, candidate
+from her2d.inference.engine import DeviceLostError, Engine, EngineError
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.options import BACKENDS, BackendName, EngineOptions
+from her2d.inference.plan_engine import open_plan
+
+log = structlog.get_logger(__name__)
+
+
+def open_engine(
+    bundle: Bundle, *, backend: str, threads: int = 0, options: EngineOptions | None = None
+) -> Engine:
+    """Open `bundle` on `backend`; `auto` is the best that works here, and logs why.
+
+    Args:
+        bundle: a verified bundle.
+        backend: `auto` or one of `BACKENDS`.
+        threads: as in `EngineOptions`, for callers that need no other option.
+        options: how it is to run.
+
+    Raises:
+        EngineError: no such back end, or it does not work on this machine; DeviceLostError: its
+            device is lost to this process.
+    """
+    options = options or EngineOptions(threads=threads)
+    if backend == "auto":
+        return _best(bundle, options)
+    for name in BACKENDS:
+        if backend == name:
+            return _open(name, bundle, options)
+    raise EngineError(f"There is no back end {backend!r}; choose auto or {', '.join(BACKENDS)}.")
+
+
+def _best(bundle: Bundle, options: EngineOptions) -> Engine:
+    passed_over: list[Candidate] = []
+    for name in BACKENDS:
+        found = candidate(name, bundle, options)
+        if found.usable:
+            try:
+                engine = _open(name, bundle, options)
+            except DeviceLostError as error:
+                # Another process has better chances than another back end.
+                log.error("device_lost_at_opening", backend=name, reason=str(error))
+                raise
+            except EngineError as error:
+                found = Candidate(name, False, str(error))
+            else:
+                log.info(
+                    "backend_chosen",
+                    backend=engine.backend,
+                    on=found.reason,
+                    passed_over={other.name: other.reason for other in passed_over},
+                )
+                return engine
+        passed_over.append(found)
+    reasons = " ".join(f"{other.name}: {other.reason}" for other in passed_over)
+    raise EngineError(f"No back end works here. {reasons}")
+
+
+# A back end is imported when it is opened: what it runs on may not be installed, and the daemon
+# imports torch for nobody who did not choose it.
+
+
+def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
+    if name == "torch":
+        from her2d.inference.torch_engine import TorchEngine
+
+        return TorchEngine(bundle, options)
+    if name == "onnxruntime" and options.precision in (None, "fp32"):
+        return OnnxRuntimeEngine(bundle, threads=options.threads)
+    if name == "onnxruntime" and options.precision != "int8":
+        raise EngineError(f"onnxruntime serves fp32 and int8, not {options.precision}.")
+    return open_plan(bundle, name, options)

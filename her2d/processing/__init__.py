@@ -1,0 +1,1 @@
+"""One scan -> one recorded result."""

@@ -1,0 +1,154 @@
+"""A finished slide in the words of the database and of the heatmap. Pure but for its clock."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from her2d import __version__
+from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.quality import SlideQuality
+from her2d.queue.job import now
+from her2d.results.heatmap import HeatmapData
+from her2d.results.records import (
+    QualityRecord,
+    RunRecord,
+    SlideRecord,
+    StageTiming,
+    TileTable,
+)
+
+
+class RunClock:
+    """When a run was queued and began, and how long its steps took."""
+
+    def __init__(self, queued_at: str | None) -> None:
+        self.queued_at = queued_at
+        self.started_at = now()
+        self._began = self._since = time.monotonic()
+        self._timings: list[StageTiming] = []
+
+    @property
+    def elapsed_s(self) -> float:
+        return round(time.monotonic() - self._began, 3)
+
+    @property
+    def timings(self) -> tuple[StageTiming, ...]:
+        return tuple(self._timings)
+
+    def step_ended(self, step: str) -> None:
+        """Note the time since the step before ended."""
+        at = time.monotonic()
+        self._timings.append(StageTiming(step, round(at - self._since, 3)))
+        self._since = at
+
+
+def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
+    metadata = outcome.metadata
+    return SlideRecord(
+        content_hash=digest,
+        file_name=path.name,
+        path=str(path),
+        barcode=metadata.barcode,
+        vendor=metadata.vendor,
+        width=metadata.width,
+        height=metadata.height,
+        magnification=metadata.magnification,
+        mpp=metadata.mpp,
+    )
+
+
+def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: str) -> RunRecord:
+    """A run that ends now."""
+    score, grid = outcome.score, outcome.grid
+    return RunRecord(
+        her2_status=score.status.value,
+        reason=score.reason,
+        high_expression_percent=score.high_expression_percent,
+        ci_low=score.ci_low,
+        ci_high=score.ci_high,
+        borderline=score.borderline,
+        tumor_pixels=score.tumor_pixels,
+        strong_pixels=score.strong_pixels,
+        tiles_total=grid.rows * grid.columns,
+        tiles_tissue=outcome.count(TileFate.NON_TUMOR, TileFate.WEAK, TileFate.STRONG),
+        tiles_tumor=score.tiles_tumor,
+        tiles_strong=score.tiles_strong,
+        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        unreadable_reason=outcome.unreadable_reason,
+        grid_columns=grid.columns,
+        grid_rows=grid.rows,
+        um_per_px=grid.um_per_px,
+        level0_downsample=grid.level0_downsample,
+        backend=backend,
+        software_version=__version__,
+        heatmap_path=str(heatmap),
+        queued_at=clock.queued_at,
+        started_at=clock.started_at,
+        finished_at=now(),
+        elapsed_s=clock.elapsed_s,
+    )
+
+
+def quality_record(quality: SlideQuality) -> QualityRecord:
+    """A finished slide's quality in the words of the database."""
+    red, green, blue = quality.density or (None, None, None)
+    return QualityRecord(
+        tissue_mm2=quality.tissue_mm2,
+        tumor_mm2=quality.tumor_mm2,
+        focus=quality.focus,
+        blurred_percent=quality.blurred_percent,
+        fold_percent=quality.fold_percent,
+        pen_percent=quality.pen_percent,
+        stain_red=red,
+        stain_green=green,
+        stain_blue=blue,
+        stain_distance=quality.stain_distance,
+        saturation=quality.saturation,
+        saturation_distance=quality.saturation_distance,
+        blurred=quality.blurred,
+        folded=quality.folded,
+        pen_marked=quality.pen_marked,
+        stain_outlier=quality.stain_outlier,
+    )
+
+
+def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
+    """A finished slide in the words of the heatmap."""
+    score, grid, overview = outcome.score, outcome.grid, outcome.overview
+    reduction = grid.tile_size / overview.tile_px
+    subtitle = score.reason or ""
+    if score.high_expression_percent is not None:
+        subtitle = (
+            f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
+            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from 10 %"
+        )
+        if score.borderline:
+            subtitle += "; borderline"
+    return HeatmapData(
+        rgb=overview.rgb,
+        tumor=overview.tumor,
+        tile_px=overview.tile_px,
+        p_strong=outcome.p_strong,
+        strong=outcome.fate == TileFate.STRONG,
+        unreadable=outcome.fate == TileFate.UNREADABLE,
+        um_per_px=grid.um_per_px * reduction,
+        width=max(1, round(grid.width / reduction)),
+        height=max(1, round(grid.height / reduction)),
+        title=f"{name}: HER2 {score.status.value}".encode("ascii", "replace").decode(),
+        subtitle=subtitle,
+    )
+
+
+def tile_table(outcome: SlideOutcome) -> TileTable:
+    """The outcome's tiles that are not background, in row-major order."""
+    row, column = np.nonzero(outcome.fate != TileFate.BACKGROUND)
+    fates = outcome.fate[row, column]
+    return TileTable(
+        row=row,
+        column=column,
+        fate=tuple(TileFate(fate).name.lower() for fate in fates),
+        tumor_pixels=outcome.tumor_pixels[row, column],
+        p_strong=outcome.p_strong[row, column],
+        p_folds=outcome.p_folds[row, column],
+    )

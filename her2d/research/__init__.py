@@ -1,0 +1,1 @@
+"""Networks, training and evaluation. Needs torch; the daemon never imports it."""

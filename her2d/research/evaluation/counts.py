@@ -1,0 +1,55 @@
+"""A CSV of counts, one row a feature level, as `her2d evaluate misdiagnosis --counts` reads it."""
+
+import csv
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from her2d.research.evaluation.misdiagnosis import LevelCounts
+
+Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class CountsError(Exception):
+    """The counts cannot be used; `str(error)` names the file, the row and the column."""
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    table: Name
+    feature: Name
+    level: Name
+    fn: Count
+    tp: Count
+    fp: Count
+    tn: Count
+
+
+def read_counts(path: Path) -> list[LevelCounts]:
+    """Read columns table, feature, level, fn, tp, fp, tn.
+
+    Raises:
+        CountsError: the file cannot be read, or a row does not hold what it must.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="", restkey="surplus")
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CountsError(f"{path} cannot be read: {error}.") from error
+    if not rows:
+        raise CountsError(f"{path} holds no counts.")
+    return [_level(path, line, row) for line, row in rows]
+
+
+def _level(path: Path, line: int, row: dict[str, str]) -> LevelCounts:
+    try:
+        return LevelCounts(**_Row.model_validate(row).model_dump())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CountsError(
+            f"{path}, line {line}, {'.'.join(map(str, first['loc']))}: {first['msg']}."
+        ) from error

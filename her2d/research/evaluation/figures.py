@@ -1,0 +1,112 @@
+"""The report's figures, each as text that an HTML page can hold by itself."""
+
+import base64
+import io
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from her2d.pipeline.outcome import TileFate
+from her2d.research.evaluation.calibration import Calibration
+from her2d.research.evaluation.confusion import Confusion
+from her2d.research.evaluation.slide_predictions import Called, IntegratorCall
+from her2d.results.heatmap import HeatmapData, render_heatmap
+
+_INK, _BROWN = "#23232b", "#79431a"
+_HEATMAP_SIDE = 900
+# The same report gives the same bytes.
+mpl.rcParams["svg.hashsalt"] = "her2d"
+
+
+def roc_figure(calls: list[IntegratorCall], title: str) -> str | None:
+    """ROC of slides by P, an SVG; None where one class is missing."""
+    known = [c for c in calls if not np.isnan(c.fraction) and c.true_status != "indeterminate"]
+    positive = [c.true_status == "positive" for c in known]
+    if len(set(positive)) < 2:
+        return None
+    false_positive, sensitivity, _ = roc_curve(positive, [c.fraction for c in known])
+    figure, axes = _square(title)
+    axes.plot([0, 1], [0, 1], color="#c0c0c8", linewidth=1)
+    axes.plot(false_positive, sensitivity, color=_BROWN, linewidth=2)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return _svg(figure)
+
+
+def confusion_figure(confusion: Confusion, title: str) -> str:
+    """The confusion matrix of slides (Figure S2), an SVG."""
+    cells = np.array([[confusion.tp, confusion.fn], [confusion.fp, confusion.tn]])
+    figure, axes = _square(title)
+    axes.imshow(cells, cmap="YlOrBr", vmin=0, vmax=max(1, int(cells.max()) * 1.4))
+    for (row, column), count in np.ndenumerate(cells):
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=16, color=_INK)
+    axes.set(
+        xticks=[0, 1],
+        yticks=[0, 1],
+        xticklabels=["positive", "negative"],
+        yticklabels=["positive", "negative"],
+        xlabel="called",
+        ylabel="true",
+    )
+    return _svg(figure)
+
+
+def calibration_figure(found: Calibration, title: str) -> str:
+    """Observed share of strong tiles against p(strong), an SVG."""
+    figure, axes = _square(title)
+    axes.plot([0, 1], [0, 1], color="#c0c0c8", linewidth=1)
+    axes.plot(
+        [b.predicted for b in found.bins],
+        [b.observed for b in found.bins],
+        color=_BROWN,
+        marker="o",
+    )
+    axes.set(xlabel="p(strong)", ylabel="share strong", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    return _svg(figure)
+
+
+def heatmap_figure(found: Called) -> str:
+    """A slide's heatmap as in Figures 3 and 4: a data URL of a JPEG."""
+    outcome, score = found.outcome, found.outcome.score
+    grid, overview = outcome.grid, outcome.overview
+    scale = overview.tile_px / grid.tile_size
+    percent = score.high_expression_percent
+    image = render_heatmap(
+        HeatmapData(
+            rgb=overview.rgb,
+            tumor=overview.tumor,
+            tile_px=overview.tile_px,
+            p_strong=outcome.p_strong,
+            strong=outcome.fate == TileFate.STRONG,
+            unreadable=outcome.fate == TileFate.UNREADABLE,
+            um_per_px=grid.um_per_px / scale,
+            width=max(1, round(grid.width * scale)),
+            height=max(1, round(grid.height * scale)),
+            title=found.slide.name,
+            subtitle=(
+                f"true {found.slide.her2_status.value}, called {score.status.value}"
+                + ("" if percent is None else f" at {percent:.1f} %")
+            ),
+        )
+    )
+    shrink = _HEATMAP_SIDE / max(image.shape[:2])
+    small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    coded, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    if not coded:
+        raise OSError(f"the heatmap of {found.slide.name} could not be encoded")
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def _square(title: str) -> tuple[Figure, "mpl.axes.Axes"]:
+    figure = Figure(figsize=(3.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10, color=_INK)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,31 @@
+"""The report as one HTML page that needs nothing beside it."""
+
+from collections.abc import Sequence
+
+import jinja2
+
+from her2d.research.evaluation.report import Report
+
+
+def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        report: every number.
+        figures: SVG texts.
+        heatmaps: data URLs.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("her2d.research.evaluation", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": _number}
+    sets = list(dict.fromkeys(row.set for row in report.slides))
+    return environment.get_template("report.html.j2").render(
+        report=report, sets=sets, figures=figures, heatmaps=heatmaps
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

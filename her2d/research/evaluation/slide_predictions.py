@@ -1,0 +1,181 @@
+"""Test slides run through the bundle as the daemon runs it, and called by every integrator."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from her2d.bundle.manifest import Bundle, CallCounts
+from her2d.inference.integrator import Integrator
+from her2d.inference.selection import open_engine
+from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.scoring import TileCounts, score_slide
+from her2d.research.evaluation.misdiagnosis import (
+    FeatureTest,
+    LevelCounts,
+    TwoTests,
+    misdiagnosis_tests,
+)
+from her2d.research.evaluation.report import CalledSlide, SlideRow
+from her2d.research.evaluation.slides import SlideCalls, slide_metrics
+from her2d.research.evaluation.tiles import load_model, p_of
+from her2d.research.training.cohort import CohortSlide, Status
+from her2d.research.training.study import Study
+
+_MOST_LEVELS = 6
+_UNTESTED = TwoTests(None, None)
+_WITHOUT_CALL = Status.INDETERMINATE.value
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A test slide and what was found in it, without pixels: some dozen bytes a tile."""
+
+    slide: CohortSlide
+    outcome: SlideOutcome
+
+
+def called_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Called]:
+    """Run the bundle over `slides`, one after the other. Raises SlideError, EngineError."""
+    engine = open_engine(bundle, backend="auto")
+    try:
+        with Pipeline(engine, Integrator(bundle)) as pipeline:
+            for slide in slides:
+                yield Called(slide, pipeline.submit(slide.he_path).result())
+    finally:
+        engine.close()
+
+
+def called_slide(found: Called) -> CalledSlide:
+    """The bundle's own call of a slide."""
+    score = found.outcome.score
+    return CalledSlide(
+        name=found.slide.name,
+        patient=found.slide.patient,
+        set=found.slide.split.value,
+        true_status=found.slide.her2_status.value,
+        called=score.status.value,
+        percent=score.high_expression_percent,
+        borderline=score.borderline,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IntegratorCall:
+    """How one integrator calls one slide; `fraction` is P, NaN where there is none."""
+
+    set: str
+    true_status: str
+    called: str
+    fraction: float
+
+
+def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> IntegratorCall:
+    """Score a slide's tumour tiles as if `name` were the bundle's integrator."""
+    outcome = found.outcome
+    tumor = ~np.isnan(outcome.p_folds[..., 0])
+    strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
+    score = score_slide(
+        TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
+        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        unreadable_pixels=outcome.unreadable_pixels,
+        seed=seed,
+    )
+    percent = score.high_expression_percent
+    return IntegratorCall(
+        found.slide.split.value,
+        found.slide.her2_status.value,
+        score.status.value,
+        float("nan") if percent is None else percent / 100,
+    )
+
+
+def slide_rows(
+    calls: dict[str, list[IntegratorCall]], chosen: str, *, seed: int
+) -> tuple[SlideRow, ...]:
+    """Table S4: a row for each integrator and test set."""
+    rows = []
+    for integrator, found in calls.items():
+        for name in dict.fromkeys(call.set for call in found):
+            of_set = [c for c in found if c.set == name]
+            with_tumor = [c for c in of_set if c.true_status != _WITHOUT_CALL]
+            known = [c for c in with_tumor if c.called != _WITHOUT_CALL]
+            metrics = slide_metrics(
+                SlideCalls(
+                    np.array([c.true_status == Status.POSITIVE for c in known], bool),
+                    np.array([c.called == Status.POSITIVE for c in known], bool),
+                    np.array([c.fraction for c in known], np.float64),
+                ),
+                seed=seed,
+            )
+            rows.append(
+                SlideRow.of(
+                    integrator,
+                    chosen=integrator == chosen,
+                    set_name=name,
+                    metrics=metrics,
+                    without_call=len(with_tumor) - len(known),
+                    without_tumor=_calls_without_tumor(of_set),
+                )
+            )
+    return tuple(rows)
+
+
+def _calls_without_tumor(calls: Sequence[IntegratorCall]) -> CallCounts:
+    called = Counter(call.called for call in calls if call.true_status == _WITHOUT_CALL)
+    return CallCounts(**{status.value: called[status.value] for status in Status})
+
+
+@dataclass(frozen=True, slots=True)
+class Misdiagnosis:
+    """Tables 3 and 4; `left_out` says in a sentence each which columns have no test, and why."""
+
+    tests: tuple[FeatureTest, ...]
+    left_out: tuple[str, ...]
+
+
+def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> Misdiagnosis:
+    """Tables 3 and 4 of a cohort's own morphology columns, a table for each test set.
+
+    A feature that all slides share keeps its row, without a test. Columns of more than six levels,
+    such as ages, are no categories and are left out.
+    """
+    counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
+    for slide, call in found:
+        outcome = _outcome(call)
+        for feature, level in slide.morphology.items():
+            cells = counts.setdefault((call.set, feature), {})
+            if outcome and level:
+                cells.setdefault(level, Counter())[outcome] += 1
+    tests: list[FeatureTest] = []
+    left_out: list[str] = []
+    for (table, feature), cells in sorted(counts.items()):
+        levels = [
+            LevelCounts(table, feature, level, fn=c["fn"], tp=c["tp"], fp=c["fp"], tn=c["tn"])
+            for level, c in sorted(cells.items())
+        ]
+        if not levels:
+            left_out.append(f"{table}, {feature}: no slide with a call has a value.")
+        elif len(levels) == 1:
+            left_out.append(f"{table}, {feature}: all slides are {levels[0].level}.")
+            tests.append(FeatureTest(table, feature, tuple(levels), _UNTESTED, _UNTESTED))
+        elif len(levels) > _MOST_LEVELS:
+            left_out.append(f"{table}, {feature}: {len(levels)} levels are no categories.")
+        else:
+            tests += misdiagnosis_tests(levels)
+    return Misdiagnosis(tuple(tests), tuple(left_out))
+
+
+def _outcome(call: CalledSlide) -> str | None:
+    match call.true_status, call.called:
+        case "positive", "positive":
+            return "tp"
+        case "positive", "negative":
+            return "fn"
+        case "negative", "positive":
+            return "fp"
+        case "negative", "negative":
+            return "tn"
+    return None

@@ -1,0 +1,1 @@
+"""Training as the paper describes it, every step resumable."""

@@ -1,0 +1,156 @@
+"""The chosen models as a bundle that the daemon would run, before anybody measured it."""
+
+import hashlib
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import skops.io
+
+from her2d import __version__
+from her2d.bundle.manifest import (
+    Bundle,
+    Manifest,
+    Normalization,
+    Parts,
+    Training,
+    load_bundle,
+    sha256_of,
+)
+from her2d.research.networks.export import export_classifiers, export_segmenter
+from her2d.research.training.bundle_writer import (
+    CLASSIFIERS_FILE,
+    INTEGRATOR_FILE,
+    SEGMENTER_FILE,
+    part,
+    write_manifest,
+)
+from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.research.training.folds import FOLDS
+from her2d.research.training.model_selection import Choice, check_choice, read_choice
+from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
+from her2d.research.training.recipe import Recipe
+from her2d.research.training.stain import stain_of
+from her2d.research.training.study import Study
+from her2d.research.training.tile_store import TileStore
+
+INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
+
+
+def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
+    """Export the chosen models into `study.candidate`; replaces what was there.
+
+    Args:
+        study: with chosen models.
+        recipe: what the models were trained by.
+        command: what trained the models, for the manifest.
+
+    Raises:
+        StudyError, FitError: models are missing, do not go together, or have learned from slides
+            that are not for training now.
+        OSError: the folder cannot be written.
+    """
+    choice, _ = read_choice(study)
+    check_choice(study, recipe)
+    seen = _normalization(study, recipe, choice)
+    directory = study.candidate.with_name("candidate.part")
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    segmenter = load_segmenter(study, choice.segmenter)
+    export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=seen.mean, std=seen.std)
+    classifiers = load_classifiers(study, choice.classifier)
+    export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=seen.mean, std=seen.std)
+    shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
+    write_manifest(directory, _manifest(study, recipe, choice, seen, directory, command))
+    shutil.rmtree(study.candidate, ignore_errors=True)
+    directory.replace(study.candidate)
+    return load_bundle(study.candidate)
+
+
+def chosen_files(study: Study) -> dict[str, str]:
+    """SHA-256 of the choice and of each chosen model, by path within the study.
+
+    Raises:
+        StudyError: nothing is chosen.
+        OSError: a model is not there.
+    """
+    choice, _ = read_choice(study)
+    networks = [study.segmenter(choice.segmenter)]
+    networks += [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
+    paths = [study.choice, *(network / WEIGHTS_FILE for network in networks)]
+    paths.append(study.integrators / f"{choice.integrator}.skops")
+    return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
+
+
+def _normalization(study: Study, recipe: Recipe, choice: Choice) -> Normalization:
+    folds = [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
+    directories = [study.segmenter(choice.segmenter), *folds]
+    return shared_normalization([read_result(directory) for directory in directories], recipe)
+
+
+def _manifest(
+    study: Study,
+    recipe: Recipe,
+    choice: Choice,
+    normalization: Normalization,
+    directory: Path,
+    command: str,
+) -> Manifest:
+    segmenter = read_result(study.segmenter(choice.segmenter)).recipe
+    classifier = read_result(study.classifier(choice.classifier, 0)).recipe
+    model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
+    beyond = f"; restores {', '.join(model)}" if model else ""
+    return Manifest(
+        name="candidate",
+        version="0",
+        intended_use=INTENDED_USE,
+        normalization=normalization,
+        parts=Parts(
+            segmenter=part(
+                directory, SEGMENTER_FILE, _width(choice.segmenter, segmenter.width_multiplier)
+            ),
+            classifiers=part(
+                directory,
+                CLASSIFIERS_FILE,
+                "5 x " + _width(choice.classifier, classifier.width_multiplier),
+            ),
+            integrator=part(directory, INTEGRATOR_FILE, choice.integrator + beyond),
+        ),
+        training=Training(
+            cohort=described(study.cohort()),
+            seed=recipe.seed,
+            code_version=__version__,
+            command=command,
+            notes=(
+                f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
+                f" {choice.integrator_fitted_on}."
+                f" Recipe {_digest(recipe)[:12]}."
+                + (f" Chosen by hand: {', '.join(choice.overridden)}." if choice.overridden else "")
+            ),
+        ),
+        stain=stain_of(TileStore(study.tiles, _trained_on(study))),
+    )
+
+
+def _digest(recipe: Recipe) -> str:
+    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+
+
+def _trained_on(study: Study) -> list[str]:
+    return [slide.name for slide in study.cohort() if slide.split is Split.TRAIN]
+
+
+def described(slides: list[CohortSlide]) -> str:
+    """Slides and patients of each split, in a sentence."""
+    parts = []
+    for split, count in Counter(slide.split for slide in slides).items():
+        of = [slide for slide in slides if slide.split is split]
+        positive = sum(slide.her2_status is Status.POSITIVE for slide in of)
+        patients = len({slide.patient for slide in of})
+        parts.append(f"{split.value}: {count} slides of {patients} patients, {positive} positive")
+    return "; ".join(parts)
+
+
+def _width(name: str, width_multiplier: float) -> str:
+    return name if width_multiplier == 1 else f"{name}, width x {width_multiplier:g}"

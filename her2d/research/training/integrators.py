@@ -1,0 +1,194 @@
+"""The paper's eight integrated classifiers by grid search (section 4.5), and its choice of one.
+
+Whether strong tiles weigh more for being few is the same for all eight, or their comparison would
+be one of weights; see `IntegratorRecipe.class_weight`.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_predict
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.class_weight import compute_sample_weight
+
+from her2d.research.training.out_of_fold import FoldProbabilities
+from her2d.research.training.recipe import ClassWeight
+
+Grid = Mapping[str, Sequence[Any]]
+
+
+class IntegratorError(Exception):
+    """Integrators cannot be fitted or chosen; `str(error)` says why."""
+
+
+class IntegratorScore(BaseModel):
+    """One row of Table S3, cross-validated on the tiles it was fitted on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    parameters: dict[str, Any]
+    auroc: float
+    sensitivity: float
+    specificity: float
+    fitted_on: str | None = None
+    """Digest of the tiles and of how the search was made; equal ones compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An integrator fitted on all tiles, and how it did when patients were held out."""
+
+    model: Any
+    score: IntegratorScore
+
+
+def _xgboost(seed: int) -> Any:
+    from xgboost import XGBClassifier
+
+    return XGBClassifier(random_state=seed, n_jobs=1)
+
+
+def _soft_voting(seed: int) -> VotingClassifier:
+    members = [("lr", _lr(seed)), ("dt", _dt(seed)), ("rf", _rf(seed))]
+    return VotingClassifier(members, voting="soft")
+
+
+def _lr(seed: int) -> LogisticRegression:
+    return LogisticRegression(random_state=seed, max_iter=1000)
+
+
+def _dt(seed: int) -> DecisionTreeClassifier:
+    return DecisionTreeClassifier(max_depth=4, random_state=seed)
+
+
+def _rf(seed: int) -> RandomForestClassifier:
+    return RandomForestClassifier(50, min_samples_leaf=5, random_state=seed)
+
+
+def _svm(seed: int) -> CalibratedClassifierCV:
+    # Platt's probabilities over the margin, fitted on folds of its own.
+    return CalibratedClassifierCV(SVC(random_state=seed), ensemble=False, cv=3)
+
+
+INTEGRATORS: dict[str, tuple[Callable[[int], Any], Grid]] = {
+    "lr": (_lr, {"C": [0.01, 0.1, 1, 10]}),
+    "dt": (_dt, {"max_depth": [2, 3, 4, 6], "min_samples_leaf": [1, 5, 20]}),
+    "svm": (_svm, {"estimator__kernel": ["linear", "rbf"], "estimator__C": [0.1, 1, 10]}),
+    "rf": (_rf, {"n_estimators": [50, 100], "max_depth": [2, 4, None]}),
+    "adaboost": (
+        lambda seed: AdaBoostClassifier(random_state=seed),
+        {"n_estimators": [25, 50, 100], "learning_rate": [0.1, 1.0]},
+    ),
+    "gbdt": (
+        lambda seed: GradientBoostingClassifier(random_state=seed),
+        {"n_estimators": [50, 100], "max_depth": [1, 2, 3]},
+    ),
+    "xgboost": (_xgboost, {"n_estimators": [50, 100], "max_depth": [1, 2, 3]}),
+    "soft_voting": (_soft_voting, {"weights": [(1, 1, 1), (2, 1, 1), (1, 1, 2)]}),
+}
+
+
+def fit_integrator(
+    name: str,
+    tiles: FoldProbabilities,
+    *,
+    seed: int,
+    folds: int,
+    class_weight: ClassWeight = "balanced",
+) -> Fitted:
+    """Search the grid of `name`, patients held out together, then fit on all tiles.
+
+    Args:
+        name: a key of INTEGRATORS.
+        tiles: probabilities of tiles that the networks behind them have not seen.
+        seed: of the models.
+        folds: of the search.
+        class_weight: see `IntegratorRecipe`.
+
+    Raises:
+        IntegratorError: no such integrator, or too few patients with strong and weak tiles.
+    """
+    if name not in INTEGRATORS:
+        raise IntegratorError(f"There is no integrator {name!r}; choose {', '.join(INTEGRATORS)}.")
+    if not tiles.strong.any() or tiles.strong.all():
+        raise IntegratorError("The integrator needs strong and weak tiles to learn from.")
+    build, grid = INTEGRATORS[name]
+    p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
+    # Not each model's own class_weight: boosters have none, and SVM's would miss its probabilities.
+    weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
+    held_out = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    try:
+        splits = list(held_out.split(p, strong, tiles.patient))
+        if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
+            raise ValueError("all strong tiles are of one patient")
+        search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits)
+        search.fit(p, strong, sample_weight=weight)
+        again = _held_out_p(search.best_estimator_, p, strong, weight, splits)
+    except ValueError as error:
+        raise IntegratorError(
+            f"The integrator {name} cannot be fitted on {len(strong)} tiles of"
+            f" {len(np.unique(tiles.patient))} patients: {error}."
+        ) from error
+    score = IntegratorScore(
+        name=name,
+        parameters=search.best_params_,
+        auroc=float(roc_auc_score(strong, again)),
+        sensitivity=float(recall_score(strong, again > 0.5)),
+        specificity=float(recall_score(strong, again > 0.5, pos_label=0)),
+        fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
+    )
+    return Fitted(search.best_estimator_, score)
+
+
+def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> NDArray[np.float64]:
+    """p(strong) of each tile by the model fitted without its patient."""
+    found = cross_val_predict(
+        model, p, strong, cv=splits, params={"sample_weight": weight}, method="predict_proba"
+    )
+    return np.asarray(found[:, 1], np.float64)
+
+
+def choose_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) -> IntegratorScore:
+    """The paper's reasoning (4.5): among AUROCs as good as the best, the most sensitive.
+
+    Strong tiles are few, and a slide's status hangs on them. A tie goes to the higher AUROC.
+
+    Raises:
+        IntegratorError: there is nothing to choose from.
+    """
+    if not scores:
+        raise IntegratorError("There is no integrator to choose from.")
+    best = max(score.auroc for score in scores)
+    close = [score for score in scores if score.auroc >= best - tolerance]
+    return max(close, key=lambda score: (score.sensitivity, score.auroc))
+
+
+def _digest(tiles: FoldProbabilities, search: str) -> str:
+    found = hashlib.sha256(f"{search} {','.join(map(str, tiles.patient))}".encode())
+    found.update(tiles.p.tobytes())
+    found.update(tiles.strong.tobytes())
+    return found.hexdigest()
+
+
+def _auroc(model: Any, p: Any, strong: Any, sample_weight: Any = None) -> float:
+    # Weights of whole classes do not change an AUROC; scikit-learn warns where none are taken.
+    # A fold whose held-out patients have one class has no AUROC; it says neither good nor bad.
+    if len(np.unique(strong)) < 2:
+        return 0.5
+    return float(roc_auc_score(strong, model.predict_proba(p)[:, 1]))

@@ -1,0 +1,79 @@
+"""What a folder's network comes from, written beside it, so that no other is taken for it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from her2d.bundle.manifest import Normalization
+from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.study import write_text
+
+ORIGIN_FILE = "recipe.json"
+
+
+class OriginError(Exception):
+    """The folder holds a network that comes from something else; `str(error)` says what."""
+
+
+class Origin(BaseModel):
+    """What decides what a network becomes. None is what her2d did not keep once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    recipe: NetworkRecipe
+    normalization: Normalization | None = None
+    data: str | None = None
+    """Digest of the tiles and labels, and of which tiles teach and which are held out."""
+
+
+_NAMED = {
+    "seed": "another seed",
+    "recipe": "another recipe",
+    "normalization": "another normalisation (the recipe's mean and std)",
+    "data": "other tiles, labels or folds",
+}
+
+
+def mark(directory: Path, name: str, origin: Origin) -> None:
+    """Write `origin` into `directory`, or compare it with what is there.
+
+    A folder that does not say everything yet is taken to be of this origin, and says so from now;
+    but what its network learned from is known to nobody.
+
+    Raises:
+        OriginError: the folder is of another origin.
+        OSError: the folder cannot be written.
+    """
+    path = directory / ORIGIN_FILE
+    if path.is_file():
+        kept = read_origin(path)
+        for field, other in _NAMED.items():
+            was = getattr(kept, field)
+            if was is not None and was != getattr(origin, field):
+                raise OriginError(
+                    f"{directory} holds a {name} of {other}; remove it to train anew."
+                )
+        origin = origin.model_copy(update={"data": kept.data})
+        if kept == origin:
+            return
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(path, origin.model_dump_json())
+
+
+def read_origin(path: Path) -> Origin:
+    """What the file `path`, a folder's ORIGIN_FILE, says of its network.
+
+    Raises:
+        OriginError: it says nothing that can be understood.
+        OSError: it cannot be read.
+    """
+    text = path.read_text()
+    try:
+        if text.startswith("{"):
+            return Origin.model_validate_json(text)
+        # Once it was the seed, a blank and the recipe.
+        seed, recipe = text.split(" ", 1)
+        return Origin(seed=int(seed), recipe=NetworkRecipe.model_validate_json(recipe))
+    except ValueError as error:
+        raise OriginError(f"{path} does not say what is in its folder; remove it.") from error

@@ -1,0 +1,213 @@
+"""Training the study's networks: segmenters, and five sub-classifiers of each kind."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from her2d.research.networks.build import build_classifier, build_segmenter
+from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.research.training.fit import FitResult, Task, fit
+from her2d.research.training.folds import (
+    FOLDS,
+    FoldsError,
+    Grouping,
+    kept_folds,
+    read_folds,
+)
+from her2d.research.training.lightning_module import (
+    AUROC,
+    MIOU,
+    ClassifierTraining,
+    SegmenterTraining,
+)
+from her2d.research.training.provenance import Origin
+from her2d.research.training.recipe import Recipe
+from her2d.research.training.study import Study, StudyError
+from her2d.research.training.tile_store import TileStore
+
+_SEGMENTER_FOLD = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTiles:
+    """The training slides' tiles.
+
+    Attributes:
+        store: their tiles, of the slides in `slides`.
+        fold: int64 (T,), the fold each tile is held out in. Slides without tumour, which only
+            segmenters learn from, are in their patient's fold; -1, none, where the patient has no
+            other slides or folds are not of patients.
+    """
+
+    slides: tuple[CohortSlide, ...]
+    store: TileStore
+    fold: NDArray[np.int64]
+
+    @property
+    def classified(self) -> NDArray[np.bool_]:
+        """bool (T,), labelled tumour tiles of slides with a status: the classifiers'."""
+        table = self.store.table
+        known = np.array([s.her2_status is not Status.INDETERMINATE for s in self.slides], bool)
+        return np.asarray(table.is_tumor & table.labelled & known[table.slide])
+
+
+def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
+    """Open the training split, its folds made or reused. Raises StudyError, FoldsError."""
+    slides = _training_slides(study)
+    folded = _folded(slides)
+    fold = kept_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
+    of_slide = {s.name: int(f) for s, f in zip(folded, fold, strict=True)}
+    return _folded_tiles(study, slides, of_slide, recipe.grouping)
+
+
+def tiles_of_kept_folds(study: Study) -> TrainingTiles:
+    """Open the training split with the folds that are there, whatever made them.
+
+    Raises:
+        StudyError: a slide is not prepared.
+        FoldsError: there are no folds, or they are of other slides.
+    """
+    slides = _training_slides(study)
+    folds = read_folds(study.folds, _folded(slides))
+    return _folded_tiles(study, slides, folds.held_out_in, folds.grouping)
+
+
+def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
+    """The prepared tiles of `slides`. Raises StudyError where one is not prepared."""
+    try:
+        return TileStore(study.tiles, [slide.name for slide in slides])
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{error.filename} is missing: run her2d prepare until it is through."
+        ) from error
+
+
+def segmenter_task(tiles: TrainingTiles) -> Task:
+    """What every segmenter learns from, and is judged on."""
+    learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
+    return Task(
+        store=tiles.store,
+        target="mask",
+        learned=learned,
+        of_second=tiles.store.table.is_tumor[learned],
+        held_out=np.flatnonzero(tiles.fold == _SEGMENTER_FOLD),
+        monitor=MIOU,
+    )
+
+
+def classifier_task(tiles: TrainingTiles, fold: int) -> Task:
+    """What every sub-classifier of a fold learns from, and is judged on."""
+    learned = np.flatnonzero(tiles.classified & (tiles.fold != fold))
+    return Task(
+        store=tiles.store,
+        target="strong",
+        learned=learned,
+        of_second=tiles.store.table.strong[learned],
+        held_out=np.flatnonzero(tiles.classified & (tiles.fold == fold)),
+        monitor=AUROC,
+    )
+
+
+def train_segmenter(
+    study: Study, recipe: Recipe, name: str, *, show_progress: bool = False
+) -> FitResult:
+    """Train a segmenter on all tissue tiles but those of the first fold, which judge it (4.3).
+
+    Raises:
+        ValueError: no segmenter of that name, or the weights it should begin with are not its.
+        StudyError, FoldsError, FitError: it cannot be trained.
+    """
+    task = segmenter_task(training_tiles(study, recipe))
+    torch.manual_seed(recipe.seed)
+    network = build_segmenter(
+        name,
+        width_multiplier=recipe.segmenter.width_multiplier,
+        weights=recipe.segmenter.weights,
+    )
+    model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, recipe.seed)
+    return fit(
+        study.segmenter(name),
+        name,
+        model,
+        task,
+        Origin(
+            seed=recipe.seed,
+            recipe=recipe.segmenter,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
+        show_progress=show_progress,
+    )
+
+
+def train_classifier(
+    study: Study, recipe: Recipe, name: str, fold: int, *, show_progress: bool = False
+) -> FitResult:
+    """Train one fold's sub-classifier: four fifths of the slides teach, one judges (4.4).
+
+    Raises:
+        ValueError: no classifier of that name, or the weights it should begin with are not its.
+        StudyError, FoldsError, FitError: it cannot be trained.
+    """
+    tiles = training_tiles(study, recipe)
+    _check_folds(study, tiles)
+    seed = recipe.seed * FOLDS + fold
+    torch.manual_seed(seed)
+    network = build_classifier(
+        name,
+        width_multiplier=recipe.classifier.width_multiplier,
+        weights=recipe.classifier.weights,
+    )
+    task = classifier_task(tiles, fold)
+    return fit(
+        study.classifier(name, fold),
+        f"{name}, fold {fold}",
+        ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
+        task,
+        Origin(
+            seed=seed,
+            recipe=recipe.classifier,
+            normalization=recipe.normalization,
+            data=task.digest(),
+        ),
+        show_progress=show_progress,
+    )
+
+
+def _training_slides(study: Study) -> tuple[CohortSlide, ...]:
+    return tuple(slide for slide in study.cohort() if slide.split is Split.TRAIN)
+
+
+def _folded(slides: Sequence[CohortSlide]) -> list[CohortSlide]:
+    return [slide for slide in slides if slide.her2_status is not Status.INDETERMINATE]
+
+
+def _folded_tiles(
+    study: Study,
+    slides: tuple[CohortSlide, ...],
+    held_out_in: Mapping[str, int],
+    grouping: Grouping,
+) -> TrainingTiles:
+    store = open_tiles(study, slides)
+    of_slide = held_out_in
+    if grouping is Grouping.PATIENT:
+        of_patient = {s.patient: held_out_in[s.name] for s in _folded(slides)}
+        of_slide = {s.name: of_patient.get(s.patient, -1) for s in slides}
+    by_slide = np.array([of_slide.get(s.name, -1) for s in slides], np.int64)
+    return TrainingTiles(slides, store, by_slide[store.table.slide])
+
+
+def _check_folds(study: Study, tiles: TrainingTiles) -> None:
+    """That every fold can be judged: the last one's fault is told before the first is trained."""
+    for fold in range(FOLDS):
+        held_out = tiles.store.table.strong[tiles.classified & (tiles.fold == fold)]
+        strong, weak = int(held_out.sum()), int((~held_out).sum())
+        if not (strong and weak):
+            raise FoldsError(
+                f"Fold {fold} holds out {strong} strong and {weak} weak tumour tiles: without both"
+                " it cannot be judged. Add slides or label more, or remove"
+                f" {study.folds} and try another seed (--set seed=...)."
+            )

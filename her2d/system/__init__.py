@@ -1,0 +1,1 @@
+"""What the operating system offers; imports nothing else of her2d."""

@@ -1,0 +1,1 @@
+"""Events to another system over HTTP."""

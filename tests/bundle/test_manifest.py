@@ -1,0 +1,160 @@
+"""A bundle is trusted only after every file is what its manifest says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+import tomli_w
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier
+
+from her2d.bundle.manifest import BundleError, load_bundle, load_integrator, sha256_of
+
+
+def integrator(features: int = 5):
+    rng = np.random.default_rng(0)
+    p = rng.random((40, features))
+    return RandomForestClassifier(5, max_depth=2, random_state=0).fit(p, p.mean(1) > 0.5)
+
+
+def write_bundle(folder: Path, model=None) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "segmenter.onnx").write_bytes(b"segmenter")
+    (folder / "classifiers.onnx").write_bytes(b"classifiers")
+    forest = model or RandomForestClassifier(5, random_state=0).fit(
+        np.random.default_rng(0).random((40, 5)), np.arange(40) % 2
+    )
+    skops.io.dump(forest, folder / "integrator.skops")
+    files = {
+        "segmenter": "segmenter.onnx",
+        "classifiers": "classifiers.onnx",
+        "integrator": "integrator.skops",
+    }
+    manifest = {
+        "name": "test",
+        "version": "1",
+        "intended_use": "Tests.",
+        "normalization": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+        "parts": {
+            part: {"file": file, "sha256": sha256_of(folder / file), "architecture": part}
+            for part, file in files.items()
+        },
+        "training": {"cohort": "none", "seed": 0, "code_version": "0", "command": "pytest"},
+    }
+    (folder / "manifest.toml").write_text(tomli_w.dumps(manifest))
+    return folder
+
+
+def test_a_whole_bundle_loads_with_the_papers_rules_as_defaults(tmp_path):
+    bundle = load_bundle(write_bundle(tmp_path / "b"))
+    rules = bundle.manifest.preprocessing
+    assert (rules.magnification, rules.tile, rules.saturation) == (4.0, 512, 10.0)
+    assert (rules.tumor_fraction, bundle.manifest.decision.threshold) == (0.10, 0.10)
+    assert bundle.segmenter.read_bytes() == b"segmenter"
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("magnification = 10.0", "wants tiles at 10x, and her2d cuts them at 4x only"),
+        ("mpp = 1.0", "wants tiles of 1 um/px, and her2d cuts them at about 2.5 um/px only"),
+        ("mpp = nan", "wants tiles of nan um/px"),
+    ],
+)
+def test_a_bundle_for_tiles_of_another_magnification_is_refused(tmp_path, rule, sentence):
+    folder = write_bundle(tmp_path / "b")
+    manifest = folder / "manifest.toml"
+    manifest.write_text(f"{manifest.read_text()}\n[preprocessing]\n{rule}\n")
+    with pytest.raises(BundleError, match=sentence):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("file", ["segmenter.onnx", "classifiers.onnx", "integrator.skops"])
+def test_one_changed_byte_in_any_part_is_refused(tmp_path, file):
+    folder = write_bundle(tmp_path / "b")
+    data = bytearray((folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / file).write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{file} is not the file its manifest names"):
+        load_bundle(folder)
+
+
+def test_a_missing_part_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    (folder / "classifiers.onnx").unlink()
+    with pytest.raises(BundleError, match=r"classifiers\.onnx cannot be read"):
+        load_bundle(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="no readable model bundle"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('name = "test"', "name = ", "is not TOML"),
+        ('version = "1"', 'verison = "1"', "version"),
+        ('file = "segmenter.onnx"', 'file = "../segmenter.onnx"', "inside the bundle"),
+        ('file = "segmenter.onnx"', 'file = "/etc/passwd"', "inside the bundle"),
+    ],
+)
+def test_a_bad_manifest_is_refused_with_the_key(tmp_path, old, new, sentence):
+    folder = write_bundle(tmp_path / "b")
+    manifest = folder / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace(old, new))
+    with pytest.raises(BundleError, match=sentence):
+        load_bundle(folder)
+
+
+def test_the_digest_names_the_whole_bundle(tmp_path):
+    one = load_bundle(write_bundle(tmp_path / "a"))
+    other = load_bundle(write_bundle(tmp_path / "b", integrator()))
+    assert one.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        integrator(features=4),
+        DummyClassifier().fit(np.eye(5), [0, 1, 0, 1, 0]),
+        RandomForestClassifier(2).fit(np.eye(5), [0, 1, 2, 1, 0]),
+    ],
+    ids=["four features", "another model", "three classes"],
+)
+def test_an_integrator_that_is_not_one_of_the_papers_over_five_is_refused(tmp_path, model):
+    bundle = load_bundle(write_bundle(tmp_path / "b", model))
+    with pytest.raises(BundleError, match="must be one of"):
+        load_integrator(bundle)
+
+
+class Payload:
+    """What an attacker would like to have restored."""
+
+
+def test_an_untrusted_type_in_the_integrator_is_refused(tmp_path):
+    forest = integrator()
+    forest.payload = Payload()
+    bundle = load_bundle(write_bundle(tmp_path / "b", forest))
+    with pytest.raises(BundleError, match="is not trusted"):
+        load_integrator(bundle)
+
+
+def test_a_pickle_is_never_read(tmp_path):
+    import pickle
+
+    folder = write_bundle(tmp_path / "b")
+    (folder / "integrator.skops").write_bytes(pickle.dumps(integrator()))
+    manifest = folder / "manifest.toml"
+    text = manifest.read_text()
+    head, _, tail = text.partition('file = "integrator.skops"')
+    old = tail.split('"')[1]
+    manifest.write_text(
+        head
+        + 'file = "integrator.skops"'
+        + tail.replace(old, sha256_of(folder / "integrator.skops"), 1)
+    )
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_integrator(load_bundle(folder))

@@ -1,0 +1,74 @@
+"""`engines/her2net-demo` as it is shipped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from her2d.bundle.manifest import load_bundle, load_integrator
+from her2d.inference.integrator import Integrator
+from her2d.inference.selection import open_engine
+from her2d.pipeline.pipeline import Pipeline
+from her2d.simulator.motic import write_he_slide
+from her2d.simulator.plan import plan_slide
+from her2d.simulator.render import render_region
+from her2d.slides.reader import open_slide
+
+FOLDER = Path(__file__).parents[2] / "engines" / "her2net-demo"
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle(FOLDER)
+
+
+def test_it_is_unaltered_and_under_twelve_megabytes(bundle):
+    load_integrator(bundle)
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 12e6
+
+
+def test_its_measured_figures_meet_the_bar(bundle):
+    measured = bundle.manifest.measured
+    assert measured.segmenter_miou >= 0.80
+    assert measured.tile_auroc >= 0.90
+    assert measured.slide_accuracy >= 0.90
+
+
+def test_it_says_plainly_what_it_is_not(bundle):
+    assert "not for diagnosis" in bundle.manifest.intended_use
+
+
+@pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
+@pytest.mark.parametrize(
+    ("magnification", "width", "height"), [(4.0, 2304, 2048), (40.0, 1280, 1024)]
+)
+def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):
+    plan = plan_slide(
+        "new", 90210, her2_status=status, width=width, height=height, magnification=magnification
+    )
+    write_he_slide(plan, tmp_path / "new.tif")
+    engine = open_engine(bundle, backend="auto")
+    with Pipeline(engine, Integrator(bundle)) as pipeline:
+        outcome = pipeline.submit(tmp_path / "new.tif").result()
+    engine.close()
+    assert outcome.score.status.value == status
+
+
+@pytest.mark.parametrize("magnification", [4.0, 40.0])
+def test_it_finds_tumor_at_either_magnification(bundle, tmp_path, magnification):
+    """Its masks against the truth, pixel by pixel, over a slide that it has never seen."""
+    plan = plan_slide(
+        "new", 4711, her2_status="negative", width=1280, height=1024, magnification=magnification
+    )
+    write_he_slide(plan, tmp_path / "new.tif")
+    both = either = 0
+    engine = open_engine(bundle, backend="auto")
+    with open_slide(tmp_path / "new.tif") as slide:
+        for tile in slide.tiles(workers=1):
+            (found,) = engine.segment(tile.pixels[None]).mask
+            x, y = tile.column * 512, tile.row * 512
+            true = render_region(plan, x, y, 512, 512).tumor
+            both += np.sum(true & (found > 0))
+            either += np.sum(true | (found > 0))
+    engine.close()
+    assert both / either >= 0.80

@@ -1,0 +1,143 @@
+"""Finding, settling and pausing, as the daemon's thread does them."""
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from types import SimpleNamespace
+
+import pytest
+
+from her2d.daemon import intake_loop as watching
+from her2d.daemon.intake_loop import Watching
+from her2d.intake.watcher import Watcher
+from her2d.queue.job import JobState
+from her2d.settings import IntakeSettings, ResultsSettings, Settings
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path, folder) -> Settings:
+    return Settings(
+        intake=IntakeSettings(
+            inboxes=(folder,), settle_s=0.2, sweep_s=3600, poll_s=0.2, min_free_mb=10
+        ),
+        results=ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "heatmaps"),
+    )
+
+
+@pytest.fixture
+def paused() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def look_until(settings, jobs, paused, storage) -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Make passes until a condition holds."""
+    look = Watching(jobs, settings, threading.Event(), paused, storage)
+
+    def until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            look.look_around()
+            time.sleep(0.02)
+
+    yield until
+    look.close()
+
+
+def test_a_slide_that_an_event_names_is_queued_without_a_sweep(
+    look_until, jobs, folder, write_slide
+):
+    write_slide(["S"], "early.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    write_slide(["w"], "late.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+
+
+def test_a_pass_touches_no_inbox_that_is_slow_and_finds_its_files_later(
+    jobs, settings, paused, storage, folder, write_slide, monkeypatch
+):
+    write_slide(["S"], "a.tif", folder=folder)
+    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "slow", lambda _: frozenset({folder}))
+            for _ in range(3):
+                look.look_around()
+            assert jobs.in_state() == []
+        look.look_around()
+        assert len(jobs.in_state()) == 1
+
+
+def test_files_of_an_inbox_that_was_taken_out_of_the_settings_hang_nobody(
+    jobs, settings, paused, storage, folder, tmp_path, write_slide, monkeypatch
+):
+    """The first thing that an operator does about a share that hangs."""
+    write_slide(["S"], "a.tif", folder=folder)
+    other = tmp_path / "other"
+    other.mkdir()
+    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
+        look.look_around()
+        intake = settings.intake.model_copy(update={"inboxes": (other,)})
+        monkeypatch.setattr(storage, "hanging", lambda: frozenset({folder}))
+        monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it hung"))
+        look.apply(settings.model_copy(update={"intake": intake}))
+        look.look_around()
+        assert storage.seen(folder) is not None  # it is asked on
+    assert jobs.counts()[JobState.SETTLING] == 1
+
+
+def test_where_the_limit_of_watches_is_reached_the_inbox_is_polled(
+    look_until, jobs, folder, write_slide, monkeypatch
+):
+    def full(_watcher, _inbox):
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(Watcher, "watch", full)
+    write_slide(["S"], "early.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    write_slide(["w"], "late.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+
+
+def test_where_events_were_lost_everything_is_swept(
+    look_until, jobs, folder, write_slide, monkeypatch
+):
+    write_slide(["S"], "early.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    lost = iter([None])
+    monkeypatch.setattr(Watcher, "take", lambda _watcher: next(lost, set()))
+    write_slide(["w"], "late.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+
+
+def test_while_there_is_no_room_nothing_is_taken_in(
+    look_until, jobs, folder, write_slide, paused, monkeypatch
+):
+    room = SimpleNamespace(free_mb=0.0)
+    monkeypatch.setattr(watching, "least_free_mb", lambda _folders: room.free_mb)
+    write_slide(["S"], "a.tif", folder=folder)
+    look_until(paused.is_set)
+    assert jobs.in_state() == []
+    room.free_mb = 12.0
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    assert not paused.is_set()
+
+
+def test_an_inbox_that_is_made_anew_is_watched_anew(look_until, jobs, folder, write_slide):
+    write_slide(["S"], "a.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    (folder / "a.tif").unlink()
+    folder.rmdir()
+    folder.mkdir()
+    time.sleep(0.3)
+    write_slide(["w"], "b.tif", folder=folder)
+    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)

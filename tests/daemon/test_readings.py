@@ -1,0 +1,204 @@
+"""What a scrape reads of the database, the disks and the pipeline."""
+
+import errno
+import shutil
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from her2d.daemon.readings import Outcomes, read_daemon
+from her2d.daemon.storage_probe import Storage
+from her2d.db.backup import back_up
+from her2d.db.connection import open_database
+from her2d.processing.processor import open_processor
+from her2d.queue.job import BACKFILL
+from her2d.queue.operator import retry
+from her2d.queue.store import JobQueue
+from her2d.settings import (
+    BundleSettings,
+    InferenceSettings,
+    IntakeSettings,
+    ResultsSettings,
+    Settings,
+    WebhookSettings,
+)
+from her2d.system.file_identity import FileState
+from her2d.system.gpus import Gpus
+from her2d.webhook.outbox import Outbox
+
+
+@pytest.fixture
+def settings(tmp_path, color_bundle) -> Settings:
+    (tmp_path / "inbox").mkdir()
+    return Settings(
+        intake=IntakeSettings(inboxes=(tmp_path / "inbox",)),
+        bundle=BundleSettings(path=color_bundle.directory),
+        inference=InferenceSettings(threads=1),
+        results=ResultsSettings(
+            database=tmp_path / "her2d.sqlite",
+            heatmaps=tmp_path / "not" / "yet" / "there",
+            backups=tmp_path / "backups",
+        ),
+    )
+
+
+@pytest.fixture
+def db(settings):
+    db = open_database(settings.results.database)
+    yield db
+    db.close()
+
+
+def read(settings, db, *slides):
+    storage = Storage(settings.intake.inboxes, settings.results.backups)
+    with open_processor(settings) as processor, closing(storage):
+        for slide in slides:
+            processor.process(db, slide)
+        return read_daemon(
+            settings,
+            processor.pipeline,
+            Outcomes(db),
+            gpus=Gpus(),
+            storage=storage,
+            progress_at=0.0,
+            intake_paused=False,
+        )
+
+
+def test_a_new_database_has_nothing_to_say_of_results(settings, db):
+    found = read(settings, db)
+    assert found.day.results == 0
+    assert found.day.positive_ratio is None
+    assert (found.waiting, found.oldest_waiting_s, found.last_scan_at) == (0, 0.0, None)
+    assert found.last_success_at is None
+
+
+def test_the_days_results_are_summed_up(settings, db, write_slide):
+    slides = [write_slide(rows, f"{n}.tif") for n, rows in enumerate((["S"], ["w"], ["ws"]))]
+    found = read(settings, db, *slides)
+    assert found.day.results == 3
+    assert found.day.positive_ratio == pytest.approx(1 / 3)
+    assert found.day.tumor_tile_ratio == pytest.approx(3 / 4)
+    assert found.day.high_expression == {0.25: 0.0, 0.5: 0.0, 0.75: 0.5}
+    assert set(found.day.flagged_ratio) == {"blurred", "folded", "pen_marked", "stain_outlier"}
+
+
+def test_quality_flags_and_stain_are_summed_up_over_the_day(settings, db, write_slide):
+    read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3, 4)))
+    db.execute(
+        "update run_quality set folded = run_id = 1, stain_distance = run_id,"
+        " saturation = 80 + run_id, saturation_distance = run_id / 2.0"
+    )
+    db.conn.commit()
+    day = read(settings, db).day
+    assert day.flagged_ratio["folded"] == 0.25
+    assert (day.stain_distance, day.saturation, day.saturation_distance) == (2.5, 82.5, 1.25)
+
+
+def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_slide):
+    read(settings, db, write_slide(["S"]))
+    old = datetime.now(UTC) - timedelta(days=2)
+    db.execute("update runs set finished_at = ?", [f"{old:%Y-%m-%dT%H:%M:%S.%fZ}"])
+    db.conn.commit()
+    found = read(settings, db)
+    assert found.day.results == 0
+    assert found.last_success_at == pytest.approx(old.timestamp(), abs=1)
+
+
+def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    for name in ("early.tif", "late.tif"):
+        jobs.discover(tmp_path / "inbox" / name, tmp_path / "inbox", FileState(1, 2, 3))
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    db.execute(
+        "update jobs set discovered_at = ? where file_name = 'early.tif'",
+        [f"{hour_ago:%Y-%m-%dT%H:%M:%S.%fZ}"],
+    )
+    db.conn.commit()
+    found = read(settings, db)
+    assert found.waiting == 2
+    assert found.oldest_waiting_s == pytest.approx(3600, abs=60)
+    assert found.last_scan_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
+
+
+def test_back_fill_and_files_left_unfinished_are_no_backlog(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    inbox = tmp_path / "inbox"
+    jobs.discover(inbox / "old.tif", inbox, FileState(1, 2, 3), BACKFILL)
+    left = jobs.discover(inbox / "left.tif", inbox, FileState(1, 2, 3))
+    jobs.overdue(left, "It stays incomplete.")
+    db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
+    db.conn.commit()
+    found = read(settings, db)
+    assert (found.waiting, found.overdue, found.oldest_waiting_s) == (2, 1, 0.0)
+
+
+def test_a_retry_waits_from_when_it_was_asked_for(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    job = jobs.refuse(tmp_path / "a.tif", FileState(1, 2, 3), "It is a PNG.", inbox=tmp_path)
+    db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
+    db.conn.commit()
+    retry(jobs, job.id)
+    assert read(settings, db).oldest_waiting_s < 60
+
+
+def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db):
+    settings.results.database.rename(settings.results.database.with_name("away.sqlite"))
+    found = read(settings, db)
+    assert not found.database_readable
+    assert (found.jobs, found.waiting, found.day.results) == ({}, None, None)
+    assert {volume.holds for volume in found.volumes} == {"database", "heatmaps", "inbox"}
+
+
+def test_what_the_webhook_has_still_to_tell_is_counted(settings, db, write_slide):
+    assert read(settings, db).webhook_waiting is None
+    Outbox(db).begin()
+    told = settings.model_copy(update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")})
+    assert read(told, db, write_slide(["w"])).webhook_waiting == 1
+    outbox = Outbox(db)
+    outbox.step_aside(outbox.next(), 60)
+    assert read(told, db).webhook_waiting == 1
+    assert Outbox(db).next() is None
+
+
+def test_the_last_backup_is_told(settings, db):
+    assert read(settings, db).last_backup_at is None
+    made = back_up(settings.results.database, settings.results.backups)
+    assert read(settings, db).last_backup_at == made.stat().st_mtime
+
+
+def test_a_disk_that_cannot_be_asked_is_left_out(settings, db, monkeypatch):
+    really = shutil.disk_usage
+
+    def away(folder):
+        if folder == settings.intake.inboxes[0]:
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return really(folder)
+
+    monkeypatch.setattr(shutil, "disk_usage", away)
+    assert [volume.holds for volume in read(settings, db).volumes] == ["database", "heatmaps"]
+
+
+def test_disks_are_read_even_where_a_folder_is_not_there_yet(settings, db):
+    found = read(settings, db)
+    assert [volume.holds for volume in found.volumes] == ["database", "heatmaps", "inbox"]
+    assert all(0 < volume.free_bytes <= volume.size_bytes for volume in found.volumes)
+    assert found.database_bytes > 0
+
+
+def test_every_end_of_a_job_is_counted_once_whoever_ends_it(db, tmp_path):
+    jobs = JobQueue(db)
+    jobs.refuse(tmp_path / "before.tif", FileState(1, 2, 3), "It was before the daemon.")
+    outcomes = Outcomes(db)
+    assert sum(outcomes.advance(db).values()) == 0
+    for number in range(3):
+        jobs.refuse(tmp_path / f"{number}.tif", FileState(1, 2, 3), "It is no slide.")
+        outcomes.advance(db)
+    assert outcomes.advance(db) == {
+        "done": 0,
+        "failed": 0,
+        "quarantined": 3,
+        "duplicate": 0,
+        "vanished": 0,
+    }

@@ -1,0 +1,53 @@
+"""Which settings change under a running daemon."""
+
+from pathlib import Path
+
+from her2d.daemon.reload import merged
+from her2d.settings import (
+    BundleSettings,
+    IntakeSettings,
+    OpsSettings,
+    PipelineSettings,
+    ResultsSettings,
+    Settings,
+)
+
+
+def test_nothing_changes_where_nothing_was_changed():
+    change = merged(Settings(), Settings())
+    assert (change.settings, change.changed, change.waiting) == (Settings(), (), ())
+
+
+def test_what_the_intake_does_changes_at_once():
+    change = merged(Settings(), Settings(intake=IntakeSettings(inboxes=(Path("/a"),), poll_s=3)))
+    assert change.settings.intake.inboxes == (Path("/a"),)
+    assert change.changed == ("intake.inboxes", "intake.poll_s")
+    assert change.waiting == ()
+
+
+def test_what_the_daemon_is_built_on_waits_for_the_next_start():
+    wanted = Settings(
+        results=ResultsSettings(database=Path("/other.sqlite")),
+        bundle=BundleSettings(path=Path("/other")),
+        pipeline=PipelineSettings(queue_tiles=1),
+        intake=IntakeSettings(assume_magnification=40),
+    )
+    change = merged(Settings(), wanted)
+    assert change.settings == Settings()
+    assert set(change.waiting) == {
+        "results.database",
+        "bundle.path",
+        "pipeline.queue_tiles",
+        "intake.assume_magnification",
+    }
+
+
+def test_a_reload_of_both_kinds_changes_what_can_and_names_the_rest():
+    wanted = Settings(
+        ops=OpsSettings(log_level="debug", port=1), pipeline=PipelineSettings(drain_s=1)
+    )
+    change = merged(Settings(), wanted)
+    assert change.settings.ops.log_level == "debug"
+    assert change.settings.ops.port == Settings().ops.port
+    assert change.changed == ("pipeline.drain_s", "ops.log_level")
+    assert change.waiting == ("ops.port",)

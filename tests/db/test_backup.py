@@ -1,0 +1,121 @@
+"""Backups of a database that others go on writing to."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from her2d.db.backup import back_up, drop_old_backups, newest_backup
+from her2d.db.connection import DatabaseError, open_database
+from her2d.db.integrity import problems
+
+PATIENCE_S = 60  # a backup that begins anew at each commit hardly ever ends
+BACK_UP = """
+import sys, pathlib
+from her2d.db.backup import back_up
+print(back_up(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])))
+"""
+WRITE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma synchronous = off")
+for number in range(10**9):
+    connection.execute("insert into events (at, name) values ('now', 'noise')")
+    if number == 1000:
+        print("writing", flush=True)
+"""
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """A database of over 40 MB."""
+    path = tmp_path / "her2d.sqlite"
+    with closing(open_database(path)) as db:
+        db.table("events").insert_all(
+            {"at": "now", "name": "noise", "detail": "x" * 2000} for _ in range(22_000)
+        )
+    assert path.stat().st_size > 40_000_000
+    return path
+
+
+@contextmanager
+def a_writer_that_commits_all_the_time(database: Path) -> Iterator[None]:
+    """A process of its own, as the daemon is, which is well under way."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(database)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        try:
+            assert writer.stdout.readline() == "writing\n"
+            yield
+        finally:
+            writer.kill()
+
+
+def test_a_backup_ends_though_another_connection_commits_all_the_time(large, tmp_path):
+    folder = tmp_path / "backups"
+    with a_writer_that_commits_all_the_time(large):
+        printed = subprocess.run(
+            [sys.executable, "-c", BACK_UP, str(large), str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_S,
+        ).stdout
+    (copy,) = folder.iterdir()
+    assert printed.strip() == str(copy)
+    assert problems(copy) == []
+
+
+def test_a_backup_gives_up_a_database_that_stays_locked(large, tmp_path, monkeypatch):
+    monkeypatch.setattr("her2d.db.online_copy._PATIENCE_S", 0.1)
+    monkeypatch.setattr("her2d.db.online_copy._BUSY_TIMEOUT_S", 0.1)
+    with closing(sqlite3.connect(large)) as other:
+        other.execute("pragma locking_mode = exclusive")
+        other.execute("delete from jobs")  # from now on nobody else may even read
+        other.commit()
+        with pytest.raises(DatabaseError, match="locked"):
+            back_up(large, tmp_path / "backups")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_and_one_under_way_stays(large, tmp_path):
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    names = ("her2d-20260101T000000000000Z.part", "her2d-20260101T000000000000Z.part-journal")
+    for name in names:
+        (folder / name).write_bytes(b"half")
+        yesterday = time.time() - 90_000
+        os.utime(folder / name, (yesterday, yesterday))
+    under_way = folder / "her2d-20260102T000000000000Z.part"
+    under_way.write_bytes(b"half")
+    copy = back_up(large, folder)
+    assert sorted(folder.iterdir()) == sorted([under_way, copy])
+
+
+def named(folder: Path, *years: int) -> list[Path]:
+    """Backups by the names that they get in such years."""
+    paths = [folder / f"her2d-{year}0101T000000000000Z.sqlite" for year in years]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+def test_a_backup_made_while_the_clock_was_behind_is_not_deleted_at_once(tmp_path, monkeypatch):
+    later = named(tmp_path, 2024, 2025, 2026)
+    monkeypatch.setattr("her2d.db.backup.moment", lambda: "20020101T000000000000Z")
+    (made,) = named(tmp_path, 2002)
+    assert drop_old_backups(tmp_path, 3) == later[:1]
+    assert made.exists()
+
+
+def test_a_backup_made_while_the_clock_was_ahead_is_neither_the_newest_nor_kept_for_good(tmp_path):
+    old, right, ahead = named(tmp_path, 2024, 2025, 2140)
+    assert newest_backup(tmp_path) == right
+    assert drop_old_backups(tmp_path, 2) == [ahead]
+    assert drop_old_backups(tmp_path, 1) == [old]

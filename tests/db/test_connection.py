@@ -1,0 +1,137 @@
+"""Opening the one SQLite file."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from her2d.db.connection import (
+    DatabaseError,
+    ForeignDatabase,
+    open_database,
+    open_existing,
+    open_readonly,
+    schema_version,
+)
+
+
+def test_a_new_database_has_the_designs_tables_and_view(tmp_path):
+    db = open_database(tmp_path / "deep" / "her2d.sqlite")
+    assert {"slides", "jobs", "runs", "tiles", "bundles", "events"} <= set(db.table_names())
+    assert "slide_results" in db.view_names()
+
+
+def test_the_view_has_at_least_the_designs_columns(tmp_path):
+    db = open_database(tmp_path / "her2d.sqlite")
+    wanted = (
+        "slide_id file_name path content_hash her2_status reason high_expression_percent ci_low"
+        " ci_high borderline tumor_pixels strong_pixels tiles_total tiles_tissue tiles_tumor"
+        " tiles_strong tiles_unreadable bundle_name bundle_version backend software_version"
+        " queued_at started_at finished_at elapsed_s"
+    )
+    assert set(wanted.split()) <= {column.name for column in db.view("slide_results").columns}
+
+
+def test_writes_survive_a_power_cut_and_readers_do_not_wait(tmp_path):
+    db = open_database(tmp_path / "her2d.sqlite")
+    pragmas = {
+        name: db.execute(f"pragma {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys")
+    }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_opening_again_changes_nothing(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    before = open_database(path).schema
+    assert open_database(path).schema == before
+
+
+def test_many_threads_may_open_a_new_database_at_once(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    errors: list[Exception] = []
+
+    def open_it() -> None:
+        try:
+            open_database(path).close()
+        except DatabaseError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert "slide_results" in open_readonly(path).view_names()
+
+
+def test_a_database_of_a_newer_her2d_is_refused(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).execute("pragma user_version = 999")
+    for opened in (open_database, open_readonly):
+        with pytest.raises(DatabaseError, match="written by a newer her2d"):
+            opened(path)
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    path.write_bytes(b"this is a letter, not a database" * 100)
+    for opened in (open_database, open_readonly):
+        with pytest.raises(DatabaseError, match="cannot be opened"):
+            opened(path)
+    assert path.read_bytes().startswith(b"this is a letter")
+
+
+def test_reading_needs_a_database_that_is_there(tmp_path):
+    with pytest.raises(DatabaseError, match="There is no database"):
+        open_readonly(tmp_path / "her2d.sqlite")
+
+
+def test_reading_never_writes(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).close()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        open_readonly(path).execute("delete from jobs")
+
+
+@pytest.fixture(params=[0, 3])
+def another_programs(request, tmp_path) -> Path:
+    path = tmp_path / "her2d.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table patients (name)")
+        connection.execute(f"pragma user_version = {request.param}")
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
+def test_another_programs_database_is_refused_and_left_alone(another_programs, opened):
+    before = another_programs.read_bytes()
+    with pytest.raises(ForeignDatabase, match="not her2d's; "):
+        opened(another_programs)
+    assert another_programs.read_bytes() == before
+    assert [path.name for path in another_programs.parent.iterdir()] == ["her2d.sqlite"]
+
+
+@pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
+def test_a_folder_is_said_to_be_one(tmp_path, opened):
+    with pytest.raises(DatabaseError, match="is a folder, not a database"):
+        opened(tmp_path)
+
+
+def test_what_must_be_there_is_not_made(tmp_path):
+    with pytest.raises(DatabaseError, match="There is no database"):
+        open_existing(tmp_path / "typo" / "her2d.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_schema_is_never_brought_up_to_date_without_a_copy(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).execute("pragma user_version = 1")
+    for opened in (open_database, open_existing, open_readonly):
+        with pytest.raises(DatabaseError, match="her2d db migrate, updates it after a copy"):
+            opened(path)
+    assert schema_version(path) == 1

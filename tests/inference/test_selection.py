@@ -1,0 +1,65 @@
+"""Which back end serves, and what is said of the others."""
+
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from her2d.inference.backends import candidates
+from her2d.inference.engine import EngineError
+from her2d.inference.backends import candidates
+from her2d.inference.options import EngineOptions
+from her2d.inference.selection import open_engine
+
+
+def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
+    found = candidates(color_bundle, EngineOptions())
+    names = [item.name for item in found]
+    assert names == ["tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+    assert all(item.reason for item in found)
+    assert found[-1].usable
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_auto_serves_by_onnxruntime_and_logs_why_nothing_better_could(color_bundle):
+    with structlog.testing.capture_logs() as logs:
+        engine = open_engine(color_bundle, backend="auto", threads=1)
+    engine.close()
+    assert engine.backend == "onnxruntime"
+    (chosen,) = [line for line in logs if line["event"] == "backend_chosen"]
+    assert list(chosen["passed_over"]) == ["tensorrt", "tensorrt_rtx", "torch"]
+    assert "NVIDIA driver" in chosen["passed_over"]["torch"]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_precision_that_nothing_here_has_ends_with_every_reason(color_bundle):
+    options = EngineOptions(precision="fp16", threads=1)
+    with pytest.raises(EngineError, match=r"torch: There is no NVIDIA driver.*fp32 and int8"):
+        open_engine(color_bundle, backend="auto", options=options)
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_torch_is_refused_where_it_has_no_gpu_to_run_on(color_bundle):
+    with pytest.raises(EngineError, match="no CUDA device"):
+        open_engine(color_bundle, backend="torch")
+
+
+def test_the_running_daemon_never_imports_torch(color_bundle):
+    script = f"""
+import sys
+from pathlib import Path
+import her2d.daemon.service
+from her2d.bundle.manifest import load_bundle
+from her2d.inference.backends import candidates
+from her2d.inference.options import EngineOptions
+from her2d.inference.selection import open_engine
+bundle = load_bundle(Path({str(color_bundle.directory)!r}))
+candidates(bundle, EngineOptions())
+open_engine(bundle, backend="onnxruntime", threads=1).close()
+print(sorted({{"torch", "onnx", "tensorrt_rtx", "tensorrt"}} & set(sys.modules)))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout.strip() == "[]"

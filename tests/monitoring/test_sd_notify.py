@@ -1,0 +1,59 @@
+"""What the service manager hears: sd_notify(3)."""
+
+import contextlib
+import socket
+
+import pytest
+from service_manager import service_manager
+
+from her2d.monitoring.sd_notify import Notifier
+
+
+@pytest.mark.parametrize("address", ["/{}/notify", "@her2d-test-{}"], ids=["file", "abstract"])
+def test_messages_go_to_the_socket_that_is_named(tmp_path, address):
+    address = address.format(str(tmp_path).strip("/"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address.replace("@", "\0", 1))
+        notifier = Notifier({"NOTIFY_SOCKET": address})
+        notifier.ready("Started.")
+        assert manager.recv(100) == b"READY=1\nSTATUS=Started."
+        notifier.status("3 slides under way.")
+        assert manager.recv(100) == b"STATUS=3 slides under way."
+        notifier.alive()
+        assert manager.recv(100) == b"WATCHDOG=1"
+        notifier.stopping("Bye.")
+        assert manager.recv(100) == b"STOPPING=1\nSTATUS=Bye."
+
+
+def test_a_status_of_several_lines_is_one_field(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        notifier.status("a\nWATCHDOG=1\n.tif is slow")
+        assert manager.recv(100) == b"STATUS=a WATCHDOG=1 .tif is slow"
+
+
+def test_without_a_manager_nothing_is_said():
+    Notifier({}).alive()
+
+
+def test_a_manager_that_does_not_listen_is_survived(tmp_path, capsys):
+    Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
+    assert "service_manager_unreachable" in "".join(capsys.readouterr())
+
+
+def test_a_manager_that_reads_nothing_keeps_nobody_waiting(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("her2d.monitoring.sd_notify._PATIENCE_S", 0.1)
+    with service_manager(tmp_path) as manager, contextlib.closing(full(manager.address)):
+        Notifier({"NOTIFY_SOCKET": manager.address}).alive()
+    assert "service_manager_unreachable" in "".join(capsys.readouterr())
+
+
+def full(address: str) -> socket.socket:
+    """One that has sent as many messages to `address` as the kernel keeps."""
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sender.sendto(b"WATCHDOG=1", address)
+    return sender

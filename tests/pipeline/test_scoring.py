@@ -1,0 +1,149 @@
+"""Equation 1, the decision and the interval."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from her2d.pipeline.scoring import (
+    Her2Status,
+    TileCounts,
+    bootstrap_interval,
+    high_expression_fraction,
+    score_slide,
+)
+
+TILE = 512 * 512
+
+tiles = st.lists(st.tuples(st.integers(1, TILE), st.booleans()), min_size=1, max_size=40)
+
+
+def counts(pairs) -> TileCounts:
+    return TileCounts(
+        np.array([pixels for pixels, _ in pairs], np.int64),
+        np.array([strong for _, strong in pairs], np.bool_),
+    )
+
+
+def score(pairs, *, unreadable=0, pixels=0):
+    return score_slide(counts(pairs), tiles_unreadable=unreadable, unreadable_pixels=pixels, seed=1)
+
+
+@given(tiles)
+def test_p_is_a_fraction(pairs):
+    assert 0 <= high_expression_fraction(counts(pairs)) <= 1
+
+
+@given(tiles)
+def test_p_is_strong_tumor_pixels_over_all_tumor_pixels(pairs):
+    strong = sum(pixels for pixels, is_strong in pairs if is_strong)
+    assert high_expression_fraction(counts(pairs)) == Fraction(strong, sum(p for p, _ in pairs))
+
+
+@settings(deadline=None)
+@given(tiles, st.randoms(use_true_random=False))
+def test_the_order_of_tiles_changes_nothing(pairs, random):
+    shuffled = list(pairs)
+    random.shuffle(shuffled)
+    assert score(shuffled) == score(pairs)
+
+
+@given(tiles, st.integers(1, TILE // 2))
+def test_a_tile_with_twice_the_pixels_weighs_as_two(pairs, pixels):
+    once = counts([*pairs, (2 * pixels, True)])
+    twice = counts([*pairs, (pixels, True), (pixels, True)])
+    assert high_expression_fraction(once) == high_expression_fraction(twice)
+
+
+@given(tiles, st.data())
+def test_p_never_falls_when_a_weak_tile_becomes_strong(pairs, data):
+    index = data.draw(st.integers(0, len(pairs) - 1))
+    stronger = [(p, s or i == index) for i, (p, s) in enumerate(pairs)]
+    assert high_expression_fraction(counts(stronger)) >= high_expression_fraction(counts(pairs))
+
+
+@given(st.integers(1, TILE // 10))
+def test_exactly_a_tenth_is_positive(pixels):
+    assert score([(pixels, True), (9 * pixels, False)]).status is Her2Status.POSITIVE
+
+
+@given(st.integers(1, TILE // 10))
+def test_one_pixel_under_a_tenth_is_negative(pixels):
+    assert score([(pixels, True), (9 * pixels + 1, False)]).status is Her2Status.NEGATIVE
+
+
+@settings(deadline=None)
+@given(tiles)
+def test_the_interval_lies_within_nought_and_one_and_is_ordered(pairs):
+    low, high = bootstrap_interval(counts(pairs), seed=3)
+    assert 0 <= low <= high <= 1
+
+
+def test_the_interval_is_the_same_for_the_same_seed_and_not_for_another():
+    some = counts([(n * 1000, n % 3 == 0) for n in range(1, 40)])
+    assert bootstrap_interval(some, seed=1) == bootstrap_interval(some, seed=1)
+    assert bootstrap_interval(some, seed=1) != bootstrap_interval(some, seed=2)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        strong = rng.random(150) < 0.3
+        low, high = bootstrap_interval(TileCounts(np.full(150, 1000), strong), seed=trial)
+        hits += low <= 0.3 <= high
+    assert 180 <= hits <= 200
+
+
+def test_more_tiles_narrow_the_interval():
+    few, many = ([(1000, n % 4 == 0) for n in range(size)] for size in (40, 4000))
+    widths = [
+        high - low for low, high in (bootstrap_interval(counts(t), seed=0) for t in (few, many))
+    ]
+    assert widths[1] < widths[0] / 5
+
+
+def test_borderline_is_an_interval_that_holds_the_threshold():
+    near = score([(1000, n % 9 == 0) for n in range(60)])
+    clear = score([(1000, n % 2 == 0) for n in range(60)])
+    assert near.borderline
+    assert not clear.borderline
+
+
+def test_no_tumor_is_indeterminate_with_its_reason():
+    found = score([])
+    assert found.status is Her2Status.INDETERMINATE
+    assert found.reason == "No tumour was found in any tile."
+    assert found.high_expression_percent is None
+
+
+def test_no_tumor_and_unread_tiles_says_both():
+    assert "2 tiles could not be read" in score([], unreadable=2, pixels=2 * TILE).reason
+
+
+def test_unread_tiles_that_could_change_the_call_make_it_indeterminate():
+    negative = [(TILE, False)] * 9
+    assert score(negative, unreadable=1, pixels=TILE).status is Her2Status.INDETERMINATE
+    assert score(negative, unreadable=1, pixels=TILE // 2).status is Her2Status.NEGATIVE
+    positive = [(TILE, True)] + [(TILE, False)] * 8
+    assert score(positive, unreadable=2, pixels=2 * TILE).status is Her2Status.INDETERMINATE
+    assert score(positive, unreadable=1, pixels=TILE).status is Her2Status.POSITIVE
+
+
+@given(tiles, st.integers(0, 5 * TILE), st.data())
+def test_a_call_made_despite_unread_tiles_holds_whatever_they_held(pairs, pixels, data):
+    found = score_slide(counts(pairs), tiles_unreadable=5, unreadable_pixels=pixels, seed=0)
+    if found.status is Her2Status.INDETERMINATE or pixels == 0:
+        return
+    tumor = data.draw(st.integers(1, pixels))
+    strong = data.draw(st.integers(0, tumor))
+    revealed = [(strong, True), (tumor - strong, False)]
+    whole = score([*pairs, *[(p, s) for p, s in revealed if p]])
+    assert whole.status is found.status
+
+
+def test_tiles_without_tumor_pixels_are_no_tumor_tiles():
+    with pytest.raises(ValueError, match="at least one tumour pixel"):
+        counts([(0, True)])

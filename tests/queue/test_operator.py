@@ -1,0 +1,219 @@
+"""What people do to the queue."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.queue.job import BACKFILL, JobState
+from her2d.queue.operator import RefusedByQueue, cancel, forget, prioritise, reprocess, retry
+from her2d.system.file_identity import FileState
+
+
+@pytest.fixture
+def job(jobs):
+    """A queued job."""
+    found = jobs.discover(Path("/inbox/a.tif"), Path("/inbox"), FileState(1, 10, 20))
+    jobs.queue(found)
+    return jobs.get(found.id)
+
+
+def test_a_quarantined_file_can_be_tried_again_with_all_its_attempts(jobs, job):
+    jobs.quarantine(jobs.claim(), "No.")
+    retry(jobs, job.id)
+    assert jobs.claim().attempts == 1
+
+
+def test_a_running_job_is_not_retried(jobs, job):
+    jobs.claim()
+    with pytest.raises(RefusedByQueue, match="has not stopped without a result: it is running"):
+        retry(jobs, job.id)
+
+
+def test_a_job_that_a_newer_one_of_the_same_file_replaced_is_not_retried(jobs, job):
+    jobs.quarantine(job, "No.")
+    newer = jobs.discover(job.path, job.inbox, FileState(1, 11, 21))
+    with pytest.raises(RefusedByQueue, match=f"Job {newer.id} is a newer job of the same file"):
+        retry(jobs, job.id)
+
+
+def test_a_file_that_was_filed_is_retried_where_it_is_now(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    assert retry(jobs, job.id).path == Path("/q/a.tif")
+
+
+def test_a_file_that_is_gone_is_forgotten_and_its_history_stays(jobs, job):
+    jobs.quarantine(job, "No magnification.")
+    events = list(jobs.database.query("select * from events"))
+    forgotten = forget(jobs, job.id)
+    assert (forgotten.state, forgotten.reason) == (
+        JobState.VANISHED,
+        "Forgotten by hand. No magnification.",
+    )
+    *before, last = jobs.database.query("select * from events")
+    assert before == events
+    assert (last["job_id"], last["name"]) == (job.id, "forgotten")
+
+
+def test_a_file_that_would_be_found_again_is_not_forgotten(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    path.touch()
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    with pytest.raises(RefusedByQueue, match=f"would be found again.*queue retry {job.id}"):
+        forget(jobs, job.id)
+    assert jobs.get(job.id).state is JobState.QUARANTINED
+
+
+def test_a_file_that_another_has_replaced_is_forgotten_and_the_other_is_not(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    path.touch()
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    newer = jobs.discover(path, tmp_path, FileState(2, 11, 21))
+    forget(jobs, job.id)
+    assert jobs.get(job.id).state is JobState.VANISHED
+    assert jobs.get(newer.id) == newer
+
+
+def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs, tmp_path):
+    path = tmp_path / "a.tif"
+    job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
+    path.touch()
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    assert forget(jobs, job.id).state is JobState.VANISHED
+
+
+def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute("update jobs set filed_path = '/q/a.tif'")
+    with pytest.raises(RefusedByQueue, match=r"is on its way to /q/a\.tif"):
+        forget(jobs, job.id)
+
+
+@pytest.mark.parametrize("state", ["settling", "queued", "running", "failed", "done", "vanished"])
+def test_only_what_stopped_for_good_without_a_result_is_forgotten(jobs, job, state):
+    jobs.database.execute("update jobs set state = ?", [state])
+    with pytest.raises(RefusedByQueue, match=f"is {state}, which needs no forgetting"):
+        forget(jobs, job.id)
+
+
+def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
+    jobs.quarantine(job, "No.")
+    forget(jobs, job.id)
+    again = jobs.discover(job.path, job.inbox, FileState(1, 10, 20))
+    assert (again.id, again.state) == (job.id, JobState.SETTLING)
+
+
+def test_a_scan_with_a_forgotten_files_name_begins_as_any_other(jobs, job):
+    jobs.quarantine(job, "No.")
+    jobs.database.execute(
+        "update jobs set filed_path = '/quarantine/a.tif', filed_at = 'then', attempts = 3,"
+        " interruptions = 10, not_before = 'later' where id = ?",
+        [job.id],
+    )
+    forget(jobs, job.id)
+    again = jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
+    assert again.whereabouts == job.path
+    assert (again.filed_path, again.filed_at) == (None, None)
+    assert (again.attempts, again.interruptions) == (0, 0)
+
+
+def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
+    with pytest.raises(RefusedByQueue, match="has no result to be made once more: it is queued"):
+        reprocess(jobs, "digest", job.id)
+
+
+def test_a_job_that_is_not_there_is_not_reprocessed(jobs):
+    with pytest.raises(RefusedByQueue, match="There is no job 999; see her2d queue ls"):
+        reprocess(jobs, "digest", 999)
+
+
+def test_a_waiting_job_can_be_cancelled(jobs, job):
+    cancelled = cancel(jobs, job.id)
+    assert (cancelled.state, cancelled.reason) == (JobState.QUARANTINED, "Cancelled by hand.")
+
+
+def test_a_running_job_cannot_be_cancelled(jobs, job):
+    jobs.claim()
+    with pytest.raises(RefusedByQueue, match="not waiting any more: it is running"):
+        cancel(jobs, job.id)
+
+
+def test_a_job_with_a_higher_priority_is_claimed_first(jobs, job):
+    later = jobs.discover(Path("/inbox/b.tif"), Path("/inbox"), FileState(1, 10, 20))
+    jobs.queue(later)
+    prioritise(jobs, later.id, 5)
+    assert jobs.claim().id == later.id
+
+
+def test_a_job_that_is_not_there_is_said_not_to_be(jobs):
+    with pytest.raises(RefusedByQueue, match="There is no job 99"):
+        retry(jobs, 99)
+
+
+def done(jobs, job, slide_id=1):
+    """End a job as `her2d.results` does."""
+    db = jobs.database
+    db.execute(
+        "insert into slides values (?, ?, 'a.tif', '/a.tif', null, 'motic', 1, 1, 4, 2.5, '')",
+        [slide_id, f"hash {slide_id}"],
+    )
+    db.execute("insert or ignore into bundles values (1, 'old', 'b', '1', '{}', '')")
+    db.execute(
+        "insert into runs (slide_id, bundle_id, her2_status, borderline, tumor_pixels,"
+        " strong_pixels, tiles_total, tiles_tissue, tiles_tumor, tiles_strong, tiles_unreadable,"
+        " grid_columns, grid_rows, um_per_px, backend, software_version, started_at, finished_at,"
+        " elapsed_s) values (?, 1, 'negative', 0, 1, 0, 1, 1, 1, 0, 0, 1, 1, 2.5, 'cpu', '0', '',"
+        " '', 0)",
+        [slide_id],
+    )
+    jobs.move(job, JobState.DONE, {"slide_id": slide_id})
+
+
+def test_a_finished_slide_is_reprocessed_by_another_bundle_after_new_scans(jobs, job):
+    done(jobs, job)
+    (again,) = reprocess(jobs, "new")
+    assert (again.path, again.state, again.priority) == (job.path, JobState.QUEUED, BACKFILL)
+    assert jobs.get(job.id).state is JobState.DONE
+
+
+def test_a_slide_that_has_a_result_by_the_bundle_is_not_reprocessed(jobs, job):
+    done(jobs, job)
+    assert reprocess(jobs, "old") == []
+
+
+def test_asking_twice_queues_once(jobs, job):
+    done(jobs, job)
+    assert len(reprocess(jobs, "new")) == 1
+    assert reprocess(jobs, "new") == []
+
+
+def filed(jobs, job, place: str) -> None:
+    """What filing notes once the job's file is moved."""
+    jobs.database.execute(
+        "update jobs set filed_path = ?, filed_at = 'x' where id = ?", [place, job.id]
+    )
+
+
+def test_a_slide_that_was_filed_is_reprocessed_where_it_is_now_and_once(jobs, job):
+    done(jobs, job)
+    filed(jobs, job, "/archive/a.tif")
+    (again,) = reprocess(jobs, "new")
+    assert again.path == Path("/archive/a.tif")
+    assert reprocess(jobs, "new") == []
+
+
+def test_a_filed_slide_whose_old_name_is_another_scans_by_now_is_reprocessed(jobs, job):
+    done(jobs, job)
+    filed(jobs, job, "/archive/a.tif")
+    jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
+    (again,) = reprocess(jobs, "new")
+    assert again.path == Path("/archive/a.tif")
+
+
+def test_two_jobs_of_one_filed_file_are_reprocessed_as_one(jobs, job):
+    done(jobs, job)
+    twin = jobs.discover(Path("/inbox/b.tif"), Path("/inbox"), FileState(2, 10, 20))
+    jobs.move(twin, JobState.DONE, {"slide_id": 1})
+    for one in (job, twin):
+        filed(jobs, one, "/archive/a.tif")
+    assert len(reprocess(jobs, "new")) == 1

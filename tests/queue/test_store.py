@@ -1,0 +1,287 @@
+"""The durable queue."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from her2d.daemon.readings import Outcomes
+from her2d.db.connection import open_database
+from her2d.queue.job import (
+    BACKFILL,
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    MOST_INTERRUPTIONS,
+    JobState,
+    in_seconds,
+    interruption_wait_s,
+    retry_wait_s,
+)
+from her2d.queue.operator import prioritise
+from her2d.queue.store import JobQueue
+from her2d.system.file_identity import FileState
+
+STATE = FileState(1, 10, 20)
+
+
+def queued(jobs, name="a.tif", **kwargs):
+    job = jobs.discover(Path("/inbox") / name, Path("/inbox"), STATE, **kwargs)
+    jobs.queue(job)
+    return jobs.get(job.id)
+
+
+def claimed_names(jobs):
+    return [job.path.name for job in iter(jobs.claim, None)]
+
+
+def test_a_claimed_job_is_nobody_elses(jobs):
+    job = queued(jobs)
+    assert jobs.claim().id == job.id
+    assert jobs.claim() is None
+
+
+def test_jobs_are_claimed_in_the_order_they_were_found(jobs):
+    for name in ("a.tif", "b.tif", "c.tif"):
+        queued(jobs, name)
+    assert claimed_names(jobs) == ["a.tif", "b.tif", "c.tif"]
+
+
+def test_new_scans_are_claimed_before_back_fill(jobs):
+    queued(jobs, "old.tif", priority=BACKFILL)
+    queued(jobs, "new.tif")
+    assert claimed_names(jobs) == ["new.tif", "old.tif"]
+
+
+def test_two_workers_never_claim_the_same_job(jobs, tmp_path):
+    for number in range(60):
+        queued(jobs, f"{number}.tif")
+    claimed: list[int] = []
+
+    def work() -> None:
+        db = open_database(tmp_path / "her2d.sqlite")
+        while job := JobQueue(db).claim():
+            claimed.append(job.id)
+        db.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == sorted({job.id for job in jobs.in_state()})
+
+
+def test_a_failed_job_waits_before_it_is_tried_again(jobs):
+    queued(jobs)
+    job = jobs.claim()
+    assert jobs.retry_later(job, "The engine failed.", max_attempts=3) is JobState.FAILED
+    assert jobs.claim() is None
+    assert jobs.get(job.id).reason == "The engine failed."
+
+
+def test_the_last_attempt_ends_in_quarantine(jobs):
+    queued(jobs)
+    job = jobs.claim()
+    assert jobs.retry_later(job, "It failed.", max_attempts=1) is JobState.QUARANTINED
+    assert jobs.get(job.id).reason == "It failed. Given up after 1 attempts."
+
+
+@given(st.integers(1, 10_000))
+def test_waits_grow_with_jitter_and_have_an_end(attempts):
+    wait = retry_wait_s(attempts)
+    plain = min(FIRST_RETRY_S * 2 ** min(attempts - 1, 20), LONGEST_RETRY_S)
+    assert 0.75 * plain <= wait <= 1.25 * plain
+
+
+def test_jobs_that_failed_together_do_not_return_together():
+    assert len({retry_wait_s(1) for _ in range(20)}) == 20
+
+
+def test_a_clock_put_back_a_year_does_not_keep_a_job_waiting_for_a_year(jobs):
+    job = queued(jobs)
+    jobs.move(job, JobState.FAILED, {"not_before": in_seconds(365 * 86400)})
+    assert jobs.claim().id == job.id
+
+
+def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
+    jobs.move(queued(jobs), JobState.FAILED, {"not_before": in_seconds(LONGEST_RETRY_S)})
+    assert jobs.claim() is None
+
+
+def test_jobs_a_daemon_died_on_are_queued_again_at_no_cost(jobs):
+    queued(jobs)
+    job = jobs.claim()
+    jobs.hashed(job, "blake2b:00")
+    assert [found.id for found in jobs.recover()] == [job.id]
+    again = jobs.claim()
+    assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
+
+
+def died_on(jobs) -> None:
+    """A daemon claims the next job, reads the file, and dies."""
+    jobs.hashed(jobs.claim(), "blake2b:00")
+    jobs.recover()
+
+
+def test_a_daemon_that_dies_before_it_has_read_the_file_is_not_the_files_doing(jobs):
+    job = queued(jobs)
+    for _ in range(2 * MOST_INTERRUPTIONS):
+        assert jobs.claim() is not None
+        jobs.recover()
+    assert jobs.get(job.id).state is JobState.QUEUED
+    assert jobs.get(job.id).interruptions == 0
+
+
+def test_a_file_that_several_daemons_died_on_runs_alone(jobs):
+    queued(jobs, "deadly.tif")
+    for _ in range(3):
+        died_on(jobs)
+        jobs.database.execute("update jobs set not_before = null")
+    queued(jobs, "innocent.tif")
+    innocent = jobs.claim()
+    assert innocent.path.name == "innocent.tif"
+    assert jobs.claim() is None
+    jobs.give_back(innocent)
+    jobs.database.execute("update jobs set priority = 1 where file_name = 'deadly.tif'")
+    assert jobs.claim().path.name == "deadly.tif"
+    assert jobs.claim() is None
+
+
+def test_a_new_scan_that_several_daemons_died_on_waits_for_those_that_run_and_no_back_fill(jobs):
+    queued(jobs, "scan.tif")
+    for _ in range(3):
+        died_on(jobs)
+        jobs.database.execute("update jobs set not_before = null")
+    jobs.database.execute("update jobs set not_before = ?", [in_seconds(60)])
+    for name in ("old1.tif", "old2.tif", "old3.tif"):
+        queued(jobs, name)
+    jobs.database.execute("update jobs set priority = -10 where file_name <> 'scan.tif'")
+    running = [jobs.claim(), jobs.claim()]
+    jobs.database.execute("update jobs set not_before = null")
+    for job in running:
+        assert jobs.claim() is None
+        jobs.move(job, JobState.DONE, {})
+    assert jobs.claim().path.name == "scan.tif"
+
+
+def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
+    job = queued(jobs)
+    for _ in range(MOST_INTERRUPTIONS):
+        jobs.database.execute("update jobs set not_before = null")
+        died_on(jobs)
+    found = jobs.get(job.id)
+    assert found.state is JobState.QUARANTINED
+    assert "ended unexpectedly 10 times" in found.reason
+
+
+def test_a_file_that_a_daemon_died_on_lets_others_go_first(jobs):
+    queued(jobs, "deadly.tif")
+    died_on(jobs)
+    queued(jobs, "later.tif")
+    assert claimed_names(jobs) == ["later.tif", "deadly.tif"]
+
+
+def test_two_power_cuts_cost_no_wait_and_more_cost_a_short_one():
+    waits = [interruption_wait_s(number) for number in range(1, 12)]
+    assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_a_job_given_back_at_a_stop_costs_no_attempt(jobs):
+    queued(jobs)
+    jobs.give_back(jobs.claim())
+    assert jobs.claim().attempts == 1
+
+
+def test_a_job_postponed_for_reasons_of_ours_costs_no_attempt(jobs):
+    queued(jobs)
+    jobs.postpone(jobs.claim(), "The disk is full.", 0)
+    assert jobs.claim().attempts == 1
+
+
+def test_whoever_lost_a_claim_cannot_end_the_job(jobs):
+    queued(jobs)
+    lost = jobs.claim()
+    jobs.take_up_again(lost)
+    held = jobs.claim()
+    assert not jobs.quarantine(lost, "Mine.")
+    assert not jobs.holds(lost)
+    assert jobs.holds(held)
+    assert jobs.get(held.id).state is JobState.RUNNING
+
+
+def test_a_refused_file_is_recorded_with_its_reason(jobs):
+    job = jobs.refuse(Path("/scans/a.tif"), STATE, "It is a PNG.")
+    assert (job.state, job.reason) == (JobState.QUARANTINED, "It is a PNG.")
+
+
+def test_every_change_of_state_leaves_an_event(jobs):
+    job = queued(jobs)
+    jobs.quarantine(jobs.claim(), "No.")
+    rows = jobs.database.query(
+        "select name, detail from events where job_id = ? order by id", [job.id]
+    )
+    assert [(row["name"], row["detail"]) for row in rows] == [
+        ("discovered", None),
+        ("queued", None),
+        ("running", None),
+        ("quarantined", "No."),
+    ]
+
+
+def test_changes_made_together_are_made_or_not_made_together(jobs):
+    def half() -> None:
+        with jobs.together():
+            queued(jobs, "a.tif")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert jobs.in_state() == []
+
+
+def test_a_transaction_that_the_database_refused_leaves_the_connection_usable(jobs, tmp_path):
+    queued(jobs)
+    jobs.database.execute("pragma busy_timeout = 1")
+    other = sqlite3.connect(tmp_path / "her2d.sqlite", isolation_level=None)
+    other.execute("begin immediate")
+    with pytest.raises(sqlite3.OperationalError, match="locked"), jobs.together():
+        pass
+    other.execute("rollback")
+    with jobs.together():
+        jobs.claim()
+    assert jobs.counts()[JobState.RUNNING] == 1
+
+
+def test_counts_name_every_state(jobs):
+    queued(jobs)
+    counts = jobs.counts()
+    assert set(counts) == set(JobState)
+    assert counts[JobState.QUEUED] == 1
+
+
+def test_an_unknown_job_is_a_key_error(jobs):
+    with pytest.raises(KeyError):
+        jobs.get(99)
+
+
+def test_a_postponement_is_an_event_of_its_own_and_no_failure(jobs):
+    queued(jobs)
+    outcomes = Outcomes(jobs.database)
+    jobs.postpone(jobs.claim(), "The heatmap cannot be written.", wait_s=30)
+    assert events(jobs)[-1] == ("postponed", "The heatmap cannot be written.")
+    assert outcomes.advance(jobs.database)["failed"] == 0
+    assert jobs.counts()[JobState.FAILED] == 1
+
+
+def test_a_change_that_is_none_of_the_state_leaves_no_event(jobs):
+    job = queued(jobs)
+    before = events(jobs)
+    prioritise(jobs, job.id, 5)
+    assert events(jobs) == before
+
+
+def events(jobs) -> list[tuple[str, str | None]]:
+    return jobs.database.execute("select name, detail from events order by id").fetchall()

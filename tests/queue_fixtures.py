@@ -1,0 +1,80 @@
+"""A real queue over a real database, and a clock that moves when told."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from her2d.db.connection import open_database
+from her2d.intake.inbox import Inbox
+from her2d.intake.settling import Completeness, Verdict
+from her2d.queue.store import JobQueue
+from her2d.settings import IntakeSettings
+
+
+class Clock:
+    """Monotonic seconds under the test's control."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Check:
+    """A structural check that says what the test wants, and remembers that it was asked."""
+
+    def __init__(self) -> None:
+        self.verdict = Verdict(Completeness.COMPLETE)
+        self.asked: list[Path] = []
+
+    def __call__(self, path: Path) -> Verdict:
+        self.asked.append(path)
+        return self.verdict
+
+
+@pytest.fixture
+def jobs(tmp_path) -> Iterator[JobQueue]:
+    db = open_database(tmp_path / "her2d.sqlite")
+    yield JobQueue(db)
+    db.close()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def check() -> Check:
+    return Check()
+
+
+@pytest.fixture
+def inbox(jobs, folder, clock, check) -> Inbox:
+    settings = IntakeSettings(inboxes=(folder,), settle_s=10, incomplete_after_s=3600)
+    return Inbox(jobs, settings, check, clock)
+
+
+@pytest.fixture
+def settle(inbox, clock) -> Callable[[float], None]:
+    """Let so many seconds pass, looking at the files every half a second as the daemon does."""
+
+    def pass_(seconds: float) -> None:
+        for _ in range(round(seconds / 0.5)):
+            inbox.settle()
+            clock.pass_(0.5)
+        inbox.settle()
+
+    return pass_

@@ -1,0 +1,309 @@
+"""From calls to tables, and the page that shows them."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.bundle.manifest import (
+    CallCounts,
+    Manifest,
+    Measured,
+    Normalization,
+    Part,
+    Parts,
+    Training,
+)
+from her2d.research.evaluation.calibration import Bin, Calibration
+from her2d.research.evaluation.confusion import Confusion
+from her2d.research.evaluation.figures import (
+    calibration_figure,
+    confusion_figure,
+    roc_figure,
+)
+from her2d.research.evaluation.html import render
+from her2d.research.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tests
+from her2d.research.evaluation.model_card import model_card
+from her2d.research.evaluation.publish import measured
+from her2d.research.evaluation.report import (
+    CalledSlide,
+    IntegratorRow,
+    Report,
+    SegmenterRow,
+    TileFigures,
+)
+from her2d.research.evaluation.slide_predictions import (
+    IntegratorCall,
+    misdiagnosis_of,
+    slide_rows,
+)
+from her2d.research.training.cohort import CohortSlide, Split, Status
+
+CALLS = ("positive", "negative", "negative")
+INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
+INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
+
+
+def calls() -> list[IntegratorCall]:
+    """The paper's internal test set, one benign slide, one positive slide without a call."""
+    found = [
+        IntegratorCall("test", true, called, 0.3 if called == "positive" else 0.01)
+        for (true, called), times in INTERNAL.items()
+        for _ in range(times)
+    ]
+    benign = IntegratorCall("test", "indeterminate", "indeterminate", float("nan"))
+    lost = IntegratorCall("test", "positive", "indeterminate", float("nan"))
+    return [*found, benign, lost]
+
+
+def report(**changes) -> Report:
+    rows = slide_rows({"rf": calls()}, "rf", seed=1)
+    return Report(
+        **{
+            "cohort": "a <b>cohort</b>",
+            "code_version": "1",
+            "seed": 1,
+            "bundle_digest": "0" * 64,
+            "segmenter": "segnet",
+            "classifier": "resnet50",
+            "integrator": "rf",
+            "integrator_fitted_on": "held-out slides",
+            "overridden": (),
+            "segmenters": (),
+            "classifiers": (),
+            "integrators": (),
+            "slides": rows,
+            "calls": (),
+            "calibration": (),
+            "misdiagnosis": (),
+        }
+        | changes
+    )
+
+
+def manifest(**changes) -> Manifest:
+    part = Part(file="a.onnx", sha256="0" * 64, architecture="SegNet")
+    return Manifest(
+        name="ours",
+        version="3",
+        intended_use="Research only.",
+        normalization=Normalization(mean=(0, 0, 0), std=(1, 1, 1)),
+        parts=Parts(segmenter=part, classifiers=part, integrator=part),
+        training=Training(cohort="531 slides", seed=5, code_version="1", command="her2d"),
+        **changes,
+    )
+
+
+def test_the_papers_matrix_of_calls_gives_its_accuracy():
+    (row,) = report().slides
+    assert row.confusion == Confusion(16, 2, 9, 88)
+    assert round(row.accuracy.value, 4) == 0.9043
+    assert row.chosen
+
+
+def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
+    (row,) = report().slides
+    assert row.without_call == 1
+
+
+def benign_called_positive() -> Report:
+    benign = [IntegratorCall("test", "indeterminate", "positive", 1.0)] * 8
+    return report(slides=slide_rows({"rf": [*calls(), *benign]}, "rf", seed=1))
+
+
+def test_slides_without_tumour_are_counted_by_what_they_were_called():
+    (row,) = benign_called_positive().slides
+    assert row.without_tumor == CallCounts(positive=8, negative=0, indeterminate=1)
+    assert row.confusion == Confusion(16, 2, 9, 88)
+
+
+def test_the_page_shows_what_slides_without_tumour_were_called():
+    page = render(benign_called_positive(), figures=[], heatmaps=[])
+    assert "<th>no tumour: called positive<th>negative<th>no call" in page
+    assert "<td>8<td>0<td>1" in page
+
+
+def test_the_card_says_what_slides_without_tumour_were_called():
+    called = CallCounts(positive=8, negative=0, indeterminate=1)
+    figures = Measured(
+        cohort="here",
+        slides=125,
+        slides_positive=19,
+        slides_without_tumor=9,
+        calls_without_tumor=called,
+        segmenter_miou=0.9,
+        tile_auroc=0.9,
+        slide_accuracy=0.9,
+    )
+    card = model_card(manifest(measured=figures))
+    assert "of these called positive: 8, negative: 0, without a call, which is right: 1" in card
+
+
+def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
+    (row,) = report().slides
+    assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
+
+
+def test_the_manifest_and_its_card_count_slides_without_a_call():
+    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
+    integrator = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.9,
+        validation_specificity=0.7,
+        sets=figures,
+    )
+    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
+    found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
+    assert found.slides_without_call == 1
+    assert found.calls_without_tumor == CallCounts(positive=0, negative=0, indeterminate=1)
+    assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
+    card = model_card(manifest(measured=found))
+    assert "slides without a call, left out of what follows: 1" in card
+    assert "slide accuracy, no call taken for wrong: 0.8966" in card
+
+
+def test_what_is_not_defined_is_null_in_json():
+    rows = slide_rows({"rf": [IntegratorCall("test", "negative", "negative", 0.0)]}, "rf", seed=1)
+    again = Report.model_validate_json(report(slides=rows).model_dump_json())
+    assert again.slides[0].sensitivity.value is None
+    assert again.slides[0].specificity.value == 1
+
+
+def test_the_page_escapes_what_a_cohort_is_called():
+    page = render(report(), figures=["<svg></svg>"], heatmaps=["data:image/jpeg;base64,"])
+    assert "a &lt;b&gt;cohort" in page
+    assert "0.9043" in page
+    assert "<svg></svg>" in page
+
+
+def test_figures_are_the_same_bytes_each_time_and_name_no_other_place():
+    reliability = Calibration((Bin(0.2, 0.1, 5), Bin(0.8, 0.9, 5)), 0.1, 0.1)
+    for draw in (
+        lambda: roc_figure(calls(), "ROC"),
+        lambda: confusion_figure(Confusion(1, 2, 3, 4), "C"),
+        lambda: calibration_figure(reliability, "R"),
+    ):
+        assert draw() == draw()
+        assert draw().startswith("<svg")
+
+
+def test_there_is_no_roc_of_one_class():
+    assert roc_figure([IntegratorCall("test", "negative", "negative", 0.0)], "ROC") is None
+
+
+def called(number: int, true: str, call: str, **morphology: str) -> tuple[CohortSlide, CalledSlide]:
+    slide = CohortSlide(
+        name=str(number),
+        patient=str(number),
+        he_path=Path(),
+        ihc_path=None,
+        annotation_path=None,
+        her2_status=Status(true),
+        split=Split.TEST,
+        morphology=morphology,
+    )
+    return slide, CalledSlide(
+        name=slide.name,
+        patient=slide.patient,
+        set="test",
+        true_status=true,
+        called=call,
+        percent=None,
+        borderline=False,
+    )
+
+
+def test_morphology_columns_become_table_3():
+    # Table 3's adenoid differentiation: FP 7 and 2, TN 27 and 61, P 0.014.
+    cells = [("positive", "presence", 7), ("positive", "absence", 2)]
+    cells += [("negative", "presence", 27), ("negative", "absence", 61)]
+    found = [
+        called(number, "negative", call, adenoid=level, age=str(number))
+        for call, level, times in cells
+        for number in range(times)
+    ]
+    (test,) = misdiagnosis_of(found).tests
+    assert test.feature == "adenoid"
+    assert test.negative.chi_square == pytest.approx(0.014, abs=0.001)
+    assert test.positive.chi_square is None
+
+
+def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
+    calls = [called(n, "negative", c, mucinous="absence") for n, c in enumerate(CALLS)]
+    found = misdiagnosis_of(calls)
+    (test,) = found.tests
+    (level,) = test.levels
+    assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
+    assert test.negative.chi_square is None
+    assert found.left_out == ("test, mucinous: all slides are absence.",)
+
+
+def test_the_page_marks_a_p_value_that_is_estimated():
+    levels = [LevelCounts("test", "grade", str(n), 40 + n, 60 - n, 0, 0) for n in range(6)]
+    tests = tuple(misdiagnosis_tests(levels))
+    page = render(report(misdiagnosis=tests), figures=[], heatmaps=[])
+    assert f"≈ {tests[0].positive.fisher:.3f}" in page
+
+
+def test_a_column_of_many_levels_is_said_to_be_left_out():
+    calls = [called(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
+    found = misdiagnosis_of(calls)
+    assert found.tests == ()
+    assert found.left_out == ("test, age: 7 levels are no categories.",)
+    page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
+    assert "Not tested: test, age: 7 levels are no categories." in page
+
+
+def test_a_column_without_values_is_said_to_be_left_out():
+    found = misdiagnosis_of([called(1, "negative", "negative", age="")])
+    assert found.left_out == ("test, age: no slide with a call has a value.",)
+
+
+def test_the_page_shows_the_specificity_of_integrators_on_tiles():
+    figures = TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
+    row = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.8,
+        validation_specificity=0.7123,
+        sets={"test": figures},
+    )
+    page = render(report(integrators=(row,)), figures=[], heatmaps=[])
+    assert "<td>0.7123" in page
+    assert "<td>0.6123" in page
+
+
+def test_a_test_set_that_the_study_has_not_has_no_figures():
+    assert measured(report(), Split.EXTERNAL) is None
+
+
+def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
+    right = [IntegratorCall("test", "negative", "negative", 0.01) for _ in range(27)]
+    right += [IntegratorCall("test", "positive", "positive", 0.3) for _ in range(11)]
+    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.9, sets={"test": 0.9})
+    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
+    integrator = IntegratorRow(
+        name="rf",
+        chosen=True,
+        validation_auroc=0.9,
+        validation_sensitivity=0.8,
+        validation_specificity=0.7,
+        sets={"test": figures},
+    )
+    rows = slide_rows({"rf": right}, "rf", seed=1)
+    found = measured(
+        report(segmenters=(segmenter,), integrators=(integrator,), slides=rows), Split.TEST
+    )
+    assert found.slide_accuracy == 1
+    # Wilson: n / (n + z^2) at the lower end.
+    assert found.slide_accuracy_ci_low == pytest.approx(38 / (38 + 1.959964**2))
+    assert found.slide_accuracy_ci_high == 1
+
+
+def test_a_model_card_says_what_the_manifest_says():
+    card = model_card(manifest())
+    for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
+        assert said in card
+    assert "Measured" not in card

@@ -1,0 +1,42 @@
+"""Test slides through the bundle, and as other integrators would call them."""
+
+import shutil
+
+import tifffile
+
+from her2d.research.evaluation.slide_predictions import (
+    called_slide,
+    called_slides,
+    integrator_call,
+)
+from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.research.training.study import Study
+
+
+def test_the_bundles_integrator_calls_a_damaged_slide_as_the_bundle_does(
+    tmp_path, write_slide, color_bundle
+):
+    path = write_slide(["ww", "ws"])
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        at, size = page.dataoffsets[1], page.databytecounts[1]
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff" * size)
+    study = Study(tmp_path / "study")
+    study.integrators.mkdir(parents=True)
+    shutil.copyfile(color_bundle.integrator, study.integrators / "rf.skops")
+    slide = CohortSlide(
+        name="S1",
+        patient="P1",
+        he_path=path,
+        ihc_path=None,
+        annotation_path=None,
+        her2_status=Status.NEGATIVE,
+        split=Split.TEST,
+        morphology={},
+    )
+    (found,) = called_slides(color_bundle, [slide])
+    # A quarter of the slide could be strong tumour.
+    assert called_slide(found).called == "indeterminate"
+    assert integrator_call(study, "rf", found, seed=1).called == "indeterminate"

@@ -1,0 +1,84 @@
+"""Weights from a local safetensors file."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from her2d.research.networks.build import (
+    CLASSIFIERS,
+    SEGMENTERS,
+    build_classifier,
+    build_segmenter,
+)
+from her2d.research.networks.densenet import densenet121
+from her2d.research.networks.resnet import resnet
+from her2d.research.networks.weights import save_weights
+
+
+@pytest.mark.parametrize("name", [*SEGMENTERS, *CLASSIFIERS])
+def test_a_network_comes_back_as_it_was_saved(tmp_path, name):
+    build = build_segmenter if name in SEGMENTERS else build_classifier
+    saved = build(name, width_multiplier=1 / 16)
+    save_weights(saved, tmp_path / "w.safetensors")
+    again = build(name, width_multiplier=1 / 16, weights=tmp_path / "w.safetensors")
+    for key, tensor in saved.state_dict().items():
+        assert torch.equal(again.state_dict()[key], tensor), key
+
+
+def test_a_last_layer_of_other_classes_is_left_as_it_begins(tmp_path):
+    imagenet = resnet("resnet18", classes=1000, width_multiplier=1 / 8)
+    save_weights(imagenet, tmp_path / "w.safetensors")
+    network = build_classifier(
+        "resnet18", width_multiplier=1 / 8, weights=tmp_path / "w.safetensors"
+    )
+    assert torch.equal(network.conv1.weight, imagenet.conv1.weight)
+    assert network.fc.out_features == 2
+
+
+def published(network: nn.Module, path: Path, renamed: dict[str, str]) -> None:
+    """Save a network as torchvision publishes its own: no counts of batches, names of its own."""
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            for own, other in renamed.items():
+                name = re.sub(own, other, name)  # noqa: PLW2901
+            tensors[name] = tensor.contiguous()
+    save_file(tensors, path)
+
+
+def test_torchvisions_published_resnet_is_a_beginning(tmp_path):
+    imagenet = resnet("resnet18", classes=1000, width_multiplier=1 / 8)
+    published(imagenet, tmp_path / "w.safetensors", {})
+    network = build_classifier(
+        "resnet18", width_multiplier=1 / 8, weights=tmp_path / "w.safetensors"
+    )
+    assert torch.equal(network.layer4[1].bn2.weight, imagenet.layer4[1].bn2.weight)
+    assert int(network.bn1.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("layer", [r".\1.\2.", r".\1\2."])
+def test_torchvisions_densenet_is_a_beginning_by_either_of_its_names(tmp_path, layer):
+    imagenet = densenet121(classes=1000, width_multiplier=1 / 8)
+    names = {r"\.layers\.(norm|conv)(\d)\.": layer, r"class_layers\.out": "classifier"}
+    published(imagenet, tmp_path / "w.safetensors", names)
+    network = build_classifier(
+        "densenet121", width_multiplier=1 / 8, weights=tmp_path / "w.safetensors"
+    )
+    last = "features.denseblock4.denselayer16.layers.conv2.weight"
+    assert torch.equal(network.state_dict()[last], imagenet.state_dict()[last])
+
+
+def test_another_networks_weights_are_refused(tmp_path):
+    save_weights(build_classifier("resnet34", width_multiplier=1 / 8), tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="of another network"):
+        build_classifier("resnet18", width_multiplier=1 / 8, weights=tmp_path / "w.safetensors")
+
+
+def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"pickle?")
+    with pytest.raises(ValueError, match="cannot be read"):
+        build_classifier("resnet18", weights=tmp_path / "w.safetensors")

@@ -1,0 +1,59 @@
+"""The command that makes the demo bundle, in small."""
+
+import io
+from itertools import combinations
+
+import pytest
+from rich.console import Console
+
+from her2d.bundle.manifest import load_bundle, load_integrator
+from her2d.inference.selection import open_engine
+from her2d.research.demo_bundle import Scans, Sizes, build, cohort_plans
+
+TINY = Sizes(
+    at_4x=Scans(slides=(12, 6, 4), width=1100, height=1100),
+    at_40x=Scans(slides=(0, 0, 0), width=1100, height=1100),
+    segmenter_width=1 / 16,
+    classifier_width=1 / 32,
+    segmenter_steps=40,
+    classifier_steps=2,
+    epochs=1,
+    integrator_folds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    build(
+        folder / "bundle", folder / "work", seed=1, sizes=TINY, console=Console(file=io.StringIO())
+    )
+    return folder / "bundle"
+
+
+def test_the_bundle_loads_and_runs(built):
+    bundle = load_bundle(built)
+    load_integrator(bundle)
+    open_engine(bundle, backend="auto", threads=1).close()
+
+
+def test_the_manifest_says_what_was_measured_and_that_it_is_no_diagnosis(built):
+    manifest = load_bundle(built).manifest
+    assert manifest.measured.slides == 4
+    assert "split test" in manifest.measured.cohort
+    assert "not for diagnosis" in manifest.intended_use
+    assert "--seed 1" in manifest.training.command
+
+
+def test_every_split_holds_slides_of_both_magnifications_and_no_slide_or_patient_twice():
+    splits = cohort_plans(Sizes(), seed=11)
+    for plans in splits.values():
+        assert {plan.magnification for plan in plans} == {4.0, 40.0}
+        assert {plan.her2_status for plan in plans if plan.magnification == 40.0} >= {
+            "positive",
+            "negative",
+        }
+    everything = [plan for plans in splits.values() for plan in plans]
+    assert len({plan.name for plan in everything}) == len(everything)
+    for one, other in combinations(splits.values(), 2):
+        assert not {plan.patient for plan in one} & {plan.patient for plan in other}

@@ -1,0 +1,283 @@
+"""The paper's procedure from a cohort to a served bundle, in small, and killed in the middle."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+from typer.testing import CliRunner
+
+from her2d.bundle.manifest import INTEGRATOR_TRUSTED_TYPES, load_bundle, sha256_of
+from her2d.cli.app import app
+from her2d.research.training.cohort import Split
+from her2d.research.training.study import Study
+from her2d.simulator.cohort import write_cohort
+from her2d.simulator.plan import plan_cohort
+from her2d.simulator.stain import DAB_THRESHOLD
+
+RECIPE = """\
+seed = 7
+mean = [0.75, 0.60, 0.78]
+std = [0.16, 0.18, 0.12]
+segmenters = ["unet"]
+classifiers = ["resnet18"]
+integrators = ["lr", "rf"]
+[segmenter]
+learning_rate = 3e-3
+weight_decay = 0
+schedule = "one_cycle"
+batch = 4
+max_epochs = 3
+crop = 128
+tiles_per_epoch = 48
+sampling = "balanced"
+width_multiplier = 0.0625
+accelerator = "cpu"
+loader_workers = 0
+[classifier]
+learning_rate = 2e-3
+batch = 4
+max_epochs = 2
+crop = 128
+tiles_per_epoch = 8
+sampling = "balanced"
+width_multiplier = 0.03125
+accelerator = "cpu"
+loader_workers = 0
+[integrator]
+folds = 2
+"""
+
+
+def her2d(*arguments: object) -> str:
+    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+def process(*arguments: object) -> subprocess.Popen[bytes]:
+    # One thread: two processes side by side, and sums in one order.
+    return subprocess.Popen(
+        [sys.executable, "-m", "her2d", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def killed_at(reached: Path, *arguments: object) -> None:
+    """Run her2d until `reached` is there, and kill it."""
+    running = process(*arguments)
+    try:
+        while not reached.exists() and running.poll() is None:
+            time.sleep(0.02)
+        assert running.poll() is None, "it ended before it could be killed"
+    finally:
+        running.kill()
+        running.wait()
+
+
+def models(study: Path) -> dict[str, object]:
+    """Every trained model of a study: a network by its bytes, an integrator by what it says.
+
+    A skops archive holds object ids of the process that wrote it, so its bytes always differ.
+    """
+    opinions = np.random.default_rng(0).random((50, 5))
+    found: dict[str, object] = {
+        str(path.relative_to(study)): sha256_of(path) for path in study.rglob("model.safetensors")
+    }
+    for path in study.glob("integrators/*.skops"):
+        model = skops.io.load(path, trusted=list(INTEGRATOR_TRUSTED_TYPES))
+        found[path.stem] = model.predict_proba(opinions).tolist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A simulated cohort of sixteen slides, prepared, with its recipe."""
+    folder = tmp_path_factory.mktemp("chain")
+    plans = plan_cohort(16, 4, positive_fraction=0.45, width=1100, height=1100)
+    write_cohort(folder / "cohort", plans, workers=2)
+    (folder / "recipe.toml").write_text(RECIPE)
+    her2d(
+        "prepare",
+        folder / "cohort" / "cohort.csv",
+        "--study",
+        folder / "prepared",
+        "--annotations",
+        "truth/{slide}.tif",
+        "--expression",
+        "dab",
+        "--dab-threshold",
+        DAB_THRESHOLD,
+    )
+    return folder
+
+
+@dataclass(frozen=True)
+class Twice:
+    """The same study trained without a stop, and killed twice and resumed."""
+
+    straight: Path
+    killed: Path
+
+
+@pytest.fixture(scope="module")
+def twice(prepared) -> Twice:
+    studies = Twice(prepared / "straight", prepared / "killed")
+    for study in (studies.straight, studies.killed):
+        shutil.copytree(prepared / "prepared", study)
+    recipe = ("--recipe", prepared / "recipe.toml")
+    straight = process("train", "all", "--study", studies.straight, *recipe)
+    try:
+        command = ("train", "all", "--study", studies.killed, *recipe)
+        killed_at(studies.killed / "segmenters" / "unet" / "last.ckpt", *command)
+        killed_at(studies.killed / "classifiers" / "resnet18" / "1" / "last.ckpt", *command)
+        assert "integrators" not in {path.name for path in studies.killed.iterdir()}
+        assert process(*command).wait() == 0
+        assert straight.wait() == 0
+    finally:
+        straight.kill()
+    return studies
+
+
+@pytest.fixture(scope="module")
+def trained(twice) -> Path:
+    return twice.straight
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained) -> dict:
+    her2d("evaluate", "--study", trained)
+    return json.loads((trained / "evaluation" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def bundle(trained, evaluated) -> Path:
+    directory = trained.parent / "engines" / "ours"
+    directory.parent.mkdir()
+    her2d("bundle", "build", directory, "--study", trained)
+    return directory
+
+
+def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_models(twice):
+    assert models(twice.killed) == models(twice.straight)
+
+
+def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(trained):
+    assert len(models(trained)) == 1 + 5 + 2
+    choice = json.loads((trained / "choice.json").read_text())
+    assert (choice["segmenter"], choice["classifier"]) == ("unet", "resnet18")
+    assert choice["integrator"] in ("lr", "rf")
+    assert "out-of-fold" in choice["integrator_fitted_on"]
+
+
+def test_training_again_trains_nothing_and_changes_nothing(trained):
+    before = models(trained)
+    checkpoint = trained / "segmenters" / "unet" / "last.ckpt"
+    written = checkpoint.stat().st_mtime_ns
+    her2d("train", "segmenter", "--study", trained)
+    assert checkpoint.stat().st_mtime_ns == written
+    assert models(trained) == before
+
+
+def test_an_integrator_fitted_alone_stands_beside_the_others(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    her2d("train", "integrator", "lr", "--study", study)
+    scores = json.loads((study / "integrators" / "results.json").read_text())
+    assert {score["name"] for score in scores} == {"lr", "rf"}
+    assert (study / "choice.json").read_text() == (trained / "choice.json").read_text()
+
+
+def test_integrators_fitted_on_another_search_do_not(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    her2d("train", "integrator", "lr", "--study", study, "--set", "integrator.folds=3")
+    (score,) = json.loads((study / "integrators" / "results.json").read_text())
+    assert score["name"] == "lr"
+
+
+def test_the_report_holds_every_table(evaluated):
+    assert [row["name"] for row in evaluated["segmenters"]] == ["unet"]
+    assert len(evaluated["classifiers"][0]["auroc"]) == 5
+    assert {row["name"] for row in evaluated["integrators"]} == {"lr", "rf"}
+    assert {(row["integrator"], row["set"]) for row in evaluated["slides"]} == {
+        ("lr", "test"),
+        ("rf", "test"),
+    }
+    assert len(evaluated["calls"]) == 3
+    assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
+
+
+def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
+    page = (trained / "evaluation" / "report.html").read_text()
+    assert page.count("<svg") >= 2
+    assert page.count('src="data:image/jpeg') == 3
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert "url(" not in page.replace("url(#", "")
+
+
+def test_the_bundle_states_what_was_measured(bundle, evaluated):
+    manifest = load_bundle(bundle).manifest
+    chosen = next(row for row in evaluated["slides"] if row["chosen"])
+    assert manifest.name == "ours"
+    assert manifest.measured.slide_accuracy == chosen["accuracy"]["value"]
+    assert manifest.measured.slides == 3
+    assert manifest.training.command.startswith("her2d train all --recipe recipe.toml")
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert f"slide accuracy: {chosen['accuracy']['value']:.4f}" in card
+    assert manifest.parts.segmenter.sha256 in card
+
+
+def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    manifest = study / "candidate" / "manifest.toml"
+    manifest.write_text(manifest.read_text() + "\n# another\n")
+    found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
+    assert found.exit_code != 0
+    assert "changed since they were measured" in str(found.exception)
+
+
+def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    chosen = json.loads((study / "choice.json").read_text())["integrator"]
+    other = "lr" if chosen == "rf" else "rf"
+    her2d("train", "integrator", "--study", study, "--choose-integrator", other)
+    found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
+    assert found.exit_code != 0
+    assert "choice.json" in str(found.exception)
+    assert not (tmp_path / "b").exists()
+
+
+def test_networks_are_not_measured_on_slides_they_learned_from(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    cohort = Study(study).cohort()
+    one = next(slide for slide in cohort if slide.split is Split.TRAIN)
+    changed = one.model_copy(update={"split": Split.TEST})
+    Study(study).write_cohort([changed if slide is one else slide for slide in cohort])
+    found = CliRunner().invoke(app, ["evaluate", "--study", str(study)])
+    assert found.exit_code != 0
+    assert "holds the folds of other slides" in str(found.exception)
+
+
+def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):
+    (tmp_path / "config.toml").write_text(
+        f'[bundle]\npath = "{bundle}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
+    )
+    slide = sorted((prepared / "cohort" / "he").glob("*.tif"))[-1]
+    (found,) = json.loads(her2d("scan", slide, "--config", tmp_path / "config.toml", "--json"))
+    assert found["bundle_name"] == "ours"
+    assert found["her2_status"] in ("positive", "negative", "indeterminate")
+    assert found["tiles_tissue"] > 0

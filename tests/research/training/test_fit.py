@@ -1,0 +1,240 @@
+"""One network: what it is trained from, which epoch is kept, and that it is taken for no other."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from her2d.bundle.manifest import Normalization
+from her2d.research.training.fit import (
+    WEIGHTS_FILE,
+    FitError,
+    FitResult,
+    Task,
+    fit,
+    read_result,
+    shared_normalization,
+)
+from her2d.research.training.lightning_module import AUROC, ClassifierTraining
+from her2d.research.training.provenance import ORIGIN_FILE, Origin
+from her2d.research.training.recipe import NetworkRecipe, Recipe
+from her2d.research.training.tile_store import (
+    PreparedTile,
+    TileStore,
+    slide_path,
+    write_slide,
+)
+
+HOW = NetworkRecipe(
+    learning_rate=0.1, batch=4, max_epochs=2, crop=32, accelerator="cpu", loader_workers=0
+)
+DARK = Normalization(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))
+
+
+def origin(**changes) -> Origin:
+    usual = {"seed": 3, "recipe": HOW, "normalization": Recipe().normalization, "data": "0" * 64}
+    return Origin(**usual | changes)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> TileStore:
+    """Two slides of four tumour tiles, of which the dark ones are strong."""
+    folder = tmp_path_factory.mktemp("tiles")
+    for name in ("S1", "S2"):
+        tiles = [
+            PreparedTile(
+                column,
+                0,
+                np.full((512, 512, 3), 60 if column % 2 else 200, np.uint8),
+                np.ones((512, 512), np.uint8),
+                512 * 512 * (column % 2),
+            )
+            for column in range(4)
+        ]
+        write_slide(slide_path(folder, name), iter(tiles), expression_from="nobody")
+    return TileStore(folder, ["S1", "S2"])
+
+
+def trained(directory: Path, store: TileStore, of: Origin) -> FitResult:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    seen = of.normalization
+    learned = np.arange(4)
+    task = Task(
+        store=store,
+        target="strong",
+        learned=learned,
+        of_second=store.table.strong[learned],
+        held_out=np.arange(4, 8),
+        monitor=AUROC,
+    )
+    model = ClassifierTraining(network, of.recipe, seen.mean, seen.std, of.seed)
+    return fit(directory, "net", model, task, of, show_progress=False)
+
+
+def test_a_result_says_what_it_was_trained_with(tmp_path, store):
+    found = trained(tmp_path, store, origin(normalization=DARK))
+    assert read_result(tmp_path) == found
+    assert (found.seed, found.recipe, found.normalization) == (3, HOW, DARK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"seed": 4}, "another seed"),
+        ({"recipe": HOW.model_copy(update={"max_epochs": 3})}, "another recipe"),
+        ({"normalization": DARK}, "another normalisation"),
+        ({"data": "1" * 64}, "other tiles, labels or folds"),
+    ],
+)
+def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
+    trained(tmp_path, store, origin())
+    with pytest.raises(FitError, match=other):
+        trained(tmp_path, store, origin(**changes))
+
+
+class _EndedError(Exception):
+    """Training was ended from outside."""
+
+
+class _Scripted(ClassifierTraining):
+    """Its AUROC of each epoch is as written, and its weights say which epoch they are of.
+
+    Ended from outside as epoch `ends_in` begins.
+    """
+
+    def __init__(self, script: list[float], ends_in: int | None, of: Origin) -> None:
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        super().__init__(network, of.recipe, (0, 0, 0), (1, 1, 1), of.seed)
+        self._script, self._ends_in = script, ends_in
+
+    def on_train_epoch_start(self) -> None:
+        if self.current_epoch == self._ends_in:
+            raise _EndedError
+
+    def on_validation_epoch_end(self) -> None:
+        self.judged.reset()
+        if self.trainer.state.fn == "fit":
+            self.network[2].bias.data.fill_(self.current_epoch)
+            self.log(AUROC, self._script[self.current_epoch])
+
+
+def scripted(
+    directory: Path, store: TileStore, script: list[float], *, ends_in: int | None = None, **how
+) -> FitResult:
+    of = origin(recipe=HOW.model_copy(update={"max_epochs": len(script)} | how))
+    learned = np.arange(4)
+    task = Task(store, "strong", learned, store.table.strong[learned], np.arange(4, 8), AUROC)
+    return fit(directory, "net", _Scripted(script, ends_in, of), task, of, show_progress=False)
+
+
+def test_the_best_epochs_weights_are_kept_and_not_the_last_ones(tmp_path, store):
+    found = scripted(tmp_path, store, [0.6, 0.9, 0.7])
+    assert (found.best_epoch, found.epochs) == (1, 3)
+    assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [1.0, 1.0]
+
+
+def test_training_ends_when_nothing_gets_better(tmp_path, store):
+    found = scripted(tmp_path, store, [0.6, 0.9, 0.7, 0.8, 0.95], patience=2)
+    assert (found.best_epoch, found.epochs) == (1, 4)
+
+
+def test_what_is_ended_goes_on_after_its_last_epoch_though_that_was_not_the_best(tmp_path, store):
+    script = [0.9, 0.6, 0.7, 0.8]
+    with pytest.raises(_EndedError):
+        scripted(tmp_path, store, script, ends_in=3)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 2
+    found = scripted(tmp_path, store, script)
+    assert (found.best_epoch, found.epochs) == (0, 4)
+    assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("ends_in", [1, 2, 3])
+def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store, ends_in):
+    script = [0.6, 0.9, 0.7, 0.8]
+    with pytest.raises(_EndedError):
+        scripted(tmp_path / "here", store, script, ends_in=ends_in)
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = scripted(tmp_path / "there", store, script)
+    assert (found.best_epoch, found.epochs) == (1, 4)
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, store):
+    (tmp_path / ORIGIN_FILE).write_text(f"3 {HOW.model_dump_json()}")
+    trained(tmp_path, store, origin())
+    assert json.loads((tmp_path / ORIGIN_FILE).read_text())["normalization"]["mean"]
+    with pytest.raises(FitError, match="another normalisation"):
+        trained(tmp_path, store, origin(normalization=DARK))
+
+
+def labelled(
+    folder: Path, strong_pixels: int, *, grey: int = 255, tumor: NDArray[np.uint8] | None = None
+) -> TileStore:
+    pixels = np.full((512, 512, 3), grey, np.uint8)
+    mask = np.ones((512, 512), np.uint8) if tumor is None else tumor
+    tiles = [PreparedTile(0, 0, pixels, mask, strong_pixels)]
+    write_slide(slide_path(folder, "S1"), iter(tiles), expression_from="nobody")
+    return TileStore(folder, ["S1"])
+
+
+def test_labels_and_folds_have_a_digest(tmp_path, store):
+    def digest(of: TileStore, learned: list[int], held_out: list[int]) -> str:
+        tiles = [np.array(indices, np.int64) for indices in (learned, held_out)]
+        none = np.zeros(len(learned), bool)
+        return Task(of, "strong", tiles[0], none, tiles[1], AUROC).digest()
+
+    weak = labelled(tmp_path, 0)
+    assert digest(weak, [0], []) == digest(labelled(tmp_path, 0), [0], [])
+    assert digest(weak, [0], []) != digest(labelled(tmp_path, 512 * 512), [0], [])
+    assert digest(store, [0, 1], [2]) != digest(store, [0], [1, 2])
+
+
+def test_a_scan_that_was_made_again_has_another_digest(tmp_path):
+    before = labelled(tmp_path, 0, grey=200).digest()
+    assert labelled(tmp_path, 0, grey=201).digest() != before
+    assert labelled(tmp_path, 0, grey=200).digest() == before
+
+
+def test_a_mask_that_was_drawn_elsewhere_has_another_digest(tmp_path):
+    above = np.zeros((512, 512), np.uint8)
+    above[:256] = 1
+    before = labelled(tmp_path, 0, tumor=above).digest()
+    assert labelled(tmp_path, 0, tumor=above[::-1]).digest() != before
+
+
+def test_tiles_that_were_written_without_a_hash_of_their_pixels_keep_their_digest(tmp_path):
+    found = labelled(tmp_path, 0)
+    path = slide_path(tmp_path, "S1") / "zarr.json"
+    group = json.loads(path.read_text())
+    del group["attributes"]["content"]
+    path.write_text(json.dumps(group))
+    table = found.table
+    once = hashlib.sha256(b"S1")
+    for column in (table.slide, table.position, table.tumor_pixels, table.labelled, table.strong):
+        once.update(column.tobytes())
+    assert found.digest() == once.hexdigest()
+
+
+def test_networks_trained_with_different_normalisations_make_no_bundle():
+    def result(seen: Normalization | None) -> FitResult:
+        return FitResult(
+            name="net",
+            recipe=HOW,
+            seed=1,
+            best_epoch=0,
+            epochs=1,
+            validation={},
+            normalization=seen,
+        )
+
+    assert shared_normalization([result(DARK), result(DARK)], Recipe()) == DARK
+    assert shared_normalization([result(None)], Recipe()) == Recipe().normalization
+    with pytest.raises(FitError, match="different normalisations"):
+        shared_normalization([result(DARK), result(None)], Recipe())

@@ -1,0 +1,217 @@
+"""What networks learned from is compared with what the study says now."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.research.training.fit import RESULT_FILE, FitResult
+from her2d.research.training.folds import FOLDS
+from her2d.research.training.leakage import check_unseen
+from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
+from her2d.research.training.model_selection import Choice, check_choice, fit_integrators
+from her2d.research.training.out_of_fold import fitting_digest, honest_probabilities
+from her2d.research.training.provenance import ORIGIN_FILE, Origin, mark, read_origin
+from her2d.research.training.recipe import Recipe
+from her2d.research.training.study import Study, StudyError, write_text
+from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
+from her2d.research.training.train import classifier_task, segmenter_task, training_tiles
+
+RECIPE = Recipe()
+WHITE, TUMOR = np.full((512, 512, 3), 255, np.uint8), np.ones((512, 512), np.uint8)
+
+
+def slide(name: str, split: Split) -> CohortSlide:
+    return CohortSlide(
+        name=name,
+        patient=f"P{name}",
+        he_path=Path(name),
+        ihc_path=None,
+        annotation_path=None,
+        her2_status=Status.POSITIVE if int(name[1:]) % 2 else Status.NEGATIVE,
+        split=split,
+        morphology={},
+    )
+
+
+def prepared(study: Study, slides: list[CohortSlide]) -> None:
+    study.write_cohort(slides)
+    study.tiles.mkdir(exist_ok=True)
+    for one in slides:
+        tile = PreparedTile(0, 0, WHITE, TUMOR, TUMOR.size * (one.her2_status == "positive"))
+        write_slide(slide_path(study.tiles, one.name), iter([tile]), expression_from="nobody")
+
+
+@pytest.fixture
+def study(tmp_path) -> Study:
+    """Twelve training slides and two test slides, and networks that say they learned from them."""
+    found = Study(tmp_path)
+    training = [slide(f"S{n}", Split.TRAIN) for n in range(12)]
+    prepared(found, [*training, slide("S20", Split.TEST), slide("S21", Split.TEST)])
+    tiles = training_tiles(found, RECIPE)
+    segmenter = Origin(seed=1, recipe=RECIPE.segmenter, data=segmenter_task(tiles).digest())
+    mark(found.segmenter("unet"), "unet", segmenter)
+    for fold in range(FOLDS):
+        data = classifier_task(tiles, fold).digest()
+        origin = Origin(seed=1, recipe=RECIPE.classifier, data=data)
+        mark(found.classifier("resnet18", fold), "resnet18", origin)
+    return found
+
+
+def moved(study: Study, split: Split, names: tuple[str, ...] = ("S3", "S4")) -> None:
+    study.write_cohort(
+        [
+            one.model_copy(update={"split": split} if one.name in names else {})
+            for one in study.cohort()
+        ]
+    )
+
+
+def check(study: Study) -> None:
+    check_unseen(study, segmenters=["unet"], classifiers=["resnet18"])
+
+
+def test_networks_of_the_training_slides_of_today_pass(study):
+    check(study)
+
+
+def test_a_test_slide_that_is_added_needs_no_training(study):
+    prepared(study, [slide("S22", Split.TEST), *study.cohort(), slide("S23", Split.EXTERNAL)])
+    check(study)
+
+
+@pytest.mark.parametrize("split", [Split.TEST, Split.EXTERNAL, Split.INTEGRATOR])
+def test_a_training_slide_that_is_moved_to_another_split_is_noticed(study, split):
+    moved(study, split)
+    with pytest.raises(StudyError, match="holds the folds of other slides"):
+        check(study)
+
+
+def test_it_is_noticed_too_when_the_folds_are_made_anew(study):
+    moved(study, Split.TEST)
+    study.folds.unlink()
+    training_tiles(study, RECIPE)
+    with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
+        check(study)
+
+
+def test_new_folds_are_noticed(study):
+    study.folds.unlink()
+    training_tiles(study, Recipe(seed=9))
+    with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
+        check(study)
+
+
+def test_the_same_folds_made_again_are_no_new_ones(study):
+    study.folds.unlink()
+    training_tiles(study, RECIPE)
+    check(study)
+
+
+def test_without_folds_nobody_knows_what_the_networks_have_not_seen(study):
+    study.folds.unlink()
+    with pytest.raises(StudyError, match="is unknown"):
+        check(study)
+
+
+def _nothing_beside_it(directory: Path) -> None:
+    (directory / ORIGIN_FILE).unlink()
+
+
+def _no_data(directory: Path) -> None:
+    (directory / ORIGIN_FILE).write_text(Origin(seed=1, recipe=RECIPE.classifier).model_dump_json())
+
+
+@pytest.mark.parametrize("change", [_nothing_beside_it, _no_data])
+def test_a_network_that_does_not_say_what_it_learned_from_is_refused(
+    study, change: Callable[[Path], None]
+):
+    change(study.classifier("resnet18", 4))
+    with pytest.raises(StudyError, match=r"resnet18.4"):
+        check(study)
+
+
+@pytest.mark.parametrize("seed", [RECIPE.seed, 9])
+def test_an_integrator_is_not_fitted_on_slides_the_networks_learned_from(study, seed):
+    if seed == RECIPE.seed:
+        moved(study, Split.INTEGRATOR)
+    study.folds.unlink()
+    recipe = Recipe(seed=seed)
+    training_tiles(study, recipe)
+    with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
+        honest_probabilities(study, recipe, "resnet18")
+
+
+def test_what_an_integrator_is_fitted_on_has_a_digest_of_its_slides_alone(study):
+    of_folds = fitting_digest(study)
+    prepared(study, [*study.cohort(), slide("S22", Split.TEST)])
+    assert fitting_digest(study) == of_folds
+    prepared(study, [*study.cohort(), slide("S30", Split.INTEGRATOR)])
+    assert fitting_digest(study) != of_folds
+
+
+def chosen(study: Study) -> None:
+    choice = Choice(
+        segmenter="unet",
+        classifier="resnet18",
+        integrator="rf",
+        integrator_fitted_on="held-out slides",
+        integrator_data=fitting_digest(study),
+        overridden=(),
+    )
+    study.choice.write_text(choice.model_dump_json())
+    study.integrators.mkdir()
+    (study.integrators / "results.json").write_text("[]")
+
+
+def test_a_slide_that_the_integrator_was_fitted_on_is_no_test(study):
+    prepared(study, [*study.cohort(), *(slide(f"S{n}", Split.INTEGRATOR) for n in (30, 31))])
+    chosen(study)
+    check_choice(study, RECIPE)
+    moved(study, Split.TEST, ("S30",))
+    with pytest.raises(StudyError, match="integrator was fitted on other slides"):
+        check_choice(study, RECIPE)
+
+
+def with_results(study: Study, segmenter: str, classifiers: dict[str, float]) -> None:
+    networks = {study.segmenter(segmenter): {MIOU: 0.9}}
+    for name, auroc in classifiers.items():
+        for fold in range(FOLDS):
+            networks[study.classifier(name, fold)] = {AUROC: auroc, SENSITIVITY: 0.5}
+    for directory, validation in networks.items():
+        directory.mkdir(parents=True, exist_ok=True)
+        result = FitResult(
+            name=directory.name,
+            recipe=RECIPE.segmenter,
+            seed=1,
+            best_epoch=0,
+            epochs=1,
+            validation=validation,
+        )
+        (directory / RESULT_FILE).write_text(result.model_dump_json())
+
+
+def test_nothing_is_chosen_beside_a_network_of_other_folds_though_it_is_not_the_best(study):
+    with_results(study, "unet", {"resnet18": 0.9, "resnet34": 0.8})
+    for fold in range(FOLDS):
+        origin = Origin(seed=1, recipe=RECIPE.classifier, data="0" * 64)
+        mark(study.classifier("resnet34", fold), "resnet34", origin)
+    with pytest.raises(StudyError, match=r"resnet34.0 learned from other slides"):
+        fit_integrators(study, RECIPE, ["lr"])
+
+
+def test_a_network_that_never_said_what_it_learned_from_is_not_made_to_say_so_by_training_on(study):
+    directory = study.segmenter("unet")
+    kept = read_origin(directory / ORIGIN_FILE)
+    write_text(directory / ORIGIN_FILE, kept.model_copy(update={"data": None}).model_dump_json())
+    mark(directory, "unet", kept)
+    with pytest.raises(StudyError, match="does not say what it learned from: remove it"):
+        check_unseen(study, segmenters=["unet"])
+
+
+def test_a_chosen_network_that_the_recipe_no_longer_names_is_refused(study):
+    chosen(study)
+    with pytest.raises(StudyError, match="no longer names unet"):
+        check_choice(study, Recipe(segmenters=("segnet",)))

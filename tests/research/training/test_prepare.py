@@ -1,0 +1,302 @@
+"""Cohort -> prepared tiles."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+
+from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.research.training.prepare import (
+    ExpressionSource,
+    PrepareError,
+    Rules,
+    annotation_of,
+    contradicted,
+    prepare,
+    prepared_tiles,
+    read_excluded,
+)
+from her2d.research.training.region_classes import RegionClass, RegionClasses
+from her2d.research.training.tile_store import (
+    ExcludedTile,
+    PreparedTile,
+    TileStore,
+    write_slide,
+)
+from her2d.slides.reader import open_slide
+
+
+@pytest.fixture
+def slide(tmp_path, write_slide):
+    """Three tiles: background, weak tumour, tumour that is strong in its right three quarters."""
+    labels = np.zeros((512, 1536), np.uint8)
+    labels[:, 512:] = 1
+    labels[:, 1024 + 128 :] = 2
+    tifffile.imwrite(tmp_path / "mask.tif", labels)
+    return CohortSlide(
+        name="S1",
+        patient="P1",
+        he_path=write_slide([".wS"]),
+        ihc_path=None,
+        annotation_path=tmp_path / "mask.tif",
+        her2_status=Status.POSITIVE,
+        split=Split.TRAIN,
+        morphology={},
+    )
+
+
+def tiles(slide: CohortSlide, rules: Rules) -> list[PreparedTile | ExcludedTile]:
+    with open_slide(slide.he_path) as he:
+        return list(prepared_tiles(slide, he, annotation_of(slide, he, rules.classes), rules))
+
+
+def test_background_is_left_out_and_tumour_is_labelled(slide):
+    weak, strong = tiles(slide, Rules())
+    assert ((weak.column, weak.row), weak.strong_pixels) == ((1, 0), 0)
+    assert ((strong.column, strong.row), strong.strong_pixels) == ((2, 0), 512 * 384)
+    assert weak.tumor.all()
+
+
+@pytest.mark.parametrize(("status", "strong_pixels"), [("positive", -1), ("negative", 0)])
+def test_a_label_image_of_tumour_alone_labels_tiles_by_the_slides_status(
+    slide, status, strong_pixels
+):
+    labels = np.zeros((512, 1536), np.uint8)
+    labels[:, 512:] = 1
+    tifffile.imwrite(slide.annotation_path, labels)
+    found = tiles(slide.model_copy(update={"her2_status": Status(status)}), Rules())
+    assert [tile.strong_pixels for tile in found] == [strong_pixels] * 2
+
+
+def test_excluded_tiles_are_recorded_with_their_reason(slide, tmp_path):
+    with (tmp_path / "excluded.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["slide", "column", "row", "reason"], ["S1", 1, 0, "blurred"]])
+    found = tiles(slide, Rules(excluded=read_excluded(tmp_path / "excluded.csv")))
+    assert found[0] == ExcludedTile(1, 0, "blurred")
+    assert isinstance(found[1], PreparedTile)
+
+
+def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
+    (tmp_path / "excluded.csv").write_text("slide,column,row,reason\nS1,one,0,blur\n")
+    with pytest.raises(PrepareError, match="line 2"):
+        read_excluded(tmp_path / "excluded.csv")
+
+
+def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
+    point = {"geometry": {"type": "Point", "coordinates": [1, 2]}}
+    (tmp_path / "S1.geojson").write_text(json.dumps([point, point]))
+    other = slide.model_copy(update={"annotation_path": tmp_path / "S1.geojson"})
+    notes: list[str] = []
+    prepare([other], tmp_path / "tiles", Rules(), note=notes.append)
+    assert notes == ["S1: left out of its annotation: 2 Point."]
+
+
+def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(slide, tmp_path):
+    ring = [[512, 0], [1536, 0], [1536, 512], [512, 512]]
+    for name, region_class in (("S1", "Tumor"), ("S2", "Gland")):
+        region = {
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": region_class}},
+        }
+        (tmp_path / f"{name}.geojson").write_text(json.dumps([region]))
+    slides = [
+        slide.model_copy(update={"name": n, "annotation_path": tmp_path / f"{n}.geojson"})
+        for n in ("S1", "S2")
+    ]
+    with pytest.raises(PrepareError, match=r"S2: .*'Gland'"):
+        prepare(slides, tmp_path / "tiles", Rules())
+    notes: list[str] = []
+    gland = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
+    prepare(slides, tmp_path / "tiles", gland, note=notes.append)
+    assert notes == []
+    assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.is_tumor.all()
+    other = Rules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
+    prepare(slides, tmp_path / "tiles", other, note=notes.append)
+    assert notes[0] == "S2 is prepared again: what its regions' names mean changed."
+
+
+def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
+    bare = slide.model_copy(update={"annotation_path": None})
+    with pytest.raises(PrepareError, match="S1: no annotation"):
+        prepare([bare], tmp_path / "tiles", Rules())
+
+
+def test_an_ihc_slide_of_another_grid_is_refused(slide, tmp_path, write_slide):
+    other = slide.model_copy(update={"ihc_path": write_slide(["ss"], "ihc.tif")})
+    with pytest.raises(PrepareError, match="align them first"):
+        prepare([other], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+
+
+def test_brown_labels_the_h_e_tile_at_its_own_place(tmp_path, write_slide):
+    white, brown = np.full((512, 512, 3), 250, np.uint8), np.full((512, 512, 3), 250, np.uint8)
+    brown[:] = (120, 70, 35)
+    rows = [[white, brown, white], [white, white, brown]]
+    tifffile.imwrite(
+        tmp_path / "ihc.tif",
+        np.concatenate([np.concatenate(row, axis=1) for row in rows]),
+        tile=(512, 512),
+        photometric="rgb",
+        description="Motic V1.0.0\n1536x1024 [0,0 1536x1024] [512x512] none|AppMag = 4|MPP = 2.5",
+        metadata=None,
+    )
+    tifffile.imwrite(tmp_path / "mask.tif", np.ones((1024, 1536), np.uint8))
+    slide = CohortSlide(
+        name="S1",
+        patient="P1",
+        he_path=write_slide(["www", "www"]),
+        ihc_path=tmp_path / "ihc.tif",
+        annotation_path=tmp_path / "mask.tif",
+        her2_status=Status.POSITIVE,
+        split=Split.TRAIN,
+        morphology={},
+    )
+    found = tiles(slide, Rules(ExpressionSource.DAB))
+    strong = {(tile.column, tile.row) for tile in found if tile.strong_pixels > 512 * 256}
+    assert len(found) == 6
+    assert strong == {(1, 0), (2, 1)}
+
+
+def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
+    found = tiles(slide, Rules(ExpressionSource.DAB))
+    assert {tile.strong_pixels for tile in found} == {-1}
+
+
+def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    store = TileStore(tmp_path / "tiles", ["S1"])
+    assert store.table.strong.tolist() == [False, True]
+    assert store.table.is_tumor.tolist() == [True, True]
+    for index, tile in enumerate(tiles(slide, Rules())):
+        assert np.array_equal(store.pixels(index), tile.pixels)
+        assert np.array_equal(store.tumor(index), tile.tumor)
+
+
+def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
+    slides = [
+        slide.model_copy(update={"name": f"S{n}", "ihc_score": score})
+        for n, score in enumerate(("0", "1+", "2+", "3+"))
+    ]
+    prepare(slides, tmp_path / "tiles", Rules())
+    store = TileStore(tmp_path / "tiles", [s.name for s in slides])
+    assert contradicted(slides, store) == {"S0": 1, "S1": 1}
+
+
+def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):
+    def tile(strong: int) -> PreparedTile:
+        tumor = np.zeros((512, 512), np.uint8)
+        tumor[:100, :400] = 1
+        return PreparedTile(0, 0, np.zeros((512, 512, 3), np.uint8), tumor, strong)
+
+    write_slide(
+        tmp_path / "S1.zarr", iter([tile(20_000), tile(19_999), tile(-1)]), expression_from="x"
+    )
+    table = TileStore(tmp_path, ["S1"]).table
+    assert table.strong.tolist() == [True, False, False]
+    assert table.labelled.tolist() == [True, True, False]
+
+
+def test_more_tiles_than_a_shard_are_kept_in_order(tmp_path):
+    def tiles():
+        for number in range(35):
+            pixels = np.full((512, 512, 3), number, np.uint8)
+            yield PreparedTile(number, 0, pixels, np.zeros((512, 512), np.uint8), 0)
+
+    write_slide(tmp_path / "S1.zarr", tiles(), expression_from="x")
+    store = TileStore(tmp_path, ["S1"])
+    assert [int(store.pixels(i)[0, 0, 0]) for i in (0, 15, 16, 34)] == [0, 15, 16, 34]
+    assert len(list((tmp_path / "S1.zarr").rglob("*"))) < 25
+
+
+def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
+    def broken():
+        yield ExcludedTile(0, 0, "blurred")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_slide(tmp_path / "S1.zarr", broken(), expression_from="x")
+    with pytest.raises(FileNotFoundError):
+        TileStore(tmp_path, ["S1"])
+
+
+def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    with pytest.raises(PrepareError, match="other rules"):
+        prepare([slide], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+
+
+def again(slide: CohortSlide, directory, rules: Rules | None = None) -> list[str]:
+    """What preparing a slide once more says."""
+    notes: list[str] = []
+    prepare([slide], directory, rules or Rules(), note=notes.append)
+    return notes
+
+
+def test_a_slide_of_which_nothing_changed_is_left_alone(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    written = (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns
+    assert again(slide, tmp_path / "tiles") == []
+    assert (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns == written
+
+
+def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    tifffile.imwrite(slide.annotation_path, np.ones((512, 1536), np.uint8))
+    (said,) = again(slide, tmp_path / "tiles")
+    assert said == "S1 is prepared again: its annotation changed."
+    assert not TileStore(tmp_path / "tiles", ["S1"]).table.strong.any()
+
+
+def test_a_changed_status_is_labelled_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its HER2 status changed."]
+
+
+def test_another_path_is_prepared_anew(slide, tmp_path):
+    prepare([slide], tmp_path / "tiles", Rules())
+    moved = slide.annotation_path.rename(tmp_path / "other.tif")
+    other = slide.model_copy(update={"annotation_path": moved})
+    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its annotation changed."]
+
+
+def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
+    second = slide.model_copy(update={"name": "S2"})
+    prepare([slide, second], tmp_path / "tiles", Rules())
+    notes: list[str] = []
+    rules = Rules(excluded={("S2", 1, 0): "blurred"})
+    prepare([slide, second], tmp_path / "tiles", rules, note=notes.append)
+    assert notes == ["S2 is prepared again: its excluded tiles changed."]
+    assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.slide.tolist() == [0, 0, 1]
+
+
+@pytest.fixture
+def without_fingerprint(slide, tmp_path):
+    """A folder of tiles as her2d wrote it once."""
+    prepare([slide], tmp_path / "tiles", Rules())
+    path = tmp_path / "tiles" / "S1.zarr" / "zarr.json"
+    group = json.loads(path.read_text())
+    del group["attributes"]["fingerprint"]
+    path.write_text(json.dumps(group))
+    (tmp_path / "tiles" / "rules.json").unlink()
+    (tmp_path / "tiles" / "rules.txt").write_text(
+        "Rules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
+        " excluded={})"
+    )
+    return tmp_path / "tiles"
+
+
+def test_tiles_without_a_fingerprint_are_taken_once(slide, without_fingerprint):
+    assert again(slide, without_fingerprint) == []
+    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
+    assert len(again(other, without_fingerprint)) == 1
+
+
+def test_tiles_without_a_fingerprint_that_are_older_than_their_annotation_are_not(
+    slide, without_fingerprint
+):
+    later = (without_fingerprint / "S1.zarr" / "zarr.json").stat().st_mtime_ns + 10**9
+    os.utime(slide.annotation_path, ns=(later, later))
+    assert again(slide, without_fingerprint) == ["S1 is prepared again: its annotation changed."]

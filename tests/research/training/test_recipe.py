@@ -1,0 +1,65 @@
+"""The recipe: the paper's values by default, every one settable."""
+
+from pathlib import Path
+
+import pytest
+
+from her2d.research.networks.build import CLASSIFIERS, SEGMENTERS
+from her2d.research.training.integrators import INTEGRATORS
+from her2d.research.training.recipe import Recipe, RecipeError, kept_recipe, read_recipe
+
+
+def test_the_defaults_are_the_papers():
+    recipe = Recipe()
+    for network in (recipe.segmenter, recipe.classifier):
+        assert (network.learning_rate, network.weight_decay) == (1e-5, 1e-3)
+    assert (recipe.segmenter.batch, recipe.classifier.batch) == (32, 64)
+    assert recipe.segmenter.stain_jitter == 0
+    assert set(recipe.segmenters) == set(SEGMENTERS)
+    assert set(recipe.classifiers) == set(CLASSIFIERS)
+    assert set(recipe.integrators) == set(INTEGRATORS)
+
+
+def test_a_file_and_then_settings_change_it(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text("seed = 3\n[classifier]\nlearning_rate = 1e-4\n")
+    recipe = read_recipe(path, ("classifier.patience=2", "seed=4"))
+    assert (recipe.seed, recipe.classifier.learning_rate, recipe.classifier.patience) == (
+        4,
+        1e-4,
+        2,
+    )
+    assert recipe.classifier.batch == 64
+
+
+def test_a_name_or_a_path_in_a_setting_needs_no_quotes():
+    recipe = read_recipe(
+        None, ("segmenter.precision=bf16-mixed", "classifier.weights=/models/resnet50.safetensors")
+    )
+    assert recipe.segmenter.precision == "bf16-mixed"
+    assert recipe.classifier.weights == Path("/models/resnet50.safetensors")
+
+
+@pytest.mark.parametrize(
+    "setting", ["classifier.learning_rat=1", "segmenter.crop=100", "grouping='doctor'", "seed"]
+)
+def test_what_no_recipe_has_is_refused(setting):
+    with pytest.raises(RecipeError, match="recipe"):
+        read_recipe(None, (setting,))
+
+
+def test_a_setting_changes_the_kept_recipe_and_nothing_else_of_it(tmp_path):
+    given = tmp_path / "recipe.toml"
+    given.write_text("mean = [0.75, 0.60, 0.78]\n[classifier]\npatience = 3\n")
+    first = kept_recipe(tmp_path, given)
+    found = kept_recipe(tmp_path, None, ("integrator.folds=2",))
+    assert found.integrator.folds == 2
+    assert found.model_copy(update={"integrator": first.integrator}) == first
+    assert kept_recipe(tmp_path, None) == found
+
+
+def test_a_file_replaces_the_kept_recipe(tmp_path):
+    kept_recipe(tmp_path, None, ("seed=9",))
+    given = tmp_path / "recipe.toml"
+    given.write_text("[classifier]\npatience = 3\n")
+    assert kept_recipe(tmp_path, given).seed == Recipe().seed

@@ -1,0 +1,71 @@
+"""What makes two files the same slide."""
+
+import hashlib
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from her2d.system.file_identity import FileState, content_hash
+from her2d.system.linux import be_idle
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
+def test_the_hash_is_of_the_bytes_alone(tmp_path, size):
+    content = os.urandom(size)
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(content)
+    expected = hashlib.blake2b(content, digest_size=32).hexdigest()
+    assert content_hash(tmp_path / "a.tif") == content_hash(tmp_path / "b.tif")
+    assert content_hash(tmp_path / "a.tif") == f"blake2b:{expected}"
+
+
+def test_hashing_tells_that_it_gets_on_and_can_be_ended(tmp_path):
+    (tmp_path / "a.tif").write_bytes(bytes(3 * 2**20))
+    beats = []
+
+    def beat():
+        beats.append(1)
+        if len(beats) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        content_hash(tmp_path / "a.tif", beat=beat)
+
+
+states = st.builds(FileState, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
+
+
+@given(states, states)
+def test_sameness_has_no_direction(one, other):
+    assert one.same_file(other) == other.same_file(one)
+
+
+@given(states)
+def test_an_unknown_inode_equals_any(state):
+    assert state.same_file(FileState(0, state.size, state.mtime_ns))
+
+
+def test_on_a_disk_another_file_is_another_inode(tmp_path):
+    (tmp_path / "a").touch()
+    if not os.major((tmp_path / "a").stat().st_dev):
+        pytest.skip("temporary files lie on no block device")
+    (tmp_path / "b").touch()
+    assert FileState.of(tmp_path / "a").inode != FileState.of(tmp_path / "b").inode
+
+
+def test_idleness_is_the_threads_own():
+    nice = {}
+
+    def idle():
+        be_idle()
+        nice["idle"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=idle)
+    thread.start()
+    thread.join()
+    assert nice["idle"] == 19
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

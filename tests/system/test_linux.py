@@ -1,0 +1,58 @@
+"""What Linux says of this process and its mounts."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from her2d.system.file_identity import FileState
+from her2d.system.linux import file_systems, mounts_below, stores_inodes
+
+
+def test_what_is_mounted_below_a_folder_is_known_by_its_own_name(tmp_path):
+    mounted = tmp_path / "inbox" / "scanner 1\\new"
+    mounted.mkdir(parents=True)
+    (tmp_path / "inbox2").mkdir()
+    command = ["mount", "-t", "tmpfs", "tmpfs", str(mounted)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+    try:
+        assert mounts_below(tmp_path / "inbox") == [mounted]
+        assert mounts_below(mounted) == mounts_below(tmp_path / "inbox2") == []
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_everything_is_mounted_below_the_root():
+    assert Path("/proc") in mounts_below(Path("/"))
+
+
+def test_file_systems_are_told_by_their_device():
+    lines = (
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
+        "41 22 8:17 / /mnt/scanner\\040disk rw,nosuid shared:7 master:2 - exfat /dev/sdb1 rw",
+        "42 22 0:45 / /mnt/share rw - cifs //server/scans rw",
+    )
+    found = file_systems(lines)
+    assert found[os.makedev(8, 17)] == "exfat"
+    assert found[os.makedev(8, 1)] == "ext4"
+    assert found[os.makedev(0, 45)] == "cifs"
+
+
+def test_on_a_disk_that_stores_no_inode_numbers_a_file_is_known_by_size_and_time(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "a.tif").touch()
+    device = (tmp_path / "a.tif").stat().st_dev
+    stores_inodes.cache_clear()
+    monkeypatch.setattr("her2d.system.linux.file_systems", lambda _: {device: "exfat"})
+    assert FileState.of(tmp_path / "a.tif").inode == 0
+    stores_inodes.cache_clear()
+
+
+def test_every_file_system_that_is_mounted_here_can_be_told():
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    assert len(file_systems(lines)) > 1

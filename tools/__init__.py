@@ -1,0 +1,1 @@
+"""Instruments for the engineers of her2d; nothing here is installed with it."""

@@ -1,0 +1,41 @@
+"""A slide that is tissue from edge to edge, so that the pipeline has work all along."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from her2d.inference.engine import Tiles
+
+_TILE = 512
+_COLUMNS = 8
+
+
+def write_tissue_slide(path: Path, tissue: Tiles, rows: int) -> None:
+    """Write a 4x slide, 8 tiles wide, of `tissue` tiles over and over, in Motic's format.
+
+    Args:
+        path: the TIFF, tiled JPEG as a scanner writes it.
+        tissue: uint8 (N, 512, 512, 3), N >= 1.
+        rows: tiles down.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    height, width = rows * _TILE, _COLUMNS * _TILE
+    tifffile.imwrite(
+        path,
+        (tissue[at % len(tissue)] for at in range(rows * _COLUMNS)),
+        shape=(height, width, 3),
+        dtype=np.uint8,
+        tile=(_TILE, _TILE),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": 75},
+        description=(
+            f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{_TILE}x{_TILE}]"
+            " JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5|BackgroundColor = 16514557|Barcode = bench"
+        ),
+        metadata=None,
+        maxworkers=1,
+    )
