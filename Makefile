@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle study stopped install install-gpu clean
+.PHONY: demo test lint docs soak gpu bench demo-bundle study stopped install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -31,6 +31,10 @@ lint: $(VENV)/.dev
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 1 --durations 15 \
 	    -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+
+# The documentation site, in site/. Strict: a broken link or a page that no menu names fails.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s
@@ -95,4 +99,4 @@ study: $(VENV)/.dev
 	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info
