@@ -3,15 +3,16 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from typer.testing import CliRunner
+
+from her2d.cli import app
 from her2d.db.connection import open_database
 from her2d.webhook.outbox import Outbox
 
@@ -48,17 +49,10 @@ class ExampleSite:
         Raises:
             RuntimeError: it ended otherwise.
         """
-        command = [sys.executable, "-m", "her2d", *arguments]
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={"PYTHONPATH": str(Path.cwd()), "COLUMNS": "100", "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if fails is not None and (done.returncode != 0) is not fails:
-            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+        with chdir(self.folder):
+            done = CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
+        if fails is not None and (done.exit_code != 0) is not fails:
+            raise RuntimeError(f"her2d {' '.join(arguments)}: {done.exception!r} {done.stderr}")
         return done.stdout.replace(f"{self.folder}/", "/srv/her2d/")
 
     def json(self, *arguments: str, fails: bool | None = False) -> Any:
