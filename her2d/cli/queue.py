@@ -139,5 +139,5 @@ def _row(job: Job) -> dict[str, object]:
         "heartbeat_at": job.heartbeat_at,
         "overdue_at": job.overdue_at,
         "slide_id": job.slide_id,
-        "filed_path": str(job.filed_path) if job.filed_path else None,
+        "archived_path": str(job.archived_path) if job.archived_path else None,
     }

@@ -101,7 +101,7 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(
     reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
     expectations = outcomes(reference, color_bundle, paths)
     for expected, found in zip(expectations, outcomes(opened(), color_bundle, paths), strict=True):
-        assert np.array_equal(found.fate, expected.fate)
+        assert np.array_equal(found.tile_class, expected.tile_class)
         assert found.score == expected.score
 
 

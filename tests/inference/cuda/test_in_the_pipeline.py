@@ -52,7 +52,7 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(rig, color_bu
     reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
     expected = outcomes(reference, color_bundle, slides)
     for found, wanted in zip(outcomes(rig.engine, color_bundle, slides), expected, strict=True):
-        assert np.array_equal(found.fate, wanted.fate)
+        assert np.array_equal(found.tile_class, wanted.tile_class)
         assert found.score == wanted.score
 
 
