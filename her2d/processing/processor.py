@@ -14,16 +14,16 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from her2d.bundle.manifest import Bundle, load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError, EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
 from her2d.inference.self_test import self_test
 from her2d.pipeline.outcome import SlideOutcome
-from her2d.pipeline.pipeline import Limits, Pipeline, PipelineRules
-from her2d.pipeline.quality import QualityLimits, StainReference
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits, rules_of
 from her2d.pipeline.slide_run import Progress, SlideCancelledError
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
@@ -327,17 +327,6 @@ def open_processor(
         engine.close()
 
 
-def rules_of(bundle: Bundle) -> PipelineRules:
-    """The bundle's manifest in the words of the pipeline."""
-    preprocessing = bundle.manifest.preprocessing
-    return PipelineRules(
-        saturation=preprocessing.saturation,
-        tumor_fraction=preprocessing.tumor_fraction,
-        threshold=bundle.manifest.decision.threshold,
-        quality=_quality_limits(bundle),
-    )
-
-
 def pipeline_limits(settings: Settings) -> Limits:
     """The settings in the words of the pipeline."""
     wanted = settings.pipeline
@@ -361,15 +350,6 @@ def engine_options(settings: Settings) -> EngineOptions:
         classifier_batch=settings.pipeline.classifier_batch,
         kept_tiles=settings.pipeline.queue_tiles,
     )
-
-
-def _quality_limits(bundle: Bundle) -> QualityLimits:
-    stain = bundle.manifest.stain
-    if stain is None:
-        return QualityLimits()
-    spread = stain.saturation
-    saturation = (spread.mean, spread.std) if spread is not None else None
-    return QualityLimits(stain=StainReference(stain.mean, stain.std, saturation))
 
 
 def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:

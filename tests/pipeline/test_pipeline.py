@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.outcome import TileClass
-from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.slides.errors import SlideError

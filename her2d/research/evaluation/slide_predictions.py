@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2d.bundle.manifest import Bundle, CallCounts
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import CallCounts
 from her2d.inference.selection import open_engine
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
