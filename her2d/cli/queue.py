@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
 from her2d.queue import operator
@@ -139,5 +139,5 @@ def _row(job: Job) -> dict[str, object]:
         "heartbeat_at": job.heartbeat_at,
         "overdue_at": job.overdue_at,
         "slide_id": job.slide_id,
-        "filed_path": str(job.filed_path) if job.filed_path else None,
+        "archived_path": str(job.archived_path) if job.archived_path else None,
     }

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from her2d.pipeline.scoring import Her2Status
-from her2d.results.history import FateSummary, PastRun
-from her2d.results.records import SlideResult, StageTiming
+from her2d.results.history import PastRun, TileClassSummary
+from her2d.results.records import SlideResult, StepTiming
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -66,27 +66,28 @@ def slide_table(result: SlideResult) -> Table:
     return table
 
 
-def tile_table(tiles: Sequence[FateSummary], *, background: int) -> Table:
-    """How a run's tiles are spread over their fates."""
+def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Table:
+    """How a run's tiles are spread over their tile_classes."""
     table = Table(title="tiles")
-    table.add_column("fate")
+    table.add_column("tile_class")
     table.add_column("tiles", justify="right")
     table.add_column("tumour pixels", justify="right")
     table.add_column("mean p(strong)", justify="right")
-    for fate in tiles:
-        p = "" if fate.mean_p_strong is None else f"{fate.mean_p_strong:.3f}"
-        table.add_row(fate.fate.replace("_", "-"), str(fate.tiles), f"{fate.tumor_pixels:,}", p)
+    for each in tiles:
+        p = "" if each.mean_p_strong is None else f"{each.mean_p_strong:.3f}"
+        name = each.tile_class.replace("_", "-")
+        table.add_row(name, str(each.tiles), f"{each.tumor_pixels:,}", p)
     table.add_row("background", str(background), "", "")
     return table
 
 
-def timing_table(timings: Sequence[StageTiming]) -> Table:
+def timing_table(timings: Sequence[StepTiming]) -> Table:
     """Where a run's time went."""
     table = Table(title="timings")
     table.add_column("step")
     table.add_column("seconds", justify="right")
     for timing in timings:
-        table.add_row(timing.stage, f"{timing.seconds:.2f}")
+        table.add_row(timing.step, f"{timing.seconds:.2f}")
     return table
 
 

@@ -114,7 +114,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
     if as_json:
         everything = {
             **result.model_dump(mode="json"),
-            "tiles": [asdict(fate) for fate in tiles],
+            "tiles": [asdict(tile_class) for tile_class in tiles],
             "timings": [asdict(timing) for timing in timings],
             "runs": [asdict(run) for run in runs],
         }

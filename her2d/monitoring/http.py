@@ -12,6 +12,8 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from her2d.errors import Her2dError
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
@@ -21,7 +23,7 @@ Probe = Callable[[], str | None]
 """Says None when all is well, else in a sentence what is not."""
 
 
-class CannotListenError(Exception):
+class CannotListenError(Her2dError):
     """The address cannot be had; `str(error)` names it, and the settings to change."""
 
 
@@ -48,8 +50,8 @@ class OpsServer:
                 return page
             if path not in probes:
                 return _text(start, "404 Not Found", "Ask for /metrics, /healthz or /readyz.")
-            if trouble := probes[path]():
-                return _text(start, "503 Service Unavailable", trouble)
+            if problem := probes[path]():
+                return _text(start, "503 Service Unavailable", problem)
             return _text(start, "200 OK", "ok")
 
         server_class = _OverIPv6 if ":" in host else _Server

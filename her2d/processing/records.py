@@ -1,4 +1,4 @@
-"""A finished slide in the words of the database and of the heatmap. Pure but for its clock."""
+"""A scored slide -> the records that are stored, and the data its heatmap is drawn from."""
 
 import time
 from pathlib import Path
@@ -6,40 +6,38 @@ from pathlib import Path
 import numpy as np
 
 from her2d import __version__
-from her2d.pipeline.outcome import SlideOutcome, TileFate
-from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.queue.job import now
 from her2d.results.heatmap import HeatmapData
 from her2d.results.records import (
-    QualityRecord,
     RunRecord,
     SlideRecord,
-    StageTiming,
+    StepTiming,
     TileTable,
 )
 
 
 class RunClock:
-    """When a run was queued and began, and how long its steps took."""
+    """Notes when a run was queued and began, and how long its steps took."""
 
     def __init__(self, queued_at: str | None) -> None:
         self.queued_at = queued_at
         self.started_at = now()
         self._began = self._since = time.monotonic()
-        self._timings: list[StageTiming] = []
+        self._timings: list[StepTiming] = []
 
     @property
     def elapsed_s(self) -> float:
         return round(time.monotonic() - self._began, 3)
 
     @property
-    def timings(self) -> tuple[StageTiming, ...]:
+    def timings(self) -> tuple[StepTiming, ...]:
         return tuple(self._timings)
 
     def step_ended(self, step: str) -> None:
         """Note the time since the step before ended."""
         at = time.monotonic()
-        self._timings.append(StageTiming(step, round(at - self._since, 3)))
+        self._timings.append(StepTiming(step, round(at - self._since, 3)))
         self._since = at
 
 
@@ -59,22 +57,14 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
 
 
 def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: str) -> RunRecord:
-    """A run that ends now."""
-    score, grid = outcome.score, outcome.grid
+    """Return the record of a run that ends now."""
+    grid = outcome.grid
     return RunRecord(
-        her2_status=score.status.value,
-        reason=score.reason,
-        high_expression_percent=score.high_expression_percent,
-        ci_low=score.ci_low,
-        ci_high=score.ci_high,
-        borderline=score.borderline,
-        tumor_pixels=score.tumor_pixels,
-        strong_pixels=score.strong_pixels,
+        score=outcome.score,
+        quality=outcome.quality,
         tiles_total=grid.rows * grid.columns,
-        tiles_tissue=outcome.count(TileFate.NON_TUMOR, TileFate.WEAK, TileFate.STRONG),
-        tiles_tumor=score.tiles_tumor,
-        tiles_strong=score.tiles_strong,
-        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        tiles_tissue=outcome.count(TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG),
+        tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_reason=outcome.unreadable_reason,
         grid_columns=grid.columns,
         grid_rows=grid.rows,
@@ -90,31 +80,8 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
     )
 
 
-def quality_record(quality: SlideQuality) -> QualityRecord:
-    """A finished slide's quality in the words of the database."""
-    red, green, blue = quality.density or (None, None, None)
-    return QualityRecord(
-        tissue_mm2=quality.tissue_mm2,
-        tumor_mm2=quality.tumor_mm2,
-        focus=quality.focus,
-        blurred_percent=quality.blurred_percent,
-        fold_percent=quality.fold_percent,
-        pen_percent=quality.pen_percent,
-        stain_red=red,
-        stain_green=green,
-        stain_blue=blue,
-        stain_distance=quality.stain_distance,
-        saturation=quality.saturation,
-        saturation_distance=quality.saturation_distance,
-        blurred=quality.blurred,
-        folded=quality.folded,
-        pen_marked=quality.pen_marked,
-        stain_outlier=quality.stain_outlier,
-    )
-
-
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
-    """A finished slide in the words of the heatmap."""
+    """Return what the slide's heatmap is drawn from."""
     score, grid, overview = outcome.score, outcome.grid, outcome.overview
     reduction = grid.tile_size / overview.tile_px
     subtitle = score.reason or ""
@@ -130,24 +97,24 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         tumor=overview.tumor,
         tile_px=overview.tile_px,
         p_strong=outcome.p_strong,
-        strong=outcome.fate == TileFate.STRONG,
-        unreadable=outcome.fate == TileFate.UNREADABLE,
+        strong=outcome.tile_class == TileClass.STRONG,
+        unreadable=outcome.tile_class == TileClass.UNREADABLE,
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.status.value}".encode("ascii", "replace").decode(),
+        title=f"{name}: HER2 {score.her2_status.value}".encode("ascii", "replace").decode(),
         subtitle=subtitle,
     )
 
 
 def tile_table(outcome: SlideOutcome) -> TileTable:
     """The outcome's tiles that are not background, in row-major order."""
-    row, column = np.nonzero(outcome.fate != TileFate.BACKGROUND)
-    fates = outcome.fate[row, column]
+    row, column = np.nonzero(outcome.tile_class != TileClass.BACKGROUND)
+    tile_classes = outcome.tile_class[row, column]
     return TileTable(
         row=row,
         column=column,
-        fate=tuple(TileFate(fate).name.lower() for fate in fates),
+        tile_class=tuple(TileClass(tile_class).name.lower() for tile_class in tile_classes),
         tumor_pixels=outcome.tumor_pixels[row, column],
         p_strong=outcome.p_strong[row, column],
         p_folds=outcome.p_folds[row, column],

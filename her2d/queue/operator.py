@@ -2,6 +2,7 @@
 
 import os
 
+from her2d.errors import Her2dError
 from her2d.queue.job import BACKFILL, Job, JobState, now
 from her2d.queue.store import JobQueue
 
@@ -20,7 +21,7 @@ _TO_REPROCESS = """
 """
 
 
-class RefusedByQueue(Exception):  # noqa: N818  reads as what it says
+class RefusedByQueue(Her2dError):  # noqa: N818  reads as what it says
     """The queue cannot do that to the job; the sentence says why."""
 
 
@@ -34,8 +35,8 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         raise RefusedByQueue(f"Job {newest.id} is a newer job of the same file.")
     fields = {
         "path": str(job.whereabouts),
-        "filed_path": None,
-        "filed_at": None,
+        "archived_path": None,
+        "archived_at": None,
         "reason": None,
         "not_before": None,
         "finished_at": None,
@@ -69,8 +70,8 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
         raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
-    if job.filed_path is not None and job.filed_at is None:
-        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.filed_path}.")
+    if job.archived_path is not None and job.archived_at is None:
+        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.archived_path}.")
     in_place = job.whereabouts == job.path and _newer_of_same_file(jobs, job) is None
     if in_place and os.path.lexists(job.path):
         raise RefusedByQueue(
