@@ -9,6 +9,7 @@ import pytest
 from documentation import ROOT
 
 from her2d.bundle.manifest import Manifest
+from her2d.processing.retry_policy import RULES, Action
 from her2d.queue.job import JobState
 from her2d.settings import Settings
 from tools.docs import settings as settings_reference
@@ -20,6 +21,7 @@ from tools.docs.log_events import events, log_events_page
 from tools.docs.manifest import manifest_page, recipe_page
 from tools.docs.metrics import families, metrics_page
 from tools.docs.outputs import json_output_page, webhook_page
+from tools.docs.retries import retries_page
 from tools.docs.schema import schema_page
 from tools.docs.settings import live_keys, settings_page
 
@@ -137,6 +139,12 @@ def test_a_recipes_defaults_are_the_papers():
 
 def test_the_exit_code_of_a_lost_gpu_is_listed():
     assert "\n| 75 | " in exit_codes_page()
+
+
+def test_every_rule_for_errors_and_every_action_is_listed():
+    page = retries_page()
+    assert [rule.when for rule in RULES if f"| {rule.when} |" not in page] == []
+    assert [action for action in Action if f"\n| `{action}` | " not in page] == []
 
 
 def test_every_state_of_a_job_is_explained():

@@ -59,6 +59,8 @@ def attribute_notes(model: type[Any]) -> dict[str, str]:
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             before = node.target.id
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            before = node.targets[0].id
         elif before and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             notes[before] = " ".join(str(node.value.value).split())
             before = None

@@ -12,6 +12,7 @@ from tools.docs.manifest import manifest_page, recipe_page
 from tools.docs.markdown import GENERATED
 from tools.docs.metrics import metrics_page
 from tools.docs.outputs import json_output_page, webhook_page
+from tools.docs.retries import retries_page
 from tools.docs.schema import schema_page
 from tools.docs.settings import settings_page
 
@@ -35,6 +36,7 @@ FROM_CODE: Mapping[str, Callable[[], str]] = {
     ),
     "reference/metrics.md": metrics_page,
     "reference/recipe.md": recipe_page,
+    "reference/retries.md": retries_page,
     "reference/settings.md": settings_page,
 }
 FROM_A_RUN: Mapping[str, Callable[[ExampleSite], str]] = {
