@@ -74,7 +74,7 @@ def load_integrator(bundle: Bundle) -> Any:
     """Restore the classifier over five fold probabilities (paper, section 4.5).
 
     Raises:
-        BundleError: the file is no skops archive, holds a type that neither skops nor
+        BundleError: the file is not a skops archive, holds a type that neither skops nor
             `INTEGRATOR_TRUSTED_TYPES` trusts or that is not installed, or is not one of the
             paper's eight, of two classes over five features.
     """

@@ -12,7 +12,7 @@ def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):
     with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address) as daemon:
         assert manager.hear("READY=1") == "READY=1\nSTATUS=Started."
         manager.hear("WATCHDOG=1")
-        assert manager.hear("STATUS=").startswith("STATUS=0 slides under way, 0 waiting")
+        assert manager.hear("STATUS=").startswith("STATUS=0 slides in flight, 0 waiting")
         daemon.send_signal(signal.SIGHUP)
         assert "MONOTONIC_USEC=" in manager.hear("RELOADING=1")
         manager.hear("READY=1")

@@ -74,6 +74,6 @@ def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)
         said = site.wait_for_503("/readyz")
         status = manager.hear("has not got on")
-    assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", said)
-    assert status.startswith("STATUS=Job 1 has not got on for ")
+    assert re.fullmatch(r"Job 1 has made no progress for \d+ s\.\n", said)
+    assert status.startswith("STATUS=Job 1 has made no progress for ")
     assert "Si" not in status.partition("slides under way")[0]
