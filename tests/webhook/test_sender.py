@@ -47,7 +47,7 @@ def database(tmp_path):
 def quarantine(database, *names: str) -> None:
     db = open_database(database)
     for name in names:
-        JobQueue(db).refuse(database.parent / name, FileState(1, 2, 3), f"{name} is no slide.")
+        JobQueue(db).refuse(database.parent / name, FileState(1, 2, 3), f"{name} is not a slide.")
     db.close()
 
 
@@ -101,7 +101,7 @@ def test_a_quarantine_is_told_with_its_reason(database, receiver):
         receiver.wait_for(1)
     (told,) = receiver.documents
     assert told["type"] == "slide.quarantined"
-    assert told["data"]["reason"] == "bad.tif is no slide."
+    assert told["data"]["reason"] == "bad.tif is not a slide."
     assert told["data"]["path"].endswith("bad.tif")
 
 
@@ -202,7 +202,7 @@ def test_an_event_that_stepped_aside_and_is_due_lets_those_pass_that_never_were_
         while event := outbox.next():
             told.append(event.detail)
             outbox.done(event)
-    assert told == ["a.tif is no slide.", "b.tif is no slide.", "poison.tif is no slide."]
+    assert told == ["a.tif is not a slide.", "b.tif is not a slide.", "poison.tif is not a slide."]
 
 
 def test_an_event_that_stepped_aside_waits_for_its_time(database):
@@ -210,7 +210,7 @@ def test_an_event_that_stepped_aside_waits_for_its_time(database):
     with outbox_of(database) as outbox:
         outbox.step_aside(outbox.next(), wait_s=300)
         found = outbox.next()
-        assert found.detail == "a.tif is no slide."
+        assert found.detail == "a.tif is not a slide."
         outbox.done(found)
         assert outbox.next() is None
 
