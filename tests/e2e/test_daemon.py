@@ -82,7 +82,7 @@ def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide)
 def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path):
     site.inbox.rmdir()
     with site.daemon():
-        site.wait_until(lambda: site.events()["folder_unreadable"] > 0)
+        site.wait_until(lambda: site.events()["inbox_folder_unreadable"] > 0)
         site.inbox.mkdir()
         write_slide(["S"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)

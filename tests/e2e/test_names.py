@@ -47,8 +47,8 @@ def test_with_a_key_no_line_tells_a_patients_name_whatever_happens(site, write_s
     with site.daemon(**KEY):
         site.wait_for(JobState.DONE, jobs=len(GOOD))
         site.wait_for(JobState.QUARANTINED, jobs=len(BAD))
-        site.wait_until(lambda: site.events()["file_not_archived"] >= len(GOOD))
-        site.wait_until(lambda: site.events()["file_filed"] == len(BAD))
+        site.wait_until(lambda: site.events()["slide_not_archived"] >= len(GOOD))
+        site.wait_until(lambda: site.events()["slide_archived"] == len(BAD))
     assert_no_name_in(site)
 
 
@@ -62,7 +62,7 @@ def test_a_folder_that_is_an_inbox_since_a_reload_tells_no_name(site, write_slid
     with site.daemon(**KEY) as daemon:
         site.set("intake", inboxes=[str(site.inbox), str(other)])
         daemon.send_signal(signal.SIGHUP)
-        site.wait_until(lambda: site.events()["file_filed"] == 1)
+        site.wait_until(lambda: site.events()["slide_archived"] == 1)
     assert_no_name_in(site)
 
 
