@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from her2d.bundle.manifest import load_bundle, load_integrator
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
+from her2d.cli.tables import fields
 
 app = typer.Typer(help="What the models are, and whether they are unaltered.", no_args_is_help=True)
 
@@ -27,10 +27,11 @@ def info(
     if as_json:
         typer.echo(bundle.manifest.model_dump_json(indent=2))
         return
-    table = Table(title=f"{bundle.manifest.name} {bundle.manifest.version}", show_header=False)
-    table.add_row("intended use", bundle.manifest.intended_use)
-    table.add_row("folder", str(bundle.directory))
-    table.add_row("digest", bundle.digest)
+    rows = [
+        ("intended use", bundle.manifest.intended_use),
+        ("folder", str(bundle.directory)),
+        ("digest", bundle.digest),
+    ]
     for section in (
         "preprocessing",
         "decision",
@@ -42,11 +43,15 @@ def info(
     ):
         values = getattr(bundle.manifest, section)
         if values is not None:
-            lines = (f"{key} = {value}" for key, value in values.model_dump().items())
-            table.add_row(section, "\n".join(lines))
+            rows += [(f"{section}.{key}", str(value)) for key, value in values.model_dump().items()]
     for name, part in bundle.manifest.parts:
-        table.add_row(name, f"{part.architecture}\n{part.file}\nsha256 {part.sha256}")
-    Console(markup=False).print(table)
+        rows += [
+            (f"{name}.architecture", part.architecture),
+            (f"{name}.file", part.file),
+            (f"{name}.sha256", part.sha256),
+        ]
+    title = f"{bundle.manifest.name} {bundle.manifest.version}"
+    fields(rows, title=title).print(Console())
 
 
 @app.command("verify")

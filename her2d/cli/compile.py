@@ -16,11 +16,11 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from her2d.bundle.manifest import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.tables import Listing, fields
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision
 from her2d.inference.plans import Profile, Sidecar
@@ -119,7 +119,7 @@ def compile_(
     if as_json:
         typer.echo(compiled.sidecar.model_dump_json(indent=2))
         return
-    Console(markup=False).print(_table(compiled.files.sidecar, compiled.sidecar))
+    _listing(compiled.files.sidecar, compiled.sidecar).print(Console())
 
 
 def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
@@ -149,16 +149,17 @@ def _tissue_of(path: Path, saturation: float) -> list[NDArray[np.uint8]]:
         ]
 
 
-def _table(path: Path, sidecar: Sidecar) -> Table:
-    table = Table(title=f"{sidecar.backend} {sidecar.precision}", show_header=False)
-    table.add_row("sidecar", str(path))
-    table.add_row("compiled by", f"{sidecar.backend} {sidecar.library_version}")
-    table.add_row("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}")
-    table.add_row("verified on", sidecar.verified_on)
+def _listing(path: Path, sidecar: Sidecar) -> Listing:
+    rows = [
+        ("sidecar", str(path)),
+        ("compiled by", f"{sidecar.backend} {sidecar.library_version}"),
+        ("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}"),
+        ("verified on", sidecar.verified_on),
+    ]
     if sidecar.parity is not None:
         for name, value in sidecar.parity.model_dump(exclude={"verified_on"}).items():
-            table.add_row(name, "none" if value is None else f"{value:.6g}")
-    return table
+            rows.append((name, "none" if value is None else f"{value:.6g}"))
+    return fields(rows, title=f"{sidecar.backend} {sidecar.precision}")
 
 
 class _Bars(Progress):

@@ -68,22 +68,21 @@ def demo(
     Ends with exit code 1 where a slide was not called what it was simulated as.
     """
     started = time.monotonic()
-    console = Console(markup=False)
     bundle = settings_of(None).bundle.path
     _prepare(directory, bundle)
     config = directory / "config.toml"
     database = settings_of(config).results.database
     db = open_database(database)
     with _daemon(config, directory / "daemon.log") as daemon:
-        console.print(f"The daemon watches {directory / 'inbox'}; a scanner begins to write there.")
-        plans = _scan(console, daemon, db, directory / "inbox", seed)
+        typer.echo(f"The daemon watches {directory / 'inbox'}; a scanner begins to write there.")
+        plans = _scan(daemon, directory / "inbox", seed)
         _await(daemon, db, len(plans))
     results = list_results(db)
-    console.print(result_table(reversed(results)))
-    _refused(console, db)
-    console.print(f"{len(results)} results in {time.monotonic() - started:.0f} s. Look further:")
+    result_table(reversed(results)).print(Console(), wider="a wider terminal")
+    _refused(db)
+    typer.echo(f"{len(results)} results in {time.monotonic() - started:.0f} s. Look further:")
     for line in _hints(config, results):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        typer.echo(f"  {line}")
     db.close()
     if wrong := _wrong_calls(plans, results):
         raise UserError(" ".join(wrong))
@@ -115,15 +114,13 @@ def _plans(seed: int) -> "list[SlidePlan]":
     return [*plans, at_40x]
 
 
-def _scan(
-    console: Console, daemon: _Daemon, db: Database, inbox: Path, seed: int
-) -> "list[SlidePlan]":
+def _scan(daemon: _Daemon, inbox: Path, seed: int) -> "list[SlidePlan]":
     from her2d.simulator.scanner import run_scanner
 
     plans = _plans(seed)
     for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
         daemon.check()
-        console.print(f"scanned  {delivered.path.name} ({delivered.style.value})")
+        typer.echo(f"scanned  {delivered.path.name} ({delivered.style.value})")
     return plans
 
 
@@ -139,9 +136,9 @@ def _await(daemon: _Daemon, db: Database, slides: int) -> None:
     raise UserError("The demo's slides were not finished in time; see daemon.log in its folder.")
 
 
-def _refused(console: Console, db: Database) -> None:
+def _refused(db: Database) -> None:
     for job in JobQueue(db).in_state(JobState.QUARANTINED):
-        console.print(f"{job.path.name} could not be processed: {job.reason}")
+        typer.echo(f"{job.path.name} could not be processed: {job.reason}")
 
 
 def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[str]:

@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from her2d.bundle.manifest import BundleError, load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
+from her2d.cli.tables import Column, Listing
 from her2d.doctor.checks import check_up
 from her2d.doctor.finding import Finding, Verdict
 from her2d.inference.backends import Candidate, candidates
@@ -36,9 +36,9 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         }
         typer.echo(json.dumps(document, indent=2))
     else:
-        console = Console(markup=False)
-        console.print(_finding_table(found))
-        console.print(_backend_table(backends))
+        _finding_table(found).print(Console())
+        typer.echo()
+        _backend_table(backends).print(Console())
     if any(finding.verdict is Verdict.FAILURE for finding in found):
         raise typer.Exit(1)
 
@@ -51,26 +51,26 @@ def _candidates(settings: Settings) -> tuple[Candidate, ...]:
     return candidates(bundle, engine_options(settings))
 
 
-def _finding_table(found: list[Finding]) -> Table:
-    table = Table(
-        Column("check", overflow="fold"),
-        Column("", no_wrap=True),
-        Column("found", overflow="fold"),
-        Column("what to do", overflow="fold"),
+def _finding_table(found: list[Finding]) -> Listing:
+    listing = Listing(
+        Column("check", is_name=True),
+        Column("status"),
+        Column("found", is_sentence=True),
+        Column("what to do", is_sentence=True),
     )
     for finding in found:
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
-        table.add_row(finding.check, verdict, finding.said, finding.remedy or "")
-    return table
+        listing.add(finding.check, verdict, finding.said, finding.remedy or "")
+    return listing
 
 
-def _backend_table(backends: tuple[Candidate, ...]) -> Table:
-    table = Table(
-        Column("back end", no_wrap=True),
-        "usable",
-        Column("reason", overflow="fold"),
+def _backend_table(backends: tuple[Candidate, ...]) -> Listing:
+    listing = Listing(
+        Column("back end", is_name=True),
+        Column("usable"),
+        Column("reason", is_sentence=True),
         title="Inference back ends, best first",
     )
     for backend in backends:
-        table.add_row(backend.name, "yes" if backend.usable else "no", backend.reason)
-    return table
+        listing.add(backend.name, "yes" if backend.usable else "no", backend.reason)
+    return listing

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from her2d.bundle.manifest import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.tables import Column, Listing
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
 from her2d.queue import operator
 from her2d.queue.job import Job, JobState
@@ -38,16 +38,19 @@ def ls(
     if as_json:
         typer.echo(json.dumps([_row(job) for job in found], indent=2))
         return
-    table = Table(
-        Column("id", justify="right"),
-        Column("file", overflow="fold"),
-        Column("state", no_wrap=True),
-        "priority",
-        "attempts",
-        Column("reason", overflow="fold", min_width=16),
+    if not found:
+        typer.echo("No jobs match.")
+        return
+    listing = Listing(
+        Column("id", drop=3, right=True),
+        Column("file", is_name=True),
+        Column("state"),
+        Column("priority", drop=2, right=True),
+        Column("attempts", drop=1, right=True),
+        Column("reason", is_sentence=True),
     )
     for job in found:
-        table.add_row(
+        listing.add(
             str(job.id),
             job.path.name,
             job.state,
@@ -55,7 +58,7 @@ def ls(
             str(job.attempts),
             job.reason or "",
         )
-    Console(markup=False).print(table)
+    listing.print(Console())
 
 
 @app.command("retry")

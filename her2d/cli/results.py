@@ -86,19 +86,22 @@ def results(
     if as_csv:
         typer.echo(results_csv(found), nl=False)
         return
-    Console(markup=False).print(result_table(found))
-    _print_more(db, len(found), count_results(db, wanted), page, limit)
+    matching = count_results(db, wanted)
+    if found:
+        result_table(found).print(Console())
+    elif not matching:
+        typer.echo("No slides match.")
+    _print_more(db, len(found), matching, page, limit)
 
 
 def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) -> None:
     """What the table does not show: other pages, and files that have no result."""
-    console = Console(markup=False)
     if matching > shown:
         pages = -(-matching // limit)
-        console.print(f"{shown} of {matching} slides; page {page} of {pages} (--page)")
+        typer.echo(f"{shown} of {matching} slides; page {page} of {pages} (--page)")
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
-        console.print(
+        typer.echo(
             f"{refused} file{'s' if refused > 1 else ''} could not be processed:"
             " her2d queue ls --state quarantined"
         )
@@ -120,12 +123,15 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         }
         typer.echo(json.dumps(everything, indent=2))
         return
-    console = Console(markup=False)
-    console.print(slide_table(result))
-    console.print(tile_table(tiles, background=result.tiles_total - sum(f.tiles for f in tiles)))
+    background = result.tiles_total - sum(fate.tiles for fate in tiles)
+    listings = [slide_table(result), tile_table(tiles, background=background)]
     if timings:
-        console.print(timing_table(timings))
-    console.print(run_table(runs))
+        listings.append(timing_table(timings))
+    listings.append(run_table(runs))
+    for number, listing in enumerate(listings):
+        if number:
+            typer.echo()
+        listing.print(Console())
 
 
 def heatmap(

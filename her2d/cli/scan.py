@@ -123,7 +123,7 @@ def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
     elif results:
-        Console(markup=False).print(result_table(results))
+        result_table(results).print(Console())
     for path, outcome in outcomes.items():
         if isinstance(outcome, str):
             name = "" if path.name in outcome else f"{path.name}: "

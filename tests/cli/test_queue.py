@@ -53,15 +53,21 @@ def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
     assert row["reason"] == "Forgotten by hand. Cancelled by hand."
 
 
-def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, monkeypatch):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_name_and_its_reason_are_whole_at_any_width(laboratory, on_a_terminal, width):
     name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
     with closing(open_database(laboratory.database)) as db:
-        reason = f"{name} states no magnification; set intake.assume_magnification."
+        reason = "It states no magnification; set intake.assume_magnification."
         JobQueue(db).refuse(laboratory.inbox / name, FileState(1, 2, 3), reason)
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = laboratory.run("queue", "ls").stdout
-    assert "…" not in printed
+    printed = on_a_terminal(width, "queue", "ls")
+    assert sum(name in line for line in printed.splitlines()) == 1
+    assert reason in " ".join(printed.split())
     assert "quarantined" in printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
+def test_an_empty_queue_is_said_to_be_empty(laboratory, job):
+    assert laboratory.run("queue", "ls", "--state", "failed").stdout == "No jobs match.\n"
 
 
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from contextlib import closing
 
 import pytest
@@ -69,13 +70,44 @@ def test_results_before_anything_ran_is_one_clear_line(her2d):
     assert "There is no database" in err
 
 
-def test_on_a_narrow_terminal_nothing_of_a_result_is_cut_off(laboratory, write_slide, monkeypatch):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_results_name_and_status_are_whole_at_any_width(
+    laboratory, write_slide, on_a_terminal, width
+):
     name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
     laboratory.run("scan", write_slide(["ss"], name))
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = laboratory.run("results").stdout
-    assert "…" not in printed
+    printed = on_a_terminal(width, "results")
+    assert sum(name in line for line in printed.splitlines()) == 1
     assert "indeterminate" in printed
+    assert "No tumour was found in any tile." in printed
+    assert ("Not shown at this width" in printed) == (width < 120)
+    assert max(map(len, printed.splitlines())) <= width
+    assert name in on_a_terminal(width, "show", name).splitlines()
+
+
+def test_in_a_pipe_each_result_is_one_line_with_every_column(scanned):
+    printed = scanned.run("results").stdout.splitlines()
+    heading, *rows = [re.split(" {2,}", line.strip()) for line in printed]
+    assert heading == [
+        "id",
+        "slide",
+        "HER2",
+        "high expression",
+        "95 % interval",
+        "tumour tiles",
+        "remark",
+    ]
+    (positive,) = [row for row in rows if row[1] == "a.tif"]
+    assert positive[2:4] == ["positive", "50.0 %"]
+    assert len(positive) == len(heading)
+
+
+def test_filters_that_no_slide_passes_are_one_sentence(scanned):
+    assert scanned.run("results", "--text", "magic").stdout == "No slides match.\n"
+
+
+def test_a_page_after_the_last_says_how_many_pages_there_are(scanned):
+    assert scanned.run("results", "--page", 9).stdout == ("0 of 2 slides; page 9 of 1 (--page)\n")
 
 
 def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
@@ -90,7 +122,7 @@ def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
     assert {fate["fate"]: fate["tiles"] for fate in shown["tiles"]} == {"strong": 1, "weak": 1}
     assert len(shown["runs"]) == 2
     printed = scanned.run("show", "a").stdout
-    assert "runs" in printed
+    assert "Runs" in printed
     assert "background" in printed
 
 
