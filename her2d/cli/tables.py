@@ -75,8 +75,8 @@ class Listing:
         if dropped := self._layout(console).dropped:
             names = ", ".join(self._columns[n].heading for n in dropped)
             note = f"Not shown at this width: {names}; use {wider}."
-            for line in _wrapped(note, console.width):
-                console.print(Text(line), soft_wrap=True)
+            for words in _wrapped(note, console.width):
+                console.print(Text(words), soft_wrap=True)
 
     def _lines(self, console: Console) -> Iterator[Text]:
         layout = self._layout(console)
