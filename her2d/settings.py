@@ -114,14 +114,14 @@ class IntakeSettings(_Section):
 
     @model_validator(mode="after")
     def _inboxes_lie_outside_the_folders_for_finished_files(self) -> Self:
-        for folder in self.filed_into:
+        for folder in self.archive_folders:
             for inbox in self.inboxes:
                 if inbox.is_relative_to(folder):
                     raise ValueError(f"the inbox {inbox} must not lie in {folder}")
         return self
 
     @property
-    def filed_into(self) -> tuple[Path, Path]:
+    def archive_folders(self) -> tuple[Path, Path]:
         """Where finished files go, or went by earlier settings."""
         return self.archive, self.quarantine
 

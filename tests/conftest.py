@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.archive.safe_move import part_of
-from her2d.bundle.manifest import Bundle, load_bundle, sha256_of
+from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.daemon.storage_probe import Storage
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -29,7 +29,7 @@ PATIENCE_S = 240  # for machines that are busy with other things; nothing waits 
 _SCORES = """
     select file_name, her2_status, slide_results.reason, high_expression_percent, ci_low, ci_high,
            borderline, slide_results.tumor_pixels, strong_pixels, tiles_total, tiles_tissue,
-           tiles_tumor, tiles_strong, tiles_unreadable, tile_row, tile_column, fate,
+           tiles_tumor, tiles_strong, tiles_unreadable, tile_row, tile_column, tile_class,
            tiles.tumor_pixels, p_strong, p_fold_1, p_fold_2, p_fold_3, p_fold_4, p_fold_5
     from slide_results left join tiles on tiles.run_id = slide_results.run_id
     order by file_name, tile_row, tile_column

@@ -21,7 +21,7 @@ from her2d.archive.safe_move import (
     move,
     remove,
 )
-from her2d.intake.discovery import Rules, sidecars
+from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState, now
 from her2d.queue.store import JobQueue
 from her2d.settings import IntakeSettings
@@ -36,7 +36,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
 _ROUND_FILES = 100
 
 
-class Filing:
+class Archiver:
     """Files what is finished, one file at a time. Used by one thread.
 
     `beat` is called at every file and at every MiB that is copied; what it raises ends the round,
@@ -51,7 +51,7 @@ class Filing:
         self._beat = beat
         self._clock = clock
         self._settings: IntakeSettings | None = None
-        self._troubles = _Troubles(clock)
+        self._failed_moves = _FailedMoves(clock)
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
         """File what has ended, up to a hundred files. Raises sqlite3.Error, and what `beat` raises.
@@ -62,19 +62,19 @@ class Filing:
         if not states:
             return
         if settings != self._settings:
-            self._troubles = _Troubles(self._clock)  # it may all be different now
+            self._failed_moves = _FailedMoves(self._clock)  # it may all be different now
             self._settings = settings
-        waiting = _unfiled(jobs, states, self._troubles.waited_for())
+        waiting = _unfiled(jobs, states, self._failed_moves.waited_for())
         for job_id in waiting:
             self._beat()
             job = jobs.get(job_id)
             if job.state in states and not _file(jobs, job, settings, self._beat):
-                self._troubles.add(job_id)
+                self._failed_moves.add(job_id)
         if len(waiting) < _ROUND_FILES:
-            self._troubles.all_tried()
+            self._failed_moves.all_tried()
 
 
-class _Troubles:
+class _FailedMoves:
     """Files that could not be moved. They are tried again together, after a minute and then after
     twice as long each time: a copy whose original cannot be deleted is read again at each try."""
 
@@ -95,7 +95,7 @@ class _Troubles:
         return self._job_ids
 
     def all_tried(self) -> None:
-        """Every file was tried since those in trouble were."""
+        """Every file was tried since those in problem were."""
         if not self._job_ids:
             self._wait_s = _FIRST_WAIT_S
         elif self._again_at is None:
@@ -126,7 +126,7 @@ def destination(job: Job, settings: IntakeSettings) -> Path | None:
 def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
     """The inbox whose sweep would come upon a file there, by whatever name the settings call that
     folder; None where there is none. Raises OSError."""
-    rules = Rules.of(settings)
+    rules = ScanRules.of(settings)
     folder = path.parent.resolve()
     for inbox in settings.inboxes:
         inside = inbox.resolve()
@@ -167,7 +167,7 @@ def _unfiled(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) ->
     """The first jobs that have ended and whose files are not filed."""
     marks = ", ".join("?" for _ in states)
     rows = jobs.database.execute(
-        f"select id from jobs where filed_at is null and state in ({marks}) and inbox <> ''"
+        f"select id from jobs where archived_at is null and state in ({marks}) and inbox <> ''"
         " order by state, id",  # as the index has them: no more are read than are taken
         states,
     )
@@ -180,7 +180,7 @@ def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[],
     try:
         target = _placed(jobs, job, settings, beat)
     except OSError as error:
-        log.warning("file_not_filed", job_id=job.id, file=job.path.name, reason=str(error))
+        log.warning("file_not_archived", job_id=job.id, file=job.path.name, reason=str(error))
         return False
     _record(jobs, job, target)
     if target is not None:
@@ -196,17 +196,17 @@ def _placed(
 ) -> Path | None:
     """Bring the job's file where the settings want it; returns where it is now, None where it
     stays or is gone. Raises OSError."""
-    if job.filed_path is not None and _arrived(job, job.filed_path, beat):
+    if job.archived_path is not None and _arrived(job, job.archived_path, beat):
         _remove_original(jobs, job)
-        return job.filed_path
+        return job.archived_path
     wanted = destination(job, settings)
     if wanted is not None and _has_its_file(jobs, job) and not is_gone(job.path):
         try:
             return _moved(jobs, job, wanted, settings, beat)
         except SourceChangedError as reason:
-            log.info("file_not_filed", job_id=job.id, file=job.path.name, reason=str(reason))
-    if job.filed_path is not None:
-        _abandon(job.filed_path)
+            log.info("file_not_archived", job_id=job.id, file=job.path.name, reason=str(reason))
+    if job.archived_path is not None:
+        _abandon(job.archived_path)
     return None
 
 
@@ -243,7 +243,7 @@ def _moved(
     jobs: JobQueue, job: Job, wanted: Path, settings: IntakeSettings, beat: Callable[[], None]
 ) -> Path:
     """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
-    target = job.filed_path
+    target = job.archived_path
     if target is None or target.parent != wanted.parent or _has_content(target):
         if target is not None:
             _abandon(target)
@@ -251,7 +251,9 @@ def _moved(
             reason = f"it lies in the inbox {inbox} by another name and would be found there again"
             raise OSError(errno.ELOOP, reason, str(wanted.parent))
         target = free_name(wanted)
-        jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(target), job.id])
+        jobs.database.execute(
+            "update jobs set archived_path = ? where id = ?", [str(target), job.id]
+        )
 
     def unless_queued_again() -> None:
         beat()
@@ -292,7 +294,7 @@ def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
             move(here, free_name(there), FileState.of(here))
         except (OSError, SourceChangedError) as error:
             if not is_gone(here):
-                log.warning("sidecar_not_filed", file=here.name, reason=str(error))
+                log.warning("sidecar_not_archived", file=here.name, reason=str(error))
 
 
 def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
@@ -301,7 +303,8 @@ def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
     it_went = target is not None and is_gone(job.path)
     with jobs.together():
         jobs.database.execute(
-            "update jobs set filed_path = ?, filed_at = ? where id = ? and state = ? and claim = ?",
+            "update jobs set archived_path = ?, archived_at = ?"
+            " where id = ? and state = ? and claim = ?",
             [text, now(), job.id, job.state, job.claim],
         )
         if it_went:
@@ -316,8 +319,8 @@ def _have_followed(jobs: JobQueue, job: Job, path: str) -> None:
     """Whoever queued the file again in the very moment in which it went finds it where it is, also
     where a worker has looked for it by now."""
     rows = jobs.database.query(
-        "update jobs set path = ?, filed_path = null where path = ? and id >= ?"
-        " and filed_at is null and size = ? and mtime_ns = ? and inode = ? returning *",
+        "update jobs set path = ?, archived_path = null where path = ? and id >= ?"
+        " and archived_at is null and size = ? and mtime_ns = ? and inode = ? returning *",
         [path, str(job.path), job.id, job.size, job.mtime_ns, job.inode],
     )
     for again in map(Job.of, list(rows)):

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
-from her2d.results.records import QualityFlag, SlideResult, StageTiming
+from her2d.results.records import QualityFlag, SlideResult, StepTiming
 
 PAGE = 60
 THRESHOLD = 10.0
@@ -71,7 +71,7 @@ class SlidePage:
     gauge: Gauge
     quality: tuple[tuple[str, str], ...]
     runs: tuple[PastRun, ...]
-    timings: tuple[StageTiming, ...]
+    timings: tuple[StepTiming, ...]
     newer: int | None
     older: int | None
 

@@ -112,9 +112,20 @@ class Her2dPages:
         except KeyError:
             return _missing("There is no such run.")
         rows = [
-            [int(column), int(row), fate, None if np.isnan(p) else round(float(p), 3), int(tumor)]
-            for column, row, fate, p, tumor in zip(
-                tiles.column, tiles.row, tiles.fate, tiles.p_strong, tiles.tumor_pixels, strict=True
+            [
+                int(column),
+                int(row),
+                tile_class,
+                None if np.isnan(p) else round(float(p), 3),
+                int(tumor),
+            ]
+            for column, row, tile_class, p, tumor in zip(
+                tiles.column,
+                tiles.row,
+                tiles.tile_class,
+                tiles.p_strong,
+                tiles.tumor_pixels,
+                strict=True,
             )
         ]
         return Response(

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from her2d.bundle.manifest import load_bundle, load_integrator
+from her2d.bundle.integrator import load_integrator
+from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 from her2d.cli.tables import fields

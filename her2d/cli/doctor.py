@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from her2d.bundle.manifest import BundleError, load_bundle
+from her2d.bundle.loading import load_bundle
+from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.tables import Column, Listing
 from her2d.doctor.checks import check_up

@@ -56,8 +56,8 @@ def prepare(
     from her2d.research.training.ihc import DAB_THRESHOLD
     from her2d.research.training.prepare import (
         ExpressionSource,
+        LabelRules,
         PrepareError,
-        Rules,
         contradicted,
         read_excluded,
     )
@@ -68,7 +68,7 @@ def prepare(
     folder = Study(study)
     try:
         slides = read_cohort(cohort, annotations=annotations)
-        rules = Rules(
+        rules = LabelRules(
             ExpressionSource(expression),
             DAB_THRESHOLD if dab_threshold is None else dab_threshold,
             read_excluded(excluded) if excluded is not None else {},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
@@ -142,5 +142,5 @@ def _row(job: Job) -> dict[str, object]:
         "heartbeat_at": job.heartbeat_at,
         "overdue_at": job.overdue_at,
         "slide_id": job.slide_id,
-        "filed_path": str(job.filed_path) if job.filed_path else None,
+        "archived_path": str(job.archived_path) if job.archived_path else None,
     }

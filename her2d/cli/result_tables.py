@@ -8,8 +8,8 @@ from rich.text import Text
 
 from her2d.cli.tables import Column, Listing, fields
 from her2d.pipeline.scoring import Her2Status
-from her2d.results.history import FateSummary, PastRun
-from her2d.results.records import SlideResult, StageTiming
+from her2d.results.history import PastRun, TileClassSummary
+from her2d.results.records import SlideResult, StepTiming
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -63,7 +63,7 @@ def slide_table(result: SlideResult) -> Listing:
     return fields(rows, title=result.file_name)
 
 
-def tile_table(tiles: Sequence[FateSummary], *, background: int) -> Listing:
+def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing:
     """How many of a run's tiles are in each class."""
     listing = Listing(
         Column("class", is_name=True),
@@ -72,18 +72,19 @@ def tile_table(tiles: Sequence[FateSummary], *, background: int) -> Listing:
         Column("mean p(strong)", drop=2, right=True),
         title="Tiles",
     )
-    for fate in tiles:
-        p = "" if fate.mean_p_strong is None else f"{fate.mean_p_strong:.3f}"
-        listing.add(fate.fate.replace("_", "-"), str(fate.tiles), f"{fate.tumor_pixels:,}", p)
+    for each in tiles:
+        p = "" if each.mean_p_strong is None else f"{each.mean_p_strong:.3f}"
+        name = each.tile_class.replace("_", "-")
+        listing.add(name, str(each.tiles), f"{each.tumor_pixels:,}", p)
     listing.add("background", str(background), "", "")
     return listing
 
 
-def timing_table(timings: Sequence[StageTiming]) -> Listing:
+def timing_table(timings: Sequence[StepTiming]) -> Listing:
     """The seconds that each step of a run took."""
     listing = Listing(Column("step", is_name=True), Column("seconds", right=True), title="Timings")
     for timing in timings:
-        listing.add(timing.stage, f"{timing.seconds:.2f}")
+        listing.add(timing.step, f"{timing.seconds:.2f}")
     return listing
 
 

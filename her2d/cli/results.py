@@ -117,13 +117,13 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
     if as_json:
         everything = {
             **result.model_dump(mode="json"),
-            "tiles": [asdict(fate) for fate in tiles],
+            "tiles": [asdict(tile_class) for tile_class in tiles],
             "timings": [asdict(timing) for timing in timings],
             "runs": [asdict(run) for run in runs],
         }
         typer.echo(json.dumps(everything, indent=2))
         return
-    background = result.tiles_total - sum(fate.tiles for fate in tiles)
+    background = result.tiles_total - sum(each.tiles for each in tiles)
     listings = [slide_table(result), tile_table(tiles, background=background)]
     if timings:
         listings.append(timing_table(timings))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from her2d.archive.archiver import Filing
+from her2d.archive.archiver import Archiver
 from her2d.db.connection import DatabaseError, open_database
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -20,11 +20,11 @@ _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 
 
-class FilingStoppedError(Exception):
+class ArchivingStoppedError(Exception):
     """Stopping was asked for; the next start finishes what was under way."""
 
 
-class Clerk:
+class ArchiveThread:
     """Works in its own thread, through a database connection of its own, until asked to stop."""
 
     def __init__(
@@ -36,27 +36,29 @@ class Clerk:
         self._settings = settings
         self._stop = stop
         self._clock = clock
-        self._filing = Filing(self._beat)
+        self._archiver = Archiver(self._beat)
         self._got_on_at: float | None = None
 
     def run(self) -> None:
-        """Never returns before it is asked to: an error costs the connection, not the clerk."""
+        """Archive until stopped; an error costs the connection, not the thread."""
         while not self._stop.is_set():
             try:
                 database = self._settings().results.database
                 db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
-            except FilingStoppedError:
-                log.info("filing_interrupted")
+            except ArchivingStoppedError:
+                log.info("archiving_interrupted")
             except (sqlite3.Error, DatabaseError) as error:
-                log.warning("filing_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
+                log.warning(
+                    "archiving_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S
+                )
                 self._stop.wait(_AFTER_ERROR_S)
             except Exception:
-                log.exception("filing_failed")
+                log.exception("archiving_failed")
                 self._stop.wait(_AFTER_ERROR_S)
 
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """That filing has not got on for longer than storage takes to answer; None while it does.
         Any thread may ask."""
         got_on_at = self._got_on_at
@@ -69,7 +71,7 @@ class Clerk:
         while not self._stop.is_set():
             self._got_on_at = self._clock()
             try:
-                self._filing.round(jobs, self._settings().intake)
+                self._archiver.round(jobs, self._settings().intake)
             finally:
                 self._got_on_at = None
             self._stop.wait(_ROUND_S)
@@ -77,4 +79,4 @@ class Clerk:
     def _beat(self) -> None:
         self._got_on_at = self._clock()
         if self._stop.is_set():
-            raise FilingStoppedError("Stopped while files were moved.")
+            raise ArchivingStoppedError("Stopped while files were moved.")

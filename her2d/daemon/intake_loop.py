@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 _ANSWER_S = 1.0
 
 
-class Watching:
+class IntakeLoop:
     """Looks after the inboxes in passes of about a second at most."""
 
     def __init__(
@@ -44,15 +44,15 @@ class Watching:
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
-        self._deaf = False
-        self._crowding: str | None = None
+        self._events_incomplete = False
+        self._pause_reason: str | None = None
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What a person should look at: that intake is paused, or an inbox that does not answer."""
         watched = self._settings.intake.inboxes
-        hanging = [self._storage.trouble(inbox) for inbox in watched if inbox in self._hanging]
-        return self._crowding or next(filter(None, hanging), None)
+        hanging = [self._storage.problem(inbox) for inbox in watched if inbox in self._hanging]
+        return self._pause_reason or next(filter(None, hanging), None)
 
     def close(self) -> None:
         self._watcher.stop()
@@ -64,10 +64,10 @@ class Watching:
         self._watcher.keep_only(settings.intake.inboxes)
         self._next_check = 0.0
 
-    def look_around(self) -> None:
+    def run_once(self) -> None:
         """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
-        self._mind_the_storage()
-        self._mind_the_room()
+        self._check_storage()
+        self._check_disk_space()
         if self._paused.is_set():
             return
         try:
@@ -87,30 +87,30 @@ class Watching:
         else:
             self._inbox.look(paths)
         self._inbox.sweep()
-        self._mind_the_watches()
+        self._check_watches()
         self._inbox.settle()
 
-    def _mind_the_watches(self) -> None:
+    def _check_watches(self) -> None:
         """Where the system's limit cuts a tree's watches short, nothing says so but their number.
 
         Twice in a row: a folder may have been made between the sweep and the count.
         """
-        heard = self._inbox.sweeps.heard()
-        if heard is None:
+        watched_folders = self._inbox.sweeps.watched_folders()
+        if watched_folders is None:
             return
-        deaf = inotify_watches() < heard
-        if deaf and self._deaf:
+        events_incomplete = inotify_watches() < watched_folders
+        if events_incomplete and self._events_incomplete:
             reason = OSError(errno.ENOSPC, "fewer folders are watched than there are")
             for inbox in self._settings.intake.inboxes:
                 self._poll_instead(inbox, reason)
-        self._deaf = deaf
+        self._events_incomplete = events_incomplete
 
-    def _mind_the_storage(self) -> None:
+    def _check_storage(self) -> None:
         """Let alone what does not answer: a pass that waits for it looks after nothing else."""
         intake = self._settings.intake
         watched = intake.inboxes
         if time.monotonic() >= self._next_check:
-            self._storage.apply({*watched, *self._jobs.inboxes()}, intake.filed_into)
+            self._storage.apply({*watched, *self._jobs.inboxes()}, intake.archive_folders)
         self._slow = self._storage.slow(_ANSWER_S)
         hanging = self._storage.hanging()
         for inbox in hanging - self._hanging:
@@ -121,7 +121,7 @@ class Watching:
         self._hanging = hanging
         self._inbox.leave_out(hanging, self._slow)
 
-    def _mind_the_room(self) -> None:
+    def _check_disk_space(self) -> None:
         results = self._settings.results
         min_free_mb = self._settings.intake.min_free_mb
         try:
@@ -131,12 +131,12 @@ class Watching:
             return
         paused = self._paused.is_set()
         if should_pause(free_mb, min_free_mb, paused=paused):
-            self._crowding = f"Intake is paused: {free_mb:.0f} MB are free for results."
+            self._pause_reason = f"Intake is paused: {free_mb:.0f} MB are free for results."
             if not paused:
                 log.error("intake_paused", free_mb=round(free_mb), min_free_mb=min_free_mb)
                 self._paused.set()
         elif paused:
-            self._crowding = None
+            self._pause_reason = None
             log.info("intake_resumed", free_mb=round(free_mb))
             self._paused.clear()
             self._inbox.sweeps.all_soon()

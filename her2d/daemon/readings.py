@@ -83,7 +83,7 @@ def read_daemon(
         intake_paused=intake_paused,
         volumes=tuple(_volumes(settings, storage)),
         unreachable_inboxes=sum(
-            storage.trouble(inbox) is not None for inbox in settings.intake.inboxes
+            storage.problem(inbox) is not None for inbox in settings.intake.inboxes
         ),
         last_backup_at=storage.last_backup_at(),
         gpus=gpus.read(),

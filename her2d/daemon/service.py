@@ -1,9 +1,9 @@
 """`her2d run`: wires intake, pipeline, results and ops together, and outlives every bad file.
 
-One thread watches the inboxes and queues what is finished, and looks after a crew of as many
-workers as slides may be in flight, each of which claims a job, scores its slide and records the
-result, and a clerk who moves what is finished out of the inboxes. All they share is the pipeline
-and the database, through a connection each.
+One thread watches the inboxes and queues finished scans. It also runs the supervisor of the other
+threads: as many workers as slides may be in flight, each of which claims a job, scores its slide
+and records the result, and one thread that moves finished originals out of the inboxes. The
+threads share the pipeline and the database, through one connection each.
 """
 
 import logging
@@ -18,11 +18,11 @@ from pathlib import Path
 import structlog
 
 from her2d import __version__
-from her2d.daemon.intake_loop import Watching
+from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.reload import merged
 from her2d.daemon.storage_probe import Storage
-from her2d.daemon.supervisor import Crew
+from her2d.daemon.supervisor import Supervisor
 from her2d.daemon.worker import Signals
 from her2d.db.connection import DatabaseError, open_database, open_readonly
 from her2d.db.lock import held_by_us
@@ -34,7 +34,7 @@ from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
 from her2d.processing.processor import SlideProcessor, open_processor
-from her2d.queue.claims import Silence
+from her2d.queue.claims import StalledJob
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings, SettingsError
@@ -74,15 +74,15 @@ class Daemon:
         self._notifier = Notifier()
         self._watched_at = time.monotonic()
         self._next_status = 0.0
-        self._trouble: str | None = None
+        self._problem: str | None = None
         self._passes_fail = False
-        self._crew: Crew | None = None
+        self._supervisor: Supervisor | None = None
 
     def stop(self) -> None:
         """Ask for a clean stop, the second time for a quick one; safe in a signal handler."""
-        if self._signals.requested.is_set():
+        if self._signals.stop_requested.is_set():
             self._signals.cancel.set()
-        self._signals.requested.set()
+        self._signals.stop_requested.set()
         self._wake.set()
 
     def reload(self) -> None:
@@ -100,9 +100,13 @@ class Daemon:
             jobs = JobQueue(db)
             _clear_up(results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
-                log.warning("job_recovered", job_id=job.id, run=job.run, file=job.path.name)
+                log.warning(
+                    "job_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
+                )
             with (
-                closing(Storage(intake.inboxes, results.backups, intake.filed_into)) as storage,
+                closing(
+                    Storage(intake.inboxes, results.backups, intake.archive_folders)
+                ) as storage,
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
@@ -113,10 +117,10 @@ class Daemon:
             raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
     def _work(self, jobs: JobQueue, processor: SlideProcessor, storage: Storage, port: int) -> None:
-        crew = self._crew = Crew(
+        supervisor = self._supervisor = Supervisor(
             lambda: self._settings, processor, self._metrics, self._signals, storage
         )
-        watching = Watching(jobs, self._settings, self._wake, self._signals.paused, storage)
+        intake_loop = IntakeLoop(jobs, self._settings, self._wake, self._signals.paused, storage)
         log.info(
             "daemon_ready",
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
@@ -126,59 +130,61 @@ class Daemon:
             port=port,
         )
         settings = self._settings
-        messenger = Messenger(settings.webhook, settings.results.database, self._signals.requested)
+        messenger = Messenger(
+            settings.webhook, settings.results.database, self._signals.stop_requested
+        )
         self._notifier.ready("Started.")
         database = self._settings.results.database.stat()
         try:
-            while not self._signals.requested.is_set():
+            while not self._signals.stop_requested.is_set():
                 _require_same(self._settings.results.database, database)
-                messenger.tend()
-                self._pass(jobs, crew, watching)
+                messenger.check()
+                self._pass(jobs, supervisor, intake_loop)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
         finally:
-            self._signals.requested.set()
+            self._signals.stop_requested.set()
             log.info("daemon_stopping")
-            self._notifier.stopping(f"Finishing {crew.in_hand} slides.")
-            watching.close()
-            crew.drain()
+            self._notifier.stopping(f"Finishing {supervisor.active} slides.")
+            intake_loop.close()
+            supervisor.drain()
             messenger.join(_WEBHOOK_S)
 
-    def _pass(self, jobs: JobQueue, crew: Crew, watching: Watching) -> None:
+    def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
         """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
         watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
-        hung = crew.hung()
+        stalled = supervisor.stalled()
         try:
             if self._reload.is_set():
                 self._reload.clear()
-                self._apply(watching)
-            watching.look_around()
-            crew.tend(jobs)
-            self._trouble = watching.trouble or _standstill(hung)
+                self._apply(intake_loop)
+            intake_loop.run_once()
+            supervisor.check(jobs)
+            self._problem = intake_loop.problem or _standstill(stalled)
             self._watched_at = time.monotonic()
-            self._tell_status(jobs, crew)
+            self._tell_status(jobs, supervisor)
             self._passes_fail = False
         except sqlite3.Error as error:
             if not self._passes_fail:
                 log.error("pass_without_database", reason=str(error))
             self._passes_fail = True
-            self._trouble = f"The database is unavailable: {error}."
+            self._problem = f"The database is unavailable: {error}."
         except Exception as error:
             # No file, however odd, may end the daemon: the others' passes go on.
             if not self._passes_fail:
                 log.exception("pass_failed")
             self._passes_fail = True
             # What the error says may hold a name, and anybody may ask.
-            self._trouble = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
-        if hung is None:
+            self._problem = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
+        if stalled is None:
             # Others that lock the database are waited for, but so long only as a slide would be:
             # the lock may be one of this process's own.
             if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
-            self._trouble = _standstill(hung)
+            self._problem = _standstill(stalled)
 
-    def _apply(self, watching: Watching) -> None:
+    def _apply(self, intake_loop: IntakeLoop) -> None:
         self._notifier.reloading()
         try:
             change = merged(self._settings, self._load())
@@ -186,25 +192,26 @@ class Daemon:
             log.error("reload_refused", reason=str(error))
         else:
             self._settings = change.settings
-            watching.apply(change.settings)
+            intake_loop.apply(change.settings)
             logging.getLogger().setLevel(change.settings.ops.log_level.upper())
             log.info("settings_reloaded", changed=change.changed)
             if change.waiting:
                 log.warning("settings_wait_for_restart", keys=change.waiting)
         self._notifier.ready("Settings were read again.")
 
-    def _tell_status(self, jobs: JobQueue, crew: Crew) -> None:
+    def _tell_status(self, jobs: JobQueue, supervisor: Supervisor) -> None:
         if time.monotonic() < self._next_status:
             return
         self._next_status = time.monotonic() + _STATUS_S
         counts = jobs.counts()
         waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
         status = (
-            f"{crew.in_hand} slides under way, {waiting} waiting, {counts[JobState.SETTLING]} not"
-            f" finished by the scanner, {counts[JobState.QUARANTINED]} quarantined."
+            f"{supervisor.active} slides under way, {waiting} waiting,"
+            f" {counts[JobState.SETTLING]} not finished by the scanner,"
+            f" {counts[JobState.QUARANTINED]} quarantined."
         )
-        trouble = self._whole_trouble()
-        self._notifier.status(f"{trouble} {status}" if trouble else status)
+        problem = self._all_problems()
+        self._notifier.status(f"{problem} {status}" if problem else status)
 
     def _serve(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> OpsServer:
         manifest = processor.bundle.manifest
@@ -227,7 +234,7 @@ class Daemon:
         )
 
     def _read(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> Reading:
-        silent_s = self._crew.silent_s if self._crew is not None else 0.0
+        silent_s = self._supervisor.silent_s if self._supervisor is not None else 0.0
         return read_daemon(
             self._settings,
             processor.pipeline,
@@ -243,25 +250,25 @@ class Daemon:
         silent = time.monotonic() - self._watched_at
         if silent > _UNHEALTHY_AFTER_S:
             return f"The inboxes were last looked at {silent:.0f} s ago."
-        silent = self._crew.silent_s if self._crew is not None else 0.0
+        silent = self._supervisor.silent_s if self._supervisor is not None else 0.0
         if silent > self._settings.intake.stalled_after_s:
             return f"A slide has not got on for {silent:.0f} s."
         return None
 
-    def _whole_trouble(self) -> str | None:
+    def _all_problems(self) -> str | None:
         """What a person should look at. Filing's share of it never makes the daemon unhealthy: a
         restart mends no storage."""
-        filing = self._crew.filing_trouble if self._crew is not None else None
-        return " ".join(filter(None, (self._trouble, filing))) or None
+        archiver = self._supervisor.archive_problem if self._supervisor is not None else None
+        return " ".join(filter(None, (self._problem, archiver))) or None
 
     def _not_ready(self, storage: Storage) -> str | None:
-        if self._signals.requested.is_set():
+        if self._signals.stop_requested.is_set():
             return "It is stopping, and takes no new scans."
-        if (trouble := self._whole_trouble()) is not None:
-            return trouble
-        for trouble in map(storage.trouble, self._settings.intake.inboxes):
-            if trouble is not None:
-                return trouble
+        if (problem := self._all_problems()) is not None:
+            return problem
+        for problem in map(storage.problem, self._settings.intake.inboxes):
+            if problem is not None:
+                return problem
         database = self._settings.results.database
         if not os.access(database, os.W_OK):
             return f"The database {database} cannot be written."
@@ -283,9 +290,9 @@ def _clear_up(heatmaps: Path) -> None:
         log.info("leftovers_removed", files=len(leftovers))
 
 
-def _standstill(hung: Silence | None) -> str | None:
+def _standstill(stalled: StalledJob | None) -> str | None:
     """Said to whoever asks, so without the file's name."""
-    return f"Job {hung.job.id} has not got on for {hung.seconds:.0f} s." if hung else None
+    return f"Job {stalled.job.id} has not got on for {stalled.seconds:.0f} s." if stalled else None
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:

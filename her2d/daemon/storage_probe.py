@@ -24,7 +24,7 @@ from her2d.system.linux import mounts_below
 log = structlog.get_logger(__name__)
 
 _INBOX_EVERY_S = 1.0
-_FILED_INTO_EVERY_S = 15.0  # its answer is waited for before a file there is touched
+_ARCHIVES_EVERY_S = 15.0  # its answer is waited for before a file there is touched
 _BACKUPS_EVERY_S = 15.0
 _HANGS_AFTER_S = 5.0
 _RECOVERED_WITHIN_S = 2.0  # or a share about as slow as that would come and go all day
@@ -32,7 +32,7 @@ _RECOVERED_WITHIN_S = 2.0  # or a share about as slow as that would come and go 
 T = TypeVar("T")
 
 
-class Asking(Generic[T]):
+class FolderProbe(Generic[T]):
     """Asks one question again and again, in a thread of its own."""
 
     def __init__(self, question: Callable[[], T], every_s: float) -> None:
@@ -106,7 +106,7 @@ class Asking(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FolderStatus:
     """A folder as its storage shows it.
 
     Attributes:
@@ -124,25 +124,27 @@ class Storage:
     from several threads."""
 
     def __init__(
-        self, inboxes: Iterable[Path], backups: Path, filed_into: Iterable[Path] = ()
+        self, inboxes: Iterable[Path], backups: Path, archive_folders: Iterable[Path] = ()
     ) -> None:
-        self._inboxes: dict[Path, Asking[Seen]] = {}
-        self._filed_into: dict[Path, Asking[Seen]] = {}
-        self._backups = Asking(lambda: _last_backup(backups), _BACKUPS_EVERY_S)
+        self._inboxes: dict[Path, FolderProbe[FolderStatus]] = {}
+        self._archive_folders: dict[Path, FolderProbe[FolderStatus]] = {}
+        self._backups = FolderProbe(lambda: _last_backup(backups), _BACKUPS_EVERY_S)
         self._backups.answers(_HANGS_AFTER_S)
-        self.apply(inboxes, filed_into)
+        self.apply(inboxes, archive_folders)
 
-    def apply(self, inboxes: Iterable[Path], filed_into: Iterable[Path] = ()) -> None:
+    def apply(self, inboxes: Iterable[Path], archive_folders: Iterable[Path] = ()) -> None:
         """Go on with other folders; waits a moment for what new ones say."""
         self._inboxes = _asked_from_now_on(self._inboxes, inboxes, _INBOX_EVERY_S)
-        self._filed_into = _asked_from_now_on(self._filed_into, filed_into, _FILED_INTO_EVERY_S)
+        self._archive_folders = _asked_from_now_on(
+            self._archive_folders, archive_folders, _ARCHIVES_EVERY_S
+        )
 
-    def seen(self, inbox: Path) -> Seen | None:
+    def seen(self, inbox: Path) -> FolderStatus | None:
         """What the inbox's storage says; None where it does not answer."""
         asking = self._inboxes.get(inbox)
         return asking.answer if asking is not None else None
 
-    def trouble(self, inbox: Path) -> str | None:
+    def problem(self, inbox: Path) -> str | None:
         """Why files of that inbox are not found; None where nothing speaks against it."""
         seen = self.seen(inbox)
         if seen is None:
@@ -152,7 +154,7 @@ class Storage:
     def answers(self, path: Path) -> bool:
         """Whether whoever touches that file, or folder, is unlikely to wait for a server that is
         gone. Of what lies in no folder that is asked nothing is known."""
-        known = (*self._inboxes.items(), *self._filed_into.items())
+        known = (*self._inboxes.items(), *self._archive_folders.items())
         asked = [asking for folder, asking in known if path.is_relative_to(folder)]
         return all(a.answer is not None and a.answers(_HANGS_AFTER_S) for a in asked)
 
@@ -174,7 +176,7 @@ class Storage:
 
     def close(self) -> None:
         self._backups.close()
-        for asking in (*self._inboxes.values(), *self._filed_into.values()):
+        for asking in (*self._inboxes.values(), *self._archive_folders.values()):
             asking.close()
 
 
@@ -185,8 +187,8 @@ def answers(inbox: Path, within_s: float) -> bool:
 
 
 def _asked_from_now_on(
-    before: Mapping[Path, Asking[Seen]], folders: Iterable[Path], every_s: float
-) -> dict[Path, Asking[Seen]]:
+    before: Mapping[Path, FolderProbe[FolderStatus]], folders: Iterable[Path], every_s: float
+) -> dict[Path, FolderProbe[FolderStatus]]:
     asked = {folder: before.get(folder) or _asking(folder, every_s) for folder in folders}
     for folder in before.keys() - asked.keys():
         before[folder].close()
@@ -195,11 +197,11 @@ def _asked_from_now_on(
     return asked
 
 
-def _asking(folder: Path, every_s: float) -> Asking[Seen]:
-    return Asking(lambda: _look_at(folder), every_s)
+def _asking(folder: Path, every_s: float) -> FolderProbe[FolderStatus]:
+    return FolderProbe(lambda: _look_at(folder), every_s)
 
 
-def _look_at(folder: Path) -> Seen:
+def _look_at(folder: Path) -> FolderStatus:
     """Ask the folder, and whatever is mounted below it: a sweep would hang there as well."""
     readable = os.access(folder, os.R_OK | os.X_OK)
     try:
@@ -208,8 +210,8 @@ def _look_at(folder: Path) -> Seen:
         usage = shutil.disk_usage(existing_folder(folder))
     except OSError as error:
         log.debug("disk_unknown", folder=str(folder), reason=str(error))
-        return Seen(readable, None, None)
-    return Seen(readable, usage.free, usage.total)
+        return FolderStatus(readable, None, None)
+    return FolderStatus(readable, usage.free, usage.total)
 
 
 def _last_backup(folder: Path) -> float | None:

@@ -1,4 +1,4 @@
-"""Workers, a clerk, and who looks after them: no thread that dies leaves the daemon half alive."""
+"""Workers, the archive thread, and their supervisor, which replaces a thread that dies."""
 
 import os
 import threading
@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from her2d.daemon.archive_thread import Clerk
+from her2d.daemon.archive_thread import ArchiveThread
 from her2d.daemon.storage_probe import Storage
 from her2d.daemon.worker import Signals, Worker
 from her2d.monitoring.metrics import Metrics
 from her2d.processing.processor import SlideProcessor
-from her2d.queue.claims import Holdings, Silence
+from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
@@ -23,8 +23,8 @@ _AFTER_CANCEL_S = 15.0
 _FILING_STOPS_S = 5.0
 
 
-class Crew:
-    """As many workers as slides may be in flight, and a clerk who files. Used by one thread."""
+class Supervisor:
+    """Runs a worker for each slide in flight, and the archive thread. Used by one thread."""
 
     def __init__(
         self,
@@ -39,79 +39,80 @@ class Crew:
         self._metrics = metrics
         self._signals = signals
         self._storage = storage
-        self._holdings = Holdings()
+        self._claims = ClaimRegistry()
         self._next_heartbeat = 0.0
         self._reported: set[int] = set()
         self._threads = [
             self._started(number) for number in range(settings().pipeline.slides_in_flight)
         ]
-        self._clerk = Clerk(settings, signals.requested)
-        self._clerk_stalls = False
-        self._clerks_thread = self._started_clerk()
+        self._archive_thread = ArchiveThread(settings, signals.stop_requested)
+        self._archive_is_stalled = False
+        self._archive_thread_thread = self._started_archive_thread()
 
     @property
-    def in_hand(self) -> int:
+    def active(self) -> int:
         """How many slides are being processed."""
-        return len(self._holdings.ids())
+        return len(self._claims.ids())
 
     @property
     def silent_s(self) -> float:
         """Seconds since the slide that lags most last got on; 0 where none is under way."""
-        silence = self._holdings.longest_silence()
-        return silence.seconds if silence is not None else 0.0
+        stalled = self._claims.longest_stalled()
+        return stalled.seconds if stalled is not None else 0.0
 
     @property
-    def filing_trouble(self) -> str | None:
+    def archive_problem(self) -> str | None:
         """That no finished file is moved any more; None while they are. No restart mends it."""
-        return self._clerk.trouble()
+        return self._archive_thread.problem()
 
-    def tend(self, jobs: JobQueue) -> None:
+    def check(self, jobs: JobQueue) -> None:
         """Replace threads that died, note that jobs are worked on, take up those that are not.
 
         Raises sqlite3.Error; the next call does what this one could not.
         """
         for number, thread in enumerate(self._threads):
-            if not thread.is_alive() and not self._signals.requested.is_set():
+            if not thread.is_alive() and not self._signals.stop_requested.is_set():
                 log.error("worker_died", worker=thread.name)
                 self._threads[number] = self._started(number)
-        self._mind_the_clerk()
+        self._check_archive_thread()
         if time.monotonic() < self._next_heartbeat:
             return
-        jobs.beat(self._holdings.ids())
-        for job in self._holdings.orphans(jobs):
+        jobs.beat(self._claims.ids())
+        for job in self._claims.orphaned_jobs(jobs):
             state = jobs.take_up_again(job)
             log.warning(
                 "job_taken_up_again",
                 job_id=job.id,
-                run=job.run,
+                attempt_id=job.attempt_id,
                 file=job.path.name,
                 state=state.value,
             )
         self._next_heartbeat = time.monotonic() + _HEARTBEAT_S
 
-    def hung(self) -> Silence | None:
+    def stalled(self) -> StalledJob | None:
         """A job that has not got on for longer than any slide takes to, reported once."""
-        silence = self._holdings.longest_silence()
-        if silence is None or silence.seconds < self._settings().intake.stalled_after_s:
+        stalled = self._claims.longest_stalled()
+        if stalled is None or stalled.seconds < self._settings().intake.stalled_after_s:
             self._reported.clear()
             return None
-        if silence.job.id not in self._reported:
-            self._reported.add(silence.job.id)
+        if stalled.job.id not in self._reported:
+            self._reported.add(stalled.job.id)
             log.error(
                 "slide_stalled",
-                job_id=silence.job.id,
-                run=silence.job.run,
-                file=silence.job.path.name,
-                silent_s=round(silence.seconds),
+                job_id=stalled.job.id,
+                attempt_id=stalled.job.attempt_id,
+                file=stalled.job.path.name,
+                silent_s=round(stalled.seconds),
             )
-        return silence
+        return stalled
 
     def drain(self) -> None:
         """Wait for slides under way for as long as the settings allow, then give them back.
 
         A worker that does not answer even then hangs in the kernel, on storage that is gone. The
-        process ends without it; its job is taken up at the next start, as after a power cut. A
-        clerk who does not is left behind: what was half moved is finished at the next start.
+        process ends without it; its job is taken up at the next start, as after a power cut. An
+        archive thread that does not answer is left behind; a move under way is finished at the
+        next start.
         """
         self._join(self._threads, self._settings().pipeline.drain_s)
         self._signals.cancel.set()
@@ -120,18 +121,18 @@ class Crew:
         if hanging:
             log.error("stop_forced", workers=hanging)
             os._exit(1)
-        self._join([self._clerks_thread], _FILING_STOPS_S)
-        if self._clerks_thread.is_alive():
-            log.warning("filing_left_behind")
+        self._join([self._archive_thread_thread], _FILING_STOPS_S)
+        if self._archive_thread_thread.is_alive():
+            log.warning("archiving_left_behind")
 
-    def _mind_the_clerk(self) -> None:
-        if not self._clerks_thread.is_alive() and not self._signals.requested.is_set():
-            log.error("clerk_died")
-            self._clerks_thread = self._started_clerk()
-        trouble = self._clerk.trouble()
-        if trouble is not None and not self._clerk_stalls:
-            log.error("filing_stalled", reason=trouble)
-        self._clerk_stalls = trouble is not None
+    def _check_archive_thread(self) -> None:
+        if not self._archive_thread_thread.is_alive() and not self._signals.stop_requested.is_set():
+            log.error("archive_thread_died")
+            self._archive_thread_thread = self._started_archive_thread()
+        problem = self._archive_thread.problem()
+        if problem is not None and not self._archive_is_stalled:
+            log.error("archiving_stalled", reason=problem)
+        self._archive_is_stalled = problem is not None
 
     def _join(self, threads: Sequence[threading.Thread], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -148,14 +149,16 @@ class Crew:
             self._processor,
             self._metrics,
             self._signals,
-            self._holdings,
+            self._claims,
             self._storage,
         )
         thread = threading.Thread(target=worker.run, name=f"her2d-worker-{number}", daemon=True)
         thread.start()
         return thread
 
-    def _started_clerk(self) -> threading.Thread:
-        thread = threading.Thread(target=self._clerk.run, name="her2d-filing", daemon=True)
+    def _started_archive_thread(self) -> threading.Thread:
+        thread = threading.Thread(
+            target=self._archive_thread.run, name="her2d-archive", daemon=True
+        )
         thread.start()
         return thread

@@ -15,7 +15,7 @@ from her2d.daemon.storage_probe import Storage
 from her2d.db.connection import open_database
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError
-from her2d.intake.discovery import Rules, lies_within
+from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.engine_health import EngineDownError
@@ -26,11 +26,11 @@ from her2d.processing.processor import (
     ResultsUnwritableError,
     SlideProcessor,
 )
-from her2d.queue.claims import Holdings
-from her2d.queue.job import Job, JobState, not_where_it_was_filed
+from her2d.queue.claims import ClaimRegistry
+from her2d.queue.job import Job, JobState, not_where_it_was_archived
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
-from her2d.results.records import SlideResult, StageTiming
+from her2d.results.records import SlideResult, StepTiming
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.io_errors import is_away, is_gone, may_be_the_share
@@ -51,11 +51,11 @@ class Signals:
     """What the workers are asked: take nothing new for now, for good, or give up at once.
 
     Attributes:
-        device_lost: set beside `requested` where only a new process can go on.
+        device_lost: set beside `stop_requested` where only a new process can go on.
     """
 
     paused: threading.Event = field(default_factory=threading.Event)
-    requested: threading.Event = field(default_factory=threading.Event)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
     cancel: threading.Event = field(default_factory=threading.Event)
     device_lost: threading.Event = field(default_factory=threading.Event)
 
@@ -69,19 +69,19 @@ class Worker:
         processor: SlideProcessor,
         metrics: Metrics,
         signals: Signals,
-        holdings: Holdings,
+        claims: ClaimRegistry,
         storage: Storage,
     ) -> None:
         self._settings = settings
         self._processor = processor
         self._metrics = metrics
         self._signals = signals
-        self._holdings = holdings
+        self._claims = claims
         self._storage = storage
 
     def run(self) -> None:
         """Never returns before it is asked to: an error costs the connection, not the worker."""
-        while not self._signals.requested.is_set():
+        while not self._signals.stop_requested.is_set():
             try:
                 database = self._settings().results.database
                 db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
@@ -89,26 +89,26 @@ class Worker:
                     self._work(JobQueue(db))
             except sqlite3.Error as error:
                 log.warning("worker_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
-                self._signals.requested.wait(_AFTER_ERROR_S)
+                self._signals.stop_requested.wait(_AFTER_ERROR_S)
             except Exception:
-                # Whatever it was, the job it held is taken up again by the crew.
+                # Whatever it was, the job it held is taken up again by the supervisor.
                 log.exception("worker_failed")
-                self._signals.requested.wait(_AFTER_ERROR_S)
+                self._signals.stop_requested.wait(_AFTER_ERROR_S)
 
     def _work(self, jobs: JobQueue) -> None:
-        while not self._signals.requested.is_set():
-            job = None if self._signals.paused.is_set() else self._holdings.claim(jobs)
+        while not self._signals.stop_requested.is_set():
+            job = None if self._signals.paused.is_set() else self._claims.claim(jobs)
             if job is not None:
                 try:
                     self._see_to_its_end(jobs, job)
                 finally:
-                    self._holdings.let_go(job)
+                    self._claims.release(job)
                 give_back_free_memory()
             else:
-                self._signals.requested.wait(_IDLE_S)
+                self._signals.stop_requested.wait(_IDLE_S)
 
     def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
-        bound = {"job_id": job.id, "run": job.run, "file": job.path.name}
+        bound = {"job_id": job.id, "attempt_id": job.attempt_id, "file": job.path.name}
         with structlog.contextvars.bound_contextvars(**bound):
             log.info("slide_started", attempt=job.attempts)
             self._process(jobs, job)
@@ -122,7 +122,7 @@ class Worker:
                 jobs,
                 job,
                 cancel=self._signals.cancel,
-                got_on=lambda: self._holdings.got_on(job),
+                heartbeat=lambda: self._claims.heartbeat(job),
             )
         except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
             cause = error
@@ -167,7 +167,7 @@ class Worker:
                 state = jobs.take_up_again(job)
                 log.critical("device_lost", reason=str(error))
                 self._signals.device_lost.set()
-                self._signals.requested.set()
+                self._signals.stop_requested.set()
             case FileChangedError():
                 jobs.settle_again(job, str(error))
                 log.warning("slide_changed_while_read", reason=str(error))
@@ -205,10 +205,10 @@ class Worker:
     def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
         """The storage failed: a file that cannot be reached is waited for, as a new one is; one
         that was filed is tried here again, since who looks after inboxes must touch no archive."""
-        is_swept = Rules.of(self._settings().intake).finds(job.path, job.inbox)
+        is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
         if isinstance(cause, FileNotFoundError) and is_gone(job.path):
             if not is_swept:
-                return self._retry(jobs, job, not_where_it_was_filed(job), error)
+                return self._retry(jobs, job, not_where_it_was_archived(job), error)
             jobs.vanished(job)
             log.warning("slide_vanished")
             return JobState.VANISHED
@@ -230,10 +230,10 @@ class Worker:
         log.error(event, attempt=job.attempts, reason=reason, exc_info=error)
         return state
 
-    def _count(self, job: Job, result: SlideResult, timings: list[StageTiming]) -> None:
+    def _count(self, job: Job, result: SlideResult, timings: list[StepTiming]) -> None:
         metrics = self._metrics
         for timing in timings:
-            metrics.steps.labels(timing.stage).observe(timing.seconds)
+            metrics.steps.labels(timing.step).observe(timing.seconds)
         discovered = datetime.fromisoformat(job.discovered_at)
         if job.queued_at is not None:
             settled = datetime.fromisoformat(job.queued_at) - discovered
@@ -243,14 +243,14 @@ class Worker:
         metrics.results.labels(result.her2_status).inc()
         metrics.processing.observe(result.elapsed_s)
         background = result.tiles_total - result.tiles_tissue - result.tiles_unreadable
-        for fate, tiles in (
+        for tile_class, tiles in (
             ("background", background),
             ("non_tumor", result.tiles_tissue - result.tiles_tumor),
             ("weak", result.tiles_tumor - result.tiles_strong),
             ("strong", result.tiles_strong),
             ("unreadable", result.tiles_unreadable),
         ):
-            metrics.tiles.labels(fate).inc(tiles)
+            metrics.tiles.labels(tile_class).inc(tiles)
         log.info(
             "slide_finished",
             slide_id=result.slide_id,

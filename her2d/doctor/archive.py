@@ -13,9 +13,9 @@ from her2d.settings import IntakeSettings
 from her2d.system.ownership import who_may
 
 
-def filing_findings(settings: IntakeSettings) -> Iterator[Finding]:
+def archive_findings(settings: IntakeSettings) -> Iterator[Finding]:
     """Look at the inboxes, which lose a file, and at the folders that gain one."""
-    targets = filed_into(settings)
+    targets = archive_folders(settings)
     if not targets:
         return
     # What does not answer the check of the inbox itself has told.
@@ -50,7 +50,7 @@ def _target(check: str, folder: Path, settings: IntakeSettings) -> Finding:
     )
 
 
-def filed_into(settings: IntakeSettings) -> dict[str, Path]:
+def archive_folders(settings: IntakeSettings) -> dict[str, Path]:
     """The settings that name folders which finished files are moved to, with those folders."""
     targets = {}
     if settings.on_success == "move":

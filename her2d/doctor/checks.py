@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from her2d.doctor.archive import filing_findings
+from her2d.doctor.archive import archive_findings
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Finding, Verdict
 from her2d.doctor.inboxes import inbox_findings
@@ -19,7 +19,7 @@ def check_up(settings: Settings) -> Iterator[Finding]:
     """Check one thing after the other, each found as it is; takes some seconds."""
     for inbox in settings.intake.inboxes:
         yield from inbox_findings(inbox)
-    yield from filing_findings(settings.intake)
+    yield from archive_findings(settings.intake)
     yield from storage_findings(settings.results)
     yield clock_finding()
     yield from model_findings(settings)

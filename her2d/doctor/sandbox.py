@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from her2d.doctor.archive import filed_into
+from her2d.doctor.archive import archive_folders
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.doctor.programs import NoAnswerError, answer_of
 from her2d.doctor.user import user_finding
@@ -70,8 +70,8 @@ def sandbox_findings(settings: Settings, properties: Mapping[str, str]) -> Itera
         yield ok(_CHECK, f"{_DAEMON} is not installed here.")
         return
     intake, results = settings.intake, settings.results
-    written = [results.database.parent, results.heatmaps, *filed_into(intake).values()]
-    if filed_into(intake):
+    written = [results.database.parent, results.heatmaps, *archive_folders(intake).values()]
+    if archive_folders(intake):
         written += intake.inboxes
     found = [
         *_unwritable(_DAEMON, written, properties),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions

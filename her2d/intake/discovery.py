@@ -31,7 +31,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ScanRules:
     """What counts as a scan.
 
     Attributes:
@@ -48,7 +48,7 @@ class Rules:
     @classmethod
     def of(cls, settings: IntakeSettings) -> Self:
         """The settings' rules."""
-        return cls(settings.extensions, settings.ignore, settings.filed_into)
+        return cls(settings.extensions, settings.ignore, settings.archive_folders)
 
     def enters(self, folder: Path) -> bool:
         """Whether a folder's content may be scans."""
@@ -79,7 +79,7 @@ class Rules:
 def walk(
     folder: Path,
     inbox: Path,
-    rules: Rules,
+    rules: ScanRules,
     *,
     on_folder: OnFolder = lambda _folder, _device: None,
     on_unreadable: OnUnreadable = lambda _folder, _error: None,
@@ -108,7 +108,7 @@ def walk(
             on_unreadable(here, error)
 
 
-def look_at(path: Path, inbox: Path, rules: Rules) -> Found | None:
+def look_at(path: Path, inbox: Path, rules: ScanRules) -> Found | None:
     """The file at `path` if it is a scan; None where it is not, or is gone."""
     if not rules.finds(path, inbox):
         return None

@@ -17,7 +17,7 @@ from her2d.archive.archiver import destination
 from her2d.intake.discovery import Found, is_folder, look_at, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
 from her2d.intake.sweeps import Sweeps
-from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_filed
+from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_archived
 from her2d.queue.store import JobQueue, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
@@ -140,13 +140,13 @@ class Inbox:
         if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
             return False
         if self._was_away(job) and job.path == file.path:  # which is text where it is no UTF-8
-            self._jobs.file_after_all(job)
+            self._jobs.archive_after_all(job)
             log.info("file_is_back", job_id=job.id, file=job.path.name)
         return True
 
     def _was_away(self, job: Job) -> bool:
         """Whether the job's file was not there when it was to be filed."""
-        looked = job.filed_at is not None and job.filed_path is None
+        looked = job.archived_at is not None and job.archived_path is None
         return looked and destination(job, self._settings) is not None
 
     def _begin(self, file: Found) -> Job | None:
@@ -176,7 +176,7 @@ class Inbox:
             state = FileState.of(job.path)
         except FileNotFoundError:
             if not self.sweeps.rules.finds(job.path, job.inbox):
-                self._wait(job, not_where_it_was_filed(job), now)
+                self._wait(job, not_where_it_was_archived(job), now)
                 return False
             if self._jobs.vanished(job):
                 log.info("file_vanished", job_id=job.id, file=job.path.name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.intake.discovery import Found, Rules, walk
+from her2d.intake.discovery import Found, ScanRules, walk
 from her2d.settings import IntakeSettings
 from her2d.system.filesystems import needs_polling
 
@@ -35,14 +35,14 @@ class Sweeps:
         self._next_poll = float("inf")
         self._polled: dict[Path, Path] = {}
         self._eventless: set[Path] = set()
-        self._troubled: set[Path] = set()
+        self._unreadable: set[Path] = set()
         self._asked: deque[tuple[Path, Path]] = deque()
         self.left_out: frozenset[Path] = frozenset()
         self.paused: frozenset[Path] = frozenset()
         self._walked: Path | None = None
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
-        self._heard: int | None = None
+        self._watched_folders: int | None = None
         self.apply(settings)
 
     @property
@@ -53,12 +53,12 @@ class Sweeps:
     @property
     def unreadable(self) -> frozenset[Path]:
         """The folders that could not be read the last time."""
-        return frozenset(self._troubled)
+        return frozenset(self._unreadable)
 
     def apply(self, settings: IntakeSettings) -> None:
         """Go on with other settings, beginning with a full sweep."""
         self._settings = settings
-        self.rules = Rules.of(settings)
+        self.rules = ScanRules.of(settings)
         self._polled = {}
         self._eventless = set()
         self.all_soon()
@@ -89,11 +89,11 @@ class Sweeps:
         self._eventless.add(inbox)
         self._begin_polling(inbox, inbox)
 
-    def heard(self) -> int | None:
+    def watched_folders(self) -> int | None:
         """How many folders the full sweep that just ended left to events; None where none ended
         since the last call."""
-        heard, self._heard = self._heard, None
-        return heard
+        watched_folders, self._watched_folders = self._watched_folders, None
+        return watched_folders
 
     def take(self, most: int) -> list[Found]:
         """The next files of what is due, at most so many; none when nothing is due."""
@@ -126,7 +126,7 @@ class Sweeps:
         for inbox in self._settings.inboxes:
             yield from self._tree(inbox, inbox)
         if not self.left_out:
-            self._heard = self._entered
+            self._watched_folders = self._entered
 
     def _trees(self, trees: list[tuple[Path, Path]]) -> Iterator[Found]:
         for folder, inbox in trees:
@@ -142,8 +142,8 @@ class Sweeps:
         silent: dict[int, bool] = {}  # by device: one question for each file system
 
         def entered(here: Path, device: int) -> None:
-            if here in self._troubled:
-                self._troubled.discard(here)
+            if here in self._unreadable:
+                self._unreadable.discard(here)
                 log.info("folder_readable_again", folder=str(here))
             if device not in silent:
                 silent[device] = needs_polling(here, self._settings.watch)
@@ -156,11 +156,11 @@ class Sweeps:
 
         try:
             yield from walk(
-                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._trouble
+                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._problem
             )
         except OSError as error:
             self._polled.pop(folder, None)  # when it returns, it may be another file system
-            self._trouble(folder, error)
+            self._problem(folder, error)
 
     def _begin_polling(self, folder: Path, inbox: Path) -> None:
         if any(folder.is_relative_to(above) for above in self._polled):
@@ -169,8 +169,8 @@ class Sweeps:
         self._next_poll = min(self._next_poll, self._clock() + self._settings.poll_s)
         log.info("folder_polled", folder=str(folder), every_s=self._settings.poll_s)
 
-    def _trouble(self, folder: Path, error: OSError) -> None:
+    def _problem(self, folder: Path, error: OSError) -> None:
         gone = isinstance(error, FileNotFoundError) and folder not in self._settings.inboxes
-        if not gone and folder not in self._troubled:
-            self._troubled.add(folder)
+        if not gone and folder not in self._unreadable:
+            self._unreadable.add(folder)
             log.warning("folder_unreadable", folder=str(folder), reason=error.strerror)

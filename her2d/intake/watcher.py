@@ -18,7 +18,7 @@ class _Watched:
     """A watch, who hears of it, and the very folder it is on: device and inode."""
 
     watch: ObservedWatch
-    ear: "_Ear"
+    handler: "_EventHandler"
     folder: tuple[int, int]
 
 
@@ -59,9 +59,9 @@ class Watcher:
             self.forget(name)  # all of them, or the dead watch would be taken for a new one
         # inotify follows no link, and its events name what lies behind it.
         real = inbox.resolve()
-        ear = _Ear(self, inbox, real)
-        watch = self._observer.schedule(ear, str(real), recursive=True)
-        self._watched[inbox] = _Watched(watch, ear, folder)
+        handler = _EventHandler(self, inbox, real)
+        watch = self._observer.schedule(handler, str(real), recursive=True)
+        self._watched[inbox] = _Watched(watch, handler, folder)
         return True
 
     def forget(self, inbox: Path) -> None:
@@ -71,7 +71,7 @@ class Watcher:
         if watched is None:
             return
         if others:
-            self._observer.remove_handler_for_watch(watched.ear, watched.watch)
+            self._observer.remove_handler_for_watch(watched.handler, watched.watch)
         else:
             self._observer.unschedule(watched.watch)
 
@@ -98,7 +98,7 @@ class Watcher:
         self._observer.stop()
         self._observer.join()
 
-    def heard(self, paths: Iterable[Path]) -> None:
+    def enqueue(self, paths: Iterable[Path]) -> None:
         """Keep paths that an event names. Any thread may tell."""
         with self._lock:
             self._paths.update(paths)
@@ -107,13 +107,13 @@ class Watcher:
                 self._overflowed = True
         self._wake.set()
 
-    def heard_deletion(self, inbox: Path) -> None:
+    def enqueue_deletion(self, inbox: Path) -> None:
         """Keep that a watched folder itself was deleted. Any thread may tell."""
         with self._lock:
             self._deleted.add(inbox)
 
 
-class _Ear(FileSystemEventHandler):
+class _EventHandler(FileSystemEventHandler):
     """Hears of one inbox, which lies at `real`, and tells by the inbox's own name."""
 
     def __init__(self, watcher: Watcher, inbox: Path, real: Path) -> None:
@@ -125,11 +125,11 @@ class _Ear(FileSystemEventHandler):
         if event.event_type in ("opened", "closed_no_write"):
             return
         if event.event_type == "deleted" and self._named(event.src_path) == self._inbox:
-            self._watcher.heard_deletion(self._inbox)
+            self._watcher.enqueue_deletion(self._inbox)
         # A folder that was written to is news of its files, which come with events of their own.
         if event.is_directory and event.event_type not in ("created", "moved"):
             return
-        self._watcher.heard(self._named(at) for at in (event.src_path, event.dest_path) if at)
+        self._watcher.enqueue(self._named(at) for at in (event.src_path, event.dest_path) if at)
 
     def _named(self, at: bytes | str) -> Path:
         path = Path(os.fsdecode(at))

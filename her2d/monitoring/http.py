@@ -48,8 +48,8 @@ class OpsServer:
                 return page
             if path not in probes:
                 return _text(start, "404 Not Found", "Ask for /metrics, /healthz or /readyz.")
-            if trouble := probes[path]():
-                return _text(start, "503 Service Unavailable", trouble)
+            if problem := probes[path]():
+                return _text(start, "503 Service Unavailable", problem)
             return _text(start, "200 OK", "ok")
 
         server_class = _OverIPv6 if ":" in host else _Server

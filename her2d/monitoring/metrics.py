@@ -48,7 +48,10 @@ class Metrics:
             "her2d_slide_results", "Results by HER2 status.", ["her2_status"], registry=registry
         )
         self.tiles = Counter(
-            "her2d_tiles", "Tiles of finished slides by fate.", ["fate"], registry=registry
+            "her2d_tiles",
+            "Tiles of finished slides by tile_class.",
+            ["tile_class"],
+            registry=registry,
         )
         self.settling = Histogram(
             "her2d_slide_settle_seconds",
@@ -78,8 +81,8 @@ class Metrics:
         # A series that begins with its first event hides that event from rate() and increase().
         for status in _STATUSES:
             self.results.labels(status)
-        for fate in _FATES:
-            self.tiles.labels(fate)
+        for tile_class in _FATES:
+            self.tiles.labels(tile_class)
         self._batches = Histogram(
             "her2d_stage_batch_seconds",
             "How long a stage worked on a batch.",

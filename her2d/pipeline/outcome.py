@@ -12,7 +12,7 @@ from her2d.slides.grid import TileGrid
 from her2d.slides.metadata import SlideMetadata
 
 
-class TileFate(IntEnum):
+class TileClass(IntEnum):
     """Where a tile's way through the pipeline ended (paper, section 4.2 to 4.5)."""
 
     BACKGROUND = 0
@@ -42,7 +42,7 @@ class SlideOutcome:
     """One slide's score and what it rests on; arrays are (rows, columns) of the grid.
 
     Attributes:
-        fate: uint8, a TileFate each.
+        tile_class: uint8, a TileClass each.
         tumor_pixels: int32, 0 where the segmenter did not look.
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
@@ -52,7 +52,7 @@ class SlideOutcome:
     metadata: SlideMetadata
     grid: TileGrid
     score: Score
-    fate: NDArray[np.uint8]
+    tile_class: NDArray[np.uint8]
     tumor_pixels: NDArray[np.int32]
     p_folds: NDArray[np.float32]
     p_strong: NDArray[np.float32]
@@ -63,10 +63,10 @@ class SlideOutcome:
     @property
     def unreadable_pixels(self) -> int:
         """Pixels of the scan in tiles that could not be read."""
-        found = np.argwhere(self.fate == TileFate.UNREADABLE)
+        found = np.argwhere(self.tile_class == TileClass.UNREADABLE)
         extents = [self.grid.extent(int(column), int(row)) for row, column in found]
         return sum(width * height for width, height in extents)
 
-    def count(self, *fates: TileFate) -> int:
-        """Tiles that ended as one of `fates`."""
-        return int(np.isin(self.fate, fates).sum())
+    def count(self, *tile_classes: TileClass) -> int:
+        """Tiles that ended as one of `tile_classes`."""
+        return int(np.isin(self.tile_class, tile_classes).sum())

@@ -9,19 +9,19 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
-from her2d.pipeline.outcome import SlideOutcome, TileFate
-from her2d.pipeline.quality import QualityLimits, measure_tile
+from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.quality import measure_tile
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
@@ -42,29 +42,6 @@ from her2d.slides.reader import Slide, open_slide
 _UPLOADED_BATCHES = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many tiles may be under way; together they bound the pipeline's memory."""
-
-    decode_workers: int = 2
-    slides_in_flight: int = 2
-    queue_tiles: int = 32
-    segmenter_batch: int = 4
-    classifier_batch: int = 4
-    batch_wait_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
-
-    saturation: float = 10.0
-    tumor_fraction: float = 0.10
-    threshold: float = 0.10
-    bootstrap_seed: int = 20250101
-    quality: QualityLimits = field(default_factory=QualityLimits)
-
-
 class Pipeline:
     """Scores slides until closed. Safe to submit to from several threads."""
 
@@ -72,12 +49,12 @@ class Pipeline:
         self,
         engine: Engine,
         integrator: Integrator,
-        rules: Rules | None = None,
+        rules: PipelineRules | None = None,
         limits: Limits | None = None,
         observe: Observe = lambda _: None,
     ) -> None:
         self._integrator = integrator
-        self._rules = rules or Rules()
+        self._rules = rules or PipelineRules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
         self.decoding = DecodeTally()
@@ -199,12 +176,12 @@ class Pipeline:
             tiles.close()
 
     def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:
-        tumor = run.fate == TileFate.WEAK
+        tumor = run.tile_class == TileClass.WEAK
         integrated = self._integrator.integrate(run.p_folds[tumor])
-        run.fate[tumor] = np.where(integrated.strong, TileFate.STRONG, TileFate.WEAK)
-        p_strong = np.full(run.fate.shape, np.nan, np.float32)
+        run.tile_class[tumor] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
+        p_strong = np.full(run.tile_class.shape, np.nan, np.float32)
         p_strong[tumor] = integrated.p_strong
-        unreadable = np.argwhere(run.fate == TileFate.UNREADABLE)
+        unreadable = np.argwhere(run.tile_class == TileClass.UNREADABLE)
         extents = [run.grid.extent(int(column), int(row)) for row, column in unreadable]
         score = score_slide(
             TileCounts(run.tumor_pixels[tumor].astype(np.int64), integrated.strong),
@@ -218,7 +195,7 @@ class Pipeline:
             metadata=slide.metadata,
             grid=run.grid,
             score=score,
-            fate=run.fate,
+            tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,
             p_strong=p_strong,

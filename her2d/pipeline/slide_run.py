@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import get_contextvars
 
-from her2d.pipeline.outcome import Overview, TileFate
+from her2d.pipeline.outcome import Overview, TileClass
 from her2d.pipeline.quality import QualityTally
 from her2d.slides.grid import TileGrid
 
@@ -42,7 +42,7 @@ class SlideRun:
         self.bound = dict(get_contextvars())
         self.cancelled = cancelled
         shape = (grid.rows, grid.columns)
-        self.fate = np.full(shape, _PENDING, np.uint8)
+        self.tile_class = np.full(shape, _PENDING, np.uint8)
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.p_folds = np.full((*shape, _FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
@@ -73,14 +73,14 @@ class SlideRun:
     def unreadable(self, row: int, column: int, reason: str) -> None:
         if self.unreadable_reason is None:
             self.unreadable_reason = reason
-        self._settle(row, column, TileFate.UNREADABLE)
+        self._settle(row, column, TileClass.UNREADABLE)
 
     def background(self, row: int, column: int) -> None:
-        self._settle(row, column, TileFate.BACKGROUND)
+        self._settle(row, column, TileClass.BACKGROUND)
 
     def non_tumor(self, row: int, column: int, tumor_pixels: int) -> None:
         self.tumor_pixels[row, column] = tumor_pixels
-        self._settle(row, column, TileFate.NON_TUMOR)
+        self._settle(row, column, TileClass.NON_TUMOR)
 
     def tumor(self, row: int, column: int, tumor_pixels: int, mask: NDArray[np.uint8]) -> None:
         """Keep a tumour tile's mask; the tile still awaits its classification."""
@@ -90,7 +90,7 @@ class SlideRun:
     def classified(self, row: int, column: int, p_folds: NDArray[np.float32]) -> None:
         """Settle a tumour tile; weak until the integrator, at the slide's end, says strong."""
         self.p_folds[row, column] = p_folds
-        self._settle(row, column, TileFate.WEAK)
+        self._settle(row, column, TileClass.WEAK)
 
     def fail(self, error: Exception) -> None:
         """End this slide, and only it, with `error`."""
@@ -106,24 +106,24 @@ class SlideRun:
             Exception: what a stage failed with.
         """
         with self._changed:
-            while self._settled < self.fate.size and not self.ended:
+            while self._settled < self.tile_class.size and not self.ended:
                 self._changed.wait(_LOOK_UP_S)
             if self._error is not None:
                 raise self._error
-            if self._settled < self.fate.size:
+            if self._settled < self.tile_class.size:
                 raise SlideCancelledError("The slide was cancelled.")
 
-    def _settle(self, row: int, column: int, fate: TileFate) -> None:
+    def _settle(self, row: int, column: int, tile_class: TileClass) -> None:
         with self._changed:
-            if self.fate[row, column] != _PENDING:
+            if self.tile_class[row, column] != _PENDING:
                 raise RuntimeError(f"tile ({column}, {row}) was settled twice")
-            self.fate[row, column] = fate
+            self.tile_class[row, column] = tile_class
             self._settled += 1
             settled = self._settled
-            if settled == self.fate.size:
+            if settled == self.tile_class.size:
                 self._changed.notify_all()
         if self._progress is not None:
-            self._progress(settled, self.fate.size)
+            self._progress(settled, self.tile_class.size)
 
     def _window(self, row: int, column: int) -> tuple[slice, slice]:
         side = self._tile_px

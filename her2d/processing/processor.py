@@ -14,16 +14,16 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from her2d.bundle.manifest import Bundle, load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError, EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
-from her2d.inference.self_test import prove
+from her2d.inference.self_test import self_test
 from her2d.pipeline.outcome import SlideOutcome
-from her2d.pipeline.pipeline import Limits, Pipeline, Rules
-from her2d.pipeline.quality import QualityLimits, StainReference
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits, rules_of
 from her2d.pipeline.slide_run import Progress, SlideCancelledError
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
@@ -47,7 +47,7 @@ from her2d.results.records import (
     RunRecord,
     SlideRecord,
     SlideResult,
-    StageTiming,
+    StepTiming,
     TileTable,
 )
 from her2d.results.store import record_run
@@ -94,7 +94,7 @@ class _Scored:
     tiles: TileTable
     quality: QualityRecord
     pictures: PictureRecord
-    timings: tuple[StageTiming, ...]
+    timings: tuple[StepTiming, ...]
 
 
 class SlideProcessor:
@@ -122,11 +122,11 @@ class SlideProcessor:
         job: Job,
         *,
         cancel: threading.Event,
-        got_on: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> SlideResult:
         """Score and record a claimed job, which is done with it.
 
-        A database that is busy, full or unwritable is waited for until `cancel` is set. `got_on`
+        A database that is busy, full or unwritable is waited for until `cancel` is set. `heartbeat`
         is called, from any thread, whenever something was achieved.
 
         Raises:
@@ -141,14 +141,14 @@ class SlideProcessor:
             raise FileChangedError(f"{job.path.name} changed after it had settled.")
 
         def beat() -> None:
-            got_on()
+            heartbeat()
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
         clock = RunClock(job.queued_at)
         digest = self._hash(job.path, beat)
         clock.step_ended("hash")
-        until_written(lambda: jobs.hashed(job, digest), cancel, got_on)
+        until_written(lambda: jobs.hashed(job, digest), cancel, heartbeat)
         with self._contents.alone(digest, beat):
             self._refuse_duplicate(jobs.database, digest)
             scored = self._score(
@@ -158,9 +158,9 @@ class SlideProcessor:
                 clock,
                 job=job,
                 cancel=cancel,
-                progress=lambda *_: got_on(),
+                progress=lambda *_: heartbeat(),
             )
-            run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel, got_on)
+            run_id = until_written(lambda: self._record_job(jobs, job, scored), cancel, heartbeat)
         return result_of_run(jobs.database, run_id)
 
     def process(self, db: Database, path: Path, *, progress: Progress | None = None) -> SlideResult:
@@ -320,22 +320,11 @@ def open_processor(
         limits.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
     )
     try:
-        prove(engine)
+        self_test(engine)
         with hashing, Pipeline(engine, integrator, rules_of(bundle), limits, observe) as pipeline:
             yield SlideProcessor(settings, bundle, pipeline, engine.backend, hashing)
     finally:
         engine.close()
-
-
-def rules_of(bundle: Bundle) -> Rules:
-    """The bundle's manifest in the words of the pipeline."""
-    preprocessing = bundle.manifest.preprocessing
-    return Rules(
-        saturation=preprocessing.saturation,
-        tumor_fraction=preprocessing.tumor_fraction,
-        threshold=bundle.manifest.decision.threshold,
-        quality=_quality_limits(bundle),
-    )
 
 
 def pipeline_limits(settings: Settings) -> Limits:
@@ -361,15 +350,6 @@ def engine_options(settings: Settings) -> EngineOptions:
         classifier_batch=settings.pipeline.classifier_batch,
         kept_tiles=settings.pipeline.queue_tiles,
     )
-
-
-def _quality_limits(bundle: Bundle) -> QualityLimits:
-    stain = bundle.manifest.stain
-    if stain is None:
-        return QualityLimits()
-    spread = stain.saturation
-    saturation = (spread.mean, spread.std) if spread is not None else None
-    return QualityLimits(stain=StainReference(stain.mean, stain.std, saturation))
 
 
 def _refuse_io_errors(path: Path, outcome: SlideOutcome) -> None:

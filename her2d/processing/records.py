@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from her2d import __version__
-from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.quality import SlideQuality
 from her2d.queue.job import now
 from her2d.results.heatmap import HeatmapData
@@ -14,7 +14,7 @@ from her2d.results.records import (
     QualityRecord,
     RunRecord,
     SlideRecord,
-    StageTiming,
+    StepTiming,
     TileTable,
 )
 
@@ -26,20 +26,20 @@ class RunClock:
         self.queued_at = queued_at
         self.started_at = now()
         self._began = self._since = time.monotonic()
-        self._timings: list[StageTiming] = []
+        self._timings: list[StepTiming] = []
 
     @property
     def elapsed_s(self) -> float:
         return round(time.monotonic() - self._began, 3)
 
     @property
-    def timings(self) -> tuple[StageTiming, ...]:
+    def timings(self) -> tuple[StepTiming, ...]:
         return tuple(self._timings)
 
     def step_ended(self, step: str) -> None:
         """Note the time since the step before ended."""
         at = time.monotonic()
-        self._timings.append(StageTiming(step, round(at - self._since, 3)))
+        self._timings.append(StepTiming(step, round(at - self._since, 3)))
         self._since = at
 
 
@@ -71,10 +71,10 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         tumor_pixels=score.tumor_pixels,
         strong_pixels=score.strong_pixels,
         tiles_total=grid.rows * grid.columns,
-        tiles_tissue=outcome.count(TileFate.NON_TUMOR, TileFate.WEAK, TileFate.STRONG),
+        tiles_tissue=outcome.count(TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG),
         tiles_tumor=score.tiles_tumor,
         tiles_strong=score.tiles_strong,
-        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_reason=outcome.unreadable_reason,
         grid_columns=grid.columns,
         grid_rows=grid.rows,
@@ -130,8 +130,8 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         tumor=overview.tumor,
         tile_px=overview.tile_px,
         p_strong=outcome.p_strong,
-        strong=outcome.fate == TileFate.STRONG,
-        unreadable=outcome.fate == TileFate.UNREADABLE,
+        strong=outcome.tile_class == TileClass.STRONG,
+        unreadable=outcome.tile_class == TileClass.UNREADABLE,
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
@@ -142,12 +142,12 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
 
 def tile_table(outcome: SlideOutcome) -> TileTable:
     """The outcome's tiles that are not background, in row-major order."""
-    row, column = np.nonzero(outcome.fate != TileFate.BACKGROUND)
-    fates = outcome.fate[row, column]
+    row, column = np.nonzero(outcome.tile_class != TileClass.BACKGROUND)
+    tile_classes = outcome.tile_class[row, column]
     return TileTable(
         row=row,
         column=column,
-        fate=tuple(TileFate(fate).name.lower() for fate in fates),
+        tile_class=tuple(TileClass(tile_class).name.lower() for tile_class in tile_classes),
         tumor_pixels=outcome.tumor_pixels[row, column],
         p_strong=outcome.p_strong[row, column],
         p_folds=outcome.p_folds[row, column],

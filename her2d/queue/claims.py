@@ -10,14 +10,14 @@ from her2d.queue.store import JobQueue
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class StalledJob:
     """A job that has not got on for `seconds`."""
 
     job: Job
     seconds: float
 
 
-class Holdings:
+class ClaimRegistry:
     """Shared by the workers and whoever looks after them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,7 +27,7 @@ class Holdings:
         self._got_on: dict[int, float] = {}
 
     def claim(self, jobs: JobQueue) -> Job | None:
-        """Claim the next job and hold it, in one step as seen by `orphans`."""
+        """Claim the next job and hold it, in one step as seen by `orphaned_jobs`."""
         with self._lock:
             job = jobs.claim()
             if job is not None:
@@ -35,12 +35,12 @@ class Holdings:
                 self._got_on[job.id] = self._clock()
         return job
 
-    def got_on(self, job: Job) -> None:
+    def heartbeat(self, job: Job) -> None:
         """Something was achieved for a job: a tile, a megabyte."""
         if job.id in self._got_on:  # the last tile's news may come after the job was let go
             self._got_on[job.id] = self._clock()
 
-    def let_go(self, job: Job) -> None:
+    def release(self, job: Job) -> None:
         with self._lock:
             self._held.pop(job.id, None)
             self._got_on.pop(job.id, None)
@@ -50,15 +50,15 @@ class Holdings:
         with self._lock:
             return list(self._held)
 
-    def orphans(self, jobs: JobQueue) -> list[Job]:
+    def orphaned_jobs(self, jobs: JobQueue) -> list[Job]:
         """Running jobs that nobody holds: their worker died or failed."""
         with self._lock:
             return [job for job in jobs.in_state(JobState.RUNNING) if job.id not in self._held]
 
-    def longest_silence(self) -> Silence | None:
+    def longest_stalled(self) -> StalledJob | None:
         """The job that has not got on for the longest; None where nobody holds any."""
         with self._lock:
             if not self._held:
                 return None
             job_id = min(self._held, key=lambda id_: self._got_on[id_])
-            return Silence(self._held[job_id], self._clock() - self._got_on[job_id])
+            return StalledJob(self._held[job_id], self._clock() - self._got_on[job_id])

@@ -47,7 +47,7 @@ class Job:
         content_hash: once it was read to its end in the newest claim.
         interruptions: how often a daemon died while it worked on the content.
         overdue_at: when it was reported as incomplete for too long.
-        filed_path: where `on_success` or `on_failure` puts it, also before it is there.
+        archived_path: where `on_success` or `on_failure` puts it, also before it is there.
     """
 
     id: int
@@ -69,16 +69,16 @@ class Job:
     heartbeat_at: str | None
     overdue_at: str | None
     slide_id: int | None
-    filed_path: Path | None
-    filed_at: str | None
+    archived_path: Path | None
+    archived_at: str | None
 
     @property
     def whereabouts(self) -> Path:
         """Where the file is now: where it was filed or, if it was not, where it was found."""
-        return self.filed_path if self.filed_at and self.filed_path else self.path
+        return self.archived_path if self.archived_at and self.archived_path else self.path
 
     @property
-    def run(self) -> str:
+    def attempt_id(self) -> str:
         """This try of the job, as logs name it: `runs` has a row, and an id, only at its end."""
         return f"{self.id}.{self.claim}"
 
@@ -105,12 +105,12 @@ class Job:
             heartbeat_at=row["heartbeat_at"],
             overdue_at=row["overdue_at"],
             slide_id=row["slide_id"],
-            filed_path=Path(row["filed_path"]) if row["filed_path"] else None,
-            filed_at=row["filed_at"],
+            archived_path=Path(row["archived_path"]) if row["archived_path"] else None,
+            archived_at=row["archived_at"],
         )
 
 
-def not_where_it_was_filed(job: Job) -> str:
+def not_where_it_was_archived(job: Job) -> str:
     """The reason of a job whose file was moved out of its inbox, and is not there: no sweep will
     find it again when that storage returns, so that it must be waited for, or retried by hand."""
     return f"{job.path.name} is not in {job.path.parent}, where it was filed."

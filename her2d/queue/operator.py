@@ -34,8 +34,8 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         raise RefusedByQueue(f"Job {newest.id} is a newer job of the same file.")
     fields = {
         "path": str(job.whereabouts),
-        "filed_path": None,
-        "filed_at": None,
+        "archived_path": None,
+        "archived_at": None,
         "reason": None,
         "not_before": None,
         "finished_at": None,
@@ -69,8 +69,8 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
         raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
-    if job.filed_path is not None and job.filed_at is None:
-        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.filed_path}.")
+    if job.archived_path is not None and job.archived_at is None:
+        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.archived_path}.")
     in_place = job.whereabouts == job.path and _newer_of_same_file(jobs, job) is None
     if in_place and os.path.lexists(job.path):
         raise RefusedByQueue(

@@ -159,15 +159,15 @@ class JobQueue:
             "queued_at": None,
             "not_before": None,
             "finished_at": None,
-            "filed_path": None,
-            "filed_at": None,
+            "archived_path": None,
+            "archived_at": None,
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
-    def file_after_all(self, job: Job) -> None:
+    def archive_after_all(self, job: Job) -> None:
         """The file of a finished job was away when it was to be filed, and is there again."""
         self._db.execute(
-            "update jobs set filed_at = null where id = ? and filed_path is null", [job.id]
+            "update jobs set archived_at = null where id = ? and archived_path is null", [job.id]
         )
 
     def refuse(

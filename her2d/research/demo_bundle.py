@@ -22,11 +22,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import fit_integrators
-from her2d.research.training.prepare import Rules, prepare
+from her2d.research.training.prepare import LabelRules, prepare
 from her2d.research.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe
 from her2d.research.training.study import Study
 from her2d.research.training.train import train_classifier, train_segmenter
@@ -113,7 +113,7 @@ def build(
     slides = read_cohort(table)
     study.write_cohort(slides)
     with _bar(console, "cutting tiles", len(slides)) as step:
-        prepare(slides, study.tiles, Rules(), progress=lambda _: step())
+        prepare(slides, study.tiles, LabelRules(), progress=lambda _: step())
     shown = console.is_terminal
     console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
     for fold in range(FOLDS):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
-from her2d.results.records import StageTiming
+from her2d.results.records import StepTiming
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,10 @@ class PastRun:
 
 
 @dataclass(frozen=True, slots=True)
-class FateSummary:
-    """The tiles of a run that met one fate; `mean_p_strong` is None outside tumour."""
+class TileClassSummary:
+    """The tiles of a run that met one tile_class; `mean_p_strong` is None outside tumour."""
 
-    fate: str
+    tile_class: str
     tiles: int
     tumor_pixels: int
     mean_p_strong: float | None
@@ -47,19 +47,20 @@ def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
     return [PastRun(**row) for row in rows]
 
 
-def tile_summary(db: Database, run_id: int) -> list[FateSummary]:
-    """How the tiles of a run that are not background are spread over their fates."""
+def tile_summary(db: Database, run_id: int) -> list[TileClassSummary]:
+    """How the tiles of a run that are not background are spread over their tile_classes."""
     rows = db.query(
-        "select fate, count(*) as tiles, sum(tumor_pixels) as tumor_pixels,"
-        " avg(p_strong) as mean_p_strong from tiles where run_id = ? group by fate order by fate",
+        "select tile_class, count(*) as tiles, sum(tumor_pixels) as tumor_pixels,"
+        " avg(p_strong) as mean_p_strong from tiles where run_id = ?"
+        " group by tile_class order by tile_class",
         [run_id],
     )
-    return [FateSummary(**row) for row in rows]
+    return [TileClassSummary(**row) for row in rows]
 
 
-def timings_of_run(db: Database, run_id: int) -> list[StageTiming]:
+def timings_of_run(db: Database, run_id: int) -> list[StepTiming]:
     """The steps of a run, the longest first; none where the run recorded none."""
     rows = db.query(
-        "select stage, seconds from run_timings where run_id = ? order by seconds desc", [run_id]
+        "select step, seconds from run_timings where run_id = ? order by seconds desc", [run_id]
     )
-    return [StageTiming(**row) for row in rows]
+    return [StepTiming(**row) for row in rows]

@@ -37,12 +37,12 @@ def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
 
 def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
     shape = (run.geometry.rows, run.geometry.columns)
-    fate = np.array(run.tiles.fate)
+    tile_class = np.array(run.tiles.tile_class)
     place = (run.tiles.row, run.tiles.column)
     p_strong = np.full(shape, np.nan, np.float32)
     p_strong[place] = run.tiles.p_strong
     strong, unreadable = np.zeros(shape, bool), np.zeros(shape, bool)
-    strong[place], unreadable[place] = fate == "strong", fate == "unreadable"
+    strong[place], unreadable[place] = tile_class == "strong", tile_class == "unreadable"
     width, height = slide_extent(run, pictures)
     return HeatmapData(
         rgb=pictures.rgb,

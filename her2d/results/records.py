@@ -82,7 +82,7 @@ class TileTable:
 
     Attributes:
         row, column: int (T,), place in the grid.
-        fate: T of `non_tumor`, `weak`, `strong`, `unreadable`.
+        tile_class: T of `non_tumor`, `weak`, `strong`, `unreadable`.
         tumor_pixels: int (T,).
         p_strong: float32 (T,), the integrator's probability, NaN outside tumour tiles.
         p_folds: float32 (T, 5), likewise.
@@ -90,7 +90,7 @@ class TileTable:
 
     row: NDArray[np.integer]
     column: NDArray[np.integer]
-    fate: tuple[str, ...]
+    tile_class: tuple[str, ...]
     tumor_pixels: NDArray[np.integer]
     p_strong: NDArray[np.float32]
     p_folds: NDArray[np.float32]
@@ -145,10 +145,10 @@ class PictureRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class StageTiming:
+class StepTiming:
     """Seconds of wall time that one step of a run took."""
 
-    stage: str
+    step: str
     seconds: float
 
 

@@ -14,7 +14,7 @@ from her2d.results.records import (
     QualityRecord,
     RunRecord,
     SlideRecord,
-    StageTiming,
+    StepTiming,
     TileTable,
 )
 
@@ -28,7 +28,7 @@ def record_run(
     tiles: TileTable,
     quality: QualityRecord | None = None,
     pictures: PictureRecord | None = None,
-    timings: Sequence[StageTiming] = (),
+    timings: Sequence[StepTiming] = (),
     job_id: int | None = None,
 ) -> int:
     """Store a run with its slide, bundle, tiles and what else is known of it; returns its id.
@@ -107,7 +107,7 @@ def _insert_aside(
     run_id: int,
     quality: QualityRecord | None,
     pictures: PictureRecord | None,
-    timings: Sequence[StageTiming],
+    timings: Sequence[StepTiming],
 ) -> None:
     """What is known of a run beside its result."""
     if quality is not None:
@@ -125,13 +125,13 @@ def _insert_tiles(db: Database, run_id: int, tiles: TileTable) -> None:
 
 
 def _tile_rows(run_id: int, tiles: TileTable) -> Iterator[tuple[Any, ...]]:
-    for index, fate in enumerate(tiles.fate):
+    for index, tile_class in enumerate(tiles.tile_class):
         p = (tiles.p_strong[index], *tiles.p_folds[index])
         yield (
             run_id,
             int(tiles.row[index]),
             int(tiles.column[index]),
-            fate,
+            tile_class,
             int(tiles.tumor_pixels[index]),
             *(None if np.isnan(value) else float(value) for value in p),
         )

@@ -92,15 +92,15 @@ def read_geometry(db: Database, run_id: int) -> SlideGeometry:
 def read_tiles(db: Database, run_id: int) -> TileTable:
     """The run's tiles that are not background, row by row."""
     rows = db.execute(
-        "select tile_row, tile_column, fate, tumor_pixels, p_strong, p_fold_1, p_fold_2, p_fold_3,"
-        " p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
+        "select tile_row, tile_column, tile_class, tumor_pixels, p_strong, p_fold_1, p_fold_2,"
+        " p_fold_3, p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
         [run_id],
     ).fetchall()
     p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + _FOLDS)
     return TileTable(
         row=np.array([row[0] for row in rows], np.int64),
         column=np.array([row[1] for row in rows], np.int64),
-        fate=tuple(row[2] for row in rows),
+        tile_class=tuple(row[2] for row in rows),
         tumor_pixels=np.array([row[3] for row in rows], np.int64),
         p_strong=p[:, 0],
         p_folds=p[:, 1:],

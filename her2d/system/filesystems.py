@@ -5,7 +5,7 @@ from typing import Literal
 
 from her2d.system.linux import file_system_type
 
-Watching = Literal["auto", "events", "poll"]
+WatchMode = Literal["auto", "events", "poll"]
 
 # What another machine, or a layer below, can change without the kernel here hearing of it
 # (statfs(2), linux/magic.h, inotify(7) "Limitations and caveats").
@@ -32,12 +32,12 @@ _SILENT = frozenset(
 )
 
 
-def needs_polling(folder: Path, watching: Watching) -> bool:
+def needs_polling(folder: Path, mode: WatchMode) -> bool:
     """Whether events for `folder` cannot be relied on.
 
-    `watching` is the setting: `auto` asks the folder's own file system, so that a remote share
+    `mode` is the setting: `auto` asks the folder's own file system, so that a remote share
     mounted below a local inbox is polled and the rest is not. Raises OSError.
     """
-    if watching == "auto":
+    if mode == "auto":
         return file_system_type(folder) in _SILENT
-    return watching == "poll"
+    return mode == "poll"

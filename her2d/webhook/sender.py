@@ -191,7 +191,7 @@ class Messenger:
         self._webhook = Webhook(settings, database, stop) if settings.url is not None else None
         self._thread: threading.Thread | None = None
 
-    def tend(self) -> None:
+    def check(self) -> None:
         """Start the thread, and replace it should it have died."""
         if self._webhook is None or (self._thread is not None and self._thread.is_alive()):
             return

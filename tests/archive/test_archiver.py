@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.archive.archiver import Filing, destination
+from her2d.archive.archiver import Archiver, destination
 from her2d.archive.safe_move import SourceChangedError, free_name, move
 from her2d.intake.inbox import Inbox
 from her2d.queue.job import JobState
@@ -66,35 +66,35 @@ def sweep(jobs, settings):
 
 def test_a_finished_file_goes_to_the_archive_with_its_subfolder(jobs, settings, archive, done):
     job = done()
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").read_bytes() == CONTENT
     assert not job.path.exists()
     filed = jobs.get(job.id)
-    assert filed.filed_path == archive / "day" / "a.tif"
-    assert filed.filed_at is not None
+    assert filed.archived_path == archive / "day" / "a.tif"
+    assert filed.archived_at is not None
 
 
 def test_a_copy_keeps_its_time(jobs, settings, archive, done):
     before = done().path.stat().st_mtime_ns
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").stat().st_mtime_ns == before
 
 
 def test_a_quarantined_file_goes_to_quarantine(jobs, settings, done):
     done(state=JobState.QUARANTINED)
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (settings.quarantine / "day" / "a.tif").exists()
 
 
 def test_a_file_that_is_still_waited_for_stays(jobs, settings, done):
     job = done(state=JobState.SETTLING)
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert job.path.exists()
 
 
 def test_by_default_everything_stays(jobs, done, folder):
     job = done()
-    Filing().round(jobs, IntakeSettings(inboxes=(folder,)))
+    Archiver().round(jobs, IntakeSettings(inboxes=(folder,)))
     assert job.path.exists()
     assert destination(job, IntakeSettings(inboxes=(folder,))) is None
 
@@ -103,7 +103,7 @@ def test_a_taken_name_gets_a_number(jobs, settings, archive, done):
     (archive / "day").mkdir(parents=True)
     (archive / "day" / "a.tif").write_bytes(b"another scan")
     done()
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").read_bytes() == b"another scan"
     assert (archive / "day" / "a.1.tif").read_bytes() == CONTENT
 
@@ -114,7 +114,7 @@ def test_a_sidecar_goes_with_its_slide(jobs, settings, archive, done, before, af
     (archive / "day" / "a.tif").write_bytes(b"another scan")
     job = done()
     job.path.with_name(before).write_text("<scan/>")
-    Filing().round(jobs, settings.model_copy(update={"sidecar": ".xml"}))
+    Archiver().round(jobs, settings.model_copy(update={"sidecar": ".xml"}))
     assert (archive / "day" / after).read_text() == "<scan/>"
     assert list(job.path.parent.iterdir()) == []
 
@@ -122,9 +122,9 @@ def test_a_sidecar_goes_with_its_slide(jobs, settings, archive, done, before, af
 def test_a_file_that_changed_since_is_another_scan_and_stays(jobs, settings, archive, done):
     job = done()
     job.path.write_bytes(b"the next scan")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert job.path.read_bytes() == b"the next scan"
-    assert jobs.get(job.id).filed_path is None
+    assert jobs.get(job.id).archived_path is None
     assert [path for path in archive.rglob("*") if path.is_file() and path.stat().st_size] == []
 
 
@@ -132,15 +132,15 @@ def test_a_file_whose_name_has_a_newer_job_stays(jobs, settings, folder, done):
     job = done()
     job.path.write_bytes(b"the next scan")
     jobs.discover(job.path, folder, FileState.of(job.path))
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert job.path.exists()
 
 
 def test_a_file_that_somebody_took_away_is_done_with(jobs, settings, done):
     job = done()
     job.path.unlink()
-    Filing().round(jobs, settings)
-    assert jobs.get(job.id).filed_at is not None
+    Archiver().round(jobs, settings)
+    assert jobs.get(job.id).archived_at is not None
 
 
 def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
@@ -148,11 +148,11 @@ def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
 ):
     job = done()
     away = folder.rename(tmp_path / "away")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     away.rename(folder)
     sweep(jobs, settings)
-    Filing().round(jobs, settings)
-    assert jobs.get(job.id).filed_path == archive / "day" / "a.tif"
+    Archiver().round(jobs, settings)
+    assert jobs.get(job.id).archived_path == archive / "day" / "a.tif"
     assert not job.path.exists()
     assert jobs.get(job.id).state is JobState.DONE
 
@@ -161,10 +161,10 @@ def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, setting
     """An archive that the inbox is part of: nothing moves, and no sweep begins it again."""
     settings = settings.model_copy(update={"archive": folder.parent})
     job = done()
-    Filing().round(jobs, settings)
-    filed_at = jobs.get(job.id).filed_at
+    Archiver().round(jobs, settings)
+    archived_at = jobs.get(job.id).archived_at
     sweep(jobs, settings)
-    assert jobs.get(job.id).filed_at == filed_at is not None
+    assert jobs.get(job.id).archived_at == archived_at is not None
 
 
 def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
@@ -172,10 +172,10 @@ def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
     path.write_bytes(CONTENT)
     os.utime(path, (0, 0))
     sweep(jobs, settings)
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     (job,) = jobs.in_state(JobState.QUARANTINED)
     sweep(jobs, settings)
-    assert jobs.get(job.id).filed_at == job.filed_at is not None
+    assert jobs.get(job.id).archived_at == job.archived_at is not None
 
 
 def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
@@ -185,7 +185,7 @@ def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
         [str(job.path)],
     )
     jobs.database.execute("update jobs set slide_id = 1")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     (row,) = jobs.database.query("select path from slides")
     assert row["path"] == str(archive / "day" / "a.tif")
 
@@ -196,11 +196,11 @@ def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
     archive.parent.mkdir(exist_ok=True)
     archive.write_text("a file where the folder should be")
     job = done()
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert job.path.exists()
-    assert jobs.get(job.id).filed_at is None
+    assert jobs.get(job.id).archived_at is None
     archive.unlink()
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
 
 
@@ -209,7 +209,7 @@ def crashed_after_the_copy(jobs, job, settings) -> Path:
     copy = destination(job, settings)
     copy.parent.mkdir(parents=True)
     shutil.copy2(job.path, copy)
-    jobs.database.execute("update jobs set filed_path = ? where id = ?", [str(copy), job.id])
+    jobs.database.execute("update jobs set archived_path = ? where id = ?", [str(copy), job.id])
     return copy
 
 
@@ -227,11 +227,11 @@ def test_a_scan_that_takes_the_name_while_a_crash_is_mended_stays(jobs, settings
     sidecar = job.path.with_suffix(".xml")
     sidecar.touch()
     settings = settings.model_copy(update={"sidecar": ".xml"})
-    Filing(replaced_when_both_were_read).round(jobs, settings)
+    Archiver(replaced_when_both_were_read).round(jobs, settings)
     assert job.path.read_bytes() == b"the next scan"
     assert sidecar.exists()
-    assert jobs.get(job.id).filed_path == copy
-    assert jobs.get(job.id).filed_at is not None
+    assert jobs.get(job.id).archived_path == copy
+    assert jobs.get(job.id).archived_at is not None
 
 
 def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is_taken(
@@ -243,9 +243,9 @@ def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is
     jobs.database.execute("update jobs set content_hash = ? where id = ?", [digest, job.id])
     job.path.write_bytes(b"the next scan")
     jobs.discover(job.path, folder, FileState.of(job.path))
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert job.path.read_bytes() == b"the next scan"
-    assert jobs.get(job.id).filed_path == copy
+    assert jobs.get(job.id).archived_path == copy
 
 
 class _StopError(Exception):
@@ -266,10 +266,10 @@ def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
 
         stopped = False
         try:
-            Filing(stop_at).round(jobs, settings)
+            Archiver(stop_at).round(jobs, settings)
         except _StopError:
             stopped = True
-        Filing().round(jobs, settings)
+        Archiver().round(jobs, settings)
         assert not job.path.exists()
         found = [path for path in archive.rglob("*") if path.is_file()]
         assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], beat
@@ -284,7 +284,7 @@ def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
 def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
     done(content=bytes(3 << 20))
     beats = count()
-    Filing(lambda: next(beats)).round(jobs, settings)
+    Archiver(lambda: next(beats)).round(jobs, settings)
     # The file, its copy, reading that back, and before the original goes.
     assert next(beats) == 1 + 3 + 3 + 1
 
@@ -302,7 +302,7 @@ def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
             raise _StopError
 
     with pytest.raises(_StopError):
-        Filing(stop_amid_the_copy).round(jobs, settings)
+        Archiver(stop_amid_the_copy).round(jobs, settings)
     assert len([path for path in archive.rglob("*") if path.is_file()]) == 2  # a name, and a part
     if taken == "gone":
         job.path.unlink()
@@ -310,9 +310,9 @@ def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
         job.path.write_bytes(b"the next scan")
     if taken == "another job's":
         jobs.discover(job.path, folder, FileState.of(job.path))
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert [path for path in archive.rglob("*") if path.is_file()] == []
-    assert jobs.get(job.id).filed_path is None
+    assert jobs.get(job.id).archived_path is None
 
 
 def test_what_holds_a_reserved_name_by_now_stays(jobs, settings, archive, done):
@@ -320,7 +320,7 @@ def test_what_holds_a_reserved_name_by_now_stays(jobs, settings, archive, done):
     copy = crashed_after_the_copy(jobs, job, settings)
     copy.write_bytes(b"somebody else's")
     job.path.write_bytes(b"the next scan")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert copy.read_bytes() == b"somebody else's"
 
 
@@ -332,13 +332,13 @@ def test_leftovers_in_an_archive_that_is_out_of_reach_keep_no_file_from_another(
     shutil.rmtree(archive)
     archive.touch()  # its parts cannot be looked for
     elsewhere = settings.archive.with_name("elsewhere")
-    Filing().round(jobs, settings.model_copy(update={"archive": elsewhere}))
-    assert jobs.get(job.id).filed_path == elsewhere / copy.relative_to(archive)
+    Archiver().round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).archived_path == elsewhere / copy.relative_to(archive)
 
 
 def test_a_name_as_long_as_the_file_system_allows_is_copied(jobs, settings, archive, done):
     job = done("day/" + "a" * 251 + ".tif")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / job.path.name).read_bytes() == CONTENT
 
 
@@ -352,32 +352,32 @@ def ill(settings, archive) -> Path:
 
 def tries(log) -> int:
     """How often a file was not filed, of all that was logged."""
-    return sum(line["event"] == "file_not_filed" for line in log)
+    return sum(line["event"] == "file_not_archived" for line in log)
 
 
 def test_a_hundred_files_that_cannot_be_moved_keep_no_other_waiting(jobs, settings, ill, done):
     for number in range(100):
         done(f"ill/{number}.tif")
     job = done("day/a.tif")
-    filing = Filing(clock=lambda: 0.0)
+    archiver = Archiver(clock=lambda: 0.0)
     for _ in range(2):
-        filing.round(jobs, settings)
-    assert jobs.get(job.id).filed_at is not None
+        archiver.round(jobs, settings)
+    assert jobs.get(job.id).archived_at is not None
 
 
 def test_a_file_that_cannot_be_moved_is_tried_after_one_minute_two_four_and_at_last_each_hour(
     jobs, settings, ill, done, clock
 ):
     done("ill/a.tif")
-    filing = Filing(clock=clock)
+    archiver = Archiver(clock=clock)
     with capture_logs() as log:
-        filing.round(jobs, settings)
+        archiver.round(jobs, settings)
         for times, wait in enumerate([60, 120, 240, 480, 960, 1920, 3600, 3600], start=1):
             clock.pass_(wait - 1)
-            filing.round(jobs, settings)
+            archiver.round(jobs, settings)
             assert tries(log) == times
             clock.pass_(1)
-            filing.round(jobs, settings)
+            archiver.round(jobs, settings)
             assert tries(log) == times + 1
 
 
@@ -385,27 +385,27 @@ def test_after_a_pass_without_trouble_the_next_trouble_is_waited_for_a_minute(
     jobs, settings, ill, done, clock
 ):
     job = done("ill/a.tif")
-    filing = Filing(clock=clock)
+    archiver = Archiver(clock=clock)
     for _ in range(5):
-        filing.round(jobs, settings)
+        archiver.round(jobs, settings)
         clock.pass_(3600)
     job.path.unlink()  # somebody took it away
-    filing.round(jobs, settings)
+    archiver.round(jobs, settings)
     done("ill/b.tif")
     with capture_logs() as log:
-        filing.round(jobs, settings)
+        archiver.round(jobs, settings)
         clock.pass_(60)
-        filing.round(jobs, settings)
+        archiver.round(jobs, settings)
     assert tries(log) == 2
 
 
 def test_other_settings_are_tried_at_once(jobs, settings, ill, done, clock):
     job = done("ill/a.tif")
-    filing = Filing(clock=clock)
-    filing.round(jobs, settings)
+    archiver = Archiver(clock=clock)
+    archiver.round(jobs, settings)
     elsewhere = settings.archive.with_name("elsewhere")
-    filing.round(jobs, settings.model_copy(update={"archive": elsewhere}))
-    assert jobs.get(job.id).filed_path == elsewhere / "ill" / "a.tif"
+    archiver.round(jobs, settings.model_copy(update={"archive": elsewhere}))
+    assert jobs.get(job.id).archived_path == elsewhere / "ill" / "a.tif"
 
 
 def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, archive, done):
@@ -417,9 +417,9 @@ def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, arch
         if next(beats) == 1:
             retry(jobs, later.id)
 
-    Filing(retried_while_the_first_is_filed).round(jobs, settings)
+    Archiver(retried_while_the_first_is_filed).round(jobs, settings)
     assert later.path.exists()
-    assert jobs.get(later.id).filed_at is None
+    assert jobs.get(later.id).archived_at is None
 
 
 @pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
@@ -439,12 +439,12 @@ def test_a_file_that_is_wanted_again_while_it_is_copied_stays_and_leaves_no_copy
             else:
                 reprocess(jobs, "another bundle")
 
-    Filing(wanted_again).round(jobs, settings)
+    Archiver(wanted_again).round(jobs, settings)
     assert next(beats) > at_beat
     assert job.path.exists()
     assert [path for path in archive.parent.rglob("*") if path.is_file()] == []
     (waiting,) = jobs.in_state(JobState.QUEUED)
-    assert (waiting.path, waiting.filed_path, waiting.filed_at) == (job.path, None, None)
+    assert (waiting.path, waiting.archived_path, waiting.archived_at) == (job.path, None, None)
 
 
 @pytest.mark.parametrize("again", ["retried", "reprocessed", "retried and looked for"])
@@ -463,7 +463,7 @@ def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
             jobs.vanished(jobs.claim())
 
     monkeypatch.setattr("her2d.archive.archiver.move", wanted_again)
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     (waiting,) = jobs.in_state(JobState.QUEUED)
     assert waiting.path.read_bytes() == CONTENT
     assert waiting.path.is_relative_to(archive.parent)
@@ -472,7 +472,7 @@ def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
 def test_a_copy_that_a_crash_left_takes_no_file_from_another_try(jobs, settings, done):
     crashed_after_the_copy(jobs, done(), settings)
     (again,) = reprocess(jobs, "another bundle")
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert jobs.get(again.id).path.exists()
 
 
@@ -480,10 +480,10 @@ def test_an_archived_original_stays_where_it_is_if_processing_it_again_fails(
     jobs, settings, archive, done
 ):
     done()
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     (again,) = reprocess(jobs, "another bundle")
     cancel(jobs, again.id)
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
     assert retry(jobs, again.id).path == archive / "day" / "a.tif"
 
@@ -494,9 +494,9 @@ def test_an_archive_that_a_link_leads_into_the_inbox_gets_nothing(jobs, folder, 
     settings = IntakeSettings(inboxes=(folder,), on_success="move", archive=tmp_path / "link")
     job = done()
     with capture_logs() as logs:
-        Filing().round(jobs, settings)
+        Archiver().round(jobs, settings)
     assert job.path.exists()
-    (told,) = [entry for entry in logs if entry["event"] == "file_not_filed"]
+    (told,) = [entry for entry in logs if entry["event"] == "file_not_archived"]
     assert "would be found there again" in told["reason"]
 
 
@@ -507,7 +507,7 @@ def test_an_archive_below_an_inbox_that_is_a_link_gets_its_files(jobs, folder, t
     (inbox / "a.tif").write_bytes(CONTENT)
     job = jobs.discover(inbox / "a.tif", inbox, FileState.of(inbox / "a.tif"))
     jobs.move(job, JobState.DONE, {})
-    Filing().round(jobs, settings)
+    Archiver().round(jobs, settings)
     assert (inbox / "archive" / "a.tif").exists()
 
 
@@ -558,7 +558,7 @@ def test_a_crash_at_any_moment_leaves_the_file_whole_in_one_place(
         crashed = False
         sys.setprofile(crash_at(call))
         try:
-            Filing().round(jobs, settings)
+            Archiver().round(jobs, settings)
         except _Crash:
             crashed = True
         finally:
@@ -570,12 +570,12 @@ def test_a_crash_at_any_moment_leaves_the_file_whole_in_one_place(
             if path.is_file() and path.read_bytes() == CONTENT
         ]
         assert whole, f"lost at call {call}"
-        Filing().round(jobs, settings)
+        Archiver().round(jobs, settings)
         found = [path for path in archive.rglob("*") if path.is_file()]
         assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], call
         assert found[0].read_bytes() == CONTENT
         assert not job.path.exists()
-        assert jobs.get(job.id).filed_at is not None
+        assert jobs.get(job.id).archived_at is not None
         if not crashed:
             assert call > 30
             return

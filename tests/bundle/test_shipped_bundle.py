@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from her2d.bundle.manifest import load_bundle, load_integrator
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator, load_integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.simulator.motic import write_he_slide

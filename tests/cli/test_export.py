@@ -89,7 +89,7 @@ def test_csv_and_parquet_hold_the_same_tiles(exported):
     rows = list(csv.DictReader(exported("csv").open()))
     table = pq.read_table(exported("parquet"))
     assert table.num_rows == len(rows) == 4
-    assert table["fate"].to_pylist() == [row["fate"] for row in rows]
+    assert table["tile_class"].to_pylist() == [row["tile_class"] for row in rows]
     assert table["p_strong"].to_pylist() == [
         float(row["p_strong"]) if row["p_strong"] else None for row in rows
     ]

@@ -119,7 +119,10 @@ def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
 def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
     scanned.run("scan", tmp_path / "a.tif")
     shown = scanned.json("show", "a")
-    assert {fate["fate"]: fate["tiles"] for fate in shown["tiles"]} == {"strong": 1, "weak": 1}
+    assert {tile_class["tile_class"]: tile_class["tiles"] for tile_class in shown["tiles"]} == {
+        "strong": 1,
+        "weak": 1,
+    }
     assert len(shown["runs"]) == 2
     printed = scanned.run("show", "a").stdout
     assert "Runs" in printed

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from waiting import wait_until
 
 from her2d.archive.safe_move import part_of
-from her2d.daemon import archive_thread as filing
-from her2d.daemon.archive_thread import Clerk
+from her2d.daemon import archive_thread as module
+from her2d.daemon.archive_thread import ArchiveThread
 from her2d.queue.job import JobState
 from her2d.settings import IntakeSettings, ResultsSettings, Settings
 from her2d.system.file_identity import FileState
@@ -47,17 +47,17 @@ def done(jobs, settings):
 
 
 @pytest.fixture
-def at_work() -> Iterator[Callable[[Settings], tuple[Clerk, threading.Event]]]:
-    """Start a clerk's thread; returns the clerk and what stops it."""
+def at_work() -> Iterator[Callable[[Settings], tuple[ArchiveThread, threading.Event]]]:
+    """Start an archive thread; returns it and what stops it."""
     started = []
 
-    def start(settings: Settings) -> tuple[Clerk, threading.Event]:
+    def start(settings: Settings) -> tuple[ArchiveThread, threading.Event]:
         stop = threading.Event()
-        clerk = Clerk(lambda: settings, stop)
-        thread = threading.Thread(target=clerk.run, daemon=True)
+        archive_thread = ArchiveThread(lambda: settings, stop)
+        thread = threading.Thread(target=archive_thread.run, daemon=True)
         thread.start()
         started.append((thread, stop))
-        return clerk, stop
+        return archive_thread, stop
 
     yield start
     for thread, stop in started:
@@ -66,19 +66,19 @@ def at_work() -> Iterator[Callable[[Settings], tuple[Clerk, threading.Event]]]:
 
 
 def test_what_ends_is_filed_soon(jobs, settings, done, at_work):
-    clerk, _ = at_work(settings)
+    archive_thread, _ = at_work(settings)
     for name in ("a.tif", "b.tif"):
         job = done(name)
-        wait_until(lambda job=job: jobs.get(job.id).filed_at is not None)
+        wait_until(lambda job=job: jobs.get(job.id).archived_at is not None)
     assert {path.name for path in settings.intake.archive.iterdir()} == {"a.tif", "b.tif"}
-    assert clerk.trouble() is None
+    assert archive_thread.problem() is None
 
 
 def test_an_archive_that_hangs_is_told(settings, done, at_work, hanging_archive):
     done("a.tif")
-    clerk, _ = at_work(moving_to(hanging_archive, settings))
-    wait_until(lambda: clerk.trouble() is not None)
-    assert clerk.trouble().startswith("Moving finished files has not got on for ")
+    archive_thread, _ = at_work(moving_to(hanging_archive, settings))
+    wait_until(lambda: archive_thread.problem() is not None)
+    assert archive_thread.problem().startswith("Moving finished files has not got on for ")
 
 
 def moving_to(archive, settings: Settings) -> Settings:
@@ -91,37 +91,37 @@ def test_a_stop_ends_a_copy_between_two_chunks_and_the_next_clerk_finishes_it(
 ):
     job = done("a.tif")
     settings = moving_to(hanging_archive, settings)
-    clerk, stop = at_work(settings)
-    wait_until(lambda: clerk.trouble() is not None)
+    archive_thread, stop = at_work(settings)
+    wait_until(lambda: archive_thread.problem() is not None)
     pipe = part_of(hanging_archive / "a.tif")
     with capture_logs() as log:
         stop.set()
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # the share answers
-        wait_until(lambda: any(line["event"] == "filing_interrupted" for line in log))
+        wait_until(lambda: any(line["event"] == "archiving_interrupted" for line in log))
     os.close(reader)
     assert job.path.exists()
     pipe.unlink()
     at_work(settings)
-    wait_until(lambda: jobs.get(job.id).filed_at is not None)
+    wait_until(lambda: jobs.get(job.id).archived_at is not None)
     assert [path.name for path in hanging_archive.iterdir()] == ["a.tif"]
 
 
 def test_nothing_to_do_for_long_is_no_trouble(settings, at_work):
-    clerk, _ = at_work(settings)
+    archive_thread, _ = at_work(settings)
     time.sleep(2 * settings.intake.stalled_after_s)
-    assert clerk.trouble() is None
+    assert archive_thread.problem() is None
 
 
 def test_a_database_that_fails_for_a_while_costs_nothing(
     jobs, settings, done, at_work, monkeypatch
 ):
-    monkeypatch.setattr(filing, "_AFTER_ERROR_S", 0.1)
+    monkeypatch.setattr(module, "_AFTER_ERROR_S", 0.1)
     job = done("a.tif")
     jobs.database.execute(
         "create trigger ill before update on jobs begin select raise(abort, 'ill'); end"
     )
     with capture_logs() as log:
         at_work(settings)
-        wait_until(lambda: any(line["event"] == "filing_without_database" for line in log))
+        wait_until(lambda: any(line["event"] == "archiving_without_database" for line in log))
     jobs.database.execute("drop trigger ill")
-    wait_until(lambda: jobs.get(job.id).filed_at is not None)
+    wait_until(lambda: jobs.get(job.id).archived_at is not None)

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from her2d.daemon import intake_loop as watching
-from her2d.daemon.intake_loop import Watching
+from her2d.daemon import intake_loop as module
+from her2d.daemon.intake_loop import IntakeLoop
 from her2d.intake.watcher import Watcher
 from her2d.queue.job import JobState
 from her2d.settings import IntakeSettings, ResultsSettings, Settings
@@ -41,13 +41,13 @@ def paused() -> threading.Event:
 @pytest.fixture
 def look_until(settings, jobs, paused, storage) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Make passes until a condition holds."""
-    look = Watching(jobs, settings, threading.Event(), paused, storage)
+    look = IntakeLoop(jobs, settings, threading.Event(), paused, storage)
 
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
-            look.look_around()
+            look.run_once()
             time.sleep(0.02)
 
     yield until
@@ -67,13 +67,13 @@ def test_a_pass_touches_no_inbox_that_is_slow_and_finds_its_files_later(
     jobs, settings, paused, storage, folder, write_slide, monkeypatch
 ):
     write_slide(["S"], "a.tif", folder=folder)
-    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
+    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as look:
         with monkeypatch.context() as patch:
             patch.setattr(storage, "slow", lambda _: frozenset({folder}))
             for _ in range(3):
-                look.look_around()
+                look.run_once()
             assert jobs.in_state() == []
-        look.look_around()
+        look.run_once()
         assert len(jobs.in_state()) == 1
 
 
@@ -84,13 +84,13 @@ def test_files_of_an_inbox_that_was_taken_out_of_the_settings_hang_nobody(
     write_slide(["S"], "a.tif", folder=folder)
     other = tmp_path / "other"
     other.mkdir()
-    with closing(Watching(jobs, settings, threading.Event(), paused, storage)) as look:
-        look.look_around()
+    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as look:
+        look.run_once()
         intake = settings.intake.model_copy(update={"inboxes": (other,)})
         monkeypatch.setattr(storage, "hanging", lambda: frozenset({folder}))
-        monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it hung"))
+        monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it stalled"))
         look.apply(settings.model_copy(update={"intake": intake}))
-        look.look_around()
+        look.run_once()
         assert storage.seen(folder) is not None  # it is asked on
     assert jobs.counts()[JobState.SETTLING] == 1
 
@@ -123,7 +123,7 @@ def test_while_there_is_no_room_nothing_is_taken_in(
     look_until, jobs, folder, write_slide, paused, monkeypatch
 ):
     room = SimpleNamespace(free_mb=0.0)
-    monkeypatch.setattr(watching, "least_free_mb", lambda _folders: room.free_mb)
+    monkeypatch.setattr(module, "least_free_mb", lambda _folders: room.free_mb)
     write_slide(["S"], "a.tif", folder=folder)
     look_until(paused.is_set)
     assert jobs.in_state() == []

@@ -54,7 +54,7 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
 
     def hangs(jobs, job, **_):
         go_on.wait(PATIENCE_S)
-        jobs.quarantine(job, "Seen.")
+        jobs.quarantine(job, "FolderStatus.")
         raise ValueError("seen")
 
     manifest = SimpleNamespace(name="none", version="1")
@@ -111,6 +111,6 @@ def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
         raise OverflowError("Python int too large to convert to SQLite INTEGER")
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon_module.Watching, "look_around", odd)
+        patch.setattr(daemon_module.IntakeLoop, "run_once", odd)
         assert hears_no_more_signs_of_life(manager)
     manager.hear("WATCHDOG=1")

@@ -48,14 +48,14 @@ def inboxes(tmp_path):
 def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):
     with closing(Storage([tmp_path], tmp_path / "backups")) as found:
         seen = found.seen(tmp_path)
-        assert found.trouble(tmp_path) is None
+        assert found.problem(tmp_path) is None
     assert 0 < seen.free_bytes <= seen.size_bytes
 
 
 def test_a_folder_that_is_not_there_answers_that_it_cannot_be_read(tmp_path):
     absent = tmp_path / "absent"
     with closing(Storage([absent], tmp_path / "backups")) as found:
-        assert found.trouble(absent) == f"The inbox {absent} cannot be read."
+        assert found.problem(absent) == f"The inbox {absent} cannot be read."
         assert found.answers(absent)
 
 
@@ -65,7 +65,7 @@ def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, 
         hang(share)
         wait_until(lambda: found.slow(within_s=0.1) == {share})
         wait_until(lambda: found.hanging() == {share})
-        assert found.trouble(share) == f"The inbox {share} does not answer."
+        assert found.problem(share) == f"The inbox {share} does not answer."
         assert found.seen(share) is None
         assert not found.answers(share / "a.tif")
         assert found.answers(local / "a.tif")

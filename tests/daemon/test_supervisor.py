@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.archive.archiver import Filing
-from her2d.daemon import supervisor as crew_module
-from her2d.daemon.supervisor import Crew
+from her2d.archive.archiver import Archiver
+from her2d.daemon import supervisor as supervisor_module
+from her2d.daemon.supervisor import Supervisor
 from her2d.daemon.worker import Signals, Worker
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.monitoring.metrics import Metrics
@@ -24,7 +24,7 @@ from her2d.processing.processor import (
     ResultsUnwritableError,
     UnreadableStorageError,
 )
-from her2d.queue.claims import Holdings
+from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.operator import retry
 from her2d.queue.store import JobQueue
@@ -41,14 +41,14 @@ class Fails:
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
         self.errors = list(errors)
 
-    def process_job(self, jobs, job, *, cancel, got_on):
+    def process_job(self, jobs, job, *, cancel, heartbeat):
         if not self.errors:
             jobs.quarantine(job, "Reached.")
             raise AssertionError("moved")
         error = self.errors.pop(0)
         if callable(error):
             error()
-            return self.process_job(jobs, job, cancel=cancel, got_on=got_on)
+            return self.process_job(jobs, job, cancel=cancel, heartbeat=heartbeat)
         raise error
 
 
@@ -76,25 +76,25 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def crew_of(settings, storage) -> Iterator[Callable[..., Crew]]:
+def crew_of(settings, storage) -> Iterator[Callable[..., Supervisor]]:
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     crews = []
 
-    def make(processor: Fails, settings: Settings = settings) -> Crew:
-        crews.append(Crew(lambda: settings, processor, Metrics(), signals, storage))
+    def make(processor: Fails, settings: Settings = settings) -> Supervisor:
+        crews.append(Supervisor(lambda: settings, processor, Metrics(), signals, storage))
         return crews[-1]
 
     yield make
-    signals.requested.set()
-    for crew in crews:
-        crew.drain()
+    signals.stop_requested.set()
+    for supervisor in crews:
+        supervisor.drain()
 
 
-def tend_until(crew: Crew, jobs: JobQueue, condition: Callable[[], bool]) -> None:
+def tend_until(supervisor: Supervisor, jobs: JobQueue, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
-        crew.tend(jobs)
+        supervisor.check(jobs)
         time.sleep(0.05)
 
 
@@ -104,14 +104,14 @@ def state(jobs: JobQueue, job) -> JobState:
 
 @pytest.mark.parametrize("death", [SystemExit(3), GeneratorExit()], ids=repr)
 def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(jobs, queued, crew_of, death):
-    crew = crew_of(Fails(death))
-    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+    supervisor = crew_of(Fails(death))
+    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     assert jobs.get(queued.id).claim == 2
 
 
 def test_an_error_nobody_foresaw_is_retried_later_with_its_reason(jobs, queued, crew_of):
-    crew = crew_of(Fails(ZeroDivisionError("a bug")))
-    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.FAILED)
+    supervisor = crew_of(Fails(ZeroDivisionError("a bug")))
+    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
 
 
@@ -192,10 +192,10 @@ def worked_on(settings, jobs, queued, storage):
     def work(error: Exception):
         signals = Signals(threading.Event(), threading.Event(), threading.Event())
 
-        class OneJob(Holdings):
-            def let_go(self, job) -> None:
-                super().let_go(job)
-                signals.requested.set()
+        class OneJob(ClaimRegistry):
+            def release(self, job) -> None:
+                super().release(job)
+                signals.stop_requested.set()
 
         Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob(), storage).run()
         return jobs.get(queued.id)
@@ -241,24 +241,24 @@ def test_a_file_that_stays_away_from_where_it_was_filed_is_quarantined_and_can_b
 
 def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):
     go_on = threading.Event()
-    crew = crew_of(Fails(lambda: go_on.wait(60)))
+    supervisor = crew_of(Fails(lambda: go_on.wait(60)))
     try:
-        tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
+        tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
         first = jobs.get(queued.id).heartbeat_at
-        tend_until(crew, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
+        tend_until(supervisor, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
     finally:
         go_on.set()
 
 
 def test_a_job_that_does_not_get_on_is_said_to_hang(jobs, queued, crew_of):
     go_on = threading.Event()
-    crew = crew_of(Fails(lambda: go_on.wait(60)))
+    supervisor = crew_of(Fails(lambda: go_on.wait(60)))
     try:
-        tend_until(crew, jobs, lambda: crew.hung() is not None)
-        assert crew.hung().job.id == queued.id
+        tend_until(supervisor, jobs, lambda: supervisor.stalled() is not None)
+        assert supervisor.stalled().job.id == queued.id
     finally:
         go_on.set()
-    tend_until(crew, jobs, lambda: crew.hung() is None)
+    tend_until(supervisor, jobs, lambda: supervisor.stalled() is None)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "sub/a.tif"])
@@ -283,13 +283,13 @@ def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
 def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings, storage):
     signals = Signals(threading.Event(), threading.Event(), threading.Event())
     signals.paused.set()
-    crew = Crew(lambda: settings, Fails(), Metrics(), signals, storage)
+    supervisor = Supervisor(lambda: settings, Fails(), Metrics(), signals, storage)
     time.sleep(1)
     assert state(jobs, queued) is JobState.QUEUED
     signals.paused.clear()
-    tend_until(crew, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
-    signals.requested.set()
-    crew.drain()
+    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+    signals.stop_requested.set()
+    supervisor.drain()
 
 
 @pytest.fixture
@@ -309,26 +309,26 @@ def test_an_archive_that_hangs_is_said_once_and_keeps_no_slide_waiting(
 ):
     (inbox,) = settings.intake.inboxes
     with capture_logs() as log:
-        crew = crew_of(Fails(), hung_archive)
-        tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
+        supervisor = crew_of(Fails(), hung_archive)
+        tend_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
         (inbox / "b.tif").write_bytes(b"scan")
         job = jobs.discover(inbox / "b.tif", inbox, FileState.of(inbox / "b.tif"))
         jobs.queue(job)
-        tend_until(crew, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
-        tend_until(crew, jobs, lambda: crew.hung() is None)
-    stalled = [line for line in log if line["event"] == "filing_stalled"]
+        tend_until(supervisor, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+        tend_until(supervisor, jobs, lambda: supervisor.stalled() is None)
+    stalled = [line for line in log if line["event"] == "archiving_stalled"]
     assert [line["log_level"] for line in stalled] == ["error"]
 
 
 def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, storage, monkeypatch):
-    monkeypatch.setattr(crew_module, "_FILING_STOPS_S", 0.5)
+    monkeypatch.setattr(supervisor_module, "_FILING_STOPS_S", 0.5)
     signals = Signals()
-    crew = Crew(lambda: hung_archive, Fails(), Metrics(), signals, storage)
-    tend_until(crew, jobs, lambda: crew.filing_trouble is not None)
-    signals.requested.set()
+    supervisor = Supervisor(lambda: hung_archive, Fails(), Metrics(), signals, storage)
+    tend_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
+    signals.stop_requested.set()
     with capture_logs() as log:
-        crew.drain()
-    assert [line["event"] for line in log] == ["filing_left_behind"]
+        supervisor.drain()
+    assert [line["event"] for line in log] == ["archiving_left_behind"]
 
 
 def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
@@ -340,5 +340,5 @@ def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
             raise death
         rounds.set()
 
-    monkeypatch.setattr(Filing, "round", round_)
+    monkeypatch.setattr(Archiver, "round", round_)
     tend_until(crew_of(Fails()), jobs, rounds.is_set)

@@ -59,7 +59,13 @@ def fill(database: Path) -> None:
         db.table("runs").insert(OLD_RUN)
         run = db.execute("select max(id) from runs").fetchone()[0]
         db.table("tiles").insert_all(
-            {"run_id": run, "tile_row": row, "tile_column": 0, "fate": "weak", "tumor_pixels": 7}
+            {
+                "run_id": run,
+                "tile_row": row,
+                "tile_column": 0,
+                "tile_class": "weak",
+                "tumor_pixels": 7,
+            }
             for row in range(ROWS)
         )
 

@@ -17,10 +17,10 @@ import pytest
 import tomli_w
 from onnx import TensorProto, helper, numpy_helper
 
-from her2d.bundle.manifest import sha256_of
+from her2d.bundle.loading import sha256_of
 from her2d.db.connection import open_database
 from her2d.db.lock import held_by_us
-from her2d.doctor.archive import filing_findings
+from her2d.doctor.archive import archive_findings
 from her2d.doctor.checks import check_up
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
@@ -311,7 +311,7 @@ def bundle_with_a_classifier_that_fails(sound: Path, folder: Path) -> Path:
 
 
 def test_nothing_is_said_of_moving_where_files_are_left(settings):
-    assert list(filing_findings(settings.intake)) == []
+    assert list(archive_findings(settings.intake)) == []
 
 
 def test_an_archive_that_leads_into_an_inbox_is_told(settings, tmp_path):
@@ -319,7 +319,7 @@ def test_an_archive_that_leads_into_an_inbox_is_told(settings, tmp_path):
     (inbox / "old").mkdir()
     (tmp_path / "link").symlink_to(inbox / "old")
     archive = {"on_success": "move", "archive": tmp_path / "link"}
-    found = list(filing_findings(settings.intake.model_copy(update=archive)))
+    found = list(archive_findings(settings.intake.model_copy(update=archive)))
     assert found[1].verdict is Verdict.FAILURE
     assert f"leads into the inbox {inbox}" in found[1].said
 
@@ -334,7 +334,7 @@ def test_folders_that_finished_files_go_to_are_tried(settings, tmp_path):
             "quarantine": tmp_path / "file" / "quarantine",
         }
     )
-    found = list(filing_findings(intake))
+    found = list(archive_findings(intake))
     assert [(finding.check, finding.verdict) for finding in found] == [
         (f"inbox {tmp_path / 'inbox'}", Verdict.OK),
         ("[intake] archive", Verdict.OK),

@@ -14,6 +14,6 @@ def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(sit
     assert {line["job_id"] for line in about_slides} == {job.id for job in site.jobs()}
     (started,) = [line for line in about_slides if line["event"] == "slide_started"]
     (finished,) = [line for line in about_slides if line["event"] == "slide_finished"]
-    assert started["run"] == finished["run"] == f"{done.id}.1"
+    assert started["attempt_id"] == finished["attempt_id"] == f"{done.id}.1"
     result = site.results()["a.tif"]
     assert (finished["slide_id"], finished["run_id"]) == (result.slide_id, result.run_id)

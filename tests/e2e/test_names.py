@@ -47,7 +47,7 @@ def test_with_a_key_no_line_tells_a_patients_name_whatever_happens(site, write_s
     with site.daemon(**KEY):
         site.wait_for(JobState.DONE, jobs=len(GOOD))
         site.wait_for(JobState.QUARANTINED, jobs=len(BAD))
-        site.wait_until(lambda: site.events()["file_not_filed"] >= len(GOOD))
+        site.wait_until(lambda: site.events()["file_not_archived"] >= len(GOOD))
         site.wait_until(lambda: site.events()["file_filed"] == len(BAD))
     assert_no_name_in(site)
 

@@ -16,7 +16,7 @@ from her2d.queue.job import JobState
 from her2d.system.file_identity import content_hash
 
 WITHOUT_DATABASE = (
-    "filing_without_database",
+    "archiving_without_database",
     "pass_without_database",
     "worker_without_database",
     "write_waits_for_database",
@@ -113,14 +113,14 @@ def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answe
     site.set("pipeline", slides_in_flight=1)
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():  # and its end is a clean one
-        site.wait_until(lambda: site.events()["filing_stalled"] > 0)
+        site.wait_until(lambda: site.events()["archiving_stalled"] > 0)
         write_slide(["ww"], "b.tif", folder=site.inbox)
         site.wait_for(JobState.DONE, jobs=2)
         assert site.answer("/healthz")[0] == 200
         code, why = site.answer("/readyz")
         assert code == 503
         assert "Moving finished files has not got on for" in why
-    assert site.events()["filing_stalled"] == site.events()["filing_left_behind"] == 1
+    assert site.events()["archiving_stalled"] == site.events()["archiving_left_behind"] == 1
     part_of(hanging_archive / "a.tif").unlink()  # the share is back
     with site.daemon():
         site.wait_until(lambda: site.events()["file_filed"] == 2)

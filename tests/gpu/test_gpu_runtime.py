@@ -10,8 +10,8 @@ from fake_device import classifiers, segmenter, tiles
 from letter_slides import LIMITS, PICTURES, outcomes
 from structlog.testing import capture_logs
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -101,7 +101,7 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(
     reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
     expectations = outcomes(reference, color_bundle, paths)
     for expected, found in zip(expectations, outcomes(opened(), color_bundle, paths), strict=True):
-        assert np.array_equal(found.fate, expected.fate)
+        assert np.array_equal(found.tile_class, expected.tile_class)
         assert found.score == expected.score
 
 

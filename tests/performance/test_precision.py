@@ -13,14 +13,14 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.compiler.quantize import quantized
-from her2d.inference.integrator import Integrator
 from her2d.inference.options import EngineOptions
 from her2d.inference.plans import Profile
 from her2d.inference.selection import open_engine
-from her2d.pipeline.outcome import TileFate
+from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import export_classifiers, export_segmenter
@@ -108,7 +108,7 @@ def test_p_moves_less_than_half_a_percentage_point_on_a_simulated_cohort(engines
             with Pipeline(engine, Integrator(bundle)) as pipeline:
                 outcomes.append(pipeline.submit(tmp_path / "slide.tif").result())
         fp32, int8 = (outcome.score.high_expression_percent for outcome in outcomes)
-        tumor = outcomes[0].count(TileFate.WEAK, TileFate.STRONG)
+        tumor = outcomes[0].count(TileClass.WEAK, TileClass.STRONG)
         print(f"\n{plan.name}: {tumor} tumour tiles, P fp32 {fp32}, int8 {int8}")
         assert (fp32 is None) == (int8 is None)
         moved.append(abs(fp32 - int8) if fp32 is not None and int8 is not None else 0.0)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from her2d.bundle.manifest import load_bundle
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
-from her2d.pipeline.outcome import TileFate
+from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import plan_slide
@@ -36,7 +36,7 @@ def test_shares_of_decoding_segmenting_and_classifying(tmp_path):
         whole = time.perf_counter() - started
         busy = {stage.name: stage.busy_s for stage in (pipeline.segmenting, pipeline.classifying)}
     engine.close()
-    tissue = tiles - outcome.count(TileFate.BACKGROUND)
+    tissue = tiles - outcome.count(TileClass.BACKGROUND)
     print(
         f"\n{tiles} tiles, {tissue} tissue: {whole:.1f} s,"
         f" {tissue / whole:.1f} tissue tiles a second"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
-from her2d.pipeline.outcome import TileFate
-from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.outcome import TileClass
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.slides.errors import SlideError
@@ -35,9 +36,9 @@ def pipeline(engine, color_bundle):
 
 def test_every_tile_ends_where_its_content_sends_it(pipeline, write_slide):
     outcome = pipeline.submit(write_slide([".sS", "twh"])).result()
-    assert outcome.fate.tolist() == [
-        [TileFate.BACKGROUND, TileFate.NON_TUMOR, TileFate.STRONG],
-        [TileFate.NON_TUMOR, TileFate.WEAK, TileFate.WEAK],
+    assert outcome.tile_class.tolist() == [
+        [TileClass.BACKGROUND, TileClass.NON_TUMOR, TileClass.STRONG],
+        [TileClass.NON_TUMOR, TileClass.WEAK, TileClass.WEAK],
     ]
     assert outcome.tumor_pixels.tolist() == [[0, 0, 512 * 512], [512 * 25, 512 * 512, 512 * 256]]
 
@@ -101,7 +102,7 @@ def test_a_file_that_is_no_slide_ends_itself_and_not_the_next(pipeline, write_sl
     broken.write_bytes(b"II*\0 this is no slide")
     with pytest.raises(SlideError):
         pipeline.submit(broken).result()
-    assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+    assert pipeline.submit(write_slide(["S"])).result().count(TileClass.STRONG) == 1
 
 
 class Listening:
@@ -155,7 +156,7 @@ def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bun
     with Pipeline(FailingOnce(engine), Integrator(color_bundle), limits=LIMITS) as pipeline:
         with pytest.raises(EngineError, match="out of memory"):
             pipeline.submit(write_slide(["SSSSSSSS"] * 3, "first.tif")).result()
-        assert pipeline.submit(write_slide(["S"])).result().count(TileFate.STRONG) == 1
+        assert pipeline.submit(write_slide(["S"])).result().count(TileClass.STRONG) == 1
 
 
 class Counted:
@@ -201,7 +202,7 @@ class CountedBatch(CountedTile):
 def test_every_batch_and_kept_tile_goes_back_to_the_engine(engine, color_bundle, write_slide):
     counted = Counted(engine)
     with Pipeline(counted, Integrator(color_bundle), limits=LIMITS) as pipeline:
-        assert pipeline.submit(write_slide(["sSw", "twh"])).result().count(TileFate.STRONG) == 1
+        assert pipeline.submit(write_slide(["sSw", "twh"])).result().count(TileClass.STRONG) == 1
         assert counted.lent == set()
 
 

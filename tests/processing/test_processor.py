@@ -42,12 +42,12 @@ def test_whatever_thread_works_on_a_slide_its_lines_name_the_job(jobs, settings,
     job = jobs.claim()
     bound: dict[str, set[object]] = {}
 
-    def got_on() -> None:
+    def heartbeat() -> None:
         thread = threading.current_thread().name.rstrip("_0123456789")
         bound.setdefault(thread, set()).add(get_contextvars().get("job_id"))
 
     with open_processor(settings) as processor, bound_contextvars(job_id=job.id):
-        processor.process_job(jobs, job, cancel=threading.Event(), got_on=got_on)
+        processor.process_job(jobs, job, cancel=threading.Event(), heartbeat=heartbeat)
     assert bound == {
         "her2d-hash": {job.id},  # reads the file
         "her2d-slide": {job.id},  # settles background

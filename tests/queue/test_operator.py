@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from her2d.queue.job import BACKFILL, JobState
-from her2d.queue.operator import RefusedByQueue, cancel, forget, prioritise, reprocess, retry
+from her2d.queue.operator import (
+    RefusedByQueue,
+    cancel,
+    forget,
+    prioritise,
+    reprocess,
+    retry,
+)
 from her2d.system.file_identity import FileState
 
 
@@ -38,7 +45,7 @@ def test_a_job_that_a_newer_one_of_the_same_file_replaced_is_not_retried(jobs, j
 
 def test_a_file_that_was_filed_is_retried_where_it_is_now(jobs, job):
     jobs.quarantine(job, "No.")
-    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    jobs.database.execute("update jobs set archived_path = '/q/a.tif', archived_at = 'x'")
     assert retry(jobs, job.id).path == Path("/q/a.tif")
 
 
@@ -78,13 +85,13 @@ def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs
     path = tmp_path / "a.tif"
     job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
     path.touch()
-    jobs.database.execute("update jobs set filed_path = '/q/a.tif', filed_at = 'x'")
+    jobs.database.execute("update jobs set archived_path = '/q/a.tif', archived_at = 'x'")
     assert forget(jobs, job.id).state is JobState.VANISHED
 
 
 def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
     jobs.quarantine(job, "No.")
-    jobs.database.execute("update jobs set filed_path = '/q/a.tif'")
+    jobs.database.execute("update jobs set archived_path = '/q/a.tif'")
     with pytest.raises(RefusedByQueue, match=r"is on its way to /q/a\.tif"):
         forget(jobs, job.id)
 
@@ -106,14 +113,14 @@ def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
 def test_a_scan_with_a_forgotten_files_name_begins_as_any_other(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute(
-        "update jobs set filed_path = '/quarantine/a.tif', filed_at = 'then', attempts = 3,"
+        "update jobs set archived_path = '/quarantine/a.tif', archived_at = 'then', attempts = 3,"
         " interruptions = 10, not_before = 'later' where id = ?",
         [job.id],
     )
     forget(jobs, job.id)
     again = jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
     assert again.whereabouts == job.path
-    assert (again.filed_path, again.filed_at) == (None, None)
+    assert (again.archived_path, again.archived_at) == (None, None)
     assert (again.attempts, again.interruptions) == (0, 0)
 
 
@@ -190,7 +197,7 @@ def test_asking_twice_queues_once(jobs, job):
 def filed(jobs, job, place: str) -> None:
     """What filing notes once the job's file is moved."""
     jobs.database.execute(
-        "update jobs set filed_path = ?, filed_at = 'x' where id = ?", [place, job.id]
+        "update jobs set archived_path = ?, archived_at = 'x' where id = ?", [place, job.id]
     )
 
 

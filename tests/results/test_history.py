@@ -4,7 +4,7 @@ import pytest
 
 from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
 from her2d.results.queries import find_slide
-from her2d.results.records import StageTiming
+from her2d.results.records import StepTiming
 
 
 def test_every_run_of_a_slide_is_kept_newest_first(db, record):
@@ -19,8 +19,10 @@ def test_every_run_of_a_slide_is_kept_newest_first(db, record):
 
 
 def test_tiles_are_summed_up_by_fate(db, record):
-    summary = {fate.fate: fate for fate in tile_summary(db, record())}
-    assert {name: (fate.tiles, fate.tumor_pixels) for name, fate in summary.items()} == {
+    summary = {each.tile_class: each for each in tile_summary(db, record())}
+    assert {
+        name: (tile_class.tiles, tile_class.tumor_pixels) for name, tile_class in summary.items()
+    } == {
         "non_tumor": (1, 5),
         "strong": (1, 400),
         "unreadable": (1, 0),
@@ -31,6 +33,6 @@ def test_tiles_are_summed_up_by_fate(db, record):
 
 
 def test_timings_come_longest_first(db, record):
-    run_id = record(timings=[StageTiming("hash", 0.5), StageTiming("tiles", 9.0)])
-    assert timings_of_run(db, run_id) == [StageTiming("tiles", 9.0), StageTiming("hash", 0.5)]
+    run_id = record(timings=[StepTiming("hash", 0.5), StepTiming("tiles", 9.0)])
+    assert timings_of_run(db, run_id) == [StepTiming("tiles", 9.0), StepTiming("hash", 0.5)]
     assert timings_of_run(db, run_id + 1) == []

@@ -43,7 +43,7 @@ def test_a_run_is_read_back_with_its_geometry_tiles_and_pictures(db, record, pic
     run = read_run(db, record(pictures=write_pictures(tmp_path / "a", pictures)))
     assert (run.geometry.columns, run.geometry.rows, run.geometry.tile_side) == (8, 6, 512)
     assert run.geometry.box(7, 5) == (3584, 2560, 4096, 3072)
-    assert run.tiles.fate == ("non_tumor", "strong", "weak", "unreadable")
+    assert run.tiles.tile_class == ("non_tumor", "strong", "weak", "unreadable")
     assert np.isnan(run.tiles.p_strong[[0, 3]]).all()
     assert run.tiles.p_folds[1] == pytest.approx([0.9] * 5)
     assert run.pictures().tile_px == 64

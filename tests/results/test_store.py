@@ -30,7 +30,9 @@ def test_a_result_reads_back_as_it_was_written(db, record):
 
 def test_tiles_read_back_with_no_probability_where_there_is_none(db, record):
     record()
-    found = list(db.query("select tile_row, tile_column, fate, p_strong, p_fold_5 from tiles"))
+    found = list(
+        db.query("select tile_row, tile_column, tile_class, p_strong, p_fold_5 from tiles")
+    )
     assert [tuple(tile.values())[:3] for tile in found] == [
         (0, 1, "non_tumor"),
         (0, 2, "strong"),

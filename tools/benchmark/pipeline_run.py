@@ -6,10 +6,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
-from her2d.pipeline.outcome import SlideOutcome, TileFate
-from her2d.pipeline.pipeline import Limits, Pipeline, Rules
+from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits, PipelineRules
 from tools.benchmark.report import DeviceKind
 from tools.benchmark.utilisation import watched
 
@@ -35,7 +36,7 @@ class PipelineRun:
 def run_pipeline(
     engine: Engine,
     integrator: Integrator,
-    rules: Rules,
+    rules: PipelineRules,
     limits: Limits,
     slide: Path,
     copies: int,
@@ -58,9 +59,9 @@ def run_pipeline(
                     waiting.append(pipeline.submit(slide))
                 if copy >= limits.slides_in_flight and waiting:
                     outcome = waiting.popleft().result()
-                    tumor_here = outcome.count(TileFate.WEAK, TileFate.STRONG)
+                    tumor_here = outcome.count(TileClass.WEAK, TileClass.STRONG)
                     tumor += tumor_here
-                    tissue += tumor_here + outcome.count(TileFate.NON_TUMOR)
+                    tissue += tumor_here + outcome.count(TileClass.NON_TUMOR)
             seconds = time.perf_counter() - started
         stages = (pipeline.uploading, pipeline.segmenting, pipeline.classifying)
         busy = {stage.name: stage.busy_s / seconds for stage in stages}

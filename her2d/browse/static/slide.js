@@ -41,8 +41,8 @@ byId("opacity").addEventListener("input", (event) => setOpacity(event.target.val
 const tiles = new Map();
 let regions = [];
 fetch(`${run.base}/tiles.json`).then((response) => response.json()).then((rows) => {
-  for (const [column, row, fate, p, pixels] of rows) tiles.set(`${column},${row}`, { column, row, fate, p, pixels });
-  regions = connected([...tiles.values()].filter((tile) => tile.fate === "strong"));
+  for (const [column, row, tileClass, p, pixels] of rows) tiles.set(`${column},${row}`, { column, row, tileClass, p, pixels });
+  regions = connected([...tiles.values()].filter((tile) => tile.tileClass === "strong"));
   byId("region").textContent = regions.length ? `${regions.length} HER2-high region${regions.length > 1 ? "s" : ""}` : "no HER2-high region";
   for (const id of ["previous-region", "next-region"]) byId(id).disabled = !regions.length;
   document.body.dataset.tiles = rows.length;
@@ -104,7 +104,7 @@ byId("viewer").addEventListener("pointermove", (event) => {
   }
   if (!tile) return;
   const share = `${((100 * tile.pixels) / (512 * 512)).toFixed(0)} % tumour`;
-  byId("tip").textContent = tile.p === null ? LABELS[tile.fate] : `${LABELS[tile.fate]}\np(strong) ${tile.p.toFixed(2)}, ${share}`;
+  byId("tip").textContent = tile.p === null ? LABELS[tile.tileClass] : `${LABELS[tile.tileClass]}\np(strong) ${tile.p.toFixed(2)}, ${share}`;
   byId("tip").style.left = `${Math.min(event.clientX + 16, innerWidth - byId("tip").offsetWidth - 8)}px`;
   byId("tip").style.top = `${Math.min(event.clientY + 18, innerHeight - byId("tip").offsetHeight - 8)}px`;
 });

@@ -63,7 +63,7 @@ create table tiles (
     run_id integer not null references runs (id) on delete cascade,
     tile_row integer not null,
     tile_column integer not null,
-    fate text not null check (fate in ('non_tumor', 'weak', 'strong', 'unreadable')),
+    tile_class text not null check (tile_class in ('non_tumor', 'weak', 'strong', 'unreadable')),
     tumor_pixels integer not null,
     p_strong real,
     p_fold_1 real,

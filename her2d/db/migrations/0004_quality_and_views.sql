@@ -58,9 +58,9 @@ create table run_pictures (
 
 create table run_timings (
     run_id integer not null references runs (id) on delete cascade,
-    stage text not null,
+    step text not null,
     seconds real not null,
-    primary key (run_id, stage)
+    primary key (run_id, step)
 ) without rowid;
 
 -- Slides that two bundles have scored, with the newest run of each; kept by trigger.

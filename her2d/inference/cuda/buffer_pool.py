@@ -17,7 +17,7 @@ P = TypeVar("P")
 _LOOK_UP_S = 0.2
 
 
-class Places(Generic[P]):
+class BufferPool(Generic[P]):
     """A fixed number of places, taken and given back by any thread."""
 
     def __init__(self, places: Sequence[P]) -> None:
@@ -84,7 +84,7 @@ class UploadSlot:
         self._scope.free()
 
 
-class KeptPlace:
+class TileSlot:
     """Room for one kept tile in the pool."""
 
     def __init__(self, device: Device, pool: Span) -> None:

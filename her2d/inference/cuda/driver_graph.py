@@ -10,8 +10,8 @@ engine is opened and nobody has it yet, and in the driver's thread-local mode, w
 threads' allocations alone. Streams are made non-blocking, so that another library's work on the
 legacy stream is not tied to the captured one.
 
-This has never run on real hardware. `Lane.capture` therefore believes no graph that has not given
-what the plain run gave.
+This has never run on real hardware. `NetworkRunner.capture` therefore rejects every graph whose
+output differs from the plain run's.
 """
 
 import ctypes

@@ -12,9 +12,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from her2d.inference.cuda.buffer_pool import KeptPlace, Places, UploadSlot
+from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
 from her2d.inference.cuda.device import Device, Network, Span, Stream
-from her2d.inference.cuda.network_runner import TILE_BYTES, Lane, Output
+from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
 from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
 
@@ -208,10 +208,12 @@ class CudaEngine:
         self._ended = own(device.event())
         copying = own(device.stream())
         self._segmenter = own(
-            Lane(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter")
+            NetworkRunner(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter")
         )
         self._classifiers = own(
-            Lane(device, classifiers, _CLASSIFIERS_OUTPUTS, batches.classifiers, "classifiers")
+            NetworkRunner(
+                device, classifiers, _CLASSIFIERS_OUTPUTS, batches.classifiers, "classifiers"
+            )
         )
         self._streams += [copying, self._segmenter.stream, self._classifiers.stream]
         self._gathered = own(device.allocate(batches.classifiers * TILE_BYTES))
@@ -219,9 +221,9 @@ class CudaEngine:
         pool = own(device.allocate(kept * TILE_BYTES))
         slots = [own(UploadSlot(device, batches.segmenter, copying)) for _ in range(_UPLOAD_SLOTS)]
         self._capture_graphs(slots)
-        self._slots = Places(slots)
-        self._kept = Places(
-            [own(KeptPlace(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
+        self._slots = BufferPool(slots)
+        self._kept = BufferPool(
+            [own(TileSlot(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
         )
 
     def _capture_graphs(self, slots: Sequence[UploadSlot]) -> None:
@@ -257,8 +259,8 @@ class CudaEngine:
 class CudaTile:
     """A kept tile: a place in the pool until it is released."""
 
-    def __init__(self, pool: Places[KeptPlace], place: KeptPlace) -> None:
-        self.place: KeptPlace | None = place
+    def __init__(self, pool: BufferPool[TileSlot], place: TileSlot) -> None:
+        self.place: TileSlot | None = place
         self._pool = pool
 
     def release(self) -> None:

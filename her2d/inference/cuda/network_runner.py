@@ -35,7 +35,7 @@ class Output:
     bytes_per_tile: int
 
 
-class Lane:
+class NetworkRunner:
     """Runs a network on tiles that are on the device and brings its outputs to the host.
 
     One thread at a time. Its stream orders everything it does; a batch that does not fit into

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from her2d import __version__
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.research.evaluation.figures import (
     calibration_figure,
     confusion_figure,

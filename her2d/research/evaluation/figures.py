@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from her2d.pipeline.outcome import TileFate
+from her2d.pipeline.outcome import TileClass
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.slide_predictions import Called, IntegratorCall
@@ -79,8 +79,8 @@ def heatmap_figure(found: Called) -> str:
             tumor=overview.tumor,
             tile_px=overview.tile_px,
             p_strong=outcome.p_strong,
-            strong=outcome.fate == TileFate.STRONG,
-            unreadable=outcome.fate == TileFate.UNREADABLE,
+            strong=outcome.tile_class == TileClass.STRONG,
+            unreadable=outcome.tile_class == TileClass.UNREADABLE,
             um_per_px=grid.um_per_px / scale,
             width=max(1, round(grid.width * scale)),
             height=max(1, round(grid.height * scale)),

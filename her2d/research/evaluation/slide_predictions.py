@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2d.bundle.manifest import Bundle, CallCounts
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import CallCounts
 from her2d.inference.selection import open_engine
-from her2d.pipeline.outcome import SlideOutcome, TileFate
+from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.research.evaluation.misdiagnosis import (
@@ -79,7 +80,7 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
     strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
-        tiles_unreadable=outcome.count(TileFate.UNREADABLE),
+        tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_pixels=outcome.unreadable_pixels,
         seed=seed,
     )

@@ -14,11 +14,11 @@ from torch.nn import functional
 # VGG16's five stages.
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
-Places = tuple[Tensor, Tensor, Tensor, Tensor]
+BufferPool = tuple[Tensor, Tensor, Tensor, Tensor]
 """Where in each 2 x 2 window the maximum was: four bool masks, row-major, exactly one true."""
 
 
-def max_pool(x: Tensor) -> tuple[Tensor, Places]:
+def max_pool(x: Tensor) -> tuple[Tensor, BufferPool]:
     """2 x 2 max-pooling of float (N, C, H, W), H and W even, and where each maximum was.
 
     Of equal values the first in row-major order counts, as in `max_pool2d`.
@@ -34,7 +34,7 @@ def max_pool(x: Tensor) -> tuple[Tensor, Places]:
     return pooled, (first, second, third, fourth)
 
 
-def max_unpool(x: Tensor, places: Places) -> Tensor:
+def max_unpool(x: Tensor, places: BufferPool) -> Tensor:
     """Put float (N, C, H, W) back where it came from, zeros elsewhere: (N, C, 2H, 2W)."""
     n, channels, height, width = x.shape
     spread = torch.stack([x * place.to(x.dtype) for place in places], dim=2)
@@ -68,7 +68,7 @@ class SegNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        places: list[Places] = []
+        places: list[BufferPool] = []
         for convolutions in self.encoder:
             x, place = max_pool(convolutions(x))
             places.append(place)

@@ -23,7 +23,7 @@ from her2d.research.training.integrators import (
 )
 from her2d.research.training.leakage import check_unseen
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.research.training.out_of_fold import fitting_digest, honest_probabilities
+from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, write_text
 
@@ -108,7 +108,7 @@ def fit_integrators(
     chosen_segmenter = choose_segmenter(study, recipe, segmenter)
     chosen_classifier = choose_classifier(study, recipe, classifier)
     check_candidates(study, recipe)
-    tiles, source = honest_probabilities(study, recipe, chosen_classifier)
+    tiles, source = out_of_fold_predictions(study, recipe, chosen_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)
     scores = []
     for name in names:

@@ -53,7 +53,7 @@ class FoldProbabilities:
     patient: NDArray[np.str_]
 
 
-def honest_probabilities(
+def out_of_fold_predictions(
     study: Study, recipe: Recipe, classifier: str
 ) -> tuple[FoldProbabilities, Source]:
     """What the integrator may be fitted on, and where it is from.

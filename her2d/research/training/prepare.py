@@ -57,7 +57,7 @@ class ExpressionSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class LabelRules:
     """How tiles are labelled.
 
     Attributes:
@@ -86,7 +86,7 @@ class Rules:
     def as_once_written(self) -> str:
         """What a study's rules.txt held, before there was rules.json."""
         return (
-            f"Rules(expression={self.expression!r}, dab_threshold={self.dab_threshold!r},"
+            f"LabelRules(expression={self.expression!r}, dab_threshold={self.dab_threshold!r},"
             f" excluded={self.excluded!r})"
         )
 
@@ -94,7 +94,7 @@ class Rules:
 def prepare(
     slides: Sequence[CohortSlide],
     directory: Path,
-    rules: Rules,
+    rules: LabelRules,
     *,
     progress: Callable[[str], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
@@ -133,7 +133,7 @@ def prepare(
 
 
 def prepared_tiles(
-    slide: CohortSlide, he: Slide, annotation: SlideAnnotation, rules: Rules
+    slide: CohortSlide, he: Slide, annotation: SlideAnnotation, rules: LabelRules
 ) -> Iterator[PreparedTile | ExcludedTile]:
     """Every tile of a slide that is not background, labelled or excluded, row by row.
 
@@ -207,7 +207,7 @@ def is_background(pixels: NDArray[np.uint8]) -> bool:
 
 
 def _write(
-    path: Path, slide: CohortSlide, rules: Rules, now: Fingerprint, note: Callable[[str], None]
+    path: Path, slide: CohortSlide, rules: LabelRules, now: Fingerprint, note: Callable[[str], None]
 ) -> None:
     with open_slide(slide.he_path) as he:
         annotation = annotation_of(slide, he, rules.classes)
@@ -222,7 +222,7 @@ def _write(
         )
 
 
-def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: Rules) -> list[str]:
+def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: LabelRules) -> list[str]:
     """What of a slide changed since its group was written."""
     kept = read_fingerprint(path)
     if kept is not None:
@@ -235,7 +235,7 @@ def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: Rules) -> 
     return changed
 
 
-def _keep_to(rules: Rules, directory: Path) -> None:
+def _keep_to(rules: LabelRules, directory: Path) -> None:
     """One study, one way of labelling; excluded tiles are each slide's own matter."""
     kept, once = directory / "rules.json", directory / "rules.txt"
     wanted = json.dumps(rules.of_labels())
@@ -259,7 +259,7 @@ def _without_idle_threshold(text: str) -> str:
 
 
 def _with_ihc(
-    slide: CohortSlide, he: Slide, ihc: Slide, annotation: SlideAnnotation, rules: Rules
+    slide: CohortSlide, he: Slide, ihc: Slide, annotation: SlideAnnotation, rules: LabelRules
 ) -> Iterator[PreparedTile | ExcludedTile]:
     if (ihc.grid.columns, ihc.grid.rows) != (he.grid.columns, he.grid.rows):
         raise ValueError(
@@ -275,7 +275,7 @@ def _labelled(
     tile: Tile | UnreadableTile,
     stained: Tile | UnreadableTile | None,
     annotation: SlideAnnotation,
-    rules: Rules,
+    rules: LabelRules,
     um_per_px: float,
 ) -> Iterator[PreparedTile | ExcludedTile]:
     at = tile.column, tile.row

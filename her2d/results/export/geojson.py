@@ -42,7 +42,7 @@ def write_geojson(run: StoredRun, file: IO[str]) -> None:
 def _features(run: StoredRun, outlines: Outlines) -> Iterator[Feature]:
     for number, outline in enumerate(outlines.regions):
         yield _outline_feature(run, number, outline, outlines.resolution_um)
-    for index in range(len(run.tiles.fate)):
+    for index in range(len(run.tiles.tile_class)):
         yield _tile_feature(run, index)
 
 
@@ -73,7 +73,7 @@ def _tile_feature(run: StoredRun, index: int) -> Feature:
         run,
         f"tile {column} {row}",
         "tile",
-        tiles.fate[index],
+        tiles.tile_class[index],
         {"type": "Polygon", "coordinates": [ring]},
         measured,
     )
@@ -83,11 +83,11 @@ def _feature(
     run: StoredRun,
     name: str,
     kind: str,
-    fate: str,
+    tile_class: str,
     geometry: Feature,
     measurements: dict[str, float],
 ) -> Feature:
-    label, color = _CLASSES[fate]
+    label, color = _CLASSES[tile_class]
     # The same run gives the same ids, so that importing twice can be noticed.
     key = f"{run.result.content_hash} {run.result.run_id} {name}"
     return {

@@ -61,7 +61,10 @@ def tumor_outlines(run: StoredRun, pictures: Pictures) -> Outlines:
 
 def _tiles_of(run: StoredRun, pictures: Pictures, strong: bool) -> NDArray[np.bool_]:
     chosen = np.zeros((run.geometry.rows, run.geometry.columns), bool)
-    wanted = np.array([fate == ("strong" if strong else "weak") for fate in run.tiles.fate], bool)
+    wanted = np.array(
+        [tile_class == ("strong" if strong else "weak") for tile_class in run.tiles.tile_class],
+        bool,
+    )
     chosen[run.tiles.row[wanted], run.tiles.column[wanted]] = True
     side = pictures.tile_px
     return np.repeat(np.repeat(chosen, side, axis=0), side, axis=1)

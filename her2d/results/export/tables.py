@@ -20,7 +20,7 @@ class TileRow(NamedTuple):
     y: float
     width: float
     height: float
-    fate: str
+    tile_class: str
     tumor_pixels: int
     p_strong: float | None
     p_fold_1: float | None
@@ -33,7 +33,7 @@ class TileRow(NamedTuple):
 def tile_rows(run: StoredRun) -> Iterator[TileRow]:
     """The tiles, row by row."""
     tiles = run.tiles
-    for index, fate in enumerate(tiles.fate):
+    for index, tile_class in enumerate(tiles.tile_class):
         row, column = int(tiles.row[index]), int(tiles.column[index])
         left, top, right, bottom = run.geometry.box(column, row)
         p = (
@@ -47,7 +47,7 @@ def tile_rows(run: StoredRun) -> Iterator[TileRow]:
             top,
             right - left,
             bottom - top,
-            fate,
+            tile_class,
             int(tiles.tumor_pixels[index]),
             *p,
         )
@@ -68,7 +68,7 @@ def write_parquet(run: StoredRun, path: Path) -> None:
     numbers = {name: pa.float64() for name in TileRow._fields}
     numbers |= {"column": pa.int32(), "row": pa.int32(), "tumor_pixels": pa.int32()}
     schema = pa.schema(
-        [(name, pa.string() if name == "fate" else kind) for name, kind in numbers.items()],
+        [(name, pa.string() if name == "tile_class" else kind) for name, kind in numbers.items()],
         metadata={"her2d": json.dumps(run.result.model_dump(mode="json"))},
     )
     rows = [row._asdict() for row in tile_rows(run)]

@@ -253,7 +253,7 @@ def test_closing_ends_the_wait_for_a_slot(rig):
 
 @pytest.mark.parametrize("skipped", ["wait", "synchronize"])
 def test_the_fake_device_notices_an_event_that_nobody_waited_for(monkeypatch, skipped):
-    """Or the tests above would prove nothing."""
+    """Or the tests above would self_test nothing."""
     from fake_device import FakeStream
 
     owner = FakeStream if skipped == "wait" else FakeEvent

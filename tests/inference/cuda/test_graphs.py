@@ -141,7 +141,7 @@ def test_a_launch_without_room_is_halved_and_not_tried_again(device, monkeypatch
 
 
 def test_the_fake_device_notices_a_launch_that_waits_for_nothing(monkeypatch):
-    """Or the tests above would prove nothing."""
+    """Or the tests above would self_test nothing."""
     device = FakeDevice()
     engine = opened(device)
     monkeypatch.setattr(FakeStream, "wait", lambda *_: None)

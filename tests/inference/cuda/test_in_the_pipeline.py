@@ -7,10 +7,10 @@ import pytest
 from fake_device import FakeDevice, FakeGraph, FakeNetwork, classifiers, segmenter
 from letter_slides import LIMITS, PICTURES, outcomes
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.network_runner import TILE_BYTES
 from her2d.inference.engine import DeviceLostError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -52,7 +52,7 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(rig, color_bu
     reference = open_engine(color_bundle, backend="onnxruntime", threads=1)
     expected = outcomes(reference, color_bundle, slides)
     for found, wanted in zip(outcomes(rig.engine, color_bundle, slides), expected, strict=True):
-        assert np.array_equal(found.fate, wanted.fate)
+        assert np.array_equal(found.tile_class, wanted.tile_class)
         assert found.score == wanted.score
 
 

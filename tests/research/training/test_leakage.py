@@ -12,7 +12,7 @@ from her2d.research.training.folds import FOLDS
 from her2d.research.training.leakage import check_unseen
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.model_selection import Choice, check_choice, fit_integrators
-from her2d.research.training.out_of_fold import fitting_digest, honest_probabilities
+from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
 from her2d.research.training.provenance import ORIGIN_FILE, Origin, mark, read_origin
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, write_text
@@ -141,7 +141,7 @@ def test_an_integrator_is_not_fitted_on_slides_the_networks_learned_from(study, 
     recipe = Recipe(seed=seed)
     training_tiles(study, recipe)
     with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
-        honest_probabilities(study, recipe, "resnet18")
+        out_of_fold_predictions(study, recipe, "resnet18")
 
 
 def test_what_an_integrator_is_fitted_on_has_a_digest_of_its_slides_alone(study):

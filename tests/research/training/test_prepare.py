@@ -11,8 +11,8 @@ import tifffile
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.prepare import (
     ExpressionSource,
+    LabelRules,
     PrepareError,
-    Rules,
     annotation_of,
     contradicted,
     prepare,
@@ -48,13 +48,13 @@ def slide(tmp_path, write_slide):
     )
 
 
-def tiles(slide: CohortSlide, rules: Rules) -> list[PreparedTile | ExcludedTile]:
+def tiles(slide: CohortSlide, rules: LabelRules) -> list[PreparedTile | ExcludedTile]:
     with open_slide(slide.he_path) as he:
         return list(prepared_tiles(slide, he, annotation_of(slide, he, rules.classes), rules))
 
 
 def test_background_is_left_out_and_tumour_is_labelled(slide):
-    weak, strong = tiles(slide, Rules())
+    weak, strong = tiles(slide, LabelRules())
     assert ((weak.column, weak.row), weak.strong_pixels) == ((1, 0), 0)
     assert ((strong.column, strong.row), strong.strong_pixels) == ((2, 0), 512 * 384)
     assert weak.tumor.all()
@@ -67,14 +67,14 @@ def test_a_label_image_of_tumour_alone_labels_tiles_by_the_slides_status(
     labels = np.zeros((512, 1536), np.uint8)
     labels[:, 512:] = 1
     tifffile.imwrite(slide.annotation_path, labels)
-    found = tiles(slide.model_copy(update={"her2_status": Status(status)}), Rules())
+    found = tiles(slide.model_copy(update={"her2_status": Status(status)}), LabelRules())
     assert [tile.strong_pixels for tile in found] == [strong_pixels] * 2
 
 
 def test_excluded_tiles_are_recorded_with_their_reason(slide, tmp_path):
     with (tmp_path / "excluded.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["slide", "column", "row", "reason"], ["S1", 1, 0, "blurred"]])
-    found = tiles(slide, Rules(excluded=read_excluded(tmp_path / "excluded.csv")))
+    found = tiles(slide, LabelRules(excluded=read_excluded(tmp_path / "excluded.csv")))
     assert found[0] == ExcludedTile(1, 0, "blurred")
     assert isinstance(found[1], PreparedTile)
 
@@ -90,7 +90,7 @@ def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
     (tmp_path / "S1.geojson").write_text(json.dumps([point, point]))
     other = slide.model_copy(update={"annotation_path": tmp_path / "S1.geojson"})
     notes: list[str] = []
-    prepare([other], tmp_path / "tiles", Rules(), note=notes.append)
+    prepare([other], tmp_path / "tiles", LabelRules(), note=notes.append)
     assert notes == ["S1: left out of its annotation: 2 Point."]
 
 
@@ -107,13 +107,13 @@ def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(
         for n in ("S1", "S2")
     ]
     with pytest.raises(PrepareError, match=r"S2: .*'Gland'"):
-        prepare(slides, tmp_path / "tiles", Rules())
+        prepare(slides, tmp_path / "tiles", LabelRules())
     notes: list[str] = []
-    gland = Rules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
+    gland = LabelRules(classes=RegionClasses({"Gland": RegionClass.TUMOR}))
     prepare(slides, tmp_path / "tiles", gland, note=notes.append)
     assert notes == []
     assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.is_tumor.all()
-    other = Rules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
+    other = LabelRules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
     prepare(slides, tmp_path / "tiles", other, note=notes.append)
     assert notes[0] == "S2 is prepared again: what its regions' names mean changed."
 
@@ -121,13 +121,13 @@ def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(
 def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
     bare = slide.model_copy(update={"annotation_path": None})
     with pytest.raises(PrepareError, match="S1: no annotation"):
-        prepare([bare], tmp_path / "tiles", Rules())
+        prepare([bare], tmp_path / "tiles", LabelRules())
 
 
 def test_an_ihc_slide_of_another_grid_is_refused(slide, tmp_path, write_slide):
     other = slide.model_copy(update={"ihc_path": write_slide(["ss"], "ihc.tif")})
     with pytest.raises(PrepareError, match="align them first"):
-        prepare([other], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+        prepare([other], tmp_path / "tiles", LabelRules(ExpressionSource.DAB))
 
 
 def test_brown_labels_the_h_e_tile_at_its_own_place(tmp_path, write_slide):
@@ -153,23 +153,23 @@ def test_brown_labels_the_h_e_tile_at_its_own_place(tmp_path, write_slide):
         split=Split.TRAIN,
         morphology={},
     )
-    found = tiles(slide, Rules(ExpressionSource.DAB))
+    found = tiles(slide, LabelRules(ExpressionSource.DAB))
     strong = {(tile.column, tile.row) for tile in found if tile.strong_pixels > 512 * 256}
     assert len(found) == 6
     assert strong == {(1, 0), (2, 1)}
 
 
 def test_without_its_ihc_slide_expression_is_unknown_by_dab(slide):
-    found = tiles(slide, Rules(ExpressionSource.DAB))
+    found = tiles(slide, LabelRules(ExpressionSource.DAB))
     assert {tile.strong_pixels for tile in found} == {-1}
 
 
 def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     store = TileStore(tmp_path / "tiles", ["S1"])
     assert store.table.strong.tolist() == [False, True]
     assert store.table.is_tumor.tolist() == [True, True]
-    for index, tile in enumerate(tiles(slide, Rules())):
+    for index, tile in enumerate(tiles(slide, LabelRules())):
         assert np.array_equal(store.pixels(index), tile.pixels)
         assert np.array_equal(store.tumor(index), tile.tumor)
 
@@ -179,7 +179,7 @@ def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
         slide.model_copy(update={"name": f"S{n}", "ihc_score": score})
         for n, score in enumerate(("0", "1+", "2+", "3+"))
     ]
-    prepare(slides, tmp_path / "tiles", Rules())
+    prepare(slides, tmp_path / "tiles", LabelRules())
     store = TileStore(tmp_path / "tiles", [s.name for s in slides])
     assert contradicted(slides, store) == {"S0": 1, "S1": 1}
 
@@ -222,27 +222,27 @@ def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
 
 
 def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     with pytest.raises(PrepareError, match="other rules"):
-        prepare([slide], tmp_path / "tiles", Rules(ExpressionSource.DAB))
+        prepare([slide], tmp_path / "tiles", LabelRules(ExpressionSource.DAB))
 
 
-def again(slide: CohortSlide, directory, rules: Rules | None = None) -> list[str]:
+def again(slide: CohortSlide, directory, rules: LabelRules | None = None) -> list[str]:
     """What preparing a slide once more says."""
     notes: list[str] = []
-    prepare([slide], directory, rules or Rules(), note=notes.append)
+    prepare([slide], directory, rules or LabelRules(), note=notes.append)
     return notes
 
 
 def test_a_slide_of_which_nothing_changed_is_left_alone(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     written = (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns
     assert again(slide, tmp_path / "tiles") == []
     assert (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns == written
 
 
 def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     tifffile.imwrite(slide.annotation_path, np.ones((512, 1536), np.uint8))
     (said,) = again(slide, tmp_path / "tiles")
     assert said == "S1 is prepared again: its annotation changed."
@@ -250,13 +250,13 @@ def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
 
 
 def test_a_changed_status_is_labelled_anew(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
     assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its HER2 status changed."]
 
 
 def test_another_path_is_prepared_anew(slide, tmp_path):
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     moved = slide.annotation_path.rename(tmp_path / "other.tif")
     other = slide.model_copy(update={"annotation_path": moved})
     assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its annotation changed."]
@@ -264,9 +264,9 @@ def test_another_path_is_prepared_anew(slide, tmp_path):
 
 def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
     second = slide.model_copy(update={"name": "S2"})
-    prepare([slide, second], tmp_path / "tiles", Rules())
+    prepare([slide, second], tmp_path / "tiles", LabelRules())
     notes: list[str] = []
-    rules = Rules(excluded={("S2", 1, 0): "blurred"})
+    rules = LabelRules(excluded={("S2", 1, 0): "blurred"})
     prepare([slide, second], tmp_path / "tiles", rules, note=notes.append)
     assert notes == ["S2 is prepared again: its excluded tiles changed."]
     assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.slide.tolist() == [0, 0, 1]
@@ -275,14 +275,14 @@ def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
 @pytest.fixture
 def without_fingerprint(slide, tmp_path):
     """A folder of tiles as her2d wrote it once."""
-    prepare([slide], tmp_path / "tiles", Rules())
+    prepare([slide], tmp_path / "tiles", LabelRules())
     path = tmp_path / "tiles" / "S1.zarr" / "zarr.json"
     group = json.loads(path.read_text())
     del group["attributes"]["fingerprint"]
     path.write_text(json.dumps(group))
     (tmp_path / "tiles" / "rules.json").unlink()
     (tmp_path / "tiles" / "rules.txt").write_text(
-        "Rules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
+        "LabelRules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
         " excluded={})"
     )
     return tmp_path / "tiles"

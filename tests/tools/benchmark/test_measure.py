@@ -7,9 +7,9 @@ import pynvml
 import pytest
 from nvml import pynvml as double
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
-from her2d.pipeline.pipeline import Limits, Rules
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.simulator.tissue import tissue_tiles
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
@@ -34,7 +34,7 @@ def contenders(*names: str) -> tuple[Contender, ...]:
 
 @pytest.fixture
 def subject(color_bundle, write_slide):
-    return Subject(color_bundle, Rules(), write_slide(["Sws", ".ht"]), "letters")
+    return Subject(color_bundle, PipelineRules(), write_slide(["Sws", ".ht"]), "letters")
 
 
 def test_each_back_end_is_measured_at_each_batch_size(subject):
@@ -80,7 +80,7 @@ def test_where_nothing_runs_the_reasons_are_the_error_once_each(subject):
 
 
 def test_a_slide_without_tissue_is_refused(color_bundle, write_slide):
-    bare = Subject(color_bundle, Rules(), write_slide([".."]), "bare")
+    bare = Subject(color_bundle, PipelineRules(), write_slide([".."]), "bare")
     with pytest.raises(EngineError, match="holds no tissue"):
         measure(bare, FEW)
 
