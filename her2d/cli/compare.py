@@ -1,4 +1,4 @@
-"""`her2d compare FIRST SECOND`: two bundles over the same slides."""
+"""`her2d compare FIRST SECOND`: compare two bundles on the same slides."""
 
 import json
 from dataclasses import asdict
@@ -26,7 +26,10 @@ def compare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print how often two bundles agree on the slides both have scored, and where they do not."""
+    """Compare two bundles on the slides that both have scored.
+
+    Prints how often they agree, and the slides on which they do not.
+    """
     db = open_readonly(settings_of(config).results.database)
     comparison = compare_bundles(db, first, second)
     if as_json:
@@ -49,7 +52,7 @@ def _sentence(comparison: Comparison) -> str:
     if comparison.kappa is not None:
         text += f", Cohen's kappa {comparison.kappa:.3f}"
     if comparison.mean_difference is not None:
-        text += f"; on average the second's percentage is {comparison.mean_difference:+.1f} points"
+        text += f"; mean difference (second - first) {comparison.mean_difference:+.1f} points"
     return text + "."
 
 

@@ -1,4 +1,4 @@
-"""`her2d doctor`: what keeps an installation from its work, how it is mended, and what serves."""
+"""`her2d doctor`: check the installation, and list the inference back ends."""
 
 import json
 from dataclasses import asdict
@@ -21,10 +21,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bol
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check everything a new installation can get wrong, and say how to mend it.
+    """Check the installation and explain how to fix it.
 
-    Looks at inboxes, disks, database, clock, bundle, back ends, port and systemd's sandbox; writes
-    nothing that stays. Exit code 1 where something keeps the daemon from its work.
+    Checks inboxes, disks, database, clock, bundle, back ends, port and systemd's sandbox. Leaves no
+    files behind. Exit code 1 if the daemon cannot work.
     """
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
@@ -48,7 +48,7 @@ def _candidates(settings: Settings) -> tuple[Candidate, ...]:
     try:
         bundle = load_bundle(settings.bundle.path)
     except BundleError:
-        bundle = None  # told as a finding; the back ends are of interest all the same
+        bundle = None  # a finding reports it; the back ends are listed without a bundle
     return candidates(bundle, engine_options(settings))
 
 

@@ -1,4 +1,4 @@
-"""`her2d evaluate`: how good the models are, and where they fail."""
+"""`her2d evaluate`: measure a study's models."""
 
 import json
 from dataclasses import asdict
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
     from her2d.research.evaluation.misdiagnosis import FeatureTest
     from her2d.research.evaluation.report import Interval, Report
 
-app = typer.Typer(
-    help="How good a study's models are, and where they fail.", invoke_without_command=True
-)
+app = typer.Typer(help="Measure a study's models on its test sets.", invoke_without_command=True)
 
 
 @app.callback()
 def evaluate(
     context: typer.Context, study: StudyOption = Path("study"), as_json: JsonOption = False
 ) -> None:
-    """Measure a study's chosen models on its test sets; writes report.html and report.json."""
+    """Measure a study's models on its test sets.
+
+    Measures the chosen models, and writes report.html and report.json.
+    """
     if context.invoked_subcommand is not None:
         return
     from her2d.research.evaluation.evaluate import PAGE_FILE
@@ -53,11 +54,14 @@ def evaluate(
 @app.command("misdiagnosis")
 def misdiagnosis(
     counts: Annotated[
-        Path, typer.Option(help="CSV of table, feature, level, fn, tp, fp, tn; one row a level.")
+        Path, typer.Option(help="CSV with columns table, feature, level, fn, tp, fp, tn.")
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Test which features go with wrong calls, as in the paper's Tables 3 and 4."""
+    """Test which features go with wrong results.
+
+    As in the paper's Tables 3 and 4. The CSV has a row for each level of a feature.
+    """
     from her2d.research.evaluation.counts import CountsError, read_counts
     from her2d.research.evaluation.misdiagnosis import misdiagnosis_tests
 

@@ -1,4 +1,4 @@
-"""Results as tables for the terminal, and as CSV."""
+"""Results as listings and as CSV."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ STATUS_STYLES = {
 
 
 def result_table(found: Iterable[SlideResult]) -> Listing:
-    """One row for each result, as `results`, `scan` and `demo` print it."""
+    """List results, one a row, for `results`, `scan` and `demo`."""
     listing = Listing(
         Column("id", drop=4, right=True),
         Column("slide", is_name=True),
@@ -43,7 +43,7 @@ def result_table(found: Iterable[SlideResult]) -> Listing:
 
 
 def results_csv(found: Iterable[SlideResult]) -> str:
-    """One line for each result, under the names of `slide_results`' columns."""
+    """Return results as CSV, one a line, under the column names of the view `slide_results`."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(SlideResult.model_fields)
@@ -55,7 +55,7 @@ def results_csv(found: Iterable[SlideResult]) -> str:
 
 
 def slide_table(result: SlideResult) -> Listing:
-    """Every field of one result."""
+    """List every field of one result."""
     rows = []
     for name, value in result.model_dump(mode="json").items():
         text = ", ".join(value) or "none" if isinstance(value, list) else str(value)
@@ -64,7 +64,7 @@ def slide_table(result: SlideResult) -> Listing:
 
 
 def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing:
-    """How many of a run's tiles are in each class."""
+    """List how many of a run's tiles are in each class."""
     listing = Listing(
         Column("class", is_name=True),
         Column("tiles", right=True),
@@ -81,7 +81,7 @@ def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing
 
 
 def timing_table(timings: Sequence[StepTiming]) -> Listing:
-    """The seconds that each step of a run took."""
+    """List the seconds that each step of a run took."""
     listing = Listing(Column("step", is_name=True), Column("seconds", right=True), title="Timings")
     for timing in timings:
         listing.add(timing.step, f"{timing.seconds:.2f}")
@@ -89,7 +89,7 @@ def timing_table(timings: Sequence[StepTiming]) -> Listing:
 
 
 def run_table(runs: Sequence[PastRun]) -> Listing:
-    """A slide's runs, the current one first."""
+    """List a slide's runs, the current one first."""
     listing = Listing(
         Column("run", is_name=True, right=True),
         Column("finished (UTC)", drop=3),
@@ -114,12 +114,12 @@ def run_table(runs: Sequence[PastRun]) -> Listing:
 
 
 def status_text(status: str) -> Text:
-    """A HER2 status in its colour."""
+    """Return a HER2 status in its colour."""
     return Text(status, style=STATUS_STYLES[Her2Status(status)])
 
 
 def percent_text(percent: float | None) -> str:
-    """A percentage with one decimal, or nothing."""
+    """Return a percentage with one decimal, "" for None."""
     return "" if percent is None else f"{percent:.1f} %"
 
 

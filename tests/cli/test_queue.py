@@ -71,7 +71,7 @@ def test_an_empty_queue_is_said_to_be_empty(laboratory, job):
 
 
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):
-    assert laboratory.run("queue", "reprocess").stdout == "0 slides are queued.\n"
+    assert laboratory.run("queue", "reprocess").stdout == "Queued 0 slides.\n"
 
 
 @pytest.fixture
@@ -90,4 +90,4 @@ def database_that_refuses(laboratory, job):
 def test_a_database_that_refuses_is_one_clear_line(laboratory, her2d, database_that_refuses):
     code, _, error = her2d("queue", "reprocess")
     assert code == 1
-    assert error == f"her2d: The database {laboratory.database} refused: it is ill.\n"
+    assert error == f"her2d: The database {laboratory.database} cannot be changed: it is ill.\n"

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -44,10 +45,10 @@ def test_until_a_day_includes_the_day(scanned):
     assert scanned.json("results", "--until", f"{today}T00:00") == []
 
 
-def test_a_day_that_is_none_is_one_clear_line(scanned, her2d):
+def test_a_time_that_cannot_be_read_is_one_clear_line(scanned, her2d):
     code, _, err = her2d("results", "--since", "yesterday")
     assert (code, err.count("\n")) == (1, 1)
-    assert "'yesterday' is no day or time" in err
+    assert "'yesterday' is not a day or time. Write it as" in err
 
 
 def test_results_as_csv_have_the_views_column_names(scanned):
@@ -107,7 +108,7 @@ def test_filters_that_no_slide_passes_are_one_sentence(scanned):
 
 
 def test_a_page_after_the_last_says_how_many_pages_there_are(scanned):
-    assert scanned.run("results", "--page", 9).stdout == ("0 of 2 slides; page 9 of 1 (--page)\n")
+    assert scanned.run("results", "--page", 9).stdout == ("0 of 2 slides, page 9 of 1 (--page).\n")
 
 
 def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
@@ -148,7 +149,7 @@ def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laborato
     code, _, err = her2d(*command, "nomag")
     assert (code, err) == (
         1,
-        f"her2d: There is no result for nomag.tif: its job {job.id} is quarantined."
+        f"her2d: There is no result for nomag.tif. Its job {job.id} is quarantined."
         " It states no magnification.\n",
     )
 
@@ -161,6 +162,17 @@ def test_heatmap_copies_the_png(scanned, tmp_path):
 
 def test_heatmap_without_output_says_where_it_is(scanned):
     assert scanned.run("heatmap", "a").stdout.strip().endswith(".png")
+
+
+@pytest.mark.parametrize("command", [("heatmap",), ("export", "--format", "png", "-o", "x.png")])
+def test_a_heatmap_that_is_missing_is_one_clear_line(scanned, her2d, command):
+    path = scanned.run("heatmap", "a").stdout.strip()
+    Path(path).unlink()
+    code, _, err = her2d(*command, "a")
+    assert (code, err) == (
+        1,
+        f"her2d: The heatmap of a.tif is missing. It was written to {path}.\n",
+    )
 
 
 def test_a_quarantined_file_can_be_retried_and_cancelled(laboratory, tmp_path, her2d):
