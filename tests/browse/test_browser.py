@@ -127,7 +127,7 @@ def test_the_regions_that_drove_the_result_are_a_key_away(page, site):
 def test_a_slide_whose_original_is_gone_still_shows_where(page, own_site):
     (own_site.slides / "positive.tif").unlink()
     open_slide_page(page, own_site)
-    assert "The original scan is not at" in page.locator(".notice").inner_text()
+    assert "The original scan cannot be found at" in page.locator(".notice").inner_text()
     color = drawn(page, 0.125, 1 / 6)
     assert color[0] > color[2]
     assert page.wrong == []
