@@ -81,7 +81,7 @@ def build(
 ) -> None:
     """Pack an evaluated study's models as a bundle.
 
-    Its manifest holds what `her2d evaluate` measured.
+    The manifest contains what `her2d evaluate` measured.
     """
     from her2d.research.evaluation.publish import ship
     from her2d.research.training.study import Study, StudyError

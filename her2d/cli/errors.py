@@ -17,7 +17,7 @@ from her2d.slides.errors import SlideError
 
 
 class UserError(Exception):
-    """A command cannot do what was asked; the sentence says why."""
+    """A command cannot do what the user requested; the sentence says why."""
 
 
 EXPECTED_ERRORS = (

@@ -84,7 +84,7 @@ def prepare(
                 folder.tiles,
                 rules,
                 progress=lambda _: bar.advance(task),
-                note=lambda said: bar.console.print(said, markup=False, soft_wrap=True),
+                note=lambda note: bar.console.print(note, markup=False, soft_wrap=True),
             )
     except (CohortError, PrepareError) as error:
         raise UserError(str(error)) from error

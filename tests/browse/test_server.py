@@ -129,7 +129,7 @@ def test_another_file_in_the_originals_place_is_not_shown(own_site):
     assert "is not the scan that was processed" in own_site.get("/slides/1").text
 
 
-def test_pictures_that_are_gone_are_said_to_be(own_site):
+def test_missing_pictures_are_reported(own_site):
     for file in (own_site.folder / "heatmaps").iterdir():
         file.unlink()
     page = own_site.get("/slides/1").text

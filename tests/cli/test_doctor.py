@@ -7,7 +7,7 @@ def test_a_sound_laboratory_passes(laboratory):
     assert "Events arrive." in found.stdout
 
 
-def test_what_is_wrong_is_told_with_its_remedy_and_exit_code_one(laboratory):
+def test_a_problem_is_reported_with_its_remedy_and_exit_code_one(laboratory):
     laboratory.inbox.rmdir()
     found = laboratory.json("doctor")
     (failure,) = [f for f in found["findings"] if f["verdict"] == "failure"]

@@ -66,7 +66,7 @@ def test_a_long_name_and_its_reason_are_whole_at_any_width(laboratory, on_a_term
     assert max(map(len, printed.splitlines())) <= width
 
 
-def test_an_empty_queue_is_said_to_be_empty(laboratory, job):
+def test_a_listing_without_jobs_is_one_sentence(laboratory, job):
     assert laboratory.run("queue", "ls", "--state", "failed").stdout == "No jobs match.\n"
 
 
@@ -82,7 +82,7 @@ def database_that_refuses(laboratory, job):
     for event in ("insert", "update"):
         db.execute(
             f"create trigger no_{event} before {event} on jobs"
-            " begin select raise(abort, 'it is ill'); end"
+            " begin select raise(abort, 'the trigger refuses'); end"
         )
     db.close()
 
@@ -90,4 +90,7 @@ def database_that_refuses(laboratory, job):
 def test_a_database_that_refuses_is_one_clear_line(laboratory, her2d, database_that_refuses):
     code, _, error = her2d("queue", "reprocess")
     assert code == 1
-    assert error == f"her2d: The database {laboratory.database} cannot be changed: it is ill.\n"
+    assert (
+        error
+        == f"her2d: The database {laboratory.database} cannot be changed: the trigger refuses.\n"
+    )

@@ -111,7 +111,7 @@ def test_a_page_after_the_last_says_how_many_pages_there_are(scanned):
     assert scanned.run("results", "--page", 9).stdout == ("0 of 2 slides, page 9 of 1 (--page).\n")
 
 
-def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
+def test_show_prints_everything_about_a_slide_by_its_name_or_barcode(scanned):
     assert scanned.json("show", "a.tif") == scanned.json("show", "a")
     assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)
     assert "50" in scanned.run("show", "a").stdout
@@ -141,7 +141,9 @@ def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):
 @pytest.mark.parametrize(
     "command", [("show",), ("heatmap",), ("export", "--format", "csv", "-o", "x")]
 )
-def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laboratory, her2d, command):
+def test_a_file_without_a_result_is_reported_with_its_jobs_state_and_reason(
+    laboratory, her2d, command
+):
     with closing(open_database(laboratory.database)) as db:
         job = JobQueue(db).refuse(
             laboratory.inbox / "nomag.tif", FileState(1, 2, 3), "It states no magnification."

@@ -39,7 +39,7 @@ def test_a_folder_is_every_slide_in_it(laboratory, write_slide, tmp_path):
     }
 
 
-def test_one_bad_file_is_told_and_recorded_and_the_others_are_done(
+def test_one_bad_file_is_reported_and_recorded_and_the_others_are_done(
     her2d, laboratory, write_slide, tmp_path
 ):
     good = write_slide(["S"], "good.tif")
