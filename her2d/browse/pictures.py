@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from her2d.browse.zoom import Image, ZoomGrid, tile_from_picture, tile_from_scan
+from her2d.errors import Her2dError
 from her2d.results.overlay import overlaid_slide, slide_extent, transparent_overlay
 from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes
 from her2d.results.stored_run import StoredRun
@@ -28,7 +29,7 @@ ReadRun = Callable[[int], StoredRun]
 """Read a run by its id. Raises KeyError."""
 
 
-class ScanMissing(Exception):  # noqa: N818  the name is the problem
+class ScanMissing(Her2dError):  # noqa: N818  the name is the problem
     """The original scan cannot be shown; `str(error)` says why in one sentence."""
 
 

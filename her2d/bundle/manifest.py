@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from her2d.errors import Her2dError
+from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TUMOR_FRACTION, UM_PER_PX
+
 MANIFEST_FILE = "manifest.toml"
-_MAGNIFICATION, _UM_PER_PX = 4.0, 2.5
 # Scanners' 4x are 2.4 to 2.6 um/px.
 _MPP_TOLERANCE = 0.05
 
@@ -15,7 +17,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class BundleError(Exception):
+class BundleError(Her2dError):
     """The bundle cannot be used; `str(error)` says in one sentence why."""
 
 
@@ -50,29 +52,29 @@ class Parts(_Section):
 class Preprocessing(_Section):
     """How a scan becomes tiles, and which tiles count (paper, section 4.2)."""
 
-    magnification: float = 4.0
-    mpp: float = 2.5
+    magnification: float = MAGNIFICATION
+    mpp: float = UM_PER_PX
     tile: Literal[512] = 512
-    saturation: Annotated[float, Field(ge=0, le=255)] = 10.0
-    tumor_fraction: Fraction = 0.10
+    saturation: Annotated[float, Field(ge=0, le=255)] = SATURATION
+    tumor_fraction: Fraction = TUMOR_FRACTION
 
     @field_validator("magnification")
     @classmethod
     def _is_that_of_the_tiles(cls, magnification: float) -> float:
-        if magnification != _MAGNIFICATION:
+        if magnification != MAGNIFICATION:
             raise ValueError(
                 f"this bundle wants tiles at {magnification:g}x, and her2d cuts them at"
-                f" {_MAGNIFICATION:g}x only"
+                f" {MAGNIFICATION:g}x only"
             )
         return magnification
 
     @field_validator("mpp")
     @classmethod
     def _is_about_that_of_the_tiles(cls, mpp: float) -> float:
-        if not abs(mpp / _UM_PER_PX - 1) <= _MPP_TOLERANCE:
+        if not abs(mpp / UM_PER_PX - 1) <= _MPP_TOLERANCE:
             raise ValueError(
                 f"this bundle wants tiles of {mpp:g} um/px, and her2d cuts them at about"
-                f" {_UM_PER_PX:g} um/px only"
+                f" {UM_PER_PX:g} um/px only"
             )
         return mpp
 
@@ -87,7 +89,7 @@ class Normalization(_Section):
 class Decision(_Section):
     """The share of tumour pixels in strong tiles at which a slide is HER2-positive."""
 
-    threshold: Fraction = 0.10
+    threshold: Fraction = THRESHOLD
 
 
 class Tolerance(_Section):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import structlog
 
-from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.errors import Her2dError
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +31,10 @@ _PASSING = frozenset(
 T = TypeVar("T")
 
 
+class WriteCancelledError(Her2dError):
+    """The daemon stops, and the database could not be written before."""
+
+
 def passes(error: sqlite3.Error) -> bool:
     """Whether the same write may succeed later."""
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING
@@ -44,7 +48,7 @@ def until_written(
     `waiting` is called after each try that failed: to wait for the database is no standstill.
 
     Raises:
-        SlideCancelledError: `cancel` was set first.
+        WriteCancelledError: `cancel` was set first.
         sqlite3.Error: one that no waiting helps.
     """
     wait = _WAIT_S
@@ -57,7 +61,7 @@ def until_written(
             log.warning("write_waits_for_database", reason=str(error), again_in_s=wait)
             waiting()
             if cancel.wait(wait):
-                raise SlideCancelledError(
+                raise WriteCancelledError(
                     "Stopped before the database could be written."
                 ) from error
             wait = min(2 * wait, _LONGEST_WAIT_S)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
+from her2d.method import SATURATION, THRESHOLD, TUMOR_FRACTION
 from her2d.pipeline.quality import QualityLimits, StainReference
 
 
@@ -22,9 +23,9 @@ class Limits:
 class PipelineRules:
     """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
 
-    saturation: float = 10.0
-    tumor_fraction: float = 0.10
-    threshold: float = 0.10
+    saturation: float = SATURATION
+    tumor_fraction: float = TUMOR_FRACTION
+    threshold: float = THRESHOLD
     bootstrap_seed: int = 20250101
     quality: QualityLimits = field(default_factory=QualityLimits)
 

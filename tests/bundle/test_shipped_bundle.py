@@ -51,7 +51,7 @@ def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnificat
     with Pipeline(engine, Integrator(bundle)) as pipeline:
         outcome = pipeline.submit(tmp_path / "new.tif").result()
     engine.close()
-    assert outcome.score.status.value == status
+    assert outcome.score.her2_status.value == status
 
 
 @pytest.mark.parametrize("magnification", [4.0, 40.0])

@@ -45,20 +45,20 @@ def test_every_tile_ends_where_its_content_sends_it(pipeline, write_slide):
 
 def test_the_score_weighs_tiles_by_their_tumor_pixels(pipeline, write_slide):
     score = pipeline.submit(write_slide(["Shh"])).result().score
-    assert score.status is Her2Status.POSITIVE
+    assert score.her2_status is Her2Status.POSITIVE
     assert score.high_expression_percent == pytest.approx(50.0)
     assert (score.tumor_pixels, score.strong_pixels) == (2 * 512 * 512, 512 * 512)
 
 
 def test_strong_tumor_below_a_tenth_is_negative(pipeline, write_slide):
     score = pipeline.submit(write_slide(["Swwww", "wwwww", "wwwww"])).result().score
-    assert score.status is Her2Status.NEGATIVE
+    assert score.her2_status is Her2Status.NEGATIVE
     assert score.high_expression_percent == pytest.approx(100 / 15)
 
 
 def test_a_slide_without_tumor_is_indeterminate(pipeline, write_slide):
     score = pipeline.submit(write_slide(["s.", "st"])).result().score
-    assert score.status is Her2Status.INDETERMINATE
+    assert score.her2_status is Her2Status.INDETERMINATE
     assert score.reason
 
 

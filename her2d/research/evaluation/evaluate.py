@@ -140,7 +140,7 @@ def _called(
 
 
 def _is_right(found: Called) -> bool:
-    return found.outcome.score.status.value == found.slide.her2_status.value
+    return found.outcome.score.her2_status.value == found.slide.her2_status.value
 
 
 def _figures(report: Report, calls: list[IntegratorCall]) -> list[str]:
