@@ -30,7 +30,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
     ended = demo(tmp_path / "file")
     assert (ended.returncode, ended.stderr) == (
         1,
-        f"her2d: The demo cannot be made in {tmp_path}/file/demo: Not a directory; name another"
+        f"her2d: Cannot create the demo in {tmp_path}/file/demo: Not a directory. Choose another"
         " --directory.\n",
     )
 
@@ -39,5 +39,5 @@ def test_calls_that_are_wrong_are_named_and_fail_the_demo(tmp_path, color_bundle
     """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
     ended = demo(tmp_path, HER2D_BUNDLE__PATH=str(color_bundle.directory))
     assert ended.returncode == 1
-    assert "gastric-002 was simulated as positive but called" in ended.stderr
+    assert "gastric-002 was simulated as positive, but its result is" in ended.stderr
     assert "gastric-003-benign was" not in ended.stderr

@@ -78,12 +78,12 @@ def test_the_old_result_stays_when_a_new_bundle_reprocesses(site, write_slide, c
     (newer / "manifest.toml").unlink()
     (newer / "manifest.toml").write_text(manifest)
     site.set("bundle", path=newer)
-    assert site.command("queue", "reprocess") == "1 slides are queued.\n"
+    assert site.command("queue", "reprocess") == "Queued 1 slide.\n"
     with site.daemon():
         site.wait_for(JobState.DONE, jobs=2)
     assert site.results()["a.tif"].bundle_version == "2"
     assert site.runs() == 2
-    assert site.command("queue", "reprocess") == "0 slides are queued.\n"
+    assert site.command("queue", "reprocess") == "Queued 0 slides.\n"
 
 
 def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(site, write_slide):
