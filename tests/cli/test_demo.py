@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -19,6 +21,7 @@ def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_shipped_bundle_calls_every_slide_what_it_was_simulated_as(tmp_path):
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import sqlite3
 
+import pytest
 from daemon_site import asked
 
 from her2d.daemon import service as daemon_module
@@ -12,6 +13,8 @@ from her2d.monitoring.http import OpsServer
 from her2d.monitoring.metrics import Metrics
 from her2d.queue.job import JobState
 from her2d.settings import Settings
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_daemon_that_works_is_healthy_and_ready(site):

@@ -3,9 +3,12 @@
 import os
 import signal
 
+import pytest
 from service_manager import service_manager
 
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 
 def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):

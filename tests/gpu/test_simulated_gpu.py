@@ -17,6 +17,8 @@ import pytest
 from simulated_gpu.account import accounts, left_or_wrong
 from simulated_gpu.build import CannotBuildError, build, toolkit
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 DOUBLE = HERE.parent / "doubles" / "simulated_gpu"
 PATIENCE_S = 540  # less than what a test that hangs is given in all

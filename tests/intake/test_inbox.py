@@ -424,6 +424,7 @@ def test_a_name_that_is_no_text_is_quarantined_once_and_says_what_to_do(inbox, j
     assert job.reason == "The file's name is not valid UTF-8: rename it and it is processed."
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
     inbox, jobs, folder, clock, check
 ):

@@ -156,6 +156,7 @@ def test_a_receiver_that_is_gone_is_left_alone_until_the_next_start_and_loses_no
     assert names(receiver.taken) == ["a.tif", "b.tif"]
 
 
+@pytest.mark.slow
 def test_an_event_that_is_never_taken_does_not_hold_up_the_next_ones(database, receiver):
     receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "poison.tif" else 204
     quarantine(database, "poison.tif", "a.tif", "b.tif")
