@@ -27,10 +27,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two workers; one that is idle takes over tests from the other. A test that hangs for ten minutes fails:
+# Two workers; one that is idle takes over tests from the other. A test that hangs for twenty minutes fails:
 # pytest names it and prints what each thread was doing, and its worker is replaced once.
 PYTEST := $(BIN)/pytest -n 2 --dist worksteal --max-worker-restart 1 --durations 15 \
-    -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+    -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
 
 # Lint, types and layers, then every test that is quick: a few minutes on two cores.
 test: lint

@@ -8,7 +8,6 @@ import structlog
 
 from her2d.inference.backends import candidates
 from her2d.inference.engine import EngineError
-from her2d.inference.backends import candidates
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
 
