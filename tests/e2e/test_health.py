@@ -17,12 +17,6 @@ from her2d.settings import Settings
 pytestmark = pytest.mark.slow
 
 
-def test_a_daemon_that_works_is_healthy_and_ready(site):
-    with site.daemon():
-        assert site.answer("/healthz") == (200, "ok\n")
-        assert site.answer("/readyz") == (200, "ok\n")
-
-
 def test_a_daemon_without_its_inbox_is_alive_and_not_ready(site):
     with site.daemon():
         site.inbox.rmdir()
