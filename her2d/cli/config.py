@@ -1,11 +1,11 @@
-"""`her2d config show|check`: what her2d would run with, and whether it is well formed."""
+"""`her2d config show|check|example`: what her2d would run with, and a file to begin from."""
 
 from pathlib import Path
 
 import typer
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.settings import Settings, find_config
+from her2d.settings import PACKAGE_DATA, Settings, find_config
 
 app = typer.Typer(help="The settings in force.", no_args_is_help=True)
 
@@ -31,6 +31,12 @@ def check(config: ConfigOption = None) -> None:
     typer.echo(
         f"The settings of {_source(config)} are well formed; her2d doctor checks what they name."
     )
+
+
+@app.command("example")
+def example() -> None:
+    """Print a config.toml that explains every setting and states its default."""
+    typer.echo((PACKAGE_DATA / "config.toml").read_text(), nl=False)
 
 
 def _source(config: Path | None) -> str:
