@@ -4,6 +4,7 @@ import contextlib
 import signal
 import sqlite3
 
+import pytest
 from daemon_site import asked
 
 from her2d.daemon import readiness
@@ -13,11 +14,7 @@ from her2d.monitoring.metrics import Metrics
 from her2d.queue.job import JobState
 from her2d.settings import Settings
 
-
-def test_a_daemon_that_works_is_healthy_and_ready(site):
-    with site.daemon():
-        assert site.answer("/healthz") == (200, "ok\n")
-        assert site.answer("/readyz") == (200, "ok\n")
+pytestmark = pytest.mark.slow
 
 
 def test_a_daemon_without_its_inbox_is_alive_and_not_ready(site):

@@ -3,9 +3,12 @@
 import os
 import signal
 
+import pytest
 from service_manager import service_manager
 
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 
 def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):
@@ -84,22 +87,3 @@ def test_the_old_result_stays_when_a_new_bundle_reprocesses(site, write_slide, c
     assert site.results()["a.tif"].bundle_version == "2"
     assert site.runs() == 2
     assert site.command("queue", "reprocess") == "Queued 0 slides.\n"
-
-
-def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(site, write_slide):
-    path = write_slide(["Sw"], "a.tif", folder=site.inbox)
-    with site.daemon():
-        site.wait_for(JobState.DONE)
-        path.rename(site.inbox / "b.tif")
-        (job,) = site.wait_for(JobState.DUPLICATE)
-    (result,) = site.results().values()
-    assert (result.slide_id, result.path) == (job.slide_id, str(site.inbox / "b.tif"))
-
-
-def test_two_copies_at_once_are_one_result_and_one_duplicate(site, write_slide):
-    path = write_slide(["Sw" * 4] * 4, "a.tif", folder=site.folder)
-    for name in ("a.tif", "b.tif"):
-        (site.inbox / name).write_bytes(path.read_bytes())
-    with site.daemon():
-        site.wait_for(JobState.DUPLICATE)
-    assert site.runs() == len(site.jobs(JobState.DONE)) == 1

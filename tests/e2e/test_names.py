@@ -3,10 +3,13 @@
 import json
 import re
 
+import pytest
 from daemon_site import Site
 from service_manager import service_manager
 
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 KEY = {"HER2D_OPS__PSEUDONYM_KEY": "a key of a hospital"}
 FOLDERS = ["Li Si 1957", 'Wang "Mei"', "O'Brien \\ Zhao"]

@@ -15,6 +15,8 @@ from her2d.archive.safe_move import part_of
 from her2d.queue.job import JobState
 from her2d.system.file_identity import content_hash
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_DATABASE = (
     "archive_without_database",
     "database_unavailable",

@@ -156,6 +156,7 @@ def test_after_410_nothing_is_sent_until_the_next_start_and_no_event_is_lost(dat
     assert names(receiver.taken) == ["a.tif", "b.tif"]
 
 
+@pytest.mark.slow
 def test_an_event_that_is_never_accepted_does_not_delay_later_ones(database, receiver):
     receiver.answer_to = lambda document: (
         500 if document["data"]["file_name"] == "poison.tif" else 204
