@@ -22,9 +22,10 @@ from her2d.archive.safe_move import (
     remove,
 )
 from her2d.intake.discovery import ScanRules, sidecars
-from her2d.queue.job import Job, JobState, now
+from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.settings import IntakeSettings
+from her2d.system.clock import now
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.io_errors import is_gone
 

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -132,14 +131,3 @@ def interruption_wait_s(interruptions: int) -> float:
     if interruptions <= FREE_INTERRUPTIONS:
         return 0.0
     return min(2.0 ** (interruptions - FREE_INTERRUPTIONS - 1), _LONGEST_INTERRUPTION_WAIT_S)
-
-
-def now() -> str:
-    """The time as the database writes it: UTC ISO-8601 with microseconds and Z."""
-    return in_seconds(0)
-
-
-def in_seconds(seconds: float) -> str:
-    """The time `seconds` from now, likewise."""
-    time = datetime.now(UTC) + timedelta(seconds=seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -27,11 +27,10 @@ from her2d.queue.job import (
     NEW_SCAN,
     Job,
     JobState,
-    in_seconds,
     interruption_wait_s,
-    now,
     retry_wait_s,
 )
+from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 
 _INSERT = (

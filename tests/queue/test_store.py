@@ -16,12 +16,12 @@ from her2d.queue.job import (
     LONGEST_RETRY_S,
     MOST_INTERRUPTIONS,
     JobState,
-    in_seconds,
     interruption_wait_s,
     retry_wait_s,
 )
 from her2d.queue.operator import prioritise
 from her2d.queue.store import JobQueue
+from her2d.system.clock import in_seconds
 from her2d.system.file_identity import FileState
 
 STATE = FileState(1, 10, 20)
