@@ -13,7 +13,7 @@ import structlog
 from her2d.archive.archiver import follow
 from her2d.daemon.storage_probe import Storage
 from her2d.db.connection import open_database
-from her2d.db.retry import until_written
+from her2d.db.retry import WriteCancelledError, until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
@@ -153,7 +153,7 @@ class Worker:
             case ClaimLostError():
                 log.warning("slide_claim_lost")
                 state = jobs.get(job.id).state
-            case SlideCancelledError():
+            case SlideCancelledError() | WriteCancelledError():
                 jobs.give_back(job)
                 log.info("slide_given_back")
                 state = JobState.QUEUED

@@ -15,7 +15,6 @@ import binascii
 import enum
 import hashlib
 import hmac
-import random
 import sqlite3
 import threading
 import time
@@ -29,6 +28,7 @@ from structlog.contextvars import bound_contextvars
 
 from her2d.db.connection import open_database
 from her2d.settings import WebhookSettings
+from her2d.system.backoff import Backoff
 from her2d.webhook.outbox import LONGEST_WAIT_S, Event, Outbox
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN_S = 1.0
-_FIRST_RETRY_S, _JITTER = 1.0, 0.25
+_BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_WAIT_S, jitter=0.25)
 _TRIES_IN_PLACE = 4
 _SECRET_PREFIX = "whsec_"  # Standard Webhooks' mark of a secret
 
@@ -124,18 +124,18 @@ class Webhook:
             tries = self._tries.get(event.id, 0) + 1
             self._tries = {event.id: tries}
             if tries >= _TRIES_IN_PLACE:
-                outbox.step_aside(event, _wait_s(tries))
+                outbox.step_aside(event, _BACKOFF.wait_s(tries))
                 log.warning("webhook_stepped_aside")
         elif datetime.now(UTC) - event.since > timedelta(hours=self._settings.give_up_after_h):
             outbox.done(event)
             log.error("webhook_given_up", tries=event.tries + _TRIES_IN_PLACE + 1)
         else:
-            outbox.step_aside(event, _wait_s(event.tries + _TRIES_IN_PLACE))
+            outbox.step_aside(event, _BACKOFF.wait_s(event.tries + _TRIES_IN_PLACE))
 
     def _next_wait(self) -> float:
         """Longer at each failure in a row, whichever event's: a receiver that is down is spared."""
         self._failures += 1
-        return _wait_s(self._failures)
+        return _BACKOFF.wait_s(self._failures)
 
     def _pause(self, outbox: Outbox, event: Event) -> None:
         """What stepped aside may be refused for ever by a receiver that takes all else: its
@@ -144,7 +144,7 @@ class Webhook:
             self._stop.wait(self._next_wait())
             return
         self._failures_aside += 1
-        end = time.monotonic() + _wait_s(self._failures_aside)
+        end = time.monotonic() + _BACKOFF.wait_s(self._failures_aside)
         while (left := end - time.monotonic()) > 0 and not outbox.in_line():
             if self._stop.wait(min(left, _LOOK_AGAIN_S)):
                 return
@@ -204,9 +204,3 @@ class Messenger:
         """Wait for the thread to end, which it was asked to, but no longer than that."""
         if self._thread is not None:
             self._thread.join(seconds)
-
-
-def _wait_s(tries: int) -> float:
-    """Twice as long after each try, with jitter."""
-    wait = min(_FIRST_RETRY_S * 2.0 ** min(tries - 1, 30), LONGEST_WAIT_S / (1 + _JITTER))
-    return wait * random.uniform(1 - _JITTER, 1 + _JITTER)

@@ -14,6 +14,7 @@ from her2d.archive.archiver import Archiver
 from her2d.daemon import supervisor as supervisor_module
 from her2d.daemon.supervisor import Supervisor
 from her2d.daemon.worker import Signals, Worker
+from her2d.db.retry import WriteCancelledError
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -133,6 +134,7 @@ def caused(error: Exception, cause: OSError) -> Exception:
         (PermissionError(errno.EACCES, "Permission denied"), JobState.SETTLING, 0),
         (FileChangedError("a.tif changed while it was read."), JobState.SETTLING, 0),
         (SlideCancelledError("Stopped."), JobState.QUEUED, 0),
+        (WriteCancelledError("Stopped."), JobState.QUEUED, 0),
         (ResultsUnwritableError("The heatmap cannot be written."), JobState.FAILED, 0),
         (UnreadableStorageError("The storage returned errors."), JobState.FAILED, 1),
         (EngineError("The engine failed."), JobState.FAILED, 1),
