@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from her2d.system.file_identity import FileState, content_hash
+from her2d.system.files import flush_folder
 
 _CHUNK_BYTES = 1 << 20
 
@@ -70,8 +71,8 @@ def move(
         # Another scan took its place between the look and the move: it goes back to be found.
         target.replace(source)
         raise SourceChangedError(f"{source.name} was replaced while it was moved.")
-    _flush_folder(target.parent)
-    _flush_folder(source.parent)
+    flush_folder(target.parent)
+    flush_folder(source.parent)
 
 
 def abandon(target: Path) -> None:
@@ -94,7 +95,7 @@ def remove(source: Path, expected: FileState) -> None:
     """
     _require(source, expected)
     source.unlink()
-    _flush_folder(source.parent)
+    flush_folder(source.parent)
 
 
 def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], None]) -> None:
@@ -114,7 +115,7 @@ def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], No
         raise CopyDiffersError(errno.EIO, "the copy differs from the original", str(target))
     shutil.copystat(source, part)
     part.replace(target)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
     try:
         beat()
         remove(source, expected)
@@ -135,14 +136,3 @@ def _reserve(target: Path) -> None:
 def _require(source: Path, expected: FileState) -> None:
     if source.is_symlink() or not FileState.of(source).same_file(expected):
         raise SourceChangedError(f"{source.name} is another file by now.")
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shares cannot flush a folder
-            raise
-    finally:
-        os.close(descriptor)
