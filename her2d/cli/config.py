@@ -1,4 +1,4 @@
-"""`her2d config show|check|example`: print and check the settings, and print a file to begin from."""
+"""`her2d config show|check|example`: print, check and begin the settings."""
 
 from pathlib import Path
 

@@ -17,9 +17,10 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
 from her2d.pipeline.pipeline import Pipeline
-from her2d.queue.job import NEW_SCAN, in_seconds
+from her2d.queue.job import NEW_SCAN
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
+from her2d.system.clock import in_seconds
 from her2d.system.disk_space import existing_folder
 from her2d.system.gpus import Gpus
 from her2d.webhook.outbox import Outbox

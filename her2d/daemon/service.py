@@ -42,7 +42,7 @@ from her2d.queue.store import JobQueue
 from her2d.settings import Settings, SettingsError
 from her2d.system.files import remove_leftovers
 from her2d.system.gpus import Gpus
-from her2d.webhook.sender import Messenger
+from her2d.webhook.sender import WebhookSender
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +137,7 @@ class Daemon:
             port=port,
         )
         settings = self._settings
-        messenger = Messenger(
+        webhook_sender = WebhookSender(
             settings.webhook, settings.results.database, self._signals.stop_requested
         )
         self._notifier.ready("Started.")
@@ -145,7 +145,7 @@ class Daemon:
         try:
             while not self._signals.stop_requested.is_set():
                 _require_same(self._settings.results.database, database)
-                messenger.check()
+                webhook_sender.check()
                 self._pass(jobs, supervisor, intake_loop)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -155,7 +155,7 @@ class Daemon:
             self._notifier.stopping(f"Finishing {supervisor.active} slides.")
             intake_loop.close()
             supervisor.drain()
-            messenger.join(_WEBHOOK_S)
+            webhook_sender.join(_WEBHOOK_S)
 
     def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
         """Do once what the daemon's own thread does.

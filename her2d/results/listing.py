@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlite_utils import Database
 
 from her2d.results.records import QualityFlag, SlideResult
+from her2d.system.clock import as_text
 
 _FLAG_COLUMNS = {
     QualityFlag.BLURRED: "blurred",
@@ -138,7 +139,7 @@ def _values(wanted: ResultFilter) -> dict[str, str | None]:
 
 
 def _timestamp(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if moment is None else as_text(moment)
 
 
 def _literal(text: str) -> str:
