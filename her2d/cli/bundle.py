@@ -83,11 +83,11 @@ def build(
 
     The manifest contains what `her2d evaluate` measured.
     """
-    from her2d.research.evaluation.publish import ship
+    from her2d.research.evaluation.publish import publish
     from her2d.research.training.study import Study, StudyError
 
     try:
-        bundle = ship(Study(study), directory, version=version, intended_use=intended_use)
+        bundle = publish(Study(study), directory, version=version, intended_use=intended_use)
     except StudyError as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:

@@ -32,14 +32,14 @@ def evaluate(
     from her2d.research.evaluation.evaluate import PAGE_FILE
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
     from her2d.research.training.fit import FitError
-    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError
 
     folder = Study(study)
     console = Console(stderr=True)
     try:
         with console.status("evaluating") as status:
-            report = evaluate_study(folder, kept_recipe(study, None), progress=status.update)
+            report = evaluate_study(folder, study_recipe(study, None), progress=status.update)
     except (FitError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -94,7 +94,7 @@ def _slides_table(report: "Report") -> Listing:
     for row in report.slides:
         counts, benign = row.confusion, row.without_tumor
         listing.add(
-            f"{row.integrator} (chosen)" if row.chosen else row.integrator,
+            f"{row.integrator} (selected)" if row.selected else row.integrator,
             row.set,
             *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),

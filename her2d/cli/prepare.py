@@ -60,7 +60,7 @@ def prepare(
         ExpressionSource,
         LabelRules,
         PrepareError,
-        contradicted,
+        contradicting_slides,
         read_excluded,
     )
     from her2d.research.training.prepare import prepare as prepare_slides
@@ -91,7 +91,7 @@ def prepare(
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be prepared: {error}.") from error
     store = TileStore(folder.tiles, [slide.name for slide in slides])
-    if wrong := contradicted(slides, store):
+    if wrong := contradicting_slides(slides, store):
         most = sorted(wrong, key=lambda name: -wrong[name])[:5]
         typer.echo(
             f"{len(wrong)} slides with IHC 0 or 1+ have strong tiles, such as"

@@ -97,12 +97,12 @@ def everything(
     settings: SetOption = None,
 ) -> None:
     """Train all models of the recipe and choose among them."""
-    from her2d.research.training.distributed import is_first
+    from her2d.research.training.distributed import is_rank_zero
 
     with _study("all", study, recipe, settings, None) as (folder, how):
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
-        if is_first():
+        if is_rank_zero():
             _train_integrators(folder, how, None, (None, None, None))
 
 
@@ -162,17 +162,17 @@ def _study(
 
     At the end the command is recorded for the bundle's manifest.
     """
-    from her2d.research.training.distributed import is_first
+    from her2d.research.training.distributed import is_rank_zero
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.integrators import IntegratorError
-    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError, record_command
 
     try:
         study = Study(folder)
-        yield study, kept_recipe(folder, recipe, tuple(settings or ()))
-        if is_first():
+        yield study, study_recipe(folder, recipe, tuple(settings or ()))
+        if is_rank_zero():
             given = ["--recipe", recipe.name] if recipe is not None else []
             given += [word for setting in settings or () for word in ("--set", setting)]
             record_command(study, shlex.join(["her2d", "train", kind, *(words or []), *given]))
@@ -183,9 +183,9 @@ def _study(
 
 
 def _print_fit(found: "FitResult") -> None:
-    from her2d.research.training.distributed import is_first
+    from her2d.research.training.distributed import is_rank_zero
 
-    if is_first():
+    if is_rank_zero():
         typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
 
 
