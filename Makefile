@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test slow lint soak gpu bench demo-bundle study stopped install install-gpu clean
+.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -40,6 +40,11 @@ test: lint
 # packaging. Those that need a Debian package which is not installed are skipped.
 slow: $(VENV)/.dev
 	$(PYTEST) -m 'slow and not gpu and not soak and not benchmark'
+
+# The documentation site, in site/. Strict: a broken link or a page that no menu names fails (with --quiet
+# MkDocs would count no warnings).
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s
@@ -105,4 +110,4 @@ study: $(VENV)/.dev
 	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info

@@ -52,7 +52,7 @@ def prepare(
     to the table's folder.
 
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
-    Exclude, or as --class says. More in docs/training.md.
+    Exclude, or as --class says. More in docs/how-to/training.md.
     """
     from her2d.research.training.cohort import CohortError, read_cohort
     from her2d.research.training.ihc import DAB_THRESHOLD
