@@ -1,11 +1,11 @@
-"""`her2d config show|check`: print and check the settings."""
+"""`her2d config show|check|example`: print, check and begin the settings."""
 
 from pathlib import Path
 
 import typer
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.settings import Settings, find_config
+from her2d.settings import PACKAGE_DATA, Settings, find_config
 
 app = typer.Typer(help="Print and check the settings.", no_args_is_help=True)
 
@@ -38,6 +38,12 @@ def check(config: ConfigOption = None) -> None:
         f"The settings from {_source(config)} are well formed."
         " To check the files and services that they name, run her2d doctor."
     )
+
+
+@app.command("example")
+def example() -> None:
+    """Print a config.toml that explains every setting and states its default."""
+    typer.echo((PACKAGE_DATA / "config.toml").read_text(), nl=False)
 
 
 def _source(config: Path | None) -> str:

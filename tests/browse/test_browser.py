@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(3840, 2160), (1366, 768)]
 
 

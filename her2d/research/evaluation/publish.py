@@ -16,6 +16,7 @@ from her2d.research.training.candidate import chosen_files
 from her2d.research.training.cohort import Split
 from her2d.research.training.model_selection import read_choice
 from her2d.research.training.study import Study, StudyError
+from her2d.system.files import replace_folder
 
 
 def ship(
@@ -116,6 +117,5 @@ def _written(candidate: Bundle, manifest: Manifest, directory: Path) -> Bundle:
     write_manifest(part, manifest)
     if directory.exists() and not (directory / MANIFEST_FILE).is_file():
         raise ValueError(f"{directory} is there and is no bundle")
-    shutil.rmtree(directory, ignore_errors=True)
-    part.replace(directory)
+    replace_folder(directory, part)
     return load_bundle(directory)

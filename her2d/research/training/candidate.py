@@ -27,6 +27,7 @@ from her2d.research.training.recipe import Recipe
 from her2d.research.training.stain import stain_of
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import TileStore
+from her2d.system.files import replace_folder
 
 INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
 
@@ -56,8 +57,7 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=seen.mean, std=seen.std)
     shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
     write_manifest(directory, _manifest(study, recipe, choice, seen, directory, command))
-    shutil.rmtree(study.candidate, ignore_errors=True)
-    directory.replace(study.candidate)
+    replace_folder(study.candidate, directory)
     return load_bundle(study.candidate)
 
 

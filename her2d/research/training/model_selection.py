@@ -26,6 +26,7 @@ from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, write_text
+from her2d.system.files import replacing
 
 _RESULTS = "results.json"
 _SCORES = TypeAdapter(list[IntegratorScore])
@@ -234,9 +235,8 @@ def _write_scores(study: Study, scores: list[IntegratorScore]) -> None:
 
 
 def _keep(model: Any, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    skops.io.dump(model, part)
-    part.replace(path)
+    with replacing(path) as part:
+        skops.io.dump(model, part)
 
 
 def _given(**wishes: str | None) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ study/candidate/                the chosen models as a bundle, not yet measured
 study/evaluation/               report.html, report.json
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide
+from her2d.system.files import write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
 
@@ -96,13 +96,9 @@ def recorded_commands(study: Study) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, so that a kill leaves no half of it. Raises OSError.
+    """Write a complete file or none, also where several processes (one for each GPU) write it.
 
-    Several processes, one for each GPU, may write the same file: each has a part of its own.
+    Raises:
+        OSError: the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, text.encode(), mode=None)

@@ -1,5 +1,6 @@
 """From calls to tables, and the page that shows them."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from her2d.research.evaluation.report import (
     IntegratorRow,
     Report,
     SegmenterRow,
+    SlideRow,
     TileFigures,
 )
 from her2d.research.evaluation.slide_predictions import (
@@ -55,8 +57,13 @@ def calls() -> list[IntegratorCall]:
     return [*found, benign, lost]
 
 
+@functools.cache
+def rows_of_calls(*others: IntegratorCall) -> tuple[SlideRow, ...]:
+    """Rows with bootstrapped intervals, which take seconds."""
+    return slide_rows({"rf": [*calls(), *others]}, "rf", seed=1)
+
+
 def report(**changes) -> Report:
-    rows = slide_rows({"rf": calls()}, "rf", seed=1)
     return Report(
         **{
             "cohort": "a <b>cohort</b>",
@@ -71,7 +78,7 @@ def report(**changes) -> Report:
             "segmenters": (),
             "classifiers": (),
             "integrators": (),
-            "slides": rows,
+            "slides": rows_of_calls(),
             "calls": (),
             "calibration": (),
             "misdiagnosis": (),
@@ -107,7 +114,7 @@ def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
 
 def benign_called_positive() -> Report:
     benign = [IntegratorCall("test", "indeterminate", "positive", 1.0)] * 8
-    return report(slides=slide_rows({"rf": [*calls(), *benign]}, "rf", seed=1))
+    return report(slides=rows_of_calls(*benign))
 
 
 def test_slides_without_tumour_are_counted_by_what_they_were_called():

@@ -24,6 +24,8 @@ from her2d.simulator.cohort import write_cohort
 from her2d.simulator.plan import plan_cohort
 from her2d.simulator.stain import DAB_THRESHOLD
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 seed = 7
 mean = [0.75, 0.60, 0.78]

@@ -56,6 +56,7 @@ def test_each_learns_and_is_restored_by_the_daemon(tmp_path, color_bundle, name)
     assert np.array_equal(restored.predict_proba(p), fitted.model.predict_proba(p))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INTEGRATORS)
 def test_balanced_classes_raise_every_ones_sensitivity_at_the_cost_of_specificity(name):
     plain, balanced = (
