@@ -1,4 +1,4 @@
-"""What needs a CUDA device: skipped, with the driver's reason, where there is none."""
+"""Fixtures for tests that need a CUDA device; without one they skip with the driver's reason."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def gpu() -> Gpu:
 
 @pytest.fixture(scope="session")
 def is_simulated(gpu) -> bool:
-    """Whether `simulated_gpu` plays the driver."""
+    """Whether the driver is the simulated one."""
     return "SIMULATED_GPU_REPORT" in os.environ
 
 
@@ -51,22 +51,22 @@ def tissue(gpu):
 
 @pytest.fixture(scope="session", params=["tensorrt", "tensorrt_rtx"])
 def backend(request, gpu) -> str:
-    """A TensorRT that is installed and lists this card."""
+    """A TensorRT back end that is installed and supports this card."""
     pytest.importorskip(request.param)
     pytest.importorskip("pycuda.driver")
     if request.param == "tensorrt_rtx" and gpu.compute_capability.startswith("9."):
-        pytest.skip(f"TensorRT for RTX does not list {gpu.name} ({gpu.compute_capability})")
+        pytest.skip(f"TensorRT for RTX does not support {gpu.name} ({gpu.compute_capability})")
     return request.param
 
 
 def with_a_plan(directory: Path, backend: str, tissue, gpu: Gpu, folder: Path) -> Bundle:
-    """A copy of the bundle in `folder`, with a verified fp16 plan for batches of up to eight."""
+    """Copy a bundle to `folder` and compile a verified fp16 plan for batches of up to eight."""
     shutil.copytree(directory, folder)
     bundle = load_bundle(folder)
     profile = Profile(best=4, most=8)
     order = CompileOrder(backend, "fp16", profile, profile)
-    made = compile_bundle(bundle, order, TilesToTry(tissue[::2], tissue[1::2]))
-    assert made.sidecar.verified_on == gpu.name
+    compiled = compile_bundle(bundle, order, TilesToTry(tissue[::2], tissue[1::2]))
+    assert compiled.sidecar.verified_on == gpu.name
     return bundle
 
 
