@@ -28,6 +28,7 @@ def test_the_rules_are_well_formed():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_each_alert_fires_and_clears_when_it_should():
     found = promtool("test", "rules", "her2d.rules.test.yml")
