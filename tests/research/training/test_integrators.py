@@ -1,4 +1,4 @@
-"""The paper's eight integrators, its selection among them, and that each can be shipped."""
+"""The paper's eight integrators, the selection of one, and their use in a bundle."""
 
 import numpy as np
 import pytest
