@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -176,6 +176,22 @@ class Site:
     def jobs(self, *states: JobState) -> list[Job]:
         with contextlib.closing(open_readonly(self.database)) as db:
             return JobQueue(db).in_state(*states)
+
+    def job(self, path: Path) -> Job | None:
+        """The job of that file, if there is one."""
+        return next((job for job in self.jobs() if job.path == path), None)
+
+    def wait_for_job(self, path: Path, state: JobState) -> Job:
+        """Return that file's job once it is in `state`."""
+
+        def is_there() -> bool:
+            job = self.job(path)
+            return job is not None and job.state is state
+
+        self.wait_until(is_there)
+        job = self.job(path)
+        assert job is not None
+        return job
 
     def count(self, *states: JobState) -> int:
         """How many jobs are in those states."""

@@ -1,8 +1,9 @@
-"""What a user can mistake: these end as one sentence, everything else is a bug and a traceback."""
+"""Errors that a command prints as one sentence. Any other is a bug and ends with a traceback."""
 
 from her2d.bundle.manifest import BundleError
 from her2d.db.connection import DatabaseError
 from her2d.db.lock import AlreadyRunningError
+from her2d.errors import Her2dError
 from her2d.inference.engine import EngineError
 from her2d.monitoring.http import CannotListenError
 from her2d.queue.operator import RefusedByQueue
@@ -16,8 +17,8 @@ from her2d.settings import SettingsError
 from her2d.slides.errors import SlideError
 
 
-class UserError(Exception):
-    """A command cannot do what was asked; the sentence says why."""
+class UserError(Her2dError):
+    """A command cannot do what the user requested; the sentence says why."""
 
 
 EXPECTED_ERRORS = (

@@ -1,4 +1,4 @@
-"""`her2d scan PATH...`: the daemon's pipeline in the foreground, with a progress bar."""
+"""`her2d scan PATH...`: process slides in the foreground, with a progress bar."""
 
 import json
 from collections.abc import Iterator
@@ -21,14 +21,17 @@ from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, se
 from her2d.cli.result_tables import result_table
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.processing.records import RunClock
 from her2d.queue.store import JobQueue
+from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
 
 if TYPE_CHECKING:
-    from her2d.processing.processor import SlideProcessor
+    from her2d.api import Scorer
+    from her2d.processing.recorder import Recorder
 
 
 def scan(
@@ -36,31 +39,37 @@ def scan(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Process slides now and print their results; exit 1 if one could not be processed."""
-    from her2d.processing.processor import open_processor
+    """Process slides now and print their results.
+
+    Exit code 1 if a slide could not be processed.
+    """
+    from her2d.api import Scorer
+    from her2d.processing.recorder import Recorder
 
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
     files = list(_files(paths, settings))
     if (copy := migrate(settings.results.database)) is not None:
-        typer.echo(f"her2d: the database was migrated; what it was is {copy}.", err=True)
+        typer.echo(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (
-        open_processor(settings) as processor,
+        Scorer(settings=settings) as scorer,
         Progress(
             *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
         ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
+        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps)
         futures = {
-            path: pool.submit(_scan_one, settings, processor, path, progress) for path in files
+            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress)
+            for path in files
         }
         try:
             outcomes = {path: _outcome(future) for path, future in futures.items()}
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            processor.pipeline.close()
+            scorer.close()
             raise
     _print(outcomes, as_json)
     if any(isinstance(outcome, str) for outcome in outcomes.values()):
@@ -68,17 +77,22 @@ def scan(
 
 
 def _scan_one(
-    settings: Settings, processor: "SlideProcessor", path: Path, progress: Progress
+    settings: Settings, scorer: "Scorer", recorder: "Recorder", path: Path, progress: Progress
 ) -> SlideResult:
     task = progress.add_task(path.name, total=None)
     db = open_database(settings.results.database)
     state = FileState.of(path)
     try:
-        return processor.process(
-            db,
+        clock = RunClock(queued_at=None)
+        digest = scorer.processor.content_hash(path)
+        clock.step_ended("hash")
+        scored = scorer.processor.score(
             path,
+            expected=state,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+        run_id = recorder.record(db, recorder.draw(scored, digest, clock))
+        return result_of_run(db, run_id)
     except SlideError as error:
         JobQueue(db).refuse(path, state, str(error))
         raise
@@ -88,7 +102,7 @@ def _scan_one(
 
 
 def _outcome(future: Future[SlideResult]) -> SlideResult | str:
-    """The result, or the reason there is none; what nobody foresaw is raised."""
+    """Return the result, or the reason why there is none. An unexpected error is raised."""
     try:
         return future.result()
     except (SlideError, OSError) as error:
@@ -109,7 +123,7 @@ def _files(paths: list[Path], settings: Settings) -> Iterator[Path]:
         elif path.is_file():
             yield path.absolute()
         else:
-            raise UserError(f"There is no file {path}.")
+            raise UserError(f"There is no file or folder {path}.")
 
 
 def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
@@ -123,7 +137,7 @@ def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
     elif results:
-        Console(markup=False).print(result_table(results))
+        result_table(results).print(Console())
     for path, outcome in outcomes.items():
         if isinstance(outcome, str):
             name = "" if path.name in outcome else f"{path.name}: "

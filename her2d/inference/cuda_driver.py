@@ -6,12 +6,14 @@ So a machine without a GPU is recognised without importing torch or PyCUDA.
 import ctypes
 from dataclasses import dataclass
 
+from her2d.errors import Her2dError
+
 _LIBRARY = "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _NAME_BYTES = 256
 
 
-class NoGpuError(Exception):
+class NoGpuError(Her2dError):
     """There is no usable CUDA device; `str(error)` gives the reason in one sentence."""
 
 

@@ -10,9 +10,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from her2d.bundle.manifest import Bundle, Sha256, Tolerance, sha256_of
+from her2d.bundle.loading import Bundle, sha256_of
+from her2d.bundle.manifest import Sha256, Tolerance
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName, Precision
+from her2d.system.files import write_whole
 
 NO_GPU = "none"
 UNVERIFIED = "unverified"
@@ -195,9 +197,8 @@ def read_sidecar(files: PlanFiles) -> Sidecar:
 
 def write_sidecar(files: PlanFiles, sidecar: Sidecar) -> None:
     """Replace a plan's sidecar atomically. Raises OSError."""
-    fresh = files.sidecar.with_suffix(".new")
-    fresh.write_text(sidecar.model_dump_json(indent=2) + "\n")
-    fresh.replace(files.sidecar)
+    text = sidecar.model_dump_json(indent=2) + "\n"
+    write_whole(files.sidecar, text.encode(), mode=None)
 
 
 def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:

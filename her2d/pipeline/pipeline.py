@@ -9,19 +9,19 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.quality import QualityLimits, measure_tile
+from her2d.pipeline.quality import measure_tile
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
@@ -38,31 +38,8 @@ from her2d.pipeline.stages import (
 from her2d.slides.grid import Tile
 from her2d.slides.reader import Slide, open_slide
 
-# One is on its way or waits while another is segmented; more would only take memory.
+# One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many tiles may be under way; together they bound the pipeline's memory."""
-
-    decode_workers: int = 2
-    slides_in_flight: int = 2
-    queue_tiles: int = 32
-    segmenter_batch: int = 4
-    classifier_batch: int = 4
-    batch_wait_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineRules:
-    """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
-
-    saturation: float = 10.0
-    tumor_fraction: float = 0.10
-    threshold: float = 0.10
-    bootstrap_seed: int = 20250101
-    quality: QualityLimits = field(default_factory=QualityLimits)
 
 
 class Pipeline:
@@ -133,7 +110,7 @@ class Pipeline:
     ) -> Future[SlideOutcome]:
         """Score the slide at `path` as soon as there is room for it.
 
-        What is bound to log lines here is bound to those about the slide in whatever thread.
+        The caller's log context is bound to every log line about the slide, in all threads.
 
         Args:
             path: a whole-slide TIFF.
@@ -141,7 +118,7 @@ class Pipeline:
             cancel: set it to give the slide up.
             progress: called with (tiles settled, tiles in all) from the pipeline's threads.
 
-        The future raises `her2d.slides.SlideError` for a file that is no readable slide,
+        The future raises `her2d.slides.SlideError` for a file that is not a readable slide,
         `her2d.inference.EngineError` where the engine failed on one of its tiles, and
         `SlideCancelledError` where it was cancelled or the pipeline closed.
         """
@@ -151,7 +128,7 @@ class Pipeline:
         )
 
     def close(self) -> None:
-        """Cancel what is in flight, end every thread, and return when they have ended."""
+        """Cancel the slides in flight, end every thread, and return when they have ended."""
         self._closing.set()
         self._slides.shutdown(wait=True, cancel_futures=True)
         self._upload_queue.close()

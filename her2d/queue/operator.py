@@ -2,8 +2,10 @@
 
 import os
 
-from her2d.queue.job import BACKFILL, Job, JobState, now
+from her2d.errors import Her2dError
+from her2d.queue.job import BACKFILL, Job, JobState
 from her2d.queue.store import JobQueue
+from her2d.system.clock import now
 
 _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
 _TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)
@@ -20,7 +22,7 @@ _TO_REPROCESS = """
 """
 
 
-class RefusedByQueue(Exception):  # noqa: N818  reads as what it says
+class RefusedByQueue(Her2dError):  # noqa: N818  reads as what it says
     """The queue cannot do that to the job; the sentence says why."""
 
 

@@ -1,6 +1,6 @@
 """The slide and its tumour in small, kept as files: what later overlays and outlines are made of.
 
-At most two megapixels each, whatever the slide: a tile is 256 pixels or fewer along its side.
+At most two megapixels each, for any slide: a tile is 256 pixels or fewer along its side.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
 from her2d.results.records import PictureRecord
 from her2d.system.files import write_whole
 
@@ -18,7 +19,7 @@ _JPEG_QUALITY = 85
 Image = NDArray[np.uint8]
 
 
-class PicturesMissing(Exception):  # noqa: N818  reads as what it says
+class PicturesMissing(Her2dError):  # noqa: N818  reads as what it says
     """The run kept no pictures, or their files are gone; `str(error)` says which."""
 
 

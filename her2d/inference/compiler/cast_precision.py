@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from her2d.errors import Her2dError
+
 # Operators that multiply many values are cast; those that they feed follow.
 _CAST = frozenset({"Conv", "ConvTranspose", "Gemm"})
 # Operators that add many values, divide by small ones, or give a probability stay in fp32.
@@ -24,7 +26,7 @@ _BOOL_OUTPUT = frozenset({"Equal", "Greater"})
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
-class UnknownOperatorError(Exception):
+class UnknownOperatorError(Her2dError):
     """The graph contains an operator of floats for which there is no rule."""
 
 

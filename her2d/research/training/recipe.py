@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.bundle.manifest import Normalization
+from her2d.errors import Her2dError
 from her2d.research.training.folds import Grouping
 from her2d.research.training.study import write_text
 
@@ -21,7 +22,7 @@ _BARE_TEXT = re.compile(r"[A-Za-z./][\w./+-]*")
 Positive = Annotated[int, Field(ge=1)]
 
 
-class RecipeError(Exception):
+class RecipeError(Her2dError):
     """A recipe cannot be used; `str(error)` names the key."""
 
 
@@ -62,7 +63,7 @@ ClassWeight: TypeAlias = Literal["balanced", "none"]
 
 
 class IntegratorRecipe(_Section):
-    """The integrator's choice (paper, section 4.5)."""
+    """The integrator's selection (paper, section 4.5)."""
 
     auroc_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.013
     """AUROCs so close are called equal, and sensitivity decides: the paper's eight spread from
@@ -130,7 +131,7 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     return _changed(values, settings)
 
 
-def kept_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
+def study_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     """The study's recipe: the kept one, or the file's where one is given, changed by settings.
 
     What comes of it is kept.

@@ -12,6 +12,8 @@ from her2d.inference.compiler.tensorrt_builder import Tensor, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.plans import Profile
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx")
 
 TILES = (Tensor("tiles", "uint8", (-1, 512, 512, 3)),)
