@@ -22,9 +22,11 @@ from her2d.archive.safe_move import (
     remove_leftovers,
 )
 from her2d.intake.discovery import ScanRules, sidecars
-from her2d.queue.job import Job, JobState, now
+from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.settings import IntakeSettings
+from her2d.system.backoff import Backoff
+from her2d.system.clock import now
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.io_errors import is_gone
 
@@ -32,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 _SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
 _FAILURES = (JobState.QUARANTINED,)
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 60.0, 3600.0
+_BACKOFF = Backoff(first_s=60.0, longest_s=3600.0)
 _ROUND_FILES = 100
 
 
@@ -94,7 +96,7 @@ class _FailedMoves:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._job_ids: set[int] = set()
-        self._wait_s = _FIRST_WAIT_S
+        self._rounds_failed = 0
         self._again_at: float | None = None
 
     def add(self, job_id: int) -> None:
@@ -110,10 +112,10 @@ class _FailedMoves:
     def all_tried(self) -> None:
         """Note that no other file is waiting, and set the time of the next attempt."""
         if not self._job_ids:
-            self._wait_s = _FIRST_WAIT_S
+            self._rounds_failed = 0
         elif self._again_at is None:
-            self._again_at = self._clock() + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._rounds_failed += 1
+            self._again_at = self._clock() + _BACKOFF.wait_s(self._rounds_failed)
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:

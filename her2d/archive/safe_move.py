@@ -11,6 +11,7 @@ from pathlib import Path
 
 from her2d.errors import Her2dError
 from her2d.system.file_identity import FileState, content_hash
+from her2d.system.files import flush_folder
 
 _CHUNK_BYTES = 1 << 20
 
@@ -81,8 +82,8 @@ def move(
         # A new scan replaced the file before the rename: move it back, so that a sweep finds it.
         target.replace(source)
         raise SourceChangedError(f"{source.name} was replaced while it was moved.")
-    _flush_folder(target.parent)
-    _flush_folder(source.parent)
+    flush_folder(target.parent)
+    flush_folder(source.parent)
 
 
 def remove_leftovers(target: Path) -> None:
@@ -108,7 +109,7 @@ def remove(source: Path, expected: FileState) -> None:
     """
     _require(source, expected)
     source.unlink()
-    _flush_folder(source.parent)
+    flush_folder(source.parent)
 
 
 def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable[[], None]) -> None:
@@ -128,7 +129,7 @@ def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable
         raise CopyDiffersError(errno.EIO, "the copy differs from the original", str(target))
     shutil.copystat(source, part)
     part.replace(target)
-    _flush_folder(target.parent)
+    flush_folder(target.parent)
     try:
         on_progress()
         remove(source, expected)
@@ -149,14 +150,3 @@ def _reserve(target: Path) -> None:
 def _require(source: Path, expected: FileState) -> None:
     if source.is_symlink() or not FileState.of(source).same_file(expected):
         raise SourceChangedError(f"{source.name} has changed or was replaced.")
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some shares cannot flush a folder
-            raise
-    finally:
-        os.close(descriptor)

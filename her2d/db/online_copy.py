@@ -1,6 +1,5 @@
 """One whole file out of a database that others write to."""
 
-import os
 import sqlite3
 import time
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from her2d.db.connection import (
     schema_version,
 )
 from her2d.db.integrity import problems
+from her2d.system.files import replacing
 from her2d.system.ownership import as_closed_as, who_may
 
 _PATIENCE_S = 300.0
@@ -36,17 +36,12 @@ def keep_copy(database: Path, target: Path) -> None:
     partial = target.with_suffix(".part")
     try:
         _remove_leftovers(target.parent)
-        try:
+        with replacing(target, partial):
             copy_online(database, partial)
             if found := problems(partial):
                 raise DatabaseError(f"The copy of {database} is not sound: {found[0]}.")
             _require_her2ds(partial, database)
             as_closed_as(partial, database)
-            to_disk(partial)
-            partial.replace(target)
-            to_disk(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)
     except (OSError, sqlite3.Error) as error:
         raise cannot_be_copied(database, target.parent, error) from error
 
@@ -112,12 +107,3 @@ def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(_UNFINISHED):
         if path.stat().st_mtime < oldest:
             path.unlink(missing_ok=True)
-
-
-def to_disk(path: Path) -> None:
-    """Have a file, or the names in a folder, survive a power cut. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

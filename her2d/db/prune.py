@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from her2d.db.connection import DatabaseError
-from her2d.queue.job import in_seconds
+from her2d.system.clock import in_seconds
 
 _RUNS_AT_ONCE = 50
 _BREATH_S = 0.05  # SQLite has no queue for writers: others get in between two transactions

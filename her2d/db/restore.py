@@ -18,7 +18,8 @@ from her2d.db.connection import (
 )
 from her2d.db.integrity import problems
 from her2d.db.lock import held_by_us
-from her2d.db.online_copy import copy_online, moment, to_disk
+from her2d.db.online_copy import copy_online, moment
+from her2d.system.files import flush_file, flush_folder
 from her2d.system.ownership import as_closed_as, belongs_with
 
 _BUSY_TIMEOUT_S = 5.0
@@ -45,10 +46,10 @@ def restore(backup: Path, database: Path) -> Path | None:
                 copy_online(backup, copy)
                 _require_usable(copy, backup)
                 _take_after(copy, place)
-                to_disk(copy)
+                flush_file(copy)
                 aside = _set_aside(place)
                 copy.replace(place)
-                to_disk(place.parent)
+                flush_folder(place.parent)
             finally:
                 _remove(copy)
     except (OSError, sqlite3.Error) as error:

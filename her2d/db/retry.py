@@ -1,4 +1,4 @@
-"""Writing to a database that others lock, that is full, or that cannot be written for a while."""
+"""Repeat a write while the database is locked, is full, or cannot be written for another reason."""
 
 import sqlite3
 import threading
@@ -8,14 +8,14 @@ from typing import TypeVar
 import structlog
 
 from her2d.errors import Her2dError
+from her2d.system.backoff import Backoff
 
 log = structlog.get_logger(__name__)
 
-_WAIT_S = 1.0
-_LONGEST_WAIT_S = 30.0
+_BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 
-# Primary result codes of what passes by itself: https://sqlite.org/rescode.html
-_PASSING = frozenset(
+# Primary result codes of problems that may end without our help: https://sqlite.org/rescode.html
+_TEMPORARY = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -32,36 +32,44 @@ T = TypeVar("T")
 
 
 class WriteCancelledError(Her2dError):
-    """The daemon stops, and the database could not be written before."""
+    """The caller cancelled a write before the database accepted it."""
 
 
-def passes(error: sqlite3.Error) -> bool:
-    """Whether the same write may succeed later."""
-    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _PASSING
+def is_temporary(error: sqlite3.Error) -> bool:
+    """Return whether the same write may succeed later."""
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _TEMPORARY
 
 
 def until_written(
     write: Callable[[], T], cancel: threading.Event, waiting: Callable[[], None] = lambda: None
 ) -> T:
-    """What `write` returns, once the database lets it; `write` is one transaction.
+    """Call `write` until the database accepts it.
 
-    `waiting` is called after each try that failed: to wait for the database is no standstill.
+    Args:
+        write: runs one transaction, so that an attempt that failed changed nothing.
+        cancel: ends the waiting when it is set.
+        waiting: called after each failed attempt, so that the caller can report that it waits for
+            the database and has not stalled.
+
+    Returns:
+        What `write` returned.
 
     Raises:
-        WriteCancelledError: `cancel` was set first.
-        sqlite3.Error: one that no waiting helps.
+        WriteCancelledError: `cancel` was set before the database accepted the write.
+        sqlite3.Error: the write failed for a reason that waiting does not change.
     """
-    wait = _WAIT_S
+    attempts = 0
     while True:
         try:
             return write()
         except sqlite3.Error as error:
-            if not passes(error):
+            if not is_temporary(error):
                 raise
-            log.warning("write_waits_for_database", reason=str(error), again_in_s=wait)
+            attempts += 1
+            wait_s = _BACKOFF.wait_s(attempts)
+            log.warning("write_waits_for_database", reason=str(error), again_in_s=wait_s)
             waiting()
-            if cancel.wait(wait):
+            if cancel.wait(wait_s):
                 raise WriteCancelledError(
                     "Stopped before the database could be written."
                 ) from error
-            wait = min(2 * wait, _LONGEST_WAIT_S)

@@ -7,7 +7,6 @@ import numpy as np
 
 from her2d import __version__
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.queue.job import now
 from her2d.results.heatmap import HeatmapData
 from her2d.results.records import (
     RunRecord,
@@ -15,6 +14,7 @@ from her2d.results.records import (
     StepTiming,
     TileTable,
 )
+from her2d.system.clock import now
 
 
 class RunClock:

@@ -1,23 +1,22 @@
 """One job: a row of `jobs`, its states, and the waits between its attempts."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-FIRST_RETRY_S = 30.0
-LONGEST_RETRY_S = 3600.0
-JITTER = 0.25
+from her2d.system.backoff import Backoff
+
+# Half a minute after the first attempt; an hour at most, give or take a quarter.
+RETRY = Backoff(first_s=30.0, longest_s=4500.0, jitter=0.25)
 
 NEW_SCAN = 0
 BACKFILL = -10
 
 MOST_INTERRUPTIONS = 10
 FREE_INTERRUPTIONS = 2
-_LONGEST_INTERRUPTION_WAIT_S = 64.0
+_INTERRUPTED = Backoff(first_s=1.0, longest_s=64.0)
 
 
 class JobState(StrEnum):
@@ -116,30 +115,16 @@ def not_where_it_was_archived(path: Path) -> str:
     return f"{path.name} is not in {path.parent}, where it was archived."
 
 
-def retry_wait_s(attempts: int) -> float:
-    """Seconds to wait after so many attempts: doubling, with jitter so that jobs that failed
-    together do not return together."""
-    wait = min(FIRST_RETRY_S * 2.0 ** (min(attempts, 30) - 1), LONGEST_RETRY_S)
-    return wait * random.uniform(1 - JITTER, 1 + JITTER)
-
-
 def interruption_wait_s(interruptions: int) -> float:
-    """Seconds until a job that daemons died on is tried again.
+    """Return the seconds until a job is tried again whose daemon ended while it worked on it.
 
-    The first deaths cost nothing: power cuts strike anyone. From the third on the wait doubles,
-    so that a file which kills its reader does not keep the daemon from the other files.
+    The first two interruptions cost no wait, because a power cut can happen during any job. From
+    the third on the wait doubles, so that a file which ends the process that reads it does not
+    keep the daemon from the other files.
+
+    Args:
+        interruptions: how often that has happened to the job.
     """
     if interruptions <= FREE_INTERRUPTIONS:
         return 0.0
-    return min(2.0 ** (interruptions - FREE_INTERRUPTIONS - 1), _LONGEST_INTERRUPTION_WAIT_S)
-
-
-def now() -> str:
-    """The time as the database writes it: UTC ISO-8601 with microseconds and Z."""
-    return in_seconds(0)
-
-
-def in_seconds(seconds: float) -> str:
-    """The time `seconds` from now, likewise."""
-    time = datetime.now(UTC) + timedelta(seconds=seconds)
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _INTERRUPTED.wait_s(interruptions - FREE_INTERRUPTIONS)

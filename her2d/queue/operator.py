@@ -3,8 +3,9 @@
 import os
 
 from her2d.errors import Her2dError
-from her2d.queue.job import BACKFILL, Job, JobState, now
+from her2d.queue.job import BACKFILL, Job, JobState
 from her2d.queue.store import JobQueue
+from her2d.system.clock import now
 
 _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
 _TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)

@@ -20,18 +20,15 @@ from sqlite_utils import Database
 
 from her2d.queue.job import (
     FREE_INTERRUPTIONS,
-    JITTER,
     LIVE,
-    LONGEST_RETRY_S,
     MOST_INTERRUPTIONS,
     NEW_SCAN,
+    RETRY,
     Job,
     JobState,
-    in_seconds,
     interruption_wait_s,
-    now,
-    retry_wait_s,
 )
+from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 
 _INSERT = (
@@ -235,7 +232,7 @@ class JobQueue:
                     _CLAIM,
                     {
                         "at": now(),
-                        "longest": in_seconds(LONGEST_RETRY_S * (1 + JITTER) + 1),
+                        "longest": in_seconds(RETRY.longest_s + 1),
                         "free": FREE_INTERRUPTIONS,
                     },
                 )
@@ -280,7 +277,7 @@ class JobQueue:
         if job.attempts >= max_attempts:
             self.quarantine(job, f"{reason} Given up after {job.attempts} attempts.")
             return JobState.QUARANTINED
-        due = in_seconds(retry_wait_s(job.attempts))
+        due = in_seconds(RETRY.wait_s(job.attempts))
         self.move(job, JobState.FAILED, {"reason": reason, "not_before": due})
         return JobState.FAILED
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlite_utils import Database
 
 from her2d.results.records import QualityFlag, SlideResult
+from her2d.system.clock import as_text
 
 _FLAG_COLUMNS = {
     QualityFlag.BLURRED: "blurred",
@@ -17,7 +18,7 @@ _FLAG_COLUMNS = {
 
 
 class SortKey(StrEnum):
-    """What slides can be put in the order of."""
+    """What slides can be sorted by."""
 
     FINISHED = "finished"
     PERCENT = "percent"
@@ -55,7 +56,7 @@ class ResultFilter:
         borderline: whether the interval holds the threshold.
         since, until: UTC; finished at or after the one and before the other.
         bundle: a bundle's name, or name and version with a space between.
-        text: part of the file name or the barcode, whatever the case.
+        text: part of the file name or the barcode, in either case.
         flags: every one of them was raised.
     """
 
@@ -138,7 +139,7 @@ def _values(wanted: ResultFilter) -> dict[str, str | None]:
 
 
 def _timestamp(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return None if moment is None else as_text(moment)
 
 
 def _literal(text: str) -> str:

@@ -1,33 +1,129 @@
-"""Files that are there whole or not at all."""
+"""Write files and folders so that they are either complete or absent, also after a power cut."""
 
+import errno
 import os
-import tempfile
+import secrets
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LONGEST_WRITE_S = 600.0
+_READABLE_BY_ALL = 0o644
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk, then rename. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f"{path.suffix}.part")
+@contextmanager
+def replacing(path: Path, part: Path | None = None) -> Iterator[Path]:
+    """Write a file under a temporary name, which becomes `path` when the block ends.
+
+    The file is flushed to the disk before it is renamed, and its folder afterwards. If the block
+    or a later step fails, the temporary file is deleted and `path` is as it was.
+
+    Args:
+        path: the file to create or to replace, in a folder that exists.
+        part: the temporary name, in the same folder; None for a random one.
+
+    Yields:
+        The temporary name. The block must create a file there.
+
+    Raises:
+        OSError: the file cannot be written or renamed.
+    """
+    if part is None:
+        part = path.with_name(f".{secrets.token_hex(8)}{path.suffix}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        yield part
+        flush_file(part)
+        part.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+    flush_folder(path.parent)
+
+
+def write_whole(path: Path, data: bytes, *, mode: int | None = _READABLE_BY_ALL) -> None:
+    """Write `data` to `path` with `replacing`.
+
+    Args:
+        path: the file to create or to replace. Its folder is created if it does not exist.
+        data: its new content.
+        mode: its permissions; None for those that the process's umask gives.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(data)
+        if mode is not None:
+            part.chmod(mode)
+
+
+def replace_folder(path: Path, part: Path) -> None:
+    """Rename the folder `part` to `path`, once all its files are flushed to the disk.
+
+    A folder that had the name is deleted just before.
+
+    Args:
+        path: the folder to create or to replace.
+        part: a complete folder on the same file system.
+
+    Raises:
+        OSError: a file cannot be flushed, or a folder cannot be deleted or renamed.
+    """
+    for folder, _, names in os.walk(part):
+        for name in names:
+            flush_file(Path(folder, name))
+        flush_folder(Path(folder))
+    if path.exists():
+        shutil.rmtree(path)
+    part.replace(path)
+    flush_folder(path.parent)
+
+
+def flush_file(path: Path) -> None:
+    """Write a file's content from memory to the disk.
+
+    Raises:
+        OSError: the file cannot be opened, or the disk refused.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Write the names in a folder from memory to the disk, so that a rename survives a power cut.
+
+    Some network shares cannot do this; there it does nothing.
+
+    Raises:
+        OSError: the folder cannot be opened, or the disk refused.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Delete what writers that were killed left in `folder`; returns what that was.
+    """Delete temporary files that killed processes left in `folder`.
 
-    Younger ones may still be written: `her2d scan` works beside the daemon. Raises OSError.
+    Files younger than ten minutes stay, because another process may still write them (`her2d scan`
+    runs beside the daemon).
+
+    Returns:
+        The deleted files.
+
+    Raises:
+        OSError: a file cannot be examined or deleted.
     """
     oldest = time.time() - _LONGEST_WRITE_S
     leftovers = [path for path in folder.glob(".*.part") if path.stat().st_mtime < oldest]

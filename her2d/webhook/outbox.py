@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from her2d.queue.job import in_seconds, now
 from her2d.results.queries import find_slide
+from her2d.system.clock import as_text, in_seconds, now
 
 _RESULT, _FAILED = "slide.result", "slide.failed"
 _TYPES = {"done": _RESULT, "failed": _FAILED, "quarantined": "slide.quarantined"}
@@ -154,7 +154,7 @@ class Outbox:
                 " set since = excluded.since, tries = 0, next_at = excluded.next_at",
                 {
                     "now": now(),
-                    "since": since and since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                    "since": since and as_text(since),
                     "event": event_id,
                     **{name: name for name in _TYPES},
                 },

@@ -14,7 +14,6 @@ import binascii
 import enum
 import hashlib
 import hmac
-import random
 import sqlite3
 import threading
 import time
@@ -28,6 +27,7 @@ from structlog.contextvars import bound_contextvars
 
 from her2d.db.connection import open_database
 from her2d.settings import WebhookSettings
+from her2d.system.backoff import Backoff
 from her2d.webhook.outbox import LONGEST_WAIT_S, Event, Outbox
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
-_FIRST_RETRY_S, _JITTER = 1.0, 0.25
+_BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_WAIT_S, jitter=0.25)
 _TRIES_BEFORE_DEFERRING = 4
 _SECRET_PREFIX = "whsec_"  # defined by Standard Webhooks
 
@@ -134,18 +134,18 @@ class Webhook:
             tries = self._tries.get(event.id, 0) + 1
             self._tries = {event.id: tries}
             if tries >= _TRIES_BEFORE_DEFERRING:
-                outbox.defer(event, _wait_s(tries))
+                outbox.defer(event, _BACKOFF.wait_s(tries))
                 log.warning("webhook_deferred")
         elif datetime.now(UTC) - event.since > timedelta(hours=self._settings.give_up_after_h):
             outbox.done(event)
             log.error("webhook_given_up", tries=event.tries + _TRIES_BEFORE_DEFERRING + 1)
         else:
-            outbox.defer(event, _wait_s(event.tries + _TRIES_BEFORE_DEFERRING))
+            outbox.defer(event, _BACKOFF.wait_s(event.tries + _TRIES_BEFORE_DEFERRING))
 
     def _next_wait(self) -> float:
         """Return how long to wait, which grows with each consecutive failure of any event."""
         self._failures += 1
-        return _wait_s(self._failures)
+        return _BACKOFF.wait_s(self._failures)
 
     def _pause(self, outbox: Outbox, event: Event) -> None:
         """Wait after a failure.
@@ -157,7 +157,7 @@ class Webhook:
             self._stop.wait(self._next_wait())
             return
         self._failures_of_deferred += 1
-        end = time.monotonic() + _wait_s(self._failures_of_deferred)
+        end = time.monotonic() + _BACKOFF.wait_s(self._failures_of_deferred)
         while (left := end - time.monotonic()) > 0 and not outbox.has_new():
             if self._stop.wait(min(left, _POLL_S)):
                 return
@@ -223,12 +223,3 @@ class WebhookSender:
         """Wait at most `seconds` for the thread to end after `stop` was set."""
         if self._thread is not None:
             self._thread.join(seconds)
-
-
-Messenger = WebhookSender  # until her2d.daemon uses the new name
-
-
-def _wait_s(tries: int) -> float:
-    """Twice as long after each try, with jitter."""
-    wait = min(_FIRST_RETRY_S * 2.0 ** min(tries - 1, 30), LONGEST_WAIT_S / (1 + _JITTER))
-    return wait * random.uniform(1 - _JITTER, 1 + _JITTER)

@@ -15,6 +15,7 @@ from her2d.daemon import shutdown
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.supervisor import Supervisor
 from her2d.daemon.worker import Worker
+from her2d.db.retry import WriteCancelledError
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -138,6 +139,7 @@ def caused(error: Exception, cause: OSError) -> Exception:
         (PermissionError(errno.EACCES, "Permission denied"), JobState.SETTLING, 0),
         (FileChangedError("a.tif changed while it was read."), JobState.SETTLING, 0),
         (SlideCancelledError("Stopped."), JobState.QUEUED, 0),
+        (WriteCancelledError("Stopped."), JobState.QUEUED, 0),
         (ResultsUnwritableError("The heatmap cannot be written."), JobState.FAILED, 0),
         (UnreadableStorageError("The storage returned errors."), JobState.FAILED, 1),
         (EngineError("The engine failed."), JobState.FAILED, 1),

@@ -107,7 +107,9 @@ def test_a_missing_inbox_is_a_failure(tmp_path):
 def test_an_inbox_that_hangs_is_a_failure_and_does_not_block_the_check(tmp_path, monkeypatch):
     server_is_back = threading.Event()
     monkeypatch.setattr("her2d.doctor.inboxes.ANSWER_S", 0.1)
-    monkeypatch.setattr("her2d.daemon.storage_probe._look_at", lambda _: server_is_back.wait())
+    monkeypatch.setattr(
+        "her2d.daemon.storage_probe._folder_status", lambda _: server_is_back.wait()
+    )
     found = problem(inbox_findings(tmp_path))
     server_is_back.set()
     assert found.startswith("failure: This share has not answered")

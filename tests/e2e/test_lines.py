@@ -1,6 +1,10 @@
 """What a real daemon logs of slides."""
 
+import pytest
+
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(site, write_slide):

@@ -14,6 +14,8 @@ from share import Share, share
 
 from her2d.queue.job import JobState
 
+pytestmark = pytest.mark.slow
+
 LARGE = ["Sw" * 16] * 20  # read for seconds
 
 

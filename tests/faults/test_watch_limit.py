@@ -6,6 +6,8 @@ import pytest
 
 from her2d.queue.job import JobState
 
+pytestmark = pytest.mark.slow
+
 # Deeper folders are what the limit leaves out: the inbox itself is watched first.
 _LIMIT = 3
 _PREFIX = (

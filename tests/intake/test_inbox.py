@@ -432,6 +432,7 @@ def test_a_file_whose_name_is_not_utf_8_is_quarantined_once_with_a_remedy(
     assert job.reason == "The file's name is not valid UTF-8: rename it and it is processed."
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
     inbox, jobs, folder, clock, check
 ):

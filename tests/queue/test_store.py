@@ -12,16 +12,14 @@ from her2d.daemon.readings import Outcomes
 from her2d.db.connection import open_database
 from her2d.queue.job import (
     BACKFILL,
-    FIRST_RETRY_S,
-    LONGEST_RETRY_S,
     MOST_INTERRUPTIONS,
+    RETRY,
     JobState,
-    in_seconds,
     interruption_wait_s,
-    retry_wait_s,
 )
 from her2d.queue.operator import prioritise
 from her2d.queue.store import JobQueue
+from her2d.system.clock import in_seconds
 from her2d.system.file_identity import FileState
 
 STATE = FileState(1, 10, 20)
@@ -91,13 +89,13 @@ def test_the_last_attempt_ends_in_quarantine(jobs):
 
 @given(st.integers(1, 10_000))
 def test_waits_grow_with_jitter_and_have_an_end(attempts):
-    wait = retry_wait_s(attempts)
-    plain = min(FIRST_RETRY_S * 2 ** min(attempts - 1, 20), LONGEST_RETRY_S)
+    wait = RETRY.wait_s(attempts)
+    plain = min(30 * 2 ** min(attempts - 1, 20), 3600)
     assert 0.75 * plain <= wait <= 1.25 * plain
 
 
 def test_jobs_that_failed_together_do_not_return_together():
-    assert len({retry_wait_s(1) for _ in range(20)}) == 20
+    assert len({RETRY.wait_s(1) for _ in range(20)}) == 20
 
 
 def test_a_clock_put_back_a_year_does_not_keep_a_job_waiting_for_a_year(jobs):
@@ -107,7 +105,7 @@ def test_a_clock_put_back_a_year_does_not_keep_a_job_waiting_for_a_year(jobs):
 
 
 def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
-    jobs.move(queued(jobs), JobState.FAILED, {"not_before": in_seconds(LONGEST_RETRY_S)})
+    jobs.move(queued(jobs), JobState.FAILED, {"not_before": in_seconds(RETRY.longest_s)})
     assert jobs.claim() is None
 
 

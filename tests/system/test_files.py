@@ -1,12 +1,116 @@
-"""Files that are whole or not there, and what killed writers leave."""
+"""Files and folders that are complete or absent, and what killed processes leave."""
 
+import errno
 import os
 import time
+from pathlib import Path
 
-from her2d.system.files import remove_leftovers, write_whole
+import pytest
+
+from her2d.system.files import (
+    flush_folder,
+    remove_leftovers,
+    replace_folder,
+    replacing,
+    write_whole,
+)
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+@pytest.fixture
+def flushed(monkeypatch) -> list[str]:
+    """The names of the files and folders that were flushed, in order."""
+    names: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        names.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", noted)
+    return names
+
+
+def fail_to_write(path: Path) -> None:
+    with replacing(path) as part:
+        part.write_bytes(b"half")
+        raise RuntimeError
+
+
+def test_a_file_and_then_its_folder_are_flushed(tmp_path, flushed):
+    write_whole(tmp_path / "deep" / "a.png", b"whole")
+    assert (tmp_path / "deep" / "a.png").read_bytes() == b"whole"
+    part, folder = flushed
+    assert part.startswith(".")
+    assert part.endswith(".png.part")
+    assert folder == "deep"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    write_whole(tmp_path / "a.png", b"old")
+    with pytest.raises(RuntimeError):
+        fail_to_write(tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+
+
+def test_a_file_that_the_disk_refuses_to_flush_does_not_replace_the_old_one(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a.png", b"old")
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_whole(tmp_path / "a.png", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+
+
+def test_a_file_has_the_mode_it_is_given_or_what_the_umask_leaves(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "given.png", b"")
+        write_whole(tmp_path / "umask.png", b"", mode=None)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"given.png": 0o644, "umask.png": 0o640}
+
+
+def test_a_folder_replaces_another_with_all_its_files_flushed(tmp_path, flushed):
+    old, new = tmp_path / "bundle", tmp_path / "bundle.part"
+    (old / "only in the old one").mkdir(parents=True)
+    (new / "deep").mkdir(parents=True)
+    (new / "deep" / "a").write_bytes(b"new")
+    replace_folder(old, new)
+    assert [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*"))] == [
+        Path("bundle"),
+        Path("bundle/deep"),
+        Path("bundle/deep/a"),
+    ]
+    assert sorted(flushed) == sorted(["a", "deep", "bundle.part", tmp_path.name])
+    assert flushed[-1] == tmp_path.name
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_share_that_cannot_flush_a_folder_is_no_error(tmp_path, monkeypatch, code):
+    def refuse(_: int) -> None:
+        raise OSError(code, "not supported")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    flush_folder(tmp_path)
+
+
+def test_a_disk_that_fails_to_flush_a_folder_is_an_error(tmp_path, monkeypatch):
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        flush_folder(tmp_path)
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     write_whole(tmp_path / "a.png", b"whole")
     left, being_written = tmp_path / ".zpb.png.part", tmp_path / ".now.png.part"
     left.write_bytes(b"half")
@@ -16,5 +120,5 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", ".now.png.part"}
 
 
-def test_a_folder_that_is_not_there_yet_has_no_leftovers(tmp_path):
+def test_a_folder_that_does_not_exist_yet_has_no_leftovers(tmp_path):
     assert remove_leftovers(tmp_path / "heatmaps") == []

@@ -18,6 +18,7 @@ from her2d.monitoring.log import configure_logging
 from her2d.queue.operator import prioritise
 from her2d.queue.store import JobQueue
 from her2d.settings import SettingsError, WebhookSettings, load_settings
+from her2d.system.backoff import Backoff
 from her2d.system.file_identity import FileState
 from her2d.webhook.outbox import Outbox
 from her2d.webhook.sender import Webhook, WebhookSender, signature
@@ -156,6 +157,7 @@ def test_after_410_nothing_is_sent_until_the_next_start_and_no_event_is_lost(dat
     assert names(receiver.taken) == ["a.tif", "b.tif"]
 
 
+@pytest.mark.slow
 def test_an_event_that_is_never_accepted_does_not_delay_later_ones(database, receiver):
     receiver.answer_to = lambda document: (
         500 if document["data"]["file_name"] == "poison.tif" else 204
@@ -172,8 +174,7 @@ def test_an_event_that_is_never_accepted_does_not_delay_later_ones(database, rec
 def test_a_new_event_does_not_wait_for_the_next_attempt_of_a_deferred_one(
     database, receiver, monkeypatch
 ):
-    monkeypatch.setattr(her2d.webhook.sender, "_FIRST_RETRY_S", 3600.0)
-    monkeypatch.setattr(her2d.webhook.sender, "LONGEST_WAIT_S", 3600.0)
+    monkeypatch.setattr(her2d.webhook.sender, "_BACKOFF", Backoff(3600.0, 3600.0))
     receiver.answer_to = lambda document: (
         500 if document["data"]["file_name"] == "poison.tif" else 204
     )

@@ -8,12 +8,11 @@ study/folds.json                which slides each fold holds out
 study/segmenters/NAME/          model.safetensors, result.json, checkpoints
 study/classifiers/NAME/FOLD/    the same of each fold
 study/integrators/NAME.skops    and integrators/results.json
-study/choice.json               which of them the bundle is made of
-study/candidate/                the chosen models as a bundle, not yet measured
+study/model_selection.json      which of them the bundle is made of
+study/candidate/                the selected models as a bundle, not yet measured
 study/evaluation/               report.html, report.json
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide
+from her2d.system.files import write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
 
@@ -48,8 +48,8 @@ class Study:
         return self.root / "integrators"
 
     @property
-    def choice(self) -> Path:
-        return self.root / "choice.json"
+    def selection(self) -> Path:
+        return self.root / "model_selection.json"
 
     @property
     def candidate(self) -> Path:
@@ -96,13 +96,9 @@ def recorded_commands(study: Study) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all, so that a kill leaves no half of it. Raises OSError.
+    """Write a complete file or none, also where several processes (one for each GPU) write it.
 
-    Several processes, one for each GPU, may write the same file: each has a part of its own.
+    Raises:
+        OSError: the file cannot be written.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_whole(path, text.encode(), mode=None)

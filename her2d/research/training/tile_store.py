@@ -19,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from her2d.research.training.fingerprint import Fingerprint
+from her2d.system.files import replace_folder
 
 TILE = 512
 TUMOR_FRACTION = 0.10
@@ -128,9 +129,7 @@ def write_slide(
             _FINGERPRINT: fingerprint,
         }
     )
-    if path.exists():
-        shutil.rmtree(path)
-    part.replace(path)
+    replace_folder(path, part)
 
 
 class TileStore:
