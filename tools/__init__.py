@@ -1,1 +1,1 @@
-"""Instruments for the engineers of her2d; nothing here is installed with it."""
+"""Tools for the engineers of her2d, which are not installed with it."""

@@ -1,4 +1,4 @@
-"""`her2d config show|check|example`: print, check and begin the settings."""
+"""`her2d config show|check|example`: print and check the settings, and print an example."""
 
 from pathlib import Path
 
@@ -42,7 +42,10 @@ def check(config: ConfigOption = None) -> None:
 
 @app.command("example")
 def example() -> None:
-    """Print a config.toml that explains every setting and states its default."""
+    """Print an example config.toml.
+
+    It explains every setting and contains its default.
+    """
     typer.echo((PACKAGE_DATA / "config.toml").read_text(), nl=False)
 
 

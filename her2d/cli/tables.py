@@ -30,7 +30,7 @@ class Column:
         is_name: the column is always there, and each of its cells is whole on one line.
         is_sentence: cells may be wrapped between words, or printed under their row.
         drop: columns with the lowest number are left out first where there is too little room;
-            a column without a number is printed under its row instead.
+            a column without a number is printed under its row instead, with its heading.
         right: align cells at the right.
     """
 
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Widths of the columns side by side, by index; indices of the others."""
+    """Where each column is printed, by index: beside the others, under its row, or nowhere."""
 
     widths: dict[int, int]
     beneath: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ class _Layout:
 
 
 class Listing:
-    """Rows of cells under headings; column by column as `Column` says."""
+    """Rows of cells under headings."""
 
     def __init__(self, *columns: Column, title: str = "") -> None:
         self._columns = columns
@@ -147,7 +147,7 @@ class Listing:
 
 
 def fields(rows: Iterable[tuple[str, str]], *, title: str = "") -> Listing:
-    """A listing of names and values, a line for each, all of them whole."""
+    """Return a listing of names and values, each pair whole on one line."""
     listing = Listing(Column("", is_name=True), Column("", is_name=True), title=title)
     for name, value in rows:
         listing.add(name, value)
@@ -157,12 +157,13 @@ def fields(rows: Iterable[tuple[str, str]], *, title: str = "") -> Listing:
 def _fitted(
     columns: Sequence[Column], widths: dict[int, int], narrowest: dict[int, int], room: int
 ) -> _Layout:
-    """Wrap sentences, then print them under their rows, then drop columns, until a row fits.
+    """Choose a layout in which rows fit into `room` cells.
+
+    Sentences are wrapped, then printed under their rows, then columns are dropped.
 
     Args:
-        widths: that every cell needs.
-        narrowest: the longest word of each sentence column.
-        room: cells on a line.
+        widths: width of each column's widest cell.
+        narrowest: width of the longest word in each sentence column.
     """
     beside = dict(widths)
     sentences = [n for n, column in enumerate(columns) if column.is_sentence]
@@ -201,7 +202,7 @@ def _least(wanted: int, longest_word: int) -> int:
 
 
 def _in_order_of_leaving(columns: Sequence[Column], beside: Iterable[int]) -> list[int]:
-    """Columns that state an order, then the others from the right; names never leave."""
+    """Return all columns but names, first those with a `drop` number, then from the right."""
     leaving = [n for n in beside if not columns[n].is_name]
     numbered = [(drop, n) for n in leaving if (drop := columns[n].drop) is not None]
     others = [n for n in leaving if columns[n].drop is None]
@@ -217,7 +218,7 @@ def _indented(cell: Text, room: int) -> Iterator[Text]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of `width` cells; a word that is longer has a line for itself."""
+    """Break a text between words into lines of `width` cells; a longer word is a longer line."""
     lines: list[str] = []
     for word in text.split(" "):
         if lines and cell_len(f"{lines[-1]} {word}") <= width:
@@ -232,15 +233,14 @@ def _longest_word(text: str) -> int:
 
 
 def _printable(cell: str | Text) -> Text:
-    """The cell with control characters and line breaks as escapes: "\\n" for a line break."""
-    text = cell if isinstance(cell, Text) else Text()
-    if isinstance(cell, str):
-        text.append(
-            "".join(
-                char.encode("unicode_escape").decode()
-                if unicodedata.category(char) in _UNPRINTABLE
-                else char
-                for char in cell
-            )
+    """Return the cell with control characters and line breaks as escapes, such as \\n."""
+    if isinstance(cell, Text):
+        return cell
+    return Text(
+        "".join(
+            char.encode("unicode_escape").decode()
+            if unicodedata.category(char) in _UNPRINTABLE
+            else char
+            for char in cell
         )
-    return text
+    )

@@ -27,6 +27,18 @@ def test_misdiagnosis_says_na_where_there_is_no_test():
     assert "0.018" in found.stdout
 
 
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_features_and_levels_are_whole_at_any_width(width):
+    found = CliRunner().invoke(
+        app,
+        ["evaluate", "misdiagnosis", "--counts", str(PAPER)],
+        env={"COLUMNS": width, "TTY_COMPATIBLE": "1"},
+    )
+    rows = [line for line in found.stdout.splitlines() if "Tertiary lymphoid structure" in line]
+    assert len(rows) == 4
+    assert all("Presence" in row or "Absence" in row for row in rows)
+
+
 def test_counts_that_are_not_there_are_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["her2d", "evaluate", "misdiagnosis", "--counts", "none.csv"])
     with pytest.raises(SystemExit) as exit_code:

@@ -1,5 +1,5 @@
-// The colour bundle's two graphs as kernels: one block a tile. Integers are summed, so that the
-// order of threads changes nothing. `simulated_gpu/libcuda.c` plays both on the host.
+// The colour bundle's two networks as kernels, with one block per tile. Sums are integers, so that
+// they do not depend on the order of threads. `simulated_gpu/libcuda.c` computes both on the host.
 
 #define PIXELS (512 * 512)
 #define FOLDS 5

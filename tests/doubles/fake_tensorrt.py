@@ -1,6 +1,6 @@
-"""TensorRT's runtime without a device: a plan is a JSON list of its profile's three batches.
+"""A test double of TensorRT's runtime; a plan is a JSON list of its profile's three batches.
 
-With `CudaGraphStrategy` among its names it is TensorRT for RTX, without it TensorRT.
+With the name `CudaGraphStrategy` it is TensorRT for RTX, without it TensorRT.
 """
 
 import json
@@ -62,7 +62,7 @@ class FakeLogger:
 
 
 def fake_tensorrt(*, rtx: bool, outputs: Sequence[str]) -> ModuleType:
-    """The module; `engines` are those that it deserialised."""
+    """Create the module; its list `engines` has the engines that were deserialised."""
     module = ModuleType("tensorrt_rtx" if rtx else "tensorrt")
     module.engines = []
 

@@ -1,4 +1,4 @@
-"""Bundles of the real architectures with random weights, exported as a trained one is."""
+"""Bundles of the real architectures with random weights, exported like trained ones."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
 
 
 def shaken(network: torch.nn.Module) -> torch.nn.Module:
-    """Batch statistics that differ from their initial zeros and ones."""
+    """Give a network batch statistics that differ from their initial zeros and ones."""
     generator = torch.Generator().manual_seed(7)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -29,7 +29,7 @@ def shaken(network: torch.nn.Module) -> torch.nn.Module:
 def write_bundle(
     folder: Path, *, segmenter_width: float, classifier: str, classifier_width: float
 ) -> Bundle:
-    """SegNet and five classifiers with random weights, and a forest that goes by their mean."""
+    """Write SegNet and five classifiers with random weights, and a forest fitted to their mean."""
     folder.mkdir(parents=True)
     torch.manual_seed(3)
     segmenter = shaken(build_segmenter("segnet", width_multiplier=segmenter_width))

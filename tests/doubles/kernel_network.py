@@ -1,4 +1,4 @@
-"""The colour bundle's graphs as CUDA kernels: the whole runtime on a device without TensorRT."""
+"""The colour bundle's networks as CUDA kernels, to test the runtime without TensorRT."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +12,11 @@ _THREADS = 256
 
 
 class KernelNetwork:
-    """One kernel of `colours.cu`; a device is current while it is made and used.
+    """One kernel of `colours.cu`; a device must be current at every call.
 
     Args:
-        outputs: its pointers after the tiles', in the order of the kernel's parameters.
-        room_for: it refuses more tiles than that as TensorRT does where memory is short.
+        outputs: names of the kernel's pointers after the tiles, in the order of its parameters.
+        room_for: largest batch; more tiles are refused as by TensorRT when memory is short.
     """
 
     most = 64

@@ -1,4 +1,4 @@
-"""Slides of letters in flight together through a small pipeline: for every engine the same."""
+"""Slides of letters, scored together by a small pipeline, for tests of every engine."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ LIMITS = Limits(
     slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01
 )
 PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]]
-"""As `write_slide` takes them."""
+"""Arguments for `write_slide`."""
 
 
 def outcomes(engine: Engine, bundle: Bundle, paths: Sequence[Path]) -> list[SlideOutcome]:

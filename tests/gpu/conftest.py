@@ -1,4 +1,4 @@
-"""What needs a CUDA device: skipped, with the driver's reason, where there is none."""
+"""Fixtures for tests that need a CUDA device; without one they skip with the driver's reason."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def gpu() -> Gpu:
 
 @pytest.fixture(scope="session")
 def is_simulated(gpu) -> bool:
-    """Whether `simulated_gpu` plays the driver."""
+    """Whether the driver is the simulated one."""
     return "SIMULATED_GPU_REPORT" in os.environ
 
 
@@ -63,11 +63,11 @@ def tissue(gpu):
 
 @pytest.fixture(scope="session", params=["tensorrt", "tensorrt_rtx"])
 def backend(request, gpu) -> str:
-    """A TensorRT that is installed and lists this card."""
+    """A TensorRT back end that is installed and supports this card."""
     pytest.importorskip(request.param)
     pytest.importorskip("pycuda.driver")
     if request.param == "tensorrt_rtx" and gpu.compute_capability.startswith("9."):
-        pytest.skip(f"TensorRT for RTX does not list {gpu.name} ({gpu.compute_capability})")
+        pytest.skip(f"TensorRT for RTX does not support {gpu.name} ({gpu.compute_capability})")
     return request.param
 
 

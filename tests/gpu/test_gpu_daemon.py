@@ -1,4 +1,4 @@
-"""The daemon itself on a compiled plan: as a process, on real files."""
+"""The daemon as a process on a compiled plan, with real files."""
 
 import shutil
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(scope="session")
 def slides(gpu, tmp_path_factory):
-    """A simulated slide of each kind."""
+    """A folder with a simulated positive and a simulated negative slide."""
     folder = tmp_path_factory.mktemp("slides")
     for number, status in enumerate(("positive", "negative")):
         plan = plan_slide(f"s{number}", 77 + number, her2_status=status, width=2304, height=2048)
@@ -31,9 +31,11 @@ def slides(gpu, tmp_path_factory):
 
 @pytest.fixture
 def site(tmp_path, request, backend, slides, is_simulated) -> Site:
-    """A site whose daemon serves the shipped bundle's plan; the slides are in its inbox."""
+    """A site whose daemon uses the shipped bundle's plan; the slides are in its inbox."""
     if is_simulated and backend == "tensorrt_rtx":
-        pytest.skip("it is played for the engines' tests: to the daemon it is as tensorrt")
+        pytest.skip(
+            "simulated only for the engines' tests; for the daemon it does not differ from tensorrt"
+        )
     folder = tmp_path / "bundle"
     shutil.copytree(request.getfixturevalue("shipped").directory, folder)
     site = Site.made(tmp_path / "site", load_bundle(folder))
@@ -45,9 +47,9 @@ def site(tmp_path, request, backend, slides, is_simulated) -> Site:
 
 @pytest.fixture
 def simulated(is_simulated, tmp_path, monkeypatch):
-    """The simulated driver's account of a daemon of this test's own, once it has ended."""
+    """The file of accounts that the simulated driver writes when this test's daemon ends."""
     if not is_simulated:
-        pytest.skip("a real device gives no account of itself, and is not lost on request")
+        pytest.skip("a real device writes no account and cannot be lost on request")
     report = tmp_path / "report.jsonl"
     monkeypatch.setenv("SIMULATED_GPU_REPORT", str(report))
     return report
@@ -76,7 +78,7 @@ def test_slides_are_scored_as_by_onnxruntime(site, tmp_path, slides):
         )
 
 
-def test_a_plan_that_nobody_checked_is_checked_before_the_first_slide_and_only_once(site, backend):
+def test_an_unverified_plan_is_checked_before_the_first_slide_and_only_once(site, backend):
     files = PlanFiles(load_bundle(site.folder.parent / "bundle"), backend, "fp16")
     write_sidecar(files, read_sidecar(files).model_copy(update={"parity": None}))
     for checks in (1, 1):
@@ -88,7 +90,7 @@ def test_a_plan_that_nobody_checked_is_checked_before_the_first_slide_and_only_o
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signals):
+def test_a_stop_during_scoring_leaves_nothing_on_the_device(simulated, site, signals):
     with site.daemon() as process:
         site.wait_until(lambda: site.events()["slide_started"] == 2)
         for _ in range(signals):
@@ -137,7 +139,7 @@ def test_a_command_that_loses_the_device_ends_with_one_sentence(
     assert "PyCUDA" not in done.stderr
 
 
-def test_both_networks_go_on_in_halves_where_a_batch_has_no_room(simulated, site):
+def test_both_networks_continue_in_halves_if_a_batch_does_not_fit(simulated, site):
     with site.daemon(SIMULATED_GPU_TILES="2"):
         site.wait_for(JobState.DONE, jobs=2)
     halved = {line["network"] for line in site.lines() if line["event"] == "batch_halved"}

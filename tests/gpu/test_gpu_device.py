@@ -1,4 +1,4 @@
-"""PyCUDA's device as the runtime uses it: what it owes to other threads and other users."""
+"""PyCUDA's device as the runtime uses it, beside other threads and other users of CUDA."""
 
 import ctypes
 import threading
@@ -53,8 +53,10 @@ def in_another_thread(do) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
-def test_closing_gives_the_context_up_and_leaves_it_to_no_thread(open_device, driver, elsewhere):
-    # torch may hold it too, and TensorRT leaves it current where it compiled.
+def test_closing_releases_the_context_and_leaves_it_current_in_no_thread(
+    open_device, driver, elsewhere
+):
+    # torch may use the context too, and TensorRT leaves it current where it compiled.
     held, here = primary_is_active(driver), context_here(driver)
     device = open_device()
     assert primary_is_active(driver)
@@ -69,7 +71,7 @@ def test_closing_gives_the_context_up_and_leaves_it_to_no_thread(open_device, dr
     assert context_here(driver) == here
 
 
-def test_whose_context_was_current_has_it_again_after_opening_and_closing(open_device, driver):
+def test_opening_and_closing_leave_another_context_current(open_device, driver):
     here = context_here(driver)
     theirs = open_device()
     with theirs.current():
@@ -113,7 +115,7 @@ def test_bytes_go_there_and_come_back_from_any_thread(open_device):
     device.close()
 
 
-def test_what_does_not_fit_is_out_of_memory_and_the_device_goes_on(open_device):
+def test_an_allocation_that_does_not_fit_is_out_of_memory_and_the_device_still_works(open_device):
     device = open_device()
     with device.current():
         with pytest.raises(DeviceOutOfMemoryError, match="out of memory"):

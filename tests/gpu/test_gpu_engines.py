@@ -1,4 +1,4 @@
-"""Every GPU back end on a real device: the same numbers, and nothing left behind."""
+"""Every GPU back end on a real device: the same results, and nothing left behind."""
 
 import shutil
 
@@ -122,11 +122,13 @@ def test_a_torch_without_cuda_is_passed_over_for_that_reason(gpu, slim_bundle):
     assert found.reason == f"torch {torch.__version__} was built without CUDA."
 
 
-def test_tensorrt_for_rtx_says_why_it_refuses_a_card_it_does_not_list(gpu, slim_bundle, tissue):
+def test_tensorrt_for_rtx_gives_a_reason_for_refusing_a_card_it_does_not_support(
+    gpu, slim_bundle, tissue
+):
     pytest.importorskip("tensorrt_rtx")
     pytest.importorskip("pycuda.driver")
     if not gpu.compute_capability.startswith("9."):
-        pytest.skip(f"it lists {gpu.name}")
+        pytest.skip(f"it supports {gpu.name}")
     profile = Profile(best=4, most=4)
     order = CompileOrder("tensorrt_rtx", "fp16", profile, profile)
     with pytest.raises(EngineError, match="tensorrt_rtx"):
@@ -137,7 +139,7 @@ def test_a_refused_plan_ends_before_the_context_it_was_loaded_in(
     is_simulated, compiled, backend, tmp_path
 ):
     if not is_simulated:
-        pytest.skip("a real library does not tell")
+        pytest.skip("a real library does not report it")
     import tensorrt
 
     shutil.copytree(compiled.directory, tmp_path / "bundle")

@@ -1,4 +1,4 @@
-"""The CUDA runtime on a device, with kernels anybody can compute by hand in TensorRT's place."""
+"""The CUDA runtime on a device, with simple kernels in place of TensorRT."""
 
 import shutil
 import threading
@@ -22,7 +22,7 @@ BATCHES = Batches(LIMITS.segmenter_batch, LIMITS.classifier_batch, kept=9)
 
 @pytest.fixture
 def opened(gpu):
-    """Opens engines; all are closed afterwards."""
+    """A function that opens engines, which are all closed afterwards."""
     pytest.importorskip("pycuda.driver")
     if shutil.which("nvcc") is None:
         pytest.skip("there is no nvcc to compile the kernels")
@@ -81,14 +81,14 @@ def test_kept_tiles_outlive_their_batch_and_are_classified_in_any_order(opened):
         batch.segment()
         kept = [batch.keep(index) for index in (3, 0, 2)]
         batch.release()
-        # Its slot is taken by others meanwhile.
+        # Meanwhile other batches use its slot.
         for other in range(3):
             engine.upload(list(tiles(4, 50 + other))).release()
         found = engine.classify_kept(kept)
         assert found == pytest.approx(classifiers(pixels[[3, 0, 2]])["p_strong"], abs=1e-5)
 
 
-def test_a_batch_without_room_goes_on_in_halves(opened):
+def test_a_batch_that_does_not_fit_is_run_in_halves(opened):
     engine = opened(Batches(4, 4, kept=16), segmenter_room=1)
     for seed in range(2):
         assert_right(engine, tiles(4, seed))
@@ -105,7 +105,7 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(
         assert found.score == expected.score
 
 
-def test_cancelled_slides_leave_no_place_taken(opened, color_bundle, write_slide):
+def test_cancelled_slides_leave_no_slot_taken(opened, color_bundle, write_slide):
     path = write_slide(PICTURES[3], "long.tif")
     with Pipeline(opened(), Integrator(color_bundle), limits=LIMITS) as pipeline:
         for _ in range(5):

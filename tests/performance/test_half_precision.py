@@ -1,6 +1,6 @@
-"""What half precision does to the shipped bundle's findings, measured without a GPU.
+"""The effect of half precision on the shipped bundle's results, measured without a GPU.
 
-torch on the CPU computes the same narrowed operators that a GPU would; its rate means nothing.
+torch on the CPU computes the same cast operators as a GPU would; its speed has no meaning.
 
 make bench        prints the parity figures of torch in fp32, fp16 and bf16
 """

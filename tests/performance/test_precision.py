@@ -1,6 +1,6 @@
-"""int8 against fp32 on ONNX Runtime's CPU: tiles a second, and how far P moves on a cohort.
+"""int8 against fp32 on ONNX Runtime's CPU: tiles per second, and the change of P on a cohort.
 
-make bench        prints ratios of one run, taken in turns, and the parity figures
+make bench        prints ratios of one run, measured alternately, and the parity figures
 """
 
 import shutil
@@ -31,13 +31,13 @@ from her2d.simulator.render import render_region
 pytestmark = pytest.mark.benchmark
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 SLIDES, SIDE = 6, 2048
-TURNS, BATCH = 7, 4
-MOVES_AT_MOST = 0.5
+REPEATS, BATCH = 7, 4
+LARGEST_CHANGE = 0.5
 
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory):
-    """fp32 and int8 of the shipped bundle, one thread each."""
+    """The bundle, its engines in fp32 and int8 with one thread each, and a batch of tiles."""
     folder = Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("int8") / "demo"))
     plans = plan_cohort(3, 99, positive_fraction=0.5, width=2048, height=2048)
     tiles = np.stack(
@@ -47,7 +47,7 @@ def engines(tmp_path_factory):
     profile = Profile(best=BATCH, most=BATCH)
     order = CompileOrder("onnxruntime", "int8", profile, profile)
     compiled = compile_bundle(bundle, order, TilesToTry(tiles[::2], tiles[1::2]))
-    print(f"\ngate, {compiled.sidecar.parity}")
+    print(f"\ncomparison, {compiled.sidecar.parity}")
     options = [EngineOptions(precision=precision, threads=1) for precision in ("fp32", "int8")]
     both = [open_engine(bundle, backend="onnxruntime", options=option) for option in options]
     yield bundle, both, tiles[:BATCH]
@@ -56,14 +56,14 @@ def engines(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part", ["segment", "classify"])
-def test_tiles_a_second_of_the_shipped_bundle(engines, part):
+def test_tiles_per_second_of_the_shipped_bundle(engines, part):
     _, both, tiles = engines
-    in_turns(f"shipped bundle, {part}", [getattr(engine, part) for engine in both], tiles)
+    alternately(f"shipped bundle, {part}", [getattr(engine, part) for engine in both], tiles)
 
 
 @pytest.mark.parametrize("part", ["segmenter", "classifiers"])
-def test_tiles_a_second_of_the_papers_networks(part, tmp_path):
-    """SegNet, and one ResNet50 of the five. Weights are random: only the speed means something."""
+def test_tiles_per_second_of_the_papers_networks(part, tmp_path):
+    """SegNet, and one of the five ResNet50. Weights are random; only the speed has a meaning."""
     export, network = {
         "segmenter": (export_segmenter, build_segmenter("segnet")),
         "classifiers": (export_classifiers, [build_classifier("resnet50")]),
@@ -77,21 +77,21 @@ def test_tiles_a_second_of_the_papers_networks(part, tmp_path):
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(tmp_path / f"{precision}.onnx", options)
         runs.append(lambda tiles, session=session: session.run(None, {"tiles": tiles}))
-    in_turns(f"full size, {part}", runs, tile)
+    alternately(f"full size, {part}", runs, tile)
 
 
-def in_turns(what: str, runs: list[Callable], tiles: np.ndarray) -> None:
-    """Print the rates of fp32 and int8, and the ratio of each turn; the first turn warms up."""
-    seconds = np.empty((TURNS, 2))
-    for turn in range(TURNS):
+def alternately(what: str, runs: list[Callable], tiles: np.ndarray) -> None:
+    """Print the rates of fp32 and int8 and their ratio; the first repeat warms up."""
+    seconds = np.empty((REPEATS, 2))
+    for repeat in range(REPEATS):
         for which, run in enumerate(runs):
             started = time.perf_counter()
             run(tiles)
-            seconds[turn, which] = time.perf_counter() - started
+            seconds[repeat, which] = time.perf_counter() - started
     fp32, int8 = len(tiles) / np.median(seconds[1:], axis=0)
     ratios = seconds[1:, 0] / seconds[1:, 1]
     print(
-        f"\n{what}: fp32 {fp32:.2f}, int8 {int8:.2f} tiles a second; int8 is"
+        f"\n{what}: fp32 {fp32:.2f}, int8 {int8:.2f} tiles per second; int8 is"
         f" {np.median(ratios):.2f} times as fast ({ratios.min():.2f} to {ratios.max():.2f})"
     )
     assert (seconds > 0).all()
@@ -100,7 +100,7 @@ def in_turns(what: str, runs: list[Callable], tiles: np.ndarray) -> None:
 def test_p_moves_less_than_half_a_percentage_point_on_a_simulated_cohort(engines, tmp_path):
     bundle, both, _ = engines
     plans = plan_cohort(SLIDES, 4242, positive_fraction=0.5, width=SIDE, height=SIDE)
-    moved = []
+    changes = []
     for plan in plans:
         write_he_slide(plan, tmp_path / "slide.tif")
         outcomes = []
@@ -111,6 +111,6 @@ def test_p_moves_less_than_half_a_percentage_point_on_a_simulated_cohort(engines
         tumor = outcomes[0].count(TileClass.WEAK, TileClass.STRONG)
         print(f"\n{plan.name}: {tumor} tumour tiles, P fp32 {fp32}, int8 {int8}")
         assert (fp32 is None) == (int8 is None)
-        moved.append(abs(fp32 - int8) if fp32 is not None and int8 is not None else 0.0)
-    print(f"largest change of P: {max(moved):.3f} percentage points (bar: {MOVES_AT_MOST})")
-    assert max(moved) < MOVES_AT_MOST
+        changes.append(abs(fp32 - int8) if fp32 is not None and int8 is not None else 0.0)
+    print(f"largest change of P: {max(changes):.3f} percentage points (limit: {LARGEST_CHANGE})")
+    assert max(changes) < LARGEST_CHANGE

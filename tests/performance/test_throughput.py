@@ -1,4 +1,4 @@
-"""Where the time goes, as shares of one run with the shipped bundle.
+"""The share of time that each step takes in one run with the shipped bundle.
 
 make bench
 """
@@ -39,7 +39,7 @@ def test_shares_of_decoding_segmenting_and_classifying(tmp_path):
     tissue = tiles - outcome.count(TileClass.BACKGROUND)
     print(
         f"\n{tiles} tiles, {tissue} tissue: {whole:.1f} s,"
-        f" {tissue / whole:.1f} tissue tiles a second"
+        f" {tissue / whole:.1f} tissue tiles per second"
     )
     print(f"decoding alone: {decoding / whole:.0%} of the whole run")
     for name, seconds in busy.items():

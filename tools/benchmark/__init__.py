@@ -1,1 +1,1 @@
-"""How fast a bundle runs on this machine: engines, pipeline, and the peak rate of the hardware."""
+"""Measure how fast a bundle runs on this machine, in engines and pipeline, beside its peak."""

@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark`: tiles a second of every back end that runs here."""
+"""`python -m tools.benchmark`: tiles per second of every back end that runs here."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
 from her2d.pipeline.rules import rules_of
 from her2d.processing.processor import pipeline_limits
-from tools.benchmark.configurations import CONTENDERS, Contender
-from tools.benchmark.measure import Order, Subject, measure
+from tools.benchmark.configurations import CONFIGURATIONS, Configuration
+from tools.benchmark.measure import Options, Subject, measure
 from tools.benchmark.report import Report
 from tools.benchmark.slide import write_tissue_slide
 from tools.benchmark.tables import markdown_report, print_report
@@ -41,56 +41,57 @@ def bench(
         typer.Option(
             "--batch",
             min=1,
-            help="Tiles at once; may be repeated. Default: 1, 8, 32. All back ends of one size are"
-            " in memory together.",
+            help="Batch size in tiles; may be repeated. Default: 1, 8, 32. All back ends of one"
+            " batch size are in memory together.",
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only back ends whose name in the table begins so, such as 'torch cuda'; may be"
-            " repeated. Shares are of the first one that runs."
+            help="Only back ends whose name in the table begins with this, such as 'torch cuda';"
+            " may be repeated. Ratios are to the first one that runs."
         ),
     ] = None,
-    turns: Annotated[int, typer.Option(min=1, help="Readings of every figure.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="How often every figure is measured.")] = 3,
     pipeline_s: Annotated[
-        float, typer.Option(min=0, help="About how long each run of the pipeline takes.")
+        float, typer.Option(min=0, help="Approximate seconds of each run of the pipeline.")
     ] = 5.0,
     slide: Annotated[
         Path | None,
-        typer.Option(help="Slide to run the pipeline on. Default: a simulated one, all tissue."),
+        typer.Option(help="Slide for the pipeline. Default: a simulated one, all tissue."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write everything that was measured there.")
+        Path | None, typer.Option("--json", help="File to write all measured values to.")
     ] = None,
     markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables there, for RESULTS.md.")
+        Path | None, typer.Option("--markdown", help="File to write the tables to, for RESULTS.md.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Measure tiles a second of segmenter, classifiers and pipeline on every back end that runs.
+    """Measure tiles per second of segmenter, classifiers and pipeline on every back end.
 
-    Back ends take turns, so that shares and ratios hold where absolute rates are noise. The engines
-    are given arrays and give arrays; the pipeline is the daemon's own and reads a slide from disk,
-    decoding included. The floor is the networks' arithmetic over a large matrix product.
+    Back ends are measured alternately, so that shares and ratios hold where absolute rates are
+    noisy. Engines take and return arrays. The pipeline is the daemon's and reads a slide from disk,
+    decoding included. The peak is the rate of a large matrix product; the networks' arithmetic is
+    given as a share of it.
     """
-    # OpenMP reads it when torch is loaded. A pool of threads that is alone spins while it waits for
-    # its own, which on busy cores costs most of its speed; the pipeline's pools outnumber the cores
-    # and sleep by themselves.
+    # OpenMP reads this when torch is loaded. Its waiting threads would otherwise spin, and take the
+    # cores from the threads that compute. In the pipeline, which has more threads than cores, they
+    # sleep anyway.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    contenders = _chosen(only)
+    configurations = _chosen(only)
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
     bundle = load_bundle(directory or settings.bundle.path)
-    order = Order(
+    options = Options(
         batches=tuple(batches or (1, 8, 32)),
-        turns=turns,
+        repeats=repeats,
         reading_s=_READING_S,
         pipeline_s=pipeline_s,
         limits=pipeline_limits(settings),
         threads=settings.inference.threads,
     )
-    report = _measured(bundle, slide, order, contenders)
+    report = _measured(bundle, slide, options, configurations)
     print_report(report, Console(markup=False))
     try:
         if json_file is not None:
@@ -101,17 +102,17 @@ def bench(
         raise UserError(f"{error.filename} cannot be written: {error.strerror}.") from error
 
 
-def _chosen(only: list[str] | None) -> tuple[Contender, ...]:
+def _chosen(only: list[str] | None) -> tuple[Configuration, ...]:
     beginnings = tuple(only or [""])
     for beginning in beginnings:
-        if not any(contender.name.startswith(beginning) for contender in CONTENDERS):
-            names = ", ".join(f"'{contender.name}'" for contender in CONTENDERS)
-            raise UserError(f"No back end's name begins with '{beginning}'; there are {names}.")
-    return tuple(c for c in CONTENDERS if c.name.startswith(beginnings))
+        if not any(configuration.name.startswith(beginning) for configuration in CONFIGURATIONS):
+            names = ", ".join(f"'{configuration.name}'" for configuration in CONFIGURATIONS)
+            raise UserError(f"No back end's name begins with '{beginning}'. Choose from {names}.")
+    return tuple(c for c in CONFIGURATIONS if c.name.startswith(beginnings))
 
 
 def _measured(
-    bundle: Bundle, slide: Path | None, order: Order, contenders: tuple[Contender, ...]
+    bundle: Bundle, slide: Path | None, options: Options, configurations: tuple[Configuration, ...]
 ) -> Report:
     columns = (TextColumn("{task.description:>40}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
@@ -119,13 +120,13 @@ def _measured(
         tempfile.TemporaryDirectory(prefix="her2d-bench-") as folder,
         Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bars,
     ):
-        task = bars.add_task("preparing", total=order.turns)
+        task = bars.add_task("preparing", total=options.repeats)
 
-        def progress(what: str, done: int, turns: int) -> None:
-            bars.update(task, description=what, completed=done, total=turns)
+        def progress(what: str, done: int, repeats: int) -> None:
+            bars.update(task, description=what, completed=done, total=repeats)
 
         subject = Subject(bundle, rules_of(bundle), *(_given(slide) or _simulated(Path(folder))))
-        return measure(subject, order, progress, contenders)
+        return measure(subject, options, progress, configurations)
 
 
 def _given(slide: Path | None) -> tuple[Path, str] | None:

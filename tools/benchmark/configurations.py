@@ -1,4 +1,4 @@
-"""Every way this package can run a bundle, opened for one batch size or refused with the reason."""
+"""All configurations in which this package can run a bundle, and how to open one."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,14 @@ from tools.benchmark.report import DeviceKind
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class Configuration:
     """One way to run a bundle.
 
     Attributes:
-        precision: None is the plan that would serve.
-        graphs: whether full batches of torch are replayed as CUDA graphs.
+        name: in tables.
+        backend, device: what runs it.
+        precision: None is that of the plan that the daemon would use.
+        graphs: whether torch replays full batches as CUDA graphs.
     """
 
     name: str
@@ -29,39 +31,45 @@ class Contender:
     graphs: bool = True
 
 
-CONTENDERS = (
-    Contender("tensorrt", "tensorrt", "cuda"),
-    Contender("tensorrt_rtx", "tensorrt_rtx", "cuda"),
-    Contender("torch cuda fp16, CUDA graphs", "torch", "cuda", "fp16"),
-    Contender("torch cuda fp32, eager", "torch", "cuda", "fp32", graphs=False),
-    Contender("onnxruntime fp32", "onnxruntime", "cpu", "fp32"),
-    Contender("onnxruntime int8", "onnxruntime", "cpu", "int8"),
-    Contender("torch cpu fp32", "torch", "cpu", "fp32"),
+CONFIGURATIONS = (
+    Configuration("tensorrt", "tensorrt", "cuda"),
+    Configuration("tensorrt_rtx", "tensorrt_rtx", "cuda"),
+    Configuration("torch cuda fp16, CUDA graphs", "torch", "cuda", "fp16"),
+    Configuration("torch cuda fp32, eager", "torch", "cuda", "fp32", graphs=False),
+    Configuration("onnxruntime fp32", "onnxruntime", "cpu", "fp32"),
+    Configuration("onnxruntime int8", "onnxruntime", "cpu", "int8"),
+    Configuration("torch cpu fp32", "torch", "cpu", "fp32"),
 )
 
 
-def opened(contender: Contender, bundle: Bundle, limits: Limits, threads: int) -> Engine:
-    """The contender's engine for the pipeline's batches.
+def opened(configuration: Configuration, bundle: Bundle, limits: Limits, threads: int) -> Engine:
+    """Open a configuration's engine for the pipeline's batches.
+
+    Args:
+        configuration: what to open.
+        bundle: what it runs.
+        limits: the pipeline's batches and queue.
+        threads: number of threads on the CPU; 0 is one for each core.
 
     Raises:
-        EngineError: it cannot run here; the sentence says why.
+        EngineError: it cannot run here; the message gives the reason.
     """
     options = EngineOptions(
-        precision=contender.precision,
+        precision=configuration.precision,
         threads=threads,
         segmenter_batch=limits.segmenter_batch,
         classifier_batch=limits.classifier_batch,
         kept_tiles=limits.queue_tiles,
-        cuda_graphs=contender.graphs,
+        cuda_graphs=configuration.graphs,
     )
-    if contender.backend == "torch" and contender.device == "cpu":
+    if configuration.backend == "torch" and configuration.device == "cpu":
         return _torch_on_cpu(bundle, options)
-    found = candidate(contender.backend, bundle, options)
+    found = candidate(configuration.backend, bundle, options)
     if not found.usable:
         raise EngineError(found.reason)
-    if contender.device == "cuda" and contender.backend != "torch":
-        refuse_small_plan(bundle, contender, limits.segmenter_batch)
-    return open_engine(bundle, backend=contender.backend, options=options)
+    if configuration.device == "cuda" and configuration.backend != "torch":
+        refuse_small_plan(bundle, configuration, limits.segmenter_batch)
+    return open_engine(bundle, backend=configuration.backend, options=options)
 
 
 def _torch_on_cpu(bundle: Bundle, options: EngineOptions) -> Engine:
@@ -72,13 +80,14 @@ def _torch_on_cpu(bundle: Bundle, options: EngineOptions) -> Engine:
     return TorchEngine(bundle, options, device="cpu")
 
 
-def refuse_small_plan(bundle: Bundle, contender: Contender, batch: int) -> None:
-    """Raise EngineError where a plan would run `batch` tiles in parts: no measurement of it."""
-    files = plan_for(bundle, contender.backend, contender.precision)
+def refuse_small_plan(bundle: Bundle, configuration: Configuration, batch: int) -> None:
+    """Raise EngineError if a plan would run `batch` tiles in parts, which would not measure it."""
+    files = plan_for(bundle, configuration.backend, configuration.precision)
     sidecar = read_sidecar(files)
     most = min(sidecar.segmenter.profile.most, sidecar.classifiers.profile.most)
     if most < batch:
         raise EngineError(
-            f"Its plan takes {most} tiles at once. HER2D_PIPELINE__SEGMENTER_BATCH={batch}"
+            f"Its plan accepts {most} tiles at once. Compile a larger one:"
+            f" HER2D_PIPELINE__SEGMENTER_BATCH={batch}"
             f" HER2D_PIPELINE__CLASSIFIER_BATCH={batch} {files.command}"
         )

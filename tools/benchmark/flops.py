@@ -1,4 +1,4 @@
-"""The arithmetic of an ONNX graph: what its convolutions and matrix products take for one tile."""
+"""Count the arithmetic of an ONNX graph's convolutions and matrix products for one tile."""
 
 from math import prod
 from pathlib import Path
@@ -9,12 +9,16 @@ from her2d.inference.engine import EngineError
 
 
 def flops_of(path: Path) -> int:
-    """Multiplications and additions for one tile; a multiply-add is two.
+    """Count multiplications and additions for one tile; a multiply-add counts as two.
 
-    Convolutions and matrix products only: all else is a few operations a value.
+    Only convolutions and matrix products count, because all other operators take only a few
+    operations per value.
+
+    Args:
+        path: an ONNX file.
 
     Raises:
-        EngineError: the shape of one of them cannot be inferred.
+        EngineError: the shape of a convolution or matrix product cannot be inferred.
         OSError: the file cannot be read.
     """
     model = onnx.load(path)
@@ -24,7 +28,7 @@ def flops_of(path: Path) -> int:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param == batch != "":
                 dim.dim_value = 1
-    # What the exporter left is richer than what can be inferred, and is not always there.
+    # Some shapes come only from the exporter, others only from inference.
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {v.name: _shape(v) for v in (*graph.input, *graph.value_info, *graph.output)}
     shapes |= {item.name: tuple(item.dims) for item in graph.initializer}
@@ -32,7 +36,7 @@ def flops_of(path: Path) -> int:
 
 
 def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """Sizes; 0 for one that is not known."""
+    """Return the sizes of a value; an unknown one is 0."""
     return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 

@@ -1,4 +1,4 @@
-"""Where a benchmark ran."""
+"""Describe the machine of a benchmark."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ _LIBRARIES = ("onnxruntime", "torch", "tensorrt", "tensorrt-rtx-cu12", "pycuda")
 
 
 def this_machine() -> Machine:
-    """This machine, and how much else it has to do right now."""
+    """Describe this machine and its present load."""
     try:
         found = find_gpu()
         gpu = f"{found.name}, compute capability {found.compute_capability}"

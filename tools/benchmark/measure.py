@@ -1,7 +1,7 @@
-"""The run as a whole: every contender, every batch size, turn and turn about.
+"""Measure every configuration at every batch size.
 
-Contenders of one batch size take their turns one after the other, so that what else the machine
-does falls on all of them; shares and ratios are taken within a turn and their median is told.
+Each repeat measures all configurations of one batch size in turn, so that other load on the machine
+affects them all. Shares and ratios are calculated within a repeat; the report gives their median.
 """
 
 import time
@@ -23,26 +23,28 @@ from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
-from tools.benchmark.configurations import CONTENDERS, Contender, opened
+from tools.benchmark.configurations import CONFIGURATIONS, Configuration, opened
 from tools.benchmark.machine import this_machine
-from tools.benchmark.measurement import Entrant
+from tools.benchmark.measurement import Measurement
 from tools.benchmark.peak import product_on
 from tools.benchmark.pipeline_run import PipelineRun, run_pipeline
-from tools.benchmark.report import Decoding, DeviceKind, Floor, Report, Row, Skipped, Spread
+from tools.benchmark.report import Decoding, DeviceKind, Peak, Report, Row, Skipped, Spread
 
 _DEVICES: tuple[DeviceKind, ...] = ("cuda", "cpu")
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (what is under way, turns taken, turns in all)."""
+"""Called with (description of the present step, repeats done, number of repeats)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured, on what.
+    """The bundle and the slide of a benchmark.
 
     Attributes:
-        rules: the bundle's.
-        slide: a readable slide with tissue; `slide_name` says what it is.
+        bundle: a verified bundle.
+        rules: the bundle's rules for the pipeline.
+        slide: a readable slide with tissue.
+        slide_name: the slide's description in the report.
     """
 
     bundle: Bundle
@@ -52,20 +54,20 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """How it is measured.
+class Options:
+    """How to measure.
 
     Attributes:
-        batches: tiles at once, for both networks; at least one size.
-        turns: readings of every figure, at least 1.
-        reading_s: what a reading of an engine takes at least; one batch would measure the clock.
-        pipeline_s: about how long each run of the pipeline is to take; one slide at least.
-        limits: of the pipeline; its batches are replaced, its queue holds two of them at least.
-        threads: of engines on the CPU; 0 is one for each core.
+        batches: batch sizes in tiles, for both networks; at least one.
+        repeats: how often every figure is measured, at least 1.
+        reading_s: least seconds of an engine's reading, because one batch may be too short to time.
+        pipeline_s: approximate seconds of each run of the pipeline, of at least one slide.
+        limits: the pipeline's; its batches are replaced, and its queue holds at least two of them.
+        threads: number of threads of engines on the CPU; 0 is one for each core.
     """
 
     batches: tuple[int, ...]
-    turns: int
+    repeats: int
     reading_s: float
     pipeline_s: float
     limits: Limits
@@ -74,23 +76,30 @@ class Order:
 
 def measure(
     subject: Subject,
-    order: Order,
+    options: Options,
     progress: Progress = lambda *_: None,
-    contenders: tuple[Contender, ...] = CONTENDERS,
+    configurations: tuple[Configuration, ...] = CONFIGURATIONS,
 ) -> Report:
-    """Measure every contender that runs here.
+    """Measure every configuration that runs here.
+
+    Args:
+        subject: what to measure.
+        options: how to measure it.
+        progress: called before each step.
+        configurations: what to try.
 
     Raises:
         SlideError: the slide cannot be read.
-        EngineError: it holds no tissue, no contender runs, or (DeviceLostError) the device is lost.
+        DeviceLostError: the device is lost.
+        EngineError: the slide contains no tissue, or no configuration runs.
     """
     machine = this_machine()
-    contest = _Contest(subject, order, progress, contenders)
-    for batch in order.batches:
-        contest.hold(batch)
-    if not contest.rows:
-        # Most have the same one at every batch size.
-        reasons = " ".join(dict.fromkeys(f"{s.name}: {s.reason}" for s in contest.skipped))
+    benchmark = _Benchmark(subject, options, progress, configurations)
+    for batch in options.batches:
+        benchmark.run(batch)
+    if not benchmark.rows:
+        # Most have the same reason at every batch size.
+        reasons = " ".join(dict.fromkeys(f"{s.name}: {s.reason}" for s in benchmark.skipped))
         raise EngineError(f"No back end works here. {reasons}")
     return Report(
         bundle=f"{subject.bundle.manifest.name} {subject.bundle.manifest.version}",
@@ -98,25 +107,25 @@ def measure(
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=__version__,
         slide=subject.slide_name,
-        tissue_tiles=len(contest.tissue),
-        tumor_tiles=contest.tumor_tiles,
-        turns=order.turns,
-        flops=contest.flops,
-        floors=contest.floors(),
-        decoding=Decoding(Spread.of(contest.decoded_per_s)),
-        rows=tuple(contest.rows),
-        skipped=tuple(contest.skipped),
+        tissue_tiles=len(benchmark.tissue),
+        tumor_tiles=benchmark.tumor_tiles,
+        repeats=options.repeats,
+        flops=benchmark.flops,
+        peaks=benchmark.peaks(),
+        decoding=Decoding(Spread.of(benchmark.decoded_per_s)),
+        rows=tuple(benchmark.rows),
+        skipped=tuple(benchmark.skipped),
     )
 
 
 @dataclass
-class _Contest:
-    """Holds one round for each batch size and keeps what came of it."""
+class _Benchmark:
+    """Measures one batch size after another and keeps the results."""
 
     subject: Subject
-    order: Order
+    options: Options
     progress: Progress
-    contenders: tuple[Contender, ...]
+    configurations: tuple[Configuration, ...]
     rows: list[Row] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     decoded_per_s: list[float] = field(default_factory=list)
@@ -130,74 +139,84 @@ class _Contest:
         self._products = {device: product_on(device) for device in _DEVICES}
         self._flops_per_s: dict[DeviceKind, list[float]] = {device: [] for device in _DEVICES}
 
-    def hold(self, batch: int) -> None:
-        """Measure everyone who can take `batch` tiles at once."""
+    def run(self, batch: int) -> None:
+        """Measure every configuration that runs batches of `batch` tiles."""
         with ExitStack() as engines:
-            entrants = self._entrants(batch, engines)
-            for turn in range(self.order.turns):
+            measurements = self._measurements(batch, engines)
+            for repeat in range(self.options.repeats):
                 self.decoded_per_s.append(self._decode())
-                for entrant in list(entrants):
+                for measurement in list(measurements):
                     self.progress(
-                        f"batch {batch}, {entrant.contender.name}", turn, self.order.turns
+                        f"batch {batch}, {measurement.configuration.name}",
+                        repeat,
+                        self.options.repeats,
                     )
-                    if not self._ran(entrant.take_turn, entrant.contender, batch):
-                        entrants.remove(entrant)
-            self.rows += [entrant.row(entrants[0], self.flops) for entrant in entrants]
-        for entrant in entrants:
-            readings = [turn.flops_per_s for turn in entrant.turns if turn.flops_per_s is not None]
-            self._flops_per_s[entrant.contender.device] += readings
-        if entrants:
-            run = entrants[0].turns[0].pipeline
+                    if not self._ran(measurement.measure_once, measurement.configuration, batch):
+                        measurements.remove(measurement)
+            self.rows += [
+                measurement.row(measurements[0], self.flops) for measurement in measurements
+            ]
+        for measurement in measurements:
+            readings = [
+                repeat.flops_per_s
+                for repeat in measurement.repeats
+                if repeat.flops_per_s is not None
+            ]
+            self._flops_per_s[measurement.configuration.device] += readings
+        if measurements:
+            run = measurements[0].repeats[0].pipeline
             self.tumor_tiles = round(len(self.tissue) * run.tumor / run.tissue)
 
-    def floors(self) -> tuple[Floor, ...]:
-        """What the matrix products reached, over the whole run."""
+    def peaks(self) -> tuple[Peak, ...]:
+        """Summarise the rates of the matrix products over all batch sizes."""
         return tuple(
-            Floor(device, product.name, Spread.of(found) if found else None, product.reason)
+            Peak(device, product.name, Spread.of(found) if found else None, product.reason)
             for device, product in self._products.items()
             for found in (self._flops_per_s[device],)
         )
 
-    def _entrants(self, batch: int, engines: ExitStack) -> list[Entrant]:
-        order = self.order
+    def _measurements(self, batch: int, engines: ExitStack) -> list[Measurement]:
+        options = self.options
         limits = replace(
-            order.limits,
+            options.limits,
             segmenter_batch=batch,
             classifier_batch=batch,
-            queue_tiles=max(order.limits.queue_tiles, 2 * batch),
+            queue_tiles=max(options.limits.queue_tiles, 2 * batch),
         )
         tiles = self.tissue[np.arange(batch) % len(self.tissue)]
-        entrants: list[Entrant] = []
-        for contender in self.contenders:
-            self.progress(f"batch {batch}, opening {contender.name}", 0, order.turns)
+        measurements: list[Measurement] = []
+        for configuration in self.configurations:
+            self.progress(f"batch {batch}, opening {configuration.name}", 0, options.repeats)
 
-            def enter(contender: Contender = contender) -> None:
-                engine = opened(contender, self.subject.bundle, limits, order.threads)
+            def open_one(configuration: Configuration = configuration) -> None:
+                engine = opened(configuration, self.subject.bundle, limits, options.threads)
                 engines.callback(engine.close)
-                score = partial(self._score, engine, limits, contender.device)
-                product = self._products[contender.device]
-                entrant = Entrant(contender, engine, tiles, product, order.reading_s, score)
-                entrant.warm_up()
-                entrants.append(entrant)
+                score = partial(self._score, engine, limits, configuration.device)
+                product = self._products[configuration.device]
+                measurement = Measurement(
+                    configuration, engine, tiles, product, options.reading_s, score
+                )
+                measurement.warm_up()
+                measurements.append(measurement)
 
-            self._ran(enter, contender, batch)
-        return entrants
+            self._ran(open_one, configuration, batch)
+        return measurements
 
-    def _ran(self, step: Callable[[], None], contender: Contender, batch: int) -> bool:
-        """Whether `step` succeeded; where the engine failed, the contender is out, and why."""
+    def _ran(self, step: Callable[[], None], configuration: Configuration, batch: int) -> bool:
+        """Run `step` and return whether the engine succeeded; record the reason if it failed."""
         try:
             step()
         except DeviceLostError:
             raise
         except EngineError as error:
-            self.skipped.append(Skipped(contender.name, batch, str(error)))
+            self.skipped.append(Skipped(configuration.name, batch, str(error)))
             return False
         return True
 
     def _score(
         self, engine: Engine, limits: Limits, device: DeviceKind, segmented_per_s: float
     ) -> PipelineRun:
-        copies = round(self.order.pipeline_s * segmented_per_s / len(self.tissue))
+        copies = round(self.options.pipeline_s * segmented_per_s / len(self.tissue))
         return run_pipeline(
             engine,
             self._integrator,
@@ -211,7 +230,7 @@ class _Contest:
     def _decode(self) -> float:
         started = time.perf_counter()
         with open_slide(self.subject.slide) as slide:
-            tiles = sum(1 for _ in slide.tiles(workers=self.order.limits.decode_workers))
+            tiles = sum(1 for _ in slide.tiles(workers=self.options.limits.decode_workers))
         return tiles / (time.perf_counter() - started)
 
 
@@ -223,7 +242,7 @@ def _tissue(subject: Subject) -> Tiles:
             if isinstance(tile, Tile) and mean_saturation(tile.pixels) > subject.rules.saturation
         ]
     if not tissue:
-        raise EngineError(f"{subject.slide} holds no tissue: there is nothing to measure on.")
+        raise EngineError(f"{subject.slide} contains no tissue to measure on.")
     return np.stack(tissue)
 
 

@@ -1,4 +1,4 @@
-"""One contender at one batch size: its turns, taken beside the others', and what comes of them."""
+"""The measurement of one configuration at one batch size."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from her2d.inference.engine import Engine, Tiles
-from tools.benchmark.configurations import Contender
+from tools.benchmark.configurations import Configuration
 from tools.benchmark.peak import Product
 from tools.benchmark.pipeline_run import PipelineRun
 from tools.benchmark.report import Rate, Row, Spread
@@ -17,11 +17,11 @@ _WARM_UPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the device gave at one moment.
+    """Rates at one moment.
 
     Attributes:
-        flops_per_s: of the matrix product; None where it cannot run.
-        segmented_per_s, classified_per_s: tiles a second of each engine alone.
+        flops_per_s: rate of the matrix product; None if it cannot run.
+        segmented_per_s, classified_per_s: tiles per second of each network alone.
     """
 
     flops_per_s: float | None
@@ -30,8 +30,8 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """A run of the pipeline between two readings, which stand for it as their mean."""
+class Repeat:
+    """A run of the pipeline between two readings, whose mean is compared with it."""
 
     before: Readings
     after: Readings
@@ -52,73 +52,76 @@ class Turn:
 
     @property
     def scored_per_s(self) -> float:
-        """Tissue tiles a second through the pipeline."""
+        """Tissue tiles per second through the pipeline."""
         return self.pipeline.tissue / self.pipeline.seconds
 
     @property
     def engines_per_s(self) -> float:
-        """Tissue tiles a second, had the engines alone worked off the pipeline's tiles."""
+        """Tissue tiles per second if the networks alone, in turn, ran the pipeline's tiles."""
         run = self.pipeline
         seconds = run.tissue / self.segmented_per_s + run.tumor / self.classified_per_s
         return run.tissue / seconds
 
 
-class Entrant:
-    """A contender with its engine open.
+class Measurement:
+    """A configuration with its engine open, and the repeats measured so far.
 
     Args:
-        tiles: one full batch.
-        reading_s: what a reading takes at least, seconds.
-        score: runs the pipeline on its engine, given the tiles a second that it segments.
+        configuration: what is measured.
+        engine: its engine.
+        tiles: one full batch, uint8 (N, 512, 512, 3).
+        product: the matrix product whose rate is the peak.
+        reading_s: least seconds of a reading.
+        score: runs the pipeline on the engine, given the tiles per second that it segments.
 
     Attributes:
-        turns: what it has done so far.
+        repeats: the results so far.
     """
 
     def __init__(
         self,
-        contender: Contender,
+        configuration: Configuration,
         engine: Engine,
         tiles: Tiles,
         product: Product,
         reading_s: float,
         score: Callable[[float], PipelineRun],
     ) -> None:
-        self.contender = contender
+        self.configuration = configuration
         self.engine = engine
-        self.turns: list[Turn] = []
+        self.repeats: list[Repeat] = []
         self._tiles = tiles
         self._product = product
         self._reading_s = reading_s
         self._score = score
 
     def warm_up(self) -> None:
-        """Let it allocate and capture what it will. Raises EngineError."""
+        """Run both networks until the engine has allocated its memory. Raises EngineError."""
         for _ in range(_WARM_UPS):
             self.engine.segment(self._tiles)
             self.engine.classify(self._tiles)
 
-    def take_turn(self) -> None:
-        """Read every figure once. Raises EngineError, SlideError."""
+    def measure_once(self) -> None:
+        """Measure every figure once. Raises EngineError, SlideError."""
         before = self._readings()
         pipeline = self._score(before.segmented_per_s)
-        self.turns.append(Turn(before, self._readings(), pipeline))
+        self.repeats.append(Repeat(before, self._readings(), pipeline))
 
-    def row(self, first: "Entrant", flops: dict[str, int] | None) -> Row:
-        """What its turns come to.
+    def row(self, first: "Measurement", flops: dict[str, int] | None) -> Row:
+        """Summarise the repeats.
 
         Args:
-            first: of the same batch size, with as many turns.
-            flops: of one tile, by part; None where they are not known.
+            first: the measurement to compare with, of the same batch size and number of repeats.
+            flops: operations for one tile, by part; None if unknown.
         """
-        turns = self.turns
-        firsts = zip(turns, first.turns, strict=True)
-        last = turns[-1].pipeline
-        busy = [t.pipeline.utilisation for t in turns if t.pipeline.utilisation is not None]
+        repeats = self.repeats
+        pairs = zip(repeats, first.repeats, strict=True)
+        last = repeats[-1].pipeline
+        busy = [t.pipeline.utilisation for t in repeats if t.pipeline.utilisation is not None]
         return Row(
-            name=self.contender.name,
+            name=self.configuration.name,
             recorded=self.engine.backend,
-            device=self.contender.device,
+            device=self.configuration.device,
             batch=len(self._tiles),
             segmenter=self._rate(lambda t: t.segmented_per_s, flops, lambda f, _: f["segmenter"]),
             classifiers=self._rate(
@@ -131,10 +134,10 @@ class Entrant:
                     f["segmenter"] + f["classifiers"] * t.pipeline.tumor / t.pipeline.tissue
                 ),
             ),
-            times_first=Spread.of([mine.scored_per_s / its.scored_per_s for mine, its in firsts]),
-            pipeline_of_engines=Spread.of([t.scored_per_s / t.engines_per_s for t in turns]),
+            times_first=Spread.of([mine.scored_per_s / its.scored_per_s for mine, its in pairs]),
+            pipeline_of_engines=Spread.of([t.scored_per_s / t.engines_per_s for t in repeats]),
             stages={
-                name: float(np.median([t.pipeline.stages[name] for t in turns]))
+                name: float(np.median([t.pipeline.stages[name] for t in repeats]))
                 for name in last.stages
             },
             utilisation=float(np.median(busy)) if busy else None,
@@ -142,16 +145,16 @@ class Entrant:
 
     def _rate(
         self,
-        tiles_per_s: Callable[[Turn], float],
+        tiles_per_s: Callable[[Repeat], float],
         flops: dict[str, int] | None,
-        flops_of_tile: Callable[[dict[str, int], Turn], float],
+        flops_of_tile: Callable[[dict[str, int], Repeat], float],
     ) -> Rate:
         shares = [
-            tiles_per_s(turn) * flops_of_tile(flops, turn) / turn.flops_per_s
-            for turn in self.turns
-            if flops is not None and turn.flops_per_s is not None
+            tiles_per_s(repeat) * flops_of_tile(flops, repeat) / repeat.flops_per_s
+            for repeat in self.repeats
+            if flops is not None and repeat.flops_per_s is not None
         ]
-        rates = Spread.of([tiles_per_s(turn) for turn in self.turns])
+        rates = Spread.of([tiles_per_s(repeat) for repeat in self.repeats])
         return Rate(rates, Spread.of(shares) if shares else None)
 
     def _readings(self) -> Readings:

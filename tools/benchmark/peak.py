@@ -1,4 +1,4 @@
-"""The most arithmetic a device is seen to do: one large matrix product."""
+"""The peak rate of a device, measured by a large matrix product."""
 
 import time
 from collections.abc import Callable
@@ -15,11 +15,13 @@ _CUDA_PRODUCTS = 10
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A matrix product that can be timed again and again.
+    """A matrix product that can be timed repeatedly.
 
     Attributes:
-        flops_per_s: runs it once and says what it reached; None where it cannot run.
-        reason: why not, or "".
+        device: where it runs.
+        name: its size and type.
+        flops_per_s: runs it once and returns its operations per second; None if it cannot run.
+        reason: why it cannot run, or "".
     """
 
     device: DeviceKind
@@ -29,7 +31,7 @@ class Product:
 
 
 def product_on(device: DeviceKind) -> Product:
-    """fp32 by NumPy on the CPU; fp16 by torch on CUDA."""
+    """Prepare the product: fp32 by NumPy on the CPU, fp16 by torch on CUDA."""
     return _on_cpu() if device == "cpu" else _on_cuda()
 
 
@@ -53,7 +55,7 @@ def _on_cuda() -> Product:
     try:
         import torch
     except ImportError:
-        return Product("cuda", name, None, "torch, which would run it, is not installed.")
+        return Product("cuda", name, None, "torch, which runs it, is not installed.")
     if not torch.cuda.is_available():
         return Product("cuda", name, None, "torch finds no CUDA device.")
     a, b = torch.randn(2, side, side, device="cuda", dtype=torch.float16)

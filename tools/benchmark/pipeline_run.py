@@ -1,4 +1,4 @@
-"""The pipeline that serves, run on files for a while."""
+"""Run the daemon's pipeline on a slide repeatedly."""
 
 import time
 from collections import deque
@@ -17,13 +17,13 @@ from tools.benchmark.utilisation import watched
 
 @dataclass(frozen=True, slots=True)
 class PipelineRun:
-    """What one run did.
+    """The result of one run.
 
     Attributes:
-        seconds: from the first slide's submission to the last one's score.
-        tissue, tumor: tiles that were segmented, and those of them that were classified.
-        stages: share of `seconds` that each stage was at work, or waiting for the next.
-        utilisation: share of `seconds` that the device was busy; None if unknown.
+        seconds: time from the first slide's submission to the last one's score.
+        tissue, tumor: number of tiles that were segmented, and of those that were classified.
+        stages: share of `seconds` in which each stage worked or waited for the next, by name.
+        utilisation: share of `seconds` in which the device was busy; None if unknown.
     """
 
     seconds: float
@@ -42,17 +42,23 @@ def run_pipeline(
     copies: int,
     device: DeviceKind,
 ) -> PipelineRun:
-    """Score `slide` `copies` times over, as if so many had come in.
+    """Score `slide` `copies` times, as if so many slides had arrived.
+
+    Args:
+        engine, integrator, rules, limits: as for the daemon's pipeline.
+        slide: path of a scan.
+        copies: how often it is scored, at least 1.
+        device: whose utilisation is measured.
 
     Raises:
-        SlideError: it cannot be read.
+        SlideError: the slide cannot be read.
         EngineError: the engine failed.
     """
     tissue = tumor = 0
     with Pipeline(engine, integrator, rules, limits) as pipeline:
         with watched(device) as used:
             started = time.perf_counter()
-            # Outcomes hold pictures: no more are kept than the daemon would have in flight.
+            # Outcomes contain images, so no more are kept than the daemon has in flight.
             waiting: deque[Future[SlideOutcome]] = deque()
             for copy in range(copies + limits.slides_in_flight):
                 if copy < copies:

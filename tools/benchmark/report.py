@@ -1,4 +1,4 @@
-"""What a benchmark finds. Plain values throughout, so that `dataclasses.asdict` is its JSON."""
+"""The report of a benchmark: plain values, so that `dataclasses.asdict` gives its JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ DeviceKind = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One figure over the turns of a run: machines are noisy, so its range is told too."""
+    """The median and the range of one figure over the repeats of a run."""
 
     median: float
     least: float
@@ -19,39 +19,41 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Summarise at least one value."""
         return cls(float(np.median(values)), float(min(values)), float(max(values)))
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast tiles go through something.
+    """A rate of tiles.
 
     Attributes:
-        tiles_per_s: absolute, and so only as good as the machine was quiet.
-        of_floor: share of what a large matrix product reaches, taken in the same turn; None where
-            the floor could not be measured.
+        tiles_per_s: absolute, so it is reliable only on an idle machine.
+        of_peak: arithmetic per second as a share of the peak in the same repeat; None if the peak
+            could not be measured.
     """
 
     tiles_per_s: Spread
-    of_floor: Spread | None
+    of_peak: Spread | None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender at one batch size.
+    """One configuration at one batch size.
 
     Attributes:
-        name: of the contender; `recorded` is what a result's `backend` would say.
-        segmenter, classifiers: arrays in host memory in, arrays in host memory out.
-        pipeline: tissue tiles a second from files on disk to scores, decoding included.
-        times_first: the pipeline's rate over that of the first row of this batch size.
-        pipeline_of_engines: the pipeline's rate over the rate that its engines alone would have
-            reached, one after the other, on the same tissue and tumour tiles. Above one where the
-            stages, which overlap, use cores that one engine alone leaves idle.
-        stages: share of the pipeline's time that each stage was at work, or waiting for the next.
-        utilisation: share of the pipeline's time that the device was busy: for CUDA as the driver
-            tells (None where it cannot be asked), for the CPU this process's time on all cores.
+        name: of the configuration.
+        recorded: what a result's `backend` would be.
+        device, batch: device and batch size in tiles.
+        segmenter, classifiers: each network alone, from host memory to host memory.
+        pipeline: tissue tiles from files on disk to scores, decoding included.
+        times_first: the pipeline's rate divided by that of the first row of this batch size.
+        pipeline_of_engines: the pipeline's rate divided by the rate of the two networks alone, one
+            after the other, on the same tissue and tumour tiles. It exceeds 1 if the stages, which
+            overlap, use cores that one network alone leaves idle.
+        stages: share of the pipeline's time in which each stage worked or waited for the next.
+        utilisation: share of the pipeline's time in which the device was busy. For CUDA the driver
+            reports it (None if it does not); for the CPU it is this process's time on all cores.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A contender that was not measured at a batch size, and why."""
+    """A configuration that was not measured at a batch size, and why."""
 
     name: str
     batch: int
@@ -77,13 +79,14 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """What no engine can beat.
+class Peak:
+    """The peak rate of a device, which no engine can exceed (the roof of a roofline).
 
     Attributes:
+        device: where it was measured.
         product: the matrix product that was measured, such as `2048 x 2048, fp32`.
-        flops_per_s: multiplications and additions it did a second; None where it could not run.
-        reason: why not, or "".
+        flops_per_s: multiplications and additions per second; None if it could not run.
+        reason: why it could not run, or "".
     """
 
     device: DeviceKind
@@ -94,10 +97,10 @@ class Floor:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Reading the slide's tiles and nothing else.
+    """The rate of decoding alone.
 
     Attributes:
-        tiles_per_s: all tiles, background too.
+        tiles_per_s: all tiles, including background.
     """
 
     tiles_per_s: Spread
@@ -105,11 +108,14 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured.
+    """The machine of a benchmark.
 
     Attributes:
-        cores: that this process may use.
-        load: the one-minute load average before it began: what else went on.
+        processor: model name.
+        cores: number of cores that this process may use.
+        load: one-minute load average before the benchmark began.
+        gpu: name and compute capability, or None.
+        versions: of Python and of each library installed, by name.
     """
 
     processor: str
@@ -121,12 +127,21 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run.
+    """A whole benchmark.
 
     Attributes:
-        slide: what the pipeline was given.
-        tissue_tiles, tumor_tiles: of that slide, as the first contender saw them.
-        flops: of one tile, by part; None where `onnx`, which counts them, is not installed.
+        bundle: its name and version.
+        machine: where it ran.
+        measured_at: ISO 8601 time in UTC.
+        software_version: of her2d.
+        slide: description of the slide.
+        tissue_tiles, tumor_tiles: numbers of the slide's tiles, by the first configuration.
+        repeats: how often every figure was measured.
+        flops: operations for one tile, by part; None if `onnx`, which counts them, is missing.
+        peaks: peak rate of each device.
+        decoding: rate of decoding alone.
+        rows: one for each configuration and batch size that was measured.
+        skipped: those that were not measured.
     """
 
     bundle: str
@@ -136,9 +151,9 @@ class Report:
     slide: str
     tissue_tiles: int
     tumor_tiles: int
-    turns: int
+    repeats: int
     flops: dict[str, int] | None
-    floors: tuple[Floor, ...]
+    peaks: tuple[Peak, ...]
     decoding: Decoding
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]

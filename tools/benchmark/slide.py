@@ -1,4 +1,4 @@
-"""A slide that is tissue from edge to edge, so that the pipeline has work all along."""
+"""Write a slide without background, so that the pipeline always has work."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ _COLUMNS = 8
 
 
 def write_tissue_slide(path: Path, tissue: Tiles, rows: int) -> None:
-    """Write a 4x slide, 8 tiles wide, of `tissue` tiles over and over, in Motic's format.
+    """Write a 4x slide in Motic's format, 8 tiles wide, that repeats `tissue` tiles.
 
     Args:
-        path: the TIFF, tiled JPEG as a scanner writes it.
+        path: the TIFF file, with JPEG tiles as a scanner writes them.
         tissue: uint8 (N, 512, 512, 3), N >= 1.
-        rows: tiles down.
+        rows: height in tiles.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     height, width = rows * _TILE, _COLUMNS * _TILE
     tifffile.imwrite(

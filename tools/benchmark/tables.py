@@ -1,4 +1,4 @@
-"""A benchmark's report as tables: medians on a terminal, with their ranges in Markdown."""
+"""Write a benchmark's report as tables: medians on a terminal, ranges too in Markdown."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,16 +18,15 @@ class _Sheet:
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """How figures are written."""
+    """How figures are formatted."""
 
     number: Callable[[Spread], str]
     share: Callable[[Spread], str]
 
     def rate(self, rate: Rate) -> tuple[str, str]:
-        """Tiles a second, and the share of the floor."""
-        return self.number(rate.tiles_per_s), "" if rate.of_floor is None else self.share(
-            rate.of_floor
-        )
+        """Format tiles per second and the share of the peak."""
+        of_peak = "" if rate.of_peak is None else self.share(rate.of_peak)
+        return self.number(rate.tiles_per_s), of_peak
 
 
 _MEDIANS = _Figures(lambda s: f"{s.median:.3g}", lambda s: f"{s.median:.0%}")
@@ -38,7 +37,7 @@ _RANGES = _Figures(
 
 
 def print_report(report: Report, console: Console) -> None:
-    """The report as tables."""
+    """Print the report as tables."""
     for line in _facts(report):
         console.print(line)
     for sheet in _sheets(report, _MEDIANS):
@@ -49,7 +48,7 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def markdown_report(report: Report) -> str:
-    """The report as Markdown, with a heading of the second level."""
+    """Return the report as Markdown under a second-level heading."""
     parts = [f"## python -m tools.benchmark, {report.bundle}", *_facts(report)]
     for sheet in _sheets(report, _RANGES):
         lines = (sheet.head, ("---",) * len(sheet.head), *sheet.rows)
@@ -68,36 +67,36 @@ def _facts(report: Report) -> Iterator[str]:
     )
     yield (
         f"Slide: {report.slide}; {report.tissue_tiles} tissue tiles, {report.tumor_tiles} of them"
-        f" tumour. Median of {report.turns} turns (least to most). Engines take arrays and give"
+        f" tumour. Median of {report.repeats} repeats (least to most). Engines take and return"
         " arrays; the pipeline reads the slide from disk, decoding included. Decoding alone:"
         f" {_RANGES.number(report.decoding.tiles_per_s)} tiles/s."
     )
     if report.flops is None:
-        yield "No share of the floor: onnx, which counts the networks' arithmetic, is missing."
+        yield "No shares of the peak: onnx, which counts the arithmetic, is not installed."
     else:
         counts = ", ".join(f"{part} {n / 1e9:.3g} GFLOP" for part, n in report.flops.items())
-        yield f"One tile takes: {counts}."
-    for floor in report.floors:
+        yield f"Arithmetic for one tile: {counts}."
+    for peak in report.peaks:
         reached = (
-            f"{floor.flops_per_s.median / 1e9:.4g} GFLOP/s"
-            if floor.flops_per_s is not None
-            else f"not measured. {floor.reason or 'No back end here runs on it.'}"
+            f"{peak.flops_per_s.median / 1e9:.4g} GFLOP/s"
+            if peak.flops_per_s is not None
+            else f"not measured. {peak.reason or 'No back end here runs on it.'}"
         )
-        yield f"Floor on {floor.device}, a matrix product of {floor.product}: {reached}"
+        yield f"Peak on {peak.device}, a matrix product of {peak.product}: {reached}"
 
 
 def _sheets(report: Report, figures: _Figures) -> Iterator[_Sheet]:
     yield _Sheet(
-        "Tiles a second",
+        "Tiles per second",
         (
             "back end",
             "batch",
             "segmenter",
-            "of floor",
+            "of peak",
             "classifiers",
-            "of floor",
+            "of peak",
             "pipeline",
-            "of floor",
+            "of peak",
             "x first",
         ),
         tuple(
@@ -114,7 +113,7 @@ def _sheets(report: Report, figures: _Figures) -> Iterator[_Sheet]:
     )
     yield _Sheet(
         "The pipeline over its run",
-        ("back end", "batch", "of the engines' own rate", "device busy", "stages at work"),
+        ("back end", "batch", "of the engines' rate", "device busy", "stages busy"),
         tuple(
             (
                 row.name,
@@ -135,7 +134,7 @@ def _sheets(report: Report, figures: _Figures) -> Iterator[_Sheet]:
 
 
 def _skipped(report: Report) -> Iterator[tuple[str, str, str]]:
-    """Back end, batches, reason: one row for all batches that were skipped for the same one."""
+    """Return rows of back end, batches and reason; batches with the same reason share a row."""
     batches: dict[tuple[str, str], list[str]] = {}
     for each in report.skipped:
         batches.setdefault((each.name, each.reason), []).append(str(each.batch))

@@ -1,4 +1,4 @@
-"""How busy a device was meanwhile."""
+"""Measure how busy a device is."""
 
 import os
 import threading
@@ -15,17 +15,22 @@ _SAMPLE_S = 0.1
 
 @dataclass(slots=True)
 class Utilisation:
-    """`share` of the time that the device was busy, once the watching ended; None if unknown."""
+    """How busy a device was.
+
+    Attributes:
+        share: share of the time in which it was busy; set when the measurement ends, None if
+            unknown.
+    """
 
     share: float | None = None
 
 
 @contextmanager
 def watched(device: DeviceKind) -> Iterator[Utilisation]:
-    """Watch the device for as long as the block takes.
+    """Measure the device's utilisation while the block runs.
 
-    The CPU's share is this process's time on all cores it may use; CUDA's is the busiest GPU's, as
-    the driver samples it, whoever uses it.
+    For the CPU it is this process's time on all cores that it may use. For CUDA it is that of the
+    busiest GPU, as the driver samples it, including other processes.
     """
     found = Utilisation()
     with _watched_gpus(found) if device == "cuda" else _watched_cpu(found):

@@ -1,6 +1,6 @@
-"""Stands for NVIDIA's NVML on a machine without a GPU: one card, and one cut up by MIG.
+"""A test double of NVIDIA's NVML with two cards, one of them divided by MIG.
 
-Its folder is put on the path in nvidia-ml-py's place; names and errors are that library's.
+Its folder is on the path in place of nvidia-ml-py, whose names and errors it has.
 """
 
 from types import SimpleNamespace
@@ -9,15 +9,15 @@ GIB = 2**30
 
 
 class NVMLError(Exception):
-    """What every call raises where the driver cannot answer."""
+    """Raised by every call if the driver cannot answer."""
 
 
 class NVMLError_NotSupported(NVMLError):  # noqa: N801, N818  the library's name
-    """The card does not know this figure."""
+    """The card does not report this figure."""
 
 
 def nvmlInit() -> None:
-    """Finds a driver."""
+    """Do nothing, as if there were a driver."""
 
 
 def nvmlDeviceGetCount() -> int:

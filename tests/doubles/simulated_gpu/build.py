@@ -1,7 +1,7 @@
 """Build the simulated driver, and PyCUDA against it, into a folder.
 
-PyCUDA is the real one, built from its source distribution; TensorRT and the driver are played. Run
-with a folder's name, it builds PyCUDA's wheel alone, for the Python that runs it and any driver.
+PyCUDA is the real one, built from its source distribution; TensorRT and the driver are simulated.
+Run as a script with a folder, this module builds only PyCUDA's wheel, for the Python that runs it.
 """
 
 import os
@@ -17,21 +17,21 @@ _LIBRARY = "libcuda.so.1"
 _NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED
 _PYCUDA = "pycuda==2026.1"
 _PIP = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
-_ITS_NEEDS = ("pytools==2026.1.1", "siphash24==1.9")
+_PYCUDA_NEEDS = ("pytools==2026.1.1", "siphash24==1.9")
 
 
 class CannotBuildError(Exception):
-    """This machine lacks something; `str(error)` says what."""
+    """This machine lacks something; `str(error)` names it."""
 
 
 def build(folder: Path) -> None:
-    """Fill `folder`: `lib/libcuda.so.1` and `site/pycuda`. Raises as `pycuda_wheel` does."""
+    """Build `lib/libcuda.so.1` and `site/pycuda` in `folder`. Raises as `pycuda_wheel` does."""
     site, library = folder / "site", folder / "lib" / _LIBRARY
     wheel = pycuda_wheel(folder / "wheel")
-    _run([*_PIP, "install", "--no-deps", "--target", str(site), str(wheel), *_ITS_NEEDS])
+    _run([*_PIP, "install", "--no-deps", "--target", str(site), str(wheel), *_PYCUDA_NEEDS])
     library.parent.mkdir()
     _compile(library)
-    # PyCUDA names every call of the driver's; Python binds them all when it loads it.
+    # PyCUDA refers to every call of the driver, and Python needs them all when it loads PyCUDA.
     _compile(library, missing=_calls(site) - _calls_of(library))
 
 
@@ -51,9 +51,9 @@ def pycuda_wheel(folder: Path) -> Path:
         if not found:
             raise CannotBuildError(f"PyCUDA cannot be built here without {what}.")
     with tempfile.TemporaryDirectory() as home:
-        # Its CUDA random numbers want one more library, and nobody here asks for any.
+        # PyCUDA's random numbers need one more library, and no test uses them.
         Path(home, ".aksetup-defaults.py").write_text("CUDA_ENABLE_CURAND = False\n")
-        # It wants a driver to be linked to; which one is found when it is loaded.
+        # PyCUDA is linked to any driver; which one it uses is decided when it is loaded.
         _compile(Path(home, "libcuda.so"))
         environment = {
             "HOME": home,
@@ -75,7 +75,7 @@ def pycuda_wheel(folder: Path) -> Path:
 
 
 def toolkit() -> Path:
-    """Where CUDA is installed. Raises CannotBuildError where it is not."""
+    """Find the CUDA toolkit. Raises CannotBuildError if it is not installed."""
     beside_nvcc = [Path(nvcc).resolve().parents[1]] if (nvcc := shutil.which("nvcc")) else []
     for folder in (*beside_nvcc, Path("/usr/local/cuda")):
         if (folder / "include/cuda.h").is_file() and (folder / "bin/nvcc").is_file():
@@ -94,7 +94,7 @@ def _compile(library: Path, missing: frozenset[str] = frozenset()) -> None:
 
 
 def _calls(site: Path) -> frozenset[str]:
-    """The driver's calls that PyCUDA wants."""
+    """List the driver's calls that PyCUDA needs."""
     (extension,) = site.glob("pycuda/_driver.*.so")
     return _symbols("--undefined-only", extension)
 

@@ -1,18 +1,17 @@
-/* One CUDA device in plain memory: as much of the driver as her2d's runtime asks for, by NVIDIA's own
- * header.
+/* A simulated CUDA driver with one device in host memory. It has the calls that her2d's runtime uses,
+ * as NVIDIA's header declares them.
  *
- * Every stream is a thread that does its work later, in order, and as late as chance has it, so what
- * is not ordered by events does go wrong. "Kernels" are host functions (cuLaunchHostFunc). As the real
- * driver does, it wants a current context, ends a capture by what may not happen in one (and by an
- * event, which there may), and repeats a lost device's error for ever, in every call that may.
+ * Every stream is a thread that does its work in order after a random delay, so that missing events
+ * lead to wrong results. "Kernels" are host functions (cuLaunchHostFunc). Like the real driver it needs
+ * a current context, and repeats a lost device's error in all later calls. It ends a capture at every
+ * call that is not allowed in one, and also at recording an event, which the real driver allows.
  *
  * Environment:
  *
- * SIMULATED_GPU_REPORT: a file that gets a line of JSON when the process ends: what was left, and what
- * went wrong.
+ * SIMULATED_GPU_REPORT: file to which a line of JSON is added when the process ends: resources that
+ * were not freed, and errors.
  *
- * SIMULATED_GPU_LOSE: a file; while it is there, the next host function deletes it, and the device is
- * lost.
+ * SIMULATED_GPU_LOSE: file; if it exists, the next host function deletes it, and the device is lost.
  */
 #define _GNU_SOURCE
 #include <cuda.h>
@@ -72,7 +71,7 @@ struct block {
     struct block *next;
 };
 
-/* One lock for everything: whoever waits is woken by any change. */
+/* One lock for all state; every change wakes all waiting threads. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static struct block *blocks;
@@ -90,7 +89,7 @@ static __thread void *stack[DEEPEST_STACK];
 static __thread int depth;
 static __thread int capturing_here;
 
-/* What every call of a context begins with. The lock is held. */
+/* Check the context at the beginning of a call. The lock is held. */
 static CUresult refused(void) {
     if (lost) return lost;
     if (depth == 0 || stack[depth - 1] == NULL || retained == 0) {
@@ -100,7 +99,7 @@ static CUresult refused(void) {
     return CUDA_SUCCESS;
 }
 
-/* What may wait for the device, or change it, ends the captures of its thread. */
+/* A call that may wait for the device, or change it, ends the captures of its thread. */
 static CUresult refused_in_capture(void) {
     if (capturing_here == 0) return refused();
     wrong.forbidden++;
@@ -281,7 +280,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *activ
     *flags = 0;
     LOCKED(*active = retained > 0);
 }
-/* It may also return what an earlier, asynchronous launch ended in, says NVIDIA's reference. */
+/* By NVIDIA's reference it may also return the error of an earlier, asynchronous launch. */
 CUresult cuCtxPushCurrent(CUcontext context) {
     if (lost) return lost;
     if (depth == DEEPEST_STACK) return CUDA_ERROR_UNKNOWN;
@@ -420,7 +419,7 @@ CUresult cuEventCreate(CUevent *found, unsigned flags) {
         *found = (CUevent)calloc(1, sizeof(struct event));
     });
 }
-/* Its memory stays: work that waits for it may still be under way. */
+/* Its memory stays allocated, because enqueued work may still wait for it. */
 CUresult cuEventDestroy(CUevent event) {
     (void)event;
     LOCKED({
@@ -518,12 +517,12 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfuncti
     *value = 0;
     return CUDA_SUCCESS;
 }
-/* Deprecated since CUDA 4, and asked by PyCUDA before it launches, where the shape is told again. */
+/* Deprecated since CUDA 4. PyCUDA calls it before a launch, which states the shape again. */
 CUresult cuFuncSetBlockShape(CUfunction function, int x, int y, int z) {
     (void)function, (void)x, (void)y, (void)z;
     return CUDA_SUCCESS;
 }
-/* The launch is never freed: a graph may hold it. */
+/* The launch is never freed, because a graph may refer to it. */
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                         unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared,
                         CUstream stream, void **parameters, void **extra) {
@@ -607,7 +606,7 @@ CUresult cuGraphLaunch(CUgraphExec graph, CUstream stream) {
     });
 }
 
-/* ---- what was left ---- */
+/* ---- the report ---- */
 
 __attribute__((destructor)) static void report(void) {
     const char *file = getenv("SIMULATED_GPU_REPORT");

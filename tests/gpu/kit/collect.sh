@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Wheels for a GPU machine that reaches no network: collect.sh FOLDER PYTHON
-# PYTHON is one of the same version as that machine's, with its headers; PyCUDA is built for it here,
-# against the local CUDA toolkit's headers, so that no minute of the GPU's is spent on that.
-# FOLDER-rtx gets TensorRT for RTX, its 90 MB in pieces of 45 MB, for links that take little at once.
+# Collect wheels for a GPU machine without a network:
+#     tests/gpu/kit/collect.sh FOLDER PYTHON
+# PYTHON is an interpreter of the same version as on that machine, with its headers. PyCUDA is built with
+# it here, against the local CUDA toolkit's headers, so that this takes no time on the GPU machine.
+# FOLDER-rtx receives TensorRT for RTX, 90 MB in pieces of 45 MB, for links that limit a file's size.
 set -euo pipefail
 folder=$1 python=$2
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,4 +1,7 @@
-"""A bundle of the paper's size, SegNet and five ResNet50, random weights: full_size.py FOLDER"""
+"""Write a bundle of the paper's size (SegNet, five ResNet50) with random weights.
+
+Usage: full_size.py FOLDER
+"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# After run.sh, and after every piece of FOLDER-rtx has been copied to /tmp/rtx: rtx.sh OUT
-# What TensorRT for RTX says on this card. It lists no Hopper.
+# Run the tests and the benchmark of TensorRT for RTX, which does not support Hopper cards:
+#     tests/gpu/kit/rtx.sh OUT
+# from the root of the clone, after run.sh, and after all pieces of FOLDER-rtx were copied to /tmp/rtx.
 set -uo pipefail
 out=$1
 mkdir -p "$out"
@@ -11,5 +12,5 @@ cp -r engines/her2net-demo /tmp/rtx/bundle
 HER2D_PIPELINE__SEGMENTER_BATCH=32 HER2D_PIPELINE__CLASSIFIER_BATCH=32 timeout 120 python3 -m her2d compile \
     /tmp/rtx/bundle --backend tensorrt-rtx --precision fp16 --tiles 8 2>&1 | tee "$out/rtx-compile.log"
 timeout 120 python3 -m pytest -q -p no:cacheprovider -m gpu -k rtx tests/gpu 2>&1 | tee "$out/rtx-tests.log"
-timeout 120 python3 -m her2d bench --turns 3 --pipeline-s 2 --only tensorrt_rtx --markdown "$out/rtx.md" \
+timeout 120 python3 -m tools.benchmark --repeats 3 --pipeline-s 2 --only tensorrt_rtx --markdown "$out/rtx.md" \
     /tmp/rtx/bundle 2>&1 | tee "$out/rtx-bench.log"

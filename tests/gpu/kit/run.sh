@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What the README and RESULTS.md ask of a GPU, in one go of ten minutes at most, without a network:
-#     run.sh WHEELS OUT
-# in the repository's root. WHEELS is what collect.sh filled. OUT gets the tables, `summary`, which says
-# what each step ended in as it ends, and the steps' logs in one archive. TensorRT is compiled for where
-# it is installed.
+# Run all GPU tests and benchmarks without a network, in ten minutes at most:
+#     tests/gpu/kit/run.sh WHEELS OUT
+# from the root of the clone. WHEELS is the folder that collect.sh filled. OUT receives the tables, the
+# file `summary`, to which each step's exit status and time is added as it ends, and an archive of the
+# steps' logs. Plans for TensorRT are compiled only if it is installed.
 set -uo pipefail
 wheels=$1 out=$2
 mkdir -p "$out"
@@ -26,7 +26,7 @@ for each in (torch, onnxruntime, onnx, numpy): print(each.__name__, each.__versi
 } 2>&1 | tee "$out/machine.log"
 
 test=(python3 -m pytest -q -p no:cacheprovider -m gpu)
-bench=(python3 -m her2d bench --turns 3 --pipeline-s 2 --only tensorrt --only "torch cuda")
+bench=(python3 -m tools.benchmark --repeats 3 --pipeline-s 2 --only tensorrt --only "torch cuda")
 compile=(env HER2D_PIPELINE__SEGMENTER_BATCH=32 HER2D_PIPELINE__CLASSIFIER_BATCH=32 python3 -m her2d compile)
 cp -r engines/her2net-demo /tmp/shipped
 step device 60 "${test[@]}" tests/gpu/test_gpu_device.py tests/gpu/test_gpu_runtime.py

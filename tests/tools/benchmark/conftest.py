@@ -1,4 +1,4 @@
-"""A laboratory to run commands in."""
+"""Fixtures for running commands."""
 
 from laboratory import her2d, laboratory
 

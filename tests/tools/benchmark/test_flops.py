@@ -1,4 +1,4 @@
-"""Arithmetic counted from graphs, against what one can work out by hand."""
+"""The count of a graph's arithmetic, for graphs whose count is easy to calculate."""
 
 import onnx
 import pytest
@@ -55,7 +55,7 @@ def test_a_multiply_add_counts_two_and_the_batch_counts_one(
 
 
 @pytest.mark.slow
-def test_an_exported_segnet_takes_what_torchs_own_counter_says(tmp_path):
+def test_an_exported_segnet_has_the_count_of_torchs_counter(tmp_path):
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 

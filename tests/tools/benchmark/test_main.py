@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark` with the bundle one can compute by hand."""
+"""`python -m tools.benchmark` with the colour bundle."""
 
 import json
 
@@ -6,12 +6,12 @@ import pytest
 
 from tools.benchmark.__main__ import app
 
-QUICK = ("--turns", "1", "--pipeline-s", "0")
+QUICK = ("--repeats", "1", "--pipeline-s", "0")
 
 
 @pytest.fixture(autouse=True)
 def environment_as_before(monkeypatch):
-    """The command says how OpenMP is to wait, for the whole process."""
+    """Undo the command's setting for OpenMP, which applies to the whole process."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
 
 
@@ -19,11 +19,11 @@ def environment_as_before(monkeypatch):
 def test_the_same_run_is_a_table_json_and_markdown(laboratory, write_slide, tmp_path):
     files = ("--json", tmp_path / "b.json", "--markdown", tmp_path / "b.md")
     slide = write_slide(["Sws"])
-    said = laboratory.run(
+    result = laboratory.run(
         "--batch", "1", "--batch", "2", "--slide", slide, *QUICK, *files, command=app
     )
-    assert said.exit_code == 0
-    assert "Tiles a second" in said.stdout
+    assert result.exit_code == 0
+    assert "Tiles per second" in result.stdout
     report = json.loads((tmp_path / "b.json").read_text())
     assert (report["bundle"], report["slide"], report["tissue_tiles"]) == (
         "colors 1",
@@ -44,19 +44,19 @@ def test_the_simulated_slide_is_all_tissue(laboratory, tmp_path):
     assert json.loads((tmp_path / "b.json").read_text())["tissue_tiles"] == 64
 
 
-def test_only_those_that_were_asked_for_are_measured(laboratory, write_slide, tmp_path):
-    asked_for = ("--only", "onnxruntime", "--only", "tensorrt_rtx")
+def test_only_the_requested_back_ends_are_measured(laboratory, write_slide, tmp_path):
+    requested = ("--only", "onnxruntime", "--only", "tensorrt_rtx")
     slide = ("--slide", write_slide(["Sws"]), "--json", tmp_path / "b.json")
-    laboratory.run("--batch", "2", *QUICK, *asked_for, *slide, command=app)
+    laboratory.run("--batch", "2", *QUICK, *requested, *slide, command=app)
     report = json.loads((tmp_path / "b.json").read_text())
-    told = {each["name"] for each in report["rows"] + report["skipped"]}
-    assert told == {"onnxruntime fp32", "onnxruntime int8", "tensorrt_rtx"}
+    reported = {each["name"] for each in report["rows"] + report["skipped"]}
+    assert reported == {"onnxruntime fp32", "onnxruntime int8", "tensorrt_rtx"}
 
 
-def test_a_back_end_that_nobody_knows_is_told_with_those_there_are(her2d):
+def test_an_unknown_back_end_is_an_error_that_lists_the_known_ones(her2d):
     code, _, err = her2d("--only", "torch", "--only", "openvino", command=app)
     assert code == 1
-    assert "begins with 'openvino'; there are 'tensorrt', 'tensorrt_rtx'" in err
+    assert "begins with 'openvino'. Choose from 'tensorrt', 'tensorrt_rtx'" in err
 
 
 @pytest.mark.slow

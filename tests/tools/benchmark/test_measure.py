@@ -1,4 +1,4 @@
-"""A benchmark of a bundle that takes next to no time, on real engines and a real slide."""
+"""A benchmark of a bundle that takes little time, on real engines and a real slide."""
 
 import shutil
 from dataclasses import replace
@@ -13,14 +13,14 @@ from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.simulator.tissue import tissue_tiles
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
-from tools.benchmark.configurations import CONTENDERS, Contender, refuse_small_plan
-from tools.benchmark.measure import Order, Subject, measure
+from tools.benchmark.configurations import CONFIGURATIONS, Configuration, refuse_small_plan
+from tools.benchmark.measure import Options, Subject, measure
 from tools.benchmark.slide import write_tissue_slide
 from tools.benchmark.utilisation import watched
 
-FEW = Order(
+FEW = Options(
     batches=(1, 3),
-    turns=2,
+    repeats=2,
     reading_s=0.0,
     pipeline_s=0.0,
     limits=Limits(batch_wait_s=0.01),
@@ -28,8 +28,8 @@ FEW = Order(
 )
 
 
-def contenders(*names: str) -> tuple[Contender, ...]:
-    return tuple(each for each in CONTENDERS if each.name in names)
+def configurations(*names: str) -> tuple[Configuration, ...]:
+    return tuple(each for each in CONFIGURATIONS if each.name in names)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def subject(color_bundle, write_slide):
 
 
 def test_each_back_end_is_measured_at_each_batch_size(subject):
-    report = measure(subject, FEW, contenders=contenders("onnxruntime fp32"))
+    report = measure(subject, FEW, configurations=configurations("onnxruntime fp32"))
     assert [(row.name, row.recorded, row.batch) for row in report.rows] == [
         ("onnxruntime fp32", "onnxruntime", 1),
         ("onnxruntime fp32", "onnxruntime", 3),
@@ -55,33 +55,35 @@ def test_each_back_end_is_measured_at_each_batch_size(subject):
 
 
 def test_what_cannot_run_is_skipped_with_its_reason(subject):
-    report = measure(subject, FEW, contenders=contenders("onnxruntime fp32", "onnxruntime int8"))
+    report = measure(
+        subject, FEW, configurations=configurations("onnxruntime fp32", "onnxruntime int8")
+    )
     assert {(each.name, each.batch) for each in report.skipped} == {
         ("onnxruntime int8", 1),
         ("onnxruntime int8", 3),
     }
-    assert all("No plan was compiled for it here" in each.reason for each in report.skipped)
+    assert all("No plan was compiled" in each.reason for each in report.skipped)
 
 
-def test_every_contender_is_a_row_or_has_a_reason(subject):
-    report = measure(subject, replace(FEW, batches=(2,), turns=1))
-    told = [row.name for row in report.rows] + [each.name for each in report.skipped]
-    assert sorted(told) == sorted(each.name for each in CONTENDERS)
+def test_every_configuration_is_a_row_or_has_a_reason(subject):
+    report = measure(subject, replace(FEW, batches=(2,), repeats=1))
+    reported = [row.name for row in report.rows] + [each.name for each in report.skipped]
+    assert sorted(reported) == sorted(each.name for each in CONFIGURATIONS)
     assert all(each.reason for each in report.skipped)
-    floors = {floor.device: floor for floor in report.floors}
-    assert floors["cpu"].flops_per_s is not None
+    peaks = {peak.device: peak for peak in report.peaks}
+    assert peaks["cpu"].flops_per_s is not None
 
 
-def test_where_nothing_runs_the_reasons_are_the_error_once_each(subject):
+def test_where_nothing_runs_the_error_gives_each_reason_once(subject):
     starts = r"No back end works here\. onnxruntime int8: No plan"
     with pytest.raises(EngineError, match=starts) as error:
-        measure(subject, FEW, contenders=contenders("onnxruntime int8"))
+        measure(subject, FEW, configurations=configurations("onnxruntime int8"))
     assert str(error.value).count("onnxruntime int8:") == 1
 
 
 def test_a_slide_without_tissue_is_refused(color_bundle, write_slide):
     bare = Subject(color_bundle, PipelineRules(), write_slide([".."]), "bare")
-    with pytest.raises(EngineError, match="holds no tissue"):
+    with pytest.raises(EngineError, match="contains no tissue"):
         measure(bare, FEW)
 
 
@@ -113,9 +115,11 @@ def test_a_plan_for_smaller_batches_is_refused_with_the_command_for_a_larger_one
         software_version="0",
     )
     write_sidecar(PlanFiles(bundle, "tensorrt", "fp16"), sidecar)
-    (tensorrt,) = contenders("tensorrt")
+    (tensorrt,) = configurations("tensorrt")
     refuse_small_plan(bundle, tensorrt, 4)
-    with pytest.raises(EngineError, match=r"takes 4 tiles at once.*SEGMENTER_BATCH=8.*her2d comp"):
+    with pytest.raises(
+        EngineError, match=r"accepts 4 tiles at once.*SEGMENTER_BATCH=8.*her2d comp"
+    ):
         refuse_small_plan(bundle, tensorrt, 8)
 
 
@@ -127,7 +131,7 @@ def test_the_tissue_slide_is_a_readable_scan_without_background(tmp_path):
 
 
 def test_a_gpus_utilisation_is_that_of_the_busiest(monkeypatch):
-    """With NVML's functions in the place of cards: one 35 % busy, one that does not say."""
+    """NVML is replaced by a test double with two cards: one 35 % busy, one that does not report."""
     names = ("Init", "DeviceGetCount", "DeviceGetHandleByIndex", "DeviceGetMemoryInfo")
     calls = [f"nvml{name}" for name in (*names, "DeviceGetUtilizationRates")]
     for name in (*calls, "NVMLError", "NVMLError_NotSupported"):

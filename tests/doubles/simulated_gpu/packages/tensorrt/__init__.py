@@ -1,8 +1,8 @@
-"""TensorRT for the simulated GPU: a plan is the ONNX graph, and its kernel is ONNX Runtime.
+"""TensorRT for the simulated GPU: a plan is the ONNX graph, and ONNX Runtime computes it.
 
-Work is given to the streams of `libcuda.c` as host functions, happens when their turn comes, and
-finds its tensors at the addresses it was told, as TensorRT's kernels would. No more than her2d asks
-of TensorRT 10.8 and later.
+Work is enqueued on the streams of `libcuda.c` as host functions, which run in the stream's order
+and read and write tensors at the addresses given, as TensorRT's kernels would. Only the parts of
+TensorRT 10.8 and later that her2d uses are there.
 """
 
 import ctypes
@@ -129,7 +129,7 @@ class Builder:
 
 @dataclass
 class Launch:
-    """What a kernel needs when its turn comes."""
+    """What a kernel needs when it runs."""
 
     engine: "Engine"
     tiles: int
@@ -146,7 +146,7 @@ def _kernel(number: int) -> None:
     try:
         launch = _launches[number]
         launch.engine.compute(launch.tiles, launch.addresses)
-    except BaseException as error:  # noqa: BLE001  nobody catches what leaves a C thread
+    except BaseException as error:  # noqa: BLE001  nothing catches an exception in a C thread
         _failures.append(error)
 
 
@@ -163,7 +163,7 @@ class Runtime:
 
 
 orphans: list[str] = []
-"""What ended after the context that it was made in."""
+"""Objects that ended after the context in which they were created."""
 
 
 class Engine:
@@ -199,7 +199,7 @@ class Engine:
         return Context(self)
 
     def compute(self, tiles: int, addresses: dict[str, int]) -> None:
-        """Read the input where it lies by now, and put the outputs where they belong."""
+        """Read the input and write the outputs at their addresses."""
         given = np.copy(_at(addresses[_INPUT], tiles * int(np.prod(_TILE))).reshape(tiles, *_TILE))
         for name, value in zip(self.outputs, self._session.run(None, {_INPUT: given}), strict=True):
             raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8)

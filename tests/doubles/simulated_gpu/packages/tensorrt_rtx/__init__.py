@@ -1,4 +1,4 @@
-"""TensorRT for RTX on the simulated GPU: as `tensorrt`, but contexts capture by themselves."""
+"""TensorRT for RTX on the simulated GPU: like `tensorrt`, but contexts capture graphs."""
 
 from types import SimpleNamespace
 
@@ -38,7 +38,7 @@ class Engine(tensorrt.Engine):
         assert how.cuda_graph_strategy == CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         context = super().create_execution_context(ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is not None:
-            # It has its own.
+            # TensorRT for RTX allocates this memory itself.
             context.set_device_memory(0, 0)
         return context
 
