@@ -1,4 +1,4 @@
-"""/healthz and /readyz of a real daemon, asked over HTTP."""
+"""/healthz and /readyz of a real daemon."""
 
 import contextlib
 import signal

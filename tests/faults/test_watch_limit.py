@@ -30,7 +30,7 @@ def few_watches() -> tuple[str, ...]:
     return _PREFIX
 
 
-def test_folders_beyond_the_limit_of_watches_are_polled_and_it_is_said(
+def test_folders_beyond_the_limit_of_watches_are_polled_and_that_is_logged(
     site, write_slide, few_watches
 ):
     folders = [site.inbox / f"day-{number}" for number in range(6)]
@@ -45,7 +45,7 @@ def test_folders_beyond_the_limit_of_watches_are_polled_and_it_is_said(
     assert "fewer folders are watched than there are" in said["reason"]
 
 
-def test_where_every_folder_is_watched_nothing_is_polled(site, write_slide):
+def test_if_every_folder_is_watched_nothing_is_polled(site, write_slide):
     for number in range(6):
         (site.inbox / f"day-{number}").mkdir()
     with site.daemon():
