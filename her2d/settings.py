@@ -34,6 +34,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from her2d.errors import Her2dError
 from her2d.system.ownership import who_may
 
 CONFIG_FILE = Path("config.toml")
@@ -50,7 +51,7 @@ Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
-class SettingsError(Exception):
+class SettingsError(Her2dError):
     """The settings cannot be used; `str(error)` names the key and says what is allowed."""
 
 
@@ -132,11 +133,15 @@ class BundleSettings(_Section):
     path: Path = Path("engines/her2net-demo")
 
 
+Backend = Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+
+
 class InferenceSettings(_Section):
     """What the models run on."""
 
-    backend: Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"] = "auto"
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = "auto"
+    backend: Backend = "auto"
+    precision: Precision = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
 
 

@@ -23,8 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.archive.safe_move import part_of
-from her2d.bundle.manifest import Bundle, load_bundle, sha256_of
-from her2d.daemon.storage_probe import Storage
+from her2d.bundle.loading import Bundle, load_bundle, sha256_of
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -226,8 +226,8 @@ def _tile(letter: str) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def storage(settings: Settings) -> Iterator[Storage]:
+def storage(settings: Settings) -> Iterator[StorageProbe]:
     """What asks the storage that the test's own `settings` name."""
-    found = Storage(settings.intake.inboxes, settings.results.backups)
+    found = StorageProbe(settings.intake.inboxes, settings.results.backups)
     yield found
     found.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue

@@ -9,13 +9,14 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from her2d.errors import Her2dError
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.files import flush_folder
 
 _CHUNK_BYTES = 1 << 20
 
 
-class SourceChangedError(Exception):
+class SourceChangedError(Her2dError):
     """The file is not the one that was to be moved; it was left where it is."""
 
 
@@ -23,7 +24,7 @@ class QueuedAgainError(SourceChangedError):
     """The file is wanted where it is; it was left there."""
 
 
-class CopyDiffersError(OSError):
+class CopyDiffersError(Her2dError, OSError):
     """What was written is not what was read; the original was left where it is."""
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from her2d.browse.zoom import Image, ZoomGrid, tile_from_picture, tile_from_scan
+from her2d.errors import Her2dError
 from her2d.results.overlay import overlaid_slide, slide_extent, transparent_overlay
 from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes
 from her2d.results.stored_run import StoredRun
@@ -27,7 +28,7 @@ ReadRun = Callable[[int], StoredRun]
 """Reads a run by its id; raises KeyError."""
 
 
-class ScanMissing(Exception):  # noqa: N818  reads as what it says
+class ScanMissing(Her2dError):  # noqa: N818  reads as what it says
     """The original cannot be shown; `str(error)` says why in one sentence."""
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
 from her2d.slides.levels import SlideLevels
 
 TILE = 512
@@ -20,7 +21,7 @@ _ALMOST = 1.02  # pyramid levels are rounded: 4.003 serves 4
 Image = NDArray[np.uint8]
 
 
-class NoSuchTile(Exception):  # noqa: N818  reads as what it says
+class NoSuchTile(Her2dError):  # noqa: N818  reads as what it says
     """The pyramid has no tile there."""
 
 

@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from her2d.bundle.manifest import load_bundle, load_integrator
+from her2d.bundle.integrator import load_integrator
+from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.inference.engine import EngineError, Tiles

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from her2d.bundle.manifest import BundleError, load_bundle
+from her2d.bundle.loading import load_bundle
+from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.doctor.checks import check_up
 from her2d.doctor.finding import Finding, Verdict

@@ -3,6 +3,7 @@
 from her2d.bundle.manifest import BundleError
 from her2d.db.connection import DatabaseError
 from her2d.db.lock import AlreadyRunningError
+from her2d.errors import Her2dError
 from her2d.inference.engine import EngineError
 from her2d.monitoring.http import CannotListenError
 from her2d.queue.operator import RefusedByQueue
@@ -16,7 +17,7 @@ from her2d.settings import SettingsError
 from her2d.slides.errors import SlideError
 
 
-class UserError(Exception):
+class UserError(Her2dError):
     """A command cannot do what was asked; the sentence says why."""
 
 

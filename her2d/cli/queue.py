@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
 from her2d.queue import operator

@@ -21,14 +21,17 @@ from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, se
 from her2d.cli.result_tables import result_table
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.processing.records import RunClock
 from her2d.queue.store import JobQueue
+from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
 
 if TYPE_CHECKING:
-    from her2d.processing.processor import SlideProcessor
+    from her2d.api import Scorer
+    from her2d.processing.recorder import Recorder
 
 
 def scan(
@@ -37,7 +40,8 @@ def scan(
     as_json: JsonOption = False,
 ) -> None:
     """Process slides now and print their results; exit 1 if one could not be processed."""
-    from her2d.processing.processor import open_processor
+    from her2d.api import Scorer
+    from her2d.processing.recorder import Recorder
 
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
@@ -47,20 +51,22 @@ def scan(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (
-        open_processor(settings) as processor,
+        Scorer(settings=settings) as scorer,
         Progress(
             *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
         ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
+        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps)
         futures = {
-            path: pool.submit(_scan_one, settings, processor, path, progress) for path in files
+            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress)
+            for path in files
         }
         try:
             outcomes = {path: _outcome(future) for path, future in futures.items()}
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
-            processor.pipeline.close()
+            scorer.close()
             raise
     _print(outcomes, as_json)
     if any(isinstance(outcome, str) for outcome in outcomes.values()):
@@ -68,17 +74,22 @@ def scan(
 
 
 def _scan_one(
-    settings: Settings, processor: "SlideProcessor", path: Path, progress: Progress
+    settings: Settings, scorer: "Scorer", recorder: "Recorder", path: Path, progress: Progress
 ) -> SlideResult:
     task = progress.add_task(path.name, total=None)
     db = open_database(settings.results.database)
     state = FileState.of(path)
     try:
-        return processor.process(
-            db,
+        clock = RunClock(queued_at=None)
+        digest = scorer.processor.content_hash(path)
+        clock.step_ended("hash")
+        scored = scorer.processor.score(
             path,
+            expected=state,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+        run_id = recorder.record(db, recorder.draw(scored, digest, clock))
+        return result_of_run(db, run_id)
     except SlideError as error:
         JobQueue(db).refuse(path, state, str(error))
         raise

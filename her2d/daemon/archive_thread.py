@@ -10,6 +10,7 @@ import structlog
 
 from her2d.archive.archiver import Archiver
 from her2d.db.connection import DatabaseError, open_database
+from her2d.errors import Her2dError
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
@@ -20,7 +21,7 @@ _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 
 
-class ArchivingStoppedError(Exception):
+class ArchivingStoppedError(Her2dError):
     """Stopping was asked for; the next start finishes what was under way."""
 
 

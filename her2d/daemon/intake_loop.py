@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict
 from her2d.intake.watcher import Watcher
@@ -32,7 +32,7 @@ class IntakeLoop:
         settings: Settings,
         wake: threading.Event,
         paused: threading.Event,
-        storage: Storage,
+        storage: StorageProbe,
     ) -> None:
         self._jobs = jobs
         self._settings = settings

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 from sqlite_utils import Database
 
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
 from her2d.pipeline.pipeline import Pipeline
@@ -67,7 +67,7 @@ def read_daemon(
     outcomes: Outcomes,
     *,
     gpus: Gpus,
-    storage: Storage,
+    storage: StorageProbe,
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
@@ -202,7 +202,7 @@ def _quantiles(values: list[float], quantiles: tuple[float, ...]) -> list[float]
     return [float(value) for value in np.quantile(values, quantiles)] if values else []
 
 
-def _volumes(settings: Settings, storage: Storage) -> Iterator[VolumeReading]:
+def _volumes(settings: Settings, storage: StorageProbe) -> Iterator[VolumeReading]:
     results = {"database": settings.results.database.parent, "heatmaps": settings.results.heatmaps}
     for holds, folder in results.items():
         try:

@@ -19,12 +19,13 @@ import structlog
 
 from her2d import __version__
 from her2d.daemon.intake_loop import IntakeLoop
+from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.reload import merged
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.shutdown import StopSignals
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
-from her2d.daemon.worker import Signals
-from her2d.db.connection import DatabaseError, open_database, open_readonly
+from her2d.db.connection import DatabaseError, open_database
 from her2d.db.lock import held_by_us
 from her2d.db.migrate import migrate
 from her2d.db.retry import until_written
@@ -34,6 +35,7 @@ from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
 from her2d.processing.processor import SlideProcessor, open_processor
+from her2d.processing.recorder import Recorder
 from her2d.queue.claims import StalledJob
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
@@ -47,7 +49,6 @@ log = structlog.get_logger(__name__)
 _TICK_S = 0.5
 _STATUS_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
-_UNHEALTHY_AFTER_S = 120.0
 _WEBHOOK_S = 15.0
 
 
@@ -66,13 +67,13 @@ class Daemon:
         """`load` reads the settings again at a reload; it may raise SettingsError."""
         self._settings = settings
         self._load = load or (lambda: settings)
-        self._signals = Signals()
+        self._signals = StopSignals()
         self._reload = threading.Event()
         self._wake = threading.Event()
         self._metrics = Metrics()
         self._gpus = Gpus()
         self._notifier = Notifier()
-        self._watched_at = time.monotonic()
+        self._checked_at = time.monotonic()
         self._next_status = 0.0
         self._problem: str | None = None
         self._passes_fail = False
@@ -80,9 +81,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Ask for a clean stop, the second time for a quick one; safe in a signal handler."""
-        if self._signals.stop_requested.is_set():
-            self._signals.cancel.set()
-        self._signals.stop_requested.set()
+        self._signals.request_stop()
         self._wake.set()
 
     def reload(self) -> None:
@@ -101,24 +100,32 @@ class Daemon:
             _clear_up(results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning(
-                    "job_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
+                    "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
                 )
             with (
                 closing(
-                    Storage(intake.inboxes, results.backups, intake.archive_folders)
+                    StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
                 ) as storage,
                 open_processor(self._settings, self._metrics.observe_batch) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
-                self._work(jobs, processor, storage, server.port)
+                recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
+                self._work(jobs, processor, recorder, storage, server.port)
             db.close()
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
 
-    def _work(self, jobs: JobQueue, processor: SlideProcessor, storage: Storage, port: int) -> None:
+    def _work(
+        self,
+        jobs: JobQueue,
+        processor: SlideProcessor,
+        recorder: Recorder,
+        storage: StorageProbe,
+        port: int,
+    ) -> None:
         supervisor = self._supervisor = Supervisor(
-            lambda: self._settings, processor, self._metrics, self._signals, storage
+            lambda: self._settings, processor, recorder, self._metrics, self._signals, storage
         )
         intake_loop = IntakeLoop(jobs, self._settings, self._wake, self._signals.paused, storage)
         log.info(
@@ -160,13 +167,13 @@ class Daemon:
                 self._apply(intake_loop)
             intake_loop.run_once()
             supervisor.check(jobs)
-            self._problem = intake_loop.problem or _standstill(stalled)
-            self._watched_at = time.monotonic()
+            self._problem = intake_loop.problem or _stalled_problem(stalled)
+            self._checked_at = time.monotonic()
             self._tell_status(jobs, supervisor)
             self._passes_fail = False
         except sqlite3.Error as error:
             if not self._passes_fail:
-                log.error("pass_without_database", reason=str(error))
+                log.error("database_unavailable", reason=str(error))
             self._passes_fail = True
             self._problem = f"The database is unavailable: {error}."
         except Exception as error:
@@ -179,10 +186,10 @@ class Daemon:
         if stalled is None:
             # Others that lock the database are waited for, but so long only as a slide would be:
             # the lock may be one of this process's own.
-            if time.monotonic() - self._watched_at < self._settings.intake.stalled_after_s:
+            if time.monotonic() - self._checked_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
-            self._problem = _standstill(stalled)
+            self._problem = _stalled_problem(stalled)
 
     def _apply(self, intake_loop: IntakeLoop) -> None:
         self._notifier.reloading()
@@ -213,7 +220,9 @@ class Daemon:
         problem = self._all_problems()
         self._notifier.status(f"{problem} {status}" if problem else status)
 
-    def _serve(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> OpsServer:
+    def _serve(
+        self, processor: SlideProcessor, outcomes: Outcomes, storage: StorageProbe
+    ) -> OpsServer:
         manifest = processor.bundle.manifest
         self._metrics.build.info(
             {
@@ -229,54 +238,42 @@ class Daemon:
             ops.host,
             ops.port,
             self._metrics.registry,
-            healthy=self._unhealthy,
-            ready=lambda: self._not_ready(storage),
+            healthy=self._why_unhealthy,
+            ready=lambda: why_not_ready(
+                self._settings, self._signals, storage, self._all_problems()
+            ),
         )
 
-    def _read(self, processor: SlideProcessor, outcomes: Outcomes, storage: Storage) -> Reading:
-        silent_s = self._supervisor.silent_s if self._supervisor is not None else 0.0
+    @property
+    def _silent_s(self) -> float:
+        """Seconds since the slowest slide in flight made progress; 0 where none is in flight."""
+        return self._supervisor.silent_s if self._supervisor is not None else 0.0
+
+    def _read(
+        self, processor: SlideProcessor, outcomes: Outcomes, storage: StorageProbe
+    ) -> Reading:
         return read_daemon(
             self._settings,
             processor.pipeline,
             outcomes,
             gpus=self._gpus,
             storage=storage,
-            progress_at=time.time() - silent_s,
+            progress_at=time.time() - self._silent_s,
             intake_paused=self._signals.paused.is_set(),
         )
 
-    def _unhealthy(self) -> str | None:
-        """Alive means that the inboxes were looked at a moment ago, and that slides get on."""
-        silent = time.monotonic() - self._watched_at
-        if silent > _UNHEALTHY_AFTER_S:
-            return f"The inboxes were last looked at {silent:.0f} s ago."
-        silent = self._supervisor.silent_s if self._supervisor is not None else 0.0
-        if silent > self._settings.intake.stalled_after_s:
-            return f"A slide has not got on for {silent:.0f} s."
-        return None
+    def _why_unhealthy(self) -> str | None:
+        return why_unhealthy(
+            since_pass_s=time.monotonic() - self._checked_at,
+            silent_s=self._silent_s,
+            stalled_after_s=self._settings.intake.stalled_after_s,
+        )
 
     def _all_problems(self) -> str | None:
-        """What a person should look at. Filing's share of it never makes the daemon unhealthy: a
-        restart mends no storage."""
-        archiver = self._supervisor.archive_problem if self._supervisor is not None else None
-        return " ".join(filter(None, (self._problem, archiver))) or None
-
-    def _not_ready(self, storage: Storage) -> str | None:
-        if self._signals.stop_requested.is_set():
-            return "It is stopping, and takes no new scans."
-        if (problem := self._all_problems()) is not None:
-            return problem
-        for problem in map(storage.problem, self._settings.intake.inboxes):
-            if problem is not None:
-                return problem
-        database = self._settings.results.database
-        if not os.access(database, os.W_OK):
-            return f"The database {database} cannot be written."
-        try:
-            open_readonly(database).close()
-        except DatabaseError as error:
-            return str(error)
-        return None
+        """What a person should look at. A stalled archive never makes the daemon unhealthy: a
+        restart does not mend storage."""
+        archive = self._supervisor.archive_problem if self._supervisor is not None else None
+        return " ".join(filter(None, (self._problem, archive))) or None
 
 
 def _clear_up(heatmaps: Path) -> None:
@@ -290,9 +287,13 @@ def _clear_up(heatmaps: Path) -> None:
         log.info("leftovers_removed", files=len(leftovers))
 
 
-def _standstill(stalled: StalledJob | None) -> str | None:
+def _stalled_problem(stalled: StalledJob | None) -> str | None:
     """Said to whoever asks, so without the file's name."""
-    return f"Job {stalled.job.id} has not got on for {stalled.seconds:.0f} s." if stalled else None
+    return (
+        f"Job {stalled.job.id} has made no progress for {stalled.seconds:.0f} s."
+        if stalled
+        else None
+    )
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:

@@ -119,7 +119,7 @@ class FolderStatus:
     size_bytes: int | None
 
 
-class Storage:
+class StorageProbe:
     """Asks the inboxes, the folders that finished files go to, and that of backups. Safe to use
     from several threads."""
 
@@ -151,7 +151,7 @@ class Storage:
             return f"The inbox {inbox} does not answer."
         return None if seen.readable else f"The inbox {inbox} cannot be read."
 
-    def answers(self, path: Path) -> bool:
+    def is_reachable(self, path: Path) -> bool:
         """Whether whoever touches that file, or folder, is unlikely to wait for a server that is
         gone. Of what lies in no folder that is asked nothing is known."""
         known = (*self._inboxes.items(), *self._archive_folders.items())

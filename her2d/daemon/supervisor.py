@@ -1,17 +1,19 @@
 """Workers, the archive thread, and their supervisor, which replaces a thread that dies."""
 
-import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
 from her2d.daemon.archive_thread import ArchiveThread
-from her2d.daemon.storage_probe import Storage
-from her2d.daemon.worker import Signals, Worker
+from her2d.daemon.shutdown import StopSignals, drain
+from her2d.daemon.storage_probe import StorageProbe
+from her2d.daemon.worker import Worker
 from her2d.monitoring.metrics import Metrics
+from her2d.processing.duplicates import ContentLocks
 from her2d.processing.processor import SlideProcessor
+from her2d.processing.recorder import Recorder
 from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -19,8 +21,6 @@ from her2d.settings import Settings
 log = structlog.get_logger(__name__)
 
 _HEARTBEAT_S = 5.0
-_AFTER_CANCEL_S = 15.0
-_FILING_STOPS_S = 5.0
 
 
 class Supervisor:
@@ -30,12 +30,15 @@ class Supervisor:
         self,
         settings: Callable[[], Settings],
         processor: SlideProcessor,
+        recorder: Recorder,
         metrics: Metrics,
-        signals: Signals,
-        storage: Storage,
+        signals: StopSignals,
+        storage: StorageProbe,
     ) -> None:
         self._settings = settings
         self._processor = processor
+        self._recorder = recorder
+        self._contents = ContentLocks()
         self._metrics = metrics
         self._signals = signals
         self._storage = storage
@@ -47,7 +50,7 @@ class Supervisor:
         ]
         self._archive_thread = ArchiveThread(settings, signals.stop_requested)
         self._archive_is_stalled = False
-        self._archive_thread_thread = self._started_archive_thread()
+        self._archiving = self._started_archive_thread()
 
     @property
     def active(self) -> int:
@@ -81,7 +84,7 @@ class Supervisor:
         for job in self._claims.orphaned_jobs(jobs):
             state = jobs.take_up_again(job)
             log.warning(
-                "job_taken_up_again",
+                "slide_requeued",
                 job_id=job.id,
                 attempt_id=job.attempt_id,
                 file=job.path.name,
@@ -107,46 +110,29 @@ class Supervisor:
         return stalled
 
     def drain(self) -> None:
-        """Wait for slides under way for as long as the settings allow, then give them back.
-
-        A worker that does not answer even then hangs in the kernel, on storage that is gone. The
-        process ends without it; its job is taken up at the next start, as after a power cut. An
-        archive thread that does not answer is left behind; a move under way is finished at the
-        next start.
-        """
-        self._join(self._threads, self._settings().pipeline.drain_s)
-        self._signals.cancel.set()
-        self._join(self._threads, _AFTER_CANCEL_S)
-        hanging = [thread.name for thread in self._threads if thread.is_alive()]
-        if hanging:
-            log.error("stop_forced", workers=hanging)
-            os._exit(1)
-        self._join([self._archive_thread_thread], _FILING_STOPS_S)
-        if self._archive_thread_thread.is_alive():
-            log.warning("archiving_left_behind")
+        """End all threads, as `her2d.daemon.shutdown` says."""
+        drain(
+            self._threads,
+            self._archiving,
+            self._signals,
+            self._settings().pipeline.drain_s,
+        )
 
     def _check_archive_thread(self) -> None:
-        if not self._archive_thread_thread.is_alive() and not self._signals.stop_requested.is_set():
+        if not self._archiving.is_alive() and not self._signals.stop_requested.is_set():
             log.error("archive_thread_died")
-            self._archive_thread_thread = self._started_archive_thread()
+            self._archiving = self._started_archive_thread()
         problem = self._archive_thread.problem()
         if problem is not None and not self._archive_is_stalled:
-            log.error("archiving_stalled", reason=problem)
+            log.error("archive_stalled", reason=problem)
         self._archive_is_stalled = problem is not None
-
-    def _join(self, threads: Sequence[threading.Thread], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        for thread in threads:
-            while thread.is_alive() and time.monotonic() < end:
-                # In short steps: a second signal cancels at once.
-                thread.join(0.2)
-                if self._signals.cancel.is_set():
-                    end = min(end, time.monotonic() + _AFTER_CANCEL_S)
 
     def _started(self, number: int) -> threading.Thread:
         worker = Worker(
             self._settings,
             self._processor,
+            self._recorder,
+            self._contents,
             self._metrics,
             self._signals,
             self._claims,

@@ -1,39 +1,42 @@
-"""A thread that claims jobs one by one and sees each to its end, whatever that is."""
+"""A worker thread: claim a job, hash, score and record its slide, and end the job."""
 
 import contextlib
 import errno
+import logging
 import sqlite3
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from her2d.archive.archiver import follow
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.shutdown import StopSignals
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import open_database
-from her2d.db.retry import WriteCancelledError, until_written
-from her2d.inference.engine import DeviceLostError
+from her2d.db.retry import until_written
 from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.engine_health import EngineDownError
-from her2d.processing.processor import (
+from her2d.processing.duplicates import ContentLocks, refuse_duplicate
+from her2d.processing.errors import (
     ClaimLostError,
     DuplicateScanError,
     FileChangedError,
-    ResultsUnwritableError,
-    SlideProcessor,
+    UnreadableStorageError,
 )
+from her2d.processing.processor import ScoredSlide, SlideProcessor
+from her2d.processing.recorder import CompleteRun, Recorder
+from her2d.processing.records import RunClock
+from her2d.processing.retry_policy import Action, JobFile, decide
 from her2d.queue.claims import ClaimRegistry
-from her2d.queue.job import Job, JobState, not_where_it_was_archived
+from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
+from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult, StepTiming
 from her2d.settings import Settings
-from her2d.slides.errors import SlideError, SlideUnavailableError
-from her2d.system.io_errors import is_away, is_gone, may_be_the_share
+from her2d.slides.errors import SlideError
+from her2d.system.file_identity import FileState
 from her2d.system.memory import give_back_free_memory
 
 log = structlog.get_logger(__name__)
@@ -41,46 +44,35 @@ log = structlog.get_logger(__name__)
 _IDLE_S = 0.5
 _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
-_RESULTS_UNWRITABLE_S = 30.0
-_ENGINE_DOWN_S = 60.0
-_SHARE_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What the workers are asked: take nothing new for now, for good, or give up at once.
-
-    Attributes:
-        device_lost: set beside `stop_requested` where only a new process can go on.
-    """
-
-    paused: threading.Event = field(default_factory=threading.Event)
-    stop_requested: threading.Event = field(default_factory=threading.Event)
-    cancel: threading.Event = field(default_factory=threading.Event)
-    device_lost: threading.Event = field(default_factory=threading.Event)
+_IO_ERROR = "I/O error"  # how `her2d.slides` names a block that the disk could not read
+_LEVELS = logging.getLevelNamesMapping()
 
 
 class Worker:
-    """Works in its own thread, through a database connection of its own, until asked to stop."""
+    """Claims jobs one by one, in its own thread and through its own database connection."""
 
     def __init__(
         self,
         settings: Callable[[], Settings],
         processor: SlideProcessor,
+        recorder: Recorder,
+        contents: ContentLocks,
         metrics: Metrics,
-        signals: Signals,
+        signals: StopSignals,
         claims: ClaimRegistry,
-        storage: Storage,
+        storage: StorageProbe,
     ) -> None:
         self._settings = settings
         self._processor = processor
+        self._recorder = recorder
+        self._contents = contents
         self._metrics = metrics
         self._signals = signals
         self._claims = claims
         self._storage = storage
 
     def run(self) -> None:
-        """Never returns before it is asked to: an error costs the connection, not the worker."""
+        """Work until a stop is requested; an error costs the connection, not the worker."""
         while not self._signals.stop_requested.is_set():
             try:
                 database = self._settings().results.database
@@ -91,7 +83,7 @@ class Worker:
                 log.warning("worker_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
             except Exception:
-                # Whatever it was, the job it held is taken up again by the supervisor.
+                # The supervisor queues again the job that this worker held.
                 log.exception("worker_failed")
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
 
@@ -100,135 +92,129 @@ class Worker:
             job = None if self._signals.paused.is_set() else self._claims.claim(jobs)
             if job is not None:
                 try:
-                    self._see_to_its_end(jobs, job)
+                    self._end(jobs, job)
                 finally:
                     self._claims.release(job)
                 give_back_free_memory()
             else:
                 self._signals.stop_requested.wait(_IDLE_S)
 
-    def _see_to_its_end(self, jobs: JobQueue, job: Job) -> None:
+    def _end(self, jobs: JobQueue, job: Job) -> None:
+        """Bring a claimed job to its end."""
         bound = {"job_id": job.id, "attempt_id": job.attempt_id, "file": job.path.name}
         with structlog.contextvars.bound_contextvars(**bound):
             log.info("slide_started", attempt=job.attempts)
-            self._process(jobs, job)
+            try:
+                result = self._process(jobs, job)
+            except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
+                cause = error
+                until_written(lambda: self._set_aside(jobs, job, cause), self._signals.cancel)
+            else:
+                self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
-    def _process(self, jobs: JobQueue, job: Job) -> JobState:
-        """Run a claimed job; returns the state it is in now."""
-        try:
-            self._refuse_what_hangs(job)
-            self._refuse_what_leads_out(job)
-            result = self._processor.process_job(
-                jobs,
-                job,
-                cancel=self._signals.cancel,
-                heartbeat=lambda: self._claims.heartbeat(job),
+    def _process(self, jobs: JobQueue, job: Job) -> SlideResult:
+        """Hash, score and record a claimed job, which is done afterwards.
+
+        Raises what `her2d.processing.retry_policy` has rows for. A database that is busy, full or
+        not writable is waited for until a stop cancels the slide.
+        """
+        self._require_reachable(job)
+        _require_inside_inbox(job)
+        before = FileState.of(job.path)
+        if not before.same_file(FileState(job.inode, job.size, job.mtime_ns)):
+            raise FileChangedError(f"{job.path.name} changed after it had settled.")
+        cancel = self._signals.cancel
+
+        def heartbeat() -> None:
+            self._claims.heartbeat(job)
+
+        def go_on() -> None:
+            heartbeat()
+            if cancel.is_set():
+                raise SlideCancelledError("The slide was cancelled.")
+
+        clock = RunClock(job.queued_at)
+        digest = self._processor.content_hash(job.path, go_on)
+        clock.step_ended("hash")
+        until_written(lambda: jobs.hashed(job, digest), cancel, heartbeat)
+        with self._contents.hold(digest, go_on):
+            self._refuse_duplicate(jobs, digest)
+            scored = self._processor.score(
+                job.path, expected=before, cancel=cancel, progress=lambda *_: heartbeat()
             )
-        except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
-            cause = error
-            return until_written(lambda: self._put_aside(jobs, job, cause), self._signals.cancel)
-        self._count(job, result, timings_of_run(jobs.database, result.run_id))
-        return JobState.DONE
+            self._refuse_io_errors(job, scored)
+            complete = self._recorder.draw(scored, digest, clock)
+            run_id = until_written(lambda: self._record(jobs, job, complete), cancel, heartbeat)
+        return result_of_run(jobs.database, run_id)
 
-    def _refuse_what_hangs(self, job: Job) -> None:
-        """A worker that waits for a share works on nothing else, and is not to be woken."""
-        if not self._storage.answers(job.path):
+    def _refuse_duplicate(self, jobs: JobQueue, digest: str) -> None:
+        refuse_duplicate(jobs.database, digest, self._processor.bundle.digest)
+
+    def _refuse_io_errors(self, job: Job, scored: ScoredSlide) -> None:
+        """A share that goes away fails as a bad sector does, so try again before a result leaves
+        those tiles out. Raises UnreadableStorageError while attempts are left."""
+        reason = scored.outcome.unreadable_reason or ""
+        if _IO_ERROR in reason and job.attempts < self._settings().intake.max_attempts:
+            raise UnreadableStorageError(
+                f"The storage of {job.path.name} returned errors: {reason}."
+            )
+
+    def _record(self, jobs: JobQueue, job: Job, complete: CompleteRun) -> int:
+        """Check the claim, look for another result and store this one, in one transaction."""
+        with jobs.together():
+            if not jobs.holds(job):
+                raise ClaimLostError(f"Another worker has claimed job {job.id}.")
+            self._refuse_duplicate(jobs, complete.slide.content_hash)
+            return self._recorder.record(jobs.database, complete, job.id)
+
+    def _require_reachable(self, job: Job) -> None:
+        """A worker that waits for a share works on nothing else, and cannot be interrupted."""
+        if not self._storage.is_reachable(job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
 
-    @staticmethod
-    def _refuse_what_leads_out(job: Job) -> None:
-        """A link that took a folder's place since the file was found must not lead elsewhere."""
-        inbox = job.inbox
-        if inbox is None or not job.path.is_relative_to(inbox):
-            return  # given by hand, or retried from where it was filed
-        if not lies_within(job.path, inbox):
-            raise SlideError(job.path.name, "lies behind a link that leads out of the inbox")
-
-    def _put_aside(self, jobs: JobQueue, job: Job, error: Exception) -> JobState:
-        """Record why a job brought no result; returns the state that puts it in."""
-        state = JobState.QUARANTINED
-        match error:
-            case DuplicateScanError():
-                state = self._duplicate(jobs, job, error)
-            case ClaimLostError():
-                log.warning("slide_claim_lost")
-                state = jobs.get(job.id).state
-            case SlideCancelledError() | WriteCancelledError():
-                jobs.give_back(job)
-                log.info("slide_given_back")
-                state = JobState.QUEUED
-            case EngineDownError():
-                jobs.postpone(job, str(error), _ENGINE_DOWN_S)
-                log.error("engine_down", reason=str(error))
-                state = JobState.FAILED
-            case DeviceLostError():
-                # It waits for the process that systemd starts next, and counts as an interruption:
-                # a slide may be what kills the device.
-                state = jobs.take_up_again(job)
-                log.critical("device_lost", reason=str(error))
-                self._signals.device_lost.set()
-                self._signals.stop_requested.set()
-            case FileChangedError():
-                jobs.settle_again(job, str(error))
-                log.warning("slide_changed_while_read", reason=str(error))
-                state = JobState.SETTLING
-            case ResultsUnwritableError(
-                __cause__=OSError(errno=errno.ENAMETOOLONG | errno.EINVAL | errno.EILSEQ)
-            ) | (
-                sqlite3.IntegrityError()
-                | sqlite3.DataError()
-                | sqlite3.InterfaceError()
-                | sqlite3.ProgrammingError()
-            ):
-                state = self._retry(jobs, job, str(error), error)  # this slide's, not the disk's
-            case ResultsUnwritableError() | sqlite3.Error():
-                jobs.postpone(job, str(error), _RESULTS_UNWRITABLE_S)
-                log.error("results_unwritable", reason=str(error))
-                state = JobState.FAILED
-            case OSError():
-                state = self._unreadable(jobs, job, error, error)
-            case SlideUnavailableError(__cause__=OSError() as cause):
-                state = self._unreadable(jobs, job, error, cause)
-            case SlideError():
-                jobs.quarantine(job, str(error))
-                log.warning("slide_quarantined", reason=str(error))
-            case _:
-                state = self._retry(jobs, job, f"{type(error).__name__}: {error}", error)
-        return state
-
-    def _duplicate(self, jobs: JobQueue, job: Job, error: DuplicateScanError) -> JobState:
-        jobs.duplicate(job, error.slide_id, error.content_hash)
-        follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.answers)
-        log.info("slide_duplicate", slide_id=error.slide_id)
-        return JobState.DUPLICATE
-
-    def _unreadable(self, jobs: JobQueue, job: Job, error: Exception, cause: OSError) -> JobState:
-        """The storage failed: a file that cannot be reached is waited for, as a new one is; one
-        that was filed is tried here again, since who looks after inboxes must touch no archive."""
+    def _set_aside(self, jobs: JobQueue, job: Job, error: Exception) -> None:
+        """Apply the retry policy to a job that brought no result."""
         is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
-        if isinstance(cause, FileNotFoundError) and is_gone(job.path):
-            if not is_swept:
-                return self._retry(jobs, job, not_where_it_was_archived(job), error)
-            jobs.vanished(job)
-            log.warning("slide_vanished")
-            return JobState.VANISHED
-        reason = f"{job.path.name} cannot be read: {cause.strerror or cause}."
-        if may_be_the_share(cause, job.path) or (is_away(cause) and not is_swept):
-            jobs.postpone(job, reason, _SHARE_S)
-            log.warning("slide_unreachable", reason=reason)
-            return JobState.FAILED
-        if not is_away(cause):
-            return self._retry(jobs, job, reason, error)
-        jobs.settle_again(job, reason)
-        log.warning("slide_unreachable", reason=reason)
-        return JobState.SETTLING
+        decision = decide(error, JobFile(job.path, is_swept))
+        reason, event = decision.reason, decision.event
+        trace = None
+        match decision.action:
+            case Action.RETRY:
+                most = self._settings().intake.max_attempts
+                state = jobs.retry_later(job, reason, max_attempts=most)
+                event = "slide_quarantined" if state is JobState.QUARANTINED else event
+                trace = error
+            case Action.POSTPONE:
+                jobs.postpone(job, reason, decision.wait_s)
+            case Action.SETTLE:
+                jobs.settle_again(job, reason)
+            case Action.QUARANTINE:
+                jobs.quarantine(job, reason)
+            case Action.GIVE_BACK:
+                jobs.give_back(job)
+            case Action.VANISH:
+                jobs.vanished(job)
+            case Action.DUPLICATE:
+                self._end_as_duplicate(jobs, job, error)
+            case Action.INTERRUPT:
+                jobs.take_up_again(job)
+            case Action.NOTHING:
+                pass
+        log.log(
+            _LEVELS[decision.level.upper()],
+            event,
+            reason=reason,
+            attempt=job.attempts,
+            exc_info=trace,
+        )
+        if decision.action is Action.INTERRUPT:
+            self._signals.device_lost.set()
+            self._signals.stop_requested.set()
 
-    def _retry(self, jobs: JobQueue, job: Job, reason: str, error: Exception) -> JobState:
-        most = self._settings().intake.max_attempts
-        state = jobs.retry_later(job, reason, max_attempts=most)
-        event = "slide_quarantined" if state is JobState.QUARANTINED else "slide_failed"
-        log.error(event, attempt=job.attempts, reason=reason, exc_info=error)
-        return state
+    def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> None:
+        assert isinstance(error, DuplicateScanError)
+        jobs.duplicate(job, error.slide_id, error.content_hash)
+        follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
 
     def _count(self, job: Job, result: SlideResult, timings: list[StepTiming]) -> None:
         metrics = self._metrics
@@ -259,3 +245,12 @@ class Worker:
             high_expression_percent=result.high_expression_percent,
             elapsed_s=result.elapsed_s,
         )
+
+
+def _require_inside_inbox(job: Job) -> None:
+    """A link that took a folder's place since the file was found must not lead elsewhere."""
+    inbox = job.inbox
+    if inbox is None or not job.path.is_relative_to(inbox):
+        return  # queued by an operator, or retried from the archive
+    if not lies_within(job.path, inbox):
+        raise SlideError(job.path.name, "lies behind a link that leads out of the inbox")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from her2d.errors import Her2dError
 from her2d.system.ownership import belongs_with, who_may
 
 _BUSY_TIMEOUT_S = 30.0
@@ -36,7 +37,7 @@ _LOOK = """
 """
 
 
-class DatabaseError(Exception):
+class DatabaseError(Her2dError):
     """The database cannot be used; `str(error)` says in one sentence why."""
 
 

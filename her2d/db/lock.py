@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from her2d.db.connection import DatabaseError
+from her2d.errors import Her2dError
 from her2d.system.ownership import belongs_with, who_may
 
 
-class AlreadyRunningError(Exception):
+class AlreadyRunningError(Her2dError):
     """Another daemon holds the database; `str(error)` names its process."""
 
 

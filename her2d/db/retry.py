@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import structlog
 
+from her2d.errors import Her2dError
 from her2d.system.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,7 @@ _TEMPORARY = frozenset(
 T = TypeVar("T")
 
 
-class WriteCancelledError(Exception):
+class WriteCancelledError(Her2dError):
     """The caller cancelled a write before the database accepted it."""
 
 

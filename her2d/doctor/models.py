@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 
-from her2d.bundle.manifest import Bundle, BundleError, load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.manifest import BundleError
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.inference.self_test import self_test
 from her2d.processing.processor import engine_options

@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 
+from her2d.errors import Her2dError
+
 _ANSWER_S = 10.0
 
 
-class NoAnswerError(Exception):
+class NoAnswerError(Her2dError):
     """The program did not answer; `str(error)` says so in a sentence."""
 
 

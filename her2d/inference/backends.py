@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
+from her2d.errors import Her2dError
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
@@ -49,7 +50,7 @@ def candidate(name: BackendName, bundle: Bundle | None, options: EngineOptions) 
         return Candidate(name, False, str(error))
 
 
-class _Unusable(Exception):  # noqa: N818  it ends a probe, it is no error
+class _Unusable(Her2dError):  # noqa: N818  it ends a probe, it is no error
     pass
 
 

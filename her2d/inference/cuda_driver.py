@@ -6,12 +6,14 @@ Neither torch nor PyCUDA is imported to learn that there is nothing for them to 
 import ctypes
 from dataclasses import dataclass
 
+from her2d.errors import Her2dError
+
 _LIBRARY = "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _NAME_BYTES = 256
 
 
-class NoGpuError(Exception):
+class NoGpuError(Her2dError):
     """There is no usable CUDA device; `str(error)` says why in one sentence."""
 
 

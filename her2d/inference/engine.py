@@ -15,6 +15,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
+
 Tiles: TypeAlias = NDArray[np.uint8]
 """uint8 (N, 512, 512, 3) RGB."""
 
@@ -22,7 +24,7 @@ SEGMENTER_OUTPUTS = ("tumor_pixels", "mask")
 CLASSIFIERS_OUTPUTS = ("p_strong",)
 
 
-class EngineError(Exception):
+class EngineError(Her2dError):
     """An engine cannot be opened or failed on a batch; `str(error)` says why in one sentence."""
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import (
     CLASSIFIERS_OUTPUTS,
     SEGMENTER_OUTPUTS,

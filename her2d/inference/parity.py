@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
-from her2d.inference.integrator import Integrator
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.plans import Parity
 

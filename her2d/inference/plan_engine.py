@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import structlog
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BackendName, EngineOptions, Precision

@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from her2d.bundle.manifest import Bundle, Sha256, Tolerance, sha256_of
+from her2d.bundle.loading import Bundle, sha256_of
+from her2d.bundle.manifest import Sha256, Tolerance
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName, Precision
 from her2d.system.files import write_whole

@@ -2,7 +2,7 @@
 
 import structlog
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine

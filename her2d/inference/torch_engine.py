@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import (
     CLASSIFIERS_OUTPUTS,
     SEGMENTER_OUTPUTS,

@@ -176,7 +176,7 @@ class Inbox:
             state = FileState.of(job.path)
         except FileNotFoundError:
             if not self.sweeps.rules.finds(job.path, job.inbox):
-                self._wait(job, not_where_it_was_archived(job), now)
+                self._wait(job, not_where_it_was_archived(job.path), now)
                 return False
             if self._jobs.vanished(job):
                 log.info("file_vanished", job_id=job.id, file=job.path.name)

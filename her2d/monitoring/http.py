@@ -12,6 +12,8 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from her2d.errors import Her2dError
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
@@ -21,7 +23,7 @@ Probe = Callable[[], str | None]
 """Says None when all is well, else in a sentence what is not."""
 
 
-class CannotListenError(Exception):
+class CannotListenError(Her2dError):
     """The address cannot be had; `str(error)` names it, and the settings to change."""
 
 

@@ -9,19 +9,19 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.quality import QualityLimits, measure_tile
+from her2d.pipeline.quality import measure_tile
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
@@ -40,29 +40,6 @@ from her2d.slides.reader import Slide, open_slide
 
 # One is on its way or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many tiles may be under way; together they bound the pipeline's memory."""
-
-    decode_workers: int = 2
-    slides_in_flight: int = 2
-    queue_tiles: int = 32
-    segmenter_batch: int = 4
-    classifier_batch: int = 4
-    batch_wait_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineRules:
-    """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
-
-    saturation: float = 10.0
-    tumor_fraction: float = 0.10
-    threshold: float = 0.10
-    bootstrap_seed: int = 20250101
-    quality: QualityLimits = field(default_factory=QualityLimits)
 
 
 class Pipeline:

@@ -89,12 +89,19 @@ class TileQuality:
 
 @dataclass(frozen=True, slots=True)
 class SlideQuality:
-    """What all tiles told together; None where there is no tissue to tell it of.
+    """How good a scan is, over all its tiles; its fields are columns of `run_quality`.
+
+    A measure is None where there is no tissue to measure.
 
     Attributes:
-        density, saturation: means over tissue; saturation is HSV's, 0..255.
-        stain_distance, saturation_distance: from the bundle's reference, in its standard
-            deviations; None without one.
+        tissue_mm2, tumor_mm2: areas.
+        focus: median variance of the Laplacian over tissue, at 4x, of 8-bit grey.
+        blurred_percent, fold_percent: of tissue.
+        pen_percent: of the slide.
+        stain_red, stain_green, stain_blue: mean optical density of tissue.
+        saturation: mean HSV saturation of tissue, 0..255.
+        stain_distance, saturation_distance: standard deviations from the bundle's reference; None
+            without one.
     """
 
     tissue_mm2: float
@@ -103,7 +110,9 @@ class SlideQuality:
     blurred_percent: float | None
     fold_percent: float | None
     pen_percent: float
-    density: tuple[float, float, float] | None
+    stain_red: float | None
+    stain_green: float | None
+    stain_blue: float | None
     stain_distance: float | None
     saturation: float | None
     saturation_distance: float | None
@@ -216,6 +225,7 @@ class QualityTally:
         pen = 100 * self.pen * tile_mm2 / slide_mm2
         density = self.density / self.tissue if self.tissue else None
         saturation = self.saturation / self.tissue if self.tissue else None
+        red, green, blue = (None, None, None) if density is None else map(float, density)
         distance = _stain_distance(density, limits.stain)
         return SlideQuality(
             tissue_mm2=self.tissue * tile_mm2,
@@ -224,7 +234,9 @@ class QualityTally:
             blurred_percent=blurred,
             fold_percent=fold,
             pen_percent=pen,
-            density=None if density is None else (density[0], density[1], density[2]),
+            stain_red=red,
+            stain_green=green,
+            stain_blue=blue,
             stain_distance=distance,
             saturation=saturation,
             saturation_distance=_saturation_distance(saturation, limits.stain),

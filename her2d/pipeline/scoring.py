@@ -11,6 +11,9 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from her2d.method import THRESHOLD
 
 _CHUNK_DRAWS = 500_000
 
@@ -53,20 +56,28 @@ class TileCounts:
         return int(self.tumor_pixels[self.strong].sum())
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A slide's result. Percentages are None where there is no tumour to take a share of."""
+class Score(BaseModel):
+    """A slide's result; its fields are columns of `runs` and of the view `slide_results`.
 
-    status: Her2Status
-    reason: str | None
-    high_expression_percent: float | None
-    ci_low: float | None
-    ci_high: float | None
-    borderline: bool
-    tumor_pixels: int
-    strong_pixels: int
-    tiles_tumor: int
-    tiles_strong: int
+    Attributes:
+        reason: why the status is indeterminate, None for a call.
+        high_expression_percent: P of equation 1 in percent, None without tumour.
+        ci_low, ci_high: interval of P in percent, None without tumour.
+        borderline: whether the interval holds the threshold.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    her2_status: Her2Status
+    reason: str | None = None
+    high_expression_percent: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    borderline: bool = False
+    tumor_pixels: int = 0
+    strong_pixels: int = 0
+    tiles_tumor: int = 0
+    tiles_strong: int = 0
 
 
 def high_expression_fraction(counts: TileCounts) -> Fraction:
@@ -114,7 +125,7 @@ def score_slide(
     *,
     tiles_unreadable: int,
     unreadable_pixels: int,
-    threshold: float = 0.10,
+    threshold: float = THRESHOLD,
     seed: int,
 ) -> Score:
     """Decide a slide.
@@ -134,7 +145,7 @@ def score_slide(
             if tiles_unreadable == 0
             else f"No tumour was found, but {_tiles(tiles_unreadable)} could not be read."
         )
-        return Score(Her2Status.INDETERMINATE, missing, None, None, None, False, 0, 0, 0, 0)
+        return Score(her2_status=Her2Status.INDETERMINATE, reason=missing)
     limit = Fraction(str(threshold))
     p = high_expression_fraction(counts)
     low, high = bootstrap_interval(counts, seed=seed)
@@ -146,7 +157,7 @@ def score_slide(
             f"{_tiles(tiles_unreadable)} could not be read: what is there could change the call."
         )
     return Score(
-        status=status,
+        her2_status=status,
         reason=reason,
         high_expression_percent=float(100 * p),
         ci_low=100 * low,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import get_contextvars
 
+from her2d.errors import Her2dError
 from her2d.pipeline.outcome import Overview, TileClass
 from her2d.pipeline.quality import QualityTally
 from her2d.slides.grid import TileGrid
@@ -24,7 +25,7 @@ _LOOK_UP_S = 0.2
 Progress = Callable[[int, int], None]
 
 
-class SlideCancelledError(Exception):
+class SlideCancelledError(Her2dError):
     """The slide was given up before it was finished."""
 
 

@@ -1,4 +1,4 @@
-"""A finished slide in the words of the database and of the heatmap. Pure but for its clock."""
+"""A scored slide -> the records that are stored, and the data its heatmap is drawn from."""
 
 import time
 from pathlib import Path
@@ -7,10 +7,8 @@ import numpy as np
 
 from her2d import __version__
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.quality import SlideQuality
 from her2d.results.heatmap import HeatmapData
 from her2d.results.records import (
-    QualityRecord,
     RunRecord,
     SlideRecord,
     StepTiming,
@@ -20,7 +18,7 @@ from her2d.system.clock import now
 
 
 class RunClock:
-    """When a run was queued and began, and how long its steps took."""
+    """Notes when a run was queued and began, and how long its steps took."""
 
     def __init__(self, queued_at: str | None) -> None:
         self.queued_at = queued_at
@@ -59,21 +57,13 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
 
 
 def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: str) -> RunRecord:
-    """A run that ends now."""
-    score, grid = outcome.score, outcome.grid
+    """Return the record of a run that ends now."""
+    grid = outcome.grid
     return RunRecord(
-        her2_status=score.status.value,
-        reason=score.reason,
-        high_expression_percent=score.high_expression_percent,
-        ci_low=score.ci_low,
-        ci_high=score.ci_high,
-        borderline=score.borderline,
-        tumor_pixels=score.tumor_pixels,
-        strong_pixels=score.strong_pixels,
+        score=outcome.score,
+        quality=outcome.quality,
         tiles_total=grid.rows * grid.columns,
         tiles_tissue=outcome.count(TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG),
-        tiles_tumor=score.tiles_tumor,
-        tiles_strong=score.tiles_strong,
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_reason=outcome.unreadable_reason,
         grid_columns=grid.columns,
@@ -90,31 +80,8 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
     )
 
 
-def quality_record(quality: SlideQuality) -> QualityRecord:
-    """A finished slide's quality in the words of the database."""
-    red, green, blue = quality.density or (None, None, None)
-    return QualityRecord(
-        tissue_mm2=quality.tissue_mm2,
-        tumor_mm2=quality.tumor_mm2,
-        focus=quality.focus,
-        blurred_percent=quality.blurred_percent,
-        fold_percent=quality.fold_percent,
-        pen_percent=quality.pen_percent,
-        stain_red=red,
-        stain_green=green,
-        stain_blue=blue,
-        stain_distance=quality.stain_distance,
-        saturation=quality.saturation,
-        saturation_distance=quality.saturation_distance,
-        blurred=quality.blurred,
-        folded=quality.folded,
-        pen_marked=quality.pen_marked,
-        stain_outlier=quality.stain_outlier,
-    )
-
-
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
-    """A finished slide in the words of the heatmap."""
+    """Return what the slide's heatmap is drawn from."""
     score, grid, overview = outcome.score, outcome.grid, outcome.overview
     reduction = grid.tile_size / overview.tile_px
     subtitle = score.reason or ""
@@ -135,7 +102,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.status.value}".encode("ascii", "replace").decode(),
+        title=f"{name}: HER2 {score.her2_status.value}".encode("ascii", "replace").decode(),
         subtitle=subtitle,
     )
 

@@ -109,10 +109,10 @@ class Job:
         )
 
 
-def not_where_it_was_archived(job: Job) -> str:
+def not_where_it_was_archived(path: Path) -> str:
     """The reason of a job whose file was moved out of its inbox, and is not there: no sweep will
     find it again when that storage returns, so that it must be waited for, or retried by hand."""
-    return f"{job.path.name} is not in {job.path.parent}, where it was filed."
+    return f"{path.name} is not in {path.parent}, where it was archived."
 
 
 def interruption_wait_s(interruptions: int) -> float:

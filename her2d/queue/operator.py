@@ -2,6 +2,7 @@
 
 import os
 
+from her2d.errors import Her2dError
 from her2d.queue.job import BACKFILL, Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.system.clock import now
@@ -21,7 +22,7 @@ _TO_REPROCESS = """
 """
 
 
-class RefusedByQueue(Exception):  # noqa: N818  reads as what it says
+class RefusedByQueue(Her2dError):  # noqa: N818  reads as what it says
     """The queue cannot do that to the job; the sentence says why."""
 
 

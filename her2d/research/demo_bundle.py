@@ -22,7 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import fit_integrators

@@ -24,6 +24,7 @@ _HEADER = 120
 _FOOTER = 110
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _BAR_SHARE = 0.2
+_STEM_BYTES = 200
 _ROUND_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
@@ -74,6 +75,21 @@ def render_heatmap(data: HeatmapData) -> Image:
     _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
     _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
     return page
+
+
+def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: str) -> Path:
+    """Return where a slide's heatmap is written: one file for each content and bundle.
+
+    Args:
+        folder: `[results] heatmaps`.
+        slide: the scan.
+        content_hash: of the scan, as `blake2b:` and 64 hexadecimal digits.
+        bundle_digest: SHA-256 of the bundle's manifest.
+    """
+    content = content_hash.partition(":")[2][:12]
+    # A scan's name may be as long as its file system allows; the heatmap's name is longer.
+    stem = slide.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    return folder / f"{stem}.{content}.{bundle_digest[:8]}.png"
 
 
 def write_png(path: Path, image: Image) -> None:

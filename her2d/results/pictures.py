@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
 from her2d.results.records import PictureRecord
 from her2d.system.files import write_whole
 
@@ -18,7 +19,7 @@ _JPEG_QUALITY = 85
 Image = NDArray[np.uint8]
 
 
-class PicturesMissing(Exception):  # noqa: N818  reads as what it says
+class PicturesMissing(Her2dError):  # noqa: N818  reads as what it says
     """The run kept no pictures, or their files are gone; `str(error)` says which."""
 
 

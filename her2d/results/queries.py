@@ -2,22 +2,23 @@
 
 from sqlite_utils import Database
 
+from her2d.errors import Her2dError
 from her2d.results.records import SlideResult
 
 
-class SlideNotFound(Exception):  # noqa: N818  reads as what it says
+class SlideNotFound(Her2dError):  # noqa: N818  reads as what it says
     """No slide has that id, file name or barcode."""
 
 
-class AmbiguousSlide(Exception):  # noqa: N818
+class AmbiguousSlide(Her2dError):  # noqa: N818
     """Several slides have that file name or barcode."""
 
 
-class BundleNotFound(Exception):  # noqa: N818
+class BundleNotFound(Her2dError):  # noqa: N818
     """No bundle of that name or digest has run."""
 
 
-class AmbiguousBundle(Exception):  # noqa: N818
+class AmbiguousBundle(Her2dError):  # noqa: N818
     """Several bundles have that name."""
 
 

@@ -5,7 +5,10 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, field_validator
+
+from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.scoring import Score
 
 
 class QualityFlag(StrEnum):
@@ -44,23 +47,19 @@ class BundleRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One bundle's result for one slide; percentages, UTC ISO-8601 times, seconds.
+    """One bundle's run on one slide: its score and quality, and how they came about.
 
-    `um_per_px` is a pixel of the 4x grid, `level0_downsample` level-0 pixels to one of them.
+    Attributes:
+        tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
+        um_per_px: micrometres to a pixel of the 4x grid.
+        level0_downsample: level-0 pixels to a pixel of the 4x grid.
+        queued_at, started_at, finished_at: UTC, ISO-8601.
     """
 
-    her2_status: str
-    reason: str | None
-    high_expression_percent: float | None
-    ci_low: float | None
-    ci_high: float | None
-    borderline: bool
-    tumor_pixels: int
-    strong_pixels: int
+    score: Score
+    quality: SlideQuality
     tiles_total: int
     tiles_tissue: int
-    tiles_tumor: int
-    tiles_strong: int
     tiles_unreadable: int
     unreadable_reason: str | None
     grid_columns: int
@@ -97,39 +96,6 @@ class TileTable:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityRecord:
-    """How good a scan was, as a run found it; None where there was no tissue to measure.
-
-    Attributes:
-        tissue_mm2, tumor_mm2: areas.
-        focus: median variance of the Laplacian over tissue, at 4x, of 8-bit grey.
-        blurred_percent, fold_percent: of tissue.
-        pen_percent: of the slide.
-        stain_red, stain_green, stain_blue: mean optical density of tissue.
-        saturation: mean HSV saturation of tissue, 0..255.
-        stain_distance, saturation_distance: standard deviations from the bundle's reference, None
-            without one.
-    """
-
-    tissue_mm2: float
-    tumor_mm2: float
-    focus: float | None
-    blurred_percent: float | None
-    fold_percent: float | None
-    pen_percent: float | None
-    stain_red: float | None
-    stain_green: float | None
-    stain_blue: float | None
-    stain_distance: float | None
-    saturation: float | None
-    saturation_distance: float | None
-    blurred: bool
-    folded: bool
-    pen_marked: bool
-    stain_outlier: bool
-
-
-@dataclass(frozen=True, slots=True)
 class PictureRecord:
     """The slide and its tumour in small, as files.
 
@@ -152,28 +118,21 @@ class StepTiming:
     seconds: float
 
 
-class SlideResult(BaseModel):
-    """One row of the view `slide_results`."""
-
-    model_config = ConfigDict(frozen=True)
+class _KnownSlide(BaseModel):
+    """What a listing names a slide by."""
 
     slide_id: int
     file_name: str
     path: str
     barcode: str | None
     content_hash: str
-    her2_status: str
-    reason: str | None
-    high_expression_percent: float | None
-    ci_low: float | None
-    ci_high: float | None
-    borderline: bool
-    tumor_pixels: int
-    strong_pixels: int
+
+
+class SlideResult(Score, _KnownSlide):
+    """One row of the view `slide_results`."""
+
     tiles_total: int
     tiles_tissue: int
-    tiles_tumor: int
-    tiles_strong: int
     tiles_unreadable: int
     bundle_name: str
     bundle_version: str
@@ -185,15 +144,14 @@ class SlideResult(BaseModel):
     elapsed_s: float
     heatmap_path: str | None
     run_id: int
-    tissue_mm2: float | None
-    tumor_mm2: float | None
+    tissue_mm2: float
+    tumor_mm2: float
     focus: float | None
     blurred_percent: float | None
     fold_percent: float | None
-    pen_percent: float | None
+    pen_percent: float
     stain_distance: float | None
-    quality_flags: tuple[QualityFlag, ...] | None
-    """Empty where nothing is suspected, None where quality was not measured."""
+    quality_flags: tuple[QualityFlag, ...]
 
     @field_validator("quality_flags", mode="before")
     @classmethod

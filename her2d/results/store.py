@@ -1,17 +1,17 @@
 """Writing a result: one transaction for a slide, or nothing at all."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, cast
 
 import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import Table
 
+from her2d.pipeline.quality import SlideQuality
 from her2d.results.records import (
     BundleRecord,
     PictureRecord,
-    QualityRecord,
     RunRecord,
     SlideRecord,
     StepTiming,
@@ -26,7 +26,6 @@ def record_run(
     bundle: BundleRecord,
     run: RunRecord,
     tiles: TileTable,
-    quality: QualityRecord | None = None,
     pictures: PictureRecord | None = None,
     timings: Sequence[StepTiming] = (),
     job_id: int | None = None,
@@ -42,10 +41,9 @@ def record_run(
     with db.atomic():
         slide_id = _slide_id(db, slide, run.finished_at)
         bundle_id = _bundle_id(db, bundle, run.finished_at)
-        values = {**asdict(run), "slide_id": slide_id, "bundle_id": bundle_id}
-        run_id = _inserted(db.table("runs").insert(values))
+        run_id = _insert_run(db, run, slide_id, bundle_id)
         _insert_tiles(db, run_id, tiles)
-        _insert_aside(db, run_id, quality, pictures, timings)
+        _insert_aside(db, run_id, run.quality, pictures, timings)
         if job_id is not None:
             db.table("jobs").update(
                 job_id,
@@ -64,10 +62,19 @@ def record_run(
                 "job_id": job_id,
                 "slide_id": slide_id,
                 "name": "done",
-                "detail": run.her2_status,
+                "detail": str(run.score.her2_status),
             }
         )
     return run_id
+
+
+def _insert_run(db: Database, run: RunRecord, slide_id: int, bundle_id: int) -> int:
+    """Insert the run with its score; returns its id."""
+    columns = {field.name: getattr(run, field.name) for field in fields(run)}
+    del columns["score"], columns["quality"]
+    values = {**run.score.model_dump(mode="json"), **columns}
+    table = db.table("runs").insert({**values, "slide_id": slide_id, "bundle_id": bundle_id})
+    return _inserted(table)
 
 
 def _inserted(table: Table) -> int:
@@ -105,13 +112,12 @@ def _bundle_id(db: Database, bundle: BundleRecord, at: str) -> int:
 def _insert_aside(
     db: Database,
     run_id: int,
-    quality: QualityRecord | None,
+    quality: SlideQuality,
     pictures: PictureRecord | None,
     timings: Sequence[StepTiming],
 ) -> None:
     """What is known of a run beside its result."""
-    if quality is not None:
-        db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
+    db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
     if pictures is not None:
         db.table("run_pictures").insert({"run_id": run_id, **asdict(pictures)})
     for timing in timings:

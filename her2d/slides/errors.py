@@ -1,7 +1,9 @@
 """What can be wrong with a slide, in words a technician understands."""
 
+from her2d.errors import Her2dError
 
-class SlideError(Exception):
+
+class SlideError(Her2dError):
     """A file cannot be read as a whole-slide image.
 
     `str(error)` is one sentence: the file's name, then `reason`.
@@ -27,7 +29,7 @@ class SlideUnavailableError(SlideError):
     """
 
 
-class RefusedError(Exception):
+class RefusedError(Her2dError):
     """Why something in a file cannot be used; `str(error)` continues the sentence "FILE ...".
 
     Raised inside this package, where the file's name is not known.

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 from typer.testing import CliRunner
 
 from her2d.browse.server import build_datasette
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.cli.app import app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

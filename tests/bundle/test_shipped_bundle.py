@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from her2d.bundle.manifest import load_bundle, load_integrator
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator, load_integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.simulator.motic import write_he_slide
@@ -51,7 +51,7 @@ def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnificat
     with Pipeline(engine, Integrator(bundle)) as pipeline:
         outcome = pipeline.submit(tmp_path / "new.tif").result()
     engine.close()
-    assert outcome.score.status.value == status
+    assert outcome.score.her2_status.value == status
 
 
 @pytest.mark.parametrize("magnification", [4.0, 40.0])

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from her2d.daemon.readings import Outcomes, read_daemon
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.backup import back_up
 from her2d.db.connection import open_database
 from her2d.processing.processor import open_processor
+from her2d.processing.recorder import Recorder
+from her2d.processing.records import RunClock
 from her2d.queue.job import BACKFILL
 from her2d.queue.operator import retry
 from her2d.queue.store import JobQueue
@@ -50,11 +52,18 @@ def db(settings):
     db.close()
 
 
+def record_slide(processor, settings, db, slide):
+    recorder = Recorder(processor.bundle, processor.backend, settings.results.heatmaps)
+    clock = RunClock(queued_at=None)
+    digest = processor.content_hash(slide)
+    recorder.record(db, recorder.draw(processor.score(slide), digest, clock))
+
+
 def read(settings, db, *slides):
-    storage = Storage(settings.intake.inboxes, settings.results.backups)
+    storage = StorageProbe(settings.intake.inboxes, settings.results.backups)
     with open_processor(settings) as processor, closing(storage):
         for slide in slides:
-            processor.process(db, slide)
+            record_slide(processor, settings, db, slide)
         return read_daemon(
             settings,
             processor.pipeline,

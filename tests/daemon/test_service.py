@@ -19,6 +19,7 @@ from her2d.settings import (
     ResultsSettings,
     Settings,
 )
+from her2d.slides.errors import SlideError
 
 STALLED_S = 1.0
 
@@ -52,14 +53,13 @@ def go_on() -> threading.Event:
 def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
     """A daemon whose processor hangs on every slide until `go_on`."""
 
-    def hangs(jobs, job, **_):
+    def hangs(path, _on_progress):
         go_on.wait(PATIENCE_S)
-        jobs.quarantine(job, "FolderStatus.")
-        raise ValueError("seen")
+        raise SlideError(path.name, "was seen")
 
     manifest = SimpleNamespace(name="none", version="1")
     processor = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=manifest), backend="none", process_job=hangs
+        bundle=SimpleNamespace(manifest=manifest), backend="none", content_hash=hangs
     )
     monkeypatch.setattr(
         daemon_module, "open_processor", lambda *_: contextlib.nullcontext(processor)

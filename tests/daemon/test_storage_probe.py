@@ -10,7 +10,7 @@ import pytest
 from waiting import wait_until
 
 from her2d.daemon import storage_probe as storage
-from her2d.daemon.storage_probe import Storage
+from her2d.daemon.storage_probe import StorageProbe
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def inboxes(tmp_path):
 
 
 def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):
-    with closing(Storage([tmp_path], tmp_path / "backups")) as found:
+    with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         seen = found.seen(tmp_path)
         assert found.problem(tmp_path) is None
     assert 0 < seen.free_bytes <= seen.size_bytes
@@ -54,42 +54,42 @@ def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):
 
 def test_a_folder_that_is_not_there_answers_that_it_cannot_be_read(tmp_path):
     absent = tmp_path / "absent"
-    with closing(Storage([absent], tmp_path / "backups")) as found:
+    with closing(StorageProbe([absent], tmp_path / "backups")) as found:
         assert found.problem(absent) == f"The inbox {absent} cannot be read."
-        assert found.answers(absent)
+        assert found.is_reachable(absent)
 
 
 def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, server_is_back):
     share, local = inboxes
-    with closing(Storage(inboxes, tmp_path / "backups")) as found:
+    with closing(StorageProbe(inboxes, tmp_path / "backups")) as found:
         hang(share)
         wait_until(lambda: found.slow(within_s=0.1) == {share})
         wait_until(lambda: found.hanging() == {share})
         assert found.problem(share) == f"The inbox {share} does not answer."
         assert found.seen(share) is None
-        assert not found.answers(share / "a.tif")
-        assert found.answers(local / "a.tif")
-        assert found.answers(tmp_path / "of no inbox.tif")
+        assert not found.is_reachable(share / "a.tif")
+        assert found.is_reachable(local / "a.tif")
+        assert found.is_reachable(tmp_path / "of no inbox.tif")
         server_is_back.set()
         wait_until(lambda: found.hanging() == frozenset())
-        assert found.answers(share / "a.tif")
+        assert found.is_reachable(share / "a.tif")
 
 
 def test_an_archive_that_hangs_is_known_to_and_is_no_inbox(tmp_path, inboxes, hang):
     archive = tmp_path / "archive"
     archive.mkdir()
-    with closing(Storage(inboxes, tmp_path / "backups", [archive])) as found:
-        assert found.answers(archive / "day" / "a.tif")
+    with closing(StorageProbe(inboxes, tmp_path / "backups", [archive])) as found:
+        assert found.is_reachable(archive / "day" / "a.tif")
         hang(archive)
-        assert not found.answers(archive / "day" / "a.tif")
+        assert not found.is_reachable(archive / "day" / "a.tif")
         assert found.hanging() == frozenset()
         found.apply(inboxes, [])
-        assert found.answers(archive / "day" / "a.tif")
+        assert found.is_reachable(archive / "day" / "a.tif")
 
 
 def test_a_share_that_hangs_from_the_start_is_known_to(tmp_path, inboxes, hang):
     hang(inboxes[0])
-    with closing(Storage(inboxes, tmp_path / "backups")) as found:
+    with closing(StorageProbe(inboxes, tmp_path / "backups")) as found:
         assert found.hanging() == {inboxes[0]}
 
 
@@ -97,7 +97,7 @@ def test_an_inbox_hangs_with_what_is_mounted_below_it(tmp_path, hang, monkeypatc
     below = tmp_path / "scanner" / "share"
     monkeypatch.setattr(storage, "mounts_below", lambda _: [below])
     hang(below)
-    with closing(Storage([tmp_path], tmp_path / "backups")) as found:
+    with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         assert found.hanging() == {tmp_path}
 
 
@@ -118,7 +118,7 @@ def took(monkeypatch) -> Callable[[float], None]:
 
 def test_a_slow_share_is_slow_now_and_then_not_always(tmp_path, took):
     took(0.3)
-    with closing(Storage([tmp_path], tmp_path / "backups")) as found:
+    with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         passes = []
         for _ in range(20):
             passes.append(found.slow(within_s=0.05))
@@ -130,7 +130,7 @@ def test_a_slow_share_is_slow_now_and_then_not_always(tmp_path, took):
 def test_a_share_that_hung_and_stays_slow_is_not_back_yet(tmp_path, took, monkeypatch):
     monkeypatch.setattr(storage, "_HANGS_AFTER_S", 0.4)
     monkeypatch.setattr(storage, "_RECOVERED_WITHIN_S", 0.1)
-    with closing(Storage([tmp_path], tmp_path / "backups")) as found:
+    with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         took(0.6)
         wait_until(lambda: found.hanging() == {tmp_path})
         took(0.2)
@@ -143,7 +143,7 @@ def test_a_share_that_hung_and_stays_slow_is_not_back_yet(tmp_path, took, monkey
 def test_a_question_that_fails_is_asked_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(storage, "_look_at", lambda _: 1 / 0)
-        found = Storage([tmp_path], tmp_path / "backups")
+        found = StorageProbe([tmp_path], tmp_path / "backups")
         assert found.hanging() == {tmp_path}
     with closing(found):
         wait_until(lambda: found.hanging() == frozenset())
@@ -151,7 +151,7 @@ def test_a_question_that_fails_is_asked_again(tmp_path, monkeypatch):
 
 def test_inboxes_may_come_and_go(tmp_path, inboxes):
     share, local = inboxes
-    with closing(Storage([share], tmp_path / "backups")) as found:
+    with closing(StorageProbe([share], tmp_path / "backups")) as found:
         found.apply([local])
         assert found.seen(local).readable
         assert found.seen(share) is None

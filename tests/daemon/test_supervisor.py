@@ -11,15 +11,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from her2d.archive.archiver import Archiver
-from her2d.daemon import supervisor as supervisor_module
+from her2d.daemon import shutdown
+from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.supervisor import Supervisor
-from her2d.daemon.worker import Signals, Worker
+from her2d.daemon.worker import Worker
 from her2d.db.retry import WriteCancelledError
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing.duplicates import ContentLocks
 from her2d.processing.engine_health import EngineDownError
-from her2d.processing.processor import (
+from her2d.processing.errors import (
     ClaimLostError,
     FileChangedError,
     ResultsUnwritableError,
@@ -37,19 +39,18 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 
 class Fails:
-    """A processor that meets its job with what it is told to, then with refusals of the file."""
+    """A processor that raises or calls one thing after the other, then refuses every file."""
 
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
         self.errors = list(errors)
 
-    def process_job(self, jobs, job, *, cancel, heartbeat):
+    def content_hash(self, path, on_progress):
         if not self.errors:
-            jobs.quarantine(job, "Reached.")
-            raise AssertionError("moved")
+            raise SlideError(path.name, "was reached")
         error = self.errors.pop(0)
         if callable(error):
             error()
-            return self.process_job(jobs, job, cancel=cancel, heartbeat=heartbeat)
+            return self.content_hash(path, on_progress)
         raise error
 
 
@@ -77,21 +78,23 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def crew_of(settings, storage) -> Iterator[Callable[..., Supervisor]]:
-    signals = Signals(threading.Event(), threading.Event(), threading.Event())
-    crews = []
+def supervisor_of(settings, storage) -> Iterator[Callable[..., Supervisor]]:
+    signals = StopSignals()
+    supervisors = []
 
     def make(processor: Fails, settings: Settings = settings) -> Supervisor:
-        crews.append(Supervisor(lambda: settings, processor, Metrics(), signals, storage))
-        return crews[-1]
+        supervisors.append(
+            Supervisor(lambda: settings, processor, None, Metrics(), signals, storage)
+        )
+        return supervisors[-1]
 
     yield make
     signals.stop_requested.set()
-    for supervisor in crews:
+    for supervisor in supervisors:
         supervisor.drain()
 
 
-def tend_until(supervisor: Supervisor, jobs: JobQueue, condition: Callable[[], bool]) -> None:
+def check_until(supervisor: Supervisor, jobs: JobQueue, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -104,15 +107,17 @@ def state(jobs: JobQueue, job) -> JobState:
 
 
 @pytest.mark.parametrize("death", [SystemExit(3), GeneratorExit()], ids=repr)
-def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(jobs, queued, crew_of, death):
-    supervisor = crew_of(Fails(death))
-    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(
+    jobs, queued, supervisor_of, death
+):
+    supervisor = supervisor_of(Fails(death))
+    check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     assert jobs.get(queued.id).claim == 2
 
 
-def test_an_error_nobody_foresaw_is_retried_later_with_its_reason(jobs, queued, crew_of):
-    supervisor = crew_of(Fails(ZeroDivisionError("a bug")))
-    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
+def test_an_unforeseen_error_is_retried_later_with_its_reason(jobs, queued, supervisor_of):
+    supervisor = supervisor_of(Fails(ZeroDivisionError("a bug")))
+    check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
 
 
@@ -155,7 +160,7 @@ def caused(error: Exception, cause: OSError) -> Exception:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_what_becomes_of_a_job_says_whose_fault_it_was(
+def test_a_job_costs_an_attempt_only_where_its_file_is_the_cause(
     jobs, queued, worked_on, error, expected, attempts
 ):
     found = worked_on(error)
@@ -164,24 +169,24 @@ def test_what_becomes_of_a_job_says_whose_fault_it_was(
 
 
 def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, worked_on):
-    assert worked_on(ClaimLostError("Somebody else has it.")).state is JobState.RUNNING
+    assert worked_on(ClaimLostError("Another worker has it.")).state is JobState.RUNNING
 
 
 def test_a_slide_on_a_share_that_hangs_waits_as_a_new_one_does(
     jobs, queued, worked_on, storage, monkeypatch
 ):
-    monkeypatch.setattr(storage, "answers", lambda _: False)
+    monkeypatch.setattr(storage, "is_reachable", lambda _: False)
     found = worked_on(AssertionError("it was read"))
     assert (found.state, found.attempts) == (JobState.SETTLING, 0)
     assert found.reason == "a.tif cannot be read: its storage does not answer."
 
 
-def test_a_filed_slide_whose_archive_hangs_is_tried_again_and_left_to_no_sweep(
+def test_an_archived_slide_whose_archive_hangs_is_tried_again_and_left_to_no_sweep(
     jobs, queued, worked_on, storage, settings, monkeypatch
 ):
     filed = settings.intake.archive / "a.tif"
     jobs.database.execute("update jobs set path = ? where id = ?", [str(filed), queued.id])
-    monkeypatch.setattr(storage, "answers", lambda path: path != filed)
+    monkeypatch.setattr(storage, "is_reachable", lambda path: path != filed)
     found = worked_on(AssertionError("it was read"))
     assert (found.state, found.attempts) == (JobState.FAILED, 0)
     assert found.reason == "a.tif cannot be read: its storage does not answer."
@@ -192,14 +197,23 @@ def worked_on(settings, jobs, queued, storage):
     """The job after one worker met one error with it, in this thread."""
 
     def work(error: Exception):
-        signals = Signals(threading.Event(), threading.Event(), threading.Event())
+        signals = StopSignals()
 
         class OneJob(ClaimRegistry):
             def release(self, job) -> None:
                 super().release(job)
                 signals.stop_requested.set()
 
-        Worker(lambda: settings, Fails(error), Metrics(), signals, OneJob(), storage).run()
+        Worker(
+            lambda: settings,
+            Fails(error),
+            None,
+            ContentLocks(),
+            Metrics(),
+            signals,
+            OneJob(),
+            storage,
+        ).run()
         return jobs.get(queued.id)
 
     return work
@@ -207,7 +221,7 @@ def worked_on(settings, jobs, queued, storage):
 
 @pytest.fixture
 def retried_in(jobs, settings, queued, worked_on) -> Callable[[Path], Job]:
-    """The queued job, retried where it was filed, after a worker did not find it there."""
+    """The queued job, retried where it was archived, after a worker did not find it there."""
 
     def work(folder: Path) -> Job:
         jobs.database.execute("update jobs set path = ?", [str(folder / "a.tif")])
@@ -217,7 +231,7 @@ def retried_in(jobs, settings, queued, worked_on) -> Callable[[Path], Job]:
 
 
 @pytest.mark.parametrize("folder", ["archive", "inbox/archive"])
-def test_a_file_that_is_not_where_it_was_filed_is_tried_again_for_no_sweep_will_find_it(
+def test_a_file_that_is_not_where_it_was_archived_is_tried_again_for_no_sweep_will_find_it(
     retried_in, tmp_path, folder
 ):
     found = retried_in(tmp_path / folder)
@@ -229,43 +243,43 @@ def test_a_file_that_is_gone_from_its_inbox_has_vanished(retried_in, settings):
     assert retried_in(inbox / "day").state is JobState.VANISHED
 
 
-def test_a_file_that_stays_away_from_where_it_was_filed_is_quarantined_and_can_be_retried(
+def test_a_file_that_stays_away_from_where_it_was_archived_is_quarantined_and_can_be_retried(
     jobs, settings, queued, retried_in, tmp_path
 ):
     jobs.database.execute("update jobs set attempts = 2")
     found = retried_in(tmp_path / "archive")
     assert found.state is JobState.QUARANTINED
     assert found.reason == (
-        f"a.tif is not in {tmp_path / 'archive'}, where it was filed. Given up after 3 attempts."
+        f"a.tif is not in {tmp_path / 'archive'}, where it was archived. Given up after 3 attempts."
     )
     assert retry(jobs, queued.id).path == tmp_path / "archive" / "a.tif"
 
 
-def test_a_job_in_hand_has_a_heartbeat(jobs, queued, crew_of):
+def test_an_active_job_has_a_heartbeat(jobs, queued, supervisor_of):
     go_on = threading.Event()
-    supervisor = crew_of(Fails(lambda: go_on.wait(60)))
+    supervisor = supervisor_of(Fails(lambda: go_on.wait(60)))
     try:
-        tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
+        check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
         first = jobs.get(queued.id).heartbeat_at
-        tend_until(supervisor, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
+        check_until(supervisor, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
     finally:
         go_on.set()
 
 
-def test_a_job_that_does_not_get_on_is_said_to_hang(jobs, queued, crew_of):
+def test_a_job_that_makes_no_progress_is_reported_as_stalled(jobs, queued, supervisor_of):
     go_on = threading.Event()
-    supervisor = crew_of(Fails(lambda: go_on.wait(60)))
+    supervisor = supervisor_of(Fails(lambda: go_on.wait(60)))
     try:
-        tend_until(supervisor, jobs, lambda: supervisor.stalled() is not None)
+        check_until(supervisor, jobs, lambda: supervisor.stalled() is not None)
         assert supervisor.stalled().job.id == queued.id
     finally:
         go_on.set()
-    tend_until(supervisor, jobs, lambda: supervisor.stalled() is None)
+    check_until(supervisor, jobs, lambda: supervisor.stalled() is None)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "sub/a.tif"])
 def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
-    jobs, crew_of, settings, tmp_path, name
+    jobs, supervisor_of, settings, tmp_path, name
 ):
     (inbox,) = settings.intake.inboxes
     outside = tmp_path / "outside"
@@ -278,24 +292,24 @@ def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
         path.symlink_to(outside / "a.tif")
     job = jobs.discover(path, inbox, FileState.of(path))
     jobs.queue(job)
-    tend_until(crew_of(Fails()), jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+    check_until(supervisor_of(Fails()), jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
     assert jobs.get(job.id).reason == "a.tif lies behind a link that leads out of the inbox"
 
 
 def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings, storage):
-    signals = Signals(threading.Event(), threading.Event(), threading.Event())
+    signals = StopSignals()
     signals.paused.set()
-    supervisor = Supervisor(lambda: settings, Fails(), Metrics(), signals, storage)
+    supervisor = Supervisor(lambda: settings, Fails(), None, Metrics(), signals, storage)
     time.sleep(1)
     assert state(jobs, queued) is JobState.QUEUED
     signals.paused.clear()
-    tend_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+    check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     signals.stop_requested.set()
     supervisor.drain()
 
 
 @pytest.fixture
-def hung_archive(jobs, settings, hanging_archive) -> Settings:
+def stalled_archive(jobs, settings, hanging_archive) -> Settings:
     """Settings that move finished files to an archive that hangs, where there is one to move."""
     (inbox,) = settings.intake.inboxes
     path = inbox / "a.tif"
@@ -306,34 +320,36 @@ def hung_archive(jobs, settings, hanging_archive) -> Settings:
     return settings.model_copy(update={"intake": settings.intake.model_copy(update=update)})
 
 
-def test_an_archive_that_hangs_is_said_once_and_keeps_no_slide_waiting(
-    jobs, settings, hung_archive, crew_of
+def test_an_archive_that_hangs_is_reported_once_and_keeps_no_slide_waiting(
+    jobs, settings, stalled_archive, supervisor_of
 ):
     (inbox,) = settings.intake.inboxes
     with capture_logs() as log:
-        supervisor = crew_of(Fails(), hung_archive)
-        tend_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
+        supervisor = supervisor_of(Fails(), stalled_archive)
+        check_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
         (inbox / "b.tif").write_bytes(b"scan")
         job = jobs.discover(inbox / "b.tif", inbox, FileState.of(inbox / "b.tif"))
         jobs.queue(job)
-        tend_until(supervisor, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
-        tend_until(supervisor, jobs, lambda: supervisor.stalled() is None)
-    stalled = [line for line in log if line["event"] == "archiving_stalled"]
+        check_until(supervisor, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
+        check_until(supervisor, jobs, lambda: supervisor.stalled() is None)
+    stalled = [line for line in log if line["event"] == "archive_stalled"]
     assert [line["log_level"] for line in stalled] == ["error"]
 
 
-def test_a_clerk_who_hangs_is_left_behind_at_a_stop(jobs, hung_archive, storage, monkeypatch):
-    monkeypatch.setattr(supervisor_module, "_FILING_STOPS_S", 0.5)
-    signals = Signals()
-    supervisor = Supervisor(lambda: hung_archive, Fails(), Metrics(), signals, storage)
-    tend_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
+def test_an_archive_thread_that_hangs_is_left_behind_at_a_stop(
+    jobs, stalled_archive, storage, monkeypatch
+):
+    monkeypatch.setattr(shutdown, "_ARCHIVE_STOPS_S", 0.5)
+    signals = StopSignals()
+    supervisor = Supervisor(lambda: stalled_archive, Fails(), None, Metrics(), signals, storage)
+    check_until(supervisor, jobs, lambda: supervisor.archive_problem is not None)
     signals.stop_requested.set()
     with capture_logs() as log:
         supervisor.drain()
-    assert [line["event"] for line in log] == ["archiving_left_behind"]
+    assert [line["event"] for line in log] == ["archive_thread_left_behind"]
 
 
-def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
+def test_an_archive_thread_that_dies_is_replaced(jobs, settings, supervisor_of, monkeypatch):
     deaths = iter([SystemExit(3)])
     rounds = threading.Event()
 
@@ -343,4 +359,4 @@ def test_a_clerk_who_dies_is_replaced(jobs, settings, crew_of, monkeypatch):
         rounds.set()
 
     monkeypatch.setattr(Archiver, "round", round_)
-    tend_until(crew_of(Fails()), jobs, rounds.is_set)
+    check_until(supervisor_of(Fails()), jobs, rounds.is_set)

@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 from onnx import TensorProto, helper, numpy_helper
 
-from her2d.bundle.manifest import sha256_of
+from her2d.bundle.loading import sha256_of
 from her2d.db.connection import open_database
 from her2d.db.lock import held_by_us
 from her2d.doctor.archive import archive_findings

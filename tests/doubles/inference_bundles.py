@@ -7,14 +7,8 @@ import skops.io
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle.manifest import (
-    Bundle,
-    Manifest,
-    Normalization,
-    Parts,
-    Training,
-    load_bundle,
-)
+from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import INTEGRATOR_FILE, part, write_manifest

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
 from her2d.pipeline.outcome import SlideOutcome
-from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits
 
 LIMITS = Limits(
     slides_in_flight=3, queue_tiles=4, segmenter_batch=3, classifier_batch=2, batch_wait_s=0.01

@@ -20,7 +20,7 @@ from daemon_site import PATIENCE_S, Site
 from onnx import TensorProto, helper, numpy_helper
 from prometheus_server import Prometheus, needs_prometheus, prometheus
 
-from her2d.bundle.manifest import Bundle, load_bundle, sha256_of
+from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.queue.job import JobState
 
 RULES = Path(__file__).parents[2] / "systemd" / "monitoring" / "her2d.rules.yml"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.bundle.manifest import Bundle, load_bundle
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.cuda_driver import Gpu, NoGpuError, find_gpu
 from her2d.inference.plans import Profile

@@ -10,7 +10,7 @@ import pytest
 from daemon_site import PATIENCE_S, Site
 from simulated_gpu.account import accounts, has_worked, left_or_wrong
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
 from her2d.queue.job import JobState
 from her2d.simulator.motic import write_he_slide

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.backends import candidate
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.parity import measure_parity
 from her2d.inference.plans import PlanFiles, Profile, read_sidecar, write_sidecar
 from her2d.inference.selection import open_engine
-from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits
 
 pytestmark = pytest.mark.gpu
 LIMITS = Limits(segmenter_batch=4, classifier_batch=4, batch_wait_s=0.05)

@@ -10,8 +10,8 @@ from fake_device import classifiers, segmenter, tiles
 from letter_slides import LIMITS, PICTURES, outcomes
 from structlog.testing import capture_logs
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import SlideCancelledError

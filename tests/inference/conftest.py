@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.simulator.plan import plan_slide
 from her2d.simulator.render import render_region

@@ -5,9 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 
 
@@ -67,7 +67,7 @@ def test_the_integrator_calls_a_tile_from_its_five_probabilities(color_bundle):
 
 
 def test_the_integrators_class_is_scikit_learns(color_bundle):
-    from her2d.bundle.manifest import load_integrator
+    from her2d.bundle.integrator import load_integrator
 
     p = np.random.default_rng(0).random((500, 5)).astype(np.float32)
     expected = load_integrator(color_bundle).predict(p).astype(bool)

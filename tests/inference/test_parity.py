@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator
 from her2d.inference.parity import Findings, compare, measure_parity
 
 PIXELS = 512 * 512

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from her2d.bundle.manifest import Tolerance, load_bundle, sha256_of
+from her2d.bundle.loading import load_bundle, sha256_of
+from her2d.bundle.manifest import Tolerance
 from her2d.inference.plans import (
     CompiledPart,
     Parity,

@@ -49,7 +49,7 @@ def test_the_running_daemon_never_imports_torch(color_bundle):
 import sys
 from pathlib import Path
 import her2d.daemon.service
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.backends import candidates
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.options import EngineOptions
 from her2d.inference.parity import measure_parity
 from her2d.inference.torch_engine import TorchEngine

@@ -13,10 +13,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.compiler.quantize import quantized
-from her2d.inference.integrator import Integrator
 from her2d.inference.options import EngineOptions
 from her2d.inference.plans import Profile
 from her2d.inference.selection import open_engine

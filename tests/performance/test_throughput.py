@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from her2d.bundle.manifest import load_bundle
-from her2d.inference.integrator import Integrator
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline

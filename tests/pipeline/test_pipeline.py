@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import EngineError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.outcome import TileClass
-from her2d.pipeline.pipeline import Limits, Pipeline
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.slides.errors import SlideError
@@ -44,20 +45,20 @@ def test_every_tile_ends_where_its_content_sends_it(pipeline, write_slide):
 
 def test_the_score_weighs_tiles_by_their_tumor_pixels(pipeline, write_slide):
     score = pipeline.submit(write_slide(["Shh"])).result().score
-    assert score.status is Her2Status.POSITIVE
+    assert score.her2_status is Her2Status.POSITIVE
     assert score.high_expression_percent == pytest.approx(50.0)
     assert (score.tumor_pixels, score.strong_pixels) == (2 * 512 * 512, 512 * 512)
 
 
 def test_strong_tumor_below_a_tenth_is_negative(pipeline, write_slide):
     score = pipeline.submit(write_slide(["Swwww", "wwwww", "wwwww"])).result().score
-    assert score.status is Her2Status.NEGATIVE
+    assert score.her2_status is Her2Status.NEGATIVE
     assert score.high_expression_percent == pytest.approx(100 / 15)
 
 
 def test_a_slide_without_tumor_is_indeterminate(pipeline, write_slide):
     score = pipeline.submit(write_slide(["s.", "st"])).result().score
-    assert score.status is Her2Status.INDETERMINATE
+    assert score.her2_status is Her2Status.INDETERMINATE
     assert score.reason
 
 

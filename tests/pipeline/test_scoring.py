@@ -66,12 +66,12 @@ def test_p_never_falls_when_a_weak_tile_becomes_strong(pairs, data):
 
 @given(st.integers(1, TILE // 10))
 def test_exactly_a_tenth_is_positive(pixels):
-    assert score([(pixels, True), (9 * pixels, False)]).status is Her2Status.POSITIVE
+    assert score([(pixels, True), (9 * pixels, False)]).her2_status is Her2Status.POSITIVE
 
 
 @given(st.integers(1, TILE // 10))
 def test_one_pixel_under_a_tenth_is_negative(pixels):
-    assert score([(pixels, True), (9 * pixels + 1, False)]).status is Her2Status.NEGATIVE
+    assert score([(pixels, True), (9 * pixels + 1, False)]).her2_status is Her2Status.NEGATIVE
 
 
 @settings(deadline=None)
@@ -114,7 +114,7 @@ def test_borderline_is_an_interval_that_holds_the_threshold():
 
 def test_no_tumor_is_indeterminate_with_its_reason():
     found = score([])
-    assert found.status is Her2Status.INDETERMINATE
+    assert found.her2_status is Her2Status.INDETERMINATE
     assert found.reason == "No tumour was found in any tile."
     assert found.high_expression_percent is None
 
@@ -125,23 +125,23 @@ def test_no_tumor_and_unread_tiles_says_both():
 
 def test_unread_tiles_that_could_change_the_call_make_it_indeterminate():
     negative = [(TILE, False)] * 9
-    assert score(negative, unreadable=1, pixels=TILE).status is Her2Status.INDETERMINATE
-    assert score(negative, unreadable=1, pixels=TILE // 2).status is Her2Status.NEGATIVE
+    assert score(negative, unreadable=1, pixels=TILE).her2_status is Her2Status.INDETERMINATE
+    assert score(negative, unreadable=1, pixels=TILE // 2).her2_status is Her2Status.NEGATIVE
     positive = [(TILE, True)] + [(TILE, False)] * 8
-    assert score(positive, unreadable=2, pixels=2 * TILE).status is Her2Status.INDETERMINATE
-    assert score(positive, unreadable=1, pixels=TILE).status is Her2Status.POSITIVE
+    assert score(positive, unreadable=2, pixels=2 * TILE).her2_status is Her2Status.INDETERMINATE
+    assert score(positive, unreadable=1, pixels=TILE).her2_status is Her2Status.POSITIVE
 
 
 @given(tiles, st.integers(0, 5 * TILE), st.data())
 def test_a_call_made_despite_unread_tiles_holds_whatever_they_held(pairs, pixels, data):
     found = score_slide(counts(pairs), tiles_unreadable=5, unreadable_pixels=pixels, seed=0)
-    if found.status is Her2Status.INDETERMINATE or pixels == 0:
+    if found.her2_status is Her2Status.INDETERMINATE or pixels == 0:
         return
     tumor = data.draw(st.integers(1, pixels))
     strong = data.draw(st.integers(0, tumor))
     revealed = [(strong, True), (tumor - strong, False)]
     whole = score([*pairs, *[(p, s) for p, s in revealed if p]])
-    assert whole.status is found.status
+    assert whole.her2_status is found.her2_status
 
 
 def test_tiles_without_tumor_pixels_are_no_tumor_tiles():

@@ -1,14 +1,13 @@
-"""A job on its way through the threads."""
+"""One scan on its way through the pipeline's threads."""
 
+import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from her2d.db.connection import open_database
+from her2d.processing.errors import FileChangedError
 from her2d.processing.processor import open_processor
-from her2d.queue.store import JobQueue
 from her2d.settings import (
     BundleSettings,
     InferenceSettings,
@@ -16,14 +15,6 @@ from her2d.settings import (
     ResultsSettings,
     Settings,
 )
-from her2d.system.file_identity import FileState
-
-
-@pytest.fixture
-def jobs(tmp_path) -> Iterator[JobQueue]:
-    db = open_database(tmp_path / "her2d.sqlite")
-    yield JobQueue(db)
-    db.close()
 
 
 @pytest.fixture
@@ -36,21 +27,37 @@ def settings(tmp_path, color_bundle) -> Settings:
     )
 
 
-def test_whatever_thread_works_on_a_slide_its_lines_name_the_job(jobs, settings, write_slide):
+def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(settings, write_slide):
     path = write_slide([".sS"])
-    jobs.queue(jobs.discover(path, path.parent, FileState.of(path)))
-    job = jobs.claim()
     bound: dict[str, set[object]] = {}
 
-    def heartbeat() -> None:
+    def note(*_: object) -> None:
         thread = threading.current_thread().name.rstrip("_0123456789")
         bound.setdefault(thread, set()).add(get_contextvars().get("job_id"))
 
-    with open_processor(settings) as processor, bound_contextvars(job_id=job.id):
-        processor.process_job(jobs, job, cancel=threading.Event(), heartbeat=heartbeat)
+    with open_processor(settings) as processor, bound_contextvars(job_id=7):
+        processor.content_hash(path, note)
+        processor.score(path, progress=note)
     assert bound == {
-        "her2d-hash": {job.id},  # reads the file
-        "her2d-slide": {job.id},  # settles background
-        "her2d-segment": {job.id},  # settles what is no tumour
-        "her2d-classify": {job.id},
+        "her2d-hash": {7},  # reads the file
+        "her2d-slide": {7},  # settles background
+        "her2d-segment": {7},  # settles tiles without tumour
+        "her2d-classify": {7},
     }
+
+
+def test_a_file_that_changes_while_it_is_scored_has_no_score(settings, write_slide):
+    path = write_slide([".sS"])
+    changed = False
+
+    def change(*_: object) -> None:
+        nonlocal changed
+        if not changed:
+            os.utime(path, ns=(0, 0))
+            changed = True
+
+    with (
+        open_processor(settings) as processor,
+        pytest.raises(FileChangedError, match="changed while it was read"),
+    ):
+        processor.score(path, progress=change)

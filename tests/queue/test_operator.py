@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from her2d.queue.job import BACKFILL, JobState
-from her2d.queue.operator import RefusedByQueue, cancel, forget, prioritise, reprocess, retry
+from her2d.queue.operator import (
+    RefusedByQueue,
+    cancel,
+    forget,
+    prioritise,
+    reprocess,
+    retry,
+)
 from her2d.system.file_identity import FileState
 
 

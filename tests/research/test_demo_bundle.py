@@ -6,7 +6,8 @@ from itertools import combinations
 import pytest
 from rich.console import Console
 
-from her2d.bundle.manifest import load_bundle, load_integrator
+from her2d.bundle.integrator import load_integrator
+from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.research.demo_bundle import Scans, Sizes, build, cohort_plans
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from her2d.db.connection import open_database
+from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.scoring import Her2Status, Score
 from her2d.results.records import (
     BundleRecord,
-    QualityRecord,
     RunRecord,
     SlideRecord,
     TileTable,
@@ -17,19 +18,39 @@ from her2d.results.store import record_run
 
 SLIDE = SlideRecord("blake2b:aa", "a.tif", "/in/a.tif", "900444", "motic", 4096, 3072, 4.0, 2.5)
 BUNDLE = BundleRecord("d" * 64, "test", "1", "{}")
-RUN = RunRecord(
-    her2_status="positive",
-    reason=None,
+QUALITY = SlideQuality(
+    tissue_mm2=12.0,
+    tumor_mm2=4.0,
+    focus=300.0,
+    blurred_percent=1.0,
+    fold_percent=0.0,
+    pen_percent=0.0,
+    stain_red=0.3,
+    stain_green=0.5,
+    stain_blue=0.2,
+    stain_distance=None,
+    saturation=90.0,
+    saturation_distance=None,
+    blurred=False,
+    folded=False,
+    pen_marked=False,
+    stain_outlier=False,
+)
+SCORE = Score(
+    her2_status=Her2Status.POSITIVE,
     high_expression_percent=40.0,
     ci_low=20.0,
     ci_high=60.0,
-    borderline=False,
     tumor_pixels=1000,
     strong_pixels=400,
-    tiles_total=48,
-    tiles_tissue=3,
     tiles_tumor=2,
     tiles_strong=1,
+)
+RUN = RunRecord(
+    score=SCORE,
+    quality=QUALITY,
+    tiles_total=48,
+    tiles_tissue=3,
     tiles_unreadable=1,
     unreadable_reason="A block ends early.",
     grid_columns=8,
@@ -54,26 +75,6 @@ TILES = TileTable(
 )
 
 
-QUALITY = QualityRecord(
-    tissue_mm2=12.0,
-    tumor_mm2=4.0,
-    focus=300.0,
-    blurred_percent=1.0,
-    fold_percent=0.0,
-    pen_percent=0.0,
-    stain_red=0.3,
-    stain_green=0.5,
-    stain_blue=0.2,
-    stain_distance=None,
-    saturation=90.0,
-    saturation_distance=None,
-    blurred=False,
-    folded=False,
-    pen_marked=False,
-    stain_outlier=False,
-)
-
-
 @pytest.fixture
 def db(tmp_path):
     db = open_database(tmp_path / "her2d.sqlite")
@@ -88,12 +89,18 @@ def quality():
 
 @pytest.fixture
 def record(db):
-    def record(*, slide=None, run=None, bundle=None, tiles=TILES, **more):
+    def record(*, slide=None, run=None, bundle=None, tiles=TILES, quality=QUALITY, **more):
+        changes = dict(run or {})
+        scores = {name: changes.pop(name) for name in Score.model_fields if name in changes}
+        if (status := scores.get("her2_status")) in set(Her2Status):
+            scores["her2_status"] = Her2Status(status)
+        score = SCORE.model_copy(update=scores)
+        changed = replace(RUN, score=score, quality=quality, **changes)
         return record_run(
             db,
             slide=replace(SLIDE, **(slide or {})),
             bundle=replace(BUNDLE, **(bundle or {})),
-            run=replace(RUN, **(run or {})),
+            run=changed,
             tiles=tiles,
             **more,
         )

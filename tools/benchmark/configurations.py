@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.backends import candidate
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.plan_engine import plan_for
 from her2d.inference.plans import read_sidecar
 from her2d.inference.selection import open_engine
-from her2d.pipeline.pipeline import Limits
+from her2d.pipeline.rules import Limits
 from tools.benchmark.report import DeviceKind
 
 

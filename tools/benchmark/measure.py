@@ -16,10 +16,10 @@ from typing import TypeAlias
 import numpy as np
 
 from her2d import __version__
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.integrator import Integrator
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import DeviceLostError, Engine, EngineError, Tiles
-from her2d.inference.integrator import Integrator
-from her2d.pipeline.pipeline import Limits, PipelineRules
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide

@@ -6,10 +6,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
-from her2d.inference.integrator import Integrator
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.pipeline import Limits, Pipeline, PipelineRules
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import Limits, PipelineRules
 from tools.benchmark.report import DeviceKind
 from tools.benchmark.utilisation import watched
 

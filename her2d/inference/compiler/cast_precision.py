@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from her2d.errors import Her2dError
+
 # What multiplies many values is narrowed, and what it feeds follows.
 _NARROWED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 # What adds up many values, divides by small ones, or gives a probability, is worth the full width.
@@ -24,7 +26,7 @@ _GIVE_NO_FLOAT = frozenset({"Equal", "Greater"})
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
-class UnknownOperatorError(Exception):
+class UnknownOperatorError(Her2dError):
     """The graph holds an operator of floats that the rule says nothing about."""
 
 

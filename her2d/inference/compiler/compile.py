@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 
 from her2d import __version__
-from her2d.bundle.manifest import Bundle, Part, sha256_of
+from her2d.bundle.loading import Bundle, sha256_of
+from her2d.bundle.manifest import Part
 from her2d.inference.compiler.cast_precision import UnknownOperatorError, narrowed
 from her2d.inference.compiler.quantize import quantized
 from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from her2d.errors import Her2dError
 from her2d.research.evaluation.misdiagnosis import LevelCounts
 
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class CountsError(Exception):
+class CountsError(Her2dError):
     """The counts cannot be used; `str(error)` names the file, the row and the column."""
 
 

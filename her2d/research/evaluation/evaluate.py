@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from her2d import __version__
-from her2d.bundle.manifest import Bundle
+from her2d.bundle.loading import Bundle
 from her2d.research.evaluation.figures import (
     calibration_figure,
     confusion_figure,
@@ -140,7 +140,7 @@ def _called(
 
 
 def _is_right(found: Called) -> bool:
-    return found.outcome.score.status.value == found.slide.her2_status.value
+    return found.outcome.score.her2_status.value == found.slide.her2_status.value
 
 
 def _figures(report: Report, calls: list[IntegratorCall]) -> list[str]:

@@ -86,7 +86,7 @@ def heatmap_figure(found: Called) -> str:
             height=max(1, round(grid.height * scale)),
             title=found.slide.name,
             subtitle=(
-                f"true {found.slide.her2_status.value}, called {score.status.value}"
+                f"true {found.slide.her2_status.value}, called {score.her2_status.value}"
                 + ("" if percent is None else f" at {percent:.1f} %")
             ),
         )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from her2d.bundle.manifest import MANIFEST_FILE, Bundle, Manifest, Measured, load_bundle
+from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.manifest import MANIFEST_FILE, Manifest, Measured
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.evaluate import read_report
 from her2d.research.evaluation.model_card import CARD_FILE, model_card

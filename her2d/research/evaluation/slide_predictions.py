@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from her2d.bundle.manifest import Bundle, CallCounts
-from her2d.inference.integrator import Integrator
-from her2d.inference.selection import open_engine
+from her2d.api import Scorer
+from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import CallCounts
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
@@ -39,13 +38,9 @@ class Called:
 
 def called_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Called]:
     """Run the bundle over `slides`, one after the other. Raises SlideError, EngineError."""
-    engine = open_engine(bundle, backend="auto")
-    try:
-        with Pipeline(engine, Integrator(bundle)) as pipeline:
-            for slide in slides:
-                yield Called(slide, pipeline.submit(slide.he_path).result())
-    finally:
-        engine.close()
+    with Scorer(bundle) as scorer:
+        for slide in slides:
+            yield Called(slide, scorer.score(slide.he_path).outcome)
 
 
 def called_slide(found: Called) -> CalledSlide:
@@ -56,7 +51,7 @@ def called_slide(found: Called) -> CalledSlide:
         patient=found.slide.patient,
         set=found.slide.split.value,
         true_status=found.slide.her2_status.value,
-        called=score.status.value,
+        called=score.her2_status.value,
         percent=score.high_expression_percent,
         borderline=score.borderline,
     )
@@ -87,7 +82,7 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
     return IntegratorCall(
         found.slide.split.value,
         found.slide.her2_status.value,
-        score.status.value,
+        score.her2_status.value,
         float("nan") if percent is None else percent / 100,
     )
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from her2d.bundle.manifest import INTEGRATOR_TRUSTED_TYPES, Normalization
+from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
+from her2d.bundle.manifest import Normalization
 from her2d.research.evaluation.calibration import calibration
 from her2d.research.evaluation.report import (
     CalibrationRow,

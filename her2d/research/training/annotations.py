@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
 from her2d.research.training.annotation_files import (
     Regions,
     Ring,
@@ -31,7 +32,7 @@ _ROUNDING_PX = 2
 _STOCK_CLASSES = RegionClasses()
 
 
-class AnnotationError(Exception):
+class AnnotationError(Her2dError):
     """Annotations cannot be used; `str(error)` says why."""
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import tomli_w
 
-from her2d.bundle.manifest import MANIFEST_FILE, Manifest, Part, sha256_of
+from her2d.bundle.loading import sha256_of
+from her2d.bundle.manifest import MANIFEST_FILE, Manifest, Part
 
 SEGMENTER_FILE = "segmenter.onnx"
 CLASSIFIERS_FILE = "classifiers.onnx"

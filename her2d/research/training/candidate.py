@@ -8,15 +8,8 @@ from pathlib import Path
 import skops.io
 
 from her2d import __version__
-from her2d.bundle.manifest import (
-    Bundle,
-    Manifest,
-    Normalization,
-    Parts,
-    Training,
-    load_bundle,
-    sha256_of,
-)
+from her2d.bundle.loading import Bundle, load_bundle, sha256_of
+from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import (
     CLASSIFIERS_FILE,

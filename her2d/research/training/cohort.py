@@ -14,11 +14,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from her2d.errors import Her2dError
+
 Text = Annotated[str, Field(min_length=1)]
 _NOT_MORPHOLOGY = frozenset({"her2_status"})
 
 
-class CohortError(Exception):
+class CohortError(Her2dError):
     """The cohort table cannot be used; `str(error)` names every row that is wrong."""
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.data import DataLoader
 
 from her2d.bundle.manifest import Normalization
+from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.lightning_module import TileTraining
 from her2d.research.training.provenance import Origin, OriginError, mark
@@ -33,7 +34,7 @@ _BEST, _LAST = "best.ckpt", "last.ckpt"
 _EVAL_BATCH = 8
 
 
-class FitError(Exception):
+class FitError(Her2dError):
     """A network cannot be trained; `str(error)` says why."""
 
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from her2d.errors import Her2dError
 from her2d.research.training.study import write_text
 
 FOLDS = 5
 
 
-class FoldsError(Exception):
+class FoldsError(Her2dError):
     """Folds cannot be made or used; `str(error)` says why."""
 
 

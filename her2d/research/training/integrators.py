@@ -26,13 +26,14 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from her2d.errors import Her2dError
 from her2d.research.training.out_of_fold import FoldProbabilities
 from her2d.research.training.recipe import ClassWeight
 
 Grid = Mapping[str, Sequence[Any]]
 
 
-class IntegratorError(Exception):
+class IntegratorError(Her2dError):
     """Integrators cannot be fitted or chosen; `str(error)` says why."""
 
 

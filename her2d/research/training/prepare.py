@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
 from her2d.research.training.annotations import (
     AnnotationError,
     SlideAnnotation,
@@ -45,7 +46,7 @@ BACKGROUND_SATURATION = 10.0
 _CLASSES = "classes"
 
 
-class PrepareError(Exception):
+class PrepareError(Her2dError):
     """A slide cannot be prepared; `str(error)` names it and says why."""
 
 

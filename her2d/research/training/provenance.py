@@ -5,13 +5,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from her2d.bundle.manifest import Normalization
+from her2d.errors import Her2dError
 from her2d.research.training.recipe import NetworkRecipe
 from her2d.research.training.study import write_text
 
 ORIGIN_FILE = "recipe.json"
 
 
-class OriginError(Exception):
+class OriginError(Her2dError):
     """The folder holds a network that comes from something else; `str(error)` says what."""
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.bundle.manifest import Normalization
+from her2d.errors import Her2dError
 from her2d.research.training.folds import Grouping
 from her2d.research.training.study import write_text
 
@@ -21,7 +22,7 @@ _BARE_TEXT = re.compile(r"[A-Za-z./][\w./+-]*")
 Positive = Annotated[int, Field(ge=1)]
 
 
-class RecipeError(Exception):
+class RecipeError(Her2dError):
     """A recipe cannot be used; `str(error)` names the key."""
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide
 from her2d.system.files import write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
 
 
-class StudyError(Exception):
+class StudyError(Her2dError):
     """A step cannot be done; `str(error)` says what is missing and which command makes it."""
 
 

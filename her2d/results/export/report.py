@@ -30,12 +30,10 @@ def report_html(run: StoredRun) -> str:
 
 def quality_rows(result: SlideResult) -> list[Row]:
     """Quality control in words."""
-    if result.quality_flags is None:
-        return [("measured", "no")]
     return [
         ("suspicions", ", ".join(result.quality_flags) or "none"),
-        ("tissue", f"{result.tissue_mm2 or 0:.1f} mm²"),
-        ("tumour", f"{result.tumor_mm2 or 0:.1f} mm²"),
+        ("tissue", f"{result.tissue_mm2:.1f} mm²"),
+        ("tumour", f"{result.tumor_mm2:.1f} mm²"),
         ("focus (Laplacian)", _number(result.focus, "")),
         ("out of focus", _number(result.blurred_percent, " % of tissue")),
         ("fold suspicion", _number(result.fold_percent, " % of tissue")),

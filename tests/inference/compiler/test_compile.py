@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.engine import EngineError
 from her2d.inference.options import EngineOptions

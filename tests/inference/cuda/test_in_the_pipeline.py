@@ -7,10 +7,10 @@ import pytest
 from fake_device import FakeDevice, FakeGraph, FakeNetwork, classifiers, segmenter
 from letter_slides import LIMITS, PICTURES, outcomes
 
+from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.network_runner import TILE_BYTES
 from her2d.inference.engine import DeviceLostError
-from her2d.inference.integrator import Integrator
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import SlideCancelledError

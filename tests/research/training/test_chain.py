@@ -15,7 +15,8 @@ import pytest
 import skops.io
 from typer.testing import CliRunner
 
-from her2d.bundle.manifest import INTEGRATOR_TRUSTED_TYPES, load_bundle, sha256_of
+from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
+from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.cli.app import app
 from her2d.research.training.cohort import Split
 from her2d.research.training.study import Study

@@ -6,7 +6,8 @@ import skops.io
 import tomli_w
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle.manifest import load_bundle, load_integrator, sha256_of
+from her2d.bundle.integrator import load_integrator
+from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,

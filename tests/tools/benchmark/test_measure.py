@@ -7,9 +7,9 @@ import pynvml
 import pytest
 from nvml import pynvml as double
 
-from her2d.bundle.manifest import load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
-from her2d.pipeline.pipeline import Limits, PipelineRules
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.simulator.tissue import tissue_tiles
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide

@@ -9,7 +9,9 @@ import tomli_w
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle.manifest import BundleError, load_bundle, load_integrator, sha256_of
+from her2d.bundle.integrator import load_integrator
+from her2d.bundle.loading import load_bundle, sha256_of
+from her2d.bundle.manifest import BundleError
 
 
 def integrator(features: int = 5):

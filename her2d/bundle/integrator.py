@@ -1,0 +1,129 @@
+"""The integrator: five fold probabilities -> one call for a tile (paper, section 4.5).
+
+It is a scikit-learn classifier in skops format, restored from an explicit list of types, so that no
+code in a bundle is ever run.
+"""
+
+import sys
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import BundleError
+
+# What the paper's eight integrators store beyond the estimators and arrays that skops trusts by
+# itself: data, restored from arrays and plain values. XGBoost's Booster is restored by its library
+# from a binary form of its own; a machine that serves such a bundle needs xgboost installed.
+INTEGRATOR_TRUSTED_TYPES = (
+    "sklearn.tree._tree.Tree",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.utils._bunch.Bunch",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+_INTEGRATORS = (
+    "LogisticRegression",
+    "DecisionTreeClassifier",
+    "CalibratedClassifierCV",
+    "RandomForestClassifier",
+    "AdaBoostClassifier",
+    "GradientBoostingClassifier",
+    "XGBClassifier",
+    "VotingClassifier",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Integrated:
+    """The integrator's say on T tumour tiles.
+
+    Attributes:
+        p_strong: float32 (T,), probability of the class strong.
+        strong: bool (T,), the class itself.
+    """
+
+    p_strong: NDArray[np.float32]
+    strong: NDArray[np.bool_]
+
+
+class Integrator:
+    """The bundle's random forest. Raises BundleError where it cannot be loaded."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._model: Any = load_integrator(bundle)
+        # Threads cost more than they save on a forest this small, and joblib's outlive the call.
+        self._model.n_jobs = 1
+
+    def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
+        """Call T tumour tiles from their (T, 5) fold probabilities.
+
+        The class is the likelier one; on a tie it is the first, weak, as scikit-learn's `predict`.
+        """
+        if len(p_folds) == 0:
+            return Integrated(np.empty(0, np.float32), np.empty(0, np.bool_))
+        p: NDArray[np.float64] = self._model.predict_proba(p_folds)[:, 1]
+        return Integrated(p.astype(np.float32), np.asarray(p > 0.5, dtype=np.bool_))
+
+
+def load_integrator(bundle: Bundle) -> Any:
+    """Restore the classifier over five fold probabilities (paper, section 4.5).
+
+    Raises:
+        BundleError: the file is no skops archive, holds a type that neither skops nor
+            `INTEGRATOR_TRUSTED_TYPES` trusts or that is not installed, or is not one of the
+            paper's eight, of two classes over five features.
+    """
+    # skops reads scikit-learn, which takes a second to import: only a running pipeline pays it.
+    import zipfile
+
+    with _NoTorch():
+        import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        model = skops.io.load(bundle.integrator, trusted=list(INTEGRATOR_TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} is not trusted: {error}"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} needs {error.name}, which is not installed."
+        ) from error
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+        raise BundleError(
+            f"The integrator of {bundle.directory} cannot be read: {error}"
+        ) from error
+    if (
+        type(model).__name__ not in _INTEGRATORS
+        or list(model.classes_) != [0, 1]
+        or model.n_features_in_ != 5
+    ):
+        raise BundleError(
+            f"The integrator of {bundle.directory} must be one of {', '.join(_INTEGRATORS)}"
+            " that sorts five fold probabilities into 0 (weak) and 1 (strong)."
+        )
+    return model
+
+
+class _NoTorch(MetaPathFinder):
+    """Finds no torch, as on a machine that has none.
+
+    skops asks scikit-learn for all its estimators, which imports every module of it, and one of
+    those imports torch where it is installed: seconds and 300 MB that the daemon must not pay.
+    """
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        if fullname == "torch":
+            raise ModuleNotFoundError("torch is kept out while skops is imported", name="torch")

@@ -1,0 +1,77 @@
+"""A bundle folder on disk -> a bundle whose files are verified.
+
+A bundle is a folder `engines/<name>/` with a `manifest.toml` and the files that the manifest names.
+Each file's SHA-256 must agree with the manifest before anything is done with it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from her2d.bundle.manifest import MANIFEST_FILE, BundleError, Manifest, parse_manifest
+
+_HASH_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files were all found to be what its manifest says."""
+
+    directory: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of the manifest: it holds every part's hash, so it names the whole bundle."""
+
+    @property
+    def segmenter(self) -> Path:
+        return self.directory / self.manifest.parts.segmenter.file
+
+    @property
+    def classifiers(self) -> Path:
+        return self.directory / self.manifest.parts.classifiers.file
+
+    @property
+    def integrator(self) -> Path:
+        return self.directory / self.manifest.parts.integrator.file
+
+
+def load_bundle(directory: Path) -> Bundle:
+    """Read and verify the bundle in `directory`.
+
+    Raises:
+        BundleError: there is no manifest, it does not say what a manifest must, or a file is
+            missing or differs from its SHA-256.
+    """
+    manifest_path = directory / MANIFEST_FILE
+    try:
+        text = manifest_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"There is no readable model bundle in {directory}: {MANIFEST_FILE}: {error.strerror}."
+        ) from error
+    manifest = parse_manifest(text, manifest_path)
+    parts = manifest.parts
+    for part in (parts.segmenter, parts.classifiers, parts.integrator):
+        _verify(directory / part.file, part.sha256)
+    return Bundle(directory.resolve(), manifest, hashlib.sha256(text).hexdigest())
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _verify(path: Path, sha256: str) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
+    if found != sha256:
+        raise BundleError(
+            f"The bundle's {path} is not the file its manifest names:"
+            f" SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…."
+        )

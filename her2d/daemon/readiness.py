@@ -1,0 +1,58 @@
+"""`/healthz` and `/readyz`: whether the daemon is alive, and whether it takes scans."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from her2d.daemon.shutdown import StopSignals
+from her2d.daemon.storage_probe import StorageProbe
+from her2d.db.connection import DatabaseError, open_readonly
+from her2d.settings import Settings
+
+_UNHEALTHY_AFTER_S = 120.0
+
+
+def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: float) -> str | None:
+    """Return why the daemon is not alive, None where it is.
+
+    Args:
+        since_pass_s: seconds since the inboxes were last checked.
+        silent_s: seconds since the slowest slide in flight made progress; 0 where none is.
+        stalled_after_s: `[intake] stalled_after_s`.
+    """
+    if since_pass_s > _UNHEALTHY_AFTER_S:
+        return f"The inboxes were last checked {since_pass_s:.0f} s ago."
+    if silent_s > stalled_after_s:
+        return f"A slide has made no progress for {silent_s:.0f} s."
+    return None
+
+
+def why_not_ready(
+    settings: Settings, signals: StopSignals, storage: StorageProbe, problem: str | None
+) -> str | None:
+    """Return why the daemon takes no new scans, None where it does.
+
+    Args:
+        problem: what the daemon's own threads report.
+    """
+    if signals.stop_requested.is_set():
+        return "It is stopping, and takes no new scans."
+    if problem is not None:
+        return problem
+    return _inbox_problem(storage, settings.intake.inboxes) or _database_problem(
+        settings.results.database
+    )
+
+
+def _inbox_problem(storage: StorageProbe, inboxes: Iterable[Path]) -> str | None:
+    return next(filter(None, map(storage.problem, inboxes)), None)
+
+
+def _database_problem(database: Path) -> str | None:
+    if not os.access(database, os.W_OK):
+        return f"The database {database} cannot be written."
+    try:
+        open_readonly(database).close()
+    except DatabaseError as error:
+        return str(error)
+    return None

@@ -1,0 +1,78 @@
+"""A graceful stop: finish the slides in flight, give back the rest, leave nothing half done."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+_AFTER_CANCEL_S = 15.0
+_ARCHIVE_STOPS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopSignals:
+    """What the daemon's threads are told to do.
+
+    Attributes:
+        paused: claim no job for now; the disk is nearly full.
+        stop_requested: claim no further job, and end after the slides in flight.
+        cancel: give up the slides in flight at once.
+        device_lost: set beside `stop_requested` where only a new process can go on.
+    """
+
+    paused: threading.Event = field(default_factory=threading.Event)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    device_lost: threading.Event = field(default_factory=threading.Event)
+
+    def request_stop(self) -> None:
+        """Request a graceful stop; the second request cancels the slides in flight."""
+        if self.stop_requested.is_set():
+            self.cancel.set()
+        self.stop_requested.set()
+
+
+def drain(
+    workers: Sequence[threading.Thread],
+    archive: threading.Thread,
+    signals: StopSignals,
+    drain_s: float,
+) -> None:
+    """Wait for the slides in flight, then cancel and give back those that are left.
+
+    A worker that does not answer even then hangs in the kernel, on storage that is gone: the
+    process ends without it, and its job is taken up at the next start, as after a power cut. An
+    archive thread that does not answer is left behind; a move under way is finished at the next
+    start.
+
+    Args:
+        workers: their threads.
+        archive: the thread that moves finished originals.
+        signals: set by the caller to stop; `cancel` is set here once `drain_s` is over.
+        drain_s: seconds that slides in flight may take.
+    """
+    _join(workers, drain_s, signals.cancel)
+    signals.cancel.set()
+    _join(workers, _AFTER_CANCEL_S, signals.cancel)
+    hanging = [thread.name for thread in workers if thread.is_alive()]
+    if hanging:
+        log.error("stop_forced", workers=hanging)
+        os._exit(1)
+    _join([archive], _ARCHIVE_STOPS_S, signals.cancel)
+    if archive.is_alive():
+        log.warning("archive_thread_left_behind")
+
+
+def _join(threads: Sequence[threading.Thread], seconds: float, cancel: threading.Event) -> None:
+    end = time.monotonic() + seconds
+    for thread in threads:
+        while thread.is_alive() and time.monotonic() < end:
+            # In short steps: a second signal cancels at once.
+            thread.join(0.2)
+            if cancel.is_set():
+                end = min(end, time.monotonic() + _AFTER_CANCEL_S)

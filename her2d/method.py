@@ -1,0 +1,22 @@
+"""The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once."""
+
+MAGNIFICATION = 4.0
+"""Objective magnification of the tiles."""
+
+UM_PER_PX = 2.5
+"""Micrometres to a pixel at that magnification, about."""
+
+TILE_PX = 512
+"""Side of a tile, in pixels."""
+
+FOLDS = 5
+"""Cross-validation folds, and so sub-classifiers."""
+
+SATURATION = 10.0
+"""Mean HSV saturation, 0..255, up to which a tile is background."""
+
+TUMOR_FRACTION = 0.10
+"""Share of tumour pixels up to which a tile is a non-tumour tile."""
+
+THRESHOLD = 0.10
+"""P of equation 1 from which a slide is HER2-positive."""

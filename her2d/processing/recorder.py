@@ -1,0 +1,100 @@
+"""A scored slide -> its heatmap on disk and its rows in the database."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from her2d.bundle.loading import Bundle
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.processing.errors import ResultsUnwritableError
+from her2d.processing.processor import ScoredSlide
+from her2d.processing.records import (
+    RunClock,
+    heatmap_data,
+    run_record,
+    slide_record,
+    tile_table,
+)
+from her2d.results.heatmap import heatmap_path, render_heatmap, write_png
+from her2d.results.pictures import Pictures, write_pictures
+from her2d.results.records import (
+    BundleRecord,
+    PictureRecord,
+    RunRecord,
+    SlideRecord,
+    StepTiming,
+    TileTable,
+)
+from her2d.results.store import record_run
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """Everything of a run that goes into the database; its pictures are on disk already."""
+
+    slide: SlideRecord
+    run: RunRecord
+    tiles: TileTable
+    pictures: PictureRecord
+    timings: tuple[StepTiming, ...]
+
+
+class Recorder:
+    """Records the runs of one bundle on one back end. Safe to use from several threads."""
+
+    def __init__(self, bundle: Bundle, backend: str, heatmaps: Path) -> None:
+        self._bundle = bundle
+        self._backend = backend
+        self._heatmaps = heatmaps
+
+    def draw(self, scored: ScoredSlide, content_hash: str, clock: RunClock) -> CompleteRun:
+        """Write the slide's pictures and return the run, which ends now.
+
+        Raises ResultsUnwritableError.
+        """
+        clock.step_ended("tiles")
+        outcome = scored.outcome
+        heatmap = heatmap_path(self._heatmaps, scored.path, content_hash, self._bundle.digest)
+        pictures = _draw(heatmap, scored.path.name, outcome)
+        clock.step_ended("pictures")
+        return CompleteRun(
+            slide_record(scored.path, content_hash, outcome),
+            run_record(outcome, clock, heatmap, self._backend),
+            tile_table(outcome),
+            pictures,
+            clock.timings,
+        )
+
+    def record(self, db: Database, complete: CompleteRun, job_id: int | None = None) -> int:
+        """Store the run and return its id; with `job_id` the job is done in the same transaction.
+
+        Raises sqlite3.Error where nothing was stored.
+        """
+        manifest = self._bundle.manifest
+        return record_run(
+            db,
+            slide=complete.slide,
+            bundle=BundleRecord(
+                self._bundle.digest, manifest.name, manifest.version, manifest.model_dump_json()
+            ),
+            run=complete.run,
+            tiles=complete.tiles,
+            pictures=complete.pictures,
+            timings=complete.timings,
+            job_id=job_id,
+        )
+
+
+def _draw(heatmap: Path, name: str, outcome: SlideOutcome) -> PictureRecord:
+    """Write the heatmap, and beside it what it was drawn from."""
+    overview = outcome.overview
+    try:
+        write_png(heatmap, render_heatmap(heatmap_data(name, outcome)))
+        return write_pictures(
+            heatmap.with_suffix(""), Pictures(overview.rgb, overview.tumor, overview.tile_px)
+        )
+    except OSError as error:
+        raise ResultsUnwritableError(
+            f"The heatmap cannot be written to {heatmap.parent}: {error.strerror or error}."
+        ) from error

@@ -1,0 +1,275 @@
+"""What an error means for a job: one table, read from top to bottom, whose first match decides.
+
+Only an error that the file itself causes costs an attempt. The documentation's page on retries is
+this table.
+"""
+
+import errno
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from her2d.db.retry import WriteCancelledError
+from her2d.inference.engine import DeviceLostError
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing.engine_health import EngineDownError
+from her2d.processing.errors import (
+    ClaimLostError,
+    DuplicateScanError,
+    FileChangedError,
+    ResultsUnwritableError,
+)
+from her2d.queue.job import not_where_it_was_archived
+from her2d.slides.errors import SlideError, SlideUnavailableError
+from her2d.system.io_errors import is_away, is_gone, may_be_the_share
+
+_ENGINE_DOWN_S = 60.0
+_RESULTS_UNWRITABLE_S = 30.0
+_UNREACHABLE_S = 300.0
+
+# What a file system says of a name that it cannot hold.
+_BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
+
+
+class Action(StrEnum):
+    """What becomes of the job."""
+
+    RETRY = "retry"
+    """Again later, at the cost of an attempt; quarantined after the last."""
+    POSTPONE = "postpone"
+    """Again after a fixed wait; costs no attempt."""
+    SETTLE = "settle"
+    """Again once the file stands still; costs no attempt."""
+    QUARANTINE = "quarantine"
+    """Not again, unless an operator asks."""
+    GIVE_BACK = "give back"
+    """Queued for the next start; costs no attempt."""
+    INTERRUPT = "interrupt"
+    """Queued for the next process, and counted as an interruption."""
+    DUPLICATE = "duplicate"
+    """Ended: the same scan has a result."""
+    VANISH = "vanish"
+    """Ended: the file is gone; it goes on if the file returns."""
+    NOTHING = "nothing"
+    """Left alone: another worker has the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFile:
+    """What is known of a job's file when an attempt has failed.
+
+    Attributes:
+        path: the file.
+        is_swept: whether a sweep of its inbox finds it; a file in the archive is not swept.
+    """
+
+    path: Path
+    is_swept: bool
+
+    def is_gone(self, error: OSError) -> bool:
+        """Whether the error says that the file is not there, and it is not."""
+        return isinstance(error, FileNotFoundError) and is_gone(self.path)
+
+    def is_unreachable(self, error: OSError) -> bool:
+        """Whether the storage is the cause, and no sweep will find the file when it returns."""
+        return may_be_the_share(error, self.path) or (is_away(error) and not self.is_swept)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a job, and what is said about it.
+
+    Attributes:
+        reason: one sentence, kept with the job.
+        wait_s: seconds to wait, for POSTPONE.
+        event: the log event.
+        level: the log event's level.
+    """
+
+    action: Action
+    reason: str
+    event: str
+    level: str
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table.
+
+    Attributes:
+        when: the condition in words, for the documentation.
+        matches: whether the row applies to an error of a job's file.
+        reason: the sentence kept with the job; by default what the error says.
+    """
+
+    when: str
+    matches: Callable[[Exception, JobFile], bool]
+    action: Action
+    event: str
+    level: str = "warning"
+    wait_s: float = 0.0
+    reason: Callable[[Exception, JobFile], str] = lambda error, _: str(error)
+
+
+def decide(error: Exception, file: JobFile) -> Decision:
+    """Return what becomes of a job whose attempt ended with `error`."""
+    rule = next(rule for rule in RULES if rule.matches(error, file))
+    return Decision(rule.action, rule.reason(error, file), rule.event, rule.level, rule.wait_s)
+
+
+def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:
+    return lambda error, _: isinstance(error, types)
+
+
+def _storage_error(error: Exception) -> OSError | None:
+    """The error of the storage that is behind `error`, if there is one."""
+    if isinstance(error, SlideUnavailableError):
+        cause = error.__cause__
+        return cause if isinstance(cause, OSError) else None
+    return error if isinstance(error, OSError) else None
+
+
+def _storage(
+    condition: Callable[[OSError, JobFile], bool],
+) -> Callable[[Exception, JobFile], bool]:
+    def matches(error: Exception, file: JobFile) -> bool:
+        cause = _storage_error(error)
+        return cause is not None and condition(cause, file)
+
+    return matches
+
+
+def _cannot_be_read(error: Exception, file: JobFile) -> str:
+    cause = _storage_error(error)
+    detail = (cause.strerror or cause) if cause is not None else error
+    return f"{file.path.name} cannot be read: {detail}."
+
+
+def _this_slides_record(error: Exception, _: JobFile) -> bool:
+    """Whether a result cannot be written because of what it is, not of where it goes."""
+    if isinstance(error, ResultsUnwritableError):
+        return isinstance(error.__cause__, OSError) and error.__cause__.errno in _BAD_NAME
+    return isinstance(
+        error,
+        sqlite3.IntegrityError
+        | sqlite3.DataError
+        | sqlite3.InterfaceError
+        | sqlite3.ProgrammingError,
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "The same bytes have a result by the same bundle.",
+        _is_a(DuplicateScanError),
+        Action.DUPLICATE,
+        "slide_duplicate",
+        "info",
+    ),
+    Rule(
+        "Another worker has claimed the job.",
+        _is_a(ClaimLostError),
+        Action.NOTHING,
+        "slide_claim_lost",
+    ),
+    Rule(
+        "The daemon stops, and the slide did not end in time.",
+        _is_a(SlideCancelledError, WriteCancelledError),
+        Action.GIVE_BACK,
+        "slide_given_back",
+        "info",
+    ),
+    Rule(
+        "The engine fails for every slide.",
+        _is_a(EngineDownError),
+        Action.POSTPONE,
+        "engine_down",
+        "error",
+        _ENGINE_DOWN_S,
+    ),
+    Rule(
+        # The slide may be what kills the device.
+        "The GPU is lost to this process, which ends with exit code 75.",
+        _is_a(DeviceLostError),
+        Action.INTERRUPT,
+        "device_lost",
+        "critical",
+    ),
+    Rule(
+        "The file was written to while it was read.",
+        _is_a(FileChangedError),
+        Action.SETTLE,
+        "slide_changed_while_read",
+    ),
+    Rule(
+        "This slide's record cannot be stored: its name is refused by the heatmaps' file system,"
+        " or its values by the database.",
+        _this_slides_record,
+        Action.RETRY,
+        "slide_failed",
+        "error",
+    ),
+    Rule(
+        "No result can be stored: the disk is full or not writable, or the database is.",
+        _is_a(ResultsUnwritableError, sqlite3.Error),
+        Action.POSTPONE,
+        "results_unwritable",
+        "error",
+        _RESULTS_UNWRITABLE_S,
+    ),
+    Rule(
+        "The file is gone from the archive.",
+        _storage(lambda error, file: file.is_gone(error) and not file.is_swept),
+        Action.RETRY,
+        "slide_failed",
+        "error",
+        reason=lambda _, file: not_where_it_was_archived(file.path),
+    ),
+    Rule(
+        "The file is gone from the inbox.",
+        _storage(lambda error, file: file.is_gone(error)),
+        Action.VANISH,
+        "slide_vanished",
+    ),
+    Rule(
+        "The network share returns I/O errors, or the archive cannot be reached.",
+        _storage(lambda error, file: file.is_unreachable(error)),
+        Action.POSTPONE,
+        "slide_unreachable",
+        wait_s=_UNREACHABLE_S,
+        reason=_cannot_be_read,
+    ),
+    Rule(
+        "The file in the inbox cannot be reached: its share is away, its server is busy, or its"
+        " permissions were taken.",
+        _storage(lambda error, _: is_away(error)),
+        Action.SETTLE,
+        "slide_unreachable",
+        reason=_cannot_be_read,
+    ),
+    Rule(
+        "The disk returns any other error.",
+        _storage(lambda _error, _file: True),
+        Action.RETRY,
+        "slide_failed",
+        "error",
+        reason=_cannot_be_read,
+    ),
+    Rule(
+        "The file is not a slide that her2d can read.",
+        _is_a(SlideError),
+        Action.QUARANTINE,
+        "slide_quarantined",
+    ),
+    Rule(
+        "Anything else.",
+        lambda _error, _file: True,
+        Action.RETRY,
+        "slide_failed",
+        "error",
+        reason=lambda error, _: f"{type(error).__name__}: {error}",
+    ),
+)

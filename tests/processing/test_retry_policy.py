@@ -1,0 +1,114 @@
+"""What each error means for the job."""
+
+import errno
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from her2d.db.retry import WriteCancelledError
+from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing import retry_policy
+from her2d.processing.engine_health import EngineDownError
+from her2d.processing.errors import (
+    ClaimLostError,
+    DuplicateScanError,
+    FileChangedError,
+    ResultsUnwritableError,
+    UnreadableStorageError,
+)
+from her2d.processing.retry_policy import RULES, Action, JobFile, decide
+from her2d.slides.errors import SlideError, SlideUnavailableError
+
+
+def os_error(number: int) -> OSError:
+    return OSError(number, "as the kernel says")
+
+
+def caused_by(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.fixture
+def swept(tmp_path) -> JobFile:
+    """A file in an inbox."""
+    (tmp_path / "a.tif").write_bytes(b"x")
+    return JobFile(tmp_path / "a.tif", is_swept=True)
+
+
+@pytest.fixture
+def archived(swept) -> JobFile:
+    return JobFile(swept.path, is_swept=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "action", "wait_s"),
+    [
+        (DuplicateScanError(3, "blake2b:aa"), Action.DUPLICATE, 0),
+        (ClaimLostError("x"), Action.NOTHING, 0),
+        (SlideCancelledError("x"), Action.GIVE_BACK, 0),
+        (WriteCancelledError("x"), Action.GIVE_BACK, 0),
+        (EngineDownError("x"), Action.POSTPONE, 60),
+        (DeviceLostError("x"), Action.INTERRUPT, 0),
+        (EngineError("x"), Action.RETRY, 0),
+        (MemoryError("x"), Action.RETRY, 0),
+        (FileChangedError("x"), Action.SETTLE, 0),
+        (UnreadableStorageError("x"), Action.RETRY, 0),
+        (sqlite3.OperationalError("x"), Action.POSTPONE, 30),
+        (sqlite3.IntegrityError("x"), Action.RETRY, 0),
+        (sqlite3.ProgrammingError("x"), Action.RETRY, 0),
+        (caused_by(ResultsUnwritableError("x"), os_error(errno.ENOSPC)), Action.POSTPONE, 30),
+        (caused_by(ResultsUnwritableError("x"), os_error(errno.ENAMETOOLONG)), Action.RETRY, 0),
+        (SlideError("a.tif", "is not a slide"), Action.QUARANTINE, 0),
+        (os_error(errno.EIO), Action.RETRY, 0),
+        (os_error(errno.EACCES), Action.SETTLE, 0),
+        (
+            caused_by(SlideUnavailableError("a.tif", "x"), os_error(errno.ESTALE)),
+            Action.SETTLE,
+            0,
+        ),
+        (ZeroDivisionError("x"), Action.RETRY, 0),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_file_of_an_inbox(swept, error, action, wait_s):
+    decision = decide(error, swept)
+    assert (decision.action, decision.wait_s) == (action, wait_s)
+
+
+def test_a_file_that_is_gone_from_its_inbox_has_vanished(swept):
+    swept.path.unlink()
+    assert decide(FileNotFoundError(errno.ENOENT, "gone"), swept).action is Action.VANISH
+
+
+def test_a_file_that_is_gone_from_the_archive_is_looked_for_again(archived):
+    archived.path.unlink()
+    decision = decide(FileNotFoundError(errno.ENOENT, "gone"), archived)
+    assert decision.action is Action.RETRY
+    assert decision.reason == (f"a.tif is not in {archived.path.parent}, where it was archived.")
+
+
+def test_a_file_whose_archive_is_away_waits_without_costing_an_attempt(archived):
+    decision = decide(os_error(errno.EHOSTDOWN), archived)
+    assert (decision.action, decision.wait_s) == (Action.POSTPONE, 300)
+    assert decision.reason == "a.tif cannot be read: as the kernel says."
+
+
+def test_an_io_error_of_a_share_waits_without_costing_an_attempt(swept, monkeypatch):
+    monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
+    assert decide(os_error(errno.EIO), swept).action is Action.POSTPONE
+
+
+def test_an_unforeseen_error_is_named_by_its_type(swept):
+    assert decide(ZeroDivisionError("by zero"), swept).reason == "ZeroDivisionError: by zero"
+
+
+def test_every_row_says_in_words_when_it_applies():
+    assert all(rule.when.endswith(".") for rule in RULES)
+    assert len({rule.when for rule in RULES}) == len(RULES)
+
+
+def test_the_last_row_takes_everything():
+    assert RULES[-1].matches(Exception(), JobFile(Path("a.tif"), is_swept=True))
