@@ -1,10 +1,11 @@
-# Two commands a newcomer needs: `make demo` and `make test`. Each does its own set-up.
+# Two commands a newcomer needs: `make demo` and `make test`. Each does its own set-up. Before a merge,
+# `make slow` as well; `.ci/run` runs both.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test lint soak gpu bench demo-bundle study stopped install install-gpu clean
+.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -26,20 +27,34 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A test that hangs for ten minutes fails: it is named, with what each thread was doing, and its worker
-# is replaced once.
+# Two workers; one that is idle takes over tests from the other. A test that hangs for twenty minutes fails:
+# pytest names it and prints what each thread was doing, and its worker is replaced once.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal --max-worker-restart 1 --durations 15 \
+    -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
+
+# Lint, types and layers, then every test that is quick: a few minutes on two cores.
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile --max-worker-restart 1 --durations 15 \
-	    -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+	$(PYTEST)
+
+# The tests marked `slow`: faults, browsers, Prometheus, TensorRT builds, the simulated GPU, training,
+# packaging. Those that need a Debian package which is not installed are skipped.
+slow: $(VENV)/.dev
+	$(PYTEST) -m 'slow and not gpu and not soak and not benchmark'
+
+# The documentation site, in site/. Strict: a broken link or a page that no menu names fails (with --quiet
+# MkDocs would count no warnings).
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 soak: $(VENV)/.dev
 	$(BIN)/pytest -m soak -s
-	SOAK_LOCKED_S=60 $(BIN)/pytest tests/faults/test_storage.py -k locked
+	SOAK_LOCKED_S=60 $(BIN)/pytest -m slow tests/faults/test_storage.py -k locked
 
 gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu
 
 bench: $(VENV)/.dev
+	$(BIN)/python -m tools.benchmark
 	$(BIN)/pytest -m benchmark -s tests/performance
 
 # glibc gives large tensors' memory back at once, and a fifth of training on a CPU went into having it
@@ -95,4 +110,4 @@ study: $(VENV)/.dev
 	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info

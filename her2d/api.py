@@ -245,7 +245,8 @@ class Results:
         Args:
             status: only slides with this status.
             borderline: whether the interval holds the threshold.
-            since, until: UTC; finished at or after the one and before the other.
+            since: UTC; finished at or after it.
+            until: UTC; finished before it.
             bundle: a bundle's name, or its name and version with a space between.
             text: part of the file name or the barcode, in either case.
             flags: every one of these quality flags is raised.

@@ -1,7 +1,8 @@
 """config.toml and HER2D_* environment variables -> one frozen tree of settings.
 
 The environment wins over the file: `[results] database` is `HER2D_RESULTS__DATABASE`. Relative
-paths are taken from the folder of config.toml, so that `her2d` may be started from anywhere.
+paths are taken from the folder of config.toml, so that `her2d` may be started from anywhere. The
+demonstration bundle is part of the package, and serves where that folder holds no copy of it.
 """
 
 import binascii
@@ -39,6 +40,11 @@ from her2d.system.ownership import who_may
 
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
+
+# What is installed with the package: the documented config.toml, the demonstration bundle and the
+# systemd units. In a clone these are links to where people look for them.
+PACKAGE_DATA = Path(__file__).parent / "data"
+_DEMO_BUNDLE = Path("engines/her2net-demo")
 
 # Never shown, not even where their value is not allowed. A URL may carry a password or a token.
 _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
@@ -130,7 +136,7 @@ class IntakeSettings(_Section):
 class BundleSettings(_Section):
     """Which models serve."""
 
-    path: Path = Path("engines/her2net-demo")
+    path: Path = _DEMO_BUNDLE
 
 
 Backend = Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
@@ -286,7 +292,21 @@ def load_settings(config: Path | None) -> Settings:
         except ValidationError as error:
             where = f"{config}: " if config is not None else ""
             raise SettingsError(f"{where}{name}: {_message(error)}.") from error
+    if settings.bundle.path == _DEMO_BUNDLE and _is_missing(base / _DEMO_BUNDLE):
+        packaged = {"path": PACKAGE_DATA / _DEMO_BUNDLE.name}
+        anchored["bundle"] = settings.bundle.model_copy(update=packaged)
     return settings.model_copy(update=anchored)
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is certainly nothing at `path`; what cannot be looked at may be there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _anchored(path: Path, base: Path) -> Path:

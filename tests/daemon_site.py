@@ -177,6 +177,22 @@ class Site:
         with contextlib.closing(open_readonly(self.database)) as db:
             return JobQueue(db).in_state(*states)
 
+    def job(self, path: Path) -> Job | None:
+        """The job of that file, if there is one."""
+        return next((job for job in self.jobs() if job.path == path), None)
+
+    def wait_for_job(self, path: Path, state: JobState) -> Job:
+        """Return that file's job once it is in `state`."""
+
+        def is_there() -> bool:
+            job = self.job(path)
+            return job is not None and job.state is state
+
+        self.wait_until(is_there)
+        job = self.job(path)
+        assert job is not None
+        return job
+
     def count(self, *states: JobState) -> int:
         """How many jobs are in those states."""
         with contextlib.closing(open_readonly(self.database)) as db:

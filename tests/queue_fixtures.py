@@ -1,4 +1,4 @@
-"""A real queue over a real database, and a clock that moves when told."""
+"""A real queue on a real database, and a clock that the test advances."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,14 +26,14 @@ class Clock:
 
 
 class Check:
-    """A structural check that says what the test wants, and remembers that it was asked."""
+    """A structural check that returns `verdict` and keeps the paths that it was called with."""
 
     def __init__(self) -> None:
         self.verdict = Verdict(Completeness.COMPLETE)
-        self.asked: list[Path] = []
+        self.checked: list[Path] = []
 
     def __call__(self, path: Path) -> Verdict:
-        self.asked.append(path)
+        self.checked.append(path)
         return self.verdict
 
 
@@ -69,7 +69,7 @@ def inbox(jobs, folder, clock, check) -> Inbox:
 
 @pytest.fixture
 def settle(inbox, clock) -> Callable[[float], None]:
-    """Let so many seconds pass, looking at the files every half a second as the daemon does."""
+    """Let seconds pass, and call `settle` every half a second as the daemon does."""
 
     def pass_(seconds: float) -> None:
         for _ in range(round(seconds / 0.5)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from her2d.settings import Settings, SettingsError, find_config, load_settings
+from her2d.settings import PACKAGE_DATA, Settings, SettingsError, find_config, load_settings
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -35,6 +35,19 @@ def test_the_shipped_config_names_every_key():
 def test_a_relative_path_starts_at_the_config_file(tmp_path):
     path = config(tmp_path, '[results]\ndatabase = "data/her2d.sqlite"')
     assert load_settings(path).results.database == tmp_path / "data/her2d.sqlite"
+
+
+def test_the_demonstration_bundle_is_the_packages_where_there_is_none_beside_the_file(tmp_path):
+    path = config(tmp_path, '[bundle]\npath = "engines/her2net-demo"')
+    assert load_settings(path).bundle.path == PACKAGE_DATA / "her2net-demo"
+    assert (PACKAGE_DATA / "her2net-demo" / "manifest.toml").is_file()
+    (tmp_path / "engines" / "her2net-demo").mkdir(parents=True)
+    assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-demo"
+
+
+def test_a_bundle_that_is_named_otherwise_is_never_replaced(tmp_path):
+    path = config(tmp_path, '[bundle]\npath = "engines/her2net-dem"')
+    assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-dem"
 
 
 def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ class Receiver:
         with self.changed:
             self.headers.append({name.lower(): value for name, value in headers.items()})
             self.bodies.append(body)
-            answer = self.is_reachable.pop(0) if self.is_reachable else self.answer_to(document)
+            answer = self.answers.pop(0) if self.answers else self.answer_to(document)
             if answer == TAKEN:
                 self.taken.append(document)
             self.changed.notify_all()

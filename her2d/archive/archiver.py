@@ -1,7 +1,7 @@
-"""After the result: `on_success` and `on_failure` may move the original out of the inbox.
+"""Move originals out of the inbox after their result, as `on_success` and `on_failure` ask.
 
-Where a file goes is recorded before it moves, and that it is there afterwards, so that a move
-which a crash interrupted is finished, and never done twice. The result does not wait for it.
+The target is recorded before a file moves, and its arrival afterwards, so that a move interrupted
+by a crash is completed and never done twice. Results do not wait for it.
 """
 
 import errno
@@ -16,10 +16,10 @@ import structlog
 from her2d.archive.safe_move import (
     QueuedAgainError,
     SourceChangedError,
-    abandon,
     free_name,
     move,
     remove,
+    remove_leftovers,
 )
 from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState
@@ -39,46 +39,59 @@ _ROUND_FILES = 100
 
 
 class Archiver:
-    """Files what is finished, one file at a time. Used by one thread.
+    """Moves the files of finished jobs, one at a time; for one thread only.
 
-    `beat` is called at every file and at every MiB that is copied; what it raises ends the round,
-    and the next one goes on where that left off.
+    Args:
+        on_progress: called at every file and every MiB that is copied. An exception that it raises
+            ends the round, and the next round continues from there.
+        clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        beat: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._beat = beat
+        self._on_progress = on_progress
         self._clock = clock
         self._settings: IntakeSettings | None = None
         self._failed_moves = _FailedMoves(clock)
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
-        """File what has ended, up to a hundred files. Raises sqlite3.Error, and what `beat` raises.
+        """Move the files of at most a hundred finished jobs.
 
-        What cannot be moved stays where it is, keeps no other waiting, and is tried again later.
+        A file that cannot be moved stays in place, does not delay the others, and is tried again
+        later.
+
+        Args:
+            jobs: the queue.
+            settings: which files are moved, and to where.
+
+        Raises:
+            sqlite3.Error: the database cannot be read or written.
         """
-        states = _states_to_file(settings)
+        states = _states_to_archive(settings)
         if not states:
             return
         if settings != self._settings:
-            self._failed_moves = _FailedMoves(self._clock)  # it may all be different now
+            self._failed_moves = _FailedMoves(self._clock)  # the new settings may work
             self._settings = settings
-        waiting = _unfiled(jobs, states, self._failed_moves.waited_for())
+        waiting = _not_archived(jobs, states, self._failed_moves.deferred())
         for job_id in waiting:
-            self._beat()
+            self._on_progress()
             job = jobs.get(job_id)
-            if job.state in states and not _file(jobs, job, settings, self._beat):
+            if job.state in states and not _archive(jobs, job, settings, self._on_progress):
                 self._failed_moves.add(job_id)
         if len(waiting) < _ROUND_FILES:
             self._failed_moves.all_tried()
 
 
 class _FailedMoves:
-    """Files that could not be moved. They are tried again together, after a minute and then after
-    twice as long each time: a copy whose original cannot be deleted is read again at each try."""
+    """Jobs whose files could not be moved.
+
+    They are tried again together, after a minute and then after twice as long each time, because a
+    copy whose original cannot be deleted is read again at each attempt.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -89,15 +102,15 @@ class _FailedMoves:
     def add(self, job_id: int) -> None:
         self._job_ids.add(job_id)
 
-    def waited_for(self) -> Set[int]:
-        """The jobs whose files are not to be tried now."""
+    def deferred(self) -> Set[int]:
+        """Return the jobs whose files must not be tried now."""
         if self._again_at is not None and self._clock() >= self._again_at:
             self._again_at = None
             self._job_ids.clear()
         return self._job_ids
 
     def all_tried(self) -> None:
-        """Every file was tried since those in problem were."""
+        """Note that no other file is waiting, and set the time of the next attempt."""
         if not self._job_ids:
             self._rounds_failed = 0
         elif self._again_at is None:
@@ -106,10 +119,10 @@ class _FailedMoves:
 
 
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
-    """Where the settings want the job's file; None for where it is.
+    """Return the path to move the job's file to, or None if it stays in place.
 
-    A failure is moved out of its inbox and from nowhere else: the original of a slide that has a
-    result is not to leave the archive because processing it once more failed.
+    The file of a quarantined job is only moved out of an inbox. If a slide has a result and
+    processing it again fails, its original stays in the archive.
     """
     in_inbox = job.inbox is not None and job.path.is_relative_to(job.inbox)
     if job.state in _SUCCESSES and settings.on_success == "move":
@@ -126,8 +139,13 @@ def destination(job: Job, settings: IntakeSettings) -> Path | None:
 
 
 def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
-    """The inbox whose sweep would come upon a file there, by whatever name the settings call that
-    folder; None where there is none. Raises OSError."""
+    """Return the inbox whose sweep would find a file at `path`, or None.
+
+    Symbolic links are resolved, so that a folder with several paths is recognised.
+
+    Raises:
+        OSError: a folder cannot be accessed.
+    """
     rules = ScanRules.of(settings)
     folder = path.parent.resolve()
     for inbox in settings.inboxes:
@@ -146,9 +164,14 @@ def follow(
     *,
     is_within_reach: Callable[[Path], bool],
 ) -> None:
-    """A slide whose file is not where it was is now known by `path`, which holds the same bytes.
+    """Record `path` as the slide's path if its file no longer exists at the recorded one.
 
-    Where the old one's storage does not answer (`is_within_reach`), it may well be there.
+    Args:
+        jobs: the queue.
+        slide_id: the slide.
+        path: a file with the same content.
+        is_within_reach: whether the storage of a path answers. If that of the recorded path does
+            not, the file may still exist and the path is kept.
     """
     rows = jobs.database.query("select path from slides where id = ?", [slide_id])
     known = [Path(row["path"]) for row in rows]
@@ -159,71 +182,79 @@ def follow(
         )
 
 
-def _states_to_file(settings: IntakeSettings) -> tuple[JobState, ...]:
+def _states_to_archive(settings: IntakeSettings) -> tuple[JobState, ...]:
     return (_SUCCESSES if settings.on_success == "move" else ()) + (
         _FAILURES if settings.on_failure == "move" else ()
     )
 
 
-def _unfiled(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:
-    """The first jobs that have ended and whose files are not filed."""
+def _not_archived(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:
+    """Return the first finished jobs whose files have not been archived."""
     marks = ", ".join("?" for _ in states)
     rows = jobs.database.execute(
         f"select id from jobs where archived_at is null and state in ({marks}) and inbox <> ''"
-        " order by state, id",  # as the index has them: no more are read than are taken
+        " order by state, id",  # the index's order, so that no more rows are read than returned
         states,
     )
     with closing(rows):
         return list(islice((job_id for (job_id,) in rows if job_id not in without), _ROUND_FILES))
 
 
-def _file(jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]) -> bool:
-    """Bring one file to its place; False where that has to be tried again."""
+def _archive(
+    jobs: JobQueue, job: Job, settings: IntakeSettings, on_progress: Callable[[], None]
+) -> bool:
+    """Archive one job's file; return False if that must be tried again."""
     try:
-        target = _placed(jobs, job, settings, beat)
+        target = _move_to_destination(jobs, job, settings, on_progress)
     except OSError as error:
-        log.warning("file_not_archived", job_id=job.id, file=job.path.name, reason=str(error))
+        log.warning("slide_not_archived", job_id=job.id, file=job.path.name, reason=str(error))
         return False
     _record(jobs, job, target)
     if target is not None:
-        if is_gone(job.path):  # or they are those of the scan that took its name
+        if is_gone(job.path):  # otherwise the sidecars belong to a new scan with the same name
             with structlog.contextvars.bound_contextvars(job_id=job.id):
                 _move_sidecars(job.path, target, settings.sidecar)
-        log.info("file_filed", job_id=job.id, file=job.path.name, folder=str(target.parent))
+        log.info("slide_archived", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 
 
-def _placed(
-    jobs: JobQueue, job: Job, settings: IntakeSettings, beat: Callable[[], None]
+def _move_to_destination(
+    jobs: JobQueue, job: Job, settings: IntakeSettings, on_progress: Callable[[], None]
 ) -> Path | None:
-    """Bring the job's file where the settings want it; returns where it is now, None where it
-    stays or is gone. Raises OSError."""
-    if job.archived_path is not None and _arrived(job, job.archived_path, beat):
+    """Move the job's file to its destination, or complete an interrupted move.
+
+    Returns:
+        The file's new path, or None if it stays in place or no longer exists.
+
+    Raises:
+        OSError: the file cannot be moved.
+    """
+    if job.archived_path is not None and _has_arrived(job, job.archived_path, on_progress):
         _remove_original(jobs, job)
         return job.archived_path
     wanted = destination(job, settings)
-    if wanted is not None and _has_its_file(jobs, job) and not is_gone(job.path):
+    if wanted is not None and _owns_its_file(jobs, job) and not is_gone(job.path):
         try:
-            return _moved(jobs, job, wanted, settings, beat)
+            return _move(jobs, job, wanted, settings, on_progress)
         except SourceChangedError as reason:
-            log.info("file_not_archived", job_id=job.id, file=job.path.name, reason=str(reason))
+            log.info("slide_not_archived", job_id=job.id, file=job.path.name, reason=str(reason))
     if job.archived_path is not None:
-        _abandon(job.archived_path)
+        _remove_leftovers(job.archived_path)
     return None
 
 
-def _arrived(job: Job, target: Path, beat: Callable[[], None]) -> bool:
-    """Whether a crash came after the job's file was at `target`, and before that was recorded."""
+def _has_arrived(job: Job, target: Path, on_progress: Callable[[], None]) -> bool:
+    """Return whether the file reached `target` before a crash that kept it from being recorded."""
     if not _has_content(target):
         return False
     if is_gone(job.path):
         return True
-    found = content_hash(target, beat=beat)
-    return found == job.content_hash or found == content_hash(job.path, beat=beat)
+    found = content_hash(target, beat=on_progress)
+    return found == job.content_hash or found == content_hash(job.path, beat=on_progress)
 
 
-def _has_its_file(jobs: JobQueue, job: Job) -> bool:
-    """Whether the file is nobody else's by now, nor wanted where it is for another try."""
+def _owns_its_file(jobs: JobQueue, job: Job) -> bool:
+    """Return whether the job is still the newest of its path and has not been queued again."""
     newest = jobs.newest_of(job.path)
     known = (job.id, job.state, job.claim)
     return newest is not None and (newest.id, newest.state, newest.claim) == known
@@ -233,24 +264,33 @@ def _remove_original(jobs: JobQueue, job: Job) -> None:
     if is_gone(job.path):
         return
     try:
-        if not _has_its_file(jobs, job):
+        if not _owns_its_file(jobs, job):
             raise QueuedAgainError(f"{job.path.name} was queued again.")
         remove(job.path, _state_of(job))
     except SourceChangedError:
-        # Another scan took its name, perhaps a moment ago, or somebody wants it processed again.
-        log.info("file_left_in_inbox", job_id=job.id, file=job.path.name)
+        # A new scan has the same name, or the file was queued again.
+        log.info("slide_left_in_inbox", job_id=job.id, file=job.path.name)
 
 
-def _moved(
-    jobs: JobQueue, job: Job, wanted: Path, settings: IntakeSettings, beat: Callable[[], None]
+def _move(
+    jobs: JobQueue,
+    job: Job,
+    wanted: Path,
+    settings: IntakeSettings,
+    on_progress: Callable[[], None],
 ) -> Path:
-    """Move the job's file; returns where it is now. Raises OSError and SourceChangedError."""
+    """Move the job's file and return its new path.
+
+    Raises:
+        OSError: the file cannot be moved.
+        SourceChangedError: the file was replaced, or was queued again.
+    """
     target = job.archived_path
     if target is None or target.parent != wanted.parent or _has_content(target):
         if target is not None:
-            _abandon(target)
+            _remove_leftovers(target)
         if (inbox := inbox_that_finds(wanted, settings)) is not None:
-            reason = f"it lies in the inbox {inbox} by another name and would be found there again"
+            reason = f"it is the same folder as one in the inbox {inbox}, where it would be found"
             raise OSError(errno.ELOOP, reason, str(wanted.parent))
         target = free_name(wanted)
         jobs.database.execute(
@@ -258,23 +298,23 @@ def _moved(
         )
 
     def unless_queued_again() -> None:
-        beat()
-        if not _has_its_file(jobs, job):
+        on_progress()
+        if not _owns_its_file(jobs, job):
             raise QueuedAgainError(f"{job.path.name} was queued again while it was moved.")
 
     try:
-        move(job.path, target, _state_of(job), beat=unless_queued_again)
+        move(job.path, target, _state_of(job), on_progress=unless_queued_again)
     except SourceChangedError:
-        _abandon(target)
+        _remove_leftovers(target)
         raise
     return target
 
 
-def _abandon(target: Path) -> None:
+def _remove_leftovers(target: Path) -> None:
     try:
-        abandon(target)
+        remove_leftovers(target)
     except OSError as error:
-        log.warning("leftovers_kept", folder=str(target.parent), reason=str(error))
+        log.warning("archive_leftovers_kept", folder=str(target.parent), reason=str(error))
 
 
 def _has_content(path: Path) -> bool:
@@ -286,40 +326,42 @@ def _state_of(job: Job) -> FileState:
 
 
 def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
-    """What came with the slide goes with it, and keeps its name's relation to the slide's.
+    """Move the slide's sidecars to where the slide was moved, and rename them as it was renamed.
 
-    A crash before this leaves them in the inbox, where they are no scans. They are small: a stop
-    waits for them.
+    A crash before this leaves them in the inbox, where they do not count as scans. A stop waits for
+    them because they are small.
     """
     for here, there in zip(sidecars(slide, suffix), sidecars(target, suffix), strict=True):
         try:
             move(here, free_name(there), FileState.of(here))
         except (OSError, SourceChangedError) as error:
             if not is_gone(here):
-                log.warning("sidecar_not_archived", file=here.name, reason=str(error))
+                log.warning("slide_sidecar_not_archived", file=here.name, reason=str(error))
 
 
 def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
-    """Note where the file is, unless the job goes on and the file stayed."""
+    """Record the file's path, unless the job was queued again and the file stayed in place."""
     text, was = str(target) if target is not None else None, str(job.path)
-    it_went = target is not None and is_gone(job.path)
+    has_moved = target is not None and is_gone(job.path)
     with jobs.together():
         jobs.database.execute(
             "update jobs set archived_path = ?, archived_at = ?"
             " where id = ? and state = ? and claim = ?",
             [text, now(), job.id, job.state, job.claim],
         )
-        if it_went:
-            _have_followed(jobs, job, str(target))
+        if has_moved:
+            _redirect_newer_jobs(jobs, job, str(target))
         if text is not None and job.slide_id is not None:
             jobs.database.execute(
                 "update slides set path = ? where id = ? and path = ?", [text, job.slide_id, was]
             )
 
 
-def _have_followed(jobs: JobQueue, job: Job, path: str) -> None:
-    """Whoever queued the file again in the very moment in which it went finds it where it is, also
-    where a worker has looked for it by now."""
+def _redirect_newer_jobs(jobs: JobQueue, job: Job, path: str) -> None:
+    """Give the new path to jobs that were queued for the same file while it was moved.
+
+    A worker may already have looked for the file at its old path; such a job is queued again.
+    """
     rows = jobs.database.query(
         "update jobs set path = ?, archived_path = null where path = ? and id >= ?"
         " and archived_at is null and size = ? and mtime_ns = ? and inode = ? returning *",

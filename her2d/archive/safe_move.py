@@ -1,4 +1,4 @@
-"""Moving a file so that a crash at any moment leaves it whole in at least one place."""
+"""Move a file so that it is complete in at least one place whenever a crash happens."""
 
 import errno
 import hashlib
@@ -17,46 +17,56 @@ _CHUNK_BYTES = 1 << 20
 
 
 class SourceChangedError(Her2dError):
-    """The file is not the one that was to be moved; it was left where it is."""
+    """The file is not the one that was to be moved; it was left in place."""
 
 
 class QueuedAgainError(SourceChangedError):
-    """The file is wanted where it is; it was left there."""
+    """The file was queued again; it was left in place."""
 
 
 class CopyDiffersError(Her2dError, OSError):
-    """What was written is not what was read; the original was left where it is."""
+    """The copy differs from the original, which was left in place."""
 
 
 def free_name(target: Path) -> Path:
-    """`target`, or the first of NAME.1.tif, NAME.2.tif... that is not taken."""
+    """Return `target`, or the first of NAME.1.tif, NAME.2.tif... that does not exist."""
     names = (target.with_stem(f"{target.stem}.{number}") for number in count(1))
     return target if not target.exists() else next(name for name in names if not name.exists())
 
 
 def part_of(target: Path) -> Path:
-    """Where a copy to `target` grows; what an interrupted one left there is overwritten.
+    """Return the path that a copy to `target` is written to before it is renamed.
 
-    Its name is short however long the target's is, which may have as many bytes as names can.
+    A part left by an interrupted copy is overwritten. The name is always short, because the
+    target's name may already be as long as the file system allows.
     """
     digest = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
     return target.with_name(f".{digest}.part")
 
 
 def move(
-    source: Path, target: Path, expected: FileState, *, beat: Callable[[], None] = lambda: None
+    source: Path,
+    target: Path,
+    expected: FileState,
+    *,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> None:
-    """Move a file to a name that is free, or that an interrupted move of the same file reserved.
+    """Move a file to a path that is free, or that an interrupted move of the same file reserved.
 
-    On one file system this is a rename, which is atomic; across two, a copy that is flushed to
-    disk and read back before the original goes (rename(2), fsync(2)). `beat` is called at every
-    MiB and before the original goes; what it raises ends the move, which the next one for the same
-    target begins anew.
+    Within one file system this is an atomic rename. Between two, it is a copy that is flushed to
+    disk and read back before the original is deleted (rename(2), fsync(2)).
+
+    Args:
+        source: the file.
+        target: its new path.
+        expected: the state of the file that is to be moved.
+        on_progress: called at every MiB, and before the original is deleted. An exception that it
+            raises ends the move, and the next move to the same target starts again.
 
     Raises:
         SourceChangedError: the file at `source` is not the `expected` one.
-        CopyDiffersError: the copy cannot be read back as it was written.
-        OSError: the source cannot be read, the target not be written, or the name is taken.
+        CopyDiffersError: reading the copy back gave different content.
+        OSError: the source cannot be read, the target cannot be written, or the target exists.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _require(source, expected)
@@ -66,59 +76,62 @@ def move(
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy(source, target, expected, beat)
+        _copy(source, target, expected, on_progress)
         return
     if not FileState.of(target).same_file(expected):
-        # Another scan took its place between the look and the move: it goes back to be found.
+        # A new scan replaced the file before the rename: move it back, so that a sweep finds it.
         target.replace(source)
         raise SourceChangedError(f"{source.name} was replaced while it was moved.")
     flush_folder(target.parent)
     flush_folder(source.parent)
 
 
-def abandon(target: Path) -> None:
-    """Remove what an interrupted move left: its part, and the empty file that holds its name.
+def remove_leftovers(target: Path) -> None:
+    """Delete what an interrupted move left: its part, and the empty file that reserves the name.
 
-    Whatever else has that name stays. Raises OSError where it cannot be looked for or removed.
+    A file with content at `target` stays.
+
+    Raises:
+        OSError: the leftovers cannot be accessed or deleted.
     """
     part_of(target).unlink(missing_ok=True)
-    with suppress(FileNotFoundError):  # it was not reserved yet
+    with suppress(FileNotFoundError):  # the name was not reserved yet
         if target.lstat().st_size == 0:
             target.unlink()
 
 
 def remove(source: Path, expected: FileState) -> None:
-    """Delete a file that lies elsewhere by now.
+    """Delete an original that has been copied.
 
     Raises:
         SourceChangedError: the file at `source` is not the `expected` one; it stays.
-        OSError: it cannot be deleted.
+        OSError: the file cannot be deleted.
     """
     _require(source, expected)
     source.unlink()
     flush_folder(source.parent)
 
 
-def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], None]) -> None:
+def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable[[], None]) -> None:
     part = part_of(target)
     digest = hashlib.blake2b(digest_size=32)
     with source.open("rb") as original, part.open("wb") as copy:
         while chunk := original.read(_CHUNK_BYTES):
             digest.update(chunk)
             copy.write(chunk)
-            beat()
+            on_progress()
         copy.flush()
         os.fsync(copy.fileno())
-        # Without this the check below would read memory, not the disk.
+        # Without this, the check below would read the page cache instead of the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if content_hash(part, beat=beat) != f"blake2b:{digest.hexdigest()}":
+    if content_hash(part, beat=on_progress) != f"blake2b:{digest.hexdigest()}":
         part.unlink()
         raise CopyDiffersError(errno.EIO, "the copy differs from the original", str(target))
     shutil.copystat(source, part)
     part.replace(target)
     flush_folder(target.parent)
     try:
-        beat()
+        on_progress()
         remove(source, expected)
     except SourceChangedError:
         target.unlink()
@@ -126,7 +139,7 @@ def _copy(source: Path, target: Path, expected: FileState, beat: Callable[[], No
 
 
 def _reserve(target: Path) -> None:
-    """Take the name, so that the rename replaces nothing but this empty file."""
+    """Create an empty file at `target`, the only file that the rename may replace."""
     try:
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
     except FileExistsError:
@@ -136,4 +149,4 @@ def _reserve(target: Path) -> None:
 
 def _require(source: Path, expected: FileState) -> None:
     if source.is_symlink() or not FileState.of(source).same_file(expected):
-        raise SourceChangedError(f"{source.name} is another file by now.")
+        raise SourceChangedError(f"{source.name} has changed or was replaced.")

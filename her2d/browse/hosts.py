@@ -1,7 +1,7 @@
-"""Answers only to this machine's own names.
+"""Reject requests that name another host than this machine.
 
-A page elsewhere can make a browser ask 127.0.0.1 under a name of its own (DNS rebinding); the Host
-header gives it away.
+A page from another server can make a browser send requests to 127.0.0.1 under that server's name
+(DNS rebinding). The Host header has that name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,13 +14,18 @@ _OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 
 
 def for_this_machine_only(app: App) -> App:
-    """Wrap an ASGI application: other hosts' names are answered 421, Misdirected Request."""
+    """Wrap an ASGI application; requests for other hosts get 421, Misdirected Request."""
 
     async def guarded(scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and _host(scope) not in _OWN_NAMES:
             headers = [(b"content-type", b"text/plain")]
             await send({"type": "http.response.start", "status": 421, "headers": headers})
-            await send({"type": "http.response.body", "body": b"This is not the host asked for."})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": b"This server answers only to 127.0.0.1 and localhost.",
+                }
+            )
             return
         await app(scope, receive, send)
 

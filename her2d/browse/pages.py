@@ -1,4 +1,4 @@
-"""What the pages show, put into words and places; the templates only lay it out."""
+"""The contents of the pages. The templates only lay them out."""
 
 import json
 import math
@@ -20,9 +20,9 @@ _TICKS = (0, 10, 25, 50, 100)
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """P and its interval on a line, in percent of the line's length.
+    """The share of HER2-high tumour and its interval as places on a line, in percent of its length.
 
-    The line is a square root's: what lies around 10 % gets a third of it.
+    Places are proportional to the square root of the share, so that 0 to 10 % takes a third of it.
     """
 
     value: float | None
@@ -42,7 +42,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One filter that can be clicked."""
+    """A link that sets a filter or the order."""
 
     label: str
     url: str
@@ -65,7 +65,7 @@ class SlideList:
 
 @dataclass(frozen=True, slots=True)
 class SlidePage:
-    """One slide's page; `newer` and `older` are ids of its neighbours in the list."""
+    """The page of a slide; `newer` and `older` are ids of the slides next to it in time."""
 
     result: SlideResult
     gauge: Gauge
@@ -78,15 +78,15 @@ class SlidePage:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What the slide page's script needs to know of a run.
+    """A run's facts for the script of the slide page.
 
     Attributes:
-        base: where the run's pictures are.
+        base: address of the run's pictures.
         width, height: level-0 pixels.
         tile_side: level-0 pixels along a tile of the 4x grid.
-        um_per_px: of level 0.
-        tile, max_level: of the deep zoom.
-        scan_missing, pictures_missing: a sentence where there is no such thing, else None.
+        um_per_px: resolution of level 0.
+        tile, max_level: tile side and highest level of the deep zoom.
+        scan_missing, pictures_missing: a sentence that says why they are missing, else None.
     """
 
     base: str
@@ -100,13 +100,13 @@ class Viewer:
     pictures_missing: str | None
 
     def as_json(self) -> str:
-        """For a script element: "<" is escaped, so that no file name can end it."""
+        """Return JSON for a script element; "<" is escaped, so that no file name can end it."""
         return json.dumps(asdict(self)).replace("<", "\\u003c")
 
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What the list's address asks for; whatever makes no sense there is left out."""
+    """The parameters in the list's address; invalid ones are ignored."""
 
     text: str = ""
     status: str = ""
@@ -125,15 +125,15 @@ class ListQuery:
         )
 
     def url(self, **changes: str | int) -> str:
-        """The address of this list with something changed; from the first page again."""
-        asked = {
+        """Return the list's address with changed parameters, starting at the first page."""
+        parameters = {
             "text": self.text,
             "status": self.status,
             "flag": self.flag,
             "sort": self.sort.value,
             **changes,
         }
-        kept = {name: value for name, value in asked.items() if value not in ("", "finished")}
+        kept = {name: value for name, value in parameters.items() if value not in ("", "finished")}
         return f"/?{urlencode(kept)}" if kept else "/"
 
     @property
@@ -148,7 +148,7 @@ class ListQuery:
 
 
 def gauge_of(percent: float | None, low: float | None, high: float | None) -> Gauge:
-    """Places on a line from 0 to 100 %."""
+    """Return the places of a share and its interval on a line from 0 to 100 %."""
 
     def place(value: float | None) -> float | None:
         return None if value is None else round(10 * math.sqrt(min(max(value, 0), 100)), 2)
@@ -163,7 +163,7 @@ def gauge_of(percent: float | None, low: float | None, high: float | None) -> Ga
 
 
 def slide_list(db: Database, query: ListQuery) -> SlideList:
-    """The list page for a query."""
+    """Return the contents of the list page."""
     rising = query.sort in (SortKey.NAME, SortKey.MARGIN)
     found = list_results(
         db,
@@ -209,7 +209,7 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
 
 
 def slide_page(db: Database, slide_id: int) -> SlidePage:
-    """One slide's page. Raises KeyError."""
+    """Return the contents of a slide's page. Raises KeyError if it has no result."""
     for row in db.query("select * from slide_results where slide_id = ?", [slide_id]):
         result = SlideResult.model_validate(row)
         return SlidePage(
@@ -227,7 +227,7 @@ def slide_page(db: Database, slide_id: int) -> SlidePage:
 def _choices(
     query: ListQuery, name: str, chosen: str, options: tuple[tuple[str, str], ...]
 ) -> tuple[Choice, ...]:
-    # A filter that is on is switched off by choosing it again.
+    # Choosing an active flag again removes it.
     return tuple(
         Choice(
             label,

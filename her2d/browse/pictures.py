@@ -1,6 +1,7 @@
-"""Everything the browser shows as a picture, coded and kept in bounded caches.
+"""The pictures that the browser shows, encoded and kept in caches of limited size.
 
-Runs never change, so their id is the key; a scan's key is its path, size and time.
+Pictures of a run are cached by its id, because runs never change. Scans are cached by path, size
+and modification time.
 """
 
 from collections.abc import Callable
@@ -25,15 +26,15 @@ _OVERVIEWS = 16  # at most 6 MB each
 _THUMBNAIL_SIDE = 360
 
 ReadRun = Callable[[int], StoredRun]
-"""Reads a run by its id; raises KeyError."""
+"""Read a run by its id. Raises KeyError."""
 
 
-class ScanMissing(Her2dError):  # noqa: N818  reads as what it says
-    """The original cannot be shown; `str(error)` says why in one sentence."""
+class ScanMissing(Her2dError):  # noqa: N818  the name is the problem
+    """The original scan cannot be shown; `str(error)` says why in one sentence."""
 
 
-class PictureShelf:
-    """Pictures of runs and tiles of scans. Safe to use from several threads."""
+class PictureCache:
+    """Pictures of runs and tiles of scans, cached. Safe to use from several threads."""
 
     def __init__(self, read_run: ReadRun) -> None:
         self._read_run = read_run
@@ -41,16 +42,16 @@ class PictureShelf:
         self.overview = lru_cache(_OVERVIEWS)(self._overview)
         self.thumbnail = lru_cache(_THUMBNAILS)(self._thumbnail)
         self.overlay = lru_cache(_OVERVIEWS)(self._overlay)
-        self._tile = lru_cache(_TILES)(self._coded_tile)
+        self._tile = lru_cache(_TILES)(self._encoded_tile)
 
     def scan(self, run: StoredRun) -> SlideLevels:
-        """The original of a run. Raises ScanMissing."""
+        """Open the original scan of a run. Raises ScanMissing."""
         path = Path(run.result.path)
         try:
             state = path.stat()
         except OSError as error:
             raise ScanMissing(
-                f"The original scan is not at {path} any more ({error.strerror})."
+                f"The original scan cannot be found at {path} ({error.strerror})."
             ) from error
         try:
             levels = self._levels(path, state.st_size, state.st_mtime_ns)
@@ -58,14 +59,14 @@ class PictureShelf:
             raise ScanMissing(f"The original scan cannot be shown: {error}") from error
         size = (levels.levels[0].width, levels.levels[0].height)
         if size != (run.geometry.width, run.geometry.height):
-            raise ScanMissing(f"The file at {path} is not the scan that was read.")
+            raise ScanMissing(f"The file at {path} is not the scan that was processed.")
         return levels
 
     def tile(self, run_id: int, level: int, column: int, row: int) -> bytes:
-        """A deep-zoom tile as JPEG. Raises KeyError, NoSuchTile, ScanMissing."""
+        """Return a deep-zoom tile as JPEG. Raises KeyError, NoSuchTile, ScanMissing."""
         return self._tile(run_id, level, column, row)
 
-    def _coded_tile(self, run_id: int, level: int, column: int, row: int) -> bytes:
+    def _encoded_tile(self, run_id: int, level: int, column: int, row: int) -> bytes:
         run = self._read_run(run_id)
         grid = ZoomGrid(run.geometry.width, run.geometry.height)
         box = grid.box(level, column, row)
@@ -86,19 +87,19 @@ class PictureShelf:
         return pictures.rgb[:height, :width]
 
     def _overview(self, run_id: int) -> bytes:
-        """The slide in small as JPEG. Raises KeyError, PicturesMissing."""
+        """Return a small picture of the slide as JPEG. Raises KeyError, PicturesMissing."""
         run = self._read_run(run_id)
         pictures = run.pictures()
         width, height = slide_extent(run, pictures)
         return jpeg_bytes(pictures.rgb[:height, :width])
 
     def _overlay(self, run_id: int) -> bytes:
-        """The tumour's colours as transparent PNG. Raises KeyError, PicturesMissing."""
+        """Return the heatmap as transparent PNG. Raises KeyError, PicturesMissing."""
         run = self._read_run(run_id)
         return png_bytes(transparent_overlay(run, run.pictures()))
 
     def _thumbnail(self, run_id: int) -> bytes:
-        """The slide with its tumour in colour, small, as JPEG. Raises KeyError, PicturesMissing."""
+        """Return a thumbnail with the heatmap as JPEG. Raises KeyError, PicturesMissing."""
         run = self._read_run(run_id)
         image = overlaid_slide(run, run.pictures())
         scale = min(1.0, _THUMBNAIL_SIDE / max(image.shape[:2]))

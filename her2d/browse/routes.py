@@ -1,4 +1,4 @@
-"""Our pages, as a Datasette plugin (https://docs.datasette.io/en/stable/plugin_hooks.html)."""
+"""The pages as a Datasette plugin (https://docs.datasette.io/en/stable/plugin_hooks.html)."""
 
 import asyncio
 import json
@@ -15,12 +15,12 @@ from sqlite_utils import Database
 
 from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
-from her2d.browse.pictures import PictureShelf, ScanMissing
+from her2d.browse.pictures import PictureCache, ScanMissing
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import TILE_SIZE, StoredRun
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, Response]]
 
 _log = logging.getLogger(__name__)
@@ -31,19 +31,19 @@ _POLICY = (
 )
 _FOREVER = "private, max-age=31536000, immutable"
 _NUMBER = "[0-9]{1,15}"
-_AT_ONCE = 4  # pictures made at a time, however many are asked for
+_THREADS = 4  # pictures made at the same time, however many are requested
 
 
 class Her2dPages:
-    """The plugin: pictures come from the shelf, runs by `read_run`, which raises KeyError."""
+    """The plugin. Pictures come from `cache`, runs from `read_run`, which raises KeyError."""
 
-    # Datasette knows plugins by the name of their module and looks for templates beside it.
+    # Datasette takes this for the plugin's module, and looks for templates in its folder.
     __name__ = "her2d.browse"
 
-    def __init__(self, shelf: PictureShelf, read_run: Callable[[int], StoredRun]) -> None:
-        self._shelf = shelf
+    def __init__(self, cache: PictureCache, read_run: Callable[[int], StoredRun]) -> None:
+        self._cache = cache
         self._read_run = read_run
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="her2d-browse")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="her2d-browse")
 
     @hookimpl  # type: ignore[untyped-decorator]
     def register_routes(self) -> list[tuple[str, View]]:
@@ -68,47 +68,47 @@ class Her2dPages:
         status = int(getattr(exception, "status", 500))
         if status == 500:
             _log.error("a page failed", exc_info=exception, extra={"path": request.path})
-            return Response("Something went wrong; the terminal says what.", status=500)
+            return Response("An error occurred. The terminal shows it.", status=500)
         sentence = str(getattr(exception, "message", exception)) or "There is no such page."
         if request.path.endswith(".json"):
             return Response.json({"ok": False, "error": sentence}, status=status)
         return Response(sentence, status=status, content_type="text/plain; charset=utf-8")
 
     async def list(self, datasette: Datasette, request: Request) -> Response:
-        asked = (request.args.get(name, "") for name in ("text", "status", "flag", "sort", "page"))
-        query = ListQuery.of(*asked)
-        page = await _ask(datasette, lambda db: slide_list(db, query))
+        values = (request.args.get(name, "") for name in ("text", "status", "flag", "sort", "page"))
+        query = ListQuery.of(*values)
+        page = await _run_query(datasette, lambda db: slide_list(db, query))
         return await _html(datasette, request, "her2d_list.html", {"page": page, "query": query})
 
     async def slide(self, datasette: Datasette, request: Request) -> Response:
         slide_id = int(request.url_vars["slide"])
         try:
-            page = await _ask(datasette, lambda db: slide_page(db, slide_id))
-            viewer = await self._off_loop(lambda: self._viewer(page.result.run_id))
+            page = await _run_query(datasette, lambda db: slide_page(db, slide_id))
+            viewer = await self._in_thread(lambda: self._viewer(page.result.run_id))
         except KeyError:
             return _missing("There is no result for this slide.")
         return await _html(datasette, request, "her2d_slide.html", {"page": page, "viewer": viewer})
 
     async def thumbnail(self, request: Request) -> Response:
-        return await self._picture(request, self._shelf.thumbnail, "image/jpeg")
+        return await self._picture(request, self._cache.thumbnail, "image/jpeg")
 
     async def overview(self, request: Request) -> Response:
-        return await self._picture(request, self._shelf.overview, "image/jpeg")
+        return await self._picture(request, self._cache.overview, "image/jpeg")
 
     async def overlay(self, request: Request) -> Response:
-        return await self._picture(request, self._shelf.overlay, "image/png")
+        return await self._picture(request, self._cache.overlay, "image/png")
 
     async def tile(self, request: Request) -> Response:
         level, column, row = (int(request.url_vars[name]) for name in ("level", "column", "row"))
         return await self._picture(
-            request, lambda run: self._shelf.tile(run, level, column, row), "image/jpeg"
+            request, lambda run: self._cache.tile(run, level, column, row), "image/jpeg"
         )
 
     async def classes(self, request: Request) -> Response:
-        """Each tile's class and probability, for the pointer to tell."""
+        """Return each tile's class and probability, shown next to the pointer."""
         run_id = int(request.url_vars["run"])
         try:
-            tiles = (await self._off_loop(lambda: self._read_run(run_id))).tiles
+            tiles = (await self._in_thread(lambda: self._read_run(run_id))).tiles
         except KeyError:
             return _missing("There is no such run.")
         rows = [
@@ -136,12 +136,12 @@ class Her2dPages:
         run = self._read_run(run_id)
         missing: str | None = None
         try:
-            self._shelf.scan(run)
+            self._cache.scan(run)
         except ScanMissing as error:
             missing = str(error)
         pictures: str | None = None
         try:
-            self._shelf.overview(run_id)
+            self._cache.overview(run_id)
         except PicturesMissing as error:
             pictures = str(error)
         geometry = run.geometry
@@ -162,23 +162,23 @@ class Her2dPages:
     ) -> Response:
         run_id = int(request.url_vars["run"])
         try:
-            body = await self._off_loop(lambda: draw(run_id))
+            body = await self._in_thread(lambda: draw(run_id))
         except KeyError:
             return _missing("There is no such run.")
         except (NoSuchTile, PicturesMissing, ScanMissing) as error:
             return _missing(str(error))
         return Response(body, content_type=content_type, headers={"cache-control": _FOREVER})
 
-    async def _off_loop(self, work: Callable[[], Answer]) -> Answer:
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-async def _ask(datasette: Datasette, question: Callable[[Database], Answer]) -> Answer:
-    """On one of Datasette's own read-only connections."""
-    answer: Answer = await datasette.get_database().execute_fn(
-        lambda connection: question(Database(connection))
+async def _run_query(datasette: Datasette, query: Callable[[Database], Result]) -> Result:
+    """Run a query on one of Datasette's read-only connections."""
+    result: Result = await datasette.get_database().execute_fn(
+        lambda connection: query(Database(connection))
     )
-    return answer
+    return result
 
 
 async def _html(

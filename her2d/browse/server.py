@@ -1,4 +1,4 @@
-"""The web server: Datasette on one database, read-only, with our pages."""
+"""The web server: Datasette on one database, read-only, with the pages of `routes`."""
 
 from functools import lru_cache
 from importlib import resources
@@ -8,22 +8,22 @@ import uvicorn
 from datasette.app import Datasette
 from datasette.plugins import pm
 
-from her2d.browse.pictures import PictureShelf
+from her2d.browse.pictures import PictureCache
 from her2d.browse.routes import Her2dPages
 from her2d.db.connection import open_readonly
 from her2d.results.stored_run import StoredRun, read_run
 
 _RUNS = 32
-_THEIR_ERRORS = "datasette.handle_exception"
+_DATASETTE_HANDLER = "datasette.handle_exception"
 _PLUGIN = "her2d-pages"
 _SQL_LIMIT_MS = 5000
 
 
 def build_datasette(database: Path) -> Datasette:
-    """Datasette over `database`. It opens it read-only; so do our pages.
+    """Build a Datasette on `database`, which it and the pages open read-only.
 
     Raises:
-        DatabaseError: there is no database, or it has another version's schema.
+        DatabaseError: the database does not exist, or its schema is of another version.
     """
     open_readonly(database).close()
 
@@ -35,18 +35,18 @@ def build_datasette(database: Path) -> Datasette:
         finally:
             db.close()
 
-    # It prints every exception, a missing page too, with all local variables, which rich 15
-    # refuses; Her2dPages.handle_exception answers instead.
-    if pm.has_plugin(_THEIR_ERRORS):
-        pm.unregister(name=_THEIR_ERRORS)
-    # Datasette's plugins are the process's: the last one built is the one that serves.
+    # Datasette's handler prints every exception, even for a missing page, with all local variables,
+    # at which rich 15 fails. Her2dPages.handle_exception replaces it.
+    if pm.has_plugin(_DATASETTE_HANDLER):
+        pm.unregister(name=_DATASETTE_HANDLER)
+    # Datasette's plugins are global to the process; the one of an earlier call is replaced.
     if pm.has_plugin(_PLUGIN):
         pm.unregister(name=_PLUGIN)
-    pm.register(Her2dPages(PictureShelf(run), run), name=_PLUGIN)
-    ours = Path(str(resources.files("her2d.browse")))
+    pm.register(Her2dPages(PictureCache(run), run), name=_PLUGIN)
+    folder = Path(str(resources.files("her2d.browse")))
     return Datasette(
         files=[str(database)],
-        static_mounts=[("her2d-static", str(ours / "static"))],
+        static_mounts=[("her2d-static", str(folder / "static"))],
         settings={"sql_time_limit_ms": _SQL_LIMIT_MS, "allow_download": False},
     )
 

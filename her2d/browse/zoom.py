@@ -1,7 +1,7 @@
-"""Deep-zoom tiles of a scan: each zoom level is half of the next, the last is level 0.
+"""Deep-zoom tiles of a scan. Each zoom level has half the size of the next; the last is level 0.
 
-Numbered as Deep Zoom does (https://openseadragon.github.io/examples/tilesource-dzi/): level n is
-no larger than 2 ** n pixels along its longer side.
+Levels are numbered as in Deep Zoom (https://openseadragon.github.io/examples/tilesource-dzi/):
+level n has at most 2 ** n pixels along its longer side.
 """
 
 import math
@@ -15,19 +15,19 @@ from her2d.errors import Her2dError
 from her2d.slides.levels import SlideLevels
 
 TILE = 512
-_MOST_REDUCED = 8
-_ALMOST = 1.02  # pyramid levels are rounded: 4.003 serves 4
+_MAX_REDUCTION = 8
+_TOLERANCE = 1.02  # pyramid levels are rounded; 4.003 is used for 4
 
 Image = NDArray[np.uint8]
 
 
-class NoSuchTile(Her2dError):  # noqa: N818  reads as what it says
-    """The pyramid has no tile there."""
+class NoSuchTile(Her2dError):  # noqa: N818  the name is the problem
+    """The pyramid has no such tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A tile's rectangle in level-0 pixels, and the pixels it is shown with."""
+    """A tile's rectangle in level-0 pixels, and the size of its picture in pixels."""
 
     left: int
     top: int
@@ -50,13 +50,13 @@ class ZoomGrid:
         return math.ceil(math.log2(max(self.width, self.height)))
 
     def box(self, level: int, column: int, row: int) -> Box:
-        """Where a tile lies. Raises NoSuchTile."""
+        """Return the rectangle of a tile. Raises NoSuchTile."""
         if not 0 <= level <= self.max_level:
-            raise NoSuchTile(f"there is no zoom level {level}")
+            raise NoSuchTile(f"There is no zoom level {level}.")
         scale = 1 << (self.max_level - level)
         left, top = column * TILE * scale, row * TILE * scale
         if not (0 <= left < self.width and 0 <= top < self.height):
-            raise NoSuchTile(f"there is no tile {column}, {row} at zoom level {level}")
+            raise NoSuchTile(f"There is no tile {column}, {row} at zoom level {level}.")
         right = min(left + TILE * scale, self.width)
         bottom = min(top + TILE * scale, self.height)
         width, height = (-(-(right - left) // scale), -(-(bottom - top) // scale))
@@ -64,20 +64,20 @@ class ZoomGrid:
 
 
 def tile_from_scan(levels: SlideLevels, box: Box) -> Image | None:
-    """A tile from the nearest finer level of the scan, averaged: uint8 (height, width, 3).
+    """Read a tile from the nearest finer level of the scan, averaged: uint8 (height, width, 3).
 
-    None where the scan has no level near enough: reading it would take too much.
+    Returns None if all finer levels are so much finer that reading them would take too long.
 
     Raises:
-        OSError: the storage failed.
+        OSError: the file cannot be read.
     """
     fine = [
         (index, level)
         for index, level in enumerate(levels.levels)
-        if max(level.downsample_x, level.downsample_y) <= box.scale * _ALMOST
+        if max(level.downsample_x, level.downsample_y) <= box.scale * _TOLERANCE
     ]
     index, level = max(fine, key=lambda found: found[1].downsample_x)
-    if box.scale / level.downsample_x > _MOST_REDUCED * _ALMOST:
+    if box.scale / level.downsample_x > _MAX_REDUCTION * _TOLERANCE:
         return None
     x, right = _span(box.left, box.right, level.downsample_x, level.width)
     y, bottom = _span(box.top, box.bottom, level.downsample_y, level.height)
@@ -86,7 +86,7 @@ def tile_from_scan(levels: SlideLevels, box: Box) -> Image | None:
 
 
 def tile_from_picture(picture: Image, grid: ZoomGrid, box: Box) -> Image:
-    """A tile from a small picture of the whole slide, however coarse that is."""
+    """Cut a tile from a small picture of the whole slide, even if that is coarser."""
     height, width = picture.shape[:2]
     x, right = _span(box.left, box.right, grid.width / width, width)
     y, bottom = _span(box.top, box.bottom, grid.height / height, height)

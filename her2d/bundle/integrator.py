@@ -40,11 +40,11 @@ _INTEGRATORS = (
 
 @dataclass(frozen=True, slots=True)
 class Integrated:
-    """The integrator's say on T tumour tiles.
+    """The integrator's result for T tumour tiles.
 
     Attributes:
         p_strong: float32 (T,), probability of the class strong.
-        strong: bool (T,), the class itself.
+        strong: bool (T,), whether the class is strong.
     """
 
     p_strong: NDArray[np.float32]
@@ -52,17 +52,24 @@ class Integrated:
 
 
 class Integrator:
-    """The bundle's random forest. Raises BundleError where it cannot be loaded."""
+    """The bundle's random forest.
+
+    Raises:
+        BundleError: it cannot be loaded.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         self._model: Any = load_integrator(bundle)
-        # Threads cost more than they save on a forest this small, and joblib's outlive the call.
+        # On a forest this small threads cost more than they save, and joblib's outlive the call.
         self._model.n_jobs = 1
 
     def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
-        """Call T tumour tiles from their (T, 5) fold probabilities.
+        """Classify T tumour tiles.
 
-        The class is the likelier one; on a tie it is the first, weak, as scikit-learn's `predict`.
+        The class is the more probable one; on a tie it is weak, as by scikit-learn's `predict`.
+
+        Args:
+            p_folds: float32 (T, 5), p(strong) by each of the five folds.
         """
         if len(p_folds) == 0:
             return Integrated(np.empty(0, np.float32), np.empty(0, np.bool_))
@@ -74,7 +81,7 @@ def load_integrator(bundle: Bundle) -> Any:
     """Restore the classifier over five fold probabilities (paper, section 4.5).
 
     Raises:
-        BundleError: the file is no skops archive, holds a type that neither skops nor
+        BundleError: the file is not a skops archive, holds a type that neither skops nor
             `INTEGRATOR_TRUSTED_TYPES` trusts or that is not installed, or is not one of the
             paper's eight, of two classes over five features.
     """

@@ -39,7 +39,7 @@ def load_bundle(directory: Path) -> Bundle:
     """Read and verify the bundle in `directory`.
 
     Raises:
-        BundleError: there is no manifest, it does not say what a manifest must, or a file is
+        BundleError: there is no manifest, it is not a valid one, or a file is
             missing or differs from its SHA-256.
     """
     manifest_path = directory / MANIFEST_FILE

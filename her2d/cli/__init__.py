@@ -1,4 +1,4 @@
-"""Typer commands, thin: parse, call, print."""
+"""Typer commands. Each parses its arguments, calls the package and prints the outcome."""
 
 from her2d.cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""The `her2d` command: its sub-commands, and one line on stderr for every user's mistake."""
+"""The `her2d` command and its sub-commands. An expected error is one line on stderr."""
 
 import sys
 
@@ -75,13 +75,14 @@ app.add_typer(evaluate.app, name="evaluate")
 
 
 def main(command: typer.Typer = app) -> None:
-    """Run a command line; expected errors end as one sentence and exit code 1."""
+    """Run a command. An expected error is printed as one sentence, with exit code 1."""
     try:
         command()
     except EXPECTED_ERRORS as error:
         typer.echo(f"her2d: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Python would complain again while flushing.
+        # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from
+        # Python when it flushes stdout at exit.
         sys.stderr.close()
         sys.exit(1)

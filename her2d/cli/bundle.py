@@ -1,18 +1,18 @@
-"""`her2d bundle info|verify|build`."""
+"""`her2d bundle info|verify|build`: show, verify and build model bundles."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
+from her2d.cli.tables import fields
 
-app = typer.Typer(help="What the models are, and whether they are unaltered.", no_args_is_help=True)
+app = typer.Typer(help="Show, verify and build model bundles.", no_args_is_help=True)
 
 BundleArgument = Annotated[
     Path | None, typer.Argument(help="Bundle folder. Default: the one in the settings.")
@@ -23,15 +23,19 @@ BundleArgument = Annotated[
 def info(
     directory: BundleArgument = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Print a bundle's manifest: what it is made of, for what, and how good it was found to be."""
+    """Print a bundle's manifest.
+
+    Its intended use, its parts, and what was measured.
+    """
     bundle = load_bundle(directory or settings_of(config).bundle.path)
     if as_json:
         typer.echo(bundle.manifest.model_dump_json(indent=2))
         return
-    table = Table(title=f"{bundle.manifest.name} {bundle.manifest.version}", show_header=False)
-    table.add_row("intended use", bundle.manifest.intended_use)
-    table.add_row("folder", str(bundle.directory))
-    table.add_row("digest", bundle.digest)
+    rows = [
+        ("intended use", bundle.manifest.intended_use),
+        ("folder", str(bundle.directory)),
+        ("digest", bundle.digest),
+    ]
     for section in (
         "preprocessing",
         "decision",
@@ -43,38 +47,50 @@ def info(
     ):
         values = getattr(bundle.manifest, section)
         if values is not None:
-            lines = (f"{key} = {value}" for key, value in values.model_dump().items())
-            table.add_row(section, "\n".join(lines))
+            rows += [(f"{section}.{key}", str(value)) for key, value in values.model_dump().items()]
     for name, part in bundle.manifest.parts:
-        table.add_row(name, f"{part.architecture}\n{part.file}\nsha256 {part.sha256}")
-    Console(markup=False).print(table)
+        rows += [
+            (f"{name}.architecture", part.architecture),
+            (f"{name}.file", part.file),
+            (f"{name}.sha256", part.sha256),
+        ]
+    title = f"{bundle.manifest.name} {bundle.manifest.version}"
+    fields(rows, title=title).print(Console())
 
 
 @app.command("verify")
 def verify(directory: BundleArgument = None, config: ConfigOption = None) -> None:
-    """Check every file against its hash and restore the integrator; exit 1 where one fails."""
+    """Check a bundle's files against their hashes.
+
+    Also loads the integrator. Exit code 1 if a check fails.
+    """
     bundle = load_bundle(directory or settings_of(config).bundle.path)
     load_integrator(bundle)
-    typer.echo(f"{bundle.manifest.name} {bundle.manifest.version} is unaltered: {bundle.digest}")
+    name = f"{bundle.manifest.name} {bundle.manifest.version}"
+    typer.echo(f"{name} is unaltered. Its digest is {bundle.digest}.")
 
 
 @app.command("build")
 def build(
     directory: Annotated[Path, typer.Argument(help="Folder to write, such as engines/ours.")],
     study: StudyOption = Path("study"),
-    version: Annotated[str, typer.Option(help="The bundle's own version.")] = "1",
+    version: Annotated[str, typer.Option(help="Version of the new bundle.")] = "1",
     intended_use: Annotated[
-        str | None, typer.Option(help="One sentence; research only if none is given.")
+        str | None, typer.Option(help="One sentence. Default: research only.")
     ] = None,
 ) -> None:
-    """Pack an evaluated study's models, with what was measured, as a bundle to serve."""
-    from her2d.research.evaluation.publish import ship
+    """Pack an evaluated study's models as a bundle.
+
+    The manifest contains what `her2d evaluate` measured.
+    """
+    from her2d.research.evaluation.publish import publish
     from her2d.research.training.study import Study, StudyError
 
     try:
-        bundle = ship(Study(study), directory, version=version, intended_use=intended_use)
+        bundle = publish(Study(study), directory, version=version, intended_use=intended_use)
     except StudyError as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"The bundle cannot be written: {error}.") from error
-    typer.echo(f"{bundle.manifest.name} {bundle.manifest.version} in {directory}: {bundle.digest}")
+    name = f"{bundle.manifest.name} {bundle.manifest.version}"
+    typer.echo(f"Wrote {name} to {directory}. Its digest is {bundle.digest}.")

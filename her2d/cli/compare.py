@@ -1,4 +1,4 @@
-"""`her2d compare FIRST SECOND`: two bundles over the same slides."""
+"""`her2d compare FIRST SECOND`: compare two bundles on the same slides."""
 
 import json
 from dataclasses import asdict
@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.result_tables import percent_text, status_text
+from her2d.cli.tables import Column, Listing
 from her2d.db.connection import open_readonly
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.comparison import Comparison, compare_bundles
@@ -25,20 +26,24 @@ def compare(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print how often two bundles agree on the slides both have scored, and where they do not."""
+    """Compare two bundles on the slides that both have scored.
+
+    Prints how often they agree, and the slides on which they do not.
+    """
     db = open_readonly(settings_of(config).results.database)
     comparison = compare_bundles(db, first, second)
     if as_json:
         typer.echo(json.dumps(_json(comparison), indent=2))
         return
-    console = Console()
     if not comparison.slides:
-        console.print(f"{comparison.first} and {comparison.second} have no slide in common.")
+        typer.echo(f"{comparison.first} and {comparison.second} have no slide in common.")
         return
-    console.print(_agreement_table(comparison))
-    console.print(_sentence(comparison))
+    console = Console()
+    _agreement_table(comparison).print(console)
+    typer.echo(f"\n{_sentence(comparison)}")
     if comparison.disagreements:
-        console.print(_disagreement_table(comparison))
+        typer.echo()
+        _disagreement_table(comparison).print(console)
 
 
 def _sentence(comparison: Comparison) -> str:
@@ -47,39 +52,42 @@ def _sentence(comparison: Comparison) -> str:
     if comparison.kappa is not None:
         text += f", Cohen's kappa {comparison.kappa:.3f}"
     if comparison.mean_difference is not None:
-        text += f"; on average the second's percentage is {comparison.mean_difference:+.1f} points"
+        text += f"; mean difference (second - first) {comparison.mean_difference:+.1f} points"
     return text + "."
 
 
-def _agreement_table(comparison: Comparison) -> Table:
-    table = Table(title=f"{comparison.first} (rows) and {comparison.second} (columns)")
-    table.add_column("")
-    for status in Her2Status:
-        table.add_column(status.value, justify="right")
+def _agreement_table(comparison: Comparison) -> Listing:
+    listing = Listing(
+        Column("", is_name=True),
+        *(Column(status.value, right=True) for status in Her2Status),
+        title=f"Slides by status: {comparison.first} (rows) and {comparison.second} (columns)",
+    )
     for status in Her2Status:
         counts = (comparison.counts.get((status, other), 0) for other in Her2Status)
-        table.add_row(status_text(status), *map(str, counts))
-    return table
+        listing.add(status_text(status), *map(str, counts))
+    return listing
 
 
-def _disagreement_table(comparison: Comparison) -> Table:
-    table = Table(title="called differently")
-    table.add_column("id", justify="right")
-    table.add_column("slide", overflow="fold")
-    table.add_column(str(comparison.first))
-    table.add_column("")
-    table.add_column(str(comparison.second))
-    table.add_column("")
+def _disagreement_table(comparison: Comparison) -> Listing:
+    listing = Listing(
+        Column("id", drop=1, right=True),
+        Column("slide", is_name=True),
+        Column(str(comparison.first)),
+        Column(str(comparison.second)),
+        title="Slides with different statuses",
+    )
     for slide in comparison.disagreements:
-        table.add_row(
+        listing.add(
             str(slide.slide_id),
             slide.file_name,
-            status_text(slide.first_status),
-            percent_text(slide.first_percent),
-            status_text(slide.second_status),
-            percent_text(slide.second_percent),
+            _call(slide.first_status, slide.first_percent),
+            _call(slide.second_status, slide.second_percent),
         )
-    return table
+    return listing
+
+
+def _call(status: str, percent: float | None) -> Text:
+    return Text(" ").join(filter(None, (status_text(status), Text(percent_text(percent)))))
 
 
 def _json(comparison: Comparison) -> dict[str, object]:

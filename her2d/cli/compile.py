@@ -1,4 +1,4 @@
-"""`her2d compile`: a bundle's graphs -> plans for one back end, compared with fp32 before use."""
+"""`her2d compile`: compile a bundle for one back end and compare the plan with fp32."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -16,11 +16,11 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.tables import Listing, fields
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision
 from her2d.inference.plans import Profile, Sidecar
@@ -44,7 +44,7 @@ class BackendChoice(StrEnum):
 
 
 class PrecisionChoice(StrEnum):
-    """What a plan may compute in."""
+    """Precisions that a plan may have."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -64,30 +64,33 @@ def compile_(
     directory: Annotated[
         Path | None, typer.Argument(help="Bundle folder. Default: the one in the settings.")
     ] = None,
-    backend: Annotated[BackendChoice, typer.Option(help="What will run the plan.")] = (
+    backend: Annotated[BackendChoice, typer.Option(help="Back end that will run the plan.")] = (
         BackendChoice.TENSORRT
     ),
-    precision: Annotated[PrecisionChoice, typer.Option(help="What it computes in.")] = (
+    precision: Annotated[PrecisionChoice, typer.Option(help="Precision of the plan.")] = (
         PrecisionChoice.FP16
     ),
     slides: Annotated[
         list[Path] | None,
         typer.Option(
-            "--slide", help="Slides to calibrate and compare on. Default: simulated ones."
+            "--slide", help="Slide to calibrate and compare on; repeatable. Default: simulated."
         ),
     ] = None,
-    tiles: Annotated[int, typer.Option(min=2, help="Tissue tiles to use, half for each.")] = 16,
+    tiles: Annotated[
+        int, typer.Option(min=2, help="Tissue tiles to use, half to calibrate, half to compare.")
+    ] = 16,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compile a bundle for one back end and compare the plan with ONNX Runtime in fp32.
+    """Compile a bundle for one back end.
 
-    The plan lands beside the bundle with a JSON sidecar. It is refused where it differs from fp32
-    by more than the manifest's tolerance, and stays `unverified` where there is no device to run
-    it on: the daemon then makes the comparison before the first slide.
+    The plan is compared with ONNX Runtime in fp32, and written to the bundle's folder with a JSON
+    sidecar. It is rejected if it differs by more than the manifest's tolerance. If there is no
+    device to run it on, it is marked `unverified`, and the daemon compares it before the first
+    slide.
     """
     try:
-        # onnx comes with the extras, not with the base install.
+        # Only the extras install onnx.
         from her2d.inference.compiler.compile import (
             CompileOrder,
             TilesToTry,
@@ -107,7 +110,7 @@ def compile_(
         Profile(best=pipeline.segmenter_batch, most=pipeline.segmenter_batch),
         Profile(best=pipeline.classifier_batch, most=pipeline.classifier_batch),
     )
-    # Before tiles are read or simulated, which takes longer than to say no.
+    # Checked before tiles are read or simulated, which takes longer.
     platform_for(order)
     chosen = _tissue(slides, tiles, bundle.manifest.preprocessing.saturation)
     to_try = TilesToTry(calibration=chosen[::2], check=chosen[1::2])
@@ -119,15 +122,15 @@ def compile_(
     if as_json:
         typer.echo(compiled.sidecar.model_dump_json(indent=2))
         return
-    Console(markup=False).print(_table(compiled.files.sidecar, compiled.sidecar))
+    _listing(compiled.files.sidecar, compiled.sidecar).print(Console())
 
 
 def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
-    """`wanted` tissue tiles (or all there are) spread evenly over the slides.
+    """Return `wanted` tissue tiles, or all if there are fewer, spread evenly over the slides.
 
     Raises:
-        SlideError: one cannot be read.
-        UserError: there are fewer than two.
+        SlideError: a slide cannot be read.
+        UserError: there are fewer than two tissue tiles.
     """
     if not slides:
         from her2d.simulator.tissue import tissue_tiles
@@ -135,7 +138,7 @@ def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
         return tissue_tiles(wanted)
     every = [tile for path in slides for tile in _tissue_of(path, saturation)]
     if len(every) < 2:
-        raise UserError("The slides hold fewer than two tissue tiles: nothing to compare on.")
+        raise UserError("The slides have fewer than two tissue tiles, too few to compare on.")
     wanted = min(wanted, len(every))
     return np.stack([every[at] for at in np.linspace(0, len(every) - 1, wanted).astype(int)])
 
@@ -149,20 +152,21 @@ def _tissue_of(path: Path, saturation: float) -> list[NDArray[np.uint8]]:
         ]
 
 
-def _table(path: Path, sidecar: Sidecar) -> Table:
-    table = Table(title=f"{sidecar.backend} {sidecar.precision}", show_header=False)
-    table.add_row("sidecar", str(path))
-    table.add_row("compiled by", f"{sidecar.backend} {sidecar.library_version}")
-    table.add_row("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}")
-    table.add_row("verified on", sidecar.verified_on)
+def _listing(path: Path, sidecar: Sidecar) -> Listing:
+    rows = [
+        ("sidecar", str(path)),
+        ("compiled by", f"{sidecar.backend} {sidecar.library_version}"),
+        ("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}"),
+        ("verified on", sidecar.verified_on),
+    ]
     if sidecar.parity is not None:
         for name, value in sidecar.parity.model_dump(exclude={"verified_on"}).items():
-            table.add_row(name, "none" if value is None else f"{value:.6g}")
-    return table
+            rows.append((name, "none" if value is None else f"{value:.6g}"))
+    return fields(rows, title=f"{sidecar.backend} {sidecar.precision}")
 
 
 class _Bars(Progress):
-    """A bar for each phase of the build, gone when the phase is over."""
+    """A progress bar for each phase of the build, removed at its end."""
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description:>40}"), BarColumn(), MofNCompleteColumn())

@@ -1,18 +1,21 @@
-"""`her2d config show|check`: what her2d would run with, and whether it is well formed."""
+"""`her2d config show|check|example`: print, check and begin the settings."""
 
 from pathlib import Path
 
 import typer
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
-from her2d.settings import Settings, find_config
+from her2d.settings import PACKAGE_DATA, Settings, find_config
 
-app = typer.Typer(help="The settings in force.", no_args_is_help=True)
+app = typer.Typer(help="Print and check the settings.", no_args_is_help=True)
 
 
 @app.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print every setting as it is in force: file, environment and defaults together."""
+    """Print all settings that are in force.
+
+    From the file, the environment and the defaults.
+    """
     settings = settings_of(config)
     if as_json:
         typer.echo(settings.model_dump_json(indent=2))
@@ -26,11 +29,21 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("check")
 def check(config: ConfigOption = None) -> None:
-    """Say whether the settings are well formed; exit 1 with the key's name where they are not."""
+    """Check that the settings are well formed.
+
+    If one is not, its key is printed, with exit code 1.
+    """
     settings_of(config)
     typer.echo(
-        f"The settings of {_source(config)} are well formed; her2d doctor checks what they name."
+        f"The settings from {_source(config)} are well formed."
+        " To check the files and services that they name, run her2d doctor."
     )
+
+
+@app.command("example")
+def example() -> None:
+    """Print a config.toml that explains every setting and states its default."""
+    typer.echo((PACKAGE_DATA / "config.toml").read_text(), nl=False)
 
 
 def _source(config: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""`her2d db backup|check|migrate|prune|restore|vacuum`: care of the database."""
+"""`her2d db backup|check|migrate|prune|restore|vacuum`: maintain the database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,9 @@ from her2d.db.prune import prune_tiles
 from her2d.db.restore import restore
 from her2d.db.vacuum import give_back, vacuum
 
-app = typer.Typer(
-    help="Back up, restore, check, prune, vacuum and migrate the database.", no_args_is_help=True
-)
+app = typer.Typer(help="Back up, restore, check and maintain the database.", no_args_is_help=True)
 
-_WORTH_TELLING = 1_000_000
+_MIN_REPORTED_BYTES = 1_000_000
 _LONGEST_DAYS = 36_500
 
 
@@ -27,12 +25,12 @@ _LONGEST_DAYS = 36_500
 def backup(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of the backups; made if missing. Default: [results] backups."),
+        typer.Argument(help="Folder for backups; created if missing. Default: [results] backups."),
     ] = None,
-    keep: Annotated[int | None, typer.Option(min=1, help="Delete all but so many.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Delete all but this many.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Copy the database as it is at this moment, check the copy, and print its path."""
+    """Copy the database, check the copy, print its path."""
     settings = settings_of(config).results
     folder = folder or settings.backups
     typer.echo(back_up(settings.database, folder))
@@ -43,42 +41,52 @@ def backup(
 
 @app.command("restore")
 def restore_(
-    backup: Annotated[Path, typer.Argument(help="What `her2d db backup` made.")],
+    backup: Annotated[Path, typer.Argument(help="A file that `her2d db backup` wrote.")],
     config: ConfigOption = None,
 ) -> None:
-    """Put a backup in the database's place, while no daemon runs; the old one is kept beside it."""
+    """Replace the database with a backup.
+
+    The daemon must be stopped. The previous database is kept beside the restored one.
+    """
     database = settings_of(config).results.database
     aside = restore(backup, database)
-    typer.echo(f"{database} is as {backup} has it.")
+    typer.echo(f"Restored {database} from {backup}.")
     if aside is not None:
-        typer.echo(f"What it was is {aside}; delete that when it is of no more use.")
+        typer.echo(f"The previous database is {aside}. Delete it when it is no longer needed.")
 
 
 @app.command("check")
 def check(config: ConfigOption = None) -> None:
-    """Let SQLite look for damage; exit 1 where it finds any, or where it is not her2d's."""
+    """Check the database for damage.
+
+    Exit code 1 if SQLite finds any, or if the file is not a database of her2d.
+    """
     database = settings_of(config).results.database
     if found := problems(database):
         raise UserError(f"{database} is damaged: {'; '.join(found[:5])}.")
     schema_version(database)
-    typer.echo(f"{database} is sound.")
+    typer.echo(f"No damage was found in {database}.")
 
 
 @app.command("prune")
 def prune(
     days: Annotated[
         float | None,
-        typer.Option(help="Keep tile rows so long. Default: [results] keep_tiles_days."),
+        typer.Option(help="Delete those older than this. Default: [results] keep_tiles_days."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Delete the tile rows of old runs, and give their space back; the results themselves stay."""
+    """Delete the tile rows of old runs.
+
+    The results themselves stay. Free space is returned to the disk, if the database uses
+    incremental vacuum.
+    """
     settings = settings_of(config).results
     if days is not None and not 0 <= days <= _LONGEST_DAYS:
         raise UserError(f"--days must be 0 to {_LONGEST_DAYS}, not {days:g}.")
     keep_days = days if days is not None else settings.keep_tiles_days
     if keep_days is None:
-        typer.echo("Nothing to prune: tile rows are kept for good (no keep_tiles_days is set).")
+        typer.echo("Nothing to prune: [results] keep_tiles_days is not set.")
         return
     db = open_existing(settings.database)
     try:
@@ -86,38 +94,42 @@ def prune(
         free = give_back(db)
     finally:
         db.close()
-    typer.echo(f"{found.tiles} tile rows of {found.runs} runs were deleted.")
-    if free > _WORTH_TELLING:
+    typer.echo(f"Deleted {found.tiles} tile rows of {found.runs} runs.")
+    if free > _MIN_REPORTED_BYTES:
         typer.echo(
-            f"{free / 1e6:.0f} MB in {settings.database} are free for new results;"
-            " her2d db vacuum, once, has them given back to the disk."
+            f"{free / 1e6:.0f} MB in {settings.database} are free for new results."
+            " To return them to the disk, run her2d db vacuum once."
         )
 
 
 @app.command("vacuum")
 def vacuum_(config: ConfigOption = None) -> None:
-    """Rewrite the database without its free space; takes room for two copies while it works.
+    """Rewrite the database without its free space.
 
-    Needed once, for a database older than her2d's incremental vacuum: from then on prune gives
-    space back by itself. A daemon may run; what it wants to write meanwhile waits.
+    Needs disk space for two copies while it works. It is needed once, for a database from before
+    her2d used incremental vacuum; after that, prune returns free space itself. The daemon may run;
+    its writes wait meanwhile.
     """
     database = settings_of(config).results.database
     sizes = vacuum(database)
-    typer.echo(f"{database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB")
+    typer.echo(f"Vacuumed {database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB.")
 
 
 @app.command("migrate")
 def migrate_(
     copy_to: Annotated[
         Path | None,
-        typer.Option(help="Folder of the copy made before. Default: beside the database."),
+        typer.Option(help="Folder for the copy. Default: that of the database."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Bring the schema up to date, after a copy, as `her2d run` does at its start."""
+    """Copy the database, then update its schema.
+
+    `her2d run` does the same when it starts.
+    """
     database = settings_of(config).results.database
     require_there(database)
     before = schema_version(database)
     if (copy := migrate(database, copy_to)) is not None:
-        typer.echo(f"What it was is {copy}; delete that when it is of no more use.")
-    typer.echo(f"{database}: schema {before} -> {schema_version(database)}")
+        typer.echo(f"A copy from before is {copy}. Delete it when it is no longer needed.")
+    typer.echo(f"Migrated {database}: schema {before} -> {schema_version(database)}.")

@@ -1,4 +1,4 @@
-"""`her2d demo`: the daemon, a simulated scanner, and each slide's result a moment after."""
+"""`her2d demo`: the daemon processes six slides of a simulated scanner."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from her2d.simulator.plan import SlidePlan, Status
 
 _MARKER = ".made-by-her2d-demo"
-_PATIENCE_S = 170.0
+_TIMEOUT_S = 170.0
 _STOP_S = 60.0
 _ENDED = (JobState.DONE, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
 _CONFIG = """\
@@ -53,44 +53,47 @@ class _Daemon:
     log: Path
 
     def check(self) -> None:
-        """Raises UserError where the daemon has died."""
+        """Raise UserError if the daemon has ended."""
         if self.process.poll() is not None:
             last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise UserError(f"The daemon stopped: {' '.join(last)}")
 
 
 def demo(
-    directory: Annotated[Path, typer.Option(help="Folder to work in; made anew.")] = Path("demo"),
+    directory: Annotated[
+        Path, typer.Option(help="Folder to work in; that of an earlier demo is replaced.")
+    ] = Path("demo"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 5,
 ) -> None:
-    """Start the daemon, let a simulated scanner write six slides, and show their results.
+    """Process six simulated slides and print their results.
 
-    Ends with exit code 1 where a slide was not called what it was simulated as.
+    Starts the daemon and a simulated scanner that writes slides into its inbox. Exit code 1 if a
+    slide's HER2 status is not the simulated one.
     """
     started = time.monotonic()
-    console = Console(markup=False)
     bundle = settings_of(None).bundle.path
     _prepare(directory, bundle)
     config = directory / "config.toml"
     database = settings_of(config).results.database
     db = open_database(database)
     with _daemon(config, directory / "daemon.log") as daemon:
-        console.print(f"The daemon watches {directory / 'inbox'}; a scanner begins to write there.")
-        plans = _scan(console, daemon, db, directory / "inbox", seed)
+        inbox = directory / "inbox"
+        typer.echo(f"The daemon watches {inbox}. A simulated scanner writes slides there.")
+        plans = _scan(daemon, inbox, seed)
         _await(daemon, db, len(plans))
     results = list_results(db)
-    console.print(result_table(reversed(results)))
-    _refused(console, db)
-    console.print(f"{len(results)} results in {time.monotonic() - started:.0f} s. Look further:")
+    result_table(reversed(results)).print(Console(), wider="a wider terminal")
+    _refused(db)
+    typer.echo(f"{len(results)} results in {time.monotonic() - started:.0f} s. To see more:")
     for line in _hints(config, results):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        typer.echo(f"  {line}")
     db.close()
     if wrong := _wrong_calls(plans, results):
         raise UserError(" ".join(wrong))
 
 
 def _plans(seed: int) -> "list[SlidePlan]":
-    """One of each case a laboratory meets, small enough to be scanned in seconds."""
+    """Plan one slide of each common kind, small enough to be written in seconds."""
     from her2d.simulator.plan import Artefacts, plan_slide
 
     cases: list[tuple[str, Status, Artefacts]] = [
@@ -115,41 +118,39 @@ def _plans(seed: int) -> "list[SlidePlan]":
     return [*plans, at_40x]
 
 
-def _scan(
-    console: Console, daemon: _Daemon, db: Database, inbox: Path, seed: int
-) -> "list[SlidePlan]":
+def _scan(daemon: _Daemon, inbox: Path, seed: int) -> "list[SlidePlan]":
     from her2d.simulator.scanner import run_scanner
 
     plans = _plans(seed)
     for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
         daemon.check()
-        console.print(f"scanned  {delivered.path.name} ({delivered.style.value})")
+        typer.echo(f"scanned  {delivered.path.name} ({delivered.style.value})")
     return plans
 
 
 def _await(daemon: _Daemon, db: Database, slides: int) -> None:
-    """Wait until as many files as slides were scanned have ended one way or another."""
-    deadline = time.monotonic() + _PATIENCE_S
+    """Wait until the jobs of all slides have ended. Raises UserError if that takes too long."""
+    deadline = time.monotonic() + _TIMEOUT_S
     jobs = JobQueue(db)
     while time.monotonic() < deadline:
         daemon.check()
         if sum(jobs.counts()[state] for state in _ENDED) >= slides:
             return
         time.sleep(0.3)
-    raise UserError("The demo's slides were not finished in time; see daemon.log in its folder.")
+    raise UserError(f"The slides were not processed in time. See {daemon.log}.")
 
 
-def _refused(console: Console, db: Database) -> None:
+def _refused(db: Database) -> None:
     for job in JobQueue(db).in_state(JobState.QUARANTINED):
-        console.print(f"{job.path.name} could not be processed: {job.reason}")
+        typer.echo(f"{job.path.name} could not be processed: {job.reason}")
 
 
 def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[str]:
-    """A sentence for each slide that was called something else than it was simulated as."""
+    """Return a sentence for each slide whose result is not what was simulated."""
     called = {Path(result.file_name).stem: result.her2_status for result in results}
     return [
-        f"{plan.name} was simulated as {plan.her2_status}"
-        f" but called {called.get(plan.name, 'nothing')}."
+        f"{plan.name} was simulated as {plan.her2_status},"
+        f" but its result is {called.get(plan.name, 'missing')}."
         for plan in plans
         if called.get(plan.name) != plan.her2_status
     ]
@@ -157,7 +158,7 @@ def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[s
 
 def _prepare(directory: Path, bundle: Path) -> None:
     if os.path.lexists(directory) and not os.path.lexists(directory / _MARKER):
-        raise UserError(f"{directory} exists and was not made by a demo; name another --directory.")
+        raise UserError(f"{directory} was not created by a demo. Choose another --directory.")
     try:
         if directory.exists():
             shutil.rmtree(directory)
@@ -166,7 +167,7 @@ def _prepare(directory: Path, bundle: Path) -> None:
         (directory / "config.toml").write_text(_CONFIG.format(bundle=str(bundle.resolve())))
     except OSError as error:
         raise UserError(
-            f"The demo cannot be made in {directory}: {error.strerror or error}; name another"
+            f"Cannot create the demo in {directory}: {error.strerror or error}. Choose another"
             " --directory."
         ) from error
 

@@ -1,16 +1,16 @@
-"""`her2d doctor`: what keeps an installation from its work, how it is mended, and what serves."""
+"""`her2d doctor`: check the installation, and list the inference back ends."""
 
 import json
 from dataclasses import asdict
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
+from her2d.cli.tables import Column, Listing
 from her2d.doctor.checks import check_up
 from her2d.doctor.finding import Finding, Verdict
 from her2d.inference.backends import Candidate, candidates
@@ -21,10 +21,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bol
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check everything a new installation can get wrong, and say how to mend it.
+    """Check the installation and explain how to fix it.
 
-    Looks at inboxes, disks, database, clock, bundle, back ends, port and systemd's sandbox; writes
-    nothing that stays. Exit code 1 where something keeps the daemon from its work.
+    Checks inboxes, disks, database, clock, bundle, back ends, port and systemd's sandbox. Leaves no
+    files behind. Exit code 1 if the daemon cannot work.
     """
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
@@ -37,9 +37,9 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         }
         typer.echo(json.dumps(document, indent=2))
     else:
-        console = Console(markup=False)
-        console.print(_finding_table(found))
-        console.print(_backend_table(backends))
+        _finding_table(found).print(Console())
+        typer.echo()
+        _backend_table(backends).print(Console())
     if any(finding.verdict is Verdict.FAILURE for finding in found):
         raise typer.Exit(1)
 
@@ -48,30 +48,30 @@ def _candidates(settings: Settings) -> tuple[Candidate, ...]:
     try:
         bundle = load_bundle(settings.bundle.path)
     except BundleError:
-        bundle = None  # told as a finding; the back ends are of interest all the same
+        bundle = None  # a finding reports it; the back ends are listed without a bundle
     return candidates(bundle, engine_options(settings))
 
 
-def _finding_table(found: list[Finding]) -> Table:
-    table = Table(
-        Column("check", overflow="fold"),
-        Column("", no_wrap=True),
-        Column("found", overflow="fold"),
-        Column("what to do", overflow="fold"),
+def _finding_table(found: list[Finding]) -> Listing:
+    listing = Listing(
+        Column("check", is_name=True),
+        Column("status"),
+        Column("found", is_sentence=True),
+        Column("what to do", is_sentence=True),
     )
     for finding in found:
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
-        table.add_row(finding.check, verdict, finding.said, finding.remedy or "")
-    return table
+        listing.add(finding.check, verdict, finding.said, finding.remedy or "")
+    return listing
 
 
-def _backend_table(backends: tuple[Candidate, ...]) -> Table:
-    table = Table(
-        Column("back end", no_wrap=True),
-        "usable",
-        Column("reason", overflow="fold"),
+def _backend_table(backends: tuple[Candidate, ...]) -> Listing:
+    listing = Listing(
+        Column("back end", is_name=True),
+        Column("usable"),
+        Column("reason", is_sentence=True),
         title="Inference back ends, best first",
     )
     for backend in backends:
-        table.add_row(backend.name, "yes" if backend.usable else "no", backend.reason)
-    return table
+        listing.add(backend.name, "yes" if backend.usable else "no", backend.reason)
+    return listing

@@ -1,4 +1,4 @@
-"""What a user can mistake: these end as one sentence, everything else is a bug and a traceback."""
+"""Errors that a command prints as one sentence. Any other is a bug and ends with a traceback."""
 
 from her2d.bundle.manifest import BundleError
 from her2d.db.connection import DatabaseError
@@ -18,7 +18,7 @@ from her2d.slides.errors import SlideError
 
 
 class UserError(Her2dError):
-    """A command cannot do what was asked; the sentence says why."""
+    """A command cannot do what the user requested; the sentence says why."""
 
 
 EXPECTED_ERRORS = (

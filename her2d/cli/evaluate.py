@@ -1,4 +1,4 @@
-"""`her2d evaluate`: how good the models are, and where they fail."""
+"""`her2d evaluate`: measure a study's models."""
 
 import json
 from dataclasses import asdict
@@ -7,38 +7,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import JsonOption, StudyOption
+from her2d.cli.tables import Column, Listing
 
 if TYPE_CHECKING:
     from her2d.research.evaluation.misdiagnosis import FeatureTest
     from her2d.research.evaluation.report import Interval, Report
 
-app = typer.Typer(
-    help="How good a study's models are, and where they fail.", invoke_without_command=True
-)
+app = typer.Typer(help="Measure a study's models on its test sets.", invoke_without_command=True)
 
 
 @app.callback()
 def evaluate(
     context: typer.Context, study: StudyOption = Path("study"), as_json: JsonOption = False
 ) -> None:
-    """Measure a study's chosen models on its test sets; writes report.html and report.json."""
+    """Measure a study's models on its test sets.
+
+    Measures the chosen models, and writes report.html and report.json.
+    """
     if context.invoked_subcommand is not None:
         return
     from her2d.research.evaluation.evaluate import PAGE_FILE
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
     from her2d.research.training.fit import FitError
-    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError
 
     folder = Study(study)
     console = Console(stderr=True)
     try:
         with console.status("evaluating") as status:
-            report = evaluate_study(folder, kept_recipe(study, None), progress=status.update)
+            report = evaluate_study(folder, study_recipe(study, None), progress=status.update)
     except (FitError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
@@ -46,18 +47,21 @@ def evaluate(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
         return
-    Console(markup=False).print(_slides_table(report))
+    _slides_table(report).print(Console())
     typer.echo(f"{folder.evaluation / PAGE_FILE}")
 
 
 @app.command("misdiagnosis")
 def misdiagnosis(
     counts: Annotated[
-        Path, typer.Option(help="CSV of table, feature, level, fn, tp, fp, tn; one row a level.")
+        Path, typer.Option(help="CSV with columns table, feature, level, fn, tp, fp, tn.")
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Test which features go with wrong calls, as in the paper's Tables 3 and 4."""
+    """Test which features go with wrong results.
+
+    As in the paper's Tables 3 and 4. The CSV has a row for each level of a feature.
+    """
     from her2d.research.evaluation.counts import CountsError, read_counts
     from her2d.research.evaluation.misdiagnosis import misdiagnosis_tests
 
@@ -70,20 +74,27 @@ def misdiagnosis(
     if as_json:
         typer.echo(json.dumps([asdict(test) for test in tests], indent=2))
         return
-    Console(markup=False).print(_tests_table(tests))
+    _tests_table(tests).print(Console())
 
 
-def _slides_table(report: "Report") -> Table:
-    table = Table("integrator", "set", title=f"{report.segmenter}, {report.classifier}")
-    for heading in ("accuracy", "sensitivity", "specificity", "AUROC", "TP", "FN", "FP", "TN"):
-        table.add_column(heading, justify="right")
-    table.add_column("no call", justify="right")
-    table.add_column("accuracy, no call wrong", justify="right")
-    table.add_column("no tumour: pos/neg/no call", justify="right")
+def _slides_table(report: "Report") -> Listing:
+    listing = Listing(
+        Column("integrator", is_name=True),
+        Column("set"),
+        Column("accuracy", right=True),
+        Column("sensitivity", drop=9, right=True),
+        Column("specificity", drop=8, right=True),
+        Column("AUROC", drop=10, right=True),
+        *(Column(heading, drop=4, right=True) for heading in ("TP", "FN", "FP", "TN")),
+        Column("no call", drop=3, right=True),
+        Column("accuracy with no call as wrong", drop=2, right=True),
+        Column("no tumour: pos/neg/no call", drop=1, right=True),
+        title=f"{report.segmenter}, {report.classifier}",
+    )
     for row in report.slides:
         counts, benign = row.confusion, row.without_tumor
-        table.add_row(
-            f"{row.integrator} (chosen)" if row.chosen else row.integrator,
+        listing.add(
+            f"{row.integrator} (selected)" if row.selected else row.integrator,
             row.set,
             *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
@@ -91,7 +102,7 @@ def _slides_table(report: "Report") -> Table:
             "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
             f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
         )
-    return table
+    return listing
 
 
 def _interval(figure: "Interval") -> str:
@@ -102,16 +113,26 @@ def _interval(figure: "Interval") -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} – {figure.high:.3f})"
 
 
-def _tests_table(tests: "list[FeatureTest]") -> Table:
-    table = Table("table", "feature", "level")
-    for heading in ("FN", "TP", "P", "Fisher's P", "FP", "TN", "P", "Fisher's P"):
-        table.add_column(heading, justify="right")
+def _tests_table(tests: "list[FeatureTest]") -> Listing:
+    listing = Listing(
+        Column("table", is_name=True),
+        Column("feature", is_name=True),
+        Column("level", is_name=True),
+        Column("FN", drop=3, right=True),
+        Column("TP", drop=3, right=True),
+        Column("P positives", drop=4, right=True),
+        Column("Fisher's P positives", drop=2, right=True),
+        Column("FP", drop=3, right=True),
+        Column("TN", drop=3, right=True),
+        Column("P negatives", drop=4, right=True),
+        Column("Fisher's P negatives", drop=2, right=True),
+    )
     for test in tests:
         for number, level in enumerate(test.levels):
             first = number == 0
-            table.add_row(
-                level.table if first else "",
-                level.feature if first else "",
+            listing.add(
+                level.table,
+                level.feature,
                 level.level,
                 str(level.fn),
                 str(level.tp),
@@ -122,4 +143,4 @@ def _tests_table(tests: "list[FeatureTest]") -> Table:
                 test.negative.chi_square_text if first else "",
                 test.negative.fisher_text if first else "",
             )
-    return table
+    return listing

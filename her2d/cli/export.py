@@ -1,4 +1,4 @@
-"""`her2d export SLIDE --format F -o FILE`: a slide's result for other programs."""
+"""`her2d export SLIDE --format F -o FILE`: write a slide's result for other programs."""
 
 import shutil
 from enum import StrEnum
@@ -9,14 +9,14 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
-from her2d.cli.slide import SlideArgument, result_of
+from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.db.connection import open_readonly
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import StoredRun, read_run
 
 
 class ExportFormat(StrEnum):
-    """What a slide's result can be written as."""
+    """Formats that a slide's result can be written in."""
 
     GEOJSON = "geojson"
     CSV = "csv"
@@ -33,14 +33,17 @@ def export(
         ExportFormat,
         typer.Option(
             "--format",
-            help="geojson for QuPath; csv or parquet of the tiles; png of the heatmap; ome-tiff of"
-            " the overlay; fhir R4B; html, a one-page report.",
+            help="geojson for QuPath; csv or parquet with the tiles; png of the heatmap; ome-tiff"
+            " of the overlay; fhir (R4B); html, a one-page report.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     config: ConfigOption = None,
 ) -> None:
-    """Write a slide's current result to a file for QuPath, statistics or a hospital system."""
+    """Write a slide's result to a file for other programs.
+
+    For QuPath, for statistics, or for a hospital's information system.
+    """
     db = open_readonly(settings_of(config).results.database)
     run = read_run(db, result_of(db, slide).run_id)
     try:
@@ -89,7 +92,4 @@ def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:
 
 
 def _copy_heatmap(run: StoredRun, output: Path) -> None:
-    path = run.result.heatmap_path
-    if path is None or not Path(path).is_file():
-        raise UserError(f"The heatmap of {run.result.file_name} is not there: {path}.")
-    shutil.copyfile(path, output)
+    shutil.copyfile(heatmap_of(run.result), output)

@@ -19,17 +19,21 @@ ConfigOption = Annotated[
         help="Settings file. Default: HER2D_CONFIG, ./config.toml, /etc/her2d/config.toml.",
     ),
 ]
-StudyOption = Annotated[Path, typer.Option(help="The study's folder; made if missing.")]
+StudyOption = Annotated[Path, typer.Option(help="The study's folder; created if missing.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def settings_of(config: Path | None) -> Settings:
-    """The settings a command runs with. Raises SettingsError."""
+    """Load the settings for a command. Raises SettingsError."""
     return load_settings(find_config(config))
 
 
 def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "Pseudonyms | None":
-    """Log as the settings say, or from another `level` on; returns what hides names, if it does."""
+    """Configure logging; return the pseudonyms if the settings ask for them, else None.
+
+    Args:
+        level: the lowest to log, instead of that in the settings.
+    """
     from her2d.monitoring.log import configure_logging
     from her2d.monitoring.pseudonyms import Pseudonyms
 
@@ -44,6 +48,6 @@ def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "
 
 
 def folders_of_names(settings: Settings) -> list[Path]:
-    """The folders below which names are those of slides or patients."""
+    """Return the folders in which names of files and folders can identify a patient."""
     intake = settings.intake
     return [*intake.inboxes, intake.archive, intake.quarantine, settings.results.heatmaps]

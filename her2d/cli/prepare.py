@@ -1,4 +1,4 @@
-"""`her2d prepare COHORT.csv`: a hospital's cohort becomes tiles to learn from."""
+"""`her2d prepare COHORT.csv`: write the labelled tiles of a hospital's cohort."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    cohort: Annotated[Path, typer.Argument(help="The cohort table, see below.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort table, described above.")],
     study: StudyOption = Path("study"),
     annotations: Annotated[
         str | None,
-        typer.Option(help="Where annotations lie, such as 'annotations/{slide}.geojson'."),
+        typer.Option(help="Path of each slide's annotations: 'annotations/{slide}.geojson'."),
     ] = None,
     expression: Annotated[
-        str, typer.Option(help="annotation, or dab: approximated from the IHC slides' brown.")
+        str, typer.Option(help="annotation, or dab: estimated from the IHC slides' brown.")
     ] = "annotation",
     dab_threshold: Annotated[
         float | None,
@@ -33,24 +33,26 @@ def prepare(
         typer.Option(
             "--class",
             metavar="NAME=CLASS",
-            help="What regions of a name are: tumor, high_expression, excluded or ignore.",
+            help="Class of the regions with a name: tumor, high_expression, excluded or ignore.",
         ),
     ] = None,
     excluded: Annotated[
         Path | None,
-        typer.Option(help="CSV of slide, column, row, reason: single tiles to leave out."),
+        typer.Option(help="CSV with columns slide, column, row, reason: tiles to leave out."),
     ] = None,
 ) -> None:
-    """Check a cohort table and write its slides' labelled tiles; go on where it was stopped.
+    """Write the labelled tiles of a cohort.
+
+    The cohort table is checked first. A stopped preparation is continued.
 
     The table is a CSV with a row for each slide. Columns: slide, patient, he_path, ihc_score (0,
     1+, 2+, 3+, or empty without tumour), fish (positive, negative or empty), split (train,
     integrator, test or external); optional ihc_path, annotation_path, her2_status (compared with
-    the scores; indeterminate: no tumour). All others are morphology. Paths begin at the table's
-    folder.
+    the scores; indeterminate means no tumour). All other columns are morphology. Paths are relative
+    to the table's folder.
 
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
-    Exclude, or as --class says. More in docs/training.md.
+    Exclude, or as --class says. More in docs/how-to/training.md.
     """
     from her2d.research.training.cohort import CohortError, read_cohort
     from her2d.research.training.ihc import DAB_THRESHOLD
@@ -58,7 +60,7 @@ def prepare(
         ExpressionSource,
         LabelRules,
         PrepareError,
-        contradicted,
+        contradicting_slides,
         read_excluded,
     )
     from her2d.research.training.prepare import prepare as prepare_slides
@@ -82,26 +84,26 @@ def prepare(
                 folder.tiles,
                 rules,
                 progress=lambda _: bar.advance(task),
-                note=lambda said: bar.console.print(said, markup=False),
+                note=lambda note: bar.console.print(note, markup=False, soft_wrap=True),
             )
     except (CohortError, PrepareError) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be prepared: {error}.") from error
     store = TileStore(folder.tiles, [slide.name for slide in slides])
-    if wrong := contradicted(slides, store):
+    if wrong := contradicting_slides(slides, store):
         most = sorted(wrong, key=lambda name: -wrong[name])[:5]
         typer.echo(
-            f"{len(wrong)} slides of IHC 0 or 1+ hold strong tiles, such as"
-            f" {', '.join(f'{name} ({wrong[name]})' for name in most)}: is the threshold too low,"
-            " or are slides mixed up?",
+            f"{len(wrong)} slides with IHC 0 or 1+ have strong tiles, such as"
+            f" {', '.join(f'{name} ({wrong[name]})' for name in most)}. The threshold may be too"
+            " low, or slides may be mixed up.",
             err=True,
         )
     table = store.table
     strong = int((table.strong & table.is_tumor & table.labelled).sum())
     typer.echo(
-        f"{len(slides)} slides, {len(table.slide)} tissue tiles, {int(table.is_tumor.sum())} of"
-        f" them tumour, {strong} strong; in {study}"
+        f"Wrote {len(table.slide)} tissue tiles of {len(slides)} slides to {study}:"
+        f" {int(table.is_tumor.sum())} with tumour, {strong} of them strong."
     )
 
 
@@ -113,7 +115,7 @@ def _classes(given: list[str]) -> "RegionClasses":
         name, equals, kind = text.rpartition("=")
         if not equals or kind not in list(RegionClass):
             raise UserError(
-                f"--class {text}: NAME={'|'.join(RegionClass)} is wanted, such as 'Stroma=ignore'."
+                f"--class {text} is not NAME={'|'.join(RegionClass)}, such as 'Stroma=ignore'."
             )
         found[name] = RegionClass(kind)
     return RegionClasses(found)

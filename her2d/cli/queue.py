@@ -1,4 +1,4 @@
-"""`her2d queue`: files on their way, and those that stopped."""
+"""`her2d queue`: list and change jobs."""
 
 import json
 import sqlite3
@@ -8,46 +8,57 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
 from her2d.bundle.loading import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.tables import Column, Listing
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
 from her2d.queue import operator
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
-app = typer.Typer(help="Files on their way, and why some stopped.", no_args_is_help=True)
+app = typer.Typer(help="List, retry, cancel and reorder jobs.", no_args_is_help=True)
 
-_OVER = (JobState.DONE, JobState.VANISHED)
+_FINISHED = (JobState.DONE, JobState.VANISHED)
 
 JobArgument = Annotated[int, typer.Argument(help="Job id, as in `her2d queue ls`.")]
 
 
 @app.command("ls")
 def ls(
-    state: Annotated[list[JobState] | None, typer.Option(help="Only these states.")] = None,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option(
+            metavar="STATE", help=f"Only jobs in this state, repeatable: {', '.join(JobState)}."
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, oldest first: all but done and vanished ones unless states are named."""
-    states = state or [s for s in JobState if s not in _OVER]
+    """List jobs, oldest first.
+
+    Without --state, all jobs that are neither done nor vanished.
+    """
+    states = state or [s for s in JobState if s not in _FINISHED]
     with closing(open_readonly(settings_of(config).results.database)) as db:
         found = JobQueue(db).in_state(*states)
     if as_json:
         typer.echo(json.dumps([_row(job) for job in found], indent=2))
         return
-    table = Table(
-        Column("id", justify="right"),
-        Column("file", overflow="fold"),
-        Column("state", no_wrap=True),
-        "priority",
-        "attempts",
-        Column("reason", overflow="fold", min_width=16),
+    if not found:
+        typer.echo("No jobs match.")
+        return
+    listing = Listing(
+        Column("id", drop=3, right=True),
+        Column("file", is_name=True),
+        Column("state"),
+        Column("priority", drop=2, right=True),
+        Column("attempts", drop=1, right=True),
+        Column("reason", is_sentence=True),
     )
     for job in found:
-        table.add_row(
+        listing.add(
             str(job.id),
             job.path.name,
             job.state,
@@ -55,12 +66,15 @@ def ls(
             str(job.attempts),
             job.reason or "",
         )
-    Console(markup=False).print(table)
+    listing.print(Console())
 
 
 @app.command("retry")
 def retry(job: JobArgument, config: ConfigOption = None) -> None:
-    """Queue a failed, quarantined, duplicate or vanished file once more, with all its attempts."""
+    """Queue a stopped file again.
+
+    For failed, quarantined, duplicate and vanished files. Attempts are counted from 0 again.
+    """
     with _queue(settings_of(config)) as jobs:
         operator.retry(jobs, job)
     typer.echo(f"Job {job} is queued.")
@@ -68,7 +82,10 @@ def retry(job: JobArgument, config: ConfigOption = None) -> None:
 
 @app.command("cancel")
 def cancel(job: JobArgument, config: ConfigOption = None) -> None:
-    """Quarantine a file that is settling, queued or waiting for another try."""
+    """Quarantine a file that is waiting.
+
+    It may be settling, queued, or failed and waiting for its next attempt.
+    """
     with _queue(settings_of(config)) as jobs:
         operator.cancel(jobs, job)
     typer.echo(f"Job {job} is cancelled.")
@@ -76,9 +93,10 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
 
 @app.command("forget")
 def forget_(job: JobArgument, config: ConfigOption = None) -> None:
-    """Take a quarantined or duplicate file that is gone off the list; nothing is deleted.
+    """Remove a file that no longer exists from the list.
 
-    Its job becomes `vanished`, and its history stays: `her2d queue ls --state vanished`.
+    For quarantined and duplicate files. Nothing is deleted: the job becomes vanished, and its
+    history stays (`her2d queue ls --state vanished`).
     """
     with _queue(settings_of(config)) as jobs:
         operator.forget(jobs, job)
@@ -89,11 +107,11 @@ def forget_(job: JobArgument, config: ConfigOption = None) -> None:
 def priority(
     job: JobArgument,
     number: Annotated[
-        int, typer.Argument(help="Higher runs first; new scans have 0, back-fill has -10.")
+        int, typer.Argument(help="Higher runs first. New scans have 0, back-fill has -10.")
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Move a waiting file forward or back."""
+    """Change the priority of a waiting file."""
     with _queue(settings_of(config)) as jobs:
         operator.prioritise(jobs, job, number)
     typer.echo(f"Job {job} has priority {number}.")
@@ -102,27 +120,30 @@ def priority(
 @app.command("reprocess")
 def reprocess(
     job: Annotated[
-        int | None, typer.Argument(help="Only this finished job. Default: every slide.")
+        int | None, typer.Argument(help="Only the slide of this finished job. Default: all slides.")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Queue slides that have no result by the bundle in config.toml; their old results are kept."""
+    """Queue slides that the current bundle has not scored.
+
+    The current bundle is the one in config.toml. Old results are kept.
+    """
     settings = settings_of(config)
     digest = load_bundle(settings.bundle.path).digest
     with _queue(settings) as jobs:
         queued = operator.reprocess(jobs, digest, job)
-    typer.echo(f"{len(queued)} slides are queued.")
+    typer.echo(f"Queued {len(queued)} slide{'' if len(queued) == 1 else 's'}.")
 
 
 @contextmanager
 def _queue(settings: Settings) -> Iterator[JobQueue]:
-    """The queue, to change it. Raises DatabaseError where the database will not have the change."""
+    """Open the queue for changes. Raises DatabaseError if the database cannot be changed."""
     database = settings.results.database
     with closing(open_existing(database)) as db:
         try:
             yield JobQueue(db)
         except sqlite3.Error as error:
-            raise DatabaseError(f"The database {database} refused: {error}.") from error
+            raise DatabaseError(f"The database {database} cannot be changed: {error}.") from error
 
 
 def _row(job: Job) -> dict[str, object]:

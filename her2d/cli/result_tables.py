@@ -1,13 +1,12 @@
-"""Results as tables for the terminal, and as CSV."""
+"""Results as listings and as CSV."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
+from her2d.cli.tables import Column, Listing, fields
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import PastRun, TileClassSummary
 from her2d.results.records import SlideResult, StepTiming
@@ -19,21 +18,19 @@ STATUS_STYLES = {
 }
 
 
-def result_table(found: Iterable[SlideResult]) -> Table:
-    """One row for each result, as `results`, `scan` and `demo` print it.
-
-    Without lines between columns, so that at a terminal's 80 most names stay whole.
-    """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("id", justify="right", no_wrap=True)
-    table.add_column("slide", overflow="fold")
-    table.add_column("HER2", no_wrap=True)
-    table.add_column("high expression", justify="right", min_width=len("expression"))
-    table.add_column("95 % interval", justify="right", min_width=len("interval"))
-    table.add_column("tumour tiles", justify="right", min_width=len("tumour"))
-    table.add_column("remark", overflow="fold")
+def result_table(found: Iterable[SlideResult]) -> Listing:
+    """List results, one a row, for `results`, `scan` and `demo`."""
+    listing = Listing(
+        Column("id", drop=4, right=True),
+        Column("slide", is_name=True),
+        Column("HER2"),
+        Column("high expression", drop=3, right=True),
+        Column("95 % interval", drop=2, right=True),
+        Column("tumour tiles", drop=1, right=True),
+        Column("remark", is_sentence=True),
+    )
     for result in found:
-        table.add_row(
+        listing.add(
             str(result.slide_id),
             result.file_name,
             status_text(result.her2_status),
@@ -42,11 +39,11 @@ def result_table(found: Iterable[SlideResult]) -> Table:
             f"{result.tiles_tumor} of {result.tiles_total}",
             "; ".join(_remarks(result)),
         )
-    return table
+    return listing
 
 
 def results_csv(found: Iterable[SlideResult]) -> str:
-    """One line for each result, under the names of `slide_results`' columns."""
+    """Return results as CSV, one a line, under the column names of the view `slide_results`."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(SlideResult.model_fields)
@@ -57,52 +54,54 @@ def results_csv(found: Iterable[SlideResult]) -> str:
     return out.getvalue()
 
 
-def slide_table(result: SlideResult) -> Table:
-    """Every field of one result."""
-    table = Table(title=result.file_name, show_header=False)
+def slide_table(result: SlideResult) -> Listing:
+    """List every field of one result."""
+    rows = []
     for name, value in result.model_dump(mode="json").items():
         text = ", ".join(value) or "none" if isinstance(value, list) else str(value)
-        table.add_row(name, "" if value is None else text)
-    return table
+        rows.append((name, "" if value is None else text))
+    return fields(rows, title=result.file_name)
 
 
-def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Table:
-    """How a run's tiles are spread over their tile_classes."""
-    table = Table(title="tiles")
-    table.add_column("tile_class")
-    table.add_column("tiles", justify="right")
-    table.add_column("tumour pixels", justify="right")
-    table.add_column("mean p(strong)", justify="right")
+def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing:
+    """List how many of a run's tiles are in each class."""
+    listing = Listing(
+        Column("class", is_name=True),
+        Column("tiles", right=True),
+        Column("tumour pixels", drop=1, right=True),
+        Column("mean p(strong)", drop=2, right=True),
+        title="Tiles",
+    )
     for each in tiles:
         p = "" if each.mean_p_strong is None else f"{each.mean_p_strong:.3f}"
         name = each.tile_class.replace("_", "-")
-        table.add_row(name, str(each.tiles), f"{each.tumor_pixels:,}", p)
-    table.add_row("background", str(background), "", "")
-    return table
+        listing.add(name, str(each.tiles), f"{each.tumor_pixels:,}", p)
+    listing.add("background", str(background), "", "")
+    return listing
 
 
-def timing_table(timings: Sequence[StepTiming]) -> Table:
-    """Where a run's time went."""
-    table = Table(title="timings")
-    table.add_column("step")
-    table.add_column("seconds", justify="right")
+def timing_table(timings: Sequence[StepTiming]) -> Listing:
+    """List the seconds that each step of a run took."""
+    listing = Listing(Column("step", is_name=True), Column("seconds", right=True), title="Timings")
     for timing in timings:
-        table.add_row(timing.step, f"{timing.seconds:.2f}")
-    return table
+        listing.add(timing.step, f"{timing.seconds:.2f}")
+    return listing
 
 
-def run_table(runs: Sequence[PastRun]) -> Table:
-    """A slide's runs, the current one first."""
-    table = Table(title="runs")
-    table.add_column("run", justify="right")
-    table.add_column("finished (UTC)")
-    table.add_column("bundle", overflow="fold")
-    table.add_column("HER2")
-    table.add_column("high expression", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("seconds", justify="right")
+def run_table(runs: Sequence[PastRun]) -> Listing:
+    """List a slide's runs, the current one first."""
+    listing = Listing(
+        Column("run", is_name=True, right=True),
+        Column("finished (UTC)", drop=3),
+        Column("bundle"),
+        Column("HER2"),
+        Column("high expression", drop=4, right=True),
+        Column("95 % interval", drop=2, right=True),
+        Column("seconds", drop=1, right=True),
+        title="Runs",
+    )
     for run in runs:
-        table.add_row(
+        listing.add(
             str(run.run_id),
             run.finished_at[:19].replace("T", " "),
             run.bundle,
@@ -111,16 +110,16 @@ def run_table(runs: Sequence[PastRun]) -> Table:
             _interval(run.ci_low, run.ci_high),
             f"{run.elapsed_s:.1f}",
         )
-    return table
+    return listing
 
 
 def status_text(status: str) -> Text:
-    """A HER2 status in its colour."""
+    """Return a HER2 status in its colour."""
     return Text(status, style=STATUS_STYLES[Her2Status(status)])
 
 
 def percent_text(percent: float | None) -> str:
-    """A percentage with one decimal, or nothing."""
+    """Return a percentage with one decimal, "" for None."""
     return "" if percent is None else f"{percent:.1f} %"
 
 

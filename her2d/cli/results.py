@@ -1,4 +1,4 @@
-"""`her2d results`, `show` and `heatmap`: read what was found, while the daemon goes on writing."""
+"""`her2d results`, `show` and `heatmap`: read results, also while the daemon writes."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from her2d.cli.result_tables import (
     tile_table,
     timing_table,
 )
-from her2d.cli.slide import SlideArgument, result_of
+from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.db.connection import open_readonly
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
@@ -31,29 +31,30 @@ from her2d.results.records import QualityFlag
 
 def results(
     limit: Annotated[int, typer.Option(min=1, help="Slides on a page.")] = 50,
-    page: Annotated[int, typer.Option(min=1, help="Which page.")] = 1,
+    page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
     borderline: Annotated[
         bool | None,
         typer.Option(
-            "--borderline/--not-borderline", help="Whether the interval holds the threshold."
+            "--borderline/--not-borderline",
+            help="Only slides whose 95 % interval includes the threshold, or only the others.",
         ),
     ] = None,
     since: Annotated[str | None, typer.Option(help=SINCE)] = None,
     until: Annotated[str | None, typer.Option(help=UNTIL)] = None,
     bundle: Annotated[
-        str | None, typer.Option(help="Only this bundle's: its name, or 'name version'.")
+        str | None, typer.Option(help="Only results of this bundle: its name, or 'name version'.")
     ] = None,
     text: Annotated[str | None, typer.Option(help="Part of the file name or barcode.")] = None,
     flag: Annotated[
         list[QualityFlag] | None, typer.Option(help="Only slides with this flag; repeatable.")
     ] = None,
     sort: Annotated[
-        SortKey, typer.Option(help="margin is the distance from 10 %.")
+        SortKey, typer.Option(help="Sort by this; margin is the distance from 10 %.")
     ] = SortKey.FINISHED,
     ascending: Annotated[
         bool | None,
-        typer.Option("--asc/--desc", help="Default: newest, highest, A to Z, closest first."),
+        typer.Option("--asc/--desc", help="Default: newest, highest, A to Z or closest first."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -86,26 +87,32 @@ def results(
     if as_csv:
         typer.echo(results_csv(found), nl=False)
         return
-    Console(markup=False).print(result_table(found))
-    _print_more(db, len(found), count_results(db, wanted), page, limit)
+    matching = count_results(db, wanted)
+    if found:
+        result_table(found).print(Console())
+    elif not matching:
+        typer.echo("No slides match.")
+    _print_more(db, len(found), matching, page, limit)
 
 
 def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) -> None:
-    """What the table does not show: other pages, and files that have no result."""
-    console = Console(markup=False)
+    """Print how many slides are on other pages, and how many files have no result."""
     if matching > shown:
         pages = -(-matching // limit)
-        console.print(f"{shown} of {matching} slides; page {page} of {pages} (--page)")
+        typer.echo(f"{shown} of {matching} slides, page {page} of {pages} (--page).")
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
-        console.print(
-            f"{refused} file{'s' if refused > 1 else ''} could not be processed:"
+        typer.echo(
+            f"{refused} file{'s' if refused > 1 else ''} could not be processed. To list them:"
             " her2d queue ls --state quarantined"
         )
 
 
 def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Print everything known of one slide: its result, its tiles, its timings, its runs."""
+    """Print everything that is known about one slide.
+
+    Its result, tiles, timings and runs.
+    """
     db = open_readonly(settings_of(config).results.database)
     result = result_of(db, slide)
     tiles = tile_summary(db, result.run_id)
@@ -120,12 +127,15 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         }
         typer.echo(json.dumps(everything, indent=2))
         return
-    console = Console(markup=False)
-    console.print(slide_table(result))
-    console.print(tile_table(tiles, background=result.tiles_total - sum(f.tiles for f in tiles)))
+    background = result.tiles_total - sum(each.tiles for each in tiles)
+    listings = [slide_table(result), tile_table(tiles, background=background)]
     if timings:
-        console.print(timing_table(timings))
-    console.print(run_table(runs))
+        listings.append(timing_table(timings))
+    listings.append(run_table(runs))
+    for number, listing in enumerate(listings):
+        if number:
+            typer.echo()
+        listing.print(Console())
 
 
 def heatmap(
@@ -135,16 +145,15 @@ def heatmap(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Print where a slide's heatmap lies, or copy it."""
+    """Print the path of a slide's heatmap, or copy the file."""
     db = open_readonly(settings_of(config).results.database)
     result = result_of(db, slide)
-    if result.heatmap_path is None or not Path(result.heatmap_path).is_file():
-        raise UserError(f"The heatmap of {result.file_name} is not there: {result.heatmap_path}.")
+    path = heatmap_of(result)
     if output is None:
-        typer.echo(result.heatmap_path)
+        typer.echo(path)
         return
     try:
-        shutil.copyfile(result.heatmap_path, output)
+        shutil.copyfile(path, output)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}.") from error
     typer.echo(str(output))

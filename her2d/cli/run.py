@@ -1,4 +1,4 @@
-"""`her2d run`: the daemon."""
+"""`her2d run`: run the daemon."""
 
 import os
 import signal
@@ -15,19 +15,20 @@ from her2d.cli.options import (
 from her2d.settings import Settings
 
 EXIT_DEVICE_LOST = os.EX_TEMPFAIL
-"""75: the GPU is lost to this process, and a new one may go on. systemd starts it."""
+"""75: this process has lost the GPU, but a new one may be able to use it. systemd starts one."""
 
 
 def run(config: ConfigOption = None) -> None:
-    """Watch the inboxes and process every finished scan until stopped (SIGTERM or Ctrl-C).
+    """Run the daemon until it is stopped.
 
-    SIGHUP reads the settings again; what cannot change under a running daemon waits for the next
-    start. A second SIGTERM does not wait for the slides under way.
+    Watches the inboxes and processes every finished scan. SIGTERM or Ctrl+C stops it when the
+    slides in progress are done; a second SIGTERM stops it without waiting for them. SIGHUP reloads
+    the settings; those that cannot change while the daemon runs take effect at the next start.
 
-    Exit code 75 means that the GPU was lost: every job is back in the queue, and a new process
-    goes on with them.
+    Exit code 75 means that the GPU was lost. All jobs are back in the queue, and a new process
+    continues with them.
     """
-    # The daemon's imports take seconds that other commands need not pay.
+    # Importing the daemon takes seconds, which would delay the other commands.
     from her2d.daemon.service import Daemon
     from her2d.inference.engine import DeviceLostError
     from her2d.monitoring.uncaught import log_uncaught
@@ -49,7 +50,7 @@ def run(config: ConfigOption = None) -> None:
     try:
         daemon.run()
     except DeviceLostError as error:
-        # At once: what CUDA's libraries would clear away for the lost device may hang or abort.
+        # Exit at once. CUDA's libraries may hang or abort while they clean up for a lost device.
         try:
             typer.echo(f"her2d: {error}", err=True)
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`her2d scan PATH...`: the daemon's pipeline in the foreground, with a progress bar."""
+"""`her2d scan PATH...`: process slides in the foreground, with a progress bar."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,10 @@ def scan(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Process slides now and print their results; exit 1 if one could not be processed."""
+    """Process slides now and print their results.
+
+    Exit code 1 if a slide could not be processed.
+    """
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
 
@@ -47,7 +50,7 @@ def scan(
     configure_logging_of(settings, level="error")
     files = list(_files(paths, settings))
     if (copy := migrate(settings.results.database)) is not None:
-        typer.echo(f"her2d: the database was migrated; what it was is {copy}.", err=True)
+        typer.echo(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (
@@ -99,7 +102,7 @@ def _scan_one(
 
 
 def _outcome(future: Future[SlideResult]) -> SlideResult | str:
-    """The result, or the reason there is none; what nobody foresaw is raised."""
+    """Return the result, or the reason why there is none. An unexpected error is raised."""
     try:
         return future.result()
     except (SlideError, OSError) as error:
@@ -120,7 +123,7 @@ def _files(paths: list[Path], settings: Settings) -> Iterator[Path]:
         elif path.is_file():
             yield path.absolute()
         else:
-            raise UserError(f"There is no file {path}.")
+            raise UserError(f"There is no file or folder {path}.")
 
 
 def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
@@ -134,7 +137,7 @@ def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
         ]
         typer.echo(json.dumps(rows, indent=2))
     elif results:
-        Console(markup=False).print(result_table(results))
+        result_table(results).print(Console())
     for path, outcome in outcomes.items():
         if isinstance(outcome, str):
             name = "" if path.name in outcome else f"{path.name}: "

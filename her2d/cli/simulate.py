@@ -1,4 +1,4 @@
-"""`her2d simulate cohort|scanner`: slides and a scanner that aren't there."""
+"""`her2d simulate cohort|scanner`: write simulated slides, at once or as a scanner does."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,9 @@ from rich.progress import Progress
 
 from her2d.cli.errors import UserError
 
-app = typer.Typer(
-    help="Synthetic slides with ground truth, as a scanner writes them.", no_args_is_help=True
-)
+app = typer.Typer(help="Write simulated slides with ground truth.", no_args_is_help=True)
 
-SlidesOption = Annotated[int, typer.Option(min=1, help="How many slides.")]
+SlidesOption = Annotated[int, typer.Option(min=1, help="Number of slides.")]
 SeedOption = Annotated[int, typer.Option(help="The same seed gives the same slides.")]
 WidthOption = Annotated[int, typer.Option(min=1024, help="Mean width in pixels at 4x.")]
 HeightOption = Annotated[int, typer.Option(min=1024, help="Mean height in pixels at 4x.")]
@@ -22,13 +20,13 @@ PositiveOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share of HER2-positive slides (paper: 0.125).")
 ]
 ArtefactsOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Chance of folds, pen marks, blur and dust, each.")
+    float, typer.Option(min=0, max=1, help="Probability of folds, pen marks, blur and dust, each.")
 ]
 
 
 @app.command("cohort")
 def cohort(
-    directory: Annotated[Path, typer.Argument(help="Folder to write; made if missing.")],
+    directory: Annotated[Path, typer.Argument(help="Folder to write; created if missing.")],
     slides: SlidesOption = 16,
     seed: SeedOption = 0,
     width: WidthOption = 4096,
@@ -36,9 +34,12 @@ def cohort(
     magnification: MagnificationOption = 4.0,
     positive: PositiveOption = 0.125,
     artefacts: ArtefactsOption = 0.0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
-    """Write H&E slides, their aligned IHC slides, their truth, and cohort.csv."""
+    """Write H&E and IHC slides with their ground truth.
+
+    The IHC slides are aligned with the H&E slides. cohort.csv is the table for `her2d prepare`.
+    """
     from her2d.simulator.cohort import write_cohort
     from her2d.simulator.plan import plan_cohort
     from her2d.simulator.stain import DAB_THRESHOLD
@@ -59,15 +60,15 @@ def cohort(
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be simulated: {error}.") from error
     typer.echo(
-        f"{slides} slides in {directory}; see {directory / 'cohort.csv'}. To prepare them:"
-        f" --annotations 'truth/{{slide}}.tif', or with --expression dab --dab-threshold"
-        f" {DAB_THRESHOLD} besides"
+        f"Wrote {slides} slides to {directory}. Their table is {directory / 'cohort.csv'}."
+        " To prepare them: --annotations 'truth/{slide}.tif', or in addition --expression dab"
+        f" --dab-threshold {DAB_THRESHOLD}."
     )
 
 
 @app.command("scanner")
 def scanner(
-    inbox: Annotated[Path, typer.Argument(help="Folder that a daemon watches; made if missing.")],
+    inbox: Annotated[Path, typer.Argument(help="Inbox of a daemon; created if missing.")],
     slides: SlidesOption = 4,
     seed: SeedOption = 0,
     width: WidthOption = 4096,
@@ -75,9 +76,12 @@ def scanner(
     magnification: MagnificationOption = 4.0,
     positive: PositiveOption = 0.125,
     artefacts: ArtefactsOption = 0.0,
-    pace: Annotated[float, typer.Option(min=0.001, help="Megabytes a second.")] = 4.0,
+    pace: Annotated[float, typer.Option(min=0.001, help="Megabytes per second.")] = 4.0,
 ) -> None:
-    """Write one slide after the other into a folder, as scanners and network copies do."""
+    """Write slides one by one, as a scanner does.
+
+    Files grow in place or under a temporary name, as those of scanners and network copies do.
+    """
     from her2d.simulator.plan import plan_cohort
     from her2d.simulator.scanner import run_scanner
 

@@ -1,5 +1,6 @@
-"""A slide by the name a person has for it, or why it has no result."""
+"""Find a slide by its id, file name or barcode, or say why it has no result."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,21 +21,31 @@ _NEWEST_JOB = """
 
 
 def result_of(db: Database, key: str) -> SlideResult:
-    """The current result of a slide.
+    """Return the current result of a slide.
 
     Raises:
-        UserError: a file of that name has none; the sentence has its job's state and reason.
-        SlideNotFound: neither is there.
-        AmbiguousSlide: there are several.
+        UserError: a file of that name has no result; the sentence has its job's state and reason.
+        SlideNotFound: there is no slide and no job of that name.
+        AmbiguousSlide: several slides match.
     """
     try:
         return find_slide(db, key)
     except SlideNotFound as error:
         for row in db.query(_NEWEST_JOB, {"key": key}):
-            raise UserError(_why_there_is_none(Job.of(row))) from error
+            raise UserError(_why_no_result(Job.of(row))) from error
         raise
 
 
-def _why_there_is_none(job: Job) -> str:
-    said = f"There is no result for {job.path.name}: its job {job.id} is {job.state}"
-    return f"{said}. {job.reason}" if job.reason else f"{said}."
+def heatmap_of(result: SlideResult) -> Path:
+    """Return the path of a result's heatmap. Raises UserError if it is missing."""
+    if result.heatmap_path is None:
+        raise UserError(f"{result.file_name} has no heatmap.")
+    path = Path(result.heatmap_path)
+    if not path.is_file():
+        raise UserError(f"The heatmap of {result.file_name} is missing. It was written to {path}.")
+    return path
+
+
+def _why_no_result(job: Job) -> str:
+    sentence = f"There is no result for {job.path.name}. Its job {job.id} is {job.state}."
+    return f"{sentence} {job.reason}" if job.reason else sentence

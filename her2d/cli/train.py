@@ -1,4 +1,4 @@
-"""`her2d train segmenter|classifiers|integrator|all`: a prepared study's models."""
+"""`her2d train segmenter|classifiers|integrator|all`: train a prepared study's models."""
 
 import shlex
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Train the models of a prepared study.", no_args_is_help=True)
 
 RecipeOption = Annotated[
-    Path | None, typer.Option(help="TOML of what differs from the paper's recipe.")
+    Path | None, typer.Option(help="TOML file with the differences from the paper's recipe.")
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="One setting, such as classifier.learning_rate=1e-4."),
+    typer.Option("--set", help="Set one value, such as classifier.learning_rate=1e-4; repeatable."),
 ]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Which; all of the paper's if none is named.")
+    list[str] | None, typer.Argument(help="Models to train. Default: all of the paper's.")
 ]
-WishOption = Annotated[str | None, typer.Option(help="Take this one, whatever the rule says.")]
+WishOption = Annotated[str | None, typer.Option(help="Choose this model instead of the best one.")]
 
 
 @app.command("segmenter")
@@ -39,7 +39,10 @@ def segmenter(
     recipe: RecipeOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Train tumour segmenters: unet, segnet, deeplabv3plus; go on where it was stopped."""
+    """Train the tumour segmenters.
+
+    Their names are unet, segnet and deeplabv3plus. A stopped training is continued.
+    """
     with _study("segmenter", study, recipe, settings, names) as (folder, how):
         _train_segmenters(folder, how, names)
 
@@ -51,7 +54,10 @@ def classifiers(
     recipe: RecipeOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Train the five sub-classifiers of resnet18 to resnet152 or densenet121, fold by fold."""
+    """Train the five sub-classifiers, fold by fold.
+
+    Their networks are resnet18 to resnet152 and densenet121. A stopped training is continued.
+    """
     with _study("classifiers", study, recipe, settings, names) as (folder, how):
         _train_classifiers(folder, how, names)
 
@@ -66,7 +72,11 @@ def integrator(
     choose_classifier: WishOption = None,
     choose_integrator: WishOption = None,
 ) -> None:
-    """Fit integrators by grid search and choose the three models of the bundle."""
+    """Fit the integrators and choose the bundle's models.
+
+    Integrators are fitted by grid search. One segmenter, one classifier and one integrator are
+    chosen.
+    """
     wishes = (choose_segmenter, choose_classifier, choose_integrator)
     options = ("--choose-segmenter", "--choose-classifier", "--choose-integrator")
     chosen = [
@@ -86,13 +96,13 @@ def everything(
     recipe: RecipeOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Train every model that the recipe names, and choose among them."""
-    from her2d.research.training.distributed import is_first
+    """Train all models of the recipe and choose among them."""
+    from her2d.research.training.distributed import is_rank_zero
 
     with _study("all", study, recipe, settings, None) as (folder, how):
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
-        if is_first():
+        if is_rank_zero():
             _train_integrators(folder, how, None, (None, None, None))
 
 
@@ -101,7 +111,7 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.segmenters:
-        _tell(train_segmenter(study, recipe, name, show_progress=progress))
+        _print_fit(train_segmenter(study, recipe, name, show_progress=progress))
 
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
@@ -111,7 +121,7 @@ def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None
     progress = Console(stderr=True).is_terminal
     for name in names or recipe.classifiers:
         for fold in range(FOLDS):
-            _tell(train_classifier(study, recipe, name, fold, show_progress=progress))
+            _print_fit(train_classifier(study, recipe, name, fold, show_progress=progress))
 
 
 def _train_integrators(
@@ -148,21 +158,21 @@ def _study(
     settings: list[str] | None,
     words: list[str] | None,
 ) -> "Iterator[tuple[Study, Recipe]]":
-    """The study and its recipe, and every user's mistake in between as one sentence.
+    """Open a study and its recipe; an expected error becomes one sentence.
 
-    What was asked for is recorded once it is done, for the bundle's manifest.
+    At the end the command is recorded for the bundle's manifest.
     """
-    from her2d.research.training.distributed import is_first
+    from her2d.research.training.distributed import is_rank_zero
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.integrators import IntegratorError
-    from her2d.research.training.recipe import RecipeError, kept_recipe
+    from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError, record_command
 
     try:
         study = Study(folder)
-        yield study, kept_recipe(folder, recipe, tuple(settings or ()))
-        if is_first():
+        yield study, study_recipe(folder, recipe, tuple(settings or ()))
+        if is_rank_zero():
             given = ["--recipe", recipe.name] if recipe is not None else []
             given += [word for setting in settings or () for word in ("--set", setting)]
             record_command(study, shlex.join(["her2d", "train", kind, *(words or []), *given]))
@@ -172,10 +182,10 @@ def _study(
         raise UserError(f"Training stopped: {error}.") from error
 
 
-def _tell(found: "FitResult") -> None:
-    from her2d.research.training.distributed import is_first
+def _print_fit(found: "FitResult") -> None:
+    from her2d.research.training.distributed import is_rank_zero
 
-    if is_first():
+    if is_rank_zero():
         typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
 
 

@@ -1,4 +1,4 @@
-"""A thread that files what is finished: no slide waits for an archive that is slow or away."""
+"""The thread that moves finished originals, so that no slide waits for a slow archive."""
 
 import contextlib
 import sqlite3
@@ -22,11 +22,11 @@ _BUSY_TIMEOUT_S = 5.0
 
 
 class ArchivingStoppedError(Her2dError):
-    """Stopping was asked for; the next start finishes what was under way."""
+    """A stop was requested; the next start finishes the move."""
 
 
 class ArchiveThread:
-    """Works in its own thread, through a database connection of its own, until asked to stop."""
+    """Moves finished originals, in its own thread and through its own database connection."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class ArchiveThread:
         self._settings = settings
         self._stop = stop
         self._clock = clock
-        self._archiver = Archiver(self._beat)
-        self._got_on_at: float | None = None
+        self._archiver = Archiver(self._heartbeat)
+        self._progress_at: float | None = None
 
     def run(self) -> None:
         """Archive until stopped; an error costs the connection, not the thread."""
@@ -49,35 +49,37 @@ class ArchiveThread:
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except ArchivingStoppedError:
-                log.info("archiving_interrupted")
+                log.info("archive_interrupted")
             except (sqlite3.Error, DatabaseError) as error:
                 log.warning(
-                    "archiving_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S
+                    "archive_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S
                 )
                 self._stop.wait(_AFTER_ERROR_S)
             except Exception:
-                log.exception("archiving_failed")
+                log.exception("archive_failed")
                 self._stop.wait(_AFTER_ERROR_S)
 
     def problem(self) -> str | None:
-        """That filing has not got on for longer than storage takes to answer; None while it does.
-        Any thread may ask."""
-        got_on_at = self._got_on_at
-        silent_s = self._clock() - got_on_at if got_on_at is not None else 0.0
+        """Return a sentence if no file was moved for `stalled_after_s`, else None.
+
+        Any thread may call this.
+        """
+        progress_at = self._progress_at
+        silent_s = self._clock() - progress_at if progress_at is not None else 0.0
         if silent_s < self._settings().intake.stalled_after_s:
             return None
-        return f"Moving finished files has not got on for {silent_s:.0f} s."
+        return f"Moving finished files has made no progress for {silent_s:.0f} s."
 
     def _work(self, jobs: JobQueue) -> None:
         while not self._stop.is_set():
-            self._got_on_at = self._clock()
+            self._progress_at = self._clock()
             try:
                 self._archiver.round(jobs, self._settings().intake)
             finally:
-                self._got_on_at = None
+                self._progress_at = None
             self._stop.wait(_ROUND_S)
 
-    def _beat(self) -> None:
-        self._got_on_at = self._clock()
+    def _heartbeat(self) -> None:
+        self._progress_at = self._clock()
         if self._stop.is_set():
             raise ArchivingStoppedError("Stopped while files were moved.")

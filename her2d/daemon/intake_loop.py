@@ -1,4 +1,4 @@
-"""One thread's work around the inboxes: find, settle, and pause where there is no room."""
+"""Work on the inboxes: find and settle scans, and pause when the disk is nearly full."""
 
 import errno
 import threading
@@ -24,7 +24,7 @@ _ANSWER_S = 1.0
 
 
 class IntakeLoop:
-    """Looks after the inboxes in passes of about a second at most."""
+    """Checks the inboxes, in passes of about a second at most."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class IntakeLoop:
 
     @property
     def problem(self) -> str | None:
-        """What a person should look at: that intake is paused, or an inbox that does not answer."""
+        """Why no scans are found: intake is paused, or an inbox does not answer. None otherwise."""
         watched = self._settings.intake.inboxes
         hanging = [self._storage.problem(inbox) for inbox in watched if inbox in self._hanging]
         return self._pause_reason or next(filter(None, hanging), None)
@@ -65,7 +65,7 @@ class IntakeLoop:
         self._next_check = 0.0
 
     def run_once(self) -> None:
-        """One pass. Raises sqlite3.Error; the next pass does what this one could not."""
+        """Do one pass. Raises sqlite3.Error; the next pass does what this one could not."""
         self._check_storage()
         self._check_disk_space()
         if self._paused.is_set():
@@ -73,7 +73,7 @@ class IntakeLoop:
         try:
             self._find_and_settle()
         except Exception:
-            self._inbox.sweeps.all_soon()  # the events in hand are lost; what they told is not
+            self._inbox.sweeps.all_soon()  # the events are lost; a sweep finds their files
             raise
 
     def _find_and_settle(self) -> None:
@@ -91,9 +91,10 @@ class IntakeLoop:
         self._inbox.settle()
 
     def _check_watches(self) -> None:
-        """Where the system's limit cuts a tree's watches short, nothing says so but their number.
+        """Poll the inboxes if the kernel watches fewer folders than there are.
 
-        Twice in a row: a folder may have been made between the sweep and the count.
+        Where the system's limit of watches is reached, only their number shows it. The numbers
+        must differ twice in a row: a folder may have been made between the sweep and the count.
         """
         watched_folders = self._inbox.sweeps.watched_folders()
         if watched_folders is None:
@@ -106,7 +107,7 @@ class IntakeLoop:
         self._events_incomplete = events_incomplete
 
     def _check_storage(self) -> None:
-        """Let alone what does not answer: a pass that waits for it looks after nothing else."""
+        """Leave out inboxes that do not answer: a pass that waits for one checks no other."""
         intake = self._settings.intake
         watched = intake.inboxes
         if time.monotonic() >= self._next_check:
@@ -153,7 +154,7 @@ class IntakeLoop:
                     log.info("inbox_watched", inbox=str(inbox))
                     self._inbox.sweeps.soon(inbox, inbox)
             except FileNotFoundError:
-                self._watcher.forget(inbox)  # the sweep says so, once
+                self._watcher.forget(inbox)  # the sweep reports it, once
             except OSError as error:
                 self._poll_instead(inbox, error)
 
@@ -165,6 +166,6 @@ class IntakeLoop:
 
 
 def check_slide(path: Path) -> Verdict:
-    """The slides room's structural check in the words of intake."""
+    """Return what `her2d.slides.integrity` finds, as the inbox wants it."""
     found = check_integrity(path)
     return Verdict(Completeness(found.completeness.value), found.reason)

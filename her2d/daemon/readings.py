@@ -1,4 +1,4 @@
-"""Database, disks and pipeline -> one reading, for each scrape of /metrics."""
+"""Read database, disks and pipeline once, for each scrape of /metrics."""
 
 import shutil
 import sqlite3
@@ -34,7 +34,7 @@ _WAITING = ("settling", "queued", "running", "failed")
 
 
 class Outcomes:
-    """Counts how jobs end, whoever ends them: worker, inbox or `her2d queue`.
+    """Counts how jobs end, whether a worker, the inbox or `her2d queue` ends them.
 
     Every change of state is a row of `events`, so what was counted is never missed nor counted
     twice. Counts begin at 0 with the process, as Prometheus expects of counters.
@@ -46,7 +46,7 @@ class Outcomes:
         self._alone = threading.Lock()
 
     def advance(self, db: Database) -> Mapping[str, int]:
-        """How many jobs ended in each way so far. Safe to call from several threads."""
+        """Return how many jobs ended in each way so far. Safe to call from several threads."""
         with self._alone:
             last = _last_event(db)
             rows = db.execute(
@@ -71,10 +71,10 @@ def read_daemon(
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
-    """Look at everything once, through a connection of its own; a few milliseconds.
+    """Read every value once, through a new database connection; takes a few milliseconds.
 
-    What cannot be read is left out: a share that is away, or a database that is locked, must not
-    make the daemon look down.
+    What cannot be read is left out: an unreachable share or a locked database must not make the
+    daemon look as if it were down.
     """
     reading = Reading(
         stages=tuple(_stages(pipeline)),
@@ -212,7 +212,7 @@ def _volumes(settings: Settings, storage: StorageProbe) -> Iterator[VolumeReadin
             continue
         yield VolumeReading(holds, usage.free, usage.total)
     for number, inbox in enumerate(settings.intake.inboxes, start=1):
-        seen = storage.seen(inbox)
+        seen = storage.status(inbox)
         if seen is not None and seen.free_bytes is not None and seen.size_bytes is not None:
             holds = "inbox" if number == 1 else f"inbox_{number}"
             yield VolumeReading(holds, seen.free_bytes, seen.size_bytes)

@@ -1,4 +1,4 @@
-"""`her2d run`: wires intake, pipeline, results and ops together, and outlives every bad file.
+"""`her2d run`: the service that joins intake, pipeline, results and monitoring.
 
 One thread watches the inboxes and queues finished scans. It also runs the supervisor of the other
 threads: as many workers as slides may be in flight, each of which claims a job, scores its slide
@@ -42,7 +42,7 @@ from her2d.queue.store import JobQueue
 from her2d.settings import Settings, SettingsError
 from her2d.system.files import remove_leftovers
 from her2d.system.gpus import Gpus
-from her2d.webhook.sender import Messenger
+from her2d.webhook.sender import WebhookSender
 
 log = structlog.get_logger(__name__)
 
@@ -53,18 +53,18 @@ _WEBHOOK_S = 15.0
 
 
 class Daemon:
-    """Runs until asked to stop.
+    """The daemon. It runs until a stop is requested.
 
-    Raises from `run`:
+    `run` raises:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError: it cannot start; the sentence says why.
         DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
         CannotListenError: the port of `[ops]` cannot be had.
-        DeviceLostError: it stopped, with every job back in the queue, for its GPU is lost to it.
+        DeviceLostError: the GPU is lost to this process; every job is back in the queue.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
-        """`load` reads the settings again at a reload; it may raise SettingsError."""
+        """`load` reads the settings again at a reload, and may raise SettingsError."""
         self._settings = settings
         self._load = load or (lambda: settings)
         self._signals = StopSignals()
@@ -80,12 +80,12 @@ class Daemon:
         self._supervisor: Supervisor | None = None
 
     def stop(self) -> None:
-        """Ask for a clean stop, the second time for a quick one; safe in a signal handler."""
+        """Request a graceful stop, the second time a quick one. Safe in a signal handler."""
         self._signals.request_stop()
         self._wake.set()
 
     def reload(self) -> None:
-        """Ask for the settings to be read again; safe to call from a signal handler."""
+        """Request that the settings be read again. Safe in a signal handler."""
         self._reload.set()
         self._wake.set()
 
@@ -114,7 +114,7 @@ class Daemon:
             db.close()
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
-            raise DeviceLostError("The GPU is lost to this process; start it again to go on.")
+            raise DeviceLostError("The GPU is lost to this process. Start her2d again to go on.")
 
     def _work(
         self,
@@ -137,7 +137,7 @@ class Daemon:
             port=port,
         )
         settings = self._settings
-        messenger = Messenger(
+        webhook_sender = WebhookSender(
             settings.webhook, settings.results.database, self._signals.stop_requested
         )
         self._notifier.ready("Started.")
@@ -145,7 +145,7 @@ class Daemon:
         try:
             while not self._signals.stop_requested.is_set():
                 _require_same(self._settings.results.database, database)
-                messenger.check()
+                webhook_sender.check()
                 self._pass(jobs, supervisor, intake_loop)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -155,11 +155,14 @@ class Daemon:
             self._notifier.stopping(f"Finishing {supervisor.active} slides.")
             intake_loop.close()
             supervisor.drain()
-            messenger.join(_WEBHOOK_S)
+            webhook_sender.join(_WEBHOOK_S)
 
     def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
-        """Everything the daemon's own thread does, once. Work that gets on is what keeps systemd's
-        watchdog quiet: a pass that hangs, or a slide that does, is not followed by another sign."""
+        """Do once what the daemon's own thread does.
+
+        Only progress is reported to systemd's watchdog: after a pass or a slide that hangs, no
+        further sign of life follows.
+        """
         stalled = supervisor.stalled()
         try:
             if self._reload.is_set():
@@ -169,7 +172,7 @@ class Daemon:
             supervisor.check(jobs)
             self._problem = intake_loop.problem or _stalled_problem(stalled)
             self._checked_at = time.monotonic()
-            self._tell_status(jobs, supervisor)
+            self._report_status(jobs, supervisor)
             self._passes_fail = False
         except sqlite3.Error as error:
             if not self._passes_fail:
@@ -177,15 +180,15 @@ class Daemon:
             self._passes_fail = True
             self._problem = f"The database is unavailable: {error}."
         except Exception as error:
-            # No file, however odd, may end the daemon: the others' passes go on.
+            # No file may end the daemon: the next pass goes on with the other files.
             if not self._passes_fail:
                 log.exception("pass_failed")
             self._passes_fail = True
-            # What the error says may hold a name, and anybody may ask.
-            self._problem = f"The inboxes cannot be looked after: {type(error).__name__}, see log."
+            # Anyone may read this sentence, and the error's own may hold a patient's name.
+            self._problem = f"The inboxes cannot be checked: {type(error).__name__}, see the log."
         if stalled is None:
-            # Others that lock the database are waited for, but so long only as a slide would be:
-            # the lock may be one of this process's own.
+            # Other processes may lock the database, but for no longer than a slide may stall: the
+            # lock may be held by this process itself.
             if time.monotonic() - self._checked_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
@@ -206,14 +209,14 @@ class Daemon:
                 log.warning("settings_wait_for_restart", keys=change.waiting)
         self._notifier.ready("Settings were read again.")
 
-    def _tell_status(self, jobs: JobQueue, supervisor: Supervisor) -> None:
+    def _report_status(self, jobs: JobQueue, supervisor: Supervisor) -> None:
         if time.monotonic() < self._next_status:
             return
         self._next_status = time.monotonic() + _STATUS_S
         counts = jobs.counts()
         waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
         status = (
-            f"{supervisor.active} slides under way, {waiting} waiting,"
+            f"{supervisor.active} slides in flight, {waiting} waiting,"
             f" {counts[JobState.SETTLING]} not finished by the scanner,"
             f" {counts[JobState.QUARANTINED]} quarantined."
         )
@@ -277,7 +280,7 @@ class Daemon:
 
 
 def _clear_up(heatmaps: Path) -> None:
-    """Remove pictures that a daemon was killed over. No reason not to start."""
+    """Remove half-written pictures of a daemon that was killed, if that can be done."""
     try:
         leftovers = remove_leftovers(heatmaps)
     except OSError as error:
@@ -288,7 +291,7 @@ def _clear_up(heatmaps: Path) -> None:
 
 
 def _stalled_problem(stalled: StalledJob | None) -> str | None:
-    """Said to whoever asks, so without the file's name."""
+    """Return a sentence without the file's name, since anyone may read it."""
     return (
         f"Job {stalled.job.id} has made no progress for {stalled.seconds:.0f} s."
         if stalled
@@ -297,9 +300,9 @@ def _stalled_problem(stalled: StalledJob | None) -> str | None:
 
 
 def _require_same(database: Path, opened: os.stat_result) -> None:
-    """A connection goes on writing to a database that was removed, and all of it would be lost.
+    """Raise DatabaseError if the database file is not the one that was opened.
 
-    Raises DatabaseError.
+    SQLite goes on writing to a file that was removed, and everything written there is lost.
     """
     try:
         same = os.path.samestat(database.stat(), opened)
@@ -309,4 +312,6 @@ def _require_same(database: Path, opened: os.stat_result) -> None:
         log.warning("database_unreachable", reason=str(error))
         return
     if not same:
-        raise DatabaseError(f"The database {database} was removed or replaced.")
+        raise DatabaseError(
+            f"The database {database} was removed or replaced while her2d was running."
+        )

@@ -59,17 +59,17 @@ class Supervisor:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the slide that lags most last got on; 0 where none is under way."""
+        """Seconds since the slowest slide in flight made progress; 0 where none is in flight."""
         stalled = self._claims.longest_stalled()
         return stalled.seconds if stalled is not None else 0.0
 
     @property
     def archive_problem(self) -> str | None:
-        """That no finished file is moved any more; None while they are. No restart mends it."""
+        """A sentence if finished files are not moved any more, else None."""
         return self._archive_thread.problem()
 
     def check(self, jobs: JobQueue) -> None:
-        """Replace threads that died, note that jobs are worked on, take up those that are not.
+        """Replace threads that died, write heartbeats, and queue orphaned jobs again.
 
         Raises sqlite3.Error; the next call does what this one could not.
         """
@@ -93,7 +93,7 @@ class Supervisor:
         self._next_heartbeat = time.monotonic() + _HEARTBEAT_S
 
     def stalled(self) -> StalledJob | None:
-        """A job that has not got on for longer than any slide takes to, reported once."""
+        """Return the job that has made no progress for `stalled_after_s`, if any; log it once."""
         stalled = self._claims.longest_stalled()
         if stalled is None or stalled.seconds < self._settings().intake.stalled_after_s:
             self._reported.clear()

@@ -106,7 +106,7 @@ class Worker:
             log.info("slide_started", attempt=job.attempts)
             try:
                 result = self._process(jobs, job)
-            except Exception as error:  # noqa: BLE001  the daemon outlives whatever one slide brings
+            except Exception as error:  # noqa: BLE001  no slide may end the daemon
                 cause = error
                 until_written(lambda: self._set_aside(jobs, job, cause), self._signals.cancel)
             else:

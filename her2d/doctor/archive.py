@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.archive.archiver import inbox_that_finds
-from her2d.daemon.storage_probe import answers
+from her2d.daemon.storage_probe import inbox_answers
 from her2d.doctor.database import writable
 from her2d.doctor.finding import Finding, failure, ok
 from her2d.doctor.inboxes import ANSWER_S
@@ -19,7 +19,7 @@ def archive_findings(settings: IntakeSettings) -> Iterator[Finding]:
     if not targets:
         return
     # What does not answer the check of the inbox itself has told.
-    answering = tuple(inbox for inbox in settings.inboxes if answers(inbox, ANSWER_S))
+    answering = tuple(inbox for inbox in settings.inboxes if inbox_answers(inbox, ANSWER_S))
     for inbox in answering:
         if os.access(inbox, os.W_OK | os.X_OK, effective_ids=True):
             yield ok(f"inbox {inbox}", "Finished files can be moved out of it.")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from her2d.daemon.storage_probe import answers
+from her2d.daemon.storage_probe import inbox_answers
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.intake.watcher import Watcher
 
@@ -19,7 +19,7 @@ _CLOCK_S = 60.0
 def inbox_findings(inbox: Path) -> Iterator[Finding]:
     """Look at one inbox; where it can be written, with a file that is there for a moment."""
     check = f"inbox {inbox}"
-    if not answers(inbox, ANSWER_S):
+    if not inbox_answers(inbox, ANSWER_S):
         yield failure(
             check,
             f"It has not answered for {ANSWER_S:.0f} s.",

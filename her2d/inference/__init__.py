@@ -1,1 +1,1 @@
-"""Engines: tiles -> numbers."""
+"""Engines that compute masks and probabilities from tiles."""

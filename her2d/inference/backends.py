@@ -1,4 +1,4 @@
-"""Which back ends could serve here, and why the others could not."""
+"""Find which back ends work on this machine, and why the others do not."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,11 +18,12 @@ from her2d.inference.platforms import platform_of
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One back end's prospects on this machine.
+    """Whether a back end works on this machine.
 
     Attributes:
+        name: the back end.
         usable: whether `auto` would try to open it.
-        reason: what it would run on, or in one sentence why it cannot.
+        reason: the device that it would use, or in one sentence why it cannot be used.
     """
 
     name: BackendName
@@ -31,17 +32,17 @@ class Candidate:
 
 
 def candidates(bundle: Bundle | None, options: EngineOptions) -> tuple[Candidate, ...]:
-    """Every back end, best first. Opens none of them.
+    """Examine every back end, best first, without opening any.
 
     Args:
-        bundle: whose compiled plans are looked for; None looks for none.
-        options: the precision that is asked for.
+        bundle: where to look for compiled plans; None does not look for any.
+        options: only the precision matters.
     """
     return tuple(candidate(name, bundle, options) for name in BACKENDS)
 
 
 def candidate(name: BackendName, bundle: Bundle | None, options: EngineOptions) -> Candidate:
-    """One back end's prospects."""
+    """Examine one back end without opening it; arguments as in `candidates`."""
     try:
         return Candidate(name, True, _PROBES[name](bundle, options))
     except _Unusable as unusable:
@@ -50,7 +51,7 @@ def candidate(name: BackendName, bundle: Bundle | None, options: EngineOptions) 
         return Candidate(name, False, str(error))
 
 
-class _Unusable(Her2dError):  # noqa: N818  it ends a probe, it is no error
+class _Unusable(Her2dError):  # noqa: N818  it ends a probe and is not an error
     pass
 
 
@@ -83,9 +84,9 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
     _require("torch", "torch")
     _require("onnx", "torch")
     if options.precision == "int8":
-        raise _Unusable("torch serves fp32, fp16 and bf16, not int8.")
+        raise _Unusable("torch supports fp32, fp16 and bf16, not int8.")
     gpu = find_gpu()
-    # Importing it to ask takes seconds. Where its build is unknown, opening the engine will tell.
+    # Importing torch takes seconds. If its build is unknown, opening the engine shows it.
     with suppress(PackageNotFoundError):
         if (installed := version("torch")).endswith("+cpu"):
             raise _Unusable(f"torch {installed} was built without CUDA.")
@@ -94,7 +95,7 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
 
 def _onnxruntime(bundle: Bundle | None, options: EngineOptions) -> str:
     if options.precision in ("fp16", "bf16"):
-        raise _Unusable(f"ONNX Runtime on the CPU serves fp32 and int8, not {options.precision}.")
+        raise _Unusable(f"ONNX Runtime on the CPU supports fp32 and int8, not {options.precision}.")
     if options.precision == "int8" and bundle is not None:
         _loadable(bundle, "onnxruntime", options)
     return "CPU"

@@ -1,6 +1,6 @@
-"""CUDA's driver itself: which devices there are, and which context is a thread's own.
+"""The CUDA driver, called directly: which device there is, and a thread's current context.
 
-Neither torch nor PyCUDA is imported to learn that there is nothing for them to use.
+So a machine without a GPU is recognised without importing torch or PyCUDA.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ _NAME_BYTES = 256
 
 
 class NoGpuError(Her2dError):
-    """There is no usable CUDA device; `str(error)` says why in one sentence."""
+    """There is no usable CUDA device; `str(error)` gives the reason in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Gpu:
     """A CUDA device.
 
     Attributes:
-        name: the product, such as `NVIDIA RTX A6000`.
+        name: product name, such as `NVIDIA RTX A6000`.
         compute_capability: such as `8.6`.
-        driver_version: the newest CUDA that the driver runs, such as `13.0`.
+        driver_version: newest CUDA version that the driver supports, such as `13.0`.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Gpu:
 
 
 def find_gpu() -> Gpu:
-    """The first CUDA device, in the driver's own order (CUDA_VISIBLE_DEVICES counts).
+    """Find the first CUDA device in the driver's order, which CUDA_VISIBLE_DEVICES changes.
 
     Raises:
         NoGpuError: no driver, no device, or the driver refuses to start.
@@ -43,19 +43,19 @@ def find_gpu() -> Gpu:
     except OSError as error:
         raise NoGpuError(f"There is no NVIDIA driver: {_LIBRARY} cannot be loaded.") from error
     count, device, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    _ask(driver.cuInit(0), "start")
-    _ask(driver.cuDeviceGetCount(ctypes.byref(count)), "count its devices")
+    _require_success(driver.cuInit(0), "start")
+    _require_success(driver.cuDeviceGetCount(ctypes.byref(count)), "count its devices")
     if count.value == 0:
         raise NoGpuError("The NVIDIA driver finds no device.")
-    _ask(driver.cuDeviceGet(ctypes.byref(device), 0), "open its first device")
+    _require_success(driver.cuDeviceGet(ctypes.byref(device), 0), "open its first device")
     name = ctypes.create_string_buffer(_NAME_BYTES)
-    _ask(driver.cuDeviceGetName(name, _NAME_BYTES, device), "name its first device")
-    _ask(driver.cuDriverGetVersion(ctypes.byref(version)), "tell its version")
+    _require_success(driver.cuDeviceGetName(name, _NAME_BYTES, device), "name its first device")
+    _require_success(driver.cuDriverGetVersion(ctypes.byref(version)), "report its version")
     capability = []
     for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
         found = ctypes.c_int()
         status = driver.cuDeviceGetAttribute(ctypes.byref(found), attribute, device)
-        _ask(status, "describe its first device")
+        _require_success(status, "describe its first device")
         capability.append(str(found.value))
     return Gpu(
         name.value.decode(errors="replace"),
@@ -65,10 +65,10 @@ def find_gpu() -> Gpu:
 
 
 def leave_context() -> None:
-    """Take the calling thread's current context off its stack."""
+    """Remove the current context from the calling thread's stack."""
     ctypes.CDLL(_LIBRARY).cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
-def _ask(status: int, what: str) -> None:
+def _require_success(status: int, what: str) -> None:
     if status != 0:
         raise NoGpuError(f"The NVIDIA driver cannot {what}: CUDA error {status}.")

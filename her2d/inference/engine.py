@@ -1,11 +1,11 @@
-"""What every back end gives: raw tiles in, counts, masks and probabilities out.
+"""The interface of every back end: raw tiles in; counts, masks and probabilities out.
 
-Normalisation, layout and post-processing live inside the ONNX graphs, so back ends compute the
-same thing and differ only in what they run on.
+Normalisation, layout and post-processing are part of the ONNX graphs, so all back ends compute the
+same and differ only in the hardware and library that they use.
 
-`segment` and `classify` take arrays and are all that most callers need. The pipeline uploads tiles
-instead: a `TileBatch` is where the engine works on them, and its tumour tiles, once kept, go to the
-classifiers without crossing the bus again.
+Most callers need only `segment` and `classify`, which take arrays. The pipeline uploads tiles
+instead: a `TileBatch` lies in the engine's memory, and its tumour tiles, once kept, go to the
+classifiers without a second upload.
 """
 
 from collections.abc import Sequence
@@ -25,19 +25,19 @@ CLASSIFIERS_OUTPUTS = ("p_strong",)
 
 
 class EngineError(Her2dError):
-    """An engine cannot be opened or failed on a batch; `str(error)` says why in one sentence."""
+    """An engine cannot be opened or failed on a batch; `str(error)` gives the reason."""
 
 
 class DeviceLostError(EngineError):
-    """The device is gone until this process ends: no later call to it can succeed."""
+    """The device is lost to this process; no later call to it can succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """What the segmenter says of N tiles.
+    """The segmenter's result for N tiles.
 
     Attributes:
-        tumor_pixels: int32 (N,), pixels whose argmax is tumour.
+        tumor_pixels: int32 (N,), number of pixels whose most likely class is tumour.
         mask: uint8 (N, 512, 512), 1 where a pixel is tumour.
     """
 
@@ -46,15 +46,15 @@ class Segmentation:
 
 
 class KeptTile(Protocol):
-    """One tile that waits for the classifiers where they will read it."""
+    """One tile that waits for the classifiers in the engine's memory."""
 
     def release(self) -> None:
-        """Give up the tile's place; `Engine.classify_kept` does so itself. Harmless if repeated."""
+        """Free the tile's memory, as `Engine.classify_kept` also does. Harmless if repeated."""
         ...
 
 
 class TileBatch(Protocol):
-    """Tiles on their way through one engine. Release it, or what holds it is held for good."""
+    """Tiles in one engine's memory, which stays occupied until the batch is released."""
 
     def __len__(self) -> int: ...
 
@@ -63,11 +63,11 @@ class TileBatch(Protocol):
         ...
 
     def keep(self, index: int) -> KeptTile:
-        """Set tile `index` aside for the classifiers; it outlives the batch. Raises EngineError."""
+        """Copy tile `index` for the classifiers; it outlives the batch. Raises EngineError."""
         ...
 
     def release(self) -> None:
-        """Give the batch's place back; raises nothing. Harmless if repeated."""
+        """Free the batch's memory. Raises nothing. Harmless if repeated."""
         ...
 
 
@@ -76,7 +76,7 @@ class Engine(Protocol):
 
     @property
     def backend(self) -> str:
-        """The back end's name as recorded with each result, such as `onnxruntime`."""
+        """Name of the back end as recorded with each result, such as `onnxruntime`."""
         ...
 
     def segment(self, tiles: Tiles) -> Segmentation:
@@ -84,20 +84,24 @@ class Engine(Protocol):
         ...
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        """p(strong) of each of the five folds, float32 (N, 5). Raises EngineError."""
+        """Compute p(strong) by each of the five folds, float32 (N, 5). Raises EngineError."""
         ...
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> TileBatch:
-        """Bring tiles, uint8 (512, 512, 3) each, to where the engine works. Raises EngineError."""
+        """Copy tiles, uint8 (512, 512, 3) each, into the engine's memory. Raises EngineError."""
         ...
 
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
-        """`classify` of tiles that this engine's batches kept; it releases them in any case.
+        """Classify tiles that this engine's batches kept, and release them in every case.
 
-        Raises EngineError.
+        Returns:
+            p(strong) by each of the five folds, float32 (N, 5).
+
+        Raises:
+            EngineError: the engine failed.
         """
         ...
 
     def close(self) -> None:
-        """Release what the engine holds; it is not used again."""
+        """Release all the engine's resources; it cannot be used afterwards."""
         ...

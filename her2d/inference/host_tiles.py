@@ -1,4 +1,4 @@
-"""Tiles in this machine's own memory, for engines that have no other."""
+"""Tiles in host memory, for engines that run on the CPU."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class HostTile:
     pixels: NDArray[np.uint8]
 
     def release(self) -> None:
-        """Memory returns when nobody refers to it."""
+        """Do nothing: the memory is freed with the last reference to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostBatch:
-    """Uploaded tiles that went nowhere."""
+    """Tiles that need no upload, uint8 (N, 512, 512, 3), and the function that segments them."""
 
     tiles: Tiles
     segmenter: Callable[[Tiles], Segmentation]
@@ -37,11 +37,15 @@ class HostBatch:
         return HostTile(self.tiles[index].copy())
 
     def release(self) -> None:
-        """Memory returns when nobody refers to it."""
+        """Do nothing: the memory is freed with the last reference to it."""
 
 
 def stacked(tiles: Sequence[KeptTile]) -> Tiles:
-    """Kept tiles as one array. Raises TypeError for another engine's."""
+    """Stack kept tiles into uint8 (N, 512, 512, 3).
+
+    Raises:
+        TypeError: a tile was kept by another engine.
+    """
     pixels = []
     for tile in tiles:
         if not isinstance(tile, HostTile):

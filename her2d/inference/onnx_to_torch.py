@@ -1,7 +1,7 @@
-"""A bundle's ONNX graph -> a torch module that computes the same.
+"""Convert a bundle's ONNX graph to a torch module that computes the same.
 
-It knows the operators our exporter emits, at the versions it emits them, and refuses any other.
-onnx2torch would do this too, but its last release is from August 2024 and it needs torchvision.
+It supports the operators and versions that our exporter writes, and refuses all others. onnx2torch
+could do this too, but its last release is from August 2024 and it needs torchvision.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from torch.nn import functional
 from her2d.inference.engine import EngineError
 
 _OPSETS = range(17, 19)
-# The weights that may be narrowed: what multiplies many values, and nothing else.
-_NARROWED = ("Conv", "ConvTranspose", "Gemm")
+# Only the weights of operators that multiply many values may be cast to half precision.
+_CAST = ("Conv", "ConvTranspose", "Gemm")
 
 Attributes: TypeAlias = dict[str, Any]
 Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor]
@@ -33,20 +33,20 @@ class _Node:
     inputs: tuple[str, ...]
     output: str
     dead: tuple[str, ...]
-    """Values that no later node reads: freed at once, for a graph's activations are large."""
+    """Values that no later node reads; freed at once, because activations are large."""
 
 
 class GraphModule(nn.Module):
-    """The graph as a module: uint8 tiles in, a tuple of the graph's outputs out.
+    """A bundle's graph as a module: uint8 (N, 512, 512, 3) in, a tuple of all outputs out.
 
     Args:
         path: an ONNX file with one input.
-        dtype: what convolutions and everything behind them compute in. Normalisation, means and
-            softmax stay float32.
-        memory_format: of the convolutions' weights, which their activations follow.
+        dtype: type of convolutions and of the operators that they feed. Normalisation, means and
+            softmax stay in float32.
+        memory_format: memory format of the convolutions' weights, which activations then take.
 
     Raises:
-        EngineError: the file is no ONNX, or holds an operator that is not known here.
+        EngineError: the file is not an ONNX graph, or contains an operator that is not supported.
     """
 
     def __init__(
@@ -64,16 +64,14 @@ class GraphModule(nn.Module):
         self._names: dict[str, str] = {}
         self._shapes: dict[str, Tensor] = {}
         self._on_device: dict[tuple[int, ...], Tensor] = {}
-        narrowed = {
-            name for node in graph.node if node.op_type in _NARROWED for name in node.input[1:]
-        }
+        cast = {name for node in graph.node if node.op_type in _CAST for name in node.input[1:]}
         for number, initializer in enumerate(graph.initializer):
             value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
             if value.dtype == torch.int64:
-                # Shapes, axes and indices stay with the host, which is who reads them.
+                # Shapes, axes and indices stay in host memory, because the host reads them.
                 self._shapes[initializer.name] = value
                 continue
-            if initializer.name in narrowed:
+            if initializer.name in cast:
                 value = value.to(dtype)
                 if value.ndim == 4:
                     value = value.contiguous(memory_format=memory_format)
@@ -91,7 +89,10 @@ class GraphModule(nn.Module):
         return tuple(values[name] for name in self.outputs)
 
     def indices(self, wanted: Tensor, like: Tensor) -> Tensor:
-        """`wanted`, host int64, where `like` is; copied once, which a CUDA graph relies on."""
+        """Return `wanted`, int64 in host memory, on the device of `like`.
+
+        Each value is copied only once, because a CUDA graph must find it at the same address.
+        """
         if like.device == wanted.device:
             return wanted
         key = tuple(wanted.flatten().tolist())
@@ -120,7 +121,7 @@ def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
     for at, node in enumerate(graph.node):
         operator = _OPERATORS.get(node.op_type)
         if operator is None or len(node.output) != 1:
-            raise EngineError(f"torch cannot load {path}: it does not know {node.op_type}.")
+            raise EngineError(f"torch cannot load {path}: it does not support {node.op_type}.")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         dead = {n for n in node.input if n and last_use[n] == at} - kept - constants
         nodes.append(
@@ -137,7 +138,7 @@ def _cast(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
     (x,) = inputs
     target = attributes["to"]
     if target == TensorProto.FLOAT and x.dtype == torch.bool:
-        # A mask multiplies activations: as wide as they are, it does not widen them.
+        # A mask multiplies activations; with their type it does not change the product's type.
         return x.to(graph.dtype)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(target))
     return x.to(torch.from_numpy(np.empty(0, dtype)).dtype)
@@ -148,7 +149,7 @@ def _conv(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
     bias = inputs[2] if len(inputs) > 2 else None
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
-        raise EngineError("torch cannot run a convolution with uneven padding.")
+        raise EngineError("torch does not support a convolution with uneven padding.")
     return functional.conv2d(
         x.to(weight.dtype),
         weight,
@@ -163,7 +164,7 @@ def _conv(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
 def _conv_transpose(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     x, weight = inputs[:2]
     if any(attributes.get("pads", ())) or any(attributes.get("output_padding", ())):
-        raise EngineError("torch cannot run a transposed convolution with padding.")
+        raise EngineError("torch does not support a transposed convolution with padding.")
     return functional.conv_transpose2d(
         x.to(weight.dtype),
         weight,
@@ -182,7 +183,7 @@ def _batch_norm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]
 
 def _average_pool(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     if any(attributes.get("pads", ())) or attributes.get("ceil_mode", 0):
-        raise EngineError("torch cannot run an average-pooling with padding.")
+        raise EngineError("torch does not support average pooling with padding.")
     kernel = attributes["kernel_shape"]
     return functional.avg_pool2d(inputs[0], kernel, stride=attributes.get("strides", [1, 1]))
 
@@ -191,7 +192,9 @@ def _resize(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) ->
     x, sizes = inputs[0], inputs[-1]
     mode = attributes.get("mode"), attributes.get("coordinate_transformation_mode", b"half_pixel")
     if mode != (b"linear", b"half_pixel") or sizes.dtype != torch.int64:
-        raise EngineError("torch runs Resize to given sizes, linear by half pixels, only.")
+        raise EngineError(
+            "torch supports Resize only to given sizes, linear, with half-pixel coordinates."
+        )
     size = tuple(_ints(sizes)[2:])
     return functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -199,7 +202,7 @@ def _resize(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) ->
 def _max_pool(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right) or attributes.get("ceil_mode", 0):
-        raise EngineError("torch cannot run a max-pooling with uneven padding.")
+        raise EngineError("torch does not support max pooling with uneven padding.")
     return functional.max_pool2d(
         inputs[0],
         attributes["kernel_shape"],
@@ -278,7 +281,7 @@ def _sum(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Te
 
 def _depth_to_space(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     if attributes.get("mode", b"DCR") != b"CRD":
-        raise EngineError("torch runs DepthToSpace in the order CRD only.")
+        raise EngineError("torch supports DepthToSpace only in the order CRD.")
     return functional.pixel_shuffle(inputs[0], attributes["blocksize"])
 
 

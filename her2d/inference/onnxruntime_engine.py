@@ -1,4 +1,4 @@
-"""The embedded default: ONNX Runtime on the CPU."""
+"""The default back end: ONNX Runtime on the CPU."""
 
 import os
 from collections.abc import Sequence
@@ -30,12 +30,11 @@ class OnnxRuntimeEngine:
 
     Args:
         bundle: a verified bundle.
-        threads: threads of each session; 0 is one for each core this process may use.
-        plan: quantised graphs to run instead of the bundle's own.
+        threads: number of threads of each session; 0 is one for each core this process may use.
+        plan: int8 graphs to run in place of the bundle's graphs.
 
     Raises:
-        EngineError: a graph cannot be loaded, or does not have the inputs and outputs of the
-            contract.
+        EngineError: a graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, plan: PlanFiles | None = None) -> None:
@@ -73,7 +72,7 @@ def _open(path: Path, outputs: tuple[str, ...], threads: int) -> ort.InferenceSe
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR_SEVERITY
-    # Spinning threads of one session would take the cores the decoders need.
+    # Spinning threads of a session would take cores that the decoders need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -81,7 +80,7 @@ def _open(path: Path, outputs: tuple[str, ...], threads: int) -> ort.InferenceSe
         raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
     found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
     if found_inputs != {("tiles", "tensor(uint8)", (512, 512, 3))}:
-        raise EngineError(f"{path} must take one input, tiles uint8 (N, 512, 512, 3).")
+        raise EngineError(f"{path} must have one input, tiles, uint8 (N, 512, 512, 3).")
     if missing := set(outputs) - {output.name for output in session.get_outputs()}:
         raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
     return session

@@ -1,4 +1,4 @@
-"""What may be asked of an engine."""
+"""Options of an engine: back end, precision, threads and batches."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -7,21 +7,21 @@ BackendName: TypeAlias = Literal["tensorrt", "tensorrt_rtx", "torch", "onnxrunti
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 
 BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx", "torch", "onnxruntime")
-"""Best first: the order in which `auto` tries them."""
+"""All back ends in the order in which `auto` tries them, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """How an engine is to run.
+    """How an engine runs.
 
     Attributes:
-        precision: what it computes in; None is the back end's own choice: fp32 for onnxruntime and
-            torch, the best plan that was compiled for tensorrt and tensorrt_rtx.
-        threads: of onnxruntime and of torch on the CPU; 0 is one for each core.
-        segmenter_batch, classifier_batch: most tiles given at once.
-        kept_tiles: most tumour tiles that may await classification.
-        cuda_graphs: whether torch captures full batches on CUDA; off where what is measured is the
-            time without.
+        precision: None is fp32 for onnxruntime and torch, and for tensorrt and tensorrt_rtx the
+            precision of the fastest compiled plan.
+        threads: number of threads on the CPU; 0 is one for each core.
+        segmenter_batch, classifier_batch: largest number of tiles at once.
+        kept_tiles: largest number of tumour tiles that wait for classification.
+        cuda_graphs: whether torch captures full batches on CUDA; the benchmark turns it off to
+            measure the difference.
     """
 
     precision: Precision | None = None
@@ -33,5 +33,5 @@ class EngineOptions:
 
 
 def recorded_name(backend: BackendName, precision: Precision) -> str:
-    """What a result's `backend` says: the precision too, unless it is fp32."""
+    """Name of back end and precision in a result's `backend`; fp32 is left out."""
     return backend if precision == "fp32" else f"{backend}-{precision}"

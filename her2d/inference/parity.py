@@ -1,4 +1,4 @@
-"""The same tiles through two engines: how far apart they are, in the terms that decide a slide."""
+"""Compare two engines on the same tiles, by the figures that decide a slide's status."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.plans import Parity
 
 _TILE_PIXELS = 512 * 512
-_AT_ONCE = 4
+_BATCH = 4
 _NON_TUMOR, _WEAK, _STRONG = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What an engine says of N tiles, each seen by segmenter and classifiers alike.
+    """An engine's outputs for N tiles, all of which went through both networks.
 
     Attributes:
-        tumor_pixels: int64 (N,).
-        mask: uint8 (N, 512, 512).
-        p_folds: float32 (N, 5).
+        tumor_pixels: int64 (N,), number of tumour pixels.
+        mask: uint8 (N, 512, 512), 1 where a pixel is tumour.
+        p_folds: float32 (N, 5), p(strong) by each of the five folds.
     """
 
     tumor_pixels: NDArray[np.int64]
@@ -32,8 +32,8 @@ class Findings:
 
 
 def findings(engine: Engine, tiles: Tiles) -> Findings:
-    """Put `tiles`, N >= 1, through both graphs. Raises EngineError."""
-    parts = [tiles[at : at + _AT_ONCE] for at in range(0, len(tiles), _AT_ONCE)]
+    """Run `tiles`, N >= 1, through both networks. Raises EngineError."""
+    parts = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
     segmented = [engine.segment(part) for part in parts]
     return Findings(
         np.concatenate([found.tumor_pixels for found in segmented]).astype(np.int64),
@@ -50,14 +50,22 @@ def compare(
     tumor_fraction: float,
     verified_on: str,
 ) -> Parity:
-    """How `found` differs from `reference` on the same tiles."""
+    """Compute how `found` differs from `reference` on the same tiles.
+
+    Args:
+        reference: outputs of ONNX Runtime in fp32.
+        found: outputs of the engine in question.
+        integrator: the bundle's.
+        tumor_fraction: share of tumour pixels above which a tile is a tumour tile.
+        verified_on: name of the GPU, or `cpu`.
+    """
     before = tile_classes(reference, integrator, tumor_fraction)
     after = tile_classes(found, integrator, tumor_fraction)
     p_before = strong_percent(reference.tumor_pixels, before)
     p_after = strong_percent(found.tumor_pixels, after)
     moved = abs(p_after - p_before) if p_before is not None and p_after is not None else None
     if (p_before is None) != (p_after is None):
-        # One of them finds no tumour at all: as far apart as can be.
+        # Only one of them finds any tumour, which is the largest possible difference.
         moved = 100.0
     return Parity(
         tiles=len(before),
@@ -70,7 +78,7 @@ def compare(
 
 
 def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on: str) -> Parity:
-    """Put `tiles` through `engine` and through ONNX Runtime in fp32. Raises EngineError."""
+    """Compare `engine` with ONNX Runtime in fp32 on `tiles`. Raises EngineError."""
     reference = OnnxRuntimeEngine(bundle)
     try:
         return compare(
@@ -87,7 +95,7 @@ def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on:
 def tile_classes(
     found: Findings, integrator: Integrator, tumor_fraction: float
 ) -> NDArray[np.uint8]:
-    """uint8 (N,): 0 non-tumour, 1 weak, 2 strong (paper, sections 4.2 and 4.5)."""
+    """Classify tiles: uint8 (N,), 0 non-tumour, 1 weak, 2 strong (paper, sections 4.2 and 4.5)."""
     strong = integrator.integrate(found.p_folds).strong
     tumor = found.tumor_pixels > tumor_fraction * _TILE_PIXELS
     classes = np.where(tumor, np.where(strong, _STRONG, _WEAK), _NON_TUMOR)
@@ -95,6 +103,6 @@ def tile_classes(
 
 
 def strong_percent(tumor_pixels: NDArray[np.int64], classes: NDArray[np.uint8]) -> float | None:
-    """P in percent, equation 1, over tiles as if they were one slide; None without tumour."""
+    """Compute P in percent (equation 1) of tiles as if they were one slide; None without tumour."""
     total = int(tumor_pixels[classes != _NON_TUMOR].sum())
     return 100.0 * int(tumor_pixels[classes == _STRONG].sum()) / total if total else None

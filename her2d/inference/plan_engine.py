@@ -1,4 +1,4 @@
-"""A plan on disk -> an engine that may serve: loaded if it fits, checked if nobody has yet."""
+"""Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
 from collections.abc import Sequence
@@ -24,31 +24,36 @@ from her2d.inference.platforms import platform_of
 
 log = structlog.get_logger(__name__)
 
-# int8 is served only where it is asked for by name.
-_UNASKED: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
+# int8 is used only if it is requested by name.
+_BY_DEFAULT: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
 CPU = "cpu"
 
 
 def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) -> PlanFiles:
-    """The plan that would serve: the one of `precision`, or for None the fastest there is.
+    """Find the plan that would be used.
+
+    Args:
+        bundle: the plan is in its folder.
+        backend: what the plan was compiled for.
+        precision: None is the fastest of the compiled plans except int8.
 
     Raises:
         PlanError: none was compiled.
     """
-    wanted: Sequence[Precision] = _UNASKED if precision is None else (precision,)
+    wanted: Sequence[Precision] = _BY_DEFAULT if precision is None else (precision,)
     found = [PlanFiles(bundle, backend, each) for each in wanted]
     for files in found:
         if files.sidecar.is_file():
             return files
     read_sidecar(found[0])
-    raise PlanError(f"The plan's {found[0].sidecar} is no file.")
+    raise PlanError(f"The plan's {found[0].sidecar} is not a file.")
 
 
 def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> Engine:
-    """Open a compiled plan, after comparing it with fp32 if it was not yet on this device.
+    """Open a compiled plan; the first time on a device it is compared with fp32 before.
 
     Raises:
-        PlanError: there is none, it does not fit, or it differs too much.
+        PlanError: there is no plan, it does not fit, or it differs too much from fp32.
         EngineError: the library or the device refuses it.
     """
     files = plan_for(bundle, backend, options.precision)
@@ -67,7 +72,7 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
 
 
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
-    """The plan's engine, if it is the plan that its sidecar tells of. Raises EngineError."""
+    """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
     if files.backend == "onnxruntime":
         return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=files)
     from her2d.inference.cuda.open import open_cuda_engine
@@ -86,8 +91,8 @@ def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> 
     try:
         write_sidecar(files, sidecar.model_copy(update={"parity": parity}))
     except OSError as error:
-        # A hardened unit may not write to the bundle: the check is made again at the next start.
-        log.warning("plan_verification_not_kept", reason=str(error))
+        # The service may lack permission to write there; then the next start checks again.
+        log.warning("plan_verification_not_saved", reason=str(error))
 
 
 def _check_tiles(files: PlanFiles) -> Tiles:
@@ -97,5 +102,6 @@ def _check_tiles(files: PlanFiles) -> Tiles:
             return tiles
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise PlanError(
-            f"The plan's {files.check_tiles} cannot be read ({error}): {files.command}."
+            f"The plan's {files.check_tiles} cannot be read: {error}."
+            f" Compile the plan again: {files.command}."
         ) from error

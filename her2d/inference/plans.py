@@ -1,7 +1,7 @@
-"""Compiled plans beside a bundle: what each was made from and for, and whether it may serve.
+"""Compiled plans beside a bundle: their files, their sidecar, and whether one may be loaded.
 
-A plan is two compiled graphs and a JSON sidecar that tells what they are. Nothing is loaded whose
-sidecar does not fit the bundle, the library and the device at hand.
+A plan is two compiled graphs and a JSON sidecar that describes them. A plan is loaded only if its
+sidecar fits the bundle, the library and the device.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class PlanError(EngineError):
-    """There is no plan that may serve; `str(error)` says why and what to do."""
+    """No plan can be used; `str(error)` gives the reason and the remedy."""
 
 
 class _Section(BaseModel):
@@ -32,7 +32,12 @@ class _Section(BaseModel):
 
 
 class Profile(_Section):
-    """Tiles in a batch that a graph was compiled for."""
+    """Batch sizes, in tiles, that a graph was compiled for.
+
+    Attributes:
+        smallest, most: limits.
+        best: size for which it is optimised.
+    """
 
     smallest: Annotated[int, Field(ge=1)] = 1
     best: Annotated[int, Field(ge=1)]
@@ -40,7 +45,13 @@ class Profile(_Section):
 
 
 class CompiledPart(_Section):
-    """One graph of the plan: what it was made from, and what was made."""
+    """One graph of the plan.
+
+    Attributes:
+        source_sha256: of the bundle's ONNX file.
+        plan_sha256: of the compiled file.
+        profile: batches that it accepts.
+    """
 
     source_sha256: Sha256
     plan_sha256: Sha256
@@ -51,12 +62,12 @@ class Parity(_Section):
     """How a plan differs from ONNX Runtime in fp32 on the same tiles.
 
     Attributes:
-        tiles: how many were compared.
+        tiles: number of tiles compared.
         mask_agreement: share of pixels with the same class.
-        max_dp: largest difference of any fold's p(strong).
-        changed_tiles: share of tiles that are another class: non-tumour, weak or strong.
-        change_in_p: difference of P over all tiles, percentage points; None without tumour.
-        verified_on: the GPU, or `cpu`.
+        max_dp: largest difference in p(strong) of any fold on any tile.
+        changed_tiles: share of tiles whose class (non-tumour, weak or strong) differs.
+        change_in_p: difference in P over all tiles, percentage points; None without tumour.
+        verified_on: name of the GPU, or `cpu`.
     """
 
     tiles: Annotated[int, Field(ge=1)]
@@ -67,7 +78,7 @@ class Parity(_Section):
     verified_on: str
 
     def refusal(self, tolerance: Tolerance) -> str | None:
-        """Why these differences are too large, in one sentence; None where they are not."""
+        """Return in one sentence which difference is too large, or None if none is."""
         moved = self.change_in_p or 0.0
         for figure, bound, exceeded in (
             ("mask agreement", tolerance.mask_agreement, self.mask_agreement),
@@ -86,12 +97,16 @@ class Parity(_Section):
 
 
 class Sidecar(_Section):
-    """The whole of a plan's JSON file.
+    """The content of a plan's JSON file.
 
     Attributes:
-        library_version: of TensorRT, TensorRT for RTX or ONNX Runtime, whichever compiled it.
-        gpu, compute_capability: what it was compiled on; `none` where there was no GPU.
-        parity: None where no device was at hand to check the plan: it is unverified.
+        backend, precision: what the plan is for.
+        library_version: version of the library that compiled it.
+        gpu, compute_capability: device that it was compiled on; `none` without a GPU.
+        segmenter, classifiers: the compiled graphs.
+        parity: None for an unverified plan, which was compiled without a device.
+        compiled_at: ISO 8601 time in UTC.
+        software_version: of her2d.
     """
 
     backend: BackendName
@@ -107,15 +122,16 @@ class Sidecar(_Section):
 
     @property
     def verified_on(self) -> str:
+        """Name of the device on which the plan was compared with fp32, or `unverified`."""
         return self.parity.verified_on if self.parity is not None else UNVERIFIED
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """Where a plan is to be loaded.
+    """The library and the device that would load a plan.
 
     Attributes:
-        library_version: of the library that would load it.
+        library_version: version of the library.
         gpu, compute_capability: the device; `none` for the CPU.
     """
 
@@ -126,7 +142,7 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class PlanFiles:
-    """The names of a plan's files, whether they exist or not."""
+    """Paths of a plan's files, which need not exist."""
 
     bundle: Bundle
     backend: BackendName
@@ -146,12 +162,12 @@ class PlanFiles:
 
     @property
     def check_tiles(self) -> Path:
-        """The tiles that the plan is compared on."""
+        """File of the tiles on which the plan is compared, array `tiles`."""
         return self._named("plan.npz")
 
     @property
     def command(self) -> str:
-        """What makes them."""
+        """The command that compiles the plan."""
         return (
             f"her2d compile {self.bundle.directory} --backend {self.backend.replace('_', '-')}"
             f" --precision {self.precision}"
@@ -162,11 +178,11 @@ class PlanFiles:
 
 
 def read_sidecar(files: PlanFiles) -> Sidecar:
-    """What a plan is. Raises PlanError where there is none or it cannot be read."""
+    """Read a plan's sidecar. Raises PlanError if there is none or it cannot be read."""
     try:
         text = files.sidecar.read_text()
     except FileNotFoundError as error:
-        raise PlanError(f"No plan was compiled for it here: {files.command}.") from error
+        raise PlanError(f"No plan was compiled. Compile one: {files.command}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"The plan's {files.sidecar} cannot be read: {error}.") from error
     try:
@@ -174,22 +190,23 @@ def read_sidecar(files: PlanFiles) -> Sidecar:
     except ValidationError as error:
         where = ".".join(str(step) for step in error.errors()[0]["loc"])
         raise PlanError(
-            f"{files.sidecar} is no plan's sidecar ({where or 'not JSON'}): {files.command}."
+            f"{files.sidecar} is not a valid sidecar ({where or 'not JSON'})."
+            f" Compile the plan again: {files.command}."
         ) from error
 
 
 def write_sidecar(files: PlanFiles, sidecar: Sidecar) -> None:
-    """Replace a plan's sidecar in one step. Raises OSError."""
+    """Replace a plan's sidecar atomically. Raises OSError."""
     text = sidecar.model_dump_json(indent=2) + "\n"
     write_whole(files.sidecar, text.encode(), mode=None)
 
 
 def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:
-    """The plan's sidecar, if the plan may be loaded on `platform`.
+    """Check that a plan may be loaded on `platform` and return its sidecar.
 
     Raises:
-        PlanError: it was made from other graphs, by another version, for another device, was
-            altered since, or was found to differ too much.
+        PlanError: the plan was compiled from other graphs, by another library version or for
+            another device, was altered since, or differs too much from fp32.
     """
     sidecar = read_sidecar(files)
     reason = _unfit(files, sidecar) or _foreign(sidecar, platform) or _altered(files, sidecar)
@@ -197,34 +214,34 @@ def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:
         reason = sidecar.parity.refusal(files.bundle.manifest.tolerance)
     if reason is not None:
         name = f"{files.backend}-{files.precision}"
-        raise PlanError(f"The plan {name} is refused. {reason} Compile it anew: {files.command}.")
+        raise PlanError(f"The plan {name} is refused. {reason} Compile it again: {files.command}.")
     return sidecar
 
 
 def _unfit(files: PlanFiles, sidecar: Sidecar) -> str | None:
     parts = files.bundle.manifest.parts
     if (sidecar.backend, sidecar.precision) != (files.backend, files.precision):
-        return f"It is one for {sidecar.backend} in {sidecar.precision}."
+        return f"It was compiled for {sidecar.backend} in {sidecar.precision}."
     for part, compiled in (
         (parts.segmenter, sidecar.segmenter),
         (parts.classifiers, sidecar.classifiers),
     ):
         if part.sha256 != compiled.source_sha256:
-            return f"It was compiled from another {part.file} than the bundle's."
+            return f"It was not compiled from the bundle's {part.file}."
     return None
 
 
 def _foreign(sidecar: Sidecar, platform: Platform) -> str | None:
     if sidecar.library_version != platform.library_version:
         return (
-            f"It was compiled by version {sidecar.library_version}, and"
+            f"It was compiled by version {sidecar.library_version}, but"
             f" {platform.library_version} is installed."
         )
-    # TensorRT for RTX compiles for every card at once; TensorRT for the one it finds.
+    # A plan of TensorRT for RTX runs on every card, one of TensorRT only where it was built.
     here = (platform.gpu, platform.compute_capability)
     if sidecar.backend == "tensorrt" and (sidecar.gpu, sidecar.compute_capability) != here:
         return (
-            f"It was compiled for {sidecar.gpu} ({sidecar.compute_capability}), and this is"
+            f"It was compiled for {sidecar.gpu} ({sidecar.compute_capability}), but this device is"
             f" {platform.gpu} ({platform.compute_capability})."
         )
     return None
@@ -240,5 +257,5 @@ def _altered(files: PlanFiles, sidecar: Sidecar) -> str | None:
         except OSError as error:
             return f"Its {path.name} cannot be read: {error.strerror}."
         if found != compiled.plan_sha256:
-            return f"Its {path.name} is not the file its sidecar names."
+            return f"Its {path.name} is not the file that its sidecar describes."
     return None

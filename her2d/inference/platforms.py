@@ -1,4 +1,4 @@
-"""The library and the device that plans are compiled by, and for, on this machine."""
+"""Find the library and the device for compiling and loading plans on this machine."""
 
 from importlib import import_module
 from typing import Any
@@ -12,7 +12,7 @@ from her2d.inference.plans import NO_GPU, Platform
 
 
 def library_of(backend: BackendName) -> Any:
-    """The TensorRT module of a back end. Raises EngineError where it cannot be imported."""
+    """Import the TensorRT module of a back end. Raises EngineError if it is not installed."""
     try:
         return import_module(backend)
     except ImportError as error:
@@ -23,7 +23,7 @@ def library_of(backend: BackendName) -> Any:
 
 
 def platform_of(backend: BackendName) -> Platform:
-    """The platform of `backend` here; one without a GPU can compile for tensorrt_rtx only.
+    """Find the platform of `backend`. Without a GPU only onnxruntime and tensorrt_rtx have one.
 
     Raises:
         EngineError: the library is not installed, or tensorrt finds no GPU.
@@ -35,6 +35,8 @@ def platform_of(backend: BackendName) -> Platform:
         gpu = find_gpu()
     except NoGpuError as error:
         if backend == "tensorrt":
-            raise EngineError(f"tensorrt needs the GPU that its plans are for. {error}") from error
+            raise EngineError(
+                f"tensorrt can compile only on the GPU that will run the plan. {error}"
+            ) from error
         return Platform(version, NO_GPU, NO_GPU)
     return Platform(version, gpu.name, gpu.compute_capability)

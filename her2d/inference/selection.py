@@ -15,17 +15,17 @@ log = structlog.get_logger(__name__)
 def open_engine(
     bundle: Bundle, *, backend: str, threads: int = 0, options: EngineOptions | None = None
 ) -> Engine:
-    """Open `bundle` on `backend`; `auto` is the best that works here, and logs why.
+    """Open a bundle on a back end.
 
     Args:
         bundle: a verified bundle.
-        backend: `auto` or one of `BACKENDS`.
+        backend: one of `BACKENDS`, or `auto` for the best that works here; the choice is logged.
         threads: as in `EngineOptions`, for callers that need no other option.
-        options: how it is to run.
+        options: how the engine runs; replaces `threads`.
 
     Raises:
-        EngineError: no such back end, or it does not work on this machine; DeviceLostError: its
-            device is lost to this process.
+        DeviceLostError: the device is lost to this process.
+        EngineError: there is no such back end, or it does not work on this machine.
     """
     options = options or EngineOptions(threads=threads)
     if backend == "auto":
@@ -33,7 +33,7 @@ def open_engine(
     for name in BACKENDS:
         if backend == name:
             return _open(name, bundle, options)
-    raise EngineError(f"There is no back end {backend!r}; choose auto or {', '.join(BACKENDS)}.")
+    raise EngineError(f"There is no back end {backend!r}. Choose auto or {', '.join(BACKENDS)}.")
 
 
 def _best(bundle: Bundle, options: EngineOptions) -> Engine:
@@ -44,7 +44,7 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
             try:
                 engine = _open(name, bundle, options)
             except DeviceLostError as error:
-                # Another process has better chances than another back end.
+                # A new process is more likely to succeed than another back end in this one.
                 log.error("device_lost_at_opening", backend=name, reason=str(error))
                 raise
             except EngineError as error:
@@ -62,8 +62,8 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
     raise EngineError(f"No back end works here. {reasons}")
 
 
-# A back end is imported when it is opened: what it runs on may not be installed, and the daemon
-# imports torch for nobody who did not choose it.
+# A back end is imported when it is opened, because its library may not be installed, and the daemon
+# must not import torch unless it was chosen.
 
 
 def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
@@ -74,5 +74,5 @@ def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
     if name == "onnxruntime" and options.precision in (None, "fp32"):
         return OnnxRuntimeEngine(bundle, threads=options.threads)
     if name == "onnxruntime" and options.precision != "int8":
-        raise EngineError(f"onnxruntime serves fp32 and int8, not {options.precision}.")
+        raise EngineError(f"onnxruntime supports fp32 and int8, not {options.precision}.")
     return open_plan(bundle, name, options)

@@ -1,4 +1,4 @@
-"""Does an engine work at all? Asked before any slide is."""
+"""A check that an engine works at all, made before any slide is scored."""
 
 import numpy as np
 
@@ -6,7 +6,11 @@ from her2d.inference.engine import Engine
 
 
 def self_test(engine: Engine) -> None:
-    """Run one blank tile through both graphs. Raises EngineError."""
+    """Run one blank tile through both networks.
+
+    Raises:
+        EngineError: the engine failed.
+    """
     tile = np.full((1, 512, 512, 3), 255, np.uint8)
     engine.segment(tile)
     engine.classify(tile)

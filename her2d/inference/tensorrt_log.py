@@ -1,4 +1,4 @@
-"""What TensorRT says: its calls return None or False, and tell a logger why."""
+"""TensorRT's messages. Its calls return None or False, and only a logger gets the reason."""
 
 from typing import Any, Protocol
 
@@ -8,17 +8,24 @@ log = structlog.get_logger(__name__)
 
 
 class TensorRtLog(Protocol):
-    """An `ILogger` of TensorRT's that remembers."""
+    """A TensorRT `ILogger` that keeps the last error.
+
+    Attributes:
+        last_error: its message, or None.
+    """
 
     last_error: str | None
 
 
 def log_of(trt: Any) -> TensorRtLog:
-    """A logger for one builder or runtime and all that comes of it.
+    """Create a logger for one builder or runtime and the objects made from it.
 
-    TensorRT warns of a second one in a process and uses it all the same, for the objects that were
-    made with it (seen with TensorRT for RTX 1.7; NVIDIA's reference says so since TensorRT 8.2). So
-    segmenter and classifiers, which run in threads of their own, do not hear each other's errors.
+    TensorRT warns about a second logger in a process, but uses it for the objects that were made
+    with it (observed with TensorRT for RTX 1.7; NVIDIA's reference states it since TensorRT 8.2).
+    So the segmenter and the classifiers, which run in different threads, get separate errors.
+
+    Args:
+        trt: the module `tensorrt` or `tensorrt_rtx`.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc, name-defined, unused-ignore]
@@ -29,9 +36,9 @@ def log_of(trt: Any) -> TensorRtLog:
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.ERROR:
                 self.last_error = message
-                log.debug("tensorrt_error", said=message)
+                log.debug("tensorrt_error", message=message)
             elif severity == trt.ILogger.WARNING:
-                log.debug("tensorrt_warning", said=message)
+                log.debug("tensorrt_warning", message=message)
 
-    made: TensorRtLog = Logger()
-    return made
+    logger: TensorRtLog = Logger()
+    return logger

@@ -1,6 +1,6 @@
-"""The torch back end: the bundle's own graphs on CUDA, or on the CPU as a reference.
+"""The torch back end: the bundle's graphs on CUDA, or on the CPU as a reference.
 
-For GPUs where no TensorRT is installed. Nothing imports this module unless torch was chosen.
+It is for GPUs without TensorRT. This module is imported only if torch was chosen.
 """
 
 import os
@@ -37,7 +37,7 @@ _WARM_UPS = 3
 
 @dataclass(slots=True)
 class TorchTile:
-    """A kept tile on the device: uint8 (512, 512, 3)."""
+    """A kept tile on the device, uint8 (512, 512, 3)."""
 
     pixels: Tensor | None
 
@@ -47,7 +47,7 @@ class TorchTile:
 
 @dataclass(slots=True)
 class TorchBatch:
-    """Tiles on the device: uint8 (N, 512, 512, 3)."""
+    """Tiles on the device, uint8 (N, 512, 512, 3), and the function that segments them."""
 
     tiles: Tensor | None
     size: int
@@ -62,7 +62,7 @@ class TorchBatch:
     def keep(self, index: int) -> TorchTile:
         tiles = self._held()
         with _own_errors(_on(1)):
-            # A view would hold the whole batch for one tile.
+            # A view would keep the whole batch in memory for one tile.
             return TorchTile(tiles[index].clone())
 
     def release(self) -> None:
@@ -80,23 +80,23 @@ class TorchEngine:
     Args:
         bundle: a verified bundle.
         options: precision None is fp32.
-        device: None is CUDA; `cpu` is for tests and for machines without a better one.
+        device: None is CUDA; `cpu` is for tests and for machines without a GPU.
 
     Raises:
-        EngineError: no CUDA device, a graph cannot be loaded, or int8 is asked for.
+        EngineError: there is no CUDA device, a graph cannot be loaded, or int8 is requested.
     """
 
     def __init__(self, bundle: Bundle, options: EngineOptions, device: str | None = None) -> None:
         precision = options.precision or "fp32"
         dtype = _DTYPES.get(precision)
         if dtype is None:
-            raise EngineError(f"torch serves fp32, fp16 and bf16, not {precision}.")
+            raise EngineError(f"torch supports fp32, fp16 and bf16, not {precision}.")
         if device is None and not torch.cuda.is_available():
             raise EngineError("torch finds no CUDA device (or was built without CUDA).")
         self._backend = recorded_name("torch", precision)
         self._device = torch.device(device or "cuda")
         if self._device.type == "cuda":
-            # fp32 means fp32; cuDNN's default would round to ten bits of mantissa.
+            # By default cuDNN rounds fp32 factors to ten bits of mantissa (TF32).
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         else:
@@ -112,8 +112,8 @@ class TorchEngine:
         self._segmenter = _Network(bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device)
         self._classifiers = _Network(bundle.classifiers, CLASSIFIERS_OUTPUTS, dtype, self._device)
         if self._device.type == "cuda" and options.cuda_graphs:
-            # Once all weights are there, and while no other thread has the device: torch captures
-            # on one stream for all.
+            # Only after all weights are loaded, and while no other thread uses the device: torch
+            # captures every graph on the same stream.
             self._segmenter.capture(options.segmenter_batch)
             self._classifiers.capture(options.classifier_batch)
 
@@ -141,13 +141,13 @@ class TorchEngine:
 
     def close(self) -> None:
         for network in ("_segmenter", "_classifiers"):
-            # Where loading failed there may be none.
+            # If loading failed, they may not exist.
             self.__dict__.pop(network, None)
         if self._device.type == "cuda":
             try:
                 torch.cuda.empty_cache()
             except torch.AcceleratorError as error:
-                # The process ends, and the device has its memory back by that.
+                # A lost device gets its memory back when the process ends.
                 log.warning("device_not_released", reason=str(error))
 
     def _to_device(self, tiles: Tiles) -> Tensor:
@@ -171,7 +171,7 @@ def _pixels(tile: KeptTile) -> Tensor:
 
 @contextmanager
 def _own_errors(doing: str) -> Iterator[None]:
-    """torch's errors as EngineError, or DeviceLostError where CUDA will not recover."""
+    """Raise torch's errors as EngineError, or as DeviceLostError if CUDA cannot recover."""
     try:
         yield
     except EngineError:
@@ -184,7 +184,7 @@ def _own_errors(doing: str) -> Iterator[None]:
 
 
 def _raise_if_lost(error: torch.AcceleratorError) -> None:
-    """CUDA repeats a sticky error at every later call, and nothing but a new process helps."""
+    """Raise DeviceLostError if CUDA repeats the error, which then only a new process ends."""
     try:
         torch.cuda.synchronize()
     except torch.AcceleratorError as again:
@@ -198,7 +198,7 @@ def _on(tiles: int) -> str:
 class _Network:
     """One graph on one device, run by one thread at a time.
 
-    On CUDA its full batch is captured, where that can be done.
+    After `capture`, full batches on CUDA are replayed as a CUDA graph.
     """
 
     def __init__(
@@ -209,8 +209,8 @@ class _Network:
         device: torch.device,
     ) -> None:
         self._name = path.stem
-        # On the CPU everything stays contiguous: oneDNN of torch 2.13 corrupts memory in some
-        # channels-last convolutions.
+        # On the CPU all memory stays contiguous, because oneDNN of torch 2.13 corrupts memory in
+        # some channels-last convolutions.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         self._module = GraphModule(path, dtype, layout).eval().to(device)
         if missing := set(outputs) - set(self._module.outputs):
@@ -220,7 +220,7 @@ class _Network:
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, tiles: Tensor) -> dict[str, Tensor]:
-        """Outputs by name, in host memory. Raises EngineError, DeviceLostError."""
+        """Compute the outputs, by name and in host memory. Raises EngineError, DeviceLostError."""
         with _own_errors(_on(len(tiles))), self._one_at_a_time, torch.inference_mode():
             return dict(zip(self._module.outputs, self._halving(tiles), strict=True))
 
@@ -230,7 +230,7 @@ class _Network:
         except torch.OutOfMemoryError:
             if len(tiles) == 1:
                 raise
-        # Outside the handler: its traceback would keep the failed attempt's memory alive.
+        # Outside the handler, because its traceback would keep the failed attempt's memory alive.
         torch.cuda.empty_cache()
         half = len(tiles) // 2
         parts = (self._halving(tiles[:half]), self._halving(tiles[half:]))
@@ -243,10 +243,10 @@ class _Network:
         return found
 
     def capture(self, full_batch: int) -> None:
-        """Replay batches of that many tiles as a graph from now on, where there is room for it.
+        """Capture a CUDA graph that replays batches of `full_batch` tiles, if memory allows.
 
         Raises:
-            RuntimeError: it cannot be captured. torch's allocator is not to be trusted after that.
+            RuntimeError: the batch cannot be captured; torch's allocator is unreliable afterwards.
         """
         shape = (full_batch, 512, 512, 3)
         try:
@@ -256,15 +256,15 @@ class _Network:
             return
         except torch.OutOfMemoryError as error:
             log.info("cuda_graph_not_used", network=self._name, reason=str(error))
-        # Outside the handler: its traceback would keep the failed attempt's memory alive.
+        # Outside the handler, because its traceback would keep the failed attempt's memory alive.
         torch.cuda.empty_cache()
 
 
 class _Captured:
-    """A full batch's kernels as one CUDA graph; its outputs live until the next call.
+    """A full batch's kernels as one CUDA graph; its outputs are valid until the next call.
 
     Attributes:
-        tiles: how many it takes.
+        tiles: number of tiles in the batch.
     """
 
     def __init__(self, module: GraphModule, example: Tensor) -> None:
@@ -277,7 +277,7 @@ class _Captured:
                 module(self._input)
         torch.cuda.current_stream().wait_stream(warming)
         self._graph = torch.cuda.CUDAGraph()
-        # Another library's threads may be at work meanwhile: only this thread's calls count.
+        # Threads of other libraries may use CUDA meanwhile; capture only this thread's calls.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs: tuple[Tensor, ...] = module(self._input)
 

@@ -1,1 +1,1 @@
-"""A folder -> the queue: discovery, settling, sweeps and file-system events."""
+"""From a folder to the queue: discovery, settling, sweeps and file-system events."""

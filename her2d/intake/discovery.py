@@ -1,8 +1,8 @@
 """Which files below a folder are scans.
 
-Links are never followed: what a symbolic link inside the inbox points to is found under its own
-name, and what lies outside is none of the inbox's. A hard link is a file like any other; its
-content makes it a duplicate.
+Symbolic links are never followed. What a link inside the inbox points to is found under its own
+name, and files outside the inbox do not belong to it. A hard link is treated as a file; its content
+makes it a duplicate.
 """
 
 import os
@@ -19,11 +19,12 @@ OnFolder = Callable[[Path, int], None]
 """Called with each folder as it is entered, and the number of its device."""
 
 OnUnreadable = Callable[[Path, OSError], None]
+"""Called with each folder that cannot be read, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A scan, and how its file looked when it was found."""
+    """A scan, and the state of its file when it was found."""
 
     path: Path
     inbox: Path
@@ -35,36 +36,36 @@ class ScanRules:
     """What counts as a scan.
 
     Attributes:
-        extensions: lower case, with their dot.
-        ignore: patterns (fnmatch(3)); one that fits the name of a file, or of a folder on the way
-            to it, leaves it out.
-        elsewhere: folders that are never entered, such as the archive.
+        extensions: in lower case, with the dot.
+        ignore: fnmatch(3) patterns; a file is left out if its name, or the name of a folder
+            between the inbox and the file, matches one.
+        excluded_folders: folders that are never entered, such as the archive.
     """
 
     extensions: tuple[str, ...]
     ignore: tuple[str, ...] = ()
-    elsewhere: tuple[Path, ...] = ()
+    excluded_folders: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, settings: IntakeSettings) -> Self:
-        """The settings' rules."""
+        """Return the rules that the settings describe."""
         return cls(settings.extensions, settings.ignore, settings.archive_folders)
 
     def enters(self, folder: Path) -> bool:
-        """Whether a folder's content may be scans."""
-        return not self._ignored(folder.name) and folder not in self.elsewhere
+        """Return whether the folder is searched."""
+        return not self._ignored(folder.name) and folder not in self.excluded_folders
 
     def takes(self, file: Path) -> bool:
-        """Whether a file of that name is a scan."""
+        """Return whether a file of that name is a scan."""
         return file.suffix.lower() in self.extensions and not self._ignored(file.name)
 
     def reaches(self, path: Path, inbox: Path) -> bool:
-        """Whether every folder between the inbox and `path` is entered."""
+        """Return whether every folder between the inbox and `path` is searched."""
         between = path.relative_to(inbox).parents
         return all(self.enters(inbox / folder) for folder in list(between)[:-1])
 
     def finds(self, path: Path, inbox: Path | None) -> bool:
-        """Whether a sweep of the inbox comes upon a file at `path`."""
+        """Return whether a sweep of the inbox finds a file at `path`."""
         return (
             inbox is not None
             and path.is_relative_to(inbox)
@@ -84,10 +85,18 @@ def walk(
     on_folder: OnFolder = lambda _folder, _device: None,
     on_unreadable: OnUnreadable = lambda _folder, _error: None,
 ) -> Iterator[Found]:
-    """Every scan below `folder`, which is `inbox` or lies in it; one folder is open at a time.
+    """Find every scan below a folder, with one folder open at a time.
 
-    A folder below that cannot be read costs its own files only, and is told to `on_unreadable`.
-    Raises OSError where `folder` itself cannot be read.
+    Args:
+        folder: the inbox, or a folder in it.
+        inbox: the inbox that the scans are found in.
+        rules: what counts as a scan.
+        on_folder: called with each folder that is entered.
+        on_unreadable: called with each subfolder that cannot be read; the search continues with
+            the others.
+
+    Raises:
+        OSError: `folder` itself cannot be read.
     """
     waiting = [folder]
     while waiting:
@@ -100,7 +109,7 @@ def walk(
                     if entry.is_dir(follow_symlinks=False):
                         if rules.enters(path):
                             waiting.append(path)
-                    elif rules.takes(path) and (found := _regular(entry)):
+                    elif rules.takes(path) and (found := _regular_file(entry)):
                         yield Found(path, inbox, found)
         except OSError as error:
             if here == folder:
@@ -108,26 +117,29 @@ def walk(
             on_unreadable(here, error)
 
 
-def look_at(path: Path, inbox: Path, rules: ScanRules) -> Found | None:
-    """The file at `path` if it is a scan; None where it is not, or is gone."""
+def find_scan(path: Path, inbox: Path, rules: ScanRules) -> Found | None:
+    """Return the file at `path` if it is a scan, None if it is not or does not exist."""
     if not rules.finds(path, inbox):
         return None
     try:
         found = path.lstat()
     except OSError:
-        return None  # Gone, or not ours to see: the sweep will find it if it returns.
+        return None  # It was removed, or cannot be read; a sweep finds it if it returns.
     return Found(path, inbox, found) if stat.S_ISREG(found.st_mode) else None
 
 
 def sidecars(slide: Path, suffix: str) -> tuple[Path, ...]:
-    """Where a slide's companion file may be: SLIDE.xml and SLIDE.tif.xml; none for no suffix."""
+    """Return the possible paths of a slide's sidecar, SLIDE.xml and SLIDE.tif.xml.
+
+    Returns an empty tuple if `suffix` is empty.
+    """
     if not suffix:
         return ()
     return slide.with_suffix(suffix), slide.with_name(slide.name + suffix)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder, and no link to one; False where that cannot be told."""
+    """Return whether `path` is a folder and not a link to one; False if it cannot be read."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except OSError:
@@ -135,12 +147,15 @@ def is_folder(path: Path) -> bool:
 
 
 def lies_within(path: Path, inbox: Path) -> bool:
-    """Whether `path`, with every link on the way followed, is still below `inbox`. Raises OSError
-    where it is gone."""
+    """Return whether `path` is below `inbox` once all symbolic links are resolved.
+
+    Raises:
+        OSError: one of them does not exist or cannot be read.
+    """
     return path.resolve(strict=True).is_relative_to(inbox.resolve(strict=True))
 
 
-def _regular(entry: "os.DirEntry[str]") -> os.stat_result | None:
+def _regular_file(entry: "os.DirEntry[str]") -> os.stat_result | None:
     try:
         found = entry.stat(follow_symlinks=False)
     except OSError:

@@ -1,9 +1,10 @@
-"""A folder -> the queue: find scans, wait until they are finished, queue them.
+"""Find scans in the inboxes, wait until they are finished, and queue them.
 
-A file is taken when its size and mtime have not changed for a while, it is structurally complete
-and, if set, its sidecar is there. One that is still incomplete is waited for, and reported when
-that takes too long; one that can never be a slide is quarantined. Work is done in short passes, so
-that ten thousand files at once delay nobody.
+A file is queued when its size and modification time have not changed for a while, it is
+structurally complete, and its sidecar, if the settings require one, is there. An incomplete file is
+waited for, and reported when that takes too long. A file that can never become a slide is
+quarantined. The work is done in short passes, so that ten thousand files at once do not delay the
+caller.
 """
 
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from her2d.archive.archiver import destination
-from her2d.intake.discovery import Found, is_folder, look_at, sidecars
+from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
 from her2d.intake.sweeps import Sweeps
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_archived
@@ -28,10 +29,21 @@ _PASS_S = 0.25
 _BATCH = 200
 
 Check = Callable[[Path], Verdict]
+"""Checks the structure of a file."""
 
 
 class Inbox:
-    """Moves files of the inboxes into the queue; driven by `sweep`, `look` and `settle`."""
+    """Queues the files of all inboxes; the caller drives it with `sweep`, `look` and `settle`.
+
+    Args:
+        jobs: the queue.
+        settings: the inboxes, what counts as a scan, and how long to wait.
+        check: called with a file that has been unchanged for long enough.
+        clock: monotonic seconds.
+
+    Attributes:
+        sweeps: which folders are searched when.
+    """
 
     def __init__(
         self,
@@ -46,27 +58,36 @@ class Inbox:
         self._watches: dict[int, Watch] = {}
         self.sweeps = Sweeps(settings, clock)
         self._settings = settings
-        self._unseen: set[int] = set()
+        self._unwatched: set[int] = set()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
     def apply(self, settings: IntakeSettings) -> None:
-        """Go on with other settings."""
+        """Continue with other settings."""
         self._settings = settings
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
         self.sweeps.apply(settings)
 
     def leave_out(self, hanging: frozenset[Path], slow: frozenset[Path] = frozenset()) -> None:
-        """Touch nothing in these inboxes: not while they hang, not for now where they are slow."""
+        """Access no file in these inboxes until the next call.
+
+        Args:
+            hanging: inboxes that do not answer. Whether their files change cannot be observed, so
+                that those must be unchanged for `settle_s` again once the inbox answers.
+            slow: inboxes that have not answered yet; their folders are searched later.
+        """
         if self.sweeps.left_out - hanging:
-            # Nobody saw whether their files changed meanwhile: they must be still from now on.
-            for job_id in self._unseen:
+            for job_id in self._unwatched:
                 self._watches.pop(job_id, None)
-            self._unseen.clear()
+            self._unwatched.clear()
         self.sweeps.leave_out(hanging)
         self.sweeps.paused = slow
 
     def sweep(self) -> bool:
-        """Find files for a moment, where and when it is time to; True when nothing is left to."""
+        """Search the folders that are due for at most a quarter of a second.
+
+        Returns:
+            True if no folder that is due is left.
+        """
         end = time.monotonic() + _PASS_S
         while batch := self.sweeps.take(_BATCH):
             self._discover(batch)
@@ -75,7 +96,7 @@ class Inbox:
         return True
 
     def look(self, paths: Iterable[Path]) -> None:
-        """Begin a job for each of `paths` that is a scan not known yet; sweep the folders."""
+        """Create a job for each path that is a new scan, and search each path that is a folder."""
         found = []
         rules = self.sweeps.rules
         for path in paths:
@@ -88,37 +109,41 @@ class Inbox:
             if is_folder(path):
                 if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
                     self.sweeps.soon(path, inbox)
-            elif scan := look_at(path, inbox, rules):
+            elif scan := find_scan(path, inbox, rules):
                 found.append(scan)
         files = iter(found)
         while batch := list(islice(files, _BATCH)):
             self._discover(batch)
 
     def settle(self) -> list[Job]:
-        """Look again at settling files whose time it is. Returns the jobs that were queued now."""
+        """Check the settling files that are due for at most a quarter of a second.
+
+        Returns:
+            The jobs that this call queued.
+        """
         settling = set(self._jobs.ids_in(JobState.SETTLING))
         self._watches = {id_: self._watches[id_] for id_ in self._watches if id_ in settling}
         now = self._clock()
         due = [id_ for id_ in settling if id_ not in self._watches]
-        due += [id_ for id_, watch in self._watches.items() if watch.look_at <= now]
-        due.sort(key=lambda id_: (self._look_at(id_), id_))
+        due += [id_ for id_, watch in self._watches.items() if watch.check_at <= now]
+        due.sort(key=lambda id_: (self._check_at(id_), id_))
         settled = [
             job
-            for job in self._for_a_moment(due)
+            for job in self._within_one_pass(due)
             if not self._is_left_out(job) and self._settled(job)
         ]
         if settled:
             with self._jobs.together():
                 settled = [job for job in settled if self._jobs.queue(job)]
         for job in settled:
-            log.info("file_queued", job_id=job.id, file=job.path.name)
+            log.info("slide_queued", job_id=job.id, file=job.path.name)
         return settled
 
-    def _look_at(self, job_id: int) -> float:
+    def _check_at(self, job_id: int) -> float:
         watch = self._watches.get(job_id)
-        return watch.look_at if watch else float("-inf")
+        return watch.check_at if watch else float("-inf")
 
-    def _for_a_moment(self, job_ids: Iterable[int]) -> Iterator[Job]:
+    def _within_one_pass(self, job_ids: Iterable[int]) -> Iterator[Job]:
         end = time.monotonic() + _PASS_S
         for job_id in job_ids:
             yield self._jobs.get(job_id)
@@ -130,31 +155,32 @@ class Inbox:
         if not new:
             return
         with self._jobs.together():
-            jobs = [self._begin(file) for file in new]
+            jobs = [self._create_job(file) for file in new]
         for job in jobs:
             if job is not None:
-                log.info("file_discovered", job_id=job.id, file=job.path.name)
+                log.info("slide_discovered", job_id=job.id, file=job.path.name)
 
     def _is_known(self, file: Found) -> bool:
         job = self._jobs.newest_of(file.path)
         if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
             return False
-        if self._was_away(job) and job.path == file.path:  # which is text where it is no UTF-8
+        # The paths differ if the name is not valid UTF-8: the job has it as escaped text.
+        if self._was_missing(job) and job.path == file.path:
             self._jobs.archive_after_all(job)
-            log.info("file_is_back", job_id=job.id, file=job.path.name)
+            log.info("slide_returned", job_id=job.id, file=job.path.name)
         return True
 
-    def _was_away(self, job: Job) -> bool:
-        """Whether the job's file was not there when it was to be filed."""
-        looked = job.archived_at is not None and job.archived_path is None
-        return looked and destination(job, self._settings) is not None
+    def _was_missing(self, job: Job) -> bool:
+        """Return whether the job's file did not exist when it was to be archived."""
+        was_tried = job.archived_at is not None and job.archived_path is None
+        return was_tried and destination(job, self._settings) is not None
 
-    def _begin(self, file: Found) -> Job | None:
+    def _create_job(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)
         if text_of(file.path) != str(file.path):
             reason = "The file's name is not valid UTF-8: rename it and it is processed."
             job = self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
-            log.warning("file_quarantined", job_id=job.id, file=text_of(file.path), reason=reason)
+            log.warning("slide_quarantined", job_id=job.id, file=text_of(file.path), reason=reason)
             return None
         age_s = time.time() - file.stat.st_mtime
         old = age_s > self._settings.backfill_after_s
@@ -164,10 +190,10 @@ class Inbox:
         if job.inbox not in self.sweeps.left_out | self.sweeps.paused:
             return False
         now, state = self._clock(), FileState(job.inode, job.size, job.mtime_ns)
-        watch = self._watches.get(job.id) or Watch.begun(state, now, self._patience)
-        self._watches[job.id] = watch.put_off(now, self._patience)
+        watch = self._watches.get(job.id) or Watch.begin(state, now, self._patience)
+        self._watches[job.id] = watch.postponed(now, self._patience)
         if job.inbox in self.sweeps.left_out:
-            self._unseen.add(job.id)
+            self._unwatched.add(job.id)
         return True
 
     def _settled(self, job: Job) -> bool:
@@ -179,28 +205,28 @@ class Inbox:
                 self._wait(job, not_where_it_was_archived(job.path), now)
                 return False
             if self._jobs.vanished(job):
-                log.info("file_vanished", job_id=job.id, file=job.path.name)
+                log.info("slide_vanished", job_id=job.id, file=job.path.name)
             return False
         except OSError as error:
-            self._wait(job, f"The file cannot be reached: {error.strerror}.", now)
+            self._wait(job, f"The file cannot be accessed: {error.strerror}.", now)
             return False
         watch = self._watches.get(job.id)
         if watch is None or watch.state != state:
-            self._watches[job.id] = Watch.begun(state, now, self._patience)
+            self._watches[job.id] = Watch.begin(state, now, self._patience)
             if not state.same_file(FileState(job.inode, job.size, job.mtime_ns)):
                 self._jobs.still_settling(job, state)
             return False
-        self._watches[job.id] = watch.seen(state, now, self._patience)
+        self._watches[job.id] = watch.checked(state, now, self._patience)
         if not watch.is_still(now, self._patience):
             return False
-        return self._finished(job, now)
+        return self._is_finished(job, now)
 
-    def _finished(self, job: Job, now: float) -> bool:
+    def _is_finished(self, job: Job, now: float) -> bool:
         verdict = self._check(job.path)
         if verdict.completeness is Completeness.BROKEN:
-            reason = verdict.reason or "The file is no slide."
+            reason = verdict.reason or "The file is not a slide."
             if self._jobs.quarantine(job, reason):
-                log.warning("file_quarantined", job_id=job.id, file=job.path.name, reason=reason)
+                log.warning("slide_quarantined", job_id=job.id, file=job.path.name, reason=reason)
             return False
         if verdict.completeness is Completeness.INCOMPLETE:
             self._wait(job, f"The file stays incomplete: it {verdict.reason}.", now)
@@ -211,24 +237,24 @@ class Inbox:
         return True
 
     def _wait(self, job: Job, reason: str, now: float) -> None:
-        """Not yet, for this reason. It is told once, where it takes longer than it should."""
+        """Check the file again later, and log the reason once if it is overdue."""
         watch = self._watches.get(job.id)
         if watch is None:
-            watch = Watch.begun(FileState(job.inode, job.size, job.mtime_ns), now, self._patience)
-        self._watches[job.id] = watch.put_off(now, self._patience)
+            watch = Watch.begin(FileState(job.inode, job.size, job.mtime_ns), now, self._patience)
+        self._watches[job.id] = watch.postponed(now, self._patience)
         if not watch.is_overdue(now, self._patience):
             if job.reason != reason:
                 self._jobs.waits(job, reason)
         elif job.overdue_at is None or job.reason != reason:
             self._jobs.overdue(job, reason)
-            log.warning("file_overdue", job_id=job.id, file=job.path.name, reason=reason)
+            log.warning("slide_overdue", job_id=job.id, file=job.path.name, reason=reason)
 
     def _inbox_of(self, path: Path) -> Path | None:
         return next((inbox for inbox in self._settings.inboxes if path.is_relative_to(inbox)), None)
 
 
 def _missing_sidecar(slide: Path, suffix: str) -> str | None:
-    """The name of the sidecar that is not there yet; None where none is missing."""
+    """Return the name of the sidecar that has not arrived yet, or None if none is missing."""
     names = sidecars(slide, suffix)
     return None if not names or any(map(_has_content, names)) else names[0].name
 

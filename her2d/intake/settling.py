@@ -1,16 +1,19 @@
-"""When is a file finished? Decisions only: no file is opened here, no clock asked."""
+"""When a file is finished.
+
+Only decisions are made here. No file is opened and no clock is read.
+"""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from her2d.system.file_identity import FileState
 
-_LOOKS_WHILE_SETTLING = 10
-_SHORTEST_LOOK_S = 0.1
+_CHECKS_WHILE_SETTLING = 10
+_SHORTEST_CHECK_INTERVAL_S = 0.1
 
 
 class Completeness(StrEnum):
-    """What the structural check says of a file."""
+    """The structural check's verdict on a file."""
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
@@ -19,7 +22,7 @@ class Completeness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A structural check's finding, with its reason unless complete."""
+    """The structural check's verdict, with its reason unless the file is complete."""
 
     completeness: Completeness
     reason: str | None = None
@@ -30,49 +33,55 @@ class Patience:
     """How long to wait, in seconds.
 
     Attributes:
-        settle_s: a file must be unchanged for so long before it is looked into.
-        overdue_s: one that is unchanged and incomplete for longer is reported.
+        settle_s: how long a file must be unchanged before its structure is checked.
+        overdue_s: an incomplete file that is unchanged for longer than this is reported.
     """
 
     settle_s: float
     overdue_s: float
 
     @property
-    def look_s(self) -> float:
-        """From one look at a file's size and time to the next."""
-        return max(_SHORTEST_LOOK_S, self.settle_s / _LOOKS_WHILE_SETTLING)
+    def check_interval_s(self) -> float:
+        """The time between two checks of a file's size and modification time."""
+        return max(_SHORTEST_CHECK_INTERVAL_S, self.settle_s / _CHECKS_WHILE_SETTLING)
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is known of one settling file, on a clock that never jumps.
+    """What is known of one settling file; times are read from a clock that never jumps.
 
-    Times of the file itself count for nothing but being the same as before: scanners' and shares'
-    clocks go wrong, and copies keep old times.
+    The file's own modification time is only compared with its previous value, because scanners'
+    and shares' clocks can be wrong and copies keep old times.
+
+    Attributes:
+        state: the file's size, modification time and inode at the last check.
+        unchanged_since: when that state was first seen.
+        check_at: when to check the file again.
     """
 
     state: FileState
     unchanged_since: float
-    look_at: float
+    check_at: float
 
     @classmethod
-    def begun(cls, state: FileState, now: float, patience: Patience) -> "Watch":
-        return cls(state, now, now + patience.look_s)
+    def begin(cls, state: FileState, now: float, patience: Patience) -> "Watch":
+        """Start watching a file that has just been found or has just changed."""
+        return cls(state, now, now + patience.check_interval_s)
 
-    def seen(self, state: FileState, now: float, patience: Patience) -> "Watch":
-        """The watch after a look: anew where the file changed."""
+    def checked(self, state: FileState, now: float, patience: Patience) -> "Watch":
+        """Return the watch after a check; it starts again if the file has changed."""
         if state != self.state:
-            return Watch.begun(state, now, patience)
-        return replace(self, look_at=now + patience.look_s)
+            return Watch.begin(state, now, patience)
+        return replace(self, check_at=now + patience.check_interval_s)
 
     def is_still(self, now: float, patience: Patience) -> bool:
-        """Whether the file has been unchanged for long enough to be looked into."""
+        """Return whether the file has been unchanged for long enough to check its structure."""
         return now - self.unchanged_since >= patience.settle_s
 
     def is_overdue(self, now: float, patience: Patience) -> bool:
-        """Whether an incomplete file has been so for longer than a scanner pauses."""
+        """Return whether an incomplete file has been unchanged for longer than a scanner pauses."""
         return now - self.unchanged_since > patience.overdue_s
 
-    def put_off(self, now: float, patience: Patience) -> "Watch":
-        """Still incomplete: there is no use in opening it again at once."""
-        return replace(self, look_at=now + patience.settle_s)
+    def postponed(self, now: float, patience: Patience) -> "Watch":
+        """Return the watch with its next check `settle_s` from now."""
+        return replace(self, check_at=now + patience.settle_s)

@@ -1,7 +1,8 @@
-"""When which folder is searched: everything now and then, silent file systems often.
+"""Which folder is searched when.
 
-Events are a hint; sweeps are the truth. A full sweep also learns which folders lie on file systems
-that tell of no changes, and those are searched every `poll_s` seconds.
+File-system events only make discovery faster. Every file is found by a full sweep, every `sweep_s`
+seconds. A full sweep also determines which folders lie on file systems without events, and those
+are searched every `poll_s` seconds.
 """
 
 from collections import deque
@@ -17,16 +18,20 @@ from her2d.system.filesystems import needs_polling
 
 log = structlog.get_logger(__name__)
 
-_MOST_ASKED_FOR = 1000
+_MOST_REQUESTED = 1000
 
 
 class Sweeps:
-    """Which files to look at next; remembers folders, never files.
+    """Returns the files of the folders that are due; keeps folders in memory, never files.
+
+    Args:
+        settings: the inboxes, and how often they are searched.
+        clock: monotonic seconds.
 
     Attributes:
         rules: what counts as a scan.
-        left_out: inboxes that are not searched, as `leave_out` was told.
-        paused: inboxes that are searched later; whoever drives the sweeps says which.
+        left_out: inboxes that are not searched; set by `leave_out`.
+        paused: inboxes that are searched later; set by the caller.
     """
 
     def __init__(self, settings: IntakeSettings, clock: Callable[[], float]) -> None:
@@ -36,7 +41,7 @@ class Sweeps:
         self._polled: dict[Path, Path] = {}
         self._eventless: set[Path] = set()
         self._unreadable: set[Path] = set()
-        self._asked: deque[tuple[Path, Path]] = deque()
+        self._requested: deque[tuple[Path, Path]] = deque()
         self.left_out: frozenset[Path] = frozenset()
         self.paused: frozenset[Path] = frozenset()
         self._walked: Path | None = None
@@ -47,16 +52,16 @@ class Sweeps:
 
     @property
     def polled(self) -> frozenset[Path]:
-        """The tops of the trees that are searched every `poll_s` seconds."""
+        """The topmost folders of the trees that are searched every `poll_s` seconds."""
         return frozenset(self._polled)
 
     @property
     def unreadable(self) -> frozenset[Path]:
-        """The folders that could not be read the last time."""
+        """The folders that could not be read at the last attempt."""
         return frozenset(self._unreadable)
 
     def apply(self, settings: IntakeSettings) -> None:
-        """Go on with other settings, beginning with a full sweep."""
+        """Continue with other settings; the next sweep is a full one."""
         self._settings = settings
         self.rules = ScanRules.of(settings)
         self._polled = {}
@@ -64,7 +69,11 @@ class Sweeps:
         self.all_soon()
 
     def leave_out(self, inboxes: frozenset[Path]) -> None:
-        """Search these inboxes no more, and what is no longer among them at once."""
+        """Do not search these inboxes; search those that were left out before as soon as possible.
+
+        Args:
+            inboxes: all inboxes to leave out, replacing those of the previous call.
+        """
         if self._walked in inboxes - self.left_out:
             self._under_way = self._walked = None
             self.all_soon()
@@ -73,30 +82,32 @@ class Sweeps:
         self.left_out = inboxes
 
     def all_soon(self) -> None:
-        """Sweep everything next: events were lost, or things changed."""
+        """Make the next sweep a full one, because events were lost or settings changed."""
         self._next_full = float("-inf")
 
     def soon(self, folder: Path, inbox: Path) -> None:
-        """Search one folder next."""
-        if len(self._asked) >= _MOST_ASKED_FOR:
-            self._asked.clear()
+        """Search a folder of an inbox next; make the next sweep a full one if too many wait."""
+        if len(self._requested) >= _MOST_REQUESTED:
+            self._requested.clear()
             self.all_soon()
-        elif (folder, inbox) not in self._asked:
-            self._asked.append((folder, inbox))
+        elif (folder, inbox) not in self._requested:
+            self._requested.append((folder, inbox))
 
     def poll(self, inbox: Path) -> None:
-        """Search this inbox often: its events cannot be had."""
+        """Search this inbox every `poll_s` seconds, because it has no events."""
         self._eventless.add(inbox)
         self._begin_polling(inbox, inbox)
 
     def watched_folders(self) -> int | None:
-        """How many folders the full sweep that just ended left to events; None where none ended
-        since the last call."""
+        """Return how many folders the last full sweep left to events.
+
+        Returns None if no full sweep has ended since the previous call.
+        """
         watched_folders, self._watched_folders = self._watched_folders, None
         return watched_folders
 
     def take(self, most: int) -> list[Found]:
-        """The next files of what is due, at most so many; none when nothing is due."""
+        """Return at most `most` files of the folders that are due; none if nothing is due."""
         while True:
             if self._under_way is None:
                 self._under_way = self._due()
@@ -115,10 +126,10 @@ class Sweeps:
         if self._polled and now >= self._next_poll:
             self._next_poll = now + self._settings.poll_s
             return self._trees(list(self._polled.items()))
-        for asked in self._asked:
-            if asked[1] not in self.paused | self.left_out:
-                self._asked.remove(asked)
-                return self._trees([asked])
+        for request in self._requested:
+            if request[1] not in self.paused | self.left_out:
+                self._requested.remove(request)
+                return self._trees([request])
         return None
 
     def _everything(self) -> Iterator[Found]:
@@ -139,38 +150,38 @@ class Sweeps:
             self.soon(folder, inbox)
             return
         self._walked = inbox
-        silent: dict[int, bool] = {}  # by device: one question for each file system
+        polled_devices: dict[int, bool] = {}  # so that each file system is queried once
 
         def entered(here: Path, device: int) -> None:
             if here in self._unreadable:
                 self._unreadable.discard(here)
-                log.info("folder_readable_again", folder=str(here))
-            if device not in silent:
-                silent[device] = needs_polling(here, self._settings.watch)
-            if silent[device]:
+                log.info("inbox_folder_readable_again", folder=str(here))
+            if device not in polled_devices:
+                polled_devices[device] = needs_polling(here, self._settings.watch)
+            if polled_devices[device]:
                 self._begin_polling(here, inbox)
             elif here not in self._eventless:
-                self._polled.pop(here, None)  # what was mounted here is gone
+                self._polled.pop(here, None)  # a file system that was mounted here is unmounted
             if not any(here.is_relative_to(above) for above in self._polled):
                 self._entered += 1
 
         try:
             yield from walk(
-                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._problem
+                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._unreadable_folder
             )
         except OSError as error:
-            self._polled.pop(folder, None)  # when it returns, it may be another file system
-            self._problem(folder, error)
+            self._polled.pop(folder, None)  # it may be on another file system when it returns
+            self._unreadable_folder(folder, error)
 
     def _begin_polling(self, folder: Path, inbox: Path) -> None:
         if any(folder.is_relative_to(above) for above in self._polled):
             return
         self._polled[folder] = inbox
         self._next_poll = min(self._next_poll, self._clock() + self._settings.poll_s)
-        log.info("folder_polled", folder=str(folder), every_s=self._settings.poll_s)
+        log.info("inbox_folder_polled", folder=str(folder), every_s=self._settings.poll_s)
 
-    def _problem(self, folder: Path, error: OSError) -> None:
+    def _unreadable_folder(self, folder: Path, error: OSError) -> None:
         gone = isinstance(error, FileNotFoundError) and folder not in self._settings.inboxes
         if not gone and folder not in self._unreadable:
             self._unreadable.add(folder)
-            log.warning("folder_unreadable", folder=str(folder), reason=error.strerror)
+            log.warning("inbox_folder_unreadable", folder=str(folder), reason=error.strerror)

@@ -1,4 +1,7 @@
-"""File-system events -> paths worth a look. Events are a hint; the sweep is the truth."""
+"""Collect the paths that file-system events name.
+
+Events only make discovery faster; sweeps find every file.
+"""
 
 import os
 import threading
@@ -15,7 +18,7 @@ _MOST_PATHS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A watch, who hears of it, and the very folder it is on: device and inode."""
+    """A watch, its event handler, and the device and inode of the watched folder."""
 
     watch: ObservedWatch
     handler: "_EventHandler"
@@ -23,7 +26,11 @@ class _Watched:
 
 
 class Watcher:
-    """Collects the paths that events name until somebody takes them; many events are one path."""
+    """Collects the paths that events name until `take` returns them, each path once.
+
+    Args:
+        wake: set whenever a path was added.
+    """
 
     def __init__(self, wake: threading.Event) -> None:
         self._wake = wake
@@ -37,12 +44,16 @@ class Watcher:
         self._observer.start()
 
     def watch(self, inbox: Path) -> bool:
-        """Watch `inbox` and its subfolders; True where that is new.
+        """Watch an inbox and its subfolders.
 
-        A folder that was removed and made anew, or that something was mounted on, is another
-        folder of the same name, and is watched anew.
+        A folder that was deleted and created again, or that a file system was mounted on, is a
+        different folder with the same name and gets a new watch.
 
-        Raises OSError where the folder is gone or the system's limit of watches is reached.
+        Returns:
+            True if a watch was added, False if the folder was watched already.
+
+        Raises:
+            OSError: the folder does not exist, or the system's limit of watches is reached.
         """
         try:
             found = inbox.stat()
@@ -56,8 +67,8 @@ class Watcher:
         if not deleted and inbox in self._watched and self._watched[inbox].folder == folder:
             return False
         for name in self._names_of(inbox):
-            self.forget(name)  # all of them, or the dead watch would be taken for a new one
-        # inotify follows no link, and its events name what lies behind it.
+            self.forget(name)  # all names, or `schedule` would return the old watch
+        # inotify does not follow links, and its events name the real path.
         real = inbox.resolve()
         handler = _EventHandler(self, inbox, real)
         watch = self._observer.schedule(handler, str(real), recursive=True)
@@ -76,30 +87,31 @@ class Watcher:
             self._observer.unschedule(watched.watch)
 
     def _names_of(self, inbox: Path) -> set[Path]:
-        """The inboxes that are the same watched folder."""
+        """Return the inboxes whose paths lead to the same watched folder."""
         watched = self._watched.get(inbox)
         if watched is None:
             return set()
         return {name for name, other in self._watched.items() if other.watch == watched.watch}
 
     def keep_only(self, inboxes: tuple[Path, ...]) -> None:
-        """Stop watching all others."""
+        """Stop watching all other inboxes."""
         for inbox in set(self._watched) - set(inboxes):
             self.forget(inbox)
 
     def take(self) -> set[Path] | None:
-        """The paths named since the last call; None where there were too many to keep."""
+        """Return the paths named since the last call, or None if there were too many to keep."""
         with self._lock:
             paths, self._paths = self._paths, set()
             overflowed, self._overflowed = self._overflowed, False
         return None if overflowed else paths
 
     def stop(self) -> None:
+        """Stop watching all inboxes, and end the observer's thread."""
         self._observer.stop()
         self._observer.join()
 
     def enqueue(self, paths: Iterable[Path]) -> None:
-        """Keep paths that an event names. Any thread may tell."""
+        """Add paths that an event names; safe to call from any thread."""
         with self._lock:
             self._paths.update(paths)
             if len(self._paths) > _MOST_PATHS:
@@ -108,13 +120,19 @@ class Watcher:
         self._wake.set()
 
     def enqueue_deletion(self, inbox: Path) -> None:
-        """Keep that a watched folder itself was deleted. Any thread may tell."""
+        """Note that a watched folder itself was deleted; safe to call from any thread."""
         with self._lock:
             self._deleted.add(inbox)
 
 
 class _EventHandler(FileSystemEventHandler):
-    """Hears of one inbox, which lies at `real`, and tells by the inbox's own name."""
+    """Handles the events of one inbox.
+
+    Args:
+        watcher: collects the paths.
+        inbox: the inbox as the settings name it; its files are reported below this path.
+        real: the inbox with all symbolic links resolved, which is the path that events name.
+    """
 
     def __init__(self, watcher: Watcher, inbox: Path, real: Path) -> None:
         self._watcher = watcher
@@ -126,7 +144,7 @@ class _EventHandler(FileSystemEventHandler):
             return
         if event.event_type == "deleted" and self._named(event.src_path) == self._inbox:
             self._watcher.enqueue_deletion(self._inbox)
-        # A folder that was written to is news of its files, which come with events of their own.
+        # A change in a folder is reported by the events of its files as well.
         if event.is_directory and event.event_type not in ("created", "moved"):
             return
         self._watcher.enqueue(self._named(at) for at in (event.src_path, event.dest_path) if at)

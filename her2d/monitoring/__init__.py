@@ -1,1 +1,1 @@
-"""What the people who keep her2d running see: metrics, probes, logs, service manager."""
+"""What operators see: metrics, health probes, logs and notifications to systemd."""

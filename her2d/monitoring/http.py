@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz on one small server, loopback by default."""
+"""Serve /metrics, /healthz and /readyz over HTTP, on the loopback address by default."""
 
 import io
 import socket
@@ -20,15 +20,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 Probe = Callable[[], str | None]
-"""Says None when all is well, else in a sentence what is not."""
+"""Returns None if there is no problem, else a sentence that describes it."""
 
 
 class CannotListenError(Her2dError):
-    """The address cannot be had; `str(error)` names it, and the settings to change."""
+    """The server cannot listen on its address; `str(error)` names it and the settings to change."""
 
 
 class OpsServer:
-    """Serves until closed. Raises CannotListenError where the address cannot be had."""
+    """Serves requests in a thread of its own until the context is left.
+
+    Args:
+        host: the address or name to listen on.
+        port: the port; 0 selects a free one.
+        registry: the metrics to serve.
+        healthy: the probe of /healthz.
+        ready: the probe of /readyz.
+
+    Attributes:
+        port: the port that the server listens on.
+
+    Raises:
+        CannotListenError: the address cannot be used.
+    """
 
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe
@@ -40,8 +54,8 @@ class OpsServer:
             try:
                 return respond(environ, start)
             except Exception:
-                log.exception("scrape_failed", asked=environ.get("PATH_INFO", ""))
-                return _text(start, "500 Internal Server Error", "It failed; the log says why.")
+                log.exception("http_request_failed", request_path=environ.get("PATH_INFO", ""))
+                return _text(start, "500 Internal Server Error", "Failed; see the log.")
 
         def respond(environ: dict[str, Any], start: "StartResponse") -> Iterable[bytes]:
             path = environ.get("PATH_INFO", "")
@@ -49,7 +63,7 @@ class OpsServer:
                 page: Iterable[bytes] = metrics(environ, start)
                 return page
             if path not in probes:
-                return _text(start, "404 Not Found", "Ask for /metrics, /healthz or /readyz.")
+                return _text(start, "404 Not Found", "Request /metrics, /healthz or /readyz.")
             if problem := probes[path]():
                 return _text(start, "503 Service Unavailable", problem)
             return _text(start, "200 OK", "ok")
@@ -61,8 +75,8 @@ class OpsServer:
             )
         except OSError as error:
             raise CannotListenError(
-                f"{address(host, port)} cannot be listened on: {error.strerror}. End what has it,"
-                " or choose another [ops] port or host."
+                f"Cannot listen on {address(host, port)}: {_reason(error)}. Stop the program that"
+                " uses it, or change [ops] port or host."
             ) from error
         self.port: int = self._server.server_port
         self._thread = threading.Thread(
@@ -86,8 +100,8 @@ class OpsServer:
 
 class _Server(ThreadingWSGIServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away; the base class prints a traceback."""
-        log.warning("scrape_broken_off", exc_info=True)
+        """Log that a client disconnected; the base class prints a traceback."""
+        log.warning("http_client_disconnected", exc_info=True)
 
 
 class _OverIPv6(_Server):
@@ -96,22 +110,27 @@ class _OverIPv6(_Server):
 
 class _Quiet(WSGIRequestHandler):
     def handle(self) -> None:
-        """wsgiref prints a traceback where it cannot send what it has; that goes to the log."""
-        self._said = io.StringIO()
+        """Handle a request, and log the traceback that wsgiref prints if it cannot respond."""
+        self._stderr = io.StringIO()
         super().handle()
-        if said := self._said.getvalue():
-            log.warning("answer_not_sent", said=said)
+        if text := self._stderr.getvalue():
+            log.warning("http_response_not_sent", stderr=text)
 
     def get_stderr(self) -> io.StringIO:
-        return self._said
+        return self._stderr
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
-        """A scrape every few seconds is not news."""
+        """Log nothing: there is a scrape every few seconds."""
 
 
 def address(host: str, port: int) -> str:
-    """As a URL has it."""
+    """Return the address as it is written in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return reason[:1].lower() + reason[1:]
 
 
 def _text(start: "StartResponse", status: str, text: str) -> list[bytes]:

@@ -1,8 +1,8 @@
-"""structlog, set up once: one event name per fact, JSON under systemd, coloured on a terminal.
+"""Set up structlog: JSON lines under systemd, coloured text on a terminal.
 
-Every line about a slide carries `job_id`, in whatever thread it is written; while the slide is
-under way also `run`, JOB.CLAIM, which tells one try of it from the next. The line `slide_finished`
-adds `slide_id` and `run_id`, by which the result is known from then on.
+Each line has an event name. Every line about a slide also has `job_id`, whichever thread writes it.
+While the slide is processed it has `attempt_id`, which is JOB.CLAIM and distinguishes the attempts.
+`slide_finished` adds `slide_id` and `run_id`, which identify the result in the database.
 """
 
 import logging
@@ -13,7 +13,7 @@ import structlog
 
 from her2d.monitoring.pseudonyms import Pseudonyms
 
-# Unlike `dict_tracebacks`: local variables are where secrets and names lie.
+# `structlog.processors.dict_tracebacks` logs local variables, which may hold secrets and names.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
@@ -22,9 +22,12 @@ def configure_logging(
     level: Literal["debug", "info", "warning", "error"],
     pseudonyms: Pseudonyms | None = None,
 ) -> None:
-    """Send every log line to stderr, ours and libraries' alike, in one format.
+    """Write all log lines to stderr in one format, those of libraries included.
 
-    With `pseudonyms`, no slide's name is in any of them.
+    Args:
+        log_format: `auto` writes coloured text to a terminal and JSON to anything else.
+        level: lines below this level are dropped.
+        pseudonyms: replaces the names of slides in all lines; None logs them as they are.
     """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
@@ -54,25 +57,24 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers[:] = [lines]
     root.setLevel(level.upper())
-    # What tifffile says of a bad file reaches the technician as the slide's reason instead.
+    # tifffile's messages about a bad file are in the slide's reason already.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    logging.getLogger("watchdog.observers.inotify").addFilter(_is_no_late_event)
-    # A webhook's address may hold a token; whether it was reached is logged without it.
+    logging.getLogger("watchdog.observers.inotify").addFilter(_is_not_a_late_event)
+    # httpx logs the webhook's address, which may contain a token.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-def _is_no_late_event(record: logging.LogRecord) -> bool:
-    """watchdog calls it an error that an event arrives just as its watch is stopped."""
+def _is_not_a_late_event(record: logging.LogRecord) -> bool:
+    """Return False for watchdog's error about an event that arrives while a watch is stopped."""
     return "called when the thread is inactive" not in record.getMessage()
 
 
 def _rendering(as_json: bool) -> tuple[Any, Any]:
-    """What makes fields of an exception, and a line of the fields."""
+    """Return the processors that render an exception, and a whole line."""
     if as_json:
-        # Names in Chinese stay legible.
         return (
             structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            structlog.processors.JSONRenderer(ensure_ascii=False),  # Chinese names stay readable
         )
     return (
         structlog.processors.format_exc_info,

@@ -1,6 +1,6 @@
-"""What Prometheus reads: https://prometheus.io/docs/practices/naming/ for the names.
+"""The metrics that Prometheus scrapes, named as https://prometheus.io/docs/practices/naming/ asks.
 
-No slide's name is ever in a label; the number of series does not grow with what is processed.
+No label contains a slide's name, and the number of series does not grow with the number of slides.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,14 +20,20 @@ from her2d.monitoring.reading import Reading
 
 _SLIDE_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 _WAITING_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 86400)
-# From a GPU's batch to full-size networks on a CPU, where a tile waits for minutes.
+# From a batch on a GPU to full-size networks on a CPU, where a tile waits for minutes.
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STATUSES = ("positive", "negative", "indeterminate")
-_FATES = ("background", "non_tumor", "weak", "strong", "unreadable")
+_TILE_CLASSES = ("background", "non_tumor", "weak", "strong", "unreadable")
 
 
 class Batch(Protocol):
-    """One batch of one stage, as the pipeline reports it."""
+    """One batch of a stage, as the pipeline reports it.
+
+    Attributes:
+        stage: name of the stage.
+        seconds: how long the stage worked on the batch.
+        waits_s: how long each tile of the batch had waited for the stage, in seconds.
+    """
 
     @property
     def stage(self) -> str: ...
@@ -38,75 +44,87 @@ class Batch(Protocol):
 
 
 class Metrics:
-    """Counters that the daemon advances, and gauges read from it at each scrape."""
+    """Counters that the daemon advances, and gauges that are read from it at each scrape.
+
+    Attributes:
+        registry: all metrics.
+        build: software version, back end and bundle.
+        results, tiles: results by HER2 status, and tiles of finished slides by class.
+        settling, processing, scan_to_result, steps: durations in seconds.
+    """
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.build = Info("her2d_build", "Software, back end and bundle.", registry=registry)
+        self.build = Info(
+            "her2d_build", "Version of the software, back end and bundle.", registry=registry
+        )
         self.results = Counter(
-            "her2d_slide_results", "Results by HER2 status.", ["her2_status"], registry=registry
+            "her2d_slide_results",
+            "Number of results by HER2 status.",
+            ["her2_status"],
+            registry=registry,
         )
         self.tiles = Counter(
             "her2d_tiles",
-            "Tiles of finished slides by tile_class.",
+            "Number of tiles of finished slides by tile class.",
             ["tile_class"],
             registry=registry,
         )
         self.settling = Histogram(
             "her2d_slide_settle_seconds",
-            "From a file's discovery until it was complete and queued.",
+            "Time from discovering a file to queueing it, in seconds.",
             buckets=_WAITING_SECONDS,
             registry=registry,
         )
         self.processing = Histogram(
             "her2d_slide_processing_seconds",
-            "From a job's start to its result.",
+            "Time from starting a job to its result, in seconds.",
             buckets=_SLIDE_SECONDS,
             registry=registry,
         )
         self.scan_to_result = Histogram(
             "her2d_scan_to_result_seconds",
-            "From a file's discovery to its result.",
+            "Time from discovering a file to its result, in seconds.",
             buckets=_WAITING_SECONDS,
             registry=registry,
         )
         self.steps = Histogram(
             "her2d_slide_step_seconds",
-            "How long a finished slide's steps took: hash, tiles, pictures.",
+            "Duration of each step of a finished slide (hash, tiles, pictures), in seconds.",
             ["step"],
             buckets=_SLIDE_SECONDS,
             registry=registry,
         )
-        # A series that begins with its first event hides that event from rate() and increase().
+        # rate() and increase() miss the first event of a series that does not start at 0.
         for status in _STATUSES:
             self.results.labels(status)
-        for tile_class in _FATES:
+        for tile_class in _TILE_CLASSES:
             self.tiles.labels(tile_class)
         self._batches = Histogram(
             "her2d_stage_batch_seconds",
-            "How long a stage worked on a batch.",
+            "Time that a stage worked on one batch, in seconds.",
             ["stage"],
             buckets=_BATCH_SECONDS,
             registry=registry,
         )
         self._waits = Histogram(
             "her2d_stage_wait_seconds",
-            "How long a tile waited for a stage.",
+            "Time that one tile waited for a stage, in seconds.",
             ["stage"],
             buckets=_BATCH_SECONDS,
             registry=registry,
         )
 
     def observe_batch(self, batch: Batch) -> None:
-        """Count one batch of a stage; called from the stage's thread."""
+        """Record one batch of a stage; called from the stage's thread."""
         self._batches.labels(batch.stage).observe(batch.seconds)
         waits = self._waits.labels(batch.stage)
         for wait in batch.waits_s:
             waits.observe(wait)
 
     def read_from(self, reading: Callable[[], Reading]) -> None:
-        """Ask `reading` at every scrape, from the scraping thread."""
+        """Call `reading` at every scrape, in the thread that serves it."""
         self.registry.register(_Readings(reading))
 
 
@@ -115,7 +133,7 @@ class _Readings(Collector):
         self._reading = reading
 
     def describe(self) -> Iterable[Metric]:
-        return []  # Nothing is known before the first scrape; registering must not read.
+        return []  # so that registering does not call `reading` before the daemon is ready
 
     def collect(self) -> Iterable[Metric]:
         reading = self._reading()
@@ -127,62 +145,93 @@ class _Readings(Collector):
 
 
 def _jobs(reading: Reading) -> Iterable[Metric]:
-    jobs = GaugeMetricFamily("her2d_jobs", "Jobs in each state.", labels=["state"])
+    jobs = GaugeMetricFamily("her2d_jobs", "Number of jobs in each state.", labels=["state"])
     for state, number in reading.jobs.items():
         jobs.add_metric([state], number)
     yield jobs
     slides = CounterMetricFamily(
-        "her2d_slides", "Slides by how their job, or a try of it, ended.", labels=["outcome"]
+        "her2d_slides",
+        "Number of times that a job, or an attempt of it, ended with each outcome.",
+        labels=["outcome"],
     )
     for outcome, number in reading.outcomes.items():
         slides.add_metric([outcome], number)
     yield slides
-    yield _gauge("her2d_backlog_files", "Files that wait for a result.", reading.waiting)
+    yield _gauge("her2d_backlog_files", "Number of files without a result.", reading.waiting)
     yield _gauge(
         "her2d_overdue_files",
-        "Files that were left unfinished for longer than a scanner pauses.",
+        "Number of files that have been incomplete for longer than incomplete_after_s.",
         reading.overdue,
     )
     yield _gauge(
         "her2d_oldest_waiting_seconds",
-        "Age of the new scan that has waited longest for its result; 0 where none waits.",
+        "Age of the new scan that has waited longest for its result, in seconds; 0 if none waits.",
         reading.oldest_waiting_s,
     )
     yield _gauge(
         "her2d_last_success_timestamp_seconds",
-        "When a slide last got a result.",
+        "Time of the last result, in seconds since 1970.",
         reading.last_success_at,
     )
     yield _gauge(
-        "her2d_last_scan_timestamp_seconds", "When a file last arrived.", reading.last_scan_at
+        "her2d_last_scan_timestamp_seconds",
+        "Time when the last file arrived, in seconds since 1970.",
+        reading.last_scan_at,
     )
     yield _gauge(
         "her2d_progress_timestamp_seconds",
-        "When the pipeline last moved, or last had nothing to do.",
+        "Time when the pipeline last made progress or had no work, in seconds since 1970.",
         reading.progress_at,
     )
     yield _gauge(
         "her2d_webhook_waiting_events",
-        "Events that the webhook's receiver has not taken yet.",
+        "Number of events that the webhook has not delivered yet.",
         reading.webhook_waiting,
     )
     yield _gauge(
-        "her2d_intake_paused", "1 while nothing is taken for want of disk.", reading.intake_paused
+        "her2d_intake_paused",
+        "1 while no files are queued because the disk is full, otherwise 0.",
+        reading.intake_paused,
     )
     yield _gauge(
         "her2d_unreachable_inboxes",
-        "Inboxes that cannot be read, or whose share does not answer.",
+        "Number of inboxes that cannot be read or do not answer.",
         reading.unreachable_inboxes,
     )
 
 
 def _stages(reading: Reading) -> Iterable[Metric]:
     families = (
-        (CounterMetricFamily, "her2d_stage_tiles", "Tiles a stage worked on.", "tiles"),
-        (CounterMetricFamily, "her2d_stage_batches", "Batches a stage worked on.", "batches"),
-        (CounterMetricFamily, "her2d_stage_busy_seconds", "Time a stage worked.", "busy_s"),
-        (GaugeMetricFamily, "her2d_stage_queue_tiles", "Tiles that wait.", "queue_tiles"),
-        (GaugeMetricFamily, "her2d_stage_queue_capacity_tiles", "Room.", "queue_capacity"),
+        (
+            CounterMetricFamily,
+            "her2d_stage_tiles",
+            "Number of tiles that a stage has processed.",
+            "tiles",
+        ),
+        (
+            CounterMetricFamily,
+            "her2d_stage_batches",
+            "Number of batches that a stage has processed.",
+            "batches",
+        ),
+        (
+            CounterMetricFamily,
+            "her2d_stage_busy_seconds",
+            "Time that a stage has worked, in seconds.",
+            "busy_s",
+        ),
+        (
+            GaugeMetricFamily,
+            "her2d_stage_queue_tiles",
+            "Number of tiles that wait for a stage.",
+            "queue_tiles",
+        ),
+        (
+            GaugeMetricFamily,
+            "her2d_stage_queue_capacity_tiles",
+            "Number of tiles that can wait for a stage.",
+            "queue_capacity",
+        ),
     )
     for kind, name, text, field in families:
         family = kind(name, text, labels=["stage"])
@@ -190,27 +239,37 @@ def _stages(reading: Reading) -> Iterable[Metric]:
             family.add_metric([stage.name], getattr(stage, field))
         yield family
     yield CounterMetricFamily(
-        "her2d_decode_tiles", "Tiles read from slides.", value=reading.decoded_tiles
+        "her2d_decode_tiles", "Number of tiles read from slides.", value=reading.decoded_tiles
     )
     yield CounterMetricFamily(
         "her2d_decode_wait_seconds",
-        "Time that slides waited for their next tile to be read and decoded.",
+        "Time that slides waited for their next tile to be read and decoded, in seconds.",
         value=reading.decode_wait_s,
     )
 
 
 def _storage(reading: Reading) -> Iterable[Metric]:
     yield _gauge(
-        "her2d_database_readable", "0 while the database cannot be read.", reading.database_readable
+        "her2d_database_readable",
+        "1 while the database can be read, otherwise 0.",
+        reading.database_readable,
     )
-    yield _gauge("her2d_database_bytes", "The database with its log.", reading.database_bytes)
+    yield _gauge(
+        "her2d_database_bytes",
+        "Size of the database and its write-ahead log, in bytes.",
+        reading.database_bytes,
+    )
     yield _gauge(
         "her2d_last_backup_timestamp_seconds",
-        "When the database was last backed up.",
+        "Time of the last backup of the database, in seconds since 1970.",
         reading.last_backup_at,
     )
-    free = GaugeMetricFamily("her2d_disk_free_bytes", "Room to write.", labels=["holds"])
-    size = GaugeMetricFamily("her2d_disk_size_bytes", "The file system.", labels=["holds"])
+    free = GaugeMetricFamily(
+        "her2d_disk_free_bytes", "Free space of the file system, in bytes.", labels=["holds"]
+    )
+    size = GaugeMetricFamily(
+        "her2d_disk_size_bytes", "Size of the file system, in bytes.", labels=["holds"]
+    )
     for volume in reading.volumes:
         free.add_metric([volume.holds], volume.free_bytes)
         size.add_metric([volume.holds], volume.size_bytes)
@@ -219,13 +278,19 @@ def _storage(reading: Reading) -> Iterable[Metric]:
 
 
 def _gpus(reading: Reading) -> Iterable[Metric]:
-    """No series where there is no GPU."""
+    """Yield the GPUs' metrics, without any series if there is no GPU."""
     used = GaugeMetricFamily(
-        "her2d_gpu_memory_used_bytes", "GPU memory in use, by anybody.", labels=["gpu"]
+        "her2d_gpu_memory_used_bytes",
+        "GPU memory that all processes use, in bytes.",
+        labels=["gpu"],
     )
-    size = GaugeMetricFamily("her2d_gpu_memory_size_bytes", "GPU memory.", labels=["gpu"])
+    size = GaugeMetricFamily(
+        "her2d_gpu_memory_size_bytes", "Size of the GPU memory, in bytes.", labels=["gpu"]
+    )
     busy = GaugeMetricFamily(
-        "her2d_gpu_busy_ratio", "Share of the last moments in which a kernel ran.", labels=["gpu"]
+        "her2d_gpu_busy_ratio",
+        "Share of the driver's last sampling period in which a kernel ran, 0 to 1.",
+        labels=["gpu"],
     )
     for gpu in reading.gpus:
         used.add_metric([str(gpu.number)], gpu.memory_used_bytes)
@@ -236,34 +301,46 @@ def _gpus(reading: Reading) -> Iterable[Metric]:
 
 
 def _day(reading: Reading) -> Iterable[Metric]:
-    """What the results of the last 24 hours look like: how drift shows first."""
+    """Yield statistics of the results of the last 24 hours, in which drift shows first."""
     day = reading.day
-    yield _gauge("her2d_day_results", "Results of the last 24 hours.", day.results)
-    yield _gauge("her2d_day_positive_ratio", "Share of them positive.", day.positive_ratio)
+    yield _gauge("her2d_day_results", "Number of results of the last 24 hours.", day.results)
     yield _gauge(
-        "her2d_day_tumor_tile_ratio", "Tumour tiles to tissue tiles.", day.tumor_tile_ratio
+        "her2d_day_positive_ratio",
+        "Share of positive results of the last 24 hours, 0 to 1.",
+        day.positive_ratio,
+    )
+    yield _gauge(
+        "her2d_day_tumor_tile_ratio",
+        "Tumour tiles divided by tissue tiles of the last 24 hours, 0 to 1.",
+        day.tumor_tile_ratio,
     )
     p = GaugeMetricFamily(
-        "her2d_day_high_expression_ratio", "P of equation 1, its quartiles.", labels=["quantile"]
+        "her2d_day_high_expression_ratio",
+        "Quartiles of P (equation 1) of the last 24 hours, 0 to 1.",
+        labels=["quantile"],
     )
     for quantile, value in day.high_expression.items():
         p.add_metric([f"{quantile:g}"], value)
     yield p
     yield _gauge(
         "her2d_day_stain_distance",
-        "Median distance of stain from the bundle's reference, in its standard deviations.",
+        "Median distance of the stain from the bundle's reference, in standard deviations.",
         day.stain_distance,
     )
     yield _gauge(
-        "her2d_day_saturation", "Median of tissue's mean HSV saturation, 0 to 255.", day.saturation
+        "her2d_day_saturation",
+        "Median of the slides' mean HSV saturation of tissue, 0 to 255.",
+        day.saturation,
     )
     yield _gauge(
         "her2d_day_saturation_distance",
-        "Median distance of saturation from the bundle's reference, in its standard deviations.",
+        "Median distance of the saturation from the bundle's reference, in standard deviations.",
         day.saturation_distance,
     )
     flagged = GaugeMetricFamily(
-        "her2d_day_flagged_ratio", "Share of slides with a quality flag.", labels=["flag"]
+        "her2d_day_flagged_ratio",
+        "Share of the last 24 hours' slides with each quality flag, 0 to 1.",
+        labels=["flag"],
     )
     for flag, share in day.flagged_ratio.items():
         flagged.add_metric([flag], share)
@@ -271,7 +348,7 @@ def _day(reading: Reading) -> Iterable[Metric]:
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
-    """A gauge of one series, or of none where there is nothing to say."""
+    """Return a gauge with one series, or without any if `value` is None."""
     family = GaugeMetricFamily(name, text)
     if value is not None:
         family.add_metric([], value)

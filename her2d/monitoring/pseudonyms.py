@@ -1,10 +1,11 @@
-"""Names that carry patients' identifiers, kept out of the log by a keyed hash.
+"""Replace names of files and folders in the log by a keyed hash, because they may name patients.
 
-The same name and key give the same pseudonym, so one slide's lines still belong together; without
-the key nobody can test a guess (BLAKE2b in keyed mode, RFC 7693).
+The same name and key give the same pseudonym, so that the lines of one slide can still be matched.
+Without the key, nobody can test whether a pseudonym belongs to a name (BLAKE2b in keyed mode, RFC
+7693).
 
-Names are replaced in a line's fields, before anything renders, quotes or escapes them. Where a
-name ends in a sentence is not always plain: then too much is hidden rather than too little.
+Names are replaced in the fields of a line, before it is rendered, quoted or escaped. If it is
+unclear where a name ends in a sentence, too much is hidden rather than too little.
 """
 
 import hashlib
@@ -13,25 +14,25 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-# Fields that are paths as a whole; every other one is a text that may speak of them.
+# Fields that are paths; all other fields are texts that may contain paths.
 _PATHS = frozenset({"file", "path", "folder", "heatmap", "inbox"})
-# Fields in which no file is ever named; frames are places in the code.
-_OURS = frozenset({"timestamp", "level", "exc_type", "frames", "_record", "_from_structlog"})
+# Fields that never contain the name of a file; frames are positions in the code.
+_NAMELESS = frozenset({"timestamp", "level", "exc_type", "frames", "_record", "_from_structlog"})
 _DIGEST_BYTES = 6
 _PICTURES = (".png", ".jpg")
-# As repr() quotes and escapes, which is how Python's errors name files.
+# Text quoted and escaped by repr(), as file names are in Python's error messages.
 _QUOTED = re.compile(r"""(?<!\w)(['"])((?:\\.|(?!\1(?!\w))[^\\])*)\1(?!\w)""", re.DOTALL)
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 class Pseudonyms:
-    """A structlog processor: replaces files' and folders' names, whatever field they stand in.
+    """A structlog processor that replaces the names of files and folders in all fields.
 
     Args:
-        key: at most 64 bytes; longer ones are hashed first.
-        extensions: file extensions that tell no name, with their dots.
-        below: folders whose own path is no secret; every name below them is.
+        key: the secret key; one longer than 64 bytes is hashed first.
+        extensions: file extensions to keep, with their dots.
+        below: folders whose own path is not secret; every name below them is replaced.
     """
 
     def __init__(self, key: bytes, extensions: Sequence[str], below: Sequence[Path] = ()) -> None:
@@ -45,23 +46,23 @@ class Pseudonyms:
         self.hide_below(below)
 
     def hide_below(self, folders: Sequence[Path]) -> None:
-        """From now on hide names below these folders as well."""
+        """Replace the names below these folders too."""
         tops = {str(folder).rstrip("/") + "/" for folder in folders}
-        # The longest first: of a folder in a folder only what is below both is a secret.
+        # The longest first, so that a folder within a folder of the list is not replaced.
         self._below = tuple(sorted({*self._below, *tops}, key=len, reverse=True))
 
     def __call__(self, logger: Any, method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The line's fields with every name replaced."""
+        """Return the fields of a line with every name replaced."""
         known = _regex_of(set(self._named_in(fields)))
-        # Our own events' names are constants in the code; what a library says is a sentence.
-        kept = {*_OURS, "event"} if fields.get("_from_structlog") else _OURS
+        # The events of her2d are constants; those of libraries are sentences with names in them.
+        kept = {*_NAMELESS, "event"} if fields.get("_from_structlog") else _NAMELESS
         return {
             key: value if key in kept else self._value(key, value, known)
             for key, value in fields.items()
         }
 
     def of(self, name: str) -> str:
-        """The pseudonym of a file's or folder's name; the extension of a slide stays."""
+        """Return the pseudonym of a file's or folder's name, which keeps a slide's extension."""
         stem, kind = self._split(name)
         digest = hashlib.blake2b(
             stem.encode("utf-8", "backslashreplace"), key=self._key, digest_size=_DIGEST_BYTES
@@ -73,8 +74,8 @@ class Pseudonyms:
         return (name[: found.start()], found[0]) if found else (name, "")
 
     def _of_path(self, path: str) -> str:
-        """The path with all its names replaced, save those of the folders everything lies below."""
-        if self._is_no_secret(path):
+        """Return the path with all names replaced except those of the folders in `below`."""
+        if self._is_public(path):
             return path
         if top := self._top_of(path):
             return top + self._of_names(path[len(top) :])
@@ -84,20 +85,20 @@ class Pseudonyms:
     def _of_names(self, path: str) -> str:
         return "/".join(self.of(name) if name else "" for name in path.split("/"))
 
-    def _is_no_secret(self, path: str) -> bool:
+    def _is_public(self, path: str) -> bool:
         return any(top.startswith(f"{path}/") for top in self._below)
 
     def _top_of(self, path: str) -> str:
         return next((top for top in self._below if path.startswith(top)), "")
 
     def _named_in(self, fields: Mapping[str, Any]) -> Iterator[str]:
-        """The names that the line itself says are names."""
+        """Yield the names in those fields of a line that are paths."""
         for key, value in fields.items():
             if isinstance(value, (Mapping, list)):
                 for inner in value if isinstance(value, list) else [value]:
                     if isinstance(inner, Mapping):
                         yield from self._named_in(inner)
-            elif key in _PATHS and value and not self._is_no_secret(str(value)):
+            elif key in _PATHS and value and not self._is_public(str(value)):
                 top = self._top_of(str(value))
                 path = PurePath(str(value)[len(top) :])
                 yield from (path.name, self._split(path.name)[0])
@@ -109,7 +110,7 @@ class Pseudonyms:
                 return value
             case Mapping():
                 return {
-                    inner: item if inner in _OURS else self._value(inner, item, known)
+                    inner: item if inner in _NAMELESS else self._value(inner, item, known)
                     for inner, item in value.items()
                 }
             case list() | tuple() | set() | frozenset():
@@ -121,7 +122,7 @@ class Pseudonyms:
                 return self._of_path(text) if key in _PATHS else self._text(text, known)
 
     def _text(self, text: str, known: "re.Pattern[str] | None") -> str:
-        """A sentence. Paths in quotes first: they say where they end."""
+        """Replace names in a sentence, starting with quoted paths, whose ends are clear."""
         done: list[str] = []
         at = 0
         for quoted in _QUOTED.finditer(text):
@@ -142,7 +143,7 @@ class Pseudonyms:
         return self._with_known_names(text[:start], known) + top + rest
 
     def _rest_of_path(self, text: str, known: "re.Pattern[str] | None") -> str:
-        """A path ends with the last file that the line is known to be about, else with the text."""
+        """Replace a path that ends with the last known file name, or else with the text."""
         files = [name for name in known.finditer(text) if self._split(name[0])[1]] if known else []
         end = files[-1].end() if files else len(text)
         return self._of_names(text[:end]) + self._with_bare_paths(text[end:], known)
@@ -155,7 +156,7 @@ class Pseudonyms:
         )
 
     def _with_unknown_files(self, text: str) -> str:
-        """What nobody named but looks like a file: where its name begins, nobody can tell."""
+        """Replace everything before a file extension, since the start of a name is unknown."""
         done: list[str] = []
         at = 0
         for end in self._ends_a_file.finditer(text):
@@ -165,7 +166,7 @@ class Pseudonyms:
 
 
 def _regex_of(names: Collection[str]) -> "re.Pattern[str] | None":
-    """Finds any of these names where it stands as a whole word."""
+    """Return a regular expression that finds these names as whole words, None for no names."""
     if not (known := sorted(filter(None, names), key=len, reverse=True)):
         return None
     return re.compile("(" + "|".join(_whole(name) for name in known) + ")")

@@ -1,4 +1,4 @@
-"""What is asked of the daemon at each scrape."""
+"""The values of the daemon that a scrape of /metrics reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +20,13 @@ class StageReading:
 
 @dataclass(frozen=True, slots=True)
 class VolumeReading:
-    """The file system that holds one of the daemon's folders: `database`, `heatmaps`, `inbox`,
-    `inbox_2`..."""
+    """The file system of one of the daemon's folders.
+
+    Attributes:
+        holds: the folder, one of `database`, `heatmaps`, `inbox`, `inbox_2`...
+        free_bytes: space that can be written.
+        size_bytes: size of the file system.
+    """
 
     holds: str
     free_bytes: int
@@ -30,15 +35,19 @@ class VolumeReading:
 
 @dataclass(frozen=True, slots=True)
 class DayReading:
-    """The current results of the last 24 hours; None where there is nothing to take a share of.
+    """The current results of the last 24 hours; a value is None if no result has it.
 
     Attributes:
-        high_expression: quantile -> P of equation 1 as a fraction, over slides that have one.
-        stain_distance: median distance of slides' stain from the bundle's reference, in its
-            standard deviations.
-        saturation, saturation_distance: medians of slides' mean saturation of tissue, 0..255, and
-            of its distance from the reference, likewise.
-        flagged_ratio: quality flag -> share of slides that carry it.
+        results: number of results.
+        positive_ratio: positive results divided by all results.
+        tumor_tile_ratio: tumour tiles divided by tissue tiles.
+        high_expression: quantile -> P of equation 1 as a fraction, over the slides that have one.
+        stain_distance: median distance of a slide's stain from the bundle's reference, in
+            standard deviations of the reference.
+        saturation: median of the slides' mean tissue saturation, 0 to 255.
+        saturation_distance: median distance of that saturation from the bundle's reference, in
+            standard deviations of the reference.
+        flagged_ratio: quality flag -> slides with that flag divided by all slides.
     """
 
     results: int | None = None
@@ -56,15 +65,27 @@ class Reading:
     """The daemon at one moment; times are seconds since 1970.
 
     Attributes:
-        database_readable: where it is not, whatever it would tell is None or empty.
-        jobs: state -> jobs in it now.
-        decoded_tiles, decode_wait_s: tiles read from slides, and the seconds slides waited for
-            them, since the daemon started.
-        overdue: files that the scanner has left unfinished for too long.
-        oldest_waiting_s: age of the new scan that waits longest, those aside; 0 where none does.
-        webhook_waiting: events that the webhook is still to tell; None without a webhook.
-        unreachable_inboxes: inboxes that cannot be read, or do not answer.
-        outcomes: `done`, `failed`, ... -> jobs that ended so since the daemon started.
+        database_readable: if False, the values that come from the database are None or empty.
+        jobs: state -> number of jobs.
+        outcomes: `done`, `failed`, ... -> how often jobs ended so since the start.
+        stages: the stages of the pipeline.
+        decoded_tiles: tiles read from slides since the start.
+        decode_wait_s: seconds that slides waited for those tiles.
+        waiting: files without a result.
+        overdue: files that have been incomplete for too long.
+        oldest_waiting_s: age of the new scan that has waited longest, without overdue ones; 0 if
+            none waits.
+        last_scan_at: when a file last arrived.
+        last_success_at: when a slide last got a result.
+        last_backup_at: when the database was last backed up.
+        webhook_waiting: events that have not been delivered; None without a webhook.
+        progress_at: when the pipeline last made progress or had no work.
+        intake_paused: whether intake waits for disk space.
+        unreachable_inboxes: inboxes that cannot be read or do not answer.
+        database_bytes: size of the database and its write-ahead log.
+        volumes: the file systems of the daemon's folders.
+        gpus: the GPUs.
+        day: the results of the last 24 hours.
     """
 
     database_readable: bool = True

@@ -1,8 +1,8 @@
-"""Telling systemd how it goes: sd_notify(3).
+"""Notify systemd of the daemon's state: sd_notify(3).
 
-Its protocol is a datagram to the socket in NOTIFY_SOCKET, "simple and guaranteed to be stable"; the
-manual page itself carries an implementation of these few lines. The libraries for it are either
-unmaintained (sdnotify, 2017) or bind libsystemd, which a container need not have.
+The protocol is a datagram to the socket in NOTIFY_SOCKET, "simple and guaranteed to be stable", and
+the manual page contains an implementation of it. The available libraries are either unmaintained
+(sdnotify, 2017) or need libsystemd, which a container may not have.
 """
 
 import os
@@ -14,48 +14,50 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE_S = 5.0
-_READY_PATIENCE_S = 60.0  # said once; without it systemd gives the start up
+_TIMEOUT_S = 5.0
+_READY_TIMEOUT_S = 60.0  # READY is sent only once, and without it systemd aborts the start
 
 
 class Notifier:
-    """Speaks to the service manager, if one listens; otherwise says nothing."""
+    """Sends messages to the service manager; does nothing if NOTIFY_SOCKET is not set."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "").replace("@", "\0", 1)
 
     def ready(self, status: str) -> None:
-        """Start-up, or a reload, is over."""
-        self._tell(f"READY=1\nSTATUS={_one_line(status)}", _READY_PATIENCE_S)
+        """Report that the start or a reload is complete."""
+        self._send(f"READY=1\nSTATUS={_one_line(status)}", _READY_TIMEOUT_S)
 
     def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
-        self._tell(f"STATUS={_one_line(status)}")
+        """Set the line that `systemctl status` shows."""
+        self._send(f"STATUS={_one_line(status)}")
 
     def alive(self) -> None:
-        """Work gets on: restart the watchdog's clock."""
-        self._tell("WATCHDOG=1")
+        """Reset systemd's watchdog timer."""
+        self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Report that a reload has begun."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        self._tell(f"STOPPING=1\nSTATUS={_one_line(status)}")
+        """Report that the daemon is stopping."""
+        self._send(f"STOPPING=1\nSTATUS={_one_line(status)}")
 
-    def _tell(self, state: str, patience_s: float | None = None) -> None:
+    def _send(self, state: str, timeout_s: float | None = None) -> None:
         if not self._address:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                # The kernel keeps ten messages for one that does not read; the next would wait.
-                channel.settimeout(patience_s or _PATIENCE_S)
+                # The kernel queues ten messages for a reader that does not read; the next blocks.
+                channel.settimeout(timeout_s or _TIMEOUT_S)
                 channel.connect(self._address)
                 channel.sendall(state.encode())
         except OSError as error:
-            # A manager that does not listen, or reads nothing, is no reason to stop working.
+            # The daemon keeps working if the service manager does not listen or does not read.
             log.warning("service_manager_unreachable", reason=str(error))
 
 
 def _one_line(status: str) -> str:
-    """A line break would begin another field, such as WATCHDOG=1."""
+    """Replace line breaks, since each would start another field, such as WATCHDOG=1."""
     return " ".join(status.split())

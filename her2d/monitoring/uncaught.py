@@ -1,4 +1,4 @@
-"""What nobody caught, or Python would print: one structured line of the log each."""
+"""Log uncaught exceptions and warnings as one structured line each."""
 
 import logging
 import sys
@@ -11,8 +11,10 @@ log = structlog.get_logger(__name__)
 
 
 def log_uncaught() -> None:
-    """From now on log exceptions that end the process or a thread, those that Python can only
-    ignore (in `__del__`, say), and warnings. For the daemon's process: these are global."""
+    """Log exceptions that end the process or a thread or are raised in `__del__`, and warnings.
+
+    This sets hooks of the whole process. Only the daemon calls it.
+    """
     sys.excepthook = _ends_the_process
     threading.excepthook = _ends_a_thread
     sys.unraisablehook = _is_ignored
@@ -40,7 +42,7 @@ def _is_ignored(args: "sys.UnraisableHookArgs") -> None:
     error = args.exc_value or args.exc_type()
     log.error(
         "error_ignored",
-        said=args.err_msg,
-        by=repr(args.object),
+        message=args.err_msg,
+        raised_in=repr(args.object),
         exc_info=(args.exc_type, error, args.exc_traceback),
     )

@@ -38,7 +38,7 @@ from her2d.pipeline.stages import (
 from her2d.slides.grid import Tile
 from her2d.slides.reader import Slide, open_slide
 
-# One is on its way or waits while another is segmented; more would only take memory.
+# One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
 
 
@@ -110,7 +110,7 @@ class Pipeline:
     ) -> Future[SlideOutcome]:
         """Score the slide at `path` as soon as there is room for it.
 
-        What is bound to log lines here is bound to those about the slide in whatever thread.
+        The caller's log context is bound to every log line about the slide, in all threads.
 
         Args:
             path: a whole-slide TIFF.
@@ -118,7 +118,7 @@ class Pipeline:
             cancel: set it to give the slide up.
             progress: called with (tiles settled, tiles in all) from the pipeline's threads.
 
-        The future raises `her2d.slides.SlideError` for a file that is no readable slide,
+        The future raises `her2d.slides.SlideError` for a file that is not a readable slide,
         `her2d.inference.EngineError` where the engine failed on one of its tiles, and
         `SlideCancelledError` where it was cancelled or the pipeline closed.
         """
@@ -128,7 +128,7 @@ class Pipeline:
         )
 
     def close(self) -> None:
-        """Cancel what is in flight, end every thread, and return when they have ended."""
+        """Cancel the slides in flight, end every thread, and return when they have ended."""
         self._closing.set()
         self._slides.shutdown(wait=True, cancel_futures=True)
         self._upload_queue.close()

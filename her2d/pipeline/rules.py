@@ -9,7 +9,7 @@ from her2d.pipeline.quality import QualityLimits, StainReference
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many tiles may be under way; together they bound the pipeline's memory."""
+    """How many tiles may be in the pipeline at once, which bounds its memory."""
 
     decode_workers: int = 2
     slides_in_flight: int = 2
@@ -21,7 +21,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRules:
-    """What decides, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
+    """The limits that decide, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
 
     saturation: float = SATURATION
     tumor_fraction: float = TUMOR_FRACTION
@@ -31,7 +31,7 @@ class PipelineRules:
 
 
 def rules_of(bundle: Bundle) -> PipelineRules:
-    """The bundle's manifest in the words of the pipeline."""
+    """Return the rules that the bundle's manifest states."""
     preprocessing = bundle.manifest.preprocessing
     return PipelineRules(
         saturation=preprocessing.saturation,

@@ -96,8 +96,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of P over tiles (Efron and Tibshirani 1993), as fractions.
 
-    The same tiles give the same interval in whatever order they come. Memory is bounded however
-    many tiles there are.
+    The same tiles give the same interval in any order. Memory is bounded for any number of tiles.
 
     Raises:
         ValueError: there are no tumour tiles.

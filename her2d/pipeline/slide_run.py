@@ -1,6 +1,6 @@
-"""One slide on its way through the stages: what is known of each tile so far.
+"""What is known so far of one slide's tiles while they pass through the stages.
 
-Memory is a few dozen bytes a tile plus an overview of bounded size, whatever the slide.
+Memory is a few dozen bytes a tile, plus an overview of bounded size.
 """
 
 import threading
@@ -33,7 +33,7 @@ class SlideRun:
     """Collects what the stages find. Stages call it from their own threads.
 
     Attributes:
-        bound: what was bound to log lines where the slide's work began.
+        bound: the log context where the slide's work began.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SlideRun:
 
     @property
     def ended(self) -> bool:
-        """True where further work on this slide would be for nothing."""
+        """Whether further work on this slide would be wasted."""
         return self._error is not None or self.cancelled()
 
     @property

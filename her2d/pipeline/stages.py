@@ -1,7 +1,7 @@
-"""The stages between a decoded tile and its class, each on a thread of its own.
+"""The stages between a decoded tile and its class, each in its own thread.
 
 Batches are filled across slides; an error ends the slides in the batch, never the stage. Uploading
-is a stage too, so that the next batch is on its way while the engine works on this one.
+is a stage too, so that the next batch is uploaded while the engine works on this one.
 """
 
 import threading
@@ -31,25 +31,25 @@ class Work(Protocol):
 
     @property
     def runs(self) -> Iterable[SlideRun]:
-        """The slides it is of."""
+        """The slides it belongs to."""
         ...
 
     def given_up(self) -> bool:
-        """True where nobody waits for it any more."""
+        """Whether nothing waits for it any more."""
         ...
 
     def fail(self, error: Exception) -> None:
-        """End the slides it is of with `error`."""
+        """End the slides it belongs to with `error`."""
         ...
 
     def drop(self) -> None:
-        """Let go of what it holds of the engine's; harmless if that was done already."""
+        """Release what it holds in the engine; harmless when repeated."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """One tile under way: pixels are uint8 (512, 512, 3) RGB, owned by whoever holds this."""
+    """One tile in the pipeline; its pixels are uint8 (512, 512, 3) RGB."""
 
     run: SlideRun
     row: int
@@ -72,7 +72,7 @@ class TileWork:
         self.run.fail(error)
 
     def drop(self) -> None:
-        """It holds nothing of the engine's."""
+        """Do nothing: it holds nothing in the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class UploadedBatch:
 
 @dataclass(frozen=True, slots=True)
 class TumorTile:
-    """A tile that awaits its classification where the engine kept it."""
+    """A tumour tile that the engine keeps until it is classified."""
 
     run: SlideRun
     row: int
@@ -148,14 +148,14 @@ class BatchReport:
 
 
 Observe = Callable[[BatchReport], None]
-"""Told of each batch, from the stage's thread."""
+"""Called with each batch, from the stage's thread."""
 
 
 class Stage(Generic[W]):
     """A thread that takes batches from a queue until the queue is closed.
 
     Attributes:
-        tiles, batches, busy_s: what it has done so far; read freely, written by its thread only.
+        tiles, batches, busy_s: what it has done so far; written by its thread only.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class Stage(Generic[W]):
 
 
 def _bound_to(batch: Sequence[Work]) -> Mapping[str, Any]:
-    """What lines about a batch carry: what its slide's carry, or a list of that for several."""
+    """Return a batch's log context: its slide's, or a list of those of several."""
     runs = {id(run): run.bound for work in batch for run in work.runs}
     (one, *others) = runs.values()
     return {"slides": [one, *others]} if others else one
@@ -275,9 +275,9 @@ def classify(engine: Engine) -> Callable[[list[TumorTile]], None]:
 
 
 def _has_tumor(item: TileWork, mask: NDArray[np.uint8], tumor_fraction: float) -> bool:
-    """Settle a non-tumour tile, or note a tumour tile's mask and say that it is one."""
+    """Settle a non-tumour tile, or keep a tumour tile's mask; return which of the two."""
     width, height = item.run.grid.extent(item.column, item.row)
-    # Padding is not tissue: whatever the network says of it counts for nothing.
+    # Padding is not tissue: the network's answer there does not count.
     mask[height:] = 0
     mask[:, width:] = 0
     tumor_pixels = int(np.count_nonzero(mask))

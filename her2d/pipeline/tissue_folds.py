@@ -2,7 +2,7 @@
 
 Ours. Each pixel's density is averaged along short lines in twelve directions and compared with
 the same averages a fold's breadth to either side; the darker side counts, so that the edge of a
-dense region is no fold. What is left must hang together over most of a millimetre.
+dense region is not a fold. The remaining pixels must be connected over most of a millimetre.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Scans whose bytes were already processed: found by content, whatever the file is called."""
+"""Duplicates: scans whose bytes were already processed under any file name."""
 
 import threading
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Whose fault it is that an engine failed: the slide's, or the machine's."""
+"""Whether an engine failed because of the slide or because of the machine."""
 
 import threading
 
@@ -8,14 +8,14 @@ _MOST_FAILURES = 5
 
 
 class EngineDownError(EngineError):
-    """The engine fails whatever it is given: no slide is to blame."""
+    """The engine fails for every slide: no slide is the cause."""
 
 
 class EngineHealth:
-    """Failures since the engine last scored a slide. Safe to use from several threads.
+    """Counts failures since the engine last scored a slide. Safe to use from several threads.
 
-    Memory that another process took fails one slide like the next. Were each counted against its
-    slide, a night's scans would be quarantined by the morning.
+    When another process has taken the memory, every slide fails. If each failure counted against
+    its slide, a night's scans would be quarantined by the morning.
     """
 
     def __init__(self) -> None:
@@ -24,14 +24,17 @@ class EngineHealth:
         self._failures = 0
 
     def worked(self) -> None:
-        """A slide was scored."""
+        """Note that a slide was scored."""
         with self._lock:
             self._worked, self._failures = True, 0
 
     def judged(self, error: EngineError | MemoryError) -> Exception:
-        """What to raise for a failure: `error` where the slide may be the cause, as of the first
-        one after a slide was scored; EngineDownError where it is not; DeviceLostError where so
-        many failed in a row that a new process has better chances."""
+        """Return the error to raise for a failure.
+
+        That is `error` where the slide may be the cause, for the first failure after a slide was
+        scored; EngineDownError where it is not; DeviceLostError after so many failures in a row
+        that a new process is more likely to work.
+        """
         with self._lock:
             self._failures += 1
             failures, worked = self._failures, self._worked

@@ -1,7 +1,9 @@
 """Why a slide that could be read has no recorded result."""
 
+from her2d.errors import Her2dError
 
-class DuplicateScanError(Exception):
+
+class DuplicateScanError(Her2dError):
     """The same bytes already have a result by the same bundle."""
 
     def __init__(self, slide_id: int, digest: str) -> None:
@@ -10,17 +12,17 @@ class DuplicateScanError(Exception):
         self.content_hash = digest
 
 
-class FileChangedError(Exception):
+class FileChangedError(Her2dError):
     """The file was written to while it was read, or since it had settled."""
 
 
-class ClaimLostError(Exception):
+class ClaimLostError(Her2dError):
     """Another worker or process has claimed the job; nothing was recorded."""
 
 
-class UnreadableStorageError(Exception):
+class UnreadableStorageError(Her2dError):
     """The storage returned I/O errors for parts of the file; another attempt may read more."""
 
 
-class ResultsUnwritableError(OSError):
+class ResultsUnwritableError(Her2dError, OSError):
     """The heatmap cannot be written; nothing was recorded. The slide is not the cause."""

@@ -105,7 +105,7 @@ def build(
     not rare; the held-out one likewise, so that sensitivity means something.
     """
     from her2d.research.evaluation.evaluate import evaluate
-    from her2d.research.evaluation.publish import ship
+    from her2d.research.evaluation.publish import publish
 
     sizes = sizes or Sizes()
     table = _simulate(work, sizes, seed, console)
@@ -121,7 +121,7 @@ def build(
         console.print(found.name, found.validation)
     console.print(fit_integrators(study, recipe, recipe.integrators))
     evaluate(study, recipe, command=f"python -m her2d.research.demo_bundle --seed {seed}")
-    return ship(study, output, intended_use=INTENDED_USE)
+    return publish(study, output, intended_use=INTENDED_USE)
 
 
 def _network(

@@ -18,7 +18,7 @@ _FLAG_COLUMNS = {
 
 
 class SortKey(StrEnum):
-    """What slides can be put in the order of."""
+    """What slides can be sorted by."""
 
     FINISHED = "finished"
     PERCENT = "percent"
@@ -56,7 +56,7 @@ class ResultFilter:
         borderline: whether the interval holds the threshold.
         since, until: UTC; finished at or after the one and before the other.
         bundle: a bundle's name, or name and version with a space between.
-        text: part of the file name or the barcode, whatever the case.
+        text: part of the file name or the barcode, in either case.
         flags: every one of them was raised.
     """
 

@@ -1,6 +1,6 @@
 """The slide and its tumour in small, kept as files: what later overlays and outlines are made of.
 
-At most two megapixels each, whatever the slide: a tile is 256 pixels or fewer along its side.
+At most two megapixels each, for any slide: a tile is 256 pixels or fewer along its side.
 """
 
 from dataclasses import dataclass

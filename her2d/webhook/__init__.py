@@ -1,1 +1,1 @@
-"""Events to another system over HTTP."""
+"""Delivery of events to another system over HTTP."""

@@ -1,8 +1,8 @@
-"""What the webhook has to tell: rows of `events`, and how far the telling has come.
+"""The events that the webhook has to deliver, and how far delivery has come.
 
-A cursor in the database remembers the last event that needs no further look. An event that the
-receiver would not take steps aside, so that the next ones pass, and waits there for its next try.
-No crash and no outage of the receiver loses one.
+A cursor in the database holds the last event of `events` that was delivered or deferred. An event
+that the receiver does not accept is deferred, so that later events can be delivered before its next
+attempt. No event is lost if the daemon crashes or the receiver is down.
 """
 
 import json
@@ -22,16 +22,16 @@ _MARKS = ", ".join("?" for _ in _TYPES)
 _COLUMNS = "events.id, events.at, events.name, events.detail, events.job_id, events.slide_id"
 
 LONGEST_WAIT_S = 375.0
-"""That an event steps aside for; what is due later than that was put off by a clock ahead."""
+"""The longest time that an event is deferred for; longer ones mean that the clock was set back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One row of `events` on its way out.
+    """One row of `events` that is to be delivered.
 
     Attributes:
-        tries: how often it was tried since it stepped aside.
-        since: when it stepped aside, None where it is next in line.
+        tries: number of attempts since the event was deferred.
+        since: when the event was deferred, None if it was not.
     """
 
     id: int
@@ -45,19 +45,22 @@ class Event:
 
     @property
     def webhook_id(self) -> str:
-        """The same at every try, and no other event's: another database counts from 1 as well, and
-        so does this one where a restored backup ends."""
+        """The event's unique id, the same at every attempt.
+
+        It contains the time, because row ids are not unique: another database starts at 1 too, and
+        a restored backup uses the ids of lost events again.
+        """
         return f"her2d-event-{self.id}-{self.at:%Y%m%dT%H%M%S%fZ}"
 
 
 class Outbox:
-    """The events of one database that are news, through a connection that stays in one thread."""
+    """The undelivered events of one database; used only in the thread that opened `db`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def begin(self) -> None:
-        """A webhook that is new is told what happens from now on, not the whole past."""
+        """Set the cursor of a new webhook to the last event, so that no earlier ones are sent."""
         with self._db.atomic():
             self._db.execute(
                 "insert or ignore into webhook_cursor (id, event_id, at)"
@@ -66,7 +69,7 @@ class Outbox:
             )
 
     def waiting(self) -> int:
-        """How many events are still to be told, those that stepped aside among them."""
+        """Return the number of undelivered events, deferred ones included."""
         row = self._db.execute(
             "select (select count(*) from webhook_aside) + (select count(*) from events"
             f" where id > (select event_id from webhook_cursor) and name in ({_MARKS}))",
@@ -75,20 +78,22 @@ class Outbox:
         return int(row[0])
 
     def next(self) -> Event | None:
-        """What is to be tried now: the oldest event that has not stepped aside, else one that has
-        and is due; None where there is neither.
+        """Return the event to deliver now.
 
-        What waits between two tries may be longer than what an event steps aside for, so that one
-        which is never taken would be due each time, and come first for ever.
+        Events that were never deferred come first, because a deferred event that is never accepted
+        may be due at every call.
+
+        Returns:
+            The oldest event that was not deferred, else a deferred one that is due, else None.
         """
-        return self._first_in_line() or self._due()
+        return self._next_new() or self._next_deferred()
 
-    def in_line(self) -> bool:
-        """Whether there is an event that has not stepped aside."""
-        return self._first_in_line() is not None
+    def has_new(self) -> bool:
+        """Return whether there is an event that was not deferred."""
+        return self._next_new() is not None
 
-    def _due(self) -> Event | None:
-        """A wait longer than any that is set means that the clock was put back: it is over."""
+    def _next_deferred(self) -> Event | None:
+        """Return a deferred event that is due, or whose time is too far off to be right."""
         row = self._db.execute(
             f"select {_COLUMNS}, tries, since from webhook_aside"
             " join events on events.id = webhook_aside.event_id"
@@ -97,7 +102,7 @@ class Outbox:
         ).fetchone()
         return _event(*row) if row else None
 
-    def _first_in_line(self) -> Event | None:
+    def _next_new(self) -> Event | None:
         row = self._db.execute(
             f"select {_COLUMNS} from events where id > (select event_id from webhook_cursor)"
             f" and name in ({_MARKS}) order by id limit 1",
@@ -106,14 +111,13 @@ class Outbox:
         return _event(*row) if row else None
 
     def done(self, event: Event) -> None:
-        """The event needs no further try."""
+        """Record that the event was delivered or given up."""
         with self._db.atomic():
             self._db.execute("delete from webhook_aside where event_id = ?", [event.id])
-            self._pass_by(event)
+            self._advance_cursor(event)
 
-    def step_aside(self, event: Event, wait_s: float) -> None:
-        """Let the next events pass, and try this one again in `wait_s` seconds, LONGEST_WAIT_S at
-        most."""
+    def defer(self, event: Event, wait_s: float) -> None:
+        """Deliver later events first, and this one after `wait_s`, at most LONGEST_WAIT_S."""
         with self._db.atomic():
             self._db.execute(
                 "insert into webhook_aside (event_id, since, tries, next_at) values (?, ?, 1, ?)"
@@ -121,18 +125,23 @@ class Outbox:
                 " set tries = tries + 1, next_at = excluded.next_at",
                 [event.id, now(), in_seconds(wait_s)],
             )
-            self._pass_by(event)
+            self._advance_cursor(event)
 
-    def _pass_by(self, event: Event) -> None:
+    def _advance_cursor(self, event: Event) -> None:
         self._db.execute(
             "update webhook_cursor set event_id = ?, at = ? where event_id < ?",
             [event.id, now(), event.id],
         )
 
     def send_again(self, *, since: datetime | None = None, event_id: int | None = None) -> int:
-        """Queue events that were told or given up before once more, all or one of them.
+        """Send events again that were delivered or given up. Give one of the arguments.
 
-        Returns how many; those that still wait for their turn are not counted. Give one of both.
+        Args:
+            since: send all events from this time on.
+            event_id: send this event.
+
+        Returns:
+            The number of events; those that have not been sent yet do not count.
         """
         with self._db.atomic():
             cursor = self._db.execute(
@@ -153,9 +162,11 @@ class Outbox:
         return cursor.rowcount
 
     def document(self, event: Event) -> bytes:
-        """The JSON that tells of `event`: the slide's current result, or the job and its reason.
+        """Return the JSON to send: the slide's current result, or the job and its reason.
 
-        Raises SlideNotFound where its slide was deleted, KeyError where its job was.
+        Raises:
+            SlideNotFound: the slide was deleted.
+            KeyError: the job was deleted.
         """
         data: Mapping[str, Any]
         if event.type == _RESULT:

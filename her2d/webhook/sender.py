@@ -1,13 +1,12 @@
-"""An optional webhook: each result, failure and quarantine as signed JSON, delivered at least once.
+"""Deliver each result, failure and quarantine to a webhook as signed JSON, at least once.
 
-Requests follow Standard Webhooks (https://www.standardwebhooks.com): whatever is no success is
-tried again, for an answer of 401, 404 or 500 may come of a secret or a server that is just being
-changed. Only 410, "gone", is obeyed: nothing is sent until the daemon's next start, and nothing is
-lost.
+Requests follow Standard Webhooks (https://www.standardwebhooks.com). Every response other than
+success is tried again, because 401, 404 or 500 may come from a secret or a server that is being
+changed. Only after 410 (gone) nothing is sent until the daemon's next start; the events are kept.
 
-An event is tried a few times in its place, then steps aside: later ones may come before it, but
-none waits for it. That each comes matters more than their order, which `timestamp` tells;
-`webhook-id` tells repetitions.
+After a few attempts an event is deferred, so that later ones do not wait for it. Events may
+therefore arrive out of order. Receivers can order them by `timestamp` and recognise repetitions by
+`webhook-id`.
 """
 
 import base64
@@ -36,24 +35,26 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_LOOK_AGAIN_S = 1.0
+_POLL_S = 1.0
 _BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_WAIT_S, jitter=0.25)
-_TRIES_IN_PLACE = 4
-_SECRET_PREFIX = "whsec_"  # Standard Webhooks' mark of a secret
+_TRIES_BEFORE_DEFERRING = 4
+_SECRET_PREFIX = "whsec_"  # defined by Standard Webhooks
 
 
-class _Answer(enum.Enum):
-    TAKEN = enum.auto()
-    NOT_TAKEN = enum.auto()
+class _Outcome(enum.Enum):
+    DELIVERED = enum.auto()
+    FAILED = enum.auto()
     GONE = enum.auto()
 
 
 def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
-    """The `webhook-signature` header: `v1,` and the base64 HMAC-SHA256 of id, time and body.
+    """Return the `webhook-signature` header: `v1,` and the base64 HMAC-SHA256 of id, time and body.
 
     Args:
         secret: `whsec_` and base64, as receivers' libraries generate it.
-        timestamp: seconds since 1970, as in the header `webhook-timestamp`.
+        webhook_id: the header `webhook-id`.
+        timestamp: the header `webhook-timestamp`, in seconds since 1970.
+        body: the body of the request.
 
     Raises:
         ValueError: the secret is not base64.
@@ -68,18 +69,24 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
 
 
 class Webhook:
-    """Delivers events until asked to stop; runs in a thread of its own."""
+    """Delivers events until `stop` is set; `run` belongs in a separate thread.
+
+    Args:
+        settings: the address, the secret and how long to try.
+        database: the database whose events are delivered.
+        stop: set to end `run`.
+    """
 
     def __init__(self, settings: WebhookSettings, database: Path, stop: threading.Event) -> None:
         self._settings = settings
         self._database = database
         self._stop = stop
-        self._failures = 0  # in a row, of events in line
-        self._failures_aside = 0  # of those that stepped aside
-        self._tries: dict[int, int] = {}  # of the event that is next in line
+        self._failures = 0  # consecutive ones of new events
+        self._failures_of_deferred = 0  # consecutive ones of deferred events
+        self._tries: dict[int, int] = {}  # of the oldest new event
 
     def run(self) -> None:
-        """Never returns before it is asked to: an error costs the connections, not the webhook."""
+        """Deliver events until `stop` is set; connect again after an error."""
         import httpx
 
         while not self._stop.is_set():
@@ -98,58 +105,64 @@ class Webhook:
         while not self._stop.is_set():
             event = outbox.next()
             if event is None:
-                self._stop.wait(_LOOK_AGAIN_S)
+                self._stop.wait(_POLL_S)
                 continue
             with bound_contextvars(
                 webhook_id=event.webhook_id, job_id=event.job_id, slide_id=event.slide_id
             ):
-                self._see_to(outbox, event, client)
+                self._process(outbox, event, client)
 
-    def _see_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
-        match self._answer_to(outbox, event, client):
-            case _Answer.TAKEN:
-                self._failures = self._failures_aside = 0
+    def _process(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
+        match self._send(outbox, event, client):
+            case _Outcome.DELIVERED:
+                self._failures = self._failures_of_deferred = 0
                 outbox.done(event)
                 log.info("webhook_delivered")
-            case _Answer.NOT_TAKEN:
-                self._put_off(outbox, event)
+            case _Outcome.FAILED:
+                self._defer_or_give_up(outbox, event)
                 self._pause(outbox, event)
-            case _Answer.GONE:
+            case _Outcome.GONE:
                 log.error("webhook_gone", reason="Nothing is sent until the daemon's next start.")
                 self._stop.wait()
 
-    def _put_off(self, outbox: Outbox, event: Event) -> None:
-        """Whatever its age, an event was tried by now."""
+    def _defer_or_give_up(self, outbox: Outbox, event: Event) -> None:
+        """Defer an event that failed too often, and give it up `give_up_after_h` after that.
+
+        The time at which the event happened does not matter.
+        """
         if event.since is None:
             tries = self._tries.get(event.id, 0) + 1
             self._tries = {event.id: tries}
-            if tries >= _TRIES_IN_PLACE:
-                outbox.step_aside(event, _BACKOFF.wait_s(tries))
-                log.warning("webhook_stepped_aside")
+            if tries >= _TRIES_BEFORE_DEFERRING:
+                outbox.defer(event, _BACKOFF.wait_s(tries))
+                log.warning("webhook_deferred")
         elif datetime.now(UTC) - event.since > timedelta(hours=self._settings.give_up_after_h):
             outbox.done(event)
-            log.error("webhook_given_up", tries=event.tries + _TRIES_IN_PLACE + 1)
+            log.error("webhook_given_up", tries=event.tries + _TRIES_BEFORE_DEFERRING + 1)
         else:
-            outbox.step_aside(event, _BACKOFF.wait_s(event.tries + _TRIES_IN_PLACE))
+            outbox.defer(event, _BACKOFF.wait_s(event.tries + _TRIES_BEFORE_DEFERRING))
 
     def _next_wait(self) -> float:
-        """Longer at each failure in a row, whichever event's: a receiver that is down is spared."""
+        """Return how long to wait, which grows with each consecutive failure of any event."""
         self._failures += 1
         return _BACKOFF.wait_s(self._failures)
 
     def _pause(self, outbox: Outbox, event: Event) -> None:
-        """What stepped aside may be refused for ever by a receiver that takes all else: its
-        failures are counted apart, and a new event ends the wait."""
+        """Wait after a failure.
+
+        A deferred event may be one that the receiver never accepts. Its failures are therefore
+        counted separately, and a new event ends the wait.
+        """
         if event.since is None:
             self._stop.wait(self._next_wait())
             return
-        self._failures_aside += 1
-        end = time.monotonic() + _BACKOFF.wait_s(self._failures_aside)
-        while (left := end - time.monotonic()) > 0 and not outbox.in_line():
-            if self._stop.wait(min(left, _LOOK_AGAIN_S)):
+        self._failures_of_deferred += 1
+        end = time.monotonic() + _BACKOFF.wait_s(self._failures_of_deferred)
+        while (left := end - time.monotonic()) > 0 and not outbox.has_new():
+            if self._stop.wait(min(left, _POLL_S)):
                 return
 
-    def _answer_to(self, outbox: Outbox, event: Event, client: "httpx.Client") -> _Answer:
+    def _send(self, outbox: Outbox, event: Event, client: "httpx.Client") -> _Outcome:
         import httpx
 
         try:
@@ -157,19 +170,19 @@ class Webhook:
         except sqlite3.Error:
             raise
         except Exception:
-            log.exception("webhook_event_untellable")
-            return _Answer.NOT_TAKEN
+            log.exception("webhook_event_not_readable")
+            return _Outcome.FAILED
         try:
-            answer = client.post(
+            response = client.post(
                 str(self._settings.url), content=body, headers=self._headers(event, body)
             )
         except httpx.HTTPError as error:
             log.warning("webhook_unreachable", reason=f"{type(error).__name__}: {error}")
-            return _Answer.NOT_TAKEN
-        if answer.is_success:
-            return _Answer.TAKEN
-        log.warning("webhook_refused", status=answer.status_code)
-        return _Answer.GONE if answer.status_code == httpx.codes.GONE else _Answer.NOT_TAKEN
+            return _Outcome.FAILED
+        if response.is_success:
+            return _Outcome.DELIVERED
+        log.warning("webhook_refused", status=response.status_code)
+        return _Outcome.GONE if response.status_code == httpx.codes.GONE else _Outcome.FAILED
 
     def _headers(self, event: Event, body: bytes) -> dict[str, str]:
         sent_at = int(datetime.now(UTC).timestamp())
@@ -184,23 +197,29 @@ class Webhook:
         return headers
 
 
-class Messenger:
-    """The webhook's thread, where there is a webhook. Used by one thread."""
+class WebhookSender:
+    """Runs a webhook in a thread; does nothing if the settings have no address. For one thread.
+
+    Args:
+        settings: the webhook's settings.
+        database: the database whose events are delivered.
+        stop: set to end the thread.
+    """
 
     def __init__(self, settings: WebhookSettings, database: Path, stop: threading.Event) -> None:
         self._webhook = Webhook(settings, database, stop) if settings.url is not None else None
         self._thread: threading.Thread | None = None
 
     def check(self) -> None:
-        """Start the thread, and replace it should it have died."""
+        """Start the thread if it is not running."""
         if self._webhook is None or (self._thread is not None and self._thread.is_alive()):
             return
         if self._thread is not None:
-            log.error("webhook_died")
+            log.error("webhook_thread_died")
         self._thread = threading.Thread(target=self._webhook.run, name="her2d-webhook", daemon=True)
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait for the thread to end, which it was asked to, but no longer than that."""
+        """Wait at most `seconds` for the thread to end after `stop` was set."""
         if self._thread is not None:
             self._thread.join(seconds)

@@ -1,4 +1,4 @@
-"""The queue's and the inbox's fixtures, which three rooms share."""
+"""Fixtures for the queue and the inbox, shared by several folders of tests."""
 
 from queue_fixtures import check, clock, folder, inbox, jobs, settle
 

@@ -1,4 +1,4 @@
-"""After the result: originals that are moved, and crashes while they are."""
+"""Originals that are moved after their result, and crashes during the move."""
 
 import os
 import shutil
@@ -60,46 +60,46 @@ def done(jobs, folder):
 
 
 def sweep(jobs, settings):
-    """Find what lies in the inbox; nothing of it is to be processed."""
-    Inbox(jobs, settings, check=lambda _: pytest.fail("it was processed")).sweep()
+    """Sweep the inbox, and fail if any file is checked."""
+    Inbox(jobs, settings, check=lambda _: pytest.fail("a file was checked")).sweep()
 
 
-def test_a_finished_file_goes_to_the_archive_with_its_subfolder(jobs, settings, archive, done):
+def test_a_finished_file_is_moved_to_the_archive_with_its_subfolder(jobs, settings, archive, done):
     job = done()
     Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").read_bytes() == CONTENT
     assert not job.path.exists()
-    filed = jobs.get(job.id)
-    assert filed.archived_path == archive / "day" / "a.tif"
-    assert filed.archived_at is not None
+    archived = jobs.get(job.id)
+    assert archived.archived_path == archive / "day" / "a.tif"
+    assert archived.archived_at is not None
 
 
-def test_a_copy_keeps_its_time(jobs, settings, archive, done):
+def test_a_copy_keeps_its_modification_time(jobs, settings, archive, done):
     before = done().path.stat().st_mtime_ns
     Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").stat().st_mtime_ns == before
 
 
-def test_a_quarantined_file_goes_to_quarantine(jobs, settings, done):
+def test_a_quarantined_file_is_moved_to_the_quarantine_folder(jobs, settings, done):
     done(state=JobState.QUARANTINED)
     Archiver().round(jobs, settings)
     assert (settings.quarantine / "day" / "a.tif").exists()
 
 
-def test_a_file_that_is_still_waited_for_stays(jobs, settings, done):
+def test_a_file_that_is_still_settling_stays(jobs, settings, done):
     job = done(state=JobState.SETTLING)
     Archiver().round(jobs, settings)
     assert job.path.exists()
 
 
-def test_by_default_everything_stays(jobs, done, folder):
+def test_by_default_no_file_is_moved(jobs, done, folder):
     job = done()
     Archiver().round(jobs, IntakeSettings(inboxes=(folder,)))
     assert job.path.exists()
     assert destination(job, IntakeSettings(inboxes=(folder,))) is None
 
 
-def test_a_taken_name_gets_a_number(jobs, settings, archive, done):
+def test_a_file_whose_name_exists_in_the_archive_gets_a_number(jobs, settings, archive, done):
     (archive / "day").mkdir(parents=True)
     (archive / "day" / "a.tif").write_bytes(b"another scan")
     done()
@@ -109,7 +109,9 @@ def test_a_taken_name_gets_a_number(jobs, settings, archive, done):
 
 
 @pytest.mark.parametrize(("before", "after"), [("a.xml", "a.1.xml"), ("a.tif.xml", "a.1.tif.xml")])
-def test_a_sidecar_goes_with_its_slide(jobs, settings, archive, done, before, after):
+def test_a_sidecar_is_moved_and_renamed_with_its_slide(
+    jobs, settings, archive, done, before, after
+):
     (archive / "day").mkdir(parents=True)
     (archive / "day" / "a.tif").write_bytes(b"another scan")
     job = done()
@@ -119,7 +121,9 @@ def test_a_sidecar_goes_with_its_slide(jobs, settings, archive, done, before, af
     assert list(job.path.parent.iterdir()) == []
 
 
-def test_a_file_that_changed_since_is_another_scan_and_stays(jobs, settings, archive, done):
+def test_a_file_that_changed_after_its_result_is_a_new_scan_and_stays(
+    jobs, settings, archive, done
+):
     job = done()
     job.path.write_bytes(b"the next scan")
     Archiver().round(jobs, settings)
@@ -128,7 +132,7 @@ def test_a_file_that_changed_since_is_another_scan_and_stays(jobs, settings, arc
     assert [path for path in archive.rglob("*") if path.is_file() and path.stat().st_size] == []
 
 
-def test_a_file_whose_name_has_a_newer_job_stays(jobs, settings, folder, done):
+def test_a_file_whose_path_has_a_newer_job_stays(jobs, settings, folder, done):
     job = done()
     job.path.write_bytes(b"the next scan")
     jobs.discover(job.path, folder, FileState.of(job.path))
@@ -136,14 +140,14 @@ def test_a_file_whose_name_has_a_newer_job_stays(jobs, settings, folder, done):
     assert job.path.exists()
 
 
-def test_a_file_that_somebody_took_away_is_done_with(jobs, settings, done):
+def test_a_file_that_was_removed_is_not_looked_for_again(jobs, settings, done):
     job = done()
     job.path.unlink()
     Archiver().round(jobs, settings)
     assert jobs.get(job.id).archived_at is not None
 
 
-def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
+def test_a_file_whose_share_was_unmounted_is_archived_when_it_returns(
     jobs, settings, archive, done, folder, tmp_path
 ):
     job = done()
@@ -157,8 +161,9 @@ def test_a_file_that_was_away_with_its_share_is_filed_when_it_returns(
     assert jobs.get(job.id).state is JobState.DONE
 
 
-def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, settings, folder, done):
-    """An archive that the inbox is part of: nothing moves, and no sweep begins it again."""
+def test_a_file_in_an_inbox_within_the_archive_is_tried_once_and_stays(
+    jobs, settings, folder, done
+):
     settings = settings.model_copy(update={"archive": folder.parent})
     job = done()
     Archiver().round(jobs, settings)
@@ -167,8 +172,8 @@ def test_a_file_that_lies_in_the_archive_already_is_looked_at_once(jobs, setting
     assert jobs.get(job.id).archived_at == archived_at is not None
 
 
-def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
-    path = folder / "a\udcff.tif"  # a byte that is no UTF-8
+def test_a_file_whose_name_is_not_utf_8_is_tried_once(jobs, settings, folder):
+    path = folder / "a\udcff.tif"  # a byte that is not valid UTF-8
     path.write_bytes(CONTENT)
     os.utime(path, (0, 0))
     sweep(jobs, settings)
@@ -178,7 +183,7 @@ def test_a_file_that_no_path_can_name_is_tried_once(jobs, settings, folder):
     assert jobs.get(job.id).archived_at == job.archived_at is not None
 
 
-def test_the_slide_is_known_by_its_new_path(jobs, settings, archive, done):
+def test_the_slide_gets_the_new_path(jobs, settings, archive, done):
     job = done()
     jobs.database.execute(
         "insert into slides values (1, 'h', 'a.tif', ?, null, 'motic', 1, 1, 4, 2.5, '')",
@@ -205,7 +210,7 @@ def test_an_archive_that_cannot_be_written_leaves_the_file_and_is_tried_again(
 
 
 def crashed_after_the_copy(jobs, job, settings) -> Path:
-    """The state between a copy and the removal of its original; returns the copy."""
+    """Make the state after the copy and before its original is deleted, and return the copy."""
     copy = destination(job, settings)
     copy.parent.mkdir(parents=True)
     shutil.copy2(job.path, copy)
@@ -213,13 +218,15 @@ def crashed_after_the_copy(jobs, job, settings) -> Path:
     return copy
 
 
-def test_a_scan_that_takes_the_name_while_a_crash_is_mended_stays(jobs, settings, done):
+def test_a_scan_that_replaces_the_original_while_an_interrupted_move_is_completed_stays(
+    jobs, settings, done
+):
     job = done()
     copy = crashed_after_the_copy(jobs, job, settings)
-    beats = count(1)
+    calls = count(1)
 
     def replaced_when_both_were_read() -> None:
-        if next(beats) == 3:  # the file, its copy, and now its original
+        if next(calls) == 3:  # for the file, for its copy, and now for its original
             fresh = job.path.with_name("fresh.part")
             fresh.write_bytes(b"the next scan")
             fresh.replace(job.path)
@@ -234,7 +241,7 @@ def test_a_scan_that_takes_the_name_while_a_crash_is_mended_stays(jobs, settings
     assert jobs.get(job.id).archived_at is not None
 
 
-def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is_taken(
+def test_a_copy_completed_before_a_crash_is_recorded_though_a_new_scan_has_the_old_name(
     jobs, settings, folder, done
 ):
     job = done()
@@ -249,19 +256,19 @@ def test_a_file_that_got_to_its_place_before_a_crash_is_known_though_its_name_is
 
 
 class _StopError(Exception):
-    """What whoever files is told by its beat."""
+    """Raised by `on_progress` to interrupt a round."""
 
 
-def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
+def test_a_move_that_is_stopped_at_any_call_of_on_progress_is_completed_by_the_next_round(
     jobs, settings, archive, folder, done
 ):
     content = CONTENT * 1000  # some MiB
-    for beat in range(1, 100):
-        job = done(content=content + bytes(beat))
-        beats = count(1)
+    for stop_call in range(1, 100):
+        job = done(content=content + bytes(stop_call))
+        calls = count(1)
 
-        def stop_at(last=beat, beats=beats) -> None:
-            if next(beats) == last:
+        def stop_at(last=stop_call, calls=calls) -> None:
+            if next(calls) == last:
                 raise _StopError
 
         stopped = False
@@ -272,8 +279,8 @@ def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
         Archiver().round(jobs, settings)
         assert not job.path.exists()
         found = [path for path in archive.rglob("*") if path.is_file()]
-        assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], beat
-        assert found[0].read_bytes() == content + bytes(beat)
+        assert [path.relative_to(archive) for path in found] == [Path("day/a.tif")], stop_call
+        assert found[0].read_bytes() == content + bytes(stop_call)
         found[0].unlink()
         if not stopped:
             return
@@ -281,29 +288,30 @@ def test_a_stop_at_any_beat_leaves_what_the_next_start_finishes(
 
 
 @pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
-def test_every_mebibyte_of_a_copy_is_told(jobs, settings, done):
+def test_on_progress_is_called_for_every_mebibyte_of_a_copy(jobs, settings, done):
     done(content=bytes(3 << 20))
-    beats = count()
-    Archiver(lambda: next(beats)).round(jobs, settings)
-    # The file, its copy, reading that back, and before the original goes.
-    assert next(beats) == 1 + 3 + 3 + 1
+    calls = count()
+    Archiver(lambda: next(calls)).round(jobs, settings)
+    # For the file, its copy, reading that back, and before the original is deleted.
+    assert next(calls) == 1 + 3 + 3 + 1
 
 
 @pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
 @pytest.mark.parametrize("taken", ["changed", "another job's", "gone"])
-def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
+def test_a_move_that_cannot_be_completed_leaves_nothing_in_the_archive(
     jobs, settings, archive, folder, done, taken
 ):
     job = done(content=bytes(3 << 20))
-    beats = count(1)
+    calls = count(1)
 
-    def stop_amid_the_copy() -> None:
-        if next(beats) == 3:
+    def stop_during_the_copy() -> None:
+        if next(calls) == 3:
             raise _StopError
 
     with pytest.raises(_StopError):
-        Archiver(stop_amid_the_copy).round(jobs, settings)
-    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2  # a name, and a part
+        Archiver(stop_during_the_copy).round(jobs, settings)
+    # The empty file that reserves the name, and the part.
+    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2
     if taken == "gone":
         job.path.unlink()
     else:
@@ -315,22 +323,22 @@ def test_a_file_that_is_not_moved_after_all_leaves_nothing_in_the_archive(
     assert jobs.get(job.id).archived_path is None
 
 
-def test_what_holds_a_reserved_name_by_now_stays(jobs, settings, archive, done):
+def test_a_different_file_with_the_reserved_name_stays(jobs, settings, archive, done):
     job = done()
     copy = crashed_after_the_copy(jobs, job, settings)
-    copy.write_bytes(b"somebody else's")
+    copy.write_bytes(b"a different file")
     job.path.write_bytes(b"the next scan")
     Archiver().round(jobs, settings)
-    assert copy.read_bytes() == b"somebody else's"
+    assert copy.read_bytes() == b"a different file"
 
 
-def test_leftovers_in_an_archive_that_is_out_of_reach_keep_no_file_from_another(
+def test_leftovers_in_an_unreadable_archive_do_not_keep_a_file_from_a_new_archive(
     jobs, settings, archive, done
 ):
     job = done()
     copy = crashed_after_the_copy(jobs, job, settings)
     shutil.rmtree(archive)
-    archive.touch()  # its parts cannot be looked for
+    archive.touch()  # so that leftovers in it cannot be accessed
     elsewhere = settings.archive.with_name("elsewhere")
     Archiver().round(jobs, settings.model_copy(update={"archive": elsewhere}))
     assert jobs.get(job.id).archived_path == elsewhere / copy.relative_to(archive)
@@ -343,21 +351,21 @@ def test_a_name_as_long_as_the_file_system_allows_is_copied(jobs, settings, arch
 
 
 @pytest.fixture
-def ill(settings, archive) -> Path:
-    """A file in the archive where the inbox's folder `ill` should go: what lies in that stays."""
+def blocked(settings, archive) -> Path:
+    """A file where the archive's folder `blocked` should be, so that no file can be moved there."""
     archive.mkdir(parents=True)
-    (archive / "ill").touch()
-    return archive / "ill"
+    (archive / "blocked").touch()
+    return archive / "blocked"
 
 
-def tries(log) -> int:
-    """How often a file was not filed, of all that was logged."""
-    return sum(line["event"] == "file_not_archived" for line in log)
+def failed_moves(log) -> int:
+    """Count the moves that failed."""
+    return sum(line["event"] == "slide_not_archived" for line in log)
 
 
-def test_a_hundred_files_that_cannot_be_moved_keep_no_other_waiting(jobs, settings, ill, done):
+def test_a_hundred_files_that_cannot_be_moved_do_not_delay_the_next(jobs, settings, blocked, done):
     for number in range(100):
-        done(f"ill/{number}.tif")
+        done(f"blocked/{number}.tif")
     job = done("day/a.tif")
     archiver = Archiver(clock=lambda: 0.0)
     for _ in range(2):
@@ -365,118 +373,120 @@ def test_a_hundred_files_that_cannot_be_moved_keep_no_other_waiting(jobs, settin
     assert jobs.get(job.id).archived_at is not None
 
 
-def test_a_file_that_cannot_be_moved_is_tried_after_one_minute_two_four_and_at_last_each_hour(
-    jobs, settings, ill, done, clock
+def test_a_file_that_cannot_be_moved_is_tried_again_after_1_2_4_minutes_and_finally_every_hour(
+    jobs, settings, blocked, done, clock
 ):
-    done("ill/a.tif")
+    done("blocked/a.tif")
     archiver = Archiver(clock=clock)
     with capture_logs() as log:
         archiver.round(jobs, settings)
-        for times, wait in enumerate([60, 120, 240, 480, 960, 1920, 3600, 3600], start=1):
+        for failures, wait in enumerate([60, 120, 240, 480, 960, 1920, 3600, 3600], start=1):
             clock.pass_(wait - 1)
             archiver.round(jobs, settings)
-            assert tries(log) == times
+            assert failed_moves(log) == failures
             clock.pass_(1)
             archiver.round(jobs, settings)
-            assert tries(log) == times + 1
+            assert failed_moves(log) == failures + 1
 
 
-def test_after_a_pass_without_trouble_the_next_trouble_is_waited_for_a_minute(
-    jobs, settings, ill, done, clock
+def test_after_a_round_without_failures_the_next_failure_is_tried_again_after_a_minute(
+    jobs, settings, blocked, done, clock
 ):
-    job = done("ill/a.tif")
+    job = done("blocked/a.tif")
     archiver = Archiver(clock=clock)
     for _ in range(5):
         archiver.round(jobs, settings)
         clock.pass_(3600)
-    job.path.unlink()  # somebody took it away
+    job.path.unlink()
     archiver.round(jobs, settings)
-    done("ill/b.tif")
+    done("blocked/b.tif")
     with capture_logs() as log:
         archiver.round(jobs, settings)
         clock.pass_(60)
         archiver.round(jobs, settings)
-    assert tries(log) == 2
+    assert failed_moves(log) == 2
 
 
-def test_other_settings_are_tried_at_once(jobs, settings, ill, done, clock):
-    job = done("ill/a.tif")
+def test_with_new_settings_failed_moves_are_tried_at_once(jobs, settings, blocked, done, clock):
+    job = done("blocked/a.tif")
     archiver = Archiver(clock=clock)
     archiver.round(jobs, settings)
     elsewhere = settings.archive.with_name("elsewhere")
     archiver.round(jobs, settings.model_copy(update={"archive": elsewhere}))
-    assert jobs.get(job.id).archived_path == elsewhere / "ill" / "a.tif"
+    assert jobs.get(job.id).archived_path == elsewhere / "blocked" / "a.tif"
 
 
-def test_a_job_that_was_queued_again_meanwhile_is_not_filed(jobs, settings, archive, done):
+def test_the_file_of_a_job_that_is_queued_again_during_the_round_is_not_moved(
+    jobs, settings, archive, done
+):
     done("day/a.tif", content=b"first")
     later = done("day/b.tif", state=JobState.QUARANTINED)
-    beats = count(1)
+    calls = count(1)
 
-    def retried_while_the_first_is_filed() -> None:
-        if next(beats) == 1:
+    def retried_while_the_first_is_moved() -> None:
+        if next(calls) == 1:
             retry(jobs, later.id)
 
-    Archiver(retried_while_the_first_is_filed).round(jobs, settings)
+    Archiver(retried_while_the_first_is_moved).round(jobs, settings)
     assert later.path.exists()
     assert jobs.get(later.id).archived_at is None
 
 
 @pytest.mark.parametrize("archive", ["two file systems"], indirect=True)
-@pytest.mark.parametrize("at_beat", [3, 6, 8])
+@pytest.mark.parametrize("at_call", [3, 6, 8])
 @pytest.mark.parametrize("again", ["retried", "reprocessed"])
-def test_a_file_that_is_wanted_again_while_it_is_copied_stays_and_leaves_no_copy(
-    jobs, settings, archive, done, again, at_beat
+def test_a_file_that_is_queued_again_while_it_is_copied_stays_and_leaves_no_copy(
+    jobs, settings, archive, done, again, at_call
 ):
     state = JobState.DONE if again == "reprocessed" else JobState.QUARANTINED
     job = done(content=bytes(3 << 20), state=state)
-    beats = count(1)
+    calls = count(1)
 
-    def wanted_again() -> None:
-        if next(beats) == at_beat:
+    def queued_again() -> None:
+        if next(calls) == at_call:
             if again == "retried":
                 retry(jobs, job.id)
             else:
                 reprocess(jobs, "another bundle")
 
-    Archiver(wanted_again).round(jobs, settings)
-    assert next(beats) > at_beat
+    Archiver(queued_again).round(jobs, settings)
+    assert next(calls) > at_call
     assert job.path.exists()
     assert [path for path in archive.parent.rglob("*") if path.is_file()] == []
     (waiting,) = jobs.in_state(JobState.QUEUED)
     assert (waiting.path, waiting.archived_path, waiting.archived_at) == (job.path, None, None)
 
 
-@pytest.mark.parametrize("again", ["retried", "reprocessed", "retried and looked for"])
-def test_a_file_that_is_wanted_again_as_it_goes_is_looked_for_where_it_is(
+@pytest.mark.parametrize("again", ["retried", "reprocessed", "retried and vanished"])
+def test_a_job_that_is_queued_again_during_the_move_gets_the_new_path(
     jobs, settings, archive, done, monkeypatch, again
 ):
     job = done(state=JobState.DONE if again == "reprocessed" else JobState.QUARANTINED)
 
-    def wanted_again(*arguments, **named) -> None:
+    def queued_again(*arguments, **named) -> None:
         move(*arguments, **named)
         if again == "reprocessed":
             reprocess(jobs, "another bundle")
         else:
             retry(jobs, job.id)
-        if again == "retried and looked for":
+        if again == "retried and vanished":
             jobs.vanished(jobs.claim())
 
-    monkeypatch.setattr("her2d.archive.archiver.move", wanted_again)
+    monkeypatch.setattr("her2d.archive.archiver.move", queued_again)
     Archiver().round(jobs, settings)
     (waiting,) = jobs.in_state(JobState.QUEUED)
     assert waiting.path.read_bytes() == CONTENT
     assert waiting.path.is_relative_to(archive.parent)
 
 
-def test_a_copy_that_a_crash_left_takes_no_file_from_another_try(jobs, settings, done):
+def test_an_interrupted_move_is_not_completed_if_the_file_was_queued_again(jobs, settings, done):
     crashed_after_the_copy(jobs, done(), settings)
     (again,) = reprocess(jobs, "another bundle")
     Archiver().round(jobs, settings)
     assert jobs.get(again.id).path.exists()
 
 
-def test_an_archived_original_stays_where_it_is_if_processing_it_again_fails(
+def test_an_archived_original_stays_in_the_archive_if_processing_it_again_fails(
     jobs, settings, archive, done
 ):
     done()
@@ -488,7 +498,7 @@ def test_an_archived_original_stays_where_it_is_if_processing_it_again_fails(
     assert retry(jobs, again.id).path == archive / "day" / "a.tif"
 
 
-def test_an_archive_that_a_link_leads_into_the_inbox_gets_nothing(jobs, folder, tmp_path, done):
+def test_no_file_is_moved_to_an_archive_that_links_into_the_inbox(jobs, folder, tmp_path, done):
     (folder / "old").mkdir()
     (tmp_path / "link").symlink_to(folder / "old")
     settings = IntakeSettings(inboxes=(folder,), on_success="move", archive=tmp_path / "link")
@@ -496,11 +506,11 @@ def test_an_archive_that_a_link_leads_into_the_inbox_gets_nothing(jobs, folder, 
     with capture_logs() as logs:
         Archiver().round(jobs, settings)
     assert job.path.exists()
-    (told,) = [entry for entry in logs if entry["event"] == "file_not_archived"]
-    assert "would be found there again" in told["reason"]
+    (failure,) = [entry for entry in logs if entry["event"] == "slide_not_archived"]
+    assert f"in the inbox {folder}, where it would be found" in failure["reason"]
 
 
-def test_an_archive_below_an_inbox_that_is_a_link_gets_its_files(jobs, folder, tmp_path):
+def test_files_are_moved_to_an_archive_below_an_inbox_that_is_a_link(jobs, folder, tmp_path):
     (tmp_path / "link").symlink_to(folder)
     inbox = tmp_path / "link"
     settings = IntakeSettings(inboxes=(inbox,), on_success="move", archive=inbox / "archive")
@@ -529,11 +539,11 @@ def test_a_link_is_never_moved(tmp_path):
 
 
 class _Crash(BaseException):
-    """What kill -9 is to a process, to a function."""
+    """Ends a function as kill -9 ends a process."""
 
 
 def crash_at(call: int):
-    """A profiler that ends the program at its n-th call into C: a system call, or SQLite."""
+    """Return a profiler that raises at the n-th call into C, such as a system call or SQLite."""
     calls = 0
 
     def profile(frame, event, _argument):
@@ -547,7 +557,7 @@ def crash_at(call: int):
     return profile
 
 
-def test_a_crash_at_any_moment_leaves_the_file_whole_in_one_place(
+def test_a_crash_at_any_moment_leaves_the_file_complete_in_one_place(
     jobs, settings, archive, folder, done
 ):
     for call in range(1, 1000):
@@ -563,7 +573,7 @@ def test_a_crash_at_any_moment_leaves_the_file_whole_in_one_place(
             crashed = True
         finally:
             sys.setprofile(None)
-            jobs.database.conn.rollback()  # as the end of the process does
+            jobs.database.conn.rollback()  # as at the end of a process
         whole = [
             path
             for path in (*folder.rglob("*.tif"), *archive.rglob("*.tif"))

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(3840, 2160), (1366, 768)]
 
 
@@ -41,7 +43,7 @@ def drawn(page, x: float, y: float) -> list[int]:
     )[:3]
 
 
-def test_nothing_is_ever_asked_of_another_host(page, site):
+def test_nothing_is_ever_requested_from_another_host(page, site):
     page.goto(site.url)
     page.wait_for_load_state("networkidle")
     open_slide_page(page, site)
@@ -53,7 +55,7 @@ def test_nothing_is_ever_asked_of_another_host(page, site):
     assert page.wrong == []
 
 
-def test_the_list_says_who_is_positive_and_how_near(page, site):
+def test_the_list_shows_which_slides_are_positive_and_how_near_the_threshold(page, site):
     page.goto(site.url)
     card = page.locator("a.card.positive")
     assert card.count() == 1
@@ -96,7 +98,7 @@ def test_the_heatmap_lies_over_the_slide_and_fades(page, site):
         (0.3, 0.5, "tissue without tumour"),
     ],
 )
-def test_the_pointer_tells_a_tiles_class(page, site, x, y, words):
+def test_the_pointer_shows_a_tiles_class(page, site, x, y, words):
     open_slide_page(page, site)
     point = page.evaluate(
         """([x, y]) => {
@@ -127,7 +129,7 @@ def test_the_regions_that_drove_the_result_are_a_key_away(page, site):
 def test_a_slide_whose_original_is_gone_still_shows_where(page, own_site):
     (own_site.slides / "positive.tif").unlink()
     open_slide_page(page, own_site)
-    assert "The original scan is not at" in page.locator(".notice").inner_text()
+    assert "The original scan cannot be found at" in page.locator(".notice").inner_text()
     color = drawn(page, 0.125, 1 / 6)
     assert color[0] > color[2]
     assert page.wrong == []

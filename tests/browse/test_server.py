@@ -1,4 +1,4 @@
-"""What the server answers, to friends and to others."""
+"""Responses of the server, also to invalid and hostile requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +22,7 @@ def test_the_list_shows_every_slide_and_filters(site):
     only = site.get("/?status=positive").text
     assert "positive.tif" in only
     assert "negative.tif" not in only
-    assert "No slide is like that" in site.get("/?text=magic").text
+    assert "No slides match." in site.get("/?text=magic").text
 
 
 def test_a_hostile_name_is_only_text(site):
@@ -106,11 +106,11 @@ def test_the_database_can_only_be_read(site):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example"])
-def test_a_page_that_came_by_another_hosts_name_gets_nothing(site, host):
+def test_a_request_for_another_host_is_rejected(site, host):
     assert httpx.get(site.url, headers={"host": host}).status_code == 421
 
 
-def test_pages_forbid_whatever_is_not_from_here(site):
+def test_pages_forbid_content_from_other_servers(site):
     for address in ("/", "/slides/1"):
         assert "default-src 'self'" in site.get(address).headers["content-security-policy"]
 
@@ -118,18 +118,18 @@ def test_pages_forbid_whatever_is_not_from_here(site):
 def test_a_missing_original_leaves_the_small_picture_and_a_clear_sentence(own_site):
     (own_site.slides / "positive.tif").unlink()
     page = own_site.get("/slides/1").text
-    assert "The original scan is not at" in page
-    assert "What you see is the small picture" in page
+    assert "The original scan cannot be found at" in page
+    assert "The picture shown is the small one" in page
     assert own_site.get("/pictures/1/tiles/11/0_0.jpg").status_code == 404
     assert picture(own_site.get("/pictures/1/overview.jpg")).shape[1] == 4 * 256
 
 
 def test_another_file_in_the_originals_place_is_not_shown(own_site):
     (own_site.slides / "positive.tif").write_bytes((own_site.slides / "negative.tif").read_bytes())
-    assert "is not the scan that was read" in own_site.get("/slides/1").text
+    assert "is not the scan that was processed" in own_site.get("/slides/1").text
 
 
-def test_pictures_that_are_gone_are_said_to_be(own_site):
+def test_missing_pictures_are_reported(own_site):
     for file in (own_site.folder / "heatmaps").iterdir():
         file.unlink()
     page = own_site.get("/slides/1").text

@@ -40,7 +40,8 @@ def test_it_says_plainly_what_it_is_not(bundle):
 
 @pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
 @pytest.mark.parametrize(
-    ("magnification", "width", "height"), [(4.0, 2304, 2048), (40.0, 1280, 1024)]
+    ("magnification", "width", "height"),
+    [(4.0, 2304, 2048), pytest.param(40.0, 1280, 1024, marks=pytest.mark.slow)],
 )
 def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):
     plan = plan_slide(
@@ -54,7 +55,7 @@ def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnificat
     assert outcome.score.her2_status.value == status
 
 
-@pytest.mark.parametrize("magnification", [4.0, 40.0])
+@pytest.mark.parametrize("magnification", [4.0, pytest.param(40.0, marks=pytest.mark.slow)])
 def test_it_finds_tumor_at_either_magnification(bundle, tmp_path, magnification):
     """Its masks against the truth, pixel by pixel, over a slide that it has never seen."""
     plan = plan_slide(

@@ -17,12 +17,16 @@ def test_without_a_database_it_is_one_clear_line(her2d):
     assert "There is no database" in err
 
 
-def test_a_port_that_is_taken_is_one_clear_line(laboratory, her2d, write_slide):
+def test_a_port_that_is_in_use_is_one_clear_line(laboratory, her2d, write_slide):
     laboratory.run("scan", write_slide(["S"]))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, _, err = her2d("browse", "--port", port)
-    assert (code, err) == (1, f"her2d: Port {port} is taken; give another --port.\n")
+    assert (code, err) == (
+        1,
+        f"her2d: Cannot listen on 127.0.0.1:{port}: Address already in use. Choose another"
+        " --port.\n",
+    )
 
 
 def test_it_says_where_the_results_are_and_serves_them_on_loopback_only(laboratory, write_slide):

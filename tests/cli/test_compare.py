@@ -38,7 +38,7 @@ def test_the_table_says_how_often_they_agree_and_where_not(scanned_twice):
     assert "b.tif" not in printed
 
 
-def test_bundles_without_a_common_slide_are_said_to_have_none(laboratory, write_slide):
+def test_bundles_without_a_common_slide_are_reported(laboratory, write_slide):
     laboratory.run("scan", write_slide(["S"]))
     assert "no slide in common" in laboratory.run("compare", "colors", "colors").stdout
 

@@ -14,7 +14,7 @@ def demo(tmp_path):
     return Path(shutil.copytree(SHIPPED, tmp_path / "demo"))
 
 
-def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_tells_what_it_is(laboratory, demo):
+def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_describes_the_plan(laboratory, demo):
     arguments = ("--backend", "tensorrt-rtx", "--precision", "fp16", "--tiles", "2")
     sidecar = laboratory.json("compile", demo, *arguments)
     assert (sidecar["backend"], sidecar["precision"]) == ("tensorrt_rtx", "fp16")

@@ -75,8 +75,8 @@ def test_a_backup_that_cannot_be_written_is_one_clear_line_and_leaves_nothing(
     assert err.count("\n") == 1
 
 
-def test_a_sound_database_is_said_to_be_sound(scanned):
-    assert "is sound" in scanned.run("db", "check").stdout
+def test_no_damage_is_found_in_a_sound_database(scanned):
+    assert "No damage was found in" in scanned.run("db", "check").stdout
 
 
 def test_damage_is_found(scanned, her2d):
@@ -122,7 +122,7 @@ def test_a_time_no_clock_can_tell_is_one_clear_line(scanned, her2d, days):
     assert err.startswith("her2d: --days must be 0 to 36500")
 
 
-def test_a_locked_database_is_not_said_to_be_damaged(scanned, her2d):
+def test_a_locked_database_is_not_reported_as_damaged(scanned, her2d):
     with closing(sqlite3.connect(scanned.database)) as other:
         other.execute("pragma locking_mode = exclusive")
         other.execute("delete from events")
@@ -155,6 +155,7 @@ def test_a_backup_is_restored_by_command(scanned, tmp_path):
     scanned.database.unlink()
     found = scanned.run("db", "restore", copy)
     assert found.exit_code == 0, found.output
+    assert found.stdout == f"Restored {scanned.database} from {copy}.\n"
     assert list_results(open_readonly(scanned.database)) == before
 
 
@@ -199,7 +200,7 @@ def assert_the_copy_is_of_before(folder: Path) -> None:
 def test_before_a_migration_the_database_is_copied(of_an_older_version):
     found = of_an_older_version.run("db", "migrate")
     assert found.exit_code == 0, found.output
-    assert "What it was is" in found.stdout
+    assert "A copy from before is" in found.stdout
     assert_the_copy_is_of_before(of_an_older_version.folder)
 
 
@@ -356,7 +357,7 @@ def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
 def test_config_check_names_the_key_that_is_wrong(her2d, laboratory):
     code, out, _ = her2d("config", "check")
     assert code == 0
-    assert "are well formed; her2d doctor checks what they name" in out
+    assert "are well formed. To check the files and services that they name" in out
     with (laboratory.folder / "config.toml").open("a") as file:
         file.write("[pipeline]\nqueue_tiles = 0\n")
     code, _, err = her2d("config", "check")

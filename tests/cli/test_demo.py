@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from her2d.cli import demo as demo_module
+from her2d.cli.app import main
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -19,6 +24,7 @@ def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_shipped_bundle_calls_every_slide_what_it_was_simulated_as(tmp_path):
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -30,14 +36,22 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
     ended = demo(tmp_path / "file")
     assert (ended.returncode, ended.stderr) == (
         1,
-        f"her2d: The demo cannot be made in {tmp_path}/file/demo: Not a directory; name another"
+        f"her2d: Cannot create the demo in {tmp_path}/file/demo: Not a directory. Choose another"
         " --directory.\n",
     )
 
 
-def test_calls_that_are_wrong_are_named_and_fail_the_demo(tmp_path, color_bundle):
+def test_calls_that_are_wrong_are_named_and_fail_the_demo(
+    tmp_path, color_bundle, monkeypatch, capsys
+):
     """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
-    ended = demo(tmp_path, HER2D_BUNDLE__PATH=str(color_bundle.directory))
-    assert ended.returncode == 1
-    assert "gastric-002 was simulated as positive but called" in ended.stderr
-    assert "gastric-003-benign was" not in ended.stderr
+    plans = demo_module._plans(5)[1:3]
+    monkeypatch.setattr(demo_module, "_plans", lambda seed: plans)
+    monkeypatch.setenv("HER2D_BUNDLE__PATH", str(color_bundle.directory))
+    monkeypatch.setattr("sys.argv", ["her2d", "demo", "--directory", str(tmp_path / "demo")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert "gastric-002 was simulated as positive, but its result is" in said
+    assert "gastric-003-benign was" not in said

@@ -7,7 +7,7 @@ def test_a_sound_laboratory_passes(laboratory):
     assert "Events arrive." in found.stdout
 
 
-def test_what_is_wrong_is_told_with_its_remedy_and_exit_code_one(laboratory):
+def test_a_problem_is_reported_with_its_remedy_and_exit_code_one(laboratory):
     laboratory.inbox.rmdir()
     found = laboratory.json("doctor")
     (failure,) = [f for f in found["findings"] if f["verdict"] == "failure"]
@@ -28,8 +28,10 @@ def test_every_back_end_is_listed_with_its_reason(laboratory):
     assert all(backend["reason"] for backend in backends.values())
 
 
-def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = laboratory.run("doctor").stdout
+def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, on_a_terminal):
+    laboratory.inbox.rmdir()
+    printed = on_a_terminal(80, "doctor")
     assert "onnxruntime" in printed
+    assert str(laboratory.inbox) in printed
+    assert "[intake] inboxes" in printed
     assert "…" not in printed

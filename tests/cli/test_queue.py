@@ -53,19 +53,25 @@ def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
     assert row["reason"] == "Forgotten by hand. Cancelled by hand."
 
 
-def test_on_a_narrow_terminal_nothing_is_cut_off(laboratory, monkeypatch):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_long_name_and_its_reason_are_whole_at_any_width(laboratory, on_a_terminal, width):
     name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
     with closing(open_database(laboratory.database)) as db:
-        reason = f"{name} states no magnification; set intake.assume_magnification."
+        reason = "It states no magnification; set intake.assume_magnification."
         JobQueue(db).refuse(laboratory.inbox / name, FileState(1, 2, 3), reason)
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = laboratory.run("queue", "ls").stdout
-    assert "…" not in printed
+    printed = on_a_terminal(width, "queue", "ls")
+    assert sum(name in line for line in printed.splitlines()) == 1
+    assert reason in " ".join(printed.split())
     assert "quarantined" in printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
+def test_a_listing_without_jobs_is_one_sentence(laboratory, job):
+    assert laboratory.run("queue", "ls", "--state", "failed").stdout == "No jobs match.\n"
 
 
 def test_without_finished_slides_nothing_is_reprocessed(laboratory, job):
-    assert laboratory.run("queue", "reprocess").stdout == "0 slides are queued.\n"
+    assert laboratory.run("queue", "reprocess").stdout == "Queued 0 slides.\n"
 
 
 @pytest.fixture
@@ -76,7 +82,7 @@ def database_that_refuses(laboratory, job):
     for event in ("insert", "update"):
         db.execute(
             f"create trigger no_{event} before {event} on jobs"
-            " begin select raise(abort, 'it is ill'); end"
+            " begin select raise(abort, 'the trigger refuses'); end"
         )
     db.close()
 
@@ -84,4 +90,7 @@ def database_that_refuses(laboratory, job):
 def test_a_database_that_refuses_is_one_clear_line(laboratory, her2d, database_that_refuses):
     code, _, error = her2d("queue", "reprocess")
     assert code == 1
-    assert error == f"her2d: The database {laboratory.database} refused: it is ill.\n"
+    assert (
+        error
+        == f"her2d: The database {laboratory.database} cannot be changed: the trigger refuses.\n"
+    )

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -43,10 +45,10 @@ def test_until_a_day_includes_the_day(scanned):
     assert scanned.json("results", "--until", f"{today}T00:00") == []
 
 
-def test_a_day_that_is_none_is_one_clear_line(scanned, her2d):
+def test_a_time_that_cannot_be_read_is_one_clear_line(scanned, her2d):
     code, _, err = her2d("results", "--since", "yesterday")
     assert (code, err.count("\n")) == (1, 1)
-    assert "'yesterday' is no day or time" in err
+    assert "'yesterday' is not a day or time. Write it as" in err
 
 
 def test_results_as_csv_have_the_views_column_names(scanned):
@@ -69,16 +71,47 @@ def test_results_before_anything_ran_is_one_clear_line(her2d):
     assert "There is no database" in err
 
 
-def test_on_a_narrow_terminal_nothing_of_a_result_is_cut_off(laboratory, write_slide, monkeypatch):
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_results_name_and_status_are_whole_at_any_width(
+    laboratory, write_slide, on_a_terminal, width
+):
     name = "2026-11-27_gastric_biopsy_patient_000012345_rescan_B.tif"
     laboratory.run("scan", write_slide(["ss"], name))
-    monkeypatch.setenv("COLUMNS", "80")
-    printed = laboratory.run("results").stdout
-    assert "…" not in printed
+    printed = on_a_terminal(width, "results")
+    assert sum(name in line for line in printed.splitlines()) == 1
     assert "indeterminate" in printed
+    assert "No tumour was found in any tile." in printed
+    assert ("Not shown at this width" in printed) == (width < 120)
+    assert max(map(len, printed.splitlines())) <= width
+    assert name in on_a_terminal(width, "show", name).splitlines()
 
 
-def test_show_tells_everything_of_a_slide_by_its_name_or_barcode(scanned):
+def test_in_a_pipe_each_result_is_one_line_with_every_column(scanned):
+    printed = scanned.run("results").stdout.splitlines()
+    heading, *rows = [re.split(" {2,}", line.strip()) for line in printed]
+    assert heading == [
+        "id",
+        "slide",
+        "HER2",
+        "high expression",
+        "95 % interval",
+        "tumour tiles",
+        "remark",
+    ]
+    (positive,) = [row for row in rows if row[1] == "a.tif"]
+    assert positive[2:4] == ["positive", "50.0 %"]
+    assert len(positive) == len(heading)
+
+
+def test_filters_that_no_slide_passes_are_one_sentence(scanned):
+    assert scanned.run("results", "--text", "magic").stdout == "No slides match.\n"
+
+
+def test_a_page_after_the_last_says_how_many_pages_there_are(scanned):
+    assert scanned.run("results", "--page", 9).stdout == ("0 of 2 slides, page 9 of 1 (--page).\n")
+
+
+def test_show_prints_everything_about_a_slide_by_its_name_or_barcode(scanned):
     assert scanned.json("show", "a.tif") == scanned.json("show", "a")
     assert scanned.json("show", "a")["high_expression_percent"] == pytest.approx(50)
     assert "50" in scanned.run("show", "a").stdout
@@ -93,7 +126,7 @@ def test_show_sums_up_tiles_and_lists_the_runs(scanned, tmp_path):
     }
     assert len(shown["runs"]) == 2
     printed = scanned.run("show", "a").stdout
-    assert "runs" in printed
+    assert "Runs" in printed
     assert "background" in printed
 
 
@@ -108,7 +141,9 @@ def test_show_of_an_unknown_slide_is_one_clear_line(scanned, her2d):
 @pytest.mark.parametrize(
     "command", [("show",), ("heatmap",), ("export", "--format", "csv", "-o", "x")]
 )
-def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laboratory, her2d, command):
+def test_a_file_without_a_result_is_reported_with_its_jobs_state_and_reason(
+    laboratory, her2d, command
+):
     with closing(open_database(laboratory.database)) as db:
         job = JobQueue(db).refuse(
             laboratory.inbox / "nomag.tif", FileState(1, 2, 3), "It states no magnification."
@@ -116,7 +151,7 @@ def test_a_file_without_a_result_is_told_with_its_jobs_state_and_reason(laborato
     code, _, err = her2d(*command, "nomag")
     assert (code, err) == (
         1,
-        f"her2d: There is no result for nomag.tif: its job {job.id} is quarantined."
+        f"her2d: There is no result for nomag.tif. Its job {job.id} is quarantined."
         " It states no magnification.\n",
     )
 
@@ -129,6 +164,17 @@ def test_heatmap_copies_the_png(scanned, tmp_path):
 
 def test_heatmap_without_output_says_where_it_is(scanned):
     assert scanned.run("heatmap", "a").stdout.strip().endswith(".png")
+
+
+@pytest.mark.parametrize("command", [("heatmap",), ("export", "--format", "png", "-o", "x.png")])
+def test_a_heatmap_that_is_missing_is_one_clear_line(scanned, her2d, command):
+    path = scanned.run("heatmap", "a").stdout.strip()
+    Path(path).unlink()
+    code, _, err = her2d(*command, "a")
+    assert (code, err) == (
+        1,
+        f"her2d: The heatmap of a.tif is missing. It was written to {path}.\n",
+    )
 
 
 def test_a_quarantined_file_can_be_retried_and_cancelled(laboratory, tmp_path, her2d):

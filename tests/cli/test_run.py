@@ -50,6 +50,6 @@ def test_a_port_that_is_taken_ends_it_with_one_sentence(tmp_path, color_bundle):
         ended = run(site)
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"her2d: 127.0.0.1:{port} cannot be listened on: Address already in use. End what has it,"
-        " or choose another [ops] port or host.\n"
+        f"her2d: Cannot listen on 127.0.0.1:{port}: address already in use. Stop the program that"
+        " uses it, or change [ops] port or host.\n"
     )

@@ -39,7 +39,7 @@ def test_a_folder_is_every_slide_in_it(laboratory, write_slide, tmp_path):
     }
 
 
-def test_one_bad_file_is_told_and_recorded_and_the_others_are_done(
+def test_one_bad_file_is_reported_and_recorded_and_the_others_are_done(
     her2d, laboratory, write_slide, tmp_path
 ):
     good = write_slide(["S"], "good.tif")
@@ -59,7 +59,7 @@ def test_one_bad_file_is_told_and_recorded_and_the_others_are_done(
 def test_a_path_that_is_not_there_is_one_clear_line(her2d, tmp_path):
     code, _, err = her2d("scan", tmp_path / "absent.tif")
     assert code == 1
-    assert err.strip() == f"her2d: There is no file {tmp_path / 'absent.tif'}."
+    assert err.strip() == f"her2d: There is no file or folder {tmp_path / 'absent.tif'}."
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])

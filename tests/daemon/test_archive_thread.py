@@ -78,7 +78,7 @@ def test_an_archive_that_hangs_is_told(settings, done, at_work, hanging_archive)
     done("a.tif")
     archive_thread, _ = at_work(moving_to(hanging_archive, settings))
     wait_until(lambda: archive_thread.problem() is not None)
-    assert archive_thread.problem().startswith("Moving finished files has not got on for ")
+    assert archive_thread.problem().startswith("Moving finished files has made no progress for ")
 
 
 def moving_to(archive, settings: Settings) -> Settings:
@@ -97,7 +97,7 @@ def test_a_stop_ends_a_copy_between_two_chunks_and_the_next_clerk_finishes_it(
     with capture_logs() as log:
         stop.set()
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # the share answers
-        wait_until(lambda: any(line["event"] == "archiving_interrupted" for line in log))
+        wait_until(lambda: any(line["event"] == "archive_interrupted" for line in log))
     os.close(reader)
     assert job.path.exists()
     pipe.unlink()
@@ -122,6 +122,6 @@ def test_a_database_that_fails_for_a_while_costs_nothing(
     )
     with capture_logs() as log:
         at_work(settings)
-        wait_until(lambda: any(line["event"] == "archiving_without_database" for line in log))
+        wait_until(lambda: any(line["event"] == "archive_without_database" for line in log))
     jobs.database.execute("drop trigger ill")
     wait_until(lambda: jobs.get(job.id).archived_at is not None)

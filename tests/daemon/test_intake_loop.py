@@ -91,7 +91,7 @@ def test_files_of_an_inbox_that_was_taken_out_of_the_settings_hang_nobody(
         monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it stalled"))
         look.apply(settings.model_copy(update={"intake": intake}))
         look.run_once()
-        assert storage.seen(folder) is not None  # it is asked on
+        assert storage.status(folder) is not None  # it is asked on
     assert jobs.counts()[JobState.SETTLING] == 1
 
 

@@ -166,7 +166,7 @@ def test_what_the_webhook_has_still_to_tell_is_counted(settings, db, write_slide
     told = settings.model_copy(update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")})
     assert read(told, db, write_slide(["w"])).webhook_waiting == 1
     outbox = Outbox(db)
-    outbox.step_aside(outbox.next(), 60)
+    outbox.defer(outbox.next(), 60)
     assert read(told, db).webhook_waiting == 1
     assert Outbox(db).next() is None
 

@@ -47,7 +47,7 @@ def inboxes(tmp_path):
 
 def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):
     with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
-        seen = found.seen(tmp_path)
+        seen = found.status(tmp_path)
         assert found.problem(tmp_path) is None
     assert 0 < seen.free_bytes <= seen.size_bytes
 
@@ -66,7 +66,7 @@ def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, 
         wait_until(lambda: found.slow(within_s=0.1) == {share})
         wait_until(lambda: found.hanging() == {share})
         assert found.problem(share) == f"The inbox {share} does not answer."
-        assert found.seen(share) is None
+        assert found.status(share) is None
         assert not found.is_reachable(share / "a.tif")
         assert found.is_reachable(local / "a.tif")
         assert found.is_reachable(tmp_path / "of no inbox.tif")
@@ -110,9 +110,9 @@ def took(monkeypatch) -> Callable[[float], None]:
             time.sleep(seconds)
             return seen(inbox)
 
-        monkeypatch.setattr(storage, "_look_at", late)
+        monkeypatch.setattr(storage, "_folder_status", late)
 
-    seen = storage._look_at
+    seen = storage._folder_status
     return begin
 
 
@@ -142,7 +142,7 @@ def test_a_share_that_hung_and_stays_slow_is_not_back_yet(tmp_path, took, monkey
 
 def test_a_question_that_fails_is_asked_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_look_at", lambda _: 1 / 0)
+        patch.setattr(storage, "_folder_status", lambda _: 1 / 0)
         found = StorageProbe([tmp_path], tmp_path / "backups")
         assert found.hanging() == {tmp_path}
     with closing(found):
@@ -153,6 +153,6 @@ def test_inboxes_may_come_and_go(tmp_path, inboxes):
     share, local = inboxes
     with closing(StorageProbe([share], tmp_path / "backups")) as found:
         found.apply([local])
-        assert found.seen(local).readable
-        assert found.seen(share) is None
+        assert found.status(local).readable
+        assert found.status(share) is None
         assert found.hanging() == frozenset()

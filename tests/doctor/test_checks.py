@@ -108,7 +108,9 @@ def test_an_inbox_that_is_not_there_fails(tmp_path):
 def test_an_inbox_that_hangs_fails_and_does_not_hang_the_check(tmp_path, monkeypatch):
     server_is_back = threading.Event()
     monkeypatch.setattr("her2d.doctor.inboxes.ANSWER_S", 0.1)
-    monkeypatch.setattr("her2d.daemon.storage_probe._look_at", lambda _: server_is_back.wait())
+    monkeypatch.setattr(
+        "her2d.daemon.storage_probe._folder_status", lambda _: server_is_back.wait()
+    )
     said = told(inbox_findings(tmp_path))
     server_is_back.set()
     assert said.startswith("failure: It has not answered")

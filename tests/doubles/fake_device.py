@@ -1,9 +1,9 @@
-"""A CUDA device in plain memory that knows what is ordered before what.
+"""A fake CUDA device in host memory that checks in which order work may happen.
 
 Work is done at once, but every access is checked as if it happened as late, or as early, as the
-streams and events allow: each stream carries a vector clock, a recorded event a copy of it. Two
-accesses to the same bytes of which one writes must be ordered, or it is a hazard. So are uses of
-what was freed, and freeing what may still be in use.
+streams and events allow: each stream has a vector clock, and a recorded event has a copy of it. Two
+accesses to the same bytes, at least one of them a write, must be ordered; otherwise that is a
+hazard. Using memory that was freed is one too, and freeing memory that may still be in use.
 """
 
 import threading
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from her2d.inference.cuda.device import DeviceOutOfMemoryError, NotCapturableError, Span
-from her2d.inference.engine import DeviceLostError
+from her2d.inference.engine import DeviceLostError, EngineError
 
 HOST = 0
 Clock = dict[int, int]
@@ -37,7 +37,7 @@ class Access:
 
 @dataclass
 class Memory:
-    """Bytes with the history of who touched them."""
+    """Bytes with the history of all accesses to them."""
 
     device: "FakeDevice"
     name: str
@@ -72,7 +72,7 @@ class Memory:
     def free(self) -> None:
         if not self.freed:
             self.freed = True
-            self.device.live.discard(id(self))
+            self.device.given_back(self)
             for access in self.history:
                 if self.device.host.get(access.stream, 0) < access.count:
                     self.device.hazards.append(f"{self.name} is freed under {access.what}")
@@ -89,7 +89,7 @@ class FakeEvent:
             merge(self.device.host, self.clock)
 
     def free(self) -> None:
-        self.device.live.discard(id(self))
+        self.device.given_back(self)
 
 
 class FakeStream:
@@ -109,12 +109,12 @@ class FakeStream:
             merge(self.clock, event.clock)
 
     def free(self) -> None:
-        self.device.live.discard(id(self))
+        self.device.given_back(self)
 
 
 @dataclass(frozen=True)
 class Done:
-    """One piece of work: where it ran and what had to be over before it."""
+    """One piece of work: where it ran and what had to have ended before it."""
 
     what: str
     stream: int
@@ -134,7 +134,7 @@ class Enqueued:
 
 @dataclass
 class Recording:
-    """A capture under way: what is given to its stream by its thread is kept, not done."""
+    """A capture in progress: work that its thread enqueues on its stream is kept, not done."""
 
     stream: FakeStream
     thread: int
@@ -142,7 +142,7 @@ class Recording:
 
 
 class FakeGraph:
-    """Captured work: the same on the same memory at each launch, in the order of its stream."""
+    """Captured work: the same work on the same memory at each launch, in its stream's order."""
 
     def __init__(self, device: "FakeDevice", work: list[Enqueued]) -> None:
         self.device = device
@@ -151,28 +151,38 @@ class FakeGraph:
 
     def launch(self, stream: FakeStream) -> None:
         if self.freed:
-            self.device.hazards.append("a graph is launched that was freed")
+            self.device.hazards.append("a graph was launched after it was freed")
         for item in self.work:
             self.device.enqueue(item.what, stream, item.reads, item.writes, item.do)
         self.device.launches += 1
 
     def free(self) -> None:
         self.freed = True
-        self.device.live.discard(id(self))
+        self.device.given_back(self)
 
 
 class FakeDevice:
-    """Attributes:
-    hazards: what was done without being ordered; empty where all is well.
-    live: what was handed out and not freed.
-    work: everything that was enqueued.
-    uploaded_bytes: what was copied from the host.
-    launches: how often a graph was launched.
-    lost: whether it is gone; every use of it fails then.
+    """A device whose state a test can read.
+
+    Args:
+        room: bytes of device memory.
+        fails_at: which resource, counted from 0, cannot be created; None is none of them.
+
+    Attributes:
+        hazards: one sentence for each access that was not ordered; empty if all were.
+        handed_out: every resource it has created, in that order.
+        freed: identity of every resource that was freed, in that order.
+        live: identity of every resource that was created and not freed.
+        work: everything that was enqueued.
+        uploaded_bytes: bytes that were copied from the host.
+        launches: number of graph launches.
+        lost: whether the device is lost; every use of it then fails.
     """
 
-    def __init__(self, room: int = 1 << 30) -> None:
+    def __init__(self, room: int = 1 << 30, fails_at: int | None = None) -> None:
         self.hazards: list[str] = []
+        self.handed_out: list[object] = []
+        self.freed: list[int] = []
         self.live: set[int] = set()
         self.work: list[Done] = []
         self.host: Clock = {}
@@ -182,8 +192,8 @@ class FakeDevice:
         self.lost = False
         self._recording: Recording | None = None
         self.lock = threading.RLock()
-        self._kept: list[object] = []
         self._room = room
+        self._fails_at = fails_at
 
     def current(self) -> nullcontext[None]:
         if self.lost:
@@ -194,16 +204,16 @@ class FakeDevice:
         self._room -= nbytes
         if self._room < 0:
             raise DeviceOutOfMemoryError("The GPU is out of memory.")
-        return self.handed_out(Memory(self, "device memory", self._garbage(nbytes)))
+        return self.created(Memory(self, "device memory", self._garbage(nbytes)))
 
     def page_lock(self, nbytes: int) -> Memory:
-        return self.handed_out(Memory(self, "page-locked memory", self._garbage(nbytes)))
+        return self.created(Memory(self, "page-locked memory", self._garbage(nbytes)))
 
     def stream(self) -> FakeStream:
-        return self.handed_out(FakeStream(self, len(self._kept) + 1))
+        return self.created(FakeStream(self, len(self.handed_out) + 1))
 
     def event(self) -> FakeEvent:
-        return self.handed_out(FakeEvent(self))
+        return self.created(FakeEvent(self))
 
     def copy_in(self, to: Span, source: Memory, nbytes: int, stream: FakeStream) -> None:
         def do() -> None:
@@ -234,10 +244,10 @@ class FakeDevice:
             work()
         finally:
             self._recording = None
-        return self.handed_out(FakeGraph(self, recording.work))
+        return self.created(FakeGraph(self, recording.work))
 
     def forget(self) -> None:
-        """What was done so far no longer counts: opening an engine tries its graphs."""
+        """Forget the work so far, such as the comparison of graphs when an engine is opened."""
         self.work.clear()
         self.uploaded_bytes = self.launches = 0
 
@@ -253,7 +263,7 @@ class FakeDevice:
                 recording.work.append(Enqueued(what, reads, writes, do))
                 return
             if recording is not None:
-                self.hazards.append(f"{what} is given to another stream during a capture")
+                self.hazards.append(f"{what} is enqueued on another stream during a capture")
             self._enqueue(what, stream, reads, writes)
             do()
 
@@ -279,23 +289,30 @@ class FakeDevice:
             memory.touch(Access(what, HOST, self.host[HOST], at, at + nbytes, writes), seen)
 
     def may_overlap(self, one: Done, other: Done) -> bool:
-        """Whether nothing orders the two."""
+        """Return whether neither is ordered after the other."""
         return (
             one.seen.get(other.stream, 0) < other.count
             and other.seen.get(one.stream, 0) < one.count
         )
 
-    def handed_out(self, thing):
-        self._kept.append(thing)
-        self.live.add(id(thing))
-        return thing
+    def created(self, resource):
+        if len(self.handed_out) == self._fails_at:
+            raise EngineError("CUDA failed: an error that passes")
+        self.handed_out.append(resource)
+        self.live.add(id(resource))
+        return resource
+
+    def given_back(self, resource) -> None:
+        if id(resource) in self.live:
+            self.live.discard(id(resource))
+            self.freed.append(id(resource))
 
     def _garbage(self, nbytes: int) -> np.ndarray:
         return np.full(nbytes, 0xA5, np.uint8)
 
 
 class FakeNetwork:
-    """A graph given as a function: uint8 (N, 512, 512, 3) -> the bytes of each output."""
+    """A network given as a function of uint8 (N, 512, 512, 3) that returns each output by name."""
 
     def __init__(
         self,
@@ -337,8 +354,8 @@ class FakeNetwork:
 
     def fixed(self, tiles: int, tensors: dict[str, Span]) -> "FakeFixedRun":
         if not self.capturable:
-            raise NotCapturableError("It waits for the host in between.")
-        return self.device.handed_out(FakeFixedRun(self, tiles, tensors))
+            raise NotCapturableError("It waits for the host.")
+        return self.device.created(FakeFixedRun(self, tiles, tensors))
 
     def close(self) -> None:
         self.closed = True
@@ -346,7 +363,7 @@ class FakeNetwork:
 
 @dataclass(eq=False)
 class FakeFixedRun:
-    """A network's run on fixed places."""
+    """A network's run on a fixed batch at fixed addresses."""
 
     network: FakeNetwork
     tiles: int
@@ -356,21 +373,21 @@ class FakeFixedRun:
         self.network.enqueue(self.tiles, self.tensors, stream)
 
     def free(self) -> None:
-        self.network.device.live.discard(id(self))
+        self.network.device.given_back(self)
 
 
 def tiles(n: int, seed: int = 0) -> np.ndarray:
-    """Noise, which tells tiles apart: uint8 (n, 512, 512, 3)."""
+    """Return n different tiles of noise, uint8 (n, 512, 512, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (n, 512, 512, 3), dtype=np.uint8)
 
 
 def segmenter(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What the colour bundle's segmenter computes."""
+    """Compute the outputs of the colour bundle's segmenter."""
     mask = (pixels[..., 0] < 100).astype(np.uint8)
     return {"tumor_pixels": mask.sum((1, 2), dtype=np.int32), "mask": mask}
 
 
 def classifiers(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """What the colour bundle's classifiers compute."""
+    """Compute the outputs of the colour bundle's classifiers."""
     green = pixels[..., 1].mean(axis=(1, 2), dtype=np.float32) / np.float32(255)
     return {"p_strong": np.repeat(green[:, None], 5, axis=1)}

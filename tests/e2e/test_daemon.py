@@ -23,50 +23,47 @@ def test_files_that_wait_at_the_start_and_files_that_come_later_get_results(site
 
 
 @pytest.mark.parametrize("style", list(WriteStyle))
-def test_however_a_scanner_writes_its_slide_gets_one_result(site, write_slide, tmp_path, style):
-    source = write_slide(["Sw", "ww"], "source.tif", folder=tmp_path)
+def test_however_a_scanner_writes_its_slide_gets_one_result(served, write_slide, tmp_path, style):
+    name = f"{style}.tif"
+    source = write_slide(["Sw", "ww"], name, folder=tmp_path)
     pace = source.stat().st_size / 1.5
-    with site.daemon():
-        deliver(source, site.inbox / "a.tif", style=style, bytes_per_second=pace, pause_s=0.8)
-        site.wait_for(JobState.DONE)
-    assert site.results()["a.tif"].high_expression_percent == pytest.approx(25.0)
-    assert len(site.jobs()) == 1
+    deliver(source, served.inbox / name, style=style, bytes_per_second=pace, pause_s=0.8)
+    served.wait_for_job(served.inbox / name, JobState.DONE)
+    assert served.results()[name].high_expression_percent == pytest.approx(25.0)
+    assert len([job for job in served.jobs() if style in job.path.name]) == 1
 
 
-def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_is_done(site, write_slide):
-    (site.inbox / "bad.tif").write_bytes(b"\x89PNG and so on")
-    with site.daemon():
-        (job,) = site.wait_for(JobState.QUARANTINED)
-        write_slide(["S"], "good.tif", folder=site.inbox)
-        site.wait_for(JobState.DONE)
-    assert job.path.name == "bad.tif"
-    assert job.reason
+def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_is_done(served, write_slide):
+    bad = served.inbox / "bad.tif"
+    bad.write_bytes(b"\x89PNG and so on")
+    assert served.wait_for_job(bad, JobState.QUARANTINED).reason
+    good = write_slide(["S"], "good.tif", folder=served.inbox)
+    served.wait_for_job(good, JobState.DONE)
 
 
 def test_a_truncated_slide_is_waited_for_reported_and_taken_up_when_complete(
-    site, write_slide, tmp_path
+    served, write_slide, tmp_path
 ):
-    whole = write_slide(["Sw"], "whole.tif", folder=tmp_path).read_bytes()
-    path = site.inbox / "a.tif"
+    whole = write_slide(["Sw"], "truncated.tif", folder=tmp_path).read_bytes()
+    path = served.inbox / "truncated.tif"
     path.write_bytes(whole[: len(whole) // 2])
-    with site.daemon():
-        site.wait_until(lambda: any(job.overdue_at for job in site.jobs(JobState.SETTLING)))
-        assert "stays incomplete" in site.jobs()[0].reason
-        path.write_bytes(whole)
-        site.wait_for(JobState.DONE)
-    assert site.results()["a.tif"].her2_status == "positive"
+    served.wait_until(lambda: served.wait_for_job(path, JobState.SETTLING).overdue_at is not None)
+    assert "stays incomplete" in served.job(path).reason
+    path.write_bytes(whole)
+    served.wait_for_job(path, JobState.DONE)
+    assert served.results()["truncated.tif"].her2_status == "positive"
 
 
-def test_a_copy_is_a_duplicate_that_points_to_the_result(site, write_slide):
-    path = write_slide(["Sw"], "a.tif", folder=site.inbox)
-    with site.daemon():
-        site.wait_for(JobState.DONE)
-        shutil.copy(path, site.inbox / "copy.tif")
-        (job,) = site.wait_for(JobState.DUPLICATE)
-    assert job.slide_id == site.results()["a.tif"].slide_id
+def test_a_copy_is_a_duplicate_that_points_to_the_result(served, write_slide):
+    path = write_slide(["Sw"], "copied.tif", folder=served.inbox)
+    served.wait_for_job(path, JobState.DONE)
+    shutil.copy(path, served.inbox / "copy.tif")
+    job = served.wait_for_job(served.inbox / "copy.tif", JobState.DUPLICATE)
+    assert job.slide_id == served.results()["copied.tif"].slide_id
     assert "already processed" in job.reason
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide):
     write_slide(["S"], "a.tif", folder=site.inbox)
     with site.daemon():
@@ -79,10 +76,11 @@ def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide)
     assert len(site.jobs()) == site.runs() == 2
 
 
+@pytest.mark.slow
 def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path):
     site.inbox.rmdir()
     with site.daemon():
-        site.wait_until(lambda: site.events()["folder_unreadable"] > 0)
+        site.wait_until(lambda: site.events()["inbox_folder_unreadable"] > 0)
         site.inbox.mkdir()
         write_slide(["S"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)
@@ -105,19 +103,45 @@ def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_file_from_the_far_future_is_done_like_any_other(site, write_slide):
-    odd = write_slide(["Sw"], "odd.tif", folder=site.inbox)
+def test_a_file_from_the_far_future_is_done_like_any_other(served, write_slide):
+    odd = write_slide(["Sw"], "odd.tif", folder=served.inbox)
     os.utime(odd, (9.3e9, 9.3e9))  # the year 2264: more nanoseconds than SQLite's integers hold
-    write_slide(["ww"], "good.tif", folder=site.inbox)
-    with site.daemon():
-        site.wait_for(JobState.DONE, jobs=2)
+    after = write_slide(["ww"], "after-odd.tif", folder=served.inbox)
+    for path in (odd, after):
+        served.wait_for_job(path, JobState.DONE)
 
 
-def test_a_file_name_as_long_as_its_file_system_allows_gets_its_result(site, write_slide):
+def test_a_file_name_as_long_as_its_file_system_allows_gets_its_result(served, write_slide):
     name = "\N{CJK UNIFIED IDEOGRAPH-80C3}" * 83 + ".tif"  # 253 bytes
-    write_slide(["Sw"], "short.tif").rename(site.inbox / name)
-    with site.daemon():
-        site.wait_for(JobState.DONE)
-    heatmap = Path(site.results()[name].heatmap_path)
+    path = write_slide(["Sw"], "short.tif").rename(served.inbox / name)
+    served.wait_for_job(path, JobState.DONE)
+    heatmap = Path(served.results()[name].heatmap_path)
     assert heatmap.is_file()
     assert heatmap.name.startswith("\N{CJK UNIFIED IDEOGRAPH-80C3}" * 60)
+
+
+def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(served, write_slide):
+    path = write_slide(["Sw"], "named.tif", folder=served.inbox)
+    slide_id = served.wait_for_job(path, JobState.DONE).slide_id
+    renamed = path.rename(served.inbox / "renamed.tif")
+    assert served.wait_for_job(renamed, JobState.DUPLICATE).slide_id == slide_id
+    (result,) = [r for r in served.results().values() if r.slide_id == slide_id]
+    assert result.path == str(renamed)
+
+
+def test_two_copies_at_once_are_one_result_and_one_duplicate(served, write_slide):
+    content = write_slide(["Sw" * 4] * 4, "twice.tif").read_bytes()
+    names = {"twice-1.tif", "twice-2.tif"}
+    for name in names:
+        (served.inbox / name).write_bytes(content)
+
+    def states() -> list[JobState]:
+        return sorted(job.state for job in served.jobs() if job.path.name in names)
+
+    served.wait_until(lambda: states() == sorted([JobState.DONE, JobState.DUPLICATE]))
+    assert len(names & set(served.results())) == 1
+
+
+def test_a_daemon_that_works_is_healthy_and_ready(served):
+    assert served.answer("/healthz") == (200, "ok\n")
+    assert served.answer("/readyz") == (200, "ok\n")

@@ -1,6 +1,10 @@
 """What a real daemon logs of slides."""
 
+import pytest
+
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(site, write_slide):
@@ -8,7 +12,7 @@ def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(sit
     (site.inbox / "bad.tif").write_bytes(b"\x89PNG and so on")
     site.set("intake", on_success="move", on_failure="move")
     with site.daemon():
-        site.wait_until(lambda: site.events()["file_filed"] == 2)
+        site.wait_until(lambda: site.events()["slide_archived"] == 2)
     (done,) = site.jobs(JobState.DONE)
     about_slides = [line for line in site.lines() if "file" in line]
     assert {line["job_id"] for line in about_slides} == {job.id for job in site.jobs()}

@@ -3,10 +3,13 @@
 import json
 import re
 
+import pytest
 from daemon_site import Site
 from service_manager import service_manager
 
 from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
 
 KEY = {"HER2D_OPS__PSEUDONYM_KEY": "a key of a hospital"}
 FOLDERS = ["Li Si 1957", 'Wang "Mei"', "O'Brien \\ Zhao"]
@@ -47,8 +50,8 @@ def test_with_a_key_no_line_tells_a_patients_name_whatever_happens(site, write_s
     with site.daemon(**KEY):
         site.wait_for(JobState.DONE, jobs=len(GOOD))
         site.wait_for(JobState.QUARANTINED, jobs=len(BAD))
-        site.wait_until(lambda: site.events()["file_not_archived"] >= len(GOOD))
-        site.wait_until(lambda: site.events()["file_filed"] == len(BAD))
+        site.wait_until(lambda: site.events()["slide_not_archived"] >= len(GOOD))
+        site.wait_until(lambda: site.events()["slide_archived"] == len(BAD))
     assert_no_name_in(site)
 
 
@@ -62,7 +65,7 @@ def test_a_folder_that_is_an_inbox_since_a_reload_tells_no_name(site, write_slid
     with site.daemon(**KEY) as daemon:
         site.set("intake", inboxes=[str(site.inbox), str(other)])
         daemon.send_signal(signal.SIGHUP)
-        site.wait_until(lambda: site.events()["file_filed"] == 1)
+        site.wait_until(lambda: site.events()["slide_archived"] == 1)
     assert_no_name_in(site)
 
 
@@ -74,6 +77,6 @@ def test_a_slide_that_hangs_is_told_to_anybody_by_its_job_only(site, write_slide
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)
         said = site.wait_for_503("/readyz")
         status = manager.hear("has not got on")
-    assert re.fullmatch(r"Job 1 has not got on for \d+ s\.\n", said)
-    assert status.startswith("STATUS=Job 1 has not got on for ")
+    assert re.fullmatch(r"Job 1 has made no progress for \d+ s\.\n", said)
+    assert status.startswith("STATUS=Job 1 has made no progress for ")
     assert "Si" not in status.partition("slides under way")[0]

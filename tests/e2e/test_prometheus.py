@@ -14,7 +14,7 @@ MOST_SERIES = 400
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"
 NVML = Path(__file__).parents[1] / "doubles" / "nvml"  # in the place of a GPU
 
-pytestmark = needs_prometheus
+pytestmark = [pytest.mark.slow, needs_prometheus]
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import pytest
 from standardwebhooks import Webhook as Receiving
 from webhook_receiver import receiving
 
+pytestmark = pytest.mark.slow
+
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 

@@ -3,6 +3,7 @@
 import os
 
 import psutil
+import pytest
 from daemon_site import PATIENCE_S
 
 from her2d.queue.job import JobState
@@ -12,6 +13,7 @@ MOST_GROWTH_MIB = 200
 MOST_DESCRIPTORS = 60
 
 
+@pytest.mark.slow
 def test_5000_files_at_once_are_queued_not_opened(site, write_slide, tmp_path):
     original = write_slide(["S"], "original.tif", folder=tmp_path)
     with site.daemon() as daemon:
@@ -43,6 +45,7 @@ def test_the_second_of_two_daemons_is_refused_and_the_first_works_on(site, write
     assert site.runs() == 1
 
 
+@pytest.mark.slow
 def test_a_daemon_whose_database_is_removed_ends_rather_than_write_to_nowhere(site):
     process = site.start()
     site.wait_until(lambda: site.events()["daemon_ready"] > 0)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
+pytestmark = pytest.mark.slow
+
 MOST_SECONDS = 10.0  # of processor time for one file
 MOST_SILENT_S = 120.0  # of wall time, on a machine busy with other things
 MOST_RSS_MIB = 512.0  # of the reading process, libraries included

@@ -10,9 +10,11 @@ from daemon_site import Site
 
 from her2d.queue.job import JobState
 
+pytestmark = pytest.mark.slow
+
 PICTURES = (["Sw"], ["ww", "Sh"], ["tSw"], ["ss"], [".S", "hw"], ["wwwwS"])
-MOMENTS = ("start", "daemon_ready", "file_discovered", "file_queued", "slide_started",
-           "slide_finished", "file_filed")  # fmt: skip
+MOMENTS = ("start", "daemon_ready", "slide_discovered", "slide_queued", "slide_started",
+           "slide_finished", "slide_archived")  # fmt: skip
 
 
 def fill(site: Site, write_slide, numbers: range) -> None:

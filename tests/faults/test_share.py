@@ -14,6 +14,8 @@ from share import Share, share
 
 from her2d.queue.job import JobState
 
+pytestmark = pytest.mark.slow
+
 LARGE = ["Sw" * 16] * 20  # read for seconds
 
 
@@ -48,7 +50,7 @@ def test_what_another_machine_writes_is_found_without_an_event(site, inbox, writ
     with site.daemon():
         write_slide(["Sw"], "a.tif", folder=inbox.behind)
         site.wait_for(JobState.DONE)
-    (polled,) = [line for line in site.lines() if line["event"] == "folder_polled"]
+    (polled,) = [line for line in site.lines() if line["event"] == "inbox_folder_polled"]
     assert polled["folder"] == str(site.inbox)
 
 
@@ -60,7 +62,7 @@ def test_a_share_that_dies_while_slides_are_read_costs_time_and_nothing_else(
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_started"] > 0)
         inbox.die()
-        site.wait_until(lambda: site.events()["folder_unreadable"] > 0)
+        site.wait_until(lambda: site.events()["inbox_folder_unreadable"] > 0)
         inbox.come_back()
         site.wait_for(JobState.DONE, jobs=3)
     assert site.runs() == len(site.jobs()) == 3

@@ -15,9 +15,11 @@ from her2d.archive.safe_move import part_of
 from her2d.queue.job import JobState
 from her2d.system.file_identity import content_hash
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_DATABASE = (
-    "archiving_without_database",
-    "pass_without_database",
+    "archive_without_database",
+    "database_unavailable",
     "worker_without_database",
     "write_waits_for_database",
 )
@@ -38,7 +40,7 @@ def test_a_full_disk_costs_time_and_nothing_else(site, write_slide, small_disk):
         site.wait_until(
             lambda: bool(
                 {*WITHOUT_DATABASE, "results_unwritable"} & set(site.events())
-                and site.events()["file_discovered"] + without_database(site) > 1
+                and site.events()["slide_discovered"] + without_database(site) > 1
             )
         )
         filler.unlink()
@@ -98,7 +100,7 @@ def test_an_inbox_that_goes_away_and_returns_brings_its_slides(site, write_slide
     with site.daemon():
         site.wait_for(JobState.QUEUED, JobState.RUNNING, JobState.DONE)
         site.inbox.rename(tmp_path / "away")
-        site.wait_until(lambda: site.events()["folder_unreadable"] > 0)
+        site.wait_until(lambda: site.events()["inbox_folder_unreadable"] > 0)
         (tmp_path / "away").rename(site.inbox)
         site.wait_for(JobState.DONE, jobs=6)
         write_slide(["w"], "later.tif", folder=site.inbox)
@@ -119,11 +121,11 @@ def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answe
         assert site.answer("/healthz")[0] == 200
         code, why = site.answer("/readyz")
         assert code == 503
-        assert "Moving finished files has not got on for" in why
+        assert "Moving finished files has made no progress for" in why
     assert site.events()["archiving_stalled"] == site.events()["archiving_left_behind"] == 1
     part_of(hanging_archive / "a.tif").unlink()  # the share is back
     with site.daemon():
-        site.wait_until(lambda: site.events()["file_filed"] == 2)
+        site.wait_until(lambda: site.events()["slide_archived"] == 2)
         assert site.answer("/readyz")[0] == 200
     assert {path.name for path in hanging_archive.iterdir()} == {"a.tif", "b.tif"}
     assert list(site.inbox.iterdir()) == []
@@ -154,7 +156,7 @@ def test_permission_lost_and_returned_costs_time_and_nothing_else(
         site.wait_for(JobState.DONE)
         site.wait_until(lambda: any(job.overdue_at for job in site.jobs(JobState.SETTLING)))
         assert "Permission denied" in site.jobs(JobState.SETTLING)[0].reason
-        assert site.events()["folder_unreadable"] == 1
+        assert site.events()["inbox_folder_unreadable"] == 1
         closed.chmod(0o644)
         hidden.chmod(0o755)
         site.wait_for(JobState.DONE, jobs=3)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inference_bundles import write_bundle
+from built_once import built_once, run_folder
 
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
@@ -33,13 +33,25 @@ def is_simulated(gpu) -> bool:
 
 
 @pytest.fixture(scope="session")
-def slim_bundle(gpu, tmp_path_factory) -> Bundle:
-    return write_bundle(
-        tmp_path_factory.mktemp("slim") / "bundle",
-        segmenter_width=1 / 8,
-        classifier="resnet18",
-        classifier_width=1 / 8,
-    )
+def shared_folder(tmp_path_factory) -> Path:
+    """Where bundles and plans are built once: for all runs of `test_simulated_gpu`, or for this."""
+    named = os.environ.get("SIMULATED_GPU_SHARED")
+    return Path(named) if named else run_folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def slim_bundle(gpu, shared_folder) -> Bundle:
+    from inference_bundles import write_bundle
+
+    def build(folder: Path) -> None:
+        write_bundle(
+            folder / "bundle",
+            segmenter_width=1 / 8,
+            classifier="resnet18",
+            classifier_width=1 / 8,
+        )
+
+    return load_bundle(built_once(shared_folder / "slim-for-gpu", build) / "bundle")
 
 
 @pytest.fixture(scope="session")
@@ -61,23 +73,25 @@ def backend(request, gpu) -> str:
 
 def with_a_plan(directory: Path, backend: str, tissue, gpu: Gpu, folder: Path) -> Bundle:
     """A copy of the bundle in `folder`, with a verified fp16 plan for batches of up to eight."""
-    shutil.copytree(directory, folder)
-    bundle = load_bundle(folder)
-    profile = Profile(best=4, most=8)
-    order = CompileOrder(backend, "fp16", profile, profile)
-    made = compile_bundle(bundle, order, TilesToTry(tissue[::2], tissue[1::2]))
-    assert made.sidecar.verified_on == gpu.name
-    return bundle
+
+    def build(folder: Path) -> None:
+        shutil.copytree(directory, folder, dirs_exist_ok=True)
+        profile = Profile(best=4, most=8)
+        order = CompileOrder(backend, "fp16", profile, profile)
+        made = compile_bundle(load_bundle(folder), order, TilesToTry(tissue[::2], tissue[1::2]))
+        assert made.sidecar.verified_on == gpu.name
+
+    return load_bundle(built_once(folder, build))
 
 
 @pytest.fixture(scope="session")
-def compiled(backend, gpu, slim_bundle, tissue, tmp_path_factory) -> Bundle:
-    folder = tmp_path_factory.mktemp("compiled") / "bundle"
+def compiled(backend, gpu, slim_bundle, tissue, shared_folder) -> Bundle:
+    folder = shared_folder / f"compiled-for-{backend}"
     return with_a_plan(slim_bundle.directory, backend, tissue, gpu, folder)
 
 
 @pytest.fixture(scope="session")
-def shipped(backend, gpu, tissue, tmp_path_factory) -> Bundle:
+def shipped(backend, gpu, tissue, shared_folder) -> Bundle:
     """The shipped bundle, compiled."""
-    folder = tmp_path_factory.mktemp("shipped") / "bundle"
+    folder = shared_folder / f"shipped-for-{backend}"
     return with_a_plan(SHIPPED, backend, tissue, gpu, folder)

@@ -98,7 +98,7 @@ def test_a_stop_amid_slides_leaves_nothing_on_the_device(simulated, site, signal
     (account,) = accounts(simulated)
     assert has_worked(account)
     assert left_or_wrong(account) == {}
-    # The first stop waits for the slides under way, the second gives them back.
+    # The first stop waits for the slides in flight, the second gives them back.
     assert site.count(JobState.DONE, *([JobState.QUEUED] if signals == 2 else [])) == 2
 
 

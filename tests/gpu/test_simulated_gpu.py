@@ -3,23 +3,47 @@
 What it shows: that her2d's use of PyCUDA and of the driver's calls, its threads, contexts and
 streams are right, in engines and in the daemon. What it cannot show is anything about TensorRT's
 kernels or a real device's speed: `make gpu` is for those.
+
+Each is run by a pytest of its own, whose environment has the simulated driver.
 """
 
-import contextlib
+import ast
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from built_once import built_once, run_folder
 from simulated_gpu.account import accounts, left_or_wrong
 from simulated_gpu.build import CannotBuildError, build, toolkit
+
+pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 DOUBLE = HERE.parent / "doubles" / "simulated_gpu"
 PATIENCE_S = 540  # less than what a test that hangs is given in all
+QUICK = ("test_gpu_device.py", "test_gpu_runtime.py")  # each is run as a whole
+NEEDS_TORCH = "torch_cuda"  # a fixture; torch finds no device where the driver is simulated
+
+
+def items() -> Iterator[str]:
+    """The quick files, and each test function of the others by itself.
+
+    A function's parameters are run together. Nothing that needs torch on the device is named: it
+    would be skipped.
+    """
+    for path in sorted(HERE.glob("test_gpu_*.py")):
+        if path.name in QUICK:
+            yield path.name
+            continue
+        for function in ast.parse(path.read_text()).body:
+            if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
+                fixtures = {argument.arg for argument in function.args.args}
+                if NEEDS_TORCH not in fixtures:
+                    yield f"{path.name}::{function.name}"
 
 
 @pytest.fixture(scope="session")
@@ -28,35 +52,36 @@ def simulated_gpu(request, tmp_path_factory) -> Path:
     sources = (DOUBLE / "libcuda.c").read_bytes() + (DOUBLE / "build.py").read_bytes()
     name = f"simulated-gpu-{hashlib.sha256(sources + sys.version.encode()).hexdigest()[:12]}"
     cache = getattr(request.config, "cache", None)
-    folder = cache.mkdir(name) if cache is not None else tmp_path_factory.mktemp(name)
-    built = folder / "built"
-    if not built.is_dir():
-        fresh = folder / f"building-{os.getpid()}"
-        try:
-            build(fresh)
-            with contextlib.suppress(OSError):  # another run may have been faster
-                fresh.rename(built)
-        except CannotBuildError as error:
-            pytest.skip(str(error))
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    return built
+    folder = cache.mkdir(name) if cache is not None else run_folder(tmp_path_factory) / name
+    try:
+        return built_once(folder / "built", build)
+    except CannotBuildError as error:
+        pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in HERE.glob("test_gpu_*.py")))
-def test_what_is_for_a_gpu_passes_on_the_simulated_one(simulated_gpu, tmp_path, file):
+def test_the_simulated_driver_and_pycuda_are_built(simulated_gpu):
+    """By itself, since it takes a minute and more; all others use what it leaves."""
+    assert (simulated_gpu / "lib" / "libcuda.so.1").is_file()
+    assert list(simulated_gpu.glob("site/pycuda/_driver.*.so"))
+
+
+@pytest.mark.parametrize("item", items())
+def test_what_is_for_a_gpu_passes_on_the_simulated_one(
+    simulated_gpu, tmp_path, tmp_path_factory, item
+):
     packages = [simulated_gpu / "site", DOUBLE / "packages"]
     report = tmp_path / "report.jsonl"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
     hanging = ["-o", f"faulthandler_timeout={PATIENCE_S // 2}"]
     done = subprocess.run(
-        [*command, *hanging, "--basetemp", str(tmp_path / "inside"), str(HERE / file)],
+        [*command, *hanging, "--basetemp", str(tmp_path / "inside"), str(HERE / item)],
         env={
             **os.environ,
             "PATH": os.pathsep.join([str(toolkit() / "bin"), os.environ["PATH"]]),
             "LD_LIBRARY_PATH": str(simulated_gpu / "lib"),
             "PYTHONPATH": os.pathsep.join(str(folder) for folder in packages),
             "SIMULATED_GPU_REPORT": str(report),
+            "SIMULATED_GPU_SHARED": str(run_folder(tmp_path_factory) / "simulated-gpu"),
         },
         cwd=HERE.parents[1],
         check=False,

@@ -14,7 +14,7 @@ from her2d.simulator.render import render_region
 
 @pytest.fixture(scope="session")
 def slim_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The shipped bundle's architecture, thinner still."""
+    """A bundle of the shipped one's architecture with fewer channels."""
     return write_bundle(
         tmp_path_factory.mktemp("slim") / "bundle",
         segmenter_width=1 / 16,
@@ -25,7 +25,7 @@ def slim_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def tissue() -> Callable[[int], np.ndarray]:
-    """Simulated tumour: n <= 6 tiles, uint8 (n, 512, 512, 3)."""
+    """A function of n <= 6 that returns simulated tumour tiles, uint8 (n, 512, 512, 3)."""
     plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
     places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(6)]
     rendered = np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
@@ -34,7 +34,7 @@ def tissue() -> Callable[[int], np.ndarray]:
 
 @pytest.fixture
 def without_gpu() -> None:
-    """Skips a test that says what happens where there is no GPU."""
+    """Skip a test of what happens without a GPU where there is one."""
     try:
         gpu = find_gpu()
     except NoGpuError:

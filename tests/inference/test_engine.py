@@ -42,9 +42,9 @@ def test_a_graph_that_breaks_the_contract_is_refused(color_bundle, tmp_path):
         open_engine(swapped, backend="onnxruntime")
 
 
-def test_a_file_that_is_no_graph_is_refused(color_bundle, tmp_path):
+def test_a_file_that_is_not_a_graph_is_refused(color_bundle, tmp_path):
     shutil.copytree(color_bundle.directory, tmp_path / "b")
-    (tmp_path / "b/segmenter.onnx").write_bytes(b"no graph")
+    (tmp_path / "b/segmenter.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError, match="cannot load"):
         open_engine(Bundle(tmp_path / "b", color_bundle.manifest, ""), backend="onnxruntime")
 
@@ -59,7 +59,7 @@ def test_an_unknown_back_end_is_refused(color_bundle):
         open_engine(color_bundle, backend="magic")
 
 
-def test_the_integrator_calls_a_tile_from_its_five_probabilities(color_bundle):
+def test_the_integrator_classifies_a_tile_by_its_five_probabilities(color_bundle):
     p = np.array([[0.9] * 5, [0.1] * 5], np.float32)
     found = Integrator(color_bundle).integrate(p)
     assert found.strong.tolist() == [True, False]
@@ -74,6 +74,6 @@ def test_the_integrators_class_is_scikit_learns(color_bundle):
     assert np.array_equal(Integrator(color_bundle).integrate(p).strong, expected)
 
 
-def test_a_slide_without_tumor_tiles_is_no_trouble_for_the_integrator(color_bundle):
+def test_the_integrator_accepts_a_slide_without_tumor_tiles(color_bundle):
     found = Integrator(color_bundle).integrate(np.empty((0, 5), np.float32))
     assert (len(found.strong), len(found.p_strong)) == (0, 0)

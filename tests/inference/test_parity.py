@@ -1,4 +1,4 @@
-"""How far apart two engines are, on findings one can compute by hand."""
+"""The comparison of two engines, on outputs whose differences are easy to calculate."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ PIXELS = 512 * 512
 
 
 def found(*tiles: tuple[float, float]) -> Findings:
-    """Tiles of (tumour fraction, p(strong))."""
+    """Outputs for tiles of (tumour fraction, p(strong))."""
     mask = np.zeros((len(tiles), 512, 512), np.uint8)
     for tile, (fraction, _) in zip(mask, tiles, strict=True):
         tile[:, : round(512 * fraction)] = 1
@@ -28,7 +28,7 @@ def compared(color_bundle):
     return compared
 
 
-def test_the_same_findings_differ_in_nothing(compared):
+def test_equal_outputs_have_no_differences(compared):
     same = found((1.0, 0.9), (0.5, 0.1), (0.0, 0.5))
     parity = compared(same, same)
     assert (parity.mask_agreement, parity.max_dp, parity.changed_tiles) == (1.0, 0.0, 0.0)
@@ -58,7 +58,7 @@ def test_without_any_tumor_p_is_not_compared(compared):
     assert compared(found((0.0, 0.9)), found((0.0, 0.9))).change_in_p is None
 
 
-def test_losing_all_tumor_is_as_far_apart_as_can_be(compared):
+def test_losing_all_tumor_is_the_largest_difference(compared):
     assert compared(found((1.0, 0.9)), found((0.0, 0.9))).change_in_p == 100.0
 
 

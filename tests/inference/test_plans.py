@@ -1,4 +1,4 @@
-"""A plan is loaded only where it fits the bundle, the library and the device."""
+"""A plan is loaded only if it fits the bundle, the library and the device."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ GOOD = Parity(
 
 @pytest.fixture
 def plan(color_bundle, tmp_path):
-    """A plan for `HERE` beside a bundle; returns (files, sidecar)."""
+    """A plan for `HERE` beside a bundle: (files, sidecar)."""
     shutil.copytree(color_bundle.directory, tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     files = PlanFiles(bundle, "tensorrt", "fp16")
@@ -72,19 +72,21 @@ def test_a_stale_plan_is_refused_with_its_reason(plan):
     files, sidecar = plan
     other = sidecar.segmenter.model_copy(update={"source_sha256": "0" * 64})
     write_sidecar(files, sidecar.model_copy(update={"segmenter": other}))
-    with pytest.raises(PlanError, match=r"another segmenter\.onnx.*her2d compile "):
+    with pytest.raises(
+        PlanError, match=r"not compiled from the bundle's segmenter\.onnx.*her2d compile "
+    ):
         loadable_plan(files, HERE)
 
 
 @pytest.mark.parametrize(
     ("platform", "reason"),
     [
-        (Platform("10.9", HERE.gpu, "8.6"), "by version 11.4, and 10.9 is installed"),
+        (Platform("10.9", HERE.gpu, "8.6"), "by version 11.4, but 10.9 is installed"),
         (
             Platform("11.4", "NVIDIA L4", "8.9"),
-            r"RTX A6000 \(8.6\), and this is NVIDIA L4",
+            r"RTX A6000 \(8.6\), but this device is NVIDIA L4",
         ),
-        (Platform("11.4", "none", "none"), "and this is none"),
+        (Platform("11.4", "none", "none"), "but this device is none"),
     ],
 )
 def test_a_foreign_plan_is_refused_with_its_reason(plan, platform, reason):
@@ -104,18 +106,20 @@ def test_a_plan_for_rtx_moves_to_another_card(plan):
 def test_an_altered_plan_is_refused(plan):
     files, _ = plan
     files.classifiers.write_bytes(b"something else")
-    with pytest.raises(PlanError, match=r"classifiers\.plan is not the file its sidecar names"):
+    with pytest.raises(
+        PlanError, match=r"classifiers\.plan is not the file that its sidecar describes"
+    ):
         loadable_plan(files, HERE)
 
 
-def test_a_plan_whose_file_is_gone_is_refused(plan):
+def test_a_plan_with_a_missing_file_is_refused(plan):
     files, _ = plan
     files.segmenter.unlink()
     with pytest.raises(PlanError, match=r"segmenter\.plan cannot be read: No such file"):
         loadable_plan(files, HERE)
 
 
-def test_where_nothing_was_compiled_the_command_is_told(color_bundle):
+def test_without_a_compiled_plan_the_error_gives_the_command(color_bundle):
     with pytest.raises(PlanError, match="--backend tensorrt-rtx --precision bf16"):
         loadable_plan(PlanFiles(color_bundle, "tensorrt_rtx", "bf16"), HERE)
 
@@ -123,7 +127,7 @@ def test_where_nothing_was_compiled_the_command_is_told(color_bundle):
 @pytest.mark.parametrize("text", ["", "{}", json.dumps({"backend": "magic"})])
 def test_a_broken_sidecar_is_refused(plan, text):
     plan[0].sidecar.write_text(text)
-    with pytest.raises(PlanError, match="no plan's sidecar"):
+    with pytest.raises(PlanError, match="is not a valid sidecar"):
         loadable_plan(plan[0], HERE)
 
 
@@ -157,5 +161,5 @@ def test_figures_at_the_tolerance_pass():
     assert at_the_edge.refusal(edge) is None
 
 
-def test_a_plan_nobody_checked_says_so(plan):
+def test_a_plan_without_a_comparison_is_unverified(plan):
     assert plan[1].model_copy(update={"parity": None}).verified_on == "unverified"

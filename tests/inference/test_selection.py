@@ -1,4 +1,4 @@
-"""Which back end serves, and what is said of the others."""
+"""The choice of a back end, and the reasons against the others."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
 
 
 @pytest.mark.usefixtures("without_gpu")
-def test_auto_serves_by_onnxruntime_and_logs_why_nothing_better_could(color_bundle):
+def test_auto_chooses_onnxruntime_and_logs_why_nothing_better_works(color_bundle):
     with structlog.testing.capture_logs() as logs:
         engine = open_engine(color_bundle, backend="auto", threads=1)
     engine.close()

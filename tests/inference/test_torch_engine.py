@@ -1,4 +1,4 @@
-"""torch runs the bundle's own graphs, and finds what ONNX Runtime finds."""
+"""The torch back end gives the same outputs as ONNX Runtime."""
 
 import numpy as np
 import onnx
@@ -11,7 +11,7 @@ from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.torch_engine import TorchEngine
 
-# float32 sums in another order: what is allowed to differ, and no more.
+# float32 sums in another order may differ by this much.
 P_TOLERANCE = 1e-5
 MASK_AGREEMENT = 0.9999
 
@@ -37,7 +37,7 @@ def test_fp32_on_the_cpu_equals_onnxruntime(engines, tissue, n):
     assert np.abs(engine.classify(tiles) - reference.classify(tiles)).max() <= P_TOLERANCE
 
 
-def test_graphs_at_another_opset_that_hold_other_operators_are_understood_too(color_bundle):
+def test_graphs_of_another_opset_with_other_operators_are_supported_too(color_bundle):
     engine = TorchEngine(color_bundle, EngineOptions(threads=1), "cpu")
     tile = np.full((2, 512, 512, 3), (60, 51, 0), np.uint8)
     assert engine.segment(tile).tumor_pixels.tolist() == [512 * 512] * 2
@@ -54,7 +54,7 @@ def test_half_precision_stays_near(slim_bundle, engines, tissue, precision):
     assert 0 < np.abs(p - reference.classify(tiles)).max() < 0.03
 
 
-def test_kept_tiles_are_classified_as_the_same_tiles_from_an_array(engines, tissue):
+def test_kept_tiles_are_classified_like_the_same_tiles_in_an_array(engines, tissue):
     tiles = tissue(4)
     for engine in engines:
         batch = engine.upload(list(tiles))
@@ -69,7 +69,7 @@ def test_int8_is_refused(slim_bundle):
         TorchEngine(slim_bundle, EngineOptions(precision="int8"), "cpu")
 
 
-def test_an_operator_it_does_not_know_is_refused_by_name(color_bundle, tmp_path):
+def test_an_operator_that_is_not_supported_is_refused_by_name(color_bundle, tmp_path):
     node = helper.make_node("Sin", ["tiles"], ["mask"])
     tiles = helper.make_tensor_value_info("tiles", TensorProto.FLOAT, ["N", 512, 512, 3])
     mask = helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["N", 512, 512, 3])
@@ -77,7 +77,7 @@ def test_an_operator_it_does_not_know_is_refused_by_name(color_bundle, tmp_path)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / color_bundle.segmenter.name)
     strange = Bundle(tmp_path, color_bundle.manifest, "")
-    with pytest.raises(EngineError, match="does not know Sin"):
+    with pytest.raises(EngineError, match="does not support Sin"):
         TorchEngine(strange, EngineOptions(), "cpu")
 
 

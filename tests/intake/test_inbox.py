@@ -1,4 +1,4 @@
-"""A folder -> the queue."""
+"""Files of an inbox become jobs of the queue."""
 
 import os
 import shutil
@@ -21,7 +21,9 @@ def names(jobs):
     return sorted(job.path.name for job in jobs.in_state())
 
 
-def test_a_file_is_queued_once_it_has_been_still_and_is_complete(inbox, jobs, folder, settle):
+def test_a_file_is_queued_once_it_is_unchanged_for_settle_s_and_complete(
+    inbox, jobs, folder, settle
+):
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
     settle(9)
@@ -30,17 +32,17 @@ def test_a_file_is_queued_once_it_has_been_still_and_is_complete(inbox, jobs, fo
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_a_growing_file_is_not_even_checked(inbox, jobs, folder, settle, check):
+def test_the_structure_of_a_growing_file_is_not_checked(inbox, jobs, folder, settle, check):
     path = folder / "a.tif"
     for size in range(1, 6):
         path.write_bytes(b"x" * size)
         inbox.sweep()
         settle(8)
-    assert check.asked == []
+    assert check.checked == []
     assert jobs.in_state(JobState.SETTLING)[0].size == 5
 
 
-def test_a_still_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, check):
+def test_an_unchanged_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, check):
     check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
@@ -66,7 +68,7 @@ def test_a_scanner_that_pauses_for_minutes_between_strips_is_waited_for(
     assert jobs.in_state()[0].overdue_at is None
 
 
-def test_a_file_that_stays_incomplete_is_reported_and_taken_up_when_it_completes(
+def test_a_file_that_stays_incomplete_is_reported_and_queued_when_it_is_complete(
     inbox, jobs, folder, settle, clock, check
 ):
     check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
@@ -97,7 +99,7 @@ def test_a_delay_is_reported_once(inbox, jobs, folder, settle, clock, check):
     assert jobs.database.table("events").count_where("name = 'overdue'") == 1
 
 
-def test_a_file_that_cannot_be_opened_is_taken_when_it_can_be_though_it_never_changed(
+def test_a_file_that_cannot_be_opened_is_queued_when_it_can_be_though_it_never_changed(
     inbox, jobs, folder, settle, clock, check
 ):
     check.verdict = Verdict(Completeness.INCOMPLETE, "cannot be opened: Permission denied")
@@ -120,7 +122,7 @@ def test_a_broken_file_is_quarantined_with_its_reason(inbox, jobs, folder, settl
     assert (job.state, job.reason) == (JobState.QUARANTINED, "This is a PNG.")
 
 
-def test_a_file_removed_while_settling_has_vanished(inbox, jobs, folder):
+def test_a_file_that_is_removed_while_it_settles_has_vanished(inbox, jobs, folder):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     inbox.sweep()
@@ -129,7 +131,7 @@ def test_a_file_removed_while_settling_has_vanished(inbox, jobs, folder):
     assert states(jobs) == [JobState.VANISHED]
 
 
-def test_a_file_that_settles_where_it_was_filed_does_not_vanish_with_that_share(
+def test_a_file_that_settles_in_the_archive_does_not_vanish_with_its_share(
     inbox, jobs, folder, settle, tmp_path
 ):
     path = tmp_path / "archive" / "a.tif"
@@ -142,7 +144,7 @@ def test_a_file_that_settles_where_it_was_filed_does_not_vanish_with_that_share(
     assert jobs.get(job.id).state is JobState.QUEUED
 
 
-def test_a_file_that_vanished_with_its_share_goes_on_when_it_returns(
+def test_a_file_that_vanished_with_its_share_is_queued_when_the_share_returns(
     inbox, jobs, folder, settle, clock, tmp_path
 ):
     path = folder / "a.tif"
@@ -158,7 +160,7 @@ def test_a_file_that_vanished_with_its_share_goes_on_when_it_returns(
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_many_looks_at_one_file_are_one_job(inbox, jobs, folder, clock):
+def test_a_file_that_is_found_several_times_has_one_job(inbox, jobs, folder, clock):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     for _ in range(5):
@@ -168,7 +170,7 @@ def test_many_looks_at_one_file_are_one_job(inbox, jobs, folder, clock):
     assert len(jobs.in_state()) == 1
 
 
-def test_a_finished_file_is_not_taken_again_until_it_changes(inbox, jobs, folder, clock):
+def test_a_finished_file_gets_no_new_job_until_it_changes(inbox, jobs, folder, clock):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     inbox.sweep()
@@ -182,7 +184,7 @@ def test_a_finished_file_is_not_taken_again_until_it_changes(inbox, jobs, folder
     assert states(jobs) == [JobState.QUARANTINED, JobState.SETTLING]
 
 
-def test_another_file_of_the_same_name_size_and_time_is_a_new_slide(inbox, jobs, folder, clock):
+def test_another_file_with_the_same_name_size_and_time_is_a_new_slide(inbox, jobs, folder, clock):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     inbox.sweep()
@@ -226,7 +228,7 @@ def test_a_folder_nested_300_deep_is_searched(inbox, jobs, folder):
     assert names(jobs) == ["a.tif"]
 
 
-def test_what_is_no_scan_is_left_alone(inbox, jobs, folder, tmp_path):
+def test_files_that_are_not_scans_are_ignored(inbox, jobs, folder, tmp_path):
     (folder / "notes.txt").write_text("x")
     (folder / ".a.tif.part").write_bytes(b"x")
     (folder / ".hidden.tif").write_bytes(b"x")
@@ -254,14 +256,14 @@ def test_links_are_not_followed_in_or_out_of_the_inbox(inbox, jobs, folder, tmp_
     assert names(jobs) == ["b.tif"]
 
 
-def test_a_hard_link_is_a_file_like_any_other(inbox, jobs, folder):
+def test_a_hard_link_is_treated_as_a_file(inbox, jobs, folder):
     (folder / "a.tif").write_bytes(b"x")
     (folder / "b.tif").hardlink_to(folder / "a.tif")
     inbox.sweep()
     assert names(jobs) == ["a.tif", "b.tif"]
 
 
-def test_names_to_ignore_are_patterns_for_files_and_folders(jobs, folder, clock, check):
+def test_ignore_patterns_apply_to_files_and_folders(jobs, folder, clock, check):
     for name in ("a.tif", "test_a.tif", "old/b.tif", "old/deep/c.tif", "new/d.tif"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -283,7 +285,9 @@ def test_an_archive_below_the_inbox_is_not_searched(jobs, folder, clock, check):
     assert jobs.in_state() == []
 
 
-def test_a_missing_inbox_is_survived_and_found_when_it_returns(inbox, jobs, folder, clock):
+def test_an_inbox_that_is_missing_at_one_sweep_is_searched_when_it_exists_again(
+    inbox, jobs, folder, clock
+):
     folder.rmdir()
     inbox.sweep()
     assert inbox.sweeps.unreadable == {folder}
@@ -304,12 +308,12 @@ def share(tmp_path):
 
 @pytest.fixture
 def two(jobs, folder, share, clock, check) -> Inbox:
-    """What looks after `folder` and `share`."""
+    """The inboxes `share` and `folder`."""
     settings = IntakeSettings(inboxes=(share, folder), incomplete_after_s=3600, sweep_s=100_000)
     return Inbox(jobs, settings, check, clock)
 
 
-def test_an_inbox_that_is_left_out_is_swept_as_soon_as_it_is_no_longer(two, share, folder, jobs):
+def test_an_inbox_that_was_left_out_is_swept_as_soon_as_it_answers(two, share, folder, jobs):
     for inbox in (share, folder):
         (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
     two.leave_out(frozenset({share}))
@@ -321,7 +325,7 @@ def test_an_inbox_that_is_left_out_is_swept_as_soon_as_it_is_no_longer(two, shar
     assert names(jobs) == ["inbox.tif", "share.tif"]
 
 
-def test_files_of_an_inbox_that_is_left_out_wait_and_must_be_still_again_afterwards(
+def test_files_of_an_inbox_that_was_left_out_must_be_unchanged_for_settle_s_again(
     two, share, jobs, clock, check
 ):
     (share / "a.tif").write_bytes(b"scan")
@@ -332,10 +336,10 @@ def test_files_of_an_inbox_that_is_left_out_wait_and_must_be_still_again_afterwa
         clock.pass_(10)
         two.settle()
     (job,) = jobs.in_state(JobState.SETTLING)
-    assert job.overdue_at is None  # it is not the scanner's doing
+    assert job.overdue_at is None  # the scanner did not cause the delay
     two.leave_out(frozenset())
     two.settle()
-    assert check.asked == []
+    assert check.checked == []
     clock.pass_(9)
     two.settle()
     assert states(jobs) == [JobState.SETTLING]
@@ -344,7 +348,7 @@ def test_files_of_an_inbox_that_is_left_out_wait_and_must_be_still_again_afterwa
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_an_inbox_that_is_slow_for_now_is_searched_later(two, share, folder, jobs):
+def test_a_slow_inbox_is_searched_later(two, share, folder, jobs):
     for inbox in (share, folder):
         (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
     two.leave_out(frozenset(), slow=frozenset({share}))
@@ -357,7 +361,7 @@ def test_an_inbox_that_is_slow_for_now_is_searched_later(two, share, folder, job
     assert names(jobs) == ["inbox.tif", "share.tif"]
 
 
-def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, tmp_path):
+def test_the_other_inboxes_are_searched_if_one_is_missing(jobs, folder, clock, check, tmp_path):
     settings = IntakeSettings(inboxes=(tmp_path / "absent", folder))
     inbox = Inbox(jobs, settings, check, clock)
     (folder / "a.tif").write_bytes(b"scan")
@@ -368,7 +372,7 @@ def test_one_missing_inbox_does_not_hide_the_other(jobs, folder, clock, check, t
 @pytest.mark.parametrize(
     "mtime", [4e9, 9.3e9, 1.4e10, 1.0], ids=["in 2096", "in 2264", "in 2413", "in 1970"]
 )
-def test_a_time_far_off_on_the_file_does_no_harm(inbox, jobs, folder, settle, mtime):
+def test_a_file_with_a_wrong_modification_time_is_queued(inbox, jobs, folder, settle, mtime):
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     os.utime(path, (mtime, mtime))
@@ -377,7 +381,9 @@ def test_a_time_far_off_on_the_file_does_no_harm(inbox, jobs, folder, settle, mt
     assert states(jobs) == [JobState.QUEUED]
 
 
-def test_new_scans_go_before_what_was_old_when_it_was_found(inbox, jobs, folder):
+def test_new_scans_have_a_higher_priority_than_files_that_were_old_when_they_were_found(
+    inbox, jobs, folder
+):
     for name, age_s in (("old.tif", 10 * 86400), ("new.tif", 60), ("future.tif", -86400)):
         (folder / name).write_bytes(b"x")
         os.utime(folder / name, (time.time() - age_s,) * 2)
@@ -408,13 +414,15 @@ def test_a_file_waits_for_its_sidecar(jobs, folder, clock, check, sidecar):
 
 
 @pytest.mark.parametrize("name", ["a b.tif", "größe.tif", "'; drop table jobs; --.tif"])
-def test_any_file_name_is_only_a_name(inbox, jobs, folder, name):
+def test_special_characters_in_a_file_name_have_no_effect(inbox, jobs, folder, name):
     (folder / name).write_bytes(b"scan")
     inbox.sweep()
     assert names(jobs) == [name]
 
 
-def test_a_name_that_is_no_text_is_quarantined_once_and_says_what_to_do(inbox, jobs, folder, clock):
+def test_a_file_whose_name_is_not_utf_8_is_quarantined_once_with_a_remedy(
+    inbox, jobs, folder, clock
+):
     (folder / os.fsdecode(b"caf\xe9.tif")).touch()
     for _ in range(3):
         inbox.sweep()
@@ -424,6 +432,7 @@ def test_a_name_that_is_no_text_is_quarantined_once_and_says_what_to_do(inbox, j
     assert job.reason == "The file's name is not valid UTF-8: rename it and it is processed."
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
     inbox, jobs, folder, clock, check
 ):
@@ -441,4 +450,4 @@ def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
         clock.pass_(0.5)
         passes += 1
     assert passes > 10
-    assert len(check.asked) == 10_000
+    assert len(check.checked) == 10_000

@@ -1,4 +1,4 @@
-"""Which folders are searched when, and which are polled."""
+"""When folders are searched, and which folders are polled."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from her2d.system.linux import file_system_type
 
 @pytest.fixture
 def sub_mount(folder, tmp_path) -> Iterator[Path]:
-    """A folder of a local inbox that an overlay is mounted on."""
+    """A folder of a local inbox, with an overlay file system mounted on it."""
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
     mounted = folder / "remote"
@@ -48,17 +48,17 @@ def names(jobs):
     return sorted(job.path.name for job in jobs.in_state())
 
 
-def test_a_file_systems_type_is_what_stat_says(tmp_path):
-    said = subprocess.run(
+def test_a_file_systems_type_is_the_one_that_stat_prints(tmp_path):
+    printed = subprocess.run(
         ["stat", "--file-system", "--format", "%t", str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert file_system_type(tmp_path) == int(said.stdout, 16)
+    assert file_system_type(tmp_path) == int(printed.stdout, 16)
 
 
-def test_the_type_of_a_folder_that_is_gone_is_an_error(tmp_path):
+def test_the_file_system_type_of_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         file_system_type(tmp_path / "absent")
 
@@ -67,7 +67,7 @@ def test_a_local_folder_is_not_polled(local):
     assert not needs_polling(local, "auto")
 
 
-def test_the_setting_wins_over_the_file_system(local):
+def test_the_setting_takes_precedence_over_the_file_system(local):
     assert needs_polling(local, "poll")
     assert not needs_polling(Path("/nonexistent"), "events")
 
@@ -88,7 +88,9 @@ def test_a_sub_mount_of_a_local_inbox_is_polled_and_the_rest_is_not(
     assert names(jobs) == ["local.tif", "remote.tif"]
 
 
-def test_where_nothing_is_mounted_any_more_nothing_is_polled(jobs, local, sub_mount, clock, check):
+def test_a_folder_is_not_polled_any_more_once_its_file_system_is_unmounted(
+    jobs, local, sub_mount, clock, check
+):
     inbox = inbox_of(jobs, clock, check, inboxes=(local,), sweep_s=100)
     inbox.sweep()
     subprocess.run(["umount", str(sub_mount)], check=True)
@@ -97,7 +99,7 @@ def test_where_nothing_is_mounted_any_more_nothing_is_polled(jobs, local, sub_mo
     assert inbox.sweeps.polled == set()
 
 
-def test_with_polling_set_the_whole_inbox_is_searched_every_poll(jobs, folder, clock, check):
+def test_with_watch_poll_the_whole_inbox_is_searched_every_poll_s(jobs, folder, clock, check):
     inbox = inbox_of(jobs, clock, check, inboxes=(folder,), watch="poll", sweep_s=1000, poll_s=5)
     inbox.sweep()
     (folder / "a.tif").write_bytes(b"x")
@@ -109,7 +111,9 @@ def test_with_polling_set_the_whole_inbox_is_searched_every_poll(jobs, folder, c
     assert names(jobs) == ["a.tif"]
 
 
-def test_an_unreadable_folder_costs_only_its_own_files(jobs, folder, clock, check, monkeypatch):
+def test_an_unreadable_folder_does_not_hide_the_files_of_others(
+    jobs, folder, clock, check, monkeypatch
+):
     for name in ("a", "b", "c"):
         (folder / name).mkdir()
         (folder / name / f"{name}.tif").write_bytes(b"x")
@@ -132,7 +136,7 @@ def test_an_unreadable_folder_costs_only_its_own_files(jobs, folder, clock, chec
     assert inbox.sweeps.unreadable == set()
 
 
-def test_new_settings_apply_from_the_next_sweep_on(jobs, folder, clock, check, tmp_path):
+def test_new_settings_apply_to_the_next_sweep(jobs, folder, clock, check, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "b.tif").write_bytes(b"x")
@@ -143,7 +147,7 @@ def test_new_settings_apply_from_the_next_sweep_on(jobs, folder, clock, check, t
     assert names(jobs) == ["b.tif"]
 
 
-def test_more_folders_than_can_be_remembered_are_swept_all(jobs, folder, clock, check):
+def test_if_too_many_folders_are_requested_everything_is_swept(jobs, folder, clock, check):
     inbox = inbox_of(jobs, clock, check, inboxes=(folder,), sweep_s=1000)
     inbox.sweep()
     (folder / "a.tif").write_bytes(b"x")

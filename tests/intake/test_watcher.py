@@ -1,4 +1,4 @@
-"""Events -> paths worth a look."""
+"""The paths that file-system events name."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ def watcher(wake) -> Iterator[Watcher]:
 
 @pytest.fixture
 def collect(watcher) -> Callable[[str], None]:
-    """Take paths until one has that name."""
+    """Take paths until one has the given name."""
 
     def until(name: str) -> None:
         deadline = time.monotonic() + 60
@@ -37,21 +37,21 @@ def collect(watcher) -> Callable[[str], None]:
     return until
 
 
-def test_a_new_file_is_named_and_somebody_is_woken(watcher, wake, folder, collect):
+def test_the_path_of_a_new_file_is_collected_and_wake_is_set(watcher, wake, folder, collect):
     watcher.watch(folder)
     (folder / "a.tif").write_bytes(b"x")
     collect("a.tif")
     assert wake.is_set()
 
 
-def test_a_rename_into_place_is_named(watcher, folder, collect):
+def test_the_new_path_of_a_renamed_file_is_collected(watcher, folder, collect):
     (folder / ".a.part").write_bytes(b"x")
     watcher.watch(folder)
     (folder / ".a.part").rename(folder / "a.tif")
     collect("a.tif")
 
 
-def test_a_file_behind_an_inbox_that_is_a_link_is_named_as_the_inbox_is(watcher, folder, tmp_path):
+def test_a_file_of_an_inbox_that_is_a_link_is_reported_below_the_link(watcher, folder, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(folder)
     watcher.watch(link)
@@ -61,7 +61,7 @@ def test_a_file_behind_an_inbox_that_is_a_link_is_named_as_the_inbox_is(watcher,
     assert link / "a.tif" in paths
 
 
-def test_a_folder_of_two_names_that_is_made_anew_is_watched_anew_by_both(
+def test_a_folder_with_two_paths_that_is_created_again_is_watched_under_both(
     watcher, folder, tmp_path, collect
 ):
     link = tmp_path / "link"
@@ -77,7 +77,9 @@ def test_a_folder_of_two_names_that_is_made_anew_is_watched_anew_by_both(
     collect("later.tif")
 
 
-def test_one_of_two_names_of_a_folder_may_be_given_up(watcher, folder, tmp_path, collect):
+def test_a_folder_with_two_paths_is_still_watched_if_one_is_forgotten(
+    watcher, folder, tmp_path, collect
+):
     link = tmp_path / "link"
     link.symlink_to(folder)
     watcher.watch(link)
@@ -88,7 +90,9 @@ def test_one_of_two_names_of_a_folder_may_be_given_up(watcher, folder, tmp_path,
     watcher.forget(folder)
 
 
-def test_a_folder_moved_in_is_named(watcher, folder, tmp_path, collect):
+def test_the_path_of_a_folder_that_is_moved_into_the_inbox_is_collected(
+    watcher, folder, tmp_path, collect
+):
     (tmp_path / "ready").mkdir()
     (tmp_path / "ready" / "a.tif").write_bytes(b"x")
     watcher.watch(folder)
@@ -96,7 +100,7 @@ def test_a_folder_moved_in_is_named(watcher, folder, tmp_path, collect):
     collect("ready")
 
 
-def test_a_folder_that_was_removed_and_made_anew_is_watched_anew(watcher, folder, collect):
+def test_a_folder_that_was_deleted_and_created_again_gets_a_new_watch(watcher, folder, collect):
     assert watcher.watch(folder)
     assert not watcher.watch(folder)
     folder.rmdir()
@@ -108,7 +112,7 @@ def test_a_folder_that_was_removed_and_made_anew_is_watched_anew(watcher, folder
     collect("a.tif")
 
 
-def test_more_events_than_can_be_kept_are_said_to_have_been(watcher, folder, monkeypatch):
+def test_take_returns_none_if_there_were_more_paths_than_can_be_kept(watcher, folder, monkeypatch):
     monkeypatch.setattr("her2d.intake.watcher._MOST_PATHS", 100)
     watcher.watch(folder)
     for number in range(1000):

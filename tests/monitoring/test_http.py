@@ -38,7 +38,7 @@ def serve(metrics, healthy=lambda: None, ready=lambda: None):
     return OpsServer("127.0.0.1", 0, metrics.registry, healthy=healthy, ready=ready)
 
 
-def test_metrics_are_what_the_daemon_counted_and_what_it_reads_now(metrics):
+def test_metrics_are_counters_and_values_read_at_the_scrape(metrics):
     metrics.results.labels("positive").inc()
     with serve(metrics) as server:
         _, text = get(server.port, "/metrics")
@@ -66,7 +66,7 @@ def test_a_daemon_that_is_not_ready_says_why(metrics):
 
 
 def logged(capsys, event: str) -> dict:
-    """The one line about that, which may take a moment to come, and is all that stderr shows."""
+    """Wait until the event is logged, and return its line, the only one on stderr."""
     text = ""
     deadline = time.monotonic() + PATIENCE_S
     while event not in text:
@@ -78,28 +78,28 @@ def logged(capsys, event: str) -> dict:
     return line
 
 
-def test_a_scrape_that_fails_is_one_line_of_the_log(capsys):
+def test_a_failed_request_is_one_line_of_the_log(capsys):
     configure_logging("json", "info")
     metrics = Metrics()
     metrics.read_from(fails)
     with serve(metrics) as server:
         status, text = get(server.port, "/metrics")
-    assert (status, text) == (500, "It failed; the log says why.\n")
-    assert logged(capsys, "scrape_failed")["exception"][0]["exc_value"] == "no database"
+    assert (status, text) == (500, "Failed; see the log.\n")
+    assert logged(capsys, "http_request_failed")["exception"][0]["exc_value"] == "no database"
 
 
 def fails() -> Reading:
     raise OSError("no database")
 
 
-def test_a_client_that_goes_away_is_one_line_of_the_log(metrics, capsys):
+def test_a_client_that_disconnects_is_one_line_of_the_log(metrics, capsys):
     configure_logging("json", "info")
     with serve(metrics) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(b"GET /metrics HT")
             reset_when_closed = struct.pack("ii", 1, 0)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
-        line = logged(capsys, "scrape_broken_off")
+        line = logged(capsys, "http_client_disconnected")
     assert line["exception"][0]["exc_type"] == "ConnectionResetError"
 
 
@@ -115,10 +115,10 @@ def test_it_serves_over_ipv6(metrics):
             assert answer.read() == b"ok\n"
 
 
-def test_a_port_that_is_taken_is_one_sentence_that_names_it_and_its_setting(metrics):
+def test_the_error_about_a_port_in_use_names_the_port_and_its_setting(metrics):
     with (
         serve(metrics) as server,
-        pytest.raises(CannotListenError, match=rf"127\.0\.0\.1:{server.port} .* \[ops\] port"),
+        pytest.raises(CannotListenError, match=rf"127\.0\.0\.1:{server.port}: .* \[ops\] port"),
     ):
         OpsServer("127.0.0.1", server.port, metrics.registry, healthy=str, ready=str)
 

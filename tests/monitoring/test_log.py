@@ -22,7 +22,7 @@ def lines(capsys) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_fact_is_one_line_of_json_with_what_is_bound_to_it(capsys):
+def test_an_event_is_one_line_of_json_with_the_bound_fields(capsys):
     configure_logging("json", "info")
     with structlog.contextvars.bound_contextvars(job_id=7, file="a.tif"):
         structlog.get_logger("test").info("slide_started", attempt=1)
@@ -33,14 +33,14 @@ def test_a_fact_is_one_line_of_json_with_what_is_bound_to_it(capsys):
     assert line["timestamp"].endswith("Z")
 
 
-def test_a_librarys_line_has_the_same_form(capsys):
+def test_a_line_of_a_library_has_the_same_format(capsys):
     configure_logging("json", "info")
     logging.getLogger("watchdog").warning("the limit of %d watches is reached", 8192)
     (line,) = lines(capsys)
     assert (line["level"], line["event"]) == ("warning", "the limit of 8192 watches is reached")
 
 
-def test_an_event_that_comes_as_its_watch_is_stopped_is_no_error(capsys, tmp_path):
+def test_a_file_event_that_arrives_while_its_watch_is_stopped_is_not_logged(capsys, tmp_path):
     configure_logging("json", "info")
     stopped = InotifyEmitter(Queue(), ObservedWatch(str(tmp_path), recursive=True))
     stopped.queue_events(1.0)
@@ -59,7 +59,7 @@ def test_an_exception_is_structured(capsys):
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_an_exception_says_where_it_was_but_not_what_variables_held(capsys, log_format):
+def test_a_logged_exception_has_its_traceback_but_no_local_variables(capsys, log_format):
     configure_logging(log_format, "info")
     try:
         _sign(SECRET)

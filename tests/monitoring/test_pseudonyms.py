@@ -1,4 +1,4 @@
-"""Names of patients, and lines that are without them."""
+"""Log lines without the names of patients."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def pseudonyms() -> Pseudonyms:
 
 
 def words(name: str) -> list[str]:
-    """What of a name must not be in a line: its words, each as a whole."""
+    """Return the words of a name, none of which may be in a line as a whole word."""
     return [word for word in re.split(r"\W+", name) if word not in ("", "tif", "svs", "slide")]
 
 
@@ -50,7 +50,7 @@ def hidden(pseudonyms, capsys, **fields: object) -> dict:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_with_a_key_no_name_is_in_any_field(capsys, pseudonyms, log_format):
+def test_no_field_contains_a_slides_name(capsys, pseudonyms, log_format):
     configure_logging(log_format, "info", pseudonyms)
     logger = structlog.get_logger("test")
     with structlog.contextvars.bound_contextvars(file=NAME):
@@ -67,7 +67,7 @@ def test_with_a_key_no_name_is_in_any_field(capsys, pseudonyms, log_format):
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_whatever_is_in_a_name_no_field_tells_it_and_a_line_stays_json(capsys, pseudonyms, name):
+def test_names_with_special_characters_are_hidden_and_the_line_stays_json(capsys, pseudonyms, name):
     path = INBOX / "Zhou, Mei" / name
     error = OSError(13, "Permission denied", str(path))
     fields = hidden(
@@ -92,7 +92,7 @@ def test_whatever_is_in_a_name_no_field_tells_it_and_a_line_stays_json(capsys, p
     assert_hidden(name, json.dumps(fields, ensure_ascii=False))
 
 
-def test_keys_numbers_and_event_stay_whatever_a_file_is_called(capsys, pseudonyms):
+def test_keys_numbers_and_the_event_stay_even_if_they_are_in_a_name(capsys, pseudonyms):
     fields = hidden(pseudonyms, capsys, file="something.tif", something=7, ratio=0.5)
     assert (fields["event"], fields["something"], fields["ratio"]) == ("something", 7, 0.5)
 
@@ -100,7 +100,7 @@ def test_keys_numbers_and_event_stay_whatever_a_file_is_called(capsys, pseudonym
 @pytest.mark.parametrize(
     "name", [pytest.param(name, id=str(number)) for number, name in enumerate(ODD_NAMES)]
 )
-def test_a_name_has_one_pseudonym_wherever_it_stands(capsys, pseudonyms, name):
+def test_a_name_has_the_same_pseudonym_in_all_fields(capsys, pseudonyms, name):
     path = INBOX / "Zhou, Mei" / name
     fields = hidden(
         pseudonyms,
@@ -108,18 +108,18 @@ def test_a_name_has_one_pseudonym_wherever_it_stands(capsys, pseudonyms, name):
         file=name,
         path=path,
         error=str(OSError(13, "Permission denied", str(path))),
-        said=f"{name} is cut short",
+        reason=f"{name} is cut short",
     )
     pseudonym = pseudonyms.of(name)
     folder = pseudonyms.of("Zhou, Mei")
     assert fields["file"] == pseudonym
     assert fields["path"] == f"{INBOX}/{folder}/{pseudonym}"
     assert fields["error"].endswith(f"'{INBOX}/{folder}/{pseudonym}'")
-    assert fields["said"] == f"{pseudonym} is cut short"
+    assert fields["reason"] == f"{pseudonym} is cut short"
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_a_file_that_nothing_else_in_the_line_names_is_hidden(capsys, pseudonyms, name):
+def test_a_file_that_no_path_field_of_the_line_names_is_hidden(capsys, pseudonyms, name):
     fields = hidden(
         pseudonyms,
         capsys,
@@ -140,7 +140,7 @@ def test_the_names_of_several_slides_in_one_line_are_hidden(capsys, pseudonyms):
     assert fields["slides"][1] == {"job_id": 2, "file": pseudonyms.of("Wu.tif")}
 
 
-def test_the_folders_that_everything_lies_below_are_shown(capsys, pseudonyms):
+def test_the_paths_of_the_inbox_and_the_archive_are_shown(capsys, pseudonyms):
     fields = hidden(
         pseudonyms,
         capsys,
@@ -154,23 +154,23 @@ def test_the_folders_that_everything_lies_below_are_shown(capsys, pseudonyms):
     assert fields["folder"].startswith(f"{INBOX}/archive/slide-")
 
 
-def test_a_folder_that_becomes_an_inbox_hides_what_is_below_it(capsys, pseudonyms):
+def test_names_below_a_new_inbox_are_hidden(capsys, pseudonyms):
     pseudonyms.hide_below([Path("/new")])
     fields = hidden(pseudonyms, capsys, reason="/new/Zhou cannot be read")
     assert fields["reason"].startswith("/new/slide-")
 
 
-def test_a_folder_named_after_a_patient_is_hidden_with_the_path(capsys, pseudonyms):
+def test_a_folder_named_after_a_patient_is_hidden(capsys, pseudonyms):
     fields = hidden(pseudonyms, capsys, path="/elsewhere/Li Si/slide 3.svs")
     assert_hidden("Li Si 3", fields["path"])
 
 
-def test_text_without_names_is_left_alone(capsys, pseudonyms):
+def test_text_without_names_stays_unchanged(capsys, pseudonyms):
     text = "It's 'odd': block 3,4 of 'the strip' cannot be read (I/O error)."
     assert hidden(pseudonyms, capsys, file="a.svs", reason=text)["reason"] == text
 
 
-def test_the_same_name_is_the_same_slide_under_one_key_and_another_under_another(pseudonyms):
+def test_a_name_has_one_pseudonym_per_key(pseudonyms):
     assert pseudonyms.of(NAME) == pseudonyms.of(NAME)
     assert pseudonyms.of(NAME) != pseudonyms.of("other.tif")
     assert pseudonyms.of(NAME) != Pseudonyms(b"another hospital", (".tif",)).of(NAME)

@@ -1,4 +1,4 @@
-"""What the service manager hears: sd_notify(3)."""
+"""The messages that the service manager gets: sd_notify(3)."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from her2d.monitoring.sd_notify import Notifier
 
 
 @pytest.mark.parametrize("address", ["/{}/notify", "@her2d-test-{}"], ids=["file", "abstract"])
-def test_messages_go_to_the_socket_that_is_named(tmp_path, address):
+def test_messages_are_sent_to_the_socket_in_notify_socket(tmp_path, address):
     address = address.format(str(tmp_path).strip("/"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address.replace("@", "\0", 1))
@@ -33,24 +33,24 @@ def test_a_status_of_several_lines_is_one_field(tmp_path):
         assert manager.recv(100) == b"STATUS=a WATCHDOG=1 .tif is slow"
 
 
-def test_without_a_manager_nothing_is_said():
+def test_without_notify_socket_nothing_is_sent():
     Notifier({}).alive()
 
 
-def test_a_manager_that_does_not_listen_is_survived(tmp_path, capsys):
+def test_a_manager_that_does_not_listen_is_logged(tmp_path, capsys):
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
     assert "service_manager_unreachable" in "".join(capsys.readouterr())
 
 
-def test_a_manager_that_reads_nothing_keeps_nobody_waiting(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("her2d.monitoring.sd_notify._PATIENCE_S", 0.1)
+def test_a_manager_that_does_not_read_does_not_block_the_daemon(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("her2d.monitoring.sd_notify._TIMEOUT_S", 0.1)
     with service_manager(tmp_path) as manager, contextlib.closing(full(manager.address)):
         Notifier({"NOTIFY_SOCKET": manager.address}).alive()
     assert "service_manager_unreachable" in "".join(capsys.readouterr())
 
 
 def full(address: str) -> socket.socket:
-    """One that has sent as many messages to `address` as the kernel keeps."""
+    """Return a socket that has sent as many messages to `address` as the kernel queues."""
     sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     sender.setblocking(False)
     with contextlib.suppress(BlockingIOError):

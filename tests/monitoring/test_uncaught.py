@@ -1,4 +1,4 @@
-"""Exceptions that nobody caught, in processes of their own."""
+"""Uncaught exceptions, each in its own process."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ class Fails:
 
 
 def line_of(code: str) -> dict:
-    """The only line that a process logs which runs `code`."""
+    """Run `code` in a process, and return the only line that it logs."""
     found = subprocess.run(
         [sys.executable, "-c", SET_UP + code], capture_output=True, text=True, check=False
     )
@@ -33,15 +33,15 @@ def line_of(code: str) -> dict:
     ("code", "event"),
     [
         ("fail()", "process_failed"),
-        ("t = threading.Thread(target=fail, name='clerk'); t.start(); t.join()", "thread_failed"),
+        ("t = threading.Thread(target=fail, name='archive'); t.start(); t.join()", "thread_failed"),
         ("Fails()", "error_ignored"),
     ],
 )
-def test_an_exception_that_nobody_caught_is_one_structured_line(code, event):
+def test_an_uncaught_exception_is_one_structured_line(code, event):
     line = line_of(code)
     assert line["event"] == event
     assert line["exception"][0]["exc_value"] == "the disk is gone"
-    assert line.get("thread") == ("clerk" if event == "thread_failed" else None)
+    assert line.get("thread") == ("archive" if event == "thread_failed" else None)
 
 
 def test_a_warning_is_one_structured_line():
@@ -49,6 +49,6 @@ def test_a_warning_is_one_structured_line():
     assert (line["level"], "old way" in line["event"]) == ("warning", True)
 
 
-def test_a_thread_that_asks_to_end_is_no_failure():
+def test_a_thread_that_exits_is_not_logged():
     code = "threading.Thread(target=lambda: exit(3)).start(); warnings.warn('only this')"
     assert "only this" in line_of(code)["event"]

@@ -91,6 +91,7 @@ write_cohort(pathlib.Path(sys.argv[1]), plan_cohort(2, 1, width=512, height=512)
 """
 
 
+@pytest.mark.slow
 def test_processes_render_beside_threads_that_compute(tmp_path):
     """A fork at such a moment never returned."""
     subprocess.run([sys.executable, "-c", BESIDE_BLAS, tmp_path], check=True, timeout=120)

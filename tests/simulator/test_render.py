@@ -100,6 +100,7 @@ def test_each_artefact_can_be_seen_and_leaves_the_truth_alone(kind):
     assert np.array_equal(before.tumor, after.tumor)
 
 
+@pytest.mark.slow
 def test_strong_and_weak_differ_by_morphology_not_by_colour():
     """The issue's bound: logistic regression on mean and standard deviation of RGB < 0.75."""
     features, strong, slide = [], [], []

@@ -96,6 +96,7 @@ def test_a_missing_file_is_not_complete(tmp_path: Path) -> None:
     assert check_integrity(tmp_path / "absent.tif").completeness is not Completeness.COMPLETE
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     flips=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), min_size=1, max_size=100),

@@ -191,12 +191,12 @@ def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_runbooks_line_gives_a_command_the_daemons_secrets(tmp_path):
+def test_the_guides_line_gives_a_command_the_daemons_secrets(tmp_path):
     secrets = tmp_path / "secrets.env"
     url = "https://lis.example/her2d?a=1&b=2"
     secrets.write_text(f"# Ours.\nHER2D_WEBHOOK__URL='{url}'\n")
-    runbook = (UNITS / "monitoring" / "runbook.md").read_text()
-    (line,) = re.findall(r"sudo (sh -c '.*')", runbook)
+    guide = (PROJECT / "docs" / "how-to" / "systemd.md").read_text()
+    (line,) = re.findall(r"sudo (sh -c '.*')", guide)
     command = line.replace("/etc/her2d/secrets.env", str(secrets)).replace(
         "runuser -u her2d -- her2d doctor", "env"
     )

@@ -1,4 +1,4 @@
-"""The webhook, against a real receiver."""
+"""The webhook, with a real receiver."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from her2d.settings import SettingsError, WebhookSettings, load_settings
 from her2d.system.backoff import Backoff
 from her2d.system.file_identity import FileState
 from her2d.webhook.outbox import Outbox
-from her2d.webhook.sender import Messenger, Webhook, signature
+from her2d.webhook.sender import Webhook, WebhookSender, signature
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -36,7 +36,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def database(tmp_path):
-    """A new database whose webhook has been set up: what happens next is news."""
+    """A new database whose webhook has been set up, so that all later events are sent."""
     path = tmp_path / "her2d.sqlite"
     db = open_database(path)
     db.execute("insert into webhook_cursor values (1, 0, '')")
@@ -48,12 +48,12 @@ def database(tmp_path):
 def quarantine(database, *names: str) -> None:
     db = open_database(database)
     for name in names:
-        JobQueue(db).refuse(database.parent / name, FileState(1, 2, 3), f"{name} is no slide.")
+        JobQueue(db).refuse(database.parent / name, FileState(1, 2, 3), f"{name} is not a slide.")
     db.close()
 
 
 @contextmanager
-def notifying(database, url: str, **settings: object) -> Iterator[None]:
+def delivering(database, url: str, **settings: object) -> Iterator[None]:
     stop = threading.Event()
     webhook = Webhook(WebhookSettings(url=url, **settings), database, stop)
     thread = threading.Thread(target=webhook.run)
@@ -89,78 +89,81 @@ def is_set_up(database) -> bool:
 
 
 def names(documents: list[dict]) -> list[str]:
-    return [told["data"]["file_name"] for told in documents]
+    return [document["data"]["file_name"] for document in documents]
 
 
 def logged(logs: list, event: str) -> bool:
     return any(line["event"] == event for line in logs)
 
 
-def test_a_quarantine_is_told_with_its_reason(database, receiver):
+def test_a_quarantine_is_sent_with_its_reason(database, receiver):
     quarantine(database, "bad.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_for(1)
-    (told,) = receiver.documents
-    assert told["type"] == "slide.quarantined"
-    assert told["data"]["reason"] == "bad.tif is no slide."
-    assert told["data"]["path"].endswith("bad.tif")
+    (document,) = receiver.documents
+    assert document["type"] == "slide.quarantined"
+    assert document["data"]["reason"] == "bad.tif is not a slide."
+    assert document["data"]["path"].endswith("bad.tif")
 
 
-def test_a_receivers_own_library_accepts_the_signature(database, receiver):
+def test_the_library_for_receivers_accepts_the_signature(database, receiver):
     quarantine(database, "bad.tif")
-    with notifying(database, receiver.url, secret=SECRET):
+    with delivering(database, receiver.url, secret=SECRET):
         receiver.wait_for(1)
     Receiving(SECRET).verify(receiver.bodies[0], receiver.headers[0])
 
 
-def test_the_signature_is_the_one_of_the_specification():
+def test_the_signature_matches_the_example_of_the_specification():
     # https://github.com/standard-webhooks/standard-webhooks gives this example.
     found = signature(SECRET, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_an_event_is_tried_until_it_is_taken_and_keeps_its_id(database, receiver):
+def test_an_event_is_sent_until_it_is_accepted_and_keeps_its_id(database, receiver):
     receiver.answers = [503, 429]
     quarantine(database, "a.tif", "b.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_for(4)
     ids = [headers["webhook-id"] for headers in receiver.headers]
     assert ids[0] == ids[1] == ids[2] != ids[3]
-    assert [told["data"]["path"][-5:] for told in receiver.documents] == ["a.tif"] * 3 + ["b.tif"]
+    assert names(receiver.documents) == ["a.tif"] * 3 + ["b.tif"]
 
 
 @pytest.mark.parametrize("answer", [301, 302, 307, 400, 401, 403, 404, 422, 500, 503])
-def test_whatever_is_no_success_is_tried_again_where_it_was_sent(database, receiver, answer):
+def test_after_a_redirect_or_an_error_an_event_is_sent_again_to_the_same_address(
+    database, receiver, answer
+):
     receiver.answers = [answer]
     quarantine(database, "a.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(1)
     assert [headers["path"] for headers in receiver.headers] == ["/hook", "/hook"]
 
 
-def test_a_receiver_that_does_not_answer_in_time_is_tried_again(database, receiver):
+def test_an_event_is_sent_again_if_the_receiver_does_not_respond_in_time(database, receiver):
     quarantine(database, "a.tif")
-    with notifying(database, receiver.url.replace("hook", "slow"), timeout_s=0.2):
+    with delivering(database, receiver.url.replace("hook", "slow"), timeout_s=0.2):
         receiver.wait_for(2)
 
 
-def test_a_receiver_that_is_gone_is_left_alone_until_the_next_start_and_loses_nothing(
-    database, receiver
-):
+def test_after_410_nothing_is_sent_until_the_next_start_and_no_event_is_lost(database, receiver):
     receiver.answers = [410]
     quarantine(database, "a.tif", "b.tif")
-    with capture_logs() as logs, notifying(database, receiver.url):
+    with capture_logs() as logs, delivering(database, receiver.url):
         wait_until(lambda: logged(logs, "webhook_gone"))
     assert len(receiver.bodies) == 1
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(2)
     assert names(receiver.taken) == ["a.tif", "b.tif"]
 
 
-def test_an_event_that_is_never_taken_does_not_hold_up_the_next_ones(database, receiver):
-    receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "poison.tif" else 204
+@pytest.mark.slow
+def test_an_event_that_is_never_accepted_does_not_delay_later_ones(database, receiver):
+    receiver.answer_to = lambda document: (
+        500 if document["data"]["file_name"] == "poison.tif" else 204
+    )
     quarantine(database, "poison.tif", "a.tif", "b.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(2)
         tried = len(receiver.bodies)
         receiver.wait_for(tried + 1)
@@ -168,64 +171,66 @@ def test_an_event_that_is_never_taken_does_not_hold_up_the_next_ones(database, r
     assert receiver.documents[tried]["data"]["file_name"] == "poison.tif"
 
 
-def test_a_new_event_does_not_wait_for_the_next_try_of_one_that_stepped_aside(
+def test_a_new_event_does_not_wait_for_the_next_attempt_of_a_deferred_one(
     database, receiver, monkeypatch
 ):
     monkeypatch.setattr(her2d.webhook.sender, "_BACKOFF", Backoff(3600.0, 3600.0))
-    receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "poison.tif" else 204
+    receiver.answer_to = lambda document: (
+        500 if document["data"]["file_name"] == "poison.tif" else 204
+    )
     quarantine(database, "poison.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=-1)
-    with notifying(database, receiver.url):
+        outbox.defer(outbox.next(), wait_s=-1)
+    with delivering(database, receiver.url):
         receiver.wait_for(1)
         quarantine(database, "new.tif")
         receiver.wait_until_taken(1)
     assert names(receiver.taken) == ["new.tif"]
 
 
-def test_an_event_that_stepped_aside_is_tried_after_a_restart_as_well(database, receiver):
+def test_a_deferred_event_is_sent_after_a_restart(database, receiver):
     quarantine(database, "poison.tif", "a.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=-1)
-    with notifying(database, receiver.url):
+        outbox.defer(outbox.next(), wait_s=-1)
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(2)
     with outbox_of(database) as outbox:
         assert outbox.next() is None
     assert names(receiver.taken) == ["a.tif", "poison.tif"]
 
 
-def test_an_event_that_stepped_aside_and_is_due_lets_those_pass_that_never_were_tried(database):
+def test_new_events_are_sent_before_a_deferred_one_that_is_due(database):
     quarantine(database, "poison.tif", "a.tif", "b.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=-1)
-        told = []
+        outbox.defer(outbox.next(), wait_s=-1)
+        sent = []
         while event := outbox.next():
-            told.append(event.detail)
+            sent.append(event.detail)
             outbox.done(event)
-    assert told == ["a.tif is no slide.", "b.tif is no slide.", "poison.tif is no slide."]
+    assert sent == ["a.tif is not a slide.", "b.tif is not a slide.", "poison.tif is not a slide."]
 
 
-def test_an_event_that_stepped_aside_waits_for_its_time(database):
+def test_a_deferred_event_is_not_sent_before_it_is_due(database):
     quarantine(database, "poison.tif", "a.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=300)
+        outbox.defer(outbox.next(), wait_s=300)
         found = outbox.next()
-        assert found.detail == "a.tif is no slide."
+        assert found.detail == "a.tif is not a slide."
         outbox.done(found)
         assert outbox.next() is None
 
 
-def test_an_event_that_stepped_aside_while_the_clock_was_ahead_is_tried_once_that_is_put_back(
+def test_an_event_that_was_deferred_while_the_clock_was_ahead_is_sent_once_it_is_set_back(
     database,
 ):
     quarantine(database, "poison.tif")
     with outbox_of(database) as outbox:
         event = outbox.next()
-        outbox.step_aside(event, wait_s=365 * 24 * 3600)
+        outbox.defer(event, wait_s=365 * 24 * 3600)
         assert outbox.next().id == event.id
 
 
-def test_events_of_two_databases_and_of_a_restored_one_have_ids_of_their_own(tmp_path):
+def test_events_of_different_databases_have_different_ids(tmp_path):
     ids = set()
     for name in ("one", "two"):
         database = tmp_path / name / "her2d.sqlite"
@@ -238,43 +243,43 @@ def test_events_of_two_databases_and_of_a_restored_one_have_ids_of_their_own(tmp
     assert len(ids) == 2
 
 
-def test_nothing_is_lost_while_the_receiver_is_away_or_the_daemon_stopped(database, receiver):
-    with notifying(database, "http://127.0.0.1:9/hook"):  # the discard port: nobody listens
+def test_no_event_is_lost_while_the_receiver_is_down_or_the_daemon_stopped(database, receiver):
+    with delivering(database, "http://127.0.0.1:9/hook"):  # the discard port, which is closed
         quarantine(database, "a.tif")
         with outbox_of(database) as outbox:
             assert outbox.next() is not None
     quarantine(database, "b.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_for(2)
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         quarantine(database, "c.tif")
         receiver.wait_for(3)
     assert names(receiver.documents) == ["a.tif", "b.tif", "c.tif"]
 
 
-def test_an_event_is_told_however_old_it_is_when_the_daemon_comes_to_it(database, receiver):
+def test_an_event_is_sent_at_least_once_however_old_it_is(database, receiver):
     quarantine(database, "old.tif")
     change(database, "update events set at = '2020-01-01T00:00:00.000000Z'")
-    with notifying(database, receiver.url, give_up_after_h=1.0):
+    with delivering(database, receiver.url, give_up_after_h=1.0):
         receiver.wait_until_taken(1)
 
 
-def test_an_event_that_was_tried_for_too_long_is_given_up(database, receiver):
-    receiver.answer_to = lambda told: 500 if told["data"]["file_name"] == "old.tif" else 204
+def test_an_event_that_was_deferred_for_too_long_is_given_up(database, receiver):
+    receiver.answer_to = lambda document: 500 if document["data"]["file_name"] == "old.tif" else 204
     quarantine(database, "old.tif", "new.tif")
     with outbox_of(database) as outbox:
-        outbox.step_aside(outbox.next(), wait_s=-1)
+        outbox.defer(outbox.next(), wait_s=-1)
     change(database, "update webhook_aside set since = '2020-01-01T00:00:00.000000Z'")
-    with capture_logs() as logs, notifying(database, receiver.url, give_up_after_h=1.0):
+    with capture_logs() as logs, delivering(database, receiver.url, give_up_after_h=1.0):
         wait_until(lambda: logged(logs, "webhook_given_up"))
     assert names(receiver.documents) == ["new.tif", "old.tif"]
     with outbox_of(database) as outbox:
         assert outbox.next() is None
 
 
-def test_what_is_told_again_has_the_id_it_had(database, receiver):
+def test_an_event_that_is_sent_again_keeps_its_id(database, receiver):
     quarantine(database, "a.tif", "b.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(2)
         with outbox_of(database) as outbox:
             assert outbox.send_again(event_id=1) == 1
@@ -283,14 +288,12 @@ def test_what_is_told_again_has_the_id_it_had(database, receiver):
     assert receiver.headers[2]["webhook-id"] == receiver.headers[0]["webhook-id"]
 
 
-def test_a_failure_says_that_the_slide_is_tried_again_and_a_quarantine_that_it_is_not(
-    database, receiver
-):
+def test_will_retry_is_true_after_a_failure_and_false_after_a_quarantine(database, receiver):
     with closing(open_database(database)) as db:
         job = claimed(JobQueue(db), database.parent / "a.tif")
         JobQueue(db).retry_later(job, "The engine failed.", max_attempts=3)
     quarantine(database, "b.tif")
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(2)
     failed, quarantined = receiver.taken
     assert failed["type"] == "slide.failed"
@@ -305,14 +308,14 @@ def test_a_failure_says_that_the_slide_is_tried_again_and_a_quarantine_that_it_i
     assert (quarantined["type"], quarantined["data"]["will_retry"]) == ("slide.quarantined", False)
 
 
-def test_a_postponement_is_no_news(database):
+def test_a_postponement_is_not_sent(database):
     with closing(open_database(database)) as db:
         jobs = JobQueue(db)
         jobs.postpone(claimed(jobs, database.parent / "a.tif"), "No room for heatmaps.", 30)
         assert Outbox(db).next() is None
 
 
-def test_a_failed_file_that_is_moved_forward_has_not_failed_again(database):
+def test_a_failure_is_not_sent_again_when_the_priority_of_its_job_changes(database):
     with closing(open_database(database)) as db:
         jobs = JobQueue(db)
         job = claimed(jobs, database.parent / "a.tif")
@@ -323,11 +326,11 @@ def test_a_failed_file_that_is_moved_forward_has_not_failed_again(database):
         assert outbox.next() is None
 
 
-def test_lines_about_an_event_say_which_job_it_is_of(database, receiver, capsys):
+def test_log_lines_about_an_event_have_its_job_id(database, receiver, capsys):
     configure_logging("json", "info")
     quarantine(database, "a.tif")
     receiver.answers = [401]
-    with notifying(database, receiver.url):
+    with delivering(database, receiver.url):
         receiver.wait_until_taken(1)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     refused, delivered = (line for line in lines if line["event"].startswith("webhook_"))
@@ -335,10 +338,10 @@ def test_lines_about_an_event_say_which_job_it_is_of(database, receiver, capsys)
     assert (delivered["event"], delivered["job_id"]) == ("webhook_delivered", 1)
 
 
-def test_a_database_that_cannot_be_opened_at_the_start_is_waited_for(tmp_path, receiver):
+def test_the_webhook_waits_for_a_database_that_cannot_be_opened(tmp_path, receiver):
     folder = tmp_path / "folder"
     folder.write_text("a file where the folder should be")
-    with capture_logs() as logs, notifying(folder / "her2d.sqlite", receiver.url):
+    with capture_logs() as logs, delivering(folder / "her2d.sqlite", receiver.url):
         wait_until(lambda: logged(logs, "webhook_interrupted"))
         folder.unlink()
         wait_until((folder / "her2d.sqlite").exists)
@@ -361,20 +364,20 @@ def test_a_webhook_whose_thread_died_is_replaced(database, receiver, monkeypatch
 
     monkeypatch.setattr(Webhook, "run", dies_at_first)
     stop = threading.Event()
-    messenger = Messenger(WebhookSettings(url=receiver.url), database, stop)
-    messenger.check()
+    sender = WebhookSender(WebhookSettings(url=receiver.url), database, stop)
+    sender.check()
     died.wait(PATIENCE_S)
-    messenger.join(PATIENCE_S)
-    messenger.check()
+    sender.join(PATIENCE_S)
+    sender.check()
     receiver.wait_until_taken(1)
     stop.set()
-    messenger.join(PATIENCE_S)
+    sender.join(PATIENCE_S)
 
 
-def test_a_new_webhook_is_not_told_the_past(tmp_path, receiver):
+def test_events_from_before_the_webhook_was_set_up_are_not_sent(tmp_path, receiver):
     path = tmp_path / "her2d.sqlite"
     quarantine(path, "past.tif")
-    with notifying(path, receiver.url):
+    with delivering(path, receiver.url):
         wait_until(lambda: is_set_up(path))
         quarantine(path, "present.tif")
         receiver.wait_for(1)
@@ -382,7 +385,7 @@ def test_a_new_webhook_is_not_told_the_past(tmp_path, receiver):
 
 
 @pytest.mark.parametrize("secret", ["whsec_short", "whsec_c2hvcnQ=", "not base64 at all"])
-def test_a_bad_secret_is_refused_and_never_printed(tmp_path, monkeypatch, secret):
+def test_an_invalid_secret_is_refused_and_not_printed(tmp_path, monkeypatch, secret):
     monkeypatch.setenv("HER2D_WEBHOOK__SECRET", secret)
     with pytest.raises(SettingsError, match=r"webhook\.secret") as refused:
         load_settings(None)

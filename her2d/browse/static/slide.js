@@ -1,4 +1,4 @@
-// The slide page: the scan under its heatmap, what the pointer is on, where to look.
+// The slide page: the scan under its heatmap, the tile under the pointer, and the regions.
 "use strict";
 const run = JSON.parse(document.getElementById("run").textContent);
 const byId = (id) => document.getElementById(id);
@@ -37,7 +37,7 @@ function setOpacity(percent) {
 }
 byId("opacity").addEventListener("input", (event) => setOpacity(event.target.value));
 
-// Tiles under the pointer. A viewport is 1 wide, whatever the scan.
+// Tiles under the pointer. In viewport coordinates every scan has width 1.
 const tiles = new Map();
 let regions = [];
 fetch(`${run.base}/tiles.json`).then((response) => response.json()).then((rows) => {
@@ -53,7 +53,7 @@ const rectangle = (left, top, right, bottom) => {
     Math.min(bottom * unit, run.height / run.width) - top * unit);
 };
 
-// Neighbouring strong tiles are one region; the one with most tumour comes first.
+// Adjacent strong tiles form a region; the region with the most tumour comes first.
 function connected(strong) {
   const left = new Map(strong.map((tile) => [`${tile.column},${tile.row}`, tile]));
   const found = [];
@@ -132,7 +132,7 @@ const KEYS = {
   k: () => byId("newer")?.click(),
   Escape: () => byId("back").click(),
 };
-// Before OpenSeadragon, which has uses of its own for some of these.
+// In the capture phase, because OpenSeadragon also handles some of these keys.
 document.addEventListener("keydown", (event) => {
   const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act) return;

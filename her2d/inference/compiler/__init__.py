@@ -1,1 +1,1 @@
-"""ONNX -> plan: precision, build, and the gate a plan passes before it serves. Needs `onnx`."""
+"""Compile ONNX graphs to plans: cast, build, and compare with fp32 before use. Needs `onnx`."""

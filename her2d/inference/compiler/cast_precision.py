@@ -1,8 +1,8 @@
-"""An ONNX graph in fp32 -> the same graph in fp16 or bf16, strongly typed.
+"""Cast an fp32 ONNX graph to fp16 or bf16, with explicit types.
 
-TensorRT 11 takes a network's types as they are written, so the precision is written into the graph.
-ONNX Runtime's own converter knows fp16 but not bf16, and puts normalisation into fp16 too; here
-both are narrowed by one rule, the one the torch back end follows.
+TensorRT 11 builds a network in the types that its graph states, so the precision must be in the
+graph. ONNX Runtime's converter supports fp16 but not bf16, and also casts normalisation to fp16.
+Here one rule serves both precisions, the same as in the torch back end.
 """
 
 from typing import Literal
@@ -13,49 +13,61 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from her2d.errors import Her2dError
 
-# What multiplies many values is narrowed, and what it feeds follows.
-_NARROWED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-# What adds up many values, divides by small ones, or gives a probability, is worth the full width.
-_WIDENED = frozenset({"BatchNormalization", "ReduceMean", "Softmax"})
+# Operators that multiply many values are cast; those that they feed follow.
+_CAST = frozenset({"Conv", "ConvTranspose", "Gemm"})
+# Operators that add many values, divide by small ones, or give a probability stay in fp32.
+_FP32 = frozenset({"BatchNormalization", "ReduceMean", "Softmax"})
 _FOLLOWING = frozenset(
     {"Add", "Mul", "Max", "Relu", "Slice", "Equal", "Greater", "Concat", "Reshape"}
     | {"DepthToSpace", "Unsqueeze", "Squeeze", "MaxPool", "Transpose", "Gather"}
     | {"AveragePool", "Resize", "Shape"}
 )
-_GIVE_NO_FLOAT = frozenset({"Equal", "Greater"})
+_BOOL_OUTPUT = frozenset({"Equal", "Greater"})
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 class UnknownOperatorError(Her2dError):
-    """The graph holds an operator of floats that the rule says nothing about."""
+    """The graph contains an operator of floats for which there is no rule."""
 
 
-def narrowed(model: onnx.ModelProto, precision: Literal["fp16", "bf16"]) -> onnx.ModelProto:
-    """A copy of `model` whose convolutions, and all that follows them, compute in `precision`.
+def cast_to_precision(
+    model: onnx.ModelProto, precision: Literal["fp16", "bf16"]
+) -> onnx.ModelProto:
+    """Copy a graph with its convolutions, and the operators that they feed, cast to `precision`.
 
-    Inputs and outputs keep their types; normalisation, means and softmax stay fp32.
+    Inputs and outputs keep their types; normalisation, means and softmax stay in fp32.
+
+    Args:
+        model: a graph in fp32.
+        precision: what to cast to.
 
     Raises:
-        UnknownOperatorError: an operator between narrowed ones is not known.
+        UnknownOperatorError: there is no rule for an operator after a cast one, or weights exceed
+            the range of fp16.
     """
     result = onnx.ModelProto()
-    # ONNX has bf16 convolutions from this version on.
+    # Operator set 22 is the first with bf16 convolutions.
     result.CopyFrom(version_converter.convert_version(model, 22) if precision == "bf16" else model)
-    _Narrowing(result, _TYPES[precision]).run()
+    _PrecisionCaster(result, _TYPES[precision]).run()
     return result
 
 
-class _Narrowing:
-    """One pass over a graph in its (topological) order, knowing each float value's width."""
+class _PrecisionCaster:
+    """One pass over a graph in its (topological) order that tracks each float value's type.
 
-    def __init__(self, model: onnx.ModelProto, narrow: int) -> None:
+    Args:
+        model: changed in place.
+        target: what to cast to, a TensorProto.DataType.
+    """
+
+    def __init__(self, model: onnx.ModelProto, target: int) -> None:
         self._graph = graph = model.graph
-        self._narrow = narrow
+        self._target = target
         self._constants = {item.name: item for item in graph.initializer}
         inferred = onnx.shape_inference.infer_shapes(model).graph
         known = (*inferred.value_info, *inferred.input, *inferred.output)
         self._bools = {v.name for v in known if v.type.tensor_type.elem_type == TensorProto.BOOL}
-        self._width: dict[str, int] = {
+        self._types: dict[str, int] = {
             v.name: TensorProto.FLOAT
             for v in (*known, *graph.initializer)
             if _type_of(v) == TensorProto.FLOAT
@@ -67,8 +79,8 @@ class _Narrowing:
         for node in self._graph.node:
             self._convert(node)
         for output in self._graph.output:
-            width = self._width.get(output.name)
-            if width == self._narrow and output.type.tensor_type.elem_type == TensorProto.FLOAT:
+            dtype = self._types.get(output.name)
+            if dtype == self._target and output.type.tensor_type.elem_type == TensorProto.FLOAT:
                 self._restore(output.name)
         del self._graph.node[:]
         self._graph.node.extend(self._nodes)
@@ -79,55 +91,56 @@ class _Narrowing:
         self._graph.initializer.extend(kept)
 
     def _convert(self, node: onnx.NodeProto) -> None:
-        width = self._width_of(node)
+        dtype = self._type_for(node)
         for at, name in enumerate(node.input):
-            if name in self._width and self._width[name] != width:
-                node.input[at] = self._as(name, width)
-        gives_float = node.op_type not in _GIVE_NO_FLOAT
+            if name in self._types and self._types[name] != dtype:
+                node.input[at] = self._as(name, dtype)
+        gives_float = node.op_type not in _BOOL_OUTPUT
         if node.op_type == "Cast":
             gives_float = self._convert_cast(node)
-            width = next(a.i for a in node.attribute if a.name == "to")
+            dtype = next(a.i for a in node.attribute if a.name == "to")
         for name in node.output:
-            if gives_float and name in self._width:
-                self._width[name] = width
+            if gives_float and name in self._types:
+                self._types[name] = dtype
         self._nodes.append(node)
 
-    def _width_of(self, node: onnx.NodeProto) -> int:
-        """The width this node's float inputs are to have."""
-        widths = {self._width[name] for name in node.input if name in self._width}
-        if node.op_type == "ConvTranspose" and self._narrow == TensorProto.BFLOAT16:
+    def _type_for(self, node: onnx.NodeProto) -> int:
+        """Decide the type of this node's float inputs."""
+        types = {self._types[name] for name in node.input if name in self._types}
+        if node.op_type == "ConvTranspose" and self._target == TensorProto.BFLOAT16:
             # TensorRT for RTX 1.7 cannot build it in bf16.
             return int(TensorProto.FLOAT)
-        if node.op_type in _NARROWED:
-            return self._narrow
-        if node.op_type in _WIDENED or self._narrow not in widths:
+        if node.op_type in _CAST:
+            return self._target
+        if node.op_type in _FP32 or self._target not in types:
             return TensorProto.FLOAT
         if node.op_type in _FOLLOWING or node.op_type == "Cast":
-            return self._narrow
-        raise UnknownOperatorError(f"{node.op_type} cannot be narrowed: no rule is known for it.")
+            return self._target
+        raise UnknownOperatorError(f"There is no rule for casting {node.op_type}.")
 
     def _convert_cast(self, node: onnx.NodeProto) -> bool:
-        """A mask that multiplies activations is as wide as they are."""
+        """Give a mask that multiplies activations their type; return whether it gives floats."""
         (to,) = [a for a in node.attribute if a.name == "to"]
         if to.i == TensorProto.FLOAT and node.input[0] in self._bools:
-            to.i = self._narrow
-        return bool(to.i in (TensorProto.FLOAT, self._narrow))
+            to.i = self._target
+        return bool(to.i in (TensorProto.FLOAT, self._target))
 
-    def _as(self, name: str, width: int) -> str:
-        key = (name, width)
+    def _as(self, name: str, dtype: int) -> str:
+        """Return the name of value `name` cast to `dtype`, adding the cast at its first use."""
+        key = (name, dtype)
         if key not in self._casts:
-            cast_name = f"{name}.as_{TensorProto.DataType.Name(width).lower()}"
+            cast_name = f"{name}.as_{TensorProto.DataType.Name(dtype).lower()}"
             if name in self._constants:
-                self._constants[cast_name] = _converted(self._constants[name], cast_name, width)
+                self._constants[cast_name] = _converted(self._constants[name], cast_name, dtype)
             else:
-                self._nodes.append(helper.make_node("Cast", [name], [cast_name], to=width))
-            self._width[cast_name] = width
+                self._nodes.append(helper.make_node("Cast", [name], [cast_name], to=dtype))
+            self._types[cast_name] = dtype
             self._casts[key] = cast_name
         return self._casts[key]
 
     def _restore(self, name: str) -> None:
-        """Give a graph output that was narrowed its float32 back."""
-        inner = f"{name}.narrow"
+        """Cast a graph output that was cast to the target back to float32."""
+        inner = f"{name}.cast"
         for node in self._nodes:
             for names in (node.input, node.output):
                 for at, value in enumerate(names):
@@ -142,9 +155,9 @@ def _type_of(value: onnx.ValueInfoProto | onnx.TensorProto) -> int:
     return int(value.type.tensor_type.elem_type)
 
 
-def _converted(constant: onnx.TensorProto, name: str, width: int) -> onnx.TensorProto:
-    dtype = helper.tensor_dtype_to_np_dtype(width)
+def _converted(constant: onnx.TensorProto, name: str, dtype: int) -> onnx.TensorProto:
+    np_dtype = helper.tensor_dtype_to_np_dtype(dtype)
     values = numpy_helper.to_array(constant)
-    if width == TensorProto.FLOAT16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        raise UnknownOperatorError(f"The weights {constant.name} do not fit fp16.")
-    return numpy_helper.from_array(values.astype(dtype), name)
+    if dtype == TensorProto.FLOAT16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        raise UnknownOperatorError(f"The weights {constant.name} exceed the range of fp16.")
+    return numpy_helper.from_array(values.astype(np_dtype), name)

@@ -1,4 +1,4 @@
-"""A bundle -> a plan beside it: convert, build, compare, and only then write the sidecar."""
+"""Compile a bundle to a plan beside it: cast, build, compare, and only then write the sidecar."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ import onnx
 from her2d import __version__
 from her2d.bundle.loading import Bundle, sha256_of
 from her2d.bundle.manifest import Part
-from her2d.inference.compiler.cast_precision import UnknownOperatorError, narrowed
+from her2d.inference.compiler.cast_precision import UnknownOperatorError, cast_to_precision
 from her2d.inference.compiler.quantize import quantized
 from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
@@ -33,11 +33,11 @@ from her2d.inference.platforms import platform_of
 
 @dataclass(frozen=True, slots=True)
 class TilesToTry:
-    """Tissue tiles, uint8 (N, 512, 512, 3) each, N >= 1, of the kind that will be served.
+    """Tissue tiles like those that will be scored, uint8 (N, 512, 512, 3) each, N >= 1.
 
     Attributes:
-        calibration: what int8 ranges are taken from.
-        check: what the plan is compared on; none of them in `calibration`.
+        calibration: tiles from which the ranges for int8 are taken.
+        check: tiles on which the plan is compared; none of them is in `calibration`.
     """
 
     calibration: Tiles
@@ -46,10 +46,11 @@ class TilesToTry:
 
 @dataclass(frozen=True, slots=True)
 class CompileOrder:
-    """What is to be compiled for what.
+    """What to compile.
 
     Attributes:
-        segmenter, classifiers: the batches that the pipeline will give.
+        backend, precision: what the plan is for.
+        segmenter, classifiers: batches in which the pipeline will pass tiles.
     """
 
     backend: BackendName
@@ -60,7 +61,7 @@ class CompileOrder:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A plan on disk."""
+    """A plan on disk and the content of its sidecar."""
 
     files: PlanFiles
     sidecar: Sidecar
@@ -73,27 +74,28 @@ def compile_bundle(
     *,
     progress: BuildProgress = lambda *_: None,
 ) -> Compiled:
-    """Make a plan beside `bundle`; nothing is left there where it is refused.
+    """Compile a plan beside `bundle`; a refused plan leaves no file behind.
 
-    Where a device is at hand the plan is compared with ONNX Runtime in fp32; elsewhere it stays
-    unverified, and whoever loads it first makes the comparison.
+    If there is a device for it, the plan is compared with ONNX Runtime in fp32. Otherwise it stays
+    unverified, and the comparison is made when it is first loaded.
 
     Args:
-        bundle: a verified bundle in a folder that can be written.
+        bundle: a verified bundle in a writable folder.
         order: the back end, precision and batches.
-        tiles: for calibration and for the comparison.
-        progress: hears of every phase.
+        tiles: tiles for calibration and for the comparison.
+        progress: called at the beginning, at every step and at the end of each phase.
 
     Raises:
-        EngineError: it cannot be compiled, or (PlanError) differs too much from fp32.
+        PlanError: the plan differs too much from fp32.
+        EngineError: it cannot be compiled.
         OSError: it cannot be written.
     """
     platform = platform_for(order)
     files = PlanFiles(bundle, order.backend, order.precision)
-    # Without its sidecar a plan is none: the old one ends before the new one begins.
+    # A plan without a sidecar is not loaded, so an old sidecar must not vouch for new files.
     files.sidecar.unlink(missing_ok=True)
     try:
-        return _made(files, order, platform, tiles, progress)
+        return _compile(files, order, platform, tiles, progress)
     except BaseException:
         for path in (files.segmenter, files.classifiers, files.check_tiles):
             path.unlink(missing_ok=True)
@@ -101,13 +103,13 @@ def compile_bundle(
 
 
 def platform_for(order: CompileOrder) -> Platform:
-    """Where `order` can be carried out here. Raises EngineError where it cannot."""
+    """Find the library and device for `order`. Raises EngineError if it cannot be compiled here."""
     if order.backend == "torch" or (order.backend == "onnxruntime" and order.precision != "int8"):
         raise EngineError(f"{order.backend} runs {order.precision} without a compiled plan.")
     return platform_of(order.backend)
 
 
-def _made(
+def _compile(
     files: PlanFiles,
     order: CompileOrder,
     platform: Platform,
@@ -135,7 +137,7 @@ def _made(
         compiled_at=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=__version__,
     )
-    return _pass_the_gate(files, sidecar, tiles.check)
+    return _verified(files, sidecar, tiles.check)
 
 
 def _compile_part(
@@ -159,7 +161,7 @@ def _compile_part(
 
 
 def _graph(source: Path, order: CompileOrder, calibration: Tiles, progress: BuildProgress) -> bytes:
-    """The part's graph in the order's precision, as its back end takes it."""
+    """Serialise the part's graph in the order's precision, as its back end accepts it."""
     step = f"{source.stem} to {order.precision}"
     progress(step, 0, 1)
     model = for_tensorrt(onnx.load(source))
@@ -167,14 +169,15 @@ def _graph(source: Path, order: CompileOrder, calibration: Tiles, progress: Buil
         if order.precision == "int8":
             model = quantized(model, calibration)
         elif order.precision != "fp32":
-            model = narrowed(model, order.precision)
+            model = cast_to_precision(model, order.precision)
     except UnknownOperatorError as error:
-        raise EngineError(f"{source} has no form in {order.precision}: {error}") from error
+        raise EngineError(f"{source} cannot be converted to {order.precision}: {error}") from error
     progress(step, 1, 1)
     return bytes(model.SerializeToString())
 
 
-def _pass_the_gate(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled:
+def _verified(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled:
+    """Compare the plan with fp32 if there is a device for it, then write its sidecar."""
     if sidecar.backend != "onnxruntime" and sidecar.gpu == NO_GPU:
         write_sidecar(files, sidecar)
         return Compiled(files, sidecar)

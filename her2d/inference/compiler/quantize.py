@@ -1,7 +1,7 @@
-"""An ONNX graph in fp32 -> the same graph with int8 convolutions, as explicit Q/DQ pairs.
+"""Quantise an fp32 ONNX graph to int8 convolutions, with explicit Q/DQ pairs.
 
-Symmetric int8 on both sides and float biases: what TensorRT takes, and ONNX Runtime runs too, so
-that one graph serves CPU and GPU.
+Activations and weights are symmetric int8 and biases stay float. TensorRT and ONNX Runtime both
+accept that, so one graph serves CPU and GPU.
 """
 
 import logging
@@ -24,11 +24,11 @@ from her2d.inference.engine import Tiles
 
 
 def quantized(model: onnx.ModelProto, tiles: Tiles) -> onnx.ModelProto:
-    """A copy of `model` whose convolutions take, hold and give int8.
+    """Copy a graph with the inputs, weights and outputs of its convolutions in int8.
 
     Args:
-        model: a bundle's graph.
-        tiles: what the ranges of activations are taken from, uint8 (N, 512, 512, 3), N >= 1.
+        model: a bundle's graph, in fp32.
+        tiles: tiles from which the ranges of activations are taken, uint8 (N, 512, 512, 3), N >= 1.
     """
     with tempfile.TemporaryDirectory(prefix="her2d-int8-") as folder, _quiet():
         prepared, result = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
@@ -53,7 +53,7 @@ def quantized(model: onnx.ModelProto, tiles: Tiles) -> onnx.ModelProto:
 
 
 class _OneByOne(CalibrationDataReader):  # type: ignore[misc]
-    """One tile at a time: every activation of a batch is kept until its range is known."""
+    """Reads one tile at a time, because all activations of a batch are kept in memory."""
 
     def __init__(self, tiles: Tiles) -> None:
         self._tiles = iter(tiles)
@@ -65,7 +65,7 @@ class _OneByOne(CalibrationDataReader):  # type: ignore[misc]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser warns of what it was told on purpose."""
+    """Silence the quantiser's warnings about options that are set on purpose."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

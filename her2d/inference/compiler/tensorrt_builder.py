@@ -1,12 +1,12 @@
-"""One ONNX graph -> one serialised TensorRT plan. Needs no GPU where the library needs none.
+"""Build a serialised TensorRT plan from an ONNX graph. TensorRT for RTX needs no GPU for it.
 
-TensorRT 10, TensorRT 11 and TensorRT for RTX differ in what they have; what one lacks is asked for,
-not assumed from a version number.
+TensorRT 10, TensorRT 11 and TensorRT for RTX differ in their features; the code looks for each
+feature and does not infer it from a version number.
 
-A plan tells nothing of itself without a device: what the builder returns is bytes, deserialising
-them ends in cudaError 35, and TensorRT for RTX's `get_engine_validity` calls every plan invalid
-without a diagnosis. So the profile is read back from what the builder was given and took; on a
-device, `TensorRtNetwork` compares it with the plan's own.
+Without a device a plan cannot be inspected: the builder returns bytes, deserialising them ends in
+cudaError 35, and `get_engine_validity` of TensorRT for RTX calls every plan invalid without a
+diagnosis. So the profile is read back from the builder's input. On a device, `TensorRtNetwork`
+compares it with the profile in the plan.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from her2d.inference.platforms import library_of
 from her2d.inference.tensorrt_log import log_of
 
 BuildProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called with (phase, steps done, steps in all) while a plan is built."""
+"""Called with (phase, steps done, number of steps) while a plan is built."""
 
 _INPUT = "tiles"
 _TILE = (512, 512, 3)
@@ -29,7 +29,7 @@ _TILE = (512, 512, 3)
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A parsed network's input or output, as TensorRT sees it; -1 is a free dimension."""
+    """An input or output of a parsed network; a dimension of -1 is free."""
 
     name: str
     dtype: str
@@ -41,7 +41,9 @@ class BuiltPlan:
     """A serialised plan and the network it was built from.
 
     Attributes:
-        profile: the batches that the builder says it built for.
+        plan: the serialised plan.
+        profile: batches that the builder accepted.
+        inputs, outputs: of the parsed network.
     """
 
     plan: bytes
@@ -58,23 +60,23 @@ def build_plan(
     timing_cache: Path,
     progress: BuildProgress,
 ) -> BuiltPlan:
-    """Build `graph`, a serialised ONNX model that takes `tiles`.
+    """Build a plan from an ONNX graph with the input `tiles`.
 
     Args:
         backend: `tensorrt` or `tensorrt_rtx`.
-        graph: the model.
-        profile: the batches it must take.
-        timing_cache: kept there between builds, where the library has one.
-        progress: hears of every phase of the build.
+        graph: a serialised ONNX model.
+        profile: batches that the plan must accept.
+        timing_cache: file that keeps kernel timings between builds; unused for tensorrt_rtx.
+        progress: called at the beginning, at every step and at the end of each phase.
 
     Raises:
-        EngineError: the parser or the builder refuses; the sentence says what it said.
+        EngineError: the parser or the builder refuses the graph; the message includes its reason.
     """
     trt = library_of(backend)
-    said = log_of(trt)
-    builder = trt.Builder(said)
+    messages = log_of(trt)
+    builder = trt.Builder(messages)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, said)
+    parser = trt.OnnxParser(network, messages)
     if not parser.parse(graph):
         errors = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise EngineError(f"{backend} cannot parse the graph: {errors}")
@@ -86,7 +88,7 @@ def build_plan(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(
-            f"{backend} cannot build the graph: {said.last_error or 'it says no more'}"
+            f"{backend} cannot build the graph: {messages.last_error or 'it gives no reason'}"
         )
     if keeps_timings:
         timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
@@ -99,13 +101,13 @@ def build_plan(
 
 
 def _network_flags(trt: Any) -> int:
-    """Strongly typed; TensorRT 11 knows nothing else and has dropped the flag."""
+    """Ask for strong types; in TensorRT 11 all networks have them and the flag is gone."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _shapes(builder: Any, profile: Profile) -> Any:
-    """TensorRT's own form of the profile."""
+    """Convert a profile to TensorRT's form."""
     shapes = builder.create_optimization_profile()
     batches = (profile.smallest, profile.best, profile.most)
     shapes.set_shape(_INPUT, *((n, *_TILE) for n in batches))
@@ -113,7 +115,7 @@ def _shapes(builder: Any, profile: Profile) -> Any:
 
 
 def _profile(shapes: Any) -> Profile:
-    """Ours again, from TensorRT's."""
+    """Convert a profile from TensorRT's form."""
     smallest, best, most = (int(shape[0]) for shape in shapes.get_shape(_INPUT))
     return Profile(smallest=smallest, best=best, most=most)
 
@@ -122,7 +124,7 @@ def _config(trt: Any, builder: Any, shapes: Any, progress: BuildProgress) -> Any
     config = builder.create_builder_config()
     if config.add_optimization_profile(shapes) < 0:
         raise EngineError(f"TensorRT refuses the batches {_profile(shapes)}.")
-    # fp32 means fp32: by default its products would be rounded to ten bits of mantissa.
+    # By default TensorRT rounds fp32 factors to ten bits of mantissa (TF32).
     config.clear_flag(trt.BuilderFlag.TF32)
     config.progress_monitor = _monitor(trt, progress)
     return config
@@ -131,7 +133,7 @@ def _config(trt: Any, builder: Any, shapes: Any, progress: BuildProgress) -> Any
 def _load_timings(config: Any, path: Path) -> None:
     known = path.read_bytes() if path.is_file() else b""
     if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
-        # Another version or card wrote it; TensorRT times everything afresh.
+        # Another version or card wrote the cache, so TensorRT measures all timings again.
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 

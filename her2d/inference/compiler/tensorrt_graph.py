@@ -1,14 +1,14 @@
-"""The bundle's graph in the words that TensorRT's parser takes."""
+"""Rewrite a bundle's graph in the form that TensorRT's parser accepts."""
 
 import onnx
 from onnx import TensorProto
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` that computes the same, with uint8 cast before it is transposed.
+    """Copy a graph so that its uint8 input is cast before it is transposed.
 
-    TensorRT takes uint8 at the border and lets nothing but a cast read it. Graphs are exported so
-    by now; older bundles' are not.
+    TensorRT accepts a uint8 input only if a cast reads it. Graphs that her2d exports have this
+    order; those of older bundles do not.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -31,7 +31,7 @@ def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _swap(first: onnx.NodeProto, second: onnx.NodeProto) -> None:
-    """Exchange what two nodes in a row do; the names around and between them stay."""
+    """Swap the operators of two successive nodes; the names of their values stay."""
     first.op_type, second.op_type = second.op_type, first.op_type
     first.name, second.name = second.name, first.name
     attributes = list(first.attribute), list(second.attribute)

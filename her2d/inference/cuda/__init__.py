@@ -1,1 +1,1 @@
-"""The GPU runtime: tiles uploaded once, both graphs on the same device buffers."""
+"""The GPU runtime: tiles are uploaded once, and both networks read the same device memory."""

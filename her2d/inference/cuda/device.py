@@ -1,13 +1,14 @@
 """What the runtime needs of a CUDA device, and no more, so that a fake one can check its use.
 
-Everything that takes a stream returns before it has happened. What orders it is the stream, or an
-event recorded on one stream and waited for on another; `Event.synchronize` makes the host wait.
+Every call that takes a stream returns before its work is done. Work is ordered by its stream, or by
+an event that is recorded on one stream and waited for on another. `Event.synchronize` makes the
+host wait.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +17,36 @@ from her2d.inference.engine import EngineError
 
 
 class DeviceOutOfMemoryError(EngineError):
-    """The device has no room for this; with fewer tiles it may."""
+    """The device has too little memory; fewer tiles at once may fit."""
 
 
 class NotCapturableError(EngineError):
-    """This work cannot become a CUDA graph; it can be enqueued each time all the same."""
+    """This work cannot become a CUDA graph; it can still be enqueued each time."""
 
 
 class Releasable(Protocol):
-    """Something of the device's that must be given back."""
+    """A resource of the device that must be freed."""
 
     def free(self) -> None:
-        """Give it back. Harmless if repeated; nothing may use it any more."""
+        """Free the resource, which nothing may use afterwards. Harmless if repeated."""
         ...
+
+
+R = TypeVar("R", bound=Releasable)
+
+
+def freed_by(stack: ExitStack, resource: R) -> R:
+    """Register `resource` to be freed when `stack` is closed.
+
+    An ExitStack frees in the opposite order, and frees the rest where one of them fails. A
+    constructor that allocates several resources does so in `with ExitStack() as stack`, so that an
+    error half-way frees them, and ends with `stack.pop_all()`, which keeps them.
+
+    Returns:
+        `resource`.
+    """
+    stack.callback(resource.free)
+    return resource
 
 
 class DeviceBuffer(Releasable, Protocol):
@@ -39,14 +57,14 @@ class DeviceBuffer(Releasable, Protocol):
 
 
 class HostBuffer(Releasable, Protocol):
-    """Page-locked memory here, which the device copies to and from by itself."""
+    """Page-locked host memory, which the device reads and writes directly."""
 
     def write(self, at: int, data: NDArray[np.uint8]) -> None:
-        """Store `data`, contiguous uint8, from byte `at` on."""
+        """Store `data`, contiguous uint8 (n,), from byte `at` on."""
         ...
 
     def read(self, at: int, nbytes: int) -> NDArray[np.uint8]:
-        """A copy of `nbytes` bytes from byte `at` on, uint8 (nbytes,)."""
+        """Copy `nbytes` bytes from byte `at` on into a new uint8 (nbytes,)."""
         ...
 
 
@@ -54,31 +72,32 @@ class Event(Releasable, Protocol):
     """A point in a stream's order."""
 
     def synchronize(self) -> None:
-        """Return when all that came before its last recording is done; at once if never recorded.
+        """Wait for all work before its last recording; return at once if it was never recorded.
 
         Raises:
-            EngineError: something of it failed; DeviceLostError: the device is gone.
+            EngineError: some of that work failed.
+            DeviceLostError: the device is lost.
         """
         ...
 
 
 class Stream(Releasable, Protocol):
-    """Work that happens in the order it was given."""
+    """A queue of work that runs in the order it was given."""
 
     def record(self, event: Event) -> None:
         """Mark this point of the stream by `event`."""
         ...
 
     def wait(self, event: Event) -> None:
-        """Let what is given from now on wait for the event's last recording, if there is any."""
+        """Make all later work wait for the event's last recording, if there is one."""
         ...
 
 
 class Graph(Releasable, Protocol):
-    """Work that was recorded once: the same kernels on the same memory at each launch."""
+    """Work that was captured once: the same kernels on the same memory at each launch."""
 
     def launch(self, stream: Stream) -> None:
-        """Give all of it to `stream`, in one call.
+        """Enqueue all of it on `stream` in one call.
 
         Raises:
             DeviceOutOfMemoryError: it needs more memory than is left.
@@ -96,78 +115,87 @@ class Span:
 
 
 class Device(Protocol):
-    """One CUDA device. What it hands out must be freed before it is closed."""
+    """One CUDA device. All its resources must be freed before it is closed."""
 
     def current(self) -> AbstractContextManager[None]:
-        """Make the device the calling thread's own; every other call happens inside.
+        """Make the device current in the calling thread; every other call happens inside.
 
         Raises:
-            DeviceLostError: it is gone; so does any call inside.
+            DeviceLostError: the device is lost. Every call inside raises it too.
         """
         ...
 
     def allocate(self, nbytes: int) -> DeviceBuffer:
-        """Raises DeviceOutOfMemoryError."""
+        """Allocate device memory. Raises DeviceOutOfMemoryError."""
         ...
 
     def page_lock(self, nbytes: int) -> HostBuffer:
-        """Raises DeviceOutOfMemoryError."""
+        """Allocate page-locked host memory. Raises DeviceOutOfMemoryError."""
         ...
 
-    def stream(self) -> Stream: ...
+    def stream(self) -> Stream:
+        """Create a stream."""
+        ...
 
-    def event(self) -> Event: ...
+    def event(self) -> Event:
+        """Create an event."""
+        ...
 
     def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
-        """Host to device, from the source's beginning."""
+        """Copy the first `nbytes` of a host buffer to the device."""
         ...
 
     def copy_out(self, to: HostBuffer, at: int, source: Span, nbytes: int, stream: Stream) -> None:
-        """Device to host, from byte `at` of the host's buffer on."""
+        """Copy from the device to a host buffer, from its byte `at` on."""
         ...
 
     def copy(self, to: Span, source: Span, nbytes: int, stream: Stream) -> None:
-        """Device to device."""
+        """Copy from device memory to device memory."""
         ...
 
     def capture(self, stream: Stream, work: Callable[[], None]) -> Graph:
-        """What `work` gives to `stream`, as a graph; none of it happens yet.
+        """Capture what `work` enqueues on `stream` as a graph, without running it.
 
-        Nobody else may use the device meanwhile: a call that waits for all of it would fail, and
-        end the capture.
+        No other thread may use the device meanwhile: a call that waits for the whole device would
+        fail and end the capture.
 
         Raises:
-            NotCapturableError: some of it cannot be recorded.
+            NotCapturableError: some of the work cannot be captured.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the device. Raises DeviceLostError where it is gone."""
+        """Close the device. Raises DeviceLostError where it is lost."""
         ...
 
 
 class FixedRun(Releasable, Protocol):
-    """A network's run on so many tiles in the same places, for a graph to be captured from.
+    """A network's run on a fixed batch at fixed addresses, from which a graph can be captured.
 
-    Its state is its own, so that other runs do not touch what the graph relies on; it must live as
-    long as the graph.
+    It shares no state with other runs, so that none of them changes what the graph relies on. It
+    must live as long as the graph.
     """
 
     def enqueue(self, stream: Stream) -> None:
-        """Run it. Raises as `Network.enqueue` does."""
+        """Enqueue the run. Raises as `Network.enqueue` does."""
         ...
 
 
 class Network(Protocol):
-    """A graph that runs on a device."""
+    """A neural network that runs on a device."""
 
     @property
     def most(self) -> int:
-        """Tiles that it takes at once."""
+        """Largest number of tiles in one batch."""
         ...
 
     def enqueue(self, tiles: int, tensors: Mapping[str, Span], stream: Stream) -> None:
-        """Run on `tiles` tiles; inputs and outputs are where `tensors` says.
+        """Enqueue a run.
+
+        Args:
+            tiles: number of tiles in the batch.
+            tensors: where each input and output lies, by name.
+            stream: what orders the run.
 
         Raises:
             DeviceOutOfMemoryError: it needs more memory than is left.
@@ -176,14 +204,14 @@ class Network(Protocol):
         ...
 
     def fixed(self, tiles: int, tensors: Mapping[str, Span]) -> FixedRun:
-        """The run that `enqueue` makes of these, with a state of its own.
+        """Prepare the run that `enqueue` would make, with separate state.
 
         Raises:
-            NotCapturableError: the network is not to be captured.
+            NotCapturableError: the network cannot be captured.
             DeviceOutOfMemoryError: there is no room for it.
         """
         ...
 
     def close(self) -> None:
-        """Release what it holds on the device; its fixed runs are released before."""
+        """Free what the network holds on the device; its fixed runs must be freed before."""
         ...

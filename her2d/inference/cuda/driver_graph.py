@@ -1,14 +1,13 @@
-"""CUDA graphs, asked of the driver itself: PyCUDA has no call for them.
+"""CUDA graphs by the driver's own calls, because PyCUDA has none.
 
-Neither PyCUDA 2026.1 nor any release before has one (its pull request 343 is open since 2022). What
-PyCUDA hands out are the driver's own objects, a stream's `handle` is a CUstream, so the driver's
-calls take them as they are, in whatever context is current: here the shared primary one.
+PyCUDA up to 2026.1 cannot capture graphs (its pull request 343 has been open since 2022). Its
+objects wrap the driver's: a stream's `handle` is a CUstream, so the driver's calls accept it. They
+work in the current context, which here is the shared primary one.
 
-What makes that safe is who else uses the context meanwhile. A call that waits for the whole
-context fails while any stream of it is captured, and ends the capture; so captures are made when an
-engine is opened and nobody has it yet, and in the driver's thread-local mode, which leaves other
-threads' allocations alone. Streams are made non-blocking, so that another library's work on the
-legacy stream is not tied to the captured one.
+A call that waits for the whole context fails while any of its streams is being captured, and ends
+the capture. So graphs are captured while an engine is being opened, before any thread uses it, and
+in the driver's thread-local mode, which does not affect other threads' allocations. Streams are
+non-blocking, so that another library's work on the legacy stream is not tied to the captured one.
 
 This has never run on real hardware. `NetworkRunner.capture` therefore rejects every graph whose
 output differs from the plain run's.
@@ -37,10 +36,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 def load_driver(library: str = _LIBRARY) -> Any:
-    """The driver with the calls that graphs take (CUDA 11.4 and later).
+    """Load the driver and declare the calls that graphs need (CUDA 11.4 and later).
+
+    Args:
+        library: name of the driver's shared library.
 
     Raises:
-        NotCapturableError: it cannot be loaded or lacks one of them.
+        NotCapturableError: the library cannot be loaded or lacks one of the calls.
     """
     try:
         driver = ctypes.CDLL(library)
@@ -53,21 +55,24 @@ def load_driver(library: str = _LIBRARY) -> Any:
 
 
 def capture(driver: Any, stream: int, work: Callable[[], None]) -> "DriverGraph":
-    """What `work` gives to `stream`, a CUstream, as a graph.
+    """Capture what `work` enqueues on `stream`, a CUstream, as a graph.
 
     Raises:
-        NotCapturableError: `work` failed meanwhile, recorded nothing, or the driver refused.
+        DeviceLostError: the device was lost during the capture.
+        NotCapturableError: `work` failed or enqueued nothing, or the driver refused.
     """
     graph = _HANDLE()
     try:
         _record(driver, stream, work, graph)
         nodes = ctypes.c_size_t()
-        _ask(driver.cuGraphGetNodes(graph, None, ctypes.byref(nodes)), "count the graph's nodes")
+        _require_success(
+            driver.cuGraphGetNodes(graph, None, ctypes.byref(nodes)), "count the graph's nodes"
+        )
         if nodes.value == 0:
             raise NotCapturableError("Nothing was captured.")
         executable = _HANDLE()
         status = driver.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, 0)
-        _ask(status, "instantiate the graph")
+        _require_success(status, "instantiate the graph")
     finally:
         if graph.value:
             driver.cuGraphDestroy(graph)
@@ -75,17 +80,17 @@ def capture(driver: Any, stream: int, work: Callable[[], None]) -> "DriverGraph"
 
 
 def _record(driver: Any, stream: int, work: Callable[[], None], graph: ctypes.c_void_p) -> None:
-    """Fill in `graph`. Whatever happens, the stream leaves capture mode."""
-    _ask(driver.cuStreamBeginCapture_v2(stream, _THREAD_LOCAL), "begin to capture")
+    """Record `work` into `graph`. In every case the stream leaves capture mode."""
+    _require_success(driver.cuStreamBeginCapture_v2(stream, _THREAD_LOCAL), "begin to capture")
     try:
         work()
     except DeviceLostError:
         raise
     except EngineError as error:
-        raise NotCapturableError(f"It cannot be captured: {error}") from error
+        raise NotCapturableError(f"The work cannot be captured: {error}") from error
     finally:
         ended = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
-    _ask(ended, "end the capture")
+    _require_success(ended, "end the capture")
 
 
 class DriverGraph:
@@ -96,7 +101,7 @@ class DriverGraph:
         self._executable: ctypes.c_void_p | None = executable
 
     def launch(self, stream: int) -> None:
-        """Give it to `stream`, a CUstream. Raises DeviceOutOfMemoryError, EngineError."""
+        """Launch the graph on `stream`, a CUstream. Raises DeviceOutOfMemoryError, EngineError."""
         status = self._driver.cuGraphLaunch(self._executable, stream)
         if status == _OUT_OF_MEMORY:
             raise DeviceOutOfMemoryError("The GPU is out of memory: a CUDA graph has no room.")
@@ -104,11 +109,11 @@ class DriverGraph:
             raise EngineError(f"The NVIDIA driver cannot launch a graph: CUDA error {status}.")
 
     def free(self) -> int:
-        """Destroy it; CUDA's status. Harmless if repeated."""
+        """Destroy the graph and return CUDA's status, 0 for success. Harmless if repeated."""
         executable, self._executable = self._executable, None
         return 0 if executable is None else int(self._driver.cuGraphExecDestroy(executable))
 
 
-def _ask(status: int, what: str) -> None:
+def _require_success(status: int, what: str) -> None:
     if status != 0:
         raise NotCapturableError(f"The NVIDIA driver cannot {what}: CUDA error {status}.")

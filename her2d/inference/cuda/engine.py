@@ -1,11 +1,12 @@
-"""Both graphs on one device: each tile crosses the bus once.
+"""Both networks on one device; each tile crosses the bus once.
 
 Uploads, segmentation and classification have a stream each, so that they overlap when their
-threads do: while one batch is segmented the next is copied in and kept tiles are classified.
+threads do: while one batch is segmented, the next is uploaded and kept tiles are classified.
 """
 
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,8 @@ import structlog
 from numpy.typing import NDArray
 
 from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
-from her2d.inference.cuda.device import Device, Network, Span, Stream
+from her2d.inference.cuda.device import Device, Network, Span, Stream, freed_by
 from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
-from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
 
 log = structlog.get_logger(__name__)
@@ -23,13 +23,18 @@ log = structlog.get_logger(__name__)
 _FOLDS = 5
 _SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", 512 * 512))
 _CLASSIFIERS_OUTPUTS = (Output("p_strong", 4 * _FOLDS),)
-# One being filled, one under way, one being segmented.
+# One being filled, one being uploaded, one being segmented.
 _UPLOAD_SLOTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """Most tiles that are given at once, and most kept tiles that may wait."""
+    """Sizes in tiles.
+
+    Attributes:
+        segmenter, classifiers: largest batch of each network.
+        kept: most kept tiles that may wait for the classifiers.
+    """
 
     segmenter: int
     classifiers: int
@@ -37,11 +42,15 @@ class Batches:
 
 
 class CudaEngine:
-    """Two networks on `device`; it owns all three, and closes them too where it cannot be opened.
+    """An engine of two networks on one CUDA device.
+
+    It closes device and networks when it is closed, and also where it cannot be opened.
 
     Args:
-        batches: what is asked for. A network that has no memory for as many tiles gets them in
-            halves.
+        device: where both networks were loaded.
+        segmenter, classifiers: the networks.
+        batches: sizes of the buffers. A batch for which a network lacks memory is run in halves.
+        backend: the back end's name as recorded with each result.
 
     Raises:
         DeviceOutOfMemoryError: the buffers do not fit.
@@ -59,7 +68,7 @@ class CudaEngine:
         self._backend = backend
         self._device = device
         self._networks = (segmenter, classifiers)
-        self._scope = Scope()
+        self._resources = ExitStack()
         self._streams: list[Stream] = []
         self._closed = False
         self._segmenting = threading.Lock()
@@ -100,12 +109,12 @@ class CudaEngine:
                 f"{self._backend} failed on a batch of {len(tiles)} tiles: it takes up to {most} of"
                 " uint8 (512, 512, 3)."
             )
-        slot = self._slots.take()
+        slot = self._upload_slots.take()
         try:
             with self._device.current():
                 slot.fill(tiles)
         except BaseException:
-            self._slots.give_back(slot)
+            self._upload_slots.give_back(slot)
             raise
         return CudaBatch(self, slot, len(tiles))
 
@@ -118,8 +127,8 @@ class CudaEngine:
                 tile.release()
 
     def close(self) -> None:
-        self._slots.close()
-        self._kept.close()
+        self._upload_slots.close()
+        self._tile_slots.close()
         with self._segmenting, self._classifying:
             if self._closed:
                 return
@@ -131,11 +140,11 @@ class CudaEngine:
                 finally:
                     self._close_device()
             except EngineError as error:
-                # Where the device is lost the process ends, and that gives it its memory back.
+                # A lost device gets its memory back when the process ends.
                 log.warning("device_not_released", reason=str(error))
 
     def segment_slot(self, slot: UploadSlot, tiles: int) -> Segmentation:
-        """Segment the tiles of an upload slot. Raises EngineError."""
+        """Segment the first `tiles` tiles of an upload slot. Raises EngineError."""
         with self._segmenting, self._device.current():
             slot.wait_uploaded(self._segmenter.stream)
             found = self._segmenter.run(tiles, Span(slot.buffer))
@@ -143,20 +152,20 @@ class CudaEngine:
         return Segmentation(found["tumor_pixels"].view(np.int32), masks)
 
     def keep_from(self, slot: UploadSlot, index: int) -> "CudaTile":
-        """Copy tile `index` of an upload slot into the pool. Raises EngineError."""
-        place = self._kept.take()
+        """Copy tile `index` of an upload slot into a slot for kept tiles. Raises EngineError."""
+        kept = self._tile_slots.take()
         try:
             with self._segmenting, self._device.current():
                 slot.wait_uploaded(self._segmenter.stream)
                 source = Span(slot.buffer, index * TILE_BYTES)
-                place.fill(source, self._segmenter.stream)
+                kept.fill(source, self._segmenter.stream)
         except BaseException:
-            self._kept.give_back(place)
+            self._tile_slots.give_back(kept)
             raise
-        return CudaTile(self._kept, place)
+        return CudaTile(self._tile_slots, kept)
 
     def release_slot(self, slot: UploadSlot) -> None:
-        """Let other tiles have the slot; what is wrong with the device its next user hears."""
+        """Give an upload slot back; a device error is logged and meets the slot's next user."""
         try:
             with self._segmenting:
                 if not self._closed:
@@ -165,7 +174,7 @@ class CudaEngine:
         except EngineError as error:
             log.warning("slot_not_marked_as_read", reason=str(error))
         finally:
-            self._slots.give_back(slot)
+            self._upload_slots.give_back(slot)
 
     def _segment_alone(self, tiles: Tiles) -> Segmentation:
         batch = self.upload(list(tiles))
@@ -195,39 +204,47 @@ class CudaEngine:
             )
         stream = self._classifiers.stream
         for number, tile in enumerate(tiles):
-            if not isinstance(tile, CudaTile) or tile.place is None:
+            if not isinstance(tile, CudaTile) or tile.slot is None:
                 raise TypeError("the tile was kept by another engine, or is released")
-            tile.place.copy_to(Span(self._gathered, number * TILE_BYTES), stream)
+            tile.slot.copy_to(Span(self._gathered, number * TILE_BYTES), stream)
         found = self._classifiers.run(len(tiles), Span(self._gathered))
         return found["p_strong"].view(np.float32).reshape(-1, _FOLDS)
 
     def _allocate(self, batches: Batches) -> None:
-        own, device = self._scope.own, self._device
+        stack, device = self._resources, self._device
         segmenter, classifiers = self._networks
         self._batches = batches
-        self._ended = own(device.event())
-        copying = own(device.stream())
-        self._segmenter = own(
-            NetworkRunner(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter")
+        self._finished = freed_by(stack, device.event())
+        copying = freed_by(stack, device.stream())
+        self._segmenter = freed_by(
+            stack,
+            NetworkRunner(device, segmenter, _SEGMENTER_OUTPUTS, batches.segmenter, "segmenter"),
         )
-        self._classifiers = own(
+        self._classifiers = freed_by(
+            stack,
             NetworkRunner(
                 device, classifiers, _CLASSIFIERS_OUTPUTS, batches.classifiers, "classifiers"
-            )
+            ),
         )
         self._streams += [copying, self._segmenter.stream, self._classifiers.stream]
-        self._gathered = own(device.allocate(batches.classifiers * TILE_BYTES))
+        self._gathered = freed_by(stack, device.allocate(batches.classifiers * TILE_BYTES))
         kept = max(batches.kept, batches.segmenter + batches.classifiers)
-        pool = own(device.allocate(kept * TILE_BYTES))
-        slots = [own(UploadSlot(device, batches.segmenter, copying)) for _ in range(_UPLOAD_SLOTS)]
-        self._capture_graphs(slots)
-        self._slots = BufferPool(slots)
-        self._kept = BufferPool(
-            [own(TileSlot(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
+        pool = freed_by(stack, device.allocate(kept * TILE_BYTES))
+        upload_slots = [
+            freed_by(stack, UploadSlot(device, batches.segmenter, copying))
+            for _ in range(_UPLOAD_SLOTS)
+        ]
+        self._capture_graphs(upload_slots)
+        self._upload_slots = BufferPool(upload_slots)
+        self._tile_slots = BufferPool(
+            [freed_by(stack, TileSlot(device, Span(pool, i * TILE_BYTES))) for i in range(kept)]
         )
 
     def _capture_graphs(self, slots: Sequence[UploadSlot]) -> None:
-        """Full batches from every slot, and of kept tiles; on noise, which tells tiles apart."""
+        """Capture full batches of each upload slot and of gathered kept tiles.
+
+        The graphs are compared on noise, on which no two tiles give the same outputs.
+        """
         shape = (self._batches.segmenter, 512, 512, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         for slot in slots:
@@ -241,13 +258,13 @@ class CudaEngine:
         self._classifiers.capture(Span(self._gathered))
 
     def _free(self) -> None:
-        """Free every place, but none from under a batch that was given up on its way there."""
+        """Free all resources, after the work of abandoned batches has ended."""
         try:
             for stream in self._streams:
-                stream.record(self._ended)
-                self._ended.synchronize()
+                stream.record(self._finished)
+                self._finished.synchronize()
         finally:
-            self._scope.free()
+            self._resources.close()
 
     def _close_device(self) -> None:
         with self._device.current():
@@ -257,20 +274,20 @@ class CudaEngine:
 
 
 class CudaTile:
-    """A kept tile: a place in the pool until it is released."""
+    """A kept tile; it occupies a slot of the pool until it is released."""
 
-    def __init__(self, pool: BufferPool[TileSlot], place: TileSlot) -> None:
-        self.place: TileSlot | None = place
+    def __init__(self, pool: BufferPool[TileSlot], slot: TileSlot) -> None:
+        self.slot: TileSlot | None = slot
         self._pool = pool
 
     def release(self) -> None:
-        place, self.place = self.place, None
-        if place is not None:
-            self._pool.give_back(place)
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            self._pool.give_back(slot)
 
 
 class CudaBatch:
-    """Uploaded tiles: a slot of the ring until it is released."""
+    """Uploaded tiles; they occupy an upload slot until the batch is released."""
 
     def __init__(self, engine: CudaEngine, slot: UploadSlot, tiles: int) -> None:
         self._engine = engine

@@ -1,6 +1,7 @@
-"""One graph with its stream, its outputs and the batch it can bear."""
+"""One network with its stream, its outputs and the largest batch that fits into memory."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,39 +16,45 @@ from her2d.inference.cuda.device import (
     Network,
     NotCapturableError,
     Span,
+    freed_by,
 )
-from her2d.inference.cuda.scope import Scope
 
 log = structlog.get_logger(__name__)
 
 TILE_BYTES = 512 * 512 * 3
 
 
-_Place: TypeAlias = tuple[int, int, int]
-"""How many tiles, which buffer, from which byte on."""
+_GraphKey: TypeAlias = tuple[int, int, int]
+"""Number of tiles, identity of the source buffer, first byte in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A graph's output: its name and what one tile's takes."""
+    """A network's output: its name and the bytes that one tile's value takes."""
 
     name: str
     bytes_per_tile: int
 
 
 class NetworkRunner:
-    """Runs a network on tiles that are on the device and brings its outputs to the host.
+    """Runs a network on tiles that are on the device and copies its outputs to the host.
 
-    One thread at a time. Its stream orders everything it does; a batch that does not fit into
-    memory is run in halves, and later ones are not tried whole again. Full batches from where it
-    was told to capture are launched as CUDA graphs.
+    For one thread at a time. All its work is ordered by its stream. A batch that does not fit into
+    memory is run in halves, and later batches are not tried whole again. Full batches from a source
+    given to `capture` are launched as CUDA graphs.
 
     Args:
-        capacity: tiles that it may be run on.
+        network: belongs to the caller, who closes it.
+        outputs: every output to copy.
+        capacity: largest number of tiles in one call of `run`.
+        name: the network's name in log events.
 
     Attributes:
         stream: where its work is enqueued.
-        most: tiles given to the network at once.
+        most: largest number of tiles given to the network at once.
+
+    Raises:
+        DeviceOutOfMemoryError: the buffers do not fit; nothing stays allocated.
     """
 
     def __init__(
@@ -64,30 +71,38 @@ class NetworkRunner:
         self._device = device
         self._network = network
         self._outputs = outputs
-        self._graphs: dict[_Place, Graph] = {}
-        with Scope() as self._scope:
-            own = self._scope.own
-            self.stream = own(device.stream())
-            self._done = own(device.event())
+        self._graphs: dict[_GraphKey, Graph] = {}
+        with ExitStack() as stack:
+            self.stream = freed_by(stack, device.stream())
+            self._done = freed_by(stack, device.event())
             sizes = {output.name: capacity * output.bytes_per_tile for output in outputs}
-            self._on_device = {name: own(device.allocate(size)) for name, size in sizes.items()}
-            self._on_host = {name: own(device.page_lock(size)) for name, size in sizes.items()}
+            self._on_device = {
+                name: freed_by(stack, device.allocate(size)) for name, size in sizes.items()
+            }
+            self._on_host = {
+                name: freed_by(stack, device.page_lock(size)) for name, size in sizes.items()
+            }
+            self._resources = stack.pop_all()
 
     def run(self, tiles: int, source: Span) -> Mapping[str, NDArray[np.uint8]]:
-        """Each output's bytes, uint8 (tiles * bytes_per_tile,), once they are here.
+        """Run the network and wait for its outputs.
 
         Args:
-            tiles: how many, at most `capacity`.
+            tiles: number of tiles, at most `capacity`.
             source: where they lie in a row; the caller has made the stream wait for them.
 
+        Returns:
+            Each output's bytes by name, uint8 (tiles * bytes_per_tile,).
+
         Raises:
-            EngineError: DeviceOutOfMemoryError where not even one tile fits.
+            DeviceOutOfMemoryError: not even one tile fits.
+            EngineError: the network cannot be run.
         """
         started = 0
         while started < tiles:
             size = min(self.most, tiles - started)
             try:
-                self._give(size, started, source)
+                self._enqueue(size, started, source)
             except DeviceOutOfMemoryError:
                 if size == 1:
                     raise
@@ -98,47 +113,48 @@ class NetworkRunner:
         return self._read_outputs(tiles)
 
     def capture(self, source: Span) -> bool:
-        """Launch full batches that lie at `source` as a graph from now on, if that can be done.
+        """Try to capture a CUDA graph that later runs of full batches at `source` launch.
 
-        The graph is believed if it gives, byte for byte, what the plain run gives, also after a
-        run of another size; where it does not or cannot be captured the reason is logged, and such
-        batches are enqueued as all others. To be called before another thread has the device.
+        A graph is used only if its outputs equal the plain run's byte for byte, also after a run of
+        another size. Where it differs or cannot be captured, the reason is logged and such batches
+        are enqueued as all others. Call it before another thread uses the device.
 
         Args:
-            source: `most` tiles in a row, the likes of which will be run; the caller has made the
-                stream wait for them. The place must stay as long as the lane does.
+            source: `most` tiles in a row that resemble later ones; the caller has made the stream
+                wait for them. The buffer must live as long as this runner.
 
         Returns:
-            whether it could be done. Nothing is under way any more in either case.
+            Whether later runs use a graph. In either case no work is left on the stream.
 
         Raises:
             EngineError: the plain run fails too.
         """
         try:
-            with Scope() as scope:
+            with ExitStack() as stack:
                 try:
-                    graph = self._captured(source, scope)
+                    graph = self._checked_graph(source, stack)
                 finally:
-                    # The run and its graph must not be freed while they are under way.
+                    # The run and its graph must not be freed while they are in progress.
                     self._finish()
+                self._resources.callback(stack.pop_all().close)
         except (NotCapturableError, DeviceOutOfMemoryError) as error:
             log.info("cuda_graph_not_used", network=self._name, reason=str(error))
             return False
-        self._scope.own(scope)
-        self._graphs[_place(self.most, source)] = graph
+        self._graphs[_graph_key(self.most, source)] = graph
         return True
 
     def free(self) -> None:
-        """Free what it holds; the network is its owner's."""
-        self._scope.free()
+        """Free everything but the network. Harmless if repeated."""
+        self._resources.close()
 
-    def _captured(self, source: Span, scope: Scope) -> Graph:
+    def _checked_graph(self, source: Span, stack: ExitStack) -> Graph:
+        """Capture a full batch's graph, compare it with the plain run, and let `stack` free it."""
         tiles, spans = self.most, self._spans(0, source)
-        run = scope.own(self._network.fixed(tiles, spans))
-        # The first run of a shape settles what the library works out once, which no graph may hold.
+        run = freed_by(stack, self._network.fixed(tiles, spans))
+        # At a shape's first run the library prepares things once, which no graph may contain.
         run.enqueue(self.stream)
         expected = self._read_outputs(tiles)
-        graph = scope.own(self._device.capture(self.stream, lambda: run.enqueue(self.stream)))
+        graph = freed_by(stack, self._device.capture(self.stream, lambda: run.enqueue(self.stream)))
         for name, values in expected.items():
             self._on_host[name].write(0, ~values)
             to = Span(self._on_device[name])
@@ -147,11 +163,11 @@ class NetworkRunner:
         graph.launch(self.stream)
         found = self._read_outputs(tiles)
         if not all(np.array_equal(found[name], expected[name]) for name in expected):
-            raise NotCapturableError("Its graph does not give what the plain run gives.")
+            raise NotCapturableError("The graph's outputs differ from the plain run's.")
         return graph
 
-    def _give(self, size: int, started: int, source: Span) -> None:
-        graph = self._graphs.get(_place(size, source)) if started == 0 else None
+    def _enqueue(self, size: int, started: int, source: Span) -> None:
+        graph = self._graphs.get(_graph_key(size, source)) if started == 0 else None
         if graph is None:
             self._network.enqueue(size, self._spans(started, source), self.stream)
         else:
@@ -180,5 +196,5 @@ class NetworkRunner:
         return spans
 
 
-def _place(tiles: int, source: Span) -> _Place:
+def _graph_key(tiles: int, source: Span) -> _GraphKey:
     return tiles, id(source.buffer), source.at

@@ -1,4 +1,4 @@
-"""A plan's files -> a running engine on this machine's GPU."""
+"""Open a compiled plan as an engine on this machine's GPU."""
 
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.pycuda_device import PyCudaDevice
@@ -9,11 +9,16 @@ from her2d.inference.plans import PlanFiles, Sidecar
 
 
 def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> CudaEngine:
-    """Load both plans by TensorRT on the first CUDA device.
+    """Load both networks' plans with TensorRT on the first CUDA device.
+
+    Args:
+        files: the plan's files.
+        sidecar: what the plan was built for.
+        options: batches and kept tiles; the precision is the plan's.
 
     Raises:
-        EngineError: no device, no library, or it refuses a plan; the plan was built for other
-            batches than its sidecar says.
+        EngineError: there is no device or no library, TensorRT refuses a plan, or a plan was built
+            for other batches than its sidecar states.
     """
     device = PyCudaDevice()
     try:
@@ -25,7 +30,7 @@ def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions)
     batches = Batches(
         options.segmenter_batch,
         options.classifier_batch,
-        # Beside those that wait in the queue, those that are being classified and those that the
+        # Those that wait in the queue, those that are being classified, and those that the
         # segmenter has just found.
         options.kept_tiles + options.classifier_batch + options.segmenter_batch,
     )
@@ -36,7 +41,7 @@ def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions)
 def _load(
     device: PyCudaDevice, files: PlanFiles, sidecar: Sidecar
 ) -> tuple[TensorRtNetwork, TensorRtNetwork]:
-    """Segmenter and classifiers, or neither."""
+    """Load segmenter and classifiers; where the second fails, the first is closed."""
     backend = files.backend
     segmenter = TensorRtNetwork(
         device, backend, files.segmenter, SEGMENTER_OUTPUTS, sidecar.segmenter.profile

@@ -1,4 +1,4 @@
-"""A CUDA device by PyCUDA, in the primary context that torch and other libraries share."""
+"""The CUDA device through PyCUDA, in the primary context, which torch and others share."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ class PyCudaDevice:
         return PyCudaHostBuffer(memory, self.freeing)
 
     def stream(self) -> "PyCudaStream":
-        # What another library gives to the legacy stream is no business of ours, nor ours of its.
+        # Another library's work on the legacy stream must not wait for ours, nor ours for its.
         return PyCudaStream(self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> "PyCudaEvent":
@@ -95,8 +95,8 @@ class PyCudaDevice:
         return PyCudaGraph(recorded, self.own_errors)
 
     def close(self) -> None:
-        # PyCUDA 2026.1 gives a context up only in the thread that opened it or where it is current,
-        # and in either case the driver would go on taking it for this thread's own.
+        # PyCUDA 2026.1 releases a context only in the thread that opened it or where it is current.
+        # In either case the driver would keep it as this thread's current context.
         self._enter()
         leave_context()
         with self._errors_as_loss():
@@ -110,7 +110,7 @@ class PyCudaDevice:
 
     @contextmanager
     def _errors_as_loss(self) -> Iterator[None]:
-        """For calls about the context alone, which fail where it is gone."""
+        """Raise DeviceLostError for errors of calls that fail only where the context is lost."""
         try:
             yield
         except self._cuda.Error as error:
@@ -118,7 +118,7 @@ class PyCudaDevice:
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """PyCUDA's errors as ours, and any error as DeviceLostError where the device is lost."""
+        """Raise PyCUDA's errors as ours, and any error as DeviceLostError on a lost device."""
         cuda = self._cuda
         try:
             yield
@@ -133,14 +133,14 @@ class PyCudaDevice:
             raise EngineError(f"CUDA failed: {error}") from error
 
     def _raise_if_lost(self, error: Exception) -> None:
-        """CUDA repeats a sticky error at every later call, and nothing but a new process helps."""
+        """Raise DeviceLostError if CUDA repeats the error, which then only a new process ends."""
         try:
             self._cuda.Context.synchronize()
         except self._cuda.Error as again:
             raise self._lost(again) from error
 
     def freeing(self, free: Callable[[], object]) -> None:
-        """Call `free`; on a lost device nothing can be freed, and the process ends anyway."""
+        """Call `free`, except on a lost device, where nothing can be freed and the process ends."""
         if self._loss is not None:
             return
         try:
@@ -149,19 +149,19 @@ class PyCudaDevice:
             log.warning("device_memory_not_freed", reason=str(error))
 
     def _lost(self, error: Exception) -> DeviceLostError:
-        """From now on PyCUDA takes the context for dead, and asks the driver nothing more about it.
+        """Make PyCUDA regard the context as dead, and return the error to raise.
 
-        Its destructors make the context current first, and an entry that stays on a thread's stack
-        ends the process with that thread: where the device is lost either would be a SIGABRT,
-        wherever the last reference goes.
+        PyCUDA's destructors make the context current first, and a context that stays on a thread's
+        stack ends the process with that thread. On a lost device either would end in SIGABRT. For
+        a dead context PyCUDA does neither.
         """
         if self._loss is None:
             self._loss = f"The GPU is lost to this process: {error}"
-            # In a thread that neither opened it nor has it current, this asks the driver nothing.
+            # In a thread that neither opened it nor has it current, detaching calls no driver.
             thread = threading.Thread(target=self._forget)
             thread.start()
             thread.join()
-        # Takes dead contexts off this thread's stack.
+        # This removes dead contexts from this thread's stack.
         self._cuda.Context.get_current()
         return DeviceLostError(self._loss)
 
@@ -171,6 +171,8 @@ class PyCudaDevice:
 
 
 class PyCudaBuffer:
+    """Device memory; `freeing` calls the function that frees it."""
+
     def __init__(
         self, memory: Any, nbytes: int, freeing: Callable[[Callable[[], object]], None]
     ) -> None:
@@ -190,6 +192,8 @@ class PyCudaBuffer:
 
 
 class PyCudaHostBuffer:
+    """Page-locked memory, uint8 (nbytes,); `freeing` calls the function that frees it."""
+
     def __init__(
         self, memory: NDArray[np.uint8], freeing: Callable[[Callable[[], object]], None]
     ) -> None:
@@ -211,7 +215,7 @@ class PyCudaHostBuffer:
 
 
 class PyCudaStream:
-    """PyCUDA destroys a stream when nobody refers to it any more."""
+    """A stream, which PyCUDA destroys with the last reference to it."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
@@ -227,7 +231,7 @@ class PyCudaStream:
 
 
 class PyCudaEvent:
-    """PyCUDA destroys an event when nobody refers to it any more."""
+    """An event, which PyCUDA destroys with the last reference to it."""
 
     def __init__(self, event: Any, own_errors: Callable[[], Any]) -> None:
         self._event = event
@@ -253,6 +257,8 @@ class PyCudaEvent:
 
 
 class PyCudaGraph:
+    """A captured graph whose launch errors are raised as ours."""
+
     def __init__(self, graph: DriverGraph, own_errors: Callable[[], Any]) -> None:
         self._graph = graph
         self._own_errors = own_errors
@@ -267,12 +273,12 @@ class PyCudaGraph:
 
 
 def address(span: Span) -> int:
-    """The device address of a span."""
+    """Return the device address of a span's first byte."""
     return int(_as(PyCudaBuffer, span.buffer).address) + span.at
 
 
 def handle(stream: Stream) -> Any:
-    """PyCUDA's own stream."""
+    """Return PyCUDA's stream object."""
     return _as(PyCudaStream, stream).stream
 
 

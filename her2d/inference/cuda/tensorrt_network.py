@@ -1,6 +1,7 @@
-"""A TensorRT plan as a network: deserialised once, enqueued on any stream."""
+"""A TensorRT plan as a network that is deserialised once and enqueued on any stream."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from her2d.inference.cuda.device import (
     NotCapturableError,
     Span,
     Stream,
+    freed_by,
 )
 from her2d.inference.cuda.pycuda_device import address, handle
-from her2d.inference.cuda.scope import Scope
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import Profile
@@ -21,19 +22,23 @@ from her2d.inference.tensorrt_log import log_of
 
 
 class TensorRtNetwork:
-    """A plan's engine and execution contexts. The device is current while it is made and used.
+    """A plan's engine and execution contexts. The device must be current at every call.
 
-    TensorRT's contexts share one piece of memory for activations: there is one for enqueueing and,
-    as NVIDIA advises, one for each CUDA graph, and whoever owns the network runs one at a time.
-    TensorRT for RTX has a single one, which captures graphs by itself.
+    There is one execution context for `enqueue` and, as NVIDIA advises, one for each CUDA graph.
+    They share one buffer for activations, so the caller runs one at a time. TensorRT for RTX has a
+    single context, which captures graphs by itself.
 
     Args:
-        profile: the batches that the plan's sidecar says it was built for.
+        device: where the plan is loaded.
+        backend: `tensorrt` or `tensorrt_rtx`.
+        plan: the serialised plan.
+        outputs: names of the outputs that the plan must have.
+        profile: the batches that the plan's sidecar states.
 
     Raises:
-        EngineError: the library refuses the plan, it has not the inputs and outputs of the
-            contract, or was built for other batches; DeviceOutOfMemoryError where there is no room
-            for it.
+        DeviceOutOfMemoryError: there is no room for it.
+        EngineError: the library refuses the plan, its inputs or outputs are not those expected, or
+            it was built for other batches.
     """
 
     def __init__(
@@ -46,16 +51,17 @@ class TensorRtNetwork:
     ) -> None:
         self._trt = trt = library_of(backend)
         self._name = f"{backend} plan {plan.name}"
-        self._said = log_of(trt)
-        self._runtime: Any = trt.Runtime(self._said)
+        self._log = log_of(trt)
+        self._runtime: Any = trt.Runtime(self._log)
         self._engine: Any = None
         self._context: Any = None
-        self._scope = Scope()
+        self._resources = ExitStack()
         try:
             self._load(device, plan, outputs, profile)
         except BaseException:
-            # Now, and not with the traceback, when the device is closed: so no frame below may
-            # have a name of its own for the engine or a context.
+            # TensorRT's objects must end now, while the device is open. The traceback keeps the
+            # local variables of every frame alive, so no method below holds the engine or a
+            # context in one.
             self.close()
             raise
 
@@ -65,7 +71,9 @@ class TensorRtNetwork:
             raise self._failure("cannot load the")
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
         if names != {"tiles", *outputs}:
-            raise EngineError(f"The {self._name} must take tiles and give {', '.join(outputs)}.")
+            raise EngineError(
+                f"The {self._name} must have the input tiles and the outputs {', '.join(outputs)}."
+            )
         self._refuse_other_profile(profile)
         self._context = self._first_context(device)
 
@@ -74,76 +82,76 @@ class TensorRtNetwork:
         return int(self._engine.get_tensor_profile_shape("tiles", 0)[2][0])
 
     def enqueue(self, tiles: int, tensors: Mapping[str, Span], stream: Stream) -> None:
-        self._place(self._context, tiles, tensors)
+        self._bind(self._context, tiles, tensors)
         self._execute(self._context, stream)
 
     def fixed(self, tiles: int, tensors: Mapping[str, Span]) -> "FixedTensorRtRun":
         if self._captures_itself:
             raise NotCapturableError("TensorRT for RTX captures its graphs by itself.")
         context = self._managed_context()
-        self._place(context, tiles, tensors)
+        self._bind(context, tiles, tensors)
         return FixedTensorRtRun(context, self._execute)
 
     def close(self) -> None:
         self._context = self._engine = self._runtime = None
-        self._scope.free()
+        self._resources.close()
 
     @property
     def _captures_itself(self) -> bool:
         return hasattr(self._trt, "CudaGraphStrategy")
 
-    def _refuse_other_profile(self, told: Profile) -> None:
-        wanted = (told.smallest, told.best, told.most)
+    def _refuse_other_profile(self, stated: Profile) -> None:
+        expected = (stated.smallest, stated.best, stated.most)
         shapes = self._engine.get_tensor_profile_shape("tiles", 0)
         found = tuple(int(shape[0]) for shape in shapes)
-        if self._engine.num_optimization_profiles != 1 or found != wanted:
+        if self._engine.num_optimization_profiles != 1 or found != expected:
             raise EngineError(
                 f"The {self._name} was built for batches of {found} (smallest, best, most), and its"
-                f" sidecar says {wanted}: compile it anew."
+                f" sidecar states {expected}. Compile it again."
             )
 
     def _first_context(self, device: Device) -> Any:
         if self._captures_itself:
             config = self._engine.create_runtime_config()
             config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-            return self._made(self._engine.create_execution_context(config))
+            return self._checked(self._engine.create_execution_context(config))
         nbytes = max(1, self._engine.device_memory_size_v2)
-        self._scratch = self._scope.own(device.allocate(nbytes))
+        self._scratch = freed_by(self._resources, device.allocate(nbytes))
         return self._managed_context()
 
     def _managed_context(self) -> Any:
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._made(self._engine.create_execution_context(strategy))
+        context = self._checked(self._engine.create_execution_context(strategy))
         context.set_device_memory(address(Span(self._scratch)), self._scratch.nbytes)
         return context
 
-    def _made(self, context: Any) -> Any:
+    def _checked(self, context: Any) -> Any:
         if context is None:
-            raise self._failure("has no room for the")
+            raise self._failure("cannot create an execution context for the")
         return context
 
-    def _place(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
-        self._said.last_error = None
+    def _bind(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
+        self._log.last_error = None
         taken = [context.set_input_shape("tiles", (tiles, 512, 512, 3))]
         taken += [context.set_tensor_address(name, address(span)) for name, span in tensors.items()]
         if not all(taken):
-            raise self._failure(f"has no place for {tiles} tiles in the")
+            raise self._failure(f"cannot bind {tiles} tiles to the")
 
     def _execute(self, context: Any, stream: Stream) -> None:
-        self._said.last_error = None
+        self._log.last_error = None
         if not context.execute_async_v3(handle(stream).handle):
             raise self._failure("cannot run the")
 
     def _failure(self, what: str) -> EngineError:
-        """TensorRT says `out of memory` in words only."""
-        said = self._said.last_error or "it says no more"
-        words = said.lower().replace(" ", "")
+        """Build the error for a call that failed; only the message says `out of memory`."""
+        message = self._log.last_error or "it gives no reason"
+        words = message.lower().replace(" ", "")
         kind = DeviceOutOfMemoryError if "outofmemory" in words else EngineError
-        return kind(f"TensorRT {what} {self._name}: {said}")
+        return kind(f"TensorRT {what} {self._name}: {message}")
 
 
 class FixedTensorRtRun:
-    """A context that is given one shape and its places once; `execute` enqueues it."""
+    """An execution context whose shape and addresses were set once; `execute` enqueues it."""
 
     def __init__(self, context: Any, execute: Callable[[Any, Stream], None]) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""Slides called right and wrong (paper, section 2.3, Figure S2)."""
+"""Slides predicted right and wrong (paper, section 2.3, Figure S2)."""
 
 import math
 from dataclasses import dataclass

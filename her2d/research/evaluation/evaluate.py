@@ -11,14 +11,14 @@ from her2d.research.evaluation.figures import (
     roc_figure,
 )
 from her2d.research.evaluation.html import render
-from her2d.research.evaluation.report import CalledSlide, Report
+from her2d.research.evaluation.report import Report, SlidePrediction
 from her2d.research.evaluation.slide_predictions import (
-    Called,
-    IntegratorCall,
-    called_slide,
-    called_slides,
-    integrator_call,
+    IntegratorPrediction,
+    PredictedSlide,
+    integrator_prediction,
     misdiagnosis_of,
+    predict_slides,
+    slide_prediction,
     slide_rows,
 )
 from her2d.research.evaluation.tiles import (
@@ -27,9 +27,9 @@ from her2d.research.evaluation.tiles import (
     integrator_rows,
     segmenter_rows,
 )
-from her2d.research.training.candidate import chosen_files, described, write_candidate
+from her2d.research.training.candidate import describe_cohort, selected_files, write_candidate
 from her2d.research.training.cohort import CohortSlide, Split
-from her2d.research.training.model_selection import read_choice
+from her2d.research.training.model_selection import read_selection
 from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, recorded_commands, write_text
@@ -48,7 +48,7 @@ def evaluate(
     command: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """Measure the chosen models, and those they were chosen from, on the test sets.
+    """Measure the selected models, and those they were selected from, on the test sets.
 
     Writes report.json and report.html into `study.evaluation`, and the bundle that was measured
     into `study.candidate`. `command` is what trained the models, for the manifest; None is what the
@@ -59,52 +59,54 @@ def evaluate(
             that are for training now; or the cohort has no test slides.
         SlideError: a test slide cannot be read.
     """
-    choice, scores = read_choice(study)
+    selection, scores = read_selection(study)
     cohort = study.cohort()
     sets = tuple(split for split in _SETS if any(s.split is split for s in cohort))
     if not sets:
         raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
-    progress("exporting the chosen models")
-    models = chosen_files(study)
+    progress("exporting the selected models")
+    models = selected_files(study)
     recorded = "; ".join(recorded_commands(study)) or "her2d train, its arguments not recorded"
     bundle = write_candidate(study, recipe, command=command or recorded)
     progress("test slides")
     names = [score.name for score in scores]
-    calls, own, heatmaps = _called(
-        study, bundle, unseen_slides(cohort), names, recipe.seed, progress
+    predictions, own, heatmaps = _predictions(
+        study, bundle, evaluation_slides(cohort), names, recipe.seed, progress
     )
     progress("tiles")
-    tiles = {split: split_probabilities(study, recipe, choice.classifier, split) for split in sets}
+    tiles = {
+        split: split_probabilities(study, recipe, selection.classifier, split) for split in sets
+    }
     misdiagnosis = misdiagnosis_of(own)
     report = Report(
-        cohort=described(cohort),
+        cohort=describe_cohort(cohort),
         code_version=__version__,
         seed=recipe.seed,
         bundle_digest=bundle.digest,
         models=models,
-        segmenter=choice.segmenter,
-        classifier=choice.classifier,
-        integrator=choice.integrator,
-        integrator_fitted_on=choice.integrator_fitted_on,
-        overridden=choice.overridden,
-        segmenters=segmenter_rows(study, recipe, sets, choice.segmenter, progress),
-        classifiers=classifier_rows(study, recipe, choice.classifier),
-        integrators=integrator_rows(study, choice, scores, tiles),
-        slides=slide_rows(calls, choice.integrator, seed=recipe.seed),
-        calls=tuple(call for _, call in own),
-        calibration=calibration_rows(study, choice.integrator, tiles),
+        segmenter=selection.segmenter,
+        classifier=selection.classifier,
+        integrator=selection.integrator,
+        integrator_fitted_on=selection.integrator_fitted_on,
+        overridden=selection.overridden,
+        segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
+        classifiers=classifier_rows(study, recipe, selection.classifier),
+        integrators=integrator_rows(study, selection, scores, tiles),
+        slides=slide_rows(predictions, selection.integrator, seed=recipe.seed),
+        predictions=tuple(call for _, call in own),
+        calibration=calibration_rows(study, selection.integrator, tiles),
         misdiagnosis=misdiagnosis.tests,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
-    figures = _figures(report, calls[choice.integrator])
+    figures = _figures(report, predictions[selection.integrator])
     study.evaluation.mkdir(parents=True, exist_ok=True)
     write_text(study.evaluation / PAGE_FILE, render(report, figures=figures, heatmaps=heatmaps))
     write_text(study.evaluation / REPORT_FILE, report.model_dump_json(indent=1))
     return report
 
 
-def unseen_slides(cohort: list[CohortSlide]) -> list[CohortSlide]:
-    """The slides that no model was trained, chosen or fitted on."""
+def evaluation_slides(cohort: list[CohortSlide]) -> list[CohortSlide]:
+    """The slides that no model was trained, selected or fitted on."""
     return [slide for slide in cohort if slide.split in _SETS]
 
 
@@ -116,38 +118,40 @@ def read_report(study: Study) -> Report:
         raise StudyError(f"{study.root} is not evaluated: run her2d evaluate first.") from error
 
 
-def _called(
+def _predictions(
     study: Study,
     bundle: Bundle,
     slides: list[CohortSlide],
     integrators: list[str],
     seed: int,
     progress: Progress,
-) -> tuple[dict[str, list[IntegratorCall]], list[tuple[CohortSlide, CalledSlide]], list[str]]:
+) -> tuple[
+    dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
+]:
     """Each slide once through the pipeline; of its pixels only some heatmaps are kept."""
-    calls: dict[str, list[IntegratorCall]] = {name: [] for name in integrators}
-    own: list[tuple[CohortSlide, CalledSlide]] = []
+    predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in integrators}
+    own: list[tuple[CohortSlide, SlidePrediction]] = []
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
-    for found in called_slides(bundle, slides):
+    for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name in integrators:
-            calls[name].append(integrator_call(study, name, found, seed=seed))
-        own.append((found.slide, called_slide(found)))
+            predictions[name].append(integrator_prediction(study, name, found, seed=seed))
+        own.append((found.slide, slide_prediction(found)))
         kept = heatmaps[_is_right(found)]
         if len(kept) < _HEATMAPS_EACH:
             kept.append(heatmap_figure(found))
-    return calls, own, heatmaps[True] + heatmaps[False]
+    return predictions, own, heatmaps[True] + heatmaps[False]
 
 
-def _is_right(found: Called) -> bool:
+def _is_right(found: PredictedSlide) -> bool:
     return found.outcome.score.her2_status.value == found.slide.her2_status.value
 
 
-def _figures(report: Report, calls: list[IntegratorCall]) -> list[str]:
+def _figures(report: Report, predictions: list[IntegratorPrediction]) -> list[str]:
     figures = []
     for row in report.slides:
-        if row.chosen:
-            of_set = [call for call in calls if call.set == row.set]
+        if row.selected:
+            of_set = [call for call in predictions if call.set == row.set]
             figures.append(roc_figure(of_set, f"ROC of slides, {row.set}"))
             figures.append(confusion_figure(row.confusion, f"Slides, {row.set}"))
     figures += [

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from her2d.pipeline.outcome import TileClass
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
-from her2d.research.evaluation.slide_predictions import Called, IntegratorCall
+from her2d.research.evaluation.slide_predictions import IntegratorPrediction, PredictedSlide
 from her2d.results.heatmap import HeatmapData, render_heatmap
 
 _INK, _BROWN = "#23232b", "#79431a"
@@ -21,9 +21,11 @@ _HEATMAP_SIDE = 900
 mpl.rcParams["svg.hashsalt"] = "her2d"
 
 
-def roc_figure(calls: list[IntegratorCall], title: str) -> str | None:
+def roc_figure(predictions: list[IntegratorPrediction], title: str) -> str | None:
     """ROC of slides by P, an SVG; None where one class is missing."""
-    known = [c for c in calls if not np.isnan(c.fraction) and c.true_status != "indeterminate"]
+    known = [
+        c for c in predictions if not np.isnan(c.fraction) and c.true_status != "indeterminate"
+    ]
     positive = [c.true_status == "positive" for c in known]
     if len(set(positive)) < 2:
         return None
@@ -47,7 +49,7 @@ def confusion_figure(confusion: Confusion, title: str) -> str:
         yticks=[0, 1],
         xticklabels=["positive", "negative"],
         yticklabels=["positive", "negative"],
-        xlabel="called",
+        xlabel="predicted",
         ylabel="true",
     )
     return _svg(figure)
@@ -67,7 +69,7 @@ def calibration_figure(found: Calibration, title: str) -> str:
     return _svg(figure)
 
 
-def heatmap_figure(found: Called) -> str:
+def heatmap_figure(found: PredictedSlide) -> str:
     """A slide's heatmap as in Figures 3 and 4: a data URL of a JPEG."""
     outcome, score = found.outcome, found.outcome.score
     grid, overview = outcome.grid, outcome.overview
@@ -86,7 +88,7 @@ def heatmap_figure(found: Called) -> str:
             height=max(1, round(grid.height * scale)),
             title=found.slide.name,
             subtitle=(
-                f"true {found.slide.her2_status.value}, called {score.her2_status.value}"
+                f"true {found.slide.her2_status.value}, predicted {score.her2_status.value}"
                 + ("" if percent is None else f" at {percent:.1f} %")
             ),
         )

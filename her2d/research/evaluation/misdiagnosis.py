@@ -1,4 +1,4 @@
-"""Which slides are called wrong: the paper's analysis of misdiagnosis (2.4, Tables 3 and 4).
+"""Which slides are predicted wrong: the paper's analysis of misdiagnosis (2.4, Tables 3 and 4).
 
 False negatives are compared with true positives, false positives with true negatives, by the
 chi-square test with Yates' correction. The paper's groups are small (2 false negatives), where
@@ -31,7 +31,7 @@ class LevelCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class TwoTests:
+class GroupTests:
     """P values of one comparison; None where a level or a group holds no slide at all."""
 
     chi_square: float | None
@@ -57,9 +57,9 @@ class FeatureTest:
     table: str
     feature: str
     levels: tuple[LevelCounts, ...]
-    positive: TwoTests
+    positive: GroupTests
     """False negatives against true positives."""
-    negative: TwoTests
+    negative: GroupTests
     """False positives against true negatives."""
 
 
@@ -81,14 +81,14 @@ def misdiagnosis_tests(counts: Sequence[LevelCounts]) -> list[FeatureTest]:
                 table,
                 feature,
                 tuple(levels),
-                two_tests([(level.fn, level.tp) for level in levels]),
-                two_tests([(level.fp, level.tn) for level in levels]),
+                compare_groups([(level.fn, level.tp) for level in levels]),
+                compare_groups([(level.fp, level.tn) for level in levels]),
             )
         )
     return tests
 
 
-def two_tests(rows: Sequence[tuple[int, int]]) -> TwoTests:
+def compare_groups(rows: Sequence[tuple[int, int]]) -> GroupTests:
     """Compare two groups, (wrong, right) by level.
 
     As the paper's note under Table 4 has it, no test is made where a level, or a group, is empty.
@@ -97,12 +97,12 @@ def two_tests(rows: Sequence[tuple[int, int]]) -> TwoTests:
     """
     table = np.array(rows)
     if not (table.sum(axis=0).all() and table.sum(axis=1).all()):
-        return TwoTests(None, None)
+        return GroupTests(None, None)
     chi_square = float(chi2_contingency(table, correction=True).pvalue)
     if len(table) == 2:
-        return TwoTests(chi_square, float(fisher_exact(table).pvalue))
+        return GroupTests(chi_square, float(fisher_exact(table).pvalue))
     fisher, simulated = _freeman_halton(table)
-    return TwoTests(chi_square, fisher, simulated)
+    return GroupTests(chi_square, fisher, simulated)
 
 
 def _p_text(p: float | None) -> str:

@@ -54,11 +54,11 @@ def _measured(measured: Measured) -> Iterator[str]:
     yield f"- slides: {measured.slides}, {measured.slides_positive} of them HER2-positive"
     if measured.slides_without_tumor:
         yield f"- slides without tumour: {measured.slides_without_tumor}"
-    called = measured.calls_without_tumor
-    if measured.slides_without_tumor and called is not None:
+    predicted = measured.calls_without_tumor
+    if measured.slides_without_tumor and predicted is not None:
         yield (
-            f"- of these called positive: {called.positive}, negative: {called.negative},"
-            f" without a call, which is right: {called.indeterminate}"
+            f"- of these predicted positive: {predicted.positive}, negative: {predicted.negative},"
+            f" without a call, which is right: {predicted.indeterminate}"
         )
     if measured.slides_without_call is not None:
         yield f"- slides without a call, left out of what follows: {measured.slides_without_call}"

@@ -12,14 +12,14 @@ from her2d.research.evaluation.evaluate import read_report
 from her2d.research.evaluation.model_card import CARD_FILE, model_card
 from her2d.research.evaluation.report import Report
 from her2d.research.training.bundle_writer import write_manifest
-from her2d.research.training.candidate import chosen_files
+from her2d.research.training.candidate import selected_files
 from her2d.research.training.cohort import Split
-from her2d.research.training.model_selection import read_choice
+from her2d.research.training.model_selection import read_selection
 from her2d.research.training.study import Study, StudyError
 from her2d.system.files import replace_folder
 
 
-def ship(
+def publish(
     study: Study, directory: Path, *, version: str = "1", intended_use: str | None = None
 ) -> Bundle:
     """Pack the bundle that `her2d evaluate` measured into `directory`, named after the folder.
@@ -58,17 +58,17 @@ def measured(report: Report, split: Split) -> Measured | None:
     Raises:
         StudyError: a figure that a manifest states is not defined on so few slides.
     """
-    row = report.chosen_slides(split.value)
+    row = report.bundle_row(split.value)
     if row is None:
         return None
-    segmenter = next(row for row in report.segmenters if row.chosen).sets[split.value]
-    tiles = next(row for row in report.integrators if row.chosen).sets[split.value].auroc
+    segmenter = next(row for row in report.segmenters if row.selected).sets[split.value]
+    tiles = next(row for row in report.integrators if row.selected).sets[split.value].auroc
     if segmenter is None or tiles is None or row.accuracy.value is None:
         raise StudyError(
             f"The split {split.value} is too small: it must hold strong and weak tumour tiles."
         )
     low, high = _wilson(row.confusion)
-    of_set = [call for call in report.calls if call.set == split.value]
+    of_set = [call for call in report.predictions if call.set == split.value]
     return Measured(
         cohort=f"split {split.value} of: {report.cohort}",
         slides=len(of_set),
@@ -90,21 +90,21 @@ def measured(report: Report, split: Split) -> Measured | None:
 
 def _wilson(confusion: Confusion) -> tuple[float, float]:
     """Wilson's 95 % interval of the accuracy (Wilson 1927): a bootstrap knows no doubt where every
-    slide was called right, however few they are."""
+    slide was predicted right, however few they are."""
     right = confusion.tp + confusion.tn
-    called = right + confusion.fp + confusion.fn
-    interval = binomtest(right, called).proportion_ci(method="wilson")
+    predicted = right + confusion.fp + confusion.fn
+    interval = binomtest(right, predicted).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _changed_since(study: Study, report: Report) -> list[str]:
-    """The choice and chosen models, as paths, that are not those that were measured."""
-    if not report.models:  # Reports did not hold them once; they did say what was chosen.
-        choice, _ = read_choice(study)
+    """The selection and selected models, as paths, that are not those that were measured."""
+    if not report.models:  # Reports did not hold them once; they did say what was selected.
+        selection, _ = read_selection(study)
         measured = (report.segmenter, report.classifier, report.integrator)
-        same = (choice.segmenter, choice.classifier, choice.integrator) == measured
-        return [] if same else [study.choice.name]
-    now = chosen_files(study)
+        same = (selection.segmenter, selection.classifier, selection.integrator) == measured
+        return [] if same else [study.selection.name]
+    now = selected_files(study)
     paths = dict.fromkeys([*report.models, *now])
     return [path for path in paths if report.models.get(path) != now.get(path)]
 

@@ -28,7 +28,7 @@ class SegmenterRow(_Row):
     """Table S1: MIoU of one segmenter; `sets` maps test sets to theirs."""
 
     name: str
-    chosen: bool
+    selected: bool
     validation: Number
     sets: dict[str, Number]
 
@@ -37,7 +37,7 @@ class ClassifierRow(_Row):
     """Table S2: one classifier over its five folds."""
 
     name: str
-    chosen: bool
+    selected: bool
     auroc: tuple[Number, ...]
     sensitivity: tuple[Number, ...]
     mean_auroc: Number
@@ -58,7 +58,7 @@ class IntegratorRow(_Row):
     """Table S3: one integrator."""
 
     name: str
-    chosen: bool
+    selected: bool
     validation_auroc: Number
     validation_sensitivity: Number
     validation_specificity: Number
@@ -78,7 +78,7 @@ class Interval(_Row):
 
 
 class SlideRow(_Row):
-    """Table S4: slides of one test set as one integrator calls them.
+    """Table S4: slides of one test set as one integrator predicts them.
 
     Slides with a true status and without a call, such as those in which no tumour was found, are
     counted apart; `accuracy_of_all` takes them for wrong, all other figures leave them out. Slides
@@ -86,7 +86,7 @@ class SlideRow(_Row):
     """
 
     integrator: str
-    chosen: bool
+    selected: bool
     set: str
     confusion: Confusion
     without_call: int
@@ -102,7 +102,7 @@ class SlideRow(_Row):
         cls,
         integrator: str,
         *,
-        chosen: bool,
+        selected: bool,
         set_name: str,
         metrics: SlideMetrics,
         without_call: int,
@@ -112,7 +112,7 @@ class SlideRow(_Row):
         slides = metrics.confusion.total + without_call
         return cls(
             integrator=integrator,
-            chosen=chosen,
+            selected=selected,
             set=set_name,
             confusion=metrics.confusion,
             without_call=without_call,
@@ -125,20 +125,20 @@ class SlideRow(_Row):
         )
 
 
-class CalledSlide(_Row):
-    """One test slide, as the bundle's own integrator calls it."""
+class SlidePrediction(_Row):
+    """One test slide, as the bundle's own integrator predicts it."""
 
     name: str
     patient: str
     set: str
     true_status: str
-    called: str
+    predicted: str
     percent: Number
     borderline: bool
 
 
 class CalibrationRow(_Row):
-    """Reliability of the chosen integrator's p(strong) on a test set's tumour tiles."""
+    """Reliability of the selected integrator's p(strong) on a test set's tumour tiles."""
 
     set: str
     calibration: Calibration
@@ -152,7 +152,7 @@ class Report(_Row):
     seed: int
     bundle_digest: str
     models: dict[str, str] = {}
-    """SHA-256 of the choice and of each chosen model, by path within the study."""
+    """SHA-256 of the selection and of each selected model, by path within the study."""
     segmenter: str
     classifier: str
     integrator: str
@@ -162,12 +162,12 @@ class Report(_Row):
     classifiers: tuple[ClassifierRow, ...]
     integrators: tuple[IntegratorRow, ...]
     slides: tuple[SlideRow, ...]
-    calls: tuple[CalledSlide, ...]
+    predictions: tuple[SlidePrediction, ...]
     calibration: tuple[CalibrationRow, ...]
     misdiagnosis: tuple[FeatureTest, ...]
     misdiagnosis_left_out: tuple[str, ...] = ()
     """Which features have no test, and why."""
 
-    def chosen_slides(self, name: str) -> SlideRow | None:
+    def bundle_row(self, name: str) -> SlideRow | None:
         """The row of Table S4 of the bundle on a test set."""
-        return next((row for row in self.slides if row.chosen and row.set == name), None)
+        return next((row for row in self.slides if row.selected and row.set == name), None)

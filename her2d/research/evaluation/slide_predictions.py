@@ -1,4 +1,4 @@
-"""Test slides run through the bundle as the daemon runs it, and called by every integrator."""
+"""Test slides run through the bundle as the daemon runs it, and predicted by every integrator."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,61 +13,63 @@ from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
+    GroupTests,
     LevelCounts,
-    TwoTests,
     misdiagnosis_tests,
 )
-from her2d.research.evaluation.report import CalledSlide, SlideRow
-from her2d.research.evaluation.slides import SlideCalls, slide_metrics
+from her2d.research.evaluation.report import SlidePrediction, SlideRow
+from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
 from her2d.research.evaluation.tiles import load_model, p_of
 from her2d.research.training.cohort import CohortSlide, Status
 from her2d.research.training.study import Study
 
 _MOST_LEVELS = 6
-_UNTESTED = TwoTests(None, None)
+_UNTESTED = GroupTests(None, None)
 _WITHOUT_CALL = Status.INDETERMINATE.value
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class PredictedSlide:
     """A test slide and what was found in it, without pixels: some dozen bytes a tile."""
 
     slide: CohortSlide
     outcome: SlideOutcome
 
 
-def called_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Called]:
+def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[PredictedSlide]:
     """Run the bundle over `slides`, one after the other. Raises SlideError, EngineError."""
     with Scorer(bundle) as scorer:
         for slide in slides:
-            yield Called(slide, scorer.score(slide.he_path).outcome)
+            yield PredictedSlide(slide, scorer.score(slide.he_path).outcome)
 
 
-def called_slide(found: Called) -> CalledSlide:
+def slide_prediction(found: PredictedSlide) -> SlidePrediction:
     """The bundle's own call of a slide."""
     score = found.outcome.score
-    return CalledSlide(
+    return SlidePrediction(
         name=found.slide.name,
         patient=found.slide.patient,
         set=found.slide.split.value,
         true_status=found.slide.her2_status.value,
-        called=score.her2_status.value,
+        predicted=score.her2_status.value,
         percent=score.high_expression_percent,
         borderline=score.borderline,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class IntegratorCall:
-    """How one integrator calls one slide; `fraction` is P, NaN where there is none."""
+class IntegratorPrediction:
+    """How one integrator predicts one slide; `fraction` is P, NaN where there is none."""
 
     set: str
     true_status: str
-    called: str
+    predicted: str
     fraction: float
 
 
-def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> IntegratorCall:
+def integrator_prediction(
+    study: Study, name: str, found: PredictedSlide, *, seed: int
+) -> IntegratorPrediction:
     """Score a slide's tumour tiles as if `name` were the bundle's integrator."""
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
@@ -79,7 +81,7 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
         seed=seed,
     )
     percent = score.high_expression_percent
-    return IntegratorCall(
+    return IntegratorPrediction(
         found.slide.split.value,
         found.slide.her2_status.value,
         score.her2_status.value,
@@ -88,19 +90,19 @@ def integrator_call(study: Study, name: str, found: Called, *, seed: int) -> Int
 
 
 def slide_rows(
-    calls: dict[str, list[IntegratorCall]], chosen: str, *, seed: int
+    predictions: dict[str, list[IntegratorPrediction]], selected: str, *, seed: int
 ) -> tuple[SlideRow, ...]:
     """Table S4: a row for each integrator and test set."""
     rows = []
-    for integrator, found in calls.items():
+    for integrator, found in predictions.items():
         for name in dict.fromkeys(call.set for call in found):
             of_set = [c for c in found if c.set == name]
             with_tumor = [c for c in of_set if c.true_status != _WITHOUT_CALL]
-            known = [c for c in with_tumor if c.called != _WITHOUT_CALL]
+            known = [c for c in with_tumor if c.predicted != _WITHOUT_CALL]
             metrics = slide_metrics(
-                SlideCalls(
+                SlidePredictions(
                     np.array([c.true_status == Status.POSITIVE for c in known], bool),
-                    np.array([c.called == Status.POSITIVE for c in known], bool),
+                    np.array([c.predicted == Status.POSITIVE for c in known], bool),
                     np.array([c.fraction for c in known], np.float64),
                 ),
                 seed=seed,
@@ -108,7 +110,7 @@ def slide_rows(
             rows.append(
                 SlideRow.of(
                     integrator,
-                    chosen=integrator == chosen,
+                    selected=integrator == selected,
                     set_name=name,
                     metrics=metrics,
                     without_call=len(with_tumor) - len(known),
@@ -118,9 +120,9 @@ def slide_rows(
     return tuple(rows)
 
 
-def _calls_without_tumor(calls: Sequence[IntegratorCall]) -> CallCounts:
-    called = Counter(call.called for call in calls if call.true_status == _WITHOUT_CALL)
-    return CallCounts(**{status.value: called[status.value] for status in Status})
+def _calls_without_tumor(predictions: Sequence[IntegratorPrediction]) -> CallCounts:
+    predicted = Counter(call.predicted for call in predictions if call.true_status == _WITHOUT_CALL)
+    return CallCounts(**{status.value: predicted[status.value] for status in Status})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Misdiagnosis:
     left_out: tuple[str, ...]
 
 
-def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> Misdiagnosis:
+def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Misdiagnosis:
     """Tables 3 and 4 of a cohort's own morphology columns, a table for each test set.
 
     A feature that all slides share keeps its row, without a test. Columns of more than six levels,
@@ -163,8 +165,8 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, CalledSlide]]) -> Misdiag
     return Misdiagnosis(tuple(tests), tuple(left_out))
 
 
-def _outcome(call: CalledSlide) -> str | None:
-    match call.true_status, call.called:
+def _outcome(call: SlidePrediction) -> str | None:
+    match call.true_status, call.predicted:
         case "positive", "positive":
             return "tp"
         case "positive", "negative":

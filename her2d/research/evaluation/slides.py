@@ -10,12 +10,12 @@ from her2d.research.evaluation.confusion import Confusion
 
 
 @dataclass(frozen=True, slots=True)
-class SlideCalls:
-    """What was called of S slides, beside what is true.
+class SlidePredictions:
+    """What was predicted of S slides, beside what is true.
 
     Attributes:
         positive: bool (S,), the truth.
-        called: bool (S,), P >= 10 %.
+        predicted: bool (S,), P >= 10 %.
         fraction: float64 (S,), P of equation 1.
 
     Raises:
@@ -23,18 +23,20 @@ class SlideCalls:
     """
 
     positive: NDArray[np.bool_]
-    called: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     fraction: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        if not self.positive.shape == self.called.shape == self.fraction.shape:
-            raise ValueError("positive, called and fraction must be equally long")
+        if not self.positive.shape == self.predicted.shape == self.fraction.shape:
+            raise ValueError("positive, predicted and fraction must be equally long")
         if self.positive.ndim != 1:
-            raise ValueError("positive, called and fraction must be one-dimensional")
+            raise ValueError("positive, predicted and fraction must be one-dimensional")
 
-    def taken(self, indices: NDArray[np.int64]) -> "SlideCalls":
+    def taken(self, indices: NDArray[np.int64]) -> "SlidePredictions":
         """The slides at `indices`, in that order."""
-        return SlideCalls(self.positive[indices], self.called[indices], self.fraction[indices])
+        return SlidePredictions(
+            self.positive[indices], self.predicted[indices], self.fraction[indices]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,41 +59,43 @@ class SlideMetrics:
     auroc: Estimate
 
 
-def confusion_of(calls: SlideCalls) -> Confusion:
+def confusion_of(predictions: SlidePredictions) -> Confusion:
     """Count the four outcomes."""
-    true, called = calls.positive, calls.called
+    true, predicted = predictions.positive, predictions.predicted
     return Confusion(
-        tp=int((true & called).sum()),
-        fn=int((true & ~called).sum()),
-        fp=int((~true & called).sum()),
-        tn=int((~true & ~called).sum()),
+        tp=int((true & predicted).sum()),
+        fn=int((true & ~predicted).sum()),
+        fp=int((~true & predicted).sum()),
+        tn=int((~true & ~predicted).sum()),
     )
 
 
 def slide_metrics(
-    calls: SlideCalls, *, seed: int, resamples: int = 1000, confidence: float = 0.95
+    predictions: SlidePredictions, *, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> SlideMetrics:
-    """Metrics of `calls` with percentile bootstrap intervals over slides.
+    """Metrics of `predictions` with percentile bootstrap intervals over slides.
 
     Positives and negatives are resampled each among themselves, as the paper's test sets were
     drawn: with few positives a plain bootstrap would draw sets that hold none.
     """
-    groups = [np.flatnonzero(calls.positive), np.flatnonzero(~calls.positive)]
+    groups = [np.flatnonzero(predictions.positive), np.flatnonzero(~predictions.positive)]
     rng = np.random.default_rng(seed)
     drawn = np.array(
         [
-            _figures(calls.taken(np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)])))
-            for _ in range(resamples if len(calls.positive) else 0)
+            _figures(
+                predictions.taken(np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)]))
+            )
+            for _ in range(resamples if len(predictions.positive) else 0)
         ]
     ).reshape(-1, 4)
     tail = 50 * (1 - confidence)
     estimates = []
-    for number, value in enumerate(_figures(calls)):
+    for number, value in enumerate(_figures(predictions)):
         column = drawn[:, number]
         known = len(column) > 0 and not np.isnan(column).any()
         low, high = np.percentile(column, [tail, 100 - tail]) if known else (np.nan, np.nan)
         estimates.append(Estimate(value, float(low), float(high)))
-    return SlideMetrics(confusion_of(calls), *estimates)
+    return SlideMetrics(confusion_of(predictions), *estimates)
 
 
 def auroc(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
@@ -101,7 +105,7 @@ def auroc(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
     return float(roc_auc_score(positive, score))
 
 
-def _figures(calls: SlideCalls) -> tuple[float, float, float, float]:
-    found = confusion_of(calls)
-    area = auroc(calls.positive, calls.fraction)
+def _figures(predictions: SlidePredictions) -> tuple[float, float, float, float]:
+    found = confusion_of(predictions)
+    area = auroc(predictions.positive, predictions.fraction)
     return found.accuracy, found.sensitivity, found.specificity, area

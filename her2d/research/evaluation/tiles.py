@@ -28,7 +28,7 @@ from her2d.research.training.fit import shared_normalization
 from her2d.research.training.integrators import IntegratorScore
 from her2d.research.training.lightning_module import MIOU
 from her2d.research.training.model_selection import (
-    Choice,
+    ModelSelection,
     classifier_scores,
     segmenter_results,
 )
@@ -45,7 +45,7 @@ def segmenter_rows(
     study: Study,
     recipe: Recipe,
     sets: tuple[Split, ...],
-    chosen: str,
+    selected: str,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[SegmenterRow, ...]:
     """MIoU of every trained segmenter over each set's tissue tiles. Raises StudyError.
@@ -66,7 +66,7 @@ def segmenter_rows(
         rows.append(
             SegmenterRow(
                 name=result.name,
-                chosen=result.name == chosen,
+                selected=result.name == selected,
                 validation=result.validation[MIOU],
                 sets=sets_of,
             )
@@ -95,12 +95,12 @@ def store_confusion(
     return counts
 
 
-def classifier_rows(study: Study, recipe: Recipe, chosen: str) -> tuple[ClassifierRow, ...]:
+def classifier_rows(study: Study, recipe: Recipe, selected: str) -> tuple[ClassifierRow, ...]:
     """Every classifier's validation figures over the folds."""
     return tuple(
         ClassifierRow(
             name=score.name,
-            chosen=score.name == chosen,
+            selected=score.name == selected,
             auroc=score.auroc,
             sensitivity=score.sensitivity,
             mean_auroc=_mean(score.auroc),
@@ -112,7 +112,7 @@ def classifier_rows(study: Study, recipe: Recipe, chosen: str) -> tuple[Classifi
 
 def integrator_rows(
     study: Study,
-    choice: Choice,
+    selection: ModelSelection,
     scores: list[IntegratorScore],
     sets: dict[Split, FoldProbabilities],
 ) -> tuple[IntegratorRow, ...]:
@@ -123,7 +123,7 @@ def integrator_rows(
         rows.append(
             IntegratorRow(
                 name=score.name,
-                chosen=score.name == choice.integrator,
+                selected=score.name == selection.integrator,
                 validation_auroc=score.auroc,
                 validation_sensitivity=score.sensitivity,
                 validation_specificity=score.specificity,
@@ -136,7 +136,7 @@ def integrator_rows(
 def calibration_rows(
     study: Study, integrator: str, sets: dict[Split, FoldProbabilities]
 ) -> tuple[CalibrationRow, ...]:
-    """Reliability of the chosen integrator on each set."""
+    """Reliability of the selected integrator on each set."""
     model = load_model(study, integrator)
     return tuple(
         CalibrationRow(set=split.value, calibration=calibration(p_of(model, tiles.p), tiles.strong))

@@ -45,7 +45,7 @@ class Regions:
     classes: dict[str, RegionClass] = field(default_factory=dict)
 
 
-def from_geojson(document: Any, classes: RegionClasses) -> Regions:
+def parse_geojson(document: Any, classes: RegionClasses) -> Regions:
     """Features of QuPath's export; points and lines are left out, for they have no area.
 
     Raises:
@@ -77,7 +77,7 @@ def from_geojson(document: Any, classes: RegionClasses) -> Regions:
     return regions
 
 
-def from_aperio(root: ET.Element, classes: RegionClasses) -> Regions:
+def parse_aperio(root: ET.Element, classes: RegionClasses) -> Regions:
     """Each layer (Annotation) has a name; each of its Regions is one ring of Vertices.
 
     Regions marked NegativeROA are cut out of the layer, wherever they lie.

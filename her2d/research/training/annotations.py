@@ -20,8 +20,8 @@ from her2d.errors import Her2dError
 from her2d.research.training.annotation_files import (
     Regions,
     Ring,
-    from_aperio,
-    from_geojson,
+    parse_aperio,
+    parse_geojson,
 )
 from her2d.research.training.region_classes import RegionClass, RegionClasses
 from her2d.slides.grid import TileGrid
@@ -81,8 +81,8 @@ class PolygonAnnotation:
         self._regions = [
             (
                 region.region_class,
-                [_Drawn(rings, grid.level0_downsample) for rings in region.outlines],
-                [_Drawn((ring,), grid.level0_downsample) for ring in region.without],
+                [_Outline(rings, grid.level0_downsample) for rings in region.outlines],
+                [_Outline((ring,), grid.level0_downsample) for ring in region.without],
             )
             for region in regions.found
         ]
@@ -115,7 +115,7 @@ class PolygonAnnotation:
         )
 
 
-class _Drawn:
+class _Outline:
     """Rings at 4x, the first around all others."""
 
     def __init__(self, rings: tuple[Ring, ...], downsample: float) -> None:
@@ -176,9 +176,9 @@ def read_annotation(
     suffix = path.suffix.lower()
     try:
         if suffix in (".geojson", ".json"):
-            return PolygonAnnotation(from_geojson(json.loads(path.read_bytes()), classes), grid)
+            return PolygonAnnotation(parse_geojson(json.loads(path.read_bytes()), classes), grid)
         if suffix == ".xml":
-            return PolygonAnnotation(from_aperio(ET.fromstring(path.read_bytes()), classes), grid)
+            return PolygonAnnotation(parse_aperio(ET.fromstring(path.read_bytes()), classes), grid)
         if suffix in (".tif", ".tiff"):
             return _mask(path, grid)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ET.ParseError) as error:

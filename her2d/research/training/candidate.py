@@ -1,4 +1,4 @@
-"""The chosen models as a bundle that the daemon would run, before anybody measured it."""
+"""The selected models as a bundle that the daemon would run, before anybody measured it."""
 
 import hashlib
 import shutil
@@ -21,10 +21,10 @@ from her2d.research.training.bundle_writer import (
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.research.training.folds import FOLDS
-from her2d.research.training.model_selection import Choice, check_choice, read_choice
+from her2d.research.training.model_selection import ModelSelection, check_selection, read_selection
 from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
 from her2d.research.training.recipe import Recipe
-from her2d.research.training.stain import stain_of
+from her2d.research.training.stain import measure_stain
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import TileStore
 from her2d.system.files import replace_folder
@@ -33,10 +33,10 @@ INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
 
 
 def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
-    """Export the chosen models into `study.candidate`; replaces what was there.
+    """Export the selected models into `study.candidate`; replaces what was there.
 
     Args:
-        study: with chosen models.
+        study: with selected models.
         recipe: what the models were trained by.
         command: what trained the models, for the manifest.
 
@@ -45,53 +45,55 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
             that are not for training now.
         OSError: the folder cannot be written.
     """
-    choice, _ = read_choice(study)
-    check_choice(study, recipe)
-    seen = _normalization(study, recipe, choice)
+    selection, _ = read_selection(study)
+    check_selection(study, recipe)
+    seen = _normalization(study, recipe, selection)
     directory = study.candidate.with_name("candidate.part")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    segmenter = load_segmenter(study, choice.segmenter)
+    segmenter = load_segmenter(study, selection.segmenter)
     export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=seen.mean, std=seen.std)
-    classifiers = load_classifiers(study, choice.classifier)
+    classifiers = load_classifiers(study, selection.classifier)
     export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=seen.mean, std=seen.std)
-    shutil.copyfile(study.integrators / f"{choice.integrator}.skops", directory / INTEGRATOR_FILE)
-    write_manifest(directory, _manifest(study, recipe, choice, seen, directory, command))
+    shutil.copyfile(
+        study.integrators / f"{selection.integrator}.skops", directory / INTEGRATOR_FILE
+    )
+    write_manifest(directory, _manifest(study, recipe, selection, seen, directory, command))
     replace_folder(study.candidate, directory)
     return load_bundle(study.candidate)
 
 
-def chosen_files(study: Study) -> dict[str, str]:
-    """SHA-256 of the choice and of each chosen model, by path within the study.
+def selected_files(study: Study) -> dict[str, str]:
+    """SHA-256 of the selection and of each selected model, by path within the study.
 
     Raises:
-        StudyError: nothing is chosen.
+        StudyError: nothing is selected.
         OSError: a model is not there.
     """
-    choice, _ = read_choice(study)
-    networks = [study.segmenter(choice.segmenter)]
-    networks += [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
-    paths = [study.choice, *(network / WEIGHTS_FILE for network in networks)]
-    paths.append(study.integrators / f"{choice.integrator}.skops")
+    selection, _ = read_selection(study)
+    networks = [study.segmenter(selection.segmenter)]
+    networks += [study.classifier(selection.classifier, fold) for fold in range(FOLDS)]
+    paths = [study.selection, *(network / WEIGHTS_FILE for network in networks)]
+    paths.append(study.integrators / f"{selection.integrator}.skops")
     return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
 
 
-def _normalization(study: Study, recipe: Recipe, choice: Choice) -> Normalization:
-    folds = [study.classifier(choice.classifier, fold) for fold in range(FOLDS)]
-    directories = [study.segmenter(choice.segmenter), *folds]
+def _normalization(study: Study, recipe: Recipe, selection: ModelSelection) -> Normalization:
+    folds = [study.classifier(selection.classifier, fold) for fold in range(FOLDS)]
+    directories = [study.segmenter(selection.segmenter), *folds]
     return shared_normalization([read_result(directory) for directory in directories], recipe)
 
 
 def _manifest(
     study: Study,
     recipe: Recipe,
-    choice: Choice,
+    selection: ModelSelection,
     normalization: Normalization,
     directory: Path,
     command: str,
 ) -> Manifest:
-    segmenter = read_result(study.segmenter(choice.segmenter)).recipe
-    classifier = read_result(study.classifier(choice.classifier, 0)).recipe
+    segmenter = read_result(study.segmenter(selection.segmenter)).recipe
+    classifier = read_result(study.classifier(selection.classifier, 0)).recipe
     model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
     beyond = f"; restores {', '.join(model)}" if model else ""
     return Manifest(
@@ -101,28 +103,32 @@ def _manifest(
         normalization=normalization,
         parts=Parts(
             segmenter=part(
-                directory, SEGMENTER_FILE, _width(choice.segmenter, segmenter.width_multiplier)
+                directory, SEGMENTER_FILE, _width(selection.segmenter, segmenter.width_multiplier)
             ),
             classifiers=part(
                 directory,
                 CLASSIFIERS_FILE,
-                "5 x " + _width(choice.classifier, classifier.width_multiplier),
+                "5 x " + _width(selection.classifier, classifier.width_multiplier),
             ),
-            integrator=part(directory, INTEGRATOR_FILE, choice.integrator + beyond),
+            integrator=part(directory, INTEGRATOR_FILE, selection.integrator + beyond),
         ),
         training=Training(
-            cohort=described(study.cohort()),
+            cohort=describe_cohort(study.cohort()),
             seed=recipe.seed,
             code_version=__version__,
             command=command,
             notes=(
                 f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
-                f" {choice.integrator_fitted_on}."
+                f" {selection.integrator_fitted_on}."
                 f" Recipe {_digest(recipe)[:12]}."
-                + (f" Chosen by hand: {', '.join(choice.overridden)}." if choice.overridden else "")
+                + (
+                    f" Chosen by hand: {', '.join(selection.overridden)}."
+                    if selection.overridden
+                    else ""
+                )
             ),
         ),
-        stain=stain_of(TileStore(study.tiles, _trained_on(study))),
+        stain=measure_stain(TileStore(study.tiles, _trained_on(study))),
     )
 
 
@@ -134,7 +140,7 @@ def _trained_on(study: Study) -> list[str]:
     return [slide.name for slide in study.cohort() if slide.split is Split.TRAIN]
 
 
-def described(slides: list[CohortSlide]) -> str:
+def describe_cohort(slides: list[CohortSlide]) -> str:
     """Slides and patients of each split, in a sentence."""
     parts = []
     for split, count in Counter(slide.split for slide in slides).items():

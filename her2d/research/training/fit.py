@@ -22,7 +22,7 @@ from her2d.bundle.manifest import Normalization
 from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.lightning_module import TileTraining
-from her2d.research.training.provenance import Origin, OriginError, mark
+from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
 from her2d.research.training.recipe import NetworkRecipe, Recipe
 from her2d.research.training.sampling import AugmentedTiles, EpochSampler, PlainTiles
 from her2d.research.training.study import write_text
@@ -107,7 +107,7 @@ def fit(
     name: str,
     model: TileTraining,
     task: Task,
-    origin: Origin,
+    provenance: Provenance,
     *,
     show_progress: bool,
 ) -> FitResult:
@@ -116,13 +116,13 @@ def fit(
     Writes the best epoch's weights and then `result.json` into `directory`.
 
     Raises:
-        FitError: the folder holds a network of another origin, or there is nothing to learn from.
+        FitError: the folder holds a network with another provenance, or no tile to learn from.
         OSError: the folder cannot be written.
     """
-    done = _kept_result(directory, name, origin)
+    done = _earlier_result(directory, name, provenance)
     if done is not None:
         return done
-    recipe = origin.recipe
+    recipe = provenance.recipe
     best = _Best(
         directory,
         Path(_BEST).stem,
@@ -144,21 +144,21 @@ def fit(
         last = directory / _LAST
         trainer.fit(
             model,
-            _training_loader(task, origin, trainer),
+            _training_loader(task, provenance, trainer),
             _held_out_loader(task, recipe),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
-    return _keep(directory, name, model, origin, trainer, task)
+    return _keep(directory, name, model, provenance, trainer, task)
 
 
-def _kept_result(directory: Path, name: str, origin: Origin) -> FitResult | None:
-    """The result of an earlier call; also marks the folder as of this origin."""
+def _earlier_result(directory: Path, name: str, provenance: Provenance) -> FitResult | None:
+    """The result of an earlier call; also marks the folder as of this provenance."""
     try:
-        mark(directory, name, origin)
-    except OriginError as error:
+        record_provenance(directory, name, provenance)
+    except ProvenanceError as error:
         raise FitError(str(error)) from error
     return read_result(directory) if (directory / RESULT_FILE).is_file() else None
 
@@ -204,15 +204,17 @@ def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -
     )
 
 
-def _training_loader(task: Task, origin: Origin, trainer: lightning.Trainer) -> DataLoader[Any]:
-    recipe, world = origin.recipe, trainer.world_size
+def _training_loader(
+    task: Task, provenance: Provenance, trainer: lightning.Trainer
+) -> DataLoader[Any]:
+    recipe, world = provenance.recipe, trainer.world_size
     try:
         sampler = EpochSampler(
             task.learned,
             task.of_second,
             sampling=recipe.sampling,
             tiles=recipe.tiles_per_epoch,
-            seed=origin.seed,
+            seed=provenance.seed,
             rank=trainer.global_rank,
             world=world,
         )
@@ -241,7 +243,7 @@ def _keep(
     directory: Path,
     name: str,
     model: TileTraining,
-    origin: Origin,
+    provenance: Provenance,
     trainer: lightning.Trainer,
     task: Task,
 ) -> FitResult:
@@ -250,12 +252,12 @@ def _keep(
         model.load_state_dict(checkpoint["state_dict"])
         result = FitResult(
             name=name,
-            recipe=origin.recipe,
-            seed=origin.seed,
-            normalization=origin.normalization,
+            recipe=provenance.recipe,
+            seed=provenance.seed,
+            normalization=provenance.normalization,
             best_epoch=int(checkpoint["epoch"]),
             epochs=trainer.current_epoch,
-            validation=_figures(model, task, origin.recipe),
+            validation=_figures(model, task, provenance.recipe),
         )
         save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
         write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))

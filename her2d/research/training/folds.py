@@ -31,7 +31,7 @@ class Grouping(StrEnum):
     SLIDE = "slide"
 
 
-class FoldedSlide(Protocol):
+class StratifiedSlide(Protocol):
     """What folds need to know of a slide."""
 
     @property
@@ -54,8 +54,8 @@ class Folds(BaseModel):
     """By which they were stratified; None is what her2d did not keep once."""
 
 
-def fold_of_slides(
-    slides: Sequence[FoldedSlide], seed: int, grouping: Grouping = Grouping.PATIENT
+def assign_folds(
+    slides: Sequence[StratifiedSlide], seed: int, grouping: Grouping = Grouping.PATIENT
 ) -> NDArray[np.int64]:
     """The fold each slide is held out in, int64 (S,).
 
@@ -73,8 +73,8 @@ def fold_of_slides(
     return fold
 
 
-def kept_folds(
-    path: Path, slides: Sequence[FoldedSlide], *, seed: int, grouping: Grouping
+def load_or_make_folds(
+    path: Path, slides: Sequence[StratifiedSlide], *, seed: int, grouping: Grouping
 ) -> NDArray[np.int64]:
     """The folds in `path`, made and written there first if they are not: int64 (S,).
 
@@ -92,7 +92,7 @@ def kept_folds(
             )
         return np.array([folds.held_out_in[slide.name] for slide in slides], np.int64)
     try:
-        found = fold_of_slides(slides, seed, grouping)
+        found = assign_folds(slides, seed, grouping)
     except ValueError as error:
         raise FoldsError(f"Five folds cannot be made: {error}.") from error
     names = [slide.name for slide in slides]
@@ -106,7 +106,7 @@ def kept_folds(
     return found
 
 
-def read_folds(path: Path, slides: Sequence[FoldedSlide]) -> Folds:
+def read_folds(path: Path, slides: Sequence[StratifiedSlide]) -> Folds:
     """The folds in `path`.
 
     Raises:
@@ -127,9 +127,9 @@ def read_folds(path: Path, slides: Sequence[FoldedSlide]) -> Folds:
     return folds
 
 
-def _check_slides(path: Path, folds: Folds, slides: Sequence[FoldedSlide]) -> None:
+def _check_slides(path: Path, folds: Folds, slides: Sequence[StratifiedSlide]) -> None:
     """That the cohort has not changed under its folds. Raises FoldsError."""
-    first: dict[str, FoldedSlide] = {}
+    first: dict[str, StratifiedSlide] = {}
     for slide in slides:
         was = (folds.her2_status or {}).get(slide.name, slide.her2_status)
         if was != slide.her2_status:

@@ -1,4 +1,4 @@
-"""The paper's eight integrated classifiers by grid search (section 4.5), and its choice of one.
+"""The paper's eight integrated classifiers by grid search (section 4.5), and its selection of one.
 
 Whether strong tiles weigh more for being few is the same for all eight, or their comparison would
 be one of weights; see `IntegratorRecipe.class_weight`.
@@ -34,7 +34,7 @@ Grid = Mapping[str, Sequence[Any]]
 
 
 class IntegratorError(Her2dError):
-    """Integrators cannot be fitted or chosen; `str(error)` says why."""
+    """Integrators cannot be fitted or selected; `str(error)` says why."""
 
 
 class IntegratorScore(BaseModel):
@@ -165,7 +165,7 @@ def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> ND
     return np.asarray(found[:, 1], np.float64)
 
 
-def choose_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) -> IntegratorScore:
+def select_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) -> IntegratorScore:
     """The paper's reasoning (4.5): among AUROCs as good as the best, the most sensitive.
 
     Strong tiles are few, and a slide's status hangs on them. A tie goes to the higher AUROC.

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from her2d.research.training.folds import FOLDS, FoldsError
-from her2d.research.training.provenance import ORIGIN_FILE, OriginError, read_origin
+from her2d.research.training.provenance import PROVENANCE_FILE, ProvenanceError, read_provenance
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.train import (
     classifier_task,
     segmenter_task,
-    tiles_of_kept_folds,
+    tiles_of_saved_folds,
 )
 
 
-def check_unseen(
+def check_leakage(
     study: Study, *, segmenters: Sequence[str] = (), classifiers: Sequence[str] = ()
 ) -> None:
     """Compare what networks learned from with the training slides, labels and folds there are now.
@@ -31,7 +31,7 @@ def check_unseen(
         StudyError: a network learned from something else, or does not say from what.
     """
     try:
-        tiles = tiles_of_kept_folds(study)
+        tiles = tiles_of_saved_folds(study)
     except FoldsError as error:
         raise StudyError(f"Which slides the networks have not seen is unknown: {error}") from error
     task = segmenter_task(tiles).digest()
@@ -44,8 +44,8 @@ def check_unseen(
 def _compare(networks: Iterable[tuple[Path, str]], kind: str) -> None:
     for directory, expected in networks:
         try:
-            found = read_origin(directory / ORIGIN_FILE).data
-        except (OriginError, OSError) as error:
+            found = read_provenance(directory / PROVENANCE_FILE).data
+        except (ProvenanceError, OSError) as error:
             raise StudyError(f"What {directory} learned from is unknown: {error}") from error
         if found is None:
             raise StudyError(

@@ -1,7 +1,7 @@
 """From trained models to the three that a bundle is made of (paper, sections 4.3 to 4.5).
 
 The paper chose all three by their figures on its test sets, which then no longer test. Here models
-are chosen on validation slides and held-out patients, and test sets only measure.
+are selected on validation slides and held-out patients, and test sets only measure.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
     IntegratorScore,
-    choose_integrator,
     fit_integrator,
+    select_integrator,
 )
-from her2d.research.training.leakage import check_unseen
+from her2d.research.training.leakage import check_leakage
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
 from her2d.research.training.recipe import Recipe
@@ -32,7 +32,7 @@ _RESULTS = "results.json"
 _SCORES = TypeAdapter(list[IntegratorScore])
 
 
-class Choice(BaseModel):
+class ModelSelection(BaseModel):
     """What the bundle is made of, and why."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,7 +91,7 @@ def fit_integrators(
     classifier: str | None = None,
     integrator: str | None = None,
     progress: Callable[[IntegratorScore], None] = lambda _: None,
-) -> Choice:
+) -> ModelSelection:
     """Fit each integrator on honest probabilities, and choose all three models.
 
     Args:
@@ -99,17 +99,17 @@ def fit_integrators(
         recipe: its `integrator` section.
         names: integrators to fit; others that were fitted on the same probabilities by the same
             search stand beside them.
-        segmenter, classifier, integrator: a person's choice instead of the rule's.
+        segmenter, classifier, integrator: a person's selection instead of the rule's.
         progress: told each integrator's score.
 
     Raises:
-        StudyError: models are missing, or a chosen one is not there.
+        StudyError: models are missing, or a selected one is not there.
         IntegratorError: they cannot be fitted.
     """
-    chosen_segmenter = choose_segmenter(study, recipe, segmenter)
-    chosen_classifier = choose_classifier(study, recipe, classifier)
-    check_candidates(study, recipe)
-    tiles, source = out_of_fold_predictions(study, recipe, chosen_classifier)
+    selected_segmenter = select_segmenter(study, recipe, segmenter)
+    selected_classifier = select_classifier(study, recipe, classifier)
+    check_trained_networks(study, recipe)
+    tiles, source = out_of_fold_predictions(study, recipe, selected_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)
     scores = []
     for name in names:
@@ -123,32 +123,32 @@ def fit_integrators(
         _keep(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
-    scores += _others_of_the_same_data(study, scores)
+    scores += _comparable_scores(study, scores)
     # A tie must not depend on what was fitted when.
     scores.sort(key=lambda score: list(INTEGRATORS).index(score.name))
     if integrator is not None and integrator not in {score.name for score in scores}:
         raise IntegratorError(f"{integrator} is not among the fitted integrators.")
-    by_rule = choose_integrator(scores, tolerance=recipe.integrator.auroc_tolerance).name
-    choice = Choice(
-        segmenter=chosen_segmenter,
-        classifier=chosen_classifier,
+    by_rule = select_integrator(scores, tolerance=recipe.integrator.auroc_tolerance).name
+    selection = ModelSelection(
+        segmenter=selected_segmenter,
+        classifier=selected_classifier,
         integrator=integrator or by_rule,
         integrator_fitted_on=source.value,
         integrator_data=fitting_digest(study),
         overridden=_given(segmenter=segmenter, classifier=classifier, integrator=integrator),
     )
     _write_scores(study, scores)
-    write_text(study.choice, choice.model_dump_json(indent=1))
-    return choice
+    write_text(study.selection, selection.model_dump_json(indent=1))
+    return selection
 
 
-def choose_segmenter(study: Study, recipe: Recipe, wish: str | None = None) -> str:
+def select_segmenter(study: Study, recipe: Recipe, wish: str | None = None) -> str:
     """The recipe's segmenter of the best MIoU, or the one wished for. Raises StudyError."""
     by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study, recipe)}
     return _best("segmenter", by_miou, wish)
 
 
-def choose_classifier(study: Study, recipe: Recipe, wish: str | None = None) -> str:
+def select_classifier(study: Study, recipe: Recipe, wish: str | None = None) -> str:
     """The recipe's classifier of the best mean AUROC of five folds, or the one wished for.
 
     Raises:
@@ -158,60 +158,58 @@ def choose_classifier(study: Study, recipe: Recipe, wish: str | None = None) -> 
     return _best("classifier", by_auroc, wish)
 
 
-def check_candidates(study: Study, recipe: Recipe) -> None:
+def check_trained_networks(study: Study, recipe: Recipe) -> None:
     """That all networks there are to choose from learned from the same, and no other slides.
 
     Raises:
         StudyError: one did not.
         FitError: a result cannot be read.
     """
-    check_unseen(
+    check_leakage(
         study,
         segmenters=[result.name for result in segmenter_results(study, recipe)],
         classifiers=[score.name for score in classifier_scores(study, recipe)],
     )
 
 
-def check_choice(study: Study, recipe: Recipe) -> None:
-    """That no model was trained, chosen or fitted on a slide that is in a test set now.
+def check_selection(study: Study, recipe: Recipe) -> None:
+    """That no model was trained, selected or fitted on a slide that is in a test set now.
 
     Raises:
-        StudyError: one was, or its origin is unknown, or what is chosen is not in the recipe.
+        StudyError: one was, or its origin is unknown, or what is selected is not in the recipe.
         FitError: a result cannot be read.
     """
-    choice, _ = read_choice(study)
+    selection, _ = read_selection(study)
     for name, named in (
-        (choice.segmenter, recipe.segmenters),
-        (choice.classifier, recipe.classifiers),
+        (selection.segmenter, recipe.segmenters),
+        (selection.classifier, recipe.classifiers),
     ):
         if name not in named:
             raise StudyError(
-                f"The recipe no longer names {name}, which is chosen: run her2d train integrator"
+                f"The recipe no longer names {name}, which is selected: run her2d train integrator"
                 " again."
             )
-    check_candidates(study, recipe)
-    if choice.integrator_data != fitting_digest(study):
+    check_trained_networks(study, recipe)
+    if selection.integrator_data != fitting_digest(study):
         raise StudyError(
             "The integrator was fitted on other slides or labels than the study has now: run her2d"
             " train integrator again."
         )
 
 
-def read_choice(study: Study) -> tuple[Choice, list[IntegratorScore]]:
-    """The choice and every integrator's score. Raises StudyError."""
+def read_selection(study: Study) -> tuple[ModelSelection, list[IntegratorScore]]:
+    """The selection and every integrator's score. Raises StudyError."""
     try:
-        return Choice.model_validate_json(study.choice.read_bytes()), _SCORES.validate_json(
-            (study.integrators / _RESULTS).read_bytes()
-        )
+        return ModelSelection.model_validate_json(
+            study.selection.read_bytes()
+        ), _SCORES.validate_json((study.integrators / _RESULTS).read_bytes())
     except (OSError, ValidationError) as error:
         raise StudyError(
-            f"{study.root} holds no chosen models: run her2d train integrator first."
+            f"{study.root} holds no selected models: run her2d train integrator first."
         ) from error
 
 
-def _others_of_the_same_data(
-    study: Study, fitted: Sequence[IntegratorScore]
-) -> list[IntegratorScore]:
+def _comparable_scores(study: Study, fitted: Sequence[IntegratorScore]) -> list[IntegratorScore]:
     """Scores of earlier calls that compare with these."""
     path = study.integrators / _RESULTS
     if not path.is_file() or not fitted:

@@ -22,16 +22,16 @@ from her2d.research.networks.export import STRONG, Normalized
 from her2d.research.training.cohort import Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.research.training.folds import FOLDS
-from her2d.research.training.leakage import check_unseen
+from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
-from her2d.research.training.train import open_tiles, tiles_of_kept_folds, training_tiles
+from her2d.research.training.train import open_tiles, tiles_of_saved_folds, training_tiles
 
 _BATCH = 8
 
 
-class Source(StrEnum):
+class PredictionSource(StrEnum):
     """Which honest probabilities an integrator was fitted on."""
 
     HELD_OUT = "held-out slides, all five probabilities"
@@ -55,16 +55,18 @@ class FoldProbabilities:
 
 def out_of_fold_predictions(
     study: Study, recipe: Recipe, classifier: str
-) -> tuple[FoldProbabilities, Source]:
+) -> tuple[FoldProbabilities, PredictionSource]:
     """What the integrator may be fitted on, and where it is from.
 
     Raises:
         StudyError: a network or slide is missing, or a network has seen what it should not have.
         FoldsError, FitError: the folds or the networks do not go with the recipe, or together.
     """
-    check_unseen(study, classifiers=[classifier])
+    check_leakage(study, classifiers=[classifier])
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
-        return split_probabilities(study, recipe, classifier, Split.INTEGRATOR), Source.HELD_OUT
+        return split_probabilities(
+            study, recipe, classifier, Split.INTEGRATOR
+        ), PredictionSource.HELD_OUT
     tiles = training_tiles(study, recipe)
     networks = load_classifiers(study, classifier)
     seen = classifiers_normalization(study, recipe, classifier)
@@ -73,10 +75,10 @@ def out_of_fold_predictions(
         held_out = np.flatnonzero(tiles.classified & (tiles.fold == fold))
         p[held_out] = p_strong([network], tiles.store, held_out, seen)
     patients = np.array([slide.patient for slide in tiles.slides])
-    chosen = np.flatnonzero(tiles.classified)
+    selected = np.flatnonzero(tiles.classified)
     table = tiles.store.table
-    found = FoldProbabilities(p[chosen], table.strong[chosen], patients[table.slide[chosen]])
-    return found, Source.OUT_OF_FOLD
+    found = FoldProbabilities(p[selected], table.strong[selected], patients[table.slide[selected]])
+    return found, PredictionSource.OUT_OF_FOLD
 
 
 def fitting_digest(study: Study) -> str:
@@ -89,7 +91,7 @@ def fitting_digest(study: Study) -> str:
     kept_apart = [slide for slide in study.cohort() if slide.split is Split.INTEGRATOR]
     if kept_apart:
         return open_tiles(study, kept_apart).digest()
-    tiles = tiles_of_kept_folds(study)
+    tiles = tiles_of_saved_folds(study)
     return tiles.store.digest(tiles.classified, tiles.fold)
 
 
@@ -101,11 +103,11 @@ def split_probabilities(
         raise ValueError("the folds have seen the training split")
     slides = [slide for slide in study.cohort() if slide.split is split]
     store = open_tiles(study, slides)
-    chosen = np.flatnonzero(store.table.is_tumor & store.table.labelled)
+    selected = np.flatnonzero(store.table.is_tumor & store.table.labelled)
     seen = classifiers_normalization(study, recipe, classifier)
-    p = p_strong(load_classifiers(study, classifier), store, chosen, seen)
+    p = p_strong(load_classifiers(study, classifier), store, selected, seen)
     patients = np.array([slide.patient for slide in slides] or [""])
-    return FoldProbabilities(p, store.table.strong[chosen], patients[store.table.slide[chosen]])
+    return FoldProbabilities(p, store.table.strong[selected], patients[store.table.slide[selected]])
 
 
 def p_strong(

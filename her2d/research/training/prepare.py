@@ -77,7 +77,7 @@ class LabelRules:
         """(column, row) -> reason, of one slide."""
         return {(c, r): why for (name, c, r), why in self.excluded.items() if name == slide}
 
-    def of_labels(self) -> dict[str, Any]:
+    def label_settings(self) -> dict[str, Any]:
         """What must be the same for all slides of a study, as JSON has it."""
         found: dict[str, Any] = {"expression": self.expression.value}
         if self.expression is ExpressionSource.DAB:
@@ -118,7 +118,7 @@ def prepare(
         OSError: the folder cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    _keep_to(rules, directory)
+    _check_rules(rules, directory)
     for slide in slides:
         path = slide_path(directory, slide.name)
         now = fingerprint(slide, rules.excluded_of(slide.name))
@@ -189,7 +189,7 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     return found
 
 
-def contradicted(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
+def contradicting_slides(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
     """Slides of IHC 0 or 1+ and how many strong tumour tiles they hold, where they hold any.
 
     Such a score has no high expression: the threshold is too low, or slides are mixed up.
@@ -236,10 +236,10 @@ def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: LabelRules
     return changed
 
 
-def _keep_to(rules: LabelRules, directory: Path) -> None:
+def _check_rules(rules: LabelRules, directory: Path) -> None:
     """One study, one way of labelling; excluded tiles are each slide's own matter."""
     kept, once = directory / "rules.json", directory / "rules.txt"
-    wanted = json.dumps(rules.of_labels())
+    wanted = json.dumps(rules.label_settings())
     if kept.is_file():
         same = kept.read_text() == wanted
     elif once.is_file():

@@ -9,14 +9,14 @@ from her2d.errors import Her2dError
 from her2d.research.training.recipe import NetworkRecipe
 from her2d.research.training.study import write_text
 
-ORIGIN_FILE = "recipe.json"
+PROVENANCE_FILE = "recipe.json"
 
 
-class OriginError(Her2dError):
+class ProvenanceError(Her2dError):
     """The folder holds a network that comes from something else; `str(error)` says what."""
 
 
-class Origin(BaseModel):
+class Provenance(BaseModel):
     """What decides what a network becomes. None is what her2d did not keep once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,45 +36,45 @@ _NAMED = {
 }
 
 
-def mark(directory: Path, name: str, origin: Origin) -> None:
-    """Write `origin` into `directory`, or compare it with what is there.
+def record_provenance(directory: Path, name: str, provenance: Provenance) -> None:
+    """Write `provenance` into `directory`, or compare it with what is there.
 
-    A folder that does not say everything yet is taken to be of this origin, and says so from now;
-    but what its network learned from is known to nobody.
+    A folder that records only a part is taken to have this provenance, but the data that its
+    network learned from stays unknown.
 
     Raises:
-        OriginError: the folder is of another origin.
+        ProvenanceError: the folder is of another provenance.
         OSError: the folder cannot be written.
     """
-    path = directory / ORIGIN_FILE
+    path = directory / PROVENANCE_FILE
     if path.is_file():
-        kept = read_origin(path)
+        kept = read_provenance(path)
         for field, other in _NAMED.items():
             was = getattr(kept, field)
-            if was is not None and was != getattr(origin, field):
-                raise OriginError(
+            if was is not None and was != getattr(provenance, field):
+                raise ProvenanceError(
                     f"{directory} holds a {name} of {other}; remove it to train anew."
                 )
-        origin = origin.model_copy(update={"data": kept.data})
-        if kept == origin:
+        provenance = provenance.model_copy(update={"data": kept.data})
+        if kept == provenance:
             return
     directory.mkdir(parents=True, exist_ok=True)
-    write_text(path, origin.model_dump_json())
+    write_text(path, provenance.model_dump_json())
 
 
-def read_origin(path: Path) -> Origin:
-    """What the file `path`, a folder's ORIGIN_FILE, says of its network.
+def read_provenance(path: Path) -> Provenance:
+    """What the file `path`, a folder's PROVENANCE_FILE, says of its network.
 
     Raises:
-        OriginError: it says nothing that can be understood.
+        ProvenanceError: it says nothing that can be understood.
         OSError: it cannot be read.
     """
     text = path.read_text()
     try:
         if text.startswith("{"):
-            return Origin.model_validate_json(text)
+            return Provenance.model_validate_json(text)
         # Once it was the seed, a blank and the recipe.
         seed, recipe = text.split(" ", 1)
-        return Origin(seed=int(seed), recipe=NetworkRecipe.model_validate_json(recipe))
+        return Provenance(seed=int(seed), recipe=NetworkRecipe.model_validate_json(recipe))
     except ValueError as error:
-        raise OriginError(f"{path} does not say what is in its folder; remove it.") from error
+        raise ProvenanceError(f"{path} does not say what is in its folder; remove it.") from error

@@ -63,7 +63,7 @@ ClassWeight: TypeAlias = Literal["balanced", "none"]
 
 
 class IntegratorRecipe(_Section):
-    """The integrator's choice (paper, section 4.5)."""
+    """The integrator's selection (paper, section 4.5)."""
 
     auroc_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.013
     """AUROCs so close are called equal, and sensitivity decides: the paper's eight spread from
@@ -131,7 +131,7 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     return _changed(values, settings)
 
 
-def kept_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
+def study_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
     """The study's recipe: the kept one, or the file's where one is given, changed by settings.
 
     What comes of it is kept.

@@ -14,7 +14,7 @@ class RegionClass(StrEnum):
     IGNORED = "ignore"
 
 
-STOCK: Mapping[str, RegionClass] = {
+DEFAULT_CLASSES: Mapping[str, RegionClass] = {
     "": RegionClass.TUMOR,
     "tumor": RegionClass.TUMOR,
     "tumour": RegionClass.TUMOR,
@@ -41,7 +41,7 @@ _INTENSITIES = frozenset({"positive", "negative", "1+", "2+", "3+"})
 
 @dataclass(frozen=True, slots=True)
 class RegionClasses:
-    """Names -> classes: `own`, then `STOCK`. Case, `_` and QuPath's `*` make no difference."""
+    """Maps names to classes: `own` first, then `DEFAULT_CLASSES`."""
 
     own: Mapping[str, RegionClass] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class RegionClasses:
         Raises:
             ValueError: nobody said what the name means.
         """
-        known = {**STOCK, **{_key(own): found for own, found in self.own.items()}}
+        known = {**DEFAULT_CLASSES, **{_key(own): found for own, found in self.own.items()}}
         if _key(name) in known:
             return known[_key(name)]
         base, *derived = [_key(part) for part in name.split(":")]

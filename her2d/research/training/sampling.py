@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from her2d.research.training.augment import augmented
+from her2d.research.training.augment import augment
 from her2d.research.training.tile_store import TILE, TileStore
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampledTile:
     """One tile's turn: which, and the seed of its augmentation."""
 
     index: int
@@ -29,7 +29,7 @@ Sample: TypeAlias = tuple[Tensor, Tensor]
 """uint8 (crop, crop, 3) pixels, and what is to be learned of them: int64."""
 
 
-class EpochSampler(Sampler[Draw]):
+class EpochSampler(Sampler[SampledTile]):
     """An epoch's draws for one of `world` processes.
 
     Args:
@@ -70,10 +70,10 @@ class EpochSampler(Sampler[Draw]):
     def __len__(self) -> int:
         return self._tiles // self._world
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampledTile]:
         drawn = self._drawn()
         for turn in range(self._rank, len(self) * self._world, self._world):
-            yield Draw(int(drawn[turn]), (self._seed, self._epoch, turn))
+            yield SampledTile(int(drawn[turn]), (self._seed, self._epoch, turn))
 
     def _drawn(self) -> NDArray[np.int64]:
         rng = np.random.default_rng((self._seed, self._epoch))
@@ -108,11 +108,11 @@ class AugmentedTiles(Dataset[Sample]):
         self._store, self._target = store, target
         self._crop, self._stain_jitter = crop, stain_jitter
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: SampledTile) -> Sample:
         rng = np.random.default_rng(draw.seed)
         y, x = rng.integers(0, TILE - self._crop + 1, 2)
         window = np.s_[y : y + self._crop, x : x + self._crop]
-        image, mask = augmented(
+        image, mask = augment(
             self._store.pixels(draw.index)[window],
             self._store.tumor(draw.index)[window],
             rng,

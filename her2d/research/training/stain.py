@@ -12,7 +12,7 @@ _LEAST_STD = 1e-3  # optical density
 _LEAST_SATURATION_STD = 0.5
 
 
-def stain_of(store: TileStore) -> Stain | None:
+def measure_stain(store: TileStore) -> Stain | None:
     """Mean and standard deviation, over slides, of tissue's optical density and saturation.
 
     Measured as the pipeline measures each slide, on the tiles that are not background. None where

@@ -8,8 +8,8 @@ study/folds.json                which slides each fold holds out
 study/segmenters/NAME/          model.safetensors, result.json, checkpoints
 study/classifiers/NAME/FOLD/    the same of each fold
 study/integrators/NAME.skops    and integrators/results.json
-study/choice.json               which of them the bundle is made of
-study/candidate/                the chosen models as a bundle, not yet measured
+study/model_selection.json      which of them the bundle is made of
+study/candidate/                the selected models as a bundle, not yet measured
 study/evaluation/               report.html, report.json
 """
 
@@ -48,8 +48,8 @@ class Study:
         return self.root / "integrators"
 
     @property
-    def choice(self) -> Path:
-        return self.root / "choice.json"
+    def selection(self) -> Path:
+        return self.root / "model_selection.json"
 
     @property
     def candidate(self) -> Path:

@@ -14,7 +14,7 @@ from her2d.research.training.folds import (
     FOLDS,
     FoldsError,
     Grouping,
-    kept_folds,
+    load_or_make_folds,
     read_folds,
 )
 from her2d.research.training.lightning_module import (
@@ -23,7 +23,7 @@ from her2d.research.training.lightning_module import (
     ClassifierTraining,
     SegmenterTraining,
 )
-from her2d.research.training.provenance import Origin
+from her2d.research.training.provenance import Provenance
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
@@ -58,12 +58,12 @@ def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
     """Open the training split, its folds made or reused. Raises StudyError, FoldsError."""
     slides = _training_slides(study)
     folded = _folded(slides)
-    fold = kept_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
+    fold = load_or_make_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
     of_slide = {s.name: int(f) for s, f in zip(folded, fold, strict=True)}
     return _folded_tiles(study, slides, of_slide, recipe.grouping)
 
 
-def tiles_of_kept_folds(study: Study) -> TrainingTiles:
+def tiles_of_saved_folds(study: Study) -> TrainingTiles:
     """Open the training split with the folds that are there, whatever made them.
 
     Raises:
@@ -133,7 +133,7 @@ def train_segmenter(
         name,
         model,
         task,
-        Origin(
+        Provenance(
             seed=recipe.seed,
             recipe=recipe.segmenter,
             normalization=recipe.normalization,
@@ -167,7 +167,7 @@ def train_classifier(
         f"{name}, fold {fold}",
         ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
         task,
-        Origin(
+        Provenance(
             seed=seed,
             recipe=recipe.classifier,
             normalization=recipe.normalization,

@@ -1,4 +1,4 @@
-"""fp32 graphs in half precision, as ONNX Runtime computes them."""
+"""Graphs cast to half precision, as ONNX Runtime computes them."""
 
 import numpy as np
 import onnx
@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from her2d.inference.compiler.cast_precision import UnknownOperatorError, narrowed
+from her2d.inference.compiler.cast_precision import UnknownOperatorError, cast_to_precision
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 
 
@@ -15,7 +15,7 @@ def run(model, tiles):
     return session.run(None, {"tiles": tiles})
 
 
-def borders(model):
+def inputs_and_outputs(model):
     return [
         (value.name, value.type.tensor_type.elem_type)
         for value in (*model.graph.input, *model.graph.output)
@@ -28,19 +28,21 @@ def model(request, slim_bundle):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_the_narrow_graph_is_valid_and_its_borders_are_the_contracts(model, precision):
-    narrow = narrowed(for_tensorrt(model), precision)
-    onnx.checker.check_model(narrow, full_check=True)
-    assert borders(narrow) == borders(model)
+def test_the_cast_graph_is_valid_and_keeps_its_inputs_and_outputs(model, precision):
+    cast = cast_to_precision(for_tensorrt(model), precision)
+    onnx.checker.check_model(cast, full_check=True)
+    assert inputs_and_outputs(cast) == inputs_and_outputs(model)
     kind = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[precision]
-    weights = [item for item in narrow.graph.initializer if len(item.dims) == 4]
-    kernels = {name for node in narrow.graph.node if node.op_type == "Conv" for name in node.input}
+    weights = [item for item in cast.graph.initializer if len(item.dims) == 4]
+    kernels = {name for node in cast.graph.node if node.op_type == "Conv" for name in node.input}
     assert {item.data_type for item in weights if item.name in kernels} == {kind}
 
 
 def test_fp16_computes_nearly_the_same(model, tissue):
     tiles = tissue(1)
-    for before, after in zip(run(model, tiles), run(narrowed(model, "fp16"), tiles), strict=True):
+    for before, after in zip(
+        run(model, tiles), run(cast_to_precision(model, "fp16"), tiles), strict=True
+    ):
         assert after.dtype == before.dtype
         if before.dtype == np.float32:
             assert 0 < np.abs(after - before).max() < 0.01
@@ -53,7 +55,7 @@ def kinds(model) -> list[str]:
 
 
 def test_an_older_bundles_graph_is_made_to_cast_before_it_transposes(tissue):
-    """Bundles exported before her2d cast first go on being compiled."""
+    """Bundles exported before her2d cast first can still be compiled."""
     nodes = [
         helper.make_node("Transpose", ["tiles"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["planes"], ["y"], to=TensorProto.FLOAT),
@@ -71,14 +73,14 @@ def test_an_older_bundles_graph_is_made_to_cast_before_it_transposes(tissue):
     assert np.array_equal(before, after)
 
 
-def test_an_exported_graph_casts_first_and_is_taken_as_it_is(model):
+def test_an_exported_graph_casts_first_and_is_not_changed(model):
     assert kinds(model).index("Cast") < kinds(model).index("Transpose")
     assert list(for_tensorrt(model).graph.node) == list(model.graph.node)
 
 
 def test_the_given_model_is_left_as_it_was(model):
     before = model.SerializeToString()
-    narrowed(for_tensorrt(model), "fp16")
+    cast_to_precision(for_tensorrt(model), "fp16")
     assert model.SerializeToString() == before
 
 
@@ -92,4 +94,6 @@ def test_an_operator_without_a_rule_is_refused():
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
     graph = helper.make_graph(nodes, "sine", [x], [z], [weight])
     with pytest.raises(UnknownOperatorError, match="Sin"):
-        narrowed(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), "fp16")
+        cast_to_precision(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), "fp16"
+        )

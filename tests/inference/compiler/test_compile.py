@@ -1,4 +1,4 @@
-"""`compile_bundle`: real plans, built here without a GPU."""
+"""`compile_bundle`: real plans, built without a GPU."""
 
 import shutil
 
@@ -52,13 +52,13 @@ def test_every_precision_compiles_for_rtx_without_a_gpu(bundle, to_try, precisio
 
 
 def test_batches_that_the_builder_does_not_take_are_refused(bundle, to_try):
-    contrary = CompileOrder("tensorrt_rtx", "fp32", Profile(best=4, most=2), CLASSIFIERS)
+    contradictory = CompileOrder("tensorrt_rtx", "fp32", Profile(best=4, most=2), CLASSIFIERS)
     with pytest.raises(EngineError, match="best=4 most=2"):
-        compile_bundle(bundle, contrary, to_try)
+        compile_bundle(bundle, contradictory, to_try)
 
 
 @pytest.mark.usefixtures("without_gpu")
-def test_built_where_there_is_no_gpu_a_plan_is_unverified(bundle, to_try):
+def test_a_plan_built_without_a_gpu_is_unverified(bundle, to_try):
     sidecar = compile_bundle(bundle, order("tensorrt_rtx", "fp32"), to_try).sidecar
     assert (sidecar.gpu, sidecar.compute_capability) == ("none", "none")
     assert (sidecar.parity, sidecar.verified_on) == (None, "unverified")
@@ -75,7 +75,7 @@ def test_tensorrt_is_refused_where_it_is_not_installed(bundle, to_try):
         pytest.skip("tensorrt is installed")
 
 
-def test_int8_on_the_cpu_is_checked_at_once_and_serves_by_name(bundle, to_try):
+def test_int8_on_the_cpu_is_checked_at_once_and_used_if_requested_by_name(bundle, to_try):
     bundle = loosened(bundle)
     sidecar = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).sidecar
     assert sidecar.verified_on == "cpu"
@@ -92,7 +92,7 @@ def test_int8_that_was_not_compiled_is_refused_with_the_command(bundle):
         open_engine(bundle, backend="onnxruntime", options=EngineOptions(precision="int8"))
 
 
-def test_int8_is_never_served_unasked(bundle, to_try):
+def test_int8_is_never_used_unless_requested(bundle, to_try):
     compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try)
     engine = open_engine(bundle, backend="onnxruntime", threads=1)
     assert engine.backend == "onnxruntime"
@@ -109,7 +109,7 @@ def test_a_plan_beyond_the_tolerance_is_refused_and_nothing_is_left(bundle, to_t
     assert left == {"segmenter.onnx", "classifiers.onnx", "integrator.skops", "manifest.toml"}
 
 
-def test_an_unverified_plan_is_checked_before_it_serves_and_the_check_is_kept(bundle, to_try):
+def test_an_unverified_plan_is_checked_before_it_is_used_and_the_check_is_saved(bundle, to_try):
     bundle = loosened(bundle)
     files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
     unverify(files)
@@ -117,7 +117,7 @@ def test_an_unverified_plan_is_checked_before_it_serves_and_the_check_is_kept(bu
     assert read_sidecar(files).verified_on == "cpu"
 
 
-def test_an_unverified_plan_that_fails_its_check_never_serves(bundle, to_try):
+def test_an_unverified_plan_that_fails_its_check_is_never_used(bundle, to_try):
     files = compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try).files
     unverify(files)
     strict = with_tolerance(bundle, "max_dp = 0.0")
@@ -125,7 +125,7 @@ def test_an_unverified_plan_that_fails_its_check_never_serves(bundle, to_try):
         open_plan(strict, "onnxruntime", EngineOptions(precision="int8", threads=1))
 
 
-def test_an_unverified_plan_without_its_check_tiles_never_serves(bundle, to_try):
+def test_an_unverified_plan_without_its_check_tiles_is_never_used(bundle, to_try):
     bundle = loosened(bundle)
     files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
     unverify(files)
@@ -134,7 +134,7 @@ def test_an_unverified_plan_without_its_check_tiles_never_serves(bundle, to_try)
         open_plan(bundle, "onnxruntime", EngineOptions(precision="int8", threads=1))
 
 
-def test_the_fastest_compiled_plan_is_taken_where_no_precision_is_named(bundle, to_try):
+def test_the_fastest_compiled_plan_is_used_if_no_precision_is_named(bundle, to_try):
     for precision in ("fp32", "bf16"):
         compile_bundle(bundle, order("tensorrt_rtx", precision), to_try)
     assert plan_for(bundle, "tensorrt_rtx", None).precision == "bf16"
@@ -148,7 +148,7 @@ def unverify(files: PlanFiles) -> None:
 
 
 def loosened(bundle):
-    """Random weights bear quantisation worse than trained ones."""
+    """Loosen the tolerance, because quantisation changes random weights' outputs more."""
     return with_tolerance(
         bundle, "max_dp = 0.5\nmask_agreement = 0.5\nchanged_tiles = 1.0\nchange_in_p = 100.0"
     )

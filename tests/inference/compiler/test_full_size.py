@@ -1,16 +1,18 @@
 """The paper's own networks, SegNet and five ResNet50, built for TensorRT without a GPU.
 
-Weights are random and no batch is run: what is looked at is what the builder took and made.
+Weights are random and no batch is run; the tests look at the builder's input and output.
 """
 
 import onnx
 import pytest
 from inference_bundles import write_bundle
 
-from her2d.inference.compiler.cast_precision import narrowed
+from her2d.inference.compiler.cast_precision import cast_to_precision
 from her2d.inference.compiler.tensorrt_builder import Tensor, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.plans import Profile
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("tensorrt_rtx")
 
@@ -36,7 +38,7 @@ def full_size(tmp_path_factory):
 
 @pytest.mark.parametrize("part", ["segmenter", "classifiers"])
 def test_a_full_size_graph_is_built_with_the_designs_inputs_and_outputs(full_size, part, tmp_path):
-    model = narrowed(for_tensorrt(onnx.load(getattr(full_size, part))), "fp16")
+    model = cast_to_precision(for_tensorrt(onnx.load(getattr(full_size, part))), "fp16")
     weights = sum(len(item.raw_data) for item in model.graph.initializer)
     phases: dict[str, tuple[int, int]] = {}
 

@@ -1,10 +1,19 @@
-"""The GPU runtime against a device that knows what is ordered before what."""
+"""The GPU runtime on a fake device that checks in which order work may happen."""
 
 import threading
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice, FakeEvent, FakeGraph, FakeNetwork, classifiers, segmenter, tiles
+from fake_device import (
+    FakeDevice,
+    FakeEvent,
+    FakeFixedRun,
+    FakeGraph,
+    FakeNetwork,
+    classifiers,
+    segmenter,
+    tiles,
+)
 
 from her2d.inference.cuda.device import DeviceOutOfMemoryError
 from her2d.inference.cuda.engine import Batches, CudaEngine
@@ -15,7 +24,7 @@ BATCHES = Batches(segmenter=4, classifiers=3, kept=12)
 
 
 class Rig:
-    """An engine on a fake device, with the parts in reach."""
+    """An engine on a fake device, with access to its parts."""
 
     def __init__(self, *, segmenter_room=64, most=64, batches=BATCHES) -> None:
         self.device = FakeDevice()
@@ -94,7 +103,7 @@ def test_the_next_upload_may_overlap_segmentation_and_both_classification(rig):
         batch.release()
 
 
-def test_a_batch_that_is_given_up_under_way_hands_its_slot_on_safely(rig):
+def test_the_slot_of_an_abandoned_upload_is_reused_safely(rig):
     for seed in range(5):
         rig.engine.upload(list(tiles(4, seed))).release()
     uploaded = tiles(2, 9)
@@ -103,7 +112,7 @@ def test_a_batch_that_is_given_up_under_way_hands_its_slot_on_safely(rig):
     batch.release()
 
 
-def test_kept_tiles_that_nobody_wants_any_more_make_room(rig):
+def test_released_kept_tiles_make_room(rig):
     for seed in range(10):
         batch = rig.engine.upload(list(tiles(4, seed)))
         kept = [batch.keep(index) for index in range(4)]
@@ -168,7 +177,40 @@ def test_no_memory_for_the_buffers_leaves_nothing_behind():
     assert all(network.closed for network in networks)
 
 
-def test_a_failed_classification_gives_its_tiles_back(rig, monkeypatch):
+def test_an_error_at_any_allocation_frees_all_earlier_ones_last_first(monkeypatch):
+    """The engine is opened once for each allocation, which then fails."""
+    opened = FakeDevice()
+    networks = [FakeNetwork(opened, "n", segmenter), FakeNetwork(opened, "n", classifiers)]
+    CudaEngine(opened, *networks, BATCHES, backend="fake").close()
+    assert opened.live == set()
+    before_graphs = 0
+    for number in range(len(opened.handed_out)):
+        device = FakeDevice(fails_at=number)
+        networks = [FakeNetwork(device, "n", segmenter), FakeNetwork(device, "n", classifiers)]
+        with pytest.raises(EngineError, match="an error that passes"):
+            CudaEngine(device, *networks, BATCHES, backend="fake")
+        assert (device.live, device.hazards, device.closed) == (set(), [], True)
+        if not any(isinstance(each, FakeFixedRun) for each in device.handed_out):
+            # Graphs are freed with their network, whose other resources are older.
+            assert device.freed == [id(each) for each in reversed(device.handed_out)]
+            before_graphs += 1
+    assert before_graphs > 20
+
+
+def test_a_resource_that_cannot_be_freed_does_not_keep_the_others(rig, monkeypatch):
+    free = FakeEvent.free
+
+    def fail(event):
+        free(event)
+        raise EngineError("CUDA failed: an error that passes")
+
+    monkeypatch.setattr(FakeEvent, "free", fail)
+    rig.engine.close()
+    assert rig.device.live == set()
+    assert rig.device.closed
+
+
+def test_a_failed_classification_releases_its_tiles(rig, monkeypatch):
     def lost(*_):
         raise DeviceLostError("The GPU is lost to this process.")
 
@@ -201,10 +243,10 @@ def test_closing_releases_everything_once(rig):
     assert rig.classifiers.closed
 
 
-def test_closing_waits_for_what_was_given_up_under_way(rig):
-    given_up = rig.engine.upload(list(tiles(4)))
-    given_up.keep(1)
-    given_up.release()
+def test_closing_waits_for_abandoned_uploads(rig):
+    abandoned = rig.engine.upload(list(tiles(4)))
+    abandoned.keep(1)
+    abandoned.release()
     rig.engine.upload(list(tiles(2)))
     rig.engine.close()
     assert rig.device.hazards == []
@@ -213,7 +255,7 @@ def test_closing_waits_for_what_was_given_up_under_way(rig):
     assert all(rig.device.host[stream] >= count for stream, count in last.items())
 
 
-def test_what_fails_while_it_is_waited_for_keeps_nothing_from_being_released(rig, monkeypatch):
+def test_an_error_while_closing_waits_still_releases_everything(rig, monkeypatch):
     def fail(_):
         raise EngineError("CUDA failed: an error that passes")
 
@@ -253,7 +295,7 @@ def test_closing_ends_the_wait_for_a_slot(rig):
 
 @pytest.mark.parametrize("skipped", ["wait", "synchronize"])
 def test_the_fake_device_notices_an_event_that_nobody_waited_for(monkeypatch, skipped):
-    """Or the tests above would self_test nothing."""
+    """Without this check the tests above would prove nothing."""
     from fake_device import FakeStream
 
     owner = FakeStream if skipped == "wait" else FakeEvent

@@ -1,4 +1,4 @@
-"""CUDA graphs of full batches: right, in order, and only where they are to be believed."""
+"""CUDA graphs of full batches: correct, ordered, and used only where they match the plain run."""
 
 import ctypes.util
 
@@ -53,8 +53,8 @@ def test_full_batches_are_launched_and_others_enqueued(device):
     engine.close()
 
 
-def test_every_launch_computes_what_lies_there_by_then(device):
-    """Every slot of the ring has its turn, with smaller batches in between."""
+def test_every_launch_computes_the_tiles_that_are_there_at_that_time(device):
+    """Every upload slot is used, with smaller batches in between."""
     engine = opened(device)
     for seed in range(9):
         for n in (4, 2):
@@ -70,8 +70,8 @@ def test_a_network_that_cannot_be_captured_runs_without_and_says_why(device):
     network = FakeNetwork(device, "segment", segmenter, capturable=False)
     with capture_logs() as logs:
         engine = opened(device, segmenting=network)
-    (said,) = [entry for entry in logs if entry["event"] == "cuda_graph_not_used"]
-    assert (said["network"], said["reason"]) == ("segmenter", "It waits for the host in between.")
+    (entry,) = [each for each in logs if each["event"] == "cuda_graph_not_used"]
+    assert (entry["network"], entry["reason"]) == ("segmenter", "It waits for the host.")
     assert np.array_equal(engine.segment(tiles(4)).mask, segmenter(tiles(4))["mask"])
     assert device.launches == 0
     engine.close()
@@ -93,9 +93,7 @@ def gives_other_numbers(graph: FakeGraph) -> None:
 
 
 @pytest.mark.parametrize("spoil", [forgets, gives_other_numbers])
-def test_a_graph_that_does_not_give_what_the_plain_run_gives_is_not_believed(
-    device, monkeypatch, spoil
-):
+def test_a_graph_whose_outputs_differ_from_the_plain_runs_is_not_used(device, monkeypatch, spoil):
     record = device.capture
 
     def spoiled(*arguments):
@@ -108,7 +106,7 @@ def test_a_graph_that_does_not_give_what_the_plain_run_gives_is_not_believed(
         engine = opened(device)
     reasons = {entry["network"]: entry["reason"] for entry in logs}
     assert set(reasons) == {"segmenter", "classifiers"}
-    assert all("does not give what the plain run gives" in reason for reason in reasons.values())
+    assert all("outputs differ from the plain run's" in reason for reason in reasons.values())
     assert np.array_equal(engine.segment(tiles(4)).mask, segmenter(tiles(4))["mask"])
     assert device.launches == 0
     engine.close()
@@ -141,7 +139,7 @@ def test_a_launch_without_room_is_halved_and_not_tried_again(device, monkeypatch
 
 
 def test_the_fake_device_notices_a_launch_that_waits_for_nothing(monkeypatch):
-    """Or the tests above would self_test nothing."""
+    """Without this check the tests above would prove nothing."""
     device = FakeDevice()
     engine = opened(device)
     monkeypatch.setattr(FakeStream, "wait", lambda *_: None)
@@ -150,7 +148,7 @@ def test_the_fake_device_notices_a_launch_that_waits_for_nothing(monkeypatch):
 
 
 class FakeDriver:
-    """The driver's calls for graphs: returns what `failing` says, 0 otherwise, and keeps order."""
+    """The driver's calls for graphs; each is recorded and returns its status in `failing`, or 0."""
 
     def __init__(self, nodes: int = 3, **failing: int) -> None:
         self.calls: list[str] = []
@@ -173,7 +171,7 @@ class FakeDriver:
         return call
 
 
-def test_a_capture_asks_the_driver_in_order_and_keeps_only_the_executable():
+def test_a_capture_calls_the_driver_in_order_and_keeps_only_the_executable_graph():
     driver = FakeDriver()
     graph = capture(driver, 1, lambda: driver.calls.append("work"))
     graph.launch(1)

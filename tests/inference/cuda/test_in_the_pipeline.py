@@ -1,4 +1,4 @@
-"""The pipeline's threads on the GPU runtime: right, hazard-free, and each tile uploaded once."""
+"""The pipeline's threads on the GPU runtime: correct, ordered, and each tile uploaded once."""
 
 import threading
 
@@ -43,7 +43,7 @@ def slides(write_slide):
     return [write_slide(rows, f"{number}.tif") for number, rows in enumerate(PICTURES)]
 
 
-def cancelled_under_way(pipeline, path):
+def cancelled_in_progress(pipeline, path):
     cancel = threading.Event()
     return pipeline.submit(path, cancel=cancel, progress=lambda *_: cancel.set())
 
@@ -72,7 +72,7 @@ def test_cancelled_slides_leave_no_slot_and_no_kept_tile_taken(rig, color_bundle
     with Pipeline(rig.engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
         for _ in range(5):
             with pytest.raises(SlideCancelledError):
-                cancelled_under_way(pipeline, slides[3]).result()
+                cancelled_in_progress(pipeline, slides[3]).result()
         assert pipeline.submit(slides[1]).result().score.high_expression_percent == 100.0
 
 
@@ -93,7 +93,7 @@ def test_a_lost_device_fails_every_slide_and_hangs_none(rig, color_bundle, slide
 
 
 def stage_threads() -> list[threading.Thread]:
-    """The pipeline's own: uploading, segmenting, classifying."""
+    """Return the pipeline's threads for uploading, segmenting and classifying."""
     names = {"her2d-upload", "her2d-segment", "her2d-classify"}
     found = [thread for thread in threading.enumerate() if thread.name in names]
     assert {thread.name for thread in found} == names

@@ -1,4 +1,4 @@
-"""A plan on its way into service, with TensorRT's own calls played by a double."""
+"""Loading and running a plan, with a test double for TensorRT."""
 
 import sys
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ class Allocation:
 
 
 class AddressedDevice(FakeDevice):
-    """Its memory has addresses, which TensorRT is told."""
+    """A fake device whose memory has addresses, as TensorRT needs them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,32 +71,33 @@ def test_a_plan_built_for_the_batches_of_its_sidecar_is_loaded(load):
 
 @pytest.mark.parametrize("rtx", [False, True])
 @pytest.mark.parametrize(
-    "told", [Profile(best=4, most=4), Profile(best=8, most=8), Profile(smallest=2, best=4, most=8)]
+    "stated",
+    [Profile(best=4, most=4), Profile(best=8, most=8), Profile(smallest=2, best=4, most=8)],
 )
-def test_a_plan_built_for_other_batches_is_refused(load, device, told, rtx):
+def test_a_plan_built_for_other_batches_is_refused(load, device, stated, rtx):
     with pytest.raises(EngineError, match=r"a\.plan was built for batches of \(1, 4, 8\)"):
-        load(told, rtx=rtx)
+        load(stated, rtx=rtx)
     assert device.allocations == []
 
 
 def test_more_tiles_than_the_plan_takes_are_refused_and_not_run(load):
     network, engine = load(PROFILE)
-    with pytest.raises(EngineError, match=r"has no place for 9 tiles in the .*a\.plan"):
+    with pytest.raises(EngineError, match=r"cannot bind 9 tiles to the .*a\.plan"):
         network.enqueue(9, tensors(), STREAM)
     assert engine.contexts[0].streams == []
 
 
-def test_each_fixed_run_has_its_own_context_on_the_memory_of_all(load, device):
+def test_each_fixed_run_has_its_own_context_and_shares_the_memory(load, device):
     network, engine = load(PROFILE)
     run = network.fixed(8, tensors())
     network.enqueue(3, tensors(), STREAM)
     run.enqueue(STREAM)
-    plain, own = engine.contexts
+    plain, fixed = engine.contexts
     assert [context.how for context in engine.contexts] == ["user managed"] * 2
-    assert plain.memory == own.memory == (0x1000, 4096)
-    assert (plain.shapes, own.shapes) == ([(3, 512, 512, 3)], [(8, 512, 512, 3)])
-    assert own.addresses == {"tiles": 0x9000, "p_strong": 0x9020}
-    assert own.streams == [9]
+    assert plain.memory == fixed.memory == (0x1000, 4096)
+    assert (plain.shapes, fixed.shapes) == ([(3, 512, 512, 3)], [(8, 512, 512, 3)])
+    assert fixed.addresses == {"tiles": 0x9000, "p_strong": 0x9020}
+    assert fixed.streams == [9]
     run.free()
     network.close()
     assert [allocation.freed for allocation in device.allocations] == [True]

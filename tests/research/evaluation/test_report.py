@@ -1,5 +1,6 @@
-"""From calls to tables, and the page that shows them."""
+"""From predictions to tables, and the page that shows them."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,15 @@ from her2d.research.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tes
 from her2d.research.evaluation.model_card import model_card
 from her2d.research.evaluation.publish import measured
 from her2d.research.evaluation.report import (
-    CalledSlide,
     IntegratorRow,
     Report,
     SegmenterRow,
+    SlidePrediction,
+    SlideRow,
     TileFigures,
 )
 from her2d.research.evaluation.slide_predictions import (
-    IntegratorCall,
+    IntegratorPrediction,
     misdiagnosis_of,
     slide_rows,
 )
@@ -43,20 +45,25 @@ INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
 INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
 
 
-def calls() -> list[IntegratorCall]:
+def predictions() -> list[IntegratorPrediction]:
     """The paper's internal test set, one benign slide, one positive slide without a call."""
     found = [
-        IntegratorCall("test", true, called, 0.3 if called == "positive" else 0.01)
-        for (true, called), times in INTERNAL.items()
+        IntegratorPrediction("test", true, predicted, 0.3 if predicted == "positive" else 0.01)
+        for (true, predicted), times in INTERNAL.items()
         for _ in range(times)
     ]
-    benign = IntegratorCall("test", "indeterminate", "indeterminate", float("nan"))
-    lost = IntegratorCall("test", "positive", "indeterminate", float("nan"))
+    benign = IntegratorPrediction("test", "indeterminate", "indeterminate", float("nan"))
+    lost = IntegratorPrediction("test", "positive", "indeterminate", float("nan"))
     return [*found, benign, lost]
 
 
+@functools.cache
+def rows_of_predictions(*others: IntegratorPrediction) -> tuple[SlideRow, ...]:
+    """Rows with bootstrapped intervals, which take seconds."""
+    return slide_rows({"rf": [*predictions(), *others]}, "rf", seed=1)
+
+
 def report(**changes) -> Report:
-    rows = slide_rows({"rf": calls()}, "rf", seed=1)
     return Report(
         **{
             "cohort": "a <b>cohort</b>",
@@ -71,8 +78,8 @@ def report(**changes) -> Report:
             "segmenters": (),
             "classifiers": (),
             "integrators": (),
-            "slides": rows,
-            "calls": (),
+            "slides": rows_of_predictions(),
+            "predictions": (),
             "calibration": (),
             "misdiagnosis": (),
         }
@@ -97,7 +104,7 @@ def test_the_papers_matrix_of_calls_gives_its_accuracy():
     (row,) = report().slides
     assert row.confusion == Confusion(16, 2, 9, 88)
     assert round(row.accuracy.value, 4) == 0.9043
-    assert row.chosen
+    assert row.selected
 
 
 def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
@@ -106,8 +113,8 @@ def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
 
 
 def benign_called_positive() -> Report:
-    benign = [IntegratorCall("test", "indeterminate", "positive", 1.0)] * 8
-    return report(slides=slide_rows({"rf": [*calls(), *benign]}, "rf", seed=1))
+    benign = [IntegratorPrediction("test", "indeterminate", "positive", 1.0)] * 8
+    return report(slides=rows_of_predictions(*benign))
 
 
 def test_slides_without_tumour_are_counted_by_what_they_were_called():
@@ -118,24 +125,24 @@ def test_slides_without_tumour_are_counted_by_what_they_were_called():
 
 def test_the_page_shows_what_slides_without_tumour_were_called():
     page = render(benign_called_positive(), figures=[], heatmaps=[])
-    assert "<th>no tumour: called positive<th>negative<th>no call" in page
+    assert "<th>no tumour: predicted positive<th>negative<th>no call" in page
     assert "<td>8<td>0<td>1" in page
 
 
 def test_the_card_says_what_slides_without_tumour_were_called():
-    called = CallCounts(positive=8, negative=0, indeterminate=1)
+    predicted = CallCounts(positive=8, negative=0, indeterminate=1)
     figures = Measured(
         cohort="here",
         slides=125,
         slides_positive=19,
         slides_without_tumor=9,
-        calls_without_tumor=called,
+        calls_without_tumor=predicted,
         segmenter_miou=0.9,
         tile_auroc=0.9,
         slide_accuracy=0.9,
     )
     card = model_card(manifest(measured=figures))
-    assert "of these called positive: 8, negative: 0, without a call, which is right: 1" in card
+    assert "of these predicted positive: 8, negative: 0, without a call, which is right: 1" in card
 
 
 def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
@@ -147,13 +154,13 @@ def test_the_manifest_and_its_card_count_slides_without_a_call():
     figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
     integrator = IntegratorRow(
         name="rf",
-        chosen=True,
+        selected=True,
         validation_auroc=0.9,
         validation_sensitivity=0.9,
         validation_specificity=0.7,
         sets=figures,
     )
-    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.8, sets={"test": 0.8})
+    segmenter = SegmenterRow(name="segnet", selected=True, validation=0.8, sets={"test": 0.8})
     found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
     assert found.slides_without_call == 1
     assert found.calls_without_tumor == CallCounts(positive=0, negative=0, indeterminate=1)
@@ -164,7 +171,9 @@ def test_the_manifest_and_its_card_count_slides_without_a_call():
 
 
 def test_what_is_not_defined_is_null_in_json():
-    rows = slide_rows({"rf": [IntegratorCall("test", "negative", "negative", 0.0)]}, "rf", seed=1)
+    rows = slide_rows(
+        {"rf": [IntegratorPrediction("test", "negative", "negative", 0.0)]}, "rf", seed=1
+    )
     again = Report.model_validate_json(report(slides=rows).model_dump_json())
     assert again.slides[0].sensitivity.value is None
     assert again.slides[0].specificity.value == 1
@@ -180,7 +189,7 @@ def test_the_page_escapes_what_a_cohort_is_called():
 def test_figures_are_the_same_bytes_each_time_and_name_no_other_place():
     reliability = Calibration((Bin(0.2, 0.1, 5), Bin(0.8, 0.9, 5)), 0.1, 0.1)
     for draw in (
-        lambda: roc_figure(calls(), "ROC"),
+        lambda: roc_figure(predictions(), "ROC"),
         lambda: confusion_figure(Confusion(1, 2, 3, 4), "C"),
         lambda: calibration_figure(reliability, "R"),
     ):
@@ -189,10 +198,12 @@ def test_figures_are_the_same_bytes_each_time_and_name_no_other_place():
 
 
 def test_there_is_no_roc_of_one_class():
-    assert roc_figure([IntegratorCall("test", "negative", "negative", 0.0)], "ROC") is None
+    assert roc_figure([IntegratorPrediction("test", "negative", "negative", 0.0)], "ROC") is None
 
 
-def called(number: int, true: str, call: str, **morphology: str) -> tuple[CohortSlide, CalledSlide]:
+def predicted(
+    number: int, true: str, call: str, **morphology: str
+) -> tuple[CohortSlide, SlidePrediction]:
     slide = CohortSlide(
         name=str(number),
         patient=str(number),
@@ -203,12 +214,12 @@ def called(number: int, true: str, call: str, **morphology: str) -> tuple[Cohort
         split=Split.TEST,
         morphology=morphology,
     )
-    return slide, CalledSlide(
+    return slide, SlidePrediction(
         name=slide.name,
         patient=slide.patient,
         set="test",
         true_status=true,
-        called=call,
+        predicted=call,
         percent=None,
         borderline=False,
     )
@@ -219,7 +230,7 @@ def test_morphology_columns_become_table_3():
     cells = [("positive", "presence", 7), ("positive", "absence", 2)]
     cells += [("negative", "presence", 27), ("negative", "absence", 61)]
     found = [
-        called(number, "negative", call, adenoid=level, age=str(number))
+        predicted(number, "negative", call, adenoid=level, age=str(number))
         for call, level, times in cells
         for number in range(times)
     ]
@@ -230,8 +241,8 @@ def test_morphology_columns_become_table_3():
 
 
 def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
-    calls = [called(n, "negative", c, mucinous="absence") for n, c in enumerate(CALLS)]
-    found = misdiagnosis_of(calls)
+    predictions = [predicted(n, "negative", c, mucinous="absence") for n, c in enumerate(CALLS)]
+    found = misdiagnosis_of(predictions)
     (test,) = found.tests
     (level,) = test.levels
     assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
@@ -247,8 +258,8 @@ def test_the_page_marks_a_p_value_that_is_estimated():
 
 
 def test_a_column_of_many_levels_is_said_to_be_left_out():
-    calls = [called(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
-    found = misdiagnosis_of(calls)
+    predictions = [predicted(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
+    found = misdiagnosis_of(predictions)
     assert found.tests == ()
     assert found.left_out == ("test, age: 7 levels are no categories.",)
     page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
@@ -256,7 +267,7 @@ def test_a_column_of_many_levels_is_said_to_be_left_out():
 
 
 def test_a_column_without_values_is_said_to_be_left_out():
-    found = misdiagnosis_of([called(1, "negative", "negative", age="")])
+    found = misdiagnosis_of([predicted(1, "negative", "negative", age="")])
     assert found.left_out == ("test, age: no slide with a call has a value.",)
 
 
@@ -264,7 +275,7 @@ def test_the_page_shows_the_specificity_of_integrators_on_tiles():
     figures = TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
     row = IntegratorRow(
         name="rf",
-        chosen=True,
+        selected=True,
         validation_auroc=0.9,
         validation_sensitivity=0.8,
         validation_specificity=0.7123,
@@ -280,13 +291,13 @@ def test_a_test_set_that_the_study_has_not_has_no_figures():
 
 
 def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
-    right = [IntegratorCall("test", "negative", "negative", 0.01) for _ in range(27)]
-    right += [IntegratorCall("test", "positive", "positive", 0.3) for _ in range(11)]
-    segmenter = SegmenterRow(name="segnet", chosen=True, validation=0.9, sets={"test": 0.9})
+    right = [IntegratorPrediction("test", "negative", "negative", 0.01) for _ in range(27)]
+    right += [IntegratorPrediction("test", "positive", "positive", 0.3) for _ in range(11)]
+    segmenter = SegmenterRow(name="segnet", selected=True, validation=0.9, sets={"test": 0.9})
     figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
     integrator = IntegratorRow(
         name="rf",
-        chosen=True,
+        selected=True,
         validation_auroc=0.9,
         validation_sensitivity=0.8,
         validation_specificity=0.7,

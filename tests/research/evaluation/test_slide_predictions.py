@@ -5,9 +5,9 @@ import shutil
 import tifffile
 
 from her2d.research.evaluation.slide_predictions import (
-    called_slide,
-    called_slides,
-    integrator_call,
+    integrator_prediction,
+    predict_slides,
+    slide_prediction,
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
@@ -36,7 +36,7 @@ def test_the_bundles_integrator_calls_a_damaged_slide_as_the_bundle_does(
         split=Split.TEST,
         morphology={},
     )
-    (found,) = called_slides(color_bundle, [slide])
+    (found,) = predict_slides(color_bundle, [slide])
     # A quarter of the slide could be strong tumour.
-    assert called_slide(found).called == "indeterminate"
-    assert integrator_call(study, "rf", found, seed=1).called == "indeterminate"
+    assert slide_prediction(found).predicted == "indeterminate"
+    assert integrator_prediction(study, "rf", found, seed=1).predicted == "indeterminate"

@@ -91,7 +91,7 @@ def test_a_tile_gives_the_same_whatever_batch_it_is_in(segmenter, classifiers):
             assert np.allclose(output, single, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
+@pytest.mark.parametrize("name", ["unet", pytest.param("deeplabv3plus", marks=pytest.mark.slow)])
 def test_every_segmenter_exports_as_it_computes(tmp_path, name):
     torch.manual_seed(0)
     network = shaken(build_segmenter(name, width_multiplier=1 / 16))
@@ -107,6 +107,7 @@ def test_every_segmenter_exports_as_it_computes(tmp_path, name):
     assert np.array_equal(mask[certain], margin[certain] > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "densenet121"])
 def test_every_kind_of_classifier_exports_as_it_computes(tmp_path, name):
     torch.manual_seed(0)

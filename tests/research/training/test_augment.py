@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.research.training.augment import augmented, masked, restained, turned
+from her2d.research.training.augment import augment, jitter_stain, mask_pixels, rotate
 
 seeds = st.integers(0, 2**31)
 
@@ -16,13 +16,13 @@ def image(seed: int) -> np.ndarray:
 @given(seeds, st.integers(0, 3), st.booleans())
 def test_turning_moves_pixels_and_changes_none(seed, quarter, mirror):
     before = image(seed)
-    after = turned(before, quarter, mirror)
+    after = rotate(before, quarter, mirror)
     assert sorted(map(tuple, before.reshape(-1, 3))) == sorted(map(tuple, after.reshape(-1, 3)))
 
 
 @given(seeds)
 def test_one_to_five_percent_of_pixels_are_masked(seed):
-    hidden = (masked(image(seed), np.random.default_rng(seed)) == 0).all(axis=2).mean()
+    hidden = (mask_pixels(image(seed), np.random.default_rng(seed)) == 0).all(axis=2).mean()
     assert 0.009 <= hidden <= 0.051
 
 
@@ -32,7 +32,7 @@ def test_image_and_mask_move_together(seed):
     mask = np.zeros((40, 40), np.uint8)
     mask[3:17, 5:30] = 1
     picture = np.where(mask[..., None] > 0, 250, 60).astype(np.uint8).repeat(3, axis=2)
-    moved, moved_mask = augmented(picture, mask, np.random.default_rng(seed))
+    moved, moved_mask = augment(picture, mask, np.random.default_rng(seed))
     shown = (moved > 0).all(axis=2)
     assert np.array_equal((moved[..., 0] > 150)[shown], moved_mask[shown] > 0)
 
@@ -40,7 +40,7 @@ def test_image_and_mask_move_together(seed):
 @given(seeds)
 def test_the_same_seed_augments_the_same_way(seed):
     mask = image(seed)[..., 0]
-    one, other = (augmented(image(seed), mask, np.random.default_rng(seed)) for _ in range(2))
+    one, other = (augment(image(seed), mask, np.random.default_rng(seed)) for _ in range(2))
     assert np.array_equal(one[0], other[0])
     assert np.array_equal(one[1], other[1])
 
@@ -48,13 +48,13 @@ def test_the_same_seed_augments_the_same_way(seed):
 @given(seeds)
 def test_restaining_keeps_the_order_of_brightness(seed):
     ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
-    stained = restained(ramp, np.random.default_rng(seed)).astype(int)
+    stained = jitter_stain(ramp, np.random.default_rng(seed)).astype(int)
     assert (np.diff(stained, axis=1) >= 0).all()
 
 
 @given(seeds)
 def test_the_papers_augmentation_changes_no_colour_but_the_masked(seed):
     before = image(seed)
-    after, _ = augmented(before, before[..., 0], np.random.default_rng(seed))
+    after, _ = augment(before, before[..., 0], np.random.default_rng(seed))
     shown = after[(after > 0).any(axis=2)]
     assert set(map(tuple, shown)) <= set(map(tuple, before.reshape(-1, 3)))

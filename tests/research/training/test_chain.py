@@ -24,6 +24,8 @@ from her2d.simulator.cohort import write_cohort
 from her2d.simulator.plan import plan_cohort
 from her2d.simulator.stain import DAB_THRESHOLD
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 seed = 7
 mean = [0.75, 0.60, 0.78]
@@ -175,10 +177,10 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_models(twice):
 
 def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(trained):
     assert len(models(trained)) == 1 + 5 + 2
-    choice = json.loads((trained / "choice.json").read_text())
-    assert (choice["segmenter"], choice["classifier"]) == ("unet", "resnet18")
-    assert choice["integrator"] in ("lr", "rf")
-    assert "out-of-fold" in choice["integrator_fitted_on"]
+    selection = json.loads((trained / "model_selection.json").read_text())
+    assert (selection["segmenter"], selection["classifier"]) == ("unet", "resnet18")
+    assert selection["integrator"] in ("lr", "rf")
+    assert "out-of-fold" in selection["integrator_fitted_on"]
 
 
 def test_training_again_trains_nothing_and_changes_nothing(trained):
@@ -196,7 +198,9 @@ def test_an_integrator_fitted_alone_stands_beside_the_others(trained, tmp_path):
     her2d("train", "integrator", "lr", "--study", study)
     scores = json.loads((study / "integrators" / "results.json").read_text())
     assert {score["name"] for score in scores} == {"lr", "rf"}
-    assert (study / "choice.json").read_text() == (trained / "choice.json").read_text()
+    assert (study / "model_selection.json").read_text() == (
+        trained / "model_selection.json"
+    ).read_text()
 
 
 def test_integrators_fitted_on_another_search_do_not(trained, tmp_path):
@@ -229,13 +233,13 @@ def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluat
 
 def test_the_bundle_states_what_was_measured(bundle, evaluated):
     manifest = load_bundle(bundle).manifest
-    chosen = next(row for row in evaluated["slides"] if row["chosen"])
+    selected = next(row for row in evaluated["slides"] if row["selected"])
     assert manifest.name == "ours"
-    assert manifest.measured.slide_accuracy == chosen["accuracy"]["value"]
+    assert manifest.measured.slide_accuracy == selected["accuracy"]["value"]
     assert manifest.measured.slides == 3
     assert manifest.training.command.startswith("her2d train all --recipe recipe.toml")
     card = (bundle / "MODEL_CARD.md").read_text()
-    assert f"slide accuracy: {chosen['accuracy']['value']:.4f}" in card
+    assert f"slide accuracy: {selected['accuracy']['value']:.4f}" in card
     assert manifest.parts.segmenter.sha256 in card
 
 
@@ -252,12 +256,12 @@ def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, t
 def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(trained, study)
-    chosen = json.loads((study / "choice.json").read_text())["integrator"]
-    other = "lr" if chosen == "rf" else "rf"
+    selected = json.loads((study / "model_selection.json").read_text())["integrator"]
+    other = "lr" if selected == "rf" else "rf"
     her2d("train", "integrator", "--study", study, "--choose-integrator", other)
     found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
     assert found.exit_code != 0
-    assert "choice.json" in str(found.exception)
+    assert "model_selection.json" in str(found.exception)
     assert not (tmp_path / "b").exists()
 
 

@@ -97,6 +97,7 @@ def train(study, tmp_path):
     return train
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network_after_the_other(study, train):
     assert [line.split(":")[0] for line in train()] == ["unet", "segnet"]
     for name in ("unet", "segnet"):
@@ -106,6 +107,7 @@ def test_two_processes_train_one_network_after_the_other(study, train):
     assert not list(study.root.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_network_trains_in_mixed_precision_and_is_kept_in_full(study, train):
     train("unet", "--set", "segmenter.devices=1", "--set", "segmenter.precision=bf16-mixed")
     result = json.loads((study.segmenter("unet") / "result.json").read_text())

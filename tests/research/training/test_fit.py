@@ -22,7 +22,7 @@ from her2d.research.training.fit import (
     shared_normalization,
 )
 from her2d.research.training.lightning_module import AUROC, ClassifierTraining
-from her2d.research.training.provenance import ORIGIN_FILE, Origin
+from her2d.research.training.provenance import PROVENANCE_FILE, Provenance
 from her2d.research.training.recipe import NetworkRecipe, Recipe
 from her2d.research.training.tile_store import (
     PreparedTile,
@@ -37,9 +37,9 @@ HOW = NetworkRecipe(
 DARK = Normalization(mean=(0.2, 0.2, 0.2), std=(0.1, 0.1, 0.1))
 
 
-def origin(**changes) -> Origin:
+def provenance(**changes) -> Provenance:
     usual = {"seed": 3, "recipe": HOW, "normalization": Recipe().normalization, "data": "0" * 64}
-    return Origin(**usual | changes)
+    return Provenance(**usual | changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def store(tmp_path_factory) -> TileStore:
     return TileStore(folder, ["S1", "S2"])
 
 
-def trained(directory: Path, store: TileStore, of: Origin) -> FitResult:
+def trained(directory: Path, store: TileStore, of: Provenance) -> FitResult:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     seen = of.normalization
     learned = np.arange(4)
@@ -78,12 +78,12 @@ def trained(directory: Path, store: TileStore, of: Origin) -> FitResult:
 
 
 def test_a_result_says_what_it_was_trained_with(tmp_path, store):
-    found = trained(tmp_path, store, origin(normalization=DARK))
+    found = trained(tmp_path, store, provenance(normalization=DARK))
     assert read_result(tmp_path) == found
     assert (found.seed, found.recipe, found.normalization) == (3, HOW, DARK)
 
 
-@pytest.mark.parametrize(
+@pytest.record_provenance.parametrize(
     ("changes", "other"),
     [
         ({"seed": 4}, "another seed"),
@@ -93,9 +93,9 @@ def test_a_result_says_what_it_was_trained_with(tmp_path, store):
     ],
 )
 def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
-    trained(tmp_path, store, origin())
+    trained(tmp_path, store, provenance())
     with pytest.raises(FitError, match=other):
-        trained(tmp_path, store, origin(**changes))
+        trained(tmp_path, store, provenance(**changes))
 
 
 class _EndedError(Exception):
@@ -108,7 +108,7 @@ class _Scripted(ClassifierTraining):
     Ended from outside as epoch `ends_in` begins.
     """
 
-    def __init__(self, script: list[float], ends_in: int | None, of: Origin) -> None:
+    def __init__(self, script: list[float], ends_in: int | None, of: Provenance) -> None:
         network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
         super().__init__(network, of.recipe, (0, 0, 0), (1, 1, 1), of.seed)
         self._script, self._ends_in = script, ends_in
@@ -127,7 +127,7 @@ class _Scripted(ClassifierTraining):
 def scripted(
     directory: Path, store: TileStore, script: list[float], *, ends_in: int | None = None, **how
 ) -> FitResult:
-    of = origin(recipe=HOW.model_copy(update={"max_epochs": len(script)} | how))
+    of = provenance(recipe=HOW.model_copy(update={"max_epochs": len(script)} | how))
     learned = np.arange(4)
     task = Task(store, "strong", learned, store.table.strong[learned], np.arange(4, 8), AUROC)
     return fit(directory, "net", _Scripted(script, ends_in, of), task, of, show_progress=False)
@@ -155,7 +155,7 @@ def test_what_is_ended_goes_on_after_its_last_epoch_though_that_was_not_the_best
     assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("ends_in", [1, 2, 3])
+@pytest.record_provenance.parametrize("ends_in", [1, 2, 3])
 def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store, ends_in):
     script = [0.6, 0.9, 0.7, 0.8]
     with pytest.raises(_EndedError):
@@ -167,11 +167,11 @@ def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_pat
 
 
 def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, store):
-    (tmp_path / ORIGIN_FILE).write_text(f"3 {HOW.model_dump_json()}")
-    trained(tmp_path, store, origin())
-    assert json.loads((tmp_path / ORIGIN_FILE).read_text())["normalization"]["mean"]
+    (tmp_path / PROVENANCE_FILE).write_text(f"3 {HOW.model_dump_json()}")
+    trained(tmp_path, store, provenance())
+    assert json.loads((tmp_path / PROVENANCE_FILE).read_text())["normalization"]["mean"]
     with pytest.raises(FitError, match="another normalisation"):
-        trained(tmp_path, store, origin(normalization=DARK))
+        trained(tmp_path, store, provenance(normalization=DARK))
 
 
 def labelled(

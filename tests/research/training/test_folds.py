@@ -13,8 +13,8 @@ from her2d.research.training.folds import (
     FOLDS,
     FoldsError,
     Grouping,
-    fold_of_slides,
-    kept_folds,
+    assign_folds,
+    load_or_make_folds,
 )
 
 
@@ -38,7 +38,7 @@ def cohort(patients: int, positive_every: int, slides_each: int) -> list[CohortS
 @given(st.integers(20, 60), st.integers(1, 3), st.integers(0, 100))
 def test_no_patient_is_on_both_sides(patients, slides_each, seed):
     slides = cohort(patients, 3, slides_each)
-    fold = fold_of_slides(slides, seed)
+    fold = assign_folds(slides, seed)
     assert set(fold) == set(range(FOLDS))
     for patient in {slide.patient for slide in slides}:
         assert len({f for s, f in zip(slides, fold, strict=True) if s.patient == patient}) == 1
@@ -46,19 +46,19 @@ def test_no_patient_is_on_both_sides(patients, slides_each, seed):
 
 def test_each_fold_has_the_cohorts_share_of_positives():
     slides = cohort(100, 5, 1)
-    fold = fold_of_slides(slides, 0)
+    fold = assign_folds(slides, 0)
     positive = np.array([slide.her2_status == "positive" for slide in slides])
     assert [int(positive[fold == number].sum()) for number in range(FOLDS)] == [4] * FOLDS
 
 
 def test_too_few_slides_of_a_status_are_refused():
     with pytest.raises(ValueError, match="n_splits"):
-        fold_of_slides(cohort(4, 2, 1), 0)
+        assign_folds(cohort(4, 2, 1), 0)
 
 
 def test_as_in_the_paper_slides_of_a_patient_may_part(tmp_path):
     slides = cohort(20, 3, 3)
-    fold = kept_folds(tmp_path / "folds.json", slides, seed=0, grouping=Grouping.SLIDE)
+    fold = load_or_make_folds(tmp_path / "folds.json", slides, seed=0, grouping=Grouping.SLIDE)
     parted = {s.patient for s, f in zip(slides, fold, strict=True) if f != fold[0]}
     assert len(parted & {s.patient for s, f in zip(slides, fold, strict=True) if f == fold[0]}) > 0
 
@@ -66,41 +66,41 @@ def test_as_in_the_paper_slides_of_a_patient_may_part(tmp_path):
 def test_folds_are_kept_and_reused(tmp_path):
     slides = cohort(20, 3, 1)
     path = tmp_path / "folds.json"
-    made = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
-    again = kept_folds(path, slides[::-1], seed=0, grouping=Grouping.PATIENT)
+    made = load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    again = load_or_make_folds(path, slides[::-1], seed=0, grouping=Grouping.PATIENT)
     assert np.array_equal(made, again[::-1])
 
 
 def test_kept_folds_of_another_cohort_or_seed_are_refused(tmp_path):
     path = tmp_path / "folds.json"
-    kept_folds(path, cohort(20, 3, 1), seed=0, grouping=Grouping.PATIENT)
+    load_or_make_folds(path, cohort(20, 3, 1), seed=0, grouping=Grouping.PATIENT)
     with pytest.raises(FoldsError, match="other slides"):
-        kept_folds(path, cohort(21, 3, 1), seed=0, grouping=Grouping.PATIENT)
+        load_or_make_folds(path, cohort(21, 3, 1), seed=0, grouping=Grouping.PATIENT)
     with pytest.raises(FoldsError, match="seed 0"):
-        kept_folds(path, cohort(20, 3, 1), seed=1, grouping=Grouping.PATIENT)
+        load_or_make_folds(path, cohort(20, 3, 1), seed=1, grouping=Grouping.PATIENT)
 
 
 def test_kept_folds_that_part_a_patients_slides_are_refused(tmp_path):
     path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
-    fold = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    fold = load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
     apart = int(np.flatnonzero(fold != fold[0])[0])
     slides[apart] = slides[apart].model_copy(update={"patient": slides[0].patient})
     with pytest.raises(FoldsError, match="of patient P0 in two folds"):
-        kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+        load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
 
 
 def test_kept_folds_of_another_status_are_refused(tmp_path):
     path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
-    kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
     slides[0] = slides[0].model_copy(update={"her2_status": Status.NEGATIVE})
     with pytest.raises(FoldsError, match="when 0-0 was positive, and it is negative now"):
-        kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+        load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
 
 
 def test_kept_folds_that_do_not_say_their_statuses_are_taken(tmp_path):
     path, slides = tmp_path / "folds.json", cohort(20, 3, 1)
-    made = kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
+    made = load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT)
     kept = json.loads(path.read_text())
     del kept["her2_status"]
     path.write_text(json.dumps(kept))
-    assert np.array_equal(made, kept_folds(path, slides, seed=0, grouping=Grouping.PATIENT))
+    assert np.array_equal(made, load_or_make_folds(path, slides, seed=0, grouping=Grouping.PATIENT))

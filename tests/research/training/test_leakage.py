@@ -9,11 +9,16 @@ import pytest
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import RESULT_FILE, FitResult
 from her2d.research.training.folds import FOLDS
-from her2d.research.training.leakage import check_unseen
+from her2d.research.training.leakage import check_leakage
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.research.training.model_selection import Choice, check_choice, fit_integrators
+from her2d.research.training.model_selection import ModelSelection, check_selection, fit_integrators
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
-from her2d.research.training.provenance import ORIGIN_FILE, Origin, mark, read_origin
+from her2d.research.training.provenance import (
+    PROVENANCE_FILE,
+    Provenance,
+    read_provenance,
+    record_provenance,
+)
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, write_text
 from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
@@ -51,12 +56,12 @@ def study(tmp_path) -> Study:
     training = [slide(f"S{n}", Split.TRAIN) for n in range(12)]
     prepared(found, [*training, slide("S20", Split.TEST), slide("S21", Split.TEST)])
     tiles = training_tiles(found, RECIPE)
-    segmenter = Origin(seed=1, recipe=RECIPE.segmenter, data=segmenter_task(tiles).digest())
-    mark(found.segmenter("unet"), "unet", segmenter)
+    segmenter = Provenance(seed=1, recipe=RECIPE.segmenter, data=segmenter_task(tiles).digest())
+    record_provenance(found.segmenter("unet"), "unet", segmenter)
     for fold in range(FOLDS):
         data = classifier_task(tiles, fold).digest()
-        origin = Origin(seed=1, recipe=RECIPE.classifier, data=data)
-        mark(found.classifier("resnet18", fold), "resnet18", origin)
+        provenance = Provenance(seed=1, recipe=RECIPE.classifier, data=data)
+        record_provenance(found.classifier("resnet18", fold), "resnet18", provenance)
     return found
 
 
@@ -70,7 +75,7 @@ def moved(study: Study, split: Split, names: tuple[str, ...] = ("S3", "S4")) -> 
 
 
 def check(study: Study) -> None:
-    check_unseen(study, segmenters=["unet"], classifiers=["resnet18"])
+    check_leakage(study, segmenters=["unet"], classifiers=["resnet18"])
 
 
 def test_networks_of_the_training_slides_of_today_pass(study):
@@ -82,7 +87,7 @@ def test_a_test_slide_that_is_added_needs_no_training(study):
     check(study)
 
 
-@pytest.mark.parametrize("split", [Split.TEST, Split.EXTERNAL, Split.INTEGRATOR])
+@pytest.record_provenance.parametrize("split", [Split.TEST, Split.EXTERNAL, Split.INTEGRATOR])
 def test_a_training_slide_that_is_moved_to_another_split_is_noticed(study, split):
     moved(study, split)
     with pytest.raises(StudyError, match="holds the folds of other slides"):
@@ -117,14 +122,16 @@ def test_without_folds_nobody_knows_what_the_networks_have_not_seen(study):
 
 
 def _nothing_beside_it(directory: Path) -> None:
-    (directory / ORIGIN_FILE).unlink()
+    (directory / PROVENANCE_FILE).unlink()
 
 
 def _no_data(directory: Path) -> None:
-    (directory / ORIGIN_FILE).write_text(Origin(seed=1, recipe=RECIPE.classifier).model_dump_json())
+    (directory / PROVENANCE_FILE).write_text(
+        Provenance(seed=1, recipe=RECIPE.classifier).model_dump_json()
+    )
 
 
-@pytest.mark.parametrize("change", [_nothing_beside_it, _no_data])
+@pytest.record_provenance.parametrize("change", [_nothing_beside_it, _no_data])
 def test_a_network_that_does_not_say_what_it_learned_from_is_refused(
     study, change: Callable[[Path], None]
 ):
@@ -133,7 +140,7 @@ def test_a_network_that_does_not_say_what_it_learned_from_is_refused(
         check(study)
 
 
-@pytest.mark.parametrize("seed", [RECIPE.seed, 9])
+@pytest.record_provenance.parametrize("seed", [RECIPE.seed, 9])
 def test_an_integrator_is_not_fitted_on_slides_the_networks_learned_from(study, seed):
     if seed == RECIPE.seed:
         moved(study, Split.INTEGRATOR)
@@ -152,8 +159,8 @@ def test_what_an_integrator_is_fitted_on_has_a_digest_of_its_slides_alone(study)
     assert fitting_digest(study) != of_folds
 
 
-def chosen(study: Study) -> None:
-    choice = Choice(
+def selected(study: Study) -> None:
+    selection = ModelSelection(
         segmenter="unet",
         classifier="resnet18",
         integrator="rf",
@@ -161,18 +168,18 @@ def chosen(study: Study) -> None:
         integrator_data=fitting_digest(study),
         overridden=(),
     )
-    study.choice.write_text(choice.model_dump_json())
+    study.selection.write_text(selection.model_dump_json())
     study.integrators.mkdir()
     (study.integrators / "results.json").write_text("[]")
 
 
 def test_a_slide_that_the_integrator_was_fitted_on_is_no_test(study):
     prepared(study, [*study.cohort(), *(slide(f"S{n}", Split.INTEGRATOR) for n in (30, 31))])
-    chosen(study)
-    check_choice(study, RECIPE)
+    selected(study)
+    check_selection(study, RECIPE)
     moved(study, Split.TEST, ("S30",))
     with pytest.raises(StudyError, match="integrator was fitted on other slides"):
-        check_choice(study, RECIPE)
+        check_selection(study, RECIPE)
 
 
 def with_results(study: Study, segmenter: str, classifiers: dict[str, float]) -> None:
@@ -196,22 +203,24 @@ def with_results(study: Study, segmenter: str, classifiers: dict[str, float]) ->
 def test_nothing_is_chosen_beside_a_network_of_other_folds_though_it_is_not_the_best(study):
     with_results(study, "unet", {"resnet18": 0.9, "resnet34": 0.8})
     for fold in range(FOLDS):
-        origin = Origin(seed=1, recipe=RECIPE.classifier, data="0" * 64)
-        mark(study.classifier("resnet34", fold), "resnet34", origin)
+        provenance = Provenance(seed=1, recipe=RECIPE.classifier, data="0" * 64)
+        record_provenance(study.classifier("resnet34", fold), "resnet34", provenance)
     with pytest.raises(StudyError, match=r"resnet34.0 learned from other slides"):
         fit_integrators(study, RECIPE, ["lr"])
 
 
 def test_a_network_that_never_said_what_it_learned_from_is_not_made_to_say_so_by_training_on(study):
     directory = study.segmenter("unet")
-    kept = read_origin(directory / ORIGIN_FILE)
-    write_text(directory / ORIGIN_FILE, kept.model_copy(update={"data": None}).model_dump_json())
-    mark(directory, "unet", kept)
+    kept = read_provenance(directory / PROVENANCE_FILE)
+    write_text(
+        directory / PROVENANCE_FILE, kept.model_copy(update={"data": None}).model_dump_json()
+    )
+    record_provenance(directory, "unet", kept)
     with pytest.raises(StudyError, match="does not say what it learned from: remove it"):
-        check_unseen(study, segmenters=["unet"])
+        check_leakage(study, segmenters=["unet"])
 
 
 def test_a_chosen_network_that_the_recipe_no_longer_names_is_refused(study):
-    chosen(study)
+    selected(study)
     with pytest.raises(StudyError, match="no longer names unet"):
-        check_choice(study, Recipe(segmenters=("segnet",)))
+        check_selection(study, Recipe(segmenters=("segnet",)))

@@ -6,7 +6,7 @@ import pytest
 
 from her2d.research.training.fit import FitResult
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.research.training.model_selection import choose_classifier, choose_segmenter
+from her2d.research.training.model_selection import select_classifier, select_segmenter
 from her2d.research.training.recipe import NetworkRecipe, Recipe
 from her2d.research.training.study import Study, StudyError
 
@@ -39,37 +39,37 @@ def study(tmp_path) -> Study:
 def test_the_classifier_of_the_best_mean_auroc_is_chosen(study):
     classifier(study, "resnet18", 0.99, 0.5, 0.5, 0.5, 0.5)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
-    assert choose_classifier(study, RECIPE) == "resnet50"
+    assert select_classifier(study, RECIPE) == "resnet50"
 
 
 def test_a_classifier_of_which_a_fold_is_missing_is_not_chosen(study):
     classifier(study, "resnet18", 0.9, 0.9, 0.9, 0.9)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
-    assert choose_classifier(study, RECIPE) == "resnet50"
+    assert select_classifier(study, RECIPE) == "resnet50"
     with pytest.raises(StudyError, match="classifier resnet18 that the recipe names is trained"):
-        choose_classifier(study, RECIPE, "resnet18")
+        select_classifier(study, RECIPE, "resnet18")
 
 
 def test_a_fold_without_an_auroc_says_neither_good_nor_bad(study):
     classifier(study, "resnet18", None, 0.8, 0.8, 0.8, 0.8)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
-    assert choose_classifier(study, RECIPE) == "resnet18"
+    assert select_classifier(study, RECIPE) == "resnet18"
 
 
 def test_the_segmenter_of_the_best_miou_is_chosen_unless_another_is_wished_for(study):
     trained(study.segmenter("unet"), **{MIOU: 0.8})
     trained(study.segmenter("segnet"), **{MIOU: 0.9})
-    assert choose_segmenter(study, RECIPE) == "segnet"
-    assert choose_segmenter(study, RECIPE, "unet") == "unet"
+    assert select_segmenter(study, RECIPE) == "segnet"
+    assert select_segmenter(study, RECIPE, "unet") == "unet"
 
 
 def test_a_classifier_that_the_recipe_no_longer_names_is_not_chosen(study):
     classifier(study, "resnet18", 0.7, 0.7, 0.7, 0.7, 0.7)
     classifier(study, "resnet152", 0.9, 0.9, 0.9, 0.9, 0.9)
-    assert choose_classifier(study, RECIPE) == "resnet18"
+    assert select_classifier(study, RECIPE) == "resnet18"
 
 
 def test_a_segmenter_that_the_recipe_no_longer_names_is_not_chosen(study):
     trained(study.segmenter("unet"), **{MIOU: 0.8})
     trained(study.segmenter("deeplabv3plus"), **{MIOU: 0.9})
-    assert choose_segmenter(study, RECIPE) == "unet"
+    assert select_segmenter(study, RECIPE) == "unet"

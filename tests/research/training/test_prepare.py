@@ -14,7 +14,7 @@ from her2d.research.training.prepare import (
     LabelRules,
     PrepareError,
     annotation_of,
-    contradicted,
+    contradicting_slides,
     prepare,
     prepared_tiles,
     read_excluded,
@@ -181,7 +181,7 @@ def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
     ]
     prepare(slides, tmp_path / "tiles", LabelRules())
     store = TileStore(tmp_path / "tiles", [s.name for s in slides])
-    assert contradicted(slides, store) == {"S0": 1, "S1": 1}
+    assert contradicting_slides(slides, store) == {"S0": 1, "S1": 1}
 
 
 def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):

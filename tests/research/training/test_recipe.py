@@ -6,7 +6,7 @@ import pytest
 
 from her2d.research.networks.build import CLASSIFIERS, SEGMENTERS
 from her2d.research.training.integrators import INTEGRATORS
-from her2d.research.training.recipe import Recipe, RecipeError, kept_recipe, read_recipe
+from her2d.research.training.recipe import Recipe, RecipeError, read_recipe, study_recipe
 
 
 def test_the_defaults_are_the_papers():
@@ -51,15 +51,15 @@ def test_what_no_recipe_has_is_refused(setting):
 def test_a_setting_changes_the_kept_recipe_and_nothing_else_of_it(tmp_path):
     given = tmp_path / "recipe.toml"
     given.write_text("mean = [0.75, 0.60, 0.78]\n[classifier]\npatience = 3\n")
-    first = kept_recipe(tmp_path, given)
-    found = kept_recipe(tmp_path, None, ("integrator.folds=2",))
+    first = study_recipe(tmp_path, given)
+    found = study_recipe(tmp_path, None, ("integrator.folds=2",))
     assert found.integrator.folds == 2
     assert found.model_copy(update={"integrator": first.integrator}) == first
-    assert kept_recipe(tmp_path, None) == found
+    assert study_recipe(tmp_path, None) == found
 
 
 def test_a_file_replaces_the_kept_recipe(tmp_path):
-    kept_recipe(tmp_path, None, ("seed=9",))
+    study_recipe(tmp_path, None, ("seed=9",))
     given = tmp_path / "recipe.toml"
     given.write_text("[classifier]\npatience = 3\n")
-    assert kept_recipe(tmp_path, given).seed == Recipe().seed
+    assert study_recipe(tmp_path, given).seed == Recipe().seed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from her2d.pipeline.quality import optical_density
-from her2d.research.training.stain import stain_of
+from her2d.research.training.stain import measure_stain
 from her2d.research.training.tile_store import (
     PreparedTile,
     TileStore,
@@ -35,15 +35,15 @@ def density(by: int) -> np.ndarray:
 
 def test_it_is_the_mean_and_spread_of_the_slides_densities(tmp_path):
     darker = [0, 5, 10, 20, 25, 30]
-    found = stain_of(store(tmp_path, darker))
+    found = measure_stain(store(tmp_path, darker))
     each = np.array([density(by) for by in darker])
     assert found.mean == pytest.approx(each.mean(axis=0), rel=0.02)
     assert found.std == pytest.approx(each.std(axis=0, ddof=1), rel=0.05)
 
 
 def test_slides_all_alike_still_have_a_spread_to_divide_by(tmp_path):
-    assert min(stain_of(store(tmp_path, [10] * 6)).std) > 0
+    assert min(measure_stain(store(tmp_path, [10] * 6)).std) > 0
 
 
 def test_a_few_slides_are_no_reference(tmp_path):
-    assert stain_of(store(tmp_path, [0, 10])) is None
+    assert measure_stain(store(tmp_path, [0, 10])) is None

@@ -54,6 +54,7 @@ def test_a_multiply_add_counts_two_and_the_batch_counts_one(
     assert flops_of(path) == 2 * multiply_adds
 
 
+@pytest.mark.slow
 def test_an_exported_segnet_takes_what_torchs_own_counter_says(tmp_path):
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode

@@ -15,6 +15,7 @@ def environment_as_before(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
 
 
+@pytest.mark.slow
 def test_the_same_run_is_a_table_json_and_markdown(laboratory, write_slide, tmp_path):
     files = ("--json", tmp_path / "b.json", "--markdown", tmp_path / "b.md")
     slide = write_slide(["Sws"])
@@ -37,6 +38,7 @@ def test_the_same_run_is_a_table_json_and_markdown(laboratory, write_slide, tmp_
     assert "| tensorrt | 1, 2 | " in markdown
 
 
+@pytest.mark.slow
 def test_the_simulated_slide_is_all_tissue(laboratory, tmp_path):
     laboratory.run("--batch", "4", *QUICK, "--json", tmp_path / "b.json", command=app)
     assert json.loads((tmp_path / "b.json").read_text())["tissue_tiles"] == 64
@@ -57,6 +59,7 @@ def test_a_back_end_that_nobody_knows_is_told_with_those_there_are(her2d):
     assert "begins with 'openvino'; there are 'tensorrt', 'tensorrt_rtx'" in err
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_one_clear_line(her2d, write_slide, tmp_path):
     nowhere = tmp_path / "nowhere" / "b.json"
     arguments = ("--batch", "1", "--slide", write_slide(["Sws"]), *QUICK, "--json", nowhere)

@@ -1,0 +1,43 @@
+"""TOML, SQL, Python and JSON in the documentation work."""
+
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from documentation import Example, examples_in
+
+from her2d.db.connection import open_database
+from her2d.research.training.recipe import read_recipe
+from her2d.settings import Settings, load_settings
+from tools.docs.example_site import ExampleSite
+
+
+@pytest.mark.parametrize("example", examples_in("toml"), ids=str)
+def test_toml_loads_as_settings_or_as_a_recipe(example: Example, tmp_path: Path):
+    file = tmp_path / "example.toml"
+    file.write_text(example.text)
+    sections = set(tomllib.loads(example.text))
+    if sections <= set(Settings.model_fields):
+        load_settings(file)
+    else:
+        read_recipe(file)
+
+
+@pytest.mark.parametrize("example", examples_in("sql"), ids=str)
+def test_sql_runs_on_an_empty_database(example: Example, tmp_path: Path):
+    with closing(open_database(tmp_path / "her2d.sqlite")) as db:
+        for statement in filter(str.strip, example.text.split(";")):
+            db.execute(statement).fetchall()
+
+
+@pytest.mark.parametrize("example", examples_in("python"), ids=str)
+def test_python_runs_beside_a_slide_a_database_and_the_bundle(
+    example: Example, site: ExampleSite, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(site.folder)
+    exec(compile(example.text, str(example), "exec"), {"__name__": "__main__"})
+
+
+def test_there_is_an_example_of_each_kind():
+    assert [kind for kind in ("toml", "sql", "python") if not examples_in(kind)] == []

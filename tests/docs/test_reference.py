@@ -1,0 +1,177 @@
+"""The reference that is rendered from the code leaves nothing out."""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from documentation import ROOT
+
+from her2d.bundle.manifest import Manifest
+from her2d.processing.retry_policy import RULES, Action
+from her2d.queue.job import JobState
+from her2d.settings import Settings
+from tools.docs import settings as settings_reference
+from tools.docs.alerts import alerts, alerts_page
+from tools.docs.commands import command_line_page, commands
+from tools.docs.example_site import ExampleSite
+from tools.docs.exit_codes import exit_codes_page
+from tools.docs.log_events import events, log_events_page
+from tools.docs.manifest import manifest_page, recipe_page
+from tools.docs.metrics import families, metrics_page
+from tools.docs.outputs import json_output_page, webhook_page
+from tools.docs.retries import retries_page
+from tools.docs.schema import schema_page
+from tools.docs.settings import live_keys, settings_page
+
+_PACKAGE = ROOT / "her2d"
+
+
+@cache
+def sources() -> str:
+    return "\n".join(path.read_text() for path in sorted(_PACKAGE.rglob("*.py")))
+
+
+def test_every_command_has_its_section_with_every_option():
+    page = command_line_page()
+    for command in commands():
+        section = page.partition(f" {command.name} {{ #")[2].partition("\n## ")[0]
+        assert section, command.name
+        missing = [
+            name
+            for parameter in command.click.params
+            for name in (*parameter.opts, *parameter.secondary_opts)
+            if name.startswith("-") and name != "--help" and f"`{name}`" not in section
+        ]
+        assert missing == [], command.name
+
+
+def test_every_setting_is_listed_with_what_it_does_and_its_variable():
+    page, notes = settings_page(), settings_reference.comments()
+    for section, field in Settings.model_fields.items():
+        for key in type(field.default).model_fields:
+            assert f"| `{key}` |" in page.partition(f"{{ #{section} }}")[2]
+            assert f"`HER2D_{section.upper()}__{key.upper()}`" in page
+            assert len(notes[f"{section}.{key}"]) > 10, f"config.toml says nothing of {key}"
+
+
+def test_a_key_that_only_a_restart_changes_is_not_called_live():
+    live = live_keys()
+    assert "intake.inboxes" in live
+    assert live.isdisjoint({"results.database", "bundle.path", "ops.port"})
+    (row,) = (line for line in settings_page().splitlines() if line.startswith("| `database`"))
+    assert "next start" in row
+
+
+def test_every_metric_in_the_source_is_listed_and_nothing_else():
+    named = set(re.findall(r'"(her2d_[a-z_]+)"', (_PACKAGE / "monitoring/metrics.py").read_text()))
+    listed = {re.sub(r"_(total|info)$", "", family.name) for family in families()}
+    assert named == {name for name in listed if name.startswith("her2d_")}
+    page = metrics_page()
+    assert [family.name for family in families() if f"`{family.name}`" not in page] == []
+
+
+def test_every_metric_says_what_it_is_and_which_labels_it_has():
+    assert [family.name for family in families() if not family.help] == []
+    labels = {family.name: family.labels for family in families()}
+    assert labels["her2d_slide_results_total"] == ("her2_status",)
+    assert labels["her2d_jobs"] == ("state",)
+    assert labels["her2d_backlog_files"] == ()
+
+
+def test_alerts_and_dashboard_use_metrics_that_exist():
+    names = {family.name for family in families()}
+    names |= {
+        f"{family.name}_{part}" for family in families() for part in ("bucket", "sum", "count")
+    }
+    dashboard = json.loads((ROOT / "systemd/monitoring/grafana-dashboard.json").read_text())
+    used = re.findall(
+        r"\bher2d_[a-z_]+", json.dumps(dashboard) + str([a["expr"] for a in alerts()])
+    )
+    assert used
+    assert sorted(set(used) - names) == []
+
+
+def test_every_alert_is_listed():
+    page = alerts_page()
+    assert [alert["alert"] for alert in alerts() if f"## {alert['alert']}\n" not in page] == []
+
+
+def test_every_log_event_in_the_source_is_listed():
+    calls = re.findall(
+        r'\blog\.(?:debug|info|warning|error|exception|critical)\(\s*"(\w+)"', sources()
+    )
+    assert len(calls) > 80
+    assert set(calls) <= {event.name for event in events()}
+    page = log_events_page()
+    assert [event.name for event in events() if f"`{event.name}`" not in page] == []
+
+
+def test_no_call_that_logs_is_left_out():
+    calls = len(re.findall(r"\blog\.(?:debug|info|warning|error|exception|critical)\(", sources()))
+    text = sources()
+    listed = sum(len(re.findall(rf'"{name}"', text)) for name in {e.name for e in events()})
+    assert listed >= calls  # an event that a variable names is found as well
+
+
+def test_every_table_view_and_column_is_listed():
+    sql = "\n".join(path.read_text() for path in sorted(_PACKAGE.rglob("migrations/*.sql")))
+    page = schema_page()
+    names = set(re.findall(r"create (?:table|view) (\w+)", sql))
+    assert "slide_results" in names
+    assert [name for name in names if f"### {name}\n" not in page] == []
+    assert "level 0 pixels" in page  # comments of columns
+
+
+def test_every_key_of_the_manifest_is_listed_and_the_shipped_one_shown():
+    shipped = (ROOT / "engines/her2net-demo/manifest.toml").read_text()
+    page = manifest_page(shipped)
+    assert shipped.strip() in page
+    assert [key for key in Manifest.model_fields if f"| `{key}` |" not in page] == []
+
+
+def test_a_recipes_defaults_are_the_papers():
+    page = recipe_page()
+    assert "| `learning_rate` | number, > 0 | `1e-05` |" in page
+    assert "`batch = 64`" in page
+
+
+def test_the_exit_code_of_a_lost_gpu_is_listed():
+    assert "\n| 75 | " in exit_codes_page()
+
+
+def test_every_rule_for_errors_and_every_action_is_listed():
+    page = retries_page()
+    assert [rule.when for rule in RULES if f"| {rule.when} |" not in page] == []
+    assert [action for action in Action if f"\n| `{action}` | " not in page] == []
+
+
+def test_every_state_of_a_job_is_explained():
+    text = (ROOT / "docs/explanation/life-of-a-scan.md").read_text()
+    assert [state.value for state in JobState if f"| `{state.value}` |" not in text] == []
+
+
+def test_json_is_shown_for_every_command_that_prints_it(site: ExampleSite):
+    page = json_output_page(site)
+    shown = {line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")}
+    with_json = [c.name for c in commands() if any("--json" in p.opts for p in c.click.params)]
+    # They need a study, or minutes.
+    rest = {"her2d evaluate", "her2d evaluate misdiagnosis", "her2d compile"}
+    missing = [name for name in with_json if not any(line.startswith(name) for line in shown)]
+    assert set(missing) == rest
+    assert str(site.folder) not in page
+
+
+def test_every_kind_of_webhook_event_is_shown(site: ExampleSite):
+    page = webhook_page(site)
+    kinds = set(re.findall(r'"(slide\.[a-z]+)"', (_PACKAGE / "webhook/outbox.py").read_text()))
+    assert len(kinds) == 3
+    assert [kind for kind in kinds if f"\n## {kind}\n" not in page] == []
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "docs/adr").glob("0*.md")))
+def test_files_that_a_decision_names_exist(name: str):
+    text = (ROOT / "docs/adr" / name).read_text()
+    files = re.findall(r"`((?:her2d|tools|systemd)/[\w/.-]+\.\w+)`", text)
+    assert [file for file in files if not Path(ROOT, file).exists()] == []

@@ -1,0 +1,107 @@
+"""The wheel and the source archive, and her2d as somebody has it who never saw the repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from built_once import built_once, run_folder
+
+from her2d.settings import load_settings
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[1]
+IN_THE_PACKAGE = {
+    "her2d/py.typed",
+    "her2d/data/config.toml",
+    "her2d/data/her2net-demo/manifest.toml",
+    "her2d/data/her2net-demo/segmenter.onnx",
+    "her2d/data/her2net-demo/classifiers.onnx",
+    "her2d/data/her2net-demo/integrator.skops",
+    "her2d/data/systemd/her2d.service",
+    "her2d/data/systemd/monitoring/her2d.rules.yml",
+}
+
+
+def run(*command: object, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory) -> Path:
+    """A folder with the wheel and the source archive, built from a copy of the repository."""
+
+    def build(folder: Path) -> None:
+        source = folder / "source"
+        source.mkdir()
+        for name in ("her2d", "engines", "systemd"):
+            ignored = shutil.ignore_patterns("__pycache__", "*.plan*", "*.timing")
+            shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignored)
+        for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml"):
+            shutil.copy(REPOSITORY / name, source)
+        run(sys.executable, "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
+
+    return built_once(run_folder(tmp_path_factory) / "archives", build) / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(archives, tmp_path_factory) -> Path:
+    """The `bin` folder of an environment that has the wheel, and this one's other packages."""
+
+    def install(folder: Path) -> None:
+        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+        python = folder / "venv" / "bin" / "python"
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+        (wheel,) = archives.glob("*.whl")
+        run(*pip, "--python", python, "install", "--no-deps", wheel, cwd=folder)
+        ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        packages = Path(run(python, "-c", ask, cwd=folder).strip())
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+
+    return built_once(run_folder(tmp_path_factory) / "installed", install) / "venv" / "bin"
+
+
+def test_wheel_and_source_archive_hold_the_bundle_the_settings_and_the_units(archives):
+    (wheel,) = archives.glob("*.whl")
+    (sdist,) = archives.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = set(archive.namelist())
+    with tarfile.open(sdist) as archive:
+        files = [member for member in archive if member.isfile()]
+    in_sdist = {member.name.partition("/")[2] for member in files}
+    assert IN_THE_PACKAGE - in_wheel == set()
+    assert IN_THE_PACKAGE - in_sdist == set()
+    assert not [name for name in in_wheel if name.startswith(("tests", "tools", "engines"))]
+
+
+def test_the_installed_command_finds_what_came_with_it(installed, tmp_path):
+    where = run(installed / "python", "-c", "import her2d; print(her2d.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(installed.parent)
+    example = tmp_path / "config.toml"
+    example.write_text(run(installed / "her2d", "config", "example", cwd=tmp_path))
+    assert example.read_text() == (REPOSITORY / "config.toml").read_text()
+    assert load_settings(example).results.database == tmp_path / "her2d.sqlite"
+    shown = run(installed / "her2d", "config", "show", cwd=tmp_path)
+    assert f"path = '{Path(where.strip()).parent}/data/her2net-demo'" in shown
+
+
+def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
+    said = run(installed / "her2d", "demo", cwd=tmp_path)
+    assert "6 results in" in said
+    assert (tmp_path / "demo" / "her2d.sqlite").is_file()

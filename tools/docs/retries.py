@@ -1,0 +1,23 @@
+"""What an error leads to, from the table that decides it."""
+
+from her2d.processing.retry_policy import RULES, Action, Rule
+from tools.docs.markdown import code, introduction, page, table
+from tools.docs.models import attribute_notes
+
+
+def retries_page() -> str:
+    """The page `reference/retries.md`."""
+    notes = attribute_notes(Action)
+    actions = [[code(action.value), notes[action.name]] for action in Action]
+    return page(
+        "Errors and retries",
+        introduction("retries"),
+        table(["what happened", "action", "log event"], map(_row, RULES)),
+        "## Actions",
+        table(["action", "what becomes of the job"], actions),
+    )
+
+
+def _row(rule: Rule) -> list[str]:
+    wait = f", in {rule.wait_s:g} s" if rule.wait_s else ""
+    return [rule.when, f"{code(rule.action.value)}{wait}", code(rule.event)]
