@@ -1,4 +1,4 @@
-"""Records of a small slide, and a real database."""
+"""Fixtures: records of a small slide, and a real database."""
 
 from dataclasses import replace
 
