@@ -36,7 +36,7 @@ _SCORES = """
 """
 
 
-def asked(port: int, path: str) -> tuple[int, str]:
+def http_get(port: int, path: str) -> tuple[int, str]:
     """Send a GET request to this machine, and return the status and text of the response."""
     try:
         address = f"http://127.0.0.1:{port}{path}"
@@ -147,7 +147,7 @@ class Site:
 
     def answer(self, path: str) -> tuple[int, str]:
         """Send a GET request to the daemon, and return the status and text of the response."""
-        return asked(self.port(), path)
+        return http_get(self.port(), path)
 
     def wait_for_503(self, path: str) -> str:
         """Wait until the daemon is not healthy, or not ready, and return the reason."""

@@ -17,7 +17,7 @@ class ServiceManager:
     address: str
     listening: socket.socket
 
-    def hear(self, words: str) -> str:
+    def wait_for(self, words: str) -> str:
         """Wait for a message that contains `words`, and return it."""
         deadline = time.monotonic() + PATIENCE_S
         while (left := deadline - time.monotonic()) > 0:
@@ -25,7 +25,7 @@ class ServiceManager:
                 return message
         raise AssertionError(f"no message contained {words!r} within {PATIENCE_S} s")
 
-    def hears_nothing_of(self, words: str, within_s: float) -> bool:
+    def receives_nothing_with(self, words: str, within_s: float) -> bool:
         """Return whether no message within that time contains `words`."""
         deadline = time.monotonic() + within_s
         while (left := deadline - time.monotonic()) > 0:

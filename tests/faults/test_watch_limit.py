@@ -41,8 +41,8 @@ def test_folders_beyond_the_limit_of_watches_are_polled_and_that_is_logged(
         for number, folder in enumerate(folders):
             write_slide(["Sw", "ww"], f"{number}.tif", folder=folder)
         site.wait_for(JobState.DONE, JobState.DUPLICATE, jobs=6)
-    (said,) = [line for line in site.lines() if line["event"] == "inbox_events_unavailable"]
-    assert "fewer folders are watched than there are" in said["reason"]
+    (logged,) = [line for line in site.lines() if line["event"] == "inbox_events_unavailable"]
+    assert "fewer folders are watched than there are" in logged["reason"]
 
 
 def test_if_every_folder_is_watched_nothing_is_polled(site, write_slide):
