@@ -115,7 +115,7 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
-    from her2d.research.training.folds import FOLDS
+    from her2d.method import FOLDS
     from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal

@@ -23,10 +23,10 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import Bundle
+from her2d.method import FOLDS
 from her2d.research.evaluation.evaluate import evaluate
 from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import fit_integrators
 from her2d.research.training.prepare import LabelRules, prepare
 from her2d.research.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
+from her2d.method import FOLDS
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
 from her2d.results.records import PictureRecord, SlideResult, TileTable
 
 TILE_SIZE = 512
-_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def read_tiles(db: Database, run_id: int) -> TileTable:
         " p_fold_3, p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
         [run_id],
     ).fetchall()
-    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + _FOLDS)
+    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + FOLDS)
     return TileTable(
         row=np.array([row[0] for row in rows], np.int64),
         column=np.array([row[1] for row in rows], np.int64),

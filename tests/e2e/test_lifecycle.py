@@ -42,10 +42,10 @@ def test_a_reload_of_invalid_settings_is_refused_and_the_old_ones_stay(site, wri
     with site.daemon() as daemon:
         site.set("intake", settle_s=-1)
         daemon.send_signal(signal.SIGHUP)
-        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
         write_slide(["S"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)
-    (refused,) = [line for line in site.lines() if line["event"] == "reload_refused"]
+    (refused,) = [line for line in site.lines() if line["event"] == "settings_refused"]
     assert "intake.settle_s" in refused["reason"]
 
 

@@ -77,7 +77,7 @@ def test_a_share_that_hangs_does_not_delay_other_inboxes_and_is_reported(
     with site.daemon():
         site.wait_for(JobState.DONE)
         with inbox.hanging():
-            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            site.wait_until(lambda: site.events()["inbox_not_answering"] == 1)
             write_slide(["ww"], "b.tif", folder=local)
             site.wait_for(JobState.DONE, jobs=2)
             assert site.answer("/readyz") == (503, f"The inbox {inbox.mounted} does not answer.\n")
@@ -86,7 +86,7 @@ def test_a_share_that_hangs_does_not_delay_other_inboxes_and_is_reported(
             write_slide(["wS"], "c.tif", folder=inbox.behind)
         site.wait_for(JobState.DONE, jobs=3)
         site.wait_until(lambda: site.answer("/readyz") == (200, "ok\n"))
-    assert site.events()["inbox_answers_again"] == site.events()["inbox_hangs"] == 1
+    assert site.events()["inbox_answers_again"] == site.events()["inbox_not_answering"] == 1
     assert site.runs() == 3
 
 
@@ -151,7 +151,7 @@ def test_a_share_that_hangs_can_be_removed_from_the_settings(site, inbox, local,
     with site.daemon() as daemon:
         site.wait_for(JobState.SETTLING)
         with inbox.hanging():
-            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            site.wait_until(lambda: site.events()["inbox_not_answering"] == 1)
             site.set("intake", inboxes=[str(local)])
             daemon.send_signal(signal.SIGHUP)
             site.wait_until(lambda: site.events()["settings_reloaded"] == 1)
@@ -168,7 +168,7 @@ def test_copies_of_a_slide_on_a_share_that_hangs_block_no_worker(site, inbox, lo
     with site.daemon():
         site.wait_for(JobState.DONE)
         with inbox.hanging():
-            site.wait_until(lambda: site.events()["inbox_hangs"] == 1)
+            site.wait_until(lambda: site.events()["inbox_not_answering"] == 1)
             for name in ("copy.tif", "another.tif"):
                 (local / name).write_bytes(original.read_bytes())
             site.wait_for(JobState.DUPLICATE, jobs=2)

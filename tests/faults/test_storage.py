@@ -18,9 +18,9 @@ from her2d.system.file_identity import content_hash
 pytestmark = pytest.mark.slow
 
 WITHOUT_DATABASE = (
-    "archive_without_database",
+    "archive_database_unavailable",
     "database_unavailable",
-    "worker_without_database",
+    "worker_database_unavailable",
     "write_waits_for_database",
 )
 LOCKED_S = float(os.environ.get("SOAK_LOCKED_S", "12"))  # 60 in `make soak`
@@ -196,6 +196,6 @@ def test_if_settings_cannot_be_read_at_a_reload_the_old_ones_stay(
             time.sleep(2)
         finally:
             site.folder.chmod(mode)
-        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from her2d.method import TILE_PX
+
 TUMOR = 1
 STRONG = 1
 _OPSET = 18
@@ -118,7 +120,7 @@ def export_classifiers(
 
 
 def _export(graph: nn.Module, path: Path, outputs: list[str]) -> None:
-    example = torch.zeros(2, 512, 512, 3, dtype=torch.uint8)
+    example = torch.zeros(2, TILE_PX, TILE_PX, 3, dtype=torch.uint8)
     with _quiet():
         torch.onnx.export(
             graph.eval(),

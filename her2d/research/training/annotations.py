@@ -18,6 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.method import TILE_PX
 from her2d.research.training.annotation_files import (
     Regions,
     Ring,
@@ -174,8 +175,10 @@ class MaskAnnotation:
         self.classes: Mapping[str, RegionClass] = {}
 
     def tile(self, column: int, row: int) -> TileAnnotation:
-        labels = np.zeros((512, 512), np.uint8)
-        part = self._labels[row * 512 : (row + 1) * 512, column * 512 : (column + 1) * 512]
+        labels = np.zeros((TILE_PX, TILE_PX), np.uint8)
+        part = self._labels[
+            row * TILE_PX : (row + 1) * TILE_PX, column * TILE_PX : (column + 1) * TILE_PX
+        ]
         labels[: part.shape[0], : part.shape[1]] = part
         tumor = (labels == 1) | (labels == 2)
         high = (labels == 2).astype(np.uint8) if self._has_high_expression else None

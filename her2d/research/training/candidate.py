@@ -10,6 +10,7 @@ import skops.io
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
+from her2d.method import FOLDS
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import (
     CLASSIFIERS_FILE,
@@ -20,7 +21,6 @@ from her2d.research.training.bundle_writer import (
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import ModelSelection, check_selection, read_selection
 from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
 from her2d.research.training.recipe import Recipe

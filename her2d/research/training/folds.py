@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from her2d.errors import Her2dError
+from her2d.method import FOLDS
 from her2d.research.training.study import write_text
-
-FOLDS = 5
 
 
 class FoldsError(Her2dError):

@@ -8,7 +8,8 @@ slides to a split other than `train` does not matter here.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from her2d.research.training.folds import FOLDS, FoldsError
+from her2d.method import FOLDS
+from her2d.research.training.folds import FoldsError
 from her2d.research.training.provenance import (
     PROVENANCE_FILE,
     ProvenanceError,

@@ -13,8 +13,8 @@ import numpy as np
 import skops.io
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from her2d.method import FOLDS
 from her2d.research.training.fit import RESULT_FILE, FitResult, read_result
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,

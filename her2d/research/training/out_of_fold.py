@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from her2d.bundle.manifest import Normalization
+from her2d.method import FOLDS
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import STRONG, Normalized
 from her2d.research.training.cohort import Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError

@@ -8,11 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.method import SATURATION
+from her2d.pipeline.saturation import mean_saturation
 from her2d.research.training.annotations import (
     AnnotationError,
     SlideAnnotation,
@@ -39,7 +40,6 @@ from her2d.slides.errors import SlideError
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.reader import Slide, open_slide
 
-BACKGROUND_SATURATION = 10.0
 _CLASSES = "classes"
 
 
@@ -216,8 +216,7 @@ def is_background(pixels: NDArray[np.uint8]) -> bool:
     Args:
         pixels: uint8 (512, 512, 3) RGB; saturation is on OpenCV's scale of 0 to 255.
     """
-    saturation: float = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))[1]
-    return saturation <= BACKGROUND_SATURATION
+    return mean_saturation(pixels) <= SATURATION
 
 
 def _write(

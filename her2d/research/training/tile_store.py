@@ -18,11 +18,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from her2d.method import TUMOR_FRACTION
 from her2d.research.training.fingerprint import Fingerprint
 from her2d.system.files import replace_folder
 
 TILE = 512
-TUMOR_FRACTION = 0.10
 _SHARD_TILES = 16
 _FINGERPRINT = "fingerprint"
 _CONTENT = "content"

@@ -8,16 +8,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
+from her2d.method import FOLDS
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import FitResult, Task, fit
-from her2d.research.training.folds import (
-    FOLDS,
-    FoldsError,
-    Grouping,
-    load_or_make_folds,
-    read_folds,
-)
+from her2d.research.training.folds import FoldsError, Grouping, load_or_make_folds, read_folds
 from her2d.research.training.lightning_module import (
     AUROC,
     MIOU,

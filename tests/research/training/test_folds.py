@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from her2d.method import FOLDS
 from her2d.research.training.cohort import CohortSlide, Split, Status
-from her2d.research.training.folds import (
-    FOLDS,
-    FoldsError,
-    Grouping,
-    assign_folds,
-    load_or_make_folds,
-)
+from her2d.research.training.folds import FoldsError, Grouping, assign_folds, load_or_make_folds
 
 
 def cohort(patients: int, positive_every: int, slides_each: int) -> list[CohortSlide]:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from her2d.method import FOLDS
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import RESULT_FILE, FitResult
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.model_selection import ModelSelection, check_selection, fit_integrators
