@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from documentation import ROOT
+from documentation import PAGES, ROOT, prose_of
 
 from her2d.bundle.manifest import Manifest
 from her2d.processing.retry_policy import RULES, Action
@@ -175,3 +175,20 @@ def test_files_that_a_decision_names_exist(name: str):
     text = (ROOT / "docs/adr" / name).read_text()
     files = re.findall(r"`((?:her2d|tools|systemd)/[\w/.-]+\.\w+)`", text)
     assert [file for file in files if not Path(ROOT, file).exists()] == []
+
+
+@cache
+def words() -> set[str]:
+    """Every word of the code and of what ships with it, log events and columns among them."""
+    kinds = {".py", ".sql", ".toml", ".yml"}
+    folders = ("her2d", "tests", "systemd")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
+    text = "\n".join(path.read_text() for path in files if path.suffix in kinds)
+    return set(re.findall(r"\w+", text + (ROOT / "config.toml").read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_with_underscores_are_those_of_the_code(page: Path):
+    found = set(re.findall(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`", prose_of(page)))
+    metrics = {family.name for family in families()}  # the source has them without _total
+    assert sorted(found - words() - metrics) == []
