@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -18,15 +19,10 @@ from her2d.errors import Her2dError
 from her2d.system.ownership import belongs_with, who_may
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = (
-    "0001_initial.sql",
-    "0002_webhook.sql",
-    "0003_intake.sql",
-    "0004_quality_and_views.sql",
-    "0005_saturation.sql",
-    "0006_webhook_aside.sql",
+# In order. A database holds the number of those that were applied to it in its `user_version`.
+_MIGRATIONS: tuple[Traversable, ...] = (
+    resources.files("her2d.db") / "migrations" / "0001_initial.sql",
 )
-NEWEST_SCHEMA = len(_MIGRATIONS)
 
 # What every schema has had: another program's file has a number of its own, but not these.
 _TABLES = frozenset({"slides", "jobs", "runs", "tiles", "bundles", "events"})
@@ -47,6 +43,11 @@ class ForeignDatabase(DatabaseError):  # noqa: N818  reads as what it says
 
 class NewerDatabase(DatabaseError):  # noqa: N818  reads as what it says
     """A newer her2d wrote it."""
+
+
+def newest_schema() -> int:
+    """Return the number of the schema that this version of her2d uses."""
+    return len(_MIGRATIONS)
 
 
 def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
@@ -145,7 +146,7 @@ def bring_up_to_date(path: Path) -> None:
             _bring_up_to_date(db)
         except sqlite3.Error as error:
             raise DatabaseError(
-                f"The database {path} cannot be brought from schema {version} to {NEWEST_SCHEMA}:"
+                f"The database {path} cannot be brought from schema {version} to {newest_schema()}:"
                 f" {error}. It is as it was, and the her2d that wrote it can go on with it."
             ) from error
     db.close()
@@ -224,11 +225,10 @@ def _bring_up_to_date(db: Database) -> None:
     db.execute("begin immediate")
     try:
         version = int(db.execute("pragma user_version").fetchone()[0])
-        for name in _MIGRATIONS[version:]:
-            script = resources.files("her2d.db").joinpath("migrations", name).read_text()
-            for statement in _statements(script):
+        for migration in _MIGRATIONS[version:]:
+            for statement in _statements(migration.read_text()):
                 db.execute(statement)
-        db.execute(f"pragma user_version = {NEWEST_SCHEMA}")
+        db.execute(f"pragma user_version = {newest_schema()}")
         db.execute("commit")
     except BaseException:
         db.rollback()
@@ -245,15 +245,15 @@ def _schema_of(db: Database, path: Path) -> int:
 
 
 def _refuse_newer(version: int, path: Path) -> None:
-    if version > NEWEST_SCHEMA:
+    if version > newest_schema():
         raise NewerDatabase(
             f"The database {path} was written by a newer her2d (schema {version}; this one knows"
-            f" {NEWEST_SCHEMA}). Install that version again."
+            f" {newest_schema()}). Install that version again."
         )
 
 
 def _refuse_older(version: int, path: Path) -> None:
-    if version < NEWEST_SCHEMA:
+    if version < newest_schema():
         raise DatabaseError(
             f"The database {path} is of an older her2d; her2d run, or her2d db migrate, updates it"
             " after a copy."

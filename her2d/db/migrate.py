@@ -5,10 +5,10 @@ import glob
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     bring_up_to_date,
     known_schema_version,
+    newest_schema,
     open_database,
 )
 from her2d.db.online_copy import cannot_be_copied, keep_copy, moment
@@ -26,7 +26,7 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
     version = known_schema_version(database)
     if version == 0:
         open_database(database).close()
-    if not 0 < version < NEWEST_SCHEMA:
+    if not 0 < version < newest_schema():
         return None
     folder, name = folder or database.parent, f"{database.stem}.schema-{version}"
     earlier = list(folder.glob(f"{glob.escape(name)}-*.sqlite"))

@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     ForeignDatabase,
+    newest_schema,
     schema_version,
 )
 from her2d.db.integrity import problems
@@ -76,10 +76,10 @@ def _require_usable(copy: Path, backup: Path) -> None:
         version = 0
     if version == 0:
         raise DatabaseError(f"{backup} is no database of her2d, so nothing was restored.")
-    if version > NEWEST_SCHEMA:
+    if version > newest_schema():
         raise DatabaseError(
             f"{backup} was written by a newer her2d (schema {version}; this one knows"
-            f" {NEWEST_SCHEMA}), so nothing was restored. Install that version first."
+            f" {newest_schema()}), so nothing was restored. Install that version first."
         )
 
 

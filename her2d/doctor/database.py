@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     ForeignDatabase,
     NewerDatabase,
     known_schema_version,
+    newest_schema,
 )
 from her2d.db.lock import AlreadyRunningError, require_unheld
 from her2d.doctor.finding import Finding, failure, ok, warning
@@ -108,10 +108,10 @@ def _database(path: Path) -> Finding:
             f"{path} cannot be written by user {os.geteuid()}.",
             f"If a command that was run as root made it: chown her2d:her2d {path}*",
         )
-    if 0 < version < NEWEST_SCHEMA:
+    if 0 < version < newest_schema():
         return warning(
             check,
-            f"{path} has schema {version}, and this her2d {NEWEST_SCHEMA}.",
+            f"{path} has schema {version}, and this her2d {newest_schema()}.",
             "her2d run brings it up to date at its next start, after a copy.",
         )
     return ok(check, f"{path} can be opened; no daemon works on it.")

@@ -180,9 +180,7 @@ def test_a_backup_does_not_take_the_place_of_another_programs_database(database,
         assert connection.execute("select name from sqlite_master").fetchall() == [("letters",)]
 
 
-def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup):
-    with closing(sqlite3.connect(backup)) as connection:
-        connection.execute("pragma user_version = 1")
+def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup, second_migration):
     restore(backup, database)
     assert schema_version(database) == 1
 

@@ -158,8 +158,9 @@ def test_another_programs_database_fails(settings):
     assert "not her2d's" in said
 
 
-def test_a_database_of_an_older_her2d_is_told(settings):
-    open_database(settings.results.database).execute("pragma user_version = 1")
+def test_a_database_of_an_older_her2d_is_told(settings, second_migration):
+    with second_migration.not_yet():
+        open_database(settings.results.database).close()
     verdict, said = on_the_database(settings)
     assert verdict is Verdict.WARNING
     assert "has schema 1" in said
