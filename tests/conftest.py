@@ -4,6 +4,7 @@ Its segmenter calls a pixel tumour where red is under 100; its five classifiers 
 / 255 as p(strong); its forest says strong above one half.
 """
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -25,6 +26,7 @@ from sklearn.ensemble import RandomForestClassifier
 from her2d.archive.safe_move import part_of
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.daemon.storage_probe import StorageProbe
+from her2d.db import connection
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -231,3 +233,34 @@ def storage(settings: Settings) -> Iterator[StorageProbe]:
     found = StorageProbe(settings.intake.inboxes, settings.results.backups)
     yield found
     found.close()
+
+
+class SecondMigration:
+    """A migration that her2d has for the length of a test, beside its only real one."""
+
+    def __init__(self, path: Path) -> None:
+        self._first = connection._MIGRATIONS
+        self._both = (*self._first, path)
+
+    @contextlib.contextmanager
+    def not_yet(self) -> Iterator[None]:
+        """In the block her2d is the version before, which does not know the migration."""
+        connection._MIGRATIONS = self._first
+        try:
+            yield
+        finally:
+            connection._MIGRATIONS = self._both
+
+
+@pytest.fixture
+def second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SecondMigration:
+    path = tmp_path / "migration" / "0002_second.sql"
+    path.parent.mkdir()
+    path.write_text(
+        "alter table run_quality add column sharpness real;\n"
+        "-- A comment; with a semicolon.\n"
+        "create table second (x);\n"
+    )
+    found = SecondMigration(path)
+    monkeypatch.setattr(connection, "_MIGRATIONS", (*connection._MIGRATIONS, path))
+    return found

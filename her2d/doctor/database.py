@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     ForeignDatabase,
     NewerDatabase,
     known_schema_version,
+    newest_schema,
 )
 from her2d.db.lock import AlreadyRunningError, require_unheld
 from her2d.doctor.finding import Finding, failure, ok, warning
@@ -113,10 +113,10 @@ def _database(path: Path) -> Finding:
             f"User {os.geteuid()} cannot write to {path}.",
             f"If a command run as root created it, run chown her2d:her2d {path}*",
         )
-    if 0 < version < NEWEST_SCHEMA:
+    if 0 < version < newest_schema():
         return warning(
             check,
-            f"{path} has schema {version}; this her2d needs schema {NEWEST_SCHEMA}.",
+            f"{path} has schema {version}; this her2d needs schema {newest_schema()}.",
             "No action is needed. her2d run copies the database and updates it at its next start.",
         )
     return ok(check, f"{path} can be opened, and no daemon uses it.")

@@ -157,8 +157,9 @@ def test_the_database_of_another_program_is_a_failure(settings):
     assert "not her2d's" in text
 
 
-def test_the_database_of_an_older_her2d_is_a_warning(settings):
-    open_database(settings.results.database).execute("pragma user_version = 1")
+def test_the_database_of_an_older_her2d_is_a_warning(settings, second_migration):
+    with second_migration.not_yet():
+        open_database(settings.results.database).close()
     verdict, text = database_finding(settings)
     assert verdict is Verdict.WARNING
     assert "has schema 1" in text

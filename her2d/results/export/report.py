@@ -37,7 +37,7 @@ def quality_rows(result: SlideResult) -> list[Row]:
         ("tumour", f"{result.tumor_mm2:.1f} mm²"),
         ("focus (Laplacian)", _number(result.focus, "")),
         ("out of focus", _number(result.blurred_percent, " % of tissue")),
-        ("fold suspicion", _number(result.fold_percent, " % of tissue")),
+        ("fold suspicion", _number(result.tissue_fold_percent, " % of tissue")),
         ("pen marks", _number(result.pen_percent, " % of slide")),
         ("stain", _stain(result.stain_distance)),
     ]
