@@ -1,4 +1,61 @@
-"""The one base of every error that her2d raises."""
+"""The one base of every error that her2d raises.
+
+Every class stands in the module that raises it:
+
+    Her2dError
+    ├─ AlreadyRunningError
+    ├─ AmbiguousBundle
+    ├─ AmbiguousSlide
+    ├─ AnnotationError
+    ├─ ArchivingStoppedError
+    ├─ BundleError
+    ├─ BundleNotFound
+    ├─ CannotListenError
+    ├─ ClaimLostError
+    ├─ CohortError
+    ├─ CopyDiffersError
+    ├─ CountsError
+    ├─ DatabaseError
+    │  ├─ ForeignDatabase
+    │  └─ NewerDatabase
+    ├─ DuplicateScanError
+    ├─ EngineError
+    │  ├─ DeviceLostError
+    │  ├─ DeviceOutOfMemoryError
+    │  ├─ EngineDownError
+    │  ├─ NotCapturableError
+    │  └─ PlanError
+    ├─ FileChangedError
+    ├─ FitError
+    ├─ FoldsError
+    ├─ IntegratorError
+    ├─ NoAnswerError
+    ├─ NoGpuError
+    ├─ NoSuchTile
+    ├─ PicturesMissing
+    ├─ PrepareError
+    ├─ ProvenanceError
+    ├─ RecipeError
+    ├─ RefusedByQueue
+    ├─ RefusedError
+    │  └─ StructureError
+    │     ├─ BrokenError
+    │     └─ IncompleteError
+    ├─ ResultsUnwritableError
+    ├─ ScanMissing
+    ├─ SettingsError
+    ├─ SlideCancelledError
+    ├─ SlideError
+    │  └─ SlideUnavailableError
+    ├─ SlideNotFound
+    ├─ SourceChangedError
+    │  └─ QueuedAgainError
+    ├─ StudyError
+    ├─ UnknownOperatorError
+    ├─ UnreadableStorageError
+    ├─ UserError
+    └─ WriteCancelledError
+"""
 
 
 class Her2dError(Exception):

@@ -1,7 +1,7 @@
-"""config.toml and HER2D_* environment variables -> one frozen tree of settings.
+"""Read config.toml and the HER2D_* environment variables into one frozen tree of settings.
 
 The environment wins over the file: `[results] database` is `HER2D_RESULTS__DATABASE`. Relative
-paths are taken from the folder of config.toml, so that `her2d` may be started from anywhere. The
+paths start at the folder of config.toml, so that `her2d` can be started in any folder. The
 demonstration bundle is part of the package, and serves where that folder holds no copy of it.
 """
 
@@ -46,13 +46,13 @@ SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
 PACKAGE_DATA = Path(__file__).parent / "data"
 _DEMO_BUNDLE = Path("engines/her2net-demo")
 
-# Never shown, not even where their value is not allowed. A URL may carry a password or a token.
+# Never shown, also when the value is not allowed. A URL may contain a password or a token.
 _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
 _MASK = "***"
-_TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # one step of a path, long and with a digit
+_TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # a long part of a path that has a digit
 
 PositiveInt = Annotated[int, Field(ge=1)]
-# Bounds that say "for ever" and that the clock can still add up.
+# The limits are longer than any sensible value, and short enough to add to the current time.
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 Days = Annotated[float, Field(gt=0, le=36_500)]
 
@@ -65,8 +65,14 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def anchored(self, base: Path) -> Self:
-        """The same section with every relative path taken from `base`, and without `..`: folders
-        are told apart by their paths. Raises ValidationError where they don't go together then."""
+        """Return the section with absolute paths, without `..`, because folders are compared.
+
+        Args:
+            base: the folder where relative paths start.
+
+        Raises:
+            ValidationError: the folders exclude each other.
+        """
         anchored: dict[str, Any] = dict(self)
         for name, value in self:
             if isinstance(value, Path):
@@ -129,12 +135,12 @@ class IntakeSettings(_Section):
 
     @property
     def archive_folders(self) -> tuple[Path, Path]:
-        """Where finished files go, or went by earlier settings."""
+        """The folders that finished files are moved to."""
         return self.archive, self.quarantine
 
 
 class BundleSettings(_Section):
-    """Which models serve."""
+    """The model bundle to use."""
 
     path: Path = _DEMO_BUNDLE
 
@@ -144,7 +150,7 @@ Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 
 class InferenceSettings(_Section):
-    """What the models run on."""
+    """The engine that runs the models."""
 
     backend: Backend = "auto"
     precision: Precision = "auto"
@@ -152,7 +158,7 @@ class InferenceSettings(_Section):
 
 
 class PipelineSettings(_Section):
-    """How many tiles are under way, which bounds the memory."""
+    """How many slides and tiles are processed at once, which limits the memory."""
 
     decode_workers: PositiveInt = 2
     slides_in_flight: PositiveInt = 2
@@ -164,7 +170,7 @@ class PipelineSettings(_Section):
 
 
 class ResultsSettings(_Section):
-    """Where results are kept."""
+    """Where results are stored."""
 
     database: Path = Path("her2d.sqlite")
     heatmaps: Path = Path("heatmaps")
@@ -173,7 +179,7 @@ class ResultsSettings(_Section):
 
 
 class OpsSettings(_Section):
-    """What the people who keep it running see."""
+    """Monitoring and logs."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 9464
@@ -183,7 +189,7 @@ class OpsSettings(_Section):
 
 
 class WebhookSettings(_Section):
-    """A webhook that is told of results, failures and quarantines."""
+    """The webhook that receives results, failures and quarantines."""
 
     url: HttpUrl | None = None
     secret: SecretStr | None = None
@@ -224,12 +230,17 @@ class Settings(BaseSettings):
 
 
 def find_config(given: Path | None = None) -> Path | None:
-    """The config.toml to read: the one given, `HER2D_CONFIG`, the one here, or the system's.
+    """Find the config.toml to read.
 
-    Returns None where there is none, which means the defaults.
+    Args:
+        given: the file that the user named, if any. Otherwise it is the file that `HER2D_CONFIG`
+            names, or config.toml in the current folder, or the system's.
+
+    Returns:
+        The file, or None if there is none, which means the defaults.
 
     Raises:
-        SettingsError: whether there is one cannot be told.
+        SettingsError: a folder cannot be searched.
     """
     if given is not None:
         return given
@@ -242,18 +253,21 @@ def _is_there(path: Path) -> bool:
     try:
         return path.is_file()
     except PermissionError as error:
-        # `sudo -u her2d` may start in a folder that is closed to her2d, such as /root.
+        # `sudo -u her2d` may start in a folder that her2d may not enter, such as /root.
         if path == CONFIG_FILE:
             return False
-        raise SettingsError(f"Whether there is a {path} cannot be told: {error}.") from error
+        raise SettingsError(f"Cannot look for {path}: {error}.") from error
 
 
 def load_settings(config: Path | None) -> Settings:
-    """Read `config` (None: defaults only) and the environment into one frozen tree.
+    """Read the settings from a file and the environment.
+
+    Args:
+        config: the file; None for the environment and defaults only.
 
     Raises:
-        SettingsError: the file cannot be read, is not TOML, or a key is unknown or has a value
-            that is not allowed; the sentence names the key.
+        SettingsError: the file cannot be read or is not TOML, or a key is unknown or has a value
+            that is not allowed. The sentence names the key.
     """
     _refuse_unknown_variables()
     _refuse_lists_that_are_none()
@@ -367,7 +381,7 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
     if first["type"] == "tuple_type":
         example = json.dumps([str(first["input"])], ensure_ascii=False)
         return f"{where}{key} must be a list, such as {example} (found {first['input']!r})."
-    # A whole section may hold a secret in any place.
+    # A section that is not a table may contain a secret anywhere.
     if len(loc) < 2 or not _SECRETS.isdisjoint(loc):
         return f"{where}{key}: {message}."
     return f"{where}{key}: {message} (found {first['input']!r})."
@@ -378,7 +392,7 @@ def _message(error: ValidationError) -> str:
 
 
 def _instead_of(loc: tuple[int | str, ...]) -> str:
-    """What was meant, where that can be guessed: a key that looks alike, or that is elsewhere."""
+    """Suggest a key with a similar name, or the same key in another section."""
     section, key = str(loc[0]), str(loc[-1])
     keys = {
         name: list(type(field.default).model_fields)
@@ -393,7 +407,7 @@ def _instead_of(loc: tuple[int | str, ...]) -> str:
 
 
 def _masked(url: str) -> str:
-    """The address without its user, password, query, and what looks like a token in its path."""
+    """Return the URL without its user, password, query, and likely tokens in its path."""
     parts = urlsplit(url)
     _, at, address = parts.netloc.rpartition("@")
     query, fragment = (_MASK if part else "" for part in (parts.query, parts.fragment))

@@ -1,9 +1,10 @@
-"""A real bundle that anyone can compute by hand, for tests that are not about the models.
+"""A real bundle whose results are easy to know, for tests that are not about the models.
 
 Its segmenter calls a pixel tumour where red is under 100; its five classifiers all give mean green
 / 255 as p(strong); its forest says strong above one half.
 """
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -25,18 +26,19 @@ from sklearn.ensemble import RandomForestClassifier
 from her2d.archive.safe_move import part_of
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.daemon.storage_probe import StorageProbe
+from her2d.db import connection
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
-# These machines are noisy: how long an example takes says nothing.
+# The machine may be under load, so that durations of examples mean nothing.
 settings.register_profile("her2d", deadline=None)
 settings.load_profile("her2d")
 
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Commands set up logging for their process; the next test's must find it untouched."""
+    """Restore the logging configuration, which commands change for the whole process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -47,7 +49,7 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def jobs(settings: Settings) -> Iterator[JobQueue]:
-    """The queue of the database that the test's own `settings` name."""
+    """The queue in the database that the test's `settings` name."""
     db = open_database(settings.results.database)
     yield JobQueue(db)
     db.close()
@@ -55,7 +57,7 @@ def jobs(settings: Settings) -> Iterator[JobQueue]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
-    """In CI, a test that skips for want of a program has failed: `.ci/run` installs them all."""
+    """Fail a test in CI if it was skipped because of a missing program; `.ci/run` installs all."""
     report = yield
     if report.skipped and os.environ.get("CI") and "is not installed" in str(report.longrepr):
         report.outcome = "failed"
@@ -65,17 +67,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def hanging_archive(tmp_path) -> Iterator[Path]:
-    """A folder on another file system, where to write a copy of a.tif takes for ever."""
+    """A folder on another file system, in which writing a copy of a.tif never ends."""
     shm = Path("/dev/shm")
     if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("there is no second file system at /dev/shm")
     with tempfile.TemporaryDirectory(dir=shm, ignore_cleanup_errors=True) as folder:
-        # open(2) of a pipe that nobody reads waits in the kernel, as a share that is gone does.
+        # open(2) of a pipe without a reader waits in the kernel, as on a share that hangs.
         pipe = part_of(Path(folder) / "a.tif")
         os.mkfifo(pipe)
         yield Path(folder)
         if pipe.exists():
-            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # whoever waits may go on
+            os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # let waiting writers continue
 
 
 TUMOR_WEAK = (60, 20, 120)
@@ -159,7 +161,7 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
             for part, file in files.items()
         },
         "training": {"cohort": "none", "seed": 0, "code_version": "0", "command": "pytest"},
-        # Wide enough for any colour to pass.
+        # Wide enough to include all colours.
         "stain": {
             "mean": [0.3, 0.6, 0.3],
             "std": [1.0, 1.0, 1.0],
@@ -207,7 +209,7 @@ def write_slide_into() -> WriteSlide:
 
 @pytest.fixture
 def write_slide(tmp_path: Path, write_slide_into: WriteSlide) -> WriteSlide:
-    """`write_slide_into` this test's own folder, unless told another."""
+    """Call `write_slide_into` with the folder of this test, or with another one."""
 
     def write(rows: list[str], name: str = "slide.tif", *, folder: Path | None = None) -> Path:
         return write_slide_into(folder or tmp_path, rows, name)
@@ -227,7 +229,38 @@ def _tile(letter: str) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def storage(settings: Settings) -> Iterator[StorageProbe]:
-    """What asks the storage that the test's own `settings` name."""
+    """The storage probe for the folders that the test's `settings` name."""
     found = StorageProbe(settings.intake.inboxes, settings.results.backups)
     yield found
     found.close()
+
+
+class SecondMigration:
+    """A migration that her2d has for the length of a test, beside its only real one."""
+
+    def __init__(self, path: Path) -> None:
+        self._first = connection._MIGRATIONS
+        self._both = (*self._first, path)
+
+    @contextlib.contextmanager
+    def not_yet(self) -> Iterator[None]:
+        """In the block her2d is the version before, which does not know the migration."""
+        connection._MIGRATIONS = self._first
+        try:
+            yield
+        finally:
+            connection._MIGRATIONS = self._both
+
+
+@pytest.fixture
+def second_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SecondMigration:
+    path = tmp_path / "migration" / "0002_second.sql"
+    path.parent.mkdir()
+    path.write_text(
+        "alter table run_quality add column sharpness real;\n"
+        "-- A comment; with a semicolon.\n"
+        "create table second (x);\n"
+    )
+    found = SecondMigration(path)
+    monkeypatch.setattr(connection, "_MIGRATIONS", (*connection._MIGRATIONS, path))
+    return found

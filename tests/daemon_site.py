@@ -1,4 +1,4 @@
-"""Where the real daemon runs, as a process, on real files: for tests/e2e and tests/faults."""
+"""Run the real daemon as a process on real files, for tests/e2e and tests/faults."""
 
 import contextlib
 import json
@@ -23,9 +23,9 @@ from her2d.queue.store import JobQueue
 from her2d.results.listing import list_results
 from her2d.results.records import SlideResult
 
-PATIENCE_S = 240  # for machines that are busy with other things; nothing waits longer than it must
+PATIENCE_S = 240  # for a machine under load; all waits end as soon as they can
 
-# What a result says, without when and where it was found.
+# Everything in a result except times, paths and ids.
 _SCORES = """
     select file_name, her2_status, slide_results.reason, high_expression_percent, ci_low, ci_high,
            borderline, slide_results.tumor_pixels, strong_pixels, tiles_total, tiles_tissue,
@@ -36,8 +36,8 @@ _SCORES = """
 """
 
 
-def asked(port: int, path: str) -> tuple[int, str]:
-    """What an HTTP server on this machine answers: status and text."""
+def http_get(port: int, path: str) -> tuple[int, str]:
+    """Send a GET request to this machine, and return the status and text of the response."""
     try:
         address = f"http://127.0.0.1:{port}{path}"
         with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
@@ -48,7 +48,7 @@ def asked(port: int, path: str) -> tuple[int, str]:
 
 @dataclass(frozen=True)
 class Site:
-    """An inbox, a database and a way to run a daemon between them."""
+    """A folder with an inbox, settings and a database, in which a daemon can be run."""
 
     folder: Path
     database: Path
@@ -67,7 +67,7 @@ class Site:
 
     @classmethod
     def made(cls, folder: Path, bundle: Bundle) -> "Site":
-        """A site of that bundle, impatient enough for a test."""
+        """Create a site with the bundle, and with intervals that are short enough for a test."""
         site = cls(folder, folder / "her2d.sqlite")
         site.inbox.mkdir(parents=True)
         site.config.write_text(
@@ -80,7 +80,7 @@ class Site:
         return site
 
     def set(self, section: str, **values: object) -> None:
-        """Put keys into a section of config.toml, before what is there."""
+        """Set keys in a section of config.toml."""
         lines = "".join(
             f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}\n"
             for key, value in values.items()
@@ -94,7 +94,7 @@ class Site:
         self.config.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{lines}"))
 
     def start(self, *, prefix: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
-        """Run a daemon; its log is appended to `log`."""
+        """Start a daemon, whose log is appended to `log`."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*prefix, sys.executable, "-m", "her2d", "run", "--config", str(self.config)],
@@ -104,7 +104,7 @@ class Site:
 
     @contextlib.contextmanager
     def daemon(self, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-        """A daemon that is ready, and is stopped cleanly afterwards."""
+        """Start a daemon, wait until it is ready, and check that it stops cleanly afterwards."""
         before = self.events()["daemon_ready"]
         process = self.start(**options)
         try:
@@ -125,32 +125,32 @@ class Site:
         assert json.loads(log.splitlines()[-1])["event"] == "daemon_stopped"
 
     def command(self, *arguments: str) -> str:
-        """What `her2d ...` prints."""
+        """Run `her2d ...` and return what it prints."""
         command = [sys.executable, "-m", "her2d", *arguments, "--config", str(self.config)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def events(self) -> Counter[str]:
-        """How often each event was logged so far."""
+        """Count how often each event has been logged."""
         return Counter(line["event"] for line in self.lines())
 
     def lines(self) -> list[dict[str, Any]]:
-        """What was logged so far; a line that is not finished yet does not count."""
+        """Return the lines that have been logged, without an incomplete last one."""
         if not self.log.exists():
             return []
         text = self.log.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
     def port(self) -> int:
-        """Where the daemon that was started last serves its metrics."""
+        """Return the port on which the last daemon serves its metrics."""
         ready = [line for line in self.lines() if line["event"] == "daemon_ready"]
         return int(ready[-1]["port"])
 
     def answer(self, path: str) -> tuple[int, str]:
-        """What the running daemon answers over HTTP: status and text."""
-        return asked(self.port(), path)
+        """Send a GET request to the daemon, and return the status and text of the response."""
+        return http_get(self.port(), path)
 
     def wait_for_503(self, path: str) -> str:
-        """What the daemon says once it is not healthy, or not ready."""
+        """Wait until the daemon is not healthy, or not ready, and return the reason."""
         answers: list[tuple[int, str]] = []
         self.wait_until(lambda: answers.append(self.answer(path)) or answers[-1][0] == 503)
         return answers[-1][1]
@@ -160,12 +160,12 @@ class Site:
             return {result.file_name: result for result in list_results(db)}
 
     def scores(self) -> list[tuple[Any, ...]]:
-        """Every current result with its tiles, bit by bit, without times and ids."""
+        """Return every current result with its tiles, without times and ids."""
         with contextlib.closing(open_readonly(self.database)) as db:
             return list(db.execute(_SCORES).fetchall())
 
     def runs(self) -> int:
-        """How many results were ever recorded."""
+        """Return the number of all results that were recorded, current or not."""
         with contextlib.closing(open_readonly(self.database)) as db:
             return int(db.execute("select count(*) from runs").fetchone()[0])
 
@@ -194,7 +194,7 @@ class Site:
         return job
 
     def count(self, *states: JobState) -> int:
-        """How many jobs are in those states."""
+        """Return the number of jobs in these states."""
         with contextlib.closing(open_readonly(self.database)) as db:
             counts = JobQueue(db).counts()
         return sum(counts[state] for state in states)
@@ -208,11 +208,11 @@ class Site:
                     return
             time.sleep(0.05)
         log = self.log.read_text()[-5000:] if self.log.exists() else "no log"
-        raise AssertionError(f"waited in vain; {log}")
+        raise AssertionError(f"the condition did not become true; {log}")
 
     def wait_for(
         self, *states: JobState, jobs: int = 1, patience_s: float = PATIENCE_S
     ) -> list[Job]:
-        """Return the jobs in `states` once there are as many as `jobs`."""
+        """Wait until at least `jobs` jobs are in `states`, and return them."""
         self.wait_until(lambda: self.count(*states) >= jobs, patience_s)
         return self.jobs(*states)

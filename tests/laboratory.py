@@ -1,4 +1,4 @@
-"""The command line on a laboratory of its own, with the bundle one can compute by hand."""
+"""Run the command line in a separate laboratory, with a bundle whose results are easy to know."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from her2d.cli.app import app
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A folder with config.toml; `run` runs a command in it."""
+    """A folder with config.toml, in which `run` runs a command."""
 
     folder: Path
 

@@ -1,4 +1,4 @@
-"""A real Prometheus of a test's own."""
+"""Run a real Prometheus server for one test."""
 
 import shutil
 import socket
@@ -22,27 +22,27 @@ needs_prometheus = pytest.mark.skipif(
 
 @dataclass(frozen=True)
 class Prometheus:
-    """What a running server answers."""
+    """A running Prometheus server."""
 
     port: int
 
     def query(self, promql: str) -> dict[str, float]:
-        """The values of an instant query by their one label, '' where there is none."""
+        """Return the values of an instant query by their only label, or by '' without a label."""
         rows = self.get("query", query=promql)["result"]
         return {_label(row["metric"]): float(row["value"][1]) for row in rows}
 
     def get(self, what: str, **parameters: str) -> Any:
-        """https://prometheus.io/docs/prometheus/latest/querying/api/"""
+        """Query https://prometheus.io/docs/prometheus/latest/querying/api/."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{what}"
         return httpx.get(url, params=parameters).raise_for_status().json()["data"]
 
     def firing(self) -> set[str]:
-        """The alerts that fire now."""
+        """Return the alerts that are firing."""
         rows = self.get("query", query='ALERTS{alertstate="firing"}')["result"]
         return {row["metric"]["alertname"] for row in rows}
 
     def wait_for(self, promql: str) -> dict[str, float]:
-        """The query's values once it has any."""
+        """Wait until the query has values, and return them."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
@@ -61,7 +61,7 @@ def _label(metric: dict[str, str]) -> str:
 
 @contextmanager
 def prometheus(folder: Path, daemon_port: int, rules: Path | None = None) -> Iterator[Prometheus]:
-    """A server that scrapes the daemon on `daemon_port` each second, with alerting `rules`."""
+    """Run a server that scrapes the daemon every second and evaluates the alerting rules."""
     port = _free_port()
     config = folder / "prometheus.yml"
     config.write_text(

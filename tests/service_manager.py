@@ -1,4 +1,4 @@
-"""The end of NOTIFY_SOCKET that systemd holds, for several rooms."""
+"""Receive the messages that a daemon sends to systemd through NOTIFY_SOCKET."""
 
 import socket
 import time
@@ -12,21 +12,21 @@ from daemon_site import PATIENCE_S
 
 @dataclass(frozen=True)
 class ServiceManager:
-    """Hears a daemon whose environment has `address` as NOTIFY_SOCKET."""
+    """Receives the messages of a daemon whose NOTIFY_SOCKET is `address`."""
 
     address: str
     listening: socket.socket
 
-    def hear(self, words: str) -> str:
-        """The next message that has `words` in it."""
+    def wait_for(self, words: str) -> str:
+        """Wait for a message that contains `words`, and return it."""
         deadline = time.monotonic() + PATIENCE_S
         while (left := deadline - time.monotonic()) > 0:
             if words in (message := self._next(left)):
                 return message
-        raise AssertionError(f"nobody said {words!r} within {PATIENCE_S} s")
+        raise AssertionError(f"no message contained {words!r} within {PATIENCE_S} s")
 
-    def hears_nothing_of(self, words: str, within_s: float) -> bool:
-        """Whether no message for that long has `words` in it."""
+    def receives_nothing_with(self, words: str, within_s: float) -> bool:
+        """Return whether no message within that time contains `words`."""
         deadline = time.monotonic() + within_s
         while (left := deadline - time.monotonic()) > 0:
             if words in self._next(left):
@@ -34,7 +34,7 @@ class ServiceManager:
         return True
 
     def _next(self, patience_s: float) -> str:
-        """The next message, or an empty one where there is none for that long."""
+        """Return the next message, or an empty one if there is none within that time."""
         self.listening.settimeout(patience_s)
         try:
             return self.listening.recv(4096).decode()
@@ -44,7 +44,7 @@ class ServiceManager:
 
 @contextmanager
 def service_manager(folder: Path) -> Iterator[ServiceManager]:
-    """A manager that listens in `folder`."""
+    """Listen on a socket in `folder`."""
     address = str(folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(address)

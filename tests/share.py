@@ -1,4 +1,4 @@
-"""A share that can die and hang: a folder mounted over FUSE, as sshfs, davfs and rclone are."""
+"""A network share that can fail and hang, simulated by a FUSE mount like those of sshfs."""
 
 import shutil
 import signal
@@ -15,7 +15,7 @@ _BINDFS = shutil.which("bindfs")
 
 
 class Share:
-    """`behind` is the folder on the other machine, `mounted` what this one sees of it."""
+    """A folder `behind` on the server, which is mounted at `mounted`."""
 
     def __init__(self, behind: Path, mounted: Path) -> None:
         self.behind = behind
@@ -23,7 +23,7 @@ class Share:
         self._server: subprocess.Popen[bytes] | None = None
 
     def connect(self) -> None:
-        """Mount it; a cache would answer for a server that does not."""
+        """Mount the share without caches, which would hide that the server does not answer."""
         options = ("-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0,direct_io")
         self._server = subprocess.Popen(
             [str(_BINDFS), "-f", *options, str(self.behind), str(self.mounted)],
@@ -32,25 +32,25 @@ class Share:
         deadline = time.monotonic() + PATIENCE_S
         while not self.mounted.is_mount():
             if self._server.poll() is not None:
-                said = self._server.stderr.read().decode() if self._server.stderr else ""
-                pytest.skip(f"FUSE cannot be had here: {said}")
+                error = self._server.stderr.read().decode() if self._server.stderr else ""
+                pytest.skip(f"FUSE is not available: {error}")
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
     def die(self) -> None:
-        """End the server: from now on nothing of the share can be reached."""
+        """Kill the server, so that every access to the share fails."""
         if self._server is not None:
             self._server.kill()
             self._server.wait(PATIENCE_S)
 
     def come_back(self) -> None:
-        """Mount anew what had died."""
+        """Mount the share again after `die`."""
         self._unmount()
         self.connect()
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Let the server answer nobody for a while."""
+        """Stop the server from answering while in the context."""
         assert self._server is not None
         self._server.send_signal(signal.SIGSTOP)
         try:
@@ -59,7 +59,7 @@ class Share:
             self._server.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End the server and the mount, whatever uses it."""
+        """Kill the server and unmount the share, even if it is in use."""
         self.die()
         self._unmount()
 
@@ -69,7 +69,7 @@ class Share:
 
 @contextmanager
 def share(behind: Path, mounted: Path) -> Iterator[Share]:
-    """A connected share of `behind`, a new folder, seen at `mounted`, which is there."""
+    """Create the folder `behind` and mount it at the existing folder `mounted`."""
     if _BINDFS is None:
         pytest.skip("bindfs is not installed (Debian package bindfs)")
     behind.mkdir()

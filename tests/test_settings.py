@@ -1,4 +1,4 @@
-"""config.toml and HER2D_* -> one frozen tree."""
+"""Settings from config.toml and HER2D_* variables."""
 
 import re
 import tomllib
@@ -18,26 +18,28 @@ def config(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_shipped_config_states_every_default():
+def test_the_distributed_config_contains_the_default_of_every_key():
     shipped = load_settings(REPOSITORY / "config.toml")
     defaults = Settings()
     for name in Settings.model_fields:
         assert getattr(shipped, name) == getattr(defaults, name).anchored(REPOSITORY)
 
 
-def test_the_shipped_config_names_every_key():
+def test_the_distributed_config_contains_every_key():
     text = (REPOSITORY / "config.toml").read_text()
     keys = tomllib.loads(re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE))
     for name in Settings.model_fields:
         assert set(keys[name]) == set(type(getattr(Settings(), name)).model_fields)
 
 
-def test_a_relative_path_starts_at_the_config_file(tmp_path):
+def test_a_relative_path_is_relative_to_the_config_file(tmp_path):
     path = config(tmp_path, '[results]\ndatabase = "data/her2d.sqlite"')
     assert load_settings(path).results.database == tmp_path / "data/her2d.sqlite"
 
 
-def test_the_demonstration_bundle_is_the_packages_where_there_is_none_beside_the_file(tmp_path):
+def test_the_packages_demonstration_bundle_is_used_if_there_is_none_beside_the_config_file(
+    tmp_path,
+):
     path = config(tmp_path, '[bundle]\npath = "engines/her2net-demo"')
     assert load_settings(path).bundle.path == PACKAGE_DATA / "her2net-demo"
     assert (PACKAGE_DATA / "her2net-demo" / "manifest.toml").is_file()
@@ -45,24 +47,24 @@ def test_the_demonstration_bundle_is_the_packages_where_there_is_none_beside_the
     assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-demo"
 
 
-def test_a_bundle_that_is_named_otherwise_is_never_replaced(tmp_path):
+def test_a_bundle_with_another_name_is_never_replaced(tmp_path):
     path = config(tmp_path, '[bundle]\npath = "engines/her2net-dem"')
     assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-dem"
 
 
-def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
+def test_the_environment_takes_precedence_over_the_file(tmp_path, monkeypatch):
     path = config(tmp_path, "[pipeline]\nqueue_tiles = 8\nslides_in_flight = 3")
     monkeypatch.setenv("HER2D_PIPELINE__QUEUE_TILES", "16")
     settings = load_settings(path)
     assert (settings.pipeline.queue_tiles, settings.pipeline.slides_in_flight) == (16, 3)
 
 
-def test_the_environment_alone_is_enough(tmp_path, monkeypatch):
+def test_settings_can_come_from_the_environment_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("HER2D_INTAKE__INBOXES", '["/scans/a", "/scans/b"]')
     assert load_settings(None).intake.inboxes == (Path("/scans/a"), Path("/scans/b"))
 
 
-def test_a_misspelt_variable_is_told_with_the_nearest_key(monkeypatch):
+def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatch):
     monkeypatch.setenv("HER2D_INTAKE__INBOX", '["/mnt"]')
     with pytest.raises(SettingsError, match=r"HER2D_INTAKE__INBOX: .*did you mean intake.inboxes"):
         load_settings(None)
@@ -93,7 +95,7 @@ def test_a_misspelt_variable_is_told_with_the_nearest_key(monkeypatch):
         ("pipeline = 3", r"pipeline must be a section, \[pipeline\], with its keys below"),
     ],
 )
-def test_a_bad_setting_is_refused_by_name(tmp_path, text, sentence):
+def test_the_error_about_an_invalid_setting_names_it(tmp_path, text, sentence):
     with pytest.raises(SettingsError, match=sentence):
         load_settings(config(tmp_path, text))
 
@@ -105,7 +107,9 @@ def test_a_misspelt_environment_variable_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["/scans", "[1]", '{"a": "/scans"}', '"/scans"', "[/scans]"])
-def test_a_list_in_the_environment_that_is_none_is_told_by_name_with_an_example(monkeypatch, text):
+def test_the_error_about_an_invalid_list_in_a_variable_names_it_and_gives_an_example(
+    monkeypatch, text
+):
     monkeypatch.setenv("HER2D_INTAKE__INBOXES", text)
     with pytest.raises(
         SettingsError, match=r"HER2D_INTAKE__INBOXES must be a JSON list .*'\[\"inbox\"\]'"
@@ -113,7 +117,9 @@ def test_a_list_in_the_environment_that_is_none_is_told_by_name_with_an_example(
         load_settings(None)
 
 
-def test_a_bad_value_in_the_environment_is_told_by_its_variable(tmp_path, monkeypatch):
+def test_the_error_about_an_invalid_value_in_the_environment_names_the_variable(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("HER2D_OPS__PORT", "many")
     with pytest.raises(SettingsError, match=r"^HER2D_OPS__PORT: ops.port: .*\(found 'many'\)"):
         load_settings(config(tmp_path, "[ops]\nport = 1"))
@@ -135,7 +141,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         f'[ops]\npseudonym_key = ["{SECRET}"]',
     ],
 )
-def test_a_secret_is_not_shown_where_it_is_refused(tmp_path, text):
+def test_the_error_about_an_invalid_secret_does_not_show_it(tmp_path, text):
     with pytest.raises(SettingsError) as refused:
         load_settings(config(tmp_path, text))
     assert SECRET not in str(refused.value)
@@ -158,7 +164,7 @@ def test_a_secret_is_not_shown_where_it_is_refused(tmp_path, text):
         ),
     ],
 )
-def test_a_url_is_shown_without_what_may_be_secret_and_used_with_it(tmp_path, url, shown):
+def test_a_url_is_shown_without_secrets_and_used_with_them(tmp_path, url, shown):
     settings = load_settings(config(tmp_path, f'[webhook]\nurl = "{url}"'))
     assert settings.model_dump(mode="json")["webhook"]["url"] == shown
     assert str(settings.webhook.url) == url
@@ -174,7 +180,9 @@ def test_settings_cannot_be_changed_afterwards():
         load_settings(None).pipeline.queue_tiles = 1
 
 
-def test_the_config_is_the_one_given_then_named_then_here(tmp_path, monkeypatch):
+def test_the_config_path_comes_from_the_argument_then_the_variable_then_the_current_folder(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert find_config() is None
     here = config(tmp_path, "")
@@ -184,7 +192,7 @@ def test_the_config_is_the_one_given_then_named_then_here(tmp_path, monkeypatch)
     assert find_config(Path("mine.toml")) == Path("mine.toml")
 
 
-def test_folders_are_named_without_steps_up(tmp_path):
+def test_parent_references_are_removed_from_paths(tmp_path):
     config = tmp_path / "etc" / "config.toml"
     config.parent.mkdir()
     config.write_text('[intake]\ninboxes = ["../scans"]\narchive = "../scans/archive"')
@@ -193,7 +201,7 @@ def test_folders_are_named_without_steps_up(tmp_path):
     assert intake.archive == tmp_path / "scans" / "archive"
 
 
-def test_an_inbox_that_lies_in_the_archive_once_both_are_anchored_is_refused(tmp_path):
+def test_an_inbox_within_the_archive_is_refused_if_their_paths_are_relative(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text(f'[intake]\ninboxes = ["{tmp_path}/old/scans"]\narchive = "old"')
     with pytest.raises(SettingsError, match=r"config.toml: intake: the inbox .* must not lie in"):

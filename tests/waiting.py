@@ -1,11 +1,11 @@
-"""Waiting for what another thread does, for several rooms."""
+"""Wait for other threads."""
 
 import time
 from collections.abc import Callable
 
 
 def wait_until(condition: Callable[[], bool], patience_s: float = 60) -> None:
-    """Return once `condition` holds."""
+    """Wait until `condition` returns True."""
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline

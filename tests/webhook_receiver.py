@@ -1,4 +1,4 @@
-"""A real HTTP server that webhooks are sent to, for several rooms."""
+"""A real HTTP server that receives a webhook's requests."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ TAKEN = 204
 
 @dataclass
 class Receiver:
-    """Answers with the next of `answers`, else as `answer_to` says, and keeps what it was sent."""
+    """Responds with the next of `answers`, or else with `answer_to`, and keeps all requests."""
 
     answers: list[int] = field(default_factory=list)
     answer_to: Callable[[dict[str, Any]], int] = lambda _: TAKEN
@@ -51,7 +51,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver that listens. Its redirects lead to /elsewhere, and /slow does not answer."""
+    """Run a receiver, which redirects to /elsewhere and does not answer on /slow."""
     kept = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -64,7 +64,7 @@ def receiving() -> Iterator[Receiver]:
             self.send_header("location", f"http://{self.headers['host']}/elsewhere")
             self.end_headers()
 
-        do_GET = do_POST  # noqa: N815  what a client that follows a 302 would send
+        do_GET = do_POST  # noqa: N815  a client that follows a 302 sends GET
 
         def log_message(self, *_: object) -> None:
             pass

@@ -21,6 +21,7 @@ from her2d.archive.safe_move import (
     remove,
     remove_leftovers,
 )
+from her2d.intake.destination import destination, states_to_archive
 from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -32,8 +33,6 @@ from her2d.system.io_errors import is_gone
 
 log = structlog.get_logger(__name__)
 
-_SUCCESSES = (JobState.DONE, JobState.DUPLICATE)
-_FAILURES = (JobState.QUARANTINED,)
 _BACKOFF = Backoff(first_s=60.0, longest_s=3600.0)
 _ROUND_FILES = 100
 
@@ -70,7 +69,7 @@ class Archiver:
         Raises:
             sqlite3.Error: the database cannot be read or written.
         """
-        states = _states_to_archive(settings)
+        states = states_to_archive(settings)
         if not states:
             return
         if settings != self._settings:
@@ -118,26 +117,6 @@ class _FailedMoves:
             self._again_at = self._clock() + _BACKOFF.wait_s(self._rounds_failed)
 
 
-def destination(job: Job, settings: IntakeSettings) -> Path | None:
-    """Return the path to move the job's file to, or None if it stays in place.
-
-    The file of a quarantined job is only moved out of an inbox. If a slide has a result and
-    processing it again fails, its original stays in the archive.
-    """
-    in_inbox = job.inbox is not None and job.path.is_relative_to(job.inbox)
-    if job.state in _SUCCESSES and settings.on_success == "move":
-        folder = settings.archive
-    elif job.state in _FAILURES and settings.on_failure == "move" and in_inbox:
-        folder = settings.quarantine
-    else:
-        return None
-    if job.path.is_relative_to(folder):
-        return None
-    if job.inbox is not None and in_inbox:
-        return folder / job.path.relative_to(job.inbox)
-    return folder / job.path.name
-
-
 def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
     """Return the inbox whose sweep would find a file at `path`, or None.
 
@@ -180,12 +159,6 @@ def follow(
             "update slides set path = ?, file_name = ? where id = ?",
             [str(path), path.name, slide_id],
         )
-
-
-def _states_to_archive(settings: IntakeSettings) -> tuple[JobState, ...]:
-    return (_SUCCESSES if settings.on_success == "move" else ()) + (
-        _FAILURES if settings.on_failure == "move" else ()
-    )
 
 
 def _not_archived(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:

@@ -11,7 +11,7 @@ from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.tables import Column, Listing
-from her2d.doctor.checks import check_up
+from her2d.doctor.checks import run_checks
 from her2d.doctor.finding import Finding, Verdict
 from her2d.inference.backends import Candidate, candidates
 from her2d.processing.processor import engine_options
@@ -28,7 +28,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
-    found = list(check_up(settings))
+    found = list(run_checks(settings))
     backends = _candidates(settings)
     if as_json:
         document = {
@@ -61,7 +61,7 @@ def _finding_table(found: list[Finding]) -> Listing:
     )
     for finding in found:
         verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
-        listing.add(finding.check, verdict, finding.said, finding.remedy or "")
+        listing.add(finding.check, verdict, finding.message, finding.remedy or "")
     return listing
 
 

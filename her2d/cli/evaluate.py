@@ -98,7 +98,7 @@ def _slides_table(report: "Report") -> Listing:
             row.set,
             *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
             *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
-            str(row.without_call),
+            str(row.indeterminate),
             "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
             f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
         )

@@ -97,7 +97,7 @@ def everything(
     settings: SetOption = None,
 ) -> None:
     """Train all models of the recipe and choose among them."""
-    from her2d.research.training.distributed import is_rank_zero
+    from her2d.research.training.train import is_rank_zero
 
     with _study("all", study, recipe, settings, None) as (folder, how):
         _train_segmenters(folder, how, None)
@@ -115,7 +115,7 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
-    from her2d.research.training.folds import FOLDS
+    from her2d.method import FOLDS
     from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal
@@ -162,12 +162,12 @@ def _study(
 
     At the end the command is recorded for the bundle's manifest.
     """
-    from her2d.research.training.distributed import is_rank_zero
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.integrators import IntegratorError
     from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError, record_command
+    from her2d.research.training.train import is_rank_zero
 
     try:
         study = Study(folder)
@@ -183,7 +183,7 @@ def _study(
 
 
 def _print_fit(found: "FitResult") -> None:
-    from her2d.research.training.distributed import is_rank_zero
+    from her2d.research.training.train import is_rank_zero
 
     if is_rank_zero():
         typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")

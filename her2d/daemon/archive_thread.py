@@ -52,7 +52,7 @@ class ArchiveThread:
                 log.info("archive_interrupted")
             except (sqlite3.Error, DatabaseError) as error:
                 log.warning(
-                    "archive_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S
+                    "archive_database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S
                 )
                 self._stop.wait(_AFTER_ERROR_S)
             except Exception:

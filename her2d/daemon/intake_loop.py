@@ -82,7 +82,7 @@ class IntakeLoop:
             self._next_check = time.monotonic() + self._settings.intake.poll_s
         paths = self._watcher.take()
         if paths is None:
-            log.warning("events_overflowed")
+            log.warning("inbox_events_overflowed")
             self._inbox.sweeps.all_soon()
         else:
             self._inbox.look(paths)
@@ -115,7 +115,7 @@ class IntakeLoop:
         self._slow = self._storage.slow(_ANSWER_S)
         hanging = self._storage.hanging()
         for inbox in hanging - self._hanging:
-            log.error("inbox_hangs", inbox=str(inbox))
+            log.error("inbox_not_answering", inbox=str(inbox))
         for inbox in (self._hanging - hanging) & set(watched):
             log.info("inbox_answers_again", inbox=str(inbox))
             self._next_check = 0.0

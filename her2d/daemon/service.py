@@ -182,7 +182,7 @@ class Daemon:
         except Exception as error:
             # No file may end the daemon: the next pass goes on with the other files.
             if not self._passes_fail:
-                log.exception("pass_failed")
+                log.exception("daemon_pass_failed")
             self._passes_fail = True
             # Anyone may read this sentence, and the error's own may hold a patient's name.
             self._problem = f"The inboxes cannot be checked: {type(error).__name__}, see the log."
@@ -199,7 +199,7 @@ class Daemon:
         try:
             change = merged(self._settings, self._load())
         except SettingsError as error:
-            log.error("reload_refused", reason=str(error))
+            log.error("settings_refused", reason=str(error))
         else:
             self._settings = change.settings
             intake_loop.apply(change.settings)

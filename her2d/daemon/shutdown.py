@@ -65,7 +65,7 @@ def drain(
         os._exit(1)
     _join([archive], _ARCHIVE_STOPS_S, signals.cancel)
     if archive.is_alive():
-        log.warning("archive_thread_left_behind")
+        log.warning("archive_thread_not_stopped")
 
 
 def _join(threads: Sequence[threading.Thread], seconds: float, cancel: threading.Event) -> None:

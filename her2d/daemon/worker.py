@@ -80,7 +80,9 @@ class Worker:
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except sqlite3.Error as error:
-                log.warning("worker_without_database", reason=str(error), again_in_s=_AFTER_ERROR_S)
+                log.warning(
+                    "worker_database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S
+                )
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
             except Exception:
                 # The supervisor queues again the job that this worker held.

@@ -1,1 +1,1 @@
-"""The SQLite file and its care."""
+"""The SQLite database: opening, migrations, backups, restoring, pruning and vacuuming."""

@@ -1,4 +1,4 @@
-"""Backups: whole copies in a folder, named by their time."""
+"""Backups: complete copies in a folder, named by the time at which they were made."""
 
 from pathlib import Path
 
@@ -9,11 +9,18 @@ _PATTERN = "her2d-[0-9]*.sqlite"
 
 
 def back_up(database: Path, folder: Path) -> Path:
-    """Copy the database into `folder` under the time's name, whole and checked, or not at all.
+    """Copy the database into `folder` and check the copy.
+
+    Args:
+        database: the database, which other processes may use meanwhile.
+        folder: the folder of the backups. It is created if it does not exist.
+
+    Returns:
+        The new backup.
 
     Raises:
-        DatabaseError: it cannot be read or is not her2d's, the copy cannot be written or is not
-            sound.
+        DatabaseError: the database cannot be read or belongs to another program, or the copy
+            cannot be written or is damaged. No copy is then left.
     """
     require_database(database)
     try:
@@ -28,18 +35,26 @@ def back_up(database: Path, folder: Path) -> Path:
 
 
 def newest_backup(folder: Path) -> Path | None:
-    """The last backup in `folder`; None where there is none, or no such folder.
+    """Return the newest backup in `folder`, or None if there is none.
 
-    One of a time to come was made while the clock was wrong, and says nothing of its age.
+    A backup whose name is a time in the future was made while the clock was wrong. It is ignored,
+    because its age is not known.
     """
     newest = _of_now(folder)
     return max((path for path in folder.glob(_PATTERN) if path <= newest), default=None)
 
 
 def drop_old_backups(folder: Path, keep: int) -> list[Path]:
-    """Delete all but the `keep` newest backups in `folder`; returns what was deleted.
+    """Delete all but the `keep` newest backups in `folder`.
 
-    Those of a time to come count as the oldest: the last one to be deleted is the one just made.
+    Backups whose names are times in the future count as the oldest, so that the backup that was
+    just made is the last one to be deleted.
+
+    Returns:
+        The deleted backups.
+
+    Raises:
+        OSError: a backup cannot be deleted.
     """
     newest = _of_now(folder)
     old = sorted(folder.glob(_PATTERN), key=lambda path: (path <= newest, path))[:-keep]

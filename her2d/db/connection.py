@@ -1,7 +1,7 @@
-"""The one SQLite file: opening it, and bringing its schema up to date.
+"""Open the SQLite database and migrate its schema.
 
-Tables and view are the design's. Connections stay in the thread that opened them. Write-ahead
-logging lets readers read while the daemon writes (https://sqlite.org/wal.html).
+A connection is used only by the thread that opened it. Write-ahead logging lets other processes
+read while the daemon writes (https://sqlite.org/wal.html).
 """
 
 import json
@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -18,17 +19,13 @@ from her2d.errors import Her2dError
 from her2d.system.ownership import belongs_with, who_may
 
 _BUSY_TIMEOUT_S = 30.0
-_MIGRATIONS = (
-    "0001_initial.sql",
-    "0002_webhook.sql",
-    "0003_intake.sql",
-    "0004_quality_and_views.sql",
-    "0005_saturation.sql",
-    "0006_webhook_aside.sql",
+# In order. A database holds the number of those that were applied to it in its `user_version`.
+_MIGRATIONS: tuple[Traversable, ...] = (
+    resources.files("her2d.db") / "migrations" / "0001_initial.sql",
 )
-NEWEST_SCHEMA = len(_MIGRATIONS)
 
-# What every schema has had: another program's file has a number of its own, but not these.
+# Every schema of her2d has these tables. The file of another program may have the same
+# `user_version`, but not these tables.
 _TABLES = frozenset({"slides", "jobs", "runs", "tiles", "bundles", "events"})
 _LOOK = """
     select (select user_version from pragma_user_version) as version,
@@ -38,28 +35,38 @@ _LOOK = """
 
 
 class DatabaseError(Her2dError):
-    """The database cannot be used; `str(error)` says in one sentence why."""
+    """The database cannot be used; `str(error)` is one sentence that says why."""
 
 
 class ForeignDatabase(DatabaseError):  # noqa: N818  reads as what it says
-    """It is another program's, and must be left alone."""
+    """The database belongs to another program and must not be changed."""
 
 
 class NewerDatabase(DatabaseError):  # noqa: N818  reads as what it says
-    """A newer her2d wrote it."""
+    """A newer version of her2d wrote the database."""
+
+
+def newest_schema() -> int:
+    """Return the number of the schema that this version of her2d uses."""
+    return len(_MIGRATIONS)
 
 
 def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
-    """Open for reading and writing, creating it as needed.
+    """Open the database for reading and writing, and create it if it does not exist.
 
-    An older schema is not brought up to date: `her2d.db.migrate` does that, after a copy.
+    An older schema is an error here: only `her2d.db.migrate` migrates, because it first makes a
+    copy.
 
     Args:
-        path: the file.
-        busy_timeout_s: how long a statement waits for another writer before it fails.
+        path: the database file.
+        busy_timeout_s: seconds that a statement waits for another writer before it fails.
+
+    Returns:
+        The connection, which the caller closes.
 
     Raises:
-        DatabaseError: it cannot be opened, is not her2d's, or has another version's schema.
+        DatabaseError: the file cannot be opened, is not a database of her2d, or has the schema of
+            another version.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,20 +87,31 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
 
 
 def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
-    """Open for reading and writing what must be there: a mistyped path makes no new database.
+    """Open a database that must exist, so that a mistyped path does not create a new one.
+
+    Args:
+        path: the database file.
+        busy_timeout_s: as for `open_database`.
+
+    Returns:
+        The connection, which the caller closes.
 
     Raises:
-        DatabaseError: it is not there, or as `open_database` says.
+        DatabaseError: the file does not exist, or as for `open_database`.
     """
     require_there(path)
     return open_database(path, busy_timeout_s=busy_timeout_s)
 
 
 def open_readonly(path: Path) -> Database:
-    """Open for reading only, which never disturbs the daemon.
+    """Open the database for reading only, which never makes the daemon wait.
+
+    Returns:
+        The connection, which the caller closes.
 
     Raises:
-        DatabaseError: it is not there, is not her2d's, or has another version's schema.
+        DatabaseError: the file does not exist, is not a database of her2d, or has the schema of
+            another version.
     """
     require_there(path)
     with _opening(path, _BUSY_TIMEOUT_S, readonly=True) as db:
@@ -104,11 +122,11 @@ def open_readonly(path: Path) -> Database:
 
 
 def schema_version(path: Path) -> int:
-    """Migrations the database at `path` has behind it; 0 where there is none yet.
+    """Return how many migrations were applied to the database; 0 if it does not exist yet.
 
     Raises:
-        ForeignDatabase: it is another program's.
-        DatabaseError: it is no SQLite database, or cannot be opened.
+        ForeignDatabase: the database belongs to another program.
+        DatabaseError: the file is not an SQLite database, or cannot be opened.
     """
     if not _is_there(path):
         return 0
@@ -119,11 +137,11 @@ def schema_version(path: Path) -> int:
 
 
 def known_schema_version(path: Path) -> int:
-    """`schema_version`, where this her2d can use the database or bring it up to date.
+    """Return `schema_version` of a database that this version of her2d can use or migrate.
 
     Raises:
-        NewerDatabase: a newer her2d wrote it.
-        DatabaseError: as `schema_version` says.
+        NewerDatabase: a newer version of her2d wrote the database.
+        DatabaseError: as for `schema_version`.
     """
     version = schema_version(path)
     _refuse_newer(version, path)
@@ -131,11 +149,11 @@ def known_schema_version(path: Path) -> int:
 
 
 def bring_up_to_date(path: Path) -> None:
-    """Migrate the database that is at `path`, in one transaction: all of it, or nothing.
+    """Apply the missing migrations to an existing database in one transaction.
 
     Raises:
-        DatabaseError: it cannot be opened, is not her2d's or a newer one's, or will not be
-            migrated; then it is as it was.
+        DatabaseError: the database cannot be opened, belongs to another program or a newer
+            version, or a migration failed. The database is then unchanged.
     """
     with _opening(path, _BUSY_TIMEOUT_S) as db:
         version = _schema_of(db, path)
@@ -145,21 +163,25 @@ def bring_up_to_date(path: Path) -> None:
             _bring_up_to_date(db)
         except sqlite3.Error as error:
             raise DatabaseError(
-                f"The database {path} cannot be brought from schema {version} to {NEWEST_SCHEMA}:"
+                f"The database {path} cannot be brought from schema {version} to {newest_schema()}:"
                 f" {error}. It is as it was, and the her2d that wrote it can go on with it."
             ) from error
     db.close()
 
 
 def require_there(path: Path) -> None:
-    """Raise DatabaseError unless there is a file."""
+    """Check that the database file exists.
+
+    Raises:
+        DatabaseError: it does not exist.
+    """
     if not _is_there(path):
         raise DatabaseError(f"There is no database {path} yet; her2d run or her2d scan makes it.")
 
 
 @contextmanager
 def _opening(path: Path, busy_timeout_s: float, *, readonly: bool = False) -> Iterator[Database]:
-    """A connection that stays open unless the block raises; SQLite's errors are ours."""
+    """Yield a connection, which is closed only if the block fails; translate SQLite's errors."""
     try:
         uri = f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s)
@@ -184,7 +206,10 @@ def _is_there(path: Path) -> bool:
 
 
 def cannot_be_opened(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
-    """What to raise where `path` was refused, with whom to run the command as if that is why."""
+    """Return the error for a database that could not be opened.
+
+    If permissions are the cause, the sentence says as which user to run the command.
+    """
     sentence = f"The database {path} cannot be opened: {error}."
     if _is_closed_to_us(path):
         return DatabaseError(f"{sentence} {who_may(path)}")
@@ -192,14 +217,17 @@ def cannot_be_opened(path: Path, error: OSError | sqlite3.Error) -> DatabaseErro
 
 
 def another_programs(path: Path) -> ForeignDatabase:
-    """What to raise where the database at `path` is not her2d's."""
+    """Return the error for a database that belongs to another program."""
     return ForeignDatabase(
         f"{path} is a database, but not her2d's; [results] database names the wrong file."
     )
 
 
 def _is_closed_to_us(path: Path) -> bool:
-    """SQLite says only that it is unable to, and it also writes beside the file."""
+    """Return whether permissions keep this process from the file or its folder.
+
+    SQLite reports no cause, and it also creates files beside the database.
+    """
     try:
         place = path if path.exists() else path.parent
     except PermissionError:
@@ -212,23 +240,22 @@ def _is_closed_to_us(path: Path) -> bool:
 def _set_up(db: Database, *, is_new: bool) -> None:
     db.execute("pragma foreign_keys = on")
     if is_new:
-        # Must come before all else. `her2d db vacuum` has older databases follow.
+        # Must be the first statement. `her2d db vacuum` sets it for databases that lack it.
         db.execute("pragma auto_vacuum = incremental")
     db.enable_wal()
-    # A result that was reported must survive a power cut right after.
+    # A result that was reported must survive a power cut immediately afterwards.
     db.execute("pragma synchronous = full")
 
 
 def _bring_up_to_date(db: Database) -> None:
-    # Two processes may open a new file at once: only one may find it old.
+    # Two processes may open a new file at the same time; only one may migrate it.
     db.execute("begin immediate")
     try:
         version = int(db.execute("pragma user_version").fetchone()[0])
-        for name in _MIGRATIONS[version:]:
-            script = resources.files("her2d.db").joinpath("migrations", name).read_text()
-            for statement in _statements(script):
+        for migration in _MIGRATIONS[version:]:
+            for statement in _statements(migration.read_text()):
                 db.execute(statement)
-        db.execute(f"pragma user_version = {NEWEST_SCHEMA}")
+        db.execute(f"pragma user_version = {newest_schema()}")
         db.execute("commit")
     except BaseException:
         db.rollback()
@@ -236,7 +263,11 @@ def _bring_up_to_date(db: Database) -> None:
 
 
 def _schema_of(db: Database, path: Path) -> int:
-    """Raises ForeignDatabase. One statement sees one moment, though others may create it now."""
+    """Return the schema's number, read in one statement because others may create it meanwhile.
+
+    Raises:
+        ForeignDatabase: the database belongs to another program.
+    """
     version, tables = db.execute(_LOOK).fetchone()
     found = set(json.loads(tables))
     if not found >= _TABLES and (found or version):
@@ -245,15 +276,15 @@ def _schema_of(db: Database, path: Path) -> int:
 
 
 def _refuse_newer(version: int, path: Path) -> None:
-    if version > NEWEST_SCHEMA:
+    if version > newest_schema():
         raise NewerDatabase(
             f"The database {path} was written by a newer her2d (schema {version}; this one knows"
-            f" {NEWEST_SCHEMA}). Install that version again."
+            f" {newest_schema()}). Install that version again."
         )
 
 
 def _refuse_older(version: int, path: Path) -> None:
-    if version < NEWEST_SCHEMA:
+    if version < newest_schema():
         raise DatabaseError(
             f"The database {path} is of an older her2d; her2d run, or her2d db migrate, updates it"
             " after a copy."
@@ -261,7 +292,7 @@ def _refuse_older(version: int, path: Path) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split at the semicolons that end statements; `executescript` would commit on its own."""
+    """Split at the semicolons that end statements, because `executescript` would commit."""
     statements, pending = [], ""
     for line in script.splitlines(keepends=True):
         pending += line

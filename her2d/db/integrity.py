@@ -1,11 +1,11 @@
-"""What is wrong with a database file."""
+"""Check a database file for damage."""
 
 import sqlite3
 from pathlib import Path
 
 from her2d.db.connection import DatabaseError, cannot_be_opened
 
-# Primary result codes that others' locks, rights and the machine are the cause of.
+# Primary result codes whose cause is a lock, a permission or the machine, and not the file.
 _ELSEWHERE = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -19,10 +19,14 @@ _ELSEWHERE = frozenset(
 
 
 def problems(database: Path) -> list[str]:
-    """What SQLite finds wrong: `integrity_check` and `foreign_key_check`; empty when sound.
+    """Run SQLite's `integrity_check` and `foreign_key_check`.
+
+    Returns:
+        What they found; empty if the database is sound.
 
     Raises:
-        DatabaseError: it cannot be opened, for it is not there, locked, or closed to us.
+        DatabaseError: the database cannot be opened, because it does not exist, is locked, or this
+            user may not read it.
     """
     try:
         if not database.is_file():
@@ -36,7 +40,7 @@ def problems(database: Path) -> list[str]:
     except (PermissionError, sqlite3.DatabaseError) as error:
         if isinstance(error, PermissionError) or _says_nothing_of_the_file(error):
             raise cannot_be_opened(database, error) from error
-        # A file too damaged to be asked is a finding, not a failure of the question.
+        # A file that is too damaged to be checked is a finding, not a failure of the check.
         return [str(error)]
     broken = [
         f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is gone" for row in orphans

@@ -1,4 +1,4 @@
-"""One daemon for each database."""
+"""The lock that allows one daemon for each database."""
 
 import fcntl
 import os
@@ -12,18 +12,18 @@ from her2d.system.ownership import belongs_with, who_may
 
 
 class AlreadyRunningError(Her2dError):
-    """Another daemon holds the database; `str(error)` names its process."""
+    """Another daemon uses the database; `str(error)` names its process."""
 
 
 @contextmanager
 def held_by_us(database: Path) -> Iterator[None]:
-    """Hold `<database>.lock` for as long as the block runs.
+    """Hold a lock on the file `<database>.lock` while the block runs.
 
-    The kernel drops the lock when the process ends, however it ends, so it is never stale.
+    The kernel releases the lock when the process ends, so that a killed daemon leaves none.
 
     Raises:
-        AlreadyRunningError: another process holds it.
-        DatabaseError: the file cannot be created.
+        AlreadyRunningError: another process holds the lock.
+        DatabaseError: the lock file cannot be created.
     """
     path = _lock_of(database)
     try:
@@ -46,11 +46,11 @@ def held_by_us(database: Path) -> Iterator[None]:
 
 
 def require_unheld(database: Path) -> None:
-    """Do nothing where no daemon works on `database`; unlike `held_by_us`, leave no lock behind.
+    """Check that no daemon uses `database`, without creating a lock file.
 
     Raises:
-        AlreadyRunningError: one does.
-        OSError: the lock cannot be read.
+        AlreadyRunningError: a daemon uses it.
+        OSError: the lock file cannot be read.
     """
     try:
         descriptor = os.open(_lock_of(database), os.O_RDONLY | os.O_CLOEXEC)

@@ -1,32 +1,37 @@
-"""A schema brought up to date, with a way back: an older her2d cannot read a newer schema."""
+"""Migrate the database after a copy, because an older her2d cannot read a newer schema."""
 
 import filecmp
 import glob
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     bring_up_to_date,
     known_schema_version,
+    newest_schema,
     open_database,
 )
 from her2d.db.online_copy import cannot_be_copied, keep_copy, moment
 
 
 def migrate(database: Path, folder: Path | None = None) -> Path | None:
-    """Migrate the database, making it where there is none, after a copy of it as it was.
+    """Copy the database and migrate it; create it if it does not exist.
 
-    Returns the copy, which lies in `folder` or else beside the database; None where nothing that
-    could be lost was migrated.
+    Args:
+        database: the database file.
+        folder: where to put the copy; None for the database's folder.
+
+    Returns:
+        The copy, or None if the database was new or already had the newest schema.
 
     Raises:
-        DatabaseError: it is not her2d's, or cannot be copied or migrated; then it is as it was.
+        DatabaseError: the database belongs to another program, or cannot be copied or migrated. It
+            is then unchanged.
     """
     version = known_schema_version(database)
     if version == 0:
         open_database(database).close()
-    if not 0 < version < NEWEST_SCHEMA:
+    if not 0 < version < newest_schema():
         return None
     folder, name = folder or database.parent, f"{database.stem}.schema-{version}"
     earlier = list(folder.glob(f"{glob.escape(name)}-*.sqlite"))
@@ -34,8 +39,8 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
     try:
         bring_up_to_date(database)
     except DatabaseError:
-        # A service is started again every few seconds: it must not fill the disk with copies of
-        # what is as it was.
+        # systemd restarts a service that fails every few seconds, which would fill the disk with
+        # copies of a database that did not change.
         if copy not in earlier:
             copy.unlink(missing_ok=True)
         raise
@@ -43,9 +48,9 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
 
 
 def _copy_of(database: Path, folder: Path, name: str, earlier: list[Path]) -> Path:
-    """A copy in `folder`: one of the `earlier`, if nothing has changed since.
+    """Return a copy in `folder`, which is one of the `earlier` ones if nothing changed since.
 
-    A process that was killed while it copied or migrated has left its own.
+    A process that was killed while it copied or migrated leaves such an earlier copy.
     """
     try:
         for unfinished in folder.glob(f"{glob.escape(name)}-*.part*"):

@@ -1,4 +1,4 @@
-"""One whole file out of a database that others write to."""
+"""Copy a database that other processes write to into one file."""
 
 import sqlite3
 import time
@@ -22,16 +22,20 @@ _BUSY_TIMEOUT_S = 5.0
 
 
 def moment() -> str:
-    """The time as names of copies have it."""
+    """Return the current time as the names of copies contain it."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
 def keep_copy(database: Path, target: Path) -> None:
-    """Copy the database to `target`, whole, checked and for the same people, or not at all.
+    """Copy the database to `target`, check the copy, and give it the same owner and permissions.
+
+    Args:
+        database: the database, which other processes may use meanwhile.
+        target: the copy, in a folder that exists.
 
     Raises:
-        DatabaseError: it cannot be read or is not her2d's, the copy cannot be written or is not
-            sound.
+        DatabaseError: the database cannot be read or belongs to another program, or the copy
+            cannot be written or is damaged. No copy is then left.
     """
     partial = target.with_suffix(".part")
     try:
@@ -47,7 +51,7 @@ def keep_copy(database: Path, target: Path) -> None:
 
 
 def _require_her2ds(copy: Path, database: Path) -> None:
-    """Backups of another program's, night after night, would push the real ones out."""
+    """Check that the copy is of her2d, because backups of another database would displace ours."""
     try:
         schema_version(copy)
     except ForeignDatabase as error:
@@ -55,20 +59,25 @@ def _require_her2ds(copy: Path, database: Path) -> None:
 
 
 def cannot_be_copied(database: Path, folder: Path, error: OSError | sqlite3.Error) -> DatabaseError:
-    """What to raise where `folder` refused a copy of the database."""
+    """Return the error for a copy that could not be written to `folder`."""
     hint = f" {who_may(folder)}" if isinstance(error, PermissionError) else ""
     return DatabaseError(f"{database} cannot be backed up to {folder}: {error}.{hint}")
 
 
 def copy_online(database: Path, target: Path) -> None:
-    """Copy a consistent moment of `database` by SQLite's online backup, as one file.
+    """Copy a consistent state of `database` into one file, with SQLite's online backup.
 
-    In one step, since a backup of several begins anew whenever somebody commits between two of
-    them. It keeps nobody waiting: with write-ahead logging, readers never block the writer.
+    All pages are copied in one step, because a backup in several steps starts again whenever
+    another process commits between two of them. With write-ahead logging this does not make the
+    writer wait.
+
+    Args:
+        database: the database, which other processes may use meanwhile.
+        target: the file to write.
 
     Raises:
-        DatabaseError: there is no such database, or it is closed to us.
-        sqlite3.Error: it cannot be read, or `target` cannot be written.
+        DatabaseError: the database does not exist, or this user may not read it.
+        sqlite3.Error: the database cannot be read, or `target` cannot be written.
     """
     require_database(database)
     source = sqlite3.connect(
@@ -78,13 +87,13 @@ def copy_online(database: Path, target: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_S
 
     def give_up_what_stays_locked(status: int, *_: int) -> None:
-        # Python's loop goes on for as long as SQLite says "busy".
+        # Python repeats the step for as long as SQLite returns "busy".
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
             raise sqlite3.OperationalError("it stayed locked by another process")
 
     try:
         source.backup(copy, pages=-1, progress=give_up_what_stays_locked)
-        # A backup is one file: it must not need a log beside it.
+        # A backup is one file, so it must not need a write-ahead log beside it.
         copy.execute("pragma journal_mode = delete")
     finally:
         copy.close()
@@ -92,7 +101,11 @@ def copy_online(database: Path, target: Path) -> None:
 
 
 def require_database(database: Path) -> None:
-    """Raise DatabaseError unless it is there, and not closed to us."""
+    """Check that the database exists.
+
+    Raises:
+        DatabaseError: it does not exist, or this user may not look.
+    """
     try:
         there = database.is_file()
     except PermissionError as error:
@@ -102,7 +115,7 @@ def require_database(database: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete what copies that were killed left; younger ones may still be written."""
+    """Delete unfinished copies of killed processes; younger ones may still be written."""
     oldest = time.time() - _LONGEST_COPY_S
     for path in folder.glob(_UNFINISHED):
         if path.stat().st_mtime < oldest:

@@ -1,4 +1,4 @@
-"""Rows that need not be kept for good, taken away in short transactions."""
+"""Delete old tile rows in short transactions."""
 
 import sqlite3
 import time
@@ -10,24 +10,32 @@ from her2d.db.connection import DatabaseError
 from her2d.system.clock import in_seconds
 
 _RUNS_AT_ONCE = 50
-_BREATH_S = 0.05  # SQLite has no queue for writers: others get in between two transactions
+_PAUSE_S = 0.05  # SQLite has no queue for writers, so a pause lets others write between two steps
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a prune took away."""
+    """How many runs lost their tile rows, and how many rows were deleted."""
 
     runs: int
     tiles: int
 
 
 def prune_tiles(db: Database, keep_days: float) -> Pruned:
-    """Delete the tile rows of runs that finished over `keep_days` days ago.
+    """Delete the tile rows of runs that finished more than `keep_days` days ago.
 
-    Results, their intervals and their heatmaps stay; only the rows behind them go.
+    Results, their intervals and their heatmaps stay.
+
+    Args:
+        db: the database.
+        keep_days: how many days tile rows are kept.
+
+    Returns:
+        What was deleted.
 
     Raises:
-        DatabaseError: another process kept the database locked; what was deleted until then is.
+        DatabaseError: another process kept the database locked. Rows that were deleted before
+            that stay deleted.
     """
     try:
         return _prune(db, keep_days)
@@ -49,5 +57,5 @@ def _prune(db: Database, keep_days: float) -> Pruned:
         marks = ", ".join("?" for _ in some)
         with db.atomic():
             tiles += db.execute(f"delete from tiles where run_id in ({marks})", some).rowcount
-        time.sleep(_BREATH_S)
+        time.sleep(_PAUSE_S)
     return Pruned(len(old), tiles)

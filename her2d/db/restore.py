@@ -1,8 +1,8 @@
-"""A backup put in the database's place.
+"""Replace the database with a backup.
 
-Copying it there by hand goes wrong where the old database's write-ahead log is left: SQLite then
-plays it into the copy (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file
-while in use" and "Mispairing database files and hot journals").
+Copying the file over the database can damage it: SQLite applies the old database's write-ahead log
+to the copy (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in
+use" and "Mispairing database files and hot journals").
 """
 
 import os
@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     ForeignDatabase,
+    newest_schema,
     schema_version,
 )
 from her2d.db.integrity import problems
@@ -26,15 +26,22 @@ _BUSY_TIMEOUT_S = 5.0
 
 
 def restore(backup: Path, database: Path) -> Path | None:
-    """Put a copy of `backup` in the place of `database`, which is kept under a dated name.
+    """Replace `database` with a copy of `backup`, and keep the old database under a dated name.
 
-    Returns that name, None where there was no database. Whatever happens, either the old or the
-    new database is there, whole.
+    At every moment, also after a crash, either the old or the new database is in place, complete.
+
+    Args:
+        backup: a database that `her2d db backup` made.
+        database: the database to replace or to create.
+
+    Returns:
+        The old database's new name, or None if there was no database.
 
     Raises:
-        AlreadyRunningError: a daemon works on the database.
-        DatabaseError: the backup is damaged, not her2d's or a newer one's, the database is another
-            program's or open in another process, or the disk refuses. It is then as it was.
+        AlreadyRunningError: a daemon uses the database.
+        DatabaseError: the backup is damaged, belongs to another program or a newer her2d, the
+            database belongs to another program or is open in another process, or the disk refused.
+            The database is then unchanged.
     """
     place = database.resolve()
     _refuse_another_programs(database)
@@ -58,7 +65,7 @@ def restore(backup: Path, database: Path) -> Path | None:
 
 
 def _refuse_another_programs(database: Path) -> None:
-    """Raise ForeignDatabase where one is in the place; what is damaged may be ours."""
+    """Raise ForeignDatabase for another program's database; a damaged one may be her2d's."""
     try:
         schema_version(database)
     except ForeignDatabase:
@@ -75,16 +82,16 @@ def _require_usable(copy: Path, backup: Path) -> None:
     except ForeignDatabase:
         version = 0
     if version == 0:
-        raise DatabaseError(f"{backup} is no database of her2d, so nothing was restored.")
-    if version > NEWEST_SCHEMA:
+        raise DatabaseError(f"{backup} is not a database of her2d, so nothing was restored.")
+    if version > newest_schema():
         raise DatabaseError(
             f"{backup} was written by a newer her2d (schema {version}; this one knows"
-            f" {NEWEST_SCHEMA}), so nothing was restored. Install that version first."
+            f" {newest_schema()}), so nothing was restored. Install that version first."
         )
 
 
 def _take_after(copy: Path, place: Path) -> None:
-    """Who may read and write the database does not change."""
+    """Give the copy the owner and permissions of the database."""
     if place.exists():
         as_closed_as(copy, place)
     else:
@@ -92,25 +99,26 @@ def _take_after(copy: Path, place: Path) -> None:
 
 
 def _set_aside(place: Path) -> Path | None:
-    """Give the database a second name, and leave no log that would be played into the next one."""
+    """Give the database a second name, and remove the log that SQLite would apply to the copy."""
     log, index = (place.with_name(place.name + suffix) for suffix in ("-wal", "-shm"))
     if not place.exists():
         log.unlink(missing_ok=True)
         index.unlink(missing_ok=True)
         return None
     aside = place.with_name(f"{place.stem}.before-restore-{moment()}{place.suffix}")
-    folded = _fold_in_its_log(place)
+    merged = _merge_log(place)
     os.link(place, aside)
-    if not folded and log.exists():
+    if not merged and log.exists():
         log.rename(aside.with_name(aside.name + "-wal"))
     index.unlink(missing_ok=True)
     return aside
 
 
-def _fold_in_its_log(place: Path) -> bool:
-    """Make the database one file; False where it is too damaged for that.
+def _merge_log(place: Path) -> bool:
+    """Write the log's content to the database; return False if the database is too damaged.
 
-    Raises DatabaseError where another process has it open: that one would write to the old file.
+    Raises:
+        DatabaseError: another process has the database open, and would write to the old file.
     """
     with closing(sqlite3.connect(place, timeout=_BUSY_TIMEOUT_S)) as connection:
         try:
@@ -118,8 +126,8 @@ def _fold_in_its_log(place: Path) -> bool:
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise DatabaseError(
-                    f"Another process has {place} open, so nothing was restored. End it first:"
-                    " her2d browse, her2d scan, sqlite3 or whatever it is."
+                    f"Another process has {place} open, so nothing was restored. Stop it"
+                    " first; it may be her2d browse, her2d scan or sqlite3."
                 ) from error
             return False
     return True

@@ -1,8 +1,8 @@
-"""Disk space that deleted rows took, given back while others go on writing.
+"""Return the disk space of deleted rows while other processes write.
 
-SQLite keeps the pages of deleted rows for new ones (https://sqlite.org/lang_vacuum.html). A
-database with incremental vacuum gives them back a few at a time; one that was made before her2d
-had that must be rewritten once.
+SQLite keeps the pages of deleted rows for new rows (https://sqlite.org/lang_vacuum.html). A
+database with incremental vacuum can return a few pages at a time. One without it, such as a
+database that another tool rewrote, must be rewritten once.
 """
 
 import os
@@ -20,7 +20,7 @@ from her2d.db.connection import DatabaseError, open_existing
 
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second without other writers
-_BREATH_S = 0.05
+_PAUSE_S = 0.05
 _BUSY_TIMEOUT_S = 60.0
 _CHECKPOINT_MS = 1000
 _MARGIN_BYTES = 50_000_000
@@ -28,16 +28,18 @@ _MARGIN_BYTES = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The database file before and after, in bytes."""
+    """The size of the database file before and after, in bytes."""
 
     before: int
     after: int
 
 
 def give_back(db: Database) -> int:
-    """Give free pages back to the disk in short steps; returns the bytes that stay in the file.
+    """Return free pages to the disk in short steps.
 
-    Those are free for new rows; they are many only where the database has no incremental vacuum.
+    Returns:
+        The bytes of free pages that stay in the file for new rows. They are many only if the
+        database has no incremental vacuum.
 
     Raises:
         DatabaseError: another process kept the database locked.
@@ -52,7 +54,7 @@ def give_back(db: Database) -> int:
                 if left >= free:
                     break
                 free = left
-                time.sleep(_BREATH_S)
+                time.sleep(_PAUSE_S)
             _shorten(db)
         return _number(db, "freelist_count") * _number(db, "page_size")
     except sqlite3.Error as error:
@@ -60,13 +62,16 @@ def give_back(db: Database) -> int:
 
 
 def vacuum(database: Path) -> Sizes:
-    """Rewrite the whole file without its free pages, and have `give_back` work from then on.
+    """Rewrite the file without its free pages, and turn on incremental vacuum.
 
-    Others can read meanwhile, and wait if they want to write.
+    Other processes can read meanwhile, but must wait to write.
+
+    Returns:
+        The file's size before and after.
 
     Raises:
-        DatabaseError: there is none, there is no room for the copies it takes, or another process
-            kept it locked.
+        DatabaseError: the database does not exist, the disk has no room for the copies that SQLite
+            makes, or another process kept the database locked.
     """
     with closing(open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)) as db:
         try:
@@ -82,7 +87,7 @@ def vacuum(database: Path) -> Sizes:
 
 
 def _require_room(db: Database, database: Path) -> None:
-    """SQLite writes what is kept twice: to its temporary folder, and to the write-ahead log."""
+    """Check the room for SQLite's two copies: in its temporary folder and in the log."""
     kept = (_number(db, "page_count") - _number(db, "freelist_count")) * _number(db, "page_size")
     needed: dict[int, tuple[Path, int]] = {}
     for folder in (database.resolve().parent, _temporary_folder()):
@@ -98,7 +103,7 @@ def _require_room(db: Database, database: Path) -> None:
 
 
 def _temporary_folder() -> Path:
-    """Where SQLite puts its temporary files: https://sqlite.org/tempfiles.html, section 5."""
+    """Return SQLite's folder for temporary files (https://sqlite.org/tempfiles.html, section 5)."""
     return next(
         folder for folder in _temporary_folders() if folder.is_dir() and os.access(folder, os.W_OK)
     )
@@ -112,16 +117,17 @@ def _temporary_folders() -> Iterator[Path]:
 
 
 def _shorten(db: Database) -> None:
-    """Bring the write-ahead log into the file and cut both to length, unless readers forbid it.
+    """Write the write-ahead log to the file and shorten both, unless a reader prevents it.
 
-    Writers wait as long as this does, so it does not wait long: the next checkpoint does the rest.
+    Writers have to wait for this, so it waits for readers only for a short time. The next
+    checkpoint does the rest.
     """
-    patience = _number(db, "busy_timeout")
+    timeout_ms = _number(db, "busy_timeout")
     db.execute(f"pragma busy_timeout = {_CHECKPOINT_MS}")
     try:
         db.execute("pragma wal_checkpoint(truncate)").fetchall()
     finally:
-        db.execute(f"pragma busy_timeout = {patience}")
+        db.execute(f"pragma busy_timeout = {timeout_ms}")
 
 
 def _number(db: Database, pragma: str) -> int:

@@ -1,1 +1,1 @@
-"""What a new installation can get wrong."""
+"""Checks of an installation, for `her2d doctor`."""

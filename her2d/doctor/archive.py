@@ -1,4 +1,4 @@
-"""Can finished files be moved out of the inboxes, where the settings ask for it?"""
+"""Check whether finished files can be moved out of the inboxes, if the settings ask for that."""
 
 import os
 from collections.abc import Iterator
@@ -14,28 +14,29 @@ from her2d.system.ownership import who_may
 
 
 def archive_findings(settings: IntakeSettings) -> Iterator[Finding]:
-    """Look at the inboxes, which lose a file, and at the folders that gain one."""
+    """Check the inboxes that files are moved out of, and the folders they are moved to."""
     targets = archive_folders(settings)
     if not targets:
         return
-    # What does not answer the check of the inbox itself has told.
+    # `inbox_findings` reports the inboxes that do not answer.
     answering = tuple(inbox for inbox in settings.inboxes if inbox_answers(inbox, ANSWER_S))
     for inbox in answering:
         if os.access(inbox, os.W_OK | os.X_OK, effective_ids=True):
-            yield ok(f"inbox {inbox}", "Finished files can be moved out of it.")
+            yield ok(f"inbox {inbox}", "Finished files can be moved out of this inbox.")
         else:
             yield failure(
                 f"inbox {inbox}",
-                f"Finished files cannot be moved out of it by user {os.geteuid()}.",
-                'Let that user write it, or set [intake] on_success and on_failure to "leave".',
+                f"User {os.geteuid()} cannot move finished files out of this inbox.",
+                "Give that user write permission, or set [intake] on_success and on_failure to"
+                ' "leave".',
             )
-    asked = settings.model_copy(update={"inboxes": answering})
+    reachable = settings.model_copy(update={"inboxes": answering})
     for key, folder in targets.items():
         try:
-            yield _target(f"[intake] {key}", folder, asked)
+            yield _target(f"[intake] {key}", folder, reachable)
         except PermissionError:
             yield failure(
-                f"[intake] {key}", f"{folder} is closed to user {os.geteuid()}.", who_may(folder)
+                f"[intake] {key}", f"User {os.geteuid()} cannot access {folder}.", who_may(folder)
             )
 
 
@@ -45,13 +46,14 @@ def _target(check: str, folder: Path, settings: IntakeSettings) -> Finding:
         return writable(check, folder)
     return failure(
         check,
-        f"{folder} leads into the inbox {inbox}: what is moved there would be found again.",
-        "Name a folder outside the inboxes, or name it as the path below the inbox that it is.",
+        f"{folder} is a link into the inbox {inbox}. Files that are moved there would be found as"
+        " new scans.",
+        f"Set {check} to a folder outside the inboxes, or to the folder's path below {inbox}.",
     )
 
 
 def archive_folders(settings: IntakeSettings) -> dict[str, Path]:
-    """The settings that name folders which finished files are moved to, with those folders."""
+    """Return the folders that finished files are moved to, by the setting that names them."""
     targets = {}
     if settings.on_success == "move":
         targets["archive"] = settings.archive

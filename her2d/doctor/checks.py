@@ -1,10 +1,10 @@
-"""Everything a new installation can get wrong, looked at before a scan depends on it."""
+"""Run all checks of an installation."""
 
 from collections.abc import Iterator
 
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.database import storage_findings
-from her2d.doctor.finding import Finding, Verdict
+from her2d.doctor.finding import Finding
 from her2d.doctor.inboxes import inbox_findings
 from her2d.doctor.machine import clock_finding
 from her2d.doctor.models import model_findings
@@ -12,11 +12,9 @@ from her2d.doctor.network import port_finding
 from her2d.doctor.sandbox import unit_findings
 from her2d.settings import Settings
 
-__all__ = ["Finding", "Verdict", "check_up"]
 
-
-def check_up(settings: Settings) -> Iterator[Finding]:
-    """Check one thing after the other, each found as it is; takes some seconds."""
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Run one check after the other and yield each finding at once; takes some seconds."""
     for inbox in settings.intake.inboxes:
         yield from inbox_findings(inbox)
     yield from archive_findings(settings.intake)

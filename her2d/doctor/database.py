@@ -1,4 +1,4 @@
-"""Can results be written, and is there room for them?"""
+"""Check whether results can be written, and whether the disk has space for them."""
 
 import os
 import shutil
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.db.connection import (
-    NEWEST_SCHEMA,
     DatabaseError,
     ForeignDatabase,
     NewerDatabase,
     known_schema_version,
+    newest_schema,
 )
 from her2d.db.lock import AlreadyRunningError, require_unheld
 from her2d.doctor.finding import Finding, failure, ok, warning
@@ -22,12 +22,12 @@ from her2d.system.ownership import who_may
 _LOW_BYTES = 5_000_000_000
 _EMPTY_BYTES = 500_000_000
 _NAME_A_FILE = (
-    "[results] database must name her2d's own file, or one that is not there yet: her2d makes it."
+    "Set [results] database to her2d's own file, or to a path where her2d can create a new one."
 )
 
 
 def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
-    """Look at the database's and the heatmaps' folders, and into the database."""
+    """Check the folders of the database and the heatmaps, and the database itself."""
     for check, folder in (
         ("database's folder", settings.database.parent),
         ("heatmaps' folder", settings.heatmaps),
@@ -44,33 +44,37 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
 
 
 def _closed(check: str, path: Path) -> Finding:
-    return failure(check, f"{path} is closed to user {os.geteuid()}.", who_may(path))
+    return failure(check, f"User {os.geteuid()} cannot access {path}.", who_may(path))
 
 
 def writable(check: str, folder: Path) -> Finding:
-    """Whether files can be made in `folder`, or the folder itself. Raises PermissionError."""
+    """Check whether files can be created in a folder or, if it does not exist, the folder itself.
+
+    Raises:
+        PermissionError: a parent folder cannot be accessed.
+    """
     there = existing_folder(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".her2d-doctor-") as file:
-            file.write(b"a moment")
+            file.write(b"test")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         return failure(
             check,
-            f"{there} cannot be written by user {os.geteuid()}: {error.strerror}.",
-            f"chown her2d: {there}, or name another folder in the settings.",
+            f"User {os.geteuid()} cannot write to {there}: {error.strerror}.",
+            f"Run chown her2d: {there}, or set another folder in config.toml.",
         )
-    return ok(check, f"{folder} can be {'written' if there == folder else 'made'}.")
+    return ok(check, f"{folder} {'is writable' if there == folder else 'can be created'}.")
 
 
 def _room(check: str, folder: Path) -> Finding:
     free = shutil.disk_usage(existing_folder(folder)).free
-    said = f"{free / 1e9:.1f} GB are free."
-    remedy = "Make room: her2d db prune, move old heatmaps away, or use a larger disk."
+    message = f"{free / 1e9:.1f} GB are free."
+    remedy = "Run her2d db prune, move old heatmaps away, or use a larger disk."
     if free < _EMPTY_BYTES:
-        return failure(check, said, remedy)
-    return warning(check, said, remedy) if free < _LOW_BYTES else ok(check, said)
+        return failure(check, message, remedy)
+    return warning(check, message, remedy) if free < _LOW_BYTES else ok(check, message)
 
 
 def _unusable(check: str, path: Path, error: DatabaseError) -> Finding:
@@ -82,19 +86,20 @@ def _unusable(check: str, path: Path, error: DatabaseError) -> Finding:
         return failure(
             check,
             str(error),
-            "Install that version, or stop her2d and her2d db restore a copy of before the update.",
+            "Install that version, or stop her2d and run her2d db restore with a copy from before"
+            " the update.",
         )
     return failure(
         check,
         str(error),
-        "her2d db check says more of the damage; her2d db restore puts a backup in its place.",
+        "Run her2d db check for details of the damage, and her2d db restore to restore a backup.",
     )
 
 
 def _database(path: Path) -> Finding:
     check = "database"
     if not path.exists():
-        return ok(check, f"There is no {path} yet; the daemon makes it.")
+        return ok(check, f"{path} does not exist yet; the daemon creates it.")
     try:
         version = known_schema_version(path)
         require_unheld(path)
@@ -105,13 +110,13 @@ def _database(path: Path) -> Finding:
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
         return failure(
             check,
-            f"{path} cannot be written by user {os.geteuid()}.",
-            f"If a command that was run as root made it: chown her2d:her2d {path}*",
+            f"User {os.geteuid()} cannot write to {path}.",
+            f"If a command run as root created it, run chown her2d:her2d {path}*",
         )
-    if 0 < version < NEWEST_SCHEMA:
+    if 0 < version < newest_schema():
         return warning(
             check,
-            f"{path} has schema {version}, and this her2d {NEWEST_SCHEMA}.",
-            "her2d run brings it up to date at its next start, after a copy.",
+            f"{path} has schema {version}; this her2d needs schema {newest_schema()}.",
+            "No action is needed. her2d run copies the database and updates it at its next start.",
         )
-    return ok(check, f"{path} can be opened; no daemon works on it.")
+    return ok(check, f"{path} can be opened, and no daemon uses it.")

@@ -1,11 +1,11 @@
-"""One thing that was checked, how it is, and how it is mended."""
+"""The result of one check, with its remedy."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """`failure` keeps the daemon from its work; `warning` may, one day."""
+    """Whether a check passed; a `failure` stops the daemon from working, a `warning` may do so."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,21 +14,28 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `remedy` is what to do, None where all is well."""
+    """The result of one check.
+
+    Attributes:
+        check: what was checked.
+        verdict: whether there is a problem.
+        message: what was found, as sentences.
+        remedy: what to do about it, None if there is no problem.
+    """
 
     check: str
     verdict: Verdict
-    said: str
+    message: str
     remedy: str | None = None
 
 
-def ok(check: str, said: str) -> Finding:
-    return Finding(check, Verdict.OK, said)
+def ok(check: str, message: str) -> Finding:
+    return Finding(check, Verdict.OK, message)
 
 
-def warning(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, Verdict.WARNING, said, remedy)
+def warning(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Verdict.WARNING, message, remedy)
 
 
-def failure(check: str, said: str, remedy: str) -> Finding:
-    return Finding(check, Verdict.FAILURE, said, remedy)
+def failure(check: str, message: str, remedy: str) -> Finding:
+    return Finding(check, Verdict.FAILURE, message, remedy)

@@ -1,4 +1,4 @@
-"""Can the inboxes be read, do events really arrive, and does their clock agree with ours?"""
+"""Check whether an inbox can be read, whether its events arrive, and whether its clock is right."""
 
 import os
 import tempfile
@@ -17,47 +17,49 @@ _CLOCK_S = 60.0
 
 
 def inbox_findings(inbox: Path) -> Iterator[Finding]:
-    """Look at one inbox; where it can be written, with a file that is there for a moment."""
+    """Check one inbox, and create and delete a file in it if it is writable."""
     check = f"inbox {inbox}"
     if not inbox_answers(inbox, ANSWER_S):
         yield failure(
             check,
-            f"It has not answered for {ANSWER_S:.0f} s.",
-            "It is a share: look after its server and the network; whatever touches it waits.",
+            f"This share has not answered for {ANSWER_S:.0f} s.",
+            "Check its server and the network. Programs that access the share hang until then.",
         )
         return
     try:
-        there = inbox.is_dir()
+        exists = inbox.is_dir()
     except PermissionError:
-        there = True  # and closed, which is told below
-    if not there:
+        exists = True  # reported below
+    if not exists:
         yield failure(
             check,
-            "There is no such folder.",
-            "Make it, or mount its share, or correct [intake] inboxes.",
+            "This folder does not exist.",
+            "Create it, mount its share, or correct [intake] inboxes.",
         )
         return
     if not os.access(inbox, os.R_OK | os.X_OK, effective_ids=True):
         yield failure(
             check,
-            f"It cannot be read by {_user()}.",
-            f"Let {_user()} read it: chmod, or make it a member of the folder's group.",
+            f"User {os.geteuid()} cannot read this folder.",
+            "Give that user read permission with chmod, or add it to the folder's group.",
         )
         return
-    yield ok(check, "It can be read.")
+    yield ok(check, "This folder is readable.")
     if not os.access(inbox, os.W_OK, effective_ids=True):
-        yield ok(check, "It cannot be written, so events were not tried; sweeps find every file.")
+        yield ok(
+            check, "This folder is not writable, so events were not tested. Sweeps find all files."
+        )
         return
-    yield from _tried(inbox, check)
+    yield from _with_a_file(inbox, check)
 
 
-def _tried(inbox: Path, check: str) -> Iterator[Finding]:
+def _with_a_file(inbox: Path, check: str) -> Iterator[Finding]:
     wake = threading.Event()
     watcher = Watcher(wake)
     try:
         watcher.watch(inbox)
         with tempfile.NamedTemporaryFile(dir=inbox, prefix=".her2d-doctor-") as file:
-            file.write(b"a moment")
+            file.write(b"test")
             file.flush()
             written_at = time.time()
             yield _clock(check, Path(file.name).stat().st_mtime - written_at)
@@ -65,8 +67,8 @@ def _tried(inbox: Path, check: str) -> Iterator[Finding]:
     except OSError as error:
         yield warning(
             check,
-            f"Events cannot be had: {error.strerror or error}.",
-            "If the limit of watches is reached: sysctl fs.inotify.max_user_watches=524288.",
+            f"Events are not available: {error.strerror or error}.",
+            "If the limit of watches is reached, run sysctl fs.inotify.max_user_watches=524288.",
         )
         return
     finally:
@@ -77,16 +79,16 @@ def _tried(inbox: Path, check: str) -> Iterator[Finding]:
         yield warning(
             check,
             f"No event arrived within {_EVENT_S:.0f} s.",
-            "Network shares tell of nothing. Nothing is lost: sweeps find each file, a little"
-            " later. A shorter [intake] sweep_s finds it sooner.",
+            "Most network shares have no events. No file is missed, because sweeps find all files,"
+            " but later. A shorter [intake] sweep_s finds them sooner.",
         )
 
 
 def _arrives(watcher: Watcher, wake: threading.Event, path: Path) -> bool:
     deadline = time.monotonic() + _EVENT_S
     while (left := deadline - time.monotonic()) > 0:
-        named = watcher.take()
-        if named is None or path in named:  # None: so many arrived that they were not kept
+        paths = watcher.take()
+        if paths is None or path in paths:  # None means that there were too many to keep
             return True
         wake.wait(left)
         wake.clear()
@@ -95,14 +97,10 @@ def _arrives(watcher: Watcher, wake: threading.Event, path: Path) -> bool:
 
 def _clock(check: str, ahead_s: float) -> Finding:
     if abs(ahead_s) <= _CLOCK_S:
-        return ok(check, "Its clock agrees with this machine's.")
-    way = "ahead of" if ahead_s > 0 else "behind"
+        return ok(check, "The clock of this file system agrees with this machine's.")
+    direction = "ahead of" if ahead_s > 0 else "behind"
     return warning(
         check,
-        f"Its clock is {abs(ahead_s):.0f} s {way} this machine's.",
-        "Let both follow a time server (timedatectl set-ntp true).",
+        f"The clock of this file system is {abs(ahead_s):.0f} s {direction} this machine's.",
+        "Synchronise both clocks with a time server (timedatectl set-ntp true).",
     )
-
-
-def _user() -> str:
-    return f"user {os.geteuid()}"

@@ -1,36 +1,36 @@
-"""Is the clock right? Times are part of every result."""
+"""Check the machine's clock, because every result contains times."""
 
 from datetime import UTC, datetime
 
 from her2d import __version__
 from her2d.doctor.finding import Finding, failure, ok, warning
-from her2d.doctor.programs import NoAnswerError, answer_of
+from her2d.doctor.programs import NoAnswerError, output_of
 
-_WRITTEN_IN = 2026
+_RELEASE_YEAR = 2026
 
 
 def clock_finding() -> Finding:
-    """Whether the year can be right, and whether a time server is followed (timedatectl(1))."""
+    """Check whether the year is plausible and the clock is synchronised (timedatectl(1))."""
     check = "clock"
     now = datetime.now(UTC)
-    if now.year < _WRITTEN_IN:
+    if now.year < _RELEASE_YEAR:
         return failure(
             check,
-            f"It says {now:%Y-%m-%d}, before her2d {__version__} was written.",
-            "Set it, and let it follow a time server: timedatectl set-ntp true.",
+            f"The date is {now:%Y-%m-%d}, before her2d {__version__} was released.",
+            "Set the clock, and synchronise it with a time server: timedatectl set-ntp true",
         )
     try:
-        synchronised = answer_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
+        synchronised = output_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
     except NoAnswerError as error:
         return warning(
             check,
-            f"It says {now:%Y-%m-%d %H:%M} UTC. {error}",
-            "systemctl status systemd-timedated",
+            f"The time is {now:%Y-%m-%d %H:%M} UTC. {error}",
+            "Run systemctl status systemd-timedated.",
         )
     if synchronised is not None and synchronised.strip() == "no":
         return warning(
             check,
-            f"It says {now:%Y-%m-%d %H:%M} UTC and follows no time server.",
-            "timedatectl set-ntp true",
+            f"The time is {now:%Y-%m-%d %H:%M} UTC, and is not synchronised with a time server.",
+            "Run timedatectl set-ntp true.",
         )
-    return ok(check, f"It says {now:%Y-%m-%d %H:%M} UTC.")
+    return ok(check, f"The time is {now:%Y-%m-%d %H:%M} UTC.")

@@ -1,4 +1,4 @@
-"""Is the bundle unaltered, and does an engine run it?"""
+"""Check whether the bundle is unaltered, and whether an engine can run it."""
 
 import time
 from collections.abc import Iterator
@@ -17,24 +17,24 @@ _DEMO = "demonstration"
 
 
 def model_findings(settings: Settings) -> Iterator[Finding]:
-    """Verify every hash, then run a blank tile through both graphs of what would serve."""
+    """Verify all hashes, then process a blank tile with the engine that the daemon would use."""
     check = "bundle"
     try:
         bundle = load_bundle(settings.bundle.path)
         Integrator(bundle)
     except BundleError as error:
-        yield failure(check, str(error), "Copy the bundle again, or name another: [bundle] path.")
+        yield failure(check, str(error), "Copy the bundle again, or set another [bundle] path.")
         return
     manifest = bundle.manifest
-    said = f"{manifest.name} {manifest.version} is unaltered."
+    message = f"{manifest.name} {manifest.version} is unaltered."
     if _DEMO in manifest.intended_use.lower():
         yield warning(
             check,
-            f"{said} {manifest.intended_use}",
-            "For real slides, name a bundle made for them.",
+            f"{message} {manifest.intended_use}",
+            "For real slides, set [bundle] path to a bundle made for them.",
         )
     else:
-        yield ok(check, said)
+        yield ok(check, message)
     yield _engine(settings, bundle)
 
 
@@ -51,5 +51,9 @@ def _engine(settings: Settings, bundle: Bundle) -> Finding:
         finally:
             engine.close()
     except EngineError as error:
-        return failure(check, str(error), '[inference] backend = "auto" takes what works here.')
-    return ok(check, f"{engine.backend} serves; its first tile took {seconds:.2f} s.")
+        return failure(
+            check,
+            str(error),
+            'Set [inference] backend = "auto" to use the best back end that works here.',
+        )
+    return ok(check, f"{engine.backend} works; its first tile took {seconds:.2f} s.")

@@ -1,4 +1,4 @@
-"""Can the port be had, or is it the daemon that has it?"""
+"""Check whether the port is free, or is used by the daemon."""
 
 import socket
 
@@ -8,11 +8,11 @@ from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.monitoring.http import address
 from her2d.settings import OpsSettings
 
-_ANSWER_S = 3.0
+_TIMEOUT_S = 3.0
 
 
 def port_finding(settings: OpsSettings) -> Finding:
-    """Try to bind it; where somebody has it, ask whether that is her2d."""
+    """Try to bind the port; if it is in use, query /healthz to see whether her2d uses it."""
     check = "port"
     where = address(settings.host, settings.port)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -21,29 +21,35 @@ def port_finding(settings: OpsSettings) -> Finding:
         try:
             tried.bind((settings.host, settings.port))
         except PermissionError:
-            return failure(check, f"{where} needs privileges.", "Choose a port over 1023.")
+            return failure(
+                check, f"{where} needs root privileges.", "Set [ops] port to a number above 1023."
+            )
         except OSError as error:
-            return _taken(check, where, error)
+            return _in_use(check, where, error)
     if settings.host not in ("127.0.0.1", "::1", "localhost"):
         return warning(
             check,
             f"{where} is reachable from other machines.",
-            'Nothing secret is served, but if only this machine scrapes it: host = "127.0.0.1".',
+            "It serves no secrets. If Prometheus runs on this machine, set [ops] host ="
+            ' "127.0.0.1".',
         )
     return ok(check, f"{where} is free.")
 
 
-def _taken(check: str, where: str, error: OSError) -> Finding:
+def _in_use(check: str, where: str, error: OSError) -> Finding:
     try:
-        answer = httpx.get(f"http://{where}/healthz", timeout=_ANSWER_S)
+        response = httpx.get(f"http://{where}/healthz", timeout=_TIMEOUT_S)
     except httpx.HTTPError:
         return failure(
-            check, f"{where} cannot be had: {error.strerror}.", "Choose another [ops] port."
+            check,
+            f"Cannot listen on {where}: {error.strerror}.",
+            "Stop the program that uses it, or change [ops] port.",
         )
-    if answer.status_code == httpx.codes.OK and answer.text.strip() == "ok":
+    if response.status_code == httpx.codes.OK and response.text.strip() == "ok":
         return ok(check, f"A healthy daemon answers on {where}.")
     return failure(
         check,
-        f"{where} is taken; /healthz answers {answer.status_code}: {answer.text.strip()[:120]}",
-        "If that is no her2d, choose another [ops] port; if it is, see its log.",
+        f"{where} is in use, and its /healthz returns {response.status_code}:"
+        f" {response.text.strip()[:120]}",
+        "If another program uses it, change [ops] port. If it is her2d, see its log.",
     )

@@ -1,14 +1,15 @@
-"""Do the systemd units let her2d reach what the settings name? See systemd.exec(5)."""
+"""Check whether the systemd units let her2d access what the settings name; see systemd.exec(5)."""
 
 import ipaddress
+import os
+import pwd
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from her2d.doctor.archive import archive_folders
 from her2d.doctor.finding import Finding, failure, ok, warning
-from her2d.doctor.programs import NoAnswerError, answer_of
-from her2d.doctor.user import user_finding
+from her2d.doctor.programs import NoAnswerError, output_of
 from her2d.settings import Settings
 
 _DAEMON = "her2d.service"
@@ -21,9 +22,9 @@ _PROPERTIES = (
     "LoadState,User,ProtectSystem,ProtectHome,PrivateTmp,StateDirectory,ReadWritePaths,"
     "IPAddressAllow,TimeoutStopUSec"
 )
-_LEFT_S = 10.0  # to write down what is left when slides under way are given up
+_STOP_RESERVE_S = 10.0  # to return unfinished slides to the queue after drain_s
 
-# As systemctl prints a time span, such as "1min 30s": systemd.time(7).
+# A time span as systemctl prints it, such as "1min 30s": systemd.time(7).
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(month|min|ms|us|y|w|d|h|s)")
 _SECONDS = {
     "us": 1e-6,
@@ -39,11 +40,11 @@ _SECONDS = {
 
 
 def unit_findings(settings: Settings) -> Iterator[Finding]:
-    """Ask systemd for the daemon's unit and for the nightly one, and look at both."""
+    """Query systemd for the unit of the daemon and that of the nightly backup, and check both."""
     try:
         daemon, care = unit_properties(_DAEMON), unit_properties(_CARE)
     except NoAnswerError as error:
-        yield warning(_CHECK, str(error), "systemctl show her2d")
+        yield warning(_CHECK, str(error), "Run systemctl show her2d.")
         return
     if daemon:
         yield user_finding(_DAEMON, daemon)
@@ -53,21 +54,43 @@ def unit_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def unit_properties(unit: str) -> Mapping[str, str]:
-    """The installed unit's properties, empty where there is no systemd or no such unit.
+    """Return the installed unit's properties; none if systemd or the unit is not installed.
 
     Raises:
-        NoAnswerError: systemd does not tell.
+        NoAnswerError: systemctl did not end in time or cannot be started.
     """
-    printed = answer_of("systemctl", "show", unit, f"--property={_PROPERTIES}") or ""
+    printed = output_of("systemctl", "show", unit, f"--property={_PROPERTIES}") or ""
     pairs = (line.partition("=") for line in printed.splitlines())
     properties = {key: value for key, _, value in pairs}
     return properties if properties.get("LoadState") == "loaded" else {}
 
 
+def user_finding(unit: str, properties: Mapping[str, str]) -> Finding:
+    """Check that doctor runs as the unit's user, because another user has other permissions."""
+    check = "user"
+    name = properties.get("User") or "root"
+    try:
+        number = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return failure(
+            check,
+            f"{unit} runs as user {name}, which does not exist.",
+            "Run systemd-sysusers her2d.conf to create it.",
+        )
+    if number != os.geteuid():
+        return warning(
+            check,
+            f"{unit} runs as user {name}, but her2d doctor runs as user {os.geteuid()}. What it"
+            " reports about permissions does not apply to the unit.",
+            f"Run sudo -u {name} her2d doctor.",
+        )
+    return ok(check, f"her2d doctor runs as user {name}, as {unit} does.")
+
+
 def sandbox_findings(settings: Settings, properties: Mapping[str, str]) -> Iterator[Finding]:
-    """What the daemon's unit with these properties would keep it from."""
+    """Check what the daemon's unit can access, given its properties."""
     if not properties:
-        yield ok(_CHECK, f"{_DAEMON} is not installed here.")
+        yield ok(_CHECK, f"{_DAEMON} is not installed.")
         return
     intake, results = settings.intake, settings.results
     written = [results.database.parent, results.heatmaps, *archive_folders(intake).values()]
@@ -79,14 +102,14 @@ def sandbox_findings(settings: Settings, properties: Mapping[str, str]) -> Itera
         *_unreachable(settings, properties),
         *_cut_short(settings.pipeline.drain_s, properties),
     ]
-    yield from found or [ok(_CHECK, f"{_DAEMON} reaches everything the settings name.")]
+    yield from found or [ok(_CHECK, f"{_DAEMON} can access everything that the settings name.")]
 
 
 def care_findings(settings: Settings, properties: Mapping[str, str]) -> Iterator[Finding]:
-    """What the nightly unit would be kept from: its drop-ins are its own."""
+    """Check what the nightly unit can access, given its properties; it has separate drop-ins."""
     written = [settings.results.database.parent, settings.results.backups]
     found = [*_unwritable(_CARE, written, properties), *_hidden(_CARE, written, properties)]
-    yield from found or [ok(_CHECK, f"{_CARE} reaches the database and its backups.")]
+    yield from found or [ok(_CHECK, f"{_CARE} can access the database and its backups.")]
 
 
 def _unwritable(unit: str, folders: list[Path], properties: Mapping[str, str]) -> Iterator[Finding]:
@@ -95,13 +118,13 @@ def _unwritable(unit: str, folders: list[Path], properties: Mapping[str, str]) -
     writable = [_STATE / name for name in properties.get("StateDirectory", "").split()]
     writable += [Path(path.lstrip("-+")) for path in properties.get("ReadWritePaths", "").split()]
     if properties.get("PrivateTmp", "no") != "no":
-        writable += _TEMPORARY  # of its own, which is told as such
+        writable += _TEMPORARY  # `_hidden` reports that the unit sees other folders there
     for folder in dict.fromkeys(folders):
         if not any(folder.is_relative_to(path) for path in writable):
             yield failure(
                 _CHECK,
-                f"{unit} may not write {folder}.",
-                f"systemctl edit {unit}: [Service] ReadWritePaths={folder}",
+                f"{unit} cannot write to {folder}.",
+                f"Run systemctl edit {unit} and add: [Service] ReadWritePaths={folder}",
             )
 
 
@@ -112,14 +135,15 @@ def _hidden(unit: str, paths: list[Path], properties: Mapping[str, str]) -> Iter
         if closed and any(path.is_relative_to(home) for home in _HOMES):
             yield failure(
                 _CHECK,
-                f"{unit} does not see {path}.",
-                f"systemctl edit {unit}: [Service] ProtectHome=read-only",
+                f"{unit} cannot see {path}.",
+                f"Run systemctl edit {unit} and add: [Service] ProtectHome=read-only",
             )
         if private and any(path.is_relative_to(folder) for folder in _TEMPORARY):
             yield failure(
                 _CHECK,
-                f"{unit} has a temporary folder of its own and does not see {path}.",
-                f"Name another folder, or systemctl edit {unit}: [Service] PrivateTmp=no",
+                f"{unit} has a private temporary folder and cannot see {path}.",
+                f"Use another folder, or run systemctl edit {unit} and add: [Service]"
+                " PrivateTmp=no",
             )
 
 
@@ -131,8 +155,8 @@ def _unreachable(settings: Settings, properties: Mapping[str, str]) -> Iterator[
     if url.host not in ("127.0.0.1", "::1", "[::1]", "localhost"):
         yield failure(
             _CHECK,
-            f"{_DAEMON} speaks to this machine only, and the webhook is at {url.host}.",
-            "systemctl edit her2d: [Service] IPAddressAllow= and its address",
+            f"{_DAEMON} can only connect to this machine, but the webhook is at {url.host}.",
+            "Run systemctl edit her2d and add: [Service] IPAddressAllow= with its IP address",
         )
 
 
@@ -146,10 +170,10 @@ def _is_loopback(network: str) -> bool:
 def _cut_short(drain_s: float, properties: Mapping[str, str]) -> Iterator[Finding]:
     spans = _SPAN.findall(properties.get("TimeoutStopUSec", ""))
     stop_s = sum(float(number) * _SECONDS[unit] for number, unit in spans)
-    if spans and drain_s + _LEFT_S > stop_s:  # without a number it is infinity
+    if spans and drain_s + _STOP_RESERVE_S > stop_s:  # no number means infinity
         yield warning(
             _CHECK,
-            f"systemd ends a stop after {stop_s:.0f} s, and [pipeline] drain_s is {drain_s:.0f} s:"
-            " slides under way may be killed, and run again at the next start.",
-            f"systemctl edit her2d: [Service] TimeoutStopSec={drain_s + 60:.0f}",
+            f"systemd kills her2d {stop_s:.0f} s after a stop, but [pipeline] drain_s is"
+            f" {drain_s:.0f} s. Slides may be interrupted, and start again at the next start.",
+            f"Run systemctl edit her2d and add: [Service] TimeoutStopSec={drain_s + 60:.0f}",
         )

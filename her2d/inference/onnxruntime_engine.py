@@ -21,6 +21,7 @@ from her2d.inference.engine import (
 from her2d.inference.host_tiles import HostBatch, stacked
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles
+from her2d.method import TILE_PX
 
 _ERROR_SEVERITY = 3
 
@@ -79,7 +80,7 @@ def _open(path: Path, outputs: tuple[str, ...], threads: int) -> ort.InferenceSe
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
     found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
-    if found_inputs != {("tiles", "tensor(uint8)", (512, 512, 3))}:
+    if found_inputs != {("tiles", "tensor(uint8)", (TILE_PX, TILE_PX, 3))}:
         raise EngineError(f"{path} must have one input, tiles, uint8 (N, 512, 512, 3).")
     if missing := set(outputs) - {output.name for output in session.get_outputs()}:
         raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")

@@ -10,8 +10,9 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.plans import Parity
+from her2d.method import TILE_PX
 
-_TILE_PIXELS = 512 * 512
+_TILE_PIXELS = TILE_PX * TILE_PX
 _BATCH = 4
 _NON_TUMOR, _WEAK, _STRONG = range(3)
 

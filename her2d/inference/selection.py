@@ -1,4 +1,4 @@
-"""Settings -> the engine that serves."""
+"""Open an engine on a given back end, or on the best one that works here."""
 
 import structlog
 

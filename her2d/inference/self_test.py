@@ -3,6 +3,7 @@
 import numpy as np
 
 from her2d.inference.engine import Engine
+from her2d.method import TILE_PX
 
 
 def self_test(engine: Engine) -> None:
@@ -11,6 +12,6 @@ def self_test(engine: Engine) -> None:
     Raises:
         EngineError: the engine failed.
     """
-    tile = np.full((1, 512, 512, 3), 255, np.uint8)
+    tile = np.full((1, TILE_PX, TILE_PX, 3), 255, np.uint8)
     engine.segment(tile)
     engine.classify(tile)

@@ -28,6 +28,7 @@ from her2d.inference.engine import (
 )
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import EngineOptions, recorded_name
+from her2d.method import TILE_PX
 
 log = structlog.get_logger(__name__)
 
@@ -248,7 +249,7 @@ class _Network:
         Raises:
             RuntimeError: the batch cannot be captured; torch's allocator is unreliable afterwards.
         """
-        shape = (full_batch, 512, 512, 3)
+        shape = (full_batch, TILE_PX, TILE_PX, 3)
         try:
             with torch.inference_mode():
                 example = torch.zeros(shape, dtype=torch.uint8, device=self._device)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from her2d.archive.archiver import destination
+from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
 from her2d.intake.sweeps import Sweeps

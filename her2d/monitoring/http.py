@@ -28,7 +28,7 @@ class CannotListenError(Her2dError):
 
 
 class OpsServer:
-    """Serves requests in a thread of its own until the context is left.
+    """Serves requests in a separate thread until the context is left.
 
     Args:
         host: the address or name to listen on.

@@ -1,4 +1,4 @@
-"""The metrics that Prometheus scrapes, named as https://prometheus.io/docs/practices/naming/ asks.
+"""The metrics that Prometheus scrapes; see https://prometheus.io/docs/practices/naming/ for names.
 
 No label contains a slide's name, and the number of series does not grow with the number of slides.
 """

@@ -53,7 +53,7 @@ class QualityLimits:
 
     Attributes:
         focus: variance of the Laplacian under which a block of tissue counts as blurred.
-        blurred_percent, fold_percent: of tissue.
+        blurred_percent, tissue_fold_percent: of tissue.
         pen_percent: of the slide.
         stain: the bundle's reference, None where it has none: then no slide is an outlier.
         stain_deviations: from the reference, in the channel that is farthest.
@@ -61,7 +61,7 @@ class QualityLimits:
 
     focus: float = 100.0
     blurred_percent: float = 4.0
-    fold_percent: float = 0.4
+    tissue_fold_percent: float = 0.4
     pen_percent: float = 0.1
     stain: StainReference | None = None
     stain_deviations: float = 3.0
@@ -96,7 +96,7 @@ class SlideQuality:
     Attributes:
         tissue_mm2, tumor_mm2: areas.
         focus: median variance of the Laplacian over tissue, at 4x, of 8-bit grey.
-        blurred_percent, fold_percent: of tissue.
+        blurred_percent, tissue_fold_percent: of tissue.
         pen_percent: of the slide.
         stain_red, stain_green, stain_blue: mean optical density of tissue.
         saturation: mean HSV saturation of tissue, 0..255.
@@ -108,7 +108,7 @@ class SlideQuality:
     tumor_mm2: float
     focus: float | None
     blurred_percent: float | None
-    fold_percent: float | None
+    tissue_fold_percent: float | None
     pen_percent: float
     stain_red: float | None
     stain_green: float | None
@@ -232,7 +232,7 @@ class QualityTally:
             tumor_mm2=tumor_mm2,
             focus=self._median_focus() if blocks else None,
             blurred_percent=blurred,
-            fold_percent=fold,
+            tissue_fold_percent=fold,
             pen_percent=pen,
             stain_red=red,
             stain_green=green,
@@ -241,7 +241,7 @@ class QualityTally:
             saturation=saturation,
             saturation_distance=_saturation_distance(saturation, limits.stain),
             blurred=(blurred or 0) > limits.blurred_percent,
-            folded=(fold or 0) > limits.fold_percent,
+            folded=(fold or 0) > limits.tissue_fold_percent,
             pen_marked=pen > limits.pen_percent,
             stain_outlier=(distance or 0) > limits.stain_deviations,
         )

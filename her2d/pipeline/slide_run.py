@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from structlog.contextvars import get_contextvars
 
 from her2d.errors import Her2dError
+from her2d.method import FOLDS
 from her2d.pipeline.outcome import Overview, TileClass
 from her2d.pipeline.quality import QualityTally
 from her2d.slides.grid import TileGrid
 
-_FOLDS = 5
 _PENDING = 255
 _OVERVIEW_PIXELS = 1 << 21
 _LARGEST_TILE_PX = 256
@@ -45,7 +45,7 @@ class SlideRun:
         shape = (grid.rows, grid.columns)
         self.tile_class = np.full(shape, _PENDING, np.uint8)
         self.tumor_pixels = np.zeros(shape, np.int32)
-        self.p_folds = np.full((*shape, _FOLDS), np.nan, np.float32)
+        self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
         self.quality = QualityTally()
         self._progress = progress

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars
 
 from her2d.inference.engine import Engine, KeptTile, TileBatch
+from her2d.method import TILE_PX
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.slide_run import SlideRun
 
-_TILE_PIXELS = 512 * 512
+_TILE_PIXELS = TILE_PX * TILE_PX
 
 
 class Work(Protocol):

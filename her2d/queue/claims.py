@@ -1,4 +1,4 @@
-"""Which jobs are in a worker's hands, and when it last got on with them."""
+"""Which jobs the workers hold, and when each last made progress."""
 
 import threading
 import time
@@ -11,54 +11,59 @@ from her2d.queue.store import JobQueue
 
 @dataclass(frozen=True, slots=True)
 class StalledJob:
-    """A job that has not got on for `seconds`."""
+    """A job that has made no progress for `seconds`."""
 
     job: Job
     seconds: float
 
 
 class ClaimRegistry:
-    """Shared by the workers and whoever looks after them."""
+    """The jobs that workers hold. Shared by the workers and their supervisor."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._held: dict[int, Job] = {}
-        self._got_on: dict[int, float] = {}
+        self._progress_at: dict[int, float] = {}
 
     def claim(self, jobs: JobQueue) -> Job | None:
-        """Claim the next job and hold it, in one step as seen by `orphaned_jobs`."""
+        """Claim the next job and hold it, in one step for `orphaned_jobs`.
+
+        Returns:
+            The job, or None if no job is due.
+        """
         with self._lock:
             job = jobs.claim()
             if job is not None:
                 self._held[job.id] = job
-                self._got_on[job.id] = self._clock()
+                self._progress_at[job.id] = self._clock()
         return job
 
     def heartbeat(self, job: Job) -> None:
-        """Something was achieved for a job: a tile, a megabyte."""
-        if job.id in self._got_on:  # the last tile's news may come after the job was let go
-            self._got_on[job.id] = self._clock()
+        """Note progress on a job, such as a tile or a megabyte."""
+        if job.id in self._progress_at:  # the last tile may be reported after the release
+            self._progress_at[job.id] = self._clock()
 
     def release(self, job: Job) -> None:
+        """End the hold on a job."""
         with self._lock:
             self._held.pop(job.id, None)
-            self._got_on.pop(job.id, None)
+            self._progress_at.pop(job.id, None)
 
     def ids(self) -> list[int]:
-        """The jobs that somebody holds."""
+        """Return the ids of the jobs that workers hold."""
         with self._lock:
             return list(self._held)
 
     def orphaned_jobs(self, jobs: JobQueue) -> list[Job]:
-        """Running jobs that nobody holds: their worker died or failed."""
+        """Return the running jobs that no worker holds, because their worker ended or failed."""
         with self._lock:
             return [job for job in jobs.in_state(JobState.RUNNING) if job.id not in self._held]
 
     def longest_stalled(self) -> StalledJob | None:
-        """The job that has not got on for the longest; None where nobody holds any."""
+        """Return the job that made no progress for the longest time; None if none is held."""
         with self._lock:
             if not self._held:
                 return None
-            job_id = min(self._held, key=lambda id_: self._got_on[id_])
-            return StalledJob(self._held[job_id], self._clock() - self._got_on[job_id])
+            job_id = min(self._held, key=lambda id_: self._progress_at[id_])
+            return StalledJob(self._held[job_id], self._clock() - self._progress_at[job_id])

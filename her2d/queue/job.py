@@ -20,7 +20,7 @@ _INTERRUPTED = Backoff(first_s=1.0, longest_s=64.0)
 
 
 class JobState(StrEnum):
-    """The job states of the design."""
+    """The states of a job; the documentation has their diagram."""
 
     SETTLING = "settling"
     QUEUED = "queued"
@@ -40,13 +40,13 @@ class Job:
     """One row of `jobs`; times are UTC ISO-8601 text as stored.
 
     Attributes:
-        inbox: the inbox it was found in, None for a file given by hand.
-        inode: 0 where it is unknown or means nothing (see `FileState`).
+        inbox: the inbox in which the file was found; None for a file that a person named.
+        inode: 0 if it is unknown or not stable (see `FileState`).
         claim: how often the job was claimed; only the newest claim may end it.
-        content_hash: once it was read to its end in the newest claim.
-        interruptions: how often a daemon died while it worked on the content.
-        overdue_at: when it was reported as incomplete for too long.
-        archived_path: where `on_success` or `on_failure` puts it, also before it is there.
+        content_hash: known once the newest claim has read the whole file.
+        interruptions: how often the daemon ended while it worked on the content.
+        overdue_at: when the file was reported as incomplete for too long.
+        archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
     """
 
     id: int
@@ -73,17 +73,20 @@ class Job:
 
     @property
     def whereabouts(self) -> Path:
-        """Where the file is now: where it was filed or, if it was not, where it was found."""
+        """The file's path now: in the archive if it was moved there, else where it was found."""
         return self.archived_path if self.archived_at and self.archived_path else self.path
 
     @property
     def attempt_id(self) -> str:
-        """This try of the job, as logs name it: `runs` has a row, and an id, only at its end."""
+        """The name of this attempt in logs, such as "12.3": job 12, third claim.
+
+        A row of `runs`, which has an id, exists only when the attempt has ended.
+        """
         return f"{self.id}.{self.claim}"
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Job":
-        """A row as SQLite gives it."""
+        """Return the job of a row of the table."""
         return cls(
             id=row["id"],
             path=Path(row["path"]),
@@ -110,8 +113,10 @@ class Job:
 
 
 def not_where_it_was_archived(path: Path) -> str:
-    """The reason of a job whose file was moved out of its inbox, and is not there: no sweep will
-    find it again when that storage returns, so that it must be waited for, or retried by hand."""
+    """Return the reason for a job whose file is missing from the folder it was moved to.
+
+    No sweep searches that folder, so the job waits for the file or until a person retries it.
+    """
     return f"{path.name} is not in {path.parent}, where it was archived."
 
 

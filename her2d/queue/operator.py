@@ -1,4 +1,4 @@
-"""What people do to the queue: `her2d queue retry|cancel|priority|reprocess|forget`."""
+"""Operators' changes to the queue: `her2d queue retry|cancel|priority|reprocess|forget`."""
 
 import os
 
@@ -11,7 +11,7 @@ _STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.
 _TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)
 _WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
 
-# Jobs that have a result, unless the bundle has a run for their slide.
+# Jobs that have a result, without those whose slide the bundle has scored.
 _TO_REPROCESS = """
     select jobs.* from jobs
     where jobs.state = 'done'
@@ -23,12 +23,16 @@ _TO_REPROCESS = """
 
 
 class RefusedByQueue(Her2dError):  # noqa: N818  reads as what it says
-    """The queue cannot do that to the job; the sentence says why."""
+    """The job cannot be changed in that way; `str(error)` is one sentence that says why."""
 
 
 def retry(jobs: JobQueue, job_id: int) -> Job:
-    """Queue a job that stopped without a result; it is found where it was filed. Raises
-    RefusedByQueue."""
+    """Queue a job again that stopped without a result; its file is read where it is now.
+
+    Raises:
+        RefusedByQueue: there is no such job, it did not stop without a result, or the file has a
+            newer job.
+    """
     job = _job(jobs, job_id)
     if job.state not in _STOPPED:
         raise RefusedByQueue(f"Job {job_id} has not stopped without a result: it is {job.state}.")
@@ -46,27 +50,30 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         "queued_at": now(),
     }
     if not jobs.move(job, JobState.QUEUED, fields):
-        raise RefusedByQueue(f"Job {job_id} was just changed by somebody else.")
+        raise RefusedByQueue(f"Job {job_id} was just changed by another process.")
     return jobs.get(job_id)
 
 
 def cancel(jobs: JobQueue, job_id: int) -> Job:
-    """Quarantine a job that waits. Raises RefusedByQueue."""
+    """Quarantine a waiting job.
+
+    Raises:
+        RefusedByQueue: there is no such job, or it is not waiting.
+    """
     job = _job(jobs, job_id)
-    if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by hand."):
+    if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by an operator."):
         raise RefusedByQueue(f"Job {job_id} is not waiting any more: it is {job.state}.")
     return jobs.get(job_id)
 
 
 def forget(jobs: JobQueue, job_id: int) -> Job:
-    """Have a stopped job count as that of a file which was removed: nobody need look at it again.
+    """Mark a stopped job as one whose file was removed, so that it needs no more attention.
 
-    Its row and its events stay, and so does every result. Were the file found again, the job would
-    go on.
+    The job's row, its events and all results stay. If the file is found again, the job continues.
 
     Raises:
-        RefusedByQueue: it has not stopped without a result, its file is being moved, or would be
-            found by the next sweep.
+        RefusedByQueue: there is no such job, it did not stop without a result, its file is being
+            moved, or the next sweep would find its file.
     """
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
@@ -79,15 +86,23 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
             f"{job.path} is still there and would be found again: move it away first, or try it"
             f" once more with her2d queue retry {job_id}."
         )
-    fields = {"reason": f"Forgotten by hand. {job.reason or ''}".rstrip()}
+    fields = {"reason": f"Forgotten by an operator. {job.reason or ''}".rstrip()}
     if not jobs.move(job, JobState.VANISHED, fields, event="forgotten"):
-        raise RefusedByQueue(f"Job {job_id} was just changed by somebody else.")
+        raise RefusedByQueue(f"Job {job_id} was just changed by another process.")
     return jobs.get(job_id)
 
 
 def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
-    """Give a waiting job another priority: higher runs first, 0 is a new scan's. Raises
-    RefusedByQueue."""
+    """Change the priority of a waiting job.
+
+    Args:
+        jobs: the queue.
+        job_id: the job.
+        priority: jobs with a higher one run first; new scans have 0.
+
+    Raises:
+        RefusedByQueue: there is no such job, or it is not waiting.
+    """
     job = _job(jobs, job_id)
     if job.state not in _WAITING or not jobs.move(job, job.state, {"priority": priority}):
         raise RefusedByQueue(f"Job {job_id} is not waiting: it is {job.state}.")
@@ -95,14 +110,18 @@ def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
 
 
 def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> list[Job]:
-    """Queue slides that have a result, but none by the bundle, once more, after new scans.
+    """Queue slides again that have a result, but none by the current bundle.
 
-    The old runs stay: results are append-only. Returns the new jobs, none for slides whose bundle
-    result is there already, or whose file has a newer job where it lies now.
+    They run after new scans. The old runs stay, because results are only added.
 
     Args:
-        bundle_digest: of the bundle that serves.
-        job_id: only this finished job; None means all.
+        jobs: the queue.
+        bundle_digest: the digest of the current bundle.
+        job_id: only this finished job; None for all.
+
+    Returns:
+        The new jobs. A slide that has a result by the bundle, or whose file has a newer job, gets
+        none.
 
     Raises:
         RefusedByQueue: there is no such job, or it has no result.
@@ -119,7 +138,7 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
 
 
 def _newer_of_same_file(jobs: JobQueue, job: Job) -> Job | None:
-    """Its newer job, by where the file is now: another scan may have the name it was found by."""
+    """Return a newer job of the file where it is now; its old name may be another scan's."""
     newest = jobs.newest_of(job.whereabouts)
     return newest if newest is not None and newest.id > job.id else None
 

@@ -1,12 +1,12 @@
-"""The durable queue: one row of `jobs` for each finished or unfinished file, and its state.
+"""The durable queue: one row of `jobs` for each file, finished or not, with its state.
 
     settling -> queued -> running -> done | failed (will retry) | quarantined (won't) |
     duplicate | vanished
 
-Every change of state is one transaction together with its event, so a crash leaves a job in the
-state before or the state after. A change applies to the job as the caller knows it: one that
-somebody else has moved or claimed meanwhile stays as it is. `done` is written by `her2d.results`
-in the result's transaction.
+Every change of state is one transaction together with its event, so that a crash leaves a job in
+the old or the new state. A change applies only if the job still has the state and the claim that
+the caller knows; a job that was changed meanwhile stays as it is. The state `done` is written by
+`her2d.results`, in the result's transaction.
 """
 
 import os
@@ -60,14 +60,15 @@ class JobQueue:
 
     @property
     def database(self) -> Database:
-        """The connection, for what must share a transaction with a job's end."""
+        """The connection, for changes in the transaction that ends a job."""
         return self._db
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """One transaction, and so one fsync, for all changes in the block.
+        """Make all changes in the block in one transaction, and so with one fsync.
 
-        It holds the database's one writing lock from the start: what it reads stays true.
+        The transaction holds the database's writing lock from its start, so that what the block
+        reads does not change before its end.
         """
         self._db.execute("begin immediate")
         try:
@@ -77,42 +78,46 @@ class JobQueue:
             self._db.rollback()
             raise
 
-    # Asking.
+    # Queries.
 
     def get(self, job_id: int) -> Job:
-        """Raises KeyError for an id that is not there."""
+        """Return a job by its id.
+
+        Raises:
+            KeyError: there is no such job.
+        """
         rows = self._rows("id = ?", [job_id])
         if not rows:
             raise KeyError(job_id)
         return rows[0]
 
     def in_state(self, *states: JobState) -> list[Job]:
-        """Jobs in any of `states`, oldest first; none given means all."""
+        """Return the jobs in any of `states`, oldest first; without `states`, all jobs."""
         if not states:
             return self._rows("1 order by id", [])
         marks = ", ".join("?" for _ in states)
         return self._rows(f"state in ({marks}) order by id", list(states))
 
     def ids_in(self, state: JobState) -> list[int]:
-        """Ids of the jobs in `state`, oldest first: little to hold, however many they are."""
+        """Return the ids of the jobs in `state`, oldest first, which take little memory."""
         rows = self._db.query("select id from jobs where state = ? order by id", [state])
         return [int(row["id"]) for row in rows]
 
     def inboxes(self) -> set[Path]:
-        """The inboxes of jobs that have not ended, whatever the settings name now."""
+        """Return the inboxes of unfinished jobs, also those that the settings no longer name."""
         states = [JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED]
         marks = ", ".join("?" for _ in states)
         rows = self._db.query(f"select distinct inbox from jobs where state in ({marks})", states)
         return {Path(row["inbox"]) for row in rows if row["inbox"]}
 
     def counts(self) -> dict[JobState, int]:
-        """How many jobs are in each state."""
+        """Return the number of jobs in each state."""
         rows = self._db.query("select state, count(*) as n from jobs group by state")
         found = {JobState(row["state"]): int(row["n"]) for row in rows}
         return {state: found.get(state, 0) for state in JobState}
 
     def newest_of(self, path: Path) -> Job | None:
-        """The last job of a path."""
+        """Return the newest job of a path, or None."""
         rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
         return rows[0] if rows else None
 
@@ -121,10 +126,13 @@ class JobQueue:
     def discover(
         self, path: Path, inbox: Path, state: FileState, priority: int = NEW_SCAN
     ) -> Job | None:
-        """Begin a settling job for a file, unless it is known already.
+        """Create a settling job for a file, unless the file is known.
 
-        Known is a path with a live job, or one whose last job saw this very file. A file that had
-        vanished and is there again goes on with the job it had.
+        A file is known if its path has a live job, or if the path's newest job was for the same,
+        unchanged file. A file that had vanished and exists again continues its job.
+
+        Returns:
+            The settling job, or None if the file is known.
         """
         known = self.newest_of(path)
         if known is not None:
@@ -135,17 +143,17 @@ class JobQueue:
         try:
             return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
         except sqlite3.IntegrityError:
-            return None  # Somebody queued this path between the look and the insertion.
+            return None  # Another process queued this path since `newest_of`.
 
     @staticmethod
     def knows(newest: Job, state: FileState) -> bool:
-        """Whether a file that looks like `state` is the business of its path's newest job."""
+        """Return whether the newest job of a path is for the file in that state."""
         if newest.state is JobState.VANISHED:
             return False
         return newest.state in LIVE or state.same_file(_state_of(newest))
 
     def _found_again(self, job: Job, state: FileState) -> Job | None:
-        """It may be another scan of that name: nothing that befell the first counts."""
+        """Continue a job without its counts, because the file may be another scan."""
         fields = {
             "reason": None,
             "size": state.size,
@@ -162,7 +170,7 @@ class JobQueue:
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
     def archive_after_all(self, job: Job) -> None:
-        """The file of a finished job was away when it was to be filed, and is there again."""
+        """Have a finished job's file archived, which was missing and exists again."""
         self._db.execute(
             "update jobs set archived_at = null where id = ? and archived_path is null", [job.id]
         )
@@ -170,13 +178,13 @@ class JobQueue:
     def refuse(
         self, path: Path, state: FileState, reason: str, *, inbox: Path | None = None
     ) -> Job:
-        """Record that a file which was never queued cannot be processed, and why."""
+        """Record a file that was never queued as quarantined, with the reason."""
         return self._insert(
             path, str(inbox or ""), state, JobState.QUARANTINED, reason=reason, attempts=1
         )
 
     def once_more(self, job: Job, *, priority: int) -> Job:
-        """A new job for a finished file, queued at once: it settled long ago."""
+        """Create a new, queued job for a finished file, which needs no settling."""
         again = self._insert(
             job.whereabouts,
             str(job.inbox or ""),
@@ -188,7 +196,7 @@ class JobQueue:
         return self.get(again.id)
 
     def still_settling(self, job: Job, state: FileState) -> None:
-        """Note a settling file's new size and mtime, which end any delay that was reported."""
+        """Store a settling file's new size and mtime, and clear a reported delay."""
         self._db.execute(
             "update jobs set size = ?, mtime_ns = ?, inode = ?, overdue_at = null, reason = null"
             " where id = ? and state = ?",
@@ -196,14 +204,14 @@ class JobQueue:
         )
 
     def waits(self, job: Job, reason: str) -> None:
-        """Note what a settling file lacks, for whoever looks; it is no event."""
+        """Store what a settling file lacks, as the job's reason, without an event."""
         self._db.execute(
             "update jobs set reason = ? where id = ? and state = ?",
             [reason, job.id, JobState.SETTLING],
         )
 
     def overdue(self, job: Job, reason: str) -> None:
-        """Report a file that has stayed incomplete for too long; it goes on settling."""
+        """Report a file that stays incomplete for too long; the job continues to settle."""
         with self._db.atomic():
             self._db.execute(
                 "update jobs set overdue_at = ?, reason = ? where id = ? and state = ?",
@@ -212,19 +220,23 @@ class JobQueue:
             self._event(job.id, "overdue", reason)
 
     def queue(self, job: Job) -> bool:
-        """A settled, complete file is ready to run."""
+        """Queue a job whose file has settled and is complete; return False if it changed."""
         fields = {"queued_at": now(), "reason": None, "not_before": None, "overdue_at": None}
         return self.move(job, JobState.QUEUED, fields)
 
     # Running.
 
     def claim(self) -> Job | None:
-        """Take the next job that is due, atomically: no two callers get the same one.
+        """Take the next job that is due, atomically, so that no two callers get the same one.
 
-        Higher priorities first; among equals those that no daemon died on, then the oldest. A file
-        that several daemons died on runs alone, lest the files beside it share the blame; where it
-        is its turn nobody gets another until those that run have ended. A wait
-        longer than any that is ever set means that the clock was put back: it counts as over.
+        Jobs with a higher priority come first, then those with fewer interruptions, then the
+        oldest. A job with several interruptions runs alone, so that a crash is not counted against
+        other files. When it is next, no job is claimed until the running ones have ended. A wait
+        that is longer than any the queue sets means that the clock was set back, and counts as
+        over.
+
+        Returns:
+            The job, now running, or None if no job is due.
         """
         with self._db.atomic():
             rows = list(
@@ -244,8 +256,11 @@ class JobQueue:
         return job
 
     def holds(self, job: Job) -> bool:
-        """Whether the claim still stands. Within a transaction, nobody can take it until the end:
-        it writes, and SQLite has one writer."""
+        """Return whether the claim is still valid.
+
+        In a transaction it stays valid until the end, because this writes and SQLite allows one
+        writer.
+        """
         cursor = self._db.execute(
             "update jobs set heartbeat_at = ? where id = ? and claim = ? and state = 'running'",
             [now(), job.id, job.claim],
@@ -253,15 +268,17 @@ class JobQueue:
         return cursor.rowcount == 1
 
     def hashed(self, job: Job, content_hash: str) -> None:
-        """Note a claimed job's content: from here on it is the file that is worked on, no longer
-        the storage under it."""
+        """Store a claimed job's content hash.
+
+        From then on an interruption counts against the file, and no longer against the storage.
+        """
         self._db.execute(
             "update jobs set content_hash = ? where id = ? and claim = ? and state = 'running'",
             [content_hash, job.id, job.claim],
         )
 
     def beat(self, job_ids: Sequence[int]) -> None:
-        """Note that somebody works on these jobs."""
+        """Store that these running jobs made progress."""
         if job_ids:
             marks = ", ".join("?" for _ in job_ids)
             self._db.execute(
@@ -270,9 +287,10 @@ class JobQueue:
             )
 
     def retry_later(self, job: Job, reason: str, *, max_attempts: int) -> JobState:
-        """A try failed for a reason that may pass: try again later, or quarantine after the last.
+        """End a failed attempt: wait and try again, or quarantine after the last attempt.
 
-        Returns the state that puts it in.
+        Returns:
+            The job's new state.
         """
         if job.attempts >= max_attempts:
             self.quarantine(job, f"{reason} Given up after {job.attempts} attempts.")
@@ -282,7 +300,7 @@ class JobQueue:
         return JobState.FAILED
 
     def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
-        """Not the file's fault: try again in `wait_s` seconds, at no cost of an attempt."""
+        """Try again in `wait_s` seconds for a reason that is not the file's; no attempt counts."""
         fields = {
             "reason": reason,
             "not_before": in_seconds(wait_s),
@@ -291,16 +309,17 @@ class JobQueue:
         return self.move(job, JobState.FAILED, fields, event="postponed")
 
     def quarantine(self, job: Job, reason: str) -> bool:
-        """This file will not be tried again as it is; `reason` is for a technician."""
+        """End a job whose file will not be tried again; `reason` is for a technician."""
         fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
         return self.move(job, JobState.QUARANTINED, fields)
 
     def vanished(self, job: Job) -> bool:
+        """End a job whose file was removed."""
         fields = {"reason": "The file was removed or renamed.", "finished_at": now()}
         return self.move(job, JobState.VANISHED, fields)
 
     def duplicate(self, job: Job, slide_id: int, content_hash: str) -> bool:
-        """The same bytes have a result already."""
+        """End a job whose file has the same content as a slide with a result."""
         fields = {
             "reason": f"The same scan was already processed as slide {slide_id}.",
             "slide_id": slide_id,
@@ -310,12 +329,12 @@ class JobQueue:
         return self.move(job, JobState.DUPLICATE, fields)
 
     def settle_again(self, job: Job, reason: str) -> bool:
-        """The file changed or could not be reached: begin anew, at no cost of an attempt."""
+        """Settle again, after the file changed or could not be reached; no attempt counts."""
         fields = {"reason": reason, "queued_at": None, "attempts": _one_less(job.attempts)}
         return self.move(job, JobState.SETTLING, fields)
 
     def give_back(self, job: Job) -> bool:
-        """Stopping: the job runs again at the next start, at no cost of an attempt."""
+        """Queue a job again because the daemon stops; no attempt counts."""
         fields = {
             "started_at": None,
             "heartbeat_at": None,
@@ -324,17 +343,21 @@ class JobQueue:
         return self.move(job, JobState.QUEUED, fields)
 
     def recover(self) -> list[Job]:
-        """At start: take up again what a daemon died on. Returns the jobs."""
+        """At the start, queue the jobs again that an ended daemon left running; return them."""
         stranded = self.in_state(JobState.RUNNING)
         for job in stranded:
             self.take_up_again(job)
         return stranded
 
     def take_up_again(self, job: Job) -> JobState:
-        """Nobody works on this running job any more: queue it, at no cost of an attempt.
+        """Queue a running job again whose worker ended; no attempt counts.
 
-        A file that this happens to again and again is quarantined: it may be the cause. One that
-        was not even read to its end is not: storage that hangs has daemons killed, too.
+        After several such interruptions the job is quarantined, because its file may be the cause.
+        They count only once the whole file was read, because a hanging storage also leads to
+        killed daemons.
+
+        Returns:
+            The job's new state.
         """
         read = self.get(job.id).content_hash is not None
         interruptions = job.interruptions + read
@@ -355,14 +378,17 @@ class JobQueue:
         self.move(job, JobState.QUEUED, fields)
         return JobState.QUEUED
 
-    # What all of these rest on.
+    # Shared by the methods above.
 
     def move(
         self, job: Job, state: JobState, fields: Mapping[str, Any], *, event: str | None = None
     ) -> bool:
-        """Change the job's state and `fields` if it is still as `job` says; False where not.
+        """Change the job's state and `fields`, if it still has the state and claim of `job`.
 
-        A new state is an event, named as the state is unless told otherwise.
+        A new state adds an event, which has the state's name unless `event` gives another.
+
+        Returns:
+            Whether the job was changed.
         """
         columns = "".join(f", {name} = :{name}" for name in fields)
         with self._db.atomic():
@@ -429,7 +455,7 @@ class JobQueue:
 
 
 def text_of(path: Path) -> str:
-    """The path as the database holds it; bytes that are no UTF-8 become `\\xff` and so on."""
+    """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -1,6 +1,6 @@
-"""The command that makes `engines/her2net-demo`: simulate, and then the paper's whole chain.
+"""Make `engines/her2net-demo` by simulating a cohort and training on it as the paper does.
 
-make demo-bundle        or        python -m her2d.research.demo_bundle --help
+Run it with `make demo-bundle` or `python -m her2d.research.demo_bundle`.
 """
 
 import csv
@@ -23,8 +23,10 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import Bundle
+from her2d.method import FOLDS
+from her2d.research.evaluation.evaluate import evaluate
+from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import fit_integrators
 from her2d.research.training.prepare import LabelRules, prepare
 from her2d.research.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe
@@ -43,11 +45,11 @@ _BATCH = 12
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """Slides of one magnification.
+    """Size of a cohort scanned at one magnification.
 
     Attributes:
-        slides: how many to train on, to fit the integrator on and to test.
-        width, height: their mean size in pixels at 4x.
+        slides: Numbers of slides in the splits train, integrator and test.
+        width, height: Mean size of the slides in pixels at 4x.
     """
 
     slides: tuple[int, int, int]
@@ -57,10 +59,17 @@ class Scans:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is simulated and learned; the defaults are the shipped bundle's.
+    """Sizes of the cohort, the networks and the training; the defaults are the demo bundle's.
 
-    A tile taken from a 40x scan is free of the noise and the blur of one scanned at 4x: networks
-    that never saw one find no tumour in it.
+    Tiles of a 40x scan do not have the noise and blur of tiles scanned at 4x, and networks trained
+    on 4x scans alone do not find tumour in them. The cohort therefore has both.
+
+    Attributes:
+        at_4x, at_40x: Slides scanned at 4x and at 40x.
+        segmenter_width, classifier_width: Width multipliers of the networks.
+        segmenter_steps, classifier_steps: Training steps.
+        epochs: Training epochs.
+        integrator_folds: Folds of the integrator's grid search.
     """
 
     at_4x: Scans = Scans(slides=(56, 14, 44), width=3072, height=2560)
@@ -74,9 +83,13 @@ class Sizes:
 
 
 def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
-    """Slim networks, a fast cycle of the learning rate, and stains that vary.
+    """Return a recipe of narrow networks with a one-cycle learning rate and stain jitter.
 
     The weight decay is the paper's, scaled by the learning rate.
+
+    Args:
+        sizes: Sizes of the networks and the training.
+        seed: The recipe's seed.
     """
     return Recipe(
         seed=seed,
@@ -98,27 +111,34 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
 def build(
     output: Path, work: Path, *, seed: int = 11, sizes: Sizes | None = None, console: Console
 ) -> Bundle:
-    """Make the demo bundle in `output`, with its cohort and study under `work`.
+    """Make the demo bundle.
 
-    What is under `work` already is used as it is, so that a build that was stopped goes on. The
-    training cohort holds more positive slides than the paper's 12.5 %, so that strong tiles are
-    not rare; the held-out one likewise, so that sensitivity means something.
+    Files that are already in `work` are reused, so an interrupted build can be resumed. All splits
+    have a larger share of positive slides than the paper's 12.5 %, so that strong tiles are not
+    rare in training and sensitivity can be measured in the test set.
+
+    Args:
+        output: The bundle's folder.
+        work: Folder for the cohort and the study.
+        seed: Seed of the simulation and the training.
+        sizes: Sizes; None takes the defaults.
+        console: Where progress is shown.
+
+    Returns:
+        The published bundle.
     """
-    from her2d.research.evaluation.evaluate import evaluate
-    from her2d.research.evaluation.publish import publish
-
     sizes = sizes or Sizes()
     table = _simulate(work, sizes, seed, console)
     study, recipe = Study(work / "study"), demo_recipe(sizes, seed)
     slides = read_cohort(table)
     study.write_cohort(slides)
-    with _bar(console, "cutting tiles", len(slides)) as step:
-        prepare(slides, study.tiles, LabelRules(), progress=lambda _: step())
+    with _bar(console, "preparing slides", len(slides)) as advance:
+        prepare(slides, study.tiles, LabelRules(), progress=lambda _: advance())
     shown = console.is_terminal
     console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
     for fold in range(FOLDS):
-        found = train_classifier(study, recipe, CLASSIFIER, fold, show_progress=shown)
-        console.print(found.name, found.validation)
+        result = train_classifier(study, recipe, CLASSIFIER, fold, show_progress=shown)
+        console.print(result.name, result.validation)
     console.print(fit_integrators(study, recipe, recipe.integrators))
     evaluate(study, recipe, command=f"python -m her2d.research.demo_bundle --seed {seed}")
     return publish(study, output, intended_use=INTENDED_USE)
@@ -145,20 +165,28 @@ def _network(
 
 
 def cohort_plans(sizes: Sizes, seed: int) -> dict[str, list[SlidePlan]]:
-    """The slides of each split, those that take longest to simulate first."""
+    """Plan the slides of each split, starting with those that take longest to simulate.
+
+    Args:
+        sizes: Numbers and sizes of the slides.
+        seed: Seed of the simulation.
+
+    Returns:
+        Plans by name of the split.
+    """
     splits = (("train", 0.45, 0.12), ("integrator", 0.50, 0.0), ("test", 0.25, 0.14))
     scans = ((sizes.at_40x, 40.0, seed + 10), (sizes.at_4x, 4.0, seed))
     return {
         split: [
             plan
-            for of, magnification, first_seed in scans
+            for scan_set, magnification, first_seed in scans
             for plan in plan_cohort(
-                of.slides[number],
+                scan_set.slides[number],
                 first_seed + number,
                 positive_fraction=positive,
                 benign_fraction=benign,
-                width=of.width,
-                height=of.height,
+                width=scan_set.width,
+                height=scan_set.height,
                 magnification=magnification,
                 artefact_probability=0.15,
             )
@@ -168,16 +196,16 @@ def cohort_plans(sizes: Sizes, seed: int) -> dict[str, list[SlidePlan]]:
 
 
 def _simulate(work: Path, sizes: Sizes, seed: int, console: Console) -> Path:
-    """Three cohorts, and one table of all their slides; returns the table."""
+    """Simulate a cohort for each split, and return the path of one table of all slides."""
     cohorts = cohort_plans(sizes, seed)
     for split, plans in cohorts.items():
         if not (work / split / "cohort.csv").is_file():
-            with _bar(console, f"simulating {split}", len(plans)) as step:
-                write_cohort(work / split, plans, workers=2, progress=lambda _: step())
-    return _joined(work, list(cohorts))
+            with _bar(console, f"simulating {split}", len(plans)) as advance:
+                write_cohort(work / split, plans, workers=2, progress=lambda _: advance())
+    return _join_tables(work, list(cohorts))
 
 
-def _joined(work: Path, names: list[str]) -> Path:
+def _join_tables(work: Path, names: list[str]) -> Path:
     rows = []
     for name in names:
         with (work / name / "cohort.csv").open(newline="") as file:
@@ -205,18 +233,21 @@ def main(
         "engines/her2net-demo"
     ),
     work: Annotated[
-        Path | None, typer.Option(help="Keep cohort and study here; goes on with what is there.")
+        Path | None,
+        typer.Option(
+            help="Folder to keep the cohort and the study in; an interrupted build resumes."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything.")] = 11,
+    seed: Annotated[int, typer.Option(help="Seed of the simulation and the training.")] = 11,
 ) -> None:
-    """Simulate a cohort, train slim networks on it by the paper's chain, write the demo bundle."""
+    """Simulate a cohort, train narrow networks on it and write the demo bundle."""
     console = Console()
-    kept = work or Path(tempfile.mkdtemp(prefix="her2d-demo-bundle-"))
+    folder = work or Path(tempfile.mkdtemp(prefix="her2d-demo-bundle-"))
     try:
-        bundle = build(output, kept, seed=seed, console=console)
+        bundle = build(output, folder, seed=seed, console=console)
     finally:
         if work is None:
-            shutil.rmtree(kept)
+            shutil.rmtree(folder)
     console.print(bundle.manifest.measured)
 
 

@@ -1,4 +1,4 @@
-"""Two bundles over the same slides: how often they agree, and where they do not."""
+"""Compare two bundles' results for the same slides."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from her2d.results.queries import AmbiguousBundle, BundleNotFound
 
 @dataclass(frozen=True, slots=True)
 class BundleIdentity:
-    """A bundle that has run."""
+    """A bundle that has scored slides."""
 
     bundle_id: int
     name: str
@@ -23,7 +23,7 @@ class BundleIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A slide that two bundles call differently."""
+    """A slide to which two bundles give different statuses."""
 
     slide_id: int
     file_name: str
@@ -35,13 +35,14 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two bundles said of the slides that both have scored.
+    """The results of two bundles for the slides that both have scored.
 
     Attributes:
-        counts: slides for each (first's status, second's status) that occurs.
-        mean_difference: mean of the second's percentage less the first's, over slides where both
-            have one; None where there is none.
-        disagreements: every slide called differently, the largest difference first.
+        first, second: the bundles.
+        counts: number of slides for each pair (status by the first, status by the second).
+        mean_difference: mean of the second's P minus the first's, percentage points, over slides
+            for which both have a P; None if there is none.
+        disagreements: every slide with different statuses, largest difference first.
     """
 
     first: BundleIdentity
@@ -67,11 +68,11 @@ def compare_bundles(db: Database, first: str, second: str) -> Comparison:
     """Compare two bundles by the newest run of each over every slide that both have scored.
 
     Args:
-        first, second: a name, a name and version with a space between, or the start of a digest.
+        first, second: a name, a name and version separated by a space, or the start of a digest.
 
     Raises:
-        BundleNotFound: no bundle that has run is called so.
-        AmbiguousBundle: several are.
+        BundleNotFound: no bundle that has scored slides matches.
+        AmbiguousBundle: several match.
     """
     one, other = find_bundle(db, first), find_bundle(db, second)
     counts = {
@@ -92,7 +93,7 @@ def compare_bundles(db: Database, first: str, second: str) -> Comparison:
 
 
 def find_bundle(db: Database, key: str) -> BundleIdentity:
-    """The bundle called `key`, as `compare_bundles` says."""
+    """Find a bundle; `key` and errors as in `compare_bundles`."""
     rows = list(
         db.query(
             "select id as bundle_id, name, version, digest from bundles where name = :key"
@@ -105,12 +106,12 @@ def find_bundle(db: Database, key: str) -> BundleIdentity:
         raise BundleNotFound(f"No bundle {key!r} has scored a slide here.")
     if len(rows) > 1:
         known = ", ".join(f"{row['digest'][:12]} ({row['name']} {row['version']})" for row in rows)
-        raise AmbiguousBundle(f"{key!r} names several bundles; give one of the digests {known}.")
+        raise AmbiguousBundle(f"{key!r} matches several bundles. Give one of the digests {known}.")
     return BundleIdentity(**rows[0])
 
 
 def cohens_kappa(counts: Mapping[tuple[str, str], int]) -> float | None:
-    """Agreement beyond chance (Cohen 1960); None where chance alone would agree on everything."""
+    """Compute Cohen's kappa (Cohen 1960); None if chance alone would give full agreement."""
     total = sum(counts.values())
     if total == 0:
         return None
@@ -124,7 +125,7 @@ def cohens_kappa(counts: Mapping[tuple[str, str], int]) -> float | None:
     return None if expected == 1 else (observed - expected) / (1 - expected)
 
 
-# bundle_pairs has the lower id first; the one who asks may have named them the other way round.
+# bundle_pairs has the lower id first; the caller may give the bundles in the other order.
 _ONE = "iif(:one < :other, first_status, second_status)"
 _OTHER = "iif(:one < :other, second_status, first_status)"
 _THESE = "first_bundle_id = min(:one, :other) and second_bundle_id = max(:one, :other)"

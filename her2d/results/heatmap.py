@@ -1,4 +1,4 @@
-"""The slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
+"""Draw the slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,17 +30,17 @@ _ROUND_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 @dataclass(frozen=True, slots=True)
 class HeatmapData:
-    """What a heatmap is drawn from.
+    """The input of a heatmap.
 
     Attributes:
-        rgb: uint8 (rows * tile_px, columns * tile_px, 3), the slide in small.
+        rgb: uint8 (rows * tile_px, columns * tile_px, 3), the slide at low resolution.
         tumor: uint8, same height and width, share of tumour pixels, 0..255.
-        tile_px: pixels of `rgb` along a tile's side.
+        tile_px: side of a tile in pixels of `rgb`.
         p_strong: float32 (rows, columns), NaN outside tumour tiles.
         strong, unreadable: bool (rows, columns).
-        um_per_px: micrometres to a pixel of `rgb`.
-        width, height: pixels of `rgb` that are slide; the rest is padding.
-        title, subtitle: two lines of plain ASCII above the picture.
+        um_per_px: micrometres per pixel of `rgb`.
+        width, height: size of the slide in pixels of `rgb`; the rest is padding.
+        title, subtitle: two lines of ASCII text above the picture.
     """
 
     rgb: Image
@@ -93,14 +93,15 @@ def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: st
 
 
 def write_png(path: Path, image: Image) -> None:
-    """Write an RGB image as PNG, whole or not at all. Raises OSError."""
+    """Write an RGB image as PNG; an error leaves no partial file. Raises OSError."""
     write_whole(path, png_bytes(image))
 
 
 def overlaid(data: HeatmapData) -> Image:
-    """Brown on strong tumour, the darker the surer; a cool tint on weak tumour.
+    """Colour strong tumour brown, darker with a higher p(strong), and weak tumour blue.
 
-    Of the shape of `data.rgb`, padding included.
+    Returns:
+        uint8 of the shape of `data.rgb`, including padding.
     """
     side = data.tile_px
     strong = _per_pixel(data.strong.astype(np.float32), side)

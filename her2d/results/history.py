@@ -1,4 +1,4 @@
-"""What lies behind a slide's result: its runs, and the tiles and timings of one of them."""
+"""Read a slide's runs, and the tiles and timings of one run."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from her2d.results.records import StepTiming
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """One of a slide's runs, in short."""
+    """A summary of one of a slide's runs."""
 
     run_id: int
     finished_at: str
@@ -25,7 +25,7 @@ class PastRun:
 
 @dataclass(frozen=True, slots=True)
 class TileClassSummary:
-    """The tiles of a run that met one tile_class; `mean_p_strong` is None outside tumour."""
+    """The tiles of one class in a run; `mean_p_strong` is None outside tumour."""
 
     tile_class: str
     tiles: int
@@ -34,7 +34,7 @@ class TileClassSummary:
 
 
 def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
-    """Every run of a slide, the newest first."""
+    """Read every run of a slide, newest first."""
     rows = db.query(
         "select runs.id as run_id, runs.finished_at,"
         " bundles.name || ' ' || bundles.version as bundle, runs.her2_status,"
@@ -48,7 +48,7 @@ def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
 
 
 def tile_summary(db: Database, run_id: int) -> list[TileClassSummary]:
-    """How the tiles of a run that are not background are spread over their tile_classes."""
+    """Count the tiles of a run by class, without background."""
     rows = db.query(
         "select tile_class, count(*) as tiles, sum(tumor_pixels) as tumor_pixels,"
         " avg(p_strong) as mean_p_strong from tiles where run_id = ?"
@@ -59,7 +59,7 @@ def tile_summary(db: Database, run_id: int) -> list[TileClassSummary]:
 
 
 def timings_of_run(db: Database, run_id: int) -> list[StepTiming]:
-    """The steps of a run, the longest first; none where the run recorded none."""
+    """Read the duration of each step of a run, longest first; empty if none were recorded."""
     rows = db.query(
         "select step, seconds from run_timings where run_id = ? order by seconds desc", [run_id]
     )

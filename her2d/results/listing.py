@@ -1,4 +1,4 @@
-"""Many slides at a time: filtered, sorted, a page of them."""
+"""List current results: filtered, sorted and by pages."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,7 +18,7 @@ _FLAG_COLUMNS = {
 
 
 class SortKey(StrEnum):
-    """What slides can be sorted by."""
+    """The keys by which results can be sorted."""
 
     FINISHED = "finished"
     PERCENT = "percent"
@@ -26,7 +26,7 @@ class SortKey(StrEnum):
     MARGIN = "margin"
 
 
-# Each ends with the id, so that pages neither repeat nor miss a slide; without tumour comes last.
+# Each ends with the id, so that pages neither repeat nor miss a slide. Slides without P come last.
 _ORDERS = {
     (SortKey.FINISHED, True): "finished_at desc, run_id desc",
     (SortKey.FINISHED, False): "finished_at, run_id",
@@ -41,7 +41,7 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Newest first unless told otherwise; `margin` is the distance of P from 10 %."""
+    """A sort order, by default newest first. `margin` is the distance of P from 10 %."""
 
     key: SortKey = SortKey.FINISHED
     descending: bool = True
@@ -49,15 +49,15 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class ResultFilter:
-    """Which current results are wanted; what is None does not matter.
+    """A filter of current results; a value of None does not filter.
 
     Attributes:
         status: `positive`, `negative` or `indeterminate`.
-        borderline: whether the interval holds the threshold.
-        since, until: UTC; finished at or after the one and before the other.
-        bundle: a bundle's name, or name and version with a space between.
-        text: part of the file name or the barcode, in either case.
-        flags: every one of them was raised.
+        borderline: whether the interval contains the threshold.
+        since, until: UTC; finished at or after `since` and before `until`.
+        bundle: a bundle's name, or name and version separated by a space.
+        text: part of the file name or barcode, in upper or lower case.
+        flags: quality flags that must all be set.
     """
 
     status: str | None = None
@@ -71,8 +71,8 @@ class ResultFilter:
 
 _EVERYTHING = ResultFilter()
 
-# True of every run: where all of them are looked at, it keeps SQLite, which has no statistics, from
-# walking an index whose order sends it all over the file.
+# This is true of every run. Where a query reads all runs, it keeps SQLite, which has no statistics
+# here, from choosing an index whose order needs random access to the whole file.
 _IN_ORDER = " and run_id > 0"
 _NEWEST_FIRST = Order()
 
@@ -85,7 +85,15 @@ def list_results(
     limit: int | None = None,
     offset: int = 0,
 ) -> list[SlideResult]:
-    """A page of the current results."""
+    """Read a page of the current results.
+
+    Args:
+        db: the database.
+        wanted: the filter.
+        order: how to sort.
+        limit: largest number of results; None is all.
+        offset: number of results to skip.
+    """
     in_order = _IN_ORDER if order.key in (SortKey.NAME, SortKey.MARGIN) else ""
     rows = db.query(
         f"select * from slide_results where {_condition(wanted)}{in_order}"
@@ -96,7 +104,7 @@ def list_results(
 
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
-    """How many slides `list_results` would give without a limit."""
+    """Count the results that `list_results` would return without a limit."""
     in_order = _IN_ORDER if wanted == _EVERYTHING else ""
     rows = db.query(
         f"select count(*) as n from slide_results where {_condition(wanted)}{in_order}",
@@ -106,7 +114,7 @@ def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
 
 
 def _condition(wanted: ResultFilter) -> str:
-    """Fixed phrases only, so that SQLite sees which index serves; values are bound."""
+    """Build the condition from fixed phrases, so that SQLite can use an index; values are bound."""
     phrases = ["1"]
     if wanted.status is not None:
         phrases.append("her2_status = :status")

@@ -1,4 +1,4 @@
-"""A stored run as a picture again: the tumour in colour, over the slide or by itself."""
+"""Draw a stored run: the tumour in colour, over the slide or on a transparent background."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from her2d.results.stored_run import TILE_SIZE, StoredRun
 
 
 def slide_extent(run: StoredRun, pictures: Pictures) -> tuple[int, int]:
-    """Width and height of the part of a run's pictures that is slide, not padding."""
+    """Compute width and height of a run's pictures in pixels, without padding."""
     scale = pictures.tile_px / run.geometry.tile_side
     return (
         max(1, round(run.geometry.width * scale)),
@@ -18,13 +18,13 @@ def slide_extent(run: StoredRun, pictures: Pictures) -> tuple[int, int]:
 
 
 def overlaid_slide(run: StoredRun, pictures: Pictures) -> Image:
-    """The slide with its tumour in colour: uint8 (H, W, 3), padding cut off."""
+    """Draw the slide with its tumour in colour, uint8 (H, W, 3) without padding."""
     width, height = slide_extent(run, pictures)
     return overlaid(_heatmap_data(run, pictures))[:height, :width]
 
 
 def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
-    """The tumour's colours alone, to be laid over the slide: uint8 RGBA (H, W, 4)."""
+    """Draw only the tumour's colours, to put over the slide, uint8 RGBA (H, W, 4)."""
     data = _heatmap_data(run, pictures)
     width, height = slide_extent(run, pictures)
     strong = _per_pixel(data.strong.astype(np.float32), pictures.tile_px) > 0
@@ -38,11 +38,11 @@ def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
 def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
     shape = (run.geometry.rows, run.geometry.columns)
     tile_class = np.array(run.tiles.tile_class)
-    place = (run.tiles.row, run.tiles.column)
+    index = (run.tiles.row, run.tiles.column)
     p_strong = np.full(shape, np.nan, np.float32)
-    p_strong[place] = run.tiles.p_strong
+    p_strong[index] = run.tiles.p_strong
     strong, unreadable = np.zeros(shape, bool), np.zeros(shape, bool)
-    strong[place], unreadable[place] = tile_class == "strong", tile_class == "unreadable"
+    strong[index], unreadable[index] = tile_class == "strong", tile_class == "unreadable"
     width, height = slide_extent(run, pictures)
     return HeatmapData(
         rgb=pictures.rgb,

@@ -1,6 +1,6 @@
-"""The slide and its tumour in small, kept as files: what later overlays and outlines are made of.
+"""Store the slide and its tumour mask at low resolution, for later overlays and outlines.
 
-At most two megapixels each, for any slide: a tile is 256 pixels or fewer along its side.
+Each has at most two megapixels, and a tile has at most 256 pixels along its side.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Image = NDArray[np.uint8]
 
 
 class PicturesMissing(Her2dError):  # noqa: N818  reads as what it says
-    """The run kept no pictures, or their files are gone; `str(error)` says which."""
+    """A run has no pictures, or their files are missing; `str(error)` gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Pictures:
     Attributes:
         rgb: uint8 (rows * tile_px, columns * tile_px, 3).
         tumor: uint8, same height and width, share of tumour pixels in tumour tiles, 0..255.
-        tile_px: pixels along a tile's side.
+        tile_px: side of a tile in pixels.
     """
 
     rgb: Image
@@ -39,7 +39,7 @@ class Pictures:
 
 
 def write_pictures(stem: Path, pictures: Pictures) -> PictureRecord:
-    """Write `stem`.slide.jpg and `stem`.tumor.png, whole or not at all. Raises OSError."""
+    """Write `stem`.slide.jpg and `stem`.tumor.png; no partial file is left. Raises OSError."""
     slide_path, tumor_path = (Path(f"{stem}.{end}") for end in ("slide.jpg", "tumor.png"))
     rgb = cv2.cvtColor(pictures.rgb, cv2.COLOR_RGB2BGR)
     write_whole(slide_path, _coded(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
@@ -48,23 +48,23 @@ def write_pictures(stem: Path, pictures: Pictures) -> PictureRecord:
 
 
 def read_pictures(record: PictureRecord) -> Pictures:
-    """Read a run's pictures back. Raises PicturesMissing."""
+    """Read a run's pictures. Raises PicturesMissing."""
     bgr = _decoded(record.slide_path, cv2.IMREAD_COLOR)
     tumor = _decoded(record.tumor_path, cv2.IMREAD_GRAYSCALE)
     if bgr.shape[:2] != tumor.shape:
-        raise PicturesMissing(f"{record.slide_path} and {record.tumor_path} do not fit together.")
+        raise PicturesMissing(f"{record.slide_path} and {record.tumor_path} have different sizes.")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return Pictures(np.asarray(rgb, np.uint8), tumor, record.tile_px)
 
 
 def png_bytes(image: Image) -> bytes:
-    """An RGB or RGBA image as PNG."""
+    """Encode an RGB or RGBA image, uint8 (H, W, 3 or 4), as PNG."""
     turned = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     return _coded(".png", cv2.cvtColor(image, turned), [])
 
 
 def jpeg_bytes(image: Image) -> bytes:
-    """An RGB image as JPEG."""
+    """Encode an RGB image, uint8 (H, W, 3), as JPEG."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return _coded(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
@@ -80,7 +80,9 @@ def _decoded(path: str, mode: int) -> Image:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
-        raise PicturesMissing(f"The run's picture {path} is gone: {error.strerror}.") from error
+        raise PicturesMissing(
+            f"The run's picture {path} cannot be read: {error.strerror}."
+        ) from error
     image = cv2.imdecode(data, mode) if data.size else None
     if image is None:
         raise PicturesMissing(f"The run's picture {path} cannot be read.")

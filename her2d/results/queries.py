@@ -1,4 +1,4 @@
-"""One slide or run, by what people know it by."""
+"""Find the result of one slide or run."""
 
 from sqlite_utils import Database
 
@@ -15,7 +15,7 @@ class AmbiguousSlide(Her2dError):  # noqa: N818
 
 
 class BundleNotFound(Her2dError):  # noqa: N818
-    """No bundle of that name or digest has run."""
+    """No bundle of that name or digest has scored slides."""
 
 
 class AmbiguousBundle(Her2dError):  # noqa: N818
@@ -23,12 +23,15 @@ class AmbiguousBundle(Her2dError):  # noqa: N818
 
 
 def find_slide(db: Database, key: str) -> SlideResult:
-    """The current result of the slide whose id, file name (with or without suffix) or barcode
-    is `key`.
+    """Find a slide's current result.
+
+    Args:
+        db: the database.
+        key: the slide's id, file name (with or without suffix) or barcode.
 
     Raises:
-        SlideNotFound: there is none.
-        AmbiguousSlide: there are several; the sentence lists their ids.
+        SlideNotFound: no slide matches.
+        AmbiguousSlide: several slides match; the message lists their ids.
     """
     rows = list(
         db.query(
@@ -46,19 +49,19 @@ def find_slide(db: Database, key: str) -> SlideResult:
         )
     if len(found) > 1:
         ids = ", ".join(str(row["slide_id"]) for row in found)
-        raise AmbiguousSlide(f"{key!r} names several slides; give one of the ids {ids}.")
+        raise AmbiguousSlide(f"{key!r} matches several slides. Give one of the ids {ids}.")
     return SlideResult.model_validate(found[0])
 
 
 def result_of_run(db: Database, run_id: int) -> SlideResult:
-    """The result that a run recorded, while it is the slide's current one. Raises KeyError."""
+    """Find a run's result, if it is its slide's current one. Raises KeyError if it is not."""
     for row in db.query("select * from slide_results where run_id = ?", [run_id]):
         return SlideResult.model_validate(row)
     raise KeyError(run_id)
 
 
 def slide_with_result(db: Database, content_hash: str, bundle_digest: str) -> int | None:
-    """The id of the slide with that content if the bundle has a run for it, else None."""
+    """Return the id of the slide with that content if the bundle has scored it, else None."""
     rows = db.query(
         "select slides.id from slides join runs on runs.slide_id = slides.id"
         " join bundles on bundles.id = runs.bundle_id"

@@ -148,7 +148,7 @@ class SlideResult(Score, _KnownSlide):
     tumor_mm2: float
     focus: float | None
     blurred_percent: float | None
-    fold_percent: float | None
+    tissue_fold_percent: float | None
     pen_percent: float
     stain_distance: float | None
     quality_flags: tuple[QualityFlag, ...]

@@ -1,29 +1,29 @@
-"""A slide's current result with all it rests on, read back: what exports and the browser draw."""
+"""Read a slide's current run with geometry, tiles and pictures, for exports and the browser."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from sqlite_utils import Database
 
+from her2d.method import FOLDS
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
 from her2d.results.records import PictureRecord, SlideResult, TileTable
 
 TILE_SIZE = 512
-_FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class SlideGeometry:
-    """Where the tiles of a run lie on its slide.
+    """The positions of a run's tiles on its slide.
 
     Attributes:
         width, height: level-0 pixels.
-        magnification: the objective's, at level 0.
-        mpp: micrometres a level-0 pixel, None where the file does not say.
-        columns, rows: tiles across and down; the last of each may reach over the slide's edge.
-        um_per_px: micrometres a pixel of the 4x grid.
-        tile_side: level-0 pixels along a tile's side, not always whole.
+        magnification: of the objective, at level 0.
+        mpp: micrometres per level-0 pixel; None if the file does not state it.
+        columns, rows: number of tiles; the last ones may extend beyond the slide's edge.
+        um_per_px: micrometres per pixel of the 4x grid.
+        tile_side: side of a tile in level-0 pixels, not always an integer.
     """
 
     width: int
@@ -36,7 +36,7 @@ class SlideGeometry:
     tile_side: float
 
     def box(self, column: int, row: int) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of a tile in level-0 pixels, cut at the slide's edge."""
+        """Return left, top, right, bottom of a tile in level-0 pixels, cut at the slide's edge."""
         side = self.tile_side
         return (
             column * side,
@@ -48,7 +48,7 @@ class SlideGeometry:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One run as the database has it; its pictures are read on demand."""
+    """One run as stored in the database; its pictures are read on demand."""
 
     result: SlideResult
     geometry: SlideGeometry
@@ -56,17 +56,16 @@ class StoredRun:
     picture_record: PictureRecord | None
 
     def pictures(self) -> Pictures:
-        """The slide and its tumour in small. Raises PicturesMissing."""
+        """Read the slide and its tumour mask at low resolution. Raises PicturesMissing."""
         if self.picture_record is None:
             raise PicturesMissing(
-                f"The run of {self.result.file_name} is of an older her2d, which kept no pictures;"
-                " scan the slide again."
+                f"The run of {self.result.file_name} has no pictures. Scan the slide again."
             )
         return read_pictures(self.picture_record)
 
 
 def read_run(db: Database, run_id: int) -> StoredRun:
-    """Read a run while it is its slide's current one. Raises KeyError."""
+    """Read a run, if it is its slide's current one. Raises KeyError if it is not."""
     return StoredRun(
         result=result_of_run(db, run_id),
         geometry=read_geometry(db, run_id),
@@ -76,7 +75,7 @@ def read_run(db: Database, run_id: int) -> StoredRun:
 
 
 def read_geometry(db: Database, run_id: int) -> SlideGeometry:
-    """Where a run's tiles lie. Raises KeyError."""
+    """Read the positions of a run's tiles. Raises KeyError if there is no such run."""
     rows = db.query(
         "select width, height, magnification, mpp, grid_columns as columns, grid_rows as rows,"
         # Runs of the first schema did not say; all but scans of odd levels are a whole 4x less.
@@ -90,13 +89,13 @@ def read_geometry(db: Database, run_id: int) -> SlideGeometry:
 
 
 def read_tiles(db: Database, run_id: int) -> TileTable:
-    """The run's tiles that are not background, row by row."""
+    """Read a run's tiles, without background, row by row."""
     rows = db.execute(
         "select tile_row, tile_column, tile_class, tumor_pixels, p_strong, p_fold_1, p_fold_2,"
         " p_fold_3, p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
         [run_id],
     ).fetchall()
-    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + _FOLDS)
+    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + FOLDS)
     return TileTable(
         row=np.array([row[0] for row in rows], np.int64),
         column=np.array([row[1] for row in rows], np.int64),
@@ -108,7 +107,7 @@ def read_tiles(db: Database, run_id: int) -> TileTable:
 
 
 def read_picture_record(db: Database, run_id: int) -> PictureRecord | None:
-    """Where a run's pictures lie, None where it kept none."""
+    """Read the paths of a run's pictures; None if it has none."""
     rows = db.query(
         "select slide_path, tumor_path, tile_px from run_pictures where run_id = ?", [run_id]
     )

@@ -21,13 +21,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from her2d.method import SATURATION, TUMOR_FRACTION
 from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import Region, render_region
 
 TILE = 512
-_TUMOR_FRACTION = 0.10
-_BACKGROUND_SATURATION = 10.0
 _TEST_FRACTION = 115 / 646  # The paper's internal test set (section 2.1).
 
 TileClass = Literal["background", "non_tumor", "weak", "strong"]
@@ -48,9 +47,9 @@ def tile_truth(column: int, row: int, region: Region) -> TileTruth:
     """Class of a tile: strong where at least half its tumour is (the paper's rule, section 4.2)."""
     tumor, strong = int(region.tumor.sum()), int(region.strong.sum())
     tile_class: TileClass
-    if tumor > _TUMOR_FRACTION * TILE * TILE:
+    if tumor > TUMOR_FRACTION * TILE * TILE:
         tile_class = "strong" if 2 * strong >= tumor else "weak"
-    elif cv2.mean(cv2.cvtColor(region.rgb, cv2.COLOR_RGB2HSV))[1] <= _BACKGROUND_SATURATION:
+    elif cv2.mean(cv2.cvtColor(region.rgb, cv2.COLOR_RGB2HSV))[1] <= SATURATION:
         tile_class = "background"
     else:
         tile_class = "non_tumor"

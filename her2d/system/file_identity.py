@@ -1,4 +1,4 @@
-"""What makes two files the same slide: their bytes."""
+"""Recognise a file that did not change, and two files with the same content."""
 
 import hashlib
 import os
@@ -10,15 +10,18 @@ from typing import Self
 from her2d.system.linux import stores_inodes
 
 _CHUNK_BYTES = 1 << 20
-_LARGEST = 2**63 - 1  # of SQLite's integers; file systems know later years than 2262
+_LARGEST = 2**63 - 1  # SQLite's largest integer; some file systems store years after 2262
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What changes when a file is written to: its inode, size in bytes and mtime in ns.
+    """What changes when a file is written to or replaced.
 
-    `inode` is 0 where files may have other numbers at the next mount: on network shares, FUSE,
-    overlays, and FAT.
+    Attributes:
+        inode: 0 on file systems where it may differ after the next mount: network shares, FUSE,
+            overlays and FAT.
+        size: in bytes.
+        mtime_ns: time of the last change, in nanoseconds since 1970.
     """
 
     inode: int
@@ -27,7 +30,11 @@ class FileState:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look at the file. Raises OSError."""
+        """Examine the file at `path`.
+
+        Raises:
+            OSError: the file cannot be examined.
+        """
         return cls.from_stat(path.stat())
 
     @classmethod
@@ -37,16 +44,22 @@ class FileState:
         return cls(inode & _LARGEST, found.st_size, mtime_ns)
 
     def same_file(self, other: "FileState") -> bool:
-        """Whether both are the same file, unchanged; an unknown inode (0) equals any."""
+        """Return whether both are the same, unchanged file; an inode of 0 equals any other."""
         inodes = {self.inode, other.inode} - {0}
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns) and len(inodes) < 2
 
 
 def content_hash(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:
-    """BLAKE2b-256 of the file, streamed, as `blake2b:` and 64 hexadecimal digits.
+    """Return the file's BLAKE2b-256 hash, as `blake2b:` and 64 hexadecimal digits.
 
     BLAKE2b is in the standard library and, at 1 GB/s, faster than a scanner's disk or share.
-    `beat` is called at every MiB; what it raises ends the reading. Raises OSError.
+
+    Args:
+        path: the file.
+        beat: called after every MiB; an error that it raises ends the reading.
+
+    Raises:
+        OSError: the file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=32)
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Where the kernel tells of changes, and where one has to look."""
+"""Which file systems report changes to the kernel, and which must be polled."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,7 +7,7 @@ from her2d.system.linux import file_system_type
 
 WatchMode = Literal["auto", "events", "poll"]
 
-# What another machine, or a layer below, can change without the kernel here hearing of it
+# File systems that another machine or a lower layer can change without an event in this kernel
 # (statfs(2), linux/magic.h, inotify(7) "Limitations and caveats").
 _SILENT = frozenset(
     {
@@ -33,10 +33,15 @@ _SILENT = frozenset(
 
 
 def needs_polling(folder: Path, mode: WatchMode) -> bool:
-    """Whether events for `folder` cannot be relied on.
+    """Return whether the kernel may miss changes in `folder`.
 
-    `mode` is the setting: `auto` asks the folder's own file system, so that a remote share
-    mounted below a local inbox is polled and the rest is not. Raises OSError.
+    Args:
+        folder: an inbox or a folder in it.
+        mode: the setting. `auto` examines the folder's file system, so that a remote share which
+            is mounted in a local inbox is polled and the rest is not.
+
+    Raises:
+        OSError: the folder cannot be examined.
     """
     if mode == "auto":
         return file_system_type(folder) in _SILENT

@@ -1,4 +1,4 @@
-"""What the machine's NVIDIA GPUs do, by NVML (https://docs.nvidia.com/deploy/nvml-api/)."""
+"""Read memory and use of the NVIDIA GPUs by NVML (https://docs.nvidia.com/deploy/nvml-api/)."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """One GPU at one moment, whoever uses it.
+    """One GPU at one moment, for all processes that use it.
 
     Attributes:
-        number: NVML's index, which follows the bus and never CUDA_VISIBLE_DEVICES.
+        number: NVML's index, by position on the bus. CUDA_VISIBLE_DEVICES does not change it.
         busy_ratio: share of the last sample period in which a kernel ran, 0 to 1; None where the
-            driver does not say, as of a GPU that is cut up (MIG).
+            driver does not report it, as for a GPU that is divided into instances (MIG).
     """
 
     number: int
@@ -25,9 +25,9 @@ class GpuReading:
 
 
 class Gpus:
-    """Every GPU that this process may see: none without a driver, or in a sandbox without devices.
+    """All GPUs that this process can see; none without a driver or in a sandbox without devices.
 
-    Asks the driver only, never CUDA: no memory is taken on a GPU, and a lost one does no harm.
+    Uses the driver and not CUDA, so it takes no GPU memory and works after a GPU was lost.
     """
 
     def __init__(self) -> None:
@@ -41,20 +41,20 @@ class Gpus:
             self._devices = []
 
     def read(self) -> tuple[GpuReading, ...]:
-        """Look at each; one that does not answer is left out, and said so once."""
+        """Return one reading for each GPU; one that fails is left out and logged once."""
         readings = []
-        troubles = []
+        problems = []
         for number, device in enumerate(self._devices):
             try:
                 memory = pynvml.nvmlDeviceGetMemoryInfo(device)
                 busy = _busy_ratio(device)
             except pynvml.NVMLError as error:
-                troubles.append(f"GPU {number}: {error}")
+                problems.append(f"GPU {number}: {error}")
             else:
                 readings.append(GpuReading(number, int(memory.used), int(memory.total), busy))
-        if troubles and not self._silent:
-            log.warning("gpu_unreadable", reason="; ".join(troubles))
-        self._silent = bool(troubles)
+        if problems and not self._silent:
+            log.warning("gpu_unreadable", reason="; ".join(problems))
+        self._silent = bool(problems)
         return tuple(readings)
 
 

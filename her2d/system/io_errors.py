@@ -1,13 +1,13 @@
-"""Errors that speak of the storage, not of the slide on it."""
+"""Tell errors of the storage from errors of the file on it."""
 
 import errno
 from pathlib import Path
 
 from her2d.system.filesystems import needs_polling
 
-# The share went away, the server is busy, permission was taken: nothing is known about the slide.
-# EIO is not among them: a disk returns it for a sector it has lost (errno(3)), and a soft-mounted
-# share for a server that does not answer (nfs(5)).
+# The share is not mounted, the server is busy or permission is missing, so nothing is known about
+# the slide. EIO is not among them, because a disk returns it for a lost sector (errno(3)) and a
+# soft-mounted share for a server that does not answer (nfs(5)).
 _AWAY = frozenset(
     {
         errno.EACCES,
@@ -38,12 +38,12 @@ _AWAY = frozenset(
 
 
 def is_away(error: OSError) -> bool:
-    """Whether the file should be waited for rather than tried and given up."""
+    """Return whether to wait for the file, instead of counting a failed attempt."""
     return error.errno in _AWAY
 
 
 def may_be_the_share(error: OSError, path: Path) -> bool:
-    """Whether an I/O error on `path` may be the network's rather than the disk's."""
+    """Return whether the network, and not the disk, may have caused an I/O error on `path`."""
     if error.errno != errno.EIO:
         return False
     try:
@@ -53,7 +53,7 @@ def may_be_the_share(error: OSError, path: Path) -> bool:
 
 
 def is_gone(path: Path) -> bool:
-    """Whether there is no such file, as far as can be told; one out of reach may well be there."""
+    """Return whether the file certainly does not exist; one that is out of reach may exist."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whose a file is: what root makes for the service must be the service's."""
+"""Owners and permissions, so that the service can use files that root created for it."""
 
 import contextlib
 import grp
@@ -9,28 +9,34 @@ from pathlib import Path
 
 
 def belongs_with(path: Path, model: Path) -> None:
-    """As root, give `path` the owner and group that `model` has; as anybody else do nothing.
+    """As root, give `path` the owner and group of `model`; as another user do nothing.
 
-    A command that was run as root would else leave files that the daemon cannot write. Raises
-    OSError.
+    Otherwise a command that is run as root would leave files that the daemon cannot write.
+
+    Raises:
+        OSError: an owner cannot be read or changed.
     """
     if os.geteuid() != 0:
         return
     owner = model.stat()
-    # Root may not give files away in every container and on every share; what needs the owner
-    # will say so by itself.
+    # In some containers and on some shares root may not change owners. An operation that needs the
+    # owner then fails with its own error.
     with contextlib.suppress(PermissionError):
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def as_closed_as(path: Path, model: Path) -> None:
-    """Let those read and write `path` who may `model`. Raises OSError."""
+    """Give `path` the permissions, owner and group of `model`.
+
+    Raises:
+        OSError: they cannot be read or changed.
+    """
     shutil.copymode(model, path)
     belongs_with(path, model)
 
 
 def who_may(path: Path) -> str:
-    """A sentence for a user who was refused `path`: as whom to run the command."""
+    """Return a sentence for a user who may not access `path`: as which user to run the command."""
     owner, group = _owner(path)
     # What root owns and lets a group read, such as /etc/her2d/config.toml, is for that group.
     name = group if owner == "root" else owner
@@ -40,7 +46,7 @@ def who_may(path: Path) -> str:
 
 
 def _owner(path: Path) -> tuple[str, str]:
-    """Of `path`, or of the folder that is in the way."""
+    """Return user and group of `path`, or of the folder above it that cannot be entered."""
     try:
         status = path.stat()
     except OSError:

@@ -71,7 +71,7 @@ class Outbox:
     def waiting(self) -> int:
         """Return the number of undelivered events, deferred ones included."""
         row = self._db.execute(
-            "select (select count(*) from webhook_aside) + (select count(*) from events"
+            "select (select count(*) from webhook_retries) + (select count(*) from events"
             f" where id > (select event_id from webhook_cursor) and name in ({_MARKS}))",
             list(_TYPES),
         ).fetchone()
@@ -95,8 +95,8 @@ class Outbox:
     def _next_deferred(self) -> Event | None:
         """Return a deferred event that is due, or whose time is too far off to be right."""
         row = self._db.execute(
-            f"select {_COLUMNS}, tries, since from webhook_aside"
-            " join events on events.id = webhook_aside.event_id"
+            f"select {_COLUMNS}, tries, since from webhook_retries"
+            " join events on events.id = webhook_retries.event_id"
             " where next_at <= ? or next_at > ? order by next_at, event_id limit 1",
             [now(), in_seconds(LONGEST_WAIT_S + 1)],
         ).fetchone()
@@ -113,14 +113,14 @@ class Outbox:
     def done(self, event: Event) -> None:
         """Record that the event was delivered or given up."""
         with self._db.atomic():
-            self._db.execute("delete from webhook_aside where event_id = ?", [event.id])
+            self._db.execute("delete from webhook_retries where event_id = ?", [event.id])
             self._advance_cursor(event)
 
     def defer(self, event: Event, wait_s: float) -> None:
         """Deliver later events first, and this one after `wait_s`, at most LONGEST_WAIT_S."""
         with self._db.atomic():
             self._db.execute(
-                "insert into webhook_aside (event_id, since, tries, next_at) values (?, ?, 1, ?)"
+                "insert into webhook_retries (event_id, since, tries, next_at) values (?, ?, 1, ?)"
                 " on conflict (event_id) do update"
                 " set tries = tries + 1, next_at = excluded.next_at",
                 [event.id, now(), in_seconds(wait_s)],
@@ -145,7 +145,7 @@ class Outbox:
         """
         with self._db.atomic():
             cursor = self._db.execute(
-                "insert into webhook_aside (event_id, since, tries, next_at)"
+                "insert into webhook_retries (event_id, since, tries, next_at)"
                 " select id, :now, 0, :now from events"
                 " where id <= (select max(event_id) from webhook_cursor)"
                 " and (:since is null or at >= :since) and (:event is null or id = :event)"

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from her2d.archive.archiver import Archiver, destination
+from her2d.archive.archiver import Archiver
 from her2d.archive.safe_move import SourceChangedError, free_name, move
+from her2d.intake.destination import destination
 from her2d.intake.inbox import Inbox
 from her2d.queue.job import JobState
 from her2d.queue.operator import cancel, reprocess, retry

@@ -133,6 +133,6 @@ def test_missing_pictures_are_reported(own_site):
     for file in (own_site.folder / "heatmaps").iterdir():
         file.unlink()
     page = own_site.get("/slides/1").text
-    assert "slide.jpg is gone" in page
+    assert "slide.jpg cannot be read" in page
     assert own_site.get("/pictures/1/thumbnail.jpg").status_code == 404
     assert own_site.get("/pictures/1/tiles/11/0_0.jpg").status_code == 200

@@ -3,21 +3,21 @@
 import sqlite3
 import threading
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from her2d.db.backup import back_up
-from her2d.db.connection import open_database, open_readonly, schema_version
+from her2d.db.connection import (
+    newest_schema,
+    open_database,
+    open_readonly,
+    schema_version,
+)
 from her2d.db.integrity import problems
 from her2d.db.migrate import migrate
 from her2d.db.prune import prune_tiles
 from her2d.results.listing import list_results
-
-MIGRATIONS = sorted(
-    path.name for path in resources.files("her2d.db").joinpath("migrations").iterdir()
-)
 
 
 @pytest.fixture
@@ -159,40 +159,31 @@ def test_a_backup_is_restored_by_command(scanned, tmp_path):
     assert list_results(open_readonly(scanned.database)) == before
 
 
-@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
-def test_a_database_of_every_earlier_version_is_brought_up_to_date(laboratory, version):
-    connection = sqlite3.connect(laboratory.database)
-    for name in MIGRATIONS[:version]:
-        connection.executescript(
-            resources.files("her2d.db").joinpath("migrations", name).read_text()
-        )
-    connection.execute(f"pragma user_version = {version}")
-    connection.commit()
-    connection.close()
-    found = laboratory.run("db", "migrate")
-    assert found.exit_code == 0
-    assert f"schema {version} -> {len(MIGRATIONS)}" in found.stdout
-    assert schema_version(laboratory.database) == len(MIGRATIONS)
-    fresh = open_database(laboratory.folder / "fresh.sqlite")
-    assert open_database(laboratory.database).schema == fresh.schema
-
-
 @pytest.fixture
-def of_an_older_version(laboratory):
-    """A database two migrations back, with a row."""
-    with closing(sqlite3.connect(laboratory.database)) as connection:
-        for name in MIGRATIONS[:-2]:
-            script = resources.files("her2d.db").joinpath("migrations", name).read_text()
-            connection.executescript(script)
-        connection.execute("insert into events (at, name) values ('now', 'kept')")
-        connection.execute(f"pragma user_version = {len(MIGRATIONS) - 2}")
-        connection.commit()
+def of_an_older_version(laboratory, second_migration):
+    """A database that lacks the last migration, with a row."""
+    with second_migration.not_yet(), closing(open_database(laboratory.database)) as db:
+        db.table("events").insert({"at": "now", "name": "kept"})
     return laboratory
 
 
+def test_a_database_of_an_earlier_version_is_brought_up_to_date(of_an_older_version):
+    found = of_an_older_version.run("db", "migrate")
+    assert found.exit_code == 0
+    assert "schema 1 -> 2" in found.stdout
+    assert schema_version(of_an_older_version.database) == 2
+    fresh = open_database(of_an_older_version.folder / "fresh.sqlite")
+    assert open_database(of_an_older_version.database).schema == fresh.schema
+
+
+def test_a_database_is_made_with_the_newest_schema(laboratory):
+    open_database(laboratory.database).close()
+    assert schema_version(laboratory.database) == newest_schema() == 1
+
+
 def assert_the_copy_is_of_before(folder: Path) -> None:
-    (copy,) = folder.glob(f"her2d.schema-{len(MIGRATIONS) - 2}-*.sqlite")
-    assert schema_version(copy) == len(MIGRATIONS) - 2
+    (copy,) = folder.glob("her2d.schema-1-*.sqlite")
+    assert schema_version(copy) == 1
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("select name from events").fetchall() == [("kept",)]
 
@@ -215,12 +206,12 @@ def test_what_cannot_be_copied_is_not_migrated(of_an_older_version, her2d, tmp_p
     code, _, err = her2d("db", "migrate", "--copy-to", tmp_path / "absent")
     assert code == 1
     assert "cannot be backed up" in err
-    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+    assert schema_version(of_an_older_version.database) == 1
 
 
 def test_a_scan_copies_a_database_before_it_migrates_it(of_an_older_version, write_slide):
     of_an_older_version.run("scan", write_slide(["Sw"], "a.tif"))
-    assert schema_version(of_an_older_version.database) == len(MIGRATIONS)
+    assert schema_version(of_an_older_version.database) == 2
     assert_the_copy_is_of_before(of_an_older_version.folder)
 
 
@@ -248,7 +239,7 @@ def test_only_what_copies_a_database_migrates_it(of_an_older_version, her2d, com
     code, _, err = her2d(*command)
     assert code == 1
     assert "is of an older her2d" in err
-    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+    assert schema_version(of_an_older_version.database) == 1
 
 
 @pytest.mark.parametrize("command", [*CHANGES, ("db", "migrate")], ids=" ".join)
@@ -264,7 +255,7 @@ def test_a_mistyped_path_makes_no_database(laboratory, her2d, command, monkeypat
 def in_the_way(database: Path) -> None:
     """What no migration can get past."""
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute("create table webhook_aside (x)")
+        connection.execute("create table second (x)")
         connection.commit()
 
 
@@ -274,10 +265,10 @@ def test_a_migration_that_fails_changes_nothing_and_says_so(of_an_older_version,
     assert code == 1
     assert "already exists. It is as it was" in err
     assert err.count("\n") == 1
-    assert schema_version(of_an_older_version.database) == len(MIGRATIONS) - 2
+    assert schema_version(of_an_older_version.database) == 1
     with closing(sqlite3.connect(of_an_older_version.database)) as connection:
         columns = connection.execute("select name from pragma_table_info('run_quality')")
-        assert ("saturation",) not in columns.fetchall()
+        assert ("sharpness",) not in columns.fetchall()
 
 
 def copies(laboratory) -> list[Path]:
@@ -310,7 +301,7 @@ def killed(of_an_older_version, monkeypatch):
 def test_a_service_that_is_killed_while_it_migrates_at_every_start_keeps_one_copy(
     of_an_older_version, killed
 ):
-    half = f"her2d.schema-{len(MIGRATIONS) - 2}-20260101T000000000000Z.part"
+    half = "her2d.schema-1-20260101T000000000000Z.part"
     (of_an_older_version.folder / half).write_bytes(b"half a copy")
     for _ in range(3):
         killed()

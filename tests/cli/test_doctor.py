@@ -11,7 +11,7 @@ def test_a_problem_is_reported_with_its_remedy_and_exit_code_one(laboratory):
     laboratory.inbox.rmdir()
     found = laboratory.json("doctor")
     (failure,) = [f for f in found["findings"] if f["verdict"] == "failure"]
-    assert failure["said"] == "There is no such folder."
+    assert failure["message"] == "This folder does not exist."
     assert "[intake] inboxes" in failure["remedy"]
     assert laboratory.run("doctor").exit_code == 1
 

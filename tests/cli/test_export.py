@@ -174,7 +174,7 @@ def test_pictures_that_are_gone_are_one_clear_line(scanned, her2d, tmp_path):
         picture.unlink()
     code, _, err = her2d("export", "a", "--format", "geojson", "-o", tmp_path / "a.json")
     assert (code, err.count("\n")) == (1, 1)
-    assert "tumor.png is gone" in err
+    assert "tumor.png cannot be read" in err
 
 
 @pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")

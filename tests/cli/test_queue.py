@@ -34,7 +34,7 @@ def test_a_job_is_moved_forward_or_back(laboratory, job, number):
 
 def test_a_job_is_cancelled_and_tried_again(laboratory, job):
     laboratory.run("queue", "cancel", job.id)
-    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by hand."
+    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by an operator."
     laboratory.run("queue", "retry", job.id)
     assert laboratory.json("queue", "ls")[0]["state"] == "queued"
 
@@ -50,7 +50,7 @@ def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
     assert laboratory.run("queue", "forget", job.id).stdout == f"Job {job.id} is forgotten.\n"
     assert laboratory.json("queue", "ls") == []
     (row,) = laboratory.json("queue", "ls", "--state", "vanished")
-    assert row["reason"] == "Forgotten by hand. Cancelled by hand."
+    assert row["reason"] == "Forgotten by an operator. Cancelled by an operator."
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

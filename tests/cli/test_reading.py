@@ -185,7 +185,7 @@ def test_a_quarantined_file_can_be_retried_and_cancelled(laboratory, tmp_path, h
     assert laboratory.run("queue", "retry", job["id"]).exit_code == 0
     assert laboratory.json("queue", "ls")[0]["state"] == "queued"
     assert laboratory.run("queue", "cancel", job["id"]).exit_code == 0
-    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by hand."
+    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by an operator."
     assert her2d("queue", "retry", 99)[0] == 1
 
 

@@ -2,15 +2,24 @@
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from importlib import resources
 
 from daemon_site import PATIENCE_S, Site
 
-from her2d.db.connection import schema_version
+from her2d.db.connection import open_database, schema_version
+
+# A her2d with one more migration; what follows its file's name is the command it stands in for.
+WITH_A_MIGRATION = """
+import sys
+from pathlib import Path
+from her2d.db import connection
+migration, _, _, _, *arguments = sys.argv[1:]
+connection._MIGRATIONS += (Path(migration),)
+from her2d.cli import main
+sys.argv = ["her2d", *arguments]
+main()
+"""
 
 
 def run(site: Site) -> subprocess.CompletedProcess[str]:
@@ -26,13 +35,12 @@ def run(site: Site) -> subprocess.CompletedProcess[str]:
 
 def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundle):
     site = Site.made(tmp_path / "site", color_bundle)
-    script = resources.files("her2d.db").joinpath("migrations", "0001_initial.sql").read_text()
-    with closing(sqlite3.connect(site.database)) as connection:
-        connection.executescript(script)
-        connection.execute("pragma user_version = 1")
-        connection.commit()
-    with site.daemon():
+    open_database(site.database).close()
+    migration = tmp_path / "0002_second.sql"
+    migration.write_text("create table second (x);")
+    with site.daemon(prefix=[sys.executable, "-c", WITH_A_MIGRATION, str(migration)]):
         pass
+    assert schema_version(site.database) == 2
     (copy,) = site.folder.glob("her2d.schema-1-*.sqlite")
     assert schema_version(copy) == 1
     assert [line["copy"] for line in site.lines() if line["event"] == "database_migrated"] == [

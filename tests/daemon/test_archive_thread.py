@@ -122,6 +122,6 @@ def test_a_database_that_fails_for_a_while_costs_nothing(
     )
     with capture_logs() as log:
         at_work(settings)
-        wait_until(lambda: any(line["event"] == "archive_without_database" for line in log))
+        wait_until(lambda: any(line["event"] == "archive_database_unavailable" for line in log))
     jobs.database.execute("drop trigger ill")
     wait_until(lambda: jobs.get(job.id).archived_at is not None)

@@ -67,7 +67,7 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
     daemon = Daemon(settings)
     thread = threading.Thread(target=daemon.run)
     thread.start()
-    manager.hear("READY=1")
+    manager.wait_for("READY=1")
     yield daemon
     go_on.set()
     daemon.stop()
@@ -77,12 +77,12 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
 
 def hears_no_more_signs_of_life(manager: ServiceManager) -> bool:
     """Those that were sent before are heard first."""
-    return any(manager.hears_nothing_of("WATCHDOG=1", 4 * STALLED_S) for _ in range(100))
+    return any(manager.receives_nothing_with("WATCHDOG=1", 4 * STALLED_S) for _ in range(100))
 
 
 def test_a_daemon_that_has_nothing_to_do_is_alive(running, manager):
     for _ in range(3):
-        manager.hear("WATCHDOG=1")
+        manager.wait_for("WATCHDOG=1")
 
 
 def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
@@ -92,7 +92,7 @@ def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
     write_slide(["Sw"], "a.tif", folder=inbox)
     assert hears_no_more_signs_of_life(manager)
     go_on.set()
-    manager.hear("WATCHDOG=1")
+    manager.wait_for("WATCHDOG=1")
 
 
 def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, manager, settings):
@@ -101,7 +101,7 @@ def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, 
     assert hears_no_more_signs_of_life(manager)
     other.execute("rollback")
     other.close()
-    manager.hear("WATCHDOG=1")
+    manager.wait_for("WATCHDOG=1")
 
 
 def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
@@ -113,4 +113,4 @@ def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
     with monkeypatch.context() as patch:
         patch.setattr(daemon_module.IntakeLoop, "run_once", odd)
         assert hears_no_more_signs_of_life(manager)
-    manager.hear("WATCHDOG=1")
+    manager.wait_for("WATCHDOG=1")

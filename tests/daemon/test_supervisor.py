@@ -346,7 +346,7 @@ def test_an_archive_thread_that_hangs_is_left_behind_at_a_stop(
     signals.stop_requested.set()
     with capture_logs() as log:
         supervisor.drain()
-    assert [line["event"] for line in log] == ["archive_thread_left_behind"]
+    assert [line["event"] for line in log] == ["archive_thread_not_stopped"]
 
 
 def test_an_archive_thread_that_dies_is_replaced(jobs, settings, supervisor_of, monkeypatch):

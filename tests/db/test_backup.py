@@ -15,7 +15,7 @@ from her2d.db.backup import back_up, drop_old_backups, newest_backup
 from her2d.db.connection import DatabaseError, open_database
 from her2d.db.integrity import problems
 
-PATIENCE_S = 60  # a backup that begins anew at each commit hardly ever ends
+PATIENCE_S = 60  # a backup that starts again at each commit hardly ever ends
 BACK_UP = """
 import sys, pathlib
 from her2d.db.backup import back_up
@@ -46,7 +46,7 @@ def large(tmp_path) -> Path:
 
 @contextmanager
 def a_writer_that_commits_all_the_time(database: Path) -> Iterator[None]:
-    """A process of its own, as the daemon is, which is well under way."""
+    """A separate process, as the daemon is, that has begun to write."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITE, str(database)], stdout=subprocess.PIPE, text=True
     ) as writer:

@@ -146,7 +146,7 @@ def absent(backup: Path) -> None:
     [
         (damaged, "is damaged, so nothing was restored"),
         (of_a_newer_her2d, "was written by a newer her2d"),
-        (of_another_program, "is no database of her2d"),
+        (of_another_program, "is not a database of her2d"),
         (no_database, "cannot be restored"),
         (absent, "There is no database"),
     ],
@@ -167,7 +167,7 @@ def test_a_backup_of_another_program_with_a_schema_number_is_refused(database, b
     of_another_program(backup)
     with closing(sqlite3.connect(backup)) as connection:
         connection.execute("pragma user_version = 3")
-    with pytest.raises(DatabaseError, match="is no database of her2d"):
+    with pytest.raises(DatabaseError, match="is not a database of her2d"):
         restore(backup, database)
     assert notes(database) == ["old"]
 
@@ -180,9 +180,7 @@ def test_a_backup_does_not_take_the_place_of_another_programs_database(database,
         assert connection.execute("select name from sqlite_master").fetchall() == [("letters",)]
 
 
-def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup):
-    with closing(sqlite3.connect(backup)) as connection:
-        connection.execute("pragma user_version = 1")
+def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup, second_migration):
     restore(backup, database)
     assert schema_version(database) == 1
 

@@ -1,4 +1,4 @@
-"""What a new installation can get wrong, each told with its remedy."""
+"""The checks of `her2d doctor`, each of which reports a problem with its remedy."""
 
 import errno
 import getpass
@@ -21,15 +21,14 @@ from her2d.bundle.loading import sha256_of
 from her2d.db.connection import open_database
 from her2d.db.lock import held_by_us
 from her2d.doctor.archive import archive_findings
-from her2d.doctor.checks import check_up
+from her2d.doctor.checks import run_checks
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
 from her2d.doctor.inboxes import inbox_findings
 from her2d.doctor.machine import clock_finding
 from her2d.doctor.models import model_findings
 from her2d.doctor.network import port_finding
-from her2d.doctor.sandbox import unit_findings
-from her2d.doctor.user import user_finding
+from her2d.doctor.sandbox import unit_findings, user_finding
 from her2d.monitoring.http import OpsServer
 from her2d.monitoring.metrics import Metrics
 from her2d.settings import (
@@ -56,125 +55,126 @@ def settings(tmp_path, color_bundle) -> Settings:
     )
 
 
-def told(findings) -> str:
-    """The one thing that is not well, with its remedy."""
-    (bad,) = [finding for finding in findings if finding.verdict is not Verdict.OK]
-    assert bad.remedy
-    return f"{bad.verdict.value}: {bad.said}"
+def problem(findings) -> str:
+    """Return the only finding that is a problem, after checking that it has a remedy."""
+    (found,) = [finding for finding in findings if finding.verdict is not Verdict.OK]
+    assert found.remedy
+    return f"{found.verdict.value}: {found.message}"
 
 
-def test_a_sound_installation_has_nothing_that_fails(settings):
-    found = list(check_up(settings))
+def test_a_correct_installation_has_no_failures(settings):
+    found = list(run_checks(settings))
     assert [finding for finding in found if finding.verdict is Verdict.FAILURE] == []
     assert {"database", "bundle", "back end", "port", "clock", "systemd sandbox"} <= {
         finding.check for finding in found
     }
 
 
-def test_nothing_is_left_behind(settings, tmp_path):
-    list(check_up(settings))
+def test_the_checks_leave_no_files(settings, tmp_path):
+    list(run_checks(settings))
     assert list((tmp_path / "inbox").iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["inbox"]
 
 
-def test_a_database_that_is_there_gets_no_lock_by_being_looked_at(settings, tmp_path):
+def test_checking_a_database_creates_no_lock_file(settings, tmp_path):
     open_database(settings.results.database).close()
-    list(check_up(settings))
+    list(run_checks(settings))
     assert not (tmp_path / "her2d.sqlite.lock").exists()
 
 
 @pytest.mark.parametrize(
-    ("unit", "verdict", "said"),
+    ("unit", "verdict", "message"),
     [
-        (NOBODY, Verdict.WARNING, "means nothing"),
-        ("nosuchuser", Verdict.FAILURE, "no such user"),
+        (NOBODY, Verdict.WARNING, "does not apply to the unit"),
+        ("nosuchuser", Verdict.FAILURE, "which does not exist"),
         (getpass.getuser(), Verdict.OK, "as her2d.service does"),
     ],
 )
-def test_checks_that_are_not_made_as_the_units_user_say_so(unit, verdict, said):
+def test_running_the_checks_as_another_user_than_the_unit_is_a_problem(unit, verdict, message):
     finding = user_finding("her2d.service", {"User": unit})
     assert finding.verdict is verdict
-    assert said in finding.said
+    assert message in finding.message
 
 
-def test_events_that_arrive_are_told(tmp_path):
-    assert "Events arrive." in [finding.said for finding in inbox_findings(tmp_path)]
+def test_events_that_arrive_are_reported(tmp_path):
+    assert "Events arrive." in [finding.message for finding in inbox_findings(tmp_path)]
 
 
-def test_an_inbox_that_is_not_there_fails(tmp_path):
-    assert told(inbox_findings(tmp_path / "absent")) == "failure: There is no such folder."
+def test_a_missing_inbox_is_a_failure(tmp_path):
+    assert problem(inbox_findings(tmp_path / "absent")) == "failure: This folder does not exist."
 
 
-def test_an_inbox_that_hangs_fails_and_does_not_hang_the_check(tmp_path, monkeypatch):
+def test_an_inbox_that_hangs_is_a_failure_and_does_not_block_the_check(tmp_path, monkeypatch):
     server_is_back = threading.Event()
     monkeypatch.setattr("her2d.doctor.inboxes.ANSWER_S", 0.1)
     monkeypatch.setattr(
         "her2d.daemon.storage_probe._folder_status", lambda _: server_is_back.wait()
     )
-    said = told(inbox_findings(tmp_path))
+    found = problem(inbox_findings(tmp_path))
     server_is_back.set()
-    assert said.startswith("failure: It has not answered")
+    assert found.startswith("failure: This share has not answered")
 
 
-def test_a_results_folder_that_cannot_be_made_fails(tmp_path):
+def test_a_results_folder_that_cannot_be_created_is_a_failure(tmp_path):
     (tmp_path / "file").write_text("in the way")
     settings = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "file" / "h")
     found = [finding for finding in storage_findings(settings) if finding.verdict != Verdict.OK]
-    assert "cannot be written" in found[0].said
+    assert "cannot write to" in found[0].message
 
 
-def test_a_file_that_is_no_database_fails(tmp_path):
-    (tmp_path / "her2d.sqlite").write_text("no database at all. " * 30)
+def test_a_file_that_is_not_a_database_is_a_failure(tmp_path):
+    (tmp_path / "her2d.sqlite").write_text("not a database. " * 30)
     settings = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
     failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
     assert [failure.check for failure in failures] == ["database"]
 
 
-def on_the_database(settings) -> tuple[Verdict, str]:
-    """What is found of it, and what to do."""
+def database_finding(settings) -> tuple[Verdict, str]:
+    """Return the verdict on the database, and its message and remedy."""
     finding = next(f for f in storage_findings(settings.results) if f.check == "database")
-    return finding.verdict, f"{finding.said} {finding.remedy}"
+    return finding.verdict, f"{finding.message} {finding.remedy}"
 
 
-def test_a_folder_in_the_databases_place_fails(settings):
+def test_a_folder_at_the_path_of_the_database_is_a_failure(settings):
     settings.results.database.mkdir()
-    verdict, said = on_the_database(settings)
+    verdict, text = database_finding(settings)
     assert verdict is Verdict.FAILURE
-    assert "is a folder" in said
+    assert "is a folder" in text
 
 
-def test_a_database_of_a_newer_her2d_fails(settings):
+def test_the_database_of_a_newer_her2d_is_a_failure(settings):
     open_database(settings.results.database).execute("pragma user_version = 999")
-    verdict, said = on_the_database(settings)
+    verdict, text = database_finding(settings)
     assert verdict is Verdict.FAILURE
-    assert "written by a newer her2d" in said
+    assert "written by a newer her2d" in text
 
 
-def test_another_programs_database_fails(settings):
+def test_the_database_of_another_program_is_a_failure(settings):
     with closing(sqlite3.connect(settings.results.database)) as connection:
         connection.execute("create table patients (name)")
-    verdict, said = on_the_database(settings)
+    verdict, text = database_finding(settings)
     assert verdict is Verdict.FAILURE
-    assert "not her2d's" in said
+    assert "not her2d's" in text
 
 
-def test_a_database_of_an_older_her2d_is_told(settings):
-    open_database(settings.results.database).execute("pragma user_version = 1")
-    verdict, said = on_the_database(settings)
+def test_the_database_of_an_older_her2d_is_a_warning(settings, second_migration):
+    with second_migration.not_yet():
+        open_database(settings.results.database).close()
+    verdict, text = database_finding(settings)
     assert verdict is Verdict.WARNING
-    assert "has schema 1" in said
-    assert "after a copy" in said
+    assert "has schema 1" in text
+    assert "copies the database and updates it" in text
 
 
-def test_a_running_daemon_is_named_and_no_failure(settings):
+def test_a_running_daemon_is_reported_and_is_not_a_failure(settings):
     open_database(settings.results.database).close()
     with held_by_us(settings.results.database):
         found = list(storage_findings(settings.results))
-    assert "already works on" in found[-1].said
+    assert "already works on" in found[-1].message
     assert found[-1].verdict is Verdict.OK
 
 
-def test_an_altered_bundle_fails(settings, tmp_path):
+def test_an_altered_bundle_is_a_failure(settings, tmp_path):
     copy = tmp_path / "bundle"
     copy.mkdir()
     for file in settings.bundle.path.iterdir():
@@ -182,10 +182,10 @@ def test_an_altered_bundle_fails(settings, tmp_path):
     with (copy / "segmenter.onnx").open("ab") as file:
         file.write(b"!")
     altered = settings.model_copy(update={"bundle": BundleSettings(path=copy)})
-    assert "is not the file its manifest names" in told(model_findings(altered))
+    assert "is not the file its manifest names" in problem(model_findings(altered))
 
 
-def test_a_port_somebody_else_has_fails():
+def test_a_port_that_another_program_uses_is_a_failure():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -194,30 +194,30 @@ def test_a_port_somebody_else_has_fails():
     assert finding.verdict is Verdict.FAILURE
 
 
-def test_a_port_the_daemon_has_is_well():
+def test_a_port_that_the_daemon_uses_is_ok():
     registry = Metrics().registry
     with OpsServer("127.0.0.1", 0, registry, healthy=lambda: None, ready=lambda: None) as server:
         finding = port_finding(OpsSettings(port=server.port))
     assert finding.verdict is Verdict.OK
-    assert "healthy daemon" in finding.said
+    assert "healthy daemon" in finding.message
 
 
-def test_a_port_open_to_the_world_is_a_warning():
+def test_a_port_that_other_machines_can_reach_is_a_warning():
     assert port_finding(OpsSettings(host="0.0.0.0", port=0)).verdict is Verdict.WARNING
 
 
-def test_an_ipv6_address_is_free_or_the_daemons():
+def test_an_ipv6_address_is_ok_if_it_is_free_or_the_daemon_uses_it():
     registry = Metrics().registry
     with OpsServer("::1", 0, registry, healthy=lambda: None, ready=lambda: None) as server:
         finding = port_finding(OpsSettings(host="::1", port=server.port))
-    assert "A healthy daemon answers on [::1]:" in finding.said
+    assert "A healthy daemon answers on [::1]:" in finding.message
     assert port_finding(OpsSettings(host="::1", port=0)).verdict is Verdict.OK
 
 
 def test_an_inbox_without_events_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("her2d.doctor.inboxes._EVENT_S", 0.05)
     monkeypatch.setattr("her2d.doctor.inboxes.Watcher.take", lambda _: frozenset())
-    assert told(inbox_findings(tmp_path)).startswith("warning: No event arrived")
+    assert problem(inbox_findings(tmp_path)).startswith("warning: No event arrived")
 
 
 def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path, monkeypatch):
@@ -225,26 +225,28 @@ def test_an_inbox_that_cannot_be_watched_is_a_warning(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no watch is left")
 
     monkeypatch.setattr("her2d.doctor.inboxes.Watcher.watch", refuse)
-    assert told(inbox_findings(tmp_path)) == "warning: Events cannot be had: no watch is left."
+    assert (
+        problem(inbox_findings(tmp_path)) == "warning: Events are not available: no watch is left."
+    )
 
 
-def test_an_inbox_whose_clock_is_off_is_a_warning(tmp_path, monkeypatch):
+def test_an_inbox_whose_clock_differs_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("her2d.doctor.inboxes._CLOCK_S", -1.0)
-    assert "this machine's" in told(inbox_findings(tmp_path))
+    assert "this machine's" in problem(inbox_findings(tmp_path))
 
 
-def test_a_disk_that_is_nearly_full_is_a_warning_and_a_full_one_fails(tmp_path, monkeypatch):
+def test_a_disk_that_is_nearly_full_is_a_warning_and_a_full_one_is_a_failure(tmp_path, monkeypatch):
     settings = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
     monkeypatch.setattr("her2d.doctor.database._LOW_BYTES", 1e18)
     assert [f.verdict for f in storage_findings(settings)].count(Verdict.WARNING) == 2
     monkeypatch.setattr("her2d.doctor.database._EMPTY_BYTES", 1e18)
     failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
-    assert ["are free" in failure.said for failure in failures] == [True, True]
+    assert ["are free" in failure.message for failure in failures] == [True, True]
 
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Put a shell script before the machine's own program of that name."""
+    """Put a shell script in front of the machine's program of the same name in PATH."""
 
     def program(name: str, script: str) -> None:
         path = tmp_path / "bin" / name
@@ -256,43 +258,42 @@ def program(tmp_path, monkeypatch):
     return program
 
 
-def test_a_clock_that_follows_no_server_is_a_warning(program):
+def test_a_clock_that_is_not_synchronised_is_a_warning(program):
     program("timedatectl", "echo no")
-    assert "follows no time server" in told([clock_finding()])
+    assert "is not synchronised with a time server" in problem([clock_finding()])
 
 
-def test_a_clock_that_is_set_to_the_past_fails(monkeypatch):
-    monkeypatch.setattr("her2d.doctor.machine._WRITTEN_IN", 9999)
-    assert told([clock_finding()]).startswith("failure: It says")
+def test_a_date_before_the_release_is_a_failure(monkeypatch):
+    monkeypatch.setattr("her2d.doctor.machine._RELEASE_YEAR", 9999)
+    assert problem([clock_finding()]).startswith("failure: The date is")
 
 
 def test_programs_that_do_not_answer_are_warnings(settings, program, monkeypatch):
-    monkeypatch.setattr("her2d.doctor.programs._ANSWER_S", 0.1)
+    monkeypatch.setattr("her2d.doctor.programs._TIMEOUT_S", 0.1)
     for name in ("timedatectl", "systemctl"):
         program(name, "exec sleep 60")
-    assert "timedatectl did not answer" in told([clock_finding()])
-    assert "systemctl did not answer" in told(unit_findings(settings))
+    assert "timedatectl did not answer" in problem([clock_finding()])
+    assert "systemctl did not answer" in problem(unit_findings(settings))
 
 
-def test_both_installed_units_are_asked_for(settings, program):
+def test_both_installed_units_are_checked(settings, program):
     program("systemctl", 'echo LoadState=loaded; echo "User=nosuchuser-$2"')
-    said = [finding.said for finding in unit_findings(settings)]
-    assert said == [
-        "her2d.service runs as nosuchuser-her2d.service, and there is no such user.",
-        "her2d.service reaches everything the settings name.",
-        "her2d-care.service reaches the database and its backups.",
+    assert [finding.message for finding in unit_findings(settings)] == [
+        "her2d.service runs as user nosuchuser-her2d.service, which does not exist.",
+        "her2d.service can access everything that the settings name.",
+        "her2d-care.service can access the database and its backups.",
     ]
 
 
-def test_a_classifier_that_cannot_be_run_fails(settings, color_bundle, tmp_path):
+def test_a_classifier_that_cannot_be_run_is_a_failure(settings, color_bundle, tmp_path):
     bundle = bundle_with_a_classifier_that_fails(color_bundle.directory, tmp_path / "broken")
     broken = settings.model_copy(update={"bundle": BundleSettings(path=bundle)})
-    assert told(model_findings(broken)).startswith("failure: ")
+    assert problem(model_findings(broken)).startswith("failure: ")
 
 
-def bundle_with_a_classifier_that_fails(sound: Path, folder: Path) -> Path:
-    """Its graph loads, and asks for the impossible once there is a tile."""
-    shutil.copytree(sound, folder)
+def bundle_with_a_classifier_that_fails(valid: Path, folder: Path) -> Path:
+    """Copy a bundle with a classifier that can be loaded, but fails on the first tile."""
+    shutil.copytree(valid, folder)
     graph = helper.make_graph(
         [
             helper.make_node("Cast", ["tiles"], ["numbers"], to=TensorProto.FLOAT),
@@ -312,21 +313,22 @@ def bundle_with_a_classifier_that_fails(sound: Path, folder: Path) -> Path:
     return folder
 
 
-def test_nothing_is_said_of_moving_where_files_are_left(settings):
+def test_the_archive_is_not_checked_if_files_are_left_in_the_inbox(settings):
     assert list(archive_findings(settings.intake)) == []
 
 
-def test_an_archive_that_leads_into_an_inbox_is_told(settings, tmp_path):
+def test_an_archive_that_links_into_an_inbox_is_a_failure(settings, tmp_path):
     (inbox,) = settings.intake.inboxes
     (inbox / "old").mkdir()
     (tmp_path / "link").symlink_to(inbox / "old")
     archive = {"on_success": "move", "archive": tmp_path / "link"}
     found = list(archive_findings(settings.intake.model_copy(update=archive)))
     assert found[1].verdict is Verdict.FAILURE
-    assert f"leads into the inbox {inbox}" in found[1].said
+    assert f"is a link into the inbox {inbox}" in found[1].message
+    assert found[1].remedy.startswith("Set [intake] archive to a folder outside the inboxes")
 
 
-def test_folders_that_finished_files_go_to_are_tried(settings, tmp_path):
+def test_folders_that_finished_files_are_moved_to_are_checked(settings, tmp_path):
     (tmp_path / "file").write_text("in the way")
     intake = settings.intake.model_copy(
         update={

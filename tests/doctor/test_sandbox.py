@@ -1,4 +1,4 @@
-"""What the systemd units keep her2d from, by their properties as `systemctl show` prints them."""
+"""What the systemd units keep her2d from, given the properties that `systemctl show` prints."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ STATE = Path("/var/lib/her2d")
 
 
 def installed(**sections: object) -> Settings:
-    """As `make install` leaves it, with other sections."""
+    """Return the settings that `make install` installs, with other sections."""
     settings = Settings(
         intake=IntakeSettings(inboxes=("/srv/her2d/inbox",)),
         results=ResultsSettings(
@@ -42,28 +42,28 @@ def results(**paths: str) -> ResultsSettings:
     return installed().results.model_copy(update={name: Path(path) for name, path in paths.items()})
 
 
-def said(findings) -> list[str]:
-    return [finding.said for finding in findings if finding.verdict is not Verdict.OK]
+def problems(findings) -> list[str]:
+    return [finding.message for finding in findings if finding.verdict is not Verdict.OK]
 
 
-def test_what_make_install_leaves_reaches_everything():
-    assert said(sandbox_findings(installed(), UNIT)) == []
-    assert said(care_findings(installed(), UNIT)) == []
+def test_the_units_can_access_everything_that_the_installed_settings_name():
+    assert problems(sandbox_findings(installed(), UNIT)) == []
+    assert problems(care_findings(installed(), UNIT)) == []
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"ReadWritePaths": "/data"}, {"ReadWritePaths": "-/data/her2d"}, {"ProtectSystem": "full"}],
 )
-def test_results_elsewhere_must_be_allowed(changed):
+def test_a_results_folder_outside_the_state_folder_needs_permission(changed):
     settings = installed(results=results(heatmaps="/data/her2d/heatmaps"))
-    assert said(sandbox_findings(settings, UNIT)) == [
-        "her2d.service may not write /data/her2d/heatmaps."
+    assert problems(sandbox_findings(settings, UNIT)) == [
+        "her2d.service cannot write to /data/her2d/heatmaps."
     ]
-    assert said(sandbox_findings(settings, {**UNIT, **changed})) == []
+    assert problems(sandbox_findings(settings, {**UNIT, **changed})) == []
 
 
-def test_folders_that_files_are_moved_between_must_be_allowed():
+def test_folders_that_files_are_moved_from_and_to_need_permission():
     intake = IntakeSettings(
         inboxes=("/srv/her2d/inbox",),
         on_success="move",
@@ -71,50 +71,54 @@ def test_folders_that_files_are_moved_between_must_be_allowed():
         quarantine="/data/quarantine",
     )
     settings = installed(intake=intake)
-    assert said(sandbox_findings(settings, UNIT)) == [
-        "her2d.service may not write /data/archive.",
-        "her2d.service may not write /srv/her2d/inbox.",
+    assert problems(sandbox_findings(settings, UNIT)) == [
+        "her2d.service cannot write to /data/archive.",
+        "her2d.service cannot write to /srv/her2d/inbox.",
     ]
-    assert said(sandbox_findings(settings, {**UNIT, "ReadWritePaths": "/srv/her2d /data"})) == []
+    assert (
+        problems(sandbox_findings(settings, {**UNIT, "ReadWritePaths": "/srv/her2d /data"})) == []
+    )
 
 
-def test_the_nightly_unit_needs_its_own_permission():
+def test_the_nightly_unit_needs_separate_permission():
     settings = installed(results=results(database="/data/her2d.sqlite", backups="/mnt/backups"))
-    assert said(care_findings(settings, UNIT)) == [
-        "her2d-care.service may not write /data.",
-        "her2d-care.service may not write /mnt/backups.",
+    assert problems(care_findings(settings, UNIT)) == [
+        "her2d-care.service cannot write to /data.",
+        "her2d-care.service cannot write to /mnt/backups.",
     ]
-    assert said(care_findings(settings, {**UNIT, "ReadWritePaths": "/data /mnt/backups"})) == []
+    assert problems(care_findings(settings, {**UNIT, "ReadWritePaths": "/data /mnt/backups"})) == []
 
 
-def test_homes_are_hidden():
+def test_home_folders_are_hidden():
     settings = installed(intake=IntakeSettings(inboxes=("/home/scanner/out",)))
-    assert said(sandbox_findings(settings, UNIT)) == [
-        "her2d.service does not see /home/scanner/out."
+    assert problems(sandbox_findings(settings, UNIT)) == [
+        "her2d.service cannot see /home/scanner/out."
     ]
-    assert said(sandbox_findings(settings, {**UNIT, "ProtectHome": "read-only"})) == []
+    assert problems(sandbox_findings(settings, {**UNIT, "ProtectHome": "read-only"})) == []
 
 
-def test_a_private_temporary_folder_hides_the_machines():
+def test_a_private_temporary_folder_hides_the_shared_one():
     settings = installed(
         intake=IntakeSettings(inboxes=("/var/tmp/scans",)),
         results=results(database="/tmp/her2d/her2d.sqlite"),
     )
-    assert [line.partition(" own ")[2] for line in said(sandbox_findings(settings, UNIT))] == [
-        "and does not see /var/tmp/scans.",
-        "and does not see /tmp/her2d.",
+    assert [
+        line.partition(" folder ")[2] for line in problems(sandbox_findings(settings, UNIT))
+    ] == [
+        "and cannot see /var/tmp/scans.",
+        "and cannot see /tmp/her2d.",
     ]
     shared = {**UNIT, "PrivateTmp": "no", "ReadWritePaths": "/tmp/her2d"}
-    assert said(sandbox_findings(settings, shared)) == []
+    assert problems(sandbox_findings(settings, shared)) == []
 
 
-def test_a_webhook_elsewhere_must_be_allowed():
+def test_a_webhook_on_another_machine_needs_permission():
     settings = installed(webhook=WebhookSettings(url="https://lis.example/hook"))
-    assert said(sandbox_findings(settings, UNIT)) == [
-        "her2d.service speaks to this machine only, and the webhook is at lis.example."
+    assert problems(sandbox_findings(settings, UNIT)) == [
+        "her2d.service can only connect to this machine, but the webhook is at lis.example."
     ]
     here = installed(webhook=WebhookSettings(url="http://[::1]:8080/hook"))
-    assert said(sandbox_findings(here, UNIT)) == []
+    assert problems(sandbox_findings(here, UNIT)) == []
 
 
 @pytest.mark.parametrize(
@@ -128,8 +132,8 @@ def test_a_webhook_elsewhere_must_be_allowed():
         (1e6, "infinity", False),
     ],
 )
-def test_a_stop_that_systemd_cuts_short_is_told(drain_s, stop, cut):
+def test_a_stop_timeout_shorter_than_drain_s_is_reported(drain_s, stop, cut):
     settings = installed(pipeline=PipelineSettings(drain_s=drain_s))
-    found = said(sandbox_findings(settings, {**UNIT, "TimeoutStopUSec": stop}))
+    found = problems(sandbox_findings(settings, {**UNIT, "TimeoutStopUSec": stop}))
     assert bool(found) is cut
     assert all("drain_s" in line for line in found)

@@ -11,7 +11,11 @@ from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import export_classifiers, export_segmenter
-from her2d.research.training.bundle_writer import INTEGRATOR_FILE, part, write_manifest
+from her2d.research.training.bundle_writer import (
+    INTEGRATOR_FILE,
+    manifest_part,
+    write_manifest,
+)
 
 MEAN, STD = (0.75, 0.60, 0.78), (0.16, 0.18, 0.12)
 
@@ -47,9 +51,9 @@ def write_bundle(
         intended_use="Tests.",
         normalization=Normalization(mean=MEAN, std=STD),
         parts=Parts(
-            segmenter=part(folder, "segmenter.onnx", "SegNet"),
-            classifiers=part(folder, "classifiers.onnx", f"5 x {classifier}"),
-            integrator=part(folder, "integrator.skops", "random forest"),
+            segmenter=manifest_part(folder, "segmenter.onnx", "SegNet"),
+            classifiers=manifest_part(folder, "classifiers.onnx", f"5 x {classifier}"),
+            integrator=manifest_part(folder, "integrator.skops", "random forest"),
         ),
         training=Training(cohort="none", seed=3, code_version="0", command="pytest"),
     )

@@ -1,4 +1,4 @@
-"""The real daemon, as a process, on real files."""
+"""The real daemon as a process, with real files."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ from her2d.queue.job import JobState
 from her2d.simulator.scanner import WriteStyle, deliver
 
 
-def test_files_that_wait_at_the_start_and_files_that_come_later_get_results(site, write_slide):
+def test_files_from_before_and_after_the_start_get_results(site, write_slide):
     write_slide(["Sw"], "early.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.DONE)
@@ -23,7 +23,9 @@ def test_files_that_wait_at_the_start_and_files_that_come_later_get_results(site
 
 
 @pytest.mark.parametrize("style", list(WriteStyle))
-def test_however_a_scanner_writes_its_slide_gets_one_result(served, write_slide, tmp_path, style):
+def test_a_slide_gets_one_result_however_the_scanner_writes_it(
+    served, write_slide, tmp_path, style
+):
     name = f"{style}.tif"
     source = write_slide(["Sw", "ww"], name, folder=tmp_path)
     pace = source.stat().st_size / 1.5
@@ -33,7 +35,9 @@ def test_however_a_scanner_writes_its_slide_gets_one_result(served, write_slide,
     assert len([job for job in served.jobs() if style in job.path.name]) == 1
 
 
-def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_is_done(served, write_slide):
+def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_file_is_processed(
+    served, write_slide
+):
     bad = served.inbox / "bad.tif"
     bad.write_bytes(b"\x89PNG and so on")
     assert served.wait_for_job(bad, JobState.QUARANTINED).reason
@@ -41,7 +45,7 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_is_done(served, 
     served.wait_for_job(good, JobState.DONE)
 
 
-def test_a_truncated_slide_is_waited_for_reported_and_taken_up_when_complete(
+def test_a_truncated_slide_is_reported_and_processed_once_it_is_complete(
     served, write_slide, tmp_path
 ):
     whole = write_slide(["Sw"], "truncated.tif", folder=tmp_path).read_bytes()
@@ -64,7 +68,7 @@ def test_a_copy_is_a_duplicate_that_points_to_the_result(served, write_slide):
 
 
 @pytest.mark.slow
-def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide):
+def test_a_finished_slide_is_not_processed_again_after_a_restart(site, write_slide):
     write_slide(["S"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.DONE)
@@ -77,7 +81,7 @@ def test_a_slide_that_is_done_is_left_alone_at_the_next_start(site, write_slide)
 
 
 @pytest.mark.slow
-def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path):
+def test_an_inbox_that_is_created_after_the_start_is_watched(site, write_slide, tmp_path):
     site.inbox.rmdir()
     with site.daemon():
         site.wait_until(lambda: site.events()["inbox_folder_unreadable"] > 0)
@@ -86,7 +90,7 @@ def test_an_inbox_that_appears_late_is_watched_then(site, write_slide, tmp_path)
         site.wait_for(JobState.DONE)
 
 
-def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
+def test_a_process_that_scores_slides_does_not_import_torch(site, write_slide):
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     code = (
         "import sys, atexit;"
@@ -103,7 +107,7 @@ def test_a_process_that_scores_slides_has_no_torch_in_it(site, write_slide):
     assert found.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_file_from_the_far_future_is_done_like_any_other(served, write_slide):
+def test_a_file_with_a_modification_time_in_the_far_future_is_processed(served, write_slide):
     odd = write_slide(["Sw"], "odd.tif", folder=served.inbox)
     os.utime(odd, (9.3e9, 9.3e9))  # the year 2264: more nanoseconds than SQLite's integers hold
     after = write_slide(["ww"], "after-odd.tif", folder=served.inbox)
@@ -120,7 +124,7 @@ def test_a_file_name_as_long_as_its_file_system_allows_gets_its_result(served, w
     assert heatmap.name.startswith("\N{CJK UNIFIED IDEOGRAPH-80C3}" * 60)
 
 
-def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(served, write_slide):
+def test_a_renamed_slide_is_a_duplicate_and_gets_the_new_path(served, write_slide):
     path = write_slide(["Sw"], "named.tif", folder=served.inbox)
     slide_id = served.wait_for_job(path, JobState.DONE).slide_id
     renamed = path.rename(served.inbox / "renamed.tif")
@@ -129,7 +133,7 @@ def test_a_renamed_slide_is_a_duplicate_and_is_known_by_its_new_path(served, wri
     assert result.path == str(renamed)
 
 
-def test_two_copies_at_once_are_one_result_and_one_duplicate(served, write_slide):
+def test_two_copies_at_once_give_one_result_and_one_duplicate(served, write_slide):
     content = write_slide(["Sw" * 4] * 4, "twice.tif").read_bytes()
     names = {"twice-1.tif", "twice-2.tif"}
     for name in names:
@@ -142,6 +146,6 @@ def test_two_copies_at_once_are_one_result_and_one_duplicate(served, write_slide
     assert len(names & set(served.results())) == 1
 
 
-def test_a_daemon_that_works_is_healthy_and_ready(served):
+def test_a_running_daemon_is_healthy_and_ready(served):
     assert served.answer("/healthz") == (200, "ok\n")
     assert served.answer("/readyz") == (200, "ok\n")

@@ -1,4 +1,4 @@
-"""Stopping, starting, reloading, and what systemd hears of it."""
+"""Starting, stopping and reloading, and the messages that systemd gets."""
 
 import os
 import signal
@@ -11,19 +11,19 @@ from her2d.queue.job import JobState
 pytestmark = pytest.mark.slow
 
 
-def test_systemd_hears_that_it_started_lives_reloads_and_stops(site, tmp_path):
+def test_the_daemon_notifies_systemd_of_start_progress_reload_and_stop(site, tmp_path):
     with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address) as daemon:
-        assert manager.hear("READY=1") == "READY=1\nSTATUS=Started."
-        manager.hear("WATCHDOG=1")
-        assert manager.hear("STATUS=").startswith("STATUS=0 slides in flight, 0 waiting")
+        assert manager.wait_for("READY=1") == "READY=1\nSTATUS=Started."
+        manager.wait_for("WATCHDOG=1")
+        assert manager.wait_for("STATUS=").startswith("STATUS=0 slides in flight, 0 waiting")
         daemon.send_signal(signal.SIGHUP)
-        assert "MONOTONIC_USEC=" in manager.hear("RELOADING=1")
-        manager.hear("READY=1")
+        assert "MONOTONIC_USEC=" in manager.wait_for("RELOADING=1")
+        manager.wait_for("READY=1")
         daemon.send_signal(signal.SIGTERM)
-        manager.hear("STOPPING=1")
+        manager.wait_for("STOPPING=1")
 
 
-def test_a_reload_applies_what_can_change_and_names_what_waits(site, write_slide):
+def test_a_reload_applies_what_can_change_and_logs_what_needs_a_restart(site, write_slide):
     other = site.folder / "other"
     other.mkdir()
     write_slide(["S"], "a.tif", folder=other)
@@ -38,26 +38,28 @@ def test_a_reload_applies_what_can_change_and_names_what_waits(site, write_slide
     assert waiting["keys"] == ["pipeline.queue_tiles"]
 
 
-def test_a_reload_of_bad_settings_is_refused_and_the_old_ones_stay(site, write_slide):
+def test_a_reload_of_invalid_settings_is_refused_and_the_old_ones_stay(site, write_slide):
     with site.daemon() as daemon:
         site.set("intake", settle_s=-1)
         daemon.send_signal(signal.SIGHUP)
-        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
         write_slide(["S"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)
-    (refused,) = [line for line in site.lines() if line["event"] == "reload_refused"]
+    (refused,) = [line for line in site.lines() if line["event"] == "settings_refused"]
     assert "intake.settle_s" in refused["reason"]
 
 
-def test_a_stop_lets_slides_under_way_finish(site, write_slide):
+def test_a_stop_waits_until_started_slides_are_finished(site, write_slide):
     write_slide(["Sw" * 4] * 8, "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.RUNNING, JobState.DONE)
     assert [job.state for job in site.jobs()] == [JobState.DONE]
 
 
-def test_a_stop_gives_back_what_does_not_finish_in_time(site, write_slide):
-    site.set("pipeline", drain_s=0, batch_wait_s=3600)  # its one batch waits to be filled
+def test_a_stop_returns_slides_that_do_not_finish_in_time_to_the_queue(site, write_slide):
+    site.set(
+        "pipeline", drain_s=0, batch_wait_s=3600
+    )  # so that its only batch waits for more tiles
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.RUNNING)
@@ -69,7 +71,9 @@ def test_a_stop_gives_back_what_does_not_finish_in_time(site, write_slide):
     assert site.runs() == 1
 
 
-def test_the_old_result_stays_when_a_new_bundle_reprocesses(site, write_slide, color_bundle):
+def test_the_old_result_is_kept_when_a_slide_is_reprocessed_with_a_new_bundle(
+    site, write_slide, color_bundle
+):
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.DONE)

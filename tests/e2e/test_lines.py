@@ -1,4 +1,4 @@
-"""What a real daemon logs of slides."""
+"""What a real daemon logs about slides."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from her2d.queue.job import JobState
 pytestmark = pytest.mark.slow
 
 
-def test_every_line_about_a_slide_names_its_job_and_its_end_names_the_result(site, write_slide):
+def test_every_line_about_a_slide_has_its_job_id_and_the_last_has_the_results_id(site, write_slide):
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     (site.inbox / "bad.tif").write_bytes(b"\x89PNG and so on")
     site.set("intake", on_success="move", on_failure="move")

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real daemon, and PromQL reads back what happened."""
+"""A real Prometheus that scrapes a real daemon."""
 
 import json
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from her2d.queue.job import JobState
 
 MOST_SERIES = 400
 DASHBOARD = Path(__file__).parents[2] / "systemd" / "monitoring" / "grafana-dashboard.json"
-NVML = Path(__file__).parents[1] / "doubles" / "nvml"  # in the place of a GPU
+NVML = Path(__file__).parents[1] / "doubles" / "nvml"  # a simulated GPU
 
 pytestmark = [pytest.mark.slow, needs_prometheus]
 
 
 @pytest.fixture
 def scraped(site: Site, tmp_path: Path) -> Iterator[Prometheus]:
-    """A running daemon, and the Prometheus that scrapes it."""
+    """A Prometheus that scrapes a running daemon."""
     with site.daemon(PYTHONPATH=str(NVML)), prometheus(tmp_path, site.port()) as server:
         server.wait_for("her2d_build_info")
         yield server
 
 
-def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
+def test_promql_queries_return_what_happened(site, scraped, write_slide):
     write_slide(["Sw", "s."], "a.tif", folder=site.inbox)
     write_slide(["ww"], "b.tif", folder=site.inbox)
     (site.inbox / "bad.tif").write_bytes(b"no slide")
@@ -76,7 +76,7 @@ def test_what_happened_can_be_read_back_by_promql(site, scraped, write_slide):
     }
 
 
-def test_no_slides_name_is_in_a_label_and_series_are_few(site, scraped, write_slide):
+def test_no_label_contains_a_slides_name_and_there_are_few_series(site, scraped, write_slide):
     for number in range(6):
         write_slide(["w" * (number + 1)], f"secret-{number}.tif", folder=site.inbox)
     site.wait_for(JobState.DONE, jobs=6)
@@ -89,7 +89,7 @@ def test_no_slides_name_is_in_a_label_and_series_are_few(site, scraped, write_sl
 def test_every_query_of_the_dashboard_returns_series(site, scraped, write_slide):
     write_slide(["Sw", "s."], "a.tif", folder=site.inbox)
     site.wait_for(JobState.DONE)
-    # A rate needs two scrapes that differ: the second slide comes when the first was scraped.
+    # A rate needs two scrapes that differ, so add the second slide after the first was scraped.
     scraped.wait_for("her2d_day_results == 1")
     write_slide(["ww"], "b.tif", folder=site.inbox)
     site.wait_for(JobState.DONE, jobs=2)

@@ -1,4 +1,4 @@
-"""A real daemon that tells a real receiver."""
+"""A real daemon that sends webhook events to a real receiver."""
 
 import contextlib
 import sqlite3
@@ -18,7 +18,7 @@ def receiver():
         yield found
 
 
-def test_a_daemon_tells_its_receiver_of_each_result_and_quarantine(site, receiver, write_slide):
+def test_a_daemon_sends_each_result_and_quarantine_to_its_receiver(site, receiver, write_slide):
     settings = {"HER2D_WEBHOOK__URL": receiver.url, "HER2D_WEBHOOK__SECRET": SECRET}
     with site.daemon(**settings):
         site.wait_until(lambda: is_set_up(site.database))

@@ -1,4 +1,4 @@
-"""The real daemon, and what can happen to it."""
+"""The real daemon when something fails."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ def site(tmp_path, color_bundle) -> Site:
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Callable[[int], Path]]:
-    """Mount a file system of so many MiB; needs to be root."""
+    """Mount a file system with a size in MiB, which needs root."""
     folder = tmp_path / "small"
     mounted = []
 

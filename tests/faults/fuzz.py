@@ -1,7 +1,7 @@
 """Mutates the structure of TIFF files and reads them: python fuzz.py SEEDS FIRST LAST FOLDER.
 
-Runs as a process of its own, which tests/faults/test_fuzz.py watches: it prints `begin N` before
-each case and `end N SECONDS OUTCOME` after it, with the processor time that it took.
+tests/faults/test_fuzz.py runs it in a separate process and watches it. It prints `begin N` before
+each case, and `end N SECONDS OUTCOME` with the processor time after it.
 """
 
 import random
@@ -25,7 +25,7 @@ TAGS = (254, 256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 282, 28
 
 
 class Layout:
-    """Where things lie in a well-formed TIFF file."""
+    """The positions of the structures of a valid TIFF file."""
 
     def __init__(self, data: bytes) -> None:
         self.order = "<" if data[:2] == b"II" else ">"
@@ -56,7 +56,7 @@ def put(data: bytearray, at: int, form: str, value: int) -> None:
 
 
 def some(data: bytearray, rng: random.Random) -> int:
-    """A nasty number, a place in the file or next to its end, or anything."""
+    """Return a value of NASTY, a position in the file or near its end, or a random number."""
     kind = rng.randrange(4)
     if kind == 0:
         return rng.choice(NASTY)

@@ -1,4 +1,4 @@
-"""Many files, and more daemons than one."""
+"""Many files at once, and a second daemon."""
 
 import os
 
@@ -14,7 +14,7 @@ MOST_DESCRIPTORS = 60
 
 
 @pytest.mark.slow
-def test_5000_files_at_once_are_queued_not_opened(site, write_slide, tmp_path):
+def test_5000_files_at_once_are_queued_without_opening_them_all(site, write_slide, tmp_path):
     original = write_slide(["S"], "original.tif", folder=tmp_path)
     with site.daemon() as daemon:
         process = psutil.Process(daemon.pid)
@@ -35,7 +35,7 @@ def test_5000_files_at_once_are_queued_not_opened(site, write_slide, tmp_path):
     assert max(descriptors) < MOST_DESCRIPTORS
 
 
-def test_the_second_of_two_daemons_is_refused_and_the_first_works_on(site, write_slide):
+def test_a_second_daemon_is_refused_and_the_first_continues(site, write_slide):
     with site.daemon() as first:
         second = site.start()
         assert second.wait(PATIENCE_S) == 1
@@ -46,7 +46,7 @@ def test_the_second_of_two_daemons_is_refused_and_the_first_works_on(site, write
 
 
 @pytest.mark.slow
-def test_a_daemon_whose_database_is_removed_ends_rather_than_write_to_nowhere(site):
+def test_a_daemon_whose_database_is_removed_stops(site):
     process = site.start()
     site.wait_until(lambda: site.events()["daemon_ready"] > 0)
     site.database.rename(site.folder / "elsewhere.sqlite")

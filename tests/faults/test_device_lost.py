@@ -1,4 +1,4 @@
-"""A GPU that falls off the bus ends the process, not the slides."""
+"""A lost GPU ends the daemon and loses no slide."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def site(tmp_path, color_bundle, write_slide, monkeypatch):
     structlog.reset_defaults()
 
 
-def test_a_lost_gpu_ends_the_daemon_by_its_own_exit_code_with_the_job_still_queued(
+def test_a_lost_gpu_ends_the_daemon_with_a_separate_exit_code_and_the_job_stays_queued(
     site, monkeypatch, capfd
 ):
     really_open = processing.open_engine

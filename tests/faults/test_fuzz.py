@@ -1,4 +1,4 @@
-"""Whatever a TIFF's structure says, the outcome is tiles or a reason; nothing crashes or hangs."""
+"""A TIFF with any structure gives tiles or a reason, and never a crash or a hang."""
 
 import os
 import selectors
@@ -21,7 +21,7 @@ MOST_RSS_MIB = 512.0  # of the reading process, libraries included
 
 @dataclass
 class Findings:
-    """What a run of the fuzzer came to."""
+    """The outcome of a run of the fuzzer."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest: tuple[float, int] = (0.0, -1)
@@ -36,7 +36,7 @@ class Findings:
 
 @pytest.fixture
 def seeds(tmp_path) -> Path:
-    """Well-formed slides of every kind: compression, byte order, size, pyramids and SubIFDs."""
+    """Valid slides with all compressions, byte orders, sizes, pyramids and SubIFDs."""
     folder = tmp_path / "seeds"
     folder.mkdir()
     y, x = np.mgrid[:600, :700]
@@ -70,7 +70,7 @@ def seeds(tmp_path) -> Path:
 
 
 def fuzz(seeds: Path, first: int, last: int, folder: Path) -> Findings:
-    """Run cases in a process of their own, and watch it."""
+    """Run cases in a separate process, and watch it."""
     command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), str(seeds)]
     findings = Findings()
     with subprocess.Popen(
@@ -88,7 +88,7 @@ def fuzz(seeds: Path, first: int, last: int, folder: Path) -> Findings:
 
 
 def watch(process: subprocess.Popen[str], findings: Findings) -> str:
-    """Read what the fuzzer prints to its end; returns the last line."""
+    """Read the output of the fuzzer until it ends, and return the last line."""
     reading = selectors.DefaultSelector()
     reading.register(process.stdout, selectors.EVENT_READ)
     line = ""
@@ -105,7 +105,7 @@ def watch(process: subprocess.Popen[str], findings: Findings) -> str:
 
 
 def _peak_mib(pid: int) -> float:
-    """The most memory the process ever had: VmHWM of proc(5), which is there until it ends."""
+    """Return the peak memory of a running process, which is VmHWM of proc(5)."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

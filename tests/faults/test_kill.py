@@ -1,4 +1,4 @@
-"""kill -9 at random moments: every slide has one current result, the one it would have had."""
+"""After kill -9 at random moments every slide has one current result, and the right one."""
 
 import os
 import random
@@ -18,16 +18,16 @@ MOMENTS = ("start", "daemon_ready", "slide_discovered", "slide_queued", "slide_s
 
 
 def fill(site: Site, write_slide, numbers: range) -> None:
-    """Put slides into the inbox, each with a content of its own."""
+    """Write slides with different content into the inbox."""
     for number in numbers:
         write_slide(PICTURES[number % len(PICTURES)], f"{number:04}.tif", folder=site.inbox)
 
 
 def kill_at(site: Site, moment: str, after_s: float) -> None:
-    """Start a daemon and end it without warning, a while after a moment of its life."""
+    """Start a daemon, and kill it some time after it has logged an event."""
     before = site.events()[moment]
     process = site.start()
-    patience = time.monotonic() + 15  # the moment may not come: then any other is as good
+    patience = time.monotonic() + 15  # the event may never come; then kill it at any moment
     while moment != "start" and site.events()[moment] == before and time.monotonic() < patience:
         time.sleep(0.005)
     time.sleep(after_s)
@@ -56,13 +56,15 @@ def survive(site: Site, undisturbed: Site, write_slide, kills: int, seed: int) -
     assert kept == {path.name: path.read_bytes() for path in undisturbed.inbox.iterdir()}
 
 
-def test_killed_at_25_random_moments_it_loses_and_doubles_nothing(
+def test_a_daemon_killed_at_25_random_moments_loses_and_duplicates_no_result(
     site, tmp_path, color_bundle, write_slide
 ):
     survive(site, Site.made(tmp_path / "undisturbed", color_bundle), write_slide, 25, seed=4)
 
 
 @pytest.mark.soak
-def test_killed_500_times_it_loses_and_doubles_nothing(site, tmp_path, color_bundle, write_slide):
+def test_a_daemon_killed_500_times_loses_and_duplicates_no_result(
+    site, tmp_path, color_bundle, write_slide
+):
     kills = int(os.environ.get("SOAK_KILLS", "500"))
     survive(site, Site.made(tmp_path / "undisturbed", color_bundle), write_slide, kills, seed=5)

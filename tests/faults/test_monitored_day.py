@@ -1,4 +1,4 @@
-"""A day squeezed into minutes: the right alerts fire and clear, and no others.
+"""A day shortened to minutes, in which the right alerts fire and clear, and no others.
 
 make soak        prints what fired and when
 """
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.soak, needs_prometheus]
 
 
 def squeezed(folder: Path) -> Path:
-    """The rules that ship, with every duration a sixtieth of what it is."""
+    """Copy the alerting rules with every duration divided by 60."""
     text = RULES.read_text()
     text = re.sub(r"\[(\d+)d\]", lambda m: f"[{int(m[1]) * 24 * 60}s]", text)
     text = re.sub(r"\[(\d+)h\]", lambda m: f"[{int(m[1]) * 60}s]", text)
@@ -49,7 +49,7 @@ def squeezed(folder: Path) -> Path:
 
 
 def stalling(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle one can compute by hand, whose segmenter takes long over one colour."""
+    """Copy the bundle with a segmenter that is slow for one colour."""
     shutil.copytree(bundle.directory, folder)
     model = onnx.load(folder / "segmenter.onnx")
     graph = model.graph
@@ -101,7 +101,7 @@ def stalling(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _sort(graph: onnx.GraphProto) -> None:
-    """ONNX wants each node after those whose outputs it takes."""
+    """Sort the nodes so that each follows the nodes whose outputs it uses, as ONNX requires."""
     known = {"tiles"} | {constant.name for constant in graph.initializer}
     waiting, ordered = list(graph.node), []
     while waiting:
@@ -115,7 +115,7 @@ def _sort(graph: onnx.GraphProto) -> None:
 
 @dataclass
 class Pager:
-    """Whoever the alerts wake."""
+    """Waits for alerts."""
 
     server: Prometheus
     started: float
@@ -166,7 +166,7 @@ def test_a_days_alerts(
         pager.waits_for({"Her2dDiskFilling", "Her2dIntakePaused"})
         filler.unlink()
         pager.waits_for(set())
-        # A slide that does not get on.
+        # A slide without progress.
         tile = np.full((512, 512, 3), STALL_COLOR, np.uint8)
         description = "Motic V1.0.0\n512x512|AppMag = 4|MPP = 2.5"
         tifffile.imwrite(

@@ -1,4 +1,4 @@
-"""`make soak`: two thousand slides through one daemon, which must not grow and lose none."""
+"""`make soak` processes two thousand slides with one daemon, which must not grow or lose any."""
 
 import os
 import time
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.soak
 SLIDES = int(os.environ.get("SOAK_SLIDES", "2000"))
 AT_ONCE = 20
 MOST_SERIES = 400
-WARM_UP = 0.25  # share of the slides before which caches and pools still fill
+WARM_UP = 0.25  # share of the slides during which caches and pools still grow
 MOST_KIB_A_SLIDE = 4.0  # 1 GB in 250,000 slides
 MOST_A_THOUSAND_SLIDES = 1.0  # file descriptors, and threads
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The daemon's process after so many slides."""
+    """The resources of the daemon's process after a number of slides."""
 
     slides: int
     rss_kib: float
@@ -34,14 +34,14 @@ class Reading:
 
 
 def slope(readings: list[Reading], of: Callable[[Reading], float]) -> float:
-    """Growth per slide: least squares through the readings after the warm-up."""
+    """Return the growth per slide, by least squares over the readings after the warm-up."""
     kept = [reading for reading in readings if reading.slides >= WARM_UP * SLIDES]
     slides = [reading.slides for reading in kept]
     return float(np.polyfit(slides, [of(reading) for reading in kept], 1)[0])
 
 
 def series(site: Site) -> list[str]:
-    """What a scrape returns, a line for each series."""
+    """Return the lines of a scrape, one for each series."""
     page = httpx.get(f"http://127.0.0.1:{site.port()}/metrics").raise_for_status().text
     return [line for line in page.splitlines() if not line.startswith("#")]
 

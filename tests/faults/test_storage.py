@@ -1,4 +1,4 @@
-"""Disks that fill, databases that are locked, folders and permissions that come and go."""
+"""Full disks, locked databases, and folders and permissions that disappear and return."""
 
 import contextlib
 import os
@@ -18,15 +18,15 @@ from her2d.system.file_identity import content_hash
 pytestmark = pytest.mark.slow
 
 WITHOUT_DATABASE = (
-    "archive_without_database",
+    "archive_database_unavailable",
     "database_unavailable",
-    "worker_without_database",
+    "worker_database_unavailable",
     "write_waits_for_database",
 )
 LOCKED_S = float(os.environ.get("SOAK_LOCKED_S", "12"))  # 60 in `make soak`
 
 
-def test_a_full_disk_costs_time_and_nothing_else(site, write_slide, small_disk):
+def test_a_full_disk_delays_slides_and_loses_none(site, write_slide, small_disk):
     disk = small_disk(24)
     site.set("results", database=disk / "her2d.sqlite", heatmaps=disk / "heatmaps")
     site = type(site)(site.folder, disk / "her2d.sqlite")
@@ -50,18 +50,20 @@ def test_a_full_disk_costs_time_and_nothing_else(site, write_slide, small_disk):
 
 
 def without_database(site) -> int:
-    """How often the daemon said that it cannot have its database."""
+    """Count the log lines about an unavailable database."""
     return sum(site.events()[event] for event in WITHOUT_DATABASE)
 
 
 def fill_up(path: Path) -> None:
-    """Write until the disk takes no more."""
+    """Write until the disk is full."""
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
 
 
-def test_intake_pauses_before_the_disk_is_full_and_resumes_by_itself(site, write_slide, small_disk):
+def test_intake_pauses_before_the_disk_is_full_and_resumes_automatically(
+    site, write_slide, small_disk
+):
     disk = small_disk(32)
     site.set("results", database=disk / "her2d.sqlite", heatmaps=disk / "heatmaps")
     site.set("intake", min_free_mb=16)
@@ -79,7 +81,7 @@ def test_intake_pauses_before_the_disk_is_full_and_resumes_by_itself(site, write
     assert without_database(site) == 0
 
 
-def test_a_database_locked_for_long_is_waited_for(site, write_slide):
+def test_the_daemon_waits_for_a_database_that_is_locked_for_long(site, write_slide):
     with site.daemon():
         write_slide(["Sw"] * 8, "a.tif", folder=site.inbox)
         site.wait_for(JobState.RUNNING, JobState.DONE)
@@ -94,7 +96,9 @@ def test_a_database_locked_for_long_is_waited_for(site, write_slide):
     assert {job.attempts for job in site.jobs()} == {1}
 
 
-def test_an_inbox_that_goes_away_and_returns_brings_its_slides(site, write_slide, tmp_path):
+def test_the_slides_of_an_inbox_that_disappears_and_returns_are_processed(
+    site, write_slide, tmp_path
+):
     for number in range(6):
         write_slide(["Sw", "ww"], f"{number}.tif", folder=site.inbox)
     with site.daemon():
@@ -108,13 +112,13 @@ def test_an_inbox_that_goes_away_and_returns_brings_its_slides(site, write_slide
     assert len(site.results()) == site.runs() == len(site.jobs()) == 7
 
 
-def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answers(
+def test_an_archive_that_hangs_delays_no_slide_and_is_reported_until_it_answers(
     site, write_slide, hanging_archive
 ):
     site.set("intake", on_success="move", archive=hanging_archive, stalled_after_s=3.0)
     site.set("pipeline", slides_in_flight=1)
     write_slide(["Sw"], "a.tif", folder=site.inbox)
-    with site.daemon():  # and its end is a clean one
+    with site.daemon():  # which also checks that it stops cleanly
         site.wait_until(lambda: site.events()["archiving_stalled"] > 0)
         write_slide(["ww"], "b.tif", folder=site.inbox)
         site.wait_for(JobState.DONE, jobs=2)
@@ -123,7 +127,7 @@ def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answe
         assert code == 503
         assert "Moving finished files has made no progress for" in why
     assert site.events()["archiving_stalled"] == site.events()["archiving_left_behind"] == 1
-    part_of(hanging_archive / "a.tif").unlink()  # the share is back
+    part_of(hanging_archive / "a.tif").unlink()  # the share answers again
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_archived"] == 2)
         assert site.answer("/readyz")[0] == 200
@@ -133,7 +137,7 @@ def test_an_archive_that_hangs_keeps_no_slide_waiting_and_is_told_until_it_answe
 
 @pytest.fixture
 def without_privileges() -> tuple[str, ...]:
-    """How to run a command as one whom permissions bind, though these tests may be root's."""
+    """Return a prefix that runs a command without root's exemption from permissions."""
     if os.geteuid() != 0:
         return ()
     prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
@@ -142,9 +146,7 @@ def without_privileges() -> tuple[str, ...]:
     return prefix
 
 
-def test_permission_lost_and_returned_costs_time_and_nothing_else(
-    site, write_slide, without_privileges
-):
+def test_lost_permission_delays_slides_and_loses_none(site, write_slide, without_privileges):
     closed = write_slide(["Sw"], "closed.tif", folder=site.inbox)
     hidden = site.inbox / "hidden"
     hidden.mkdir()
@@ -174,7 +176,7 @@ def test_a_slide_that_grows_while_it_is_read_is_read_again(site, write_slide):
 
 
 def append_until(path: Path, condition) -> None:
-    """Write to the file's end, which a TIFF does not mind, until `condition` holds."""
+    """Append to a TIFF, which stays valid, until `condition` returns True."""
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
@@ -183,7 +185,7 @@ def append_until(path: Path, condition) -> None:
         time.sleep(0.1)
 
 
-def test_settings_out_of_reach_at_a_reload_are_refused_and_the_old_ones_stay(
+def test_if_settings_cannot_be_read_at_a_reload_the_old_ones_stay(
     site, write_slide, without_privileges
 ):
     with site.daemon(prefix=without_privileges) as daemon:
@@ -194,6 +196,6 @@ def test_settings_out_of_reach_at_a_reload_are_refused_and_the_old_ones_stay(
             time.sleep(2)
         finally:
             site.folder.chmod(mode)
-        site.wait_until(lambda: site.events()["reload_refused"] == 1)
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)

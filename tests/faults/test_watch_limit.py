@@ -30,7 +30,7 @@ def few_watches() -> tuple[str, ...]:
     return _PREFIX
 
 
-def test_folders_beyond_the_limit_of_watches_are_polled_and_it_is_said(
+def test_folders_beyond_the_limit_of_watches_are_polled_and_that_is_logged(
     site, write_slide, few_watches
 ):
     folders = [site.inbox / f"day-{number}" for number in range(6)]
@@ -41,11 +41,11 @@ def test_folders_beyond_the_limit_of_watches_are_polled_and_it_is_said(
         for number, folder in enumerate(folders):
             write_slide(["Sw", "ww"], f"{number}.tif", folder=folder)
         site.wait_for(JobState.DONE, JobState.DUPLICATE, jobs=6)
-    (said,) = [line for line in site.lines() if line["event"] == "inbox_events_unavailable"]
-    assert "fewer folders are watched than there are" in said["reason"]
+    (logged,) = [line for line in site.lines() if line["event"] == "inbox_events_unavailable"]
+    assert "fewer folders are watched than there are" in logged["reason"]
 
 
-def test_where_every_folder_is_watched_nothing_is_polled(site, write_slide):
+def test_if_every_folder_is_watched_nothing_is_polled(site, write_slide):
     for number in range(6):
         (site.inbox / f"day-{number}").mkdir()
     with site.daemon():

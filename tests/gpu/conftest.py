@@ -72,14 +72,14 @@ def backend(request, gpu) -> str:
 
 
 def with_a_plan(directory: Path, backend: str, tissue, gpu: Gpu, folder: Path) -> Bundle:
-    """A copy of the bundle in `folder`, with a verified fp16 plan for batches of up to eight."""
+    """Copy a bundle to `folder` and compile a verified fp16 plan for batches of up to eight."""
 
     def build(folder: Path) -> None:
         shutil.copytree(directory, folder, dirs_exist_ok=True)
         profile = Profile(best=4, most=8)
         order = CompileOrder(backend, "fp16", profile, profile)
-        made = compile_bundle(load_bundle(folder), order, TilesToTry(tissue[::2], tissue[1::2]))
-        assert made.sidecar.verified_on == gpu.name
+        compiled = compile_bundle(load_bundle(folder), order, TilesToTry(tissue[::2], tissue[1::2]))
+        assert compiled.sidecar.verified_on == gpu.name
 
     return load_bundle(built_once(folder, build))
 

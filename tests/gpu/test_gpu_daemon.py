@@ -100,7 +100,7 @@ def test_a_stop_during_scoring_leaves_nothing_on_the_device(simulated, site, sig
     (account,) = accounts(simulated)
     assert has_worked(account)
     assert left_or_wrong(account) == {}
-    # The first stop waits for the slides in flight, the second gives them back.
+    # The first stop waits for the slides in progress, the second returns them to the queue.
     assert site.count(JobState.DONE, *([JobState.QUEUED] if signals == 2 else [])) == 2
 
 

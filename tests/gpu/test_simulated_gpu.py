@@ -4,7 +4,7 @@ What it shows: that her2d's use of PyCUDA and of the driver's calls, its threads
 streams are right, in engines and in the daemon. What it cannot show is anything about TensorRT's
 kernels or a real device's speed: `make gpu` is for those.
 
-Each is run by a pytest of its own, whose environment has the simulated driver.
+Each part is run by a separate pytest, whose environment has the simulated driver.
 """
 
 import ast
@@ -12,7 +12,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,25 +24,27 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 DOUBLE = HERE.parent / "doubles" / "simulated_gpu"
 PATIENCE_S = 540  # less than what a test that hangs is given in all
-QUICK = ("test_gpu_device.py", "test_gpu_runtime.py")  # each is run as a whole
-NEEDS_TORCH = "torch_cuda"  # a fixture; torch finds no device where the driver is simulated
+TAKES_LONG = {"site", "compiled"}  # fixtures; a test that has one is run by itself
 
 
-def items() -> Iterator[str]:
-    """The quick files, and each test function of the others by itself.
-
-    A function's parameters are run together. Nothing that needs torch on the device is named: it
-    would be skipped.
-    """
+def parts() -> list[list[str]]:
+    """What each item below runs: one test function that takes long, or a file's others together."""
+    found: list[list[str]] = []
     for path in sorted(HERE.glob("test_gpu_*.py")):
-        if path.name in QUICK:
-            yield path.name
-            continue
+        others: list[str] = []
         for function in ast.parse(path.read_text()).body:
             if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
-                fixtures = {argument.arg for argument in function.args.args}
-                if NEEDS_TORCH not in fixtures:
-                    yield f"{path.name}::{function.name}"
+                item = f"{path.name}::{function.name}"
+                if TAKES_LONG.isdisjoint(argument.arg for argument in function.args.args):
+                    others.append(item)
+                else:
+                    found.append([item])
+        found += [others] if others else []
+    return found
+
+
+def name_of(part: list[str]) -> str:
+    return part[0] if len(part) == 1 else f"{part[0].partition('::')[0]} ({len(part)} functions)"
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +66,17 @@ def test_the_simulated_driver_and_pycuda_are_built(simulated_gpu):
     assert list(simulated_gpu.glob("site/pycuda/_driver.*.so"))
 
 
-@pytest.mark.parametrize("item", items())
+@pytest.mark.parametrize("part", parts(), ids=name_of)
 def test_what_is_for_a_gpu_passes_on_the_simulated_one(
-    simulated_gpu, tmp_path, tmp_path_factory, item
+    simulated_gpu, tmp_path, tmp_path_factory, part
 ):
     packages = [simulated_gpu / "site", DOUBLE / "packages"]
     report = tmp_path / "report.jsonl"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider"]
+    part = [str(HERE / item) for item in part]
     hanging = ["-o", f"faulthandler_timeout={PATIENCE_S // 2}"]
     done = subprocess.run(
-        [*command, *hanging, "--basetemp", str(tmp_path / "inside"), str(HERE / item)],
+        [*command, *hanging, "--basetemp", str(tmp_path / "inside"), *part],
         env={
             **os.environ,
             "PATH": os.pathsep.join([str(toolkit() / "bin"), os.environ["PATH"]]),

@@ -1,12 +1,14 @@
 """Slim networks with random weights, and tissue to run them on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from built_once import built_once, run_folder
 from inference_bundles import write_bundle
 
-from her2d.bundle.loading import Bundle
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.simulator.plan import plan_slide
 from her2d.simulator.render import render_region
@@ -15,12 +17,16 @@ from her2d.simulator.render import render_region
 @pytest.fixture(scope="session")
 def slim_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of the shipped one's architecture with fewer channels."""
-    return write_bundle(
-        tmp_path_factory.mktemp("slim") / "bundle",
-        segmenter_width=1 / 16,
-        classifier="resnet18",
-        classifier_width=1 / 8,
-    )
+
+    def build(folder: Path) -> None:
+        write_bundle(
+            folder / "bundle",
+            segmenter_width=1 / 16,
+            classifier="resnet18",
+            classifier_width=1 / 8,
+        )
+
+    return load_bundle(built_once(run_folder(tmp_path_factory) / "slim", build) / "bundle")
 
 
 @pytest.fixture(scope="session")

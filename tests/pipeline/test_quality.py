@@ -100,7 +100,7 @@ def test_tissue_is_measured_in_square_millimetres():
 
 def test_bare_glass_has_no_focus_and_no_flag():
     found = quality([np.full((TILE, TILE, 3), 245, np.uint8)])
-    assert (found.focus, found.blurred_percent, found.fold_percent) == (None, None, None)
+    assert (found.focus, found.blurred_percent, found.tissue_fold_percent) == (None, None, None)
     assert (found.stain_red, found.stain_green, found.stain_blue) == (None, None, None)
     assert flags(found) == set()
 

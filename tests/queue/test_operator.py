@@ -55,7 +55,7 @@ def test_a_file_that_is_gone_is_forgotten_and_its_history_stays(jobs, job):
     forgotten = forget(jobs, job.id)
     assert (forgotten.state, forgotten.reason) == (
         JobState.VANISHED,
-        "Forgotten by hand. No magnification.",
+        "Forgotten by an operator. No magnification.",
     )
     *before, last = jobs.database.query("select * from events")
     assert before == events
@@ -136,7 +136,10 @@ def test_a_job_that_is_not_there_is_not_reprocessed(jobs):
 
 def test_a_waiting_job_can_be_cancelled(jobs, job):
     cancelled = cancel(jobs, job.id)
-    assert (cancelled.state, cancelled.reason) == (JobState.QUARANTINED, "Cancelled by hand.")
+    assert (cancelled.state, cancelled.reason) == (
+        JobState.QUARANTINED,
+        "Cancelled by an operator.",
+    )
 
 
 def test_a_running_job_cannot_be_cancelled(jobs, job):

@@ -1,43 +1,69 @@
 """The command that makes the demo bundle, in small."""
 
 import io
+import shutil
 from itertools import combinations
 
 import pytest
+from built_once import built_once, run_folder
 from rich.console import Console
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
+from her2d.research import demo_bundle
 from her2d.research.demo_bundle import Scans, Sizes, build, cohort_plans
+from her2d.research.training.cohort import read_cohort
 
 TINY = Sizes(
     at_4x=Scans(slides=(12, 6, 4), width=1100, height=1100),
     at_40x=Scans(slides=(0, 0, 0), width=1100, height=1100),
     segmenter_width=1 / 16,
     classifier_width=1 / 32,
-    segmenter_steps=40,
+    segmenter_steps=10,
     classifier_steps=2,
     epochs=1,
     integrator_folds=2,
 )
+SEED = 1
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    build(
-        folder / "bundle", folder / "work", seed=1, sizes=TINY, console=Console(file=io.StringIO())
-    )
-    return folder / "bundle"
+def simulated(tmp_path_factory):
+    """The cohorts of the tiny bundle, as a build that was stopped after them leaves them."""
+
+    def build_(folder):
+        demo_bundle._simulate(folder, TINY, SEED, Console(file=io.StringIO()))
+
+    return built_once(run_folder(tmp_path_factory) / "demo-cohorts", build_)
 
 
+@pytest.fixture(scope="module")
+def built(simulated):
+    def build_(folder):
+        shutil.copytree(simulated, folder / "work")
+        console = Console(file=io.StringIO())
+        build(folder / "bundle", folder / "work", seed=SEED, sizes=TINY, console=console)
+
+    return built_once(simulated.with_name("demo-bundle"), build_) / "bundle"
+
+
+@pytest.mark.slow
+def test_the_cohorts_of_a_build_are_simulated_slide_by_slide(simulated):
+    for split, plans in cohort_plans(TINY, SEED).items():
+        slides = read_cohort(simulated / split / "cohort.csv")
+        assert {slide.name for slide in slides} == {plan.name for plan in plans}
+        assert all(slide.he_path.is_file() for slide in slides)
+
+
+@pytest.mark.slow
 def test_the_bundle_loads_and_runs(built):
     bundle = load_bundle(built)
     load_integrator(bundle)
     open_engine(bundle, backend="auto", threads=1).close()
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_was_measured_and_that_it_is_no_diagnosis(built):
     manifest = load_bundle(built).manifest
     assert manifest.measured.slides == 4

@@ -1,4 +1,4 @@
-"""Records of a small slide, and a real database."""
+"""Fixtures: records of a small slide, and a real database."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ QUALITY = SlideQuality(
     tumor_mm2=4.0,
     focus=300.0,
     blurred_percent=1.0,
-    fold_percent=0.0,
+    tissue_fold_percent=0.0,
     pen_percent=0.0,
     stain_red=0.3,
     stain_green=0.5,

@@ -1,4 +1,4 @@
-"""Two bundles over the same slides."""
+"""The comparison of two bundles' results for the same slides."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ STATUSES = st.sampled_from(["positive", "negative", "indeterminate"])
 
 @pytest.fixture
 def both(record):
-    """Slide a changes from positive to negative, b stays positive, c was run by one only."""
+    """Slide a changes from positive to negative, b stays positive, one bundle scored c."""
     for name in "abc":
         record(slide={"content_hash": name, "file_name": f"{name}.tif"})
     record(
@@ -42,7 +42,7 @@ def test_disagreements_are_listed_with_both_percentages(db, both):
     assert (slide.first_percent, slide.second_percent) == (40.0, 4.0)
 
 
-def test_the_order_of_asking_is_the_order_of_the_answer(db, both):
+def test_the_bundles_are_in_the_order_of_the_arguments(db, both):
     comparison = compare_bundles(db, "test 2", "test 1")
     assert comparison.counts == {("negative", "positive"): 1, ("positive", "positive"): 1}
     assert comparison.mean_difference == pytest.approx((40 - 4) / 2)
@@ -54,7 +54,7 @@ def test_only_the_newest_run_of_each_bundle_counts(db, both, record):
     assert compare_bundles(db, "test 1", "test 2").counts == {("positive", "positive"): 2}
 
 
-def test_the_view_of_agreement_says_the_same(db, both):
+def test_the_view_of_agreement_gives_the_same_counts(db, both):
     rows = list(db.query("select * from bundle_agreement order by second_status"))
     assert [tuple(row.values()) for row in rows] == [
         ("test 1", "test 2", "positive", "negative", 1),
@@ -62,7 +62,7 @@ def test_the_view_of_agreement_says_the_same(db, both):
     ]
 
 
-def test_a_bundle_is_known_by_the_start_of_its_digest(db, both):
+def test_a_bundle_is_found_by_the_start_of_its_digest(db, both):
     assert compare_bundles(db, "dddddd", "eeeeee").slides == 2
 
 
@@ -77,7 +77,7 @@ def test_a_name_of_two_bundles_is_ambiguous_and_lists_them(db, both):
 
 
 @given(st.lists(st.tuples(STATUSES, STATUSES), min_size=1, max_size=60))
-def test_kappa_is_scikit_learns(pairs):
+def test_kappa_equals_scikit_learns(pairs):
     counts = {pair: pairs.count(pair) for pair in pairs}
     kappa = cohens_kappa(counts)
     if kappa is None:

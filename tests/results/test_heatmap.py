@@ -1,4 +1,4 @@
-"""The slide with its HER2-high tumour in brown."""
+"""The heatmap, the slide with its HER2-high tumour in brown."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ PX = 64
 
 @pytest.fixture
 def data():
-    """Two tiles high, three wide: weak tumour, strong tumour, none; below it nothing."""
+    """Two rows of three tiles: weak, strong and no tumour above, none below."""
     rgb = np.full((2 * PX, 3 * PX, 3), 230, np.uint8)
     tumor = np.zeros((2 * PX, 3 * PX), np.uint8)
     tumor[:PX, : 2 * PX] = 255
@@ -28,7 +28,7 @@ def data():
 
 
 def at(page, data, row, column):
-    """The colour in the middle of a tile."""
+    """Return the colour in the middle of a tile."""
     scale = 1600 / max(data.width, data.height)
     x = 40 + round((column + 0.5) * PX * scale)
     y = 120 + round((row + 0.5) * PX * scale)
@@ -45,7 +45,7 @@ def test_strong_tumor_is_brown_weak_tumor_is_not_and_the_rest_is_the_slide(data)
     assert at(page, data, 1, 2) == pytest.approx([230] * 3, abs=1)
 
 
-def test_the_surer_the_darker(data):
+def test_a_higher_probability_is_darker(data):
     unsure = replace(data, p_strong=np.where(data.strong, 0.55, data.p_strong).astype(np.float32))
     assert at(render_heatmap(data), data, 0, 1).sum() < at(render_heatmap(unsure), data, 0, 1).sum()
 
@@ -70,7 +70,7 @@ def test_a_tiny_slide_has_room_for_its_legend(data):
     assert page.shape[1] == 1080
 
 
-def test_a_png_reads_back_and_leaves_no_part_behind(data, tmp_path):
+def test_a_png_reads_back_and_leaves_no_partial_file(data, tmp_path):
     page = render_heatmap(data)
     path = tmp_path / "heat" / "a.png"
     write_png(path, page)

@@ -1,4 +1,4 @@
-"""What lies behind a result."""
+"""A slide's runs, and the tiles and timings of one run."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_every_run_of_a_slide_is_kept_newest_first(db, record):
     ]
 
 
-def test_tiles_are_summed_up_by_fate(db, record):
+def test_tiles_are_counted_by_class(db, record):
     summary = {each.tile_class: each for each in tile_summary(db, record())}
     assert {
         name: (tile_class.tiles, tile_class.tumor_pixels) for name, tile_class in summary.items()

@@ -1,4 +1,4 @@
-"""Current results: filtered, sorted, a page at a time."""
+"""Lists of current results: filtered, sorted and by pages."""
 
 from datetime import UTC, datetime
 
@@ -80,7 +80,7 @@ def test_text_is_literal(db, three, text):
         (Order(SortKey.NAME), ["c_1.svs", "b.tif", "a.tif"]),
     ],
 )
-def test_results_are_sorted_as_wished(db, three, order, found):
+def test_results_are_sorted_as_requested(db, three, order, found):
     assert names(db, order=order) == found
 
 

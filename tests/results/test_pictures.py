@@ -1,4 +1,4 @@
-"""The slide and its tumour in small, as files."""
+"""The stored slide and tumour mask at low resolution."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ def test_pictures_read_back_the_tumour_exactly_and_the_slide_nearly(pictures, tm
     assert names == ["a.b.slide.jpg", "a.b.tumor.png"]
 
 
-def test_a_picture_that_is_gone_is_missed_by_name(pictures, tmp_path):
+def test_a_missing_picture_is_named(pictures, tmp_path):
     record = write_pictures(tmp_path / "a", pictures)
     Path(record.tumor_path).unlink()
-    with pytest.raises(PicturesMissing, match=r"a\.tumor\.png is gone"):
+    with pytest.raises(PicturesMissing, match=r"a\.tumor\.png cannot be read"):
         read_pictures(record)
 
 
-def test_pictures_of_two_slides_do_not_fit_together(pictures, tmp_path):
+def test_pictures_of_different_sizes_are_refused(pictures, tmp_path):
     record = write_pictures(tmp_path / "a", pictures)
     cv2.imwrite(record.tumor_path, np.zeros((5, 5), np.uint8))
-    with pytest.raises(PicturesMissing, match="do not fit"):
+    with pytest.raises(PicturesMissing, match="have different sizes"):
         read_pictures(record)
 
 
@@ -49,6 +49,6 @@ def test_a_run_is_read_back_with_its_geometry_tiles_and_pictures(db, record, pic
     assert run.pictures().tile_px == 64
 
 
-def test_a_run_without_pictures_says_what_to_do(db, record):
-    with pytest.raises(PicturesMissing, match=r"a\.tif .* scan the slide again"):
+def test_the_error_for_a_run_without_pictures_gives_the_remedy(db, record):
+    with pytest.raises(PicturesMissing, match=r"a\.tif .* Scan the slide again"):
         read_run(db, record()).pictures()

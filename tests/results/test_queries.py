@@ -1,4 +1,4 @@
-"""Questions to the database."""
+"""Finding one slide's result."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def three(record):
 
 
 @pytest.mark.parametrize("key", ["1", "a.tif", "a", "900444"])
-def test_a_slide_is_known_by_id_name_stem_or_barcode(db, three, key):
+def test_a_slide_is_found_by_id_name_stem_or_barcode(db, three, key):
     assert find_slide(db, key).file_name == "a.tif"
 
 

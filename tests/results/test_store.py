@@ -1,4 +1,4 @@
-"""One transaction for a slide, or nothing."""
+"""A slide's result is written in one transaction."""
 
 import sqlite3
 from dataclasses import replace

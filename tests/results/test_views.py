@@ -1,13 +1,6 @@
 """The SQL views that people query with their own tools."""
 
-import sqlite3
-from importlib import resources
-
 import pytest
-from sqlite_utils import Database
-
-from her2d.db.connection import open_database
-from her2d.db.migrate import migrate
 
 
 def rows(db, view):
@@ -57,32 +50,3 @@ def test_quality_concerns_are_slides_with_a_flag(db, two_days):
     assert [(row["slide_id"], row["quality_flags"]) for row in rows(db, "quality_concerns")] == [
         (1, "folded")
     ]
-
-
-def test_a_database_of_the_first_schema_keeps_its_results_and_gains_the_views(tmp_path):
-    path = tmp_path / "old.sqlite"
-    old = sqlite3.connect(path)
-    old.executescript(
-        resources.files("her2d.db").joinpath("migrations/0001_initial.sql").read_text()
-    )
-    old.execute("insert into slides values (1,'h','a.tif','/a.tif',null,'motic',9,9,4,2.5,'t')")
-    old.executemany(
-        "insert into bundles values (?, ?, 'b', ?, '{}', 't')", [(1, "d", "1"), (2, "e", "2")]
-    )
-    old.executemany(
-        "insert into runs values (?, 1, ?, ?, null, 20, 10, 30, 0, 5, 1, 4, 2, 1, 1, 0, null, 2, 2,"
-        " 2.5, 'onnxruntime', '0.1', null, null, 's', '2026-01-01T', 1.0)",
-        [(1, 1, "positive"), (2, 1, "negative"), (3, 2, "positive")],
-    )
-    old.execute("pragma user_version = 1")
-    old.commit()
-    old.close()
-    migrate(path)
-    db: Database = open_database(path)
-    assert [(row["run_id"], row["her2_status"]) for row in rows(db, "slide_results")] == [
-        (3, "positive")
-    ]
-    assert [tuple(row.values())[2:] for row in rows(db, "bundle_agreement")] == [
-        ("negative", "positive", 1)
-    ]
-    db.close()

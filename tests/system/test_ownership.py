@@ -142,11 +142,9 @@ def test_doctor_tells_a_database_that_root_made_from_one_the_daemon_can_write(st
     state.chmod(0o777)
     settings = ResultsSettings(database=database, heatmaps=state / "heatmaps")
     with as_somebody_else():
-        said = list(storage_findings(settings))[-1]
-    assert said.verdict is Verdict.FAILURE
-    assert (
-        said.remedy == f"If a command that was run as root made it: chown her2d:her2d {database}*"
-    )
+        found = list(storage_findings(settings))[-1]
+    assert found.verdict is Verdict.FAILURE
+    assert found.remedy == f"If a command run as root created it, run chown her2d:her2d {database}*"
 
 
 def test_looking_for_a_daemon_leaves_no_lock_behind(tmp_path):

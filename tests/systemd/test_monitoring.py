@@ -1,4 +1,4 @@
-"""Prometheus' own tools on the rules that ship."""
+"""The alerting rules, checked with Prometheus' own tools."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @needs_promtool
-def test_the_rules_are_well_formed():
+def test_the_rules_are_valid():
     found = promtool("check", "rules", "her2d.rules.yml")
     assert found.returncode == 0, found.stdout + found.stderr
 

@@ -1,4 +1,4 @@
-"""What `make install` puts in place, judged by systemd's own tools."""
+"""The files that `make install` installs, checked with systemd's own tools."""
 
 import os
 import re
@@ -24,7 +24,7 @@ SERVICES = ("her2d.service", "her2d-care.service")
 
 @pytest.fixture
 def units(tmp_path) -> Path:
-    """The units with an executable that exists here, since verify looks for it."""
+    """The units with an executable that exists, because `systemd-analyze verify` checks it."""
     for source in [*UNITS.glob("*.service"), *UNITS.glob("*.timer")]:
         text = source.read_text().replace("/opt/her2d/bin/her2d", shutil.which("true") or "")
         (tmp_path / source.name).write_text(text)
@@ -32,7 +32,7 @@ def units(tmp_path) -> Path:
 
 
 def exposure(unit: Path) -> float:
-    """systemd's own verdict, 0 (safe) to 10."""
+    """Return the exposure level that systemd computes, from 0 (safe) to 10."""
     found = subprocess.run(
         ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
         capture_output=True,
@@ -46,7 +46,7 @@ def exposure(unit: Path) -> float:
 
 @needs_systemd
 @pytest.mark.parametrize("name", [*SERVICES, "her2d-care.timer"])
-def test_the_unit_has_nothing_systemd_complains_of(units, name):
+def test_systemd_accepts_the_unit_without_a_warning(units, name):
     found = subprocess.run(
         ["systemd-analyze", "verify", str(units / name)],
         capture_output=True,
@@ -58,12 +58,12 @@ def test_the_unit_has_nothing_systemd_complains_of(units, name):
 
 @needs_systemd
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_without_a_gpu_is_exposed_no_more_than_1_5(units, name):
+def test_the_exposure_level_of_a_service_without_a_gpu_is_at_most_1_5(units, name):
     assert exposure(units / name) <= 1.5
 
 
 @needs_systemd
-def test_the_gpu_drop_in_leaves_it_at_2_5_or_better(units):
+def test_the_exposure_level_with_the_gpu_drop_in_is_at_most_2_5(units):
     unit = units / "her2d.service"
     without = exposure(unit)
     drop_in = units / "her2d.service.d" / "gpu.conf"
@@ -72,7 +72,7 @@ def test_the_gpu_drop_in_leaves_it_at_2_5_or_better(units):
     assert without < exposure(unit) <= 2.5
 
 
-def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(tmp_path):
+def test_only_the_paths_of_the_installed_config_differ_from_the_documented_one(tmp_path):
     installed = tmp_path / "config.toml"
     edited = subprocess.run(
         ["sed", "-f", str(UNITS / "config.sed"), str(PROJECT / "config.toml")],
@@ -99,13 +99,13 @@ def test_the_installed_config_differs_from_the_documented_one_in_its_paths_only(
 def make_install(destination: Path) -> None:
     python = destination / "opt" / "her2d" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text("#!/bin/sh\n")  # in pip's place, which would fetch the world
+    python.write_text("#!/bin/sh\n")  # instead of pip, which would download packages
     python.chmod(0o755)
     command = ["make", "install", f"DESTDIR={destination}"]
     subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
 
 
-def test_make_install_puts_everything_where_a_packager_asked_for(tmp_path):
+def test_make_install_installs_all_files_below_destdir(tmp_path):
     make_install(tmp_path)
     for path in (
         "etc/systemd/system/her2d.service",
@@ -122,7 +122,7 @@ def test_make_install_puts_everything_where_a_packager_asked_for(tmp_path):
     assert load_settings(config).results.database == Path("/var/lib/her2d/her2d.sqlite")
 
 
-def test_make_install_leaves_a_config_that_is_there_as_it_is(tmp_path):
+def test_make_install_keeps_an_existing_config(tmp_path):
     config = tmp_path / "etc" / "her2d" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text("# mine\n")
@@ -135,14 +135,14 @@ def test_make_install_leaves_a_config_that_is_there_as_it_is(tmp_path):
     [
         ("active inactive inactive", 2),
         ("inactive active inactive", 2),
-        ("inactive inactive activating", 2),  # a oneshot at work is that, and never active
+        ("inactive inactive activating", 2),  # a running oneshot service is never active
         ("deactivating inactive inactive", 2),
         ("inactive inactive inactive", 0),
         ("failed inactive failed", 0),
         ("", 0),
     ],
 )
-def test_make_install_is_not_for_a_service_that_runs(tmp_path, states, code):
+def test_make_install_refuses_while_a_service_runs(tmp_path, states, code):
     systemctl = tmp_path / "systemctl"
     lines = "".join(f"echo {state}\n" for state in states.split())
     systemctl.write_text(f"#!/bin/sh\n{lines}exit 3\n")
@@ -159,19 +159,19 @@ def test_make_install_is_not_for_a_service_that_runs(tmp_path, states, code):
     assert ("systemctl stop her2d" in found.stderr) == (code != 0)
 
 
-def test_what_runs_is_asked_before_anything_is_installed():
+def test_make_install_checks_for_running_services_before_it_installs_anything():
     printed = subprocess.run(
         ["make", "-n", "install"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
     assert printed.index("is-active") < printed.index("pip install")
 
 
-def test_the_units_read_secrets_from_a_file_of_roots():
+def test_the_units_read_secrets_from_a_separate_file():
     for name in SERVICES:
         assert "EnvironmentFile=-/etc/her2d/secrets.env" in (UNITS / name).read_text()
 
 
-def test_make_install_can_say_what_it_would_do_without_doing_it(tmp_path):
+def test_a_dry_run_of_make_install_prints_all_steps_and_changes_nothing(tmp_path):
     printed = subprocess.run(
         ["make", "-n", "install", f"DESTDIR={tmp_path}"],
         cwd=PROJECT,

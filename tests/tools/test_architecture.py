@@ -85,7 +85,6 @@ def her2d() -> Architecture:
     return examine(grimp.build_graph("her2d", cache_dir=None), "her2d")
 
 
-@pytest.mark.xfail(strict=True, reason="archive and intake import each other; remove when cut")
 def test_her2d_has_no_cycle_between_rooms(her2d):
     assert [(arrow.importer, arrow.imported) for arrow in her2d.upward] == []
 

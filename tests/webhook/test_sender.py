@@ -269,7 +269,7 @@ def test_an_event_that_was_deferred_for_too_long_is_given_up(database, receiver)
     quarantine(database, "old.tif", "new.tif")
     with outbox_of(database) as outbox:
         outbox.defer(outbox.next(), wait_s=-1)
-    change(database, "update webhook_aside set since = '2020-01-01T00:00:00.000000Z'")
+    change(database, "update webhook_retries set since = '2020-01-01T00:00:00.000000Z'")
     with capture_logs() as logs, delivering(database, receiver.url, give_up_after_h=1.0):
         wait_until(lambda: logged(logs, "webhook_given_up"))
     assert names(receiver.documents) == ["new.tif", "old.tif"]

@@ -1,16 +1,16 @@
--- Times are UTC ISO-8601 text with microseconds and Z.
+-- The database of her2d. Times are UTC, as ISO-8601 text with microseconds and a final Z.
 
 create table slides (
     id integer primary key,
     content_hash text not null unique,
     file_name text not null,
-    path text not null,
+    path text not null,                -- where the file is now
     barcode text,
     vendor text not null,
-    width integer not null,            -- level 0 pixels
+    width integer not null,            -- level 0, pixels
     height integer not null,
-    magnification real not null,       -- objective, level 0
-    mpp real,                          -- micrometres a pixel, level 0, where the file says
+    magnification real not null,       -- of the objective, level 0
+    mpp real,                          -- micrometres per pixel, level 0; null if the file has none
     first_seen_at text not null
 );
 create index slides_by_file_name on slides (file_name);
@@ -25,7 +25,8 @@ create table bundles (
     first_used_at text not null
 );
 
--- Append-only: the newest run of a slide is its current result.
+-- One row for each time a slide was scored. Rows are added and never changed, except that a
+-- trigger keeps is_current: the newest run of a slide is its current result.
 create table runs (
     id integer primary key,
     slide_id integer not null references slides (id),
@@ -46,27 +47,45 @@ create table runs (
     unreadable_reason text,
     grid_columns integer not null,
     grid_rows integer not null,
-    um_per_px real not null,           -- of the 4x grid
+    um_per_px real not null,           -- micrometres per pixel of the 4x grid
     backend text not null,
     software_version text not null,
     heatmap_path text,
     queued_at text,
     started_at text not null,
     finished_at text not null,
-    elapsed_s real not null
+    elapsed_s real not null,
+    is_current integer not null default 1 check (is_current in (0, 1)),
+    level0_downsample real,            -- level 0 pixels per pixel of the 4x grid
+    finished_on text generated always as (substr(finished_at, 1, 10)) virtual,
+    waited_s real
+        generated always as ((julianday(started_at) - julianday(queued_at)) * 86400.0) virtual
 );
 create index runs_by_slide on runs (slide_id, id);
-create index runs_by_status on runs (her2_status, id);
+create index runs_by_day on runs (finished_on, elapsed_s, tiles_total, waited_s);
+create index runs_current_by_finish on runs (finished_at, id) where is_current = 1;
+create index runs_current_by_percent on runs (high_expression_percent, id) where is_current = 1;
+create index runs_current_by_status on runs (her2_status, finished_at, id) where is_current = 1;
+create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
+create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
+create index runs_current_by_day on runs (finished_on, her2_status, borderline)
+    where is_current = 1;
 
--- Background tiles have no row: the run's totals and its grid imply them.
+create trigger runs_newest_is_current after insert on runs
+begin
+    update runs set is_current = 0
+    where slide_id = new.slide_id and id < new.id and is_current = 1;
+end;
+
+-- Background tiles have no row: the run's grid and its other tiles tell which they are.
 create table tiles (
     run_id integer not null references runs (id) on delete cascade,
     tile_row integer not null,
     tile_column integer not null,
     tile_class text not null check (tile_class in ('non_tumor', 'weak', 'strong', 'unreadable')),
     tumor_pixels integer not null,
-    p_strong real,
-    p_fold_1 real,
+    p_strong real,                     -- probability of strong staining, 0 to 1
+    p_fold_1 real,                     -- the same by each cross-validation fold's network
     p_fold_2 real,
     p_fold_3 real,
     p_fold_4 real,
@@ -74,19 +93,94 @@ create table tiles (
     primary key (run_id, tile_row, tile_column)
 ) without rowid;
 
+-- Quality of the scan as a run measured it; null where there was no tissue to measure.
+create table run_quality (
+    run_id integer primary key references runs (id) on delete cascade,
+    tissue_mm2 real not null,
+    tumor_mm2 real not null,
+    focus real,                        -- median variance of the Laplacian over tissue, 4x, 8 bit
+    blurred_percent real,              -- of tissue
+    tissue_fold_percent real,          -- of tissue
+    pen_percent real,                  -- of the slide
+    stain_red real,                    -- mean optical density of tissue
+    stain_green real,
+    stain_blue real,
+    stain_distance real,               -- standard deviations from the bundle's reference
+    blurred integer not null check (blurred in (0, 1)),
+    folded integer not null check (folded in (0, 1)),
+    pen_marked integer not null check (pen_marked in (0, 1)),
+    stain_outlier integer not null check (stain_outlier in (0, 1)),
+    -- Faded stains and changed colour profiles of scanners show in the saturation first.
+    saturation real,                   -- mean HSV saturation of tissue, 0 to 255
+    saturation_distance real           -- standard deviations from the bundle's reference
+);
+create index run_quality_flagged on run_quality (run_id)
+    where blurred = 1 or folded = 1 or pen_marked = 1 or stain_outlier = 1;
+
+-- Small pictures of the slide and its tumour, from which overlays and outlines are made.
+create table run_pictures (
+    run_id integer primary key references runs (id) on delete cascade,
+    slide_path text not null,          -- JPEG
+    tumor_path text not null,          -- PNG, share of tumour pixels, 0 to 255
+    tile_px integer not null           -- pixels along a tile's side
+);
+
+-- How long each step of a run took.
+create table run_timings (
+    run_id integer not null references runs (id) on delete cascade,
+    step text not null,
+    seconds real not null,
+    primary key (run_id, step)
+) without rowid;
+
+-- Slides that two bundles have scored, with the newest run of each. Kept by a trigger.
+create table bundle_pairs (
+    first_bundle_id integer not null references bundles (id),    -- the lower id
+    second_bundle_id integer not null references bundles (id),
+    slide_id integer not null references slides (id),
+    first_run_id integer not null references runs (id),
+    second_run_id integer not null references runs (id),
+    first_status text not null,
+    second_status text not null,
+    primary key (first_bundle_id, second_bundle_id, slide_id)
+) without rowid;
+create index bundle_pairs_by_status on bundle_pairs
+    (first_bundle_id, second_bundle_id, first_status, second_status);
+
+create trigger runs_pair_with_other_bundles after insert on runs
+begin
+    insert or replace into bundle_pairs
+    select
+        min(new.bundle_id, other.bundle_id),
+        max(new.bundle_id, other.bundle_id),
+        new.slide_id,
+        iif(new.bundle_id < other.bundle_id, new.id, other.id),
+        iif(new.bundle_id < other.bundle_id, other.id, new.id),
+        iif(new.bundle_id < other.bundle_id, new.her2_status, other.her2_status),
+        iif(new.bundle_id < other.bundle_id, other.her2_status, new.her2_status)
+    from runs as other
+    where other.slide_id = new.slide_id and other.bundle_id <> new.bundle_id
+    and other.id = (select max(id) from runs where slide_id = new.slide_id
+                    and bundle_id = other.bundle_id);
+end;
+
+-- The queue: one row for each time a file was found, or was queued by a person.
 create table jobs (
     id integer primary key,
     path text not null,
     file_name text not null,
-    inbox text not null,               -- '' for a file given by hand
+    inbox text not null,               -- '' for a file that a person named
     state text not null check (state in ('settling', 'queued', 'running', 'done', 'failed',
                                          'quarantined', 'duplicate', 'vanished')),
     reason text,
     attempts integer not null default 0,
-    priority integer not null default 0,
+    priority integer not null default 0,             -- higher ones run first
     size integer not null,
     mtime_ns integer not null,
+    inode integer not null default 0,                -- 0 if unknown or not stable
     content_hash text,
+    claim integer not null default 0,                -- counts claims; only the last one is valid
+    interruptions integer not null default 0,        -- times the daemon ended while it ran the job
     slide_id integer references slides (id),
     run_id integer references runs (id),
     not_before text,
@@ -94,14 +188,20 @@ create table jobs (
     queued_at text,
     started_at text,
     heartbeat_at text,
-    finished_at text
+    overdue_at text,                                 -- when it was reported as incomplete
+    finished_at text,
+    archived_path text,                              -- where on_success or on_failure moves it
+    archived_at text                                 -- when the move was complete
 );
 create unique index jobs_one_live_for_a_path on jobs (path)
     where state in ('settling', 'queued', 'running', 'failed');
 create index jobs_by_path on jobs (path, id);
 create index jobs_by_state on jobs (state, priority desc, id);
+create index jobs_to_claim on jobs (priority desc, interruptions, id)
+    where state in ('queued', 'failed');
+create index jobs_unarchived on jobs (state, id) where archived_at is null;
 
--- What happened, in order; never changed.
+-- What happened, in order. Rows are added and never changed.
 create table events (
     id integer primary key,
     at text not null,
@@ -112,7 +212,24 @@ create table events (
 );
 create index events_by_job on events (job_id, id);
 
--- What everybody queries: the current result of each slide.
+-- The last event that the webhook is finished with: one row, written after each delivery.
+create table webhook_cursor (
+    id integer primary key check (id = 1),
+    event_id integer not null,
+    at text not null
+);
+
+-- Events that the receiver refused and later ones have overtaken, and events that a person sends
+-- again. Each is tried at times that do not depend on the others.
+create table webhook_retries (
+    event_id integer primary key references events (id) on delete cascade,
+    since text not null,               -- an event is given up a set time after this
+    tries integer not null,
+    next_at text not null
+);
+create index webhook_retries_by_time on webhook_retries (next_at, event_id);
+
+-- The current result of each slide.
 create view slide_results as
 select
     slides.id as slide_id,
@@ -142,8 +259,80 @@ select
     runs.finished_at,
     runs.elapsed_s,
     runs.heatmap_path,
-    runs.id as run_id
+    runs.id as run_id,
+    run_quality.tissue_mm2,
+    run_quality.tumor_mm2,
+    run_quality.focus,
+    run_quality.blurred_percent,
+    run_quality.tissue_fold_percent,
+    run_quality.pen_percent,
+    run_quality.stain_distance,
+    -- '' if nothing is suspected, null if quality was not measured
+    ltrim(
+        iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')
+        || iif(run_quality.pen_marked, ',pen-marked', '')
+        || iif(run_quality.stain_outlier, ',stain-outlier', '')
+        || substr('', 1, run_quality.run_id), ','
+    ) as quality_flags
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
-where runs.id = (select max(newest.id) from runs as newest where newest.slide_id = runs.slide_id);
+left join run_quality on run_quality.run_id = runs.id
+where runs.is_current = 1;
+
+-- Slides whose confidence interval includes the threshold, the closest to it first.
+create view borderline_cases as
+select * from slide_results where borderline = 1
+order by abs(high_expression_percent - 10);
+
+-- Current results by the day (UTC) on which they were finished.
+create view daily_counts as
+select
+    finished_on as day,
+    count(*) as slides,
+    sum(her2_status = 'positive') as positive,
+    sum(her2_status = 'negative') as negative,
+    sum(her2_status = 'indeterminate') as indeterminate,
+    sum(borderline) as borderline
+from runs
+where is_current = 1
+group by finished_on
+order by finished_on desc;
+
+-- Work done each day (UTC), including slides that were scored again.
+create view throughput as
+select
+    finished_on as day,
+    count(*) as runs,
+    sum(tiles_total) as tiles,
+    round(avg(elapsed_s), 2) as mean_elapsed_s,
+    max(elapsed_s) as slowest_s,
+    round(sum(tiles_total) / sum(elapsed_s), 1) as tiles_per_s,
+    round(avg(waited_s), 1) as mean_waited_s
+from runs
+group by finished_on
+order by finished_on desc;
+
+-- How many slides two bundles gave each pair of statuses.
+create view bundle_agreement as
+select
+    one.name || ' ' || one.version as first_bundle,
+    other.name || ' ' || other.version as second_bundle,
+    pairs.first_status,
+    pairs.second_status,
+    pairs.slides
+from (
+    select first_bundle_id, second_bundle_id, first_status, second_status, count(*) as slides
+    from bundle_pairs
+    group by first_bundle_id, second_bundle_id, first_status, second_status
+) as pairs
+join bundles as one on one.id = pairs.first_bundle_id
+join bundles as other on other.id = pairs.second_bundle_id;
+
+-- Slides whose scan a person should examine before the result is used.
+create view quality_concerns as
+select slide_results.*
+from run_quality
+join slide_results on slide_results.run_id = run_quality.run_id
+where run_quality.blurred = 1 or run_quality.folded = 1
+or run_quality.pen_marked = 1 or run_quality.stain_outlier = 1;

@@ -19,12 +19,13 @@ from her2d.inference.options import BackendName
 from her2d.inference.plans import Profile
 from her2d.inference.platforms import library_of
 from her2d.inference.tensorrt_log import log_of
+from her2d.method import TILE_PX
 
 BuildProgress: TypeAlias = Callable[[str, int, int], None]
 """Called with (phase, steps done, number of steps) while a plan is built."""
 
 _INPUT = "tiles"
-_TILE = (512, 512, 3)
+_TILE = (TILE_PX, TILE_PX, 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
 from her2d.inference.cuda.device import Device, Network, Span, Stream, freed_by
 from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.method import FOLDS, TILE_PX
 
 log = structlog.get_logger(__name__)
 
-_FOLDS = 5
-_SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", 512 * 512))
-_CLASSIFIERS_OUTPUTS = (Output("p_strong", 4 * _FOLDS),)
+_SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", TILE_PX * TILE_PX))
+_CLASSIFIERS_OUTPUTS = (Output("p_strong", 4 * FOLDS),)
 # One being filled, one being uploaded, one being segmented.
 _UPLOAD_SLOTS = 3
 
@@ -103,7 +103,9 @@ class CudaEngine:
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> "CudaBatch":
         most = self._batches.segmenter
-        misshapen = any(tile.shape != (512, 512, 3) or tile.dtype != np.uint8 for tile in tiles)
+        misshapen = any(
+            tile.shape != (TILE_PX, TILE_PX, 3) or tile.dtype != np.uint8 for tile in tiles
+        )
         if misshapen or len(tiles) > most:
             raise EngineError(
                 f"{self._backend} failed on a batch of {len(tiles)} tiles: it takes up to {most} of"
@@ -148,7 +150,7 @@ class CudaEngine:
         with self._segmenting, self._device.current():
             slot.wait_uploaded(self._segmenter.stream)
             found = self._segmenter.run(tiles, Span(slot.buffer))
-        masks = found["mask"].reshape(tiles, 512, 512)
+        masks = found["mask"].reshape(tiles, TILE_PX, TILE_PX)
         return Segmentation(found["tumor_pixels"].view(np.int32), masks)
 
     def keep_from(self, slot: UploadSlot, index: int) -> "CudaTile":
@@ -208,7 +210,7 @@ class CudaEngine:
                 raise TypeError("the tile was kept by another engine, or is released")
             tile.slot.copy_to(Span(self._gathered, number * TILE_BYTES), stream)
         found = self._classifiers.run(len(tiles), Span(self._gathered))
-        return found["p_strong"].view(np.float32).reshape(-1, _FOLDS)
+        return found["p_strong"].view(np.float32).reshape(-1, FOLDS)
 
     def _allocate(self, batches: Batches) -> None:
         stack, device = self._resources, self._device
@@ -245,7 +247,7 @@ class CudaEngine:
 
         The graphs are compared on noise, on which no two tiles give the same outputs.
         """
-        shape = (self._batches.segmenter, 512, 512, 3)
+        shape = (self._batches.segmenter, TILE_PX, TILE_PX, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         for slot in slots:
             slot.fill(list(noise))

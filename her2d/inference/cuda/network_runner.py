@@ -18,10 +18,11 @@ from her2d.inference.cuda.device import (
     Span,
     freed_by,
 )
+from her2d.method import TILE_PX
 
 log = structlog.get_logger(__name__)
 
-TILE_BYTES = 512 * 512 * 3
+TILE_BYTES = TILE_PX * TILE_PX * 3
 
 
 _GraphKey: TypeAlias = tuple[int, int, int]

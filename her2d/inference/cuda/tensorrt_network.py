@@ -19,6 +19,7 @@ from her2d.inference.options import BackendName
 from her2d.inference.plans import Profile
 from her2d.inference.platforms import library_of
 from her2d.inference.tensorrt_log import log_of
+from her2d.method import TILE_PX
 
 
 class TensorRtNetwork:
@@ -132,7 +133,7 @@ class TensorRtNetwork:
 
     def _bind(self, context: Any, tiles: int, tensors: Mapping[str, Span]) -> None:
         self._log.last_error = None
-        taken = [context.set_input_shape("tiles", (tiles, 512, 512, 3))]
+        taken = [context.set_input_shape("tiles", (tiles, TILE_PX, TILE_PX, 3))]
         taken += [context.set_tensor_address(name, address(span)) for name, span in tensors.items()]
         if not all(taken):
             raise self._failure(f"cannot bind {tiles} tiles to the")

@@ -1,1 +1,1 @@
-"""How good the models are, as the paper measured it, and where they fail."""
+"""Evaluate a study's models as the paper did, and publish them as a bundle."""

@@ -1,6 +1,7 @@
-"""Whether a probability means what it says: reliability, Brier score, expected error.
+"""Calibration of probabilities by reliability bins, Brier score and expected calibration error.
 
-Not in the paper. Expected calibration error as in Naeini et al. 2015 (AAAI), equal-width bins.
+This analysis is not in the paper. The expected calibration error is that of Naeini et al. 2015
+(AAAI), with bins of equal width.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Tiles whose probability fell in one interval: mean probability, share strong, how many."""
+    """Tiles whose probability lies in one interval.
+
+    Attributes:
+        predicted: Mean probability.
+        observed: Share of positive tiles.
+        tiles: Number of tiles.
+    """
 
     predicted: float
     observed: float
@@ -20,7 +27,13 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Reliability of T probabilities; empty bins are left out. NaN figures without tiles."""
+    """Calibration of a set of probabilities.
+
+    Attributes:
+        bins: The bins that are not empty.
+        brier: Brier score; NaN without tiles.
+        expected_error: Expected calibration error; NaN without tiles.
+    """
 
     bins: tuple[Bin, ...]
     brier: float
@@ -28,29 +41,34 @@ class Calibration:
 
 
 def calibration(
-    p: NDArray[np.floating], happened: NDArray[np.bool_], *, bins: int = 10
+    p: NDArray[np.floating], positive: NDArray[np.bool_], *, bins: int = 10
 ) -> Calibration:
-    """Compare probabilities (T,) in 0..1 with what happened, bool (T,).
+    """Measure how well probabilities agree with the true classes.
+
+    Args:
+        p: Probability of the positive class, 0 to 1, float (T,).
+        positive: True class, bool (T,).
+        bins: Number of bins of equal width.
 
     Raises:
-        ValueError: a probability lies outside 0..1, or the arrays differ in length.
+        ValueError: A probability is outside 0 to 1, or the arrays differ in length.
     """
-    if p.shape != happened.shape:
-        raise ValueError("p and happened must be equally long")
+    if p.shape != positive.shape:
+        raise ValueError("p and positive must have the same length")
     if not len(p):
         return Calibration((), float("nan"), float("nan"))
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("a probability lies in 0..1")
+        raise ValueError("probabilities must lie in 0..1")
     which = np.minimum((p * bins).astype(np.int64), bins - 1)
     count = np.bincount(which, minlength=bins)
     predicted = np.bincount(which, p, bins) / np.maximum(count, 1)
-    observed = np.bincount(which, happened, bins) / np.maximum(count, 1)
+    observed = np.bincount(which, positive, bins) / np.maximum(count, 1)
     error = float((count * np.abs(predicted - observed)).sum() / len(p))
     return Calibration(
         tuple(
             Bin(float(predicted[b]), float(observed[b]), int(count[b]))
             for b in np.flatnonzero(count)
         ),
-        float(np.mean((p - happened) ** 2)),
+        float(np.mean((p - positive) ** 2)),
         error,
     )

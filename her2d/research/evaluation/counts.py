@@ -1,4 +1,4 @@
-"""A CSV of counts, one row a feature level, as `her2d evaluate misdiagnosis --counts` reads it."""
+"""Read the CSV of `her2d evaluate misdiagnosis --counts`, one row per level of a feature."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class CountsError(Her2dError):
-    """The counts cannot be used; `str(error)` names the file, the row and the column."""
+    """The counts cannot be used; `str(error)` names the file, the line and the column."""
 
 
 class _Row(BaseModel):
@@ -30,10 +30,13 @@ class _Row(BaseModel):
 
 
 def read_counts(path: Path) -> list[LevelCounts]:
-    """Read columns table, feature, level, fn, tp, fp, tn.
+    """Read a CSV with the columns table, feature, level, fn, tp, fp and tn.
+
+    Args:
+        path: The CSV file.
 
     Raises:
-        CountsError: the file cannot be read, or a row does not hold what it must.
+        CountsError: The file cannot be read, or a row is not valid.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -42,7 +45,7 @@ def read_counts(path: Path) -> list[LevelCounts]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CountsError(f"{path} cannot be read: {error}.") from error
     if not rows:
-        raise CountsError(f"{path} holds no counts.")
+        raise CountsError(f"{path} does not list any counts.")
     return [_level(path, line, row) for line, row in rows]
 
 

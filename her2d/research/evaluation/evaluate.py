@@ -1,4 +1,4 @@
-"""A study's models on its test sets: every table, the report, the figures."""
+"""Evaluate a study's models on its test sets and write the report."""
 
 from collections.abc import Callable
 
@@ -48,35 +48,43 @@ def evaluate(
     command: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """Measure the selected models, and those they were selected from, on the test sets.
+    """Evaluate the selected models, and those they were selected from, on the test sets.
 
-    Writes report.json and report.html into `study.evaluation`, and the bundle that was measured
-    into `study.candidate`. `command` is what trained the models, for the manifest; None is what the
-    study recorded. `progress` is told each step.
+    Writes report.json and report.html into `study.evaluation`, and the evaluated bundle into
+    `study.candidate`.
+
+    Args:
+        study: Study with selected models.
+        recipe: The study's recipe.
+        command: Command that trained the models, for the manifest; None takes the commands that
+            the study recorded.
+        progress: Called with a description of each step.
+
+    Returns:
+        The report.
 
     Raises:
-        StudyError, FitError: models are missing, or have learned from other slides than those
-            that are for training now; or the cohort has no test slides.
-        SlideError: a test slide cannot be read.
+        StudyError, FitError: Models are missing, or learned from slides that are not training
+            slides now, or the cohort does not have test slides.
+        SlideError: A test slide cannot be read.
+        OSError: The study cannot be written.
     """
     selection, scores = read_selection(study)
     cohort = study.cohort()
     sets = tuple(split for split in _SETS if any(s.split is split for s in cohort))
     if not sets:
-        raise StudyError("The cohort has no slides in the split test or external to evaluate on.")
+        raise StudyError("The cohort does not have slides in the splits test and external.")
     progress("exporting the selected models")
     models = selected_files(study)
-    recorded = "; ".join(recorded_commands(study)) or "her2d train, its arguments not recorded"
+    recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
-    progress("test slides")
+    progress("predicting test slides")
     names = [score.name for score in scores]
     predictions, own, heatmaps = _predictions(
         study, bundle, evaluation_slides(cohort), names, recipe.seed, progress
     )
-    progress("tiles")
-    tiles = {
-        split: split_probabilities(study, recipe, selection.classifier, split) for split in sets
-    }
+    progress("predicting test tiles")
+    tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
     misdiagnosis = misdiagnosis_of(own)
     report = Report(
         cohort=describe_cohort(cohort),
@@ -93,7 +101,7 @@ def evaluate(
         classifiers=classifier_rows(study, recipe, selection.classifier),
         integrators=integrator_rows(study, selection, scores, tiles),
         slides=slide_rows(predictions, selection.integrator, seed=recipe.seed),
-        predictions=tuple(call for _, call in own),
+        predictions=tuple(prediction for _, prediction in own),
         calibration=calibration_rows(study, selection.integrator, tiles),
         misdiagnosis=misdiagnosis.tests,
         misdiagnosis_left_out=misdiagnosis.left_out,
@@ -106,16 +114,20 @@ def evaluate(
 
 
 def evaluation_slides(cohort: list[CohortSlide]) -> list[CohortSlide]:
-    """The slides that no model was trained, selected or fitted on."""
+    """Return the slides that no model was trained, selected or fitted on."""
     return [slide for slide in cohort if slide.split in _SETS]
 
 
 def read_report(study: Study) -> Report:
-    """The last evaluation. Raises StudyError."""
+    """Read the report of the last evaluation.
+
+    Raises:
+        StudyError: The study is not evaluated, or the report is not valid.
+    """
     try:
         return Report.model_validate_json((study.evaluation / REPORT_FILE).read_bytes())
     except (OSError, ValueError) as error:
-        raise StudyError(f"{study.root} is not evaluated: run her2d evaluate first.") from error
+        raise StudyError(f"{study.root} is not evaluated. Run `her2d evaluate` first.") from error
 
 
 def _predictions(
@@ -128,22 +140,23 @@ def _predictions(
 ) -> tuple[
     dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
 ]:
-    """Each slide once through the pipeline; of its pixels only some heatmaps are kept."""
+    """Run each slide through the pipeline once, and draw heatmaps of some."""
     predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in integrators}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
+    # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name in integrators:
             predictions[name].append(integrator_prediction(study, name, found, seed=seed))
         own.append((found.slide, slide_prediction(found)))
-        kept = heatmaps[_is_right(found)]
-        if len(kept) < _HEATMAPS_EACH:
-            kept.append(heatmap_figure(found))
+        drawn = heatmaps[_is_correct(found)]
+        if len(drawn) < _HEATMAPS_EACH:
+            drawn.append(heatmap_figure(found))
     return predictions, own, heatmaps[True] + heatmaps[False]
 
 
-def _is_right(found: PredictedSlide) -> bool:
+def _is_correct(found: PredictedSlide) -> bool:
     return found.outcome.score.her2_status.value == found.slide.her2_status.value
 
 
@@ -151,7 +164,7 @@ def _figures(report: Report, predictions: list[IntegratorPrediction]) -> list[st
     figures = []
     for row in report.slides:
         if row.selected:
-            of_set = [call for call in predictions if call.set == row.set]
+            of_set = [prediction for prediction in predictions if prediction.set == row.set]
             figures.append(roc_figure(of_set, f"ROC of slides, {row.set}"))
             figures.append(confusion_figure(row.confusion, f"Slides, {row.set}"))
     figures += [

@@ -1,4 +1,4 @@
-"""The report's figures, each as text that an HTML page can hold by itself."""
+"""Draw the report's figures, each as text to embed in an HTML page."""
 
 import base64
 import io
@@ -17,12 +17,18 @@ from her2d.results.heatmap import HeatmapData, render_heatmap
 
 _INK, _BROWN = "#23232b", "#79431a"
 _HEATMAP_SIDE = 900
-# The same report gives the same bytes.
-mpl.rcParams["svg.hashsalt"] = "her2d"
 
 
 def roc_figure(predictions: list[IntegratorPrediction], title: str) -> str | None:
-    """ROC of slides by P, an SVG; None where one class is missing."""
+    """Draw the ROC curve of slides by P of equation 1.
+
+    Args:
+        predictions: Predictions of one integrator on one test set.
+        title: Title of the figure.
+
+    Returns:
+        SVG text, or None if one class is missing.
+    """
     known = [
         c for c in predictions if not np.isnan(c.fraction) and c.true_status != "indeterminate"
     ]
@@ -38,7 +44,7 @@ def roc_figure(predictions: list[IntegratorPrediction], title: str) -> str | Non
 
 
 def confusion_figure(confusion: Confusion, title: str) -> str:
-    """The confusion matrix of slides (Figure S2), an SVG."""
+    """Draw a confusion matrix of slides (paper, Figure S2) as SVG text."""
     cells = np.array([[confusion.tp, confusion.fn], [confusion.fp, confusion.tn]])
     figure, axes = _square(title)
     axes.imshow(cells, cmap="YlOrBr", vmin=0, vmax=max(1, int(cells.max()) * 1.4))
@@ -49,14 +55,14 @@ def confusion_figure(confusion: Confusion, title: str) -> str:
         yticks=[0, 1],
         xticklabels=["positive", "negative"],
         yticklabels=["positive", "negative"],
-        xlabel="predicted",
-        ylabel="true",
+        xlabel="predicted status",
+        ylabel="true status",
     )
     return _svg(figure)
 
 
 def calibration_figure(found: Calibration, title: str) -> str:
-    """Observed share of strong tiles against p(strong), an SVG."""
+    """Draw the observed share of strong tiles against p(strong) as SVG text."""
     figure, axes = _square(title)
     axes.plot([0, 1], [0, 1], color="#c0c0c8", linewidth=1)
     axes.plot(
@@ -65,12 +71,21 @@ def calibration_figure(found: Calibration, title: str) -> str:
         color=_BROWN,
         marker="o",
     )
-    axes.set(xlabel="p(strong)", ylabel="share strong", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(
+        xlabel="p(strong)", ylabel="share of strong tiles", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
+    )
     return _svg(figure)
 
 
 def heatmap_figure(found: PredictedSlide) -> str:
-    """A slide's heatmap as in Figures 3 and 4: a data URL of a JPEG."""
+    """Draw a slide's heatmap as in the paper's Figures 3 and 4.
+
+    Returns:
+        Data URL of a JPEG with at most 900 pixels per side.
+
+    Raises:
+        OSError: The image cannot be encoded.
+    """
     outcome, score = found.outcome, found.outcome.score
     grid, overview = outcome.grid, outcome.overview
     scale = overview.tile_px / grid.tile_size
@@ -97,7 +112,7 @@ def heatmap_figure(found: PredictedSlide) -> str:
     small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     coded, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
     if not coded:
-        raise OSError(f"the heatmap of {found.slide.name} could not be encoded")
+        raise OSError(f"cannot encode the heatmap of {found.slide.name}")
     return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
@@ -110,5 +125,7 @@ def _square(title: str) -> tuple[Figure, "mpl.axes.Axes"]:
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    # A fixed salt and no date, so that the same report gives the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "her2d"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]

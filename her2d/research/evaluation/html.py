@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing beside it."""
+"""Render the report as one self-contained HTML page."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from her2d.research.evaluation.report import Report
 
 
 def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        report: every number.
+        report: The report.
         figures: SVG texts.
-        heatmaps: data URLs.
+        heatmaps: Data URLs of images.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("her2d.research.evaluation", "."),

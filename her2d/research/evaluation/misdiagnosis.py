@@ -1,8 +1,8 @@
-"""Which slides are predicted wrong: the paper's analysis of misdiagnosis (2.4, Tables 3 and 4).
+"""Test which features are associated with wrong predictions (paper, section 2.4, Tables 3 and 4).
 
-False negatives are compared with true positives, false positives with true negatives, by the
-chi-square test with Yates' correction. The paper's groups are small (2 false negatives), where
-chi-square's approximation is poor, so Fisher's exact test stands beside it.
+False negatives are compared with true positives, and false positives with true negatives, by the
+chi-square test with Yates' correction. The paper's groups are small (2 false negatives), which
+makes the chi-square approximation poor, so Fisher's exact test is reported too.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,14 @@ _ROUNDING = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class LevelCounts:
-    """Slides of one level of one feature, by how they were called."""
+    """Numbers of slides with one level of one feature.
+
+    Attributes:
+        table: Name of the table, such as the test set.
+        feature: Name of the feature.
+        level: One of the feature's values.
+        fn, tp, fp, tn: False negatives, true positives, false positives and true negatives.
+    """
 
     table: str
     feature: str
@@ -32,42 +39,57 @@ class LevelCounts:
 
 @dataclass(frozen=True, slots=True)
 class GroupTests:
-    """P values of one comparison; None where a level or a group holds no slide at all."""
+    """P values of one comparison; None if a level or a group is empty.
+
+    Attributes:
+        chi_square: P of the chi-square test.
+        fisher: P of Fisher's exact test.
+        simulated: Whether `fisher` is estimated from random tables, because there are too many
+            tables to sum over.
+    """
 
     chi_square: float | None
     fisher: float | None
     simulated: bool = False
-    """`fisher` is estimated from random tables: there are too many to sum up all."""
 
     @property
     def chi_square_text(self) -> str:
-        """As tables print it."""
+        """P of the chi-square test as printed in tables."""
         return _p_text(self.chi_square)
 
     @property
     def fisher_text(self) -> str:
-        """As tables print it, marked where it is estimated."""
+        """P of Fisher's exact test as printed in tables, marked if it is estimated."""
         return f"≈ {_p_text(self.fisher)}" if self.simulated else _p_text(self.fisher)
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureTest:
-    """One feature's rows in Table 3 or 4."""
+    """One feature's rows in Table 3 or 4.
+
+    Attributes:
+        table: Name of the table.
+        feature: Name of the feature.
+        levels: Numbers of slides by level.
+        positive: False negatives compared with true positives.
+        negative: False positives compared with true negatives.
+    """
 
     table: str
     feature: str
     levels: tuple[LevelCounts, ...]
     positive: GroupTests
-    """False negatives against true positives."""
     negative: GroupTests
-    """False positives against true negatives."""
 
 
 def misdiagnosis_tests(counts: Sequence[LevelCounts]) -> list[FeatureTest]:
-    """Test every feature of every table, in the order in which they come.
+    """Test every feature of every table, in the order of their first rows.
+
+    Args:
+        counts: Numbers of slides; each level of a feature once.
 
     Raises:
-        ValueError: a feature has a single level, or the same level twice.
+        ValueError: A feature has a single level, or the same level twice.
     """
     features: dict[tuple[str, str], list[LevelCounts]] = {}
     for level in counts:
@@ -75,7 +97,7 @@ def misdiagnosis_tests(counts: Sequence[LevelCounts]) -> list[FeatureTest]:
     tests = []
     for (table, feature), levels in features.items():
         if len(levels) < 2 or len({level.level for level in levels}) < len(levels):
-            raise ValueError(f"{feature} of {table} must have two levels or more, each once")
+            raise ValueError(f"{feature} of {table} must have two or more levels, each once")
         tests.append(
             FeatureTest(
                 table,
@@ -89,11 +111,15 @@ def misdiagnosis_tests(counts: Sequence[LevelCounts]) -> list[FeatureTest]:
 
 
 def compare_groups(rows: Sequence[tuple[int, int]]) -> GroupTests:
-    """Compare two groups, (wrong, right) by level.
+    """Compare slides predicted wrong with slides predicted correctly.
 
-    As the paper's note under Table 4 has it, no test is made where a level, or a group, is empty.
-    Yates' correction applies to two levels; Fisher's test of more levels is Freeman-Halton's, exact
-    where there are up to 200,000 tables of the same sums. The same rows always give the same.
+    No test is made if a level or a group is empty, as the paper notes under Table 4. Yates'
+    correction applies to two levels. Fisher's test of more than two levels is Freeman-Halton's,
+    which is exact for up to 200,000 tables with the same sums and otherwise estimated with a fixed
+    seed.
+
+    Args:
+        rows: Numbers of slides, (wrong, correct), by level.
     """
     table = np.array(rows)
     if not (table.sum(axis=0).all() and table.sum(axis=1).all()):
@@ -110,32 +136,38 @@ def _p_text(p: float | None) -> str:
 
 
 def _freeman_halton(table: NDArray[np.int64]) -> tuple[float, bool]:
-    """How probable tables of the same sums are that are no likelier, and whether that is estimated.
+    """Sum the probabilities of all tables that are at most as likely as the observed one.
 
-    SciPy sums them up for two levels only, and draws them at random for more.
+    SciPy sums over tables of two levels only, and samples tables of more levels at random.
+
+    Returns:
+        P, and whether it is estimated from random tables.
     """
     sizes = table.sum(axis=1)
     rarer = table[:, int(table.sum(axis=0).argmin())]
     null = multivariate_hypergeom(sizes, rarer.sum())
     # Tables as likely as the observed one may differ by rounding.
     most = null.pmf(rarer) * (1 + _ROUNDING)
-    spreads = _spreads(sizes, int(rarer.sum()))
-    if spreads is not None:
-        p = null.pmf(spreads)
+    ways = _distributions(sizes, int(rarer.sum()))
+    if ways is not None:
+        p = null.pmf(ways)
         return min(1.0, float(p[p <= most].sum())), False
     drawn = null.pmf(null.rvs(_RANDOM_TABLES, random_state=np.random.default_rng(0)))
-    # The observed table is one of them, so that no P is 0.
+    # Counting the observed table as one of them keeps P above 0.
     return float((1 + (drawn <= most).sum()) / (1 + _RANDOM_TABLES)), True
 
 
-def _spreads(sizes: NDArray[np.int64], slides: int) -> NDArray[np.int64] | None:
-    """Every way to spread `slides` over levels of these sizes, int64 (ways, levels)."""
+def _distributions(sizes: NDArray[np.int64], slides: int) -> NDArray[np.int64] | None:
+    """Enumerate the ways to distribute slides over levels of these sizes, int64 (ways, levels).
+
+    Returns None if there are more than 200,000 ways.
+    """
     ways = np.zeros((1, 0), np.int64)
     for level, size in enumerate(sizes):
         left = slides - ways.sum(axis=1)
         low = np.maximum(0, left - sizes[level + 1 :].sum())
         choices = np.minimum(size, left) - low + 1
-        # Each beginning can be completed, so that there are never more of them than ways.
+        # Each partial way can be completed, so there are never more of them than complete ways.
         if choices.sum() > _MOST_TABLES:
             return None
         nth = np.arange(choices.sum()) - np.repeat(choices.cumsum() - choices, choices)

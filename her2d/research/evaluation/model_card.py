@@ -1,4 +1,4 @@
-"""A model card in Markdown, every line of it from the manifest."""
+"""Write a model card in Markdown from a bundle's manifest."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ CARD_FILE = "MODEL_CARD.md"
 
 
 def model_card(manifest: Manifest) -> str:
-    """What the bundle is, for what, made of what, from what, and how good it was found to be."""
+    """Return the model card, with intended use, models, training data and metrics."""
     return "\n".join(_lines(manifest)) + "\n"
 
 
@@ -24,10 +24,10 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     rules = manifest.preprocessing
     yield ""
     yield (
-        f"Tiles of {rules.tile} x {rules.tile} pixels at {rules.magnification:g}x; background up to"
-        f" a saturation of {rules.saturation:g}; tumour tiles above"
-        f" {100 * rules.tumor_fraction:g} % tumour; positive from"
-        f" {100 * manifest.decision.threshold:g} %."
+        f"Tiles have {rules.tile} x {rules.tile} pixels at {rules.magnification:g}x. Tiles with a"
+        f" mean saturation of at most {rules.saturation:g} are background. Tumour tiles are more"
+        f" than {100 * rules.tumor_fraction:g} % tumour. A slide is positive from"
+        f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
     )
     training = manifest.training
     yield ""
@@ -54,25 +54,28 @@ def _measured(measured: Measured) -> Iterator[str]:
     yield f"- slides: {measured.slides}, {measured.slides_positive} of them HER2-positive"
     if measured.slides_without_tumor:
         yield f"- slides without tumour: {measured.slides_without_tumor}"
-    predicted = measured.calls_without_tumor
-    if measured.slides_without_tumor and predicted is not None:
+    calls = measured.calls_without_tumor
+    if measured.slides_without_tumor and calls is not None:
         yield (
-            f"- of these predicted positive: {predicted.positive}, negative: {predicted.negative},"
-            f" without a call, which is right: {predicted.indeterminate}"
+            f"- of these predicted positive: {calls.positive}, negative: {calls.negative},"
+            f" indeterminate, which is correct: {calls.indeterminate}"
         )
     if measured.slides_without_call is not None:
-        yield f"- slides without a call, left out of what follows: {measured.slides_without_call}"
-    figures = (
+        yield f"- indeterminate slides, excluded below: {measured.slides_without_call}"
+    metrics = (
         ("slide accuracy", measured.slide_accuracy),
-        ("slide accuracy, low end of its 95 % interval (Wilson)", measured.slide_accuracy_ci_low),
-        ("slide accuracy, high end", measured.slide_accuracy_ci_high),
-        ("slide accuracy, no call taken for wrong", measured.slide_accuracy_of_all),
+        (
+            "slide accuracy, lower 95 % limit (Wilson)",
+            measured.slide_accuracy_ci_low,
+        ),
+        ("slide accuracy, upper 95 % limit (Wilson)", measured.slide_accuracy_ci_high),
+        ("slide accuracy, indeterminate counted as wrong", measured.slide_accuracy_of_all),
         ("slide sensitivity", measured.slide_sensitivity),
         ("slide specificity", measured.slide_specificity),
         ("slide AUROC", measured.slide_auroc),
         ("tile AUROC", measured.tile_auroc),
         ("segmenter MIoU", measured.segmenter_miou),
     )
-    for name, value in figures:
+    for name, value in metrics:
         if value is not None:
             yield f"- {name}: {value:.4f}"

@@ -1,4 +1,4 @@
-"""An evaluated study's models -> a bundle folder with its figures and a model card."""
+"""Publish an evaluated study's models as a bundle with its metrics and a model card."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,6 @@ from her2d.research.evaluation.report import Report
 from her2d.research.training.bundle_writer import write_manifest
 from her2d.research.training.candidate import selected_files
 from her2d.research.training.cohort import Split
-from her2d.research.training.model_selection import read_selection
 from her2d.research.training.study import Study, StudyError
 from her2d.system.files import replace_folder
 
@@ -22,14 +21,24 @@ from her2d.system.files import replace_folder
 def publish(
     study: Study, directory: Path, *, version: str = "1", intended_use: str | None = None
 ) -> Bundle:
-    """Pack the bundle that `her2d evaluate` measured into `directory`, named after the folder.
+    """Publish the bundle that `her2d evaluate` evaluated, named after the folder.
 
-    A bundle that was there before stays loadable until the new one replaces it whole.
+    An earlier bundle in the folder remains usable until the new one replaces it.
+
+    Args:
+        study: An evaluated study.
+        directory: Folder to write.
+        version: Version of the bundle.
+        intended_use: One sentence for the manifest; None is research only.
+
+    Returns:
+        The published bundle.
 
     Raises:
-        StudyError: the study is not evaluated, or its models changed since.
-        ValueError: the folder's name is no bundle's name.
-        OSError: the folder cannot be written.
+        StudyError: The study is not evaluated, or its models changed after the evaluation.
+        ValueError: The name of the folder is not valid for a bundle, or the folder exists and does
+            not hold a bundle.
+        OSError: The folder cannot be written.
     """
     report = read_report(study)
     candidate = load_bundle(study.candidate)
@@ -38,25 +47,29 @@ def publish(
         changed.append(study.candidate.name)
     if changed:
         raise StudyError(
-            f"The models changed since they were measured ({', '.join(changed)}): run her2d"
-            " evaluate again."
+            f"The models changed since they were evaluated ({', '.join(changed)}). Run"
+            " `her2d evaluate` again."
         )
     manifest = candidate.manifest.model_dump(exclude_none=True) | {
         "name": directory.resolve().name,
         "version": version,
-        "measured": measured(report, Split.TEST),
-        "measured_external": measured(report, Split.EXTERNAL),
+        "measured": split_metrics(report, Split.TEST),
+        "measured_external": split_metrics(report, Split.EXTERNAL),
     }
     if intended_use is not None:
         manifest["intended_use"] = intended_use
     return _written(candidate, Manifest.model_validate(manifest), directory)
 
 
-def measured(report: Report, split: Split) -> Measured | None:
-    """A manifest's figures of one test set; None where the study has no such set.
+def split_metrics(report: Report, split: Split) -> Measured | None:
+    """Return a manifest's metrics of one test set, or None if the study does not have the set.
+
+    Args:
+        report: Report of the evaluation.
+        split: The test set.
 
     Raises:
-        StudyError: a figure that a manifest states is not defined on so few slides.
+        StudyError: The set is too small for a metric that the manifest requires.
     """
     row = report.bundle_row(split.value)
     if row is None:
@@ -65,17 +78,17 @@ def measured(report: Report, split: Split) -> Measured | None:
     tiles = next(row for row in report.integrators if row.selected).sets[split.value].auroc
     if segmenter is None or tiles is None or row.accuracy.value is None:
         raise StudyError(
-            f"The split {split.value} is too small: it must hold strong and weak tumour tiles."
+            f"The split {split.value} is too small. It must have strong and weak tumour tiles."
         )
     low, high = _wilson(row.confusion)
-    of_set = [call for call in report.predictions if call.set == split.value]
+    of_set = [slide for slide in report.predictions if slide.set == split.value]
     return Measured(
         cohort=f"split {split.value} of: {report.cohort}",
         slides=len(of_set),
-        slides_positive=sum(call.true_status == "positive" for call in of_set),
-        slides_without_tumor=sum(call.true_status == "indeterminate" for call in of_set),
+        slides_positive=sum(slide.true_status == "positive" for slide in of_set),
+        slides_without_tumor=sum(slide.true_status == "indeterminate" for slide in of_set),
         calls_without_tumor=row.without_tumor,
-        slides_without_call=row.without_call,
+        slides_without_call=row.indeterminate,
         segmenter_miou=segmenter,
         tile_auroc=tiles,
         slide_accuracy=row.accuracy.value,
@@ -89,21 +102,17 @@ def measured(report: Report, split: Split) -> Measured | None:
 
 
 def _wilson(confusion: Confusion) -> tuple[float, float]:
-    """Wilson's 95 % interval of the accuracy (Wilson 1927): a bootstrap knows no doubt where every
-    slide was predicted right, however few they are."""
-    right = confusion.tp + confusion.tn
-    predicted = right + confusion.fp + confusion.fn
-    interval = binomtest(right, predicted).proportion_ci(method="wilson")
+    """Compute Wilson's 95 % interval of the accuracy (Wilson 1927).
+
+    Unlike a bootstrap interval, it does not have zero width if every slide is predicted correctly.
+    """
+    correct = confusion.tp + confusion.tn
+    interval = binomtest(correct, confusion.total).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _changed_since(study: Study, report: Report) -> list[str]:
-    """The selection and selected models, as paths, that are not those that were measured."""
-    if not report.models:  # Reports did not hold them once; they did say what was selected.
-        selection, _ = read_selection(study)
-        measured = (report.segmenter, report.classifier, report.integrator)
-        same = (selection.segmenter, selection.classifier, selection.integrator) == measured
-        return [] if same else [study.selection.name]
+    """Return the paths of the selection and models that changed after the evaluation."""
     now = selected_files(study)
     paths = dict.fromkeys([*report.models, *now])
     return [path for path in paths if report.models.get(path) != now.get(path)]
@@ -116,6 +125,6 @@ def _written(candidate: Bundle, manifest: Manifest, directory: Path) -> Bundle:
     (part / CARD_FILE).write_text(model_card(manifest))
     write_manifest(part, manifest)
     if directory.exists() and not (directory / MANIFEST_FILE).is_file():
-        raise ValueError(f"{directory} is there and is no bundle")
+        raise ValueError(f"{directory} exists and is not a bundle")
     replace_folder(directory, part)
     return load_bundle(directory)

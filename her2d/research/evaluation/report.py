@@ -1,4 +1,4 @@
-"""What an evaluation found, as it is kept in report.json and shown in report.html."""
+"""The report of an evaluation, as saved in report.json and shown in report.html."""
 
 import math
 from typing import Annotated, TypeAlias
@@ -12,12 +12,12 @@ from her2d.research.evaluation.misdiagnosis import FeatureTest
 from her2d.research.evaluation.slides import Estimate, SlideMetrics
 
 
-def _known(value: float | None) -> float | None:
+def _nan_to_none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-Number: TypeAlias = Annotated[float | None, BeforeValidator(_known)]
-"""A figure; None where it is not defined, for JSON has no NaN."""
+Number: TypeAlias = Annotated[float | None, BeforeValidator(_nan_to_none)]
+"""A metric; None if it is not defined, because JSON does not have NaN."""
 
 
 class _Row(BaseModel):
@@ -25,7 +25,14 @@ class _Row(BaseModel):
 
 
 class SegmenterRow(_Row):
-    """Table S1: MIoU of one segmenter; `sets` maps test sets to theirs."""
+    """One segmenter in Table S1.
+
+    Attributes:
+        name: Name of the segmenter.
+        selected: Whether the bundle contains it.
+        validation: MIoU on the validation tiles.
+        sets: MIoU by test set.
+    """
 
     name: str
     selected: bool
@@ -34,7 +41,14 @@ class SegmenterRow(_Row):
 
 
 class ClassifierRow(_Row):
-    """Table S2: one classifier over its five folds."""
+    """One classifier in Table S2.
+
+    Attributes:
+        name: Name of the classifier.
+        selected: Whether the bundle contains it.
+        auroc, sensitivity: Validation metrics of the five folds.
+        mean_auroc, mean_sensitivity: Means over the folds.
+    """
 
     name: str
     selected: bool
@@ -44,8 +58,14 @@ class ClassifierRow(_Row):
     mean_sensitivity: Number
 
 
-class TileFigures(_Row):
-    """An integrator on a test set's tumour tiles."""
+class TileMetrics(_Row):
+    """Metrics of an integrator on the tumour tiles of a test set.
+
+    Attributes:
+        tiles: Number of labelled tumour tiles.
+        strong: Number of strong ones.
+        auroc, sensitivity, specificity: The metrics.
+    """
 
     tiles: int
     strong: int
@@ -55,18 +75,25 @@ class TileFigures(_Row):
 
 
 class IntegratorRow(_Row):
-    """Table S3: one integrator."""
+    """One integrator in Table S3.
+
+    Attributes:
+        name: Name of the integrator.
+        selected: Whether the bundle contains it.
+        validation_auroc, validation_sensitivity, validation_specificity: Cross-validated metrics.
+        sets: Metrics by test set.
+    """
 
     name: str
     selected: bool
     validation_auroc: Number
     validation_sensitivity: Number
     validation_specificity: Number
-    sets: dict[str, TileFigures]
+    sets: dict[str, TileMetrics]
 
 
 class Interval(_Row):
-    """A figure and its 95 % bootstrap interval."""
+    """A metric and the limits of its 95 % bootstrap interval."""
 
     value: Number
     low: Number
@@ -74,28 +101,36 @@ class Interval(_Row):
 
     @classmethod
     def of(cls, estimate: Estimate) -> "Interval":
+        """Convert an estimate, with None for NaN."""
         return cls(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
 class SlideRow(_Row):
-    """Table S4: slides of one test set as one integrator predicts them.
+    """One integrator on one test set in Table S4.
 
-    Slides with a true status and without a call, such as those in which no tumour was found, are
-    counted apart; `accuracy_of_all` takes them for wrong, all other figures leave them out. Slides
-    without tumour are in none of these: `without_tumor` counts what they were called.
+    Attributes:
+        integrator: Name of the integrator.
+        selected: Whether the bundle contains it.
+        set: Name of the test set.
+        confusion: Slides with a true and a predicted status.
+        indeterminate: Number of slides with a true status that are predicted indeterminate, for
+            example because no tumour was found. Only `accuracy_of_all` includes them.
+        without_tumor: Predictions of slides without tumour, which no other attribute includes.
+        accuracy, sensitivity, specificity, auroc: The metrics.
+        accuracy_of_all: Accuracy if indeterminate slides count as wrong.
     """
 
     integrator: str
     selected: bool
     set: str
     confusion: Confusion
-    without_call: int
+    indeterminate: int
     without_tumor: CallCounts
     accuracy: Interval
     sensitivity: Interval
     specificity: Interval
     auroc: Interval
-    accuracy_of_all: Number = None
+    accuracy_of_all: Number
 
     @classmethod
     def of(
@@ -105,19 +140,20 @@ class SlideRow(_Row):
         selected: bool,
         set_name: str,
         metrics: SlideMetrics,
-        without_call: int,
+        indeterminate: int,
         without_tumor: CallCounts,
     ) -> "SlideRow":
-        right = metrics.confusion.tp + metrics.confusion.tn
-        slides = metrics.confusion.total + without_call
+        """Make a row from the metrics of slides with a true and a predicted status."""
+        correct = metrics.confusion.tp + metrics.confusion.tn
+        slides = metrics.confusion.total + indeterminate
         return cls(
             integrator=integrator,
             selected=selected,
             set=set_name,
             confusion=metrics.confusion,
-            without_call=without_call,
+            indeterminate=indeterminate,
             without_tumor=without_tumor,
-            accuracy_of_all=right / slides if slides else None,
+            accuracy_of_all=correct / slides if slides else None,
             accuracy=Interval.of(metrics.accuracy),
             sensitivity=Interval.of(metrics.sensitivity),
             specificity=Interval.of(metrics.specificity),
@@ -126,7 +162,16 @@ class SlideRow(_Row):
 
 
 class SlidePrediction(_Row):
-    """One test slide, as the bundle's own integrator predicts it."""
+    """Prediction of one test slide by the bundle.
+
+    Attributes:
+        name, patient: Names of the slide and its patient.
+        set: Name of the test set.
+        true_status: True HER2 status.
+        predicted: Predicted HER2 status.
+        percent: Tumour tiles with high expression, in percent (P of equation 1).
+        borderline: Whether the interval of P contains the threshold.
+    """
 
     name: str
     patient: str
@@ -138,21 +183,21 @@ class SlidePrediction(_Row):
 
 
 class CalibrationRow(_Row):
-    """Reliability of the selected integrator's p(strong) on a test set's tumour tiles."""
+    """Calibration of the selected integrator on the tumour tiles of a test set."""
 
     set: str
     calibration: Calibration
 
 
 class Report(_Row):
-    """Everything that was measured, and of what."""
+    """All results of an evaluation, and the models and cohort they belong to."""
 
     cohort: str
     code_version: str
     seed: int
     bundle_digest: str
-    models: dict[str, str] = {}
-    """SHA-256 of the selection and of each selected model, by path within the study."""
+    models: dict[str, str]
+    """SHA-256 of model_selection.json and of each selected model, by path within the study."""
     segmenter: str
     classifier: str
     integrator: str
@@ -165,9 +210,9 @@ class Report(_Row):
     predictions: tuple[SlidePrediction, ...]
     calibration: tuple[CalibrationRow, ...]
     misdiagnosis: tuple[FeatureTest, ...]
-    misdiagnosis_left_out: tuple[str, ...] = ()
-    """Which features have no test, and why."""
+    misdiagnosis_left_out: tuple[str, ...]
+    """A sentence for each feature without a test, with the reason."""
 
     def bundle_row(self, name: str) -> SlideRow | None:
-        """The row of Table S4 of the bundle on a test set."""
+        """Return the bundle's row of Table S4 for the test set `name`, or None."""
         return next((row for row in self.slides if row.selected and row.set == name), None)

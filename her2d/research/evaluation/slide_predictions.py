@@ -1,4 +1,4 @@
-"""Test slides run through the bundle as the daemon runs it, and predicted by every integrator."""
+"""Predict test slides with the bundle, as the daemon does, and with every integrator."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,32 +19,46 @@ from her2d.research.evaluation.misdiagnosis import (
 )
 from her2d.research.evaluation.report import SlidePrediction, SlideRow
 from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
-from her2d.research.evaluation.tiles import load_model, p_of
+from her2d.research.evaluation.tiles import load_model, predict_strong
 from her2d.research.training.cohort import CohortSlide, Status
 from her2d.research.training.study import Study
 
 _MOST_LEVELS = 6
 _UNTESTED = GroupTests(None, None)
-_WITHOUT_CALL = Status.INDETERMINATE.value
+_INDETERMINATE = Status.INDETERMINATE.value
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedSlide:
-    """A test slide and what was found in it, without pixels: some dozen bytes a tile."""
+    """A test slide and the pipeline's outcome, which does not hold the slide's pixels.
+
+    Attributes:
+        slide: The slide.
+        outcome: The pipeline's outcome, some dozen bytes per tile.
+    """
 
     slide: CohortSlide
     outcome: SlideOutcome
 
 
 def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[PredictedSlide]:
-    """Run the bundle over `slides`, one after the other. Raises SlideError, EngineError."""
+    """Run slides through the bundle's pipeline, one after the other.
+
+    Args:
+        bundle: The bundle.
+        slides: The slides.
+
+    Raises:
+        SlideError: A slide cannot be read.
+        EngineError: The bundle cannot be run.
+    """
     with Scorer(bundle) as scorer:
         for slide in slides:
             yield PredictedSlide(slide, scorer.score(slide.he_path).outcome)
 
 
 def slide_prediction(found: PredictedSlide) -> SlidePrediction:
-    """The bundle's own call of a slide."""
+    """Return the prediction of the bundle's own integrator."""
     score = found.outcome.score
     return SlidePrediction(
         name=found.slide.name,
@@ -59,7 +73,14 @@ def slide_prediction(found: PredictedSlide) -> SlidePrediction:
 
 @dataclass(frozen=True, slots=True)
 class IntegratorPrediction:
-    """How one integrator predicts one slide; `fraction` is P, NaN where there is none."""
+    """Prediction of one slide by one integrator.
+
+    Attributes:
+        set: Test set of the slide.
+        true_status: True HER2 status.
+        predicted: Predicted HER2 status.
+        fraction: P of equation 1, 0 to 1; NaN if it is not defined.
+    """
 
     set: str
     true_status: str
@@ -70,10 +91,17 @@ class IntegratorPrediction:
 def integrator_prediction(
     study: Study, name: str, found: PredictedSlide, *, seed: int
 ) -> IntegratorPrediction:
-    """Score a slide's tumour tiles as if `name` were the bundle's integrator."""
+    """Score a slide with another integrator of the study.
+
+    Args:
+        study: Study with fitted integrators.
+        name: Name of the integrator.
+        found: The slide with the pipeline's outcome.
+        seed: Seed of the score's bootstrap interval.
+    """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
-    strong = p_of(load_model(study, name), outcome.p_folds[tumor]) > 0.5
+    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > 0.5
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
@@ -92,18 +120,24 @@ def integrator_prediction(
 def slide_rows(
     predictions: dict[str, list[IntegratorPrediction]], selected: str, *, seed: int
 ) -> tuple[SlideRow, ...]:
-    """Table S4: a row for each integrator and test set."""
+    """Make Table S4, with a row for each integrator and test set.
+
+    Args:
+        predictions: Predictions by integrator.
+        selected: Name of the bundle's integrator.
+        seed: Seed of the bootstrap intervals.
+    """
     rows = []
     for integrator, found in predictions.items():
-        for name in dict.fromkeys(call.set for call in found):
-            of_set = [c for c in found if c.set == name]
-            with_tumor = [c for c in of_set if c.true_status != _WITHOUT_CALL]
-            known = [c for c in with_tumor if c.predicted != _WITHOUT_CALL]
+        for name in dict.fromkeys(prediction.set for prediction in found):
+            of_set = [p for p in found if p.set == name]
+            with_tumor = [p for p in of_set if p.true_status != _INDETERMINATE]
+            known = [p for p in with_tumor if p.predicted != _INDETERMINATE]
             metrics = slide_metrics(
                 SlidePredictions(
-                    np.array([c.true_status == Status.POSITIVE for c in known], bool),
-                    np.array([c.predicted == Status.POSITIVE for c in known], bool),
-                    np.array([c.fraction for c in known], np.float64),
+                    np.array([p.true_status == Status.POSITIVE for p in known], bool),
+                    np.array([p.predicted == Status.POSITIVE for p in known], bool),
+                    np.array([p.fraction for p in known], np.float64),
                 ),
                 seed=seed,
             )
@@ -113,37 +147,45 @@ def slide_rows(
                     selected=integrator == selected,
                     set_name=name,
                     metrics=metrics,
-                    without_call=len(with_tumor) - len(known),
-                    without_tumor=_calls_without_tumor(of_set),
+                    indeterminate=len(with_tumor) - len(known),
+                    without_tumor=_count_without_tumor(of_set),
                 )
             )
     return tuple(rows)
 
 
-def _calls_without_tumor(predictions: Sequence[IntegratorPrediction]) -> CallCounts:
-    predicted = Counter(call.predicted for call in predictions if call.true_status == _WITHOUT_CALL)
+def _count_without_tumor(predictions: Sequence[IntegratorPrediction]) -> CallCounts:
+    predicted = Counter(p.predicted for p in predictions if p.true_status == _INDETERMINATE)
     return CallCounts(**{status.value: predicted[status.value] for status in Status})
 
 
 @dataclass(frozen=True, slots=True)
 class Misdiagnosis:
-    """Tables 3 and 4; `left_out` says in a sentence each which columns have no test, and why."""
+    """Tables 3 and 4.
+
+    Attributes:
+        tests: The tests of each feature.
+        left_out: A sentence for each feature without a test, with the reason.
+    """
 
     tests: tuple[FeatureTest, ...]
     left_out: tuple[str, ...]
 
 
 def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Misdiagnosis:
-    """Tables 3 and 4 of a cohort's own morphology columns, a table for each test set.
+    """Make Tables 3 and 4 from a cohort's morphology columns, with a table for each test set.
 
-    A feature that all slides share keeps its row, without a test. Columns of more than six levels,
-    such as ages, are no categories and are left out.
+    A feature with the same level in all slides keeps its row without a test. Columns with more than
+    six levels, such as ages, are not categories and are left out.
+
+    Args:
+        found: Slides with the prediction of the bundle's integrator.
     """
     counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
-    for slide, call in found:
-        outcome = _outcome(call)
+    for slide, prediction in found:
+        outcome = _outcome(prediction)
         for feature, level in slide.morphology.items():
-            cells = counts.setdefault((call.set, feature), {})
+            cells = counts.setdefault((prediction.set, feature), {})
             if outcome and level:
                 cells.setdefault(level, Counter())[outcome] += 1
     tests: list[FeatureTest] = []
@@ -154,19 +196,19 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Mis
             for level, c in sorted(cells.items())
         ]
         if not levels:
-            left_out.append(f"{table}, {feature}: no slide with a call has a value.")
+            left_out.append(f"{feature} ({table}) has no values.")
         elif len(levels) == 1:
-            left_out.append(f"{table}, {feature}: all slides are {levels[0].level}.")
+            left_out.append(f"{feature} ({table}) is {levels[0].level} in all slides.")
             tests.append(FeatureTest(table, feature, tuple(levels), _UNTESTED, _UNTESTED))
         elif len(levels) > _MOST_LEVELS:
-            left_out.append(f"{table}, {feature}: {len(levels)} levels are no categories.")
+            left_out.append(f"{feature} ({table}) has {len(levels)} levels.")
         else:
             tests += misdiagnosis_tests(levels)
     return Misdiagnosis(tuple(tests), tuple(left_out))
 
 
-def _outcome(call: SlidePrediction) -> str | None:
-    match call.true_status, call.predicted:
+def _outcome(prediction: SlidePrediction) -> str | None:
+    match prediction.true_status, prediction.predicted:
         case "positive", "positive":
             return "tp"
         case "positive", "negative":

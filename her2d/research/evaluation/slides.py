@@ -1,4 +1,4 @@
-"""Slide metrics with their uncertainty: accuracy, sensitivity, specificity, AUROC (Table S4)."""
+"""Slide metrics with bootstrap intervals (paper, Table S4)."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from her2d.research.evaluation.confusion import Confusion
 
 @dataclass(frozen=True, slots=True)
 class SlidePredictions:
-    """What was predicted of S slides, beside what is true.
+    """True and predicted HER2 status of S slides.
 
     Attributes:
-        positive: bool (S,), the truth.
-        predicted: bool (S,), P >= 10 %.
-        fraction: float64 (S,), P of equation 1.
+        positive: Whether the slide is positive, bool (S,).
+        predicted: Whether the slide is predicted positive, P >= 10 %, bool (S,).
+        fraction: P of equation 1, 0 to 1, float64 (S,).
 
     Raises:
-        ValueError: the arrays are not one-dimensional and equally long.
+        ValueError: The arrays are not one-dimensional or differ in length.
     """
 
     positive: NDArray[np.bool_]
@@ -28,12 +28,12 @@ class SlidePredictions:
 
     def __post_init__(self) -> None:
         if not self.positive.shape == self.predicted.shape == self.fraction.shape:
-            raise ValueError("positive, predicted and fraction must be equally long")
+            raise ValueError("positive, predicted and fraction must have the same length")
         if self.positive.ndim != 1:
             raise ValueError("positive, predicted and fraction must be one-dimensional")
 
-    def taken(self, indices: NDArray[np.int64]) -> "SlidePredictions":
-        """The slides at `indices`, in that order."""
+    def take(self, indices: NDArray[np.int64]) -> "SlidePredictions":
+        """Return the slides at `indices`, int64 (N,), in that order."""
         return SlidePredictions(
             self.positive[indices], self.predicted[indices], self.fraction[indices]
         )
@@ -41,7 +41,7 @@ class SlidePredictions:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure and its percentile bootstrap interval; NaN where it is not defined."""
+    """A metric and the limits of its percentile bootstrap interval; NaN if not defined."""
 
     value: float
     low: float
@@ -50,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class SlideMetrics:
-    """Table S4's row of one set of slides."""
+    """The metrics of one row of Table S4."""
 
     confusion: Confusion
     accuracy: Estimate
@@ -60,7 +60,7 @@ class SlideMetrics:
 
 
 def confusion_of(predictions: SlidePredictions) -> Confusion:
-    """Count the four outcomes."""
+    """Count true and false positives and negatives."""
     true, predicted = predictions.positive, predictions.predicted
     return Confusion(
         tp=int((true & predicted).sum()),
@@ -73,25 +73,31 @@ def confusion_of(predictions: SlidePredictions) -> Confusion:
 def slide_metrics(
     predictions: SlidePredictions, *, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> SlideMetrics:
-    """Metrics of `predictions` with percentile bootstrap intervals over slides.
+    """Compute metrics with percentile bootstrap intervals over slides.
 
-    Positives and negatives are resampled each among themselves, as the paper's test sets were
-    drawn: with few positives a plain bootstrap would draw sets that hold none.
+    Positive and negative slides are resampled separately, because with few positive slides some
+    samples of a plain bootstrap would not contain any.
+
+    Args:
+        predictions: Predictions of the slides.
+        seed: Seed of the bootstrap.
+        resamples: Number of bootstrap samples.
+        confidence: Confidence level of the intervals, 0 to 1.
     """
     groups = [np.flatnonzero(predictions.positive), np.flatnonzero(~predictions.positive)]
     rng = np.random.default_rng(seed)
-    drawn = np.array(
+    resampled = np.array(
         [
-            _figures(
-                predictions.taken(np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)]))
+            _metrics(
+                predictions.take(np.concatenate([rng.choice(g, len(g)) for g in groups if len(g)]))
             )
             for _ in range(resamples if len(predictions.positive) else 0)
         ]
     ).reshape(-1, 4)
     tail = 50 * (1 - confidence)
     estimates = []
-    for number, value in enumerate(_figures(predictions)):
-        column = drawn[:, number]
+    for number, value in enumerate(_metrics(predictions)):
+        column = resampled[:, number]
         known = len(column) > 0 and not np.isnan(column).any()
         low, high = np.percentile(column, [tail, 100 - tail]) if known else (np.nan, np.nan)
         estimates.append(Estimate(value, float(low), float(high)))
@@ -99,13 +105,21 @@ def slide_metrics(
 
 
 def auroc(positive: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
-    """Area under the ROC curve; NaN where only one class is there."""
+    """Compute the area under the ROC curve.
+
+    Args:
+        positive: True class, bool (N,).
+        score: Score that is higher for the positive class, float (N,).
+
+    Returns:
+        The area, or NaN if only one class is present.
+    """
     if positive.all() or not positive.any():
         return float("nan")
     return float(roc_auc_score(positive, score))
 
 
-def _figures(predictions: SlidePredictions) -> tuple[float, float, float, float]:
+def _metrics(predictions: SlidePredictions) -> tuple[float, float, float, float]:
     found = confusion_of(predictions)
     area = auroc(predictions.positive, predictions.fraction)
     return found.accuracy, found.sensitivity, found.specificity, area

@@ -1,4 +1,4 @@
-"""Tables S1 to S3: segmenters, classifiers and integrators on tiles."""
+"""Evaluate segmenters, classifiers and integrators on tiles (paper, Tables S1 to S3)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,13 +18,11 @@ from her2d.research.evaluation.report import (
     ClassifierRow,
     IntegratorRow,
     SegmenterRow,
-    TileFigures,
+    TileMetrics,
 )
-from her2d.research.evaluation.segmentation import mean_iou, pixel_confusion
 from her2d.research.evaluation.slides import auroc
 from her2d.research.networks.export import SegmenterGraph
 from her2d.research.training.cohort import Split
-from her2d.research.training.fit import shared_normalization
 from her2d.research.training.integrators import IntegratorScore
 from her2d.research.training.lightning_module import MIOU
 from her2d.research.training.model_selection import (
@@ -48,20 +46,28 @@ def segmenter_rows(
     selected: str,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[SegmenterRow, ...]:
-    """MIoU of every trained segmenter over each set's tissue tiles. Raises StudyError.
+    """Make Table S1, the MIoU of every trained segmenter over the tissue tiles of each test set.
 
-    `progress` is told how many tiles each has done.
+    Args:
+        study: Study with trained segmenters.
+        recipe: The study's recipe.
+        sets: The test sets.
+        selected: Name of the bundle's segmenter.
+        progress: Called with the number of tiles done.
+
+    Raises:
+        StudyError, FitError: A slide or network is missing.
     """
     slides = study.cohort()
     stores = {split: open_tiles(study, [s for s in slides if s.split is split]) for split in sets}
     rows = []
     for result in segmenter_results(study, recipe):
         network = load_segmenter(study, result.name)
-        seen = shared_normalization([result], recipe)
+        normalization = result.normalization
         sets_of: dict[str, float | None] = {}
         for split, store in stores.items():
-            told = partial(_told, progress, f"{result.name} on {split.value}", len(store))
-            counts = store_confusion(network, store, seen, told)
+            done = partial(_report, progress, f"{result.name} on {split.value}", len(store))
+            counts = store_confusion(network, store, normalization, done)
             sets_of[split.value] = mean_iou(counts)
         rows.append(
             SegmenterRow(
@@ -80,7 +86,17 @@ def store_confusion(
     normalization: Normalization,
     done: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.int64]:
-    """Pixels of a store's tiles by truth and prediction, int64 (2, 2), a batch at a time."""
+    """Count the pixels of all tiles by true and predicted class.
+
+    Args:
+        network: Segmenter that maps float32 (N, 3, 512, 512) to logits (N, 2, 512, 512).
+        store: The tiles.
+        normalization: Normalisation that the network was trained with.
+        done: Called after each batch with the number of tiles done.
+
+    Returns:
+        Confusion matrix, see `pixel_confusion`, int64 (2, 2).
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     graph = SegmenterGraph(network, normalization.mean, normalization.std).to(device).eval()
     counts = np.zeros((2, 2), np.int64)
@@ -95,8 +111,46 @@ def store_confusion(
     return counts
 
 
+def pixel_confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count pixels by true class (rows) and predicted class (columns), other tissue first.
+
+    Args:
+        truth, predicted: Masks of the same shape, uint8, 0 or 1.
+
+    Returns:
+        Confusion matrix, int64 (2, 2).
+    """
+    return np.bincount((2 * truth + predicted).ravel(), minlength=4).reshape(2, 2)
+
+
+def mean_iou(counts: NDArray[np.int64]) -> float:
+    """Compute the mean intersection over union (paper, Table S1).
+
+    Args:
+        counts: Confusion matrix, int64 (classes, classes).
+
+    Returns:
+        The mean over classes that occur in truth or prediction, or NaN if none does.
+    """
+    intersection = np.diag(counts)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - intersection
+    present = union > 0
+    if not present.any():
+        return float("nan")
+    return float(np.mean(intersection[present] / union[present]))
+
+
 def classifier_rows(study: Study, recipe: Recipe, selected: str) -> tuple[ClassifierRow, ...]:
-    """Every classifier's validation figures over the folds."""
+    """Make Table S2, the validation metrics of every classifier over the folds.
+
+    Args:
+        study: Study with trained classifiers.
+        recipe: The study's recipe.
+        selected: Name of the bundle's classifier.
+
+    Raises:
+        FitError: A result is not valid.
+    """
     return tuple(
         ClassifierRow(
             name=score.name,
@@ -116,7 +170,14 @@ def integrator_rows(
     scores: list[IntegratorScore],
     sets: dict[Split, FoldProbabilities],
 ) -> tuple[IntegratorRow, ...]:
-    """Every integrator on each set's tumour tiles."""
+    """Make Table S3, every integrator on the tumour tiles of each test set.
+
+    Args:
+        study: Study with fitted integrators.
+        selection: The selected models.
+        scores: Scores of the integrators.
+        sets: Predictions of the sub-classifiers by test set.
+    """
     rows = []
     for score in scores:
         model = load_model(study, score.name)
@@ -127,7 +188,7 @@ def integrator_rows(
                 validation_auroc=score.auroc,
                 validation_sensitivity=score.sensitivity,
                 validation_specificity=score.specificity,
-                sets={split.value: _tile_figures(model, tiles) for split, tiles in sets.items()},
+                sets={split.value: _tile_metrics(model, tiles) for split, tiles in sets.items()},
             )
         )
     return tuple(rows)
@@ -136,35 +197,55 @@ def integrator_rows(
 def calibration_rows(
     study: Study, integrator: str, sets: dict[Split, FoldProbabilities]
 ) -> tuple[CalibrationRow, ...]:
-    """Reliability of the selected integrator on each set."""
+    """Measure the calibration of an integrator on each test set.
+
+    Args:
+        study: Study with fitted integrators.
+        integrator: Name of the integrator.
+        sets: Predictions of the sub-classifiers by test set.
+    """
     model = load_model(study, integrator)
     return tuple(
-        CalibrationRow(set=split.value, calibration=calibration(p_of(model, tiles.p), tiles.strong))
+        CalibrationRow(
+            set=split.value, calibration=calibration(predict_strong(model, tiles.p), tiles.strong)
+        )
         for split, tiles in sets.items()
     )
 
 
 def load_model(study: Study, name: str) -> Any:
-    """A fitted integrator of the study."""
+    """Load a fitted integrator of the study.
+
+    Raises:
+        OSError: It is missing.
+    """
     path = study.integrators / f"{name}.skops"
     return skops.io.load(path, trusted=list(INTEGRATOR_TRUSTED_TYPES))
 
 
-def p_of(model: Any, p_folds: NDArray[np.float32]) -> NDArray[np.float64]:
-    """An integrator's p(strong) of (T, 5) fold probabilities, float64 (T,)."""
+def predict_strong(model: Any, p_folds: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Predict p(strong) with an integrator.
+
+    Args:
+        model: Integrator with `predict_proba`.
+        p_folds: p(strong) of the five sub-classifiers, float32 (T, 5).
+
+    Returns:
+        Probabilities, float64 (T,).
+    """
     if len(p_folds) == 0:
         return np.empty(0)
     return np.asarray(model.predict_proba(p_folds)[:, 1], np.float64)
 
 
-def _told(progress: Callable[[str], None], what: str, tiles: int, done: int) -> None:
+def _report(progress: Callable[[str], None], what: str, tiles: int, done: int) -> None:
     progress(f"{what}: {done} of {tiles} tiles")
 
 
-def _tile_figures(model: Any, tiles: FoldProbabilities) -> TileFigures:
-    p = p_of(model, tiles.p)
+def _tile_metrics(model: Any, tiles: FoldProbabilities) -> TileMetrics:
+    p = predict_strong(model, tiles.p)
     strong = tiles.strong
-    return TileFigures(
+    return TileMetrics(
         tiles=len(strong),
         strong=int(strong.sum()),
         auroc=auroc(strong, p),

@@ -1,1 +1,1 @@
-"""The networks of HER2Net and their ONNX export."""
+"""The networks of HER2Net and their ONNX export; needs torch."""

@@ -1,4 +1,4 @@
-"""torch: the networks of HER2Net and their ONNX export. The daemon never imports this room."""
+"""Build the paper's networks by name, optionally with weights from a file."""
 
 from collections.abc import Callable
 from functools import partial
@@ -33,36 +33,44 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 def build_segmenter(
     name: str, *, width_multiplier: float = 1.0, weights: Path | None = None
 ) -> nn.Module:
-    """A two-class segmenter: float (N, 3, 512, 512) -> logits (N, 2, 512, 512).
+    """Build a two-class tumour segmenter (paper, section 4.3).
 
     Args:
-        name: a key of SEGMENTERS.
-        width_multiplier: scales hidden channel counts; 1.0 is the published network.
-        weights: a safetensors file to begin with.
+        name: A key of SEGMENTERS.
+        width_multiplier: Scales hidden channel counts; 1.0 is the published network.
+        weights: Safetensors file with initial weights; None initialises at random.
+
+    Returns:
+        A module that maps float32 (N, 3, 512, 512) to logits float32 (N, 2, 512, 512). Channel 1
+        is tumour.
 
     Raises:
-        ValueError: no segmenter of that name, or the weights are not its.
+        ValueError: There is no such segmenter, or the weights belong to another network.
     """
-    return _built(SEGMENTERS, "segmenter", name, width_multiplier, weights)
+    return _build(SEGMENTERS, "segmenter", name, width_multiplier, weights)
 
 
 def build_classifier(
     name: str, *, width_multiplier: float = 1.0, weights: Path | None = None
 ) -> nn.Module:
-    """A two-class tile classifier: float (N, 3, 512, 512) -> logits (N, 2), 1 being strong.
+    """Build a two-class tile classifier (paper, section 4.4).
 
     Args:
-        name: a key of CLASSIFIERS.
-        width_multiplier: scales hidden channel counts; 1.0 is the published network.
-        weights: a safetensors file to begin with.
+        name: A key of CLASSIFIERS.
+        width_multiplier: Scales hidden channel counts; 1.0 is the published network.
+        weights: Safetensors file with initial weights; None initialises at random.
+
+    Returns:
+        A module that maps float32 (N, 3, 512, 512) to logits float32 (N, 2). Channel 1 is high
+        HER2 expression.
 
     Raises:
-        ValueError: no classifier of that name, or the weights are not its.
+        ValueError: There is no such classifier, or the weights belong to another network.
     """
-    return _built(CLASSIFIERS, "classifier", name, width_multiplier, weights)
+    return _build(CLASSIFIERS, "classifier", name, width_multiplier, weights)
 
 
-def _built(
+def _build(
     known: dict[str, Callable[..., nn.Module]],
     kind: str,
     name: str,

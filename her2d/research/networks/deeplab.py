@@ -1,8 +1,9 @@
 """DeepLabv3+ (Chen et al. 2018, 10.1007/978-3-030-01234-2_49) on ResNet-101, output stride 16.
 
-HER2Net's paper does not name the backbone; ResNet-101 is one of the two of DeepLabv3+'s own, and
-the one that MONAI has. As published: the last stage dilated, atrous rates 6, 12 and 18, depthwise
-separable convolutions in the pyramid and the decoder, 48 low-level channels, two 3 x 3 x 256.
+HER2Net's paper does not name the backbone. ResNet-101 is one of the two in the DeepLabv3+ paper,
+and the one that MONAI has. As published, the last stage is dilated, the atrous rates are 6, 12 and
+18, the pyramid and the decoder use depthwise separable convolutions, and the decoder has 48
+low-level channels and two 3 x 3 convolutions of 256 channels.
 """
 
 import torch
@@ -17,11 +18,13 @@ _WIDTH, _LOW_LEVEL = 256, 48
 
 
 class DeepLabV3Plus(nn.Module):
-    """float (N, 3, H, W), H and W multiples of 16 -> class logits float (N, classes, H, W).
+    """DeepLabv3+ as one of the paper's segmenters (section 4.3, Table S1).
+
+    Maps float32 (N, 3, H, W), H and W multiples of 16, to class logits float32 (N, classes, H, W).
 
     Args:
-        classes: output channels.
-        width_multiplier: scales every hidden channel count; 1.0 is the published network.
+        classes: Number of output channels.
+        width_multiplier: Scales every hidden channel count; 1.0 is the published network.
     """
 
     def __init__(self, classes: int = 2, width_multiplier: float = 1.0) -> None:
@@ -31,7 +34,7 @@ class DeepLabV3Plus(nn.Module):
         shallow, deep = _out_channels(backbone.layer1), _out_channels(backbone.layer4)
         self.stem = nn.Sequential(backbone.conv1, backbone.bn1, nn.ReLU(), backbone.maxpool)
         self.shallow = backbone.layer1
-        self.deep = nn.Sequential(backbone.layer2, backbone.layer3, _dilated(backbone))
+        self.deep = nn.Sequential(backbone.layer2, backbone.layer3, _dilate_last_stage(backbone))
         self.pyramid = AtrousPyramid(deep, width)
         self.low_level = _pointwise(shallow, low_level)
         self.decoder = nn.Sequential(
@@ -42,15 +45,20 @@ class DeepLabV3Plus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shallow = self.shallow(self.stem(x))
-        context = _resized(self.pyramid(self.deep(shallow)), shallow)
+        context = _resize(self.pyramid(self.deep(shallow)), shallow)
         logits = self.decoder(torch.cat([context, self.low_level(shallow)], dim=1))
-        return _resized(logits, x)
+        return _resize(logits, x)
 
 
 class AtrousPyramid(nn.Module):
-    """Atrous spatial pyramid pooling: float (N, C, h, w) -> (N, width, h, w).
+    """Atrous spatial pyramid pooling, float32 (N, C, h, w) to (N, width, h, w).
 
-    The pooled branch has a single pixel an image: in training a batch holds two images or more.
+    The pooled branch has one pixel per image, so batch normalisation needs at least two images per
+    training batch.
+
+    Args:
+        channels: Number of input channels, C.
+        width: Number of output channels.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -66,12 +74,12 @@ class AtrousPyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.pooled(x.mean(dim=(2, 3), keepdim=True))
-        found = [branch(x) for branch in self.branches]
-        return torch.as_tensor(self.project(torch.cat([*found, _resized(pooled, x)], dim=1)))
+        features = [branch(x) for branch in self.branches]
+        return torch.as_tensor(self.project(torch.cat([*features, _resize(pooled, x)], dim=1)))
 
 
-def _dilated(backbone: ResNet) -> nn.Module:
-    """The last stage at the resolution of the one before: dilation in place of its stride."""
+def _dilate_last_stage(backbone: ResNet) -> nn.Module:
+    """Return the last stage with its stride replaced by dilation, which keeps the resolution."""
     layer: nn.Module = backbone.layer4
     for module in layer.modules():
         if isinstance(module, nn.Conv2d):
@@ -100,5 +108,5 @@ def _separable(before: int, after: int, rate: int = 1) -> nn.Sequential:
     )
 
 
-def _resized(x: Tensor, like: Tensor) -> Tensor:
+def _resize(x: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,7 +1,7 @@
-"""torch networks -> the two ONNX graphs of a bundle, contracts as in the design.
+"""Export torch networks as the two ONNX graphs of a bundle.
 
-Normalisation, layout and post-processing are inside the graphs, so that every back end computes
-the same thing from raw uint8 tiles.
+Normalisation, layout and post-processing are part of the graphs, so that every back end computes
+the same result from raw uint8 tiles.
 """
 
 import logging
@@ -13,13 +13,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from her2d.method import TILE_PX
+
 TUMOR = 1
 STRONG = 1
 _OPSET = 18
 
 
 class Normalized(nn.Module):
-    """uint8 (N, H, W, 3) RGB -> float (N, 3, H, W), `(value / 255 - mean) / std` by channel."""
+    """Normalise uint8 (N, H, W, 3) RGB to float32 (N, 3, H, W).
+
+    Each channel becomes `(value / 255 - mean) / std`.
+
+    Args:
+        mean: Mean of each channel, on the 0..1 scale.
+        std: Standard deviation of each channel, on the 0..1 scale.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -29,13 +38,20 @@ class Normalized(nn.Module):
         self.register_buffer("shift", shift.view(1, 3, 1, 1))
 
     def forward(self, tiles: Tensor) -> Tensor:
-        # Cast first: TensorRT lets nothing but a cast read uint8.
+        # Cast first, because TensorRT accepts uint8 as the input of a cast only.
         x = tiles.to(torch.float32).permute(0, 3, 1, 2)
         return x * self.get_buffer("scale") + self.get_buffer("shift")
 
 
 class SegmenterGraph(nn.Module):
-    """uint8 (N, 512, 512, 3) -> `tumor_pixels` int32 (N,), `mask` uint8 (N, 512, 512)."""
+    """Segment uint8 (N, 512, 512, 3) RGB tiles.
+
+    Outputs `tumor_pixels`, int32 (N,), and `mask`, uint8 (N, 512, 512) with 1 where tumour.
+
+    Args:
+        network: Maps float32 (N, 3, 512, 512) to logits (N, 2, 512, 512).
+        mean, std: Normalisation, see `Normalized`.
+    """
 
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -44,13 +60,20 @@ class SegmenterGraph(nn.Module):
 
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(self.normalized(tiles))
-        # argmax of two classes; on a tie it is the first, no tumour.
+        # The argmax of two classes; a tie counts as no tumour, the first class.
         tumor = logits[:, TUMOR] > logits[:, 1 - TUMOR]
         return tumor.to(torch.int32).sum(dim=(1, 2), dtype=torch.int32), tumor.to(torch.uint8)
 
 
 class ClassifiersGraph(nn.Module):
-    """uint8 (N, 512, 512, 3) -> `p_strong` float32 (N, folds), one column a network."""
+    """Classify uint8 (N, 512, 512, 3) RGB tiles.
+
+    Outputs `p_strong`, float32 (N, folds), with one column per network.
+
+    Args:
+        networks: One per fold; each maps float32 (N, 3, 512, 512) to logits (N, 2).
+        mean, std: Normalisation, see `Normalized`.
+    """
 
     def __init__(
         self, networks: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]
@@ -67,19 +90,37 @@ class ClassifiersGraph(nn.Module):
 def export_segmenter(
     network: nn.Module, path: Path, *, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    """Write `network`, (N, 3, 512, 512) -> (N, 2, 512, 512), as the bundle's segmenter graph."""
+    """Write a segmenter as the bundle's segmenter graph, see `SegmenterGraph`.
+
+    Args:
+        network: Maps float32 (N, 3, 512, 512) to logits (N, 2, 512, 512).
+        path: ONNX file to write.
+        mean, std: Normalisation the network was trained with, on the 0..1 scale.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     _export(SegmenterGraph(network, mean, std), path, ["tumor_pixels", "mask"])
 
 
 def export_classifiers(
     networks: Sequence[nn.Module], path: Path, *, mean: Sequence[float], std: Sequence[float]
 ) -> None:
-    """Write the folds' networks, each (N, 3, 512, 512) -> (N, 2), as one classifiers graph."""
+    """Write the sub-classifiers of all folds as one graph, see `ClassifiersGraph`.
+
+    Args:
+        networks: One per fold; each maps float32 (N, 3, 512, 512) to logits (N, 2).
+        path: ONNX file to write.
+        mean, std: Normalisation the networks were trained with, on the 0..1 scale.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     _export(ClassifiersGraph(networks, mean, std), path, ["p_strong"])
 
 
 def _export(graph: nn.Module, path: Path, outputs: list[str]) -> None:
-    example = torch.zeros(2, 512, 512, 3, dtype=torch.uint8)
+    example = torch.zeros(2, TILE_PX, TILE_PX, 3, dtype=torch.uint8)
     with _quiet():
         torch.onnx.export(
             graph.eval(),
@@ -97,7 +138,7 @@ def _export(graph: nn.Module, path: Path, outputs: list[str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of operators of packages that we don't use."""
+    """Silence the exporter, which warns about operators of packages that her2d does not use."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

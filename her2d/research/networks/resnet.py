@@ -1,7 +1,7 @@
-"""ResNets (He et al. 2016, 10.1109/CVPR.2016.90) from MONAI, set to be the published ones.
+"""ResNets (He et al. 2016, 10.1109/CVPR.2016.90), MONAI's configured as published.
 
-MONAI's defaults are made for volumes: a stride-1 stem and biased shortcut convolutions. The
-published network has a stride-2 stem and none of those biases.
+MONAI's defaults are meant for volumes, with a stride-1 stem and biased shortcut convolutions. The
+published network has a stride-2 stem and no such biases.
 """
 
 from typing import Literal
@@ -20,12 +20,15 @@ _BLOCKS: dict[str, tuple[type[ResNetBlock] | type[ResNetBottleneck], list[int]]]
 
 
 def resnet(name: ResNetName, *, classes: int = 2, width_multiplier: float = 1.0) -> ResNet:
-    """float (N, 3, H, W) -> logits float (N, classes).
+    """Build a ResNet, one of the paper's tile classifiers (section 4.4, Table S2).
 
     Args:
-        name: the published depth.
-        classes: outputs.
-        width_multiplier: scales every channel count; 1.0 is the published network.
+        name: One of the published depths.
+        classes: Number of outputs.
+        width_multiplier: Scales every channel count; 1.0 is the published network.
+
+    Returns:
+        A module that maps float32 (N, 3, H, W) to logits float32 (N, classes).
     """
     block, layers = _BLOCKS[name]
     planes = [max(1, round(channels * width_multiplier)) for channels in (64, 128, 256, 512)]

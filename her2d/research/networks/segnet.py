@@ -1,8 +1,9 @@
 """SegNet (Badrinarayanan et al. 2017, 10.1109/TPAMI.2016.2644615), the paper's best segmenter.
 
-The decoder puts each value back where its encoder's max-pooling found it. TensorRT has no such
-operator, so pooling and unpooling are written as strided slices, first-maximum masks and a pixel
-shuffle: bitwise what `max_pool2d` and `max_unpool2d` give, and plain ONNX when exported.
+The decoder puts each value back at the position where the encoder's max-pooling found it. TensorRT
+does not have that operator, so pooling and unpooling are written as strided slices, masks of the
+first maximum and a pixel shuffle. The results are bitwise those of `max_pool2d` and `max_unpool2d`,
+and the export is plain ONNX.
 """
 
 from itertools import pairwise
@@ -11,17 +12,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# VGG16's five stages.
+# Channels of the five stages of VGG16.
 _STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
-BufferPool = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Where in each 2 x 2 window the maximum was: four bool masks, row-major, exactly one true."""
+MaxPositions = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Position of the maximum in each 2 x 2 window, as four bool masks (N, C, H / 2, W / 2).
+
+The masks are in row-major order, and exactly one of them is true for each window."""
 
 
-def max_pool(x: Tensor) -> tuple[Tensor, BufferPool]:
-    """2 x 2 max-pooling of float (N, C, H, W), H and W even, and where each maximum was.
+def max_pool(x: Tensor) -> tuple[Tensor, MaxPositions]:
+    """Apply 2 x 2 max-pooling; of equal values the first in row-major order counts.
 
-    Of equal values the first in row-major order counts, as in `max_pool2d`.
+    Args:
+        x: float32 (N, C, H, W), H and W even.
+
+    Returns:
+        The maxima, float32 (N, C, H / 2, W / 2), and their positions.
     """
     corners = [x[:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)]
     pooled = torch.maximum(
@@ -34,19 +41,29 @@ def max_pool(x: Tensor) -> tuple[Tensor, BufferPool]:
     return pooled, (first, second, third, fourth)
 
 
-def max_unpool(x: Tensor, places: BufferPool) -> Tensor:
-    """Put float (N, C, H, W) back where it came from, zeros elsewhere: (N, C, 2H, 2W)."""
+def max_unpool(x: Tensor, positions: MaxPositions) -> Tensor:
+    """Put values back at the positions of their maxima, with zeros elsewhere.
+
+    Args:
+        x: float32 (N, C, H, W).
+        positions: As `max_pool` returned them.
+
+    Returns:
+        float32 (N, C, 2H, 2W).
+    """
     n, channels, height, width = x.shape
-    spread = torch.stack([x * place.to(x.dtype) for place in places], dim=2)
+    spread = torch.stack([x * position.to(x.dtype) for position in positions], dim=2)
     return functional.pixel_shuffle(spread.reshape(n, 4 * channels, height, width), 2)
 
 
 class SegNet(nn.Module):
-    """float (N, 3, H, W), H and W multiples of 32 -> class logits float (N, classes, H, W).
+    """SegNet, the segmenter that the paper selected (section 4.3, Table S1).
+
+    Maps float32 (N, 3, H, W), H and W multiples of 32, to class logits float32 (N, classes, H, W).
 
     Args:
-        classes: output channels.
-        width_multiplier: scales every hidden channel count; 1.0 is the published network.
+        classes: Number of output channels.
+        width_multiplier: Scales every hidden channel count; 1.0 is the published network.
     """
 
     def __init__(self, classes: int = 2, width_multiplier: float = 1.0) -> None:
@@ -68,12 +85,12 @@ class SegNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        places: list[BufferPool] = []
+        positions: list[MaxPositions] = []
         for convolutions in self.encoder:
-            x, place = max_pool(convolutions(x))
-            places.append(place)
-        for convolutions, place in zip(self.decoder, reversed(places), strict=True):
-            x = convolutions(max_unpool(x, place))
+            x, position = max_pool(convolutions(x))
+            positions.append(position)
+        for convolutions, position in zip(self.decoder, reversed(positions), strict=True):
+            x = convolutions(max_unpool(x, position))
         return x
 
 

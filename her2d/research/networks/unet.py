@@ -1,8 +1,8 @@
 """U-Net (Ronneberger et al. 2015, 10.1007/978-3-319-24574-4_28).
 
-MONAI's BasicUNet keeps more channels in its last up-convolution than the published network, and
-its UNet is residual; hence this one. Convolutions are padded, where the published ones shrink the
-image, so that a mask has its tile's size. Weights begin as the paper of U-Net prescribes.
+Written here because MONAI's BasicUNet keeps more channels in its last up-convolution than the
+published network, and MONAI's UNet is residual. Convolutions are padded, unlike the published ones,
+so that a mask has the size of its tile. Weights are initialised as the U-Net paper prescribes.
 """
 
 import torch
@@ -13,11 +13,13 @@ _CHANNELS = (64, 128, 256, 512, 1024)
 
 
 class UNet(nn.Module):
-    """float (N, 3, H, W), H and W multiples of 16 -> class logits float (N, classes, H, W).
+    """U-Net as one of the paper's segmenters (section 4.3, Table S1).
+
+    Maps float32 (N, 3, H, W), H and W multiples of 16, to class logits float32 (N, classes, H, W).
 
     Args:
-        classes: output channels.
-        width_multiplier: scales every hidden channel count; 1.0 is the published network.
+        classes: Number of output channels.
+        width_multiplier: Scales every hidden channel count; 1.0 is the published network.
     """
 
     def __init__(self, classes: int = 2, width_multiplier: float = 1.0) -> None:
@@ -39,11 +41,11 @@ class UNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        kept: list[Tensor] = []
+        features: list[Tensor] = []
         for stage in self.down:
-            x = stage(functional.max_pool2d(x, 2) if kept else x)
-            kept.append(x)
-        for up, merge, skipped in zip(self.up, self.merge, kept[-2::-1], strict=True):
+            x = stage(functional.max_pool2d(x, 2) if features else x)
+            features.append(x)
+        for up, merge, skipped in zip(self.up, self.merge, features[-2::-1], strict=True):
             x = merge(torch.cat([skipped, up(x)], dim=1))
         return torch.as_tensor(self.head(x))
 

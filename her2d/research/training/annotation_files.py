@@ -1,4 +1,4 @@
-"""What annotation programs write -> regions in level-0 pixels: QuPath's GeoJSON, Aperio's XML."""
+"""Parse QuPath's GeoJSON and Aperio's XML into regions in level-0 pixels."""
 
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from her2d.research.training.region_classes import RegionClass, RegionClasses
 
 Ring: TypeAlias = NDArray[np.float64]
-"""float64 (K, 2), x and y at level 0; K >= 3."""
+"""x and y of K >= 3 corners in level-0 pixels, float64 (K, 2)."""
 
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 
@@ -21,23 +21,24 @@ class Region:
     """An area of one class.
 
     Attributes:
-        outlines: any of them holds what belongs to the area; each is an outer ring and its holes.
-        without: none of these belongs to it, whatever the outlines hold.
+        region_class: The class.
+        outlines: The area is the union of these; each is an outer ring followed by its holes.
+        cutouts: Rings that are cut out of the union.
     """
 
     region_class: RegionClass
     outlines: tuple[tuple[Ring, ...], ...]
-    without: tuple[Ring, ...] = ()
+    cutouts: tuple[Ring, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """A file's regions.
+    """The regions of a file.
 
     Attributes:
-        found: of every class but IGNORED.
-        dropped: how many of what name or kind were left out.
-        classes: what each name that is in the file was taken for.
+        found: Regions of all classes but IGNORED.
+        dropped: Number of regions that were left out, by name or kind.
+        classes: Class of each region name in the file.
     """
 
     found: list[Region] = field(default_factory=list)
@@ -46,10 +47,14 @@ class Regions:
 
 
 def parse_geojson(document: Any, classes: RegionClasses) -> Regions:
-    """Features of QuPath's export; points and lines are left out, for they have no area.
+    """Parse QuPath's export, leaving out points and lines.
+
+    Args:
+        document: The parsed JSON.
+        classes: Classes of the region names.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no such document, or a class is not known.
+        ValueError, KeyError, TypeError: The document is not valid, or a class is not known.
     """
     features = document if isinstance(document, list) else document.get("features", [document])
     regions = Regions()
@@ -65,54 +70,58 @@ def parse_geojson(document: Any, classes: RegionClasses) -> Regions:
                 regions.dropped[kind] += 1
                 continue
             case kind:
-                raise ValueError(f"a region is a {kind}, not a Polygon")
+                raise ValueError(f"a region is a {kind}, not a polygon")
         found = regions.classes[name] = classes.of(name)
         if found is RegionClass.IGNORED:
             regions.dropped[name] += 1
             continue
         outlines = tuple(tuple(_ring(ring) for ring in part) for part in parts)
         if not all(outlines):
-            raise ValueError("a region has no outline")
+            raise ValueError("a region does not have an outline")
         regions.found.append(Region(found, outlines))
     return regions
 
 
 def parse_aperio(root: ET.Element, classes: RegionClasses) -> Regions:
-    """Each layer (Annotation) has a name; each of its Regions is one ring of Vertices.
+    """Parse Aperio's XML, in which each Annotation element is a named layer of regions.
 
-    Regions marked NegativeROA are cut out of the layer, wherever they lie.
+    Regions marked NegativeROA are cut out of all regions of their layer.
+
+    Args:
+        root: Root element of the file.
+        classes: Classes of the layers' names.
 
     Raises:
-        ValueError, KeyError: a class is not known, or a region is no polygon.
+        ValueError, KeyError: A class is not known, or a region is not a polygon.
     """
     regions = Regions()
     for layer in root.iter("Annotation"):
         name = layer.get("Name") or ""
         found = regions.classes[name] = classes.of(name)
         outlines: list[tuple[Ring, ...]] = []
-        without: list[Ring] = []
+        cutouts: list[Ring] = []
         for number, region in enumerate(layer.iter("Region"), 1):
             if found is RegionClass.IGNORED:
                 regions.dropped[name] += 1
                 continue
             ring = _vertices(region, f"region {number} of the layer {name!r}")
             if region.get("NegativeROA") == "1":
-                without.append(ring)
+                cutouts.append(ring)
             else:
                 outlines.append((ring,))
         if outlines:
-            regions.found.append(Region(found, tuple(outlines), tuple(without)))
+            regions.found.append(Region(found, tuple(outlines), tuple(cutouts)))
     return regions
 
 
 def _classification(properties: dict[str, Any]) -> str:
-    """A region's name, empty where it has no class. QuPath writes `name`, or its parts: `names`."""
+    """Return a region's name, empty without a class. QuPath writes either `name` or `names`."""
     classification = properties.get("classification")
     if classification is None:
         return ""
     parts = classification.get("names") or [classification.get("name")]
     if not all(isinstance(part, str) and part.strip() for part in parts):
-        raise ValueError("a region's classification has no name")
+        raise ValueError("a region's classification does not have a name")
     return ": ".join(parts)
 
 
@@ -120,8 +129,8 @@ def _vertices(region: ET.Element, what: str) -> Ring:
     found = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
     if len(found) < 3:
         raise ValueError(
-            f"{what} has {len(found)} corners, as ellipses and rulers have: draw it as a polygon,"
-            " or remove it"
+            f"{what} has {len(found)} corners, like an ellipse or a ruler; draw it as a polygon or"
+            " remove it"
         )
     return np.array(found)
 

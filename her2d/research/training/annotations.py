@@ -1,7 +1,8 @@
-"""A pathologist's annotations as masks on the tile grid: QuPath GeoJSON, Aperio XML, mask TIFF.
+"""Read annotations (QuPath GeoJSON, Aperio XML, mask TIFF) as masks on the tile grid.
 
-Polygons are in level-0 pixels, as both programs write them. A region's class is read off its name
-(QuPath's classification, Aperio's layer), see `region_classes`; a region without one is tumour.
+Polygons are in level-0 pixels, as both programs write them. The class of a region follows from its
+name (QuPath's classification, Aperio's layer), see `region_classes`; a region without a name is
+tumour.
 """
 
 import json
@@ -17,6 +18,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.method import TILE_PX
 from her2d.research.training.annotation_files import (
     Regions,
     Ring,
@@ -27,20 +29,24 @@ from her2d.research.training.region_classes import RegionClass, RegionClasses
 from her2d.slides.grid import TileGrid
 
 _SUBPIXEL_BITS = 4
-# Each level of a pyramid is up to a pixel narrower than half the one before: two in all, at 4x.
+# Each pyramid level may be rounded down by a pixel, which adds up to two pixels at 4x.
 _ROUNDING_PX = 2
 _STOCK_CLASSES = RegionClasses()
 
 
 class AnnotationError(Her2dError):
-    """Annotations cannot be used; `str(error)` says why."""
+    """An annotation cannot be used; `str(error)` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TileAnnotation:
-    """One tile's masks, uint8 (512, 512), 1 inside; None where nothing of the kind is annotated.
+    """Annotation of one tile.
 
-    High expression lies within tumour.
+    Attributes:
+        tumor: uint8 (512, 512), 1 where tumour.
+        high_expression: uint8 (512, 512), 1 where tumour of high HER2 expression; None if the
+            slide's annotation does not mark high expression anywhere.
+        excluded: Whether a region that excludes tiles from training touches the tile.
     """
 
     tumor: NDArray[np.uint8]
@@ -49,29 +55,37 @@ class TileAnnotation:
 
 
 class SlideAnnotation(Protocol):
-    """A slide's annotations, asked for tile by tile."""
+    """Annotation of a slide, read tile by tile."""
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How many regions of what name or kind were left out."""
+        """Number of regions that were left out, by name or kind."""
         ...
 
     @property
     def classes(self) -> Mapping[str, RegionClass]:
-        """What each region's name was taken for."""
+        """Class of each region name in the file."""
         ...
 
     def tile(self, column: int, row: int) -> TileAnnotation:
-        """Masks of the tile at a grid position."""
+        """Return the annotation of the tile at a grid position.
+
+        Args:
+            column, row: Position on the tile grid, from 0.
+        """
         ...
 
 
 class PolygonAnnotation:
-    """Regions rasterised on a grid.
+    """Annotation of polygons, rasterised on the tile grid.
 
-    A pixel is inside if its centre is, or if the outline runs through it: OpenCV fills outlines
-    too, which is half a pixel (1.25 um) more than the polygon. Outside of the slide, in a tile's
-    padding, nothing is annotated.
+    A pixel is inside if its centre is inside or the outline crosses it, because OpenCV fills
+    outlines too. This adds half a pixel (1.25 um) to the polygon. The padding of tiles at the edge
+    of the slide is not annotated.
+
+    Args:
+        regions: The file's regions.
+        grid: The slide's tile grid.
     """
 
     def __init__(self, regions: Regions, grid: TileGrid) -> None:
@@ -82,7 +96,7 @@ class PolygonAnnotation:
             (
                 region.region_class,
                 [_Outline(rings, grid.level0_downsample) for rings in region.outlines],
-                [_Outline((ring,), grid.level0_downsample) for ring in region.without],
+                [_Outline((ring,), grid.level0_downsample) for ring in region.cutouts],
             )
             for region in regions.found
         ]
@@ -95,14 +109,14 @@ class PolygonAnnotation:
         origin = np.array([column * side, row * side], np.float64)
         width, height = self._grid.extent(column, row)
         masks = {kind: np.zeros((side, side), np.uint8) for kind in RegionClass}
-        for kind, outlines, without in self._regions:
-            near = [drawn for drawn in outlines if drawn.touches(origin, side)]
+        for kind, outlines, cutouts in self._regions:
+            near = [outline for outline in outlines if outline.touches(origin, side)]
             if not near:
                 continue
             mask = np.zeros((side, side), np.uint8)
-            for drawn in near:
-                drawn.fill(mask, origin)
-            for hole in without:
+            for outline in near:
+                outline.fill(mask, origin)
+            for hole in cutouts:
                 if hole.touches(origin, side):
                     hole.cut_from(mask, origin)
             masks[kind][:height, :width] |= mask[:height, :width]
@@ -116,7 +130,7 @@ class PolygonAnnotation:
 
 
 class _Outline:
-    """Rings at 4x, the first around all others."""
+    """An outer ring and its holes, in pixels at 4x."""
 
     def __init__(self, rings: tuple[Ring, ...], downsample: float) -> None:
         self._rings = [ring / downsample for ring in rings]
@@ -126,11 +140,11 @@ class _Outline:
         return bool((self._high >= origin).all() and (self._low <= origin + side).all())
 
     def fill(self, mask: NDArray[np.uint8], origin: NDArray[np.float64]) -> None:
-        # Even-odd filling of the rings together leaves the holes out.
+        # Filling all rings at once by the even-odd rule leaves the holes out.
         cv2.fillPoly(mask, self._fixed_point(origin), 1, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def cut_from(self, mask: NDArray[np.uint8], origin: NDArray[np.float64]) -> None:
-        """Clear what is inside, but not the outline: it is the surroundings' as in `fill`."""
+        """Clear the inside of the rings, but not the outline, which `fill` counts as outside."""
         rings = self._fixed_point(origin)
         inside = np.zeros_like(mask)
         cv2.fillPoly(inside, rings, 1, cv2.LINE_8, _SUBPIXEL_BITS)
@@ -138,15 +152,20 @@ class _Outline:
         mask[inside > 0] = 0
 
     def _fixed_point(self, origin: NDArray[np.float64]) -> list[NDArray[np.int32]]:
-        # OpenCV's integer coordinates are pixel centres, half a pixel into a pixel's area.
+        # OpenCV's integer coordinates are pixel centres, so shift by half a pixel.
         scale = 1 << _SUBPIXEL_BITS
         return [np.round((r - origin - 0.5) * scale).astype(np.int32) for r in self._rings]
 
 
 class MaskAnnotation:
-    """A label image at 4x: 0 nothing, 1 tumour, 2 tumour of high expression, 255 excluded.
+    """Annotation by a label image at 4x.
 
-    Without a single 2 it does not say where expression is high, as polygons without such a region.
+    Labels are 0 for other tissue, 1 for tumour, 2 for tumour of high expression and 255 for
+    excluded. An image without the label 2 does not mark high expression, like polygons without such
+    a region.
+
+    Args:
+        labels: uint8 (H, W), with the size of the slide at 4x.
     """
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
@@ -156,8 +175,10 @@ class MaskAnnotation:
         self.classes: Mapping[str, RegionClass] = {}
 
     def tile(self, column: int, row: int) -> TileAnnotation:
-        labels = np.zeros((512, 512), np.uint8)
-        part = self._labels[row * 512 : (row + 1) * 512, column * 512 : (column + 1) * 512]
+        labels = np.zeros((TILE_PX, TILE_PX), np.uint8)
+        part = self._labels[
+            row * TILE_PX : (row + 1) * TILE_PX, column * TILE_PX : (column + 1) * TILE_PX
+        ]
         labels[: part.shape[0], : part.shape[1]] = part
         tumor = (labels == 1) | (labels == 2)
         high = (labels == 2).astype(np.uint8) if self._has_high_expression else None
@@ -167,11 +188,17 @@ class MaskAnnotation:
 def read_annotation(
     path: Path, grid: TileGrid, classes: RegionClasses = _STOCK_CLASSES
 ) -> SlideAnnotation:
-    """Read a slide's annotations: .geojson or .json, .xml, .tif or .tiff.
+    """Read a slide's annotation.
+
+    Args:
+        path: A .geojson, .json, .xml, .tif or .tiff file.
+        grid: The slide's tile grid.
+        classes: Classes of the region names.
 
     Raises:
-        AnnotationError: the file cannot be read, is of no known kind, names an unknown class, or
-            (a mask) has another size than the slide at 4x, give or take a pyramid's rounding.
+        AnnotationError: The file cannot be read, has an unknown format, names an unknown class, or
+            is a mask whose size differs from the slide's at 4x by more than the rounding of a
+            pyramid.
     """
     suffix = path.suffix.lower()
     try:
@@ -182,8 +209,8 @@ def read_annotation(
         if suffix in (".tif", ".tiff"):
             return _mask(path, grid)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ET.ParseError) as error:
-        raise AnnotationError(f"{path.name} cannot be understood: {error}.") from error
-    raise AnnotationError(f"{path.name} is no annotation: .geojson, .xml and .tif are read.")
+        raise AnnotationError(f"Cannot read {path.name}: {error}.") from error
+    raise AnnotationError(f"{path.name} is not a .geojson, .xml or .tif file.")
 
 
 def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
@@ -195,7 +222,7 @@ def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
         or np.abs(np.subtract(labels.shape, wanted)).max() > _ROUNDING_PX
     ):
         raise ValueError(
-            f"a mask of {grid.height} x {grid.width} bytes is wanted, this is {labels.shape}"
-            f" of {labels.dtype}"
+            f"the mask must be uint8 of shape {wanted}, but is {labels.dtype} of shape"
+            f" {labels.shape}"
         )
     return MaskAnnotation(labels[: grid.height, : grid.width])

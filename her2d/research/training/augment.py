@@ -1,8 +1,8 @@
 """The paper's augmentation (section 4.2): quarter turns, mirrors, 1-5 % of pixels masked.
 
-The paper makes further tiles once; here each epoch draws anew, by a generator that is seeded. Stain
-jitter is ours, off by default: the demo bundle uses it, for laboratories' stainers differ more than
-a cohort's slides do.
+The paper augments the tiles once; her2d augments them differently in each epoch, by a seeded
+generator. Stain jitter is an addition of her2d and off by default. The demo bundle uses it, because
+stains differ more between laboratories than within a cohort.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ _LEAST_MASKED, _MOST_MASKED = 0.01, 0.05
 
 
 def rotate(image: NDArray[np.generic], quarter: int, mirror: bool) -> NDArray[np.generic]:
-    """Rotate (H, W, ...) by `quarter` x 90 degrees, then mirror left and right if asked."""
+    """Rotate (H, W, ...) by `quarter` x 90 degrees, then optionally mirror it horizontally."""
     rotated = np.rot90(image, quarter)
     return np.ascontiguousarray(rotated[:, ::-1] if mirror else rotated)
 
 
 def mask_pixels(image: Image, rng: np.random.Generator) -> Image:
-    """Blacken 1-5 % of an (H, W, 3) image's pixels, drawn at random."""
+    """Set a random 1-5 % of the pixels of an image, uint8 (H, W, 3), to black."""
     share = rng.uniform(_LEAST_MASKED, _MOST_MASKED)
     hidden = rng.permutation(image.shape[0] * image.shape[1])[
         : round(share * image.shape[0] * image.shape[1])
@@ -31,7 +31,16 @@ def mask_pixels(image: Image, rng: np.random.Generator) -> Image:
 
 
 def jitter_stain(image: Image, rng: np.random.Generator, jitter: float = 0.15) -> Image:
-    """Scale each channel's optical density by up to `jitter`, through a table of 256 values."""
+    """Scale each channel's optical density by a random factor in 1 - jitter to 1 + jitter.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        rng: Source of randomness.
+        jitter: Largest relative change.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+    """
     density = -np.log((np.arange(256) + 1) / 256)
     tables = 256 * np.exp(-density[:, None] * rng.uniform(1 - jitter, 1 + jitter, 3)) - 1
     rounded = tables.round().clip(0, 255).astype(np.uint8)
@@ -41,10 +50,19 @@ def jitter_stain(image: Image, rng: np.random.Generator, jitter: float = 0.15) -
 def augment(
     image: Image, mask: NDArray[np.uint8], rng: np.random.Generator, *, stain_jitter: float = 0.0
 ) -> tuple[Image, NDArray[np.uint8]]:
-    """All of it on an (H, W, 3) image, and its geometry on the (H, W) mask.
+    """Apply all augmentations to an image, and the geometric ones to its mask.
 
-    A mirror after a quarter turn is horizontal, vertical or diagonal: the eight ways a square
-    lies, the paper's five among them. One tile in eight is only masked.
+    Rotations and mirroring give the eight symmetries of the square, which include the paper's five.
+    One tile in eight is neither rotated nor mirrored.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        mask: uint8 (H, W).
+        rng: Source of randomness.
+        stain_jitter: See `jitter_stain`; 0 leaves the stain unchanged.
+
+    Returns:
+        The augmented image and mask; H and W are exchanged by a quarter turn.
     """
     quarter, mirror = int(rng.integers(4)), bool(rng.integers(2))
     moved = np.asarray(rotate(image, quarter, mirror), np.uint8)

@@ -1,4 +1,4 @@
-"""The selected models as a bundle that the daemon would run, before anybody measured it."""
+"""Export the selected models as a bundle that is not yet evaluated."""
 
 import hashlib
 import shutil
@@ -10,17 +10,17 @@ import skops.io
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
+from her2d.method import FOLDS
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import (
     CLASSIFIERS_FILE,
     INTEGRATOR_FILE,
     SEGMENTER_FILE,
-    part,
+    manifest_part,
     write_manifest,
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.model_selection import ModelSelection, check_selection, read_selection
 from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
 from her2d.research.training.recipe import Recipe
@@ -33,42 +33,54 @@ INTENDED_USE = "Research only. Not a medical device, not for diagnosis."
 
 
 def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
-    """Export the selected models into `study.candidate`; replaces what was there.
+    """Export the selected models into `study.candidate`, replacing an earlier export.
 
     Args:
-        study: with selected models.
-        recipe: what the models were trained by.
-        command: what trained the models, for the manifest.
+        study: Study with selected models.
+        recipe: The study's recipe.
+        command: Command that trained the models, for the manifest.
+
+    Returns:
+        The exported bundle.
 
     Raises:
-        StudyError, FitError: models are missing, do not go together, or have learned from slides
-            that are not for training now.
-        OSError: the folder cannot be written.
+        StudyError, FitError: Models are missing, do not match, or learned from slides that are not
+            training slides now.
+        OSError: The folder cannot be written.
     """
     selection, _ = read_selection(study)
     check_selection(study, recipe)
-    seen = _normalization(study, recipe, selection)
+    normalization = _normalization(study, selection)
     directory = study.candidate.with_name("candidate.part")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     segmenter = load_segmenter(study, selection.segmenter)
-    export_segmenter(segmenter, directory / SEGMENTER_FILE, mean=seen.mean, std=seen.std)
+    export_segmenter(
+        segmenter, directory / SEGMENTER_FILE, mean=normalization.mean, std=normalization.std
+    )
     classifiers = load_classifiers(study, selection.classifier)
-    export_classifiers(classifiers, directory / CLASSIFIERS_FILE, mean=seen.mean, std=seen.std)
+    export_classifiers(
+        classifiers, directory / CLASSIFIERS_FILE, mean=normalization.mean, std=normalization.std
+    )
     shutil.copyfile(
         study.integrators / f"{selection.integrator}.skops", directory / INTEGRATOR_FILE
     )
-    write_manifest(directory, _manifest(study, recipe, selection, seen, directory, command))
+    write_manifest(
+        directory, _manifest(study, recipe, selection, normalization, directory, command)
+    )
     replace_folder(study.candidate, directory)
     return load_bundle(study.candidate)
 
 
 def selected_files(study: Study) -> dict[str, str]:
-    """SHA-256 of the selection and of each selected model, by path within the study.
+    """Compute the SHA-256 of model_selection.json and of each selected model.
+
+    Returns:
+        Hexadecimal digests, by path relative to the study.
 
     Raises:
-        StudyError: nothing is selected.
-        OSError: a model is not there.
+        StudyError: No models are selected.
+        OSError: A model is missing.
     """
     selection, _ = read_selection(study)
     networks = [study.segmenter(selection.segmenter)]
@@ -78,10 +90,10 @@ def selected_files(study: Study) -> dict[str, str]:
     return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
 
 
-def _normalization(study: Study, recipe: Recipe, selection: ModelSelection) -> Normalization:
+def _normalization(study: Study, selection: ModelSelection) -> Normalization:
     folds = [study.classifier(selection.classifier, fold) for fold in range(FOLDS)]
     directories = [study.segmenter(selection.segmenter), *folds]
-    return shared_normalization([read_result(directory) for directory in directories], recipe)
+    return shared_normalization([read_result(directory) for directory in directories])
 
 
 def _manifest(
@@ -95,22 +107,22 @@ def _manifest(
     segmenter = read_result(study.segmenter(selection.segmenter)).recipe
     classifier = read_result(study.classifier(selection.classifier, 0)).recipe
     model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
-    beyond = f"; restores {', '.join(model)}" if model else ""
+    restored = f"; restores {', '.join(model)}" if model else ""
     return Manifest(
         name="candidate",
         version="0",
         intended_use=INTENDED_USE,
         normalization=normalization,
         parts=Parts(
-            segmenter=part(
+            segmenter=manifest_part(
                 directory, SEGMENTER_FILE, _width(selection.segmenter, segmenter.width_multiplier)
             ),
-            classifiers=part(
+            classifiers=manifest_part(
                 directory,
                 CLASSIFIERS_FILE,
                 "5 x " + _width(selection.classifier, classifier.width_multiplier),
             ),
-            integrator=part(directory, INTEGRATOR_FILE, selection.integrator + beyond),
+            integrator=manifest_part(directory, INTEGRATOR_FILE, selection.integrator + restored),
         ),
         training=Training(
             cohort=describe_cohort(study.cohort()),
@@ -122,13 +134,13 @@ def _manifest(
                 f" {selection.integrator_fitted_on}."
                 f" Recipe {_digest(recipe)[:12]}."
                 + (
-                    f" Chosen by hand: {', '.join(selection.overridden)}."
+                    f" Selected by the user: {', '.join(selection.overridden)}."
                     if selection.overridden
                     else ""
                 )
             ),
         ),
-        stain=measure_stain(TileStore(study.tiles, _trained_on(study))),
+        stain=measure_stain(TileStore(study.tiles, _training_slides(study))),
     )
 
 
@@ -136,12 +148,12 @@ def _digest(recipe: Recipe) -> str:
     return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 
-def _trained_on(study: Study) -> list[str]:
+def _training_slides(study: Study) -> list[str]:
     return [slide.name for slide in study.cohort() if slide.split is Split.TRAIN]
 
 
 def describe_cohort(slides: list[CohortSlide]) -> str:
-    """Slides and patients of each split, in a sentence."""
+    """Describe slides, patients and positive slides of each split in one line."""
     parts = []
     for split, count in Counter(slide.split for slide in slides).items():
         of = [slide for slide in slides if slide.split is split]

@@ -1,8 +1,8 @@
-"""A hospital's cohort table: checked row by row, HER2 status derived by the paper's rule.
+"""Read and check a hospital's cohort table; HER2 status follows from the paper's rule.
 
-CSV columns: slide, patient, he_path, ihc_score, fish, split; optional ihc_path, annotation_path
-and her2_status (checked against the rule); every other column is morphology, kept as it is for the
-misdiagnosis analysis. Relative paths are taken from the table's folder.
+The CSV has the columns slide, patient, he_path, ihc_score, fish and split, and optionally ihc_path,
+annotation_path and her2_status, which is checked against the rule. All other columns are morphology
+and are used unchanged in the misdiagnosis analysis. Paths are relative to the table's folder.
 """
 
 import csv
@@ -21,11 +21,11 @@ _NOT_MORPHOLOGY = frozenset({"her2_status"})
 
 
 class CohortError(Her2dError):
-    """The cohort table cannot be used; `str(error)` names every row that is wrong."""
+    """The cohort table cannot be used; `str(error)` names every wrong row."""
 
 
 class Status(StrEnum):
-    """A slide's true HER2 status; INDETERMINATE is tissue without tumour, as the daemon says."""
+    """True HER2 status of a slide; INDETERMINATE is tissue without tumour, as in the results."""
 
     POSITIVE = "positive"
     NEGATIVE = "negative"
@@ -33,8 +33,12 @@ class Status(StrEnum):
 
 
 class Split(StrEnum):
-    """What a slide is for: `integrator` slides are kept from the five folds to fit the integrator
-    on; `test` is the paper's internal test set, `external` its multi-centre one."""
+    """The use of a slide.
+
+    `train` slides are divided into the five folds. `integrator` slides are kept out of the folds to
+    fit the integrator on. `test` is the paper's internal test set and `external` its multi-centre
+    test set.
+    """
 
     TRAIN = "train"
     INTEGRATOR = "integrator"
@@ -56,7 +60,7 @@ class CohortSlide(BaseModel):
     split: Split
     morphology: dict[str, str]
     ihc_score: str = ""
-    """0, 1+, 2+ or 3+; empty where IHC was not done."""
+    """0, 1+, 2+ or 3+; empty if IHC was not done."""
 
 
 class _Row(BaseModel):
@@ -78,27 +82,27 @@ class _Row(BaseModel):
         if self.her2_status and self.her2_status != found:
             raise ValueError(
                 f"her2_status is {self.her2_status}, but IHC {self.ihc_score or 'not done'} and"
-                f" FISH {self.fish or 'not done'} mean {found}"
+                f" FISH {self.fish or 'not done'} give {found}"
             )
         return self
 
     @property
     def status(self) -> Status:
-        """By the rule; a slide without tumour has no IHC score and says so in her2_status."""
+        """HER2 status by the rule, or INDETERMINATE if her2_status says so and IHC was not done."""
         if not self.ihc_score and not self.fish and self.her2_status == "indeterminate":
             return Status.INDETERMINATE
         return her2_status(self.ihc_score, self.fish)
 
 
 def her2_status(ihc_score: str, fish: str) -> Status:
-    """The paper's rule (section 4.1): IHC 3+, or 2+ and FISH positive, is HER2-positive.
+    """Derive HER2 status; IHC 3+, or IHC 2+ with positive FISH, is positive (section 4.1).
 
     Args:
         ihc_score: 0, 1+, 2+ or 3+.
-        fish: positive, negative, or empty where FISH or another ISH was not done.
+        fish: positive, negative, or empty if FISH or another ISH was not done.
 
     Raises:
-        ValueError: IHC 2+ without FISH is equivocal; or there is no score.
+        ValueError: IHC is 2+ without FISH, which is equivocal, or the IHC score is missing.
     """
     match ihc_score, fish:
         case ("3+", _) | ("2+", "positive"):
@@ -106,29 +110,29 @@ def her2_status(ihc_score: str, fish: str) -> Status:
         case ("0" | "1+", _) | ("2+", "negative"):
             return Status.NEGATIVE
         case "2+", _:
-            raise ValueError("IHC 2+ without FISH is equivocal: give the FISH result or leave out")
-    raise ValueError("there is no IHC score to derive a HER2 status from")
+            raise ValueError("IHC 2+ without FISH is equivocal; add FISH or remove the slide")
+    raise ValueError("the IHC score is missing, so the HER2 status is not known")
 
 
 def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSlide]:
     """Read and check a cohort table.
 
     Args:
-        path: the CSV.
-        annotations: where annotations lie if the table has no such column, from the table's
-            folder, such as `annotations/{slide}.geojson`.
+        path: The CSV file.
+        annotations: Pattern of the annotations' paths for a table without the annotation_path
+            column, relative to its folder, such as `annotations/{slide}.geojson`.
 
     Raises:
-        CohortError: with a line for each row that is wrong.
+        CohortError: The table is wrong; the message has a line for each wrong row.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="", restkey="surplus")
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"{path} cannot be read: {error}.") from error
+        raise CohortError(f"Cannot read {path}: {error}.") from error
     if not rows:
-        raise CohortError(f"{path} holds no slides.")
+        raise CohortError(f"{path} does not list any slides.")
     slides, wrong = [], []
     for line, row in rows:
         try:
@@ -136,10 +140,10 @@ def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSli
         except ValidationError as error:
             wrong += [f"line {line}: {sentence}" for sentence in _sentences(error)]
         except FileNotFoundError as error:
-            wrong.append(f"line {line}: there is no file {error.filename}")
+            wrong.append(f"line {line}: {error.filename} does not exist")
     wrong += _contradictions(slides)
     if wrong:
-        raise CohortError(f"{path} is wrong in {len(wrong)} places:\n" + "\n".join(wrong))
+        raise CohortError(f"{path} has {len(wrong)} errors:\n" + "\n".join(wrong))
     return slides
 
 
@@ -167,14 +171,14 @@ def _existing(path: Path) -> Path:
 
 def _sentences(error: ValidationError) -> Iterable[str]:
     for found in error.errors():
-        where = ".".join(str(step) for step in found["loc"])
+        where = ".".join(str(key) for key in found["loc"])
         yield f"{where}: {found['msg']}" if where else found["msg"]
 
 
 def _contradictions(slides: list[CohortSlide]) -> list[str]:
-    """What no single row shows: slides there twice, patients on two sides of a split."""
+    """Find duplicate slides and scans, and patients in two splits."""
     wrong = [
-        f"slide {name} is there {times} times"
+        f"slide {name} is listed {times} times"
         for name, times in Counter(slide.name for slide in slides).items()
         if times > 1
     ]
@@ -182,16 +186,16 @@ def _contradictions(slides: list[CohortSlide]) -> list[str]:
     for slide in slides:
         scans.setdefault(slide.he_path.resolve(), []).append(slide.name)
     wrong += [
-        f"slides {' and '.join(names)} are one scan, {path}: no scan may be two slides"
+        f"slides {' and '.join(names)} have the same scan, {path}"
         for path, names in scans.items()
         if len(set(names)) > 1
     ]
-    sides: dict[str, set[Split]] = {}
+    splits_of: dict[str, set[Split]] = {}
     for slide in slides:
-        sides.setdefault(slide.patient, set()).add(slide.split)
+        splits_of.setdefault(slide.patient, set()).add(slide.split)
     wrong += [
-        f"patient {patient} is in {' and '.join(sorted(splits))}: no patient may be in two splits"
-        for patient, splits in sides.items()
+        f"patient {patient} is in the splits {' and '.join(sorted(splits))}; only one is allowed"
+        for patient, splits in splits_of.items()
         if len(splits) > 1
     ]
     return wrong

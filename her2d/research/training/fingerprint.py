@@ -1,18 +1,18 @@
-"""What a slide's prepared tiles were made from, so that they are made again when it changes.
+"""Fingerprint of what a slide's prepared tiles were made from, to notice when it changes.
 
-Size and time of a file stand for what is in it: hashing a cohort of slides takes hours.
+The size and modification time of a file stand for its contents, because hashing the slides of a
+cohort takes hours.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from her2d.research.training.cohort import CohortSlide
 
 Fingerprint: TypeAlias = dict[str, Any]
-"""As it is in JSON."""
+"""JSON object with a key for each input of a slide's tiles."""
 
-_NAMED = {
+_DESCRIPTIONS = {
     "he": "its H&E slide",
     "ihc": "its IHC slide",
     "annotation": "its annotation",
@@ -22,14 +22,14 @@ _NAMED = {
 
 
 def fingerprint(slide: CohortSlide, excluded: dict[tuple[int, int], str]) -> Fingerprint:
-    """What the tiles of `slide` would be made from now.
+    """Compute the fingerprint of a slide's inputs.
 
     Args:
-        slide: of a checked cohort.
-        excluded: (column, row) -> reason.
+        slide: A slide of a checked cohort.
+        excluded: Reasons of its excluded tiles, by (column, row).
 
     Raises:
-        OSError: a file is not there.
+        OSError: A file is missing.
     """
     return {
         "he": _file(slide.he_path),
@@ -40,33 +40,13 @@ def fingerprint(slide: CohortSlide, excluded: dict[tuple[int, int], str]) -> Fin
     }
 
 
-def differences(kept: Fingerprint, now: Fingerprint) -> list[str]:
-    """What changed, in words."""
-    return [said for key, said in _NAMED.items() if kept.get(key) != now[key]]
-
-
-def newer_than(slide: CohortSlide, prepared: Path) -> list[str]:
-    """What was written after the file `prepared`, in words: for groups that have no fingerprint.
-
-    Raises:
-        OSError: a file is not there.
-    """
-    then = prepared.stat().st_mtime_ns
-    return [_NAMED[key] for key, path in _files(slide) if path.stat().st_mtime_ns > then]
-
-
-def _files(slide: CohortSlide) -> Iterator[tuple[str, Path]]:
-    for key, path in (
-        ("he", slide.he_path),
-        ("ihc", slide.ihc_path),
-        ("annotation", slide.annotation_path),
-    ):
-        if path is not None:
-            yield key, path
+def differences(saved: Fingerprint, current: Fingerprint) -> list[str]:
+    """Name each input that differs, such as `its annotation`."""
+    return [text for key, text in _DESCRIPTIONS.items() if saved.get(key) != current[key]]
 
 
 def _file(path: Path | None) -> list[Any] | None:
     if path is None:
         return None
-    found = path.stat()
-    return [str(path), found.st_size, found.st_mtime_ns]
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]

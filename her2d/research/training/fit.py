@@ -1,4 +1,4 @@
-"""Training one network until it is done, killed or not: checkpoints, resume, early stopping."""
+"""Train one network with checkpoints, resumption and early stopping."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.lightning_module import TileTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
-from her2d.research.training.recipe import NetworkRecipe, Recipe
+from her2d.research.training.recipe import NetworkRecipe
 from her2d.research.training.sampling import AugmentedTiles, EpochSampler, PlainTiles
 from her2d.research.training.study import write_text
 from her2d.research.training.tile_store import TileStore
@@ -35,11 +35,14 @@ _EVAL_BATCH = 8
 
 
 class FitError(Her2dError):
-    """A network cannot be trained; `str(error)` says why."""
+    """A network cannot be trained or read; `str(error)` says why."""
 
 
 class FitResult(BaseModel):
-    """What came of a network, as kept beside its weights. NaN figures are kept as null."""
+    """The result of training a network, saved as result.json beside its weights.
+
+    Metrics that are NaN are saved as null.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,20 +52,23 @@ class FitResult(BaseModel):
     best_epoch: int
     epochs: int
     validation: dict[str, float | None]
-    """Figures of the best epoch on the held-out slides."""
-    normalization: Normalization | None = None
-    """Of what it saw; None is what her2d did not keep once: the recipe's."""
+    """Metrics of the best epoch on the held-out slides."""
+    normalization: Normalization
+    """Normalisation of the tiles that the network was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What one network learns from and is judged on.
+    """The training and validation data of one network.
 
     Attributes:
-        target: what of a tile is learned.
-        learned, held_out: int64, tiles of the store.
-        of_second: bool, beside `learned`: tiles of the second class, for balanced draws.
-        monitor: the validation figure whose best epoch is kept.
+        store: The prepared tiles.
+        target: `mask` to learn the tumour mask, `strong` to learn the class of the tile.
+        learned: Indices of the training tiles in the store, int64 (T,).
+        of_second: Whether each training tile is of the second class, bool (T,), for balanced
+            sampling.
+        held_out: Indices of the validation tiles in the store, int64 (V,).
+        monitor: The validation metric by which the best epoch is selected.
     """
 
     store: TileStore
@@ -73,15 +79,15 @@ class Task:
     monitor: str
 
     def digest(self) -> str:
-        """Of the tiles and labels, and of which tiles teach and which are held out."""
+        """Return the SHA-256 of tiles, labels and their use for training or validation, in hex."""
         return self.store.digest(self.learned, np.array([-1]), self.held_out)
 
 
 class _Best(ModelCheckpoint):
-    """The best epoch's checkpoint, also of a study that was moved while it trained.
+    """Checkpoint of the best epoch that survives moving the study between two runs.
 
-    A checkpoint holds absolute paths; resumed elsewhere, Lightning would forget how good the best
-    one was, and look for it where it no longer is.
+    A checkpoint holds absolute paths. Resumed in another folder, Lightning would forget the best
+    score and look for the best checkpoint in the old folder.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,7 +101,7 @@ class _Best(ModelCheckpoint):
 
 
 class _StopsAgain(EarlyStopping):
-    """Early stopping that, resumed after it had stopped, does not train one more epoch."""
+    """Early stopping that does not train another epoch when resumed after it had stopped."""
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if self.wait_count >= self.patience:
@@ -111,17 +117,30 @@ def fit(
     *,
     show_progress: bool,
 ) -> FitResult:
-    """Train `model`, or go on where an earlier call was ended; does nothing where it was done.
+    """Train a network, or resume where an earlier call was interrupted.
 
-    Writes the best epoch's weights and then `result.json` into `directory`.
+    Writes the weights of the best epoch and then result.json into `directory`. Returns at once if
+    an earlier call finished.
+
+    Args:
+        directory: Folder of the network; created if it is missing.
+        name: Name of the network, for messages and the result.
+        model: The network with its loss and metrics.
+        task: Training and validation data.
+        provenance: What the network is trained from; its recipe controls the training.
+        show_progress: Show a progress bar.
+
+    Returns:
+        The result, with the metrics of the best epoch.
 
     Raises:
-        FitError: the folder holds a network with another provenance, or no tile to learn from.
-        OSError: the folder cannot be written.
+        FitError: The folder holds a network of another provenance, or there are no tiles to learn
+            from.
+        OSError: The folder cannot be written.
     """
-    done = _earlier_result(directory, name, provenance)
-    if done is not None:
-        return done
+    earlier = _earlier_result(directory, name, provenance)
+    if earlier is not None:
+        return earlier
     recipe = provenance.recipe
     best = _Best(
         directory,
@@ -131,7 +150,7 @@ def fit(
         enable_version_counter=False,
         save_on_train_epoch_end=True,
     )
-    # What `save_last` saves is the last epoch that was the best, and a kill loses those since.
+    # `save_last` would save only when an epoch is the best, so a kill would lose all later epochs.
     newest = ModelCheckpoint(
         directory,
         Path(_LAST).stem,
@@ -155,7 +174,7 @@ def fit(
 
 
 def _earlier_result(directory: Path, name: str, provenance: Provenance) -> FitResult | None:
-    """The result of an earlier call; also marks the folder as of this provenance."""
+    """Return the result of an earlier call, if any, and check or record the provenance."""
     try:
         record_provenance(directory, name, provenance)
     except ProvenanceError as error:
@@ -164,24 +183,28 @@ def _earlier_result(directory: Path, name: str, provenance: Provenance) -> FitRe
 
 
 def read_result(directory: Path) -> FitResult:
-    """What came of the network in `directory`. Raises FitError where it is not there."""
+    """Read the result of the network in `directory`.
+
+    Raises:
+        FitError: The network is not trained, or its result is not valid.
+    """
     try:
         return FitResult.model_validate_json((directory / RESULT_FILE).read_bytes())
     except (OSError, ValidationError) as error:
-        raise FitError(f"There is no trained network in {directory}.") from error
+        raise FitError(f"{directory} does not hold a trained network.") from error
 
 
-def shared_normalization(results: Sequence[FitResult], recipe: Recipe) -> Normalization:
-    """What all these networks were trained with, so that a bundle's graphs can apply it.
+def shared_normalization(results: Sequence[FitResult]) -> Normalization:
+    """Return the normalisation that all these networks were trained with.
 
     Raises:
-        FitError: they were trained with different ones.
+        FitError: They were trained with different normalisations, which one bundle cannot apply.
     """
-    first, *others = [result.normalization or recipe.normalization for result in results]
+    first, *others = [result.normalization for result in results]
     if any(other != first for other in others):
         raise FitError(
             f"{', '.join(result.name for result in results)} were trained with different"
-            " normalisations (the recipe's mean and std): train them anew with one."
+            " normalisations (the recipe's mean and std). Train them again with the same one."
         )
     return first
 
@@ -219,13 +242,13 @@ def _training_loader(
             world=world,
         )
     except ValueError as error:
-        raise FitError(f"The network cannot be trained: {error}.") from error
+        raise FitError(f"Cannot train the network: {error}.") from error
     batch = max(2, min(recipe.batch // world, len(sampler)))
     return DataLoader(
         AugmentedTiles(task.store, task.target, crop=recipe.crop, stain_jitter=recipe.stain_jitter),
         batch,
         sampler=sampler,
-        # A last batch of a single tile would stop batch normalisation.
+        # Batch normalisation fails on a last batch of a single tile.
         drop_last=True,
         num_workers=recipe.loader_workers,
     )
@@ -257,7 +280,7 @@ def _keep(
             normalization=provenance.normalization,
             best_epoch=int(checkpoint["epoch"]),
             epochs=trainer.current_epoch,
-            validation=_figures(model, task, provenance.recipe),
+            validation=_validation_metrics(model, task, provenance.recipe),
         )
         save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
         write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
@@ -265,9 +288,11 @@ def _keep(
     return read_result(directory)
 
 
-def _figures(model: TileTraining, task: Task, recipe: NetworkRecipe) -> dict[str, float | None]:
-    """The model's figures on the held-out tiles, found by this process alone."""
-    model.judged = model.judges(shared=False)
+def _validation_metrics(
+    model: TileTraining, task: Task, recipe: NetworkRecipe
+) -> dict[str, float | None]:
+    """Compute the metrics on the held-out tiles in this process alone."""
+    model.metrics = model.make_metrics(synchronised=False)
     with _quiet():
         trainer = lightning.Trainer(
             accelerator=recipe.accelerator,
@@ -283,7 +308,7 @@ def _figures(model: TileTraining, task: Task, recipe: NetworkRecipe) -> dict[str
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Lightning tells of its tips and of what hardware there is."""
+    """Silence Lightning, which logs tips and the available hardware."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

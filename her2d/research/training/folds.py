@@ -1,7 +1,7 @@
 """Five folds, stratified by HER2 status at slide level (paper, section 4.4).
 
-The paper splits 531 slides of 520 patients without a word on patients who have two. Here, by
-default, no patient is on both sides of a fold; `slide` is the paper's way.
+The paper splits 531 slides of 520 patients and does not mention patients with two slides. By
+default her2d keeps all slides of a patient in one fold; `slide` splits as the paper does.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from her2d.errors import Her2dError
+from her2d.method import FOLDS
 from her2d.research.training.study import write_text
-
-FOLDS = 5
 
 
 class FoldsError(Her2dError):
-    """Folds cannot be made or used; `str(error)` says why."""
+    """The folds cannot be made or used; `str(error)` says why."""
 
 
 class Grouping(StrEnum):
-    """What must not be on both sides of a fold."""
+    """The unit whose slides all belong to one fold."""
 
     PATIENT = "patient"
     SLIDE = "slide"
 
 
 class StratifiedSlide(Protocol):
-    """What folds need to know of a slide."""
+    """The facts about a slide that the split depends on."""
 
     @property
     def name(self) -> str: ...
@@ -43,24 +42,32 @@ class StratifiedSlide(Protocol):
 
 
 class Folds(BaseModel):
-    """The fold each slide is held out in, as kept in a file."""
+    """The fold in which each slide is held out, as saved in folds.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
     grouping: Grouping
     held_out_in: dict[str, int]
-    her2_status: dict[str, str] | None = None
-    """By which they were stratified; None is what her2d did not keep once."""
+    her2_status: dict[str, str]
+    """HER2 status of each slide, which the folds are stratified by."""
 
 
 def assign_folds(
     slides: Sequence[StratifiedSlide], seed: int, grouping: Grouping = Grouping.PATIENT
 ) -> NDArray[np.int64]:
-    """The fold each slide is held out in, int64 (S,).
+    """Assign each of S slides to the fold in which it is held out.
+
+    Args:
+        slides: The slides.
+        seed: Seed of the shuffle.
+        grouping: Which slides must be in the same fold.
+
+    Returns:
+        Fold numbers from 0, int64 (S,).
 
     Raises:
-        ValueError: a HER2 status has fewer slides than there are folds.
+        ValueError: A HER2 status has fewer slides than there are folds.
     """
     statuses = [slide.her2_status for slide in slides]
     by_patient = grouping is Grouping.PATIENT
@@ -76,25 +83,34 @@ def assign_folds(
 def load_or_make_folds(
     path: Path, slides: Sequence[StratifiedSlide], *, seed: int, grouping: Grouping
 ) -> NDArray[np.int64]:
-    """The folds in `path`, made and written there first if they are not: int64 (S,).
+    """Read the folds of S slides from a file, or make them and write the file if it is missing.
+
+    Args:
+        path: The file, folds.json.
+        slides: The slides.
+        seed: Seed of the shuffle.
+        grouping: Which slides must be in the same fold.
+
+    Returns:
+        The fold in which each slide is held out, int64 (S,).
 
     Raises:
-        FoldsError: the file is of other slides, patients or statuses, of another seed or grouping,
-            or folds cannot be made.
-        OSError: the file cannot be written.
+        FoldsError: The file was made for other slides, patients, statuses, seed or grouping, or
+            the folds cannot be made.
+        OSError: The file cannot be written.
     """
     if path.is_file():
         folds = read_folds(path, slides)
         if (folds.seed, folds.grouping) != (seed, grouping):
             raise FoldsError(
-                f"{path} was made with seed {folds.seed} and grouped by {folds.grouping};"
-                " keep to both, or remove it and train every network anew."
+                f"{path} was made with seed {folds.seed} and grouped by {folds.grouping}. Use the"
+                " same seed and grouping, or remove it and train every network again."
             )
         return np.array([folds.held_out_in[slide.name] for slide in slides], np.int64)
     try:
         found = assign_folds(slides, seed, grouping)
     except ValueError as error:
-        raise FoldsError(f"Five folds cannot be made: {error}.") from error
+        raise FoldsError(f"Cannot make five folds: {error}.") from error
     names = [slide.name for slide in slides]
     folds = Folds(
         seed=seed,
@@ -107,40 +123,45 @@ def load_or_make_folds(
 
 
 def read_folds(path: Path, slides: Sequence[StratifiedSlide]) -> Folds:
-    """The folds in `path`.
+    """Read the folds of `slides`.
+
+    Args:
+        path: The file, folds.json.
+        slides: The slides that the folds must be of.
 
     Raises:
-        FoldsError: there are none, or they are of other slides, patients or statuses.
+        FoldsError: The file is missing or not valid, or was made for other slides, patients or
+            statuses.
     """
     if not path.is_file():
-        raise FoldsError(f"{path} is missing: her2d train classifiers makes it again.")
+        raise FoldsError(f"{path} is missing. Run `her2d train classifiers` to make it again.")
     try:
         folds = Folds.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise FoldsError(f"{path} holds no folds: {error}.") from error
+        raise FoldsError(f"{path} is not valid: {error}.") from error
     if set(folds.held_out_in) != {slide.name for slide in slides}:
         raise FoldsError(
-            f"{path} holds the folds of other slides; put the cohort table back as it was, or"
-            " remove it and train every network anew."
+            f"{path} holds the folds of other slides. Restore the cohort table, or remove the file"
+            " and train every network again."
         )
     _check_slides(path, folds, slides)
     return folds
 
 
 def _check_slides(path: Path, folds: Folds, slides: Sequence[StratifiedSlide]) -> None:
-    """That the cohort has not changed under its folds. Raises FoldsError."""
+    """Raise FoldsError if a slide's patient or status changed after the folds were made."""
     first: dict[str, StratifiedSlide] = {}
     for slide in slides:
-        was = (folds.her2_status or {}).get(slide.name, slide.her2_status)
+        was = folds.her2_status[slide.name]
         if was != slide.her2_status:
             raise FoldsError(
-                f"{path} was made when {slide.name} was {was}, and it is {slide.her2_status} now;"
-                " remove it and train every network anew."
+                f"{path} was made when {slide.name} was {was}; it is {slide.her2_status} now."
+                " Remove the file and train every network again."
             )
         other = first.setdefault(slide.patient, slide)
-        parted = folds.held_out_in[other.name] != folds.held_out_in[slide.name]
-        if folds.grouping is Grouping.PATIENT and parted:
+        separated = folds.held_out_in[other.name] != folds.held_out_in[slide.name]
+        if folds.grouping is Grouping.PATIENT and separated:
             raise FoldsError(
-                f"{path} has {other.name} and {slide.name} of patient {slide.patient} in two folds;"
-                " remove it and train every network anew."
+                f"{path} has {other.name} and {slide.name} of patient {slide.patient} in two folds."
+                " Remove the file and train every network again."
             )

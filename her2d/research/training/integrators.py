@@ -1,7 +1,7 @@
-"""The paper's eight integrated classifiers by grid search (section 4.5), and its selection of one.
+"""Fit the paper's eight integrated classifiers by grid search and select one (section 4.5).
 
-Whether strong tiles weigh more for being few is the same for all eight, or their comparison would
-be one of weights; see `IntegratorRecipe.class_weight`.
+All eight use the same class weights, so that their comparison does not depend on the weights; see
+`IntegratorRecipe.class_weight`.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class IntegratorError(Her2dError):
 
 
 class IntegratorScore(BaseModel):
-    """One row of Table S3, cross-validated on the tiles it was fitted on."""
+    """One row of Table S3, cross-validated on the tiles that the integrator was fitted on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,13 +47,13 @@ class IntegratorScore(BaseModel):
     auroc: float
     sensitivity: float
     specificity: float
-    fitted_on: str | None = None
-    """Digest of the tiles and of how the search was made; equal ones compare."""
+    fitted_on: str
+    """SHA-256 of the predictions and the search settings; scores with equal ones are comparable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """An integrator fitted on all tiles, and how it did when patients were held out."""
+class FittedIntegrator:
+    """An integrator fitted on all tiles, with its cross-validated score."""
 
     model: Any
     score: IntegratorScore
@@ -83,7 +83,7 @@ def _rf(seed: int) -> RandomForestClassifier:
 
 
 def _svm(seed: int) -> CalibratedClassifierCV:
-    # Platt's probabilities over the margin, fitted on folds of its own.
+    # Platt scaling of the margin, fitted on three further folds.
     return CalibratedClassifierCV(SVC(random_state=seed), ensemble=False, cv=3)
 
 
@@ -112,53 +112,58 @@ def fit_integrator(
     seed: int,
     folds: int,
     class_weight: ClassWeight = "balanced",
-) -> Fitted:
-    """Search the grid of `name`, patients held out together, then fit on all tiles.
+) -> FittedIntegrator:
+    """Search an integrator's grid with folds grouped by patient, then fit it on all tiles.
 
     Args:
-        name: a key of INTEGRATORS.
-        tiles: probabilities of tiles that the networks behind them have not seen.
-        seed: of the models.
-        folds: of the search.
-        class_weight: see `IntegratorRecipe`.
+        name: A key of INTEGRATORS.
+        tiles: Predictions for tiles that the sub-classifiers did not learn from.
+        seed: Seed of the models and the folds.
+        folds: Number of folds of the search.
+        class_weight: See `IntegratorRecipe`.
+
+    Returns:
+        The fitted model with its cross-validated score.
 
     Raises:
-        IntegratorError: no such integrator, or too few patients with strong and weak tiles.
+        IntegratorError: There is no such integrator, or too few patients have strong and weak
+            tiles.
     """
     if name not in INTEGRATORS:
-        raise IntegratorError(f"There is no integrator {name!r}; choose {', '.join(INTEGRATORS)}.")
+        raise IntegratorError(f"Unknown integrator {name!r}; choose {', '.join(INTEGRATORS)}.")
     if not tiles.strong.any() or tiles.strong.all():
-        raise IntegratorError("The integrator needs strong and weak tiles to learn from.")
+        raise IntegratorError("An integrator needs strong and weak tiles to learn from.")
     build, grid = INTEGRATORS[name]
     p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
-    # Not each model's own class_weight: boosters have none, and SVM's would miss its probabilities.
+    # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
+    # probabilities.
     weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
     held_out = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         splits = list(held_out.split(p, strong, tiles.patient))
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
-            raise ValueError("all strong tiles are of one patient")
+            raise ValueError("all strong tiles belong to one patient")
         search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits)
         search.fit(p, strong, sample_weight=weight)
-        again = _held_out_p(search.best_estimator_, p, strong, weight, splits)
+        held_out_p = _held_out_p(search.best_estimator_, p, strong, weight, splits)
     except ValueError as error:
         raise IntegratorError(
-            f"The integrator {name} cannot be fitted on {len(strong)} tiles of"
+            f"Cannot fit the integrator {name} on {len(strong)} tiles of"
             f" {len(np.unique(tiles.patient))} patients: {error}."
         ) from error
     score = IntegratorScore(
         name=name,
         parameters=search.best_params_,
-        auroc=float(roc_auc_score(strong, again)),
-        sensitivity=float(recall_score(strong, again > 0.5)),
-        specificity=float(recall_score(strong, again > 0.5, pos_label=0)),
+        auroc=float(roc_auc_score(strong, held_out_p)),
+        sensitivity=float(recall_score(strong, held_out_p > 0.5)),
+        specificity=float(recall_score(strong, held_out_p > 0.5, pos_label=0)),
         fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
     )
-    return Fitted(search.best_estimator_, score)
+    return FittedIntegrator(search.best_estimator_, score)
 
 
 def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> NDArray[np.float64]:
-    """p(strong) of each tile by the model fitted without its patient."""
+    """Predict p(strong) of each tile by the model fitted without the tile's patient."""
     found = cross_val_predict(
         model, p, strong, cv=splits, params={"sample_weight": weight}, method="predict_proba"
     )
@@ -166,15 +171,20 @@ def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> ND
 
 
 def select_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) -> IntegratorScore:
-    """The paper's reasoning (4.5): among AUROCs as good as the best, the most sensitive.
+    """Select the most sensitive integrator of those with nearly the best AUROC (section 4.5).
 
-    Strong tiles are few, and a slide's status hangs on them. A tie goes to the higher AUROC.
+    Sensitivity decides because strong tiles are few and a slide's status depends on them. A tie in
+    sensitivity goes to the higher AUROC.
+
+    Args:
+        scores: Scores of the fitted integrators.
+        tolerance: Largest difference to the best AUROC.
 
     Raises:
-        IntegratorError: there is nothing to choose from.
+        IntegratorError: There are no scores.
     """
     if not scores:
-        raise IntegratorError("There is no integrator to choose from.")
+        raise IntegratorError("No integrator is fitted.")
     best = max(score.auroc for score in scores)
     close = [score for score in scores if score.auroc >= best - tolerance]
     return max(close, key=lambda score: (score.sensitivity, score.auroc))
@@ -188,8 +198,8 @@ def _digest(tiles: FoldProbabilities, search: str) -> str:
 
 
 def _auroc(model: Any, p: Any, strong: Any, sample_weight: Any = None) -> float:
-    # Weights of whole classes do not change an AUROC; scikit-learn warns where none are taken.
-    # A fold whose held-out patients have one class has no AUROC; it says neither good nor bad.
+    # Class weights do not change an AUROC. The parameter exists because scikit-learn warns without.
+    # The AUROC is not defined if the held-out patients have one class; 0.5 favours no parameters.
     if len(np.unique(strong)) < 2:
         return 0.5
     return float(roc_auc_score(strong, model.predict_proba(p)[:, 1]))

@@ -1,15 +1,20 @@
-"""That a study's networks learned from its training slides of today and from nothing else.
+"""Check that a study's networks learned from its current training slides and from no others.
 
-A slide may change its split after the networks have learned from it, and folds may be made anew;
-then neither a test set nor a held-out fold is one any more. Slides that are added to any other
-split change nothing here.
+After networks were trained, a slide may be moved to another split or the folds may be made again.
+Then a test set, or a held-out fold, may contain slides that the networks learned from. Adding
+slides to a split other than `train` does not matter here.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from her2d.research.training.folds import FOLDS, FoldsError
-from her2d.research.training.provenance import PROVENANCE_FILE, ProvenanceError, read_provenance
+from her2d.method import FOLDS
+from her2d.research.training.folds import FoldsError
+from her2d.research.training.provenance import (
+    PROVENANCE_FILE,
+    ProvenanceError,
+    read_provenance,
+)
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.train import (
     classifier_task,
@@ -21,19 +26,21 @@ from her2d.research.training.train import (
 def check_leakage(
     study: Study, *, segmenters: Sequence[str] = (), classifiers: Sequence[str] = ()
 ) -> None:
-    """Compare what networks learned from with the training slides, labels and folds there are now.
+    """Compare the data that networks learned from with the study's current training data.
 
     Args:
-        study: with these networks trained.
-        segmenters, classifiers: their names; of a classifier all five folds.
+        study: Study with these networks trained.
+        segmenters: Names of segmenters.
+        classifiers: Names of classifiers, of which all five folds are checked.
 
     Raises:
-        StudyError: a network learned from something else, or does not say from what.
+        StudyError: A network learned from other slides, labels or folds, or its provenance cannot
+            be read.
     """
     try:
         tiles = tiles_of_saved_folds(study)
     except FoldsError as error:
-        raise StudyError(f"Which slides the networks have not seen is unknown: {error}") from error
+        raise StudyError(f"Cannot check for leakage: {error}") from error
     task = segmenter_task(tiles).digest()
     _compare(((study.segmenter(name), task) for name in segmenters), "segmenter")
     for fold in range(FOLDS):
@@ -41,20 +48,17 @@ def check_leakage(
         _compare(((study.classifier(name, fold), task) for name in classifiers), "classifiers")
 
 
-def _compare(networks: Iterable[tuple[Path, str]], kind: str) -> None:
+def _compare(networks: Iterable[tuple[Path, str]], command: str) -> None:
     for directory, expected in networks:
         try:
             found = read_provenance(directory / PROVENANCE_FILE).data
         except (ProvenanceError, OSError) as error:
-            raise StudyError(f"What {directory} learned from is unknown: {error}") from error
-        if found is None:
             raise StudyError(
-                f"{directory} does not say what it learned from: remove it and run her2d train"
-                f" {kind} again."
-            )
+                f"Cannot read from {directory / PROVENANCE_FILE} which slides the network learned"
+                f" from. Remove its folder and run `her2d train {command}` again."
+            ) from error
         if found != expected:
             raise StudyError(
-                f"{directory} learned from other slides, labels or folds than the study has now:"
-                " put the cohort table and folds.json back as they were, or remove it and train"
-                " anew."
+                f"{directory} learned from other slides, labels or folds than the study has now."
+                " Restore the cohort table and folds.json, or remove the folder and train again."
             )

@@ -1,4 +1,4 @@
-"""The networks as Lightning trains them: loss, validation figures, optimiser."""
+"""Lightning modules of the networks, with loss, validation metrics and optimiser."""
 
 import math
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ MIOU, AUROC, SENSITIVITY = "miou", "auroc", "sensitivity"
 
 
 class TileTraining(lightning.LightningModule):
-    """A network with its loss; subclasses say how it is judged.
+    """A network with its cross-entropy loss; subclasses define the validation metrics.
 
     Args:
-        network: float (N, 3, H, W) -> logits (N, 2, ...).
-        recipe: optimiser and schedule.
-        mean, std: normalisation, on the 0..1 scale.
-        seed: what is random inside a network, such as dropout, follows from it and the epoch.
+        network: Maps float32 (N, 3, H, W) to logits float32 (N, 2, ...).
+        recipe: Optimiser and learning-rate schedule.
+        mean, std: Normalisation, on the 0..1 scale.
+        seed: With the epoch, seeds everything random inside the network, such as dropout.
     """
 
     def __init__(
@@ -43,21 +43,26 @@ class TileTraining(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.normalized = Normalized(mean, std)
-        self.judged: MetricCollection = self.judges()
+        self.metrics: MetricCollection = self.make_metrics()
         self._recipe, self._seed = recipe, seed
 
-    def judges(self, *, shared: bool = True) -> MetricCollection:
-        """The validation figures, of all processes' tiles where `shared`."""
+    def make_metrics(self, *, synchronised: bool = True) -> MetricCollection:
+        """Return fresh validation metrics, over the tiles of all processes if `synchronised`."""
         raise NotImplementedError
 
-    def judge(self, logits: Tensor, targets: Tensor) -> None:
-        """Take a batch into the validation figures."""
+    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch to the validation metrics.
+
+        Args:
+            logits: float32 (N, 2, ...).
+            targets: int64 (N, ...), class 0 or 1.
+        """
         raise NotImplementedError
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) -> logits (N, 2, ...)."""
+        """Map uint8 (N, H, W, 3) RGB tiles to logits float32 (N, 2, ...)."""
         # Channels-last input to narrow convolutions makes oneDNN's backward pass (torch 2.13.0 on
-        # AVX-512) write outside its memory, which ends the process or, worse, does not.
+        # AVX-512) write outside its memory: the process may crash, or continue with corrupt data.
         return torch.as_tensor(self.network(self.normalized(tiles).contiguous()))
 
     def on_train_epoch_start(self) -> None:
@@ -71,11 +76,11 @@ class TileTraining(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         tiles, targets = batch
-        self.judge(self(tiles), targets)
+        self.update_metrics(self(tiles), targets)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.judged.compute(), prog_bar=True)
-        self.judged.reset()
+        self.log_dict(self.metrics.compute(), prog_bar=True)
+        self.metrics.reset()
 
     def configure_optimizers(self) -> Any:
         recipe = self._recipe
@@ -96,18 +101,18 @@ class TileTraining(lightning.LightningModule):
 
 
 class SegmenterTraining(TileTraining):
-    """Judged by MIoU over all pixels of an epoch (paper, section 4.3)."""
+    """A segmenter, validated by MIoU over all pixels of an epoch (paper, section 4.3)."""
 
-    def judges(self, *, shared: bool = True) -> MetricCollection:
-        miou = MulticlassJaccardIndex(num_classes=2, average="macro", sync_on_compute=shared)
+    def make_metrics(self, *, synchronised: bool = True) -> MetricCollection:
+        miou = MulticlassJaccardIndex(num_classes=2, average="macro", sync_on_compute=synchronised)
         return MetricCollection({MIOU: miou})
 
-    def judge(self, logits: Tensor, targets: Tensor) -> None:
-        self.judged.update(logits.argmax(dim=1), targets)
+    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
+        self.metrics.update(logits.argmax(dim=1), targets)
 
 
 class _Auroc(BinaryAUROC):
-    """NaN where only one class was seen: torchmetrics calls that 0, which is the worst there is."""
+    """AUROC that is NaN if all targets are of one class, where torchmetrics returns 0."""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as in torchmetrics
         target = dim_zero_cat(self.target)
@@ -117,17 +122,17 @@ class _Auroc(BinaryAUROC):
 
 
 class ClassifierTraining(TileTraining):
-    """Judged by AUROC and sensitivity over an epoch's tiles (paper, section 4.4)."""
+    """A classifier, validated by AUROC and sensitivity over an epoch's tiles (section 4.4)."""
 
-    def judges(self, *, shared: bool = True) -> MetricCollection:
-        # Sums of either kind are shared between processes by torchmetrics itself.
+    def make_metrics(self, *, synchronised: bool = True) -> MetricCollection:
+        # Torchmetrics combines the states of several processes itself.
         return MetricCollection(
             {
-                AUROC: _Auroc(sync_on_compute=shared),
-                SENSITIVITY: BinaryRecall(sync_on_compute=shared),
+                AUROC: _Auroc(sync_on_compute=synchronised),
+                SENSITIVITY: BinaryRecall(sync_on_compute=synchronised),
             },
             compute_groups=False,
         )
 
-    def judge(self, logits: Tensor, targets: Tensor) -> None:
-        self.judged.update(logits.float().softmax(dim=1)[:, STRONG], targets)
+    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
+        self.metrics.update(logits.float().softmax(dim=1)[:, STRONG], targets)

@@ -1,7 +1,8 @@
-"""From trained models to the three that a bundle is made of (paper, sections 4.3 to 4.5).
+"""Select the three models of a bundle from all trained ones (paper, sections 4.3 to 4.5).
 
-The paper chose all three by their figures on its test sets, which then no longer test. Here models
-are selected on validation slides and held-out patients, and test sets only measure.
+The paper selected all three by their metrics on its test sets, which makes those metrics
+optimistic. her2d selects models on validation slides and held-out patients; test sets are for
+measuring only.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ import numpy as np
 import skops.io
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from her2d.method import FOLDS
 from her2d.research.training.fit import RESULT_FILE, FitResult, read_result
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
@@ -33,7 +34,7 @@ _SCORES = TypeAdapter(list[IntegratorScore])
 
 
 class ModelSelection(BaseModel):
-    """What the bundle is made of, and why."""
+    """The models that the bundle consists of, as saved in model_selection.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,14 +42,15 @@ class ModelSelection(BaseModel):
     classifier: str
     integrator: str
     integrator_fitted_on: str
+    """Source of the predictions that the integrator was fitted on, in words."""
     integrator_data: str
-    """Digest of the tiles it was fitted on."""
+    """SHA-256 of the tiles that the integrator was fitted on, in hex."""
     overridden: tuple[str, ...]
-    """Which of the three a person chose against the rule."""
+    """Those of the three that the user selected instead of the rule, by kind."""
 
 
 class ClassifierScore(BaseModel):
-    """One row of Table S2: validation figures of five folds."""
+    """One row of Table S2, with the validation metrics of the five folds; NaN if not defined."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,27 +60,36 @@ class ClassifierScore(BaseModel):
 
     @property
     def mean_auroc(self) -> float:
+        """Mean over the folds whose AUROC is defined; 0 if none is."""
         return float(np.nanmean(self.auroc)) if not np.isnan(self.auroc).all() else 0.0
 
 
 def segmenter_results(study: Study, recipe: Recipe) -> list[FitResult]:
-    """The recipe's segmenters, as far as they are trained. Raises FitError."""
+    """Read the results of those of the recipe's segmenters that are trained.
+
+    Raises:
+        FitError: A result is not valid.
+    """
     directories = [study.segmenter(name) for name in sorted(recipe.segmenters)]
     return [read_result(path) for path in directories if (path / RESULT_FILE).is_file()]
 
 
 def classifier_scores(study: Study, recipe: Recipe) -> list[ClassifierScore]:
-    """The recipe's classifiers of which all five folds are trained. Raises FitError."""
+    """Read the scores of those of the recipe's classifiers with all five folds trained.
+
+    Raises:
+        FitError: A result is not valid.
+    """
     scores = []
     for name in sorted(recipe.classifiers):
         paths = [study.classifier(name, fold) for fold in range(FOLDS)]
         if all((path / RESULT_FILE).is_file() for path in paths):
             found = [read_result(path).validation for path in paths]
-            figures = {
+            metrics = {
                 key: tuple(float("nan") if f[key] is None else float(f[key] or 0) for f in found)
                 for key in (AUROC, SENSITIVITY)
             }
-            scores.append(ClassifierScore(name=name, **figures))
+            scores.append(ClassifierScore(name=name, **metrics))
     return scores
 
 
@@ -92,19 +103,24 @@ def fit_integrators(
     integrator: str | None = None,
     progress: Callable[[IntegratorScore], None] = lambda _: None,
 ) -> ModelSelection:
-    """Fit each integrator on honest probabilities, and choose all three models.
+    """Fit integrators on out-of-fold predictions, and select all three models.
 
     Args:
-        study: with trained segmenters and classifiers.
-        recipe: its `integrator` section.
-        names: integrators to fit; others that were fitted on the same probabilities by the same
-            search stand beside them.
-        segmenter, classifier, integrator: a person's selection instead of the rule's.
-        progress: told each integrator's score.
+        study: Study with trained segmenters and classifiers.
+        recipe: The study's recipe.
+        names: Integrators to fit. Others that were fitted earlier on the same predictions by the
+            same search remain candidates.
+        segmenter, classifier, integrator: Name of a model to select instead of the rule's.
+        progress: Called with each integrator's score.
+
+    Returns:
+        The selection, which is also saved in the study.
 
     Raises:
-        StudyError: models are missing, or a selected one is not there.
-        IntegratorError: they cannot be fitted.
+        StudyError: Models are missing, or networks learned from other slides.
+        FoldsError, FitError: The folds or the networks do not match the recipe or one another.
+        IntegratorError: An integrator cannot be fitted, or `integrator` is not among them.
+        OSError: The study cannot be written.
     """
     selected_segmenter = select_segmenter(study, recipe, segmenter)
     selected_classifier = select_classifier(study, recipe, classifier)
@@ -124,10 +140,10 @@ def fit_integrators(
         scores.append(fitted.score)
         progress(fitted.score)
     scores += _comparable_scores(study, scores)
-    # A tie must not depend on what was fitted when.
+    # A tie must not depend on the order in which integrators were fitted.
     scores.sort(key=lambda score: list(INTEGRATORS).index(score.name))
     if integrator is not None and integrator not in {score.name for score in scores}:
-        raise IntegratorError(f"{integrator} is not among the fitted integrators.")
+        raise IntegratorError(f"{integrator} is not one of the fitted integrators.")
     by_rule = select_integrator(scores, tolerance=recipe.integrator.auroc_tolerance).name
     selection = ModelSelection(
         segmenter=selected_segmenter,
@@ -135,35 +151,41 @@ def fit_integrators(
         integrator=integrator or by_rule,
         integrator_fitted_on=source.value,
         integrator_data=fitting_digest(study),
-        overridden=_given(segmenter=segmenter, classifier=classifier, integrator=integrator),
+        overridden=_overrides(segmenter=segmenter, classifier=classifier, integrator=integrator),
     )
     _write_scores(study, scores)
     write_text(study.selection, selection.model_dump_json(indent=1))
     return selection
 
 
-def select_segmenter(study: Study, recipe: Recipe, wish: str | None = None) -> str:
-    """The recipe's segmenter of the best MIoU, or the one wished for. Raises StudyError."""
-    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study, recipe)}
-    return _best("segmenter", by_miou, wish)
-
-
-def select_classifier(study: Study, recipe: Recipe, wish: str | None = None) -> str:
-    """The recipe's classifier of the best mean AUROC of five folds, or the one wished for.
+def select_segmenter(study: Study, recipe: Recipe, name: str | None = None) -> str:
+    """Select the recipe's segmenter with the highest validation MIoU, or the one named.
 
     Raises:
-        StudyError: it is not trained.
+        StudyError: It is not trained, or the recipe does not name it.
+        FitError: A result is not valid.
+    """
+    by_miou = {r.name: r.validation[MIOU] or 0.0 for r in segmenter_results(study, recipe)}
+    return _best("segmenter", by_miou, name)
+
+
+def select_classifier(study: Study, recipe: Recipe, name: str | None = None) -> str:
+    """Select the recipe's classifier with the highest mean AUROC of five folds, or the one named.
+
+    Raises:
+        StudyError: It is not trained, or the recipe does not name it.
+        FitError: A result is not valid.
     """
     by_auroc = {s.name: s.mean_auroc for s in classifier_scores(study, recipe)}
-    return _best("classifier", by_auroc, wish)
+    return _best("classifier", by_auroc, name)
 
 
 def check_trained_networks(study: Study, recipe: Recipe) -> None:
-    """That all networks there are to choose from learned from the same, and no other slides.
+    """Check that all networks to select from learned from the current training slides only.
 
     Raises:
-        StudyError: one did not.
-        FitError: a result cannot be read.
+        StudyError: One did not.
+        FitError: A result is not valid.
     """
     check_leakage(
         study,
@@ -173,11 +195,12 @@ def check_trained_networks(study: Study, recipe: Recipe) -> None:
 
 
 def check_selection(study: Study, recipe: Recipe) -> None:
-    """That no model was trained, selected or fitted on a slide that is in a test set now.
+    """Check that no model was trained, selected or fitted on a slide that is now a test slide.
 
     Raises:
-        StudyError: one was, or its origin is unknown, or what is selected is not in the recipe.
-        FitError: a result cannot be read.
+        StudyError: One was, its provenance cannot be read, or the recipe does not name a selected
+            model.
+        FitError: A result is not valid.
     """
     selection, _ = read_selection(study)
     for name, named in (
@@ -186,42 +209,46 @@ def check_selection(study: Study, recipe: Recipe) -> None:
     ):
         if name not in named:
             raise StudyError(
-                f"The recipe no longer names {name}, which is selected: run her2d train integrator"
-                " again."
+                f"The recipe no longer names {name}, which is selected. Run"
+                " `her2d train integrator` again."
             )
     check_trained_networks(study, recipe)
     if selection.integrator_data != fitting_digest(study):
         raise StudyError(
-            "The integrator was fitted on other slides or labels than the study has now: run her2d"
-            " train integrator again."
+            "The integrator was fitted on other slides or labels than the study has now. Run"
+            " `her2d train integrator` again."
         )
 
 
 def read_selection(study: Study) -> tuple[ModelSelection, list[IntegratorScore]]:
-    """The selection and every integrator's score. Raises StudyError."""
+    """Read the selection and the score of every integrator.
+
+    Raises:
+        StudyError: No models are selected.
+    """
     try:
         return ModelSelection.model_validate_json(
             study.selection.read_bytes()
         ), _SCORES.validate_json((study.integrators / _RESULTS).read_bytes())
     except (OSError, ValidationError) as error:
         raise StudyError(
-            f"{study.root} holds no selected models: run her2d train integrator first."
+            f"The models of {study.root} are not selected. Run `her2d train integrator` first."
         ) from error
 
 
 def _comparable_scores(study: Study, fitted: Sequence[IntegratorScore]) -> list[IntegratorScore]:
-    """Scores of earlier calls that compare with these."""
+    """Return scores of earlier calls that were fitted on the same tiles by the same search."""
     path = study.integrators / _RESULTS
     if not path.is_file() or not fitted:
         return []
     try:
-        kept = _SCORES.validate_json(path.read_bytes())
+        earlier = _SCORES.validate_json(path.read_bytes())
     except ValidationError:
-        return []  # Whatever it holds, it does not compare, and is written anew.
+        return []  # The caller writes the file again.
     names = {score.name for score in fitted}
     return [
         score
-        for score in kept
+        for score in earlier
         if score.name not in names
         and score.fitted_on == fitted[0].fitted_on
         and (study.integrators / f"{score.name}.skops").is_file()
@@ -237,15 +264,15 @@ def _keep(model: Any, path: Path) -> None:
         skops.io.dump(model, part)
 
 
-def _given(**wishes: str | None) -> tuple[str, ...]:
-    return tuple(kind for kind, wish in wishes.items() if wish is not None)
+def _overrides(**names: str | None) -> tuple[str, ...]:
+    return tuple(kind for kind, name in names.items() if name is not None)
 
 
-def _best(kind: str, figures: dict[str, float], wish: str | None) -> str:
-    if not figures or (wish is not None and wish not in figures):
+def _best(kind: str, metrics: dict[str, float], name: str | None) -> str:
+    if not metrics or (name is not None and name not in metrics):
         command = "segmenter" if kind == "segmenter" else "classifiers"
-        name = f"{kind} {wish}" if wish else kind
+        missing = f"{kind} {name}" if name else kind
         raise StudyError(
-            f"No {name} that the recipe names is trained: run her2d train {command} first."
+            f"No {missing} that the recipe names is trained. Run `her2d train {command}` first."
         )
-    return wish or max(figures, key=lambda name: figures[name])
+    return name or max(metrics, key=lambda name: metrics[name])

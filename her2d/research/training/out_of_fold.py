@@ -1,10 +1,10 @@
-"""p(strong) of the five sub-classifiers, and which of them a tile may honestly be given.
+"""Predictions of the five sub-classifiers on tiles that they did not learn from.
 
-A tile of the five folds was in four sub-classifiers' training; only the fifth, which held it out,
-says something honest of it. So the integrator learns from slides kept from all five where the
-cohort has such (split `integrator`), and otherwise from each tile's one honest probability, put in
-all five places. The second never shows it sub-classifiers that disagree; where slides abound,
-keep some apart.
+Four of the five sub-classifiers learned from each tile of the five folds; only the prediction of
+the fifth, which held the tile out, is unbiased. The integrator is therefore fitted on slides
+outside all folds, if the cohort has any (split `integrator`), and otherwise on the out-of-fold
+prediction of each tile, repeated in all five columns. With repeated predictions it never sees
+sub-classifiers disagree, so a cohort with enough slides should have an `integrator` split.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from her2d.bundle.manifest import Normalization
+from her2d.method import FOLDS
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import STRONG, Normalized
 from her2d.research.training.cohort import Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
-from her2d.research.training.folds import FOLDS
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError
@@ -32,20 +32,20 @@ _BATCH = 8
 
 
 class PredictionSource(StrEnum):
-    """Which honest probabilities an integrator was fitted on."""
+    """The predictions that an integrator was fitted on."""
 
-    HELD_OUT = "held-out slides, all five probabilities"
-    OUT_OF_FOLD = "out-of-fold, each tile's one honest probability five times"
+    HELD_OUT = "held-out slides, predictions of all five folds"
+    OUT_OF_FOLD = "out-of-fold predictions, one per tile, repeated five times"
 
 
 @dataclass(frozen=True, slots=True)
 class FoldProbabilities:
-    """T labelled tumour tiles.
+    """Predictions for T labelled tumour tiles.
 
     Attributes:
-        p: float32 (T, 5).
-        strong: bool (T,).
-        patient: str (T,).
+        p: p(strong) of the five sub-classifiers, float32 (T, 5).
+        strong: Whether the tile has high expression, bool (T,).
+        patient: The tile's patient, str (T,).
     """
 
     p: NDArray[np.float32]
@@ -56,58 +56,74 @@ class FoldProbabilities:
 def out_of_fold_predictions(
     study: Study, recipe: Recipe, classifier: str
 ) -> tuple[FoldProbabilities, PredictionSource]:
-    """What the integrator may be fitted on, and where it is from.
+    """Predict the tiles that the integrator is fitted on, without leakage.
+
+    Args:
+        study: Study with all five folds of the classifier trained.
+        recipe: The study's recipe.
+        classifier: Name of the classifier.
+
+    Returns:
+        The predictions and their source.
 
     Raises:
-        StudyError: a network or slide is missing, or a network has seen what it should not have.
-        FoldsError, FitError: the folds or the networks do not go with the recipe, or together.
+        StudyError: A network or slide is missing, or a network learned from other slides.
+        FoldsError: The folds do not match the recipe.
+        FitError: The networks were trained with different normalisations.
     """
     check_leakage(study, classifiers=[classifier])
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
-        return split_probabilities(
-            study, recipe, classifier, Split.INTEGRATOR
-        ), PredictionSource.HELD_OUT
+        held_out_tiles = split_probabilities(study, classifier, Split.INTEGRATOR)
+        return held_out_tiles, PredictionSource.HELD_OUT
     tiles = training_tiles(study, recipe)
     networks = load_classifiers(study, classifier)
-    seen = classifiers_normalization(study, recipe, classifier)
+    normalization = classifiers_normalization(study, classifier)
     p = np.zeros((len(tiles.store), FOLDS), np.float32)
     for fold, network in enumerate(networks):
         held_out = np.flatnonzero(tiles.classified & (tiles.fold == fold))
-        p[held_out] = p_strong([network], tiles.store, held_out, seen)
+        p[held_out] = p_strong([network], tiles.store, held_out, normalization)
     patients = np.array([slide.patient for slide in tiles.slides])
-    selected = np.flatnonzero(tiles.classified)
+    labelled = np.flatnonzero(tiles.classified)
     table = tiles.store.table
-    found = FoldProbabilities(p[selected], table.strong[selected], patients[table.slide[selected]])
+    found = FoldProbabilities(p[labelled], table.strong[labelled], patients[table.slide[labelled]])
     return found, PredictionSource.OUT_OF_FOLD
 
 
 def fitting_digest(study: Study) -> str:
-    """SHA-256 of the tiles that an integrator would be fitted on now.
+    """Return the SHA-256, in hex, of the tiles that an integrator would be fitted on now.
 
     Raises:
-        StudyError: a slide is not prepared.
-        FoldsError: there are no folds, or they are of other slides.
+        StudyError: A slide is not prepared.
+        FoldsError: There are no saved folds, or they are of other slides.
     """
-    kept_apart = [slide for slide in study.cohort() if slide.split is Split.INTEGRATOR]
-    if kept_apart:
-        return open_tiles(study, kept_apart).digest()
+    integrator_slides = [slide for slide in study.cohort() if slide.split is Split.INTEGRATOR]
+    if integrator_slides:
+        return open_tiles(study, integrator_slides).digest()
     tiles = tiles_of_saved_folds(study)
     return tiles.store.digest(tiles.classified, tiles.fold)
 
 
-def split_probabilities(
-    study: Study, recipe: Recipe, classifier: str, split: Split
-) -> FoldProbabilities:
-    """All five probabilities of a split that no fold has seen. Raises StudyError, FitError."""
+def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProbabilities:
+    """Predict the labelled tumour tiles of a split with all five sub-classifiers.
+
+    Args:
+        study: Study with all five folds of the classifier trained.
+        classifier: Name of the classifier.
+        split: Any split but `train`.
+
+    Raises:
+        ValueError: The split is `train`, which the sub-classifiers learned from.
+        StudyError, FitError: A network or slide is missing.
+    """
     if split is Split.TRAIN:
-        raise ValueError("the folds have seen the training split")
+        raise ValueError("the sub-classifiers learned from the split train")
     slides = [slide for slide in study.cohort() if slide.split is split]
     store = open_tiles(study, slides)
-    selected = np.flatnonzero(store.table.is_tumor & store.table.labelled)
-    seen = classifiers_normalization(study, recipe, classifier)
-    p = p_strong(load_classifiers(study, classifier), store, selected, seen)
+    labelled = np.flatnonzero(store.table.is_tumor & store.table.labelled)
+    normalization = classifiers_normalization(study, classifier)
+    p = p_strong(load_classifiers(study, classifier), store, labelled, normalization)
     patients = np.array([slide.patient for slide in slides] or [""])
-    return FoldProbabilities(p, store.table.strong[selected], patients[store.table.slide[selected]])
+    return FoldProbabilities(p, store.table.strong[labelled], patients[store.table.slide[labelled]])
 
 
 def p_strong(
@@ -116,7 +132,17 @@ def p_strong(
     indices: NDArray[np.int64],
     normalization: Normalization,
 ) -> NDArray[np.float32]:
-    """p(strong) of each network for the tiles at `indices`: float32 (len(indices), networks)."""
+    """Predict p(strong) of tiles, on a GPU if there is one.
+
+    Args:
+        networks: Classifiers; each maps float32 (N, 3, 512, 512) to logits (N, 2).
+        store: The tiles.
+        indices: Indices of T tiles in the store, int64 (T,).
+        normalization: Normalisation that the networks were trained with.
+
+    Returns:
+        Probabilities, float32 (T, len(networks)).
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     normalized = Normalized(normalization.mean, normalization.std).to(device)
     found = np.empty((len(indices), len(networks)), np.float32)
@@ -133,7 +159,12 @@ def p_strong(
 
 
 def load_classifiers(study: Study, name: str) -> list[nn.Module]:
-    """The five trained sub-classifiers, on the CPU. Raises StudyError, FitError."""
+    """Load the five trained sub-classifiers to the CPU.
+
+    Raises:
+        StudyError: The weights cannot be used.
+        FitError: A fold is not trained.
+    """
     networks = []
     for fold in range(FOLDS):
         directory = study.classifier(name, fold)
@@ -143,23 +174,32 @@ def load_classifiers(study: Study, name: str) -> list[nn.Module]:
                 name, width_multiplier=width, weights=directory / WEIGHTS_FILE
             )
         except ValueError as error:
-            raise StudyError(f"{directory} holds no usable network: {error}.") from error
+            raise StudyError(f"Cannot load the network in {directory}: {error}.") from error
         networks.append(network.eval())
     return networks
 
 
-def classifiers_normalization(study: Study, recipe: Recipe, name: str) -> Normalization:
-    """What the five sub-classifiers were trained with. Raises FitError where it differs."""
+def classifiers_normalization(study: Study, name: str) -> Normalization:
+    """Return the normalisation that the five sub-classifiers were trained with.
+
+    Raises:
+        FitError: A fold is not trained, or they were trained with different normalisations.
+    """
     results = [read_result(study.classifier(name, fold)) for fold in range(FOLDS)]
-    return shared_normalization(results, recipe)
+    return shared_normalization(results)
 
 
 def load_segmenter(study: Study, name: str) -> nn.Module:
-    """The trained segmenter, on the CPU. Raises StudyError, FitError."""
+    """Load a trained segmenter to the CPU.
+
+    Raises:
+        StudyError: The weights cannot be used.
+        FitError: It is not trained.
+    """
     directory = study.segmenter(name)
     width = read_result(directory).recipe.width_multiplier
     try:
         network = build_segmenter(name, width_multiplier=width, weights=directory / WEIGHTS_FILE)
     except ValueError as error:
-        raise StudyError(f"{directory} holds no usable network: {error}.") from error
+        raise StudyError(f"Cannot load the network in {directory}: {error}.") from error
     return network.eval()

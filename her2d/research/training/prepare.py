@@ -1,19 +1,19 @@
-"""A checked cohort -> prepared tiles (paper, section 4.2): cropped, padded, masked, labelled."""
+"""Cut the slides of a checked cohort into labelled tiles (paper, section 4.2)."""
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.method import SATURATION
+from her2d.pipeline.saturation import mean_saturation
 from her2d.research.training.annotations import (
     AnnotationError,
     SlideAnnotation,
@@ -24,7 +24,6 @@ from her2d.research.training.fingerprint import (
     Fingerprint,
     differences,
     fingerprint,
-    newer_than,
 )
 from her2d.research.training.ihc import DAB_THRESHOLD, high_expression
 from her2d.research.training.region_classes import RegionClasses
@@ -35,23 +34,21 @@ from her2d.research.training.tile_store import (
     TileStore,
     read_fingerprint,
     slide_path,
-    write_fingerprint,
     write_slide,
 )
 from her2d.slides.errors import SlideError
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.reader import Slide, open_slide
 
-BACKGROUND_SATURATION = 10.0
 _CLASSES = "classes"
 
 
 class PrepareError(Her2dError):
-    """A slide cannot be prepared; `str(error)` names it and says why."""
+    """A slide cannot be prepared; `str(error)` names the slide and the reason."""
 
 
 class ExpressionSource(StrEnum):
-    """What says where expression is high: a pathologist, or the IHC slide's DAB (`ihc`)."""
+    """Source of high expression, a pathologist's annotation or DAB on the IHC slide, see `ihc`."""
 
     ANNOTATION = "annotation"
     DAB = "dab"
@@ -59,13 +56,14 @@ class ExpressionSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelRules:
-    """How tiles are labelled.
+    """Rules by which tiles are labelled.
 
     Attributes:
-        expression: what says where expression is high.
-        dab_threshold: density from which DAB counts, see `ihc`; set it on slides of your own.
-        excluded: (slide, column, row) -> reason, tiles that nobody could annotate.
-        classes: what the annotated regions' names mean.
+        expression: Source of high expression.
+        dab_threshold: Density of DAB above which expression is high, see `ihc`. Determine it on
+            your own slides.
+        excluded: Reasons of tiles that could not be annotated, by (slide, column, row).
+        classes: Classes of the annotated regions' names.
     """
 
     expression: ExpressionSource = ExpressionSource.ANNOTATION
@@ -74,22 +72,15 @@ class LabelRules:
     classes: RegionClasses = field(default_factory=RegionClasses)
 
     def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
-        """(column, row) -> reason, of one slide."""
+        """Return the reasons of a slide's excluded tiles, by (column, row)."""
         return {(c, r): why for (name, c, r), why in self.excluded.items() if name == slide}
 
     def label_settings(self) -> dict[str, Any]:
-        """What must be the same for all slides of a study, as JSON has it."""
-        found: dict[str, Any] = {"expression": self.expression.value}
+        """Return the rules that must be the same for all slides of a study, as a JSON object."""
+        settings: dict[str, Any] = {"expression": self.expression.value}
         if self.expression is ExpressionSource.DAB:
-            found["dab_threshold"] = self.dab_threshold
-        return found
-
-    def as_once_written(self) -> str:
-        """What a study's rules.txt held, before there was rules.json."""
-        return (
-            f"LabelRules(expression={self.expression!r}, dab_threshold={self.dab_threshold!r},"
-            f" excluded={self.excluded!r})"
-        )
+            settings["dab_threshold"] = self.dab_threshold
+        return settings
 
 
 def prepare(
@@ -100,34 +91,34 @@ def prepare(
     progress: Callable[[str], None] = lambda _: None,
     note: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write every slide's tiles into `directory`; a slide that is there already is left alone.
+    """Write the tiles of every slide, skipping slides that are already prepared.
 
-    It is prepared again where its files, its HER2 status, its excluded tiles or what its regions'
-    names mean changed.
+    A slide is prepared again if its files, its HER2 status, its excluded tiles or the classes of
+    its regions' names changed.
 
     Args:
-        slides: a checked cohort.
-        directory: of the store; made if missing.
-        rules: how tiles are labelled.
-        progress: told each slide's name when it is done.
-        note: told in a sentence what a user should know.
+        slides: A checked cohort.
+        directory: Folder for the tiles; created if it is missing.
+        rules: How tiles are labelled.
+        progress: Called with each slide's name when it is done.
+        note: Called with sentences for the user.
 
     Raises:
-        PrepareError: a slide or its annotation cannot be read, they do not belong together, or
-            the folder holds tiles labelled by other rules.
-        OSError: the folder cannot be written.
+        PrepareError: A slide or its annotation cannot be read, they do not match, or the folder
+            holds tiles labelled by other rules.
+        OSError: The folder cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     _check_rules(rules, directory)
     for slide in slides:
         path = slide_path(directory, slide.name)
-        now = fingerprint(slide, rules.excluded_of(slide.name))
-        changed = _changed(slide, path, now, rules) if path.is_dir() else []
+        current = fingerprint(slide, rules.excluded_of(slide.name))
+        changed = _changes(path, current, rules) if path.is_dir() else []
         if changed:
-            note(f"{slide.name} is prepared again: {' and '.join(changed)} changed.")
+            note(f"Preparing {slide.name} again because {' and '.join(changed)} changed.")
         if changed or not path.is_dir():
             try:
-                _write(path, slide, rules, now, note)
+                _write(path, slide, rules, current, note)
             except (SlideError, AnnotationError, ValueError) as error:
                 raise PrepareError(f"{slide.name}: {error}") from error
         progress(slide.name)
@@ -136,17 +127,17 @@ def prepare(
 def prepared_tiles(
     slide: CohortSlide, he: Slide, annotation: SlideAnnotation, rules: LabelRules
 ) -> Iterator[PreparedTile | ExcludedTile]:
-    """Every tile of a slide that is not background, labelled or excluded, row by row.
+    """Yield every tile of a slide that is not background, labelled or excluded, row by row.
 
     Args:
-        slide: of a checked cohort.
-        he: its H&E slide, open.
-        annotation: of it.
-        rules: how tiles are labelled.
+        slide: A slide of a checked cohort.
+        he: Its open H&E slide.
+        annotation: Its annotation.
+        rules: How tiles are labelled.
 
     Raises:
-        SlideError: a file cannot be read.
-        ValueError: the grids of the H&E and the IHC slide differ.
+        SlideError: A file cannot be read.
+        ValueError: The tile grids of the H&E and the IHC slide differ.
     """
     if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
         with open_slide(slide.ihc_path) as ihc:
@@ -157,22 +148,33 @@ def prepared_tiles(
 
 
 def annotation_of(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
-    """The annotation of a slide that is open.
+    """Read the annotation of an open slide.
+
+    Args:
+        slide: A slide of a checked cohort.
+        he: Its open H&E slide.
+        classes: Classes of the region names.
 
     Raises:
-        AnnotationError: it cannot be read.
-        ValueError: there is none in the table.
+        AnnotationError: It cannot be read.
+        ValueError: The cohort table does not name one.
     """
     if slide.annotation_path is None:
-        raise ValueError("no annotation of its tumour is named in the cohort table")
+        raise ValueError("the cohort table does not name an annotation")
     return read_annotation(slide.annotation_path, he.grid, classes)
 
 
 def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
-    """Read a CSV of slide, column, row, reason: tiles not to learn from.
+    """Read the tiles to leave out from a CSV with the columns slide, column, row and reason.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        Reasons by (slide, column, row).
 
     Raises:
-        PrepareError: with the line that is wrong.
+        PrepareError: The file cannot be read; the message names a wrong line.
     """
     found: dict[tuple[str, int, int], str] = {}
     try:
@@ -181,18 +183,25 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
             for row in reader:
                 found[row["slide"], int(row["column"]), int(row["row"])] = row["reason"]
     except (OSError, UnicodeDecodeError) as error:
-        raise PrepareError(f"{path} cannot be read: {error}.") from error
+        raise PrepareError(f"Cannot read {path}: {error}.") from error
     except (KeyError, ValueError, TypeError) as error:
         raise PrepareError(
-            f"{path}, line {reader.line_num}: slide, column, row and reason are wanted: {error}."
+            f"{path}, line {reader.line_num}, must hold slide, column, row and reason ({error})."
         ) from error
     return found
 
 
 def contradicting_slides(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
-    """Slides of IHC 0 or 1+ and how many strong tumour tiles they hold, where they hold any.
+    """Find slides of IHC 0 or 1+ with strong tumour tiles.
 
-    Such a score has no high expression: the threshold is too low, or slides are mixed up.
+    These scores exclude high expression, so the threshold is too low or slides are mixed up.
+
+    Args:
+        slides: The slides of `store`.
+        store: Their tiles.
+
+    Returns:
+        Numbers of strong tumour tiles, by slide.
     """
     table = store.table
     strong = table.is_tumor & table.labelled & table.strong
@@ -202,61 +211,55 @@ def contradicting_slides(slides: Sequence[CohortSlide], store: TileStore) -> dic
 
 
 def is_background(pixels: NDArray[np.uint8]) -> bool:
-    """True where a tile's mean saturation is 10 or less on OpenCV's scale (section 4.2)."""
-    saturation: float = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV))[1]
-    return saturation <= BACKGROUND_SATURATION
+    """Return whether a tile is background, with a mean saturation of at most 10 (section 4.2).
+
+    Args:
+        pixels: uint8 (512, 512, 3) RGB; saturation is on OpenCV's scale of 0 to 255.
+    """
+    return mean_saturation(pixels) <= SATURATION
 
 
 def _write(
-    path: Path, slide: CohortSlide, rules: LabelRules, now: Fingerprint, note: Callable[[str], None]
+    path: Path,
+    slide: CohortSlide,
+    rules: LabelRules,
+    current: Fingerprint,
+    note: Callable[[str], None],
 ) -> None:
     with open_slide(slide.he_path) as he:
         annotation = annotation_of(slide, he, rules.classes)
         if annotation.dropped:
             counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
-            note(f"{slide.name}: left out of its annotation: {counts}.")
+            note(f"Left out of the annotation of {slide.name}: {counts}.")
         write_slide(
             path,
             prepared_tiles(slide, he, annotation, rules),
             expression_from=rules.expression.value,
-            fingerprint=now | {_CLASSES: dict(annotation.classes)},
+            fingerprint=current | {_CLASSES: dict(annotation.classes)},
         )
 
 
-def _changed(slide: CohortSlide, path: Path, now: Fingerprint, rules: LabelRules) -> list[str]:
-    """What of a slide changed since its group was written."""
-    kept = read_fingerprint(path)
-    if kept is not None:
-        same = rules.classes.are(kept.get(_CLASSES, {}))
-        return differences(kept, now) + ([] if same else ["what its regions' names mean"])
-    # Written before groups had a fingerprint: what is older than the group is taken to be its.
-    changed = newer_than(slide, path / "zarr.json")
-    if not changed:
-        write_fingerprint(path, now)
-    return changed
+def _changes(path: Path, current: Fingerprint, rules: LabelRules) -> list[str]:
+    """Name the inputs of a slide's tiles that changed after they were written."""
+    try:
+        saved = read_fingerprint(path)
+    except KeyError as error:
+        raise PrepareError(
+            f"{path} was not written by this version of her2d. Remove it to prepare it again."
+        ) from error
+    same = rules.classes.agree_with(saved[_CLASSES])
+    return differences(saved, current) + ([] if same else ["the classes of its regions' names"])
 
 
 def _check_rules(rules: LabelRules, directory: Path) -> None:
-    """One study, one way of labelling; excluded tiles are each slide's own matter."""
-    kept, once = directory / "rules.json", directory / "rules.txt"
-    wanted = json.dumps(rules.label_settings())
-    if kept.is_file():
-        same = kept.read_text() == wanted
-    elif once.is_file():
-        then, now = once.read_text(), rules.as_once_written()
-        same = _without_idle_threshold(then) == _without_idle_threshold(now)
-    else:
-        same = True
-    if not same:
+    """Save the rules that all slides of a study share, or check them against the saved ones."""
+    path = directory / "rules.json"
+    text = json.dumps(rules.label_settings())
+    if path.is_file() and path.read_text() != text:
         raise PrepareError(
-            f"{directory} holds tiles labelled by other rules; remove it or name another study."
+            f"{directory} holds tiles labelled by other rules. Remove it or use another study."
         )
-    write_text(kept, wanted)
-
-
-def _without_idle_threshold(text: str) -> str:
-    """rules.txt held the threshold of DAB also where annotations say what is strong."""
-    return re.sub(r"(annotation'>, dab_threshold=)[^,]*", r"\1", text)
+    write_text(path, text)
 
 
 def _with_ihc(
@@ -264,8 +267,8 @@ def _with_ihc(
 ) -> Iterator[PreparedTile | ExcludedTile]:
     if (ihc.grid.columns, ihc.grid.rows) != (he.grid.columns, he.grid.rows):
         raise ValueError(
-            f"its IHC slide has {ihc.grid.columns} x {ihc.grid.rows} tiles, its H&E slide"
-            f" {he.grid.columns} x {he.grid.rows}: align them first"
+            f"its IHC slide has {ihc.grid.columns} x {ihc.grid.rows} tiles and its H&E slide"
+            f" {he.grid.columns} x {he.grid.rows}; align them first"
         )
     for tile, stained in zip(he.tiles(workers=1), ihc.tiles(workers=1), strict=True):
         yield from _labelled(slide, tile, stained, annotation, rules, he.grid.um_per_px)
@@ -301,7 +304,7 @@ def _labelled(
         )
         yield PreparedTile(*at, tile.pixels, found.tumor, int(strong.sum()))
     elif rules.expression is ExpressionSource.DAB or found.high_expression is None:
-        # An annotation without a single strong region means a negative slide only if it is one.
+        # Without a region of high expression, tiles are weak only if the slide is not positive.
         known = rules.expression is ExpressionSource.ANNOTATION and slide.her2_status != "positive"
         yield PreparedTile(*at, tile.pixels, found.tumor, 0 if known else -1)
     else:

@@ -1,4 +1,7 @@
-"""What a folder's network comes from, written beside it, so that no other is taken for it."""
+"""A record beside each network of what it was trained from.
+
+Training resumes only if the record matches, so that one network is not mistaken for another.
+"""
 
 from pathlib import Path
 
@@ -9,72 +12,73 @@ from her2d.errors import Her2dError
 from her2d.research.training.recipe import NetworkRecipe
 from her2d.research.training.study import write_text
 
-PROVENANCE_FILE = "recipe.json"
+PROVENANCE_FILE = "provenance.json"
 
 
 class ProvenanceError(Her2dError):
-    """The folder holds a network that comes from something else; `str(error)` says what."""
+    """A folder's provenance differs or cannot be read; `str(error)` names the difference."""
 
 
 class Provenance(BaseModel):
-    """What decides what a network becomes. None is what her2d did not keep once."""
+    """Everything that determines the weights of a network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
     recipe: NetworkRecipe
-    normalization: Normalization | None = None
-    data: str | None = None
-    """Digest of the tiles and labels, and of which tiles teach and which are held out."""
+    normalization: Normalization
+    data: str
+    """SHA-256 of the tiles, the labels and the assignment to training or validation, in hex."""
 
 
-_NAMED = {
-    "seed": "another seed",
-    "recipe": "another recipe",
-    "normalization": "another normalisation (the recipe's mean and std)",
-    "data": "other tiles, labels or folds",
+_DESCRIPTIONS = {
+    "seed": "seed",
+    "recipe": "recipe",
+    "normalization": "normalisation (the recipe's mean and std)",
+    "data": "tiles, labels or folds",
 }
 
 
 def record_provenance(directory: Path, name: str, provenance: Provenance) -> None:
-    """Write `provenance` into `directory`, or compare it with what is there.
+    """Write the provenance into a network's folder, or check it against the one recorded there.
 
-    A folder that records only a part is taken to have this provenance, but the data that its
-    network learned from stays unknown.
+    Args:
+        directory: Folder of the network; created if it is missing.
+        name: Name of the network, for the error message.
+        provenance: What the network is about to be trained from.
 
     Raises:
-        ProvenanceError: the folder is of another provenance.
-        OSError: the folder cannot be written.
+        ProvenanceError: The folder records another provenance, or its record cannot be read.
+        OSError: The folder cannot be read or written.
     """
     path = directory / PROVENANCE_FILE
-    if path.is_file():
-        kept = read_provenance(path)
-        for field, other in _NAMED.items():
-            was = getattr(kept, field)
-            if was is not None and was != getattr(provenance, field):
-                raise ProvenanceError(
-                    f"{directory} holds a {name} of {other}; remove it to train anew."
-                )
-        provenance = provenance.model_copy(update={"data": kept.data})
-        if kept == provenance:
-            return
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(path, provenance.model_dump_json())
+    if not path.is_file():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(path, provenance.model_dump_json())
+        return
+    recorded = read_provenance(path)
+    for field, description in _DESCRIPTIONS.items():
+        if getattr(recorded, field) != getattr(provenance, field):
+            raise ProvenanceError(
+                f"{directory} holds {name} trained with another {description}. Remove the folder"
+                " to train again."
+            )
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What the file `path`, a folder's PROVENANCE_FILE, says of its network.
+    """Read the record in a network's folder.
+
+    Args:
+        path: PROVENANCE_FILE in the folder.
 
     Raises:
-        ProvenanceError: it says nothing that can be understood.
-        OSError: it cannot be read.
+        ProvenanceError: The record is not valid.
+        OSError: The file cannot be read.
     """
     text = path.read_text()
     try:
-        if text.startswith("{"):
-            return Provenance.model_validate_json(text)
-        # Once it was the seed, a blank and the recipe.
-        seed, recipe = text.split(" ", 1)
-        return Provenance(seed=int(seed), recipe=NetworkRecipe.model_validate_json(recipe))
+        return Provenance.model_validate_json(text)
     except ValueError as error:
-        raise ProvenanceError(f"{path} does not say what is in its folder; remove it.") from error
+        raise ProvenanceError(
+            f"{path} is not a valid provenance record. Remove its folder to train again."
+        ) from error

@@ -1,7 +1,7 @@
-"""How models are trained: the paper's values as defaults, every one of them settable.
+"""The settings of training, with the paper's values as defaults.
 
-What the paper does not state (epochs, patience, normalisation, how classes are drawn) is ours and
-marked so.
+Values that the paper does not state, such as epochs, patience, normalisation and the sampling of
+classes, are her2d's and are marked "Ours".
 """
 
 import re
@@ -23,7 +23,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class RecipeError(Her2dError):
-    """A recipe cannot be used; `str(error)` names the key."""
+    """The recipe cannot be used; `str(error)` names the key."""
 
 
 class _Section(BaseModel):
@@ -31,30 +31,32 @@ class _Section(BaseModel):
 
 
 class NetworkRecipe(_Section):
-    """One kind of network (paper, sections 4.3 and 4.4: Adam, 1e-5, 1e-3, cross-entropy)."""
+    """Training of one kind of network, by Adam on cross-entropy (paper, sections 4.3 and 4.4)."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
     batch: Annotated[int, Field(ge=2)] = 32
+    """Tiles per step over all devices; 64 for classifiers."""
     max_epochs: Positive = 100
-    """Ours."""
+    """Most epochs. Ours."""
     patience: Positive = 10
-    """Epochs without a better validation figure after which training ends. Ours."""
+    """Epochs without improvement of the validation metric after which training stops. Ours."""
     schedule: Literal["constant", "one_cycle"] = "constant"
     sampling: Literal["as_is", "balanced"] = "as_is"
-    """`balanced` draws both classes of tiles equally often. Ours."""
+    """`as_is` samples every tile once per epoch, `balanced` both classes equally often. Ours."""
     tiles_per_epoch: Positive | None = None
-    """None is every tile once. Ours."""
+    """None means every tile once. Ours."""
     crop: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 512
-    """Side of what is cut from a tile at random; 512 is the tile. Ours."""
+    """Side of the random crop of a tile, in pixels; 512 is the whole tile. Ours."""
     stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Ours, see `augment`."""
+    """Largest relative change of the optical density, see `augment`. Ours."""
     width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Scales hidden channel counts; 1.0 is the published network. Ours."""
     weights: Path | None = None
-    """A safetensors file to begin with."""
+    """Safetensors file with initial weights; None initialises at random."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     devices: Positive = 1
-    """GPUs; the paper used two. The batch is what all of them take together."""
+    """Number of GPUs; the paper used two."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     loader_workers: Annotated[int, Field(ge=0)] = 2
 
@@ -63,27 +65,28 @@ ClassWeight: TypeAlias = Literal["balanced", "none"]
 
 
 class IntegratorRecipe(_Section):
-    """The integrator's selection (paper, section 4.5)."""
+    """Fitting and selection of the integrator (paper, section 4.5)."""
 
     auroc_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.013
-    """AUROCs so close are called equal, and sensitivity decides: the paper's eight spread from
+    """AUROCs this close count as equal, and sensitivity decides. The paper's eight range from
     0.9769 to 0.9898, "with little difference"."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Of the grid search; grouped by patient."""
+    """Folds of the grid search, grouped by patient."""
     class_weight: ClassWeight = "balanced"
-    """`balanced` lets all strong tiles together weigh as much as all weak ones. That raises
-    sensitivity; where most tiles are weak, more are called strong than there are, and P of
-    equation 1 comes out higher. `none` weighs every tile the same. Ours."""
+    """`balanced` gives all strong tiles together the same weight as all weak ones. That raises
+    sensitivity. If most tiles are weak, it also predicts more strong tiles than there are, and P of
+    equation 1 is higher. `none` gives every tile the same weight. Ours."""
 
 
 class Recipe(_Section):
-    """Everything that decides what a study's models become."""
+    """All settings that determine a study's models."""
 
     seed: int = 2025
     grouping: Grouping = Grouping.PATIENT
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Normalisation, ImageNet's by default; the paper names none."""
+    """Mean of each channel on the 0..1 scale; ImageNet's by default. Ours."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of each channel, likewise. Ours."""
     segmenters: tuple[str, ...] = ("unet", "segnet", "deeplabv3plus")
     classifiers: tuple[str, ...] = (
         "resnet18",
@@ -109,73 +112,86 @@ class Recipe(_Section):
 
     @property
     def normalization(self) -> Normalization:
-        """Of what networks see, in training as in the bundle."""
+        """Normalisation of the tiles, the same in training and in the bundle."""
         return Normalization(mean=self.mean, std=self.std)
 
 
 def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
-    """The paper's recipe, changed by a TOML file and then by settings.
+    """Read a recipe: the paper's values, changed by a TOML file and then by settings.
 
     Args:
-        path: TOML with the fields of `Recipe`; None leaves the defaults.
-        settings: such as `classifier.learning_rate=1e-4`, the value as in TOML; a plain name or
-            path needs no quotes.
+        path: TOML file with fields of `Recipe`; None leaves the defaults.
+        settings: Assignments such as `classifier.learning_rate=1e-4`, with the value in TOML. A
+            plain name or path does not need quotes.
 
     Raises:
-        RecipeError: the file cannot be read, or a key or value is not one of a recipe's.
+        RecipeError: The file cannot be read, or a key or value is not valid.
     """
     try:
         values: dict[str, Any] = tomllib.loads(path.read_text()) if path is not None else {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"The recipe cannot be read: {error}.") from error
+        raise RecipeError(f"Cannot read the recipe: {error}.") from error
     return _changed(values, settings)
 
 
 def study_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
-    """The study's recipe: the kept one, or the file's where one is given, changed by settings.
+    """Read the recipe of a study, or replace it by a file's, then change it by settings.
 
-    What comes of it is kept.
+    The resulting recipe is saved in the study.
+
+    Args:
+        study: Folder of the study.
+        path: TOML file that replaces the saved recipe; None keeps the saved one.
+        settings: Assignments, see `read_recipe`.
 
     Raises:
-        RecipeError: as `read_recipe`; or the study is not there.
+        RecipeError: As `read_recipe`, or the study does not exist.
+        OSError: The recipe cannot be saved.
     """
-    kept = study / RECIPE_FILE
-    if path is None and kept.is_file():
-        recipe = _changed(_read_kept(kept), settings)
+    saved = study / RECIPE_FILE
+    if path is None and saved.is_file():
+        recipe = _changed(_read_saved(saved), settings)
         if not settings:
             return recipe
     else:
         recipe = read_recipe(path, settings)
     if not study.is_dir():
-        raise RecipeError(f"There is no study in {study}: run her2d prepare first.")
-    write_text(kept, recipe.model_dump_json(indent=1))
+        raise RecipeError(f"{study} is not a study. Run `her2d prepare` first.")
+    write_text(saved, recipe.model_dump_json(indent=1))
     return recipe
 
 
-def _read_kept(path: Path) -> dict[str, Any]:
+def _read_saved(path: Path) -> dict[str, Any]:
     try:
         return Recipe.model_validate_json(path.read_bytes()).model_dump()
     except (OSError, ValidationError) as error:
-        raise RecipeError(f"{path} is no recipe; remove it.") from error
+        raise RecipeError(
+            f"{path} is not a valid recipe. Remove it to use the defaults."
+        ) from error
 
 
 def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
     try:
         for setting in settings:
             _merge(values, _parsed(setting))
-        # The paper's batch differs between the two kinds: a section given in part keeps it.
+        # The default batch of classifiers differs; keep it if the section sets other keys only.
         values.setdefault("classifier", {}).setdefault("batch", 64)
         return Recipe.model_validate(values)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"The recipe's setting {setting!r} is no TOML: {error}.") from error
+        raise RecipeError(
+            f"The recipe's setting {setting!r} is not valid TOML: {error}."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise RecipeError(f"The recipe's {where}: {first['msg']}.") from error
+        where = ".".join(str(key) for key in first["loc"])
+        raise RecipeError(f"In the recipe, {where}: {first['msg']}.") from error
 
 
 def _parsed(setting: str) -> dict[str, Any]:
-    """KEY=VALUE as TOML, but a plain name or path needs no quotes: a shell would take them."""
+    """Parse KEY=VALUE as TOML, allowing plain names and paths without quotes.
+
+    A shell would strip quotes from the command line.
+    """
     try:
         return tomllib.loads(setting)
     except tomllib.TOMLDecodeError:

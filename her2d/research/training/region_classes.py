@@ -1,4 +1,4 @@
-"""What a pathologist called a region, and what that means for learning from it."""
+"""Map the names of annotated regions to the classes that labels are made from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RegionClass(StrEnum):
-    """What a region was annotated as; IGNORED ones are left out, whatever they are."""
+    """The meaning of an annotated region; IGNORED regions do not affect the labels."""
 
     TUMOR = "tumor"
     HIGH_EXPRESSION = "high_expression"
@@ -27,7 +27,7 @@ DEFAULT_CLASSES: Mapping[str, RegionClass] = {
     "artefact": RegionClass.EXCLUDED,
     "blur": RegionClass.EXCLUDED,
     "contamination": RegionClass.EXCLUDED,
-    # QuPath has these from the start.
+    # Default classes of QuPath.
     "stroma": RegionClass.IGNORED,
     "immune cells": RegionClass.IGNORED,
     "necrosis": RegionClass.IGNORED,
@@ -35,21 +35,28 @@ DEFAULT_CLASSES: Mapping[str, RegionClass] = {
     "region": RegionClass.IGNORED,
     "ignore": RegionClass.IGNORED,
 }
-# QuPath derives "Tumor: Positive" from Tumor by a stain's intensity, cell by cell: still tumour.
+# QuPath derives "Tumor: Positive" from "Tumor" by stain intensity; the region is still tumour.
 _INTENSITIES = frozenset({"positive", "negative", "1+", "2+", "3+"})
 
 
 @dataclass(frozen=True, slots=True)
 class RegionClasses:
-    """Maps names to classes: `own` first, then `DEFAULT_CLASSES`."""
+    """Mapping from region names to classes.
+
+    Names in `own` take precedence over `DEFAULT_CLASSES`. Names match regardless of case, of `_`
+    instead of a blank, and of QuPath's trailing `*`.
+
+    Attributes:
+        own: Classes of a laboratory's own names.
+    """
 
     own: Mapping[str, RegionClass] = field(default_factory=dict)
 
     def of(self, name: str) -> RegionClass:
-        """The class of a region of this name, such as `Tumor` or `Tumor: Positive`.
+        """Return the class of a region's name, such as `Tumor` or `Tumor: Positive`.
 
         Raises:
-            ValueError: nobody said what the name means.
+            ValueError: The name is not known.
         """
         known = {**DEFAULT_CLASSES, **{_key(own): found for own, found in self.own.items()}}
         if _key(name) in known:
@@ -57,19 +64,19 @@ class RegionClasses:
         base, *derived = [_key(part) for part in name.split(":")]
         if known.get(base) is RegionClass.IGNORED:
             return RegionClass.IGNORED
-        said = [known.get(part) for part in (base, *derived) if part not in _INTENSITIES]
-        found = said[-1] if said and None not in said else None
+        classes = [known.get(part) for part in (base, *derived) if part not in _INTENSITIES]
+        found = classes[-1] if classes and None not in classes else None
         if found is not None:
             return found
         raise ValueError(
-            f"a region is called {name!r}; known are {', '.join(filter(None, known))}. Say what it"
-            f" is: --class {name!r}=tumor, high_expression, excluded or ignore"
+            f"the region class {name!r} is not known. Known are {', '.join(filter(None, known))}."
+            f" Add --class {name!r}=tumor, high_expression, excluded or ignore"
         )
 
-    def are(self, names: Mapping[str, str]) -> bool:
-        """Whether each of these names still means what it did."""
+    def agree_with(self, earlier: Mapping[str, str]) -> bool:
+        """Return whether each name still has the class it had in `earlier`."""
         try:
-            return all(self.of(name) == was for name, was in names.items())
+            return all(self.of(name) == previous for name, previous in earlier.items())
         except ValueError:
             return False
 

@@ -1,6 +1,7 @@
-"""Which tiles an epoch sees, in what order and how changed: all from the seed and the epoch.
+"""Sample the tiles of an epoch and their augmentation from the seed and the epoch alone.
 
-Nothing depends on what ran before, so training that is resumed sees what it would have seen.
+Nothing depends on earlier epochs, so resumed training sees the tiles that uninterrupted training
+would have seen.
 """
 
 from collections.abc import Iterator
@@ -19,30 +20,31 @@ from her2d.research.training.tile_store import TILE, TileStore
 
 @dataclass(frozen=True, slots=True)
 class SampledTile:
-    """One tile's turn: which, and the seed of its augmentation."""
+    """The index of a sampled tile in the store, and the seed of its augmentation."""
 
     index: int
     seed: tuple[int, ...]
 
 
 Sample: TypeAlias = tuple[Tensor, Tensor]
-"""uint8 (crop, crop, 3) pixels, and what is to be learned of them: int64."""
+"""Pixels, uint8 (crop, crop, 3) RGB, and their target, int64 (crop, crop) or ()."""
 
 
 class EpochSampler(Sampler[SampledTile]):
-    """An epoch's draws for one of `world` processes.
+    """Sample the tiles of an epoch for one of `world` processes.
 
     Args:
-        indices: int64 (T,), tiles that may be drawn.
-        of_second: bool (T,), their class.
-        sampling: `as_is` takes every tile once, in random order; `balanced` draws the two classes
-            in turn, with replacement.
-        tiles: how many an epoch holds in all; None is T.
-        seed: the same seed and epoch give the same draws.
-        rank, world: which of how many processes.
+        indices: Indices of the tiles to sample from, int64 (T,).
+        of_second: Whether each tile is of the second class, bool (T,).
+        sampling: `as_is` takes every tile once, in random order; `balanced` takes tiles of the two
+            classes alternately, with replacement.
+        tiles: Tiles per epoch over all processes; None means T.
+        seed: The same seed and epoch give the same tiles.
+        rank: Number of this process, from 0.
+        world: Number of processes.
 
     Raises:
-        ValueError: there is nothing to draw, or balanced sampling lacks a class.
+        ValueError: There are no tiles, or balanced sampling lacks tiles of one class.
     """
 
     def __init__(
@@ -64,37 +66,37 @@ class EpochSampler(Sampler[SampledTile]):
         self._seed, self._epoch, self._rank, self._world = seed, 0, rank, world
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """Set the epoch, from 0; Lightning calls this before each."""
         self._epoch = epoch
 
     def __len__(self) -> int:
         return self._tiles // self._world
 
     def __iter__(self) -> Iterator[SampledTile]:
-        drawn = self._drawn()
-        for turn in range(self._rank, len(self) * self._world, self._world):
-            yield SampledTile(int(drawn[turn]), (self._seed, self._epoch, turn))
+        indices = self._sample()
+        for number in range(self._rank, len(self) * self._world, self._world):
+            yield SampledTile(int(indices[number]), (self._seed, self._epoch, number))
 
-    def _drawn(self) -> NDArray[np.int64]:
+    def _sample(self) -> NDArray[np.int64]:
         rng = np.random.default_rng((self._seed, self._epoch))
         if self._sampling == "balanced":
-            drawn = np.empty(self._tiles, np.int64)
+            sampled = np.empty(self._tiles, np.int64)
             for number, group in enumerate(self._groups):
-                drawn[number::2] = rng.choice(group, len(drawn[number::2]))
-            return drawn
+                sampled[number::2] = rng.choice(group, len(sampled[number::2]))
+            return sampled
         rounds = -(-self._tiles // len(self._indices))
         shuffled = [rng.permutation(self._indices) for _ in range(rounds)]
         return np.concatenate(shuffled)[: self._tiles]
 
 
 class AugmentedTiles(Dataset[Sample]):
-    """Tiles cropped and augmented as their draw says.
+    """Crop and augment sampled tiles.
 
     Args:
-        store: prepared tiles.
-        target: `mask`, (crop, crop), or `strong`, ().
-        crop: side of what is cut out at random.
-        stain_jitter: see `augment`.
+        store: The prepared tiles.
+        target: `mask` for the tumour mask, (crop, crop), or `strong` for the class of the tile, ().
+        crop: Side of the random crop in pixels.
+        stain_jitter: Largest relative change of the optical density, see `augment`.
     """
 
     def __init__(
@@ -108,21 +110,27 @@ class AugmentedTiles(Dataset[Sample]):
         self._store, self._target = store, target
         self._crop, self._stain_jitter = crop, stain_jitter
 
-    def __getitem__(self, draw: SampledTile) -> Sample:
-        rng = np.random.default_rng(draw.seed)
+    def __getitem__(self, sampled: SampledTile) -> Sample:
+        rng = np.random.default_rng(sampled.seed)
         y, x = rng.integers(0, TILE - self._crop + 1, 2)
         window = np.s_[y : y + self._crop, x : x + self._crop]
         image, mask = augment(
-            self._store.pixels(draw.index)[window],
-            self._store.tumor(draw.index)[window],
+            self._store.pixels(sampled.index)[window],
+            self._store.tumor(sampled.index)[window],
             rng,
             stain_jitter=self._stain_jitter,
         )
-        return torch.from_numpy(image), _target(self._store, self._target, draw.index, mask)
+        return torch.from_numpy(image), _target(self._store, self._target, sampled.index, mask)
 
 
 class PlainTiles(Dataset[Sample]):
-    """Whole tiles as they are, the `indices` of a store in their order."""
+    """Whole tiles without augmentation, in the order of `indices`.
+
+    Args:
+        store: The prepared tiles.
+        target: `mask` or `strong`, as in `AugmentedTiles`.
+        indices: Indices of tiles in the store, int64.
+    """
 
     def __init__(
         self, store: TileStore, target: Literal["mask", "strong"], indices: NDArray[np.int64]

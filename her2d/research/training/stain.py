@@ -1,4 +1,4 @@
-"""What the training cohort's tissue looks like, for a bundle to tell slides stained otherwise."""
+"""Measure the training cohort's stain, which lets a bundle notice slides stained differently."""
 
 import numpy as np
 
@@ -7,16 +7,21 @@ from her2d.pipeline.quality import QualityLimits, QualityTally, measure_tile
 from her2d.research.training.tile_store import TileStore
 
 _FEWEST_SLIDES = 5
-# Below these the reference would call every slide an outlier.
+# With smaller standard deviations every slide would be an outlier.
 _LEAST_STD = 1e-3  # optical density
 _LEAST_SATURATION_STD = 0.5
 
 
 def measure_stain(store: TileStore) -> Stain | None:
-    """Mean and standard deviation, over slides, of tissue's optical density and saturation.
+    """Measure mean and standard deviation over slides of tissue's optical density and saturation.
 
-    Measured as the pipeline measures each slide, on the tiles that are not background. None where
-    there are too few slides to speak of a spread.
+    Slides are measured as in the pipeline, on the tiles that are not background.
+
+    Args:
+        store: The tiles of the training slides.
+
+    Returns:
+        The manifest's stain section, or None if fewer than five slides have tissue.
     """
     tallies = [QualityTally() for _ in store.names]
     limits = QualityLimits()

@@ -1,15 +1,15 @@
-"""A study: the folder in which a cohort becomes models, and where each thing lies in it.
+"""A study is the folder in which a cohort becomes models; `Study` knows its layout.
 
 study/cohort.json               the checked cohort
 study/recipe.json               how models are trained
-study/commands.txt              which commands trained them
+study/commands.txt              the commands that trained them
 study/tiles/SLIDE.zarr          prepared tiles
-study/folds.json                which slides each fold holds out
-study/segmenters/NAME/          model.safetensors, result.json, checkpoints
-study/classifiers/NAME/FOLD/    the same of each fold
-study/integrators/NAME.skops    and integrators/results.json
-study/model_selection.json      which of them the bundle is made of
-study/candidate/                the selected models as a bundle, not yet measured
+study/folds.json                the fold in which each slide is held out
+study/segmenters/NAME/          model.safetensors, result.json, provenance.json, checkpoints
+study/classifiers/NAME/FOLD/    the same for each fold
+study/integrators/NAME.skops    fitted integrators, with integrators/results.json
+study/model_selection.json      the models that the bundle consists of
+study/candidate/                the selected models as a bundle without figures
 study/evaluation/               report.html, report.json
 """
 
@@ -31,7 +31,11 @@ class StudyError(Her2dError):
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """The paths of one study."""
+    """Paths of a study's files and folders.
+
+    Attributes:
+        root: The study's folder.
+    """
 
     root: Path
 
@@ -70,35 +74,53 @@ class Study:
         return self.root / "commands.txt"
 
     def write_cohort(self, slides: list[CohortSlide]) -> None:
-        """Keep the checked cohort. Raises OSError."""
+        """Save the checked cohort, creating the study's folder if it is missing.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
         write_text(self.root / "cohort.json", _COHORT.dump_json(slides, indent=1).decode())
 
     def cohort(self) -> list[CohortSlide]:
-        """The checked cohort. Raises StudyError."""
+        """Read the checked cohort.
+
+        Raises:
+            StudyError: The study is not prepared.
+        """
         try:
             return _COHORT.validate_json((self.root / "cohort.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise StudyError(
-                f"{self.root} holds no prepared cohort: run her2d prepare first."
+                f"{self.root} does not hold a prepared cohort. Run `her2d prepare` first."
             ) from error
 
 
 def record_command(study: Study, command: str) -> None:
-    """Remember that `command` had a part in the study's models. Raises OSError."""
-    others = [known for known in recorded_commands(study) if known != command]
+    """Record a command that trained models of the study; one recorded before moves to the end.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    others = [recorded for recorded in recorded_commands(study) if recorded != command]
     write_text(study.commands, "\n".join([*others, command]) + "\n")
 
 
 def recorded_commands(study: Study) -> list[str]:
-    """The commands that trained the study's models, each once; none where nobody kept them."""
+    """Read the recorded commands, each once; empty if none was recorded.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     return study.commands.read_text().splitlines() if study.commands.is_file() else []
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a complete file or none, also where several processes (one for each GPU) write it.
+    """Write a file atomically, so that an interrupted write does not leave half of it.
+
+    Several processes, one per GPU, may write the same file at once.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     write_whole(path, text.encode(), mode=None)

@@ -1,9 +1,9 @@
-"""Prepared tiles on disk, one Zarr group a slide.
+"""Prepared tiles on disk, as one Zarr group per slide.
 
-Zarr, because training draws single tiles at random from far more than memory holds: each tile is a
-chunk of its own, decompressed alone, while sharding packs the chunks into a few files (never a
-million PNGs), and the labels beside them are plain arrays that are read without touching a pixel.
-Parquet would have to decode a row group for each tile; WebDataset reads only in order.
+Training samples single tiles at random from far more data than memory holds. In Zarr each tile is
+a separate chunk that is decompressed alone, sharding packs the chunks into a few files, and labels
+are plain arrays that can be read without the pixels. Parquet would have to decode a row group for
+each tile, and WebDataset can only be read in order.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from her2d.method import TUMOR_FRACTION
 from her2d.research.training.fingerprint import Fingerprint
 from her2d.system.files import replace_folder
 
 TILE = 512
-TUMOR_FRACTION = 0.10
 _SHARD_TILES = 16
 _FINGERPRINT = "fingerprint"
 _CONTENT = "content"
@@ -32,12 +32,13 @@ Array: TypeAlias = zarr.Array[Any]
 
 @dataclass(frozen=True, slots=True)
 class PreparedTile:
-    """One tissue tile with its labels.
+    """A tissue tile with its labels.
 
     Attributes:
+        column, row: Position on the slide's tile grid, from 0.
         pixels: uint8 (512, 512, 3) RGB.
         tumor: uint8 (512, 512), 1 where tumour.
-        strong_pixels: tumour pixels of high expression; -1 where nobody knows.
+        strong_pixels: Number of tumour pixels of high HER2 expression; -1 if it is not known.
     """
 
     column: int
@@ -49,7 +50,12 @@ class PreparedTile:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedTile:
-    """A tile that is not learned from, and why."""
+    """A tile that is left out of training.
+
+    Attributes:
+        column, row: Position on the slide's tile grid, from 0.
+        reason: Why it is left out.
+    """
 
     column: int
     row: int
@@ -58,14 +64,15 @@ class ExcludedTile:
 
 @dataclass(frozen=True, slots=True)
 class TileTable:
-    """The tissue tiles of several slides, without their pixels; int64 or bool (T,) each.
+    """Labels of the T tissue tiles of several slides, without their pixels.
 
     Attributes:
-        slide: which of the slides.
-        position: which of the slide's tiles.
-        tumor_pixels: of the tile.
-        strong: at least half of the tile's tumour is of high expression (paper, section 4.4).
-        labelled: the tile's expression is known.
+        slide: Index of the tile's slide, int64 (T,).
+        position: Index of the tile within its slide, int64 (T,).
+        tumor_pixels: Number of tumour pixels in the tile, int64 (T,).
+        strong: Whether at least half of the tile's tumour has high expression, bool (T,) (paper,
+            section 4.4).
+        labelled: Whether the tile's expression is known, bool (T,).
     """
 
     slide: NDArray[np.int64]
@@ -76,7 +83,7 @@ class TileTable:
 
     @property
     def is_tumor(self) -> NDArray[np.bool_]:
-        """bool (T,), tiles whose tumour share is over 10 %: the classifier's (section 4.3)."""
+        """Whether more than 10 % of the tile is tumour, bool (T,) (paper, section 4.3)."""
         return np.asarray(self.tumor_pixels > TUMOR_FRACTION * TILE * TILE)
 
 
@@ -85,20 +92,20 @@ def write_slide(
     tiles: Iterator[PreparedTile | ExcludedTile],
     *,
     expression_from: str,
-    fingerprint: Fingerprint | None = None,
+    fingerprint: Fingerprint,
 ) -> None:
-    """Write a slide's group, whole or not at all, holding 16 tiles in memory at a time.
+    """Write a slide's group atomically, replacing an earlier one.
 
-    Replaces what was there.
+    At most 16 tiles are in memory at a time.
 
     Args:
-        path: the group's folder.
-        tiles: in any order.
-        expression_from: where `strong_pixels` come from, for the record.
-        fingerprint: what the tiles are made from.
+        path: The group's folder.
+        tiles: The slide's tiles, in any order.
+        expression_from: Source of `strong_pixels`, for the record.
+        fingerprint: Fingerprint of the inputs that the tiles are made from.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: The folder cannot be written.
     """
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -133,21 +140,25 @@ def write_slide(
 
 
 class TileStore:
-    """The prepared slides of a folder, opened for reading; tiles are fetched one by one.
+    """Prepared slides opened for reading; tiles are read one at a time.
 
     Args:
-        directory: as written by `write_slide`, a group for each slide.
-        names: the slides, in the order `table` numbers them.
+        directory: Folder with a group for each slide, as `write_slide` wrote them.
+        names: Names of the slides, in the order in which `table` numbers them.
+
+    Attributes:
+        names: Names of the slides.
+        table: Labels of all their tiles.
 
     Raises:
-        FileNotFoundError: a slide was not prepared.
+        FileNotFoundError: A slide is not prepared.
     """
 
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         self._paths = [slide_path(directory, name) for name in names]
         for path in self._paths:
             if not path.is_dir():
-                raise FileNotFoundError(2, "This slide was not prepared", str(path))
+                raise FileNotFoundError(2, "This slide is not prepared", str(path))
         self._open: dict[int, tuple[Array, Array]] = {}
         self.names = tuple(names)
         tables = [np.asarray(_array(path, "table")[:], np.int64) for path in self._paths]
@@ -165,27 +176,29 @@ class TileStore:
         return len(self.table.slide)
 
     def digest(self, *more: NDArray[Any]) -> str:
-        """SHA-256, 64 hexadecimal digits, of the slides' names, all their tiles and `more`.
+        """Return the SHA-256, in hex, of the slides' names, their tiles and further arrays.
 
-        Pixels and masks were hashed as they were written and are not read again; of slides that
-        were written before that, only the labels count.
+        Pixels and masks were hashed when they were written and are not read again.
+
+        Args:
+            more: Arrays to include in the digest.
         """
         table = self.table
-        found = hashlib.sha256("\n".join(self.names).encode())
+        digest = hashlib.sha256("\n".join(self.names).encode())
         for column in (table.slide, table.position, table.tumor_pixels, table.labelled):
-            found.update(column.tobytes())
-        found.update((table.strong & table.labelled).tobytes())
-        found.update(self._contents)
+            digest.update(column.tobytes())
+        digest.update((table.strong & table.labelled).tobytes())
+        digest.update(self._contents)
         for array in more:
-            found.update(array.tobytes())
-        return found.hexdigest()
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
-        """uint8 (512, 512, 3) RGB of a tile of `table`."""
+        """Read the pixels of the tile at `index` of `table`, uint8 (512, 512, 3) RGB."""
         return np.asarray(self._arrays(index)[0][int(self.table.position[index])], np.uint8)
 
     def tumor(self, index: int) -> NDArray[np.uint8]:
-        """uint8 (512, 512) of a tile of `table`, 1 where tumour."""
+        """Read the tumour mask of the tile at `index` of `table`, uint8 (512, 512), 0 or 1."""
         return np.asarray(self._arrays(index)[1][int(self.table.position[index])], np.uint8)
 
     @cached_property
@@ -200,25 +213,23 @@ class TileStore:
         return self._open[slide]
 
 
-def read_fingerprint(path: Path) -> Fingerprint | None:
-    """What a slide's group was made from; None where it does not say."""
-    found: Any = zarr.open_group(path, mode="r").attrs.get(_FINGERPRINT)
-    return found if isinstance(found, dict) else None
+def read_fingerprint(path: Path) -> Fingerprint:
+    """Read the fingerprint of the inputs that a slide's group was made from.
 
-
-def write_fingerprint(path: Path, fingerprint: Fingerprint) -> None:
-    """Say of a slide's group what it was made from. Raises OSError."""
-    zarr.open_group(path, mode="r+").attrs[_FINGERPRINT] = fingerprint
+    Raises:
+        KeyError: The group does not have one, so `write_slide` did not write it.
+    """
+    found: Any = zarr.open_group(path, mode="r").attrs[_FINGERPRINT]
+    return dict(found)
 
 
 def _content(path: Path) -> str:
-    """Digest of the pixels and masks of a slide's group; empty where it does not say."""
-    found: Any = zarr.open_group(path, mode="r").attrs.get(_CONTENT)
-    return found if isinstance(found, str) else ""
+    """Read the SHA-256 of the pixels and masks of a slide's group, in hex."""
+    return str(zarr.open_group(path, mode="r").attrs[_CONTENT])
 
 
 def slide_path(directory: Path, name: str) -> Path:
-    """Where a slide's group lies."""
+    """Return the folder of a slide's group."""
     return directory / f"{name}.zarr"
 
 

@@ -1,22 +1,18 @@
-"""Training the study's networks: segmenters, and five sub-classifiers of each kind."""
+"""Train a study's networks, which are segmenters and five sub-classifiers per classifier."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
+from her2d.method import FOLDS
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import FitResult, Task, fit
-from her2d.research.training.folds import (
-    FOLDS,
-    FoldsError,
-    Grouping,
-    load_or_make_folds,
-    read_folds,
-)
+from her2d.research.training.folds import FoldsError, Grouping, load_or_make_folds, read_folds
 from her2d.research.training.lightning_module import (
     AUROC,
     MIOU,
@@ -33,13 +29,14 @@ _SEGMENTER_FOLD = 0
 
 @dataclass(frozen=True, slots=True)
 class TrainingTiles:
-    """The training slides' tiles.
+    """The tiles of the training slides.
 
     Attributes:
-        store: their tiles, of the slides in `slides`.
-        fold: int64 (T,), the fold each tile is held out in. Slides without tumour, which only
-            segmenters learn from, are in their patient's fold; -1, none, where the patient has no
-            other slides or folds are not of patients.
+        slides: The training slides.
+        store: Their T tiles.
+        fold: The fold in which each tile is held out, int64 (T,). Slides without tumour, which
+            only segmenters learn from, are in the fold of their patient. The value is -1, in no
+            fold, if the patient has no other slide or folds are not grouped by patient.
     """
 
     slides: tuple[CohortSlide, ...]
@@ -48,14 +45,23 @@ class TrainingTiles:
 
     @property
     def classified(self) -> NDArray[np.bool_]:
-        """bool (T,), labelled tumour tiles of slides with a status: the classifiers'."""
+        """Whether each tile is a labelled tumour tile of a slide with a status, bool (T,).
+
+        Classifiers learn from these.
+        """
         table = self.store.table
         known = np.array([s.her2_status is not Status.INDETERMINATE for s in self.slides], bool)
         return np.asarray(table.is_tumor & table.labelled & known[table.slide])
 
 
 def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
-    """Open the training split, its folds made or reused. Raises StudyError, FoldsError."""
+    """Open the tiles of the training split and make or read its folds.
+
+    Raises:
+        StudyError: A slide is not prepared.
+        FoldsError: The folds cannot be made, or the saved ones do not match.
+        OSError: The folds cannot be written.
+    """
     slides = _training_slides(study)
     folded = _folded(slides)
     fold = load_or_make_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
@@ -64,11 +70,11 @@ def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
 
 
 def tiles_of_saved_folds(study: Study) -> TrainingTiles:
-    """Open the training split with the folds that are there, whatever made them.
+    """Open the tiles of the training split with its saved folds, of any seed and grouping.
 
     Raises:
-        StudyError: a slide is not prepared.
-        FoldsError: there are no folds, or they are of other slides.
+        StudyError: A slide is not prepared.
+        FoldsError: There are no saved folds, or they are of other slides.
     """
     slides = _training_slides(study)
     folds = read_folds(study.folds, _folded(slides))
@@ -76,17 +82,21 @@ def tiles_of_saved_folds(study: Study) -> TrainingTiles:
 
 
 def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
-    """The prepared tiles of `slides`. Raises StudyError where one is not prepared."""
+    """Open the prepared tiles of `slides`.
+
+    Raises:
+        StudyError: A slide is not prepared.
+    """
     try:
         return TileStore(study.tiles, [slide.name for slide in slides])
     except FileNotFoundError as error:
         raise StudyError(
-            f"{error.filename} is missing: run her2d prepare until it is through."
+            f"{error.filename} is missing. Run `her2d prepare` until it finishes."
         ) from error
 
 
 def segmenter_task(tiles: TrainingTiles) -> Task:
-    """What every segmenter learns from, and is judged on."""
+    """Return the data of a segmenter: all tissue tiles, those of the first fold for validation."""
     learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
     return Task(
         store=tiles.store,
@@ -99,7 +109,7 @@ def segmenter_task(tiles: TrainingTiles) -> Task:
 
 
 def classifier_task(tiles: TrainingTiles, fold: int) -> Task:
-    """What every sub-classifier of a fold learns from, and is judged on."""
+    """Return the data of a sub-classifier, which is validated on the tiles of `fold`."""
     learned = np.flatnonzero(tiles.classified & (tiles.fold != fold))
     return Task(
         store=tiles.store,
@@ -114,11 +124,21 @@ def classifier_task(tiles: TrainingTiles, fold: int) -> Task:
 def train_segmenter(
     study: Study, recipe: Recipe, name: str, *, show_progress: bool = False
 ) -> FitResult:
-    """Train a segmenter on all tissue tiles but those of the first fold, which judge it (4.3).
+    """Train a segmenter on the tissue tiles of four folds (paper, section 4.3).
+
+    Args:
+        study: A prepared study.
+        recipe: How to train.
+        name: A key of SEGMENTERS.
+        show_progress: Show a progress bar.
+
+    Returns:
+        The result, validated on the tissue tiles of the first fold.
 
     Raises:
-        ValueError: no segmenter of that name, or the weights it should begin with are not its.
-        StudyError, FoldsError, FitError: it cannot be trained.
+        ValueError: There is no such segmenter, or the initial weights belong to another network.
+        StudyError, FoldsError, FitError: It cannot be trained.
+        OSError: The study cannot be written.
     """
     task = segmenter_task(training_tiles(study, recipe))
     torch.manual_seed(recipe.seed)
@@ -146,11 +166,22 @@ def train_segmenter(
 def train_classifier(
     study: Study, recipe: Recipe, name: str, fold: int, *, show_progress: bool = False
 ) -> FitResult:
-    """Train one fold's sub-classifier: four fifths of the slides teach, one judges (4.4).
+    """Train one fold's sub-classifier on the tumour tiles of the other four (section 4.4).
+
+    Args:
+        study: A prepared study.
+        recipe: How to train.
+        name: A key of CLASSIFIERS.
+        fold: The fold to hold out, from 0.
+        show_progress: Show a progress bar.
+
+    Returns:
+        The result, validated on the tumour tiles of the held-out fold.
 
     Raises:
-        ValueError: no classifier of that name, or the weights it should begin with are not its.
-        StudyError, FoldsError, FitError: it cannot be trained.
+        ValueError: There is no such classifier, or the initial weights belong to another network.
+        StudyError, FoldsError, FitError: It cannot be trained.
+        OSError: The study cannot be written.
     """
     tiles = training_tiles(study, recipe)
     _check_folds(study, tiles)
@@ -177,6 +208,15 @@ def train_classifier(
     )
 
 
+def is_rank_zero() -> bool:
+    """Return whether this is the process that the user started.
+
+    With several GPUs, Lightning starts the whole command again for each further GPU; those
+    processes only train networks.
+    """
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 def _training_slides(study: Study) -> tuple[CohortSlide, ...]:
     return tuple(slide for slide in study.cohort() if slide.split is Split.TRAIN)
 
@@ -201,13 +241,13 @@ def _folded_tiles(
 
 
 def _check_folds(study: Study, tiles: TrainingTiles) -> None:
-    """That every fold can be judged: the last one's fault is told before the first is trained."""
+    """Raise FoldsError before any fold is trained if one of them cannot be validated."""
     for fold in range(FOLDS):
         held_out = tiles.store.table.strong[tiles.classified & (tiles.fold == fold)]
         strong, weak = int(held_out.sum()), int((~held_out).sum())
         if not (strong and weak):
             raise FoldsError(
-                f"Fold {fold} holds out {strong} strong and {weak} weak tumour tiles: without both"
-                " it cannot be judged. Add slides or label more, or remove"
+                f"Fold {fold} holds out {strong} strong and {weak} weak tumour tiles, and needs"
+                " both for validation. Add or label more slides, or remove"
                 f" {study.folds} and try another seed (--set seed=...)."
             )

@@ -1,2 +1,4 @@
-"""A run's result as files for other programs. Import the module of the format wanted: some need
-the extra `export`."""
+"""Export a run's result to files for other programs.
+
+Import the module of the format, because some need the extra `export`.
+"""

@@ -1,8 +1,8 @@
-"""A slide's result as an HL7 FHIR R4B DiagnosticReport with its Observation.
+"""Export a slide's result as an HL7 FHIR R4B DiagnosticReport with its Observation.
 
 The models of fhir.resources check the structure (https://hl7.org/fhir/R4B/observation.html).
-Codes are our own: no LOINC term stands for what an algorithm reads from H&E. Reports are
-`preliminary` and name no patient: her2d knows slides by barcode only.
+The codes are our own, because LOINC has no term for a status that an algorithm derives from H&E.
+Reports are `preliminary` and name no patient, because her2d identifies slides by barcode only.
 """
 
 from typing import Any
@@ -19,10 +19,10 @@ _TITLE = "HER2 status read from H&E by HER2Net (research use only)"
 
 
 def fhir_bundle(result: SlideResult) -> str:
-    """A collection of Device, Specimen, Observation and DiagnosticReport, as JSON.
+    """Build a collection of Device, Specimen, Observation and DiagnosticReport, as JSON.
 
     Raises:
-        ValueError: fhir.resources refuses it, which would be a bug here.
+        ValueError: fhir.resources refuses it, which would be a defect of this module.
     """
     entries = [_device(result), _specimen(result), _observation(result), _report(result)]
     bundle = Bundle.model_validate(

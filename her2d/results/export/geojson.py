@@ -1,4 +1,4 @@
-"""GeoJSON that QuPath opens: a rectangle for each tile, an outline for each region of tumour.
+"""Export GeoJSON for QuPath, with a rectangle for each tile and an outline for each tumour region.
 
 QuPath reads a FeatureCollection whose features carry `objectType`, `classification` and
 `measurements` in their properties; coordinates are level-0 pixels
@@ -88,7 +88,7 @@ def _feature(
     measurements: dict[str, float],
 ) -> Feature:
     label, color = _CLASSES[tile_class]
-    # The same run gives the same ids, so that importing twice can be noticed.
+    # The same run always has the same ids, so that a second import can be recognised.
     key = f"{run.result.content_hash} {run.result.run_id} {name}"
     return {
         "type": "Feature",

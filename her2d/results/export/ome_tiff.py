@@ -1,4 +1,4 @@
-"""The slide with its tumour in colour as a pyramidal OME-TIFF, at the resolution runs keep."""
+"""Export the slide with its tumour in colour as a pyramidal OME-TIFF, at the stored resolution."""
 
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,13 @@ _TILE = 256
 
 
 def write_ome_tiff(run: StoredRun, path: Path) -> None:
-    """Write the overlay; its PhysicalSize places it over the scan. Raises OSError, PicturesMissing.
+    """Write the overlay, whose PhysicalSize aligns it with the scan.
 
-    Levels are halved, as SubIFDs, until one fits a tile (OME-TIFF specification 6.0).
+    Each level, a SubIFD, has half the size of the one before, down to one tile (OME-TIFF 6.0).
+
+    Raises:
+        OSError: the file cannot be written.
+        PicturesMissing: the run has no pictures.
     """
     pictures = run.pictures()
     image = overlaid_slide(run, pictures)

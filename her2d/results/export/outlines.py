@@ -1,8 +1,8 @@
-"""The tumour's outlines, from the small mask that a run keeps.
+"""Outline the tumour from the low-resolution mask that is stored for a run.
 
-The mask has 256 pixels or fewer along a tile's side, each the share of tumour in it; half and more
-counts as tumour. An outline is therefore no finer than `Outlines.resolution_um`, which is 5 um on
-small slides and more on large ones: the segmenter's own mask, 2.5 um, is not kept.
+The mask has at most 256 pixels along a tile's side. Each is the share of tumour in it, and half or
+more counts as tumour. The outlines' resolution is `Outlines.resolution_um`, which is 5 um on small
+slides and more on large ones. The segmenter's mask, at 2.5 um, is not stored.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _HALF = 127
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """One connected region of tumour in tiles of one class, holes left out.
+    """One connected region of tumour in tiles of one class, without its holes.
 
     Attributes:
         polygon: level-0 pixels.
@@ -36,14 +36,14 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """All of a run's outlines, and the size in micrometres of the pixels they follow."""
+    """All outlines of a run, and the pixel size of their mask in micrometres."""
 
     regions: tuple[Outline, ...]
     resolution_um: float
 
 
 def tumor_outlines(run: StoredRun, pictures: Pictures) -> Outlines:
-    """Outline HER2-high and other tumour, the largest region first."""
+    """Outline HER2-high and other tumour, largest region first."""
     geometry = run.geometry
     level0_per_px = geometry.tile_side / pictures.tile_px
     um_per_px = geometry.um_per_px * TILE_SIZE / pictures.tile_px
@@ -71,9 +71,9 @@ def _tiles_of(run: StoredRun, pictures: Pictures, strong: bool) -> NDArray[np.bo
 
 
 def _polygons(mask: NDArray[np.bool_], scale: float, slide: Polygon) -> Iterator[Polygon]:
-    """Each region of a mask as a valid polygon in level-0 pixels, cut at the slide's edge.
+    """Outline each region of a mask by a valid polygon in level-0 pixels, cut at the slide's edge.
 
-    A pixel is a square: what is outlined has exactly the area of the mask's pixels.
+    A pixel is a square, so the polygons have exactly the area of the mask's pixels.
     """
     edges = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
     row, start = np.nonzero(edges == 1)

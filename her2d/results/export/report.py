@@ -1,5 +1,6 @@
-"""One page for one slide: picture, numbers, provenance. A single HTML file that needs no network
-and prints on one sheet of A4.
+"""Export a slide's report: one HTML file with picture, numbers and provenance.
+
+It needs no network and prints on one sheet of A4.
 """
 
 import base64
@@ -15,7 +16,7 @@ Row = tuple[str, str]
 
 
 def report_html(run: StoredRun) -> str:
-    """The report of a run. A heatmap that is gone leaves a sentence in its place."""
+    """Render the report of a run; a missing heatmap is replaced by a sentence."""
     text = resources.files("her2d.results.export").joinpath("report.html").read_text()
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(text)
     result = run.result
@@ -29,14 +30,14 @@ def report_html(run: StoredRun) -> str:
 
 
 def quality_rows(result: SlideResult) -> list[Row]:
-    """Quality control in words."""
+    """Describe quality control as rows of label and value."""
     return [
         ("suspicions", ", ".join(result.quality_flags) or "none"),
         ("tissue", f"{result.tissue_mm2:.1f} mm²"),
         ("tumour", f"{result.tumor_mm2:.1f} mm²"),
         ("focus (Laplacian)", _number(result.focus, "")),
         ("out of focus", _number(result.blurred_percent, " % of tissue")),
-        ("fold suspicion", _number(result.fold_percent, " % of tissue")),
+        ("fold suspicion", _number(result.tissue_fold_percent, " % of tissue")),
         ("pen marks", _number(result.pen_percent, " % of slide")),
         ("stain", _stain(result.stain_distance)),
     ]

@@ -1,4 +1,4 @@
-"""A run's tiles as a table: one row a tile that is not background, as CSV or Parquet."""
+"""Export a run's tiles, without background, as CSV or Parquet with one row per tile."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from her2d.results.stored_run import StoredRun
 
 
 class TileRow(NamedTuple):
-    """x, y, width and height are level-0 pixels; p_* are None outside tumour tiles."""
+    """A tile: x, y, width and height in level-0 pixels; p_* are None outside tumour tiles."""
 
     column: int
     row: int
@@ -31,7 +31,7 @@ class TileRow(NamedTuple):
 
 
 def tile_rows(run: StoredRun) -> Iterator[TileRow]:
-    """The tiles, row by row."""
+    """Generate the tiles, row by row."""
     tiles = run.tiles
     for index, tile_class in enumerate(tiles.tile_class):
         row, column = int(tiles.row[index]), int(tiles.column[index])
@@ -61,7 +61,7 @@ def write_csv(run: StoredRun, file: IO[str]) -> None:
 
 
 def write_parquet(run: StoredRun, path: Path) -> None:
-    """Write the tiles as Parquet, the slide's result in the file's metadata. Raises OSError."""
+    """Write the tiles as Parquet, with the slide's result in its metadata. Raises OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

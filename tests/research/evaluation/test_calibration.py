@@ -1,4 +1,4 @@
-"""Calibration."""
+"""Calibration of probabilities."""
 
 import math
 
@@ -12,8 +12,8 @@ from her2d.research.evaluation.calibration import calibration
 
 def test_a_probability_that_keeps_its_word_has_no_error():
     p = np.repeat([0.25, 0.75], 4)
-    happened = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
-    found = calibration(p, happened)
+    positive = np.array([1, 0, 0, 0, 1, 1, 1, 0], bool)
+    found = calibration(p, positive)
     assert found.expected_error == pytest.approx(0)
     assert [(b.predicted, b.observed, b.tiles) for b in found.bins] == [
         (0.25, 0.25, 4),
@@ -28,8 +28,8 @@ def test_certainty_that_is_always_wrong_has_every_error():
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=50))
 def test_every_tile_is_in_one_bin_and_errors_are_shares(tiles):
-    p, happened = (np.array(column) for column in zip(*tiles, strict=True))
-    found = calibration(p, happened.astype(bool))
+    p, positive = (np.array(column) for column in zip(*tiles, strict=True))
+    found = calibration(p, positive.astype(bool))
     assert sum(b.tiles for b in found.bins) == len(tiles)
     assert 0 <= found.expected_error <= 1
     assert 0 <= found.brier <= 1

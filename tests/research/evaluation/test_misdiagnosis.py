@@ -62,11 +62,11 @@ def test_fishers_test_is_the_hypergeometric_tail():
     assert compare_groups([(2, 1), (6, 72)]).fisher == pytest.approx(at_least)
 
 
-def test_nothing_is_tested_where_a_level_is_empty():
+def test_nothing_is_tested_if_a_level_is_empty():
     assert compare_groups([(0, 0), (3, 18)]).chi_square is None
 
 
-def test_nothing_is_tested_where_nobody_was_called_wrong():
+def test_nothing_is_tested_if_no_slide_is_predicted_wrong():
     assert compare_groups([(0, 5), (0, 6)]).fisher is None
 
 
@@ -76,7 +76,7 @@ def test_features_of_three_levels_are_tested_too():
     assert 0 < found.fisher < 1
 
 
-def test_fishers_test_of_three_levels_is_the_sum_over_all_tables_no_likelier():
+def test_fishers_test_of_three_levels_sums_over_all_tables_at_most_as_likely():
     rows = [(3, 10), (5, 9), (1, 20)]
     sizes, wrong = [sum(row) for row in rows], 9
 
@@ -91,7 +91,7 @@ def test_fishers_test_of_three_levels_is_the_sum_over_all_tables_no_likelier():
     assert not found.simulated
 
 
-def test_fishers_test_is_estimated_and_says_so_where_tables_are_too_many():
+def test_fishers_test_is_estimated_and_marked_if_there_are_too_many_tables():
     rows = [(40 + n, 60 - n) for n in range(6)]
     found = compare_groups(rows)
     assert found.simulated
@@ -99,7 +99,7 @@ def test_fishers_test_is_estimated_and_says_so_where_tables_are_too_many():
 
 
 def test_a_feature_of_a_single_level_is_refused():
-    with pytest.raises(ValueError, match="two levels"):
+    with pytest.raises(ValueError, match="two or more levels"):
         misdiagnosis_tests([LevelCounts("t", "f", "only", 1, 1, 1, 1)])
 
 
@@ -109,7 +109,7 @@ def test_a_feature_of_a_single_level_is_refused():
         ("table,feature,level,fn,tp,fp,tn\nt,f,a,1,2,3,x\n", "line 2, tn"),
         ("table,feature,level,fn,tp,fp,tn\nt,f,a,1,2,3,-4\n", "line 2, tn"),
         ("table,feature,level,fn,tp,fp\nt,f,a,1,2,3\n", "line 2, tn"),
-        ("table,feature,level,fn,tp,fp,tn\n", "holds no counts"),
+        ("table,feature,level,fn,tp,fp,tn\n", "does not list any counts"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, text, sentence):

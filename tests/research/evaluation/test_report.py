@@ -1,4 +1,4 @@
-"""From predictions to tables, and the page that shows them."""
+"""Tables and the HTML page from predictions."""
 
 import functools
 from pathlib import Path
@@ -24,14 +24,14 @@ from her2d.research.evaluation.figures import (
 from her2d.research.evaluation.html import render
 from her2d.research.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tests
 from her2d.research.evaluation.model_card import model_card
-from her2d.research.evaluation.publish import measured
+from her2d.research.evaluation.publish import split_metrics
 from her2d.research.evaluation.report import (
     IntegratorRow,
     Report,
     SegmenterRow,
     SlidePrediction,
     SlideRow,
-    TileFigures,
+    TileMetrics,
 )
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
@@ -46,7 +46,7 @@ INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
 
 
 def predictions() -> list[IntegratorPrediction]:
-    """The paper's internal test set, one benign slide, one positive slide without a call."""
+    """The paper's internal test set, a slide without tumour, an indeterminate positive one."""
     found = [
         IntegratorPrediction("test", true, predicted, 0.3 if predicted == "positive" else 0.01)
         for (true, predicted), times in INTERNAL.items()
@@ -70,6 +70,7 @@ def report(**changes) -> Report:
             "code_version": "1",
             "seed": 1,
             "bundle_digest": "0" * 64,
+            "models": {},
             "segmenter": "segnet",
             "classifier": "resnet50",
             "integrator": "rf",
@@ -82,6 +83,7 @@ def report(**changes) -> Report:
             "predictions": (),
             "calibration": (),
             "misdiagnosis": (),
+            "misdiagnosis_left_out": (),
         }
         | changes
     )
@@ -100,16 +102,16 @@ def manifest(**changes) -> Manifest:
     )
 
 
-def test_the_papers_matrix_of_calls_gives_its_accuracy():
+def test_the_papers_confusion_matrix_gives_its_accuracy():
     (row,) = report().slides
     assert row.confusion == Confusion(16, 2, 9, 88)
     assert round(row.accuracy.value, 4) == 0.9043
     assert row.selected
 
 
-def test_slides_without_a_call_are_counted_apart_and_benign_ones_not_at_all():
+def test_indeterminate_slides_are_counted_separately_and_benign_ones_are_not_counted():
     (row,) = report().slides
-    assert row.without_call == 1
+    assert row.indeterminate == 1
 
 
 def benign_called_positive() -> Report:
@@ -117,19 +119,19 @@ def benign_called_positive() -> Report:
     return report(slides=rows_of_predictions(*benign))
 
 
-def test_slides_without_tumour_are_counted_by_what_they_were_called():
+def test_slides_without_tumour_are_counted_by_predicted_status():
     (row,) = benign_called_positive().slides
     assert row.without_tumor == CallCounts(positive=8, negative=0, indeterminate=1)
     assert row.confusion == Confusion(16, 2, 9, 88)
 
 
-def test_the_page_shows_what_slides_without_tumour_were_called():
+def test_the_page_shows_the_predictions_of_slides_without_tumour():
     page = render(benign_called_positive(), figures=[], heatmaps=[])
-    assert "<th>no tumour: predicted positive<th>negative<th>no call" in page
+    assert "<th>slides without tumour predicted positive<th>negative<th>indeterminate" in page
     assert "<td>8<td>0<td>1" in page
 
 
-def test_the_card_says_what_slides_without_tumour_were_called():
+def test_the_card_lists_the_predictions_of_slides_without_tumour():
     predicted = CallCounts(positive=8, negative=0, indeterminate=1)
     figures = Measured(
         cohort="here",
@@ -142,16 +144,16 @@ def test_the_card_says_what_slides_without_tumour_were_called():
         slide_accuracy=0.9,
     )
     card = model_card(manifest(measured=figures))
-    assert "of these predicted positive: 8, negative: 0, without a call, which is right: 1" in card
+    assert "of these predicted positive: 8, negative: 0, indeterminate, which is correct: 1" in card
 
 
-def test_accuracy_is_also_given_with_slides_without_a_call_taken_for_wrong():
+def test_accuracy_is_also_given_with_indeterminate_slides_counted_as_wrong():
     (row,) = report().slides
     assert row.accuracy_of_all == pytest.approx((16 + 88) / (115 + 1))
 
 
-def test_the_manifest_and_its_card_count_slides_without_a_call():
-    figures = {"test": TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
+def test_the_manifest_and_its_card_count_indeterminate_slides():
+    figures = {"test": TileMetrics(tiles=9, strong=3, auroc=0.9, sensitivity=0.9, specificity=0.7)}
     integrator = IntegratorRow(
         name="rf",
         selected=True,
@@ -161,13 +163,13 @@ def test_the_manifest_and_its_card_count_slides_without_a_call():
         sets=figures,
     )
     segmenter = SegmenterRow(name="segnet", selected=True, validation=0.8, sets={"test": 0.8})
-    found = measured(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
+    found = split_metrics(report(segmenters=(segmenter,), integrators=(integrator,)), Split.TEST)
     assert found.slides_without_call == 1
     assert found.calls_without_tumor == CallCounts(positive=0, negative=0, indeterminate=1)
     assert found.slide_accuracy_of_all == pytest.approx(104 / 116)
     card = model_card(manifest(measured=found))
-    assert "slides without a call, left out of what follows: 1" in card
-    assert "slide accuracy, no call taken for wrong: 0.8966" in card
+    assert "indeterminate slides, excluded below: 1" in card
+    assert "slide accuracy, indeterminate counted as wrong: 0.8966" in card
 
 
 def test_what_is_not_defined_is_null_in_json():
@@ -179,14 +181,14 @@ def test_what_is_not_defined_is_null_in_json():
     assert again.slides[0].specificity.value == 1
 
 
-def test_the_page_escapes_what_a_cohort_is_called():
+def test_the_page_escapes_the_cohorts_description():
     page = render(report(), figures=["<svg></svg>"], heatmaps=["data:image/jpeg;base64,"])
     assert "a &lt;b&gt;cohort" in page
     assert "0.9043" in page
     assert "<svg></svg>" in page
 
 
-def test_figures_are_the_same_bytes_each_time_and_name_no_other_place():
+def test_figures_are_the_same_bytes_each_time():
     reliability = Calibration((Bin(0.2, 0.1, 5), Bin(0.8, 0.9, 5)), 0.1, 0.1)
     for draw in (
         lambda: roc_figure(predictions(), "ROC"),
@@ -247,7 +249,7 @@ def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
     (level,) = test.levels
     assert (level.level, level.fp, level.tn) == ("absence", 1, 2)
     assert test.negative.chi_square is None
-    assert found.left_out == ("test, mucinous: all slides are absence.",)
+    assert found.left_out == ("mucinous (test) is absence in all slides.",)
 
 
 def test_the_page_marks_a_p_value_that_is_estimated():
@@ -257,22 +259,22 @@ def test_the_page_marks_a_p_value_that_is_estimated():
     assert f"≈ {tests[0].positive.fisher:.3f}" in page
 
 
-def test_a_column_of_many_levels_is_said_to_be_left_out():
+def test_a_column_of_many_levels_is_reported_as_left_out():
     predictions = [predicted(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
     found = misdiagnosis_of(predictions)
     assert found.tests == ()
-    assert found.left_out == ("test, age: 7 levels are no categories.",)
+    assert found.left_out == ("age (test) has 7 levels.",)
     page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
-    assert "Not tested: test, age: 7 levels are no categories." in page
+    assert "Features without a test: age (test) has 7 levels." in page
 
 
-def test_a_column_without_values_is_said_to_be_left_out():
+def test_a_column_without_values_is_reported_as_left_out():
     found = misdiagnosis_of([predicted(1, "negative", "negative", age="")])
-    assert found.left_out == ("test, age: no slide with a call has a value.",)
+    assert found.left_out == ("age (test) has no values.",)
 
 
 def test_the_page_shows_the_specificity_of_integrators_on_tiles():
-    figures = TileFigures(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
+    figures = TileMetrics(tiles=9, strong=3, auroc=0.9, sensitivity=0.8, specificity=0.6123)
     row = IntegratorRow(
         name="rf",
         selected=True,
@@ -286,15 +288,15 @@ def test_the_page_shows_the_specificity_of_integrators_on_tiles():
     assert "<td>0.6123" in page
 
 
-def test_a_test_set_that_the_study_has_not_has_no_figures():
-    assert measured(report(), Split.EXTERNAL) is None
+def test_a_test_set_that_the_study_does_not_have_has_no_metrics():
+    assert split_metrics(report(), Split.EXTERNAL) is None
 
 
-def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
+def test_a_bundle_that_predicts_every_slide_correctly_has_a_wilson_interval():
     right = [IntegratorPrediction("test", "negative", "negative", 0.01) for _ in range(27)]
     right += [IntegratorPrediction("test", "positive", "positive", 0.3) for _ in range(11)]
     segmenter = SegmenterRow(name="segnet", selected=True, validation=0.9, sets={"test": 0.9})
-    figures = TileFigures(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
+    figures = TileMetrics(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
     integrator = IntegratorRow(
         name="rf",
         selected=True,
@@ -304,7 +306,7 @@ def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
         sets={"test": figures},
     )
     rows = slide_rows({"rf": right}, "rf", seed=1)
-    found = measured(
+    found = split_metrics(
         report(segmenters=(segmenter,), integrators=(integrator,), slides=rows), Split.TEST
     )
     assert found.slide_accuracy == 1
@@ -313,7 +315,7 @@ def test_a_bundle_that_called_every_slide_right_still_says_how_sure_that_is():
     assert found.slide_accuracy_ci_high == 1
 
 
-def test_a_model_card_says_what_the_manifest_says():
+def test_a_model_card_states_the_manifest():
     card = model_card(manifest())
     for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
         assert said in card

@@ -1,4 +1,4 @@
-"""Test slides through the bundle, and as other integrators would call them."""
+"""Predictions of test slides by the bundle and by other integrators."""
 
 import shutil
 
@@ -13,7 +13,7 @@ from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
 
 
-def test_the_bundles_integrator_calls_a_damaged_slide_as_the_bundle_does(
+def test_the_bundles_integrator_predicts_a_damaged_slide_as_the_bundle_does(
     tmp_path, write_slide, color_bundle
 ):
     path = write_slide(["ww", "ws"])

@@ -37,12 +37,12 @@ def test_a_share_of_nothing_is_not_a_number():
 
 
 def test_negative_counts_are_refused():
-    with pytest.raises(ValueError, match="not negative"):
+    with pytest.raises(ValueError, match="must not be negative"):
         Confusion(1, -1, 0, 0)
 
 
 @given(*[st.integers(0, 9)] * 4)
-def test_calls_are_counted_as_they_were_made(tp, fn, fp, tn):
+def test_predictions_are_counted_by_outcome(tp, fn, fp, tn):
     assert confusion_of(predictions_of(Confusion(tp, fn, fp, tn))) == Confusion(tp, fn, fp, tn)
 
 
@@ -78,5 +78,5 @@ def test_auroc_is_the_chance_that_a_positive_scores_higher(positives, negatives,
 
 
 def test_arrays_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="equally long"):
+    with pytest.raises(ValueError, match="the same length"):
         SlidePredictions(np.ones(2, bool), np.ones(3, bool), np.ones(2))

@@ -1,4 +1,4 @@
-"""MONAI's ResNets, set to be the published ones."""
+"""MONAI's ResNets, configured as published."""
 
 import pytest
 import torch

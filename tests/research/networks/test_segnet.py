@@ -1,4 +1,4 @@
-"""SegNet as published, with pooling that TensorRT can take."""
+"""SegNet as published, with pooling that TensorRT supports."""
 
 from itertools import pairwise
 
@@ -21,13 +21,13 @@ from her2d.research.networks.segnet import max_pool, max_unpool
 def test_pooling_and_unpooling_are_bitwise_torchs_ties_included(shape, levels, seed):
     n, channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
-    # Few distinct values, zero among them, as after a ReLU: ties are everywhere.
+    # Few distinct values, including zero, give many ties, as after a ReLU.
     x = torch.randint(0, levels, (n, channels, 2 * height, 2 * width), generator=generator).float()
-    pooled, places = max_pool(x)
+    pooled, positions = max_pool(x)
     expected, indices = functional.max_pool2d(x, 2, return_indices=True)
     assert torch.equal(pooled, expected)
     marked = pooled + 1
-    assert torch.equal(max_unpool(marked, places), functional.max_unpool2d(marked, indices, 2))
+    assert torch.equal(max_unpool(marked, positions), functional.max_unpool2d(marked, indices, 2))
 
 
 def test_the_published_network_has_its_parameters():

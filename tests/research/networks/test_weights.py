@@ -29,7 +29,7 @@ def test_a_network_comes_back_as_it_was_saved(tmp_path, name):
         assert torch.equal(again.state_dict()[key], tensor), key
 
 
-def test_a_last_layer_of_other_classes_is_left_as_it_begins(tmp_path):
+def test_a_last_layer_with_other_classes_keeps_its_initial_weights(tmp_path):
     imagenet = resnet("resnet18", classes=1000, width_multiplier=1 / 8)
     save_weights(imagenet, tmp_path / "w.safetensors")
     network = build_classifier(
@@ -40,7 +40,7 @@ def test_a_last_layer_of_other_classes_is_left_as_it_begins(tmp_path):
 
 
 def published(network: nn.Module, path: Path, renamed: dict[str, str]) -> None:
-    """Save a network as torchvision publishes its own: no counts of batches, names of its own."""
+    """Save a network as torchvision does, without batch counts and with torchvision's names."""
     tensors = {}
     for name, tensor in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -50,7 +50,7 @@ def published(network: nn.Module, path: Path, renamed: dict[str, str]) -> None:
     save_file(tensors, path)
 
 
-def test_torchvisions_published_resnet_is_a_beginning(tmp_path):
+def test_torchvisions_resnet_weights_load(tmp_path):
     imagenet = resnet("resnet18", classes=1000, width_multiplier=1 / 8)
     published(imagenet, tmp_path / "w.safetensors", {})
     network = build_classifier(
@@ -61,7 +61,7 @@ def test_torchvisions_published_resnet_is_a_beginning(tmp_path):
 
 
 @pytest.mark.parametrize("layer", [r".\1.\2.", r".\1\2."])
-def test_torchvisions_densenet_is_a_beginning_by_either_of_its_names(tmp_path, layer):
+def test_torchvisions_densenet_weights_load_under_either_naming(tmp_path, layer):
     imagenet = densenet121(classes=1000, width_multiplier=1 / 8)
     names = {r"\.layers\.(norm|conv)(\d)\.": layer, r"class_layers\.out": "classifier"}
     published(imagenet, tmp_path / "w.safetensors", names)
@@ -74,11 +74,11 @@ def test_torchvisions_densenet_is_a_beginning_by_either_of_its_names(tmp_path, l
 
 def test_another_networks_weights_are_refused(tmp_path):
     save_weights(build_classifier("resnet34", width_multiplier=1 / 8), tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match="of another network"):
+    with pytest.raises(ValueError, match="belong to another network"):
         build_classifier("resnet18", width_multiplier=1 / 8, weights=tmp_path / "w.safetensors")
 
 
-def test_a_file_that_holds_no_tensors_is_refused(tmp_path):
+def test_a_file_without_tensors_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"pickle?")
     with pytest.raises(ValueError, match="cannot be read"):
         build_classifier("resnet18", weights=tmp_path / "w.safetensors")

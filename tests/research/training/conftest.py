@@ -1,4 +1,4 @@
-"""A grid and slides to train on in seconds."""
+"""Fixtures for training tests."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from her2d.slides.grid import TileGrid
 
 
 @pytest.fixture(autouse=True)
-def determinism_as_before() -> Iterator[None]:
-    """Lightning asks torch for it, for the whole process; the next test's must be as it was."""
+def reset_determinism() -> Iterator[None]:
+    """Turn off the deterministic mode that Lightning enables for the whole process."""
     yield
     torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
 def grid() -> TileGrid:
-    """2 x 2 tiles of a 40x scan: ten level-0 pixels to one of the grid's."""
+    """Return the grid of 2 x 2 tiles of a 40x scan, with ten level-0 pixels per grid pixel."""
     return TileGrid.covering(1000, 900, um_per_px=2.5, level0_downsample=10.0)

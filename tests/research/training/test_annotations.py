@@ -1,4 +1,4 @@
-"""Annotations become masks: QuPath GeoJSON, Aperio XML and mask TIFFs."""
+"""Masks from QuPath GeoJSON, Aperio XML and mask TIFFs."""
 
 import json
 
@@ -12,7 +12,7 @@ from her2d.research.training.annotations import AnnotationError, read_annotation
 from her2d.research.training.region_classes import RegionClass, RegionClasses
 from her2d.slides.grid import TileGrid
 
-# A rectangle and, inside it, a hole, in level-0 pixels; ten of them are one of the grid's.
+# A rectangle and, inside it, a hole, in level-0 pixels; ten of which are one pixel of the grid.
 OUTLINE = [[1000, 2000], [3000, 2000], [3000, 4000], [1000, 4000], [1000, 2000]]
 HOLE = [[1500, 2500], [2000, 2500], [2000, 3000], [1500, 3000], [1500, 2500]]
 
@@ -51,7 +51,7 @@ def test_a_polygon_is_filled_and_its_hole_is_not(tmp_path, grid):
     assert mask[210, 110] == 1
     assert mask[275, 175] == 0
     assert mask[190, 110] == 0
-    # OpenCV fills outlines too: half a pixel all round, of the hole as well.
+    # OpenCV fills outlines too, which adds half a pixel on every side, and around the hole.
     assert int(mask.sum()) == pytest.approx(200 * 200 - 50 * 50, rel=0.02)
 
 
@@ -99,7 +99,7 @@ def box(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
 
 
 def test_an_aperio_hole_across_the_border_is_cut_out(tmp_path, grid):
-    # Its first corner lies outside of the region.
+    # Its first corner lies outside the region.
     crossing = box(500, 2500, 2000, 3000)
     mask = read_annotation(aperio(tmp_path, "Tumor", (0, OUTLINE), (1, crossing)), grid).tile(0, 0)
     assert not mask.tumor[252:299, 52:199].any()
@@ -171,7 +171,7 @@ def test_a_multipolygon_is_the_sum_of_its_parts(tmp_path, grid):
 
 
 def classified(folder, classification: object, geometry: object = None):
-    """A GeoJSON file of one region, classified so."""
+    """Write a GeoJSON file of one region with a classification."""
     polygon = {"type": "Polygon", "coordinates": [OUTLINE]}
     feature = {
         "geometry": geometry or polygon,
@@ -223,7 +223,7 @@ def test_points_and_lines_are_left_out_and_counted(tmp_path, grid, geometry):
 
 @pytest.mark.parametrize("classification", [{}, {"name": ""}, {"names": []}, {"color": [0, 0, 0]}])
 def test_a_classification_without_a_name_is_refused(tmp_path, grid, classification):
-    with pytest.raises(AnnotationError, match="classification has no name"):
+    with pytest.raises(AnnotationError, match="classification does not have a name"):
         read_annotation(classified(tmp_path, classification), grid)
 
 
@@ -237,7 +237,7 @@ def test_a_user_says_what_names_mean(tmp_path, grid):
 
 @pytest.mark.parametrize("name", ["Tumor: gland", "Positive", "2+"])
 def test_what_a_derived_class_means_is_not_guessed(name):
-    with pytest.raises(ValueError, match="Say what it is"):
+    with pytest.raises(ValueError, match="is not known"):
         RegionClasses().of(name)
 
 
@@ -277,13 +277,13 @@ def test_a_mask_says_where_expression_is_high_only_if_it_is_somewhere(tmp_path, 
 def test_a_mask_of_another_size_is_refused(tmp_path, grid, shape):
     labels = np.zeros(shape, np.uint8)
     tifffile.imwrite(tmp_path / "m.tif", labels, photometric="minisblack")
-    with pytest.raises(AnnotationError, match="900 x 1000"):
+    with pytest.raises(AnnotationError, match=r"must be uint8 of shape \(900, 1000\)"):
         read_annotation(tmp_path / "m.tif", grid)
 
 
 @pytest.mark.parametrize("off", [-2, 0, 2])
 def test_a_label_image_may_be_off_by_the_rounding_of_a_pyramid(tmp_path, grid, off):
-    """Whoever drew it at 4x halved other numbers than the pyramid of a 40x scan did."""
+    """Software that draws at 4x may round sizes differently from the pyramid of a 40x scan."""
     labels = np.zeros((grid.height + off, grid.width - off), np.uint8)
     labels[100:200, 100:200] = 2
     labels[grid.height :] = labels[:, grid.width :] = 255  # beyond the slide

@@ -28,7 +28,7 @@ def test_one_to_five_percent_of_pixels_are_masked(seed):
 
 @given(seeds)
 def test_image_and_mask_move_together(seed):
-    # A mask that can be read off the picture: bright where masked.
+    # The image shows its mask: bright pixels are inside.
     mask = np.zeros((40, 40), np.uint8)
     mask[3:17, 5:30] = 1
     picture = np.where(mask[..., None] > 0, 250, 60).astype(np.uint8).repeat(3, axis=2)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skops.io
+from built_once import built_once, run_folder
 from typer.testing import CliRunner
 
 from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
@@ -106,23 +107,25 @@ def models(study: Path) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     """A simulated cohort of sixteen slides, prepared, with its recipe."""
-    folder = tmp_path_factory.mktemp("chain")
-    plans = plan_cohort(16, 4, positive_fraction=0.45, width=1100, height=1100)
-    write_cohort(folder / "cohort", plans, workers=2)
-    (folder / "recipe.toml").write_text(RECIPE)
-    her2d(
-        "prepare",
-        folder / "cohort" / "cohort.csv",
-        "--study",
-        folder / "prepared",
-        "--annotations",
-        "truth/{slide}.tif",
-        "--expression",
-        "dab",
-        "--dab-threshold",
-        DAB_THRESHOLD,
-    )
-    return folder
+
+    def build(folder: Path) -> None:
+        plans = plan_cohort(16, 4, positive_fraction=0.45, width=1100, height=1100)
+        write_cohort(folder / "cohort", plans, workers=2)
+        (folder / "recipe.toml").write_text(RECIPE)
+        her2d(
+            "prepare",
+            folder / "cohort" / "cohort.csv",
+            "--study",
+            folder / "prepared",
+            "--annotations",
+            "truth/{slide}.tif",
+            "--expression",
+            "dab",
+            "--dab-threshold",
+            DAB_THRESHOLD,
+        )
+
+    return built_once(run_folder(tmp_path_factory) / "chain", build)
 
 
 @dataclass(frozen=True)
@@ -135,40 +138,48 @@ class Twice:
 
 @pytest.fixture(scope="module")
 def twice(prepared) -> Twice:
-    studies = Twice(prepared / "straight", prepared / "killed")
-    for study in (studies.straight, studies.killed):
-        shutil.copytree(prepared / "prepared", study)
-    recipe = ("--recipe", prepared / "recipe.toml")
-    straight = process("train", "all", "--study", studies.straight, *recipe)
-    try:
-        command = ("train", "all", "--study", studies.killed, *recipe)
-        killed_at(studies.killed / "segmenters" / "unet" / "last.ckpt", *command)
-        killed_at(studies.killed / "classifiers" / "resnet18" / "1" / "last.ckpt", *command)
-        assert "integrators" not in {path.name for path in studies.killed.iterdir()}
-        assert process(*command).wait() == 0
-        assert straight.wait() == 0
-    finally:
-        straight.kill()
-    return studies
+    def build(folder: Path) -> None:
+        straight_study, killed_study = folder / "straight", folder / "killed"
+        for study in (straight_study, killed_study):
+            shutil.copytree(prepared / "prepared", study)
+        recipe = ("--recipe", prepared / "recipe.toml")
+        straight = process("train", "all", "--study", straight_study, *recipe)
+        try:
+            command = ("train", "all", "--study", killed_study, *recipe)
+            killed_at(killed_study / "segmenters" / "unet" / "last.ckpt", *command)
+            killed_at(killed_study / "classifiers" / "resnet18" / "1" / "last.ckpt", *command)
+            assert "integrators" not in {path.name for path in killed_study.iterdir()}
+            assert process(*command).wait() == 0
+            assert straight.wait() == 0
+        finally:
+            straight.kill()
+
+    folder = built_once(prepared.with_name("chain-twice"), build)
+    return Twice(folder / "straight", folder / "killed")
 
 
 @pytest.fixture(scope="module")
 def trained(twice) -> Path:
-    return twice.straight
+    """The study that was trained without a stop, evaluated, with its bundle beside it."""
+
+    def build(folder: Path) -> None:
+        study = folder / "study"
+        shutil.copytree(twice.straight, study)
+        her2d("evaluate", "--study", study)
+        (folder / "engines").mkdir()
+        her2d("bundle", "build", folder / "engines" / "ours", "--study", study)
+
+    return built_once(twice.straight.parent.with_name("chain-trained"), build) / "study"
 
 
 @pytest.fixture(scope="module")
 def evaluated(trained) -> dict:
-    her2d("evaluate", "--study", trained)
     return json.loads((trained / "evaluation" / "report.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def bundle(trained, evaluated) -> Path:
-    directory = trained.parent / "engines" / "ours"
-    directory.parent.mkdir()
-    her2d("bundle", "build", directory, "--study", trained)
-    return directory
+def bundle(trained) -> Path:
+    return trained.parent / "engines" / "ours"
 
 
 def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_models(twice):
@@ -183,13 +194,15 @@ def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(tra
     assert "out-of-fold" in selection["integrator_fitted_on"]
 
 
-def test_training_again_trains_nothing_and_changes_nothing(trained):
-    before = models(trained)
-    checkpoint = trained / "segmenters" / "unet" / "last.ckpt"
+def test_training_again_trains_nothing_and_changes_nothing(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    before = models(study)
+    checkpoint = study / "segmenters" / "unet" / "last.ckpt"
     written = checkpoint.stat().st_mtime_ns
-    her2d("train", "segmenter", "--study", trained)
+    her2d("train", "segmenter", "--study", study)
     assert checkpoint.stat().st_mtime_ns == written
-    assert models(trained) == before
+    assert models(study) == before
 
 
 def test_an_integrator_fitted_alone_stands_beside_the_others(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""The cohort table: the paper's HER2 rule, and what is wrong with which row."""
+"""The cohort table, with the paper's HER2 rule and errors by row."""
 
 import csv
 from pathlib import Path
@@ -73,10 +73,10 @@ def test_a_slide_without_tumour_says_so(tmp_path):
     [
         ({"ihc_score": "2+"}, "line 2: .*equivocal"),
         ({"ihc_score": "4+"}, "line 2: ihc_score"),
-        ({"ihc_score": ""}, "line 2: .*no IHC score"),
-        ({"her2_status": "negative"}, "line 2: .*mean positive"),
+        ({"ihc_score": ""}, "line 2: .*the IHC score is missing"),
+        ({"her2_status": "negative"}, "line 2: .*give positive"),
         ({"split": "validation"}, "line 2: split"),
-        ({"he_path": "gone.tif"}, r"line 2: there is no file .*gone\.tif"),
+        ({"he_path": "gone.tif"}, r"line 2: .*gone\.tif does not exist"),
         ({"slide": "../S1"}, "line 2: slide"),
         ({"patient": ""}, "line 2: patient"),
     ],
@@ -92,12 +92,12 @@ def test_every_wrong_row_is_named_at_once(tmp_path):
 
 
 def test_a_patient_in_two_splits_is_refused(tmp_path):
-    with pytest.raises(CohortError, match="P1 is in test and train"):
+    with pytest.raises(CohortError, match="P1 is in the splits test and train"):
         read_cohort(table(tmp_path, {}, {"slide": "S2", "split": "test"}))
 
 
 def test_a_slide_named_twice_is_refused(tmp_path):
-    with pytest.raises(CohortError, match="S1 is there 2 times"):
+    with pytest.raises(CohortError, match="S1 is listed 2 times"):
         read_cohort(table(tmp_path, {}, {}))
 
 
@@ -109,5 +109,5 @@ def test_annotations_are_found_by_a_pattern(tmp_path):
 
 def test_a_scan_that_is_two_slides_is_refused(tmp_path):
     other = {"slide": "S2", "patient": "P2", "split": "test", "he_path": "./he.tif"}
-    with pytest.raises(CohortError, match=r"S1 and S2 are one scan, .*he\.tif"):
+    with pytest.raises(CohortError, match=r"S1 and S2 have the same scan, .*he\.tif"):
         read_cohort(table(tmp_path, {}, other))

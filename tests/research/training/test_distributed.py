@@ -1,4 +1,4 @@
-"""Several processes, as on several GPUs, train one network between them."""
+"""Several processes train one network, as on several GPUs."""
 
 import json
 import os
@@ -72,13 +72,15 @@ def study(tmp_path) -> Study:
             PreparedTile(c, 0, rng.integers(0, 255, (512, 512, 3), np.uint8), tumor, 0)
             for c in range(2)
         ]
-        write_slide(slide_path(found.tiles, slide.name), iter(tiles), expression_from="nobody")
+        write_slide(
+            slide_path(found.tiles, slide.name), iter(tiles), expression_from="none", fingerprint={}
+        )
     return found
 
 
 @pytest.fixture
 def train(study, tmp_path):
-    """`her2d train segmenter`, in a process of its own; returns the lines it printed."""
+    """Return a function that runs `her2d train segmenter` and returns its lines of output."""
     (tmp_path / "recipe.toml").write_text(RECIPE)
 
     def train(*arguments: str) -> list[str]:

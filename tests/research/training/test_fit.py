@@ -1,7 +1,5 @@
-"""One network: what it is trained from, which epoch is kept, and that it is taken for no other."""
+"""Training of one network with its provenance, its best epoch and its resumption."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from her2d.research.training.fit import (
     shared_normalization,
 )
 from her2d.research.training.lightning_module import AUROC, ClassifierTraining
-from her2d.research.training.provenance import PROVENANCE_FILE, Provenance
+from her2d.research.training.provenance import Provenance
 from her2d.research.training.recipe import NetworkRecipe, Recipe
 from her2d.research.training.tile_store import (
     PreparedTile,
@@ -57,7 +55,7 @@ def store(tmp_path_factory) -> TileStore:
             )
             for column in range(4)
         ]
-        write_slide(slide_path(folder, name), iter(tiles), expression_from="nobody")
+        write_slide(slide_path(folder, name), iter(tiles), expression_from="none", fingerprint={})
     return TileStore(folder, ["S1", "S2"])
 
 
@@ -77,13 +75,13 @@ def trained(directory: Path, store: TileStore, of: Provenance) -> FitResult:
     return fit(directory, "net", model, task, of, show_progress=False)
 
 
-def test_a_result_says_what_it_was_trained_with(tmp_path, store):
+def test_a_result_states_what_it_was_trained_with(tmp_path, store):
     found = trained(tmp_path, store, provenance(normalization=DARK))
     assert read_result(tmp_path) == found
     assert (found.seed, found.recipe, found.normalization) == (3, HOW, DARK)
 
 
-@pytest.record_provenance.parametrize(
+@pytest.mark.parametrize(
     ("changes", "other"),
     [
         ({"seed": 4}, "another seed"),
@@ -92,20 +90,22 @@ def test_a_result_says_what_it_was_trained_with(tmp_path, store):
         ({"data": "1" * 64}, "other tiles, labels or folds"),
     ],
 )
-def test_a_folder_of_another_origin_is_refused_and_named(tmp_path, store, changes, other):
+def test_a_folder_of_another_provenance_is_refused_and_the_difference_named(
+    tmp_path, store, changes, other
+):
     trained(tmp_path, store, provenance())
     with pytest.raises(FitError, match=other):
         trained(tmp_path, store, provenance(**changes))
 
 
 class _EndedError(Exception):
-    """Training was ended from outside."""
+    """Training was interrupted."""
 
 
 class _Scripted(ClassifierTraining):
-    """Its AUROC of each epoch is as written, and its weights say which epoch they are of.
+    """A classifier with a given AUROC in each epoch, whose weights are the number of the epoch.
 
-    Ended from outside as epoch `ends_in` begins.
+    Training is interrupted at the start of epoch `ends_in`.
     """
 
     def __init__(self, script: list[float], ends_in: int | None, of: Provenance) -> None:
@@ -118,7 +118,7 @@ class _Scripted(ClassifierTraining):
             raise _EndedError
 
     def on_validation_epoch_end(self) -> None:
-        self.judged.reset()
+        self.metrics.reset()
         if self.trainer.state.fn == "fit":
             self.network[2].bias.data.fill_(self.current_epoch)
             self.log(AUROC, self._script[self.current_epoch])
@@ -133,18 +133,20 @@ def scripted(
     return fit(directory, "net", _Scripted(script, ends_in, of), task, of, show_progress=False)
 
 
-def test_the_best_epochs_weights_are_kept_and_not_the_last_ones(tmp_path, store):
+def test_the_weights_of_the_best_epoch_are_saved_not_of_the_last(tmp_path, store):
     found = scripted(tmp_path, store, [0.6, 0.9, 0.7])
     assert (found.best_epoch, found.epochs) == (1, 3)
     assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [1.0, 1.0]
 
 
-def test_training_ends_when_nothing_gets_better(tmp_path, store):
+def test_training_stops_without_improvement(tmp_path, store):
     found = scripted(tmp_path, store, [0.6, 0.9, 0.7, 0.8, 0.95], patience=2)
     assert (found.best_epoch, found.epochs) == (1, 4)
 
 
-def test_what_is_ended_goes_on_after_its_last_epoch_though_that_was_not_the_best(tmp_path, store):
+def test_interrupted_training_resumes_after_its_last_epoch_even_if_that_was_not_the_best(
+    tmp_path, store
+):
     script = [0.9, 0.6, 0.7, 0.8]
     with pytest.raises(_EndedError):
         scripted(tmp_path, store, script, ends_in=3)
@@ -155,8 +157,8 @@ def test_what_is_ended_goes_on_after_its_last_epoch_though_that_was_not_the_best
     assert load_file(tmp_path / WEIGHTS_FILE)["2.bias"].tolist() == [0.0, 0.0]
 
 
-@pytest.record_provenance.parametrize("ends_in", [1, 2, 3])
-def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_path, store, ends_in):
+@pytest.mark.parametrize("ends_in", [1, 2, 3])
+def test_a_study_moved_during_training_resumes_with_its_best_epoch(tmp_path, store, ends_in):
     script = [0.6, 0.9, 0.7, 0.8]
     with pytest.raises(_EndedError):
         scripted(tmp_path / "here", store, script, ends_in=ends_in)
@@ -166,21 +168,13 @@ def test_a_study_moved_while_it_trained_goes_on_and_knows_its_best_epoch(tmp_pat
     assert not (tmp_path / "here").exists()
 
 
-def test_a_folder_that_does_not_say_its_normalisation_is_taken_once(tmp_path, store):
-    (tmp_path / PROVENANCE_FILE).write_text(f"3 {HOW.model_dump_json()}")
-    trained(tmp_path, store, provenance())
-    assert json.loads((tmp_path / PROVENANCE_FILE).read_text())["normalization"]["mean"]
-    with pytest.raises(FitError, match="another normalisation"):
-        trained(tmp_path, store, provenance(normalization=DARK))
-
-
 def labelled(
     folder: Path, strong_pixels: int, *, grey: int = 255, tumor: NDArray[np.uint8] | None = None
 ) -> TileStore:
     pixels = np.full((512, 512, 3), grey, np.uint8)
     mask = np.ones((512, 512), np.uint8) if tumor is None else tumor
     tiles = [PreparedTile(0, 0, pixels, mask, strong_pixels)]
-    write_slide(slide_path(folder, "S1"), iter(tiles), expression_from="nobody")
+    write_slide(slide_path(folder, "S1"), iter(tiles), expression_from="none", fingerprint={})
     return TileStore(folder, ["S1"])
 
 
@@ -196,7 +190,7 @@ def test_labels_and_folds_have_a_digest(tmp_path, store):
     assert digest(store, [0, 1], [2]) != digest(store, [0], [1, 2])
 
 
-def test_a_scan_that_was_made_again_has_another_digest(tmp_path):
+def test_a_scan_with_other_pixels_has_another_digest(tmp_path):
     before = labelled(tmp_path, 0, grey=200).digest()
     assert labelled(tmp_path, 0, grey=201).digest() != before
     assert labelled(tmp_path, 0, grey=200).digest() == before
@@ -209,21 +203,8 @@ def test_a_mask_that_was_drawn_elsewhere_has_another_digest(tmp_path):
     assert labelled(tmp_path, 0, tumor=above[::-1]).digest() != before
 
 
-def test_tiles_that_were_written_without_a_hash_of_their_pixels_keep_their_digest(tmp_path):
-    found = labelled(tmp_path, 0)
-    path = slide_path(tmp_path, "S1") / "zarr.json"
-    group = json.loads(path.read_text())
-    del group["attributes"]["content"]
-    path.write_text(json.dumps(group))
-    table = found.table
-    once = hashlib.sha256(b"S1")
-    for column in (table.slide, table.position, table.tumor_pixels, table.labelled, table.strong):
-        once.update(column.tobytes())
-    assert found.digest() == once.hexdigest()
-
-
-def test_networks_trained_with_different_normalisations_make_no_bundle():
-    def result(seen: Normalization | None) -> FitResult:
+def test_networks_of_different_normalisations_do_not_share_one():
+    def result(seen: Normalization) -> FitResult:
         return FitResult(
             name="net",
             recipe=HOW,
@@ -234,7 +215,6 @@ def test_networks_trained_with_different_normalisations_make_no_bundle():
             normalization=seen,
         )
 
-    assert shared_normalization([result(DARK), result(DARK)], Recipe()) == DARK
-    assert shared_normalization([result(None)], Recipe()) == Recipe().normalization
+    assert shared_normalization([result(DARK), result(DARK)]) == DARK
     with pytest.raises(FitError, match="different normalisations"):
-        shared_normalization([result(DARK), result(None)], Recipe())
+        shared_normalization([result(DARK), result(Recipe().normalization)])

@@ -1,4 +1,4 @@
-"""High expression from an IHC tile's brown."""
+"""High expression from the DAB stain of an IHC tile."""
 
 import numpy as np
 import pytest

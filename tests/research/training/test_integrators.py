@@ -1,4 +1,4 @@
-"""The paper's eight integrators, its selection among them, and that each can be shipped."""
+"""The paper's eight integrators, the selection of one, and their use in a bundle."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from her2d.research.training.out_of_fold import FoldProbabilities
 
 
 def tiles(count: int = 150, patients: int = 30, seed: int = 0) -> FoldProbabilities:
-    """Five noisy opinions of tiles, a fifth of them strong."""
+    """Five noisy predictions per tile; a fifth of the tiles are strong."""
     rng = np.random.default_rng(seed)
     strong = np.arange(count) % 5 == 0
     p = np.clip(0.25 + 0.5 * strong[:, None] + rng.normal(0, 0.15, (count, 5)), 0, 1)
@@ -28,21 +28,26 @@ def tiles(count: int = 150, patients: int = 30, seed: int = 0) -> FoldProbabilit
 
 def score(name: str, auroc: float, sensitivity: float) -> IntegratorScore:
     return IntegratorScore(
-        name=name, parameters={}, auroc=auroc, sensitivity=sensitivity, specificity=0.9
+        name=name,
+        parameters={},
+        auroc=auroc,
+        sensitivity=sensitivity,
+        specificity=0.9,
+        fitted_on="0" * 64,
     )
 
 
 def overlapping(count: int = 900) -> FoldProbabilities:
-    """Opinions of tiles of which an eighth are strong, and that nobody tells apart well."""
+    """Predictions that separate the classes badly; an eighth of the tiles are strong."""
     rng = np.random.default_rng(5)
     strong = rng.random(count) < 0.125
-    opinion = rng.normal(2 * strong - 3, 1)[:, None] + rng.normal(0, 0.6, (count, 5))
-    p = (1 / (1 + np.exp(-opinion))).astype(np.float32)
+    prediction = rng.normal(2 * strong - 3, 1)[:, None] + rng.normal(0, 0.6, (count, 5))
+    p = (1 / (1 + np.exp(-prediction))).astype(np.float32)
     return FoldProbabilities(p, strong, np.arange(count) // 30)
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
-def test_each_learns_and_is_restored_by_the_daemon(tmp_path, color_bundle, name):
+def test_each_integrator_learns_and_loads_from_a_bundle(tmp_path, color_bundle, name):
     fitted = fit_integrator(name, tiles(), seed=1, folds=3)
     assert fitted.score.auroc > 0.9
     skops.io.dump(fitted.model, tmp_path / "integrator.skops")
@@ -58,7 +63,7 @@ def test_each_learns_and_is_restored_by_the_daemon(tmp_path, color_bundle, name)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", INTEGRATORS)
-def test_balanced_classes_raise_every_ones_sensitivity_at_the_cost_of_specificity(name):
+def test_balanced_weights_raise_sensitivity_and_lower_specificity(name):
     plain, balanced = (
         fit_integrator(name, overlapping(), seed=1, folds=3, class_weight=weight).score
         for weight in ("none", "balanced")
@@ -68,8 +73,8 @@ def test_balanced_classes_raise_every_ones_sensitivity_at_the_cost_of_specificit
     assert balanced.fitted_on != plain.fitted_on
 
 
-def test_balanced_is_what_it_was_for_the_shipped_bundles_forest():
-    # Its recipe was written when the forest had a class_weight of its own.
+def test_balanced_weights_are_those_of_the_demo_bundles_forest():
+    # The demo bundle was trained when the forest itself had a class_weight.
     found = fit_integrator("rf", overlapping(), seed=1, folds=3)
     forest = RandomForestClassifier(
         **found.score.parameters, min_samples_leaf=5, class_weight="balanced", random_state=1
@@ -86,7 +91,7 @@ def test_the_same_seed_fits_the_same_forest():
 
 
 def test_scores_are_of_patients_that_were_held_out():
-    # Noise that a deep tree learns by heart when it may see a patient's other tiles.
+    # Noise that a deep tree memorises if it learns from other tiles of the same patient.
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(60), 5)
     strong = rng.random(60)[patient] < 0.4
@@ -95,18 +100,18 @@ def test_scores_are_of_patients_that_were_held_out():
     assert fitted.score.auroc < 0.75
 
 
-def test_where_aurocs_are_close_sensitivity_decides_as_in_the_paper():
+def test_if_aurocs_are_close_sensitivity_decides_as_in_the_paper():
     # The paper: 0.9769 to 0.9898, and RF's sensitivity of 0.9373 the highest.
     scores = [score("lr", 0.9898, 0.85), score("rf", 0.9769, 0.9373), score("svm", 0.985, 0.90)]
     assert select_integrator(scores, tolerance=0.013).name == "rf"
 
 
-def test_where_aurocs_are_apart_the_higher_wins():
+def test_if_aurocs_differ_the_higher_wins():
     scores = [score("lr", 0.98, 0.85), score("rf", 0.90, 0.99)]
     assert select_integrator(scores, tolerance=0.013).name == "lr"
 
 
-def test_nothing_can_be_chosen_from_nothing():
+def test_selecting_without_scores_is_refused():
     with pytest.raises(IntegratorError):
         select_integrator([], tolerance=0.1)
 

@@ -1,4 +1,4 @@
-"""Which networks a bundle is made of: those that did best where they had not learned."""
+"""Selection of the networks with the best validation metrics."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ def trained(directory: Path, **validation: float | None) -> None:
         best_epoch=0,
         epochs=1,
         validation=validation,
+        normalization=RECIPE.normalization,
     )
     (directory / "result.json").write_text(result.model_dump_json())
 
@@ -36,13 +37,13 @@ def study(tmp_path) -> Study:
     return Study(tmp_path)
 
 
-def test_the_classifier_of_the_best_mean_auroc_is_chosen(study):
+def test_the_classifier_of_the_best_mean_auroc_is_selected(study):
     classifier(study, "resnet18", 0.99, 0.5, 0.5, 0.5, 0.5)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
     assert select_classifier(study, RECIPE) == "resnet50"
 
 
-def test_a_classifier_of_which_a_fold_is_missing_is_not_chosen(study):
+def test_a_classifier_of_which_a_fold_is_missing_is_not_selected(study):
     classifier(study, "resnet18", 0.9, 0.9, 0.9, 0.9)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
     assert select_classifier(study, RECIPE) == "resnet50"
@@ -50,26 +51,26 @@ def test_a_classifier_of_which_a_fold_is_missing_is_not_chosen(study):
         select_classifier(study, RECIPE, "resnet18")
 
 
-def test_a_fold_without_an_auroc_says_neither_good_nor_bad(study):
+def test_a_fold_without_an_auroc_is_left_out_of_the_mean(study):
     classifier(study, "resnet18", None, 0.8, 0.8, 0.8, 0.8)
     classifier(study, "resnet50", 0.7, 0.7, 0.7, 0.7, 0.7)
     assert select_classifier(study, RECIPE) == "resnet18"
 
 
-def test_the_segmenter_of_the_best_miou_is_chosen_unless_another_is_wished_for(study):
+def test_the_segmenter_of_the_best_miou_is_selected_unless_another_is_named(study):
     trained(study.segmenter("unet"), **{MIOU: 0.8})
     trained(study.segmenter("segnet"), **{MIOU: 0.9})
     assert select_segmenter(study, RECIPE) == "segnet"
     assert select_segmenter(study, RECIPE, "unet") == "unet"
 
 
-def test_a_classifier_that_the_recipe_no_longer_names_is_not_chosen(study):
+def test_a_classifier_that_the_recipe_no_longer_names_is_not_selected(study):
     classifier(study, "resnet18", 0.7, 0.7, 0.7, 0.7, 0.7)
     classifier(study, "resnet152", 0.9, 0.9, 0.9, 0.9, 0.9)
     assert select_classifier(study, RECIPE) == "resnet18"
 
 
-def test_a_segmenter_that_the_recipe_no_longer_names_is_not_chosen(study):
+def test_a_segmenter_that_the_recipe_no_longer_names_is_not_selected(study):
     trained(study.segmenter("unet"), **{MIOU: 0.8})
     trained(study.segmenter("deeplabv3plus"), **{MIOU: 0.9})
     assert select_segmenter(study, RECIPE) == "unet"

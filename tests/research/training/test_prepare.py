@@ -1,8 +1,7 @@
-"""Cohort -> prepared tiles."""
+"""Tiles prepared from a cohort."""
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
@@ -85,13 +84,13 @@ def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
         read_excluded(tmp_path / "excluded.csv")
 
 
-def test_what_was_left_out_of_an_annotation_is_told(slide, tmp_path):
+def test_what_was_left_out_of_an_annotation_is_reported(slide, tmp_path):
     point = {"geometry": {"type": "Point", "coordinates": [1, 2]}}
     (tmp_path / "S1.geojson").write_text(json.dumps([point, point]))
     other = slide.model_copy(update={"annotation_path": tmp_path / "S1.geojson"})
     notes: list[str] = []
     prepare([other], tmp_path / "tiles", LabelRules(), note=notes.append)
-    assert notes == ["S1: left out of its annotation: 2 Point."]
+    assert notes == ["Left out of the annotation of S1: 2 Point."]
 
 
 def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(slide, tmp_path):
@@ -115,12 +114,12 @@ def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(
     assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.is_tumor.all()
     other = LabelRules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
     prepare(slides, tmp_path / "tiles", other, note=notes.append)
-    assert notes[0] == "S2 is prepared again: what its regions' names mean changed."
+    assert notes[0] == "Preparing S2 again because the classes of its regions' names changed."
 
 
 def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
     bare = slide.model_copy(update={"annotation_path": None})
-    with pytest.raises(PrepareError, match="S1: no annotation"):
+    with pytest.raises(PrepareError, match="S1: the cohort table does not name an annotation"):
         prepare([bare], tmp_path / "tiles", LabelRules())
 
 
@@ -174,7 +173,7 @@ def test_prepared_tiles_come_back_from_the_store(slide, tmp_path):
         assert np.array_equal(store.tumor(index), tile.tumor)
 
 
-def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_told(slide, tmp_path):
+def test_strong_tiles_of_a_slide_of_ihc_0_or_1_are_reported(slide, tmp_path):
     slides = [
         slide.model_copy(update={"name": f"S{n}", "ihc_score": score})
         for n, score in enumerate(("0", "1+", "2+", "3+"))
@@ -191,7 +190,10 @@ def test_half_of_the_tumour_is_strong_and_less_is_weak(tmp_path):
         return PreparedTile(0, 0, np.zeros((512, 512, 3), np.uint8), tumor, strong)
 
     write_slide(
-        tmp_path / "S1.zarr", iter([tile(20_000), tile(19_999), tile(-1)]), expression_from="x"
+        tmp_path / "S1.zarr",
+        iter([tile(20_000), tile(19_999), tile(-1)]),
+        expression_from="none",
+        fingerprint={},
     )
     table = TileStore(tmp_path, ["S1"]).table
     assert table.strong.tolist() == [True, False, False]
@@ -204,7 +206,7 @@ def test_more_tiles_than_a_shard_are_kept_in_order(tmp_path):
             pixels = np.full((512, 512, 3), number, np.uint8)
             yield PreparedTile(number, 0, pixels, np.zeros((512, 512), np.uint8), 0)
 
-    write_slide(tmp_path / "S1.zarr", tiles(), expression_from="x")
+    write_slide(tmp_path / "S1.zarr", tiles(), expression_from="none", fingerprint={})
     store = TileStore(tmp_path, ["S1"])
     assert [int(store.pixels(i)[0, 0, 0]) for i in (0, 15, 16, 34)] == [0, 15, 16, 34]
     assert len(list((tmp_path / "S1.zarr").rglob("*"))) < 25
@@ -216,7 +218,7 @@ def test_a_slide_stopped_in_the_middle_is_not_there(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_slide(tmp_path / "S1.zarr", broken(), expression_from="x")
+        write_slide(tmp_path / "S1.zarr", broken(), expression_from="none", fingerprint={})
     with pytest.raises(FileNotFoundError):
         TileStore(tmp_path, ["S1"])
 
@@ -228,7 +230,7 @@ def test_tiles_labelled_by_other_rules_are_not_mixed(slide, tmp_path):
 
 
 def again(slide: CohortSlide, directory, rules: LabelRules | None = None) -> list[str]:
-    """What preparing a slide once more says."""
+    """Prepare a slide once more and return the notes."""
     notes: list[str] = []
     prepare([slide], directory, rules or LabelRules(), note=notes.append)
     return notes
@@ -241,25 +243,29 @@ def test_a_slide_of_which_nothing_changed_is_left_alone(slide, tmp_path):
     assert (tmp_path / "tiles" / "S1.zarr" / "zarr.json").stat().st_mtime_ns == written
 
 
-def test_a_changed_annotation_is_labelled_anew(slide, tmp_path):
+def test_a_changed_annotation_is_labelled_again(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", LabelRules())
     tifffile.imwrite(slide.annotation_path, np.ones((512, 1536), np.uint8))
-    (said,) = again(slide, tmp_path / "tiles")
-    assert said == "S1 is prepared again: its annotation changed."
+    (note,) = again(slide, tmp_path / "tiles")
+    assert note == "Preparing S1 again because its annotation changed."
     assert not TileStore(tmp_path / "tiles", ["S1"]).table.strong.any()
 
 
-def test_a_changed_status_is_labelled_anew(slide, tmp_path):
+def test_a_changed_status_is_labelled_again(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", LabelRules())
     other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
-    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its HER2 status changed."]
+    assert again(other, tmp_path / "tiles") == [
+        "Preparing S1 again because its HER2 status changed."
+    ]
 
 
-def test_another_path_is_prepared_anew(slide, tmp_path):
+def test_another_path_is_prepared_again(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", LabelRules())
     moved = slide.annotation_path.rename(tmp_path / "other.tif")
     other = slide.model_copy(update={"annotation_path": moved})
-    assert again(other, tmp_path / "tiles") == ["S1 is prepared again: its annotation changed."]
+    assert again(other, tmp_path / "tiles") == [
+        "Preparing S1 again because its annotation changed."
+    ]
 
 
 def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
@@ -268,35 +274,15 @@ def test_one_more_excluded_tile_is_a_matter_of_its_slide_only(slide, tmp_path):
     notes: list[str] = []
     rules = LabelRules(excluded={("S2", 1, 0): "blurred"})
     prepare([slide, second], tmp_path / "tiles", rules, note=notes.append)
-    assert notes == ["S2 is prepared again: its excluded tiles changed."]
+    assert notes == ["Preparing S2 again because its excluded tiles changed."]
     assert TileStore(tmp_path / "tiles", ["S1", "S2"]).table.slide.tolist() == [0, 0, 1]
 
 
-@pytest.fixture
-def without_fingerprint(slide, tmp_path):
-    """A folder of tiles as her2d wrote it once."""
+def test_tiles_of_unknown_inputs_are_refused(slide, tmp_path):
     prepare([slide], tmp_path / "tiles", LabelRules())
     path = tmp_path / "tiles" / "S1.zarr" / "zarr.json"
     group = json.loads(path.read_text())
     del group["attributes"]["fingerprint"]
     path.write_text(json.dumps(group))
-    (tmp_path / "tiles" / "rules.json").unlink()
-    (tmp_path / "tiles" / "rules.txt").write_text(
-        "LabelRules(expression=<ExpressionSource.ANNOTATION: 'annotation'>, dab_threshold=0.015,"
-        " excluded={})"
-    )
-    return tmp_path / "tiles"
-
-
-def test_tiles_without_a_fingerprint_are_taken_once(slide, without_fingerprint):
-    assert again(slide, without_fingerprint) == []
-    other = slide.model_copy(update={"her2_status": Status.NEGATIVE})
-    assert len(again(other, without_fingerprint)) == 1
-
-
-def test_tiles_without_a_fingerprint_that_are_older_than_their_annotation_are_not(
-    slide, without_fingerprint
-):
-    later = (without_fingerprint / "S1.zarr" / "zarr.json").stat().st_mtime_ns + 10**9
-    os.utime(slide.annotation_path, ns=(later, later))
-    assert again(slide, without_fingerprint) == ["S1 is prepared again: its annotation changed."]
+    with pytest.raises(PrepareError, match="was not written by this version"):
+        again(slide, tmp_path / "tiles")

@@ -1,4 +1,4 @@
-"""The recipe: the paper's values by default, every one settable."""
+"""The recipe, with the paper's values as defaults."""
 
 from pathlib import Path
 
@@ -43,12 +43,12 @@ def test_a_name_or_a_path_in_a_setting_needs_no_quotes():
 @pytest.mark.parametrize(
     "setting", ["classifier.learning_rat=1", "segmenter.crop=100", "grouping='doctor'", "seed"]
 )
-def test_what_no_recipe_has_is_refused(setting):
+def test_an_unknown_setting_is_refused(setting):
     with pytest.raises(RecipeError, match="recipe"):
         read_recipe(None, (setting,))
 
 
-def test_a_setting_changes_the_kept_recipe_and_nothing_else_of_it(tmp_path):
+def test_a_setting_changes_only_its_key_in_the_saved_recipe(tmp_path):
     given = tmp_path / "recipe.toml"
     given.write_text("mean = [0.75, 0.60, 0.78]\n[classifier]\npatience = 3\n")
     first = study_recipe(tmp_path, given)
@@ -58,7 +58,7 @@ def test_a_setting_changes_the_kept_recipe_and_nothing_else_of_it(tmp_path):
     assert study_recipe(tmp_path, None) == found
 
 
-def test_a_file_replaces_the_kept_recipe(tmp_path):
+def test_a_file_replaces_the_saved_recipe(tmp_path):
     study_recipe(tmp_path, None, ("seed=9",))
     given = tmp_path / "recipe.toml"
     given.write_text("[classifier]\npatience = 3\n")

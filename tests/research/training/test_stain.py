@@ -1,4 +1,4 @@
-"""The stain a bundle's cohort had."""
+"""The stain of a bundle's training cohort."""
 
 from pathlib import Path
 
@@ -18,14 +18,16 @@ PINK = np.array([215, 140, 190])
 
 
 def store(folder: Path, darker: list[int]) -> TileStore:
-    """A slide of two pink tiles for each entry, darker by so much."""
+    """Prepare a slide of two pink tiles for each entry, darker by its value."""
     for number, by in enumerate(darker):
         pixels = np.broadcast_to((PINK - by).astype(np.uint8), (512, 512, 3))
         tiles = [
             PreparedTile(column, 0, np.array(pixels), np.zeros((512, 512), np.uint8), 0)
             for column in range(2)
         ]
-        write_slide(slide_path(folder, str(number)), iter(tiles), expression_from="nobody")
+        write_slide(
+            slide_path(folder, str(number)), iter(tiles), expression_from="none", fingerprint={}
+        )
     return TileStore(folder, [str(number) for number in range(len(darker))])
 
 
@@ -45,5 +47,5 @@ def test_slides_all_alike_still_have_a_spread_to_divide_by(tmp_path):
     assert min(measure_stain(store(tmp_path, [10] * 6)).std) > 0
 
 
-def test_a_few_slides_are_no_reference(tmp_path):
+def test_a_few_slides_do_not_give_a_reference(tmp_path):
     assert measure_stain(store(tmp_path, [0, 10])) is None

@@ -1,4 +1,4 @@
-"""Which tiles networks learn from, and which judge them."""
+"""Training and validation tiles of networks."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def slide(name: str, patient: str, status: Status) -> CohortSlide:
 
 @pytest.fixture
 def study(tmp_path) -> Study:
-    """Ten patients with a slide of tumour, five of whom have one without; one has nothing else."""
+    """Ten patients with tumour slides, five with one more without tumour, one with only that."""
     statuses = (Status.POSITIVE, Status.NEGATIVE)
     slides = [slide(f"S{n}", f"P{n}", statuses[n % 2]) for n in range(10)]
     slides += [slide(f"B{n}", f"P{n}", Status.INDETERMINATE) for n in range(5)]
@@ -40,7 +40,9 @@ def study(tmp_path) -> Study:
     for one in slides:
         tumor = np.full((512, 512), one.her2_status is not Status.INDETERMINATE, np.uint8)
         tile = PreparedTile(0, 0, white, tumor, 0)
-        write_slide(slide_path(found.tiles, one.name), iter([tile]), expression_from="nobody")
+        write_slide(
+            slide_path(found.tiles, one.name), iter([tile]), expression_from="none", fingerprint={}
+        )
     return found
 
 
@@ -54,11 +56,11 @@ def test_slides_without_tumour_are_held_out_with_their_patients_others(study):
     assert [fold[f"B{n}"] for n in range(5)] == [fold[f"S{n}"] for n in range(5)]
 
 
-def test_a_slide_without_tumour_is_always_learned_where_its_patient_has_no_other(study):
+def test_a_slide_without_tumour_is_always_learned_if_its_patient_has_no_other(study):
     assert folds(study, Recipe())["B10"] == -1
 
 
-def test_where_patients_may_part_slides_without_tumour_are_always_learned(study):
+def test_if_patients_may_be_in_two_folds_slides_without_tumour_are_always_learned(study):
     fold = folds(study, Recipe(grouping=Grouping.SLIDE))
     assert [fold[f"B{n}"] for n in range(5)] == [-1] * 5
 
@@ -77,7 +79,9 @@ def test_a_fold_without_strong_tiles_is_refused_before_any_is_trained(study):
     for one in study.cohort():
         labels = (0, 0) if one.name in last else (0, tumor.size)
         tiles = [PreparedTile(c, 0, white, tumor, strong) for c, strong in enumerate(labels)]
-        write_slide(slide_path(study.tiles, one.name), iter(tiles), expression_from="nobody")
+        write_slide(
+            slide_path(study.tiles, one.name), iter(tiles), expression_from="none", fingerprint={}
+        )
     with pytest.raises(FoldsError, match="Fold 4 holds out 0 strong and 4 weak"):
         train_classifier(study, recipe, "resnet18", 0)
     assert not (study.root / "classifiers").exists()

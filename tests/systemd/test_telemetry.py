@@ -1,4 +1,4 @@
-"""her2d and what it is built on tell nobody of the machine they run on."""
+"""her2d and its dependencies send no telemetry."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ UNITS = Path(__file__).parents[2] / "systemd"
 
 
 @pytest.mark.parametrize("environment", [{}, {"ORT_DISABLE_TELEMETRY": "0"}])
-def test_onnx_runtime_identifies_the_machine_to_nobody(tmp_path, environment):
-    # Its telemetry begins with a device's id below HOME; where that is closed, with a complaint.
+def test_onnx_runtime_creates_no_device_id(tmp_path, environment):
+    # Its telemetry first writes a device id below HOME, or warns if it cannot.
     command = "import her2d, onnxruntime; onnxruntime.InferenceSession"
     inherited = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
     found = subprocess.run(
@@ -26,5 +26,5 @@ def test_onnx_runtime_identifies_the_machine_to_nobody(tmp_path, environment):
 
 
 @pytest.mark.parametrize("unit", ["her2d.service", "her2d-care.service"])
-def test_the_units_say_so_too(unit):
+def test_the_units_disable_telemetry(unit):
     assert "\nEnvironment=ORT_DISABLE_TELEMETRY=1\n" in (UNITS / unit).read_text()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.research.evaluation.segmentation import mean_iou, pixel_confusion
+from her2d.research.evaluation.tiles import mean_iou, pixel_confusion
 
 
 def test_it_is_that_of_a_confusion_matrix_done_by_hand():
