@@ -128,7 +128,14 @@ def test_an_event_is_tried_until_it_is_taken_and_keeps_its_id(database, receiver
     assert [told["data"]["path"][-5:] for told in receiver.documents] == ["a.tif"] * 3 + ["b.tif"]
 
 
-@pytest.mark.parametrize("answer", [301, 302, 307, 400, 401, 403, 404, 422, 500, 503])
+@pytest.mark.parametrize(
+    "answer",
+    [302, 404, 503]
+    + [
+        pytest.param(answer, marks=pytest.mark.slow)
+        for answer in (301, 307, 400, 401, 403, 422, 500)
+    ],
+)
 def test_whatever_is_no_success_is_tried_again_where_it_was_sent(database, receiver, answer):
     receiver.answers = [answer]
     quarantine(database, "a.tif")
