@@ -85,6 +85,7 @@ def test_a_daemon_that_has_nothing_to_do_is_alive(running, manager):
         manager.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.slow
 def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
     running, manager, settings, write_slide, go_on
 ):
@@ -104,6 +105,7 @@ def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, 
     manager.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.slow
 def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
     running, manager, monkeypatch
 ):
