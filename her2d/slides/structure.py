@@ -46,7 +46,7 @@ _NAMES = {
 
 
 class StructureError(RefusedError):
-    """The file is no complete TIFF."""
+    """The file is not a complete TIFF."""
 
 
 class IncompleteError(StructureError):

@@ -22,17 +22,17 @@ def test_the_hash_is_of_the_bytes_alone(tmp_path, size):
     assert content_hash(tmp_path / "a.tif") == f"blake2b:{expected}"
 
 
-def test_hashing_tells_that_it_gets_on_and_can_be_ended(tmp_path):
+def test_hashing_reports_progress_and_can_be_interrupted(tmp_path):
     (tmp_path / "a.tif").write_bytes(bytes(3 * 2**20))
-    beats = []
+    calls = []
 
-    def beat():
-        beats.append(1)
-        if len(beats) == 2:
+    def on_progress():
+        calls.append(1)
+        if len(calls) == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        content_hash(tmp_path / "a.tif", beat=beat)
+        content_hash(tmp_path / "a.tif", on_progress=on_progress)
 
 
 states = st.builds(FileState, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
