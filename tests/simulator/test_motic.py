@@ -8,7 +8,7 @@ from her2d.slides.reader import open_slide
 
 
 @pytest.mark.parametrize(("width", "height"), [(513, 512), (515, 514)])
-def test_an_ihc_slide_has_the_grid_of_its_slide_at_40x(tmp_path, width, height):
+def test_an_ihc_slide_has_the_grid_of_its_he_slide_at_40x(tmp_path, width, height):
     """The pyramid from 40x cuts odd pixels off, and one may be a column of tiles."""
     plan = plan_slide(
         "a", 3, her2_status="positive", width=width, height=height, magnification=40.0
