@@ -1,4 +1,4 @@
-"""Plans after Table 1, and cohorts on disk."""
+"""Plans that follow Table 1 of the paper, and cohorts on disk."""
 
 import csv
 import subprocess
@@ -74,7 +74,7 @@ def test_the_files_of_the_table_are_complete_slides(cohort):
             assert check_integrity(folder / row[column]).completeness == "complete"
 
 
-BESIDE_BLAS = """
+RENDER_DURING_BLAS = """
 import pathlib, sys, threading
 import numpy as np
 from her2d.simulator.cohort import write_cohort
@@ -93,8 +93,8 @@ write_cohort(pathlib.Path(sys.argv[1]), plan_cohort(2, 1, width=512, height=512)
 
 @pytest.mark.slow
 def test_processes_render_while_other_threads_use_blas(tmp_path):
-    """A fork at such a moment never returned."""
-    subprocess.run([sys.executable, "-c", BESIDE_BLAS, tmp_path], check=True, timeout=120)
+    """A fork at such a moment does not return."""
+    subprocess.run([sys.executable, "-c", RENDER_DURING_BLAS, tmp_path], check=True, timeout=120)
     with (tmp_path / "cohort.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2
 

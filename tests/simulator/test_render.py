@@ -1,4 +1,4 @@
-"""A plan and a rectangle -> pixels and truth."""
+"""Rendering of pixels and ground truth."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,10 @@ from her2d.simulator.render import render_ihc_region, render_region
 
 
 def agree(one, other) -> float:
-    """Share of equal values: BLAS may round a last bit differently in rectangles of other sizes."""
+    """Return the fraction of equal values.
+
+    BLAS may round the last bit differently in rectangles of different sizes.
+    """
     return float((one == other).mean())
 
 
@@ -102,7 +105,7 @@ def test_each_artefact_changes_the_pixels_and_not_the_truth(kind):
 
 @pytest.mark.slow
 def test_strong_and_weak_differ_by_morphology_not_by_colour():
-    """The issue's bound: logistic regression on mean and standard deviation of RGB < 0.75."""
+    """A logistic regression on mean and standard deviation of RGB has an AUROC below 0.75."""
     features, strong, slide = [], [], []
     for number in range(15):
         status = "positive" if number % 3 else "negative"

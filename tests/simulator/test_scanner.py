@@ -1,4 +1,4 @@
-"""A scanner at work."""
+"""Delivery of slides as a scanner writes them."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def test_every_style_delivers_the_same_bytes(tmp_path, style):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "source.tif"]
 
 
-def watch(tmp_path, style):
-    """Sizes of the target at each wait, None while it is not there."""
+def sizes_while_written(tmp_path, style):
+    """Return the size of the target at each wait, or None while it does not exist."""
     source, target = tmp_path / "source.tif", tmp_path / "a.tif"
     source.write_bytes(b"x" * 400_000)
     sizes = []
@@ -32,21 +32,24 @@ def watch(tmp_path, style):
 
 
 def test_a_file_written_in_place_grows_under_its_final_name(tmp_path):
-    sizes = watch(tmp_path, WriteStyle.IN_PLACE)
+    sizes = sizes_while_written(tmp_path, WriteStyle.IN_PLACE)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1] == 400_000
 
 
 def test_a_reserved_file_has_its_full_size_from_the_start(tmp_path):
-    assert set(watch(tmp_path, WriteStyle.RESERVED)) == {400_000}
+    assert set(sizes_while_written(tmp_path, WriteStyle.RESERVED)) == {400_000}
 
 
 def test_a_file_with_a_temporary_name_appears_only_when_complete(tmp_path):
-    assert set(watch(tmp_path, WriteStyle.TEMP_NAME)) == {None}
+    assert set(sizes_while_written(tmp_path, WriteStyle.TEMP_NAME)) == {None}
 
 
 def test_bursts_pause_twice(tmp_path):
-    assert len(watch(tmp_path, WriteStyle.BURSTS)) == len(watch(tmp_path, WriteStyle.IN_PLACE)) + 2
+    assert (
+        len(sizes_while_written(tmp_path, WriteStyle.BURSTS))
+        == len(sizes_while_written(tmp_path, WriteStyle.IN_PLACE)) + 2
+    )
 
 
 def test_a_scanner_delivers_complete_slides_one_by_one(tmp_path):
