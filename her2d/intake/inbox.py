@@ -33,7 +33,7 @@ Check = Callable[[Path], Verdict]
 
 
 class Inbox:
-    """Queues the files of all inboxes; the caller drives it with `sweep`, `look` and `settle`.
+    """Queues the files of all inboxes; the caller drives it with `sweep`, `look_at` and `settle`.
 
     Args:
         jobs: the queue.
