@@ -36,7 +36,8 @@ from her2d.pipeline.stages import (
     upload,
 )
 from her2d.slides.grid import Tile
-from her2d.slides.reader import Slide, open_slide
+from her2d.slides.reader import open_slide
+from her2d.slides.slide import Slide
 
 # One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1

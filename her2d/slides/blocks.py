@@ -12,9 +12,9 @@ from tifffile import TiffPage
 
 from her2d.slides.colour import Samples, ToRGB, rgb_converter
 from her2d.slides.errors import RefusedError
+from her2d.slides.images import Image
 from her2d.slides.jpeg2000 import check_jpeg, check_jpeg2000, check_jpeg_tables
 from her2d.slides.lzw import decode_lzw
-from her2d.slides.pyramid import Image
 from her2d.slides.structure import Directory
 
 MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
@@ -205,6 +205,37 @@ class Blocks:
         present = np.clip(self._sizes[0] - first * row_bytes, 0, rows * row_bytes)
         self._offsets, self._sizes = self._offsets[0] + first * row_bytes, present
         self.layout = layout
+
+
+def copy_rectangle(
+    target: NDArray[np.uint8],
+    x: int,
+    y: int,
+    layout: BlockLayout,
+    read: Callable[[int, int], NDArray[np.uint8] | None],
+) -> None:
+    """Copy a rectangle of an image into `target`, reading each block that it touches once.
+
+    Args:
+        target: uint8 (height, width, 3); the rectangle has its size and lies within the image.
+        x, y: the rectangle's upper left corner in pixels of the image.
+        layout: where the image's blocks lie.
+        read: returns the image part of the block at a column and row, uint8 (h, w, 3), or None to
+            leave its part of `target` as it is.
+    """
+    height, width = target.shape[:2]
+    across, down = layout.block_width, layout.block_height
+    for row in range(y // down, (y + height - 1) // down + 1):
+        for column in range(x // across, (x + width - 1) // across + 1):
+            block = read(column, row)
+            if block is None:
+                continue
+            left, top = column * across, row * down
+            right, bottom = left + block.shape[1], top + block.shape[0]
+            x0, x1 = max(x, left), min(x + width, right)
+            y0, y1 = max(y, top), min(y + height, bottom)
+            part = block[y0 - top : y1 - top, x0 - left : x1 - left]
+            target[y0 - y : y1 - y, x0 - x : x1 - x] = part
 
 
 def _is_one_raw_strip(directory: Directory, page: TiffPage) -> bool:

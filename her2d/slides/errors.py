@@ -1,4 +1,8 @@
-"""What can be wrong with a slide, in words a technician understands."""
+"""The errors that reading a slide raises, worded for a technician."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from her2d.errors import Her2dError
 
@@ -23,14 +27,40 @@ class SlideError(Her2dError):
 
 
 class SlideUnavailableError(SlideError):
-    """The storage failed, not the slide: the share went away, permission is missing.
+    """The storage failed, not the slide: a share is unreachable, or a permission is missing.
 
-    Worth another try later. Its cause is the OSError.
+    A later attempt may succeed. The error's cause is the OSError.
     """
 
 
 class RefusedError(Her2dError):
     """Why something in a file cannot be used; `str(error)` continues the sentence "FILE ...".
 
-    Raised inside this package, where the file's name is not known.
+    Raised inside this package, in functions that do not know the file's name.
     """
+
+
+@contextmanager
+def slide_errors(path: Path) -> Iterator[None]:
+    """Raise SlideError for a file's content and SlideUnavailableError for its storage.
+
+    Every exception inside the block becomes one of the two: tifffile raises errors of many kinds
+    for malformed tags.
+
+    Args:
+        path: the file; its name begins the error's sentence.
+
+    Raises:
+        SlideError: the block raised anything but an OSError.
+        SlideUnavailableError: the block raised an OSError.
+    """
+    try:
+        yield
+    except RefusedError as error:
+        raise SlideError(path.name, str(error)) from error
+    except OSError as error:
+        raise SlideUnavailableError(path.name, f"cannot be read: {error.strerror}") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        reason = f"has tags that cannot be understood ({type(error).__name__}: {text})"
+        raise SlideError(path.name, reason) from error

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.slides.blocks import Blocks
-from her2d.slides.errors import RefusedError
+from her2d.slides.blocks import Blocks, copy_rectangle
+from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.images import image_of, tifffile_on
 from her2d.slides.integrity import complete_structure, open_regular
 from her2d.slides.pyramid import Level, find_pyramid
-from her2d.slides.reader import image_of, slide_errors, tifffile_on
 
 _UNREADABLE = 225  # grey no stain has
 
@@ -60,20 +60,15 @@ class SlideLevels:
         if not (0 <= x < x + width <= size.width and 0 <= y < y + height <= size.height):
             raise ValueError(f"({x}, {y}, {width}, {height}) is not within level {level}")
         blocks = self._blocks[level]
-        across, down = blocks.layout.block_width, blocks.layout.block_height
         pixels = np.full((height, width, 3), _UNREADABLE, np.uint8)
-        for row in range(y // down, (y + height - 1) // down + 1):
-            for column in range(x // across, (x + width - 1) // across + 1):
-                try:
-                    block = blocks.read(self._fd, column, row)
-                except RefusedError:
-                    continue
-                left, top = column * across, row * down
-                right, bottom = left + block.shape[1], top + block.shape[0]
-                x0, x1 = max(x, left), min(x + width, right)
-                y0, y1 = max(y, top), min(y + height, bottom)
-                part = block[y0 - top : y1 - top, x0 - left : x1 - left]
-                pixels[y0 - y : y1 - y, x0 - x : x1 - x] = part
+
+        def read(column: int, row: int) -> NDArray[np.uint8] | None:
+            try:
+                return blocks.read(self._fd, column, row)
+            except RefusedError:
+                return None
+
+        copy_rectangle(pixels, x, y, blocks.layout, read)
         return pixels
 
 

@@ -23,6 +23,7 @@ _MPP_RANGE = (0.02, 40.0)
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
 _BARCODE_MAX = 128
+_WITH_FIELDS = ("motic", "aperio")
 
 _FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+)[ \t]*=[ \t]*([^|\r\n]*)")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
@@ -101,11 +102,29 @@ def read_description(text: str) -> Description:
     fields = {key.lower(): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
     return Description(
-        vendor=next((name for name in ("motic", "aperio") if start.startswith(name)), "generic"),
+        vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
         magnification=_believable(fields.get("appmag"), _MAGNIFICATION_RANGE),
         mpp=_believable(fields.get("mpp"), _MPP_RANGE),
         barcode="".join(filter(str.isprintable, fields.get("barcode", "")))[:_BARCODE_MAX] or None,
     )
+
+
+def read_fields(text: str) -> dict[str, str]:
+    """The `key = value` fields of a Motic or Aperio description (tag 270); empty for others.
+
+    Keys are as the file has them, characters that cannot be printed are dropped, and of fields with
+    one key the last counts.
+    """
+    if read_description(text).vendor not in _WITH_FIELDS:
+        return {}
+    found = {}
+    for field in text.split("|")[1:]:
+        key, equals, value = (
+            "".join(filter(str.isprintable, part)).strip() for part in field.partition("=")
+        )
+        if key and equals:
+            found[key] = value
+    return found
 
 
 def describe(

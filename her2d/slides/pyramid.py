@@ -15,8 +15,8 @@ from tifffile import TiffPage
 
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import MAGNIFICATION
+from her2d.slides.images import Image
 from her2d.slides.metadata import read_description
-from her2d.slides.structure import Directory
 
 AS_IS_TOLERANCE = 0.05  # a level this close to 4x is used without resampling
 
@@ -28,21 +28,9 @@ _REDUCED_PAGE = 0b1001  # what Aperio marks macros with: a reduced image that is
 # The second line of a Motic or Aperio description: "label 387x463", "macro 160x456",
 # "53046x51735 -> 847x826".
 _ASSOCIATED = re.compile(
-    r"^\s*(?:label|macro|thumbnail|overview)\s*(?:$|[|;]|\d+\s*x\s*\d+)",
+    r"^\s*(label|macro|thumbnail|overview)\s*(?:$|[|;]|\d+\s*x\s*\d+)",
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """One image: its place in the file and tifffile's reading of its tags."""
-
-    directory: Directory
-    page: TiffPage
-
-    @property
-    def area(self) -> int:
-        return self.directory.width * self.directory.height
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +92,50 @@ def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, 
     return finer[-1], False
 
 
+def associated_images(images: Sequence[Image], levels: Sequence[Level]) -> dict[str, Image]:
+    """The pictures beside the pyramid, by name: label, macro, thumbnail or overview.
+
+    An image has the name that the second line of its description gives. Without one, an image that
+    is marked as Aperio marks macros is the macro, and a stripped image beside a tiled pyramid is
+    the thumbnail where it has level 0's aspect ratio. Of several with one name the first counts;
+    other images (masks, further focus levels) are left out.
+
+    Args:
+        images: all of the file.
+        levels: its pyramid, finest first.
+    """
+    base = levels[0].image
+    in_pyramid = {id(level.image) for level in levels}
+    found: dict[str, Image] = {}
+    for image in images:
+        name = None if id(image) in in_pyramid else _associated_name(base, image)
+        if name is not None:
+            found.setdefault(name, image)
+    return found
+
+
+def _associated_name(base: Image, image: Image) -> str | None:
+    kind = image.page.subfiletype
+    if kind & _TRANSPARENCY_MASK or read_description(image.page.description).vendor == "ome":
+        return None
+    named = _ASSOCIATED.search(image.page.description)
+    if named is not None:
+        return named[1].lower()
+    if kind & _REDUCED_PAGE == _REDUCED_PAGE:
+        return "macro"
+    is_in_small = _has_aspect_of(base, image) and image.area < base.area
+    if is_in_small and base.directory.tiled and not image.directory.tiled:
+        return "thumbnail"
+    return None
+
+
+def _has_aspect_of(base: Image, image: Image) -> bool:
+    first, other = base.directory, image.directory
+    slack = max(_ASPECT_TOLERANCE, _ROUNDING_PX / other.width + _ROUNDING_PX / other.height)
+    across = _downsample(first.width, other.width)
+    return abs(across / _downsample(first.height, other.height) - 1) <= slack
+
+
 def _downsample(base: int, level: int) -> float:
     """Base pixels per level pixel: a whole number where `level` is `base` over it, rounded."""
     whole = max(1, round(base / level))
@@ -132,11 +164,7 @@ def _belongs(base: Image, level: Level) -> bool:
         other.parent is None and not level.image.page.subfiletype & 1
     ):
         return False  # OME-TIFF: the main chain holds other images, SubIFDs hold levels
-    slack = max(
-        _ASPECT_TOLERANCE,
-        _ROUNDING_PX / other.width + _ROUNDING_PX / other.height,
-    )
-    return abs(level.downsample_x / level.downsample_y - 1) <= slack
+    return _has_aspect_of(base, level.image)
 
 
 def _samples(page: TiffPage) -> tuple[object, ...]:

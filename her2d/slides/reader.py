@@ -1,50 +1,45 @@
-"""Opens a scan and gives its tiles."""
+"""Opens a scan: which image serves 4x, what the file states, and the grid that follows."""
 
-import logging
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tifffile import TiffFile, TiffPage
+from tifffile import TiffPage
 
 from her2d.slides.blocks import Blocks
-from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError
-from her2d.slides.grid import (
-    MAGNIFICATION,
-    NOMINAL_UM_PER_PX,
-    Tile,
-    TileGrid,
-    UnreadableTile,
-)
+from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.grid import MAGNIFICATION, NOMINAL_UM_PER_PX, TileGrid
+from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.integrity import complete_structure, open_regular
-from her2d.slides.metadata import Resolution, SlideMetadata, describe, read_description
-from her2d.slides.pyramid import Image, Level, choose_level, find_pyramid
-from her2d.slides.stream import Sampling, TileStream
-from her2d.slides.structure import Directory
+from her2d.slides.metadata import (
+    Resolution,
+    SlideMetadata,
+    describe,
+    read_description,
+    read_fields,
+)
+from her2d.slides.pyramid import Level, associated_images, choose_level, find_pyramid
+from her2d.slides.slide import Slide
+from her2d.slides.stream import Sampling
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH = 2
 _ROUNDING = 1e-9
 _MAX_TILES = 2**15  # of 512 pixels at 4x, 1.28 mm: a glass of 23 cm x 23 cm
 
-# tifffile logs each oddity of a file it can live with; what matters is checked and said here.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-
-def open_slide(path: Path, *, assume_magnification: float | None = None) -> "Slide":
-    """Opens a whole-slide image: TIFF or BigTIFF of Motic, Aperio, OME or nobody in particular.
+def open_slide(path: Path | str, *, assume_magnification: float | None = None) -> Slide:
+    """Open a whole-slide image: TIFF or BigTIFF as Motic, Aperio, OME or other programs write it.
 
     Args:
         path: a regular file.
-        assume_magnification: the objective's magnification at level 0 where the file states none
-            that can be believed.
+        assume_magnification: the objective's magnification at level 0, used where the file states
+            none, or states two that exclude each other.
 
     Raises:
-        SlideError: the file is incomplete, no TIFF, has no magnification, is coarser than 4x, or
-            of a kind that is not read; nothing else is raised for what a file contains.
+        SlideError: the file is incomplete, is not a TIFF, has no magnification, is coarser than
+            4x, or has a format that is not supported. Nothing else is raised for the content of a
+            file.
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
@@ -57,128 +52,51 @@ def open_slide(path: Path, *, assume_magnification: float | None = None) -> "Sli
             raise
 
 
-@contextmanager
-def slide_errors(path: Path) -> Iterator[None]:
-    """What a file contains, or its storage does, raises SlideError or SlideUnavailableError."""
-    try:
-        yield
-    except RefusedError as error:
-        raise SlideError(path.name, str(error)) from error
-    except OSError as error:
-        raise SlideUnavailableError(path.name, f"cannot be read: {error.strerror}") from error
-    # tifffile meets malformed tags with whatever Python raises on them.
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        reason = f"has tags that cannot be understood ({type(error).__name__}: {text})"
-        raise SlideError(path.name, reason) from error
-
-
-class Slide:
-    """One open scan; a context manager that closes its file.
-
-    Attributes:
-        path: where it was opened.
-        metadata: what the file says of the scan.
-        grid: its tiles at 4x.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        fd: int,
-        metadata: SlideMetadata,
-        grid: TileGrid,
-        blocks: Blocks,
-        sampling: Sampling,
-    ) -> None:
-        self.path = path
-        self.metadata = metadata
-        self.grid = grid
-        self._blocks = blocks
-        self._sampling = sampling
-        self._fd: int | None = fd
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file; a `tiles` iterator under way has a descriptor of its own."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def tiles(self, *, workers: int = 2) -> Generator[Tile | UnreadableTile]:
-        """Every grid position exactly once, row by row.
-
-        Blocks are decoded by `workers` threads, a bounded number ahead of the receiver. Closing
-        the iterator early ends the threads and closes its file descriptor.
-
-        Raises:
-            ValueError: the slide is closed.
-            SlideUnavailableError: the storage failed, while iterating.
-        """
-        if self._fd is None:
-            raise ValueError(f"{self.path.name} is closed")
-        return self._stream(self._fd, workers)
-
-    def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
-        fd = os.dup(shared)
-        stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
-        try:
-            yield from stream  # closes it too, should the receiver stop early
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror}"
-            raise SlideUnavailableError(self.path.name, reason) from error
-        finally:
-            os.close(fd)
-
-
 def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
     directories = complete_structure(fd)
     with tifffile_on(fd) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
         levels = find_pyramid(images)
-        metadata = _describe(images, levels[0].image, assume_magnification)
+        descriptions = _descriptions(images, levels[0].image)
+        metadata = _describe(descriptions, levels[0].image, assume_magnification)
         level, as_is = choose_level(levels, metadata.magnification)
         blocks = Blocks(level.image)
+        associated = associated_images(images, levels)
     grid, sampling = _grid(metadata, level, as_is)
-    return Slide(path, fd=fd, metadata=metadata, grid=grid, blocks=blocks, sampling=sampling)
+    fields: dict[str, str] = {}
+    for text in reversed(descriptions):
+        fields |= read_fields(text)
+    return Slide(
+        path,
+        fd=fd,
+        metadata=metadata,
+        grid=grid,
+        blocks=blocks,
+        sampling=sampling,
+        levels=levels,
+        serving=level,
+        associated=associated,
+        comment=descriptions[0],
+        fields=fields,
+    )
 
 
-@contextmanager
-def tifffile_on(fd: int) -> Iterator[TiffFile]:
-    """tifffile on a descriptor of its own, for as long as tags are read."""
-    # Its name must say nothing: tifffile treats some extensions specially.
-    with os.fdopen(os.dup(fd), "rb") as file, TiffFile(file, name="slide.tif") as tiff:
-        yield tiff
-
-
-def image_of(tiff: TiffFile, index: int, directory: Directory) -> Image:
-    """One of a file's images."""
-    # Straight to the directory: the chain has been walked, with bounds, already.
-    tiff.filehandle.seek(directory.offset)
-    return Image(directory, TiffPage(tiff, index))
+def _descriptions(images: Sequence[Image], base: Image) -> list[str]:
+    """ImageDescriptions (tag 270) that speak of the scan, level 0's first."""
+    descriptions = [base.page.description]
+    if images[0] is not base:  # the file's own description is its first image's
+        descriptions.append(images[0].page.description)
+    return descriptions
 
 
 def _describe(
-    images: Sequence[Image], base: Image, assume_magnification: float | None
+    descriptions: Sequence[str], base: Image, assume_magnification: float | None
 ) -> SlideMetadata:
-    descriptions = [base.page.description]
-    if images[0] is not base:  # the file's own description stands first, wherever level 0 is
-        descriptions.append(images[0].page.description)
     channels = max((read_description(text).channels or 0 for text in descriptions), default=0)
     if channels > base.page.samplesperpixel:
         raise RefusedError(
-            f"stores its {channels} channels as separate images: no bright-field RGB scan"
+            f"stores its {channels} channels as separate images, so it is not a bright-field RGB "
+            "scan"
         )
     return describe(
         descriptions,

@@ -122,6 +122,7 @@ def test_a_time_no_clock_can_tell_is_one_clear_line(scanned, her2d, days):
     assert err.startswith("her2d: --days must be 0 to 36500")
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_not_reported_as_damaged(scanned, her2d):
     with closing(sqlite3.connect(scanned.database)) as other:
         other.execute("pragma locking_mode = exclusive")

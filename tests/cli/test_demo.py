@@ -41,6 +41,7 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_calls_that_are_wrong_are_named_and_fail_the_demo(
     tmp_path, color_bundle, monkeypatch, capsys
 ):

@@ -85,6 +85,7 @@ def test_an_idle_daemon_notifies_the_watchdog(running, manager):
         manager.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.slow
 def test_a_daemon_whose_slide_hangs_does_not_notify_the_watchdog(
     running, manager, settings, write_slide, resume
 ):
@@ -106,6 +107,7 @@ def test_a_daemon_whose_database_stays_locked_does_not_notify_the_watchdog(
     manager.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_in_a_pass_does_not_end_the_daemon(running, manager, monkeypatch):
     def odd(*_):
         raise OverflowError("Python int too large to convert to SQLite INTEGER")

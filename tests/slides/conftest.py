@@ -10,12 +10,14 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2d.slides.grid import Tile, UnreadableTile
-from her2d.slides.reader import Slide, open_slide
+from her2d.slides.reader import open_slide
+from her2d.slides.slide import Slide
 
 Picture = NDArray[np.uint8]
 
 FOUR_X = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [512x512] JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5"
-REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
+CMU = Path(__file__).parents[1] / "data" / "CMU-1-Small-Region.svs"
+TCGA = Path(__file__).parents[3] / "shared" / "data" / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
 
 
 @pytest.fixture(scope="session")
@@ -96,8 +98,21 @@ def tiles_of() -> Callable[..., tuple[list[Tile], list[UnreadableTile]]]:
 
 
 @pytest.fixture(scope="session")
-def real_slides() -> Path:
-    """The folder of real slides, which a fresh clone does not have."""
-    if not REAL_SLIDES.is_dir():
-        pytest.skip(f"no real slides at {REAL_SLIDES}: shared/data is not part of the repository")
-    return REAL_SLIDES
+def cmu() -> Path:
+    """A small real scan at 20x (CC0), part of this repository."""
+    return CMU
+
+
+@pytest.fixture(scope="session")
+def tcga() -> Path:
+    """A real scan that states no magnification; it is not part of this repository."""
+    if not TCGA.is_file():
+        pytest.skip(f"{TCGA} does not exist; the repository may not hold TCGA's slides")
+    return TCGA
+
+
+@pytest.fixture(scope="session", params=["cmu", "tcga"])
+def real_slide(request: pytest.FixtureRequest) -> Path:
+    """Each real scan in turn."""
+    path: Path = request.getfixturevalue(request.param)
+    return path

@@ -129,7 +129,14 @@ def test_an_event_is_sent_until_it_is_accepted_and_keeps_its_id(database, receiv
     assert names(receiver.documents) == ["a.tif"] * 3 + ["b.tif"]
 
 
-@pytest.mark.parametrize("answer", [301, 302, 307, 400, 401, 403, 404, 422, 500, 503])
+@pytest.mark.parametrize(
+    "answer",
+    [302, 404, 503]
+    + [
+        pytest.param(answer, marks=pytest.mark.slow)
+        for answer in (301, 307, 400, 401, 403, 422, 500)
+    ],
+)
 def test_after_a_redirect_or_an_error_an_event_is_sent_again_to_the_same_address(
     database, receiver, answer
 ):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import her2d
+from her2d.processing.retry_policy import RULES
 from tools.docs.markdown import code, introduction, page, table
 
 _PACKAGE = Path(her2d.__file__).parent
@@ -52,19 +53,26 @@ def _events_of(path: Path) -> Iterator[Event]:
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for call in ast.walk(function):
-            if isinstance(call, ast.Call) and (level := _level(call)) is not None:
+            if isinstance(call, ast.Call) and (method := _method(call)) is not None:
                 fields = tuple(k.arg for k in call.keywords if k.arg and k.arg != "exc_info")
-                for name in _names(call.args[0], function):
+                if method == "log":
+                    found = [(rule.event, rule.level) for rule in RULES]
+                else:
+                    found = [(name, _LEVELS[method]) for name in _names(call.args[0], function)]
+                if not found:
+                    raise ValueError(f"{path}:{call.lineno}: which event is logged here?")
+                for name, level in found:
                     yield Event(name, level, fields, module)
 
 
-def _level(call: ast.Call) -> str | None:
-    """The level where this is a call of the module's structlog logger."""
+def _method(call: ast.Call) -> str | None:
+    """The method where this is a call of the module's structlog logger. `log.log` is called in one
+    place, for the events of the retry policy."""
     function = call.func
-    is_log = isinstance(function, ast.Attribute) and (
-        isinstance(function.value, ast.Name) and function.value.id == "log"
-    )
-    return _LEVELS.get(function.attr) if is_log and isinstance(function, ast.Attribute) else None
+    if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
+        return None
+    is_log = function.value.id == "log" and function.attr in {*_LEVELS, "log"}
+    return function.attr if is_log else None
 
 
 def _names(argument: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:

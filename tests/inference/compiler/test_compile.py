@@ -13,6 +13,8 @@ from her2d.inference.plan_engine import open_plan, plan_for
 from her2d.inference.plans import PlanError, PlanFiles, Profile, Sidecar, read_sidecar
 from her2d.inference.selection import open_engine
 
+pytestmark = pytest.mark.slow
+
 SEGMENTER, CLASSIFIERS = Profile(best=4, most=8), Profile(best=2, most=2)
 
 

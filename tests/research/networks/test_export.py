@@ -14,6 +14,8 @@ from her2d.research.networks.export import (
     export_segmenter,
 )
 
+pytestmark = pytest.mark.slow
+
 MEAN, STD = (0.7, 0.5, 0.6), (0.2, 0.25, 0.2)
 
 
@@ -91,7 +93,7 @@ def test_a_tile_gives_the_same_whatever_batch_it_is_in(segmenter, classifiers):
             assert np.allclose(output, single, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["unet", pytest.param("deeplabv3plus", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["unet", "deeplabv3plus"])
 def test_every_segmenter_exports_as_it_computes(tmp_path, name):
     torch.manual_seed(0)
     network = shaken(build_segmenter(name, width_multiplier=1 / 16))
@@ -107,7 +109,6 @@ def test_every_segmenter_exports_as_it_computes(tmp_path, name):
     assert np.array_equal(mask[certain], margin[certain] > 0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "densenet121"])
 def test_every_kind_of_classifier_exports_as_it_computes(tmp_path, name):
     torch.manual_seed(0)

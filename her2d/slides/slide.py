@@ -1,0 +1,422 @@
+"""One open scan: its levels under the names of OpenSlide's Python API, and its tiles at 4x.
+
+https://openslide.org/api/python/ describes the names. Three things differ: pixels are NumPy arrays
+rather than PIL images, there is no transparency (what no scan covers is white), and the associated
+images of `associated_images` are decoded at each access.
+"""
+
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.slides.blocks import Blocks, copy_rectangle
+from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
+from her2d.slides.grid import Tile, TileGrid, UnreadableTile
+from her2d.slides.images import Image, image_of, tifffile_on
+from her2d.slides.metadata import SlideMetadata
+from her2d.slides.pyramid import Level
+from her2d.slides.resample import area_parts, axis_weights
+from her2d.slides.stream import WHITE, Sampling, TileStream
+from her2d.slides.structure import Directory
+
+CACHE_BYTES = 32 * 2**20  # of decoded blocks, as in OpenSlide
+
+_MAX_ASSOCIATED_PIXELS = 2**26  # a macro photograph has less than 2 ** 22
+
+Pixels = NDArray[np.uint8]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """An image of the file, without its tags: they are read again when it is first needed."""
+
+    index: int
+    directory: Directory
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """A level of the pyramid; downsamples are level-0 pixels per pixel of the level."""
+
+    stored: _Stored
+    downsample: float
+    downsample_x: float
+    downsample_y: float
+
+    @property
+    def size(self) -> Pair:
+        return self.stored.directory.width, self.stored.directory.height
+
+
+class Slide:
+    """An open scan; a context manager that closes its file. `open_slide` returns it.
+
+    `read_region`, `get_thumbnail`, `associated_images` and `tiles` may be used by several threads.
+
+    Attributes:
+        path: where it was opened.
+        metadata: what the file states about the scan.
+        grid: the scan's tiles at 4x.
+        properties: OpenSlide's properties, as far as the file states them: openslide.vendor,
+            openslide.comment, openslide.objective-power, openslide.mpp-x and -y,
+            openslide.level-count, openslide.level[N].width, .height, .downsample, .tile-width and
+            .tile-height, openslide.associated.NAME.width and .height; and the fields of the
+            vendor's description, such as aperio.AppMag or motic.Barcode. The objective power is
+            `metadata.magnification`, which may be computed from MPP or assumed.
+        associated_images: pictures beside the pyramid ("label", "macro", "thumbnail") as uint8
+            (height, width, 3) RGB, as far as the file has them. Each access decodes one, and
+            raises SlideError where that is not possible.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fd: int,
+        metadata: SlideMetadata,
+        grid: TileGrid,
+        blocks: Blocks,
+        sampling: Sampling,
+        levels: Sequence[Level],
+        serving: Level,
+        associated: Mapping[str, Image],
+        comment: str,
+        fields: Mapping[str, str],
+    ) -> None:
+        """Take over an open file; `open_slide` calls this.
+
+        Args:
+            path: where it was opened.
+            fd: its descriptor, which `close` closes.
+            metadata: what the file states about the scan.
+            grid: the scan's tiles at 4x.
+            blocks: of `serving`, the level that tiles are made from.
+            sampling: from that level's pixels to the grid's.
+            levels: the pyramid, finest first.
+            serving: one of `levels`.
+            associated: the images beside the pyramid, by name.
+            comment: level 0's ImageDescription (tag 270).
+            fields: `key = value` fields of the vendor's description.
+        """
+        self.path = path
+        self.metadata = metadata
+        self.grid = grid
+        self._blocks = blocks
+        self._sampling = sampling
+        self._fd: int | None = fd
+        self._levels = [
+            _Level(_stored(level.image), level.downsample, level.downsample_x, level.downsample_y)
+            for level in levels
+        ]
+        stored = {name: _stored(image) for name, image in associated.items()}
+        self._decoders = {serving.image.directory.offset: blocks}
+        self._choosing_decoder = threading.Lock()
+        self._cache = _BlockCache(CACHE_BYTES)
+        self.properties: Mapping[str, str] = MappingProxyType(
+            _properties(metadata, self._levels, stored, comment, fields)
+        )
+        self.associated_images: Mapping[str, Pixels] = _AssociatedImages(stored, self._associated)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. A `tiles` iterator that has begun keeps a descriptor of the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    @property
+    def dimensions(self) -> Pair:
+        """Width and height of level 0 in pixels."""
+        return self._levels[0].size
+
+    @property
+    def level_count(self) -> int:
+        """Number of levels, at least 1."""
+        return len(self._levels)
+
+    @property
+    def level_dimensions(self) -> tuple[Pair, ...]:
+        """Width and height of each level in pixels, finest level first."""
+        return tuple(level.size for level in self._levels)
+
+    @property
+    def level_downsamples(self) -> tuple[float, ...]:
+        """Level-0 pixels per pixel of each level: the geometric mean of both axes."""
+        return tuple(level.downsample for level in self._levels)
+
+    def get_best_level_for_downsample(self, downsample: float) -> int:
+        """Return the coarsest level whose downsample is at most `downsample`, 0 where none is."""
+        fine = [n for n, level in enumerate(self._levels) if level.downsample <= downsample]
+        return max(fine, default=0)
+
+    def read_region(self, location: Pair, level: int, size: Pair) -> Pixels:
+        """Read a rectangle of a level.
+
+        Args:
+            location: x and y of the upper left corner in level-0 pixels; brought to the nearest
+                pixel of the level. May be negative.
+            level: number of the level; 0 is the finest.
+            size: width and height in pixels of the level.
+
+        Returns:
+            uint8 (height, width, 3) RGB, white outside the scan. OpenSlide returns an RGBA image
+            of PIL instead, transparent outside the scan.
+
+        Raises:
+            ValueError: there is no such level, the size is negative, or the slide is closed.
+            SlideError: a block of the region is missing or cannot be decoded; the sentence names
+                the block by its column and row.
+            SlideUnavailableError: the storage failed.
+        """
+        found = self._level(level)
+        width, height = size
+        if min(size) < 0:
+            raise ValueError(f"a region of {width} x {height} pixels has a negative size")
+        left = math.floor(location[0] / found.downsample_x + 0.5)
+        top = math.floor(location[1] / found.downsample_y + 0.5)
+        pixels = np.full((height, width, 3), WHITE, np.uint8)
+        x, y = max(left, 0), max(top, 0)
+        right, bottom = min(left + width, found.size[0]), min(top + height, found.size[1])
+        fd = self._open_fd()
+        if x < right and y < bottom:
+            blocks = self._blocks_of(found.stored)
+
+            def read(column: int, row: int) -> Pixels:
+                def decoded() -> Pixels:
+                    return self._block(fd, blocks, column, row, f"level {level}")
+
+                return self._cache.get((level, column, row), decoded)
+
+            covered = pixels[y - top : bottom - top, x - left : right - left]
+            copy_rectangle(covered, x, y, blocks.layout, read)
+        return pixels
+
+    def get_thumbnail(self, size: Pair) -> Pixels:
+        """Return the whole scan in small, each pixel the mean of the area it covers.
+
+        One block after the other is decoded and added up, so a scan without a pyramid takes long
+        but no more memory than one with it.
+
+        Args:
+            size: largest width and height in pixels. The aspect ratio is kept, and nothing is
+                enlarged.
+
+        Returns:
+            uint8 (height, width, 3) RGB.
+
+        Raises:
+            ValueError: the size is not positive, or the slide is closed.
+            SlideError: a block is missing or cannot be decoded.
+            SlideUnavailableError: the storage failed.
+        """
+        if min(size) < 1:
+            raise ValueError(f"a thumbnail of {size[0]} x {size[1]} pixels has no pixels")
+        full = self.dimensions
+        downsample = max(1.0, full[0] / size[0], full[1] / size[1])
+        number = self.get_best_level_for_downsample(downsample)
+        level = self._levels[number]
+        width, height = (
+            max(1, min(round(side / downsample), most))
+            for side, most in zip(full, level.size, strict=True)
+        )
+        scale_x, scale_y = level.size[0] / width, level.size[1] / height
+        total = np.full((height, width, 3), 0.5, np.float32)  # halves are rounded up
+        fd, blocks = self._open_fd(), self._blocks_of(level.stored)
+        layout = blocks.layout
+        for row in range(layout.rows):
+            for column in range(layout.columns):
+                block = self._block(fd, blocks, column, row, f"level {number}")
+                left, top = column * layout.block_width, row * layout.block_height
+                down = axis_weights(top, top + block.shape[0], scale_y, height)
+                across = axis_weights(left, left + block.shape[1], scale_x, width)
+                part = area_parts(block, down, across)
+                y, x = down.first, across.first
+                total[y : y + part.shape[0], x : x + part.shape[1]] += part
+        return np.minimum(total, 255).astype(np.uint8)
+
+    def tiles(self, *, workers: int = 2) -> Generator[Tile | UnreadableTile]:
+        """Iterate over the tiles of `grid` at 4x, row by row, each exactly once.
+
+        Threads decode a bounded number of blocks ahead of the receiver. Closing the iterator early
+        ends the threads and closes its file descriptor.
+
+        Args:
+            workers: number of threads.
+
+        Raises:
+            ValueError: the slide is closed.
+            SlideUnavailableError: the storage failed, while iterating.
+        """
+        return self._stream(self._open_fd(), workers)
+
+    def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
+        fd = os.dup(shared)
+        stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
+        try:
+            yield from stream  # closes it too if the receiver stops early
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+            raise SlideUnavailableError(self.path.name, reason) from error
+        finally:
+            os.close(fd)
+
+    def _open_fd(self) -> int:
+        if self._fd is None:
+            raise ValueError(f"{self.path.name} is closed")
+        return self._fd
+
+    def _level(self, number: int) -> _Level:
+        if not 0 <= number < len(self._levels):
+            last = len(self._levels) - 1
+            raise ValueError(f"{self.path.name} has no level {number}; its last level is {last}")
+        return self._levels[number]
+
+    def _blocks_of(self, stored: _Stored) -> Blocks:
+        """Return the image's blocks; its tags are read when it is first needed."""
+        fd = self._open_fd()
+        with self._choosing_decoder:
+            blocks = self._decoders.get(stored.directory.offset)
+            if blocks is None:
+                with slide_errors(self.path), tifffile_on(fd) as tiff:
+                    blocks = Blocks(image_of(tiff, stored.index, stored.directory))
+                self._decoders[stored.directory.offset] = blocks
+        return blocks
+
+    def _block(self, fd: int, blocks: Blocks, column: int, row: int, where: str) -> Pixels:
+        try:
+            return blocks.read(fd, column, row)
+        except RefusedError as error:
+            reason = f"cannot be read: block {column},{row} of {where} {error}"
+            raise SlideError(self.path.name, reason) from error
+        except OSError as error:
+            reason = f"cannot be read: block {column},{row} of {where}: {error.strerror}"
+            raise SlideUnavailableError(self.path.name, reason) from error
+
+    def _associated(self, name: str, stored: _Stored) -> Pixels:
+        width, height = stored.directory.width, stored.directory.height
+        if width * height > _MAX_ASSOCIATED_PIXELS:
+            raise SlideError(
+                self.path.name,
+                f"has a {name} of {width} x {height} pixels, over the limit of "
+                f"{_MAX_ASSOCIATED_PIXELS >> 20} megapixels",
+            )
+        fd, blocks = self._open_fd(), self._blocks_of(stored)
+        pixels = np.empty((height, width, 3), np.uint8)
+
+        def read(column: int, row: int) -> Pixels:
+            return self._block(fd, blocks, column, row, f"the {name}")
+
+        copy_rectangle(pixels, 0, 0, blocks.layout, read)
+        return pixels
+
+
+class _AssociatedImages(Mapping[str, Pixels]):
+    """Images by name, decoded at each access."""
+
+    def __init__(
+        self, stored: Mapping[str, _Stored], decode: Callable[[str, _Stored], Pixels]
+    ) -> None:
+        self._stored = stored
+        self._decode = decode
+
+    def __getitem__(self, name: str) -> Pixels:
+        return self._decode(name, self._stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored
+
+    def __repr__(self) -> str:
+        return f"<associated images: {', '.join(self._stored) or 'none'}>"
+
+
+class _BlockCache:
+    """The decoded blocks used last, up to a number of bytes. Safe to use from several threads."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._blocks: OrderedDict[tuple[int, int, int], Pixels] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int, int], decode: Callable[[], Pixels]) -> Pixels:
+        """Return the block under `key`, which `decode` makes where it is not kept."""
+        with self._lock:
+            block = self._blocks.get(key)
+            if block is not None:
+                self._blocks.move_to_end(key)
+                return block
+        block = decode()
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key] = block
+                self._bytes += block.nbytes
+            while self._bytes > self._most_bytes:
+                _, oldest = self._blocks.popitem(last=False)
+                self._bytes -= oldest.nbytes
+        return block
+
+
+def _stored(image: Image) -> _Stored:
+    return _Stored(int(image.page.index), image.directory)
+
+
+def _properties(
+    metadata: SlideMetadata,
+    levels: Sequence[_Level],
+    associated: Mapping[str, _Stored],
+    comment: str,
+    fields: Mapping[str, str],
+) -> dict[str, str]:
+    vendor = metadata.vendor
+    found = {
+        "openslide.vendor": "generic-tiff" if vendor == "generic" else vendor,
+        "openslide.objective-power": _number(metadata.magnification),
+        "openslide.level-count": str(len(levels)),
+    }
+    if comment:
+        found["openslide.comment"] = comment
+    if metadata.mpp is not None:
+        found["openslide.mpp-x"] = found["openslide.mpp-y"] = _number(metadata.mpp)
+    for number, level in enumerate(levels):
+        prefix, directory = f"openslide.level[{number}]", level.stored.directory
+        found[f"{prefix}.width"] = str(directory.width)
+        found[f"{prefix}.height"] = str(directory.height)
+        found[f"{prefix}.downsample"] = _number(level.downsample)
+        if directory.tiled:
+            found[f"{prefix}.tile-width"] = str(directory.block_width)
+            found[f"{prefix}.tile-height"] = str(directory.block_height)
+    for name, stored in associated.items():
+        found[f"openslide.associated.{name}.width"] = str(stored.directory.width)
+        found[f"openslide.associated.{name}.height"] = str(stored.directory.height)
+    found |= {f"{vendor}.{key}": value for key, value in fields.items()}
+    return found
+
+
+def _number(value: float) -> str:
+    return f"{value:.15g}"
