@@ -46,7 +46,7 @@ def check_integrity(path: Path) -> Integrity:
     COMPLETE: every IFD is reachable and every block of every image lies inside the file.
     INCOMPLETE: it could still be being written: empty, cut short, IFDs or blocks not there yet,
     written into a file of preallocated zeros, or not to be read at the moment.
-    BROKEN: it is no TIFF and will not become one, or it contradicts itself.
+    BROKEN: it is not a TIFF and cannot become one, or it contradicts itself.
 
     A block without bytes inside an image is a hole that some writers leave on purpose; it does
     not make a file incomplete unless it is the image's last. Never raises.

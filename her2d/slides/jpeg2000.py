@@ -36,7 +36,7 @@ def check_jpeg_tables(tables: bytes) -> None:
         RefusedError: no decoder should see them.
     """
     if tables[:2] != b"\xff\xd8":
-        raise RefusedError("has JPEG tables that are no JPEG")
+        raise RefusedError("has JPEG tables that are not JPEG data")
     at = 2
     while True:
         marker, at = _marker(tables, at)

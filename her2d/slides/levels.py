@@ -76,7 +76,7 @@ def open_levels(path: Path) -> SlideLevels:
     """Open a scan to look at it: unlike `open_slide` it needs no magnification.
 
     Raises:
-        SlideError: it is no readable slide.
+        SlideError: the file is not a readable slide.
         SlideUnavailableError: the storage failed.
     """
     with slide_errors(path):

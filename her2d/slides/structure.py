@@ -46,7 +46,7 @@ _NAMES = {
 
 
 class StructureError(RefusedError):
-    """The file is no complete TIFF."""
+    """The file is not a complete TIFF."""
 
 
 class IncompleteError(StructureError):
@@ -127,7 +127,7 @@ def read_structure(fd: int) -> list[Directory]:
 
     Raises:
         IncompleteError: the file could still be being written.
-        BrokenError: it is no TIFF, or contradicts itself.
+        BrokenError: the file is not a TIFF, or contradicts itself.
         OSError: the storage failed.
     """
     return _Walk(fd).directories()
