@@ -108,6 +108,12 @@ def test_every_log_event_in_the_source_is_listed():
     assert [event.name for event in events() if f"`{event.name}`" not in page] == []
 
 
+def test_every_log_event_of_a_failed_attempt_is_listed():
+    listed = {(event.name, event.level) for event in events()}
+    assert {(rule.event, rule.level) for rule in RULES} <= listed
+    assert ("slide_quarantined", "error") in listed  # after the last attempt
+
+
 def test_no_call_that_logs_is_left_out():
     calls = len(re.findall(r"\blog\.(?:debug|info|warning|error|exception|critical)\(", sources()))
     text = sources()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import her2d
+from her2d.daemon.worker import Worker
+from her2d.processing.retry_policy import RULES, Action
 from tools.docs.markdown import code, introduction, page, table
 
 _PACKAGE = Path(her2d.__file__).parent
@@ -32,6 +34,7 @@ class Event:
 def events() -> list[Event]:
     """All events, by name; one that is logged in several places is listed for each."""
     found = [event for path in sorted(_PACKAGE.rglob("*.py")) for event in _events_of(path)]
+    found += _events_of_failed_attempts()
     return sorted(set(found), key=lambda event: (event.name, event.module, event.level))
 
 
@@ -43,6 +46,16 @@ def log_events_page() -> str:
     return page(
         "Log events", introduction("log-events"), table(["event", "level", "fields", "from"], rows)
     )
+
+
+def _events_of_failed_attempts() -> Iterator[Event]:
+    """The worker's events that the retry policy names, also that of the last failed attempt."""
+    for rule in RULES:
+        of_slide = ("slide_id",) if rule.action is Action.DUPLICATE else ()
+        fields = ("reason", "attempt", *of_slide)
+        yield Event(rule.event, rule.level, fields, Worker.__module__)
+        if rule.action is Action.RETRY:
+            yield Event("slide_quarantined", rule.level, fields, Worker.__module__)
 
 
 def _events_of(path: Path) -> Iterator[Event]:
