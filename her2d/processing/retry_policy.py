@@ -233,6 +233,7 @@ RULES: tuple[Rule, ...] = (
         _storage(lambda error, file: file.is_gone(error)),
         Action.VANISH,
         "slide_vanished",
+        reason=lambda _error, _file: "The file was removed or renamed.",
     ),
     Rule(
         "The network share returns I/O errors, or the archive cannot be reached.",
