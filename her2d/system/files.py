@@ -88,7 +88,7 @@ def flush_file(path: Path) -> None:
     Raises:
         OSError: the file cannot be opened, or the disk refused.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)  # CIFS flushes for writers only
     try:
         os.fsync(descriptor)
     finally:

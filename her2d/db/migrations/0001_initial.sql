@@ -245,10 +245,10 @@ select
     runs.borderline,
     runs.tumor_pixels,
     runs.strong_pixels,
-    runs.tiles_total,
-    runs.tiles_tissue,
     runs.tiles_tumor,
     runs.tiles_strong,
+    runs.tiles_total,
+    runs.tiles_tissue,
     runs.tiles_unreadable,
     bundles.name as bundle_name,
     bundles.version as bundle_version,
@@ -267,12 +267,11 @@ select
     run_quality.tissue_fold_percent,
     run_quality.pen_percent,
     run_quality.stain_distance,
-    -- '' if nothing is suspected, null if quality was not measured
+    -- '' if nothing is suspected
     ltrim(
         iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')
         || iif(run_quality.pen_marked, ',pen-marked', '')
-        || iif(run_quality.stain_outlier, ',stain-outlier', '')
-        || substr('', 1, run_quality.run_id), ','
+        || iif(run_quality.stain_outlier, ',stain-outlier', ''), ','
     ) as quality_flags
 from runs
 join slides on slides.id = runs.slide_id
