@@ -119,14 +119,14 @@ def test_an_archive_that_hangs_delays_no_slide_and_is_reported_until_it_answers(
     site.set("pipeline", slides_in_flight=1)
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():  # which also checks that it stops cleanly
-        site.wait_until(lambda: site.events()["archiving_stalled"] > 0)
+        site.wait_until(lambda: site.events()["archive_stalled"] > 0)
         write_slide(["ww"], "b.tif", folder=site.inbox)
         site.wait_for(JobState.DONE, jobs=2)
         assert site.answer("/healthz")[0] == 200
         code, why = site.answer("/readyz")
         assert code == 503
         assert "Moving finished files has made no progress for" in why
-    assert site.events()["archiving_stalled"] == site.events()["archiving_left_behind"] == 1
+    assert site.events()["archive_stalled"] == site.events()["archive_thread_not_stopped"] == 1
     part_of(hanging_archive / "a.tif").unlink()  # the share answers again
     with site.daemon():
         site.wait_until(lambda: site.events()["slide_archived"] == 2)

@@ -232,7 +232,7 @@ def test_the_report_holds_every_table(evaluated):
         ("lr", "test"),
         ("rf", "test"),
     }
-    assert len(evaluated["calls"]) == 3
+    assert len(evaluated["predictions"]) == 3
     assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
 
 
@@ -263,7 +263,7 @@ def test_a_study_changed_after_it_was_measured_is_not_shipped(trained, bundle, t
     manifest.write_text(manifest.read_text() + "\n# another\n")
     found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
     assert found.exit_code != 0
-    assert "changed since they were measured" in str(found.exception)
+    assert "changed since they were evaluated" in str(found.exception)
 
 
 def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp_path):
