@@ -221,11 +221,7 @@ def test_a_scan_without_mpp_has_no_mpp_property(write: Callable[..., Path]) -> N
         assert not slide.associated_images
 
 
-@pytest.mark.parametrize("scan", ["cmu", "simulated"])
-def test_the_pictures_beside_the_pyramid_are_as_tifffile_decodes_them(
-    scan: str, request: pytest.FixtureRequest
-) -> None:
-    path: Path = request.getfixturevalue(scan)
+def check_associated_images(path: Path) -> None:
     with tifffile.TiffFile(path) as tiff:
         pages = [page for page in tiff.pages if not page.is_tiled]
         second_lines = [page.description.splitlines()[1] for page in pages]
@@ -240,6 +236,14 @@ def test_the_pictures_beside_the_pyramid_are_as_tifffile_decodes_them(
             np.testing.assert_array_equal(pixels, expected[name])
         with pytest.raises(KeyError):
             slide.associated_images["map"]
+
+
+def test_the_pictures_beside_a_real_pyramid_are_as_tifffile_decodes_them(cmu: Path) -> None:
+    check_associated_images(cmu)
+
+
+def test_the_pictures_beside_a_motic_pyramid_are_as_tifffile_decodes_them(simulated: Path) -> None:
+    check_associated_images(simulated)
 
 
 def test_pictures_beside_the_pyramid_are_decoded_when_asked_for(
