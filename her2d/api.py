@@ -40,6 +40,7 @@ from her2d.settings import (
     IntakeSettings,
     Precision,
     Settings,
+    demo_bundle,
 )
 
 Status = Her2Status | Literal["positive", "negative", "indeterminate"]
@@ -141,7 +142,8 @@ class Scorer:
         """Load and verify the bundle, open the engine and test it on one tile.
 
         Args:
-            bundle: a bundle, or its folder; None takes the one of the settings.
+            bundle: a bundle, or its folder; None takes the one of `settings`, or else the
+                demonstration bundle.
             backend: the engine's back end; `auto` takes the best that works here.
             precision: the engine's precision.
             threads: the engine's threads, 0 for one a core.
@@ -153,6 +155,7 @@ class Scorer:
         """
         if settings is None:
             settings = Settings.model_construct(
+                bundle=BundleSettings(path=demo_bundle(Path.cwd())),
                 inference=InferenceSettings(backend=backend, precision=precision, threads=threads),
                 intake=IntakeSettings(assume_magnification=assume_magnification),
             )

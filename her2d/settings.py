@@ -306,10 +306,16 @@ def load_settings(config: Path | None) -> Settings:
         except ValidationError as error:
             where = f"{config}: " if config is not None else ""
             raise SettingsError(f"{where}{name}: {_message(error)}.") from error
-    if settings.bundle.path == _DEMO_BUNDLE and _is_missing(base / _DEMO_BUNDLE):
-        packaged = {"path": PACKAGE_DATA / _DEMO_BUNDLE.name}
-        anchored["bundle"] = settings.bundle.model_copy(update=packaged)
+    if settings.bundle.path == _DEMO_BUNDLE:
+        anchored["bundle"] = BundleSettings(path=demo_bundle(base))
     return settings.model_copy(update=anchored)
+
+
+def demo_bundle(base: Path) -> Path:
+    """Return the demonstration bundle in `base`, or the one in the package if there is none."""
+    if _is_missing(base / _DEMO_BUNDLE):
+        return PACKAGE_DATA / _DEMO_BUNDLE.name
+    return _anchored(_DEMO_BUNDLE, base)
 
 
 def _is_missing(path: Path) -> bool:

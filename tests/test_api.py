@@ -88,6 +88,24 @@ def test_a_scorer_takes_a_loaded_bundle(color_bundle, write_slide):
         assert scorer.backend == "onnxruntime"
 
 
+def test_a_bundle_may_be_named_by_a_text(color_bundle):
+    assert load_bundle(str(color_bundle.directory)).digest == color_bundle.digest
+
+
+def test_the_demonstration_bundle_scores_where_none_is_named_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Scorer(threads=1) as scorer:
+        assert scorer.bundle.manifest.name == "her2net-demo"
+
+
+def test_a_scorer_may_be_closed_twice_and_scores_nothing_afterwards(color_bundle, write_slide):
+    scorer = Scorer(color_bundle.directory, threads=1)
+    scorer.close()
+    scorer.close()
+    with pytest.raises(Her2dError, match="closed"):
+        scorer.score(write_slide(["SS"]))
+
+
 def test_every_foreseen_error_has_one_base(scorer, tmp_path):
     (tmp_path / "a.tif").write_bytes(b"not a TIFF")
     with pytest.raises(Her2dError, match=r"a\.tif"):

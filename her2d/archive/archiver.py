@@ -222,8 +222,8 @@ def _has_arrived(job: Job, target: Path, on_progress: Callable[[], None]) -> boo
         return False
     if is_gone(job.path):
         return True
-    found = content_hash(target, beat=on_progress)
-    return found == job.content_hash or found == content_hash(job.path, beat=on_progress)
+    found = content_hash(target, on_progress=on_progress)
+    return found == job.content_hash or found == content_hash(job.path, on_progress=on_progress)
 
 
 def _owns_its_file(jobs: JobQueue, job: Job) -> bool:

@@ -124,7 +124,7 @@ def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable
         os.fsync(copy.fileno())
         # Without this, the check below would read the page cache instead of the disk.
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if content_hash(part, beat=on_progress) != f"blake2b:{digest.hexdigest()}":
+    if content_hash(part, on_progress=on_progress) != f"blake2b:{digest.hexdigest()}":
         part.unlink()
         raise CopyDiffersError(errno.EIO, "the copy differs from the original", str(target))
     shutil.copystat(source, part)

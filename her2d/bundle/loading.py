@@ -35,13 +35,14 @@ class Bundle:
         return self.directory / self.manifest.parts.integrator.file
 
 
-def load_bundle(directory: Path) -> Bundle:
+def load_bundle(directory: Path | str) -> Bundle:
     """Read and verify the bundle in `directory`.
 
     Raises:
         BundleError: there is no manifest, it is not a valid one, or a file is
             missing or differs from its SHA-256.
     """
+    directory = Path(directory)
     manifest_path = directory / MANIFEST_FILE
     try:
         text = manifest_path.read_bytes()

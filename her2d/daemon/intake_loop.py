@@ -58,7 +58,7 @@ class IntakeLoop:
         self._watcher.stop()
 
     def apply(self, settings: Settings) -> None:
-        """Go on with other settings."""
+        """Continue with other settings."""
         self._settings = settings
         self._inbox.apply(settings.intake)
         self._watcher.keep_only(settings.intake.inboxes)
@@ -73,7 +73,8 @@ class IntakeLoop:
         try:
             self._find_and_settle()
         except Exception:
-            self._inbox.sweeps.all_soon()  # the events are lost; a sweep finds their files
+            # The events are lost; a sweep finds their files.
+            self._inbox.sweeps.request_full_sweep()
             raise
 
     def _find_and_settle(self) -> None:
@@ -83,9 +84,9 @@ class IntakeLoop:
         paths = self._watcher.take()
         if paths is None:
             log.warning("inbox_events_overflowed")
-            self._inbox.sweeps.all_soon()
+            self._inbox.sweeps.request_full_sweep()
         else:
-            self._inbox.look(paths)
+            self._inbox.look_at(paths)
         self._inbox.sweep()
         self._check_watches()
         self._inbox.settle()
@@ -140,7 +141,7 @@ class IntakeLoop:
             self._pause_reason = None
             log.info("intake_resumed", free_mb=round(free_mb))
             self._paused.clear()
-            self._inbox.sweeps.all_soon()
+            self._inbox.sweeps.request_full_sweep()
 
     def _keep_watching(self) -> None:
         for inbox in self._settings.intake.inboxes:
@@ -152,7 +153,7 @@ class IntakeLoop:
                 elif self._watcher.watch(inbox):
                     self._eventless.discard(inbox)
                     log.info("inbox_watched", inbox=str(inbox))
-                    self._inbox.sweeps.soon(inbox, inbox)
+                    self._inbox.sweeps.request(inbox, inbox)
             except FileNotFoundError:
                 self._watcher.forget(inbox)  # the sweep reports it, once
             except OSError as error:

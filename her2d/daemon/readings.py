@@ -141,10 +141,10 @@ def _stages(pipeline: Pipeline) -> Iterator[StageReading]:
 
 
 def _arrivals(db: Database) -> tuple[float | None, float | None]:
-    """Since when the new scan waits that waits longest, and when the newest of all came.
+    """Return when the wait of the oldest waiting scan began, and when the newest scan arrived.
 
-    Back-fill and reprocessing take their time, files left unfinished are no backlog, and a retry
-    waits from when it was asked for.
+    Back-fill, reprocessing and overdue files do not count as waiting, and the wait of a retry
+    begins when it is requested.
     """
     marks = ", ".join("?" for _ in _WAITING)
     oldest = db.execute(

@@ -12,11 +12,11 @@ _LIVE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """What becomes of a reload.
+    """The outcome of a reload.
 
     Attributes:
-        settings: what the daemon goes on with.
-        changed: keys that have another value now.
+        settings: settings with which the daemon continues.
+        changed: keys whose value changed.
         waiting: keys of config.toml that apply only at the next start.
     """
 

@@ -180,7 +180,7 @@ class Daemon:
             self._passes_fail = True
             self._problem = f"The database is unavailable: {error}."
         except Exception as error:
-            # No file may end the daemon: the next pass goes on with the other files.
+            # No file may end the daemon: the next pass continues with the other files.
             if not self._passes_fail:
                 log.exception("daemon_pass_failed")
             self._passes_fail = True
@@ -302,7 +302,7 @@ def _stalled_problem(stalled: StalledJob | None) -> str | None:
 def _require_same(database: Path, opened: os.stat_result) -> None:
     """Raise DatabaseError if the database file is not the one that was opened.
 
-    SQLite goes on writing to a file that was removed, and everything written there is lost.
+    SQLite continues to write to a file that was removed, and everything written there is lost.
     """
     try:
         same = os.path.samestat(database.stat(), opened)

@@ -16,13 +16,13 @@ _ARCHIVE_STOPS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class StopSignals:
-    """What the daemon's threads are told to do.
+    """Events by which the threads of the daemon are paused and stopped.
 
     Attributes:
-        paused: claim no job for now; the disk is nearly full.
+        paused: claim no job for now, because the disk is nearly full.
         stop_requested: claim no further job, and end after the slides in flight.
-        cancel: give up the slides in flight at once.
-        device_lost: set beside `stop_requested` where only a new process can go on.
+        cancel: cancel the slides in flight at once.
+        device_lost: set together with `stop_requested` if only a new process can continue.
     """
 
     paused: threading.Event = field(default_factory=threading.Event)

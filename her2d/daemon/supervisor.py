@@ -80,7 +80,7 @@ class Supervisor:
         self._check_archive_thread()
         if time.monotonic() < self._next_heartbeat:
             return
-        jobs.beat(self._claims.ids())
+        jobs.write_heartbeats(self._claims.ids())
         for job in self._claims.orphaned_jobs(jobs):
             state = jobs.take_up_again(job)
             log.warning(

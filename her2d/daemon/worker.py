@@ -180,6 +180,7 @@ class Worker:
         decision = decide(error, JobFile(job.path, is_swept))
         reason, event = decision.reason, decision.event
         trace = None
+        of_slide: dict[str, int] = {}
         match decision.action:
             case Action.RETRY:
                 most = self._settings().intake.max_attempts
@@ -197,7 +198,7 @@ class Worker:
             case Action.VANISH:
                 jobs.vanished(job)
             case Action.DUPLICATE:
-                self._end_as_duplicate(jobs, job, error)
+                of_slide = {"slide_id": self._end_as_duplicate(jobs, job, error)}
             case Action.INTERRUPT:
                 jobs.take_up_again(job)
             case Action.NOTHING:
@@ -208,15 +209,18 @@ class Worker:
             reason=reason,
             attempt=job.attempts,
             exc_info=trace,
+            **of_slide,
         )
         if decision.action is Action.INTERRUPT:
             self._signals.device_lost.set()
             self._signals.stop_requested.set()
 
-    def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> None:
+    def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> int:
+        """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
         jobs.duplicate(job, error.slide_id, error.content_hash)
         follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
+        return error.slide_id
 
     def _count(self, job: Job, result: SlideResult, timings: list[StepTiming]) -> None:
         metrics = self._metrics

@@ -33,7 +33,7 @@ Check = Callable[[Path], Verdict]
 
 
 class Inbox:
-    """Queues the files of all inboxes; the caller drives it with `sweep`, `look` and `settle`.
+    """Queues the files of all inboxes; the caller drives it with `sweep`, `look_at` and `settle`.
 
     Args:
         jobs: the queue.
@@ -95,7 +95,7 @@ class Inbox:
                 return False
         return True
 
-    def look(self, paths: Iterable[Path]) -> None:
+    def look_at(self, paths: Iterable[Path]) -> None:
         """Create a job for each path that is a new scan, and search each path that is a folder."""
         found = []
         rules = self.sweeps.rules
@@ -104,11 +104,11 @@ class Inbox:
             if inbox is None or inbox in self.sweeps.left_out:
                 continue
             if inbox in self.sweeps.paused:
-                self.sweeps.soon(inbox, inbox)
+                self.sweeps.request(inbox, inbox)
                 continue
             if is_folder(path):
                 if path == inbox or (rules.reaches(path, inbox) and rules.enters(path)):
-                    self.sweeps.soon(path, inbox)
+                    self.sweeps.request(path, inbox)
             elif scan := find_scan(path, inbox, rules):
                 found.append(scan)
         files = iter(found)
@@ -166,7 +166,7 @@ class Inbox:
             return False
         # The paths differ if the name is not valid UTF-8: the job has it as escaped text.
         if self._was_missing(job) and job.path == file.path:
-            self._jobs.archive_after_all(job)
+            self._jobs.archive_again(job)
             log.info("slide_returned", job_id=job.id, file=job.path.name)
         return True
 

@@ -1,4 +1,4 @@
-"""Which folder is searched when.
+"""The schedule of searches in the inboxes.
 
 File-system events only make discovery faster. Every file is found by a full sweep, every `sweep_s`
 seconds. A full sweep also determines which folders lie on file systems without events, and those
@@ -22,7 +22,7 @@ _MOST_REQUESTED = 1000
 
 
 class Sweeps:
-    """Returns the files of the folders that are due; keeps folders in memory, never files.
+    """Searches the folders that are due. Keeps folders in memory, but not files.
 
     Args:
         settings: the inboxes, and how often they are searched.
@@ -66,7 +66,7 @@ class Sweeps:
         self.rules = ScanRules.of(settings)
         self._polled = {}
         self._eventless = set()
-        self.all_soon()
+        self.request_full_sweep()
 
     def leave_out(self, inboxes: frozenset[Path]) -> None:
         """Do not search these inboxes; search those that were left out before as soon as possible.
@@ -76,20 +76,20 @@ class Sweeps:
         """
         if self._walked in inboxes - self.left_out:
             self._under_way = self._walked = None
-            self.all_soon()
+            self.request_full_sweep()
         for inbox in self.left_out - inboxes:
-            self.soon(inbox, inbox)
+            self.request(inbox, inbox)
         self.left_out = inboxes
 
-    def all_soon(self) -> None:
-        """Make the next sweep a full one, because events were lost or settings changed."""
+    def request_full_sweep(self) -> None:
+        """Request a full sweep next, because events were lost or settings changed."""
         self._next_full = float("-inf")
 
-    def soon(self, folder: Path, inbox: Path) -> None:
-        """Search a folder of an inbox next; make the next sweep a full one if too many wait."""
+    def request(self, folder: Path, inbox: Path) -> None:
+        """Request a search of a folder of an inbox, or a full sweep if too many requests wait."""
         if len(self._requested) >= _MOST_REQUESTED:
             self._requested.clear()
-            self.all_soon()
+            self.request_full_sweep()
         elif (folder, inbox) not in self._requested:
             self._requested.append((folder, inbox))
 
@@ -147,7 +147,7 @@ class Sweeps:
         if inbox in self.left_out:
             return
         if inbox in self.paused:
-            self.soon(folder, inbox)
+            self.request(folder, inbox)
             return
         self._walked = inbox
         polled_devices: dict[int, bool] = {}  # so that each file system is queried once

@@ -121,8 +121,11 @@ class Pipeline:
 
         The future raises `her2d.slides.SlideError` for a file that is not a readable slide,
         `her2d.inference.EngineError` where the engine failed on one of its tiles, and
-        `SlideCancelledError` where it was cancelled or the pipeline closed.
+        `SlideCancelledError` where it was cancelled or the pipeline closed. A pipeline that is
+        closed already raises that here.
         """
+        if self._closing.is_set():
+            raise SlideCancelledError("The pipeline is closed.")
         cancel = cancel or threading.Event()
         return self._slides.submit(
             copy_context().run, self._score, path, assume_magnification, cancel, progress

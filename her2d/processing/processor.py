@@ -66,7 +66,9 @@ class SlideProcessor:
 
         `on_progress` is called at every MiB; what it raises ends the reading. Raises OSError.
         """
-        hashing = self._hashing.submit(copy_context().run, content_hash, path, beat=on_progress)
+        hashing = self._hashing.submit(
+            copy_context().run, content_hash, path, on_progress=on_progress
+        )
         return hashing.result()
 
     def score(

@@ -34,31 +34,31 @@ _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 
 class Action(StrEnum):
-    """What becomes of the job."""
+    """The outcome of a failed attempt for its job."""
 
     RETRY = "retry"
-    """Again later, at the cost of an attempt; quarantined after the last."""
+    """Retried later, which costs an attempt; quarantined after the last one."""
     POSTPONE = "postpone"
-    """Again after a fixed wait; costs no attempt."""
+    """Retried after a fixed wait; costs no attempt."""
     SETTLE = "settle"
-    """Again once the file stands still; costs no attempt."""
+    """Retried when the file no longer changes; costs no attempt."""
     QUARANTINE = "quarantine"
-    """Not again, unless an operator asks."""
+    """Not retried, unless an operator requests it."""
     GIVE_BACK = "give back"
     """Queued for the next start; costs no attempt."""
     INTERRUPT = "interrupt"
     """Queued for the next process, and counted as an interruption."""
     DUPLICATE = "duplicate"
-    """Ended: the same scan has a result."""
+    """Ended, because the same scan has a result."""
     VANISH = "vanish"
-    """Ended: the file is gone; it goes on if the file returns."""
+    """Ended, because the file is missing; the job continues if the file returns."""
     NOTHING = "nothing"
-    """Left alone: another worker has the job."""
+    """Not changed, because another worker has the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """What is known of a job's file when an attempt has failed.
+    """The file of a job whose attempt failed.
 
     Attributes:
         path: the file.
@@ -69,20 +69,20 @@ class JobFile:
     is_swept: bool
 
     def is_gone(self, error: OSError) -> bool:
-        """Whether the error says that the file is not there, and it is not."""
+        """Return whether the error reports a missing file, and the file is missing."""
         return isinstance(error, FileNotFoundError) and is_gone(self.path)
 
     def is_unreachable(self, error: OSError) -> bool:
-        """Whether the storage is the cause, and no sweep will find the file when it returns."""
+        """Return whether the storage is the cause, and no sweep finds the file when it returns."""
         return may_be_the_share(error, self.path) or (is_away(error) and not self.is_swept)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a job, and what is said about it.
+    """What happens to a job, and how it is reported.
 
     Attributes:
-        reason: one sentence, kept with the job.
+        reason: one sentence, stored with the job.
         wait_s: seconds to wait, for POSTPONE.
         event: the log event.
         level: the log event's level.
@@ -233,6 +233,7 @@ RULES: tuple[Rule, ...] = (
         _storage(lambda error, file: file.is_gone(error)),
         Action.VANISH,
         "slide_vanished",
+        reason=lambda _error, _file: "The file was removed or renamed.",
     ),
     Rule(
         "The network share returns I/O errors, or the archive cannot be reached.",

@@ -27,7 +27,10 @@ class ClaimRegistry:
         self._progress_at: dict[int, float] = {}
 
     def claim(self, jobs: JobQueue) -> Job | None:
-        """Claim the next job and hold it, in one step for `orphaned_jobs`.
+        """Claim the next job and add it to the registry.
+
+        Both happen under one lock, so that `orphaned_jobs` does not see a claimed job without its
+        worker.
 
         Returns:
             The job, or None if no job is due.
@@ -61,7 +64,7 @@ class ClaimRegistry:
             return [job for job in jobs.in_state(JobState.RUNNING) if job.id not in self._held]
 
     def longest_stalled(self) -> StalledJob | None:
-        """Return the job that made no progress for the longest time; None if none is held."""
+        """Return the held job without progress for the longest time, or None if none is held."""
         with self._lock:
             if not self._held:
                 return None

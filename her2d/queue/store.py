@@ -65,7 +65,7 @@ class JobQueue:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make all changes in the block in one transaction, and so with one fsync.
+        """Make all changes of the block in one transaction, which takes one fsync.
 
         The transaction holds the database's writing lock from its start, so that what the block
         reads does not change before its end.
@@ -78,7 +78,7 @@ class JobQueue:
             self._db.rollback()
             raise
 
-    # Queries.
+    # Queries
 
     def get(self, job_id: int) -> Job:
         """Return a job by its id.
@@ -121,7 +121,7 @@ class JobQueue:
         rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
         return rows[0] if rows else None
 
-    # Finding and settling.
+    # Discovery and settling
 
     def discover(
         self, path: Path, inbox: Path, state: FileState, priority: int = NEW_SCAN
@@ -143,7 +143,7 @@ class JobQueue:
         try:
             return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
         except sqlite3.IntegrityError:
-            return None  # Another process queued this path since `newest_of`.
+            return None  # Another process created a job for this path since `newest_of`.
 
     @staticmethod
     def knows(newest: Job, state: FileState) -> bool:
@@ -169,8 +169,8 @@ class JobQueue:
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
-    def archive_after_all(self, job: Job) -> None:
-        """Have a finished job's file archived, which was missing and exists again."""
+    def archive_again(self, job: Job) -> None:
+        """Have the file of a finished job archived, because it was missing and exists again."""
         self._db.execute(
             "update jobs set archived_at = null where id = ? and archived_path is null", [job.id]
         )
@@ -204,7 +204,7 @@ class JobQueue:
         )
 
     def waits(self, job: Job, reason: str) -> None:
-        """Store what a settling file lacks, as the job's reason, without an event."""
+        """Store as the job's reason why its file is incomplete, without an event."""
         self._db.execute(
             "update jobs set reason = ? where id = ? and state = ?",
             [reason, job.id, JobState.SETTLING],
@@ -224,7 +224,7 @@ class JobQueue:
         fields = {"queued_at": now(), "reason": None, "not_before": None, "overdue_at": None}
         return self.move(job, JobState.QUEUED, fields)
 
-    # Running.
+    # Claims, and the ends of attempts and jobs
 
     def claim(self) -> Job | None:
         """Take the next job that is due, atomically, so that no two callers get the same one.
@@ -258,8 +258,8 @@ class JobQueue:
     def holds(self, job: Job) -> bool:
         """Return whether the claim is still valid.
 
-        In a transaction it stays valid until the end, because this writes and SQLite allows one
-        writer.
+        In a transaction the claim stays valid until the end, because this method writes and SQLite
+        allows one writer.
         """
         cursor = self._db.execute(
             "update jobs set heartbeat_at = ? where id = ? and claim = ? and state = 'running'",
@@ -277,8 +277,8 @@ class JobQueue:
             [content_hash, job.id, job.claim],
         )
 
-    def beat(self, job_ids: Sequence[int]) -> None:
-        """Store that these running jobs made progress."""
+    def write_heartbeats(self, job_ids: Sequence[int]) -> None:
+        """Store the present time as the heartbeat of these running jobs."""
         if job_ids:
             marks = ", ".join("?" for _ in job_ids)
             self._db.execute(
@@ -300,7 +300,7 @@ class JobQueue:
         return JobState.FAILED
 
     def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
-        """Try again in `wait_s` seconds for a reason that is not the file's; no attempt counts."""
+        """Retry in `wait_s` seconds, because of a cause outside the file; no attempt counts."""
         fields = {
             "reason": reason,
             "not_before": in_seconds(wait_s),
@@ -378,12 +378,12 @@ class JobQueue:
         self.move(job, JobState.QUEUED, fields)
         return JobState.QUEUED
 
-    # Shared by the methods above.
+    # Parts of the methods above
 
     def move(
         self, job: Job, state: JobState, fields: Mapping[str, Any], *, event: str | None = None
     ) -> bool:
-        """Change the job's state and `fields`, if it still has the state and claim of `job`.
+        """Set the job's state and `fields`, if it still has the state and claim of `job`.
 
         A new state adds an event, which has the state's name unless `event` gives another.
 

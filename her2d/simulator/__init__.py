@@ -1,1 +1,1 @@
-"""A scanner that is not there: simulated slides, cohorts and a scanner's pace."""
+"""Simulation of a scanner: slides, cohorts, and files that arrive at its pace."""

@@ -1,7 +1,7 @@
-"""Where on a slide is tissue, tumour, and HER2-high tumour: smooth fields over the plane.
+"""The tissue, tumour and HER2-high tumour of a slide, as smooth fields over the plane.
 
-Coordinates are 4x pixels (2.5 um). Masks come from a lattice of 8 px, so that a region's mask is
-the same whichever region asks, and every scale agrees on it.
+Coordinates are pixels at 4x (2.5 um). Masks are interpolated from a lattice of 8 px, so that every
+region and every magnification has the same mask at the same point.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,17 @@ class _Blob:
     radius_y: float
 
     def inside(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
-        """1 at the centre, 0 on the rim, negative outside."""
+        """Return 1 at the centre, 0 on the rim, and negative values outside."""
         distance = np.hypot((x - self.x) / self.radius_x, (y - self.y) / self.radius_y)
         return np.asarray(1 - distance)
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Bool (height, width) each; strong lies within tumor, tumor within tissue."""
+    """Masks of a region, bool (height, width) each.
+
+    `strong` lies within `tumor`, and `tumor` within `tissue`.
+    """
 
     tissue: NDArray[np.bool_]
     tumor: NDArray[np.bool_]
@@ -42,7 +45,7 @@ class Masks:
 
 
 class Anatomy:
-    """The fields of one slide. Obtain it from `anatomy_of`, which surveys each slide once."""
+    """The fields of one slide. `anatomy_of` returns it and computes it once for each plan."""
 
     def __init__(self, plan: SlidePlan) -> None:
         self._plan = plan
@@ -73,35 +76,35 @@ class Anatomy:
         self._strong_above = self._survey()
 
     def tissue(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Positive in tissue."""
+        """Compute the tissue field, which is positive in tissue."""
         edge = fractal_noise(self._plan.seed, _EDGE_SALT, x, y, 420)
         inside = np.max([piece.inside(x, y) for piece in self._pieces], axis=0)
         return np.asarray(inside + 0.22 * edge, np.float32)
 
     def tumor(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Positive in tumour where there is tissue."""
+        """Compute the tumour field, which within tissue is positive in tumour."""
         if not self._tumors:
             return np.full(np.broadcast(x, y).shape, -1, np.float32)
         edge = fractal_noise(self._plan.seed, _TUMOR_SALT, x, y, 520)
         inside = np.max([tumor.inside(x, y) for tumor in self._tumors], axis=0)
-        # Tumour keeps off the tissue's rim, where a pathologist would not annotate it.
+        # Tumour does not reach the edge of the tissue, where a pathologist would not annotate it.
         rim = self.tissue(x, y) - 0.06
         return np.asarray(np.minimum(inside + 0.3 * edge, rim), np.float32)
 
     def strong(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Positive where tumour, if there is any, has HER2-high morphology."""
+        """Compute the HER2 field, which within tumour is positive for HER2-high morphology."""
         return np.asarray(self._strength(x, y) - self._strong_above, np.float32)
 
     def lymphoid(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Positive in lymphocyte aggregates."""
+        """Compute the lymphoid field, which is positive in aggregates of lymphocytes."""
         return np.asarray(value_noise(self._plan.seed, _LYMPH_SALT, x, y, 210) - 0.62, np.float32)
 
     def mucosa(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
-        """Positive in glandular mucosa, negative in stroma and muscle."""
+        """Compute the mucosa field: positive in glandular mucosa, negative in stroma and muscle."""
         return np.asarray(fractal_noise(self._plan.seed, _MUCOSA_SALT, x, y, 640) + 0.1, np.float32)
 
     def masks(self, x: Floats, y: Floats) -> Masks:
-        """Masks on the grid of columns at `x` and rows at `y`, 4x pixels, ascending."""
+        """Compute masks on the grid of columns at `x` and rows at `y`, ascending, in 4x pixels."""
         across, first_x, columns = _between_nodes(x)
         down, first_y, rows = _between_nodes(y)
         node_x = (first_x + np.arange(columns, dtype=np.float32))[None, :] * LATTICE_PX
@@ -121,10 +124,11 @@ class Anatomy:
         return value_noise(self._plan.seed, _STRONG_SALT, x, y, 1100)
 
     def _survey(self) -> np.float32:
-        """The strength above which tumour is strong, so that the plan's share of it is.
+        """Return the strength above which tumour is strong.
 
-        A tile counts by its majority, so the share of tiles is not the share of area; the threshold
-        moves until the slide's P agrees, with a margin, with the status it was planned for.
+        The planned fraction of the tumour area gives the first threshold. A tile takes the class of
+        its majority, so the fraction of tiles differs from that of the area; the threshold moves
+        until P of the slide agrees with the planned status, with a margin.
         """
         plan = self._plan
         x = np.arange(_SURVEY_PX / 2, plan.width, _SURVEY_PX, dtype=np.float32)[None, :]
@@ -144,7 +148,7 @@ class Anatomy:
 
 @lru_cache(maxsize=64)
 def anatomy_of(plan: SlidePlan) -> Anatomy:
-    """The slide's fields; the survey of a slide is made once."""
+    """Return the fields of a slide, which are kept for the plans used last."""
     return Anatomy(plan)
 
 
@@ -156,7 +160,7 @@ def _candidates(plan: SlidePlan) -> list[float]:
 
 
 def _tile_weighted(tumor: NDArray[np.bool_], strong: NDArray[np.bool_]) -> float:
-    """Equation 1 on the survey's grid: a tile is strong where half its tumour is."""
+    """Compute P (equation 1) on the grid of the survey; a tile is strong if half its tumour is."""
     side = _TILE_PX // _SURVEY_PX
     rows, columns = -(-tumor.shape[0] // side), -(-tumor.shape[1] // side)
     padding = ((0, rows * side - tumor.shape[0]), (0, columns * side - tumor.shape[1]))

@@ -1,4 +1,4 @@
-"""What goes wrong between the knife and the scanner: folds, pen marks, blur, dust."""
+"""Artefacts of slides: tissue folds, pen marks, blur and dust."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ _PENS = ((40, 60, 160), (30, 120, 60), (30, 30, 40))
 
 
 def spoiled(light: Floats, plan: SlidePlan, x: Floats, y: Floats) -> Floats:
-    """Apply the plan's artefacts to transmitted light (H, W, 3) at columns `x` and rows `y`."""
+    """Apply the artefacts of a plan to light (H, W, 3) at columns `x` and rows `y`."""
     artefacts = plan.artefacts
     for number in range(artefacts.folds):
         light = _folded(light, plan, number, x, y)
@@ -24,7 +24,7 @@ def spoiled(light: Floats, plan: SlidePlan, x: Floats, y: Floats) -> Floats:
 
 
 def _folded(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -> Floats:
-    """Tissue lying double along a wavy line: twice the dye."""
+    """Add a tissue fold, which has twice the dye, along a wavy line."""
     rng = np.random.default_rng([plan.seed, 4, number])
     distance = _from_line(plan, rng, x, y)
     inside = np.clip(1 - np.abs(distance) / rng.uniform(6, 14), 0, 1)[..., None]
@@ -33,7 +33,7 @@ def _folded(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -
 
 
 def _marked(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -> Floats:
-    """A felt pen's stroke on the cover slip."""
+    """Add a stroke of a felt pen on the cover slip."""
     rng = np.random.default_rng([plan.seed, 5, number])
     distance = _from_line(plan, rng, x, y)
     ink = np.array(_PENS[rng.integers(len(_PENS))], np.float32) / 244
@@ -42,7 +42,7 @@ def _marked(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -
 
 
 def _defocused(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -> Floats:
-    """A patch out of focus, fading in at its rim."""
+    """Blur a patch, with a gradual transition at its edge."""
     rng = np.random.default_rng([plan.seed, 6, number])
     center_x, center_y = rng.uniform(0, plan.width), rng.uniform(0, plan.height)
     radius = rng.uniform(150, 400)
@@ -50,13 +50,13 @@ def _defocused(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats
     inside = np.clip((radius - distance) / 60, 0, 1)[..., None]
     if not inside.any():
         return light
-    # Wider than the rendering margin would show seams; this is as soft as the margin allows.
+    # A stronger blur would reach beyond the rendering margin and show seams between regions.
     blurred = cv2.GaussianBlur(light, (0, 0), 3.0)
     return np.asarray(light + (blurred - light) * inside, np.float32)
 
 
 def _dusted(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -> Floats:
-    """A dark speck."""
+    """Add a dark speck of dust."""
     rng = np.random.default_rng([plan.seed, 7, number])
     center_x, center_y = rng.uniform(0, plan.width), rng.uniform(0, plan.height)
     distance = np.hypot(x[None, :] - center_x, (y[:, None] - center_y) * rng.uniform(1, 2))
@@ -65,7 +65,7 @@ def _dusted(light: Floats, plan: SlidePlan, number: int, x: Floats, y: Floats) -
 
 
 def _from_line(plan: SlidePlan, rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
-    """Signed distance in 4x pixels from a gently waving line across the slide, (H, W)."""
+    """Compute the signed distance, in 4x pixels (H, W), from a wavy line across the slide."""
     angle = rng.uniform(0, np.pi)
     center_x = plan.width * rng.uniform(0.3, 0.7)
     center_y = plan.height * rng.uniform(0.3, 0.7)

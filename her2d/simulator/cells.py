@@ -1,7 +1,8 @@
-"""Nuclei, glands and tubules: what is drawn, as polygons in 4x pixels.
+"""Nuclei, glands and tubules as polygons, in 4x pixels.
 
-Every object hangs on a node of an endless jittered lattice, so a region's objects are those of the
-nodes around it. At 4x (2.5 um a pixel) a normal nucleus is about 3 px across, a tumour's 5.
+Every object belongs to a node of an unbounded jittered lattice, so the objects of a region are
+those of the nodes around it. At 4x (2.5 um per pixel) a normal nucleus has a diameter of about
+3 px, and a nucleus of tumour one of 5 px.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from her2d.simulator.anatomy import Anatomy
 from her2d.simulator.noise import Floats, uniform, value_noise
 
 REACH_PX = 56.0
-"""No object extends further than this from its node."""
+"""The largest distance of a point of an object from its node."""
 
 _VERTICES = 9
 _WARP_PX = 16.0
@@ -35,11 +36,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Polygons to be filled, in order.
+    """Polygons in the order in which they are filled.
 
     Attributes:
         outlines: float32 (N, vertices, 2), x and y.
-        hematoxylin, eosin: float32 (N,), optical density inside; NaN leaves that stain as it is.
+        hematoxylin, eosin: float32 (N,), optical density inside; NaN does not change that stain.
         membranous: bool (N,), tumour cells whose membrane HER2 staining shows.
     """
 
@@ -60,7 +61,7 @@ class Shapes:
 
 @dataclass(frozen=True, slots=True)
 class _Nodes:
-    """Jittered lattice nodes: float32 (N,) positions, and what they are hashed from."""
+    """Jittered lattice nodes: float32 (N,) positions, and the values that they are hashed from."""
 
     seed: int
     salt: int
@@ -70,7 +71,7 @@ class _Nodes:
     y: Floats
 
     def chance(self, which: int) -> Floats:
-        """The node's `which`-th random number in [0, 1)."""
+        """Return random number `which` of each node, in [0, 1)."""
         return uniform(self.seed, self.salt * 64 + which, self.column, self.row)
 
     def where(self, keep: NDArray[np.bool_]) -> "_Nodes":
@@ -85,7 +86,7 @@ class _Nodes:
 
 
 def shapes_in(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Everything that can be seen in `box`, in drawing order."""
+    """Return all objects that can reach into `box`, in drawing order."""
     near = box.grown(REACH_PX)
     parts = [
         *_glands(anatomy, seed, near),
@@ -106,14 +107,14 @@ def _nodes(seed: int, salt: int, box: Box, spacing: float, jitter: float) -> _No
     spread_y = uniform(seed, salt * 64 + 61, column, row) - 0.5
     x = ((column + 0.5 + 0.5 * (row % 2)) + jitter * spread_x) * spacing
     y = ((row + 0.5) + jitter * spread_y) * spacing
-    # Tissue has no rows: the lattice is bent so that the eye finds none.
+    # Tissue does not have rows, so the lattice is warped until its rows are not visible.
     bent_x = x + _WARP_PX * value_noise(seed, 26, x, y, 70)
     bent_y = y + _WARP_PX * value_noise(seed, 27, x, y, 70)
     return _Nodes(seed, salt, column, row, bent_x.astype(np.float32), bent_y.astype(np.float32))
 
 
 def _stromal_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Spindle-shaped, along the fibres; fewer within tumour."""
+    """Return spindle-shaped nuclei along the fibres, fewer of them within tumour."""
     nodes = _nodes(seed, 1, box, spacing=11.0, jitter=0.9)
     tumor = anatomy.tumor(nodes.x, nodes.y) > 0
     keep = (anatomy.tissue(nodes.x, nodes.y) > 0.02) & (
@@ -126,7 +127,7 @@ def _stromal_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
 
 
 def _lymphocytes(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Small, round, dark, crowded: the classic confuser of tumour."""
+    """Return small, round, dark, crowded nuclei, which are easily mistaken for tumour."""
     nodes = _nodes(seed, 2, box, spacing=4.2, jitter=0.8)
     tumor = anatomy.tumor(nodes.x, nodes.y) > 0
     density = np.where(tumor, 0.0, 0.85)
@@ -141,7 +142,7 @@ def _lymphocytes(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
 
 
 def _diffuse_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """HER2-low tumour: large irregular nuclei, poorly cohesive, strewn without order."""
+    """Return the nuclei of HER2-low tumour: large, irregular, poorly cohesive, without order."""
     nodes = _nodes(seed, 3, box, spacing=6.5, jitter=1.0)
     weak = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) <= 0)
     nodes = nodes.where(weak & (nodes.chance(0) < 0.9))
@@ -151,7 +152,7 @@ def _diffuse_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
 
 
 def _vacuoles(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Clefts and vacuoles of HER2-low tumour: as much white as the tubules' lumina have."""
+    """Return clefts and vacuoles of HER2-low tumour, as much white area as lumina of tubules."""
     nodes = _nodes(seed, 4, box, spacing=19.0, jitter=1.0)
     weak = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) <= 0)
     nodes = nodes.where(weak)
@@ -163,7 +164,10 @@ def _vacuoles(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
 
 
 def _glands(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
-    """Normal mucosa: round glands, one ring of small regular nuclei at the base, pale mucin."""
+    """Return the glands of normal mucosa.
+
+    They are round, with one ring of small regular nuclei at the base, and pale mucin.
+    """
     nodes = _nodes(seed, 5, box, spacing=41.0, jitter=0.35)
     keep = (
         (anatomy.mucosa(nodes.x, nodes.y) > 0)
@@ -186,7 +190,10 @@ def _glands(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
 
 
 def _tubules(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
-    """HER2-high tumour: cohesive tubules back to back, crowded large nuclei round each lumen."""
+    """Return the tubules of HER2-high tumour.
+
+    They are cohesive and back to back, with crowded large nuclei around each lumen.
+    """
     nodes = _nodes(seed, 6, box, spacing=35.0, jitter=0.45)
     keep = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) > 0)
     nodes = nodes.where(keep)
@@ -217,7 +224,7 @@ def _tubules(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
 
 
 def fibre_angle(seed: int, x: Floats, y: Floats) -> Floats:
-    """The direction of stromal fibres, radians, turning slowly over the slide."""
+    """Compute the direction of stromal fibres, in radians, which changes slowly over the slide."""
     return value_noise(seed, 20, x, y, 330) * np.float32(2.2)
 
 
@@ -232,7 +239,7 @@ def _ring(
     darkness: float,
     rough: float = 0.08,
 ) -> Shapes:
-    """`count` nuclei round each node, their long axes pointing to the centre."""
+    """Return `count` nuclei around each node, with their long axes towards the node."""
     n = len(nodes.x)
     which = np.tile(np.arange(count), n)
     around = np.repeat(nodes.column * 131 + nodes.row * 7919, count)
@@ -293,7 +300,7 @@ def _outlines(
     *,
     rough: float = 0.1,
 ) -> Floats:
-    """Ellipses whose rim wavers by `rough`, float32 (N, vertices, 2)."""
+    """Return ellipses whose radius varies by the fraction `rough`, float32 (N, vertices, 2)."""
     bumps = np.stack([nodes.chance(10 + vertex) for vertex in range(_VERTICES)], axis=1)
     reach = 1 + rough * 2 * (bumps - 0.5)
     along = long[:, None] * reach * np.cos(_ANGLES)

@@ -1,4 +1,4 @@
-"""A cohort on disk: H&E and IHC slides, their truth, and the table that joins them.
+"""A cohort on disk, with H&E and IHC slides, ground truth, and a table of the slides.
 
 cohort.csv            slide, patient, he_path, ihc_path, ihc_score, fish, her2_status, split,
                       differentiation, magnification; paths relative to the folder
@@ -27,14 +27,14 @@ from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import Region, render_region
 
 TILE = 512
-_TEST_FRACTION = 115 / 646  # The paper's internal test set (section 2.1).
+_TEST_FRACTION = 115 / 646  # the paper's internal test set (section 2.1)
 
 TileClass = Literal["background", "non_tumor", "weak", "strong"]
 
 
 @dataclass(frozen=True, slots=True)
 class TileTruth:
-    """What one tile of the 4x grid truly is."""
+    """Ground truth of one tile of the 4x grid."""
 
     column: int
     row: int
@@ -44,7 +44,10 @@ class TileTruth:
 
 
 def tile_truth(column: int, row: int, region: Region) -> TileTruth:
-    """Class of a tile: strong where at least half its tumour is (the paper's rule, section 4.2)."""
+    """Return the ground truth of a tile.
+
+    A tumour tile is strong if at least half of its tumour is (paper, section 4.2).
+    """
     tumor, strong = int(region.tumor.sum()), int(region.strong.sum())
     tile_class: TileClass
     if tumor > TUMOR_FRACTION * TILE * TILE:
@@ -57,14 +60,21 @@ def tile_truth(column: int, row: int, region: Region) -> TileTruth:
 
 
 def high_expression_fraction(tiles: Sequence[TileTruth]) -> float | None:
-    """The slide's true P (equation 1), None without tumour."""
+    """Compute the true P of a slide (equation 1), or None without tumour."""
     tumor = sum(t.tumor_pixels for t in tiles if t.tile_class in ("weak", "strong"))
     strong = sum(t.tumor_pixels for t in tiles if t.tile_class == "strong")
     return strong / tumor if tumor else None
 
 
 def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
-    """Write a slide's mask and tile table into `folder`. Raises OSError."""
+    """Write the mask and the tile table of a slide into `folder`.
+
+    Returns:
+        The ground truth of all tiles, row by row.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
     truths: list[TileTruth] = []
 
     def masks() -> Iterator[NDArray[np.uint8]]:
@@ -101,13 +111,14 @@ def write_cohort(
     workers: int = 1,
     progress: Callable[[SlidePlan], None] = lambda _: None,
 ) -> None:
-    """Write every slide of `plans` and the cohort's table.
+    """Write the slides of `plans` and the table of the cohort.
 
     Args:
-        directory: made if missing.
-        plans: as from `plan_cohort`.
-        workers: processes; a slide is one process's work. They are started anew, so a script that
-            asks for several must not ask when it is imported (`if __name__ == "__main__":`).
+        directory: folder to write; it is created if it does not exist.
+        plans: the slides, as `plan_cohort` returns them.
+        workers: number of processes, each of which writes one slide at a time. With several, every
+            process imports the calling script, which must then make this call only
+            `if __name__ == "__main__":`.
         progress: called after each slide.
 
     Raises:
@@ -120,7 +131,7 @@ def write_cohort(
             _write_slide(directory, plan)
             progress(plan)
     else:
-        # A fork beside a thread that is in BLAS waits for ever for BLAS to come to rest.
+        # A fork does not return while another thread computes in BLAS, because it waits for BLAS.
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(_write_slide, directory, plan): plan for plan in plans}
             for future in as_completed(futures):

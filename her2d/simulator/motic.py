@@ -1,8 +1,8 @@
-"""A rendered slide -> a Motic whole-slide TIFF, streamed.
+"""Writing rendered slides as Motic whole-slide TIFFs.
 
-Laid out as in the design: a tiled JPEG pyramid, thumbnail, label and macro, each known by its
-ImageDescription. Each level is the area average of the one before, through a file on disk, so that
-no more than a row of tiles is in memory.
+A file has a tiled JPEG pyramid, a thumbnail, a label and a macro image, each identified by its
+ImageDescription. Each level is the area average of the previous one, which is kept in a file on
+disk, so that at most a row of tiles is in memory.
 """
 
 import tempfile
@@ -27,11 +27,18 @@ _BACKGROUND_COLOR = 16514557
 
 Image = NDArray[np.uint8]
 Render = Callable[[int, int, int, int], Image]
-"""x, y, width, height in pixels of the finest level -> uint8 (height, width, 3)."""
+"""A function of x, y, width and height, in pixels of the finest level.
+
+Returns uint8 (height, width, 3) RGB.
+"""
 
 
 def write_he_slide(plan: SlidePlan, path: Path) -> None:
-    """Write the H&E slide. Raises OSError."""
+    """Write the H&E slide.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
 
     def render(x: int, y: int, width: int, height: int) -> Image:
         return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
@@ -40,9 +47,9 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
-    """Write the aligned HER2 IHC slide at 4x, whatever the H&E slide's magnification.
+    """Write the aligned HER2 IHC slide, which is at 4x also if the H&E slide is at 40x.
 
-    Nothing reads it at more, and at 40x it would take as long as the H&E slide.
+    Readers use only 4x, and at 40x it would take as long as the H&E slide.
 
     Raises:
         OSError: the file cannot be written.
@@ -56,7 +63,7 @@ def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
 
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
-    """The ImageDescription (tag 270) of a level as Motic's software writes it."""
+    """Return the ImageDescription (tag 270) of a level, as the software of Motic writes it."""
     return (
         f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{_TILE}x{_TILE}] JPEG/RGB"
         f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {10 / plan.magnification:g}"
@@ -65,13 +72,13 @@ def describe(plan: SlidePlan, width: int, height: int) -> str:
 
 
 def _full_size(plan: SlidePlan) -> tuple[int, int]:
-    """Width and height of the H&E slide's finest level."""
+    """Return the width and height of the finest level of the H&E slide."""
     scale = plan.magnification / 4
     return round(plan.width * scale), round(plan.height * scale)
 
 
 def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
-    """Width and height that the H&E slide has where it is read: its pyramid cuts odd pixels off."""
+    """Return the width and height of the H&E slide at 4x; its pyramid drops odd pixels."""
     (width, height), magnification = _full_size(plan), plan.magnification
     while magnification >= 8:
         width, height, magnification = width // 2, height // 2, magnification / 2
@@ -98,7 +105,7 @@ def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]
 
 
 class _Level:
-    """A level under way: its tiles leave for the TIFF, its half-size copy stays on disk."""
+    """A level that is being written, with its half-size copy in a file on disk."""
 
     def __init__(self, folder: Path, width: int, height: int) -> None:
         self.shape = (height, width, 3)
@@ -110,7 +117,7 @@ class _Level:
         )
 
     def boxes(self) -> Iterator[tuple[int, int, int, int]]:
-        """x, y, width, height of each tile, row by row."""
+        """Yield x, y, width and height of each tile, row by row."""
         height, width, _ = self.shape
         for y in range(0, height, _TILE):
             for x in range(0, width, _TILE):

@@ -1,7 +1,8 @@
-"""Randomness that depends on where, not on when: the same place gives the same value for ever.
+"""Random numbers as functions of the position.
 
-Everything the simulator draws hangs on nodes of endless lattices, hashed from (seed, salt, node).
-So any region of a slide can be rendered alone, and neighbouring regions join without a seam.
+Everything that the simulator draws depends on nodes of unbounded lattices, whose numbers are hashed
+from (seed, salt, node). So any region of a slide can be rendered alone, and neighbouring regions
+join without a seam.
 """
 
 import numpy as np
@@ -20,7 +21,7 @@ _UNIT = np.float32(1.0 / (1 << 24))
 
 
 def uniform(seed: int, salt: int, column: NDArray[np.int64], row: NDArray[np.int64]) -> Floats:
-    """A number in [0, 1) for each lattice node, float32 of the broadcast shape."""
+    """Return a number in [0, 1) for each lattice node, float32 of the broadcast shape."""
     with np.errstate(over="ignore"):
         mixed = (
             column.astype(np.uint64) * _COLUMN
@@ -28,7 +29,7 @@ def uniform(seed: int, salt: int, column: NDArray[np.int64], row: NDArray[np.int
             + np.uint64(seed & 0xFFFFFFFF) * _SEED
             + np.uint64(salt) * _SALT
         )
-        # SplitMix64's finaliser.
+        # The finaliser of SplitMix64.
         mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
         mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
         mixed ^= mixed >> np.uint64(31)
@@ -38,7 +39,7 @@ def uniform(seed: int, salt: int, column: NDArray[np.int64], row: NDArray[np.int
 def value_noise(
     seed: int, salt: int, x: NDArray[np.floating], y: NDArray[np.floating], period: float
 ) -> Floats:
-    """Smooth noise in [-1, 1] at points (x, y), with features of about `period` in their unit."""
+    """Compute smooth noise in [-1, 1] at points (x, y), with features of the size `period`."""
     u, v = x / period, y / period
     column, row = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
     s, t = _smoothstep(u - column), _smoothstep(v - row)
@@ -52,7 +53,7 @@ def value_noise(
 def fractal_noise(
     seed: int, salt: int, x: NDArray[np.floating], y: NDArray[np.floating], period: float
 ) -> Floats:
-    """Two octaves of `value_noise`, still within [-1, 1]."""
+    """Compute two octaves of `value_noise`, within [-1, 1]."""
     coarse = value_noise(seed, salt, x, y, period)
     fine = value_noise(seed, salt + 1000, x, y, period / 2.7)
     return np.asarray(coarse * 0.7 + fine * 0.3, np.float32)
@@ -61,10 +62,10 @@ def fractal_noise(
 def grid_noise(
     seed: int, salt: int, x: Floats, y: Floats, period_x: float, period_y: float
 ) -> Floats:
-    """`value_noise` on the grid of columns at `x` and rows at `y`, (len(y), len(x)).
+    """Compute `value_noise` on the grid of columns at `x` and rows at `y`, (len(y), len(x)).
 
-    The grid makes interpolation separable: two small matrix products instead of four hashes a
-    pixel.
+    On a grid the interpolation is separable, so that two small matrix products replace four hashes
+    per pixel.
     """
     across, first_column, columns = _weights(x, period_x)
     down, first_row, rows = _weights(y, period_y)

@@ -1,4 +1,4 @@
-"""What a synthetic slide is to be: size, diagnosis, artefacts, all from one seed."""
+"""Plans of simulated slides: size, diagnosis and artefacts, all drawn from one seed."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +16,10 @@ _SECOND_SLIDE_FRACTION = 14 / 632
 
 @dataclass(frozen=True, slots=True)
 class Artefacts:
-    """How many of each spoil a slide; the paper excluded such slides by hand (section 4.1)."""
+    """Numbers of artefacts on a slide.
+
+    The paper excluded slides with artefacts by hand (section 4.1).
+    """
 
     folds: int = 0
     pen_marks: int = 0
@@ -26,14 +29,14 @@ class Artefacts:
 
 @dataclass(frozen=True, slots=True)
 class SlidePlan:
-    """Everything a slide is rendered from.
+    """All properties from which a slide is rendered.
 
     Attributes:
         width, height: pixels at 4x (2.5 um each).
         magnification: objective magnification of the file's finest level, 4 or 40.
-        strong_fraction: share of the tumour's area with HER2-high morphology.
-        ihc_score, fish: what immunohistochemistry and in-situ hybridisation said; together they
-            imply the status as in the paper (3+, or 2+ and FISH positive).
+        strong_fraction: fraction of the tumour area with HER2-high morphology.
+        ihc_score, fish: results of immunohistochemistry and in-situ hybridisation, which imply the
+            status as in the paper (3+, or 2+ and FISH positive, is positive).
     """
 
     name: str
@@ -62,7 +65,7 @@ def plan_slide(
     patient: str | None = None,
     artefacts: Artefacts | None = None,
 ) -> SlidePlan:
-    """Draw the particulars of one slide of the wanted HER2 status.
+    """Draw the plan of one slide with the given HER2 status.
 
     `indeterminate` is a benign biopsy: tissue without tumour.
 
@@ -103,15 +106,18 @@ def plan_cohort(
     magnification: float = 4.0,
     artefact_probability: float = 0.0,
 ) -> list[SlidePlan]:
-    """Draw a cohort after Table 1: statuses are dealt out exactly, the rest is chance.
+    """Draw the plans of a cohort after Table 1 of the paper.
+
+    The numbers of slides of each status are exact; all else is random.
 
     Args:
-        slides: how many.
+        slides: number of slides.
         seed: the same seed gives the same cohort.
-        positive_fraction: share of HER2-positive slides, at least one slide from four on.
-        benign_fraction: share of slides without tumour, which the paper's cohort has not.
-        width, height: mean size in pixels at 4x; slides vary by a quarter.
-        artefact_probability: chance of each kind of artefact on a slide.
+        positive_fraction: fraction of HER2-positive slides; four slides or more have at least one.
+        benign_fraction: fraction of slides without tumour, which the paper's cohort does not have.
+        width, height: mean size in pixels at 4x; slides vary by up to a quarter.
+        magnification: objective magnification of the files, 4 or 40.
+        artefact_probability: probability of each kind of artefact on a slide.
     """
     rng = np.random.default_rng([seed, 0])
     positive = round(slides * positive_fraction)
@@ -155,7 +161,7 @@ def _particulars(
     if status == "positive":
         fraction = float(rng.uniform(0.22, 0.9))
         return (fraction, "3+", "") if rng.random() < 0.7 else (fraction, "2+", "positive")
-    # A few negative slides hold a little strong tumour, as heterogeneous tumours do.
+    # Some negative slides have a little strong tumour, as heterogeneous tumours do.
     fraction = float(rng.uniform(0.005, 0.03)) if rng.random() < 0.25 else 0.0
     if rng.random() < 0.25:
         return fraction, "2+", "negative"

@@ -1,6 +1,7 @@
-"""A slide's plan and a rectangle -> its pixels and what they truly are.
+"""Rendering a rectangle of a planned slide, with its ground truth.
 
-A pure function of its arguments: the same pixel comes out whichever rectangle it is asked in.
+Rendering is a pure function of its arguments, so a pixel is the same in every rectangle that
+contains it.
 """
 
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ _BLAS = ThreadpoolController()
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A rectangle of a slide.
+    """A rendered rectangle of a slide.
 
     Attributes:
         rgb: uint8 (H, W, 3).
@@ -45,7 +46,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A pixel raster over the slide: pixel centres in 4x pixels."""
+    """A raster of pixels on the slide, with the positions of their centres in 4x pixels."""
 
     x: Floats
     y: Floats
@@ -66,8 +67,11 @@ class _View:
 
 @contextmanager
 def _on_one_thread() -> Iterator[None]:
-    """A region's matrix products are too small to share between threads: of two processes that
-    rendered side by side and let BLAS try, each took eight times as long."""
+    """Limit BLAS to one thread.
+
+    The matrix products of a region are too small for several threads: two processes that rendered
+    at the same time with threads in BLAS each took eight times as long.
+    """
     with _BLAS.limit(limits=1, user_api="blas"):
         yield
 
@@ -76,9 +80,14 @@ def _on_one_thread() -> Iterator[None]:
 def render_region(
     plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
 ) -> Region:
-    """Render H&E and truth; `x`, `y`, `width`, `height` are pixels at `magnification`.
+    """Render the H&E pixels and the ground truth of a rectangle.
 
-    What lies beyond the slide's edge is background.
+    The area beyond the edge of the slide is background.
+
+    Args:
+        plan: the slide.
+        x, y, width, height: the rectangle, in pixels at `magnification`.
+        magnification: objective magnification of the pixels.
     """
     anatomy = anatomy_of(plan)
     inner = _view(x, y, width, height, magnification)
@@ -104,7 +113,16 @@ def render_region(
 def render_ihc_region(
     plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
 ) -> NDArray[np.uint8]:
-    """Render the aligned IHC slide, uint8 (H, W, 3): membranous brown where HER2 is high."""
+    """Render the aligned IHC slide, which has brown membranes where HER2 is high.
+
+    Args:
+        plan: the slide.
+        x, y, width, height: the rectangle, in pixels at `magnification`.
+        magnification: objective magnification of the pixels.
+
+    Returns:
+        uint8 (height, width, 3) RGB.
+    """
     anatomy = anatomy_of(plan)
     view = _view(
         x - _MARGIN_PX,
@@ -138,7 +156,7 @@ def _he_dyes(
     eosin = 0.34 + 0.07 * fibres + 0.035 * grain
     hematoxylin = 0.07 + 0.02 * grain
     tumor = anatomy.masks(view.x, view.y).tumor
-    # Tumour is cellular: its cytoplasm takes more haematoxylin and hides the fibres.
+    # Tumour has many cells, whose cytoplasm takes more haematoxylin and hides the fibres.
     eosin = np.where(tumor, 0.30 + 0.02 * fibres + 0.05 * grain, eosin)
     hematoxylin = np.where(tumor, 0.14 + 0.03 * grain, hematoxylin)
     shapes = shapes_in(anatomy, seed, view.box)
@@ -158,7 +176,7 @@ def _painted(
     hematoxylin: Floats,
     eosin: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    """Fill the shapes, in order, on the two dyes' canvases."""
+    """Fill the shapes, in order, into the densities of the two dyes."""
     if eosin is None:
         eosin = np.zeros(tissue.shape, np.float32)
     canvas_h, canvas_e = _canvas(hematoxylin), _canvas(eosin)
@@ -179,7 +197,7 @@ def _painted(
 def _membranes(shapes: Shapes, view: _View, shape: tuple[int, ...]) -> Floats:
     canvas = np.zeros(shape, np.uint8)
     cells = shapes.outlines[shapes.membranous]
-    # A cell's membrane lies outside its nucleus.
+    # The membrane of a cell lies outside its nucleus.
     membranes = cells + 0.45 * (cells - cells.mean(axis=1, keepdims=True))
     points = _to_raster(membranes, view)
     thickness = max(1, round(0.8 * view.scale))
@@ -193,9 +211,9 @@ def _canvas(density: Floats) -> NDArray[np.uint8]:
 
 
 def _to_raster(outlines: Floats, view: _View) -> NDArray[np.int32]:
-    """4x pixels -> cv2's fixed-point pixel coordinates, whose integers are pixel centres."""
+    """Convert 4x pixels to fixed-point coordinates of cv2, whose integers are pixel centres."""
     if view.scale > 1 and len(outlines):
-        # Corners nobody sees at 4x are rounded off where they would show.
+        # Corners are invisible at 4x; at higher magnifications they are rounded.
         outlines = signal.resample(outlines, outlines.shape[1] * _ROUNDING, axis=1)
     origin = np.array([view.left, view.top], np.float32)
     pixels = outlines * np.float32(view.scale) - origin - np.float32(0.5)
@@ -211,7 +229,7 @@ def _visible(points: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bo
 
 
 def _photographed(light: Floats, seed: int, view: _View) -> NDArray[np.uint8]:
-    """The scanner's optics and sensor: a little blur, a little noise; the margin is cut off."""
+    """Apply the slight blur and noise of optics and sensor, and cut the margin off."""
     sharp = cv2.GaussianBlur(light, (0, 0), 0.55)
     inner = sharp[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
     height, width = inner.shape[:2]

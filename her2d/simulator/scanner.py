@@ -1,7 +1,7 @@
-"""A scanner at work: finished slides appear in an inbox the way real ones do.
+"""Delivery of simulated slides into an inbox, as scanners write them.
 
 Scanners and network copies write in place or under a temporary name, steadily or in bursts, and
-some reserve the whole file first. What arrives is byte for byte what was rendered.
+some reserve the whole file first. The delivered file has the same bytes as the rendered one.
 """
 
 import tempfile
@@ -20,10 +20,11 @@ _CHUNK_BYTES = 64 * 1024
 
 
 class WriteStyle(StrEnum):
-    """How a file comes into being.
+    """The way in which a file is written.
 
-    `in_place` grows under its own name; `bursts` likewise, with pauses; `reserved` is full size
-    from the start, zeros filled in from front to back; `temp_name` is renamed when complete.
+    A file written `in_place` grows under its final name, and with `bursts` it does so with pauses.
+    A `reserved` file has its full size from the start, and its zeros are overwritten from front to
+    back. A file with a `temp_name` is renamed when it is complete.
     """
 
     IN_PLACE = "in_place"
@@ -34,7 +35,7 @@ class WriteStyle(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A slide that is now complete in the inbox."""
+    """A slide that is complete in the inbox."""
 
     plan: SlidePlan
     path: Path
@@ -50,12 +51,15 @@ def deliver(
     pause_s: float = 1.5,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Copy `source` to `target` the way `style` says, at a scanner's pace.
+    """Copy a file as a scanner would write it.
 
     Args:
-        bytes_per_second: pace of the writing.
+        source: file to copy.
+        target: path of the copy.
+        style: how the copy is written.
+        bytes_per_second: speed of the writing.
         pause_s: length of the pause between two bursts.
-        sleep: waits; a test may wait faster.
+        sleep: function that waits for a number of seconds.
 
     Raises:
         OSError: the inbox cannot be written.
@@ -86,7 +90,17 @@ def run_scanner(
     bytes_per_second: float = 4e6,
     styles: tuple[WriteStyle, ...] = tuple(WriteStyle),
 ) -> Iterator[Delivered]:
-    """Scan one slide after the other into `inbox`, each in a style drawn by `seed`.
+    """Render slides and deliver them into an inbox, one after the other.
+
+    Args:
+        inbox: folder to write to.
+        plans: the slides.
+        seed: seed by which a style is drawn for each slide.
+        bytes_per_second: speed of the writing.
+        styles: styles to draw from.
+
+    Yields:
+        Each slide when it is complete.
 
     Raises:
         OSError: the inbox cannot be written.

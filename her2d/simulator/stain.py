@@ -1,4 +1,4 @@
-"""Dyes -> colours: Beer and Lambert's law, with vectors after Ruifrok and Johnston (2001)."""
+"""Colours of dyes by the Beer-Lambert law, with vectors after Ruifrok and Johnston (2001)."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,18 @@ _EOSIN = np.array([0.10, 0.93, 0.34])
 _DAB = np.array([0.27, 0.57, 0.78])
 _LIGHT = 244.0
 DAB_THRESHOLD = 0.015
-"""Density of DAB, averaged over a cell, that parts simulated strong tumour (0.03 to 0.05, of thin
-membranes) from all else (0.003)."""
+"""The mean DAB density of a cell above which simulated tumour is strong.
+
+Strong tumour, with its thin membranes, has 0.03 to 0.05; everything else has 0.003.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Stain:
-    """One slide's staining: no two runs of a laboratory's stainer are alike.
+    """The stain of one slide, which differs between slides as it does in a laboratory.
 
     Attributes:
-        hematoxylin, eosin: float32 (3,), optical density of a unit of dye in R, G, B.
+        hematoxylin, eosin: float32 (3,), optical density of one unit of dye in R, G and B.
     """
 
     hematoxylin: Floats
@@ -29,7 +31,7 @@ class Stain:
 
 
 def stain_of(seed: int) -> Stain:
-    """The staining of the slide with this seed: hue and strength vary from slide to slide."""
+    """Return the stain of the slide with a seed, which determines hue and strength."""
     rng = np.random.default_rng([seed, 3])
 
     def drawn(dye: NDArray[np.float64]) -> Floats:
@@ -40,12 +42,12 @@ def stain_of(seed: int) -> Stain:
 
 
 def developed(stain: Stain, hematoxylin: Floats, eosin: Floats) -> Floats:
-    """Dye amounts (H, W) -> transmitted light float32 (H, W, 3), 0..255 RGB."""
+    """Convert amounts of dye (H, W) to transmitted light, float32 (H, W, 3), 0..255 RGB."""
     density = hematoxylin[..., None] * stain.hematoxylin + eosin[..., None] * stain.eosin
     return np.asarray(np.float32(_LIGHT) * np.exp(-density), np.float32)
 
 
 def developed_ihc(hematoxylin: Floats, dab: Floats) -> Floats:
-    """Pale counterstain and brown DAB (H, W) -> transmitted light float32 (H, W, 3), 0..255 RGB."""
+    """Convert a pale counterstain and brown DAB (H, W) to light, as `developed` does."""
     density = (0.45 * hematoxylin)[..., None] * _HEMATOXYLIN + dab[..., None] * _DAB
     return np.asarray(np.float32(_LIGHT) * np.exp(-density), np.float32)

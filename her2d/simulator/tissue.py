@@ -1,4 +1,4 @@
-"""Tiles of simulated tissue, for those who want tiles and no slide."""
+"""Tiles of simulated tissue without slide files."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,10 @@ from her2d.simulator.render import render_region
 
 
 def tissue_tiles(wanted: int) -> NDArray[np.uint8]:
-    """Tiles from the middle of simulated slides, where the tissue is; the same ones each time.
+    """Render tiles from the middle of simulated slides, where there is tissue.
+
+    Args:
+        wanted: number of tiles. Two calls return the same tiles.
 
     Returns:
         uint8 (wanted, 512, 512, 3).

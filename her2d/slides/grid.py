@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAGNIFICATION = 4.0
-NOMINAL_UM_PER_PX = 2.5
-TILE_SIZE = 512
+from her2d.method import TILE_PX
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class TileGrid:
     height: int
     um_per_px: float
     level0_downsample: float
-    tile_size: int = TILE_SIZE
+    tile_size: int = TILE_PX
 
     @classmethod
     def covering(
@@ -42,8 +40,8 @@ class TileGrid:
             level0_downsample: level-0 pixels per grid pixel.
         """
         return cls(
-            columns=-(-width // TILE_SIZE),
-            rows=-(-height // TILE_SIZE),
+            columns=-(-width // TILE_PX),
+            rows=-(-height // TILE_PX),
             width=width,
             height=height,
             um_per_px=um_per_px,

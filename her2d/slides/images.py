@@ -46,9 +46,9 @@ def tifffile_on(fd: int) -> Iterator[TiffFile]:
     logger = logging.getLogger("tifffile")
     logger.addFilter(is_from_another_thread)
     try:
+        # A neutral name: tifffile treats some file name extensions specially.
         with os.fdopen(os.dup(fd), "rb") as file:
-            file.seek(0)  # a duplicate shares its position, which an earlier call has moved
-            # A neutral name: tifffile treats some file name extensions specially.
+            file.seek(0)  # a duplicate shares its position with `fd`, and tifffile starts there
             with TiffFile(file, name="slide.tif") as tiff:
                 yield tiff
     finally:

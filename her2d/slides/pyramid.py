@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from tifffile import TiffPage
 
+from her2d.method import MAGNIFICATION
 from her2d.slides.errors import RefusedError
-from her2d.slides.grid import MAGNIFICATION
 from her2d.slides.images import Image
 from her2d.slides.metadata import read_description
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tifffile import TiffPage
 
+from her2d.method import MAGNIFICATION, UM_PER_PX
 from her2d.slides.blocks import Blocks
 from her2d.slides.errors import RefusedError, slide_errors
-from her2d.slides.grid import MAGNIFICATION, NOMINAL_UM_PER_PX, TileGrid
+from her2d.slides.grid import TileGrid
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.integrity import complete_structure, open_regular
 from her2d.slides.metadata import (
@@ -136,7 +137,7 @@ def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid,
         height = int(level.image.directory.height / sampling.scale_y + _ROUNDING)
     if min(width, height) < 1:
         raise RefusedError(f"is smaller than one pixel at {MAGNIFICATION:g}x")
-    um_per_px = metadata.mpp * downsample if metadata.mpp is not None else NOMINAL_UM_PER_PX
+    um_per_px = metadata.mpp * downsample if metadata.mpp is not None else UM_PER_PX
     grid = TileGrid.covering(width, height, um_per_px=um_per_px, level0_downsample=downsample)
     if grid.columns * grid.rows > _MAX_TILES:
         raise RefusedError(

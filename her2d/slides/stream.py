@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.method import TILE_PX
 from her2d.slides.blocks import Blocks
 from her2d.slides.errors import RefusedError
-from her2d.slides.grid import TILE_SIZE, Tile, TileGrid, UnreadableTile
+from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.resample import area_parts, axis_weights, covered
 
 WHITE = 255
@@ -90,7 +91,7 @@ class _Axis:
         ]
         # Blocks beyond the last grid pixel belong to no tile.
         pixels = [span for span in pixels if span[0] < span[1]]
-        return cls(pixels, np.array([first // TILE_SIZE for first, _ in pixels], np.int64))
+        return cls(pixels, np.array([first // TILE_PX for first, _ in pixels], np.int64))
 
     def starting_in(self, tile: int) -> range:
         """Return the blocks whose first tile is `tile`."""
@@ -211,36 +212,36 @@ class TileStream:
         if canvas.pixels.dtype == np.uint8:
             return Tile(column, row, canvas.pixels)
         width, height = self.grid.extent(column, row)
-        pixels = np.full((TILE_SIZE, TILE_SIZE, 3), WHITE, np.uint8)
+        pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
         # Halves are rounded up. Weights sum to 1 within 1e-6, so no value reaches 256.
         pixels[:height, :width] = canvas.pixels[:height, :width] + np.float32(0.5)
         return Tile(column, row, pixels)
 
 
 def _tiles(span: tuple[int, int]) -> range:
-    return range(span[0] // TILE_SIZE, (span[1] - 1) // TILE_SIZE + 1)
+    return range(span[0] // TILE_PX, (span[1] - 1) // TILE_PX + 1)
 
 
 def _overlap(span: tuple[int, int], tile: int) -> tuple[slice, slice]:
     """Return what a span of grid pixels and a tile have in common, as slices of both."""
-    low = max(span[0], tile * TILE_SIZE)
-    high = min(span[1], (tile + 1) * TILE_SIZE)
+    low = max(span[0], tile * TILE_PX)
+    high = min(span[1], (tile + 1) * TILE_PX)
     return (
         slice(low - span[0], high - span[0]),
-        slice(low - tile * TILE_SIZE, high - tile * TILE_SIZE),
+        slice(low - tile * TILE_PX, high - tile * TILE_PX),
     )
 
 
 def _paste(canvas: _Canvas, share: NDArray[np.uint8], y: slice, x: slice) -> None:
-    if share.shape[:2] == (TILE_SIZE, TILE_SIZE):
+    if share.shape[:2] == (TILE_PX, TILE_PX):
         canvas.pixels = np.require(share, requirements=("C", "W"))  # the block is the whole tile
         return
     if canvas.pixels is None:
-        canvas.pixels = np.full((TILE_SIZE, TILE_SIZE, 3), WHITE, np.uint8)
+        canvas.pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
     canvas.pixels[y, x] = share
 
 
 def _add(canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
     if canvas.pixels is None:
-        canvas.pixels = np.zeros((TILE_SIZE, TILE_SIZE, 3), np.float32)
+        canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
     canvas.pixels[y, x] += share

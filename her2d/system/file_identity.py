@@ -49,14 +49,14 @@ class FileState:
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns) and len(inodes) < 2
 
 
-def content_hash(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:
+def content_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> str:
     """Return the file's BLAKE2b-256 hash, as `blake2b:` and 64 hexadecimal digits.
 
     BLAKE2b is in the standard library and, at 1 GB/s, faster than a scanner's disk or share.
 
     Args:
         path: the file.
-        beat: called after every MiB; an error that it raises ends the reading.
+        on_progress: called after every MiB; an error that it raises ends the reading.
 
     Raises:
         OSError: the file cannot be read.
@@ -65,5 +65,5 @@ def content_hash(path: Path, *, beat: Callable[[], None] = lambda: None) -> str:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
-            beat()
+            on_progress()
     return f"blake2b:{digest.hexdigest()}"

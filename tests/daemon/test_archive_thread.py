@@ -1,4 +1,4 @@
-"""The thread that files, and storage that fails it."""
+"""The archive thread, also while storage hangs and the database fails."""
 
 import os
 import threading
@@ -33,7 +33,7 @@ def settings(tmp_path) -> Settings:
 
 @pytest.fixture
 def done(jobs, settings):
-    """Put a file into the inbox whose job is done."""
+    """Create a file in the inbox with a finished job."""
 
     def make(name: str):
         (inbox,) = settings.intake.inboxes
@@ -47,8 +47,8 @@ def done(jobs, settings):
 
 
 @pytest.fixture
-def at_work() -> Iterator[Callable[[Settings], tuple[ArchiveThread, threading.Event]]]:
-    """Start an archive thread; returns it and what stops it."""
+def start_thread() -> Iterator[Callable[[Settings], tuple[ArchiveThread, threading.Event]]]:
+    """Start an archive thread; return it and the event that stops it."""
     started = []
 
     def start(settings: Settings) -> tuple[ArchiveThread, threading.Event]:
@@ -65,8 +65,8 @@ def at_work() -> Iterator[Callable[[Settings], tuple[ArchiveThread, threading.Ev
         thread.join(10)
 
 
-def test_what_ends_is_filed_soon(jobs, settings, done, at_work):
-    archive_thread, _ = at_work(settings)
+def test_a_finished_file_is_archived_soon(jobs, settings, done, start_thread):
+    archive_thread, _ = start_thread(settings)
     for name in ("a.tif", "b.tif"):
         job = done(name)
         wait_until(lambda job=job: jobs.get(job.id).archived_at is not None)
@@ -74,9 +74,9 @@ def test_what_ends_is_filed_soon(jobs, settings, done, at_work):
     assert archive_thread.problem() is None
 
 
-def test_an_archive_that_hangs_is_told(settings, done, at_work, hanging_archive):
+def test_an_archive_that_hangs_is_reported(settings, done, start_thread, hanging_archive):
     done("a.tif")
-    archive_thread, _ = at_work(moving_to(hanging_archive, settings))
+    archive_thread, _ = start_thread(moving_to(hanging_archive, settings))
     wait_until(lambda: archive_thread.problem() is not None)
     assert archive_thread.problem().startswith("Moving finished files has made no progress for ")
 
@@ -86,12 +86,12 @@ def moving_to(archive, settings: Settings) -> Settings:
     return settings.model_copy(update={"intake": intake})
 
 
-def test_a_stop_ends_a_copy_between_two_chunks_and_the_next_clerk_finishes_it(
-    jobs, settings, done, at_work, hanging_archive
+def test_a_stop_interrupts_a_copy_between_two_chunks_and_the_next_start_finishes_it(
+    jobs, settings, done, start_thread, hanging_archive
 ):
     job = done("a.tif")
     settings = moving_to(hanging_archive, settings)
-    archive_thread, stop = at_work(settings)
+    archive_thread, stop = start_thread(settings)
     wait_until(lambda: archive_thread.problem() is not None)
     pipe = part_of(hanging_archive / "a.tif")
     with capture_logs() as log:
@@ -101,27 +101,27 @@ def test_a_stop_ends_a_copy_between_two_chunks_and_the_next_clerk_finishes_it(
     os.close(reader)
     assert job.path.exists()
     pipe.unlink()
-    at_work(settings)
+    start_thread(settings)
     wait_until(lambda: jobs.get(job.id).archived_at is not None)
     assert [path.name for path in hanging_archive.iterdir()] == ["a.tif"]
 
 
-def test_nothing_to_do_for_long_is_no_trouble(settings, at_work):
-    archive_thread, _ = at_work(settings)
+def test_an_idle_archive_thread_does_not_report_a_problem(settings, start_thread):
+    archive_thread, _ = start_thread(settings)
     time.sleep(2 * settings.intake.stalled_after_s)
     assert archive_thread.problem() is None
 
 
-def test_a_database_that_fails_for_a_while_costs_nothing(
-    jobs, settings, done, at_work, monkeypatch
+def test_archiving_continues_after_the_database_was_unavailable(
+    jobs, settings, done, start_thread, monkeypatch
 ):
     monkeypatch.setattr(module, "_AFTER_ERROR_S", 0.1)
     job = done("a.tif")
     jobs.database.execute(
-        "create trigger ill before update on jobs begin select raise(abort, 'ill'); end"
+        "create trigger failing before update on jobs begin select raise(abort, 'no'); end"
     )
     with capture_logs() as log:
-        at_work(settings)
+        start_thread(settings)
         wait_until(lambda: any(line["event"] == "archive_database_unavailable" for line in log))
-    jobs.database.execute("drop trigger ill")
+    jobs.database.execute("drop trigger failing")
     wait_until(lambda: jobs.get(job.id).archived_at is not None)

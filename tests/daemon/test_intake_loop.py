@@ -1,4 +1,4 @@
-"""Finding, settling and pausing, as the daemon's thread does them."""
+"""The passes of the intake loop: discovery, settling and pauses."""
 
 import errno
 import threading
@@ -39,105 +39,105 @@ def paused() -> threading.Event:
 
 
 @pytest.fixture
-def look_until(settings, jobs, paused, storage) -> Iterator[Callable[[Callable[[], bool]], None]]:
+def run_until(settings, jobs, paused, storage) -> Iterator[Callable[[Callable[[], bool]], None]]:
     """Make passes until a condition holds."""
-    look = IntakeLoop(jobs, settings, threading.Event(), paused, storage)
+    loop = IntakeLoop(jobs, settings, threading.Event(), paused, storage)
 
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline
-            look.run_once()
+            loop.run_once()
             time.sleep(0.02)
 
     yield until
-    look.close()
+    loop.close()
 
 
 def test_a_slide_that_an_event_names_is_queued_without_a_sweep(
-    look_until, jobs, folder, write_slide
+    run_until, jobs, folder, write_slide
 ):
     write_slide(["S"], "early.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     write_slide(["w"], "late.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
 
 
-def test_a_pass_touches_no_inbox_that_is_slow_and_finds_its_files_later(
+def test_a_pass_skips_a_slow_inbox_and_a_later_pass_finds_its_files(
     jobs, settings, paused, storage, folder, write_slide, monkeypatch
 ):
     write_slide(["S"], "a.tif", folder=folder)
-    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as look:
+    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as loop:
         with monkeypatch.context() as patch:
             patch.setattr(storage, "slow", lambda _: frozenset({folder}))
             for _ in range(3):
-                look.run_once()
+                loop.run_once()
             assert jobs.in_state() == []
-        look.run_once()
+        loop.run_once()
         assert len(jobs.in_state()) == 1
 
 
-def test_files_of_an_inbox_that_was_taken_out_of_the_settings_hang_nobody(
+def test_files_of_a_hanging_inbox_that_the_settings_no_longer_name_do_not_block_a_pass(
     jobs, settings, paused, storage, folder, tmp_path, write_slide, monkeypatch
 ):
-    """The first thing that an operator does about a share that hangs."""
+    """Operators remove a share that hangs from the settings first."""
     write_slide(["S"], "a.tif", folder=folder)
     other = tmp_path / "other"
     other.mkdir()
-    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as look:
-        look.run_once()
+    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as loop:
+        loop.run_once()
         intake = settings.intake.model_copy(update={"inboxes": (other,)})
         monkeypatch.setattr(storage, "hanging", lambda: frozenset({folder}))
         monkeypatch.setattr("her2d.intake.inbox.FileState.of", lambda _: pytest.fail("it stalled"))
-        look.apply(settings.model_copy(update={"intake": intake}))
-        look.run_once()
-        assert storage.status(folder) is not None  # it is asked on
+        loop.apply(settings.model_copy(update={"intake": intake}))
+        loop.run_once()
+        assert storage.status(folder) is not None  # the probe continues to check it
     assert jobs.counts()[JobState.SETTLING] == 1
 
 
-def test_where_the_limit_of_watches_is_reached_the_inbox_is_polled(
-    look_until, jobs, folder, write_slide, monkeypatch
+def test_an_inbox_is_polled_if_the_limit_of_watches_is_reached(
+    run_until, jobs, folder, write_slide, monkeypatch
 ):
     def full(_watcher, _inbox):
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
     monkeypatch.setattr(Watcher, "watch", full)
     write_slide(["S"], "early.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     write_slide(["w"], "late.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
 
 
-def test_where_events_were_lost_everything_is_swept(
-    look_until, jobs, folder, write_slide, monkeypatch
-):
+def test_lost_events_cause_a_full_sweep(run_until, jobs, folder, write_slide, monkeypatch):
     write_slide(["S"], "early.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     lost = iter([None])
     monkeypatch.setattr(Watcher, "take", lambda _watcher: next(lost, set()))
     write_slide(["w"], "late.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
 
 
-def test_while_there_is_no_room_nothing_is_taken_in(
-    look_until, jobs, folder, write_slide, paused, monkeypatch
+def test_no_file_is_discovered_while_disk_space_is_low(
+    run_until, jobs, folder, write_slide, paused, monkeypatch
 ):
     room = SimpleNamespace(free_mb=0.0)
     monkeypatch.setattr(module, "least_free_mb", lambda _folders: room.free_mb)
     write_slide(["S"], "a.tif", folder=folder)
-    look_until(paused.is_set)
+    run_until(paused.is_set)
     assert jobs.in_state() == []
     room.free_mb = 12.0
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     assert not paused.is_set()
 
 
-def test_an_inbox_that_is_made_anew_is_watched_anew(look_until, jobs, folder, write_slide):
+def test_an_inbox_that_was_deleted_and_created_again_is_watched_again(
+    run_until, jobs, folder, write_slide
+):
     write_slide(["S"], "a.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
     (folder / "a.tif").unlink()
     folder.rmdir()
     folder.mkdir()
     time.sleep(0.3)
     write_slide(["w"], "b.tif", folder=folder)
-    look_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+    run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)

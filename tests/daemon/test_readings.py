@@ -1,4 +1,4 @@
-"""What a scrape reads of the database, the disks and the pipeline."""
+"""What a scrape reads from the database, the disks and the pipeline."""
 
 import errno
 import shutil
@@ -75,7 +75,7 @@ def read(settings, db, *slides):
         )
 
 
-def test_a_new_database_has_nothing_to_say_of_results(settings, db):
+def test_a_new_database_has_no_results(settings, db):
     found = read(settings, db)
     assert found.day.results == 0
     assert found.day.positive_ratio is None
@@ -83,7 +83,7 @@ def test_a_new_database_has_nothing_to_say_of_results(settings, db):
     assert found.last_success_at is None
 
 
-def test_the_days_results_are_summed_up(settings, db, write_slide):
+def test_results_are_summarised_over_the_day(settings, db, write_slide):
     slides = [write_slide(rows, f"{n}.tif") for n, rows in enumerate((["S"], ["w"], ["ws"]))]
     found = read(settings, db, *slides)
     assert found.day.results == 3
@@ -93,7 +93,7 @@ def test_the_days_results_are_summed_up(settings, db, write_slide):
     assert set(found.day.flagged_ratio) == {"blurred", "folded", "pen_marked", "stain_outlier"}
 
 
-def test_quality_flags_and_stain_are_summed_up_over_the_day(settings, db, write_slide):
+def test_quality_flags_and_stain_are_summarised_over_the_day(settings, db, write_slide):
     read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3, 4)))
     db.execute(
         "update run_quality set folded = run_id = 1, stain_distance = run_id,"
@@ -105,7 +105,7 @@ def test_quality_flags_and_stain_are_summed_up_over_the_day(settings, db, write_
     assert (day.stain_distance, day.saturation, day.saturation_distance) == (2.5, 82.5, 1.25)
 
 
-def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_slide):
+def test_results_older_than_a_day_are_not_counted(settings, db, write_slide):
     read(settings, db, write_slide(["S"]))
     old = datetime.now(UTC) - timedelta(days=2)
     db.execute("update runs set finished_at = ?", [f"{old:%Y-%m-%dT%H:%M:%S.%fZ}"])
@@ -115,7 +115,7 @@ def test_results_of_the_day_before_yesterday_are_no_news(settings, db, write_sli
     assert found.last_success_at == pytest.approx(old.timestamp(), abs=1)
 
 
-def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
+def test_the_longest_wait_of_a_file_is_reported(settings, db, tmp_path):
     jobs = JobQueue(db)
     for name in ("early.tif", "late.tif"):
         jobs.discover(tmp_path / "inbox" / name, tmp_path / "inbox", FileState(1, 2, 3))
@@ -131,7 +131,7 @@ def test_the_file_that_waits_longest_is_told(settings, db, tmp_path):
     assert found.last_scan_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
 
 
-def test_back_fill_and_files_left_unfinished_are_no_backlog(settings, db, tmp_path):
+def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_path):
     jobs = JobQueue(db)
     inbox = tmp_path / "inbox"
     jobs.discover(inbox / "old.tif", inbox, FileState(1, 2, 3), BACKFILL)
@@ -143,7 +143,7 @@ def test_back_fill_and_files_left_unfinished_are_no_backlog(settings, db, tmp_pa
     assert (found.waiting, found.overdue, found.oldest_waiting_s) == (2, 1, 0.0)
 
 
-def test_a_retry_waits_from_when_it_was_asked_for(settings, db, tmp_path):
+def test_the_wait_of_a_retry_begins_when_it_is_requested(settings, db, tmp_path):
     jobs = JobQueue(db)
     job = jobs.refuse(tmp_path / "a.tif", FileState(1, 2, 3), "It is a PNG.", inbox=tmp_path)
     db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
@@ -152,7 +152,7 @@ def test_a_retry_waits_from_when_it_was_asked_for(settings, db, tmp_path):
     assert read(settings, db).oldest_waiting_s < 60
 
 
-def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db):
+def test_other_readings_are_reported_if_the_database_cannot_be_read(settings, db):
     settings.results.database.rename(settings.results.database.with_name("away.sqlite"))
     found = read(settings, db)
     assert not found.database_readable
@@ -160,24 +160,26 @@ def test_a_database_that_cannot_be_read_leaves_the_rest_to_be_told(settings, db)
     assert {volume.holds for volume in found.volumes} == {"database", "heatmaps", "inbox"}
 
 
-def test_what_the_webhook_has_still_to_tell_is_counted(settings, db, write_slide):
+def test_events_that_the_webhook_has_not_sent_are_counted(settings, db, write_slide):
     assert read(settings, db).webhook_waiting is None
     Outbox(db).begin()
-    told = settings.model_copy(update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")})
-    assert read(told, db, write_slide(["w"])).webhook_waiting == 1
+    with_webhook = settings.model_copy(
+        update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")}
+    )
+    assert read(with_webhook, db, write_slide(["w"])).webhook_waiting == 1
     outbox = Outbox(db)
     outbox.defer(outbox.next(), 60)
-    assert read(told, db).webhook_waiting == 1
+    assert read(with_webhook, db).webhook_waiting == 1
     assert Outbox(db).next() is None
 
 
-def test_the_last_backup_is_told(settings, db):
+def test_the_time_of_the_last_backup_is_reported(settings, db):
     assert read(settings, db).last_backup_at is None
     made = back_up(settings.results.database, settings.results.backups)
     assert read(settings, db).last_backup_at == made.stat().st_mtime
 
 
-def test_a_disk_that_cannot_be_asked_is_left_out(settings, db, monkeypatch):
+def test_a_disk_that_cannot_be_read_is_left_out(settings, db, monkeypatch):
     really = shutil.disk_usage
 
     def away(folder):
@@ -189,20 +191,20 @@ def test_a_disk_that_cannot_be_asked_is_left_out(settings, db, monkeypatch):
     assert [volume.holds for volume in read(settings, db).volumes] == ["database", "heatmaps"]
 
 
-def test_disks_are_read_even_where_a_folder_is_not_there_yet(settings, db):
+def test_disks_are_read_even_if_a_folder_does_not_exist_yet(settings, db):
     found = read(settings, db)
     assert [volume.holds for volume in found.volumes] == ["database", "heatmaps", "inbox"]
     assert all(0 < volume.free_bytes <= volume.size_bytes for volume in found.volumes)
     assert found.database_bytes > 0
 
 
-def test_every_end_of_a_job_is_counted_once_whoever_ends_it(db, tmp_path):
+def test_every_ended_job_is_counted_once(db, tmp_path):
     jobs = JobQueue(db)
     jobs.refuse(tmp_path / "before.tif", FileState(1, 2, 3), "It was before the daemon.")
     outcomes = Outcomes(db)
     assert sum(outcomes.advance(db).values()) == 0
     for number in range(3):
-        jobs.refuse(tmp_path / f"{number}.tif", FileState(1, 2, 3), "It is no slide.")
+        jobs.refuse(tmp_path / f"{number}.tif", FileState(1, 2, 3), "It is not a slide.")
         outcomes.advance(db)
     assert outcomes.advance(db) == {
         "done": 0,

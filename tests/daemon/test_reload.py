@@ -1,4 +1,4 @@
-"""Which settings change under a running daemon."""
+"""Settings that a reload changes in a running daemon."""
 
 from pathlib import Path
 
@@ -13,19 +13,19 @@ from her2d.settings import (
 )
 
 
-def test_nothing_changes_where_nothing_was_changed():
+def test_equal_settings_change_nothing():
     change = merged(Settings(), Settings())
     assert (change.settings, change.changed, change.waiting) == (Settings(), (), ())
 
 
-def test_what_the_intake_does_changes_at_once():
+def test_intake_settings_change_at_once():
     change = merged(Settings(), Settings(intake=IntakeSettings(inboxes=(Path("/a"),), poll_s=3)))
     assert change.settings.intake.inboxes == (Path("/a"),)
     assert change.changed == ("intake.inboxes", "intake.poll_s")
     assert change.waiting == ()
 
 
-def test_what_the_daemon_is_built_on_waits_for_the_next_start():
+def test_settings_read_only_at_start_wait_for_the_next_start():
     wanted = Settings(
         results=ResultsSettings(database=Path("/other.sqlite")),
         bundle=BundleSettings(path=Path("/other")),
@@ -42,7 +42,7 @@ def test_what_the_daemon_is_built_on_waits_for_the_next_start():
     }
 
 
-def test_a_reload_of_both_kinds_changes_what_can_and_names_the_rest():
+def test_a_reload_applies_the_settings_that_can_change_and_names_the_others():
     wanted = Settings(
         ops=OpsSettings(log_level="debug", port=1), pipeline=PipelineSettings(drain_s=1)
     )

@@ -1,4 +1,4 @@
-"""What keeps systemd's watchdog quiet, and what does not: the daemon, with a worker that hangs."""
+"""When the daemon notifies the watchdog of systemd, and when it does not."""
 
 import contextlib
 import sqlite3
@@ -45,16 +45,16 @@ def settings(tmp_path) -> Settings:
 
 
 @pytest.fixture
-def go_on() -> threading.Event:
+def resume() -> threading.Event:
     return threading.Event()
 
 
 @pytest.fixture
-def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
-    """A daemon whose processor hangs on every slide until `go_on`."""
+def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
+    """A daemon whose processor hangs on every slide until `resume`."""
 
     def hangs(path, _on_progress):
-        go_on.wait(PATIENCE_S)
+        resume.wait(PATIENCE_S)
         raise SlideError(path.name, "was seen")
 
     manifest = SimpleNamespace(name="none", version="1")
@@ -69,50 +69,50 @@ def running(settings, manager, monkeypatch, go_on) -> Iterator[Daemon]:
     thread.start()
     manager.wait_for("READY=1")
     yield daemon
-    go_on.set()
+    resume.set()
     daemon.stop()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
 
 
-def hears_no_more_signs_of_life(manager: ServiceManager) -> bool:
-    """Those that were sent before are heard first."""
+def notifications_stop(manager: ServiceManager) -> bool:
+    """Return whether none arrives for some time, after those already sent are read."""
     return any(manager.receives_nothing_with("WATCHDOG=1", 4 * STALLED_S) for _ in range(100))
 
 
-def test_a_daemon_that_has_nothing_to_do_is_alive(running, manager):
+def test_an_idle_daemon_notifies_the_watchdog(running, manager):
     for _ in range(3):
         manager.wait_for("WATCHDOG=1")
 
 
 @pytest.mark.slow
-def test_a_slide_that_hangs_is_not_followed_by_another_sign_of_life(
-    running, manager, settings, write_slide, go_on
+def test_a_daemon_whose_slide_hangs_does_not_notify_the_watchdog(
+    running, manager, settings, write_slide, resume
 ):
     (inbox,) = settings.intake.inboxes
     write_slide(["Sw"], "a.tif", folder=inbox)
-    assert hears_no_more_signs_of_life(manager)
-    go_on.set()
+    assert notifications_stop(manager)
+    resume.set()
     manager.wait_for("WATCHDOG=1")
 
 
-def test_a_database_locked_for_longer_than_a_slide_may_hang_is_no_life(running, manager, settings):
+def test_a_daemon_whose_database_stays_locked_does_not_notify_the_watchdog(
+    running, manager, settings
+):
     other = sqlite3.connect(settings.results.database, isolation_level=None, timeout=60)
     other.execute("begin exclusive")
-    assert hears_no_more_signs_of_life(manager)
+    assert notifications_stop(manager)
     other.execute("rollback")
     other.close()
     manager.wait_for("WATCHDOG=1")
 
 
 @pytest.mark.slow
-def test_a_pass_that_meets_what_nobody_foresaw_does_not_end_the_daemon(
-    running, manager, monkeypatch
-):
+def test_an_unexpected_error_in_a_pass_does_not_end_the_daemon(running, manager, monkeypatch):
     def odd(*_):
         raise OverflowError("Python int too large to convert to SQLite INTEGER")
 
     with monkeypatch.context() as patch:
         patch.setattr(daemon_module.IntakeLoop, "run_once", odd)
-        assert hears_no_more_signs_of_life(manager)
+        assert notifications_stop(manager)
     manager.wait_for("WATCHDOG=1")

@@ -1,4 +1,4 @@
-"""What asks storage that may never answer."""
+"""The probe of storage that may not answer."""
 
 import os
 import threading
@@ -22,7 +22,7 @@ def server_is_back() -> Iterator[threading.Event]:
 
 @pytest.fixture
 def hang(monkeypatch, server_is_back) -> Callable[..., None]:
-    """Let whoever asks for that folder wait until the server is back."""
+    """Let every call for a folder wait until the server is back."""
     monkeypatch.setattr(storage, "_HANGS_AFTER_S", 0.5)
     statvfs = os.statvfs
 
@@ -45,21 +45,23 @@ def inboxes(tmp_path):
     return found
 
 
-def test_a_folder_that_is_there_has_no_trouble_and_some_room(tmp_path):
+def test_a_folder_that_exists_has_no_problem_and_some_free_space(tmp_path):
     with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         seen = found.status(tmp_path)
         assert found.problem(tmp_path) is None
     assert 0 < seen.free_bytes <= seen.size_bytes
 
 
-def test_a_folder_that_is_not_there_answers_that_it_cannot_be_read(tmp_path):
+def test_a_missing_folder_cannot_be_read_but_is_reachable(tmp_path):
     absent = tmp_path / "absent"
     with closing(StorageProbe([absent], tmp_path / "backups")) as found:
         assert found.problem(absent) == f"The inbox {absent} cannot be read."
         assert found.is_reachable(absent)
 
 
-def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, server_is_back):
+def test_a_share_that_hangs_is_reported_and_other_inboxes_stay_reachable(
+    tmp_path, inboxes, hang, server_is_back
+):
     share, local = inboxes
     with closing(StorageProbe(inboxes, tmp_path / "backups")) as found:
         hang(share)
@@ -69,13 +71,15 @@ def test_a_share_that_hangs_is_told_and_hides_no_other(tmp_path, inboxes, hang, 
         assert found.status(share) is None
         assert not found.is_reachable(share / "a.tif")
         assert found.is_reachable(local / "a.tif")
-        assert found.is_reachable(tmp_path / "of no inbox.tif")
+        assert found.is_reachable(tmp_path / "outside.tif")
         server_is_back.set()
         wait_until(lambda: found.hanging() == frozenset())
         assert found.is_reachable(share / "a.tif")
 
 
-def test_an_archive_that_hangs_is_known_to_and_is_no_inbox(tmp_path, inboxes, hang):
+def test_an_archive_that_hangs_is_not_reachable_and_not_reported_as_an_inbox(
+    tmp_path, inboxes, hang
+):
     archive = tmp_path / "archive"
     archive.mkdir()
     with closing(StorageProbe(inboxes, tmp_path / "backups", [archive])) as found:
@@ -87,13 +91,13 @@ def test_an_archive_that_hangs_is_known_to_and_is_no_inbox(tmp_path, inboxes, ha
         assert found.is_reachable(archive / "day" / "a.tif")
 
 
-def test_a_share_that_hangs_from_the_start_is_known_to(tmp_path, inboxes, hang):
+def test_a_share_that_hangs_from_the_start_is_reported(tmp_path, inboxes, hang):
     hang(inboxes[0])
     with closing(StorageProbe(inboxes, tmp_path / "backups")) as found:
         assert found.hanging() == {inboxes[0]}
 
 
-def test_an_inbox_hangs_with_what_is_mounted_below_it(tmp_path, hang, monkeypatch):
+def test_an_inbox_hangs_if_a_file_system_mounted_below_it_hangs(tmp_path, hang, monkeypatch):
     below = tmp_path / "scanner" / "share"
     monkeypatch.setattr(storage, "mounts_below", lambda _: [below])
     hang(below)
@@ -102,8 +106,8 @@ def test_an_inbox_hangs_with_what_is_mounted_below_it(tmp_path, hang, monkeypatc
 
 
 @pytest.fixture
-def took(monkeypatch) -> Callable[[float], None]:
-    """Let every answer take so many seconds."""
+def delay(monkeypatch) -> Callable[[float], None]:
+    """Delay every answer by a number of seconds."""
 
     def begin(seconds: float) -> None:
         def late(inbox):
@@ -116,8 +120,8 @@ def took(monkeypatch) -> Callable[[float], None]:
     return begin
 
 
-def test_a_slow_share_is_slow_now_and_then_not_always(tmp_path, took):
-    took(0.3)
+def test_a_slow_share_is_reported_as_slow_only_at_times(tmp_path, delay):
+    delay(0.3)
     with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
         passes = []
         for _ in range(20):
@@ -127,20 +131,20 @@ def test_a_slow_share_is_slow_now_and_then_not_always(tmp_path, took):
     assert set(passes) == {frozenset(), frozenset({tmp_path})}
 
 
-def test_a_share_that_hung_and_stays_slow_is_not_back_yet(tmp_path, took, monkeypatch):
+def test_a_share_that_answers_slowly_after_it_hung_has_not_recovered(tmp_path, delay, monkeypatch):
     monkeypatch.setattr(storage, "_HANGS_AFTER_S", 0.4)
     monkeypatch.setattr(storage, "_RECOVERED_WITHIN_S", 0.1)
     with closing(StorageProbe([tmp_path], tmp_path / "backups")) as found:
-        took(0.6)
+        delay(0.6)
         wait_until(lambda: found.hanging() == {tmp_path})
-        took(0.2)
+        delay(0.2)
         time.sleep(1)
         assert found.hanging() == {tmp_path}
-        took(0.0)
+        delay(0.0)
         wait_until(lambda: found.hanging() == frozenset())
 
 
-def test_a_question_that_fails_is_asked_again(tmp_path, monkeypatch):
+def test_a_probe_that_fails_is_repeated(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(storage, "_folder_status", lambda _: 1 / 0)
         found = StorageProbe([tmp_path], tmp_path / "backups")
@@ -149,7 +153,7 @@ def test_a_question_that_fails_is_asked_again(tmp_path, monkeypatch):
         wait_until(lambda: found.hanging() == frozenset())
 
 
-def test_inboxes_may_come_and_go(tmp_path, inboxes):
+def test_inboxes_can_be_added_and_removed(tmp_path, inboxes):
     share, local = inboxes
     with closing(StorageProbe([share], tmp_path / "backups")) as found:
         found.apply([local])

@@ -1,4 +1,4 @@
-"""Workers that fail and die, and what becomes of their jobs."""
+"""Workers that fail or end unexpectedly, and the outcomes of their jobs."""
 
 import errno
 import sqlite3
@@ -23,6 +23,7 @@ from her2d.processing.duplicates import ContentLocks
 from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ClaimLostError,
+    DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
     UnreadableStorageError,
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 
 
 class Fails:
-    """A processor that raises or calls one thing after the other, then refuses every file."""
+    """A processor that raises or calls its arguments in order, then refuses every file."""
 
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
         self.errors = list(errors)
@@ -106,16 +107,16 @@ def state(jobs: JobQueue, job) -> JobState:
     return jobs.get(job.id).state
 
 
-@pytest.mark.parametrize("death", [SystemExit(3), GeneratorExit()], ids=repr)
-def test_a_worker_that_dies_is_replaced_and_its_job_is_taken_up_again(
-    jobs, queued, supervisor_of, death
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
+def test_a_worker_that_ends_unexpectedly_is_replaced_and_its_job_is_queued_again(
+    jobs, queued, supervisor_of, error
 ):
-    supervisor = supervisor_of(Fails(death))
+    supervisor = supervisor_of(Fails(error))
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     assert jobs.get(queued.id).claim == 2
 
 
-def test_an_unforeseen_error_is_retried_later_with_its_reason(jobs, queued, supervisor_of):
+def test_an_unexpected_error_is_retried_later_with_its_reason(jobs, queued, supervisor_of):
     supervisor = supervisor_of(Fails(ZeroDivisionError("a bug")))
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
@@ -160,41 +161,39 @@ def caused(error: Exception, cause: OSError) -> Exception:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_a_job_costs_an_attempt_only_where_its_file_is_the_cause(
-    jobs, queued, worked_on, error, expected, attempts
+def test_a_job_loses_an_attempt_only_if_its_file_may_be_the_cause(
+    jobs, queued, job_after, error, expected, attempts
 ):
-    found = worked_on(error)
+    found = job_after(error)
     assert (found.state, found.attempts) == (expected, attempts)
     assert found.reason or expected is JobState.QUEUED
 
 
-def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, worked_on):
-    assert worked_on(ClaimLostError("Another worker has it.")).state is JobState.RUNNING
+def test_a_worker_that_lost_its_claim_leaves_the_job_as_it_is(jobs, queued, job_after):
+    assert job_after(ClaimLostError("Another worker has it.")).state is JobState.RUNNING
 
 
-def test_a_slide_on_a_share_that_hangs_waits_as_a_new_one_does(
-    jobs, queued, worked_on, storage, monkeypatch
-):
+def test_a_slide_on_a_share_that_hangs_settles_again(jobs, queued, job_after, storage, monkeypatch):
     monkeypatch.setattr(storage, "is_reachable", lambda _: False)
-    found = worked_on(AssertionError("it was read"))
+    found = job_after(AssertionError("the file was read"))
     assert (found.state, found.attempts) == (JobState.SETTLING, 0)
     assert found.reason == "a.tif cannot be read: its storage does not answer."
 
 
-def test_an_archived_slide_whose_archive_hangs_is_tried_again_and_left_to_no_sweep(
-    jobs, queued, worked_on, storage, settings, monkeypatch
+def test_an_archived_slide_whose_archive_hangs_is_retried_and_does_not_settle_again(
+    jobs, queued, job_after, storage, settings, monkeypatch
 ):
-    filed = settings.intake.archive / "a.tif"
-    jobs.database.execute("update jobs set path = ? where id = ?", [str(filed), queued.id])
-    monkeypatch.setattr(storage, "is_reachable", lambda path: path != filed)
-    found = worked_on(AssertionError("it was read"))
+    archived = settings.intake.archive / "a.tif"
+    jobs.database.execute("update jobs set path = ? where id = ?", [str(archived), queued.id])
+    monkeypatch.setattr(storage, "is_reachable", lambda path: path != archived)
+    found = job_after(AssertionError("the file was read"))
     assert (found.state, found.attempts) == (JobState.FAILED, 0)
     assert found.reason == "a.tif cannot be read: its storage does not answer."
 
 
 @pytest.fixture
-def worked_on(settings, jobs, queued, storage):
-    """The job after one worker met one error with it, in this thread."""
+def job_after(settings, jobs, queued, storage):
+    """Run one worker in this thread, let one error occur, and return the job."""
 
     def work(error: Exception):
         signals = StopSignals()
@@ -219,31 +218,44 @@ def worked_on(settings, jobs, queued, storage):
     return work
 
 
+def test_the_log_line_of_a_duplicate_names_the_slide_that_has_the_result(jobs, worked_on):
+    jobs.database.execute(
+        "insert into slides (id, content_hash, file_name, path, vendor, width, height,"
+        " magnification, first_seen_at) values (7, 'blake2b:00', 'b.tif', '/b.tif', 'generic',"
+        " 1, 1, 4, '2026-01-01T00:00:00.000000Z')"
+    )
+    with capture_logs() as log:
+        job = worked_on(DuplicateScanError(7, "blake2b:00"))
+    assert job.state is JobState.DUPLICATE
+    line = next(line for line in log if line["event"] == "slide_duplicate")
+    assert (line["slide_id"], line["log_level"]) == (7, "info")
+
+
 @pytest.fixture
-def retried_in(jobs, settings, queued, worked_on) -> Callable[[Path], Job]:
-    """The queued job, retried where it was archived, after a worker did not find it there."""
+def retried_in(jobs, settings, queued, job_after) -> Callable[[Path], Job]:
+    """Set the path of the queued job, and return the job after a worker did not find the file."""
 
     def work(folder: Path) -> Job:
         jobs.database.execute("update jobs set path = ?", [str(folder / "a.tif")])
-        return worked_on(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+        return job_after(FileNotFoundError(errno.ENOENT, "No such file or directory"))
 
     return work
 
 
 @pytest.mark.parametrize("folder", ["archive", "inbox/archive"])
-def test_a_file_that_is_not_where_it_was_archived_is_tried_again_for_no_sweep_will_find_it(
+def test_a_file_missing_from_its_archive_is_retried_because_sweeps_do_not_find_it(
     retried_in, tmp_path, folder
 ):
     found = retried_in(tmp_path / folder)
     assert (found.state, found.attempts) == (JobState.FAILED, 1)
 
 
-def test_a_file_that_is_gone_from_its_inbox_has_vanished(retried_in, settings):
+def test_a_file_missing_from_its_inbox_has_vanished(retried_in, settings):
     (inbox,) = settings.intake.inboxes
     assert retried_in(inbox / "day").state is JobState.VANISHED
 
 
-def test_a_file_that_stays_away_from_where_it_was_archived_is_quarantined_and_can_be_retried(
+def test_a_file_that_stays_missing_from_its_archive_is_quarantined_and_can_be_retried(
     jobs, settings, queued, retried_in, tmp_path
 ):
     jobs.database.execute("update jobs set attempts = 2")
@@ -256,29 +268,29 @@ def test_a_file_that_stays_away_from_where_it_was_archived_is_quarantined_and_ca
 
 
 def test_an_active_job_has_a_heartbeat(jobs, queued, supervisor_of):
-    go_on = threading.Event()
-    supervisor = supervisor_of(Fails(lambda: go_on.wait(60)))
+    resume = threading.Event()
+    supervisor = supervisor_of(Fails(lambda: resume.wait(60)))
     try:
         check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.RUNNING)
         first = jobs.get(queued.id).heartbeat_at
         check_until(supervisor, jobs, lambda: jobs.get(queued.id).heartbeat_at > first)
     finally:
-        go_on.set()
+        resume.set()
 
 
 def test_a_job_that_makes_no_progress_is_reported_as_stalled(jobs, queued, supervisor_of):
-    go_on = threading.Event()
-    supervisor = supervisor_of(Fails(lambda: go_on.wait(60)))
+    resume = threading.Event()
+    supervisor = supervisor_of(Fails(lambda: resume.wait(60)))
     try:
         check_until(supervisor, jobs, lambda: supervisor.stalled() is not None)
         assert supervisor.stalled().job.id == queued.id
     finally:
-        go_on.set()
+        resume.set()
     check_until(supervisor, jobs, lambda: supervisor.stalled() is None)
 
 
 @pytest.mark.parametrize("name", ["a.tif", "sub/a.tif"])
-def test_a_job_whose_path_leads_out_of_the_inbox_by_now_is_refused(
+def test_a_job_whose_path_now_leads_out_of_the_inbox_is_refused(
     jobs, supervisor_of, settings, tmp_path, name
 ):
     (inbox,) = settings.intake.inboxes
@@ -310,7 +322,7 @@ def test_nothing_is_claimed_while_intake_is_paused(jobs, queued, settings, stora
 
 @pytest.fixture
 def stalled_archive(jobs, settings, hanging_archive) -> Settings:
-    """Settings that move finished files to an archive that hangs, where there is one to move."""
+    """Settings that move a finished file to an archive that hangs."""
     (inbox,) = settings.intake.inboxes
     path = inbox / "a.tif"
     path.write_bytes(b"scan")
@@ -320,7 +332,7 @@ def stalled_archive(jobs, settings, hanging_archive) -> Settings:
     return settings.model_copy(update={"intake": settings.intake.model_copy(update=update)})
 
 
-def test_an_archive_that_hangs_is_reported_once_and_keeps_no_slide_waiting(
+def test_an_archive_that_hangs_is_reported_once_and_delays_no_slide(
     jobs, settings, stalled_archive, supervisor_of
 ):
     (inbox,) = settings.intake.inboxes
@@ -336,7 +348,7 @@ def test_an_archive_that_hangs_is_reported_once_and_keeps_no_slide_waiting(
     assert [line["log_level"] for line in stalled] == ["error"]
 
 
-def test_an_archive_thread_that_hangs_is_left_behind_at_a_stop(
+def test_a_stop_does_not_wait_for_an_archive_thread_that_hangs(
     jobs, stalled_archive, storage, monkeypatch
 ):
     monkeypatch.setattr(shutdown, "_ARCHIVE_STOPS_S", 0.5)
@@ -349,13 +361,15 @@ def test_an_archive_thread_that_hangs_is_left_behind_at_a_stop(
     assert [line["event"] for line in log] == ["archive_thread_not_stopped"]
 
 
-def test_an_archive_thread_that_dies_is_replaced(jobs, settings, supervisor_of, monkeypatch):
-    deaths = iter([SystemExit(3)])
+def test_an_archive_thread_that_ends_unexpectedly_is_replaced(
+    jobs, settings, supervisor_of, monkeypatch
+):
+    errors = iter([SystemExit(3)])
     rounds = threading.Event()
 
     def round_(*_) -> None:
-        for death in deaths:
-            raise death
+        for error in errors:
+            raise error
         rounds.set()
 
     monkeypatch.setattr(Archiver, "round", round_)

@@ -1,4 +1,4 @@
-"""Backups of a database that others go on writing to."""
+"""Backups of a database that other processes write to."""
 
 import os
 import sqlite3
@@ -15,7 +15,7 @@ from her2d.db.backup import back_up, drop_old_backups, newest_backup
 from her2d.db.connection import DatabaseError, open_database
 from her2d.db.integrity import problems
 
-PATIENCE_S = 60  # a backup that starts again at each commit hardly ever ends
+PATIENCE_S = 60  # a backup that starts again at each commit rarely ends
 BACK_UP = """
 import sys, pathlib
 from her2d.db.backup import back_up
@@ -45,8 +45,8 @@ def large(tmp_path) -> Path:
 
 
 @contextmanager
-def a_writer_that_commits_all_the_time(database: Path) -> Iterator[None]:
-    """A separate process, as the daemon is, that has begun to write."""
+def continuous_writer(database: Path) -> Iterator[None]:
+    """Run a separate process that writes, as the daemon does."""
     with subprocess.Popen(
         [sys.executable, "-c", WRITE, str(database)], stdout=subprocess.PIPE, text=True
     ) as writer:
@@ -57,9 +57,9 @@ def a_writer_that_commits_all_the_time(database: Path) -> Iterator[None]:
             writer.kill()
 
 
-def test_a_backup_ends_though_another_connection_commits_all_the_time(large, tmp_path):
+def test_a_backup_ends_although_another_connection_commits_continuously(large, tmp_path):
     folder = tmp_path / "backups"
-    with a_writer_that_commits_all_the_time(large):
+    with continuous_writer(large):
         printed = subprocess.run(
             [sys.executable, "-c", BACK_UP, str(large), str(folder)],
             capture_output=True,
@@ -72,19 +72,19 @@ def test_a_backup_ends_though_another_connection_commits_all_the_time(large, tmp
     assert problems(copy) == []
 
 
-def test_a_backup_gives_up_a_database_that_stays_locked(large, tmp_path, monkeypatch):
+def test_a_backup_fails_if_the_database_stays_locked(large, tmp_path, monkeypatch):
     monkeypatch.setattr("her2d.db.online_copy._PATIENCE_S", 0.1)
     monkeypatch.setattr("her2d.db.online_copy._BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(large)) as other:
         other.execute("pragma locking_mode = exclusive")
-        other.execute("delete from jobs")  # from now on nobody else may even read
+        other.execute("delete from jobs")  # from now on no other connection can read
         other.commit()
         with pytest.raises(DatabaseError, match="locked"):
             back_up(large, tmp_path / "backups")
     assert list((tmp_path / "backups").iterdir()) == []
 
 
-def test_what_a_killed_backup_left_goes_with_the_next_and_one_under_way_stays(large, tmp_path):
+def test_the_next_backup_deletes_the_file_of_a_killed_one_but_not_of_a_running_one(large, tmp_path):
     folder = tmp_path / "backups"
     folder.mkdir()
     names = ("her2d-20260101T000000000000Z.part", "her2d-20260101T000000000000Z.part-journal")
@@ -98,8 +98,8 @@ def test_what_a_killed_backup_left_goes_with_the_next_and_one_under_way_stays(la
     assert sorted(folder.iterdir()) == sorted([under_way, copy])
 
 
-def named(folder: Path, *years: int) -> list[Path]:
-    """Backups by the names that they get in such years."""
+def backups_of(folder: Path, *years: int) -> list[Path]:
+    """Create a backup for each year, with the name that it gets then."""
     paths = [folder / f"her2d-{year}0101T000000000000Z.sqlite" for year in years]
     for path in paths:
         path.touch()
@@ -107,15 +107,15 @@ def named(folder: Path, *years: int) -> list[Path]:
 
 
 def test_a_backup_made_while_the_clock_was_behind_is_not_deleted_at_once(tmp_path, monkeypatch):
-    later = named(tmp_path, 2024, 2025, 2026)
+    later = backups_of(tmp_path, 2024, 2025, 2026)
     monkeypatch.setattr("her2d.db.backup.moment", lambda: "20020101T000000000000Z")
-    (made,) = named(tmp_path, 2002)
+    (made,) = backups_of(tmp_path, 2002)
     assert drop_old_backups(tmp_path, 3) == later[:1]
     assert made.exists()
 
 
-def test_a_backup_made_while_the_clock_was_ahead_is_neither_the_newest_nor_kept_for_good(tmp_path):
-    old, right, ahead = named(tmp_path, 2024, 2025, 2140)
+def test_a_backup_made_while_the_clock_was_ahead_is_not_the_newest_and_is_deleted_first(tmp_path):
+    old, right, ahead = backups_of(tmp_path, 2024, 2025, 2140)
     assert newest_backup(tmp_path) == right
     assert drop_old_backups(tmp_path, 2) == [ahead]
     assert drop_old_backups(tmp_path, 1) == [old]

@@ -1,4 +1,4 @@
-"""Opening the one SQLite file."""
+"""Opening the database."""
 
 import sqlite3
 import threading
@@ -17,13 +17,13 @@ from her2d.db.connection import (
 )
 
 
-def test_a_new_database_has_the_designs_tables_and_view(tmp_path):
+def test_a_new_database_has_the_tables_and_view_of_the_design(tmp_path):
     db = open_database(tmp_path / "deep" / "her2d.sqlite")
     assert {"slides", "jobs", "runs", "tiles", "bundles", "events"} <= set(db.table_names())
     assert "slide_results" in db.view_names()
 
 
-def test_the_view_has_at_least_the_designs_columns(tmp_path):
+def test_the_view_has_at_least_the_columns_of_the_design(tmp_path):
     db = open_database(tmp_path / "her2d.sqlite")
     wanted = (
         "slide_id file_name path content_hash her2_status reason high_expression_percent ci_low"
@@ -49,7 +49,7 @@ def test_opening_again_changes_nothing(tmp_path):
     assert open_database(path).schema == before
 
 
-def test_many_threads_may_open_a_new_database_at_once(tmp_path):
+def test_many_threads_can_open_a_new_database_at_once(tmp_path):
     path = tmp_path / "her2d.sqlite"
     errors: list[Exception] = []
 
@@ -76,7 +76,7 @@ def test_a_database_of_a_newer_her2d_is_refused(tmp_path):
             opened(path)
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+def test_a_file_that_is_not_a_database_is_refused_and_not_changed(tmp_path):
     path = tmp_path / "her2d.sqlite"
     path.write_bytes(b"this is a letter, not a database" * 100)
     for opened in (open_database, open_readonly):
@@ -85,12 +85,12 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
     assert path.read_bytes().startswith(b"this is a letter")
 
 
-def test_reading_needs_a_database_that_is_there(tmp_path):
+def test_a_missing_database_cannot_be_opened_for_reading(tmp_path):
     with pytest.raises(DatabaseError, match="There is no database"):
         open_readonly(tmp_path / "her2d.sqlite")
 
 
-def test_reading_never_writes(tmp_path):
+def test_a_read_only_connection_cannot_write(tmp_path):
     path = tmp_path / "her2d.sqlite"
     open_database(path).close()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
@@ -108,7 +108,7 @@ def another_programs(request, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
-def test_another_programs_database_is_refused_and_left_alone(another_programs, opened):
+def test_a_database_of_another_program_is_refused_and_not_changed(another_programs, opened):
     before = another_programs.read_bytes()
     with pytest.raises(ForeignDatabase, match="not her2d's; "):
         opened(another_programs)
@@ -117,18 +117,18 @@ def test_another_programs_database_is_refused_and_left_alone(another_programs, o
 
 
 @pytest.mark.parametrize("opened", [open_database, open_existing, open_readonly, schema_version])
-def test_a_folder_is_said_to_be_one(tmp_path, opened):
+def test_the_error_for_a_folder_says_that_it_is_a_folder(tmp_path, opened):
     with pytest.raises(DatabaseError, match="is a folder, not a database"):
         opened(tmp_path)
 
 
-def test_what_must_be_there_is_not_made(tmp_path):
+def test_a_database_that_must_exist_is_not_created(tmp_path):
     with pytest.raises(DatabaseError, match="There is no database"):
         open_existing(tmp_path / "typo" / "her2d.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_schema_is_never_brought_up_to_date_without_a_copy(tmp_path, second_migration):
+def test_an_older_schema_is_not_updated_without_a_copy(tmp_path, second_migration):
     path = tmp_path / "her2d.sqlite"
     with second_migration.not_yet():
         open_database(path).close()

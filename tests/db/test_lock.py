@@ -27,7 +27,7 @@ def hold(database):
     return process
 
 
-def test_the_second_daemon_is_told_who_holds_the_database(tmp_path):
+def test_the_error_of_a_second_daemon_names_the_process_that_holds_the_database(tmp_path):
     database = tmp_path / "her2d.sqlite"
     with hold(database) as holder:
         with (
@@ -47,7 +47,7 @@ def test_a_killed_daemon_leaves_no_lock(tmp_path):
             pass
 
 
-def test_the_lock_can_be_taken_again_after_a_clean_end(tmp_path):
+def test_the_lock_can_be_taken_again_after_a_release(tmp_path):
     for _ in range(2):
         with held_by_us(tmp_path / "her2d.sqlite"):
             pass

@@ -1,4 +1,4 @@
-"""A backup put in the database's place."""
+"""Restoring a database from a backup."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def power_cut(database: Path, name: str) -> None:
     assert Path(f"{database}-wal").stat().st_size > 0
 
 
-def test_the_database_is_what_it_was_at_the_backup(database, backup):
+def test_a_restore_returns_the_database_to_its_state_at_the_backup(database, backup):
     note(database, "new")
     restore(backup, database)
     assert notes(database) == ["old"]
@@ -60,7 +60,7 @@ def test_the_database_is_what_it_was_at_the_backup(database, backup):
     assert notes(database) == ["old", "later"]
 
 
-def test_a_log_that_was_left_is_not_played_into_the_backup_and_not_lost(database, backup):
+def test_a_leftover_log_is_kept_and_not_applied_to_the_backup(database, backup):
     power_cut(database, "new")
     aside = restore(backup, database)
     assert without_a_log(database)
@@ -79,7 +79,7 @@ def test_a_database_too_damaged_to_open_is_kept_with_its_log(database, backup):
     assert notes(database) == ["old"]
 
 
-def test_nothing_is_left_but_the_database_its_lock_and_the_old_one(database, backup):
+def test_a_restore_leaves_only_the_database_its_lock_and_the_previous_database(database, backup):
     aside = restore(backup, database)
     assert {path.name for path in database.parent.iterdir()} == {
         "her2d.sqlite",
@@ -90,14 +90,14 @@ def test_nothing_is_left_but_the_database_its_lock_and_the_old_one(database, bac
     assert aside.name.startswith("her2d.before-restore-")
 
 
-def test_a_database_that_is_gone_is_restored_and_a_log_it_left_is_not_played(database, backup):
+def test_a_missing_database_is_restored_and_its_leftover_log_is_not_applied(database, backup):
     power_cut(database, "new")
     database.unlink()
     assert restore(backup, database) is None
     assert notes(database) == ["old"]
 
 
-def test_it_is_refused_while_a_daemon_works_on_the_database(database, backup):
+def test_a_restore_is_refused_while_a_daemon_holds_the_database(database, backup):
     note(database, "new")
     with (
         held_by_us(database),
@@ -107,7 +107,9 @@ def test_it_is_refused_while_a_daemon_works_on_the_database(database, backup):
     assert notes(database) == ["old", "new"]
 
 
-def test_it_is_refused_while_another_process_has_the_database_open(database, backup, monkeypatch):
+def test_a_restore_is_refused_while_another_process_has_the_database_open(
+    database, backup, monkeypatch
+):
     monkeypatch.setattr("her2d.db.restore._BUSY_TIMEOUT_S", 0.1)
     with closing(open_database(database)) as other:
         other.table("events").insert({"at": "now", "name": "new"})
@@ -142,7 +144,7 @@ def absent(backup: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("alter", "expected"),
     [
         (damaged, "is damaged, so nothing was restored"),
         (of_a_newer_her2d, "was written by a newer her2d"),
@@ -151,9 +153,11 @@ def absent(backup: Path) -> None:
         (absent, "There is no database"),
     ],
 )
-def test_a_backup_that_is_no_good_leaves_the_database_as_it_was(database, backup, spoil, said):
-    spoil(backup)
-    with pytest.raises(DatabaseError, match=said):
+def test_a_backup_that_cannot_be_restored_leaves_the_database_unchanged(
+    database, backup, alter, expected
+):
+    alter(backup)
+    with pytest.raises(DatabaseError, match=expected):
         restore(backup, database)
     assert notes(database) == ["old"]
     assert {path.name for path in database.parent.iterdir()} == {
@@ -172,7 +176,7 @@ def test_a_backup_of_another_program_with_a_schema_number_is_refused(database, b
     assert notes(database) == ["old"]
 
 
-def test_a_backup_does_not_take_the_place_of_another_programs_database(database, backup):
+def test_a_backup_does_not_replace_a_database_of_another_program(database, backup):
     of_another_program(database)
     with pytest.raises(DatabaseError, match="is a database, but not her2d's"):
         restore(backup, database)
@@ -180,12 +184,14 @@ def test_a_backup_does_not_take_the_place_of_another_programs_database(database,
         assert connection.execute("select name from sqlite_master").fetchall() == [("letters",)]
 
 
-def test_a_backup_of_an_older_her2d_is_restored_as_it_is(database, backup, second_migration):
+def test_a_backup_of_an_older_her2d_is_restored_without_an_update(
+    database, backup, second_migration
+):
     restore(backup, database)
     assert schema_version(database) == 1
 
 
-def test_who_may_read_the_database_stays_as_it_was(database, backup):
+def test_a_restore_keeps_the_mode_of_the_database(database, backup):
     database.chmod(0o640)
     backup.chmod(0o600)
     restore(backup, database)
@@ -193,14 +199,14 @@ def test_who_may_read_the_database_stays_as_it_was(database, backup):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_restored_by_root_it_is_still_the_daemons(database, backup):
+def test_a_database_that_root_restores_still_belongs_to_the_daemon(database, backup):
     os.chown(database, 4321, 4322)
     restore(backup, database)
     assert (database.stat().st_uid, database.stat().st_gid) == (4321, 4322)
 
 
-def test_copied_over_by_hand_the_log_that_was_left_spoils_the_backup(database, backup):
-    """Why there is a command: this is what it must not do."""
+def test_a_leftover_log_damages_a_backup_that_is_copied_by_hand(database, backup):
+    """This is why a restore is a command and not a copy."""
     power_cut(database, "new")
     shutil.copy(backup, database)
     assert problems(database) != [] or notes(database) != ["old"]

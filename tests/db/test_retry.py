@@ -40,7 +40,7 @@ def events(folder: Path) -> list[str]:
         return [name for (name,) in connection.execute("select name from events")]
 
 
-def test_a_write_is_repeated_until_the_lock_is_gone(locked, tmp_path):
+def test_a_write_is_repeated_until_the_lock_is_released(locked, tmp_path):
     waited: list[None] = []
 
     def waiting() -> None:
@@ -56,7 +56,7 @@ def test_a_write_is_repeated_until_the_lock_is_gone(locked, tmp_path):
     assert {entry["event"] for entry in logs} == {"write_waits_for_database"}
 
 
-def test_a_cancelled_write_is_an_error_that_names_the_databases_as_its_cause(locked, tmp_path):
+def test_the_error_of_a_cancelled_write_has_the_databases_error_as_its_cause(locked, tmp_path):
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(WriteCancelledError) as cancelled:
@@ -65,7 +65,7 @@ def test_a_cancelled_write_is_an_error_that_names_the_databases_as_its_cause(loc
     assert events(tmp_path) == []
 
 
-def test_an_error_that_waiting_does_not_change_is_raised_at_once():
+def test_an_error_that_waiting_cannot_solve_is_raised_at_once():
     calls: list[None] = []
 
     def wrong() -> None:
@@ -87,7 +87,7 @@ def test_an_error_that_waiting_does_not_change_is_raised_at_once():
         (sqlite3.SQLITE_CORRUPT, False),
     ],
 )
-def test_extended_result_codes_count_as_their_primary_one(code, expected):
+def test_extended_result_codes_are_treated_as_their_primary_codes(code, expected):
     error = sqlite3.OperationalError("it failed")
     error.sqlite_errorcode = code
     assert is_temporary(error) is expected

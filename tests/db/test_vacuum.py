@@ -1,4 +1,4 @@
-"""Disk space that pruned rows took."""
+"""Freeing the disk space of pruned rows."""
 
 import sqlite3
 from contextlib import closing
@@ -71,7 +71,7 @@ def fill(database: Path) -> None:
 
 
 def prune(database: Path) -> int:
-    """Returns what stayed in the file, as `her2d db prune` says."""
+    """Return the size that stays in the file, as `her2d db prune` reports it."""
     with closing(open_database(database)) as db:
         assert prune_tiles(db, keep_days=30).tiles == ROWS
         return give_back(db)
@@ -91,7 +91,7 @@ def database(tmp_path) -> Path:
 
 @pytest.fixture
 def older(tmp_path) -> Path:
-    """One that was made before her2d had incremental vacuum."""
+    """A database without incremental vacuum, as older versions of her2d made it."""
     path = tmp_path / "older.sqlite"
     open_database(path).close()
     with closing(sqlite3.connect(path)) as connection:
@@ -108,7 +108,7 @@ def test_pruning_makes_the_file_smaller(database):
     assert size(database) < before / 3
 
 
-def test_the_file_shrinks_although_the_daemon_has_it_open_and_goes_on_writing(database):
+def test_the_file_shrinks_while_the_daemon_has_it_open_and_writes(database):
     before = database.stat().st_size
     with closing(open_database(database)) as daemon:
         daemon.table("events").insert({"at": "now", "name": "before"})
@@ -118,7 +118,7 @@ def test_the_file_shrinks_although_the_daemon_has_it_open_and_goes_on_writing(da
     assert problems(database) == []
 
 
-def test_a_database_of_an_older_her2d_keeps_the_space_for_new_rows_and_says_so(older):
+def test_pruning_a_database_without_incremental_vacuum_frees_space_only_for_new_rows(older):
     before = size(older)
     assert prune(older) > 450_000
     assert size(older) >= before
@@ -126,7 +126,7 @@ def test_a_database_of_an_older_her2d_keeps_the_space_for_new_rows_and_says_so(o
     assert older.stat().st_size <= before * 1.1
 
 
-def test_vacuum_gives_the_space_back_and_prunes_do_so_from_then_on(older):
+def test_after_a_vacuum_pruning_makes_the_file_smaller(older):
     prune(older)
     sizes = vacuum(older)
     assert sizes.after < sizes.before / 3
@@ -137,7 +137,7 @@ def test_vacuum_gives_the_space_back_and_prunes_do_so_from_then_on(older):
     assert size(older) < full / 3
 
 
-def test_a_connection_that_was_open_before_the_vacuum_goes_on_writing(older):
+def test_a_connection_opened_before_a_vacuum_can_still_write(older):
     with closing(open_database(older)) as daemon:
         daemon.table("events").insert({"at": "now", "name": "before"})
         vacuum(older)
@@ -148,7 +148,7 @@ def test_a_connection_that_was_open_before_the_vacuum_goes_on_writing(older):
     assert problems(older) == []
 
 
-def test_vacuum_says_how_much_room_it_needs_before_it_begins(older, monkeypatch):
+def test_a_vacuum_without_enough_free_space_is_refused_before_it_begins(older, monkeypatch):
     monkeypatch.setattr("her2d.db.vacuum.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     before = older.stat().st_size
     with pytest.raises(DatabaseError, match="no room to vacuum"):
@@ -156,7 +156,7 @@ def test_vacuum_says_how_much_room_it_needs_before_it_begins(older, monkeypatch)
     assert older.stat().st_size == before
 
 
-def test_vacuum_waits_for_a_writer_but_not_for_ever(older, monkeypatch):
+def test_a_vacuum_waits_for_a_writer_for_a_limited_time(older, monkeypatch):
     monkeypatch.setattr("her2d.db.vacuum._BUSY_TIMEOUT_S", 0.1)
     with closing(sqlite3.connect(older)) as writer:
         writer.execute("begin immediate")
@@ -164,7 +164,7 @@ def test_vacuum_waits_for_a_writer_but_not_for_ever(older, monkeypatch):
             vacuum(older)
 
 
-def test_a_vacuum_of_nothing_makes_no_database(tmp_path):
+def test_a_vacuum_does_not_create_a_missing_database(tmp_path):
     with pytest.raises(DatabaseError, match="There is no database"):
         vacuum(tmp_path / "her2d.sqlite")
     assert list(tmp_path.iterdir()) == []

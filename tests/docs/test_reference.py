@@ -115,6 +115,19 @@ def test_events_whose_names_are_in_a_variable_are_listed_as_well():
     assert ("device_lost", "critical") in levels
 
 
+def test_every_log_event_of_a_failed_attempt_is_listed():
+    listed = {(event.name, event.level) for event in events()}
+    assert {(rule.event, rule.level) for rule in RULES} <= listed
+    assert ("slide_quarantined", "error") in listed  # after the last attempt
+
+
+def test_no_call_that_logs_is_left_out():
+    calls = len(re.findall(r"\blog\.(?:debug|info|warning|error|exception|critical)\(", sources()))
+    text = sources()
+    listed = sum(len(re.findall(rf'"{name}"', text)) for name in {e.name for e in events()})
+    assert listed >= calls  # an event that a variable names is found as well
+
+
 def test_every_table_view_and_column_is_listed():
     sql = "\n".join(path.read_text() for path in sorted(_PACKAGE.rglob("migrations/*.sql")))
     page = schema_page()

@@ -1,4 +1,4 @@
-"""The system's limit of inotify watches, the real one, in a user namespace of the test's own."""
+"""The system's limit of inotify watches, the real one, in a separate user namespace."""
 
 import subprocess
 

@@ -164,7 +164,7 @@ def test_a_file_that_is_found_several_times_has_one_job(inbox, jobs, folder, clo
     path = folder / "a.tif"
     path.write_bytes(b"scan")
     for _ in range(5):
-        inbox.look([path, path])
+        inbox.look_at([path, path])
         clock.pass_(60)
         inbox.sweep()
     assert len(jobs.in_state()) == 1
@@ -210,7 +210,7 @@ def test_a_folder_that_an_event_names_is_searched(inbox, jobs, folder):
     inbox.sweep()
     (folder / "moved" / "in").mkdir(parents=True)
     (folder / "moved" / "in" / "a.tif").write_bytes(b"scan")
-    inbox.look([folder / "moved"])
+    inbox.look_at([folder / "moved"])
     inbox.sweep()
     assert names(jobs) == ["a.tif"]
 
@@ -237,7 +237,7 @@ def test_files_that_are_not_scans_are_ignored(inbox, jobs, folder, tmp_path):
     outside = tmp_path / "outside.tif"
     outside.write_bytes(b"x")
     inbox.sweep()
-    inbox.look([outside, folder / "fifo.tif", folder / "directory.tif"])
+    inbox.look_at([outside, folder / "fifo.tif", folder / "directory.tif"])
     assert jobs.in_state() == []
 
 
@@ -251,7 +251,7 @@ def test_links_are_not_followed_in_or_out_of_the_inbox(inbox, jobs, folder, tmp_
     (folder / "b.tif").write_bytes(b"x")
     (folder / "inside.tif").symlink_to(folder / "b.tif")
     inbox.sweep()
-    inbox.look([folder / "file.tif", folder / "folder", folder / "loop"])
+    inbox.look_at([folder / "file.tif", folder / "folder", folder / "loop"])
     inbox.sweep()
     assert names(jobs) == ["b.tif"]
 
@@ -270,7 +270,7 @@ def test_ignore_patterns_apply_to_files_and_folders(jobs, folder, clock, check):
     settings = IntakeSettings(inboxes=(folder,), ignore=("test_*", "old"))
     inbox = Inbox(jobs, settings, check, clock)
     inbox.sweep()
-    inbox.look([folder / "old" / "deep" / "c.tif", folder / "test_a.tif", folder / "old"])
+    inbox.look_at([folder / "old" / "deep" / "c.tif", folder / "test_a.tif", folder / "old"])
     inbox.sweep()
     assert names(jobs) == ["a.tif", "d.tif"]
 
@@ -281,7 +281,7 @@ def test_an_archive_below_the_inbox_is_not_searched(jobs, folder, clock, check):
     settings = IntakeSettings(inboxes=(folder,), archive=folder / "archive")
     inbox = Inbox(jobs, settings, check, clock)
     inbox.sweep()
-    inbox.look([folder / "archive" / "a.tif"])
+    inbox.look_at([folder / "archive" / "a.tif"])
     assert jobs.in_state() == []
 
 
@@ -318,7 +318,7 @@ def test_an_inbox_that_was_left_out_is_swept_as_soon_as_it_answers(two, share, f
         (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
     two.leave_out(frozenset({share}))
     two.sweep()
-    two.look([share / "share.tif"])
+    two.look_at([share / "share.tif"])
     assert names(jobs) == ["inbox.tif"]
     two.leave_out(frozenset())
     two.sweep()
@@ -353,7 +353,7 @@ def test_a_slow_inbox_is_searched_later(two, share, folder, jobs):
         (inbox / f"{inbox.name}.tif").write_bytes(b"scan")
     two.leave_out(frozenset(), slow=frozenset({share}))
     two.sweep()
-    two.look([share / "share.tif"])
+    two.look_at([share / "share.tif"])
     two.sweep()
     assert names(jobs) == ["inbox.tif"]
     two.leave_out(frozenset())

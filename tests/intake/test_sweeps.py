@@ -152,6 +152,6 @@ def test_if_too_many_folders_are_requested_everything_is_swept(jobs, folder, clo
     inbox.sweep()
     (folder / "a.tif").write_bytes(b"x")
     for number in range(1100):
-        inbox.sweeps.soon(folder / str(number), folder)
+        inbox.sweeps.request(folder / str(number), folder)
     inbox.sweep()
     assert names(jobs) == ["a.tif"]

@@ -15,20 +15,20 @@ def test_a_full_batch_does_not_wait_to_fill():
     assert queue.take(4, fill_s=3600) == [0, 1, 2, 3]
 
 
-def test_the_last_items_leave_in_a_part_filled_batch():
+def test_the_last_items_form_a_partly_filled_batch():
     queue: BatchQueue[int] = BatchQueue(8)
     queue.put(1)
     assert queue.take(4, fill_s=0.01) == [1]
 
 
-def test_a_batch_larger_than_the_queue_does_not_wait_for_what_cannot_fit():
+def test_a_full_queue_gives_a_batch_smaller_than_requested_without_a_wait():
     queue: BatchQueue[int] = BatchQueue(2)
     queue.put(1)
     queue.put(2)
     assert queue.take(4, fill_s=3600) == [1, 2]
 
 
-def test_a_full_queue_blocks_its_producer_until_there_is_room():
+def test_a_full_queue_blocks_its_producer_until_an_item_is_taken():
     queue: BatchQueue[int] = BatchQueue(1)
     queue.put(1)
     producer = threading.Thread(target=queue.put, args=(2,))
@@ -39,7 +39,7 @@ def test_a_full_queue_blocks_its_producer_until_there_is_room():
     assert queue.take(1, fill_s=0) == [2]
 
 
-def test_a_producer_whose_slide_was_given_up_does_not_wait():
+def test_a_producer_whose_slide_was_cancelled_does_not_wait():
     queue: BatchQueue[int] = BatchQueue(1)
     queue.put(1)
     assert queue.put(2, abandoned=lambda: True) is False

@@ -1,4 +1,4 @@
-"""How long slides wait for their tiles."""
+"""The time that slides wait for their tiles."""
 
 import threading
 
@@ -11,7 +11,7 @@ def test_the_tiles_are_the_same_and_are_counted():
     assert tally.tiles == 3
 
 
-def test_waiting_counts_and_working_does_not():
+def test_the_time_counts_only_while_the_consumer_waits():
     tally = DecodeTally()
     pause = threading.Event()
 

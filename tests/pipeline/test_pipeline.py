@@ -34,7 +34,7 @@ def pipeline(engine, color_bundle):
         yield pipeline
 
 
-def test_every_tile_ends_where_its_content_sends_it(pipeline, write_slide):
+def test_every_tile_gets_the_class_of_its_content(pipeline, write_slide):
     outcome = pipeline.submit(write_slide([".sS", "twh"])).result()
     assert outcome.tile_class.tolist() == [
         [TileClass.BACKGROUND, TileClass.NON_TUMOR, TileClass.STRONG],
@@ -62,7 +62,9 @@ def test_a_slide_without_tumor_is_indeterminate(pipeline, write_slide):
     assert score.reason
 
 
-def test_batches_are_filled_across_slides_and_results_stay_apart(engine, color_bundle, write_slide):
+def test_batches_hold_tiles_of_several_slides_and_results_stay_separate(
+    engine, color_bundle, write_slide
+):
     limits = Limits(slides_in_flight=4, segmenter_batch=8, batch_wait_s=0.05)
     paths = [write_slide(["S" + "w" * n], f"{n}.tif") for n in range(1, 7)]
     with Pipeline(engine, Integrator(color_bundle), limits=limits) as pipeline:
@@ -71,7 +73,7 @@ def test_batches_are_filled_across_slides_and_results_stay_apart(engine, color_b
     assert percents == pytest.approx([100 / (n + 1) for n in range(1, 7)])
 
 
-def test_progress_counts_every_tile_up_to_all(pipeline, write_slide):
+def test_progress_counts_every_tile(pipeline, write_slide):
     seen: list[tuple[int, int]] = []
     pipeline.submit(write_slide(["sSw", "..t"]), progress=lambda *n: seen.append(n)).result()
     assert sorted(seen) == [(n, 6) for n in range(1, 7)]
@@ -97,42 +99,44 @@ def test_padding_is_never_tumor(engine, color_bundle, write_slide, tmp_path):
     assert outcome.tumor_pixels.sum() == 300 * 700
 
 
-def test_a_file_that_is_no_slide_ends_itself_and_not_the_next(pipeline, write_slide, tmp_path):
+def test_a_file_that_is_not_a_slide_fails_and_the_next_slide_is_scored(
+    pipeline, write_slide, tmp_path
+):
     broken = tmp_path / "broken.tif"
-    broken.write_bytes(b"II*\0 this is no slide")
+    broken.write_bytes(b"II*\0 this is not a slide")
     with pytest.raises(SlideError):
         pipeline.submit(broken).result()
     assert pipeline.submit(write_slide(["S"])).result().count(TileClass.STRONG) == 1
 
 
-class Listening:
-    """A real engine that notes what is bound to log lines while it works."""
+class RecordingEngine:
+    """A real engine that records the context of log lines at each upload."""
 
     def __init__(self, engine) -> None:
         self._engine = engine
-        self.heard: list[dict] = []
+        self.contexts: list[dict] = []
 
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
     def upload(self, tiles):
-        self.heard.append(get_contextvars())
+        self.contexts.append(get_contextvars())
         return self._engine.upload(tiles)
 
 
-def test_lines_about_a_batch_name_every_slide_in_it(engine, color_bundle, write_slide):
-    listening = Listening(engine)
+def test_log_lines_about_a_batch_name_every_slide_in_it(engine, color_bundle, write_slide):
+    recording = RecordingEngine(engine)
     limits = Limits(slides_in_flight=2, segmenter_batch=4, batch_wait_s=60)  # waits until it fills
     paths = [write_slide(["Sw"], f"{number}.tif") for number in range(2)]
-    with Pipeline(listening, Integrator(color_bundle), limits=limits) as pipeline:
+    with Pipeline(recording, Integrator(color_bundle), limits=limits) as pipeline:
         futures = []
         for number, path in enumerate(paths):
             with bound_contextvars(job_id=number):
                 futures.append(pipeline.submit(path))
-        while not listening.heard:
+        while not recording.contexts:
             time.sleep(0.01)
-    (heard,) = listening.heard
-    assert sorted(slide["job_id"] for slide in heard["slides"]) == [0, 1]
+    (context,) = recording.contexts
+    assert sorted(slide["job_id"] for slide in context["slides"]) == [0, 1]
 
 
 class FailingOnce:
@@ -152,7 +156,7 @@ class FailingOnce:
         return self._engine.upload(tiles)
 
 
-def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bundle, write_slide):
+def test_an_engine_error_fails_its_slide_and_not_the_pipeline(engine, color_bundle, write_slide):
     with Pipeline(FailingOnce(engine), Integrator(color_bundle), limits=LIMITS) as pipeline:
         with pytest.raises(EngineError, match="out of memory"):
             pipeline.submit(write_slide(["SSSSSSSS"] * 3, "first.tif")).result()
@@ -160,7 +164,7 @@ def test_an_engine_failure_ends_the_slide_and_not_the_pipeline(engine, color_bun
 
 
 class Counted:
-    """A real engine that counts what it lends and what it gets back."""
+    """A real engine that tracks the batches and tiles it lent until they are returned."""
 
     def __init__(self, engine) -> None:
         self._engine = engine
@@ -199,14 +203,16 @@ class CountedBatch(CountedTile):
         return CountedTile(self._all_lent, self.lent.keep(index))
 
 
-def test_every_batch_and_kept_tile_goes_back_to_the_engine(engine, color_bundle, write_slide):
+def test_every_batch_and_kept_tile_is_returned_to_the_engine(engine, color_bundle, write_slide):
     counted = Counted(engine)
     with Pipeline(counted, Integrator(color_bundle), limits=LIMITS) as pipeline:
         assert pipeline.submit(write_slide(["sSw", "twh"])).result().count(TileClass.STRONG) == 1
         assert counted.lent == set()
 
 
-def test_what_a_cancelled_slide_leaves_goes_back_too(engine, color_bundle, write_slide):
+def test_batches_and_tiles_of_a_cancelled_slide_are_returned_to_the_engine(
+    engine, color_bundle, write_slide
+):
     counted, cancel = Counted(engine), threading.Event()
     with Pipeline(counted, Integrator(color_bundle), limits=LIMITS) as pipeline:
         future = pipeline.submit(
@@ -217,7 +223,7 @@ def test_what_a_cancelled_slide_leaves_goes_back_too(engine, color_bundle, write
     assert counted.lent == set()
 
 
-def test_a_cancelled_slide_ends_as_cancelled(pipeline, write_slide):
+def test_a_cancelled_slide_raises_a_cancellation_error(pipeline, write_slide):
     cancel = threading.Event()
     future = pipeline.submit(
         write_slide(["SSSSSSSS"] * 4), cancel=cancel, progress=lambda *_: cancel.set()
@@ -226,7 +232,7 @@ def test_a_cancelled_slide_ends_as_cancelled(pipeline, write_slide):
         future.result()
 
 
-def test_closing_cancels_what_is_under_way_and_ends_every_thread(engine, color_bundle, write_slide):
+def test_closing_cancels_running_slides_and_ends_every_thread(engine, color_bundle, write_slide):
     before = set(threading.enumerate())
     pipeline = Pipeline(engine, Integrator(color_bundle), limits=LIMITS)
     started = threading.Event()
@@ -238,7 +244,7 @@ def test_closing_cancels_what_is_under_way_and_ends_every_thread(engine, color_b
     assert set(threading.enumerate()) <= before
 
 
-def test_the_same_slide_gives_the_same_bits(pipeline, write_slide):
+def test_the_same_slide_gives_the_same_result_to_the_bit(pipeline, write_slide):
     path: Path = write_slide(["sSw", "whS"])
     first, second = (pipeline.submit(path).result() for _ in range(2))
     assert first.score == second.score

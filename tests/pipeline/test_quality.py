@@ -76,11 +76,11 @@ def flags(found: SlideQuality) -> set[str]:
     ],
     ids=["clean", "dust", "folds", "pen", "blur"],
 )
-def test_a_slide_is_flagged_for_what_spoils_it_and_for_nothing_else(seed, artefacts, expected):
+def test_a_slide_is_flagged_only_for_the_artefacts_it_has(seed, artefacts, expected):
     assert flags(quality(tiles(seed, artefacts))) == expected
 
 
-def test_blur_lowers_focus_and_sharpness_does_not_depend_on_how_much_glass_there_is():
+def test_blur_lowers_focus_and_the_area_of_bare_glass_does_not():
     sharp = tiles(2, Artefacts())
     soft = [cv2.GaussianBlur(tile, (0, 0), 2.0) for tile in sharp]
     glass = np.full((TILE, TILE, 3), 245, np.uint8)
@@ -106,7 +106,7 @@ def test_bare_glass_has_no_focus_and_no_flag():
 
 
 @pytest.mark.parametrize("ink", [(40, 60, 160), (30, 120, 60), (30, 30, 40)])
-def test_a_pen_stroke_on_bare_glass_is_found_where_it_is(ink):
+def test_a_pen_stroke_on_bare_glass_is_found_at_its_pixels(ink):
     picture = np.full((256, 256, 3), 245, np.uint8)
     picture[100:130] = ink
     assert pen_mask(picture)[102:128].all()
@@ -151,6 +151,6 @@ def test_the_order_of_tiles_does_not_matter(order):
     assert stain_of(one) == pytest.approx(stain_of(other))
 
 
-def test_optical_density_is_the_logarithm_of_what_passes():
+def test_optical_density_is_the_logarithm_of_the_transmitted_light():
     picture = np.array([[[245, 24, 255]]], np.uint8)
     assert optical_density(picture)[0, 0] == pytest.approx([0, np.log10(245 / 24), 0], abs=1e-6)

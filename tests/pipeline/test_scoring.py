@@ -51,7 +51,7 @@ def test_the_order_of_tiles_changes_nothing(pairs, random):
 
 
 @given(tiles, st.integers(1, TILE // 2))
-def test_a_tile_with_twice_the_pixels_weighs_as_two(pairs, pixels):
+def test_a_tile_with_twice_the_pixels_weighs_as_much_as_two(pairs, pixels):
     once = counts([*pairs, (2 * pixels, True)])
     twice = counts([*pairs, (pixels, True), (pixels, True)])
     assert high_expression_fraction(once) == high_expression_fraction(twice)
@@ -76,18 +76,18 @@ def test_one_pixel_under_a_tenth_is_negative(pixels):
 
 @settings(deadline=None)
 @given(tiles)
-def test_the_interval_lies_within_nought_and_one_and_is_ordered(pairs):
+def test_the_interval_is_ordered_and_between_zero_and_one(pairs):
     low, high = bootstrap_interval(counts(pairs), seed=3)
     assert 0 <= low <= high <= 1
 
 
-def test_the_interval_is_the_same_for_the_same_seed_and_not_for_another():
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
     some = counts([(n * 1000, n % 3 == 0) for n in range(1, 40)])
     assert bootstrap_interval(some, seed=1) == bootstrap_interval(some, seed=1)
     assert bootstrap_interval(some, seed=1) != bootstrap_interval(some, seed=2)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_as_often_as_its_level_states():
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
@@ -105,21 +105,21 @@ def test_more_tiles_narrow_the_interval():
     assert widths[1] < widths[0] / 5
 
 
-def test_borderline_is_an_interval_that_holds_the_threshold():
+def test_a_result_is_borderline_if_its_interval_contains_the_threshold():
     near = score([(1000, n % 9 == 0) for n in range(60)])
     clear = score([(1000, n % 2 == 0) for n in range(60)])
     assert near.borderline
     assert not clear.borderline
 
 
-def test_no_tumor_is_indeterminate_with_its_reason():
+def test_a_slide_without_tumor_is_indeterminate_with_a_reason():
     found = score([])
     assert found.her2_status is Her2Status.INDETERMINATE
     assert found.reason == "No tumour was found in any tile."
     assert found.high_expression_percent is None
 
 
-def test_no_tumor_and_unread_tiles_says_both():
+def test_the_reason_names_both_missing_tumor_and_unread_tiles():
     assert "2 tiles could not be read" in score([], unreadable=2, pixels=2 * TILE).reason
 
 
@@ -133,7 +133,7 @@ def test_unread_tiles_that_could_change_the_call_make_it_indeterminate():
 
 
 @given(tiles, st.integers(0, 5 * TILE), st.data())
-def test_a_call_made_despite_unread_tiles_holds_whatever_they_held(pairs, pixels, data):
+def test_no_content_of_unread_tiles_could_change_a_call(pairs, pixels, data):
     found = score_slide(counts(pairs), tiles_unreadable=5, unreadable_pixels=pixels, seed=0)
     if found.her2_status is Her2Status.INDETERMINATE or pixels == 0:
         return
@@ -144,6 +144,6 @@ def test_a_call_made_despite_unread_tiles_holds_whatever_they_held(pairs, pixels
     assert whole.her2_status is found.her2_status
 
 
-def test_tiles_without_tumor_pixels_are_no_tumor_tiles():
+def test_tiles_without_tumor_pixels_are_not_tumor_tiles():
     with pytest.raises(ValueError, match="at least one tumour pixel"):
         counts([(0, True)])

@@ -1,4 +1,4 @@
-"""Whom a failure of the engine is blamed on."""
+"""Whether a failure counts against the slide or the engine."""
 
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.processing.engine_health import EngineDownError, EngineHealth
@@ -6,13 +6,13 @@ from her2d.processing.engine_health import EngineDownError, EngineHealth
 FAILED = EngineError("CUDA out of memory.")
 
 
-def test_the_first_failure_after_a_slide_that_worked_may_be_the_slides_own():
+def test_the_first_failure_after_a_scored_slide_counts_against_its_slide():
     health = EngineHealth()
     health.worked()
     assert health.judged(FAILED) is FAILED
 
 
-def test_further_failures_with_no_slide_between_are_nobodys():
+def test_later_failures_without_a_scored_slide_between_count_against_the_engine():
     health = EngineHealth()
     health.worked()
     health.judged(FAILED)
@@ -21,11 +21,11 @@ def test_further_failures_with_no_slide_between_are_nobodys():
     assert str(found) == "CUDA out of memory."
 
 
-def test_before_anything_worked_no_slide_is_to_blame():
+def test_a_failure_before_the_first_scored_slide_counts_against_the_engine():
     assert isinstance(EngineHealth().judged(MemoryError()), EngineDownError)
 
 
-def test_an_engine_that_never_recovers_is_given_up_with_its_process():
+def test_an_engine_that_does_not_recover_counts_as_a_lost_device():
     health = EngineHealth()
     health.worked()
     found = [health.judged(FAILED) for _ in range(5)]
@@ -33,7 +33,7 @@ def test_an_engine_that_never_recovers_is_given_up_with_its_process():
     assert "failed 5 times with no slide scored between" in str(found[-1])
 
 
-def test_a_slide_that_works_between_clears_the_engine():
+def test_a_scored_slide_resets_the_count_of_failures():
     health = EngineHealth()
     for _ in range(20):
         health.worked()

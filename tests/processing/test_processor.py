@@ -1,4 +1,4 @@
-"""One scan on its way through the pipeline's threads."""
+"""One scan through the threads of the pipeline."""
 
 import os
 import threading
@@ -46,7 +46,7 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(settings, 
     }
 
 
-def test_a_file_that_changes_while_it_is_scored_has_no_score(settings, write_slide):
+def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(settings, write_slide):
     path = write_slide([".sS"])
     changed = False
 

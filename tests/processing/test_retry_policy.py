@@ -1,4 +1,4 @@
-"""What each error means for the job."""
+"""The outcome of each error for the job."""
 
 import errno
 import sqlite3
@@ -78,37 +78,37 @@ def test_a_file_of_an_inbox(swept, error, action, wait_s):
     assert (decision.action, decision.wait_s) == (action, wait_s)
 
 
-def test_a_file_that_is_gone_from_its_inbox_has_vanished(swept):
+def test_a_file_missing_from_its_inbox_has_vanished(swept):
     swept.path.unlink()
     assert decide(FileNotFoundError(errno.ENOENT, "gone"), swept).action is Action.VANISH
 
 
-def test_a_file_that_is_gone_from_the_archive_is_looked_for_again(archived):
+def test_a_file_missing_from_the_archive_is_retried(archived):
     archived.path.unlink()
     decision = decide(FileNotFoundError(errno.ENOENT, "gone"), archived)
     assert decision.action is Action.RETRY
     assert decision.reason == (f"a.tif is not in {archived.path.parent}, where it was archived.")
 
 
-def test_a_file_whose_archive_is_away_waits_without_costing_an_attempt(archived):
+def test_a_file_whose_archive_is_unreachable_waits_without_losing_an_attempt(archived):
     decision = decide(os_error(errno.EHOSTDOWN), archived)
     assert (decision.action, decision.wait_s) == (Action.POSTPONE, 300)
     assert decision.reason == "a.tif cannot be read: as the kernel says."
 
 
-def test_an_io_error_of_a_share_waits_without_costing_an_attempt(swept, monkeypatch):
+def test_a_file_with_an_io_error_of_its_share_waits_without_losing_an_attempt(swept, monkeypatch):
     monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
     assert decide(os_error(errno.EIO), swept).action is Action.POSTPONE
 
 
-def test_an_unforeseen_error_is_named_by_its_type(swept):
+def test_the_reason_of_an_unexpected_error_names_its_type(swept):
     assert decide(ZeroDivisionError("by zero"), swept).reason == "ZeroDivisionError: by zero"
 
 
-def test_every_row_says_in_words_when_it_applies():
+def test_every_rule_has_a_description_of_when_it_applies():
     assert all(rule.when.endswith(".") for rule in RULES)
     assert len({rule.when for rule in RULES}) == len(RULES)
 
 
-def test_the_last_row_takes_everything():
+def test_the_last_rule_matches_every_error():
     assert RULES[-1].matches(Exception(), JobFile(Path("a.tif"), is_swept=True))

@@ -1,4 +1,4 @@
-"""The queue's and the inbox's fixtures, which three rooms share."""
+"""Fixtures of the queue and the inbox."""
 
 from queue_fixtures import check, clock, folder, inbox, jobs, settle
 

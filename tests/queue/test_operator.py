@@ -1,4 +1,4 @@
-"""What people do to the queue."""
+"""Commands by which an operator changes the queue."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def job(jobs):
     return jobs.get(found.id)
 
 
-def test_a_quarantined_file_can_be_tried_again_with_all_its_attempts(jobs, job):
+def test_a_quarantined_file_can_be_retried_with_all_its_attempts(jobs, job):
     jobs.quarantine(jobs.claim(), "No.")
     retry(jobs, job.id)
     assert jobs.claim().attempts == 1
@@ -36,20 +36,20 @@ def test_a_running_job_is_not_retried(jobs, job):
         retry(jobs, job.id)
 
 
-def test_a_job_that_a_newer_one_of_the_same_file_replaced_is_not_retried(jobs, job):
+def test_a_job_with_a_newer_job_of_the_same_file_is_not_retried(jobs, job):
     jobs.quarantine(job, "No.")
     newer = jobs.discover(job.path, job.inbox, FileState(1, 11, 21))
     with pytest.raises(RefusedByQueue, match=f"Job {newer.id} is a newer job of the same file"):
         retry(jobs, job.id)
 
 
-def test_a_file_that_was_filed_is_retried_where_it_is_now(jobs, job):
+def test_an_archived_file_is_retried_in_the_archive(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute("update jobs set archived_path = '/q/a.tif', archived_at = 'x'")
     assert retry(jobs, job.id).path == Path("/q/a.tif")
 
 
-def test_a_file_that_is_gone_is_forgotten_and_its_history_stays(jobs, job):
+def test_a_missing_file_is_forgotten_and_its_history_stays(jobs, job):
     jobs.quarantine(job, "No magnification.")
     events = list(jobs.database.query("select * from events"))
     forgotten = forget(jobs, job.id)
@@ -71,7 +71,7 @@ def test_a_file_that_would_be_found_again_is_not_forgotten(jobs, tmp_path):
     assert jobs.get(job.id).state is JobState.QUARANTINED
 
 
-def test_a_file_that_another_has_replaced_is_forgotten_and_the_other_is_not(jobs, tmp_path):
+def test_a_file_that_was_replaced_is_forgotten_and_its_replacement_is_not(jobs, tmp_path):
     path = tmp_path / "a.tif"
     path.touch()
     job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
@@ -81,7 +81,7 @@ def test_a_file_that_another_has_replaced_is_forgotten_and_the_other_is_not(jobs
     assert jobs.get(newer.id) == newer
 
 
-def test_a_file_in_the_quarantine_is_forgotten_as_nobody_looks_for_it_there(jobs, tmp_path):
+def test_a_file_in_the_quarantine_folder_can_be_forgotten(jobs, tmp_path):
     path = tmp_path / "a.tif"
     job = jobs.refuse(path, FileState(1, 10, 20), "No.", inbox=tmp_path)
     path.touch()
@@ -97,20 +97,20 @@ def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
 
 
 @pytest.mark.parametrize("state", ["settling", "queued", "running", "failed", "done", "vanished"])
-def test_only_what_stopped_for_good_without_a_result_is_forgotten(jobs, job, state):
+def test_only_a_job_that_ended_without_a_result_can_be_forgotten(jobs, job, state):
     jobs.database.execute("update jobs set state = ?", [state])
     with pytest.raises(RefusedByQueue, match=f"is {state}, which needs no forgetting"):
         forget(jobs, job.id)
 
 
-def test_a_forgotten_file_that_is_there_again_goes_on(jobs, job):
+def test_a_forgotten_file_that_exists_again_continues_its_job(jobs, job):
     jobs.quarantine(job, "No.")
     forget(jobs, job.id)
     again = jobs.discover(job.path, job.inbox, FileState(1, 10, 20))
     assert (again.id, again.state) == (job.id, JobState.SETTLING)
 
 
-def test_a_scan_with_a_forgotten_files_name_begins_as_any_other(jobs, job):
+def test_a_new_scan_with_the_name_of_a_forgotten_file_starts_without_its_counts(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute(
         "update jobs set archived_path = '/quarantine/a.tif', archived_at = 'then', attempts = 3,"
@@ -129,7 +129,7 @@ def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
         reprocess(jobs, "digest", job.id)
 
 
-def test_a_job_that_is_not_there_is_not_reprocessed(jobs):
+def test_a_job_that_does_not_exist_is_not_reprocessed(jobs):
     with pytest.raises(RefusedByQueue, match="There is no job 999; see her2d queue ls"):
         reprocess(jobs, "digest", 999)
 
@@ -155,13 +155,13 @@ def test_a_job_with_a_higher_priority_is_claimed_first(jobs, job):
     assert jobs.claim().id == later.id
 
 
-def test_a_job_that_is_not_there_is_said_not_to_be(jobs):
+def test_the_error_for_an_unknown_job_says_that_it_does_not_exist(jobs):
     with pytest.raises(RefusedByQueue, match="There is no job 99"):
         retry(jobs, 99)
 
 
 def done(jobs, job, slide_id=1):
-    """End a job as `her2d.results` does."""
+    """End a job with a result, as `her2d.results` does."""
     db = jobs.database
     db.execute(
         "insert into slides values (?, ?, 'a.tif', '/a.tif', null, 'motic', 1, 1, 4, 2.5, '')",
@@ -179,51 +179,51 @@ def done(jobs, job, slide_id=1):
     jobs.move(job, JobState.DONE, {"slide_id": slide_id})
 
 
-def test_a_finished_slide_is_reprocessed_by_another_bundle_after_new_scans(jobs, job):
+def test_a_finished_slide_is_reprocessed_with_another_bundle_after_new_scans(jobs, job):
     done(jobs, job)
     (again,) = reprocess(jobs, "new")
     assert (again.path, again.state, again.priority) == (job.path, JobState.QUEUED, BACKFILL)
     assert jobs.get(job.id).state is JobState.DONE
 
 
-def test_a_slide_that_has_a_result_by_the_bundle_is_not_reprocessed(jobs, job):
+def test_a_slide_with_a_result_of_the_bundle_is_not_reprocessed(jobs, job):
     done(jobs, job)
     assert reprocess(jobs, "old") == []
 
 
-def test_asking_twice_queues_once(jobs, job):
+def test_reprocessing_twice_queues_a_slide_once(jobs, job):
     done(jobs, job)
     assert len(reprocess(jobs, "new")) == 1
     assert reprocess(jobs, "new") == []
 
 
-def filed(jobs, job, place: str) -> None:
-    """What filing notes once the job's file is moved."""
+def archived(jobs, job, place: str) -> None:
+    """Store what the archiver stores after it moved the file of a job."""
     jobs.database.execute(
         "update jobs set archived_path = ?, archived_at = 'x' where id = ?", [place, job.id]
     )
 
 
-def test_a_slide_that_was_filed_is_reprocessed_where_it_is_now_and_once(jobs, job):
+def test_an_archived_slide_is_reprocessed_once_and_in_the_archive(jobs, job):
     done(jobs, job)
-    filed(jobs, job, "/archive/a.tif")
+    archived(jobs, job, "/archive/a.tif")
     (again,) = reprocess(jobs, "new")
     assert again.path == Path("/archive/a.tif")
     assert reprocess(jobs, "new") == []
 
 
-def test_a_filed_slide_whose_old_name_is_another_scans_by_now_is_reprocessed(jobs, job):
+def test_an_archived_slide_whose_inbox_path_has_another_scan_is_reprocessed(jobs, job):
     done(jobs, job)
-    filed(jobs, job, "/archive/a.tif")
+    archived(jobs, job, "/archive/a.tif")
     jobs.discover(job.path, job.inbox, FileState(2, 11, 21))
     (again,) = reprocess(jobs, "new")
     assert again.path == Path("/archive/a.tif")
 
 
-def test_two_jobs_of_one_filed_file_are_reprocessed_as_one(jobs, job):
+def test_two_jobs_of_one_archived_file_are_reprocessed_as_one(jobs, job):
     done(jobs, job)
     twin = jobs.discover(Path("/inbox/b.tif"), Path("/inbox"), FileState(2, 10, 20))
     jobs.move(twin, JobState.DONE, {"slide_id": 1})
     for one in (job, twin):
-        filed(jobs, one, "/archive/a.tif")
+        archived(jobs, one, "/archive/a.tif")
     assert len(reprocess(jobs, "new")) == 1

@@ -1,4 +1,4 @@
-"""The durable queue."""
+"""The durable job queue."""
 
 import sqlite3
 import threading
@@ -35,7 +35,7 @@ def claimed_names(jobs):
     return [job.path.name for job in iter(jobs.claim, None)]
 
 
-def test_a_claimed_job_is_nobody_elses(jobs):
+def test_a_claimed_job_is_not_claimed_again(jobs):
     job = queued(jobs)
     assert jobs.claim().id == job.id
     assert jobs.claim() is None
@@ -88,17 +88,17 @@ def test_the_last_attempt_ends_in_quarantine(jobs):
 
 
 @given(st.integers(1, 10_000))
-def test_waits_grow_with_jitter_and_have_an_end(attempts):
+def test_waits_grow_with_jitter_up_to_a_limit(attempts):
     wait = RETRY.wait_s(attempts)
     plain = min(30 * 2 ** min(attempts - 1, 20), 3600)
     assert 0.75 * plain <= wait <= 1.25 * plain
 
 
-def test_jobs_that_failed_together_do_not_return_together():
+def test_jobs_that_failed_together_are_not_retried_together():
     assert len({RETRY.wait_s(1) for _ in range(20)}) == 20
 
 
-def test_a_clock_put_back_a_year_does_not_keep_a_job_waiting_for_a_year(jobs):
+def test_a_clock_set_back_by_a_year_does_not_delay_a_job_by_a_year(jobs):
     job = queued(jobs)
     jobs.move(job, JobState.FAILED, {"not_before": in_seconds(365 * 86400)})
     assert jobs.claim().id == job.id
@@ -109,7 +109,7 @@ def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
     assert jobs.claim() is None
 
 
-def test_jobs_a_daemon_died_on_are_queued_again_at_no_cost(jobs):
+def test_jobs_of_a_killed_daemon_are_queued_again_without_losing_an_attempt(jobs):
     queued(jobs)
     job = jobs.claim()
     jobs.hashed(job, "blake2b:00")
@@ -118,13 +118,13 @@ def test_jobs_a_daemon_died_on_are_queued_again_at_no_cost(jobs):
     assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
 
 
-def died_on(jobs) -> None:
-    """A daemon claims the next job, reads the file, and dies."""
+def read_and_interrupt(jobs) -> None:
+    """Claim the next job, read its file, and recover as after a killed daemon."""
     jobs.hashed(jobs.claim(), "blake2b:00")
     jobs.recover()
 
 
-def test_a_daemon_that_dies_before_it_has_read_the_file_is_not_the_files_doing(jobs):
+def test_an_interruption_before_the_file_was_read_does_not_count(jobs):
     job = queued(jobs)
     for _ in range(2 * MOST_INTERRUPTIONS):
         assert jobs.claim() is not None
@@ -133,10 +133,10 @@ def test_a_daemon_that_dies_before_it_has_read_the_file_is_not_the_files_doing(j
     assert jobs.get(job.id).interruptions == 0
 
 
-def test_a_file_that_several_daemons_died_on_runs_alone(jobs):
+def test_a_job_with_several_interruptions_runs_alone(jobs):
     queued(jobs, "deadly.tif")
     for _ in range(3):
-        died_on(jobs)
+        read_and_interrupt(jobs)
         jobs.database.execute("update jobs set not_before = null")
     queued(jobs, "innocent.tif")
     innocent = jobs.claim()
@@ -148,10 +148,10 @@ def test_a_file_that_several_daemons_died_on_runs_alone(jobs):
     assert jobs.claim() is None
 
 
-def test_a_new_scan_that_several_daemons_died_on_waits_for_those_that_run_and_no_back_fill(jobs):
+def test_a_new_scan_with_several_interruptions_waits_for_running_jobs_but_not_for_back_fill(jobs):
     queued(jobs, "scan.tif")
     for _ in range(3):
-        died_on(jobs)
+        read_and_interrupt(jobs)
         jobs.database.execute("update jobs set not_before = null")
     jobs.database.execute("update jobs set not_before = ?", [in_seconds(60)])
     for name in ("old1.tif", "old2.tif", "old3.tif"):
@@ -165,41 +165,41 @@ def test_a_new_scan_that_several_daemons_died_on_waits_for_those_that_run_and_no
     assert jobs.claim().path.name == "scan.tif"
 
 
-def test_a_file_that_daemons_die_on_again_and_again_is_quarantined(jobs):
+def test_a_file_with_too_many_interruptions_is_quarantined(jobs):
     job = queued(jobs)
     for _ in range(MOST_INTERRUPTIONS):
         jobs.database.execute("update jobs set not_before = null")
-        died_on(jobs)
+        read_and_interrupt(jobs)
     found = jobs.get(job.id)
     assert found.state is JobState.QUARANTINED
     assert "ended unexpectedly 10 times" in found.reason
 
 
-def test_a_file_that_a_daemon_died_on_lets_others_go_first(jobs):
+def test_a_job_with_an_interruption_is_claimed_after_the_others(jobs):
     queued(jobs, "deadly.tif")
-    died_on(jobs)
+    read_and_interrupt(jobs)
     queued(jobs, "later.tif")
     assert claimed_names(jobs) == ["later.tif", "deadly.tif"]
 
 
-def test_two_power_cuts_cost_no_wait_and_more_cost_a_short_one():
+def test_the_first_two_interruptions_cause_no_wait_and_later_ones_a_short_wait():
     waits = [interruption_wait_s(number) for number in range(1, 12)]
     assert waits == [0, 0, 1, 2, 4, 8, 16, 32, 64, 64, 64]
 
 
-def test_a_job_given_back_at_a_stop_costs_no_attempt(jobs):
+def test_a_job_given_back_at_a_stop_does_not_lose_an_attempt(jobs):
     queued(jobs)
     jobs.give_back(jobs.claim())
     assert jobs.claim().attempts == 1
 
 
-def test_a_job_postponed_for_reasons_of_ours_costs_no_attempt(jobs):
+def test_a_postponed_job_does_not_lose_an_attempt(jobs):
     queued(jobs)
     jobs.postpone(jobs.claim(), "The disk is full.", 0)
     assert jobs.claim().attempts == 1
 
 
-def test_whoever_lost_a_claim_cannot_end_the_job(jobs):
+def test_a_worker_that_lost_its_claim_cannot_end_the_job(jobs):
     queued(jobs)
     lost = jobs.claim()
     jobs.take_up_again(lost)
@@ -215,7 +215,7 @@ def test_a_refused_file_is_recorded_with_its_reason(jobs):
     assert (job.state, job.reason) == (JobState.QUARANTINED, "It is a PNG.")
 
 
-def test_every_change_of_state_leaves_an_event(jobs):
+def test_every_change_of_state_adds_an_event(jobs):
     job = queued(jobs)
     jobs.quarantine(jobs.claim(), "No.")
     rows = jobs.database.query(
@@ -229,7 +229,7 @@ def test_every_change_of_state_leaves_an_event(jobs):
     ]
 
 
-def test_changes_made_together_are_made_or_not_made_together(jobs):
+def test_changes_in_one_transaction_are_all_made_or_none(jobs):
     def half() -> None:
         with jobs.together():
             queued(jobs, "a.tif")
@@ -240,7 +240,7 @@ def test_changes_made_together_are_made_or_not_made_together(jobs):
     assert jobs.in_state() == []
 
 
-def test_a_transaction_that_the_database_refused_leaves_the_connection_usable(jobs, tmp_path):
+def test_the_connection_stays_usable_after_a_refused_transaction(jobs, tmp_path):
     queued(jobs)
     jobs.database.execute("pragma busy_timeout = 1")
     other = sqlite3.connect(tmp_path / "her2d.sqlite", isolation_level=None)
@@ -260,12 +260,12 @@ def test_counts_name_every_state(jobs):
     assert counts[JobState.QUEUED] == 1
 
 
-def test_an_unknown_job_is_a_key_error(jobs):
+def test_an_unknown_job_raises_a_key_error(jobs):
     with pytest.raises(KeyError):
         jobs.get(99)
 
 
-def test_a_postponement_is_an_event_of_its_own_and_no_failure(jobs):
+def test_a_postponement_adds_a_separate_event_and_is_not_a_failure(jobs):
     queued(jobs)
     outcomes = Outcomes(jobs.database)
     jobs.postpone(jobs.claim(), "The heatmap cannot be written.", wait_s=30)
@@ -274,7 +274,7 @@ def test_a_postponement_is_an_event_of_its_own_and_no_failure(jobs):
     assert jobs.counts()[JobState.FAILED] == 1
 
 
-def test_a_change_that_is_none_of_the_state_leaves_no_event(jobs):
+def test_a_change_without_a_new_state_adds_no_event(jobs):
     job = queued(jobs)
     before = events(jobs)
     prioritise(jobs, job.id, 5)

@@ -1,4 +1,4 @@
-"""Plans after Table 1, and cohorts on disk."""
+"""Plans that follow Table 1 of the paper, and cohorts on disk."""
 
 import csv
 import subprocess
@@ -47,7 +47,7 @@ def test_ihc_and_fish_imply_the_status_as_in_the_paper():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
-def test_the_planned_status_is_what_the_truth_says(tmp_path, status, seed):
+def test_the_planned_status_follows_from_the_truth(tmp_path, status, seed):
     plan = plan_slide("a", seed, her2_status=status, width=1536, height=1536)
     p = high_expression_fraction(write_truth(plan, tmp_path))
     called = "indeterminate" if p is None else "positive" if p >= 0.1 else "negative"
@@ -64,7 +64,7 @@ def cohort(tmp_path_factory):
     return folder, plans
 
 
-def test_the_table_names_files_that_are_complete_slides(cohort):
+def test_the_files_of_the_table_are_complete_slides(cohort):
     folder, plans = cohort
     with (folder / "cohort.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -74,7 +74,7 @@ def test_the_table_names_files_that_are_complete_slides(cohort):
             assert check_integrity(folder / row[column]).completeness == "complete"
 
 
-BESIDE_BLAS = """
+RENDER_DURING_BLAS = """
 import pathlib, sys, threading
 import numpy as np
 from her2d.simulator.cohort import write_cohort
@@ -92,9 +92,9 @@ write_cohort(pathlib.Path(sys.argv[1]), plan_cohort(2, 1, width=512, height=512)
 
 
 @pytest.mark.slow
-def test_processes_render_beside_threads_that_compute(tmp_path):
-    """A fork at such a moment never returned."""
-    subprocess.run([sys.executable, "-c", BESIDE_BLAS, tmp_path], check=True, timeout=120)
+def test_processes_render_while_other_threads_use_blas(tmp_path):
+    """A fork at such a moment does not return."""
+    subprocess.run([sys.executable, "-c", RENDER_DURING_BLAS, tmp_path], check=True, timeout=120)
     with (tmp_path / "cohort.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2
 
@@ -119,7 +119,7 @@ def test_tile_truth_agrees_with_the_mask(cohort):
         assert sum(int(row["strong_pixels"]) for row in rows) == (mask == 2).sum()
 
 
-def test_a_40x_slide_has_the_same_4x_grid_and_picture(tmp_path):
+def test_a_40x_slide_has_the_same_4x_grid_and_pixels(tmp_path):
     from her2d.simulator.motic import write_he_slide
     from her2d.simulator.render import render_region
 
@@ -134,6 +134,6 @@ def test_a_40x_slide_has_the_same_4x_grid_and_picture(tmp_path):
 
 
 @pytest.mark.parametrize(("magnification", "width"), [(20.0, 1024), (4.0, 100)])
-def test_what_cannot_be_simulated_is_refused(magnification, width):
+def test_an_unsupported_magnification_or_size_is_refused(magnification, width):
     with pytest.raises(ValueError, match=r"simulated"):
         plan_slide("a", 1, her2_status="positive", width=width, magnification=magnification)

@@ -1,4 +1,4 @@
-"""Simulated slides as files: what a reader makes of them."""
+"""Simulated slides as a reader sees them."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from her2d.slides.reader import open_slide
 
 
 @pytest.mark.parametrize(("width", "height"), [(513, 512), (515, 514)])
-def test_an_ihc_slide_has_the_grid_of_its_slide_at_40x(tmp_path, width, height):
-    """The pyramid from 40x cuts odd pixels off, and one may be a column of tiles."""
+def test_an_ihc_slide_has_the_grid_of_its_he_slide_at_40x(tmp_path, width, height):
+    """The pyramid of a 40x slide drops odd pixels, and one pixel can be a column of tiles."""
     plan = plan_slide(
         "a", 3, her2_status="positive", width=width, height=height, magnification=40.0
     )

@@ -1,4 +1,4 @@
-"""A plan and a rectangle -> pixels and truth."""
+"""Rendering of pixels and ground truth."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,10 @@ from her2d.simulator.render import render_ihc_region, render_region
 
 
 def agree(one, other) -> float:
-    """Share of equal values: BLAS may round a last bit differently in rectangles of other sizes."""
+    """Return the fraction of equal values.
+
+    BLAS may round the last bit differently in rectangles of different sizes.
+    """
     return float((one == other).mean())
 
 
@@ -57,7 +60,7 @@ def test_neighbouring_regions_join_without_a_seam(x, y, cut, artefacts):
         assert agree(joined, getattr(whole, part)) > 0.995
 
 
-def test_40x_shows_the_same_place_as_4x(positive):
+def test_40x_shows_the_same_region_as_4x(positive):
     low = render_region(positive, 1200, 900, 64, 64)
     high = render_region(positive, 12000, 9000, 640, 640, magnification=40.0)
     shrunk = high.rgb.reshape(64, 10, 64, 10, 3).mean(axis=(1, 3))
@@ -66,7 +69,7 @@ def test_40x_shows_the_same_place_as_4x(positive):
     assert agree(high.tumor[5::10, 5::10], low.tumor) > 0.97
 
 
-def test_strong_lies_within_tumor_and_both_occur(positive):
+def test_strong_tumor_lies_within_tumor_and_both_occur(positive):
     region = render_region(positive, 0, 0, 2560, 2048)
     assert not (region.strong & ~region.tumor).any()
     assert region.tumor.mean() > 0.05
@@ -78,7 +81,7 @@ def test_glass_is_background_and_tissue_is_not(positive):
     assert mean_saturation(render_region(positive, 1200, 900, 512, 512).rgb) > 20
 
 
-def test_beyond_the_slide_is_background(positive):
+def test_the_area_beyond_the_slide_is_background(positive):
     assert mean_saturation(render_region(positive, 5000, 5000, 128, 128).rgb) <= 10
 
 
@@ -91,7 +94,7 @@ def test_ihc_is_brown_where_strong_and_blue_elsewhere(positive):
 
 
 @pytest.mark.parametrize("kind", ["folds", "pen_marks", "blur_patches", "dust"])
-def test_each_artefact_can_be_seen_and_leaves_the_truth_alone(kind):
+def test_each_artefact_changes_the_pixels_and_not_the_truth(kind):
     size = {"her2_status": "positive", "width": 1536, "height": 1536}
     clean = plan_slide("a", 3, **size)
     spoiled = plan_slide("a", 3, **size, artefacts=Artefacts(**{kind: 3}))
@@ -102,7 +105,7 @@ def test_each_artefact_can_be_seen_and_leaves_the_truth_alone(kind):
 
 @pytest.mark.slow
 def test_strong_and_weak_differ_by_morphology_not_by_colour():
-    """The issue's bound: logistic regression on mean and standard deviation of RGB < 0.75."""
+    """A logistic regression on mean and standard deviation of RGB has an AUROC below 0.75."""
     features, strong, slide = [], [], []
     for number in range(15):
         status = "positive" if number % 3 else "negative"

@@ -1,4 +1,4 @@
-"""A scanner at work."""
+"""Delivery of slides as a scanner writes them."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def test_every_style_delivers_the_same_bytes(tmp_path, style):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "source.tif"]
 
 
-def watch(tmp_path, style):
-    """Sizes of the target at each wait, None while it is not there."""
+def sizes_while_written(tmp_path, style):
+    """Return the size of the target at each wait, or None while it does not exist."""
     source, target = tmp_path / "source.tif", tmp_path / "a.tif"
     source.write_bytes(b"x" * 400_000)
     sizes = []
@@ -31,25 +31,28 @@ def watch(tmp_path, style):
     return sizes
 
 
-def test_in_place_grows_under_its_own_name(tmp_path):
-    sizes = watch(tmp_path, WriteStyle.IN_PLACE)
+def test_a_file_written_in_place_grows_under_its_final_name(tmp_path):
+    sizes = sizes_while_written(tmp_path, WriteStyle.IN_PLACE)
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1] == 400_000
 
 
-def test_reserved_has_its_full_size_from_the_start(tmp_path):
-    assert set(watch(tmp_path, WriteStyle.RESERVED)) == {400_000}
+def test_a_reserved_file_has_its_full_size_from_the_start(tmp_path):
+    assert set(sizes_while_written(tmp_path, WriteStyle.RESERVED)) == {400_000}
 
 
-def test_a_temporary_name_shows_nothing_until_it_is_complete(tmp_path):
-    assert set(watch(tmp_path, WriteStyle.TEMP_NAME)) == {None}
+def test_a_file_with_a_temporary_name_appears_only_when_complete(tmp_path):
+    assert set(sizes_while_written(tmp_path, WriteStyle.TEMP_NAME)) == {None}
 
 
-def test_bursts_pause_between(tmp_path):
-    assert len(watch(tmp_path, WriteStyle.BURSTS)) == len(watch(tmp_path, WriteStyle.IN_PLACE)) + 2
+def test_bursts_pause_twice(tmp_path):
+    assert (
+        len(sizes_while_written(tmp_path, WriteStyle.BURSTS))
+        == len(sizes_while_written(tmp_path, WriteStyle.IN_PLACE)) + 2
+    )
 
 
-def test_a_scanner_fills_the_inbox_slide_by_slide(tmp_path):
+def test_a_scanner_delivers_complete_slides_one_by_one(tmp_path):
     plans = plan_cohort(2, 1, width=1100, height=1100)
     for delivered in run_scanner(tmp_path, plans, seed=0, bytes_per_second=1e9):
         assert check_integrity(delivered.path).completeness == "complete"

@@ -221,7 +221,7 @@ def test_a_scan_without_mpp_has_no_mpp_property(write: Callable[..., Path]) -> N
         assert not slide.associated_images
 
 
-def check_associated_images(path: Path) -> None:
+def assert_pictures_are_as_tifffile_decodes_them(path: Path) -> None:
     with tifffile.TiffFile(path) as tiff:
         pages = [page for page in tiff.pages if not page.is_tiled]
         second_lines = [page.description.splitlines()[1] for page in pages]
@@ -238,12 +238,14 @@ def check_associated_images(path: Path) -> None:
             slide.associated_images["map"]
 
 
-def test_the_pictures_beside_a_real_pyramid_are_as_tifffile_decodes_them(cmu: Path) -> None:
-    check_associated_images(cmu)
+def test_the_pictures_beside_a_simulated_pyramid_are_as_tifffile_decodes_them(
+    simulated: Path,
+) -> None:
+    assert_pictures_are_as_tifffile_decodes_them(simulated)
 
 
-def test_the_pictures_beside_a_motic_pyramid_are_as_tifffile_decodes_them(simulated: Path) -> None:
-    check_associated_images(simulated)
+def test_the_pictures_beside_a_real_scan_are_as_tifffile_decodes_them(cmu: Path) -> None:
+    assert_pictures_are_as_tifffile_decodes_them(cmu)
 
 
 def test_pictures_beside_the_pyramid_are_decoded_when_asked_for(

@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again."""
+"""Waits between attempts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,19 +10,19 @@ attempts = st.integers(1, 10_000)
 
 
 @given(seconds, seconds, st.floats(0, 1), attempts)
-def test_no_wait_is_longer_than_the_longest(first_s, longest_s, jitter, attempts):
+def test_a_wait_is_at_most_the_longest_wait(first_s, longest_s, jitter, attempts):
     assert Backoff(first_s, longest_s, jitter).wait_s(attempts) <= longest_s
 
 
 @given(seconds, seconds, attempts, attempts)
-def test_without_jitter_a_later_attempt_never_waits_less(first_s, longest_s, one, other):
+def test_without_jitter_a_later_attempt_does_not_wait_less(first_s, longest_s, one, other):
     backoff = Backoff(first_s, longest_s)
     earlier, later = sorted((one, other))
     assert backoff.wait_s(earlier) <= backoff.wait_s(later)
 
 
 @given(seconds, st.floats(1, 1e6), st.floats(0, 0.9), attempts)
-def test_jitter_changes_a_wait_by_its_share_at_most(first_s, ratio, jitter, attempts):
+def test_jitter_changes_a_wait_by_at_most_its_fraction(first_s, ratio, jitter, attempts):
     longest_s = first_s * ratio * (1 + jitter)
     plain = Backoff(first_s, longest_s / (1 + jitter)).wait_s(attempts)
     wait = Backoff(first_s, longest_s, jitter).wait_s(attempts)
@@ -44,6 +44,6 @@ def test_each_wait_is_twice_the_one_before_until_the_longest():
     ]
 
 
-def test_what_failed_together_is_not_tried_again_together():
+def test_attempts_that_failed_together_are_not_repeated_together():
     backoff = Backoff(first_s=30, longest_s=60, jitter=0.25)
     assert len({backoff.wait_s(1) for _ in range(20)}) == 20

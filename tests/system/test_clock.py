@@ -10,7 +10,7 @@ from her2d.system.clock import in_seconds, now
 HUNDRED_YEARS_S = 3.15e9
 
 
-def test_now_is_utc_with_microseconds_and_a_z():
+def test_the_present_time_is_utc_with_microseconds_and_a_z():
     before = datetime.now(UTC)
     text = now()
     assert len(text) == len("2026-01-01T00:00:00.000000Z")
@@ -19,7 +19,7 @@ def test_now_is_utc_with_microseconds_and_a_z():
 
 
 @given(st.floats(-HUNDRED_YEARS_S / 4, HUNDRED_YEARS_S))
-def test_a_time_from_now_is_that_far_away(seconds):
+def test_a_future_time_is_the_given_number_of_seconds_ahead(seconds):
     found = datetime.fromisoformat(in_seconds(seconds))
     assert abs(found - datetime.now(UTC) - timedelta(seconds=seconds)) < timedelta(seconds=60)
 

@@ -1,4 +1,4 @@
-"""What makes two files the same slide."""
+"""The content hash, and the identity of files."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from her2d.system.linux import be_idle
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1])
-def test_the_hash_is_of_the_bytes_alone(tmp_path, size):
+def test_the_hash_depends_only_on_the_content(tmp_path, size):
     content = os.urandom(size)
     for name in ("a.tif", "b.tif"):
         (tmp_path / name).write_bytes(content)
@@ -22,33 +22,33 @@ def test_the_hash_is_of_the_bytes_alone(tmp_path, size):
     assert content_hash(tmp_path / "a.tif") == f"blake2b:{expected}"
 
 
-def test_hashing_tells_that_it_gets_on_and_can_be_ended(tmp_path):
+def test_hashing_reports_progress_and_can_be_interrupted(tmp_path):
     (tmp_path / "a.tif").write_bytes(bytes(3 * 2**20))
-    beats = []
+    calls = []
 
-    def beat():
-        beats.append(1)
-        if len(beats) == 2:
+    def on_progress():
+        calls.append(1)
+        if len(calls) == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        content_hash(tmp_path / "a.tif", beat=beat)
+        content_hash(tmp_path / "a.tif", on_progress=on_progress)
 
 
 states = st.builds(FileState, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
 
 
 @given(states, states)
-def test_sameness_has_no_direction(one, other):
+def test_same_file_is_symmetric(one, other):
     assert one.same_file(other) == other.same_file(one)
 
 
 @given(states)
-def test_an_unknown_inode_equals_any(state):
+def test_an_unknown_inode_equals_any_other(state):
     assert state.same_file(FileState(0, state.size, state.mtime_ns))
 
 
-def test_on_a_disk_another_file_is_another_inode(tmp_path):
+def test_two_files_on_a_disk_have_different_inodes(tmp_path):
     (tmp_path / "a").touch()
     if not os.major((tmp_path / "a").stat().st_dev):
         pytest.skip("temporary files lie on no block device")
@@ -56,7 +56,7 @@ def test_on_a_disk_another_file_is_another_inode(tmp_path):
     assert FileState.of(tmp_path / "a").inode != FileState.of(tmp_path / "b").inode
 
 
-def test_idleness_is_the_threads_own():
+def test_idle_priority_applies_to_one_thread_only():
     nice = {}
 
     def idle():

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or absent, and what killed processes leave."""
+"""Files and folders that are complete or absent, and leftovers of killed processes."""
 
 import errno
 import os
@@ -45,7 +45,7 @@ def test_a_file_and_then_its_folder_are_flushed(tmp_path, flushed):
     assert folder == "deep"
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     write_whole(tmp_path / "a.png", b"old")
     with pytest.raises(RuntimeError):
         fail_to_write(tmp_path / "a.png")
@@ -53,7 +53,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == b"old"
 
 
-def test_a_file_that_the_disk_refuses_to_flush_does_not_replace_the_old_one(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_flushed_does_not_replace_the_old_one(tmp_path, monkeypatch):
     write_whole(tmp_path / "a.png", b"old")
 
     def refuse(_: int) -> None:
@@ -66,7 +66,7 @@ def test_a_file_that_the_disk_refuses_to_flush_does_not_replace_the_old_one(tmp_
     assert (tmp_path / "a.png").read_bytes() == b"old"
 
 
-def test_a_file_has_the_mode_it_is_given_or_what_the_umask_leaves(tmp_path):
+def test_a_file_has_the_given_mode_or_the_default_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_whole(tmp_path / "given.png", b"")
@@ -93,7 +93,7 @@ def test_a_folder_replaces_another_with_all_its_files_flushed(tmp_path, flushed)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
-def test_a_share_that_cannot_flush_a_folder_is_no_error(tmp_path, monkeypatch, code):
+def test_a_share_that_cannot_flush_a_folder_causes_no_error(tmp_path, monkeypatch, code):
     def refuse(_: int) -> None:
         raise OSError(code, "not supported")
 
@@ -101,7 +101,7 @@ def test_a_share_that_cannot_flush_a_folder_is_no_error(tmp_path, monkeypatch, c
     flush_folder(tmp_path)
 
 
-def test_a_disk_that_fails_to_flush_a_folder_is_an_error(tmp_path, monkeypatch):
+def test_a_disk_that_fails_to_flush_a_folder_causes_an_error(tmp_path, monkeypatch):
     def refuse(_: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -110,7 +110,7 @@ def test_a_disk_that_fails_to_flush_a_folder_is_an_error(tmp_path, monkeypatch):
         flush_folder(tmp_path)
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path):
     write_whole(tmp_path / "a.png", b"whole")
     left, being_written = tmp_path / ".zpb.png.part", tmp_path / ".now.png.part"
     left.write_bytes(b"half")

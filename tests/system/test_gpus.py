@@ -1,4 +1,4 @@
-"""What is asked of the driver, with NVML's functions in the place of a card."""
+"""Readings of GPUs, with a double of the functions of NVML."""
 
 import pynvml
 import pytest
@@ -19,21 +19,21 @@ _CALLS = (
 
 
 @pytest.fixture
-def cards(monkeypatch):
-    """Two cards behind nvidia-ml-py's own names, which therefore exist."""
+def gpu_doubles(monkeypatch):
+    """Replace functions of nvidia-ml-py, which must exist, by those of two simulated GPUs."""
     for name in _CALLS:
         assert hasattr(pynvml, name)
         monkeypatch.setattr(pynvml, name, getattr(double, name))
     return monkeypatch
 
 
-def test_memory_and_use_of_every_card_are_read(cards):
+def test_memory_and_use_of_every_gpu_are_read(gpu_doubles):
     first, cut_up = Gpus().read()
     assert first == GpuReading(0, double.GIB, 24 * double.GIB, 0.35)
     assert cut_up == GpuReading(1, 2 * double.GIB, 24 * double.GIB, None)
 
 
-def test_without_a_driver_there_are_none(monkeypatch):
+def test_without_a_driver_no_gpu_is_reported(monkeypatch):
     def no_driver() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
@@ -41,7 +41,7 @@ def test_without_a_driver_there_are_none(monkeypatch):
     assert Gpus().read() == ()
 
 
-def test_a_card_that_falls_off_the_bus_is_said_once_and_hides_no_other(cards):
+def test_a_lost_gpu_is_logged_once_and_the_others_are_still_read(gpu_doubles):
     gpus = Gpus()
 
     def lost(device: int):
@@ -49,7 +49,7 @@ def test_a_card_that_falls_off_the_bus_is_said_once_and_hides_no_other(cards):
             raise double.NVMLError("GPU is lost")
         return double.nvmlDeviceGetMemoryInfo(device)
 
-    cards.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lost)
+    gpu_doubles.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lost)
     with capture_logs() as logs:
         assert [reading.number for reading in gpus.read()] == [1]
         assert [reading.number for reading in gpus.read()] == [1]

@@ -1,4 +1,4 @@
-"""What Linux says of this process and its mounts."""
+"""What Linux reports about mounts and file systems."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from her2d.system.file_identity import FileState
 from her2d.system.linux import file_systems, mounts_below, stores_inodes
 
 
-def test_what_is_mounted_below_a_folder_is_known_by_its_own_name(tmp_path):
+def test_mounts_below_a_folder_are_found_even_with_escaped_names(tmp_path):
     mounted = tmp_path / "inbox" / "scanner 1\\new"
     mounted.mkdir(parents=True)
     (tmp_path / "inbox2").mkdir()
@@ -30,7 +30,7 @@ def test_everything_is_mounted_below_the_root():
     assert Path("/proc") in mounts_below(Path("/"))
 
 
-def test_file_systems_are_told_by_their_device():
+def test_file_systems_are_identified_by_their_device():
     lines = (
         "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw",
         "41 22 8:17 / /mnt/scanner\\040disk rw,nosuid shared:7 master:2 - exfat /dev/sdb1 rw",
@@ -42,9 +42,7 @@ def test_file_systems_are_told_by_their_device():
     assert found[os.makedev(0, 45)] == "cifs"
 
 
-def test_on_a_disk_that_stores_no_inode_numbers_a_file_is_known_by_size_and_time(
-    tmp_path, monkeypatch
-):
+def test_the_inode_is_unknown_on_a_disk_that_stores_no_inode_numbers(tmp_path, monkeypatch):
     (tmp_path / "a.tif").touch()
     device = (tmp_path / "a.tif").stat().st_dev
     stores_inodes.cache_clear()
@@ -53,6 +51,6 @@ def test_on_a_disk_that_stores_no_inode_numbers_a_file_is_known_by_size_and_time
     stores_inodes.cache_clear()
 
 
-def test_every_file_system_that_is_mounted_here_can_be_told():
+def test_every_file_system_of_this_machine_can_be_identified():
     lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     assert len(file_systems(lines)) > 1

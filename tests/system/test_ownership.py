@@ -1,4 +1,4 @@
-"""Whose a file is, and what somebody else is told."""
+"""The owners of files, and the errors that other users get."""
 
 import contextlib
 import os
@@ -22,19 +22,19 @@ from her2d.system.ownership import who_may
 
 NOBODY, DAEMON, LABORATORY = 65534, 4321, 4322
 
-only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture
 def state(tmp_path) -> Path:
-    """The daemon's folder, as systemd makes it: nobody else may enter."""
+    """The state folder of the daemon, which is closed to others as systemd creates it."""
     folder = tmp_path / "state"
     folder.mkdir()
     open_database(folder / "her2d.sqlite").close()
     for path in (folder, folder / "her2d.sqlite"):
         os.chown(path, DAEMON, LABORATORY)
     folder.chmod(0o750)
-    # pytest's own folders are closed to others as well.
+    # The folders of pytest are also closed to others.
     ours = Path(tempfile.gettempdir())
     for parent in takewhile(lambda parent: parent != ours, folder.parents):
         parent.chmod(0o755)
@@ -42,7 +42,7 @@ def state(tmp_path) -> Path:
 
 
 @contextlib.contextmanager
-def as_somebody_else() -> Iterator[None]:
+def as_another_user() -> Iterator[None]:
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
@@ -66,26 +66,26 @@ def as_somebody_else() -> Iterator[None]:
     ],
     ids=["read", "write", "version", "check", "back up", "restore", "run"],
 )
-def test_somebody_who_may_not_is_told_as_whom_to_run_it(state, command: Callable[[Path], object]):
-    with as_somebody_else(), pytest.raises(DatabaseError) as refused:
+def test_an_error_of_permission_names_the_user_to_run_as(state, command: Callable[[Path], object]):
+    with as_another_user(), pytest.raises(DatabaseError) as refused:
         command(state / "her2d.sqlite")
     assert "sudo -u #4321 her2d" in str(refused.value)
 
 
 @only_root
-def test_somebody_who_may_not_read_the_settings_is_told_whose_they_are(tmp_path, state):
+def test_the_error_for_unreadable_settings_names_their_owner(tmp_path, state):
     config = state.parent / "config.toml"
     config.write_text("")
     os.chown(config, 0, LABORATORY)
     config.chmod(0o640)
-    with as_somebody_else(), pytest.raises(SettingsError, match="sudo -u #4322 her2d"):
+    with as_another_user(), pytest.raises(SettingsError, match="sudo -u #4322 her2d"):
         load_settings(config)
 
 
 @only_root
-def test_doctor_tells_somebody_who_may_not_look_instead_of_failing(state):
+def test_doctor_reports_missing_permissions_as_findings(state):
     settings = ResultsSettings(database=state / "her2d.sqlite", heatmaps=state / "heatmaps")
-    with as_somebody_else():
+    with as_another_user():
         found = [*storage_findings(settings), *inbox_findings(state / "inbox")]
     assert [finding.check for finding in found if finding.verdict is Verdict.FAILURE] == [
         "database's folder",
@@ -96,22 +96,22 @@ def test_doctor_tells_somebody_who_may_not_look_instead_of_failing(state):
 
 
 @only_root
-def test_a_settings_file_in_a_folder_that_is_closed_is_none(state, monkeypatch):
-    """`sudo -u her2d her2d ...` starts in root's own folder."""
+def test_a_settings_file_in_an_unreadable_folder_counts_as_missing(state, monkeypatch):
+    """`sudo -u her2d her2d ...` starts in the home folder of root."""
     monkeypatch.chdir(state)
-    with as_somebody_else():
+    with as_another_user():
         assert find_config() is None
 
 
 @only_root
-def test_what_root_locks_can_be_locked_by_the_daemon(state):
+def test_a_lock_file_that_root_creates_belongs_to_the_daemon(state):
     with held_by_us(state / "her2d.sqlite"):
         lock = state / "her2d.sqlite.lock"
         assert (lock.stat().st_uid, lock.stat().st_gid) == (DAEMON, LABORATORY)
 
 
 @only_root
-def test_a_backup_that_root_makes_is_the_daemons_and_closed_to_the_same_others(state):
+def test_a_backup_that_root_makes_has_the_owner_and_mode_of_the_database(state):
     (state / "her2d.sqlite").chmod(0o640)
     copy = back_up(state / "her2d.sqlite", state / "backups")
     for path in (copy, copy.parent):
@@ -120,14 +120,14 @@ def test_a_backup_that_root_makes_is_the_daemons_and_closed_to_the_same_others(s
 
 
 @only_root
-def test_a_folder_of_backups_that_is_there_stays_whose_it_is(state):
+def test_an_existing_folder_of_backups_keeps_its_owner(state):
     (state / "backups").mkdir()
     back_up(state / "her2d.sqlite", state / "backups")
     assert (state / "backups").stat().st_uid == 0
 
 
 @only_root
-def test_a_database_that_root_makes_in_the_daemons_folder_is_the_daemons(state):
+def test_a_database_that_root_creates_belongs_to_the_owner_of_its_folder(state):
     with contextlib.closing(open_database(state / "new.sqlite")) as db:
         db.table("events").insert({"at": "now", "name": "noise"})
         for path in state.glob("new.sqlite*"):
@@ -135,22 +135,22 @@ def test_a_database_that_root_makes_in_the_daemons_folder_is_the_daemons(state):
 
 
 @only_root
-def test_doctor_tells_a_database_that_root_made_from_one_the_daemon_can_write(state):
+def test_doctor_reports_a_database_that_belongs_to_root(state):
     database = state / "her2d.sqlite"
     os.chown(database, 0, 0)
     database.chmod(0o644)
     state.chmod(0o777)
     settings = ResultsSettings(database=database, heatmaps=state / "heatmaps")
-    with as_somebody_else():
+    with as_another_user():
         found = list(storage_findings(settings))[-1]
     assert found.verdict is Verdict.FAILURE
     assert found.remedy == f"If a command run as root created it, run chown her2d:her2d {database}*"
 
 
-def test_looking_for_a_daemon_leaves_no_lock_behind(tmp_path):
+def test_checking_for_a_daemon_does_not_create_a_lock(tmp_path):
     require_unheld(tmp_path / "her2d.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_belongs_to_root_is_said_to():
+def test_the_owner_of_a_path_is_named():
     assert who_may(Path("/")) == "It belongs to root."

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import her2d
-from her2d.processing.retry_policy import RULES
+from her2d.daemon.worker import Worker
+from her2d.processing.retry_policy import RULES, Action
 from tools.docs.markdown import code, introduction, page, table
 
 _PACKAGE = Path(her2d.__file__).parent
@@ -33,6 +34,7 @@ class Event:
 def events() -> list[Event]:
     """All events, by name; one that is logged in several places is listed for each."""
     found = [event for path in sorted(_PACKAGE.rglob("*.py")) for event in _events_of(path)]
+    found += _events_of_failed_attempts()
     return sorted(set(found), key=lambda event: (event.name, event.module, event.level))
 
 
@@ -46,6 +48,16 @@ def log_events_page() -> str:
     )
 
 
+def _events_of_failed_attempts() -> Iterator[Event]:
+    """The worker's events that the retry policy names, also that of the last failed attempt."""
+    for rule in RULES:
+        of_slide = ("slide_id",) if rule.action is Action.DUPLICATE else ()
+        fields = ("reason", "attempt", *of_slide)
+        yield Event(rule.event, rule.level, fields, Worker.__module__)
+        if rule.action is Action.RETRY:
+            yield Event("slide_quarantined", rule.level, fields, Worker.__module__)
+
+
 def _events_of(path: Path) -> Iterator[Event]:
     module = ".".join(path.relative_to(_PACKAGE.parent).with_suffix("").parts)
     tree = ast.parse(path.read_text())
@@ -53,26 +65,19 @@ def _events_of(path: Path) -> Iterator[Event]:
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for call in ast.walk(function):
-            if isinstance(call, ast.Call) and (method := _method(call)) is not None:
+            if isinstance(call, ast.Call) and (level := _level(call)) is not None:
                 fields = tuple(k.arg for k in call.keywords if k.arg and k.arg != "exc_info")
-                if method == "log":
-                    found = [(rule.event, rule.level) for rule in RULES]
-                else:
-                    found = [(name, _LEVELS[method]) for name in _names(call.args[0], function)]
-                if not found:
-                    raise ValueError(f"{path}:{call.lineno}: which event is logged here?")
-                for name, level in found:
+                for name in _names(call.args[0], function):
                     yield Event(name, level, fields, module)
 
 
-def _method(call: ast.Call) -> str | None:
-    """The method where this is a call of the module's structlog logger. `log.log` is called in one
-    place, for the events of the retry policy."""
+def _level(call: ast.Call) -> str | None:
+    """The level where this is a call of the module's structlog logger."""
     function = call.func
-    if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
-        return None
-    is_log = function.value.id == "log" and function.attr in {*_LEVELS, "log"}
-    return function.attr if is_log else None
+    is_log = isinstance(function, ast.Attribute) and (
+        isinstance(function.value, ast.Name) and function.value.id == "log"
+    )
+    return _LEVELS.get(function.attr) if is_log and isinstance(function, ast.Attribute) else None
 
 
 def _names(argument: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
