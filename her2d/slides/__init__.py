@@ -1,1 +1,1 @@
-"""A scan on disk -> tiles in memory."""
+"""Read whole-slide scans: from a file on disk to tiles in memory."""

@@ -1,4 +1,4 @@
-"""One image's compressed blocks (tiles or strips), each read and decoded to RGB by itself."""
+"""Read and decode the blocks of an image (TIFF tiles or strips) to RGB, one at a time."""
 
 import math
 import os
@@ -19,7 +19,7 @@ from her2d.slides.structure import Directory
 
 MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
 
-_SLICE_ROWS = 256  # a single uncompressed strip is read in slices of so many rows
+_SLICE_ROWS = 256  # rows of each slice that a single uncompressed strip is read in
 _NONE, _LZW, _JPEG, _DEFLATE, _PACKBITS, _ADOBE_DEFLATE = 1, 5, 7, 32946, 32773, 8
 _JPEG_2000 = frozenset({33003, 33005, 34712})
 _WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _ADOBE_DEFLATE})
@@ -31,7 +31,12 @@ Decode = Callable[[bytes, int], NDArray[Any]]
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """How an image is cut: `columns` x `rows` blocks of `block_width` x `block_height` pixels."""
+    """How an image is divided into `columns` x `rows` blocks.
+
+    Attributes:
+        width, height: pixels of the image.
+        block_width, block_height: pixels of a block; the last ones may reach beyond the image.
+    """
 
     width: int
     height: int
@@ -40,14 +45,16 @@ class BlockLayout:
 
     @property
     def columns(self) -> int:
+        """Blocks across."""
         return -(-self.width // self.block_width)
 
     @property
     def rows(self) -> int:
+        """Blocks down."""
         return -(-self.height // self.block_height)
 
     def extent(self, column: int, row: int) -> tuple[int, int]:
-        """Width and height of the part of a block that is image."""
+        """Return width and height in pixels of the part of a block that lies within the image."""
         return (
             min(self.block_width, self.width - column * self.block_width),
             min(self.block_height, self.height - row * self.block_height),
@@ -55,18 +62,21 @@ class BlockLayout:
 
 
 class Blocks:
-    """The blocks of one image. Immutable: `read` may run on any number of threads.
+    """The blocks of one image. Immutable: several threads may call `read` at a time.
 
     Attributes:
         layout: where the blocks lie in the image.
-        block_bytes: decoded size of one, at most MAX_BLOCK_BYTES.
+        block_bytes: size of one decoded block in bytes, at most MAX_BLOCK_BYTES.
     """
 
     def __init__(self, image: Image) -> None:
-        """Settles how `image` decodes. Its file must be open still (tifffile looks at it once).
+        """Choose the decoder and the conversion to RGB.
+
+        Args:
+            image: its file must still be open, because tifffile looks at it once more.
 
         Raises:
-            RefusedError: its compression, pixel format or block size is not one that is read.
+            RefusedError: its compression, pixel format or block size is not supported.
         """
         directory, page = image.directory, image.page
         self._to_rgb: ToRGB = rgb_converter(page)
@@ -91,10 +101,17 @@ class Blocks:
         self._decode = self._decoder(page)
 
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
-        """The image part of one block: uint8 (height, width, 3) RGB.
+        """Read and decode one block.
+
+        Args:
+            fd: descriptor of the file; its position is neither used nor changed.
+            column, row: the block's place in `layout`.
+
+        Returns:
+            uint8 (height, width, 3) RGB: the part of the block that lies within the image.
 
         Raises:
-            RefusedError: the block cannot be read; the sentence begins with "block".
+            RefusedError: the block cannot be decoded. The error continues "block COLUMN,ROW ...".
             OSError: the storage failed.
         """
         width, height = self.layout.extent(column, row)
@@ -110,14 +127,14 @@ class Blocks:
         if offset == 0 or size == 0:
             raise RefusedError("is missing from the file")
         if size > 2 * self.block_bytes + 2**20:
-            raise RefusedError(f"claims to take {size} bytes")
+            raise RefusedError(f"is {size} bytes long, more than its pixels can need")
         data = os.pread(fd, size, offset)
         if len(data) < size:
             raise RefusedError("is cut short: the file ends inside it")
         return data
 
     def _decode_block(self, data: bytes, index: int, width: int, height: int) -> Samples:
-        """Samples (h, w, samples) with h >= height and w >= width."""
+        """Return samples (h, w, samples), at least `height` x `width` of them."""
         sizes = frozenset(
             (w, h)
             for w in (self.layout.block_width, width)
@@ -129,7 +146,7 @@ class Blocks:
             check_jpeg2000(data, sizes=sizes, samples=self._samples, bits=self._bits)
         try:
             decoded = self._decode(data, index)
-        # Codecs raise errors of their own, and tifffile many kinds: all mean the same here.
+        # Each codec has its own errors, and tifffile raises many kinds. All mean the same here.
         except Exception as error:
             raise RefusedError(f"cannot be decoded: {_one_line(error)}") from error
         if (
@@ -188,20 +205,20 @@ class Blocks:
         return decode
 
     def _stored_shape(self, index: int) -> tuple[int, int, int]:
-        """Height, width and samples of a block as stored: tiles are full, the last strip is not."""
+        """Return height, width and samples of a stored block; the last strip has fewer rows."""
         row = index // self.layout.columns % self.layout.rows
         height = self.layout.block_height if self._tiled else self.layout.extent(0, row)[1]
         return height, self.layout.block_width, self._samples
 
     def _slice_raw_strip(self) -> None:
-        """Cuts the image's only strip, uncompressed, into blocks: rows of it are just as good."""
+        """Treat the image's only strip, which is uncompressed, as blocks of _SLICE_ROWS rows."""
         layout = BlockLayout(
             self.layout.width, self.layout.height, self.layout.block_width, _SLICE_ROWS
         )
         row_bytes = layout.width * self._samples * self._bits // 8
         first = np.arange(layout.rows, dtype=np.int64) * _SLICE_ROWS
         rows = np.minimum(first + _SLICE_ROWS, layout.height) - first
-        # What the strip is short of its last slices are short of.
+        # If the strip has too few bytes, its last slices have too few.
         present = np.clip(self._sizes[0] - first * row_bytes, 0, rows * row_bytes)
         self._offsets, self._sizes = self._offsets[0] + first * row_bytes, present
         self.layout = layout
@@ -250,7 +267,8 @@ def _is_one_raw_strip(directory: Directory, page: TiffPage) -> bool:
 def _check_format(page: TiffPage, directory: Directory, samples: int) -> None:
     if directory.compression not in _COMPRESSIONS or page.compression != directory.compression:
         raise RefusedError(
-            f"has pixels compressed in a way (code {directory.compression}) that is not supported"
+            f"has pixels compressed in a way (TIFF code {directory.compression}) that is not "
+            "supported; export it with JPEG or LZW compression"
         )
     if page.predictor not in ((1, 2) if directory.compression in _WITH_PREDICTOR else (1,)):
         raise RefusedError(

@@ -1,7 +1,8 @@
-"""From the samples a block holds to 8-bit RGB.
+"""Convert the samples of a block to 8-bit RGB.
 
-Decided once for an image: a format without a faithful conversion is refused before any block is
-read. 16-bit samples keep their high byte. Alpha means the slide over white, as on a microscope.
+The conversion is chosen once per image. A format without a faithful conversion is refused before
+any block is read. Of 16-bit samples the high byte is kept. Transparent pixels are laid over white,
+which is how a slide looks under a microscope.
 """
 
 from collections.abc import Callable
@@ -25,10 +26,16 @@ _JPEG, _APERIO_J2K_YCBCR = 7, 33003
 
 
 def rgb_converter(page: TiffPage) -> ToRGB:
-    """A function from samples (h, w, samples) to uint8 (h, w, 3) RGB for the blocks of `page`.
+    """Return the conversion for the blocks of an image.
+
+    Args:
+        page: tifffile's reading of the image's tags.
+
+    Returns:
+        A function from samples, uint8 or uint16 (h, w, samples), to uint8 (h, w, 3) RGB.
 
     Raises:
-        RefusedError: the image has no faithful conversion.
+        RefusedError: the pixel format has no faithful conversion.
     """
     bits, samples = page.bitspersample, page.samplesperpixel
     if page.sampleformat != 1:
@@ -50,7 +57,7 @@ def _color(page: TiffPage) -> ToRGB:
     ycbcr = page.photometric == _YCBCR
     if page.compression == _APERIO_J2K_YCBCR and page.samplesperpixel == 3:
         return _from_ycbcr
-    # JPEG's decoder converts; whatever else is YCbCr would need the tags of ITU-R BT.601.
+    # JPEG's decoder converts to RGB. Other YCbCr pixels would need TIFF tags 529 to 532.
     if ycbcr and page.compression != _JPEG:
         raise RefusedError("has YCbCr pixels outside JPEG, which cannot be read")
     if page.compression == _JPEG and page.samplesperpixel == 4:
@@ -59,7 +66,7 @@ def _color(page: TiffPage) -> ToRGB:
 
 
 def _alpha(page: TiffPage, present: bool) -> int:
-    """0 where an extra sample has no meaning of its own and is dropped."""
+    """Return the kind of alpha (tag 338), or 0 where there is none or its meaning is not stated."""
     kinds = tuple(page.extrasamples)
     return int(kinds[0]) if present and kinds else 0
 
@@ -90,7 +97,7 @@ def _palette(table: NDArray[np.uint8]) -> ToRGB:
 
 
 def _from_ycbcr(samples: Samples) -> NDArray[np.uint8]:
-    """Full-range BT.601, as in JPEG; OpenCV takes Y, Cr, Cb."""
+    """Convert full-range YCbCr of ITU-R BT.601, as in JPEG; OpenCV wants Y, Cr, Cb."""
     ycrcb = np.ascontiguousarray(_eight_bits(samples)[..., [0, 2, 1]])
     return np.asarray(cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB), np.uint8)
 
@@ -103,18 +110,21 @@ def _over_white(color: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: int) -
     if kind not in (_ASSOCIATED, _UNASSOCIATED) or alpha.min(initial=255) == 255:
         return color
     opacity = alpha.astype(np.uint32)
-    # Associated colour is multiplied by its opacity already (TIFF 6.0, section 18).
+    # Associated colour has already been multiplied by its opacity (TIFF 6.0, section 18).
     part = color.astype(np.uint32) * (opacity if kind == _UNASSOCIATED else 255)
     over = np.minimum(part + 255 * (255 - opacity), 255 * 255)
     return np.asarray((over + 127) // 255, np.uint8)
 
 
 def _color_map(page: TiffPage) -> NDArray[np.uint8]:
-    """uint8 (256, 3) from ColorMap, which holds all reds, then greens, then blues, of 16 bits."""
+    """Return ColorMap (tag 320) as uint8 (256, 3) RGB.
+
+    The tag holds 256 reds, then greens, then blues, of 16 bits each.
+    """
     tag = page.tags.get(_COLOR_MAP)
     values = np.asarray(tag.value if tag is not None else ()).reshape(-1)
     if values.size != 3 * 256 or values.dtype.kind not in "iu":
         raise RefusedError("has palette pixels without a colour map")
-    # Some writers fill in 8-bit values; libtiff's tools tell them by the same rule.
+    # Some programs write 8-bit values; libtiff's tools recognise them by the same rule.
     scaled = values if values.max() < 256 else values >> 8
     return np.ascontiguousarray(scaled.reshape(3, 256).T).astype(np.uint8)

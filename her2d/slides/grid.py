@@ -10,13 +10,13 @@ from her2d.method import TILE_PX
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Where tiles lie; pixels are those of the grid's own scale, 4x (paper, section 4.2).
+    """Where the tiles of a scan lie, in pixels at the scale of the grid, 4x (paper, section 4.2).
 
     Attributes:
-        columns, rows: tiles across and down.
-        width, height: pixels of the slide at the grid's scale, without padding.
+        columns, rows: number of tiles across and down.
+        width, height: pixels of the scan at the scale of the grid, without padding.
         tile_size: pixels along a tile's side.
-        um_per_px: micrometres per grid pixel; 2.5, the nominal value, where the scan has no MPP.
+        um_per_px: micrometres per grid pixel; the nominal 2.5 where the scan states no MPP.
         level0_downsample: level-0 pixels per grid pixel.
     """
 
@@ -32,7 +32,13 @@ class TileGrid:
     def covering(
         cls, width: int, height: int, *, um_per_px: float, level0_downsample: float
     ) -> "TileGrid":
-        """The grid that covers `width` x `height` pixels, its last tiles padded."""
+        """Return the grid that covers a scan; its last tiles are padded.
+
+        Args:
+            width, height: pixels of the scan at 4x.
+            um_per_px: micrometres per grid pixel.
+            level0_downsample: level-0 pixels per grid pixel.
+        """
         return cls(
             columns=-(-width // TILE_PX),
             rows=-(-height // TILE_PX),
@@ -43,7 +49,7 @@ class TileGrid:
         )
 
     def extent(self, column: int, row: int) -> tuple[int, int]:
-        """Width and height in pixels of the part of a tile that is slide, not padding."""
+        """Return width and height in pixels of the part of a tile that is scan, not padding."""
         return (
             min(self.tile_size, self.width - column * self.tile_size),
             min(self.tile_size, self.height - row * self.tile_size),
@@ -52,7 +58,13 @@ class TileGrid:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One tile; `pixels` is uint8 (512, 512, 3) RGB, C-contiguous, the receiver's to keep."""
+    """One tile of the grid.
+
+    Attributes:
+        column, row: its place in the grid.
+        pixels: uint8 (512, 512, 3) RGB, C-contiguous. No other tile shares its memory, so the
+            receiver may keep and change it.
+    """
 
     column: int
     row: int
@@ -61,7 +73,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableTile:
-    """A grid position whose pixels could not be read in full; `reason` says why."""
+    """A tile of the grid of which some pixels could not be read.
+
+    Attributes:
+        column, row: its place in the grid.
+        reason: why, such as "block 3,7 is missing from the file".
+    """
 
     column: int
     row: int

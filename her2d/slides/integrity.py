@@ -1,6 +1,6 @@
-"""Is this file a complete slide? Structure only, nothing is decoded.
+"""Check whether a file is a structurally complete slide, without decoding pixels.
 
-Tells a file that is still being written (or copied) from one that never will be a slide.
+The check tells a file that is still being written or copied from one that cannot become a slide.
 """
 
 import os
@@ -19,13 +19,13 @@ from her2d.slides.structure import (
     read_structure,
 )
 
-# First bytes that are never all zero: JPEG's and JPEG 2000's start marker, zlib's header,
-# LZW's clear code. Uncompressed pixels may well be zero.
+# Compressions (tag 259) whose data never begins with zeros: JPEG and JPEG 2000 begin with a marker,
+# deflate with a header, LZW with its clear code. Uncompressed pixels may be zero.
 _NEVER_ZERO_FIRST = frozenset({5, 6, 7, 8, 32946, 33003, 33005, 34712})
 
 
 class Completeness(StrEnum):
-    """Whether a file is all there."""
+    """Whether all parts of a file are there."""
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
@@ -34,22 +34,27 @@ class Completeness(StrEnum):
 
 @dataclass(frozen=True)
 class Integrity:
-    """What `check_integrity` found; `reason` continues the sentence "FILE ..."."""
+    """What `check_integrity` found.
+
+    Attributes:
+        completeness: whether all parts of the file are there.
+        reason: why they are not; it continues the sentence "FILE ...". None for COMPLETE.
+    """
 
     completeness: Completeness
     reason: str | None
 
 
 def check_integrity(path: Path) -> Integrity:
-    """Whether the file at `path` is a structurally complete TIFF or BigTIFF.
+    """Return whether the file at `path` is a structurally complete TIFF or BigTIFF.
 
-    COMPLETE: every IFD is reachable and every block of every image lies inside the file.
-    INCOMPLETE: it could still be being written: empty, cut short, IFDs or blocks not there yet,
-    written into a file of preallocated zeros, or not to be read at the moment.
+    COMPLETE: every IFD can be reached, and every block of every image lies within the file.
+    INCOMPLETE: the file may still be being written. It is empty or cut short, lacks IFDs or
+    blocks, is partly filled with preallocated zeros, or cannot be read at the moment.
     BROKEN: it is not a TIFF and cannot become one, or it contradicts itself.
 
-    A block without bytes inside an image is a hole that some writers leave on purpose; it does
-    not make a file incomplete unless it is the image's last. Never raises.
+    Some programs leave blocks without bytes within an image on purpose. Such a block does not make
+    a file incomplete unless it is the last of its image. Never raises.
     """
     try:
         fd = open_regular(path)
@@ -71,11 +76,11 @@ def check_integrity(path: Path) -> Integrity:
 
 
 def open_regular(path: Path) -> int:
-    """A read-only file descriptor of a regular file; never waits for a pipe's other end.
+    """Open a regular file read-only and return its descriptor; never wait on a pipe.
 
     Raises:
-        OSError: it cannot be opened.
-        BrokenError: it is a directory, pipe, socket or device.
+        OSError: the file cannot be opened.
+        BrokenError: the path is a directory, pipe, socket or device.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise BrokenError("is not a regular file")
@@ -87,10 +92,12 @@ def open_regular(path: Path) -> int:
 
 
 def complete_structure(fd: int) -> list[Directory]:
-    """The file's directories, all of whose blocks are there.
+    """Return the directories of the open file `fd` after checking that their blocks are there.
 
     Raises:
-        IncompleteError, BrokenError, OSError: as `read_structure`, and for blocks not there.
+        IncompleteError: the file may still be being written.
+        BrokenError: the file is not a TIFF, or contradicts itself.
+        OSError: the storage failed.
     """
     directories = read_structure(fd)
     size = os.fstat(fd).st_size
@@ -111,7 +118,7 @@ def _check_blocks(fd: int, size: int, directory: Directory) -> None:
             f"file's end ({size} bytes)"
         )
     if directory.compression in _NEVER_ZERO_FIRST:
-        # A copy into preallocated space reaches the last place last. Zeros elsewhere are damage.
+        # A copy into preallocated space fills the end of the file last. Zeros elsewhere are damage.
         last = int(np.argmax(offsets))
         if not any(os.pread(fd, min(4, int(sizes[last])), int(offsets[last]))):
             raise IncompleteError(f"is not finished: the last block of {image} is still zeros")

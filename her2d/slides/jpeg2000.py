@@ -1,10 +1,10 @@
-"""What a compressed block says of itself, read before any decoder allocates for it.
+"""Check the headers of JPEG and JPEG 2000 blocks before a decoder allocates memory for them.
 
-Decoders believe a codestream's own header: a 30 KB JPEG whose header claims 65,500 x 65,500
-pixels costs 12 GB. They also fill what is missing with grey and report success; a JPEG that does
-not reach its end marker is found here. What cannot be found: changed bits inside entropy-coded
-data that form no marker. JPEG and JPEG 2000 carry no checksum; such a block decodes to wrong
-pixels (deflate's checksum is verified by its decoder).
+Decoders trust the header of a block: a JPEG of 30 KB whose header states 65,500 x 65,500 pixels
+takes 12 GB. They also fill missing pixels with grey and report success, so a JPEG without its end
+marker is refused here. Changed bits within entropy-coded data cannot be found unless they form a
+marker, because JPEG and JPEG 2000 have no checksum: such a block decodes to wrong pixels. (Deflate
+has a checksum, which its decoder verifies.)
 
 JPEG: ITU-T T.81, annex B. JPEG 2000: ITU-T T.800, annexes A and I.
 """
@@ -16,7 +16,9 @@ from her2d.slides.errors import RefusedError
 
 Sizes = frozenset[tuple[int, int]]
 
-_MAX_SCANS = 100  # a progressive JPEG of countless scans is a decompression bomb in time
+_MAX_SCANS = (
+    100  # each scan of a progressive JPEG takes time: thousands would be a decompression bomb
+)
 _MAX_CODESTREAM_TILES = 1024
 
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -30,10 +32,10 @@ _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 
 def check_jpeg_tables(tables: bytes) -> None:
-    """Refuses JPEGTables (tag 347) that hold more than tables.
+    """Check that JPEGTables (tag 347) hold tables and nothing else.
 
     Raises:
-        RefusedError: no decoder should see them.
+        RefusedError: they hold something else, or are not JPEG data.
     """
     if tables[:2] != b"\xff\xd8":
         raise RefusedError("has JPEG tables that are not JPEG data")
@@ -43,23 +45,23 @@ def check_jpeg_tables(tables: bytes) -> None:
         if marker == _EOI:
             return
         if marker not in _TABLES:
-            raise RefusedError(f"has JPEG tables that hold a marker {marker:02X}")
+            raise RefusedError(f"has JPEG tables that contain a marker {marker:02X}")
         at += _segment_length(tables, at)
 
 
 def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> None:
-    """Refuses a JPEG that is not one 8-bit frame of one of `sizes`, all the way to its end.
+    """Check that a JPEG is one complete 8-bit frame of an expected size.
 
     Args:
-        data: from start to end marker; tables may be elsewhere.
-        sizes: acceptable (width, height).
-        samples: components the frame must have.
+        data: from start to end marker; its tables may be elsewhere.
+        sizes: acceptable (width, height) in pixels.
+        samples: number of components that the frame must have.
 
     Raises:
-        RefusedError: with the reason; the sentence begins with "block".
+        RefusedError: it is not. The error continues the sentence "block COLUMN,ROW ...".
     """
     if data[:2] != b"\xff\xd8":
-        raise RefusedError("does not begin as a JPEG")
+        raise RefusedError("does not begin like a JPEG")
     at, frames, scans = 2, 0, 0
     while True:
         marker, at = _marker(data, at)
@@ -72,7 +74,9 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> None:
         elif marker == _SOS:
             scans += 1
         elif marker not in _TABLES:
-            raise RefusedError(f"is corrupt or no supported kind of JPEG (marker {marker:02X})")
+            raise RefusedError(
+                f"is corrupt, or a kind of JPEG that is not supported (marker {marker:02X})"
+            )
         at += length
         if marker == _SOS:
             at = _end_of_scan(data, at)
@@ -83,7 +87,7 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> None:
 
 
 def _marker(data: bytes, at: int) -> tuple[int, int]:
-    """The marker at `at`, fill bytes skipped, and where its segment begins."""
+    """Return the marker at `at`, after any fill bytes, and where its segment begins."""
     while data[at : at + 2] == b"\xff\xff":
         at += 1
     if at + 2 > len(data):
@@ -127,37 +131,40 @@ def _end_of_scan(data: bytes, at: int) -> int:
 
 
 def check_jpeg2000(data: bytes, *, sizes: Sizes, samples: int, bits: int) -> None:
-    """Refuses a JPEG 2000 codestream (bare, or in a JP2 file) of another shape than expected.
+    """Check that a JPEG 2000 codestream, bare or in a JP2 file, has the expected shape.
 
     Args:
         data: the block.
-        sizes: acceptable (width, height).
-        samples: components it must have.
-        bits: of each sample.
+        sizes: acceptable (width, height) in pixels.
+        samples: number of components that it must have.
+        bits: bits of each sample.
 
     Raises:
-        RefusedError: with the reason; the sentence begins with "block".
+        RefusedError: it has not, or is cut short. The error continues the sentence
+            "block COLUMN,ROW ...".
     """
     start, stop = _codestream(data)
     header = data[start + 4 : start + 42]
     if data[start : start + 4] != _CODESTREAM_START or len(header) < 38:
-        raise RefusedError("does not begin as a JPEG 2000 codestream")
+        raise RefusedError("does not begin like a JPEG 2000 codestream")
     if not data[start:stop].rstrip(b"\0").endswith(_CODESTREAM_END):
-        raise RefusedError("is a JPEG 2000 that is cut short")
+        raise RefusedError("is a JPEG 2000 image that is cut short")
     x1, y1, x0, y0, tile_w, tile_h, *_ = struct.unpack_from(">8I", header, 4)
     components = struct.unpack_from(">H", header, 36)[0]
-    _check_size((x1 - x0, y1 - y0), sizes, "JPEG 2000")
+    _check_size((x1 - x0, y1 - y0), sizes, "JPEG 2000 image")
     if tile_w == 0 or tile_h == 0 or -(-x1 // tile_w) * -(-y1 // tile_h) > _MAX_CODESTREAM_TILES:
-        raise RefusedError("is a JPEG 2000 of too many tiles")
+        raise RefusedError("is a JPEG 2000 image of too many tiles")
     if components != samples:
-        raise RefusedError(f"is a JPEG 2000 of {components} components instead of {samples}")
+        raise RefusedError(f"is a JPEG 2000 image of {components} components instead of {samples}")
     described = data[start + 42 : start + 42 + 3 * components]
     if described != bytes((bits - 1, 1, 1)) * components:
-        raise RefusedError(f"is a JPEG 2000 whose components are not all {bits} bits, full size")
+        raise RefusedError(
+            f"is a JPEG 2000 image whose components are not all of {bits} bits and full size"
+        )
 
 
 def _codestream(data: bytes) -> tuple[int, int]:
-    """Where the codestream lies: the whole block, or the jp2c box of a JP2 file."""
+    """Return start and end of the codestream: the whole block, or the jp2c box of a JP2 file."""
     if not data.startswith(_JP2_SIGNATURE):
         return 0, len(data)
     at = 0

@@ -1,4 +1,7 @@
-"""A scan's own pyramid, a rectangle at a time: what a viewer pans over."""
+"""Read rectangles from the pyramid of a scan, for a viewer.
+
+Unlike `Slide`, which reports what it cannot read, this shows as much of a scan as can be decoded.
+"""
 
 import os
 import weakref
@@ -14,12 +17,17 @@ from her2d.slides.images import image_of, tifffile_on
 from her2d.slides.integrity import complete_structure, open_regular
 from her2d.slides.pyramid import Level, find_pyramid
 
-_UNREADABLE = 225  # grey no stain has
+_UNREADABLE = 225  # a neutral grey, which stained tissue never has
 
 
 @dataclass(frozen=True, slots=True)
 class SlideLevel:
-    """One level; `downsample_x`, `downsample_y` are level-0 pixels per pixel of it."""
+    """One level of the pyramid.
+
+    Attributes:
+        width, height: pixels of the level.
+        downsample_x, downsample_y: level-0 pixels per pixel of the level.
+    """
 
     width: int
     height: int
@@ -28,9 +36,12 @@ class SlideLevel:
 
 
 class SlideLevels:
-    """An open scan's levels, finest first. `region` may run on any number of threads.
+    """The levels of an open scan. Several threads may call `region` at a time.
 
-    The file closes when nobody holds the object any more.
+    The file is closed when the object is garbage-collected.
+
+    Attributes:
+        levels: finest first.
     """
 
     def __init__(self, fd: int, found: list[tuple[Level, Blocks]]) -> None:
@@ -48,9 +59,15 @@ class SlideLevels:
         weakref.finalize(self, os.close, fd)
 
     def region(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Pixels of a rectangle within a level: uint8 (height, width, 3) RGB.
+        """Read a rectangle of a level.
 
-        Blocks that cannot be decoded are grey.
+        Args:
+            level: index into `levels`.
+            x, y: upper left corner in pixels of the level.
+            width, height: size in pixels of the level.
+
+        Returns:
+            uint8 (height, width, 3) RGB; blocks that cannot be decoded are grey.
 
         Raises:
             ValueError: the rectangle is empty or reaches beyond the level.
@@ -58,7 +75,9 @@ class SlideLevels:
         """
         size = self.levels[level]
         if not (0 <= x < x + width <= size.width and 0 <= y < y + height <= size.height):
-            raise ValueError(f"({x}, {y}, {width}, {height}) is not within level {level}")
+            raise ValueError(
+                f"{width} x {height} pixels from ({x}, {y}) on are not within level {level}"
+            )
         blocks = self._blocks[level]
         pixels = np.full((height, width, 3), _UNREADABLE, np.uint8)
 
@@ -73,7 +92,7 @@ class SlideLevels:
 
 
 def open_levels(path: Path) -> SlideLevels:
-    """Open a scan to look at it: unlike `open_slide` it needs no magnification.
+    """Open a scan for viewing. Unlike `open_slide`, this needs no magnification.
 
     Raises:
         SlideError: the file is not a readable slide.

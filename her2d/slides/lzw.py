@@ -1,8 +1,8 @@
-"""LZW blocks, decoded by libtiff.
+"""Decode LZW blocks with libtiff.
 
-imagecodecs' own LZW decoder (2026.3.6) reads outside its memory on corrupt streams and takes the
-process down; libtiff's, which imagecodecs carries too, tells what is wrong, and is faster. It
-wants a TIFF file: each block is handed to it as one of a single strip.
+The LZW decoder of imagecodecs (2026.3.6) reads outside its memory on corrupt data and crashes the
+process. libtiff's decoder, which imagecodecs includes too, reports an error, and is faster. It
+reads TIFF files only, so each block is passed to it as a TIFF file of a single strip.
 """
 
 import struct
@@ -20,16 +20,20 @@ _MAX_SAMPLES = 4
 def decode_lzw(
     data: bytes, *, shape: tuple[int, int, int], bits: int, predictor: int, byteorder: str
 ) -> NDArray[Any]:
-    """Samples of one block: uint8 or uint16 of `shape` (height, width, samples).
+    """Decode one block.
 
     Args:
-        data: the LZW stream (TIFF 6.0, section 13).
-        bits: of a sample, 8 or 16.
-        predictor: tag 317, 1 or 2.
-        byteorder: "<" or ">", of 16-bit samples.
+        data: the block's LZW data (TIFF 6.0, section 13).
+        shape: height, width and samples per pixel.
+        bits: bits of a sample, 8 or 16.
+        predictor: tag 317, 1 (none) or 2 (horizontal differences).
+        byteorder: of 16-bit samples, "<" (little-endian) or ">" (big-endian).
+
+    Returns:
+        uint8 or uint16 of `shape`.
 
     Raises:
-        imagecodecs.TiffError: the stream is corrupt or too short.
+        imagecodecs.TiffError: the data is corrupt or too short.
     """
     pixels = np.asarray(imagecodecs.tiff_decode(_file(data, shape, bits, predictor, byteorder)))
     return pixels.reshape(shape)
@@ -38,7 +42,7 @@ def decode_lzw(
 def _file(
     data: bytes, shape: tuple[int, int, int], bits: int, predictor: int, byteorder: str
 ) -> bytes:
-    """A TIFF of one strip: header, bits per sample, the strip, and its directory at the end."""
+    """Return a TIFF file of one strip: header, bits per sample, the strip, then its directory."""
     height, width, samples = shape
     depths = struct.pack(f"{byteorder}{_MAX_SAMPLES}H", *(bits,) * _MAX_SAMPLES)
     strip = _HEADER + len(depths)
@@ -46,7 +50,7 @@ def _file(
     entries = [
         (256, _LONG, 1, width),
         (257, _LONG, 1, height),
-        # Up to two of them are their own value; more lie after the header.
+        # Up to two values fit into the entry; more lie after the header.
         (258, _SHORT, samples, _HEADER if samples > 2 else bits),
         (259, _SHORT, 1, 5),
         (262, _SHORT, 1, 2 if color else 1),
@@ -57,7 +61,7 @@ def _file(
         (317, _SHORT, 1, predictor),
     ]
     if samples in (2, 4):
-        entries.append((338, _SHORT, 1, 0))  # alpha is dealt with later, by those who know
+        entries.append((338, _SHORT, 1, 0))  # of no stated meaning; colour.py handles alpha
     directory = struct.pack(byteorder + "H", len(entries))
     for tag, kind, count, value in entries:
         inline = "HH" if kind == _SHORT and count <= 2 else "I"

@@ -1,7 +1,7 @@
-"""What a scan says of itself, whichever vendor wrote it.
+"""Read magnification, resolution and barcode from what a file states about its scan.
 
-Motic and Aperio put `key = value` fields, separated by bars, into ImageDescription (tag 270);
-OME-TIFF puts XML there; anything else may still have resolution tags (282, 283, 296).
+Motic and Aperio write `key = value` fields, separated by bars, into ImageDescription (tag 270).
+OME-TIFF has XML there. Other files may have resolution tags (282, 283, 296).
 """
 
 import re
@@ -14,12 +14,12 @@ from her2d.slides.errors import RefusedError
 
 _UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
-_SNAP = 0.10  # real scanners' MPP is up to 8 % off 10 / AppMag
-_CONTRADICTION = 1.5  # objectives differ by a factor of 2: beyond this one of the two is wrong
+_SNAP = 0.10  # the MPP of real scanners differs by up to 8 % from 10 / AppMag
+_CONTRADICTION = 1.5  # objectives differ by a factor of 2, so beyond this one of the two is wrong
 
 _MAGNIFICATION_RANGE = (0.5, 200.0)
 _MPP_RANGE = (0.02, 40.0)
-# Screen and printer defaults (72 to 4800 dpi) are above 5 um/px, and so no scan this reads.
+# Defaults for screens and printers (72 to 4800 dpi) are above 5 um/px, coarser than any scan read.
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
 _BARCODE_MAX = 128
@@ -29,7 +29,7 @@ _FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+)[ \t]*=[ \t]*([^|\r\n]*)")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
 _UM_PER_OME_UNIT = {
     "µm": 1.0,  # U+00B5, the schema's default
-    "μm": 1.0,  # U+03BC, as some writers have it
+    "μm": 1.0,  # U+03BC, which some programs write
     "um": 1.0,
     "nm": 1e-3,
     "Å": 1e-4,
@@ -41,7 +41,7 @@ _UM_PER_OME_UNIT = {
 
 
 class MagnificationSource(StrEnum):
-    """Which of a file's statements its magnification rests on."""
+    """Which statement of a file the magnification was taken from."""
 
     APP_MAG = "AppMag"
     MPP = "MPP"
@@ -53,15 +53,16 @@ class MagnificationSource(StrEnum):
 
 @dataclass(frozen=True)
 class SlideMetadata:
-    """One scan's description.
+    """What a file states about its scan.
 
     Attributes:
         vendor: "motic", "aperio", "ome" or "generic".
-        magnification: the objective's, at level 0.
-        mpp: micrometres per level-0 pixel; None where the file has no believable value.
-        barcode: what a laboratory system knows the slide by.
+        magnification: of the objective, for level 0.
+        mpp: micrometres per level-0 pixel; None where the file states no plausible value.
+        barcode: the slide's identifier in a laboratory information system; None where the file
+            states none.
         width, height: pixels of level 0.
-        magnification_source: the statement `magnification` rests on.
+        magnification_source: the statement that `magnification` was taken from.
     """
 
     vendor: str
@@ -75,7 +76,12 @@ class SlideMetadata:
 
 @dataclass(frozen=True)
 class Resolution:
-    """XResolution, YResolution (pixels per unit) and ResolutionUnit of an image."""
+    """The resolution tags of an image.
+
+    Attributes:
+        x, y: pixels per unit (tags 282 and 283).
+        unit: ResolutionUnit (tag 296): 2 is the inch, 3 the centimetre.
+    """
 
     x: float
     y: float
@@ -84,7 +90,16 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Description:
-    """What an ImageDescription states, believable values only."""
+    """The plausible values that one ImageDescription (tag 270) states; None where it states none.
+
+    Attributes:
+        vendor: as in SlideMetadata.
+        magnification: of the objective.
+        mpp: micrometres per pixel.
+        barcode: the slide's identifier.
+        channels: number of channels, stated by OME only.
+        magnification_source, mpp_source: the statement that each value was taken from.
+    """
 
     vendor: str = "generic"
     magnification: float | None = None
@@ -96,21 +111,21 @@ class Description:
 
 
 def read_description(text: str) -> Description:
-    """The statements of one ImageDescription; an unknown format states nothing."""
+    """Return what one ImageDescription states; nothing where its format is unknown."""
     if "<OME" in text[:2048]:
         return _read_ome(text)
     fields = {key.lower(): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
     return Description(
         vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
-        magnification=_believable(fields.get("appmag"), _MAGNIFICATION_RANGE),
-        mpp=_believable(fields.get("mpp"), _MPP_RANGE),
+        magnification=_plausible(fields.get("appmag"), _MAGNIFICATION_RANGE),
+        mpp=_plausible(fields.get("mpp"), _MPP_RANGE),
         barcode="".join(filter(str.isprintable, fields.get("barcode", "")))[:_BARCODE_MAX] or None,
     )
 
 
 def read_fields(text: str) -> dict[str, str]:
-    """The `key = value` fields of a Motic or Aperio description (tag 270); empty for others.
+    """Return the `key = value` fields of a Motic or Aperio description (tag 270), else none.
 
     Keys are as the file has them, characters that cannot be printed are dropped, and of fields with
     one key the last counts.
@@ -135,17 +150,19 @@ def describe(
     height: int,
     assume_magnification: float | None,
 ) -> SlideMetadata:
-    """One metadata record from everything a file states.
+    """Combine everything a file states about its scan.
 
     Args:
-        descriptions: ImageDescriptions that speak of the scan, the most specific first; what one
-            leaves open the next may state.
-        resolution: level 0's resolution tags.
+        descriptions: ImageDescriptions that concern the scan, the most specific first. A value
+            that one does not state is taken from the next.
+        resolution: the resolution tags of level 0.
         width, height: pixels of level 0.
-        assume_magnification: used where the file states none, or two that exclude each other.
+        assume_magnification: used where the file states none, or where AppMag and MPP contradict
+            each other.
 
     Raises:
-        RefusedError: no magnification, or AppMag and MPP contradict each other.
+        RefusedError: there is no magnification, or AppMag and MPP contradict each other, and
+            `assume_magnification` is None.
     """
     stated = _merge([read_description(text) for text in descriptions])
     if stated.mpp is None and resolution is not None:
@@ -167,10 +184,10 @@ def describe(
 def _settle(
     stated: Description, assumed: float | None
 ) -> tuple[float, float | None, MagnificationSource]:
-    """Magnification, MPP and the source of the former.
+    """Return magnification, MPP and the source of the magnification.
 
-    AppMag defines the 4x grid; MPP stands in for it. Where the two exclude each other neither is
-    believed: a wrong scale would be a wrong result that looks right.
+    AppMag defines the 4x grid, and MPP replaces it where it is missing. If the two contradict each
+    other neither is used, because a wrong scale gives a wrong result that looks right.
     """
     magnification, mpp = stated.magnification, stated.mpp
     contradiction = magnification is not None and _contradict(magnification, mpp)
@@ -184,11 +201,11 @@ def _settle(
     if contradiction:
         raise RefusedError(
             f"contradicts itself: {stated.magnification_source} = {magnification:g} and "
-            f"{stated.mpp_source} = {mpp:g} exclude each other; set assume_magnification in "
+            f"{stated.mpp_source} = {mpp:g} cannot both be right; set assume_magnification in "
             "config.toml to read it"
         )
     raise RefusedError(
-        "has no magnification: neither AppMag nor MPP nor believable resolution tags; set "
+        "has no magnification: neither AppMag nor MPP nor plausible resolution tags; set "
         "assume_magnification in config.toml to read it"
     )
 
@@ -221,12 +238,12 @@ def _contradict(magnification: float, mpp: float | None) -> bool:
 
 
 def _objective(magnification: float) -> float:
-    """The objective a magnification computed from MPP stands for, so that both give one grid."""
+    """Return the objective nearest to a magnification computed from MPP, or the latter itself."""
     nearest = min(_OBJECTIVES, key=lambda objective: abs(magnification / objective - 1))
     return nearest if abs(magnification / nearest - 1) <= _SNAP else magnification
 
 
-def _believable(text: str | None, bounds: tuple[float, float]) -> float | None:
+def _plausible(text: str | None, bounds: tuple[float, float]) -> float | None:
     try:
         value = float((text or "").replace(",", "."))
     except ValueError:
@@ -245,9 +262,9 @@ def _resolution_mpp(resolution: Resolution) -> float | None:
 
 
 def _read_ome(text: str) -> Description:
-    """OME-XML of any schema version: the first image is the scan (OME data model, 2016-06)."""
+    """Read OME-XML of any schema version; the first image is the scan (OME data model, 2016-06)."""
     nothing = Description(vendor="ome")
-    # OME-XML has no use for a DTD, and entity expansion is an old way to fill memory.
+    # OME-XML needs no DTD, and entities that expand to gigabytes are a known attack.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         return nothing
     try:
@@ -260,11 +277,11 @@ def _read_ome(text: str) -> Description:
     unit = _UM_PER_OME_UNIT.get(pixels.get("PhysicalSizeXUnit", "µm"))
     size = pixels.get("PhysicalSizeX")
     if unit is not None and size is not None:
-        size = str(unit * (_believable(size, (0.0, float("inf"))) or 0.0))
+        size = str(unit * (_plausible(size, (0.0, float("inf"))) or 0.0))
     return Description(
         vendor="ome",
-        magnification=_believable(_ome_magnification(root), _MAGNIFICATION_RANGE),
-        mpp=_believable(size, _MPP_RANGE) if unit is not None else None,
+        magnification=_plausible(_ome_magnification(root), _MAGNIFICATION_RANGE),
+        mpp=_plausible(size, _MPP_RANGE) if unit is not None else None,
         channels=_whole(pixels.get("SizeC")),
         magnification_source=MagnificationSource.NOMINAL_MAGNIFICATION,
         mpp_source=MagnificationSource.PHYSICAL_SIZE,
@@ -272,7 +289,7 @@ def _read_ome(text: str) -> Description:
 
 
 def _ome_magnification(root: ElementTree.Element) -> str | None:
-    """NominalMagnification of the objective the first image names, else of the first there is."""
+    """Return NominalMagnification of the objective that the first image names, or of the first."""
     settings = root.find("{*}Image/{*}ObjectiveSettings")
     used = settings.get("ID") if settings is not None else None
     objectives = root.findall("{*}Instrument/{*}Objective")

@@ -1,9 +1,9 @@
-"""Which images of a file are the slide's pyramid, and which level serves 4x.
+"""Find the images of a file that form its pyramid, and the level from which 4x is made.
 
-A whole-slide file mixes pyramid levels, in any order, with a thumbnail, a label and a macro
-photograph of the glass, some of them unnamed. Levels share level 0's aspect ratio, block layout
-and sample format; associated images are told apart by their description, their NewSubfileType or
-by being stripped where the pyramid is tiled.
+A whole-slide file holds pyramid levels, in any order, beside a thumbnail, a label and a macro
+photograph of the glass, some of them unnamed. Levels have the aspect ratio, the block layout and
+the sample format of level 0. Associated images are recognised by their description, by their
+NewSubfileType (tag 254), or by strips where the pyramid has tiles.
 """
 
 import math
@@ -18,12 +18,12 @@ from her2d.slides.errors import RefusedError
 from her2d.slides.images import Image
 from her2d.slides.metadata import read_description
 
-AS_IS_TOLERANCE = 0.05  # a level this close to 4x is used without resampling
+AS_IS_TOLERANCE = 0.05  # a level is not resampled if its scale differs from 4x by at most this
 
 _ASPECT_TOLERANCE = 0.01
 _ROUNDING_PX = 2.0  # levels are rounded up or down, at most twice
 _TRANSPARENCY_MASK = 0b100  # NewSubfileType, tag 254
-_REDUCED_PAGE = 0b1001  # what Aperio marks macros with: a reduced image that is a page of its own
+_REDUCED_PAGE = 0b1001  # how Aperio marks macros: a reduced image that is also a separate page
 
 # The second line of a Motic or Aperio description: "label 387x463", "macro 160x456",
 # "53046x51735 -> 847x826".
@@ -35,7 +35,12 @@ _ASSOCIATED = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """One level of the pyramid; `downsample_x`, `downsample_y` are level-0 px per px of it."""
+    """One level of the pyramid.
+
+    Attributes:
+        image: its place in the file and its tags.
+        downsample_x, downsample_y: level-0 pixels per pixel of the level.
+    """
 
     image: Image
     downsample_x: float
@@ -43,19 +48,23 @@ class Level:
 
     @property
     def downsample(self) -> float:
+        """Geometric mean of both axes."""
         return math.sqrt(self.downsample_x * self.downsample_y)
 
 
 def find_pyramid(images: Sequence[Image]) -> list[Level]:
-    """The slide's levels, finest first.
+    """Return the levels of the pyramid, finest first.
+
+    Args:
+        images: all of the file, in its order.
 
     Raises:
-        RefusedError: no image can be the slide.
+        RefusedError: all images are associated images.
     """
     candidates = [image for image in images if not _is_associated(image)]
     if not candidates:
         raise RefusedError("has no slide image: only labels, macros or thumbnails")
-    # The largest is level 0 wherever it stands; of equals, as in a z-stack, the first.
+    # Level 0 is the largest image, and the first of several (the focus levels of a z-stack).
     base = max(candidates, key=lambda image: image.area)
     levels = [Level(base, 1.0, 1.0)]
     for image in candidates:
@@ -70,11 +79,11 @@ def find_pyramid(images: Sequence[Image]) -> list[Level]:
 
 
 def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, bool]:
-    """The level that serves 4x, and whether it is 4x itself (within 5 %).
+    """Return the level to make 4x from, and whether it is 4x itself (within 5 %).
 
     Args:
         levels: finest first.
-        magnification: the objective's, at level 0.
+        magnification: of the objective, for level 0.
 
     Raises:
         RefusedError: the scan is coarser than 4x.
@@ -86,14 +95,14 @@ def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, 
     finer = [level for level in levels if scale[id(level)] > 1]
     if not finer:
         raise RefusedError(
-            f"was scanned at {magnification:g}x: coarser than the {MAGNIFICATION:g}x HER2 status "
-            "is read at"
+            f"was scanned at {magnification:g}x, coarser than the {MAGNIFICATION:g}x that HER2 "
+            "status is read at; scan it again at a higher magnification"
         )
     return finer[-1], False
 
 
 def associated_images(images: Sequence[Image], levels: Sequence[Level]) -> dict[str, Image]:
-    """The pictures beside the pyramid, by name: label, macro, thumbnail or overview.
+    """Return the pictures beside the pyramid by name: label, macro, thumbnail or overview.
 
     An image has the name that the second line of its description gives. Without one, an image that
     is marked as Aperio marks macros is the macro, and a stripped image beside a tiled pyramid is
@@ -137,7 +146,7 @@ def _has_aspect_of(base: Image, image: Image) -> bool:
 
 
 def _downsample(base: int, level: int) -> float:
-    """Base pixels per level pixel: a whole number where `level` is `base` over it, rounded."""
+    """Return base pixels per level pixel, as a whole number where rounding explains the rest."""
     whole = max(1, round(base / level))
     return float(whole) if abs(base / whole - level) < 1 else base / level
 
@@ -155,7 +164,7 @@ def _is_associated(image: Image) -> bool:
 def _belongs(base: Image, level: Level) -> bool:
     first, other = base.directory, level.image.directory
     if other.tiled != first.tiled:
-        return False  # a stripped image beside a tiled pyramid is a thumbnail
+        return False  # an image in strips beside a pyramid in tiles is a thumbnail
     if _samples(base.page) != _samples(level.image.page):
         return False
     if level.downsample <= 1.0:

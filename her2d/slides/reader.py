@@ -1,4 +1,4 @@
-"""Opens a scan: which image serves 4x, what the file states, and the grid that follows."""
+"""Open a scan: find its pyramid, read what the file states, and lay the grid over it."""
 
 import os
 from collections.abc import Sequence
@@ -132,7 +132,7 @@ def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid,
         sampling = Sampling(
             downsample / level.downsample_x, downsample / level.downsample_y, as_is=False
         )
-        # Whole grid pixels only: the strip of less than one that remains is dropped.
+        # The grid has whole pixels only: a remainder of less than one at the edge is dropped.
         width = int(level.image.directory.width / sampling.scale_x + _ROUNDING)
         height = int(level.image.directory.height / sampling.scale_y + _ROUNDING)
     if min(width, height) < 1:
@@ -141,6 +141,6 @@ def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid,
     grid = TileGrid.covering(width, height, um_per_px=um_per_px, level0_downsample=downsample)
     if grid.columns * grid.rows > _MAX_TILES:
         raise RefusedError(
-            f"would be {width} x {height} pixels at {MAGNIFICATION:g}x: no glass is that large"
+            f"would have {width} x {height} pixels at {MAGNIFICATION:g}x; no slide is that large"
         )
     return grid, sampling

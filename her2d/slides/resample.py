@@ -1,8 +1,8 @@
-"""Exact area averaging, one block of the image at a time.
+"""Average areas exactly, one block of the image at a time.
 
-A grid pixel is the mean of the level's pixels it covers, each weighted by the share covered.
-The mean is separable and additive: a block yields the part of each grid pixel that lies in it,
-and the parts of all blocks add up to the whole, whatever the block layout.
+A grid pixel is the mean of the level's pixels that it covers, each weighted by the share covered.
+The mean is separable and additive: each block contributes the part of a grid pixel that lies in
+it, and the parts of all blocks add up to the same pixel for any block layout.
 """
 
 from dataclasses import dataclass
@@ -12,17 +12,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_ONCE = 32  # temporaries stay in cache, and off mmap: page faults cost more than sums
+_ROWS_AT_ONCE = (
+    32  # larger temporaries leave the cache and need new pages, which cost more than sums
+)
 
 
 @dataclass(frozen=True, eq=False)
 class AxisWeights:
-    """How source pixels [start, ...) of one axis make up grid pixels [first, first + n).
+    """The shares of source pixels [start, ...) in grid pixels [first, first + n), along one axis.
 
     Attributes:
-        first: the first grid pixel touched.
+        first: the first grid pixel that the source pixels are part of.
         index: int64 (taps, n), source pixels relative to the block's start.
-        weight: float32 (taps, n), shares of a grid pixel; 0 where there is nothing to add.
+        weight: float32 (taps, n), shares of a grid pixel; 0 where a tap adds nothing.
     """
 
     first: int
@@ -31,16 +33,24 @@ class AxisWeights:
 
 
 def covered(start: int, stop: int, scale: float, length: int) -> tuple[int, int]:
-    """The grid pixels [first, last) of `length` that source pixels [start, stop) have a part in.
+    """Return the grid pixels [first, last) that source pixels [start, stop) are part of.
 
     Args:
+        start, stop: source pixels.
         scale: source pixels per grid pixel.
+        length: grid pixels along the axis.
     """
     return min(int(start // scale), length), min(int(-(-stop // scale)), length)
 
 
 def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeights:
-    """The weights of source pixels [start, stop) in the grid pixels they cover."""
+    """Return the weights of source pixels [start, stop) in the grid pixels they are part of.
+
+    Args:
+        start, stop: source pixels.
+        scale: source pixels per grid pixel.
+        length: grid pixels along the axis.
+    """
     first, last = covered(start, stop, scale, length)
     left = np.arange(first, last) * scale
     taps = int(np.ceil(scale)) + 1
@@ -57,7 +67,16 @@ def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeight
 def area_parts(
     pixels: NDArray[np.uint8], vertical: AxisWeights, horizontal: AxisWeights
 ) -> NDArray[np.float32]:
-    """A block's part of the grid pixels it covers: float32 (rows, columns, 3)."""
+    """Return what a block contributes to the grid pixels that it covers.
+
+    Args:
+        pixels: the block, uint8 (height, width, 3).
+        vertical, horizontal: its weights along both axes, from `axis_weights`.
+
+    Returns:
+        float32 (rows, columns, 3), 0 to 255, for grid pixels from (vertical.first,
+        horizontal.first) on.
+    """
     parts = np.empty((vertical.index.shape[1], horizontal.index.shape[1], 3), np.float32)
     for first in range(0, len(parts), _ROWS_AT_ONCE):
         some = slice(first, first + _ROWS_AT_ONCE)
@@ -70,7 +89,7 @@ def area_parts(
 def _weigh(
     pixels: NDArray[Any], index: NDArray[np.int64], weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Weighted sums along the first axis, whole rows at a time."""
+    """Return weighted sums along the first axis, computed for whole rows."""
     rows = pixels.reshape(len(pixels), -1)
     total = np.zeros((index.shape[1], rows.shape[1]), np.float32)
     for tap_index, tap_weight in zip(index, weight, strict=True):
@@ -81,6 +100,6 @@ def _weigh(
 
 
 def _transposed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows for columns, contiguous; ten times as fast as NumPy's copy of swapped axes."""
+    """Swap rows and columns into contiguous memory, ten times as fast as NumPy does it."""
     height, width, channels = pixels.shape
     return np.asarray(cv2.transpose(pixels), np.float32).reshape(width, height, channels)

@@ -1,8 +1,9 @@
-"""Blocks in, tiles out, in row-major order and bounded memory.
+"""Assemble tiles from blocks, row by row and in bounded memory.
 
-Each block is decoded once, by a worker thread, in the order in which tiles first need it. What a
-block holds for tiles further on waits on their canvases: those of one grid row where blocks
-straddle rows, none where blocks and tiles coincide. A tile leaves as soon as it is whole.
+Worker threads decode each block once, in the order in which tiles first need it. The part of a
+block that belongs to later tiles waits on their canvases. At most one row of tiles has canvases if
+blocks straddle tile rows, and none if blocks and tiles coincide. A tile is passed on as soon as it
+is complete.
 """
 
 import errno
@@ -25,14 +26,21 @@ from her2d.slides.resample import area_parts, axis_weights, covered
 WHITE = 255
 
 _AHEAD_PER_WORKER = 2
-_AHEAD_BYTES = 128 * 2**20  # decoded blocks under way, unless one alone is larger
+_AHEAD_BYTES = (
+    128 * 2**20
+)  # decoded ahead of the receiver; one block that is larger is decoded nevertheless
 
 Position = tuple[int, int]  # column, row
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """From the level's pixels to the grid's: level pixels per grid pixel, 1 where used as is."""
+    """The scale from a level to the grid.
+
+    Attributes:
+        scale_x, scale_y: level pixels per grid pixel, 1 if `as_is`.
+        as_is: the level's pixels are used without averaging.
+    """
 
     scale_x: float
     scale_y: float
@@ -41,7 +49,13 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one block holds of the grid: `pixels` from grid pixel (x, y) on, or why not."""
+    """What one block contributes to the grid.
+
+    Attributes:
+        x, y: the grid pixels [first, last) that it covers.
+        pixels: of these, or None where the block could not be read.
+        reason: why it could not be read.
+    """
 
     x: tuple[int, int]
     y: tuple[int, int]
@@ -51,7 +65,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Canvas:
-    """A tile being put together."""
+    """A tile that is being assembled; `reason` says why it cannot be read."""
 
     pixels: NDArray[Any] | None = None
     reason: str | None = None
@@ -59,7 +73,7 @@ class _Canvas:
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """Which grid pixels, and so tiles, each block touches along one axis.
+    """Which grid pixels, and therefore tiles, each block touches along one axis.
 
     Attributes:
         pixels: (first, last) grid pixel of each block, last exclusive.
@@ -75,19 +89,27 @@ class _Axis:
             covered(start, min(start + block, source), scale, grid)
             for start in range(0, source, block)
         ]
-        # What lies beyond the last grid pixel belongs to no tile.
+        # Blocks beyond the last grid pixel belong to no tile.
         pixels = [span for span in pixels if span[0] < span[1]]
         return cls(pixels, np.array([first // TILE_PX for first, _ in pixels], np.int64))
 
     def starting_in(self, tile: int) -> range:
-        """The blocks whose first tile is `tile`."""
+        """Return the blocks whose first tile is `tile`."""
         low, high = np.searchsorted(self.first_tile, (tile, tile + 1))
         return range(int(low), int(high))
 
 
 @dataclass(eq=False)
 class TileStream:
-    """One pass over an image's tiles."""
+    """One pass over the tiles of a grid: iterate to get them.
+
+    Attributes:
+        fd: descriptor of the file.
+        blocks: of the level that the tiles are made from.
+        sampling: from that level to the grid.
+        grid: where the tiles lie.
+        workers: number of threads that decode.
+    """
 
     fd: int
     blocks: Blocks
@@ -119,7 +141,7 @@ class TileStream:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _order(self) -> Iterator[Position]:
-        """Blocks in the order in which tiles, row by row, first need them."""
+        """Yield blocks in the order in which tiles, row by row, first need them."""
         for row in range(self.grid.rows):
             for column in range(self.grid.columns):
                 for y in self._down.starting_in(row):
@@ -138,7 +160,7 @@ class TileStream:
             yield under_way.popleft().result()
 
     def _work(self, position: Position) -> _Part:
-        """On a worker thread: one block, read, decoded and brought to the grid's scale."""
+        """Read and decode one block and average it to the scale of the grid; runs on a worker."""
         column, row = position
         span_x, span_y = self._across.pixels[column], self._down.pixels[row]
         try:
@@ -146,7 +168,9 @@ class TileStream:
         except RefusedError as error:
             return _Part(span_x, span_y, None, f"block {column},{row} {error}")
         except OSError as error:
-            if error.errno != errno.EIO:  # a bad sector is the block's; the rest is the storage's
+            if (
+                error.errno != errno.EIO
+            ):  # an I/O error concerns the block, other errors the storage
                 raise
             return _Part(span_x, span_y, None, f"block {column},{row} cannot be read: I/O error")
         if self.sampling.as_is:
@@ -164,7 +188,7 @@ class TileStream:
         )
 
     def _place(self, part: _Part) -> None:
-        """Gives each tile that `part` touches its share of it."""
+        """Add `part` to the canvas of each tile that it touches."""
         for row in _tiles(part.y):
             for column in _tiles(part.x):
                 canvas = self._canvases.setdefault((column, row), _Canvas())
@@ -189,7 +213,7 @@ class TileStream:
             return Tile(column, row, canvas.pixels)
         width, height = self.grid.extent(column, row)
         pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
-        # Halves are rounded up. Weights sum to 1 within 1e-6: nothing exceeds 255.5.
+        # Halves are rounded up. Weights sum to 1 within 1e-6, so no value reaches 256.
         pixels[:height, :width] = canvas.pixels[:height, :width] + np.float32(0.5)
         return Tile(column, row, pixels)
 
@@ -199,7 +223,7 @@ def _tiles(span: tuple[int, int]) -> range:
 
 
 def _overlap(span: tuple[int, int], tile: int) -> tuple[slice, slice]:
-    """What grid pixels `span` share with a tile: as a slice of the span, and of the tile."""
+    """Return what a span of grid pixels and a tile have in common, as slices of both."""
     low = max(span[0], tile * TILE_PX)
     high = min(span[1], (tile + 1) * TILE_PX)
     return (
@@ -210,7 +234,7 @@ def _overlap(span: tuple[int, int], tile: int) -> tuple[slice, slice]:
 
 def _paste(canvas: _Canvas, share: NDArray[np.uint8], y: slice, x: slice) -> None:
     if share.shape[:2] == (TILE_PX, TILE_PX):
-        canvas.pixels = np.require(share, requirements=("C", "W"))  # a block that is the tile
+        canvas.pixels = np.require(share, requirements=("C", "W"))  # the block is the whole tile
         return
     if canvas.pixels is None:
         canvas.pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)

@@ -1,8 +1,9 @@
-"""The skeleton of a TIFF file: its directories and where their blocks lie, nothing decoded.
+"""Read the directories of a TIFF file and where their blocks lie, without decoding anything.
 
-Reads TIFF 6.0 and BigTIFF in both byte orders. Every count and offset is checked against the
-file's size and a limit before anything is read or allocated, so garbage costs little time and
-memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag 330).
+TIFF 6.0 and BigTIFF in both byte orders are read. Every count and offset is checked against the
+size of the file and a limit before anything is read or allocated, so malformed files take little
+time and memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag
+330).
 """
 
 import os
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from her2d.slides.errors import RefusedError
 
 MAX_DIRECTORIES = 1024
-MAX_ENTRIES = 4096  # tags in a directory; tifffile's limit too
+MAX_ENTRIES = 4096  # tags in a directory, the same limit as in tifffile
 MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
 MAX_PIXELS = 2**37  # of one image: 370,000 squared
@@ -50,11 +51,11 @@ class StructureError(RefusedError):
 
 
 class IncompleteError(StructureError):
-    """What is missing could still be written."""
+    """The file may still be being written: later bytes could complete it."""
 
 
 class BrokenError(StructureError):
-    """Nothing written later can mend it."""
+    """The file is wrong in a way that later bytes cannot complete."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +63,14 @@ class Directory:
     """One image in the file.
 
     Attributes:
-        offset: where its IFD begins.
+        offset: byte of the file at which its IFD begins.
         parent: index of the directory whose SubIFDs name it; None on the main chain.
-        width, height: pixels.
-        block_width, block_height: pixels of a tile, or of a full strip.
-        tiled: tiles rather than strips.
-        planes: 1, or samples per pixel where each has blocks of its own (PlanarConfiguration 2).
+        width, height: pixels (tags 256 and 257).
+        block_width, block_height: pixels of a tile (tags 322 and 323), or of a full strip.
+        tiled: whether the blocks are tiles rather than strips.
+        planes: samples per pixel if each sample has separate blocks (tag 284 is 2), else 1.
         compression: tag 259.
-        block_offsets, block_bytes: int64 (blocks,), in the file's order of blocks.
+        block_offsets, block_bytes: int64 (blocks,), in the order of the blocks in the file.
     """
 
     offset: int
@@ -87,7 +88,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A directory entry: `position` is where its value lies, in the entry or elsewhere."""
+    """A directory entry; its value lies at byte `position`, within the entry or elsewhere."""
 
     type: int
     count: int
@@ -96,7 +97,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """Classic TIFF or BigTIFF, in one of the byte orders."""
+    """The kind of TIFF, classic or BigTIFF, and its byte order, as formats for `struct`."""
 
     order: str
     big: bool
@@ -123,10 +124,10 @@ class _Format:
 
 
 def read_structure(fd: int) -> list[Directory]:
-    """Every image of the open file `fd`: the main chain first, then SubIFDs.
+    """Return every image of the open file `fd`: the main chain first, then SubIFDs.
 
     Raises:
-        IncompleteError: the file could still be being written.
+        IncompleteError: the file may still be being written.
         BrokenError: the file is not a TIFF, or contradicts itself.
         OSError: the storage failed.
     """
@@ -134,7 +135,7 @@ def read_structure(fd: int) -> list[Directory]:
 
 
 class _Walk:
-    """Follows IFDs through one file, keeping count of what it has read."""
+    """Follow the IFDs of one file and count what has been read, to hold the limits."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -150,7 +151,7 @@ class _Walk:
         for offset, entries in self._chain(first):
             sub_offsets += [(len(found), sub) for sub in self._sub_directories(entries)]
             found.append(self._directory(offset, None, entries))
-        # SubIFDs of SubIFDs are not a thing pyramids use: one level down is enough.
+        # Pyramids do not use SubIFDs of SubIFDs, so these are not followed.
         for parent, offset in sub_offsets:
             entries, _ = self._entries(offset)
             found.append(self._directory(offset, parent, entries))
@@ -195,7 +196,7 @@ class _Walk:
             offset = following
 
     def _entries(self, offset: int) -> tuple[dict[int, _Entry], int]:
-        """The entries of the IFD at `offset` by tag, and the offset of the next IFD."""
+        """Return the entries of the IFD at `offset` by tag, and the offset of the next IFD."""
         if offset in self._visited:
             raise BrokenError(f"has image directories that form a loop (at byte {offset})")
         self._visited.add(offset)
@@ -215,7 +216,9 @@ class _Walk:
         for index in range(count):
             at = index * layout.entry_size
             tag, entry = self._entry(body, at, offset + count_size + at)
-            entries.setdefault(tag, entry)  # the first of doubles counts, as in libtiff
+            entries.setdefault(
+                tag, entry
+            )  # of several with one tag the first counts, as in libtiff
         return entries, struct.unpack_from(layout.offset, body, count * layout.entry_size)[0]
 
     def _entry(self, body: bytes, at: int, position: int) -> tuple[int, _Entry]:
@@ -238,7 +241,7 @@ class _Walk:
         return tag, _Entry(kind, count, elsewhere)
 
     def _read(self, offset: int, size: int) -> bytes:
-        # The size is compared first: offsets of BigTIFF exceed what pread takes.
+        # The size is compared first, because BigTIFF offsets may be larger than pread accepts.
         data = b"" if offset + size > self._size else os.pread(self._fd, size, offset)
         if len(data) < size:
             raise IncompleteError(
@@ -249,8 +252,8 @@ class _Walk:
     def _array(
         self, entries: dict[int, _Entry], tag: int, most: int = MAX_BLOCKS
     ) -> NDArray[np.uint64]:
-        """The unsigned integers of a tag, the first `most` of them; empty where it is missing or
-        of another type."""
+        """Return the first `most` unsigned integers of a tag; none if it is missing or of another
+        type."""
         entry = entries.get(tag)
         if entry is None or entry.type not in _UNSIGNED:
             return np.empty(0, np.uint64)
@@ -278,7 +281,7 @@ class _Walk:
         width = self._side(entries, _IMAGE_WIDTH)
         height = self._side(entries, _IMAGE_LENGTH)
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-            raise BrokenError(f"has an image of {width} x {height} pixels: no slide is that large")
+            raise BrokenError(f"has an image of {width} x {height} pixels; no slide is that large")
         tiled = _TILE_OFFSETS in entries
         if tiled:
             block_width = self._side(entries, _TILE_WIDTH)
@@ -291,7 +294,7 @@ class _Walk:
         expected = -(-width // block_width) * -(-height // block_height) * planes
         self._blocks += expected
         if not 0 < expected <= MAX_BLOCKS or self._blocks > MAX_BLOCKS:
-            raise BrokenError(f"has images of {self._blocks} blocks: no slide has so many")
+            raise BrokenError(f"has images of {self._blocks} blocks; no slide has so many")
         offsets = self._array(entries, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
         sizes = self._array(entries, _TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
         if len(offsets) < expected or len(sizes) < expected:
@@ -309,7 +312,7 @@ class _Walk:
             tiled=tiled,
             planes=planes,
             compression=self._number(entries, _COMPRESSION, 1),
-            # Beyond int64 is beyond any file: clipped, such values stay out of bounds.
+            # Values beyond int64 lie beyond the end of any file, and still do when clipped.
             block_offsets=np.minimum(offsets[:expected], 2**62).astype(np.int64),
             block_bytes=np.minimum(sizes[:expected], 2**61).astype(np.int64),
         )

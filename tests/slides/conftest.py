@@ -1,4 +1,4 @@
-"""Scans of every layout, made with tifffile, and the picture they must decode to."""
+"""Scans of every layout, written with tifffile, and the picture that they must decode to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ TCGA = Path(__file__).parents[3] / "shared" / "data" / "slides" / "TCGA-CR-7395-
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., Picture]:
-    """A smooth picture of a size: lossy codecs keep it, no two places look alike."""
+    """Make a smooth picture, which lossy codecs keep and in which no two places look alike."""
 
     def make(height: int = 700, width: int = 1100) -> Picture:
         y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -38,7 +38,7 @@ def picture() -> Callable[..., Picture]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
-    """Writes one image as a 4x Motic scan, or with whatever options imwrite takes."""
+    """Write one image as a 4x Motic scan, or with other options of `tifffile.imwrite`."""
 
     def make(image: NDArray[Any], *, name: str = "scan.tif", **options: Any) -> Path:
         path = tmp_path / name
@@ -55,7 +55,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def mosaic() -> Callable[[Slide], Picture]:
-    """All tiles of a slide put together, padding included; every one must be readable."""
+    """Assemble all tiles of a slide, padding included; each must be readable."""
 
     def assemble(slide: Slide) -> Picture:
         grid = slide.grid
@@ -72,7 +72,7 @@ def mosaic() -> Callable[[Slide], Picture]:
 
 @pytest.fixture(scope="session")
 def read(mosaic: Callable[[Slide], Picture]) -> Callable[..., Picture]:
-    """The slide part of the grid of a file, as one picture."""
+    """Read the tiles of a file as one picture, without padding."""
 
     def assemble(path: Path, **options: Any) -> Picture:
         with open_slide(path, **options) as slide:
@@ -83,7 +83,7 @@ def read(mosaic: Callable[[Slide], Picture]) -> Callable[..., Picture]:
 
 @pytest.fixture(scope="session")
 def tiles_of() -> Callable[..., tuple[list[Tile], list[UnreadableTile]]]:
-    """A file's tiles: those that could be read, and those that could not."""
+    """Return the tiles of a file that could be read, and those that could not."""
 
     def collect(path: Path) -> tuple[list[Tile], list[UnreadableTile]]:
         with open_slide(path) as slide:

@@ -1,4 +1,4 @@
-"""One bad block costs its tiles, not the slide; nothing costs the process."""
+"""A damaged block makes its tiles unreadable, not the slide; no damage ends the process."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ ALL = {
 
 @pytest.fixture
 def scan(write: Callable[..., Path], picture: Callable[..., Picture]) -> Callable[..., Path]:
-    """A scan of 3 x 2 tiles, written with the options given."""
+    """Write a scan of 3 x 2 tiles with the options given."""
 
     def make(**options: Any) -> Path:
         return write(picture(1024, 1536), **options)
@@ -45,7 +45,7 @@ def scan(write: Callable[..., Path], picture: Callable[..., Picture]) -> Callabl
 
 
 def block(path: Path, index: int) -> tuple[int, int]:
-    """Offset and size of one block of the first image."""
+    """Return offset and size of one block of the first image."""
     with tifffile.TiffFile(path) as opened:
         page = opened.pages[0]
         return page.dataoffsets[index], page.databytecounts[index]
@@ -62,7 +62,7 @@ def positions(tiles: list[Any]) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("options", [JPEG, JPEG_2000, ALL["LZW"], ALL["deflate"]])
-def test_a_block_of_garbage_costs_only_its_tile(
+def test_a_block_of_random_bytes_makes_only_its_tile_unreadable(
     options: dict[str, Any], scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:
     path = scan(**options)
@@ -85,7 +85,7 @@ def test_a_block_cut_short_by_zeros_is_unreadable(
     assert positions(unreadable) == [(0, 0)]
 
 
-def test_a_damaged_strip_costs_only_the_tiles_it_touches(
+def test_a_damaged_strip_makes_only_the_tiles_it_touches_unreadable(
     scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:
     path = scan(rowsperstrip=64, compression="zlib")
@@ -96,7 +96,7 @@ def test_a_damaged_strip_costs_only_the_tiles_it_touches(
     assert positions(unreadable) == [(0, 1), (1, 1), (2, 1)]
 
 
-def test_a_block_that_straddles_four_tiles_costs_four(
+def test_a_damaged_block_that_straddles_four_tiles_makes_four_unreadable(
     scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:
     path = scan(tile=(240, 240), compression="jpeg")
@@ -118,7 +118,7 @@ def test_a_block_that_is_missing_is_unreadable_not_white(
     assert unreadable[0].reason == "block 0,0 is missing from the file"
 
 
-def test_an_uncompressed_strip_that_ends_early_costs_the_rows_it_lacks(
+def test_an_uncompressed_strip_that_ends_early_lacks_only_its_last_rows(
     scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:
     path = scan(rowsperstrip=1024)
@@ -131,7 +131,7 @@ def test_an_uncompressed_strip_that_ends_early_costs_the_rows_it_lacks(
 
 
 @pytest.mark.parametrize("options", [JPEG, JPEG_2000], ids=["JPEG", "JPEG 2000"])
-def test_a_block_that_claims_to_be_huge_is_refused_before_it_is_decoded(
+def test_a_block_whose_header_states_a_huge_size_is_not_decoded(
     options: dict[str, Any], scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:
     path = scan(**options)
@@ -150,7 +150,7 @@ def test_a_block_that_claims_to_be_huge_is_refused_before_it_is_decoded(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
-def test_a_jpeg_of_countless_scans_is_refused(tmp_path: Path, tiles_of: TilesOf) -> None:
+def test_a_jpeg_of_hundreds_of_scans_is_refused(tmp_path: Path, tiles_of: TilesOf) -> None:
     jpeg = imagecodecs.jpeg8_encode(np.zeros((512, 512, 3), np.uint8), level=90)
     scan = jpeg.index(b"\xff\xda")
     bomb = jpeg[:scan] + jpeg[scan:-2] * 400 + jpeg[-2:]
@@ -199,7 +199,7 @@ def test_blocks_over_the_limit_are_refused(write: Callable[..., Path]) -> None:
         open_slide(path)
 
 
-def test_a_file_that_shrinks_while_it_is_read_costs_its_last_tiles(
+def test_a_file_that_shrinks_while_it_is_read_loses_its_last_tiles(
     scan: Callable[..., Path],
 ) -> None:
     path = scan(tile=(256, 256))
@@ -211,7 +211,7 @@ def test_a_file_that_shrinks_while_it_is_read_costs_its_last_tiles(
     assert "the file ends inside it" in tiles[-1].reason
 
 
-def test_a_bad_sector_is_the_blocks_a_lost_share_the_slides(
+def test_a_bad_sector_concerns_a_block_and_a_lost_share_the_slide(
     scan: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(code: int) -> Callable[[int, int, int], bytes]:
@@ -228,8 +228,8 @@ def test_a_bad_sector_is_the_blocks_a_lost_share_the_slides(
             list(slide.tiles())
 
 
-def test_corrupt_lzw_never_takes_the_process_down() -> None:
-    # imagecodecs' own decoder did, once in a few thousand of these: it is not used.
+def test_corrupt_lzw_never_crashes_the_process() -> None:
+    # The decoder of imagecodecs did, once in a few thousand of these, so it is not used.
     stream = imagecodecs.lzw_encode(np.arange(64 * 700 * 3, dtype=np.uint8).tobytes())
     rng = random.Random(0)
     decoded = 0
@@ -246,7 +246,7 @@ def test_corrupt_lzw_never_takes_the_process_down() -> None:
 
 
 def outcome(path: Path) -> str:
-    """How reading ends: all tiles accounted for, or one line of a reason; anything else raises."""
+    """Return how reading ends: in all tiles, or in a reason of one line; '' for anything else."""
     try:
         with open_slide(path) as slide:
             tiles = list(slide.tiles())

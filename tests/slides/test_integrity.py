@@ -1,4 +1,4 @@
-"""Is this file a complete slide? Structure only."""
+"""`check_integrity` tells complete slides from incomplete and broken files."""
 
 import struct
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_slide_without_its_end_is_incomplete(
     data = path.read_bytes()
     path.write_bytes(data[: max(0, len(data) - cut)])
     found = check_integrity(path)
-    # tifffile pads the end of a file to a word: one byte may be nobody's.
+    # tifffile pads the end of a file to a word, so the last byte may belong to no block.
     if cut > 1:
         assert found.completeness is Completeness.INCOMPLETE
         assert found.reason
@@ -111,7 +111,7 @@ def test_flipped_bytes_end_in_tiles_or_a_reason(
 ) -> None:
     path = slide(tmp_path_factory.mktemp("flip") / "a.tif", **dict(layout))
     data = bytearray(path.read_bytes())
-    # Half the time where it hurts: the header, the directories and their arrays.
+    # In half of the examples only the header, the directories and their arrays change.
     reach = min(len(data), 3000) if structure else len(data)
     for share, bits in flips:
         data[int(share * reach)] ^= bits

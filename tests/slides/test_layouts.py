@@ -1,4 +1,4 @@
-"""Whatever the layout, compression or pixel format, the picture is the same."""
+"""Scans of any layout, compression and pixel format give the same picture."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_jpeg_2000_is_read(
     np.testing.assert_allclose(read(path).astype(int), image, atol=1)
 
 
-def test_aperio_ycbcr_jpeg_2000_is_turned_into_rgb(
+def test_aperio_ycbcr_jpeg_2000_is_converted_to_rgb(
     picture: Callable[..., Picture], write: Write, read: Read
 ) -> None:
     image = picture()
@@ -145,7 +145,7 @@ def test_16_bit_pixels_keep_their_high_byte(
 
 @pytest.mark.parametrize("tile", [None, (256, 256)])
 @pytest.mark.parametrize("compression", [None, "zlib", "jpeg"])
-def test_planes_stored_apart_are_put_together(
+def test_separate_planes_are_combined(
     tile: tuple[int, int] | None,
     compression: str | None,
     picture: Callable[..., Picture],
@@ -179,7 +179,7 @@ def test_associated_alpha_is_not_multiplied_again(write: Write, read: Read) -> N
     assert (read(path) == (244, 224, 214)).all()
 
 
-def test_a_fourth_sample_of_no_meaning_is_dropped(
+def test_a_fourth_sample_without_a_meaning_is_dropped(
     picture: Callable[..., Picture], write: Write, read: Read
 ) -> None:
     image = picture()

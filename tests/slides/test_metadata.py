@@ -1,4 +1,4 @@
-"""What a file says of itself, in each vendor's words."""
+"""Magnification, resolution and barcode are read from the descriptions of each vendor."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,13 +60,13 @@ def test_motic_states_magnification_mpp_and_barcode() -> None:
     )
 
 
-def test_older_motic_files_say_it_on_one_line_and_without_barcode() -> None:
+def test_older_motic_files_have_one_line_and_no_barcode() -> None:
     metadata = described(OLD_MOTIC)
     assert (metadata.vendor, metadata.magnification, metadata.mpp) == ("motic", 40.0, 0.260417)
     assert metadata.barcode is None
 
 
-def test_aperio_states_them_after_its_own_history() -> None:
+def test_aperio_states_them_after_the_history_of_the_file() -> None:
     metadata = described(APERIO)
     assert (metadata.vendor, metadata.magnification, metadata.mpp) == ("aperio", 20.0, 0.499)
 
@@ -80,7 +80,7 @@ def test_ome_states_them_in_xml_and_in_several_units(
 ) -> None:
     metadata = described(OME.format(size=size, unit=unit))
     assert metadata.vendor == "ome"
-    assert metadata.magnification == 40.0  # of the objective the image names
+    assert metadata.magnification == 40.0  # of the objective that the image names
     assert metadata.mpp == (None if mpp is None else pytest.approx(mpp))
     assert metadata.magnification_source is MagnificationSource.NOMINAL_MAGNIFICATION
 
@@ -103,18 +103,18 @@ def test_appmag_alone_is_enough() -> None:
 
 
 @pytest.mark.parametrize(("mpp", "magnification"), [(0.260417, 40), (0.499, 20), (2.5, 4), (1, 10)])
-def test_mpp_alone_stands_for_the_objective_nearest_to_it(mpp: float, magnification: float) -> None:
+def test_mpp_alone_gives_the_nearest_objective(mpp: float, magnification: float) -> None:
     metadata = described(f"Motic V1.0.0\n100x100 JPEG/RGB Q = 75|MPP = {mpp}")
     assert metadata.magnification == magnification
     assert metadata.mpp == mpp
     assert metadata.magnification_source is MagnificationSource.MPP
 
 
-def test_an_mpp_between_objectives_is_taken_at_its_word() -> None:
+def test_an_mpp_between_objectives_gives_a_magnification_between_them() -> None:
     assert described("MPP = 0.3333").magnification == pytest.approx(30, abs=0.01)
 
 
-def test_resolution_tags_stand_in_for_mpp() -> None:
+def test_resolution_tags_replace_a_missing_mpp() -> None:
     metadata = described("", resolution=Resolution(40_000, 40_000, unit=3))
     assert (metadata.magnification, metadata.mpp) == (40.0, 0.25)
     assert metadata.magnification_source is MagnificationSource.RESOLUTION_TAGS
@@ -141,7 +141,7 @@ def test_resolution_tags_that_contradict_appmag_are_ignored() -> None:
 
 
 def test_an_mpp_that_contradicts_appmag_is_refused() -> None:
-    with pytest.raises(RefusedError, match=r"AppMag = 40 and MPP = 0\.5 exclude each other"):
+    with pytest.raises(RefusedError, match=r"AppMag = 40 and MPP = 0\.5 cannot both be right"):
         described("AppMag = 40|MPP = 0.5")
 
 
@@ -156,12 +156,12 @@ def test_an_assumed_magnification_never_overrides_a_stated_one() -> None:
 
 
 @pytest.mark.parametrize("value", ["0", "-40", "nan", "inf", "1e9", "forty"])
-def test_an_unbelievable_magnification_is_none(value: str) -> None:
+def test_an_implausible_magnification_is_ignored(value: str) -> None:
     with pytest.raises(RefusedError, match="no magnification"):
         described(f"AppMag = {value}")
 
 
-def test_what_level_0_leaves_open_the_first_image_may_state() -> None:
+def test_what_level_0_does_not_state_is_taken_from_the_first_image() -> None:
     metadata = described("Motic V1.0.0\n100x100", MOTIC)
     assert (metadata.vendor, metadata.magnification, metadata.barcode) == ("motic", 40.0, "900444")
 
@@ -183,7 +183,7 @@ def test_resolution_tags_are_read_from_the_file(write: Callable[..., Path]) -> N
         assert slide.grid.um_per_px == 2.5
 
 
-def test_channels_stored_as_separate_images_are_no_bright_field_scan(
+def test_channels_stored_as_separate_images_are_not_a_bright_field_scan(
     write: Callable[..., Path],
 ) -> None:
     path = write(np.zeros((600, 600), np.uint8), description="AppMag = 4")

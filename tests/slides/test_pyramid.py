@@ -1,4 +1,4 @@
-"""Which of a file's images is the slide, and which level serves 4x."""
+"""The pyramid is found among the images of a file, and the level that 4x is made from."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -145,7 +145,7 @@ def test_within_5_percent_of_4x_nothing_is_resampled(
 
 def test_a_scan_coarser_than_4x_is_refused(tmp_path: Path) -> None:
     path = write_pages(tmp_path / "a.tif", [base(mag=2)])
-    with pytest.raises(SlideError, match=r"scanned at 2x: coarser than the 4x"):
+    with pytest.raises(SlideError, match=r"scanned at 2x, coarser than the 4x"):
         open_slide(path)
 
 
@@ -155,7 +155,10 @@ def test_the_grid_is_that_of_the_objective_and_its_scale_that_of_the_mpp(tmp_pat
     path = write_pages(tmp_path / "a.tif", [(scan, {**options, "description": text})])
     with open_slide(path) as slide:
         grid = slide.grid
-    assert (grid.width, grid.height) == (600, 300)  # the 601st pixel would be a tenth of one
+    assert (grid.width, grid.height) == (
+        600,
+        300,
+    )  # the 601st pixel would be a tenth of a pixel wide
     assert (grid.columns, grid.rows) == (2, 1)
     assert grid.level0_downsample == 10.0
     assert grid.um_per_px == pytest.approx(2.60417)

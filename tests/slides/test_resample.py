@@ -1,4 +1,4 @@
-"""Area averaging is exact, and the same whatever the block layout."""
+"""Area averaging is exact, and does not depend on the block layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Picture = NDArray[np.uint8]
 
 
 def by_definition(image: NDArray[Any], scale: float, height: int, width: int) -> NDArray[Any]:
-    """Each grid pixel by summing over every source pixel's overlap with it."""
+    """Compute each grid pixel as the sum over its overlaps with all source pixels."""
 
     def overlaps(source: int, target: int) -> NDArray[np.float64]:
         shares = np.zeros((target, source))
@@ -30,7 +30,7 @@ def by_definition(image: NDArray[Any], scale: float, height: int, width: int) ->
 
 
 def assembled(image: Picture, scale: float, block: tuple[int, int]) -> NDArray[np.float32]:
-    """The whole grid from blocks of a size, each weighed by itself."""
+    """Compute the whole grid from blocks of a size, each averaged separately."""
     height, width = (int(side / scale) for side in image.shape[:2])
     total = np.zeros((height, width, 3), np.float32)
     for top in range(0, image.shape[0], block[0]):

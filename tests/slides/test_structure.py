@@ -1,4 +1,4 @@
-"""Each way in which a file is not all there, told from its structure alone."""
+"""Each way in which a file can be incomplete or broken is found from its structure alone."""
 
 import os
 import random
@@ -34,7 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def scan(
     request: pytest.FixtureRequest, write: Callable[..., Path], picture: Callable[..., Picture]
 ) -> Path:
-    """A small complete scan of each kind."""
+    """Write a small complete scan of each kind."""
     return write(picture(600, 700), **request.param)
 
 
@@ -83,7 +83,7 @@ def test_a_copy_into_preallocated_space_is_incomplete(
         b"MM\x00\x2c\x00\x00\x00\x08" + bytes(20),
     ],
 )
-def test_what_is_no_tiff_is_broken(content: bytes, tmp_path: Path) -> None:
+def test_what_is_not_a_tiff_is_broken(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "renamed.tif"
     path.write_bytes(content)
     found = check_integrity(path)
@@ -139,7 +139,7 @@ def changed(tag: int, *values: int) -> list[tuple[int, int, int, int]]:
         (b"II*\0\x08\0\0\0" + bytes(100), Completeness.INCOMPLETE, "empty image directory"),
     ],
 )
-def test_each_flaw_is_told_by_its_name(
+def test_each_defect_is_named(
     content: bytes, completeness: Completeness, reason: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "made.tif"
@@ -149,7 +149,7 @@ def test_each_flaw_is_told_by_its_name(
     assert reason in str(found.reason)
 
 
-def test_a_chain_of_countless_directories_is_broken(tmp_path: Path) -> None:
+def test_a_chain_of_thousands_of_directories_is_broken(tmp_path: Path) -> None:
     size = len(directory(IMAGE, 0))
     chain = b"".join(directory(IMAGE, 16 + size * (n + 1)) for n in range(2000))
     path = tmp_path / "chain.tif"
@@ -176,7 +176,7 @@ def test_a_hole_inside_an_image_does_not_make_the_file_incomplete(
     head=st.sampled_from([b"", b"II*\0", b"MM\0*", b"II*\0\x08\0\0\0", b"II+\0\x08\0\0\0"]),
     tail=st.binary(max_size=300),
 )
-def test_no_bytes_whatever_make_it_raise(head: bytes, tail: bytes, tmp_path: Path) -> None:
+def test_arbitrary_bytes_never_make_it_raise(head: bytes, tail: bytes, tmp_path: Path) -> None:
     path = tmp_path / "garbage.tif"
     path.write_bytes(head + tail)
     assert check_integrity(path).completeness is not Completeness.COMPLETE
@@ -184,7 +184,7 @@ def test_no_bytes_whatever_make_it_raise(head: bytes, tail: bytes, tmp_path: Pat
         open_slide(path)
 
 
-def test_what_is_no_regular_file_is_broken_and_never_waited_for(tmp_path: Path) -> None:
+def test_what_is_not_a_regular_file_is_broken_and_never_waited_for(tmp_path: Path) -> None:
     (tmp_path / "folder.tif").mkdir()
     os.mkfifo(tmp_path / "pipe.tif")
     with socket.socket(socket.AF_UNIX) as bound:

@@ -1,4 +1,4 @@
-"""The grid's tiles: each once, in order, padded white, in bounded memory."""
+"""Each tile of the grid comes once, in order, padded white, and in bounded memory."""
 
 import os
 import threading
@@ -80,7 +80,7 @@ def test_every_grid_position_comes_exactly_once_and_in_order(
         {"rowsperstrip": 512},
     ],
 )
-def test_a_tile_belongs_to_its_receiver(
+def test_a_tile_shares_no_memory_with_another(
     options: dict[str, Any], picture: Callable[..., Picture], write: Callable[..., Path]
 ) -> None:
     with open_slide(write(picture(1024, 1024), **options)) as slide:
@@ -141,7 +141,7 @@ def test_each_block_is_decoded_once(
 
 
 def peak_while_reading(path: Path) -> int:
-    """Peak bytes of arrays and blocks while all tiles pass by, as tracemalloc sees them."""
+    """Return the peak memory in bytes while all tiles are read, as measured by tracemalloc."""
     with open_slide(path) as slide:
         tracemalloc.start()
         try:
@@ -211,7 +211,7 @@ def test_a_slide_moved_away_while_open_is_read_to_its_end(
 ) -> None:
     path = write(picture(1024, 1024), tile=(256, 256))
     with open_slide(path) as slide:
-        os.unlink(path)  # noqa: PTH108  the archive's rename, as the reader sees it
+        os.unlink(path)  # noqa: PTH108  to the reader, what a rename by the archive looks like
         assert len(list(slide.tiles())) == 4
 
 
