@@ -59,7 +59,7 @@ bench: $(VENV)/.dev
 	$(BIN)/pytest -m benchmark -s tests/performance
 
 # glibc gives large tensors' memory back at once, and a fifth of training on a CPU went into having it
-# zeroed anew.
+# zeroed again.
 demo-bundle study: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592
 
 demo-bundle: $(VENV)/.dev
