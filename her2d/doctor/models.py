@@ -3,14 +3,12 @@
 import time
 from collections.abc import Iterator
 
+from her2d.api import Scorer
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import BundleError
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
-from her2d.inference.selection import open_engine
-from her2d.inference.self_test import self_test
-from her2d.processing.processor import engine_options
 from her2d.settings import Settings
 
 _DEMO = "demonstration"
@@ -39,21 +37,16 @@ def model_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _engine(settings: Settings, bundle: Bundle) -> Finding:
+    """Open the engine as the daemon does, and process a blank tile."""
     check = "back end"
+    started = time.perf_counter()
     try:
-        engine = open_engine(
-            bundle, backend=settings.inference.backend, options=engine_options(settings)
-        )
-        try:
-            started = time.perf_counter()
-            self_test(engine)
+        with Scorer(bundle, settings=settings) as scorer:
             seconds = time.perf_counter() - started
-        finally:
-            engine.close()
+            return ok(check, f"{scorer.backend} works; it was ready after {seconds:.2f} s.")
     except EngineError as error:
         return failure(
             check,
             str(error),
             'Set [inference] backend = "auto" to use the best back end that works here.',
         )
-    return ok(check, f"{engine.backend} works; its first tile took {seconds:.2f} s.")
