@@ -35,7 +35,8 @@ class TileGrid:
         """Return the grid that covers a scan; its last tiles are padded.
 
         Args:
-            width, height: pixels of the scan at 4x.
+            width: width of the scan in pixels at 4x.
+            height: height of the scan in pixels at 4x.
             um_per_px: micrometres per grid pixel.
             level0_downsample: level-0 pixels per grid pixel.
         """
