@@ -218,14 +218,14 @@ def job_after(settings, jobs, queued, storage):
     return work
 
 
-def test_the_log_line_of_a_duplicate_names_the_slide_that_has_the_result(jobs, worked_on):
+def test_the_log_line_of_a_duplicate_names_the_slide_that_has_the_result(jobs, job_after):
     jobs.database.execute(
         "insert into slides (id, content_hash, file_name, path, vendor, width, height,"
         " magnification, first_seen_at) values (7, 'blake2b:00', 'b.tif', '/b.tif', 'generic',"
         " 1, 1, 4, '2026-01-01T00:00:00.000000Z')"
     )
     with capture_logs() as log:
-        job = worked_on(DuplicateScanError(7, "blake2b:00"))
+        job = job_after(DuplicateScanError(7, "blake2b:00"))
     assert job.state is JobState.DUPLICATE
     line = next(line for line in log if line["event"] == "slide_duplicate")
     assert (line["slide_id"], line["log_level"]) == (7, "info")
