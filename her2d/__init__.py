@@ -37,7 +37,7 @@ _DEFINED_IN = {
 }
 
 # ONNX Runtime reports the machine to its makers from its import on. her2d reports nothing to
-# anybody, whatever the environment says. This is the one change it makes to the host process.
+# anybody, even if the environment asks for it. This is the one change it makes to the host process.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 

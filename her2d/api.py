@@ -84,7 +84,7 @@ class SlideScore(ScoredSlide):
 
     @property
     def reason(self) -> str | None:
-        """Why there is no call; None for a call."""
+        """The reason for an indeterminate status, else None."""
         return self.outcome.score.reason
 
     @property
