@@ -4,6 +4,7 @@ It supports the operators and versions that our exporter writes, and refuses all
 could do this too, but its last release is from August 2024 and it needs torchvision.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor
 
 @dataclass(frozen=True, slots=True)
 class _Node:
+    name: str
     operator: Operator
     attributes: Attributes
     inputs: tuple[str, ...]
@@ -88,6 +90,10 @@ class GraphModule(nn.Module):
                 del values[name]
         return tuple(values[name] for name in self.outputs)
 
+    def operators(self) -> Counter[str]:
+        """Count the operators by name; `ConvRelu` and `ConvAddRelu` are joined ones."""
+        return Counter(node.name for node in self._nodes)
+
     def indices(self, wanted: Tensor, like: Tensor) -> Tensor:
         """Return `wanted`, int64 in host memory, on the device of `like`.
 
@@ -113,21 +119,70 @@ def _read(path: Path) -> onnx.GraphProto:
     return model.graph
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One operator by its name, before it is known which values it is the last to read."""
+
+    name: str
+    attributes: Attributes
+    inputs: tuple[str, ...]
+    output: str
+
+
 def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
-    last_use = {name: at for at, node in enumerate(graph.node) for name in node.input}
-    kept = {output.name for output in graph.output}
-    constants = {initializer.name for initializer in graph.initializer}
-    nodes = []
-    for at, node in enumerate(graph.node):
-        operator = _OPERATORS.get(node.op_type)
-        if operator is None or len(node.output) != 1:
+    steps = []
+    for node in graph.node:
+        if node.op_type not in _OPERATORS or len(node.output) != 1:
             raise EngineError(f"torch cannot load {path}: it does not support {node.op_type}.")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        dead = {n for n in node.input if n and last_use[n] == at} - kept - constants
+        steps.append(_Step(node.op_type, attributes, tuple(node.input), node.output[0]))
+    kept = {output.name for output in graph.output}
+    steps = _fused(steps, kept)
+    last_use = {name: at for at, step in enumerate(steps) for name in step.inputs}
+    constants = {initializer.name for initializer in graph.initializer}
+    nodes = []
+    for at, step in enumerate(steps):
+        dead = {n for n in step.inputs if n and last_use[n] == at} - kept - constants
+        operator = _OPERATORS[step.name]
         nodes.append(
-            _Node(operator, attributes, tuple(node.input), node.output[0], tuple(sorted(dead)))
+            _Node(
+                step.name, operator, step.attributes, step.inputs, step.output, tuple(sorted(dead))
+            )
         )
     return nodes
+
+
+def _fused(steps: list[_Step], kept: set[str]) -> list[_Step]:
+    """Join each convolution with the addition and the ReLU that alone read its output.
+
+    cuDNN computes them in one kernel. Separately, each would read and write all activations in the
+    GPU's memory once more.
+    """
+    uses = Counter(name for step in steps for name in step.inputs) + Counter(kept)
+    made = {step.output: step for step in steps}
+
+    def conv_of(name: str) -> _Step | None:
+        step = made.get(name)
+        alone = step is not None and step.name == "Conv" and len(step.inputs) == 3
+        return step if alone and uses[name] == 1 else None
+
+    joined: dict[str, _Step] = {}
+    gone: set[str] = set()
+    for step in steps:
+        if step.name != "Relu":
+            continue
+        (before,) = step.inputs
+        if conv := conv_of(before):
+            joined[step.output] = _Step("ConvRelu", conv.attributes, conv.inputs, step.output)
+            gone.add(conv.output)
+        elif (add := made.get(before)) and add.name == "Add" and uses[before] == 1:
+            for one, other in (add.inputs, add.inputs[::-1]):
+                if other in made and (conv := conv_of(one)):
+                    inputs = (*conv.inputs, other)
+                    joined[step.output] = _Step("ConvAddRelu", conv.attributes, inputs, step.output)
+                    gone |= {conv.output, add.output}
+                    break
+    return [joined.get(step.output, step) for step in steps if step.output not in gone]
 
 
 def _ints(value: Tensor) -> list[int]:
@@ -147,18 +202,37 @@ def _cast(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
 def _conv(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     x, weight = inputs[:2]
     bias = inputs[2] if len(inputs) > 2 else None
+    return functional.conv2d(x.to(weight.dtype), weight, bias, *_geometry(attributes))
+
+
+def _geometry(attributes: Attributes) -> tuple[list[int], list[int], list[int], int]:
+    """Return a convolution's stride, padding, dilation and groups."""
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
         raise EngineError("torch does not support a convolution with uneven padding.")
-    return functional.conv2d(
-        x.to(weight.dtype),
-        weight,
-        bias,
-        stride=tuple(attributes.get("strides", [1, 1])),
-        padding=(top, left),
-        dilation=tuple(attributes.get("dilations", [1, 1])),
-        groups=attributes.get("group", 1),
-    )
+    strides, dilations = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
+    return list(strides), [top, left], list(dilations), attributes.get("group", 1)
+
+
+def _is_fused(weight: Tensor) -> bool:
+    """Whether cuDNN computes ReLU in a convolution's kernel: it does so in half precision."""
+    return weight.is_cuda and weight.dtype in (torch.float16, torch.bfloat16)
+
+
+def _conv_relu(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, weight, bias = inputs
+    if not _is_fused(weight):
+        return functional.relu(_conv(graph, attributes, inputs))
+    geometry = _geometry(attributes)
+    return torch.cudnn_convolution_relu(x.to(weight.dtype), weight, bias, *geometry)
+
+
+def _conv_add_relu(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, weight, bias, other = inputs
+    if not _is_fused(weight):
+        return functional.relu(_conv(graph, attributes, inputs[:3]) + other)
+    geometry = _geometry(attributes)
+    return torch.cudnn_convolution_add_relu(x.to(weight.dtype), weight, other, 1.0, bias, *geometry)
 
 
 def _conv_transpose(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
@@ -302,6 +376,8 @@ _OPERATORS: dict[str, Operator] = {
     "Cast": _cast,
     "Concat": lambda _g, a, i: torch.cat(i, dim=a["axis"]),
     "Conv": _conv,
+    "ConvAddRelu": _conv_add_relu,
+    "ConvRelu": _conv_relu,
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": lambda _g, _a, i: i[0] / i[1],

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from daemon_site import PATIENCE_S, Site
@@ -15,6 +16,8 @@ from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
 from her2d.queue.job import JobState
 from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import plan_slide
+
+SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 
 pytestmark = pytest.mark.gpu
 
@@ -62,7 +65,29 @@ def statuses(site: Site) -> dict[str, str]:
 BOTH = {"positive.tif": "positive", "negative.tif": "negative"}
 
 
+@pytest.fixture
+def torch_site(tmp_path, slides, is_simulated) -> Site:
+    """A site whose daemon runs the shipped bundle in torch on CUDA; the slides are in its inbox."""
+    torch = pytest.importorskip("torch")
+    if is_simulated or not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device")
+    shutil.copytree(SHIPPED, tmp_path / "bundle")
+    site = Site.made(tmp_path / "site", load_bundle(tmp_path / "bundle"))
+    site.set("inference", backend="torch", precision="fp16")
+    site.set("pipeline", segmenter_batch=4, classifier_batch=4)
+    shutil.copytree(slides, site.inbox, dirs_exist_ok=True)
+    return site
+
+
 def test_slides_are_scored_as_by_onnxruntime(site, tmp_path, slides):
+    assert_scored_as_by_onnxruntime(site, tmp_path, slides)
+
+
+def test_slides_are_scored_in_torch_as_by_onnxruntime(torch_site, tmp_path, slides):
+    assert_scored_as_by_onnxruntime(torch_site, tmp_path, slides)
+
+
+def assert_scored_as_by_onnxruntime(site: Site, tmp_path: Path, slides: Path) -> None:
     with site.daemon():
         site.wait_for(JobState.DONE, jobs=2)
     reference = Site.made(tmp_path / "reference", load_bundle(tmp_path / "bundle"))

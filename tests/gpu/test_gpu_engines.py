@@ -1,6 +1,7 @@
 """Every GPU back end on a real device: the same results, and nothing left behind."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits
 
 pytestmark = pytest.mark.gpu
+SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 LIMITS = Limits(segmenter_batch=4, classifier_batch=4, batch_wait_s=0.05)
 
 
@@ -31,11 +33,11 @@ def torch_cuda(gpu):
 
 
 @pytest.mark.parametrize(("precision", "max_dp"), [("fp32", 1e-4), ("fp16", 0.02), ("bf16", 0.05)])
-def test_torch_on_the_gpu_agrees_with_onnxruntime(
-    torch_cuda, gpu, slim_bundle, tissue, precision, max_dp
-):
-    engine = open_engine(slim_bundle, backend="torch", options=EngineOptions(precision=precision))
-    parity = measure_parity(slim_bundle, engine, tissue, verified_on=gpu.name)
+def test_torch_on_the_gpu_agrees_with_onnxruntime(torch_cuda, gpu, tissue, precision, max_dp):
+    # Trained networks: random ones leave so many pixels near a tie that bf16 decides 3 % otherwise.
+    bundle = load_bundle(SHIPPED)
+    engine = open_engine(bundle, backend="torch", options=EngineOptions(precision=precision))
+    parity = measure_parity(bundle, engine, tissue, verified_on=gpu.name)
     assert parity.mask_agreement > 0.99
     assert parity.max_dp <= max_dp
     engine.close()

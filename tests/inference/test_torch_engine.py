@@ -1,12 +1,17 @@
 """The torch back end gives the same outputs as ONNX Runtime."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import EngineError
+from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.torch_engine import TorchEngine
@@ -52,6 +57,46 @@ def test_half_precision_stays_near(slim_bundle, engines, tissue, precision):
     p = engine.classify(tiles)
     assert p.dtype == np.float32
     assert 0 < np.abs(p - reference.classify(tiles)).max() < 0.03
+
+
+def test_every_relu_is_computed_with_the_convolution_before_it(slim_bundle):
+    for path in (slim_bundle.segmenter, slim_bundle.classifiers):
+        operators = Counter(node.op_type for node in onnx.load(path).graph.node)
+        module = GraphModule(path, torch.float32)
+        assert operators["Relu"] > 0
+        assert module.operators()["Relu"] == 0
+        joined = module.operators()["ConvRelu"] + module.operators()["ConvAddRelu"]
+        assert joined == operators["Relu"]
+
+
+def test_a_convolution_whose_output_is_read_twice_stays_separate(tmp_path):
+    path = tmp_path / "twice.onnx"
+    onnx.save(twice_read_convolution(), path)
+    tiles = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8)
+    module = GraphModule(path, torch.float32)
+    assert module.operators()["Conv"] == 1
+    (found,) = module(tiles)
+    session = onnxruntime.InferenceSession(path)
+    assert np.allclose(found.numpy(), session.run(None, {"tiles": tiles.numpy()})[0], atol=1e-4)
+
+
+def twice_read_convolution() -> onnx.ModelProto:
+    """conv + relu(conv): the sum needs the convolution's output before the ReLU."""
+    weight = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["tiles"], ["x"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["t", "w", "b"], ["c"]),
+            helper.make_node("Relu", ["c"], ["r"]),
+            helper.make_node("Add", ["c", "r"], ["sum"]),
+        ],
+        "twice",
+        [helper.make_tensor_value_info("tiles", TensorProto.UINT8, [1, 8, 8, 3])],
+        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.zeros(3, "f"), "b")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
 def test_kept_tiles_are_classified_like_the_same_tiles_in_an_array(engines, tissue):
