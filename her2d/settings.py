@@ -160,7 +160,7 @@ class InferenceSettings(_Section):
 class PipelineSettings(_Section):
     """How many slides and tiles are processed at once, which limits the memory."""
 
-    decode_workers: PositiveInt = 2
+    decode_workers: Annotated[int, Field(ge=0)] = 0
     slides_in_flight: PositiveInt = 2
     queue_tiles: PositiveInt = 32
     segmenter_batch: PositiveInt = 4

@@ -1,6 +1,5 @@
 """The default back end: ONNX Runtime on the CPU."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from her2d.inference.host_tiles import HostBatch, stacked
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles
 from her2d.method import TILE_PX
+from her2d.system.cpus import usable_cpus
 
 _ERROR_SEVERITY = 3
 
@@ -39,7 +39,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, plan: PlanFiles | None = None) -> None:
-        threads = threads or len(os.sched_getaffinity(0))
+        threads = threads or usable_cpus()
         graphs = plan or bundle
         self._segmenter = _open(graphs.segmenter, SEGMENTER_OUTPUTS, threads)
         self._classifiers = _open(graphs.classifiers, CLASSIFIERS_OUTPUTS, threads)

@@ -3,7 +3,6 @@
 It is for GPUs without TensorRT. This module is imported only if torch was chosen.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from her2d.inference.engine import (
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import EngineOptions, recorded_name
 from her2d.method import TILE_PX
+from her2d.system.cpus import usable_cpus
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class TorchEngine:
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         else:
-            torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+            torch.set_num_threads(options.threads or usable_cpus())
         try:
             with _own_errors("to load the bundle"):
                 self._load(bundle, options, dtype)

@@ -1,4 +1,4 @@
-"""The producer/consumer queue: decode -> saturation -> upload -> segment -> tumour gate -> classify
+"""The producer/consumer queue: decode -> inspect -> upload -> segment -> tumour gate -> classify
 -> integrate -> score.
 
 Each slide in flight has a thread that reads its tiles and, once every tile is settled, integrates
@@ -19,10 +19,9 @@ from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
+from her2d.pipeline.inspection import InspectedTile, inspected
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.quality import measure_tile
 from her2d.pipeline.rules import Limits, PipelineRules
-from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import TileCounts, score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
@@ -35,12 +34,12 @@ from her2d.pipeline.stages import (
     segment,
     upload,
 )
-from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
 from her2d.slides.slide import Slide
 
 # One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
+_AHEAD_PER_WORKER = 2
 
 
 class Pipeline:
@@ -87,6 +86,9 @@ class Pipeline:
             observe=observe,
         )
         self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
+        self._inspectors = ThreadPoolExecutor(
+            limits.decode_workers * limits.slides_in_flight, thread_name_prefix="her2d-inspect"
+        )
         for stage in (self.uploading, self.segmenting, self.classifying):
             stage.start()
 
@@ -135,6 +137,7 @@ class Pipeline:
         """Cancel the slides in flight, end every thread, and return when they have ended."""
         self._closing.set()
         self._slides.shutdown(wait=True, cancel_futures=True)
+        self._inspectors.shutdown(wait=True, cancel_futures=True)
         self._upload_queue.close()
         self.uploading.join()
         self._segment_queue.close()
@@ -161,22 +164,31 @@ class Pipeline:
             return self._finish(slide, run)
 
     def _feed(self, slide: Slide, run: SlideRun) -> None:
-        tiles = slide.tiles(workers=self._limits.decode_workers)
+        workers = self._limits.decode_workers
+        tiles = slide.tiles(workers=workers)
+        found = inspected(
+            self.decoding.timed(tiles),
+            self._inspectors,
+            ahead=_AHEAD_PER_WORKER * workers,
+            small_px=run.small_px,
+        )
         try:
-            for tile in self.decoding.timed(tiles):
+            for tile in found:
                 if run.ended:
                     return
-                if not isinstance(tile, Tile):
+                if not isinstance(tile, InspectedTile):
                     run.unreadable(tile.row, tile.column, tile.reason)
                     continue
-                run.seen(tile.row, tile.column, tile.pixels)
-                run.quality.add(measure_tile(tile.pixels), self._rules.quality)
-                if mean_saturation(tile.pixels) <= self._rules.saturation:
-                    run.background(tile.row, tile.column)
+                row, column = tile.tile.row, tile.tile.column
+                run.seen(row, column, tile.small)
+                run.quality.add(tile.quality, self._rules.quality)
+                if tile.saturation <= self._rules.saturation:
+                    run.background(row, column)
                     continue
-                work = TileWork(run, tile.row, tile.column, tile.pixels)
+                work = TileWork(run, row, column, tile.tile.pixels)
                 self._upload_queue.put(work, abandoned=work.given_up)
         finally:
+            found.close()
             tiles.close()
 
     def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:

@@ -6,7 +6,6 @@ Memory is a few dozen bytes a tile, plus an overview of bounded size.
 import threading
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import get_contextvars
@@ -14,7 +13,7 @@ from structlog.contextvars import get_contextvars
 from her2d.errors import Her2dError
 from her2d.method import FOLDS
 from her2d.pipeline.outcome import Overview, TileClass
-from her2d.pipeline.quality import QualityTally
+from her2d.pipeline.quality import QualityTally, shrunk
 from her2d.slides.grid import TileGrid
 
 _PENDING = 255
@@ -67,9 +66,14 @@ class SlideRun:
     def overview(self) -> Overview:
         return Overview(self._rgb, self._tumor, self._tile_px)
 
-    def seen(self, row: int, column: int, pixels: NDArray[np.uint8]) -> None:
-        """Keep a readable tile's place in the overview."""
-        self._rgb[self._window(row, column)] = _shrunk(pixels, self._tile_px)
+    @property
+    def small_px(self) -> int:
+        """Pixels along a tile's side in the overview."""
+        return self._tile_px
+
+    def seen(self, row: int, column: int, small: NDArray[np.uint8]) -> None:
+        """Put a readable tile's small picture, uint8 (small_px, small_px, 3), into the overview."""
+        self._rgb[self._window(row, column)] = small
 
     def unreadable(self, row: int, column: int, reason: str) -> None:
         if self.unreadable_reason is None:
@@ -86,7 +90,7 @@ class SlideRun:
     def tumor(self, row: int, column: int, tumor_pixels: int, mask: NDArray[np.uint8]) -> None:
         """Keep a tumour tile's mask; the tile still awaits its classification."""
         self.tumor_pixels[row, column] = tumor_pixels
-        self._tumor[self._window(row, column)] = _shrunk(mask * np.uint8(255), self._tile_px)
+        self._tumor[self._window(row, column)] = shrunk(mask * np.uint8(255), self._tile_px)
 
     def classified(self, row: int, column: int, p_folds: NDArray[np.float32]) -> None:
         """Settle a tumour tile; weak until the integrator, at the slide's end, says strong."""
@@ -137,7 +141,3 @@ def overview_tile_px(grid: TileGrid) -> int:
     while side > 1 and grid.rows * grid.columns * side * side > _OVERVIEW_PIXELS:
         side //= 2
     return side
-
-
-def _shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)

@@ -6,6 +6,7 @@ dense region is not a fold. The remaining pixels must be connected over most of 
 """
 
 import functools
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -45,34 +46,61 @@ def fold_pixels(density: Floats, tissue: NDArray[np.bool_]) -> int:
 def _line_contrast(density: Floats, tissue: NDArray[np.bool_]) -> Floats:
     """Density along the best line through each pixel over that beside it; 0 off tissue."""
     best = np.zeros(density.shape, np.float32)
-    on = tissue.astype(np.float32)
-    for kernel, aside in _lines():
-        line, cover = _averaged(density, kernel), _averaged(on, kernel)
-        beside = [_moved(line, aside), _moved(line, (-aside[0], -aside[1]))]
-        covered = [_moved(cover, aside), _moved(cover, (-aside[0], -aside[1]))]
-        contrast = line / np.maximum(np.maximum(*beside), _FAINTEST)
-        contrast[(cover < _ON_TISSUE) | (np.minimum(*covered) < _BESIDE_TISSUE)] = 0
-        best = np.maximum(best, contrast)
+    for line, (x, y) in zip(_line_averages(density, tissue), _sides(), strict=True):
+        # Channel 0 is density, channel 1 the share of the line that is tissue.
+        left, right = _moved(line, (x, y)), _moved(line, (-x, -y))
+        beside = cv2.max(left[..., 0], right[..., 0])
+        covered = cv2.min(left[..., 1], right[..., 1])
+        contrast = line[..., 0] / np.maximum(beside, _FAINTEST)
+        contrast[(line[..., 1] < _ON_TISSUE) | (covered < _BESIDE_TISSUE)] = 0
+        cv2.max(best, contrast, dst=best)
     return best
 
 
+def _line_averages(density: Floats, tissue: NDArray[np.bool_]) -> Iterator[Floats]:
+    """Yield, for each direction, density and tissue averaged along lines: float32 (128, 128, 2).
+
+    Both images are one complex image, which is transformed once for all directions.
+    """
+    both = np.dstack([density, tissue.astype(np.float32)])
+    after = _TRANSFORMED - LINES_SIDE - _MIDDLE
+    padded = cv2.copyMakeBorder(both, _MIDDLE, after, _MIDDLE, after, cv2.BORDER_REFLECT)
+    spectrum = cv2.dft(padded)
+    inside = slice(_MIDDLE, _MIDDLE + LINES_SIDE)
+    for kernel in _kernel_spectra():
+        product = cv2.mulSpectrums(spectrum, kernel, 0, conjB=True)
+        line = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE)
+        yield np.ascontiguousarray(line[inside, inside])
+
+
+_MIDDLE = (_LINE + 3) // 2
+_TRANSFORMED = cv2.getOptimalDFTSize(LINES_SIDE + 2 * _MIDDLE)
+
+
 @functools.cache
-def _lines() -> tuple[tuple[Floats, tuple[float, float]], ...]:
-    """A line's kernel and the step to its side, for each direction."""
-    middle = (_LINE + 3) // 2
-    lines = []
-    for angle in np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
-        kernel = np.zeros((2 * middle + 1, 2 * middle + 1), np.float32)
+def _kernel_spectra() -> tuple[Floats, ...]:
+    """Return the spectrum of each direction's line: float32 (180, 180, 2), its middle at 0, 0."""
+    spectra = []
+    for angle in _angles():
+        kernel = np.zeros((_TRANSFORMED, _TRANSFORMED), np.float32)
         reach = np.array([np.cos(angle), np.sin(angle)]) * (_LINE // 2)
-        start, end = (tuple(np.rint(middle + side * reach).astype(int)) for side in (-1, 1))
+        start, end = (tuple(np.rint(_MIDDLE + side * reach).astype(int)) for side in (-1, 1))
         cv2.line(kernel, start, end, 1.0, 2)
-        step = (-float(np.sin(angle)) * _BREADTH, float(np.cos(angle)) * _BREADTH)
-        lines.append((kernel / kernel.sum(), step))
-    return tuple(lines)
+        centred = np.roll(kernel / kernel.sum(), (-_MIDDLE, -_MIDDLE), axis=(0, 1))
+        spectra.append(cv2.dft(centred, flags=cv2.DFT_COMPLEX_OUTPUT))
+    return tuple(spectra)
 
 
-def _averaged(image: Floats, kernel: Floats) -> Floats:
-    return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT), np.float32)
+@functools.cache
+def _sides() -> tuple[tuple[float, float], ...]:
+    """Return the step to a line's side, (x, y) in pixels, for each direction."""
+    return tuple(
+        (-float(np.sin(angle)) * _BREADTH, float(np.cos(angle)) * _BREADTH) for angle in _angles()
+    )
+
+
+def _angles() -> NDArray[np.float64]:
+    return np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
 
 
 def _moved(image: Floats, by: tuple[float, float]) -> Floats:

@@ -3,6 +3,7 @@
 The processor knows neither queue nor database: callers hash, record and retry.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import FileChangedError
 from her2d.settings import Settings
+from her2d.system.cpus import usable_cpus
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.linux import be_idle
 
@@ -158,8 +160,10 @@ def open_processor(
 def pipeline_limits(settings: Settings) -> Limits:
     """Return the pipeline's limits as the settings have them."""
     wanted = settings.pipeline
+    # Zero shares the CPUs among the slides in flight.
+    each = math.ceil(usable_cpus() / wanted.slides_in_flight)
     return Limits(
-        decode_workers=wanted.decode_workers,
+        decode_workers=wanted.decode_workers or each,
         slides_in_flight=wanted.slides_in_flight,
         queue_tiles=wanted.queue_tiles,
         segmenter_batch=wanted.segmenter_batch,
