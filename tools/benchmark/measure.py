@@ -194,7 +194,13 @@ class _Benchmark:
                 score = partial(self._score, engine, limits, configuration.device)
                 product = self._products[configuration.device]
                 measurement = Measurement(
-                    configuration, engine, tiles, product, options.reading_s, score
+                    configuration,
+                    engine,
+                    tiles,
+                    product,
+                    options.reading_s,
+                    score,
+                    options.pipeline_s,
                 )
                 measurement.warm_up()
                 measurements.append(measurement)
@@ -214,16 +220,15 @@ class _Benchmark:
         return True
 
     def _score(
-        self, engine: Engine, limits: Limits, device: DeviceKind, segmented_per_s: float
+        self, engine: Engine, limits: Limits, device: DeviceKind, slides: int
     ) -> PipelineRun:
-        copies = round(self.options.pipeline_s * segmented_per_s / len(self.tissue))
         return run_pipeline(
             engine,
             self._integrator,
             self.subject.rules,
             limits,
             self.subject.slide,
-            max(1, copies),
+            slides,
             device,
         )
 

@@ -13,6 +13,7 @@ from tools.benchmark.pipeline_run import PipelineRun
 from tools.benchmark.report import Rate, Row, Spread
 
 _WARM_UPS = 2
+_FIRST_SLIDES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Measurement:
         tiles: one full batch, uint8 (N, 512, 512, 3).
         product: the matrix product whose rate is the peak.
         reading_s: least seconds of a reading.
-        score: runs the pipeline on the engine, given the tiles per second that it segments.
+        score: runs the pipeline on the engine over so many slides.
+        pipeline_s: approximate seconds of each run of the pipeline.
 
     Attributes:
         repeats: the results so far.
@@ -85,7 +87,8 @@ class Measurement:
         tiles: Tiles,
         product: Product,
         reading_s: float,
-        score: Callable[[float], PipelineRun],
+        score: Callable[[int], PipelineRun],
+        pipeline_s: float,
     ) -> None:
         self.configuration = configuration
         self.engine = engine
@@ -94,17 +97,26 @@ class Measurement:
         self._product = product
         self._reading_s = reading_s
         self._score = score
+        self._pipeline_s = pipeline_s
+        self._slides = 1
 
     def warm_up(self) -> None:
-        """Run both networks until the engine has allocated its memory. Raises EngineError."""
+        """Run networks and pipeline until memory is allocated, and see how long one slide takes.
+
+        Raises:
+            EngineError: the engine failed.
+            SlideError: the slide cannot be read.
+        """
         for _ in range(_WARM_UPS):
             self.engine.segment(self._tiles)
             self.engine.classify(self._tiles)
+        first = self._score(_FIRST_SLIDES)
+        self._slides = max(1, round(self._pipeline_s * _FIRST_SLIDES / first.seconds))
 
     def measure_once(self) -> None:
         """Measure every figure once. Raises EngineError, SlideError."""
         before = self._readings()
-        pipeline = self._score(before.segmented_per_s)
+        pipeline = self._score(self._slides)
         self.repeats.append(Repeat(before, self._readings(), pipeline))
 
     def row(self, first: "Measurement", flops: dict[str, int] | None) -> Row:
