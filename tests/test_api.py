@@ -100,10 +100,15 @@ def test_a_score_draws_its_heatmap(scorer, write_slide):
     assert picture.ndim == 3
 
 
-def test_a_scorer_takes_a_loaded_bundle(color_bundle, write_slide):
+def test_a_scorer_takes_a_loaded_bundle_and_does_not_verify_it_again(color_bundle, files_hashed):
     with Scorer(load_bundle(color_bundle.directory), threads=1) as scorer:
         assert scorer.bundle.digest == color_bundle.digest
         assert scorer.backend == "onnxruntime"
+    assert files_hashed == [
+        color_bundle.segmenter,
+        color_bundle.classifiers,
+        color_bundle.integrator,
+    ]
 
 
 def test_a_bundle_may_be_named_by_a_text(color_bundle):

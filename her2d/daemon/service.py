@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 from her2d import __version__
+from her2d.bundle.loading import load_bundle
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
@@ -105,7 +106,11 @@ class Daemon:
                 closing(
                     StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
                 ) as storage,
-                open_processor(self._settings, self._metrics.observe_batch) as processor,
+                open_processor(
+                    load_bundle(self._settings.bundle.path),
+                    self._settings,
+                    self._metrics.observe_batch,
+                ) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
                 recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
