@@ -21,7 +21,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle.loading import Bundle
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.db.connection import open_readonly
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.quality import SlideQuality
@@ -139,7 +139,7 @@ class Scorer:
         assume_magnification: float | None = None,
         settings: Settings | None = None,
     ) -> None:
-        """Load and verify the bundle, open the engine and test it on one tile.
+        """Verify the bundle unless it is loaded, open the engine and test it on one tile.
 
         Args:
             bundle: a bundle, or its folder; None takes the one of `settings`, or else the
@@ -159,11 +159,10 @@ class Scorer:
                 inference=InferenceSettings(backend=backend, precision=precision, threads=threads),
                 intake=IntakeSettings(assume_magnification=assume_magnification),
             )
-        if bundle is not None:
-            folder = bundle.directory if isinstance(bundle, Bundle) else Path(bundle)
-            settings = settings.model_copy(update={"bundle": BundleSettings(path=folder)})
+        if not isinstance(bundle, Bundle):
+            bundle = load_bundle(settings.bundle.path if bundle is None else bundle)
         self._resources = ExitStack()
-        self._processor = self._resources.enter_context(open_processor(settings))
+        self._processor = self._resources.enter_context(open_processor(bundle, settings))
 
     @property
     def processor(self) -> SlideProcessor:

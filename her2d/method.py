@@ -1,12 +1,14 @@
 """The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once."""
 
+from typing import Final
+
 MAGNIFICATION = 4.0
 """Objective magnification of the tiles."""
 
 UM_PER_PX = 2.5
 """Micrometres to a pixel at that magnification, about."""
 
-TILE_PX = 512
+TILE_PX: Final = 512
 """Side of a tile, in pixels."""
 
 FOLDS = 5

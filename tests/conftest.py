@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
 
 from her2d.archive.safe_move import part_of
+from her2d.bundle import loading
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db import connection
@@ -45,6 +46,19 @@ def logging_as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def files_hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files of bundles that are hashed during the test, in that order."""
+    found: list[Path] = []
+
+    def noted(path: Path) -> str:
+        found.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr(loading, "sha256_of", noted)
+    return found
 
 
 @pytest.fixture

@@ -46,6 +46,24 @@ print(loaded, changed, logging.getLogger("tifffile").level)
     assert done.stdout.strip() == "set() {'ORT_DISABLE_TELEMETRY'} 0"
 
 
+def score_in_another_process(bundle, slide, *, before: str) -> subprocess.CompletedProcess[str]:
+    script = f"""
+import logging
+from her2d import Scorer
+{before}
+with Scorer({str(bundle.directory)!r}, backend="onnxruntime", threads=1) as scorer:
+    scorer.score({str(slide)!r})
+"""
+    return subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+
+
+def test_scoring_prints_nothing(color_bundle, write_slide):
+    done = score_in_another_process(color_bundle, write_slide([".sS", "ww."]), before="")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 @pytest.fixture
 def scorer(color_bundle):
     with Scorer(color_bundle.directory, threads=1) as scorer:
@@ -82,10 +100,15 @@ def test_a_score_draws_its_heatmap(scorer, write_slide):
     assert picture.ndim == 3
 
 
-def test_a_scorer_takes_a_loaded_bundle(color_bundle, write_slide):
+def test_a_scorer_takes_a_loaded_bundle_and_does_not_verify_it_again(color_bundle, files_hashed):
     with Scorer(load_bundle(color_bundle.directory), threads=1) as scorer:
         assert scorer.bundle.digest == color_bundle.digest
         assert scorer.backend == "onnxruntime"
+    assert files_hashed == [
+        color_bundle.segmenter,
+        color_bundle.classifiers,
+        color_bundle.integrator,
+    ]
 
 
 def test_a_bundle_may_be_named_by_a_text(color_bundle):

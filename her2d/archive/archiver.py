@@ -30,8 +30,9 @@ from her2d.system.backoff import Backoff
 from her2d.system.clock import now
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.io_errors import is_gone
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BACKOFF = Backoff(first_s=60.0, longest_s=3600.0)
 _ROUND_FILES = 100

@@ -7,13 +7,14 @@ from urllib.parse import urlencode
 
 from sqlite_utils import Database
 
+from her2d.method import THRESHOLD
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 
 PAGE = 60
-THRESHOLD = 10.0
+_THRESHOLD_PERCENT = 100 * THRESHOLD
 _STATUSES = ("positive", "negative", "indeterminate")
 _TICKS = (0, 10, 25, 50, 100)
 
@@ -157,7 +158,7 @@ def gauge_of(percent: float | None, low: float | None, high: float | None) -> Ga
         value=place(percent),
         low=place(low),
         high=place(high),
-        threshold=round(10 * math.sqrt(THRESHOLD), 2),
+        threshold=round(10 * math.sqrt(_THRESHOLD_PERCENT), 2),
         ticks=tuple((tick, round(10 * math.sqrt(tick), 2)) for tick in _TICKS),
     )
 

@@ -17,8 +17,9 @@ from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
 from her2d.browse.pictures import PictureCache, ScanMissing
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
+from her2d.method import TILE_PX
 from her2d.results.pictures import PicturesMissing
-from her2d.results.stored_run import TILE_SIZE, StoredRun
+from her2d.results.stored_run import StoredRun
 
 Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, Response]]
@@ -150,7 +151,7 @@ class Her2dPages:
             width=geometry.width,
             height=geometry.height,
             tile_side=geometry.tile_side,
-            um_per_px=geometry.um_per_px * TILE_SIZE / geometry.tile_side,
+            um_per_px=geometry.um_per_px * TILE_PX / geometry.tile_side,
             tile=TILE,
             max_level=ZoomGrid(geometry.width, geometry.height).max_level,
             scan_missing=missing,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import BundleError
+from her2d.method import FOLDS
 
 # What the paper's eight integrators store beyond the estimators and arrays that skops trusts by
 # itself: data, restored from arrays and plain values. XGBoost's Booster is restored by its library
@@ -109,7 +110,7 @@ def load_integrator(bundle: Bundle) -> Any:
     if (
         type(model).__name__ not in _INTEGRATORS
         or list(model.classes_) != [0, 1]
-        or model.n_features_in_ != 5
+        or model.n_features_in_ != FOLDS
     ):
         raise BundleError(
             f"The integrator of {bundle.directory} must be one of {', '.join(_INTEGRATORS)}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from her2d.errors import Her2dError
-from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TUMOR_FRACTION, UM_PER_PX
+from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TILE_PX, TUMOR_FRACTION, UM_PER_PX
 
 MANIFEST_FILE = "manifest.toml"
 # Scanners' 4x are 2.4 to 2.6 um/px.
@@ -54,7 +54,7 @@ class Preprocessing(_Section):
 
     magnification: float = MAGNIFICATION
     mpp: float = UM_PER_PX
-    tile: Literal[512] = 512
+    tile: Literal[512] = TILE_PX
     saturation: Annotated[float, Field(ge=0, le=255)] = SATURATION
     tumor_fraction: Fraction = TUMOR_FRACTION
 

@@ -1,6 +1,7 @@
 """`her2d demo`: the daemon processes six slides of a simulated scanner."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -188,9 +189,19 @@ def _daemon(config: Path, log: Path) -> Iterator[_Daemon]:
                 process.wait()
 
 
+def _command() -> str:
+    """Return how to start her2d in a shell."""
+    if shutil.which("her2d"):
+        return "her2d"
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m her2d"
+    return shlex.quote(str(started))
+
+
 def _hints(config: Path, results: list[SlideResult]) -> Iterator[str]:
-    her2d = "her2d" if shutil.which("her2d") else Path(sys.argv[0])
-    yield f"{her2d} results --config {config}"
+    her2d, config_option = _command(), f"--config {shlex.quote(str(config))}"
+    yield f"{her2d} results {config_option}"
     if results:
-        yield f"{her2d} show {results[0].slide_id} --config {config}"
+        yield f"{her2d} show {results[0].slide_id} {config_option}"
         yield f"heatmaps: {results[0].heatmap_path and Path(results[0].heatmap_path).parent}"

@@ -1,18 +1,25 @@
 """`her2d doctor`: check the installation, and list the inference back ends."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from her2d.bundle.loading import load_bundle
+from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.tables import Column, Listing
-from her2d.doctor.checks import run_checks
+from her2d.doctor.archive import archive_findings
+from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Finding, Verdict
+from her2d.doctor.inboxes import inbox_findings
+from her2d.doctor.machine import clock_finding
+from her2d.doctor.models import model_findings, verified_bundle
+from her2d.doctor.network import port_finding
+from her2d.doctor.sandbox import unit_findings
 from her2d.inference.backends import Candidate, candidates
 from her2d.processing.processor import engine_options
 from her2d.settings import Settings
@@ -28,8 +35,11 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
-    found = list(run_checks(settings))
-    backends = _candidates(settings)
+    bundle = verified_bundle(settings)
+    found = list(_findings(settings, bundle))
+    # A finding reports a bundle that cannot be used; the back ends are listed without it.
+    usable = None if isinstance(bundle, BundleError) else bundle
+    backends = candidates(usable, engine_options(settings))
     if as_json:
         document = {
             "findings": [asdict(finding) for finding in found],
@@ -44,12 +54,15 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _candidates(settings: Settings) -> tuple[Candidate, ...]:
-    try:
-        bundle = load_bundle(settings.bundle.path)
-    except BundleError:
-        bundle = None  # a finding reports it; the back ends are listed without a bundle
-    return candidates(bundle, engine_options(settings))
+def _findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator[Finding]:
+    for inbox in settings.intake.inboxes:
+        yield from inbox_findings(inbox)
+    yield from archive_findings(settings.intake)
+    yield from storage_findings(settings.results)
+    yield clock_finding()
+    yield from model_findings(settings, bundle)
+    yield port_finding(settings.ops)
+    yield from unit_findings(settings)
 
 
 def _finding_table(found: list[Finding]) -> Listing:

@@ -49,7 +49,7 @@ def results_csv(found: Iterable[SlideResult]) -> str:
     table.writerow(SlideResult.model_fields)
     for result in found:
         values = result.model_dump(mode="json")
-        values["quality_flags"] = " ".join(values["quality_flags"] or ())
+        values["quality_flags"] = " ".join(values["quality_flags"])
         table.writerow(values.values())
     return out.getvalue()
 
@@ -135,5 +135,5 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(result.reason)
     elif result.tiles_unreadable:
         remarks.append(f"{result.tiles_unreadable} tiles unreadable")
-    remarks += [flag.value for flag in result.quality_flags or ()]
+    remarks += [flag.value for flag in result.quality_flags]
     return remarks

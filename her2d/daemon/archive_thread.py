@@ -6,15 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from her2d.archive.archiver import Archiver
 from her2d.db.connection import DatabaseError, open_database
 from her2d.errors import Her2dError
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _ROUND_S = 1.0
 _AFTER_ERROR_S = 5.0

@@ -5,8 +5,6 @@ import threading
 import time
 from pathlib import Path
 
-import structlog
-
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict
@@ -17,8 +15,9 @@ from her2d.slides.integrity import check_integrity
 from her2d.system.disk_space import least_free_mb, should_pause
 from her2d.system.filesystems import needs_polling
 from her2d.system.linux import inotify_watches
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _ANSWER_S = 1.0
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import structlog
 from sqlite_utils import Database
 
 from her2d.daemon.storage_probe import StorageProbe
@@ -23,9 +22,10 @@ from her2d.settings import Settings
 from her2d.system.clock import in_seconds
 from her2d.system.disk_space import existing_folder
 from her2d.system.gpus import Gpus
+from her2d.system.loggers import get_logger
 from her2d.webhook.outbox import Outbox
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")

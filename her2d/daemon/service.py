@@ -15,9 +15,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import structlog
-
 from her2d import __version__
+from her2d.bundle.loading import load_bundle
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
@@ -42,9 +41,10 @@ from her2d.queue.store import JobQueue
 from her2d.settings import Settings, SettingsError
 from her2d.system.files import remove_leftovers
 from her2d.system.gpus import Gpus
+from her2d.system.loggers import get_logger
 from her2d.webhook.sender import WebhookSender
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TICK_S = 0.5
 _STATUS_S = 5.0
@@ -106,7 +106,11 @@ class Daemon:
                 closing(
                     StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
                 ) as storage,
-                open_processor(self._settings, self._metrics.observe_batch) as processor,
+                open_processor(
+                    load_bundle(self._settings.bundle.path),
+                    self._settings,
+                    self._metrics.observe_batch,
+                ) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
                 recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import structlog
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _AFTER_CANCEL_S = 15.0
 _ARCHIVE_STOPS_S = 5.0

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import structlog
-
 from her2d.db.backup import newest_backup
 from her2d.system.disk_space import existing_folder
 from her2d.system.linux import mounts_below
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _INBOX_EVERY_S = 1.0
 _ARCHIVES_EVERY_S = 15.0  # each file there waits for an answer first

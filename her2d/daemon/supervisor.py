@@ -4,8 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 
-import structlog
-
 from her2d.daemon.archive_thread import ArchiveThread
 from her2d.daemon.shutdown import StopSignals, drain
 from her2d.daemon.storage_probe import StorageProbe
@@ -17,8 +15,9 @@ from her2d.processing.recorder import Recorder
 from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _HEARTBEAT_S = 5.0
 

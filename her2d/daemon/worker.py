@@ -37,9 +37,10 @@ from her2d.results.records import SlideResult, StepTiming
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
+from her2d.system.loggers import get_logger
 from her2d.system.memory import give_back_free_memory
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _IDLE_S = 0.5
 _AFTER_ERROR_S = 5.0

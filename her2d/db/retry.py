@@ -5,12 +5,11 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
-
 from her2d.errors import Her2dError
 from her2d.system.backoff import Backoff
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _BACKOFF = Backoff(first_s=1.0, longest_s=30.0)
 

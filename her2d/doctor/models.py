@@ -14,14 +14,26 @@ from her2d.settings import Settings
 _DEMO = "demonstration"
 
 
-def model_findings(settings: Settings) -> Iterator[Finding]:
-    """Verify all hashes, then process a blank tile with the engine that the daemon would use."""
-    check = "bundle"
+def verified_bundle(settings: Settings) -> Bundle | BundleError:
+    """Load the bundle and verify all its hashes; return the error if it cannot be used."""
     try:
         bundle = load_bundle(settings.bundle.path)
         Integrator(bundle)
     except BundleError as error:
-        yield failure(check, str(error), "Copy the bundle again, or set another [bundle] path.")
+        return error
+    return bundle
+
+
+def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator[Finding]:
+    """Report on the bundle, then process a blank tile with the engine that the daemon would use.
+
+    Args:
+        settings: which engine to open.
+        bundle: what `verified_bundle` returned.
+    """
+    check = "bundle"
+    if isinstance(bundle, BundleError):
+        yield failure(check, str(bundle), "Copy the bundle again, or set another [bundle] path.")
         return
     manifest = bundle.manifest
     message = f"{manifest.name} {manifest.version} is unaltered."

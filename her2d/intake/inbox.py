@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import structlog
-
 from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch
@@ -22,8 +20,9 @@ from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_
 from her2d.queue.store import JobQueue, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _PASS_S = 0.25
 _BATCH = 200

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import structlog
-
 from her2d.intake.discovery import Found, ScanRules, walk
 from her2d.settings import IntakeSettings
 from her2d.system.filesystems import needs_polling
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _MOST_REQUESTED = 1000
 

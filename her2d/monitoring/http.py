@@ -8,16 +8,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
 from her2d.errors import Her2dError
+from her2d.system.loggers import get_logger
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 Probe = Callable[[], str | None]
 """Returns None if there is no problem, else a sentence that describes it."""

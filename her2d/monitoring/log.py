@@ -1,4 +1,4 @@
-"""Set up structlog: JSON lines under systemd, coloured text on a terminal.
+"""Write the log of a command: JSON lines under systemd, coloured text on a terminal.
 
 Each line has an event name. Every line about a slide also has `job_id`, whichever thread writes it.
 While the slide is processed it has `attempt_id`, which is JOB.CLAIM and distinguishes the attempts.
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import structlog
 
 from her2d.monitoring.pseudonyms import Pseudonyms
+from her2d.system.loggers import ADD_COMMON_FIELDS
 
 # `structlog.processors.dict_tracebacks` logs local variables, which may hold secrets and names.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -30,22 +31,17 @@ def configure_logging(
         pseudonyms: replaces the names of slides in all lines; None logs them as they are.
     """
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     exceptions, renderer = _rendering(as_json)
     hiding = [pseudonyms] if pseudonyms is not None else []
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*ADD_COMMON_FIELDS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=ADD_COMMON_FIELDS,
             processors=[
                 exceptions,
                 *hiding,

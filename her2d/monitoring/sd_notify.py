@@ -10,9 +10,9 @@ import socket
 import time
 from collections.abc import Mapping
 
-import structlog
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _TIMEOUT_S = 5.0
 _READY_TIMEOUT_S = 60.0  # READY is sent only once, and without it systemd aborts the start

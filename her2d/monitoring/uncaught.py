@@ -5,9 +5,9 @@ import sys
 import threading
 from types import TracebackType
 
-import structlog
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def log_uncaught() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from her2d.bundle.integrator import Integrator
-from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.loading import Bundle
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
@@ -124,16 +124,18 @@ class SlideProcessor:
 
 @contextmanager
 def open_processor(
-    settings: Settings, observe: Observe = lambda _: None
+    bundle: Bundle, settings: Settings, observe: Observe = lambda _: None
 ) -> Iterator[SlideProcessor]:
-    """Load and verify the bundle, open the engine and start the pipeline; close all three after.
+    """Open a bundle's engine and start the pipeline; close both when the block ends.
 
-    `observe` is called with each batch, from the pipeline's threads.
+    Args:
+        bundle: the bundle that scores; the one that `settings` name is not read.
+        settings: how the engine and the pipeline run.
+        observe: called with each batch, from the pipeline's threads.
 
     Raises:
         BundleError, EngineError: it cannot start; the sentence says why.
     """
-    bundle = load_bundle(settings.bundle.path)
     integrator = Integrator(bundle)
     engine = open_engine(
         bundle, backend=settings.inference.backend, options=engine_options(settings)

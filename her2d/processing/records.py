@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from her2d import __version__
+from her2d.method import THRESHOLD
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.results.heatmap import HeatmapData
 from her2d.results.records import (
@@ -88,7 +89,8 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
     if score.high_expression_percent is not None:
         subtitle = (
             f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
-            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from 10 %"
+            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from"
+            f" {100 * THRESHOLD:g} %"
         )
         if score.borderline:
             subtitle += "; borderline"

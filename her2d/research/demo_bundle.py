@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import Bundle
-from her2d.method import FOLDS
+from her2d.method import FOLDS, TILE_PX
 from her2d.research.evaluation.evaluate import evaluate
 from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
@@ -79,7 +79,7 @@ class Sizes:
     segmenter_steps: int = 1400
     classifier_steps: int = 220
     epochs: int = 10
-    integrator_folds: int = 5
+    integrator_folds: int = FOLDS
 
 
 def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
@@ -103,7 +103,7 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
             3e-3, sizes.segmenter_steps, sizes.epochs, sizes.segmenter_width, crop=256
         ),
         classifier=_network(
-            2e-3, sizes.classifier_steps, sizes.epochs, sizes.classifier_width, crop=512
+            2e-3, sizes.classifier_steps, sizes.epochs, sizes.classifier_width, crop=TILE_PX
         ),
     )
 

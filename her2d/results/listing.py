@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlite_utils import Database
 
+from her2d.method import THRESHOLD
 from her2d.results.records import QualityFlag, SlideResult
 from her2d.system.clock import as_text
 
@@ -26,6 +27,8 @@ class SortKey(StrEnum):
     MARGIN = "margin"
 
 
+_MARGIN = f"abs(high_expression_percent - {100 * THRESHOLD:g})"
+
 # Each ends with the id, so that pages neither repeat nor miss a slide. Slides without P come last.
 _ORDERS = {
     (SortKey.FINISHED, True): "finished_at desc, run_id desc",
@@ -34,8 +37,8 @@ _ORDERS = {
     (SortKey.PERCENT, False): "high_expression_percent nulls last, run_id",
     (SortKey.NAME, True): "file_name desc, slide_id desc",
     (SortKey.NAME, False): "file_name, slide_id",
-    (SortKey.MARGIN, True): "abs(high_expression_percent - 10) desc, run_id desc",
-    (SortKey.MARGIN, False): "abs(high_expression_percent - 10) nulls last, run_id",
+    (SortKey.MARGIN, True): f"{_MARGIN} desc, run_id desc",
+    (SortKey.MARGIN, False): f"{_MARGIN} nulls last, run_id",
 }
 
 

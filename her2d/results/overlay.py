@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.method import TILE_PX
 from her2d.results.heatmap import HIGH_COLOR, WEAK_COLOR, HeatmapData, overlaid
 from her2d.results.pictures import Image, Pictures
-from her2d.results.stored_run import TILE_SIZE, StoredRun
+from her2d.results.stored_run import StoredRun
 
 
 def slide_extent(run: StoredRun, pictures: Pictures) -> tuple[int, int]:
@@ -51,7 +52,7 @@ def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
         p_strong=p_strong,
         strong=strong,
         unreadable=unreadable,
-        um_per_px=run.geometry.um_per_px * TILE_SIZE / pictures.tile_px,
+        um_per_px=run.geometry.um_per_px * TILE_PX / pictures.tile_px,
         width=width,
         height=height,
         title=run.result.file_name,

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
-from her2d.method import FOLDS
+from her2d.method import FOLDS, TILE_PX
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
 from her2d.results.records import PictureRecord, SlideResult, TileTable
-
-TILE_SIZE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,9 @@ def read_geometry(db: Database, run_id: int) -> SlideGeometry:
     """Read the positions of a run's tiles. Raises KeyError if there is no such run."""
     rows = db.query(
         "select width, height, magnification, mpp, grid_columns as columns, grid_rows as rows,"
-        # Runs of the first schema did not say; all but scans of odd levels are a whole 4x less.
-        " um_per_px, coalesce(level0_downsample, magnification / 4) * :side as tile_side"
+        " um_per_px, level0_downsample * :side as tile_side"
         " from runs join slides on slides.id = runs.slide_id where runs.id = :run",
-        {"run": run_id, "side": TILE_SIZE},
+        {"run": run_id, "side": TILE_PX},
     )
     for row in rows:
         return SlideGeometry(**row)

@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.method import TILE_PX, TUMOR_FRACTION
 from her2d.simulator.noise import Floats, fractal_noise, value_noise
 from her2d.simulator.plan import SlidePlan
 
 LATTICE_PX = 8
 _SURVEY_PX = 32
-_TILE_PX = 512
 _BLOB_SALT, _EDGE_SALT, _TUMOR_SALT, _STRONG_SALT, _LYMPH_SALT, _MUCOSA_SALT = range(10, 16)
 
 
@@ -161,14 +161,14 @@ def _candidates(plan: SlidePlan) -> list[float]:
 
 def _tile_weighted(tumor: NDArray[np.bool_], strong: NDArray[np.bool_]) -> float:
     """Compute P (equation 1) on the grid of the survey; a tile is strong if half its tumour is."""
-    side = _TILE_PX // _SURVEY_PX
+    side = TILE_PX // _SURVEY_PX
     rows, columns = -(-tumor.shape[0] // side), -(-tumor.shape[1] // side)
     padding = ((0, rows * side - tumor.shape[0]), (0, columns * side - tumor.shape[1]))
     tumor_in, strong_in = (
         np.pad(mask, padding).reshape(rows, side, columns, side).sum(axis=(1, 3))
         for mask in (tumor, strong)
     )
-    counted = tumor_in > 0.1 * side * side
+    counted = tumor_in > TUMOR_FRACTION * side * side
     total = tumor_in[counted].sum()
     is_strong = counted & (strong_in * 2 >= tumor_in)
     return float(tumor_in[is_strong].sum() / total) if total else 0.0

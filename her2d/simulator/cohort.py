@@ -21,12 +21,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.method import SATURATION, TUMOR_FRACTION
+from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
 from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import Region, render_region
 
-TILE = 512
 _TEST_FRACTION = 115 / 646  # the paper's internal test set (section 2.1)
 
 TileClass = Literal["background", "non_tumor", "weak", "strong"]
@@ -50,7 +49,7 @@ def tile_truth(column: int, row: int, region: Region) -> TileTruth:
     """
     tumor, strong = int(region.tumor.sum()), int(region.strong.sum())
     tile_class: TileClass
-    if tumor > TUMOR_FRACTION * TILE * TILE:
+    if tumor > TUMOR_FRACTION * TILE_PX * TILE_PX:
         tile_class = "strong" if 2 * strong >= tumor else "weak"
     elif cv2.mean(cv2.cvtColor(region.rgb, cv2.COLOR_RGB2HSV))[1] <= SATURATION:
         tile_class = "background"
@@ -78,9 +77,9 @@ def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
     truths: list[TileTruth] = []
 
     def masks() -> Iterator[NDArray[np.uint8]]:
-        for row in range(-(-plan.height // TILE)):
-            for column in range(-(-plan.width // TILE)):
-                region = render_region(plan, column * TILE, row * TILE, TILE, TILE)
+        for row in range(-(-plan.height // TILE_PX)):
+            for column in range(-(-plan.width // TILE_PX)):
+                region = render_region(plan, column * TILE_PX, row * TILE_PX, TILE_PX, TILE_PX)
                 truths.append(tile_truth(column, row, region))
                 yield region.tumor.astype(np.uint8) + region.strong
 
@@ -89,7 +88,7 @@ def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
         masks(),
         shape=(plan.height, plan.width),
         dtype=np.uint8,
-        tile=(TILE, TILE),
+        tile=(TILE_PX, TILE_PX),
         compression="deflate",
         photometric="minisblack",
         metadata=None,

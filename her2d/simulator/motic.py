@@ -15,10 +15,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import render_ihc_region, render_region
 
-_TILE = 512
 _QUALITY = 75
 _SMALLEST_LEVEL = 1024
 _THUMBNAIL_SIDE = 768
@@ -54,7 +54,7 @@ def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    at_4x = replace(plan, magnification=4.0)
+    at_4x = replace(plan, magnification=MAGNIFICATION)
 
     def render(x: int, y: int, width: int, height: int) -> Image:
         return render_ihc_region(at_4x, x, y, width, height)
@@ -64,25 +64,26 @@ def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
     """Return the ImageDescription (tag 270) of a level, as the software of Motic writes it."""
+    mpp = UM_PER_PX * MAGNIFICATION / plan.magnification
     return (
-        f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{_TILE}x{_TILE}] JPEG/RGB"
-        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {10 / plan.magnification:g}"
+        f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{TILE_PX}x{TILE_PX}] JPEG/RGB"
+        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {mpp:g}"
         f"|BackgroundColor = {_BACKGROUND_COLOR}|Barcode = {plan.barcode}"
     )
 
 
 def _full_size(plan: SlidePlan) -> tuple[int, int]:
     """Return the width and height of the finest level of the H&E slide."""
-    scale = plan.magnification / 4
+    scale = plan.magnification / MAGNIFICATION
     return round(plan.width * scale), round(plan.height * scale)
 
 
 def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
     """Return the width and height of the H&E slide at 4x; its pyramid drops odd pixels."""
     (width, height), magnification = _full_size(plan), plan.magnification
-    while magnification >= 8:
+    while magnification >= 2 * MAGNIFICATION:
         width, height, magnification = width // 2, height // 2, magnification / 2
-    return int(width * 4 / magnification), int(height * 4 / magnification)
+    return int(width * MAGNIFICATION / magnification), int(height * MAGNIFICATION / magnification)
 
 
 def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]) -> None:
@@ -119,9 +120,9 @@ class _Level:
     def boxes(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield x, y, width and height of each tile, row by row."""
         height, width, _ = self.shape
-        for y in range(0, height, _TILE):
-            for x in range(0, width, _TILE):
-                yield x, y, min(_TILE, width - x), min(_TILE, height - y)
+        for y in range(0, height, TILE_PX):
+            for x in range(0, width, TILE_PX):
+                yield x, y, min(TILE_PX, width - x), min(TILE_PX, height - y)
 
     def keep_half(self, x: int, y: int, tile: Image) -> None:
         rows, columns = tile.shape[0] // 2, tile.shape[1] // 2
@@ -148,9 +149,9 @@ def _copied(source: Image, level: _Level) -> Iterator[Image]:
 
 def _padded(tile: Image) -> Image:
     height, width = tile.shape[:2]
-    if (height, width) == (_TILE, _TILE):
+    if (height, width) == (TILE_PX, TILE_PX):
         return tile
-    return np.pad(tile, ((0, _TILE - height), (0, _TILE - width), (0, 0)), constant_values=255)
+    return np.pad(tile, ((0, TILE_PX - height), (0, TILE_PX - width), (0, 0)), constant_values=255)
 
 
 def _write_level(
@@ -160,7 +161,7 @@ def _write_level(
         tiles,
         shape=shape,
         dtype=np.uint8,
-        tile=(_TILE, _TILE),
+        tile=(TILE_PX, TILE_PX),
         photometric="rgb",
         compression="jpeg",
         compressionargs={"level": _QUALITY},

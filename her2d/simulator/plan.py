@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from her2d.method import MAGNIFICATION, TILE_PX
+
 Status = Literal["positive", "negative", "indeterminate"]
 
 # Table 1 of the paper, internal cohort: 646 slides of 632 patients, 81 positive; 137 of the 646
@@ -46,7 +48,7 @@ class SlidePlan:
     height: int
     her2_status: Status
     strong_fraction: float
-    magnification: float = 4.0
+    magnification: float = MAGNIFICATION
     differentiation: Literal["poor", "moderate_or_well"] = "poor"
     ihc_score: Literal["", "0", "1+", "2+", "3+"] = ""
     fish: Literal["", "positive", "negative"] = ""
@@ -61,7 +63,7 @@ def plan_slide(
     her2_status: Status,
     width: int = 4096,
     height: int = 3072,
-    magnification: float = 4.0,
+    magnification: float = MAGNIFICATION,
     patient: str | None = None,
     artefacts: Artefacts | None = None,
 ) -> SlidePlan:
@@ -72,9 +74,9 @@ def plan_slide(
     Raises:
         ValueError: the magnification is neither 4 nor 40, or the slide is under 512 x 512.
     """
-    if magnification not in (4.0, 40.0):
+    if magnification not in (MAGNIFICATION, 40.0):
         raise ValueError(f"slides are simulated at 4x or 40x, not at {magnification:g}x")
-    if min(width, height) < 512:
+    if min(width, height) < TILE_PX:
         raise ValueError("a simulated slide is at least 512 x 512 pixels at 4x")
     rng = np.random.default_rng([seed, 1])
     strong_fraction, ihc_score, fish = _particulars(her2_status, rng)
@@ -103,7 +105,7 @@ def plan_cohort(
     benign_fraction: float = 0.0,
     width: int = 4096,
     height: int = 3072,
-    magnification: float = 4.0,
+    magnification: float = MAGNIFICATION,
     artefact_probability: float = 0.0,
 ) -> list[SlidePlan]:
     """Draw the plans of a cohort after Table 1 of the paper.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import signal
 from threadpoolctl import ThreadpoolController
 
+from her2d.method import MAGNIFICATION
 from her2d.simulator.anatomy import Anatomy, anatomy_of
 from her2d.simulator.artefacts import spoiled
 from her2d.simulator.cells import Box, Shapes, shapes_in
@@ -21,7 +22,6 @@ from her2d.simulator.noise import Floats, grid_noise, uniform
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.stain import developed, developed_ihc, stain_of
 
-_BASE_MAGNIFICATION = 4.0
 _MARGIN_PX = 12
 _SHIFT = 4
 _ROUNDING = 4
@@ -78,7 +78,13 @@ def _on_one_thread() -> Iterator[None]:
 
 @_on_one_thread()
 def render_region(
-    plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
+    plan: SlidePlan,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    *,
+    magnification: float = MAGNIFICATION,
 ) -> Region:
     """Render the H&E pixels and the ground truth of a rectangle.
 
@@ -111,7 +117,13 @@ def render_region(
 
 @_on_one_thread()
 def render_ihc_region(
-    plan: SlidePlan, x: int, y: int, width: int, height: int, *, magnification: float = 4.0
+    plan: SlidePlan,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    *,
+    magnification: float = MAGNIFICATION,
 ) -> NDArray[np.uint8]:
     """Render the aligned IHC slide, which has brown membranes where HER2 is high.
 
@@ -140,7 +152,7 @@ def render_ihc_region(
 
 
 def _view(x: int, y: int, width: int, height: int, magnification: float) -> _View:
-    scale = magnification / _BASE_MAGNIFICATION
+    scale = magnification / MAGNIFICATION
     across = ((np.arange(x, x + width) + 0.5) / scale).astype(np.float32)
     down = ((np.arange(y, y + height) + 0.5) / scale).astype(np.float32)
     return _View(across, down, x, y, scale)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import pynvml
-import structlog
 
-log = structlog.get_logger(__name__)
+from her2d.system.loggers import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,18 +22,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
 from structlog.contextvars import bound_contextvars
 
 from her2d.db.connection import open_database
 from her2d.settings import WebhookSettings
 from her2d.system.backoff import Backoff
+from her2d.system.loggers import get_logger
 from her2d.webhook.outbox import LONGEST_WAIT_S, Event, Outbox
 
 if TYPE_CHECKING:
     import httpx
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _POLL_S = 1.0
 _BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_WAIT_S, jitter=0.25)

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from captured_logs import capture_logs
 
 from her2d.archive.archiver import Archiver
 from her2d.archive.safe_move import SourceChangedError, free_name, move

@@ -1,6 +1,7 @@
 """`her2d demo`, which `make demo` runs: a daemon, a scanner, six slides."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,25 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):
         f"her2d: Cannot create the demo in {tmp_path}/file/demo: Not a directory. Choose another"
         " --directory.\n",
     )
+
+
+@pytest.mark.parametrize("started", [["-m", "her2d"], [Path(sys.executable).parent / "her2d"]])
+def test_the_commands_that_it_suggests_work_where_her2d_is_not_on_the_path(tmp_path, started):
+    script = f"""
+import runpy, sys
+from pathlib import Path
+from her2d.cli import demo, main
+sys.argv[0] = {("her2d/__main__.py" if started[0] == "-m" else str(started[0]))!r}
+print(next(demo._hints(Path("a b/config.toml"), [])))
+"""
+    environment = os.environ | {"PATH": "/usr/bin:/bin"}
+    found = subprocess.run(
+        [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True
+    )
+    command = shlex.split(found.stdout)
+    assert command[-2:] == ["--config", "a b/config.toml"]
+    tried = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert tried.stderr == "her2d: There is no settings file a b/config.toml.\n"
 
 
 @pytest.mark.slow

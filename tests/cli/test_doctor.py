@@ -7,6 +7,29 @@ def test_a_sound_laboratory_passes(laboratory):
     assert "Events arrive." in found.stdout
 
 
+def test_every_part_of_the_installation_is_checked(laboratory):
+    found = laboratory.json("doctor")["findings"]
+    assert {finding["check"] for finding in found} >= {
+        *("database", "bundle", "back end", "port", "clock", "systemd sandbox")
+    }
+    assert [finding for finding in found if finding["verdict"] == "failure"] == []
+
+
+def test_the_checks_leave_no_files(laboratory):
+    laboratory.run("doctor")
+    assert list(laboratory.inbox.iterdir()) == []
+    assert {path.name for path in laboratory.folder.iterdir()} == {"inbox", "config.toml"}
+
+
+def test_the_bundle_is_read_and_verified_only_once(laboratory, color_bundle, files_hashed):
+    laboratory.run("doctor")
+    assert files_hashed == [
+        color_bundle.segmenter,
+        color_bundle.classifiers,
+        color_bundle.integrator,
+    ]
+
+
 def test_a_problem_is_reported_with_its_remedy_and_exit_code_one(laboratory):
     laboratory.inbox.rmdir()
     found = laboratory.json("doctor")

@@ -3,6 +3,8 @@
 import csv
 import html.parser
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,30 @@ def test_a_file_that_cannot_be_written_is_one_clear_line(scanned, her2d, tmp_pat
     assert (
         err == f"her2d: {tmp_path / 'no' / 'a.csv'} cannot be written: No such file or directory.\n"
     )
+
+
+def test_an_export_that_fails_leaves_the_file_of_the_last_one(scanned, exported, monkeypatch):
+    output = exported("csv")
+    before = output.read_bytes()
+
+    def fails(_run, file) -> None:
+        file.write("tile_row")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("her2d.results.export.tables.write_csv", fails)
+    done = scanned.run("export", "a", "--format", "csv", "-o", output)
+    assert done.exit_code != 0
+    assert output.read_bytes() == before
+    assert list(output.parent.glob(".*")) == []
+
+
+def test_an_export_can_be_written_to_a_pipe(scanned, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        text = pool.submit((tmp_path / "pipe").read_text)
+        done = scanned.run("export", "a", "--format", "csv", "-o", tmp_path / "pipe")
+    assert done.exit_code == 0, done.output
+    assert text.result().startswith("column,row,x,y,")
 
 
 def test_pictures_that_are_gone_are_one_clear_line(scanned, her2d, tmp_path):

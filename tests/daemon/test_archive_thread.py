@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from structlog.testing import capture_logs
+from captured_logs import capture_logs
 from waiting import wait_until
 
 from her2d.archive.safe_move import part_of

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from her2d.bundle.loading import load_bundle
 from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.backup import back_up
@@ -61,7 +62,7 @@ def record_slide(processor, settings, db, slide):
 
 def read(settings, db, *slides):
     storage = StorageProbe(settings.intake.inboxes, settings.results.backups)
-    with open_processor(settings) as processor, closing(storage):
+    with open_processor(load_bundle(settings.bundle.path), settings) as processor, closing(storage):
         for slide in slides:
             record_slide(processor, settings, db, slide)
         return read_daemon(

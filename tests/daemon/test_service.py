@@ -13,6 +13,7 @@ from service_manager import ServiceManager, service_manager
 from her2d.daemon import service as daemon_module
 from her2d.daemon.service import Daemon
 from her2d.settings import (
+    BundleSettings,
     IntakeSettings,
     OpsSettings,
     PipelineSettings,
@@ -32,9 +33,10 @@ def manager(tmp_path, monkeypatch) -> Iterator[ServiceManager]:
 
 
 @pytest.fixture
-def settings(tmp_path) -> Settings:
+def settings(tmp_path, color_bundle) -> Settings:
     (tmp_path / "inbox").mkdir()
     return Settings(
+        bundle=BundleSettings(path=color_bundle.directory),
         intake=IntakeSettings(
             inboxes=(tmp_path / "inbox",), settle_s=0.1, stalled_after_s=STALLED_S
         ),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from captured_logs import capture_logs
 
 from her2d.archive.archiver import Archiver
 from her2d.daemon import shutdown
@@ -228,7 +228,7 @@ def test_the_log_line_of_a_duplicate_names_the_slide_that_has_the_result(jobs, j
         job = job_after(DuplicateScanError(7, "blake2b:00"))
     assert job.state is JobState.DUPLICATE
     line = next(line for line in log if line["event"] == "slide_duplicate")
-    assert (line["slide_id"], line["log_level"]) == (7, "info")
+    assert (line["slide_id"], line["level"]) == (7, "info")
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_an_archive_that_hangs_is_reported_once_and_delays_no_slide(
         check_until(supervisor, jobs, lambda: state(jobs, job) is JobState.QUARANTINED)
         check_until(supervisor, jobs, lambda: supervisor.stalled() is None)
     stalled = [line for line in log if line["event"] == "archive_stalled"]
-    assert [line["log_level"] for line in stalled] == ["error"]
+    assert [line["level"] for line in stalled] == ["error"]
 
 
 def test_a_stop_does_not_wait_for_an_archive_thread_that_hangs(

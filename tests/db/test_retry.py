@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from captured_logs import capture_logs
 
 from her2d.db.connection import open_database
 from her2d.db.retry import WriteCancelledError, is_temporary, until_written

@@ -43,6 +43,7 @@ OLD_RUN = {
     **dict.fromkeys(("tiles_tumor", "tiles_strong", "tiles_unreadable"), 0),
     **dict.fromkeys(("grid_columns", "grid_rows"), 1),
     "um_per_px": 2.5,
+    "level0_downsample": 10.0,
     "backend": "onnxruntime",
     "software_version": "0",
     "started_at": "2020-01-01T00:00:00.000000Z",

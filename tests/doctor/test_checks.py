@@ -21,12 +21,11 @@ from her2d.bundle.loading import sha256_of
 from her2d.db.connection import open_database
 from her2d.db.lock import held_by_us
 from her2d.doctor.archive import archive_findings
-from her2d.doctor.checks import run_checks
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
 from her2d.doctor.inboxes import inbox_findings
 from her2d.doctor.machine import clock_finding
-from her2d.doctor.models import model_findings
+from her2d.doctor.models import model_findings, verified_bundle
 from her2d.doctor.network import port_finding
 from her2d.doctor.sandbox import unit_findings, user_finding
 from her2d.monitoring.http import OpsServer
@@ -62,23 +61,9 @@ def problem(findings) -> str:
     return f"{found.verdict.value}: {found.message}"
 
 
-def test_a_correct_installation_has_no_failures(settings):
-    found = list(run_checks(settings))
-    assert [finding for finding in found if finding.verdict is Verdict.FAILURE] == []
-    assert {"database", "bundle", "back end", "port", "clock", "systemd sandbox"} <= {
-        finding.check for finding in found
-    }
-
-
-def test_the_checks_leave_no_files(settings, tmp_path):
-    list(run_checks(settings))
-    assert list((tmp_path / "inbox").iterdir()) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["inbox"]
-
-
 def test_checking_a_database_creates_no_lock_file(settings, tmp_path):
     open_database(settings.results.database).close()
-    list(run_checks(settings))
+    list(storage_findings(settings.results))
     assert not (tmp_path / "her2d.sqlite.lock").exists()
 
 
@@ -182,7 +167,9 @@ def test_an_altered_bundle_is_a_failure(settings, tmp_path):
     with (copy / "segmenter.onnx").open("ab") as file:
         file.write(b"!")
     altered = settings.model_copy(update={"bundle": BundleSettings(path=copy)})
-    assert "is not the file its manifest names" in problem(model_findings(altered))
+    assert "is not the file its manifest names" in problem(
+        model_findings(altered, verified_bundle(altered))
+    )
 
 
 def test_a_port_that_another_program_uses_is_a_failure():
@@ -288,7 +275,7 @@ def test_both_installed_units_are_checked(settings, program):
 def test_a_classifier_that_cannot_be_run_is_a_failure(settings, color_bundle, tmp_path):
     bundle = bundle_with_a_classifier_that_fails(color_bundle.directory, tmp_path / "broken")
     broken = settings.model_copy(update={"bundle": BundleSettings(path=bundle)})
-    assert problem(model_findings(broken)).startswith("failure: ")
+    assert problem(model_findings(broken, verified_bundle(broken))).startswith("failure: ")
 
 
 def bundle_with_a_classifier_that_fails(valid: Path, folder: Path) -> Path:

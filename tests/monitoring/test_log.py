@@ -10,6 +10,7 @@ from watchdog.observers.api import ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 
 from her2d.monitoring.log import configure_logging
+from her2d.system.loggers import get_logger
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -25,7 +26,7 @@ def lines(capsys) -> list[dict]:
 def test_an_event_is_one_line_of_json_with_the_bound_fields(capsys):
     configure_logging("json", "info")
     with structlog.contextvars.bound_contextvars(job_id=7, file="a.tif"):
-        structlog.get_logger("test").info("slide_started", attempt=1)
+        get_logger("her2d.test").info("slide_started", attempt=1)
     (line,) = lines(capsys)
     assert line["event"] == "slide_started"
     assert (line["job_id"], line["file"], line["attempt"]) == (7, "a.tif", 1)
@@ -52,7 +53,7 @@ def test_an_exception_is_structured(capsys):
     try:
         raise OSError("disk is gone")
     except OSError as error:
-        structlog.get_logger("test").error("slide_failed", exc_info=error)
+        get_logger("her2d.test").error("slide_failed", exc_info=error)
     (line,) = lines(capsys)
     assert line["exception"][0]["exc_type"] == "OSError"
     assert line["exception"][0]["exc_value"] == "disk is gone"
@@ -64,7 +65,7 @@ def test_a_logged_exception_has_its_traceback_but_no_local_variables(capsys, log
     try:
         _sign(SECRET)
     except OSError as error:
-        structlog.get_logger("test").error("webhook_failed", exc_info=error)
+        get_logger("her2d.test").error("webhook_failed", exc_info=error)
     logged = capsys.readouterr().err
     assert "_sign" in logged
     assert "locals" not in logged

@@ -10,6 +10,7 @@ import structlog
 
 from her2d.monitoring.log import configure_logging
 from her2d.monitoring.pseudonyms import Pseudonyms
+from her2d.system.loggers import get_logger
 
 KEY = b"a key of a hospital"
 NAME = "张三 1957-03-02.tif"
@@ -45,14 +46,14 @@ def assert_hidden(name: str, text: str) -> None:
 
 def hidden(pseudonyms, capsys, **fields: object) -> dict:
     configure_logging("json", "info", pseudonyms)
-    structlog.get_logger("test").info("something", **fields)
+    get_logger("her2d.test").info("something", **fields)
     return json.loads(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_no_field_contains_a_slides_name(capsys, pseudonyms, log_format):
     configure_logging(log_format, "info", pseudonyms)
-    logger = structlog.get_logger("test")
+    logger = get_logger("her2d.test")
     with structlog.contextvars.bound_contextvars(file=NAME):
         logger.info("slide_started")
         logger.warning("slide_quarantined", reason=f"{NAME} is cut short: 张三 1957-03-02 again")

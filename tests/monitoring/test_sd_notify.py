@@ -4,6 +4,7 @@ import contextlib
 import socket
 
 import pytest
+from captured_logs import capture_logs
 from service_manager import service_manager
 
 from her2d.monitoring.sd_notify import Notifier
@@ -37,16 +38,21 @@ def test_without_notify_socket_nothing_is_sent():
     Notifier({}).alive()
 
 
-def test_a_manager_that_does_not_listen_is_logged(tmp_path, capsys):
-    Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
-    assert "service_manager_unreachable" in "".join(capsys.readouterr())
+def test_a_manager_that_does_not_listen_is_logged(tmp_path):
+    with capture_logs() as logs:
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "absent")}).alive()
+    assert [entry["event"] for entry in logs] == ["service_manager_unreachable"]
 
 
-def test_a_manager_that_does_not_read_does_not_block_the_daemon(tmp_path, monkeypatch, capsys):
+def test_a_manager_that_does_not_read_does_not_block_the_daemon(tmp_path, monkeypatch):
     monkeypatch.setattr("her2d.monitoring.sd_notify._TIMEOUT_S", 0.1)
-    with service_manager(tmp_path) as manager, contextlib.closing(full(manager.address)):
+    with (
+        service_manager(tmp_path) as manager,
+        contextlib.closing(full(manager.address)),
+        capture_logs() as logs,
+    ):
         Notifier({"NOTIFY_SOCKET": manager.address}).alive()
-    assert "service_manager_unreachable" in "".join(capsys.readouterr())
+    assert [entry["event"] for entry in logs] == ["service_manager_unreachable"]
 
 
 def full(address: str) -> socket.socket:

@@ -9,7 +9,6 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from her2d.processing.errors import FileChangedError
 from her2d.processing.processor import open_processor
 from her2d.settings import (
-    BundleSettings,
     InferenceSettings,
     PipelineSettings,
     ResultsSettings,
@@ -18,16 +17,17 @@ from her2d.settings import (
 
 
 @pytest.fixture
-def settings(tmp_path, color_bundle) -> Settings:
+def settings(tmp_path) -> Settings:
     return Settings(
-        bundle=BundleSettings(path=color_bundle.directory),
         inference=InferenceSettings(threads=1),
         results=ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "heatmaps"),
         pipeline=PipelineSettings(segmenter_batch=1, classifier_batch=1),
     )
 
 
-def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(settings, write_slide):
+def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(
+    settings, color_bundle, write_slide
+):
     path = write_slide([".sS"])
     bound: dict[str, set[object]] = {}
 
@@ -35,7 +35,7 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(settings, 
         thread = threading.current_thread().name.rstrip("_0123456789")
         bound.setdefault(thread, set()).add(get_contextvars().get("job_id"))
 
-    with open_processor(settings) as processor, bound_contextvars(job_id=7):
+    with open_processor(color_bundle, settings) as processor, bound_contextvars(job_id=7):
         processor.content_hash(path, note)
         processor.score(path, progress=note)
     assert bound == {
@@ -46,7 +46,9 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(settings, 
     }
 
 
-def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(settings, write_slide):
+def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(
+    settings, color_bundle, write_slide
+):
     path = write_slide([".sS"])
     changed = False
 
@@ -57,7 +59,7 @@ def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(settings, w
             changed = True
 
     with (
-        open_processor(settings) as processor,
+        open_processor(color_bundle, settings) as processor,
         pytest.raises(FileChangedError, match="changed while it was read"),
     ):
         processor.score(path, progress=change)

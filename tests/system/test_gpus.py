@@ -2,8 +2,8 @@
 
 import pynvml
 import pytest
+from captured_logs import capture_logs
 from nvml import pynvml as double
-from structlog.testing import capture_logs
 
 from her2d.system.gpus import GpuReading, Gpus
 

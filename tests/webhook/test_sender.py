@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 import waiting
+from captured_logs import capture_logs
 from standardwebhooks import Webhook as Receiving
-from structlog.testing import capture_logs
 from webhook_receiver import PATIENCE_S, Receiver, receiving
 
 import her2d.webhook.sender

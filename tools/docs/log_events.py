@@ -72,7 +72,7 @@ def _events_of(path: Path) -> Iterator[Event]:
 
 
 def _level(call: ast.Call) -> str | None:
-    """The level where this is a call of the module's structlog logger."""
+    """The level where this is a call of the module's logger."""
     function = call.func
     is_log = isinstance(function, ast.Attribute) and (
         isinstance(function.value, ast.Name) and function.value.id == "log"

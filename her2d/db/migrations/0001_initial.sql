@@ -48,6 +48,7 @@ create table runs (
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
+    level0_downsample real not null,   -- level 0 pixels per pixel of the 4x grid
     backend text not null,
     software_version text not null,
     heatmap_path text,
@@ -56,7 +57,6 @@ create table runs (
     finished_at text not null,
     elapsed_s real not null,
     is_current integer not null default 1 check (is_current in (0, 1)),
-    level0_downsample real,            -- level 0 pixels per pixel of the 4x grid
     finished_on text generated always as (substr(finished_at, 1, 10)) virtual,
     waited_s real
         generated always as ((julianday(started_at) - julianday(queued_at)) * 86400.0) virtual
@@ -276,7 +276,7 @@ select
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
-left join run_quality on run_quality.run_id = runs.id
+join run_quality on run_quality.run_id = runs.id
 where runs.is_current = 1;
 
 -- Slides whose confidence interval includes the threshold, the closest to it first.

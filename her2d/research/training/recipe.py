@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.bundle.manifest import Normalization
 from her2d.errors import Her2dError
+from her2d.method import FOLDS, TILE_PX
 from her2d.research.training.folds import Grouping
 from her2d.research.training.study import write_text
 
@@ -46,7 +47,7 @@ class NetworkRecipe(_Section):
     """`as_is` samples every tile once per epoch, `balanced` both classes equally often. Ours."""
     tiles_per_epoch: Positive | None = None
     """None means every tile once. Ours."""
-    crop: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = 512
+    crop: Annotated[int, Field(ge=32, le=TILE_PX, multiple_of=32)] = TILE_PX
     """Side of the random crop of a tile, in pixels; 512 is the whole tile. Ours."""
     stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest relative change of the optical density, see `augment`. Ours."""
@@ -70,7 +71,7 @@ class IntegratorRecipe(_Section):
     auroc_tolerance: Annotated[float, Field(ge=0, le=1)] = 0.013
     """AUROCs this close count as equal, and sensitivity decides. The paper's eight range from
     0.9769 to 0.9898, "with little difference"."""
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2)] = FOLDS
     """Folds of the grid search, grouped by patient."""
     class_weight: ClassWeight = "balanced"
     """`balanced` gives all strong tiles together the same weight as all weak ones. That raises

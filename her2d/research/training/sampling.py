@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from her2d.method import TILE_PX
 from her2d.research.training.augment import augment
-from her2d.research.training.tile_store import TILE, TileStore
+from her2d.research.training.tile_store import TileStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class AugmentedTiles(Dataset[Sample]):
 
     def __getitem__(self, sampled: SampledTile) -> Sample:
         rng = np.random.default_rng(sampled.seed)
-        y, x = rng.integers(0, TILE - self._crop + 1, 2)
+        y, x = rng.integers(0, TILE_PX - self._crop + 1, 2)
         window = np.s_[y : y + self._crop, x : x + self._crop]
         image, mask = augment(
             self._store.pixels(sampled.index)[window],

@@ -18,11 +18,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from her2d.method import TUMOR_FRACTION
+from her2d.method import TILE_PX, TUMOR_FRACTION
 from her2d.research.training.fingerprint import Fingerprint
 from her2d.system.files import replace_folder
 
-TILE = 512
 _SHARD_TILES = 16
 _FINGERPRINT = "fingerprint"
 _CONTENT = "content"
@@ -84,7 +83,7 @@ class TileTable:
     @property
     def is_tumor(self) -> NDArray[np.bool_]:
         """Whether more than 10 % of the tile is tumour, bool (T,) (paper, section 4.3)."""
-        return np.asarray(self.tumor_pixels > TUMOR_FRACTION * TILE * TILE)
+        return np.asarray(self.tumor_pixels > TUMOR_FRACTION * TILE_PX * TILE_PX)
 
 
 def write_slide(
@@ -110,8 +109,8 @@ def write_slide(
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     group = zarr.create_group(part)
-    pixels = _create(group, "pixels", (TILE, TILE, 3))
-    tumor = _create(group, "tumor", (TILE, TILE))
+    pixels = _create(group, "pixels", (TILE_PX, TILE_PX, 3))
+    tumor = _create(group, "tumor", (TILE_PX, TILE_PX))
     excluded: list[ExcludedTile] = []
     content = hashlib.sha256()
     rows: list[tuple[int, int, int, int]] = []

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import tifffile
 
+from her2d.method import TILE_PX
 from her2d.results.overlay import overlaid_slide
-from her2d.results.stored_run import TILE_SIZE, StoredRun
+from her2d.results.stored_run import StoredRun
 
 _TILE = 256
 
@@ -24,7 +25,7 @@ def write_ome_tiff(run: StoredRun, path: Path) -> None:
     """
     pictures = run.pictures()
     image = overlaid_slide(run, pictures)
-    um_per_px = run.geometry.um_per_px * TILE_SIZE / pictures.tile_px
+    um_per_px = run.geometry.um_per_px * TILE_PX / pictures.tile_px
     levels = [image]
     while max(levels[-1].shape[:2]) > _TILE and min(levels[-1].shape[:2]) > 1:
         height, width = levels[-1].shape[:2]

@@ -13,8 +13,9 @@ import shapely
 from numpy.typing import NDArray
 from shapely import Polygon
 
+from her2d.method import TILE_PX
 from her2d.results.pictures import Pictures
-from her2d.results.stored_run import TILE_SIZE, StoredRun
+from her2d.results.stored_run import StoredRun
 
 _HALF = 127
 
@@ -46,7 +47,7 @@ def tumor_outlines(run: StoredRun, pictures: Pictures) -> Outlines:
     """Outline HER2-high and other tumour, largest region first."""
     geometry = run.geometry
     level0_per_px = geometry.tile_side / pictures.tile_px
-    um_per_px = geometry.um_per_px * TILE_SIZE / pictures.tile_px
+    um_per_px = geometry.um_per_px * TILE_PX / pictures.tile_px
     mm2 = (um_per_px / level0_per_px / 1000) ** 2
     tumor = pictures.tumor > _HALF
     slide = shapely.box(0, 0, geometry.width, geometry.height)
