@@ -3,8 +3,8 @@
 A file is queued when its size and modification time have not changed for a while, it is
 structurally complete, and its sidecar, if the settings require one, is there. An incomplete file is
 waited for. If it does not change for too long it is queued as it is, where what is there can be
-read, else quarantined. A file that can never become a slide is quarantined at once. The work is done in short passes, so that ten thousand files at once do not delay the
-caller.
+read, else quarantined. A file that can never become a slide is quarantined at once. The work is
+done in short passes, so that ten thousand files at once do not delay the caller.
 """
 
 import time
@@ -240,9 +240,7 @@ class Inbox:
             self._wait(job, f"The file's sidecar {missing} has not arrived.", now)
             return False
         if is_incomplete:
-            log.warning(
-                "slide_taken_incomplete", job_id=job.id, file=job.path.name, reason=reason
-            )
+            log.warning("slide_taken_incomplete", job_id=job.id, file=job.path.name, reason=reason)
         return True
 
     def _quarantine(self, job: Job, reason: str) -> None:

@@ -15,7 +15,7 @@ from her2d.errors import Her2dError
 from her2d.method import FOLDS
 from her2d.pipeline.outcome import Overview, TileClass
 from her2d.pipeline.quality import QualityTally
-from her2d.slides.grid import TileGrid
+from her2d.slides.grid import TileGrid, UnreadableTile
 
 _PENDING = 255
 _OVERVIEW_PIXELS = 1 << 21
@@ -47,6 +47,7 @@ class SlideRun:
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
+        self.has_io_errors = False
         self.quality = QualityTally()
         self._progress = progress
         self._tile_px = overview_tile_px(grid)
@@ -71,10 +72,12 @@ class SlideRun:
         """Keep a readable tile's place in the overview."""
         self._rgb[self._window(row, column)] = _shrunk(pixels, self._tile_px)
 
-    def unreadable(self, row: int, column: int, reason: str) -> None:
-        if self.unreadable_reason is None:
-            self.unreadable_reason = reason
-        self._settle(row, column, TileClass.UNREADABLE)
+    def unreadable(self, tile: UnreadableTile) -> None:
+        """Settle a tile that could not be read; keep the first reason, or the first I/O error."""
+        if self.unreadable_reason is None or (tile.is_io_error and not self.has_io_errors):
+            self.unreadable_reason = tile.reason
+            self.has_io_errors = tile.is_io_error
+        self._settle(tile.row, tile.column, TileClass.UNREADABLE)
 
     def background(self, row: int, column: int) -> None:
         self._settle(row, column, TileClass.BACKGROUND)

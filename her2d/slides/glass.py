@@ -8,7 +8,8 @@ Color = tuple[int, int, int]
 
 WHITE: Color = (255, 255, 255)
 
-_DARKEST_GLASS = 200
+DARKEST_GLASS = 200
+"""Glass is at least as bright as this in each channel; a scanner shows it at about 240."""
 _MOTIC_FIELD = "BackgroundColor"
 _GDAL_NODATA = 42113
 
@@ -34,4 +35,4 @@ def glass_color(page: TiffPage, fields: Mapping[str, str]) -> Color:
 
 
 def _if_bright(red: int, green: int, blue: int) -> Color:
-    return (red, green, blue) if min(red, green, blue) >= _DARKEST_GLASS else WHITE
+    return (red, green, blue) if min(red, green, blue) >= DARKEST_GLASS else WHITE

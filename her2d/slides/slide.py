@@ -6,6 +6,7 @@ does not store is glass), and the associated images of `associated_images` are d
 access.
 """
 
+import errno
 import math
 import os
 import threading
@@ -126,7 +127,8 @@ class Slide:
         stored = {name: _stored(image) for name, image in associated.items()}
         self._decoders = {serving.image.directory.offset: blocks}
         self._choosing_decoder = threading.Lock()
-        self._blocks = self._level_blocks(fd, list(levels).index(serving))
+        self._serving = list(levels).index(serving)
+        self._blocks = self._level_blocks(fd, self._serving)
         self._cache = _BlockCache(CACHE_BYTES)
         self.properties: Mapping[str, str] = MappingProxyType(
             _properties(metadata, self._levels, stored, comment, fields)
@@ -276,6 +278,48 @@ class Slide:
         """
         return self._stream(self._open_fd(), workers)
 
+    def glimpse(self, column: int, row: int) -> Pixels | None:
+        """Return an unreadable tile as a coarser level shows it, None if no level can show it.
+
+        It tells bare glass from tissue; a call needs the pixels at 4x.
+
+        Args:
+            column, row: the tile's place in `grid`.
+
+        Returns:
+            uint8 (height, width, 3) RGB, the part of the tile that is scan, at the finest of the
+            coarser levels that store all of it.
+
+        Raises:
+            ValueError: the slide is closed.
+            SlideUnavailableError: the storage failed.
+        """
+        fd, side = self._open_fd(), self.grid.tile_size
+        extent = self.grid.extent(column, row)
+        for level in self._levels[self._serving + 1 :]:
+            scale_x = self.grid.level0_downsample / level.downsample_x
+            scale_y = self.grid.level0_downsample / level.downsample_y
+            left, top = math.floor(column * side * scale_x), math.floor(row * side * scale_y)
+            right = min(math.ceil((column * side + extent[0]) * scale_x), level.size[0])
+            bottom = min(math.ceil((row * side + extent[1]) * scale_y), level.size[1])
+            if left >= right or top >= bottom:
+                continue
+            pixels = np.empty((bottom - top, right - left, 3), np.uint8)
+            try:
+                blocks = self._blocks_of(fd, level.stored)
+                copy_rectangle(pixels, left, top, blocks.layout, _stored_only(blocks, fd))
+            except SlideUnavailableError:
+                raise
+            except (RefusedError, SlideError):
+                continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    reason = f"cannot be read: {error.strerror}"
+                    raise SlideUnavailableError(self.path.name, reason) from error
+                continue
+            return pixels
+        return None
+
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
         stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
@@ -349,6 +393,17 @@ class Slide:
 
         copy_rectangle(pixels, 0, 0, blocks.layout, read)
         return pixels
+
+
+def _stored_only(blocks: Blocks, fd: int) -> Callable[[int, int], Pixels]:
+    """Return a function that reads a block and refuses one that is not stored."""
+
+    def read(column: int, row: int) -> Pixels:
+        if not blocks.is_stored(column, row):
+            raise RefusedError("is not stored")
+        return blocks.read(fd, column, row)
+
+    return read
 
 
 class _AssociatedImages(Mapping[str, Pixels]):
