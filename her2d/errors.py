@@ -46,7 +46,8 @@ Every class stands in the module that raises it:
     ├─ SettingsError
     ├─ SlideCancelledError
     ├─ SlideError
-    │  └─ SlideUnavailableError
+    │  ├─ SlideUnavailableError
+    │  └─ TooFewTilesError
     ├─ SlideNotFound
     ├─ SourceChangedError
     │  └─ QueuedAgainError

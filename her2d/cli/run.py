@@ -29,6 +29,8 @@ def run(config: ConfigOption = None) -> None:
     continues with them.
     """
     # Importing the daemon takes seconds, which would delay the other commands.
+    import cv2
+
     from her2d.daemon.service import Daemon
     from her2d.inference.engine import DeviceLostError
     from her2d.monitoring.uncaught import log_uncaught
@@ -36,6 +38,8 @@ def run(config: ConfigOption = None) -> None:
     settings = settings_of(config)
     pseudonyms = configure_logging_of(settings)
     log_uncaught()
+    # The pipeline has a thread for each CPU; OpenCV would add as many for each of its calls.
+    cv2.setNumThreads(1)
 
     def load() -> Settings:
         again = settings_of(config)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.intake.inbox import Inbox
-from her2d.intake.settling import Completeness, Verdict
+from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.intake.watcher import Watcher
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
-from her2d.slides.integrity import check_integrity
+from her2d.slides.integrity import Missing, check_integrity
 from her2d.system.disk_space import least_free_mb, should_pause
 from her2d.system.filesystems import needs_polling
 from her2d.system.linux import inotify_watches
@@ -165,7 +165,17 @@ class IntakeLoop:
         self._inbox.sweeps.poll(inbox)
 
 
+_WHEN_OVERDUE = {
+    Missing.ACCESS: WhenOverdue.WAIT,
+    Missing.DIRECTORIES: WhenOverdue.QUARANTINE,
+    Missing.BLOCKS: WhenOverdue.TAKE,
+}
+
+
 def check_slide(path: Path) -> Verdict:
     """Return what `her2d.slides.integrity` finds, as the inbox wants it."""
     found = check_integrity(path)
-    return Verdict(Completeness(found.completeness.value), found.reason)
+    completeness = Completeness(found.completeness.value)
+    if found.missing is None:
+        return Verdict(completeness, found.reason)
+    return Verdict(completeness, found.reason, _WHEN_OVERDUE[found.missing])

@@ -45,7 +45,6 @@ log = get_logger(__name__)
 _IDLE_S = 0.5
 _AFTER_ERROR_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
-_IO_ERROR = "I/O error"  # how `her2d.slides` names a block that the disk could not read
 _LEVELS = logging.getLevelNamesMapping()
 
 
@@ -156,10 +155,10 @@ class Worker:
     def _refuse_io_errors(self, job: Job, scored: ScoredSlide) -> None:
         """A share that goes away fails as a bad sector does, so try again before a result leaves
         those tiles out. Raises UnreadableStorageError while attempts are left."""
-        reason = scored.outcome.unreadable_reason or ""
-        if _IO_ERROR in reason and job.attempts < self._settings().intake.max_attempts:
+        outcome = scored.outcome
+        if outcome.has_io_errors and job.attempts < self._settings().intake.max_attempts:
             raise UnreadableStorageError(
-                f"The storage of {job.path.name} returned errors: {reason}."
+                f"The storage of {job.path.name} returned errors: {outcome.unreadable_reason}."
             )
 
     def _record(self, jobs: JobQueue, job: Job, complete: CompleteRun) -> int:

@@ -2,9 +2,9 @@
 
 A file is queued when its size and modification time have not changed for a while, it is
 structurally complete, and its sidecar, if the settings require one, is there. An incomplete file is
-waited for, and reported when that takes too long. A file that can never become a slide is
-quarantined. The work is done in short passes, so that ten thousand files at once do not delay the
-caller.
+waited for. If it does not change for too long it is queued as it is, where what is there can be
+read, else quarantined. A file that can never become a slide is quarantined at once. The work is
+done in short passes, so that ten thousand files at once do not delay the caller.
 """
 
 import time
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
-from her2d.intake.settling import Completeness, Patience, Verdict, Watch
+from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_archived
 from her2d.queue.store import JobQueue, text_of
@@ -223,17 +223,28 @@ class Inbox:
     def _is_finished(self, job: Job, now: float) -> bool:
         verdict = self._check(job.path)
         if verdict.completeness is Completeness.BROKEN:
-            reason = verdict.reason or "The file is not a slide."
-            if self._jobs.quarantine(job, reason):
-                log.warning("slide_quarantined", job_id=job.id, file=job.path.name, reason=reason)
+            self._quarantine(job, verdict.reason or "The file is not a slide.")
             return False
-        if verdict.completeness is Completeness.INCOMPLETE:
-            self._wait(job, f"The file stays incomplete: it {verdict.reason}.", now)
-            return False
+        reason = f"The file stays incomplete: it {verdict.reason}."
+        is_incomplete = verdict.completeness is Completeness.INCOMPLETE
+        if is_incomplete:
+            is_overdue = self._watches[job.id].is_overdue(now, self._patience)
+            if verdict.when_overdue is WhenOverdue.WAIT or not is_overdue:
+                self._wait(job, reason, now)
+                return False
+            if verdict.when_overdue is WhenOverdue.QUARANTINE:
+                self._quarantine(job, reason)
+                return False
         if missing := _missing_sidecar(job.path, self._settings.sidecar):
             self._wait(job, f"The file's sidecar {missing} has not arrived.", now)
             return False
+        if is_incomplete:
+            log.warning("slide_taken_incomplete", job_id=job.id, file=job.path.name, reason=reason)
         return True
+
+    def _quarantine(self, job: Job, reason: str) -> None:
+        if self._jobs.quarantine(job, reason):
+            log.warning("slide_quarantined", job_id=job.id, file=job.path.name, reason=reason)
 
     def _wait(self, job: Job, reason: str, now: float) -> None:
         """Check the file again later, and log the reason once if it is overdue."""

@@ -20,12 +20,30 @@ class Completeness(StrEnum):
     BROKEN = "broken"
 
 
+class WhenOverdue(StrEnum):
+    """What happens to a file that stays incomplete and unchanged for `incomplete_after_s`."""
+
+    WAIT = "wait"
+    """It is reported and waited for, because what it lacks may come without a change of it."""
+    TAKE = "take"
+    """It is queued as it is, because what is there can be read."""
+    QUARANTINE = "quarantine"
+    """It is quarantined, because nothing of it can be read; a change makes it a new job."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The structural check's verdict, with its reason unless the file is complete."""
+    """The structural check's verdict on a file.
+
+    Attributes:
+        completeness: whether all of it is there.
+        reason: why it is not, None for a complete file.
+        when_overdue: what happens to the file if it stays incomplete.
+    """
 
     completeness: Completeness
     reason: str | None = None
+    when_overdue: WhenOverdue = WhenOverdue.WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +52,7 @@ class Patience:
 
     Attributes:
         settle_s: how long a file must be unchanged before its structure is checked.
-        overdue_s: an incomplete file that is unchanged for longer than this is reported.
+        overdue_s: an incomplete file that is unchanged for longer than this is not waited for.
     """
 
     settle_s: float

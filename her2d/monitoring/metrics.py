@@ -160,7 +160,7 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
     yield _gauge("her2d_backlog_files", "Number of files without a result.", reading.waiting)
     yield _gauge(
         "her2d_overdue_files",
-        "Number of files that have been incomplete for longer than incomplete_after_s.",
+        "Number of files that could not be opened, or lacked a sidecar, for incomplete_after_s.",
         reading.overdue,
     )
     yield _gauge(

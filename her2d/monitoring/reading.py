@@ -72,7 +72,7 @@ class Reading:
         decoded_tiles: tiles read from slides since the start.
         decode_wait_s: seconds that slides waited for those tiles.
         waiting: files without a result.
-        overdue: files that have been incomplete for too long.
+        overdue: files that could not be opened, or lacked their sidecar, for too long.
         oldest_waiting_s: age of the new scan that has waited longest, without overdue ones; 0 if
             none waits.
         last_scan_at: when a file last arrived.

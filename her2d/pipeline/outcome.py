@@ -1,11 +1,13 @@
 """What the pipeline hands on when a slide is finished."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.method import TUMOR_FRACTION
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
 from her2d.slides.grid import TileGrid
@@ -47,6 +49,9 @@ class SlideOutcome:
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
         unreadable_reason: why the first unreadable tile could not be read, None where all could.
+        has_io_errors: whether the storage returned I/O errors for some tiles.
+        unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
+            the file is the reason why there is no call, not the tissue.
     """
 
     metadata: SlideMetadata
@@ -58,15 +63,32 @@ class SlideOutcome:
     p_strong: NDArray[np.float32]
     overview: Overview
     unreadable_reason: str | None
+    has_io_errors: bool
+    unread_could_change_call: bool
     quality: SlideQuality
 
     @property
     def unreadable_pixels(self) -> int:
-        """Pixels of the scan in tiles that could not be read."""
-        found = np.argwhere(self.tile_class == TileClass.UNREADABLE)
-        extents = [self.grid.extent(int(column), int(row)) for row, column in found]
-        return sum(width * height for width, height in extents)
+        """Pixels of the scan that could not be read and may be tumour."""
+        return pixels_that_may_be_tumor(self.grid, self.tile_class, TUMOR_FRACTION)
 
     def count(self, *tile_classes: TileClass) -> int:
         """Tiles that ended as one of `tile_classes`."""
         return int(np.isin(self.tile_class, tile_classes).sum())
+
+
+def pixels_that_may_be_tumor(
+    grid: TileGrid, tile_class: NDArray[np.uint8], tumor_fraction: float
+) -> int:
+    """Return the number of pixels of the scan in unreadable tiles that could be tumour tiles.
+
+    A tile at the edge of which so little is scan that it cannot be a tumour tile does not count.
+
+    Args:
+        grid: of the slide.
+        tile_class: uint8 (rows, columns), a TileClass each.
+        tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
+    """
+    found = np.argwhere(tile_class == TileClass.UNREADABLE)
+    areas = [math.prod(grid.extent(int(column), int(row))) for row, column in found]
+    return sum(area for area in areas if area > tumor_fraction * grid.tile_size**2)

@@ -20,9 +20,10 @@ from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.inspection import InspectedTile, inspected
-from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.outcome import SlideOutcome, TileClass, pixels_that_may_be_tumor
 from her2d.pipeline.rules import Limits, PipelineRules
-from her2d.pipeline.scoring import TileCounts, score_slide
+from her2d.pipeline.saturation import mean_saturation
+from her2d.pipeline.scoring import TileCounts, score_slide, unread_could_change_call
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -34,6 +35,8 @@ from her2d.pipeline.stages import (
     segment,
     upload,
 )
+from her2d.slides.glass import DARKEST_GLASS
+from her2d.slides.grid import UnreadableTile
 from her2d.slides.reader import open_slide
 from her2d.slides.slide import Slide
 
@@ -177,7 +180,7 @@ class Pipeline:
                 if run.ended:
                     return
                 if not isinstance(tile, InspectedTile):
-                    run.unreadable(tile.row, tile.column, tile.reason)
+                    self._settle_unreadable(slide, run, tile)
                     continue
                 row, column = tile.tile.row, tile.tile.column
                 run.seen(row, column, tile.small)
@@ -191,18 +194,32 @@ class Pipeline:
             found.close()
             tiles.close()
 
+    def _settle_unreadable(self, slide: Slide, run: SlideRun, tile: UnreadableTile) -> None:
+        """Settle a tile as background if a coarser level shows bare glass, else as unreadable."""
+        glimpse = slide.glimpse(tile.column, tile.row)
+        if (
+            glimpse is not None
+            and mean_saturation(glimpse) <= self._rules.saturation
+            and float(glimpse.mean()) >= DARKEST_GLASS
+        ):
+            run.background(tile.row, tile.column)
+        else:
+            run.unreadable(tile)
+
     def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:
         tumor = run.tile_class == TileClass.WEAK
         integrated = self._integrator.integrate(run.p_folds[tumor])
         run.tile_class[tumor] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
         p_strong = np.full(run.tile_class.shape, np.nan, np.float32)
         p_strong[tumor] = integrated.p_strong
-        unreadable = np.argwhere(run.tile_class == TileClass.UNREADABLE)
-        extents = [run.grid.extent(int(column), int(row)) for row, column in unreadable]
+        counts = TileCounts(run.tumor_pixels[tumor].astype(np.int64), integrated.strong)
+        unreadable_pixels = pixels_that_may_be_tumor(
+            run.grid, run.tile_class, self._rules.tumor_fraction
+        )
         score = score_slide(
-            TileCounts(run.tumor_pixels[tumor].astype(np.int64), integrated.strong),
-            tiles_unreadable=len(unreadable),
-            unreadable_pixels=sum(width * height for width, height in extents),
+            counts,
+            tiles_unreadable=int((run.tile_class == TileClass.UNREADABLE).sum()),
+            unreadable_pixels=unreadable_pixels,
             threshold=self._rules.threshold,
             seed=self._rules.bootstrap_seed,
         )
@@ -217,6 +234,10 @@ class Pipeline:
             p_strong=p_strong,
             overview=run.overview,
             unreadable_reason=run.unreadable_reason,
+            has_io_errors=run.has_io_errors,
+            unread_could_change_call=unread_could_change_call(
+                counts, unreadable_pixels, self._rules.threshold
+            ),
             quality=run.quality.finish(
                 self._rules.quality,
                 tile_mm2=run.grid.tile_size**2 * pixel_mm2,

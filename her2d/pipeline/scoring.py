@@ -150,7 +150,7 @@ def score_slide(
     low, high = bootstrap_interval(counts, seed=seed)
     status = Her2Status.POSITIVE if p >= limit else Her2Status.NEGATIVE
     reason: str | None = None
-    if _could_change(counts, unreadable_pixels, limit):
+    if unread_could_change_call(counts, unreadable_pixels, threshold):
         status = Her2Status.INDETERMINATE
         reason = (
             f"{_tiles(tiles_unreadable)} could not be read: what is there could change the call."
@@ -169,10 +169,22 @@ def score_slide(
     )
 
 
-def _could_change(counts: TileCounts, unreadable_pixels: int, limit: Fraction) -> bool:
-    """True where unread pixels, all strong or all weak, would put P on the other side."""
+def unread_could_change_call(
+    counts: TileCounts, unreadable_pixels: int, threshold: float = THRESHOLD
+) -> bool:
+    """Return whether unread pixels could put the slide on the other side of the threshold.
+
+    They could, if the call differs between two cases: all of them are strong tumour, and all of
+    them are weak tumour. Without any tumour tile that could be read, every status is possible.
+
+    Args:
+        counts: the slide's tumour tiles.
+        unreadable_pixels: pixels of the scan that could not be read and may be tumour.
+        threshold: P from which a slide is positive, as a decimal number.
+    """
     if unreadable_pixels == 0:
         return False
+    limit = Fraction(str(threshold))
     total = counts.total + unreadable_pixels
     least = Fraction(counts.strong_total, total)
     most = Fraction(counts.strong_total + unreadable_pixels, total)

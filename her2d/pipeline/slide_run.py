@@ -14,7 +14,7 @@ from her2d.errors import Her2dError
 from her2d.method import FOLDS
 from her2d.pipeline.outcome import Overview, TileClass
 from her2d.pipeline.quality import QualityTally, shrunk
-from her2d.slides.grid import TileGrid
+from her2d.slides.grid import TileGrid, UnreadableTile
 
 _PENDING = 255
 _OVERVIEW_PIXELS = 1 << 21
@@ -46,6 +46,7 @@ class SlideRun:
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
+        self.has_io_errors = False
         self.quality = QualityTally()
         self._progress = progress
         self._tile_px = overview_tile_px(grid)
@@ -75,10 +76,12 @@ class SlideRun:
         """Put a readable tile's small picture, uint8 (small_px, small_px, 3), into the overview."""
         self._rgb[self._window(row, column)] = small
 
-    def unreadable(self, row: int, column: int, reason: str) -> None:
-        if self.unreadable_reason is None:
-            self.unreadable_reason = reason
-        self._settle(row, column, TileClass.UNREADABLE)
+    def unreadable(self, tile: UnreadableTile) -> None:
+        """Settle a tile that could not be read; keep the first reason, or the first I/O error."""
+        if self.unreadable_reason is None or (tile.is_io_error and not self.has_io_errors):
+            self.unreadable_reason = tile.reason
+            self.has_io_errors = tile.is_io_error
+        self._settle(tile.row, tile.column, TileClass.UNREADABLE)
 
     def background(self, row: int, column: int) -> None:
         self._settle(row, column, TileClass.BACKGROUND)

@@ -1,6 +1,7 @@
 """Why a slide that could be read has no recorded result."""
 
 from her2d.errors import Her2dError
+from her2d.slides.errors import SlideError
 
 
 class DuplicateScanError(Her2dError):
@@ -26,3 +27,15 @@ class UnreadableStorageError(Her2dError):
 
 class ResultsUnwritableError(Her2dError, OSError):
     """The heatmap cannot be written; nothing was recorded. The slide is not the cause."""
+
+
+class TooFewTilesError(SlideError):
+    """Too few tiles of a slide could be read to call it: the file is the cause, not the tissue.
+
+    Attributes:
+        is_io_error: whether the storage returned I/O errors; another attempt may read more.
+    """
+
+    def __init__(self, name: str, reason: str, *, is_io_error: bool = False) -> None:
+        super().__init__(name, reason)
+        self.is_io_error = is_io_error

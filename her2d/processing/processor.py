@@ -18,13 +18,13 @@ from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
 from her2d.inference.self_test import self_test
-from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
 from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
-from her2d.processing.errors import FileChangedError
+from her2d.processing.errors import FileChangedError, TooFewTilesError
 from her2d.settings import Settings
 from her2d.system.cpus import usable_cpus
 from her2d.system.file_identity import FileState, content_hash
@@ -91,6 +91,7 @@ class SlideProcessor:
 
         Raises:
             SlideError: it is not a readable slide.
+            TooFewTilesError: too few of its tiles could be read to call it.
             SlideCancelledError: `cancel` was set, or the pipeline was closed.
             EngineError, MemoryError: the engine failed, and the slide may be why.
             EngineDownError: the engine fails for every slide.
@@ -102,6 +103,7 @@ class SlideProcessor:
         outcome = self._run(path, cancel, progress)
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
+        _require_enough_tiles(path, outcome)
         return ScoredSlide(path, outcome)
 
     def _run(
@@ -120,6 +122,23 @@ class SlideProcessor:
             raise self._health.judged(error) from error
         self._health.worked()
         return outcome
+
+
+def _require_enough_tiles(path: Path, outcome: SlideOutcome) -> None:
+    """Raise TooFewTilesError if what could not be read could change the slide's call."""
+    if not outcome.unread_could_change_call:
+        return
+    unreadable, tiles = outcome.count(TileClass.UNREADABLE), outcome.tile_class.size
+    what = (
+        f"none of its {tiles} tiles could be read"
+        if unreadable == tiles
+        else f"{unreadable} of its {tiles} tiles could not be read, which could change the call"
+    )
+    raise TooFewTilesError(
+        path.name,
+        f"has no result: {what} ({outcome.unreadable_reason}).",
+        is_io_error=outcome.has_io_errors,
+    )
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from her2d.processing.errors import (
     DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
+    TooFewTilesError,
 )
 from her2d.queue.job import not_where_it_was_archived
 from her2d.slides.errors import SlideError, SlideUnavailableError
@@ -258,6 +259,19 @@ RULES: tuple[Rule, ...] = (
         "slide_failed",
         "error",
         reason=_cannot_be_read,
+    ),
+    Rule(
+        "The storage returned I/O errors, and too few tiles of the slide could be read to call it.",
+        lambda error, _: isinstance(error, TooFewTilesError) and error.is_io_error,
+        Action.RETRY,
+        "slide_failed",
+        "error",
+    ),
+    Rule(
+        "Too few tiles of the slide could be read to call it.",
+        _is_a(TooFewTilesError),
+        Action.QUARANTINE,
+        "slide_quarantined",
     ),
     Rule(
         "The file is not a slide that her2d can read.",

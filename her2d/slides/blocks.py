@@ -12,6 +12,7 @@ from tifffile import TiffPage
 
 from her2d.slides.colour import Samples, ToRGB, rgb_converter
 from her2d.slides.errors import RefusedError
+from her2d.slides.glass import WHITE, Color
 from her2d.slides.images import Image
 from her2d.slides.jpeg2000 import check_jpeg, check_jpeg2000, check_jpeg_tables
 from her2d.slides.lzw import decode_lzw
@@ -69,11 +70,12 @@ class Blocks:
         block_bytes: size of one decoded block in bytes, at most MAX_BLOCK_BYTES.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, glass: Color = WHITE) -> None:
         """Choose the decoder and the conversion to RGB.
 
         Args:
             image: its file must still be open, because tifffile looks at it once more.
+            glass: colour of the blocks that are not stored.
 
         Raises:
             RefusedError: its compression, pixel format or block size is not supported.
@@ -89,6 +91,9 @@ class Blocks:
         self.layout = BlockLayout(
             directory.width, directory.height, directory.block_width, directory.block_height
         )
+        self._glass = glass
+        by_plane = directory.stored.reshape(self._planes, self.layout.rows, self.layout.columns)
+        self._stored: NDArray[np.bool_] = np.logical_or.reduce(by_plane)
         if _is_one_raw_strip(directory, page):
             self._slice_raw_strip()
         pixel_bytes = self._samples * self._planes * self._bits // 8
@@ -100,6 +105,14 @@ class Blocks:
             )
         self._decode = self._decoder(page)
 
+    def is_stored(self, column: int, row: int) -> bool:
+        """Return whether the file has bytes for a block; a block without any is bare glass."""
+        return bool(self._stored[row, column])
+
+    def any_stored(self, columns: range, rows: range) -> bool:
+        """Return whether the file has bytes for at least one block of a rectangle."""
+        return bool(self._stored[rows.start : rows.stop, columns.start : columns.stop].any())
+
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read and decode one block.
 
@@ -108,13 +121,16 @@ class Blocks:
             column, row: the block's place in `layout`.
 
         Returns:
-            uint8 (height, width, 3) RGB: the part of the block that lies within the image.
+            uint8 (height, width, 3) RGB: the part of the block that lies within the image. Glass
+            where the file stores no block.
 
         Raises:
             RefusedError: the block cannot be decoded. The error continues "block COLUMN,ROW ...".
             OSError: the storage failed.
         """
         width, height = self.layout.extent(column, row)
+        if not self.is_stored(column, row):
+            return np.full((height, width, 3), self._glass, np.uint8)
         planes = []
         for plane in range(self._planes):
             index = (plane * self.layout.rows + row) * self.layout.columns + column
@@ -221,6 +237,7 @@ class Blocks:
         # If the strip has too few bytes, its last slices have too few.
         present = np.clip(self._sizes[0] - first * row_bytes, 0, rows * row_bytes)
         self._offsets, self._sizes = self._offsets[0] + first * row_bytes, present
+        self._stored = np.repeat(self._stored, layout.rows, axis=0)
         self.layout = layout
 
 

@@ -78,9 +78,11 @@ class UnreadableTile:
 
     Attributes:
         column, row: its place in the grid.
-        reason: why, such as "block 3,7 is missing from the file".
+        reason: why, such as "block 3,7 is cut short: the file ends inside it".
+        is_io_error: whether the storage returned an I/O error; a later attempt may succeed.
     """
 
     column: int
     row: int
     reason: str
+    is_io_error: bool = False

@@ -32,6 +32,17 @@ class Completeness(StrEnum):
     BROKEN = "broken"
 
 
+class Missing(StrEnum):
+    """What keeps an incomplete file from being complete."""
+
+    ACCESS = "access"
+    """It cannot be opened or read at the moment."""
+    DIRECTORIES = "directories"
+    """Not every image directory is there, so that nothing of the file can be relied on."""
+    BLOCKS = "blocks"
+    """Every directory is there, and blocks are not: `open_slide` reads the others."""
+
+
 @dataclass(frozen=True)
 class Integrity:
     """What `check_integrity` found.
@@ -39,40 +50,44 @@ class Integrity:
     Attributes:
         completeness: whether all parts of the file are there.
         reason: why they are not; it continues the sentence "FILE ...". None for COMPLETE.
+        missing: which parts are not there. None unless INCOMPLETE.
     """
 
     completeness: Completeness
     reason: str | None
+    missing: Missing | None = None
+
+
+class _BlocksMissingError(IncompleteError):
+    """Every directory of the file is there, and some of its blocks are not."""
 
 
 def check_integrity(path: Path) -> Integrity:
     """Return whether the file at `path` is a structurally complete TIFF or BigTIFF.
 
-    COMPLETE: every IFD can be reached, and every block of every image lies within the file.
+    COMPLETE: every IFD can be reached, and every block that is stored lies within the file.
     INCOMPLETE: the file may still be being written. It is empty or cut short, lacks IFDs or
     blocks, is partly filled with preallocated zeros, or cannot be read at the moment.
     BROKEN: it is not a TIFF and cannot become one, or it contradicts itself.
 
-    Some programs leave blocks without bytes within an image on purpose. Such a block does not make
-    a file incomplete unless it is the last of its image. Never raises.
+    A block whose offset or byte count is 0 is bare glass that the program did not store, and does
+    not make a file incomplete. An image without any stored block is not written yet. Never raises.
     """
     try:
-        fd = open_regular(path)
-    except OSError as error:
-        return Integrity(Completeness.INCOMPLETE, f"cannot be opened: {error.strerror}")
-    except BrokenError as error:
-        return Integrity(Completeness.BROKEN, str(error))
-    try:
-        complete_structure(fd)
+        _check(path)
+    except _BlocksMissingError as error:
+        return _incomplete(str(error), Missing.BLOCKS)
     except IncompleteError as error:
-        return Integrity(Completeness.INCOMPLETE, str(error))
+        return _incomplete(str(error), Missing.DIRECTORIES)
     except StructureError as error:
         return Integrity(Completeness.BROKEN, str(error))
     except OSError as error:
-        return Integrity(Completeness.INCOMPLETE, f"cannot be read: {error.strerror}")
-    finally:
-        os.close(fd)
+        return _incomplete(f"cannot be read: {error.strerror}", Missing.ACCESS)
     return Integrity(Completeness.COMPLETE, None)
+
+
+def _incomplete(reason: str, missing: Missing) -> Integrity:
+    return Integrity(Completeness.INCOMPLETE, reason, missing)
 
 
 def open_regular(path: Path) -> int:
@@ -91,34 +106,31 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def complete_structure(fd: int) -> list[Directory]:
-    """Return the directories of the open file `fd` after checking that their blocks are there.
-
-    Raises:
-        IncompleteError: the file may still be being written.
-        BrokenError: the file is not a TIFF, or contradicts itself.
-        OSError: the storage failed.
-    """
-    directories = read_structure(fd)
-    size = os.fstat(fd).st_size
-    for directory in directories:
-        _check_blocks(fd, size, directory)
-    return directories
+def _check(path: Path) -> None:
+    """Raise StructureError if a directory, or a block that is stored, is not in the file."""
+    fd = open_regular(path)
+    try:
+        size = os.fstat(fd).st_size
+        for directory in read_structure(fd):
+            _check_blocks(fd, size, directory)
+    finally:
+        os.close(fd)
 
 
 def _check_blocks(fd: int, size: int, directory: Directory) -> None:
-    offsets, sizes = directory.block_offsets, directory.block_bytes
     image = f"the image of {directory.width} x {directory.height} pixels"
-    if offsets[-1] == 0 or sizes[-1] == 0:
-        raise IncompleteError(f"is not finished: {image} has no last block yet")
+    stored = directory.stored
+    if not stored.any():
+        raise _BlocksMissingError(f"is not finished: {image} has no block yet")
+    offsets, sizes = directory.block_offsets[stored], directory.block_bytes[stored]
     beyond = int(np.count_nonzero(offsets + sizes > size))
     if beyond:
-        raise IncompleteError(
-            f"is cut short: {beyond} of {len(offsets)} blocks of {image} lie beyond the "
+        raise _BlocksMissingError(
+            f"is cut short: {beyond} of {len(stored)} blocks of {image} lie beyond the "
             f"file's end ({size} bytes)"
         )
     if directory.compression in _NEVER_ZERO_FIRST:
         # A copy into preallocated space fills the end of the file last. Zeros elsewhere are damage.
         last = int(np.argmax(offsets))
         if not any(os.pread(fd, min(4, int(sizes[last])), int(offsets[last]))):
-            raise IncompleteError(f"is not finished: the last block of {image} is still zeros")
+            raise _BlocksMissingError(f"is not finished: the last block of {image} is still zeros")

@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
 from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.fallback import FallbackBlocks, FinerLevel
+from her2d.slides.glass import glass_color
 from her2d.slides.images import image_of, tifffile_on
-from her2d.slides.integrity import complete_structure, open_regular
+from her2d.slides.integrity import open_regular
+from her2d.slides.metadata import read_fields
 from her2d.slides.pyramid import Level, find_pyramid
+from her2d.slides.structure import read_structure
 
 _UNREADABLE = 225  # a neutral grey, which stained tissue never has
 
@@ -54,7 +58,7 @@ class SlideLevels:
             )
             for level, _ in found
         )
-        self._blocks = [blocks for _, blocks in found]
+        self._blocks = _with_fallback(found)
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
@@ -67,7 +71,7 @@ class SlideLevels:
             width, height: size in pixels of the level.
 
         Returns:
-            uint8 (height, width, 3) RGB; blocks that cannot be decoded are grey.
+            uint8 (height, width, 3) RGB; blocks that cannot be read from any level are grey.
 
         Raises:
             ValueError: the rectangle is empty or reaches beyond the level.
@@ -91,6 +95,22 @@ class SlideLevels:
         return pixels
 
 
+def _with_fallback(found: list[tuple[Level, Blocks]]) -> list[FallbackBlocks]:
+    """Return the blocks of each level, with the next finer level behind it."""
+    chain: list[FallbackBlocks] = []
+    for number, (level, blocks) in enumerate(found):
+        finer = None
+        if number:
+            below, below_blocks = found[number - 1][0], chain[-1]
+            finer = FinerLevel(
+                lambda _fd, opened=below_blocks: opened,  # type: ignore[misc]
+                level.downsample_x / below.downsample_x,
+                level.downsample_y / below.downsample_y,
+            )
+        chain.append(FallbackBlocks(blocks, finer))
+    return chain
+
+
 def open_levels(path: Path) -> SlideLevels:
     """Open a scan for viewing. Unlike `open_slide`, this needs no magnification.
 
@@ -101,10 +121,13 @@ def open_levels(path: Path) -> SlideLevels:
     with slide_errors(path):
         fd = open_regular(path)
         try:
-            directories = complete_structure(fd)
+            directories = read_structure(fd)
             with tifffile_on(fd) as tiff:
                 images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
-                found = [(level, Blocks(level.image)) for level in find_pyramid(images)]
+                levels = find_pyramid(images)
+                page = levels[0].image.page
+                glass = glass_color(page, read_fields(page.description))
+                found = [(level, Blocks(level.image, glass)) for level in levels]
             return SlideLevels(fd, found)
         except BaseException:
             os.close(fd)

@@ -9,9 +9,10 @@ from tifffile import TiffPage
 from her2d.method import MAGNIFICATION, UM_PER_PX
 from her2d.slides.blocks import Blocks
 from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.glass import Color, glass_color
 from her2d.slides.grid import TileGrid
 from her2d.slides.images import Image, image_of, tifffile_on
-from her2d.slides.integrity import complete_structure, open_regular
+from her2d.slides.integrity import open_regular
 from her2d.slides.metadata import (
     Resolution,
     SlideMetadata,
@@ -22,6 +23,7 @@ from her2d.slides.metadata import (
 from her2d.slides.pyramid import Level, associated_images, choose_level, find_pyramid
 from her2d.slides.slide import Slide
 from her2d.slides.stream import Sampling
+from her2d.slides.structure import read_structure
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _INCH = 2
@@ -38,9 +40,10 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
             none, or states two that exclude each other.
 
     Raises:
-        SlideError: the file is incomplete, is not a TIFF, has no magnification, is coarser than
-            4x, or has a format that is not supported. Nothing else is raised for the content of a
-            file.
+        SlideError: the file lacks directories, is not a TIFF, has no magnification, is coarser than
+            4x, has no pixels, or has a format that is not supported. Nothing else is raised for the
+            content of a file. A block that is cut off or damaged raises nothing here: its tiles are
+            unreadable.
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
@@ -54,19 +57,18 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
 
 
 def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
-    directories = complete_structure(fd)
+    directories = read_structure(fd)
     with tifffile_on(fd) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
         levels = find_pyramid(images)
         descriptions = _descriptions(images, levels[0].image)
         metadata = _describe(descriptions, levels[0].image, assume_magnification)
-        level, as_is = choose_level(levels, metadata.magnification)
-        blocks = Blocks(level.image)
+        fields = _fields(descriptions)
+        glass = glass_color(levels[0].image.page, fields)
+        level, as_is, blocks = _level_to_read(levels, metadata.magnification, glass)
+        _require_pixels(levels, level)
         associated = associated_images(images, levels)
     grid, sampling = _grid(metadata, level, as_is)
-    fields: dict[str, str] = {}
-    for text in reversed(descriptions):
-        fields |= read_fields(text)
     return Slide(
         path,
         fd=fd,
@@ -76,10 +78,43 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
         sampling=sampling,
         levels=levels,
         serving=level,
+        glass=glass,
         associated=associated,
         comment=descriptions[0],
         fields=fields,
     )
+
+
+def _level_to_read(
+    levels: Sequence[Level], magnification: float, glass: Color
+) -> tuple[Level, bool, Blocks]:
+    """Return the level to make 4x from, whether it is 4x itself, and its blocks.
+
+    A level in a format that is not supported is replaced by the next finer one.
+    """
+    level, as_is = choose_level(levels, magnification)
+    try:
+        return level, as_is, Blocks(level.image, glass)
+    except RefusedError:
+        finer = levels[: list(levels).index(level)]
+        if not finer:
+            raise
+        return _level_to_read(finer, magnification, glass)
+
+
+def _require_pixels(levels: Sequence[Level], serving: Level) -> None:
+    """Raise RefusedError if the level to read and those behind it store no block at all."""
+    usable = levels[: list(levels).index(serving) + 1]
+    if not any(level.image.directory.stored.any() for level in usable):
+        raise RefusedError("has no pixels: not one block of its scan is stored")
+
+
+def _fields(descriptions: Sequence[str]) -> dict[str, str]:
+    """Return the `key = value` fields of all descriptions; the first description's count most."""
+    fields: dict[str, str] = {}
+    for text in reversed(descriptions):
+        fields |= read_fields(text)
+    return fields
 
 
 def _descriptions(images: Sequence[Image], base: Image) -> list[str]:

@@ -1,10 +1,12 @@
 """One open scan: its levels under the names of OpenSlide's Python API, and its tiles at 4x.
 
 https://openslide.org/api/python/ describes the names. Three things differ: pixels are NumPy arrays
-rather than PIL images, there is no transparency (what no scan covers is white), and the associated
-images of `associated_images` are decoded at each access.
+rather than PIL images, there is no transparency (what no scan covers is white, and what the file
+does not store is glass), and the associated images of `associated_images` are decoded at each
+access.
 """
 
+import errno
 import math
 import os
 import threading
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
+from her2d.slides.fallback import FallbackBlocks, FinerLevel
+from her2d.slides.glass import Color
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.metadata import SlideMetadata
@@ -89,6 +93,7 @@ class Slide:
         sampling: Sampling,
         levels: Sequence[Level],
         serving: Level,
+        glass: Color,
         associated: Mapping[str, Image],
         comment: str,
         fields: Mapping[str, str],
@@ -104,6 +109,7 @@ class Slide:
             sampling: from that level's pixels to the grid's.
             levels: the pyramid, finest first.
             serving: one of `levels`.
+            glass: colour of the blocks that the file does not store.
             associated: the images beside the pyramid, by name.
             comment: level 0's ImageDescription (tag 270).
             fields: `key = value` fields of the vendor's description.
@@ -111,9 +117,9 @@ class Slide:
         self.path = path
         self.metadata = metadata
         self.grid = grid
-        self._blocks = blocks
         self._sampling = sampling
         self._fd: int | None = fd
+        self._glass = glass
         self._levels = [
             _Level(_stored(level.image), level.downsample, level.downsample_x, level.downsample_y)
             for level in levels
@@ -121,6 +127,8 @@ class Slide:
         stored = {name: _stored(image) for name, image in associated.items()}
         self._decoders = {serving.image.directory.offset: blocks}
         self._choosing_decoder = threading.Lock()
+        self._serving = list(levels).index(serving)
+        self._blocks = self._level_blocks(fd, self._serving)
         self._cache = _BlockCache(CACHE_BYTES)
         self.properties: Mapping[str, str] = MappingProxyType(
             _properties(metadata, self._levels, stored, comment, fields)
@@ -184,8 +192,8 @@ class Slide:
 
         Raises:
             ValueError: there is no such level, the size is negative, or the slide is closed.
-            SlideError: a block of the region is missing or cannot be decoded; the sentence names
-                the block by its column and row.
+            SlideError: a block of the region cannot be read, and no finer level can replace it; the
+                sentence names the block by its column and row.
             SlideUnavailableError: the storage failed.
         """
         found = self._level(level)
@@ -199,7 +207,7 @@ class Slide:
         right, bottom = min(left + width, found.size[0]), min(top + height, found.size[1])
         fd = self._open_fd()
         if x < right and y < bottom:
-            blocks = self._blocks_of(found.stored)
+            blocks = self._level_blocks(fd, level)
 
             def read(column: int, row: int) -> Pixels:
                 def decoded() -> Pixels:
@@ -226,7 +234,7 @@ class Slide:
 
         Raises:
             ValueError: the size is not positive, or the slide is closed.
-            SlideError: a block is missing or cannot be decoded.
+            SlideError: a block cannot be read, and no finer level can replace it.
             SlideUnavailableError: the storage failed.
         """
         if min(size) < 1:
@@ -241,7 +249,8 @@ class Slide:
         )
         scale_x, scale_y = level.size[0] / width, level.size[1] / height
         total = np.full((height, width, 3), 0.5, np.float32)  # halves are rounded up
-        fd, blocks = self._open_fd(), self._blocks_of(level.stored)
+        fd = self._open_fd()
+        blocks = self._level_blocks(fd, number)
         layout = blocks.layout
         for row in range(layout.rows):
             for column in range(layout.columns):
@@ -269,6 +278,48 @@ class Slide:
         """
         return self._stream(self._open_fd(), workers)
 
+    def glimpse(self, column: int, row: int) -> Pixels | None:
+        """Return an unreadable tile as a coarser level shows it, None if no level can show it.
+
+        It tells bare glass from tissue; a call needs the pixels at 4x.
+
+        Args:
+            column, row: the tile's place in `grid`.
+
+        Returns:
+            uint8 (height, width, 3) RGB, the part of the tile that is scan, at the finest of the
+            coarser levels that store all of it.
+
+        Raises:
+            ValueError: the slide is closed.
+            SlideUnavailableError: the storage failed.
+        """
+        fd, side = self._open_fd(), self.grid.tile_size
+        extent = self.grid.extent(column, row)
+        for level in self._levels[self._serving + 1 :]:
+            scale_x = self.grid.level0_downsample / level.downsample_x
+            scale_y = self.grid.level0_downsample / level.downsample_y
+            left, top = math.floor(column * side * scale_x), math.floor(row * side * scale_y)
+            right = min(math.ceil((column * side + extent[0]) * scale_x), level.size[0])
+            bottom = min(math.ceil((row * side + extent[1]) * scale_y), level.size[1])
+            if left >= right or top >= bottom:
+                continue
+            pixels = np.empty((bottom - top, right - left, 3), np.uint8)
+            try:
+                blocks = self._blocks_of(fd, level.stored)
+                copy_rectangle(pixels, left, top, blocks.layout, _stored_only(blocks, fd))
+            except SlideUnavailableError:
+                raise
+            except (RefusedError, SlideError):
+                continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    reason = f"cannot be read: {error.strerror}"
+                    raise SlideUnavailableError(self.path.name, reason) from error
+                continue
+            return pixels
+        return None
+
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
         stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
@@ -291,18 +342,31 @@ class Slide:
             raise ValueError(f"{self.path.name} has no level {number}; its last level is {last}")
         return self._levels[number]
 
-    def _blocks_of(self, stored: _Stored) -> Blocks:
+    def _level_blocks(self, fd: int, number: int) -> FallbackBlocks:
+        """Return a level's blocks; the finer levels are opened if they have to replace some."""
+        level, finer = self._levels[number], None
+        if number:
+            below = self._levels[number - 1]
+            finer = FinerLevel(
+                lambda fd: self._level_blocks(fd, number - 1),
+                level.downsample_x / below.downsample_x,
+                level.downsample_y / below.downsample_y,
+            )
+        return FallbackBlocks(self._blocks_of(fd, level.stored), finer)
+
+    def _blocks_of(self, fd: int, stored: _Stored) -> Blocks:
         """Return the image's blocks; its tags are read when it is first needed."""
-        fd = self._open_fd()
         with self._choosing_decoder:
             blocks = self._decoders.get(stored.directory.offset)
             if blocks is None:
                 with slide_errors(self.path), tifffile_on(fd) as tiff:
-                    blocks = Blocks(image_of(tiff, stored.index, stored.directory))
+                    blocks = Blocks(image_of(tiff, stored.index, stored.directory), self._glass)
                 self._decoders[stored.directory.offset] = blocks
         return blocks
 
-    def _block(self, fd: int, blocks: Blocks, column: int, row: int, where: str) -> Pixels:
+    def _block(
+        self, fd: int, blocks: Blocks | FallbackBlocks, column: int, row: int, where: str
+    ) -> Pixels:
         try:
             return blocks.read(fd, column, row)
         except RefusedError as error:
@@ -320,7 +384,8 @@ class Slide:
                 f"has a {name} of {width} x {height} pixels, over the limit of "
                 f"{_MAX_ASSOCIATED_PIXELS >> 20} megapixels",
             )
-        fd, blocks = self._open_fd(), self._blocks_of(stored)
+        fd = self._open_fd()
+        blocks = self._blocks_of(fd, stored)
         pixels = np.empty((height, width, 3), np.uint8)
 
         def read(column: int, row: int) -> Pixels:
@@ -328,6 +393,17 @@ class Slide:
 
         copy_rectangle(pixels, 0, 0, blocks.layout, read)
         return pixels
+
+
+def _stored_only(blocks: Blocks, fd: int) -> Callable[[int, int], Pixels]:
+    """Return a function that reads a block and refuses one that is not stored."""
+
+    def read(column: int, row: int) -> Pixels:
+        if not blocks.is_stored(column, row):
+            raise RefusedError("is not stored")
+        return blocks.read(fd, column, row)
+
+    return read
 
 
 class _AssociatedImages(Mapping[str, Pixels]):

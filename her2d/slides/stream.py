@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
-from her2d.slides.blocks import Blocks
 from her2d.slides.errors import RefusedError
+from her2d.slides.fallback import FallbackBlocks
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.resample import area_parts, axis_weights, covered
 
@@ -55,12 +55,14 @@ class _Part:
         x, y: the grid pixels [first, last) that it covers.
         pixels: of these, or None where the block could not be read.
         reason: why it could not be read.
+        is_io_error: whether the storage returned an I/O error.
     """
 
     x: tuple[int, int]
     y: tuple[int, int]
     pixels: NDArray[Any] | None  # uint8 where used as is, float32 where averaged
     reason: str | None = None
+    is_io_error: bool = False
 
 
 @dataclass(slots=True)
@@ -69,6 +71,7 @@ class _Canvas:
 
     pixels: NDArray[Any] | None = None
     reason: str | None = None
+    is_io_error: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +115,7 @@ class TileStream:
     """
 
     fd: int
-    blocks: Blocks
+    blocks: FallbackBlocks
     sampling: Sampling
     grid: TileGrid
     workers: int
@@ -172,7 +175,8 @@ class TileStream:
                 error.errno != errno.EIO
             ):  # an I/O error concerns the block, other errors the storage
                 raise
-            return _Part(span_x, span_y, None, f"block {column},{row} cannot be read: I/O error")
+            reason = f"block {column},{row} cannot be read: I/O error"
+            return _Part(span_x, span_y, None, reason, is_io_error=True)
         if self.sampling.as_is:
             return _Part(span_x, span_y, pixels)
         return _Part(span_x, span_y, self._averaged(pixels, column, row))
@@ -192,10 +196,12 @@ class TileStream:
         for row in _tiles(part.y):
             for column in _tiles(part.x):
                 canvas = self._canvases.setdefault((column, row), _Canvas())
-                if canvas.reason is not None:
-                    continue
                 if part.pixels is None:
-                    canvas.pixels, canvas.reason = None, part.reason
+                    if canvas.reason is None or part.is_io_error:
+                        canvas.pixels, canvas.reason = None, part.reason
+                        canvas.is_io_error = part.is_io_error
+                    continue
+                if canvas.reason is not None:
                     continue
                 here_x, there_x = _overlap(part.x, column)
                 here_y, there_y = _overlap(part.y, row)
@@ -208,7 +214,8 @@ class TileStream:
     def _finish(self, column: int, row: int) -> Tile | UnreadableTile:
         canvas = self._canvases.pop((column, row))
         if canvas.pixels is None:
-            return UnreadableTile(column, row, canvas.reason or "holds no pixels")
+            reason = canvas.reason or "holds no pixels"
+            return UnreadableTile(column, row, reason, canvas.is_io_error)
         if canvas.pixels.dtype == np.uint8:
             return Tile(column, row, canvas.pixels)
         width, height = self.grid.extent(column, row)

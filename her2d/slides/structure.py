@@ -85,6 +85,11 @@ class Directory:
     block_offsets: NDArray[np.int64]
     block_bytes: NDArray[np.int64]
 
+    @property
+    def stored(self) -> NDArray[np.bool_]:
+        """Which blocks have bytes in the file; programs leave out blocks of bare glass."""
+        return (self.block_offsets > 0) & (self.block_bytes > 0)
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:

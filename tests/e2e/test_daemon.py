@@ -45,17 +45,23 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_file_is_processe
     served.wait_for_job(good, JobState.DONE)
 
 
-def test_a_truncated_slide_is_reported_and_processed_once_it_is_complete(
-    served, write_slide, tmp_path
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [(0.001, "stays incomplete: it is cut short"), (0.5, "could not be read")],
+    ids=["without directories", "without blocks"],
+)
+def test_a_truncated_slide_is_quarantined_and_processed_once_it_is_complete(
+    served, write_slide, tmp_path, share, reason
 ):
-    whole = write_slide(["Sw"], "truncated.tif", folder=tmp_path).read_bytes()
-    path = served.inbox / "truncated.tif"
-    path.write_bytes(whole[: len(whole) // 2])
-    served.wait_until(lambda: served.wait_for_job(path, JobState.SETTLING).overdue_at is not None)
-    assert "stays incomplete" in served.job(path).reason
+    name = f"truncated-{share}.tif"
+    whole = write_slide(["Sw", "ww"], name, folder=tmp_path).read_bytes()
+    path = served.inbox / name
+    path.write_bytes(whole[: int(len(whole) * share)])
+    assert "stays incomplete" in served.wait_for_job(path, JobState.SETTLING).reason
+    assert reason in served.wait_for_job(path, JobState.QUARANTINED).reason
     path.write_bytes(whole)
     served.wait_for_job(path, JobState.DONE)
-    assert served.results()["truncated.tif"].her2_status == "positive"
+    assert served.results()[name].her2_status == "positive"
 
 
 def test_a_copy_is_a_duplicate_that_points_to_the_result(served, write_slide):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from her2d.intake.inbox import Inbox
-from her2d.intake.settling import Completeness, Verdict
+from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.queue.job import BACKFILL, NEW_SCAN, JobState
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
@@ -87,6 +87,81 @@ def test_a_file_that_stays_incomplete_is_reported_and_queued_when_it_is_complete
     settle(25)
     (job,) = jobs.in_state()
     assert (job.state, job.reason, job.overdue_at) == (JobState.QUEUED, None, None)
+
+
+def cut_short(when_overdue):
+    return Verdict(Completeness.INCOMPLETE, "is cut short", when_overdue)
+
+
+def test_a_file_that_can_be_read_in_part_is_queued_as_it_is_after_incomplete_after_s(
+    inbox, jobs, folder, settle, clock, check
+):
+    check.verdict = cut_short(WhenOverdue.TAKE)
+    (folder / "a.tif").write_bytes(b"sc")
+    inbox.sweep()
+    settle(200)
+    (job,) = jobs.in_state()
+    assert (job.state, job.reason) == (
+        JobState.SETTLING,
+        "The file stays incomplete: it is cut short.",
+    )
+    clock.pass_(3600)
+    settle(11)
+    (job,) = jobs.in_state()
+    assert (job.state, job.overdue_at) == (JobState.QUEUED, None)
+
+
+def test_a_file_without_a_readable_part_is_quarantined_after_incomplete_after_s(
+    inbox, jobs, folder, settle, clock, check
+):
+    check.verdict = cut_short(WhenOverdue.QUARANTINE)
+    path = folder / "a.tif"
+    path.write_bytes(b"sc")
+    inbox.sweep()
+    settle(200)
+    assert states(jobs) == [JobState.SETTLING]
+    clock.pass_(3600)
+    settle(11)
+    (job,) = jobs.in_state()
+    assert (job.state, job.reason) == (
+        JobState.QUARANTINED,
+        "The file stays incomplete: it is cut short.",
+    )
+    path.write_bytes(b"scan")
+    check.verdict = Verdict(Completeness.COMPLETE)
+    clock.pass_(60)
+    inbox.sweep()
+    settle(25)
+    assert states(jobs) == [JobState.QUARANTINED, JobState.QUEUED]
+
+
+@pytest.mark.parametrize("when_overdue", [WhenOverdue.TAKE, WhenOverdue.QUARANTINE])
+def test_a_file_that_still_grows_is_waited_for_however_slowly_it_grows(
+    inbox, jobs, folder, settle, clock, check, when_overdue
+):
+    check.verdict = cut_short(when_overdue)
+    path = folder / "a.tif"
+    for size in range(1, 6):
+        path.write_bytes(b"x" * size)
+        inbox.sweep()
+        settle(11)
+        clock.pass_(3500)
+        settle(1)
+    assert states(jobs) == [JobState.SETTLING]
+
+
+def test_a_file_that_can_be_read_in_part_still_needs_its_sidecar(jobs, folder, clock, check):
+    settings = IntakeSettings(inboxes=(folder,), sidecar=".xml", incomplete_after_s=20)
+    inbox = Inbox(jobs, settings, check, clock)
+    check.verdict = cut_short(WhenOverdue.TAKE)
+    (folder / "a.tif").write_bytes(b"sc")
+    inbox.sweep()
+    for _ in range(50):
+        inbox.settle()
+        clock.pass_(1)
+    (job,) = jobs.in_state()
+    assert (job.state, job.overdue_at is not None) == (JobState.SETTLING, True)
+    assert job.reason == "The file's sidecar a.xml has not arrived."
 
 
 def test_a_delay_is_reported_once(inbox, jobs, folder, settle, clock, check):

@@ -16,6 +16,7 @@ from her2d.processing.errors import (
     DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
+    TooFewTilesError,
     UnreadableStorageError,
 )
 from her2d.processing.retry_policy import RULES, Action, JobFile, decide
@@ -62,6 +63,8 @@ def archived(swept) -> JobFile:
         (caused_by(ResultsUnwritableError("x"), os_error(errno.ENOSPC)), Action.POSTPONE, 30),
         (caused_by(ResultsUnwritableError("x"), os_error(errno.ENAMETOOLONG)), Action.RETRY, 0),
         (SlideError("a.tif", "is not a slide"), Action.QUARANTINE, 0),
+        (TooFewTilesError("a.tif", "has no result"), Action.QUARANTINE, 0),
+        (TooFewTilesError("a.tif", "has no result", is_io_error=True), Action.RETRY, 0),
         (os_error(errno.EIO), Action.RETRY, 0),
         (os_error(errno.EACCES), Action.SETTLE, 0),
         (

@@ -106,18 +106,6 @@ def test_a_damaged_block_that_straddles_four_tiles_makes_four_unreadable(
     assert positions(unreadable) == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
 
-def test_a_block_that_is_missing_is_unreadable_not_white(
-    scan: Callable[..., Path], tiles_of: TilesOf
-) -> None:
-    path = scan(**JPEG)
-    with tifffile.TiffFile(path) as opened:
-        at = opened.pages[0].tags[325].valueoffset
-    overwrite(path, at, bytes(4))
-    _, unreadable = tiles_of(path)
-    assert positions(unreadable) == [(0, 0)]
-    assert unreadable[0].reason == "block 0,0 is missing from the file"
-
-
 def test_an_uncompressed_strip_that_ends_early_lacks_only_its_last_rows(
     scan: Callable[..., Path], tiles_of: TilesOf
 ) -> None:

@@ -306,26 +306,26 @@ def test_a_thumbnail_must_have_pixels(cmu: Path) -> None:
         slide.get_thumbnail((0, 10))
 
 
-def without_block(path: Path, index: int) -> None:
-    """Set the byte count of one block of the first image to 0."""
+def damage_block(path: Path, index: int) -> None:
+    """Overwrite the first bytes of one block of the first image."""
     with tifffile.TiffFile(path) as tiff:
-        at = tiff.pages[0].tags[325].valueoffset + 4 * index
+        at = tiff.pages[0].dataoffsets[index]
     with path.open("r+b") as file:
         file.seek(at)
-        file.write(bytes(4))
+        file.write(b"\xff" * 16)
 
 
-def test_a_missing_block_is_named_and_others_are_read(
+def test_a_damaged_block_is_named_and_others_are_read(
     write: Callable[..., Path], picture: Callable[..., Picture]
 ) -> None:
     image = picture(600, 700)
     path = write(image, tile=(256, 256), compression="zlib")
-    without_block(path, 4)
+    damage_block(path, 4)
     with open_slide(path) as slide:
         with pytest.raises(SlideError) as caught:
             slide.read_region((250, 250), 0, (10, 10))
-        assert str(caught.value) == (
-            "scan.tif cannot be read: block 1,1 of level 0 is missing from the file"
+        assert str(caught.value).startswith(
+            "scan.tif cannot be read: block 1,1 of level 0 cannot be decoded: "
         )
         with pytest.raises(SlideError, match="block 1,1 of level 0"):
             slide.get_thumbnail((100, 100))
