@@ -158,7 +158,7 @@ class InferenceSettings(_Section):
 
 
 class PipelineSettings(_Section):
-    """How many slides and tiles are processed at once, which limits the memory."""
+    """How many slides and tiles are processed at once, and what a slide may lack."""
 
     decode_workers: Annotated[int, Field(ge=0)] = 0
     slides_in_flight: PositiveInt = 2
@@ -167,6 +167,7 @@ class PipelineSettings(_Section):
     classifier_batch: PositiveInt = 4
     batch_wait_s: Seconds = 0.2
     drain_s: Annotated[float, Field(ge=0, le=1e9)] = 30.0
+    max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
 
 
 class ResultsSettings(_Section):

@@ -14,6 +14,7 @@ from her2d.results.listing import Order, ResultFilter, SortKey, count_results, l
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 
 PAGE = 60
+_FAILURES = 20
 _THRESHOLD_PERCENT = 100 * THRESHOLD
 _STATUSES = ("positive", "negative", "indeterminate")
 _TICKS = (0, 10, 25, 50, 100)
@@ -51,8 +52,26 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that could not be processed, and the reason that its job has."""
+
+    job_id: int
+    file_name: str
+    reason: str | None
+    finished_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Files that could not be processed: their number, and the newest of them."""
+
+    total: int
+    files: tuple[FailedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SlideList:
-    """The list page."""
+    """The list page; `failures` are only on its first page, and only without a filter."""
 
     cards: tuple[Card, ...]
     matching: int
@@ -60,6 +79,7 @@ class SlideList:
     statuses: tuple[Choice, ...]
     concerns: tuple[Choice, ...]
     orders: tuple[Choice, ...]
+    failures: Failures
     previous: str | None
     next: str | None
 
@@ -204,9 +224,29 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
                 ("name", "name"),
             ),
         ),
+        failures=_failures(db, query),
         previous=query.url(page=query.page - 1) if query.page > 1 else None,
         next=query.url(page=query.page + 1) if more else None,
     )
+
+
+def _failures(db: Database, query: ListQuery) -> Failures:
+    """Return the files that could not be processed and were not replaced by another file since."""
+    if query.page > 1 or query.status or query.flag:
+        return Failures(0, ())
+    rows = list(
+        db.query(
+            "select id, file_name, reason, finished_at, count(*) over () as total from jobs"
+            " where state = 'quarantined' and instr(lower(file_name), lower(?)) > 0"
+            " and not exists (select 1 from jobs as newer where newer.path = jobs.path"
+            " and newer.id > jobs.id) order by finished_at desc, id desc limit ?",
+            [query.text, _FAILURES],
+        )
+    )
+    files = [
+        FailedFile(row["id"], row["file_name"], row["reason"], row["finished_at"]) for row in rows
+    ]
+    return Failures(rows[0]["total"] if rows else 0, tuple(files))
 
 
 def slide_page(db: Database, slide_id: int) -> SlidePage:

@@ -134,6 +134,7 @@ def _remarks(result: SlideResult) -> list[str]:
     if result.reason:
         remarks.append(result.reason)
     elif result.tiles_unreadable:
-        remarks.append(f"{result.tiles_unreadable} tiles unreadable")
+        tiles = "1 tile" if result.tiles_unreadable == 1 else f"{result.tiles_unreadable} tiles"
+        remarks.append(f"{tiles} unreadable ({result.unreadable_reason or 'reason not recorded'})")
     remarks += [flag.value for flag in result.quality_flags]
     return remarks

@@ -23,6 +23,7 @@ from her2d.cli.result_tables import (
 )
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.db.connection import open_readonly
+from her2d.errors import Her2dError
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -114,7 +115,12 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
     Its result, tiles, timings and runs.
     """
     db = open_readonly(settings_of(config).results.database)
-    result = result_of(db, slide)
+    try:
+        result = result_of(db, slide)
+    except Her2dError as error:
+        if as_json:
+            typer.echo(json.dumps({"slide": slide, "error": str(error)}, indent=2))
+        raise
     tiles = tile_summary(db, result.run_id)
     timings = timings_of_run(db, result.run_id)
     runs = runs_of_slide(db, result.slide_id)

@@ -24,6 +24,9 @@ class TileClass(IntEnum):
     UNREADABLE = 4
 
 
+_TISSUE = (TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG)
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
     """The slide and its tumour, small enough to keep and draw.
@@ -72,6 +75,16 @@ class SlideOutcome:
         """Pixels of the scan that could not be read and may be tumour."""
         return pixels_that_may_be_tumor(self.grid, self.tile_class, TUMOR_FRACTION)
 
+    @property
+    def unreadable_percent(self) -> float:
+        """Share of what may be tissue that could not be read, in percent of the area.
+
+        A tile that could not be read may be tissue.
+        """
+        unreadable = _area(self.grid, self.tile_class == TileClass.UNREADABLE)
+        tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE))
+        return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
+
     def count(self, *tile_classes: TileClass) -> int:
         """Tiles that ended as one of `tile_classes`."""
         return int(np.isin(self.tile_class, tile_classes).sum())
@@ -89,6 +102,14 @@ def pixels_that_may_be_tumor(
         tile_class: uint8 (rows, columns), a TileClass each.
         tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
     """
-    found = np.argwhere(tile_class == TileClass.UNREADABLE)
-    areas = [math.prod(grid.extent(int(column), int(row))) for row, column in found]
+    areas = _areas(grid, tile_class == TileClass.UNREADABLE)
     return sum(area for area in areas if area > tumor_fraction * grid.tile_size**2)
+
+
+def _area(grid: TileGrid, tiles: NDArray[np.bool_]) -> int:
+    return sum(_areas(grid, tiles))
+
+
+def _areas(grid: TileGrid, tiles: NDArray[np.bool_]) -> list[int]:
+    """Return the pixels of each of `tiles` that are scan, not padding."""
+    return [math.prod(grid.extent(int(column), int(row))) for row, column in np.argwhere(tiles)]

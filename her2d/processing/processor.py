@@ -55,12 +55,14 @@ class SlideProcessor:
         hashing: ThreadPoolExecutor,
         *,
         assume_magnification: float | None = None,
+        max_unreadable_percent: float = 100.0,
     ) -> None:
         self.bundle = bundle
         self.backend = backend
         self.pipeline = pipeline
         self._hashing = hashing
         self._assume_magnification = assume_magnification
+        self._max_unreadable_percent = max_unreadable_percent
         self._health = EngineHealth()
 
     def content_hash(self, path: Path, on_progress: Callable[[], None] = lambda: None) -> str:
@@ -103,7 +105,7 @@ class SlideProcessor:
         outcome = self._run(path, cancel, progress)
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
-        _require_enough_tiles(path, outcome)
+        _require_enough_tiles(path, outcome, self._max_unreadable_percent)
         return ScoredSlide(path, outcome)
 
     def _run(
@@ -124,16 +126,25 @@ class SlideProcessor:
         return outcome
 
 
-def _require_enough_tiles(path: Path, outcome: SlideOutcome) -> None:
-    """Raise TooFewTilesError if what could not be read could change the slide's call."""
-    if not outcome.unread_could_change_call:
-        return
+def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float) -> None:
+    """Raise TooFewTilesError if too little of the slide could be read to call it.
+
+    That is the case if what could not be read could change the call, or is more than `max_percent`
+    of what may be tissue, so that P would be that of another part of the slide.
+    """
     unreadable, tiles = outcome.count(TileClass.UNREADABLE), outcome.tile_class.size
-    what = (
-        f"none of its {tiles} tiles could be read"
-        if unreadable == tiles
-        else f"{unreadable} of its {tiles} tiles could not be read, which could change the call"
-    )
+    percent = outcome.unreadable_percent
+    if unreadable == tiles:
+        what = f"none of its {tiles} tiles could be read"
+    elif outcome.unread_could_change_call:
+        what = f"{unreadable} of its {tiles} tiles could not be read, which could change the call"
+    elif percent > max_percent:
+        what = (
+            f"{unreadable} of its {tiles} tiles could not be read, {percent:.0f} % of what may be"
+            " tissue"
+        )
+    else:
+        return
     raise TooFewTilesError(
         path.name,
         f"has no result: {what} ({outcome.unreadable_reason}).",
@@ -173,6 +184,7 @@ def open_processor(
                 engine.backend,
                 hashing,
                 assume_magnification=settings.intake.assume_magnification,
+                max_unreadable_percent=settings.pipeline.max_unreadable_percent,
             )
     finally:
         engine.close()

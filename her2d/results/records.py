@@ -51,6 +51,7 @@ class RunRecord:
 
     Attributes:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
+        unreadable_reason: why the first unreadable tile could not be read, None where all could.
         um_per_px: micrometres to a pixel of the 4x grid.
         level0_downsample: level-0 pixels to a pixel of the 4x grid.
         queued_at, started_at, finished_at: UTC, ISO-8601.
@@ -134,6 +135,7 @@ class SlideResult(Score, _KnownSlide):
     tiles_total: int
     tiles_tissue: int
     tiles_unreadable: int
+    unreadable_reason: str | None = None
     bundle_name: str
     bundle_version: str
     backend: str

@@ -1,13 +1,17 @@
 """Responses of the server, also to invalid and hostile requests."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 import pytest
 
+from her2d.db.connection import open_database
+from her2d.queue.store import JobQueue
 from her2d.slides.levels import open_levels
+from her2d.system.file_identity import FileState
 
 
 def picture(response) -> np.ndarray:
@@ -23,6 +27,28 @@ def test_the_list_shows_every_slide_and_filters(site):
     assert "positive.tif" in only
     assert "negative.tif" not in only
     assert "No slides match." in site.get("/?text=magic").text
+
+
+def test_files_without_a_result_are_listed_with_their_reason(own_site):
+    database = open_database(own_site.folder / "her2d.sqlite")
+    jobs = JobQueue(database)
+    for name, size in (("<i>bad.tif", 1), ("replaced.tif", 1), ("replaced.tif", 2)):
+        jobs.refuse(Path(f"/in/{name}"), FileState(1, size, 1), f"{name} {size}: no tile was read.")
+    everything = own_site.get("/").text
+    assert "2 files without a result" in everything
+    assert "&lt;i&gt;bad.tif 1: no tile was read." in everything
+    assert "replaced.tif 2: no tile was read." in everything
+    assert "replaced.tif 1: no tile was read." not in everything
+    assert "1 file without a result" in own_site.get("/?text=BAD").text
+    for filtered in ("/?status=positive", "/?page=2", "/?flag=folded", "/?text=positive"):
+        assert "without a result" not in own_site.get(filtered).text
+
+
+def test_the_cause_of_unreadable_tiles_is_on_the_page_of_their_slide(own_site):
+    database = open_database(own_site.folder / "her2d.sqlite")
+    database.execute("update runs set tiles_unreadable = 1, unreadable_reason = 'block 7,7 <is>'")
+    assert "block 7,7 &lt;is&gt;" in own_site.get("/slides/1").text
+    assert "block 7,7 &lt;is&gt;" in own_site.get("/").text
 
 
 def test_a_hostile_name_is_only_text(site):

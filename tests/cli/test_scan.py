@@ -1,11 +1,13 @@
 """`her2d scan`."""
 
+import json
 import random
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from incomplete_files import leave_out, overwrite_blocks
 
 from her2d.db.connection import open_readonly
 from her2d.results.listing import list_results
@@ -112,3 +114,98 @@ def test_a_real_aperio_slide_gets_a_result(laboratory):
     (row,) = laboratory.json("scan", REAL_SLIDES / "CMU-1-Small-Region.svs")
     assert row["tiles_total"] == 2
     assert row["tiles_unreadable"] == 0
+
+
+def test_a_slide_of_which_no_tile_can_be_read_fails_with_the_cause_wherever_it_is_named(
+    her2d, laboratory, write_slide, tmp_path
+):
+    path = write_slide(["Sw.", "www"], "unreadable.tif")
+    overwrite_blocks(path, range(6))
+    cause = "none of its 6 tiles could be read (block 0,0 cannot be decoded:"
+    code, out, err = her2d("scan", path)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"her2d: unreadable.tif has no result: {cause}")
+    assert err.count("\n") == 1
+    assert laboratory.json("results") == []
+    (job,) = laboratory.json("queue", "ls", "--state", "quarantined")
+    assert cause in job["reason"]
+    for command in (
+        ("show", "unreadable.tif"),
+        ("export", "unreadable", "--format", "html", "-o", tmp_path / "report.html"),
+    ):
+        code, _, err = her2d(*command)
+        assert code == 1
+        assert cause in err
+    code, out, _ = her2d("show", "unreadable.tif", "--json")
+    assert code == 1
+    assert cause in json.loads(out)["error"]
+    _, out, _ = her2d("scan", path, "--json")
+    assert cause in json.loads(out)[0]["error"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "unreadable", "why"),
+    [
+        (["www", "www"], 1, "could change the call"),
+        (["sss", "sss"], 1, "could change the call"),
+        (["S" + "w" * 10], 1, "could change the call"),
+        (["SSS", "www"], 2, "33 % of what may be tissue"),
+        (["SSSSS", "....."], 5, "50 % of what may be tissue"),
+        (["SSS", "www"], 6, "none of its 6 tiles could be read"),
+    ],
+)
+def test_a_slide_of_which_too_few_tiles_can_be_read_is_not_called(
+    her2d, laboratory, write_slide, rows, unreadable, why
+):
+    path = write_slide(rows)
+    tiles = sum(map(len, rows))
+    overwrite_blocks(path, range(tiles - unreadable, tiles))
+    code, _, err = her2d("scan", path)
+    assert code == 1
+    assert why in err
+    assert laboratory.json("results") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "unreadable", "status"),
+    [
+        (["SSS", "www"], 1, "positive"),
+        (["S" + "w" * 4], 1, "positive"),
+        (["w" * 40], 3, "negative"),
+    ],
+)
+def test_a_slide_is_called_if_no_unreadable_tile_could_change_the_call(
+    her2d, laboratory, write_slide, rows, unreadable, status
+):
+    path = write_slide(rows)
+    tiles = sum(map(len, rows))
+    overwrite_blocks(path, range(tiles - unreadable, tiles))
+    code, *_ = her2d("scan", path)
+    (row,) = laboratory.json("results")
+    assert (code, row["her2_status"], row["tiles_unreadable"]) == (0, status, unreadable)
+    assert " cannot be decoded" in row["unreadable_reason"]
+
+
+def test_the_cause_of_a_few_unreadable_tiles_is_named_wherever_the_result_is(
+    her2d, write_slide, tmp_path
+):
+    path = write_slide(["SSS", "SSS"])
+    overwrite_blocks(path, [4])
+    cause = "block 1,1 cannot be decoded"
+    _, out, _ = her2d("scan", path)
+    assert "1 tile unreadable" in " ".join(out.split())
+    for command in (("show", "slide"), ("show", "slide", "--json"), ("results", "--json")):
+        assert cause in " ".join(her2d(*command)[1].split())
+    her2d("export", "slide", "--format", "html", "-o", tmp_path / "report.html")
+    assert cause in (tmp_path / "report.html").read_text()
+
+
+def test_glass_that_is_not_stored_changes_no_result(her2d, laboratory, write_slide):
+    whole = write_slide(["www", "w.."], "whole.tif")
+    sparse = write_slide(["www", "w.."], "sparse.tif")
+    leave_out(sparse, [4, 5])
+    assert her2d("scan", whole, sparse)[0] == 0
+    one, other = laboratory.json("results")
+    told = ("her2_status", "reason", "tumor_pixels", "tiles_tissue", "tiles_unreadable")
+    assert [one[name] for name in told] == [other[name] for name in told]
+    assert one["her2_status"] == "negative"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import tifffile
+from incomplete_files import leave_out, overwrite_blocks
 
 from her2d.queue.job import JobState
 from her2d.simulator.scanner import WriteStyle, deliver
@@ -47,21 +49,54 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_file_is_processe
 
 @pytest.mark.parametrize(
     ("share", "reason"),
-    [(0.001, "stays incomplete: it is cut short"), (0.5, "could not be read")],
+    [(0.001, "stays incomplete: it is cut short"), (0.5, "of its 4 tiles could not be read")],
     ids=["without directories", "without blocks"],
 )
 def test_a_truncated_slide_is_quarantined_and_processed_once_it_is_complete(
     served, write_slide, tmp_path, share, reason
 ):
     name = f"truncated-{share}.tif"
-    whole = write_slide(["Sw", "ww"], name, folder=tmp_path).read_bytes()
+    whole = write_slide(["ww", "wS"], name, folder=tmp_path).read_bytes()
     path = served.inbox / name
     path.write_bytes(whole[: int(len(whole) * share)])
-    assert "stays incomplete" in served.wait_for_job(path, JobState.SETTLING).reason
     assert reason in served.wait_for_job(path, JobState.QUARANTINED).reason
     path.write_bytes(whole)
     served.wait_for_job(path, JobState.DONE)
     assert served.results()[name].her2_status == "positive"
+
+
+def test_a_truncated_slide_whose_call_is_certain_gets_a_result(served, write_slide, tmp_path):
+    whole = write_slide(["SSS", "Sww"], "certain.tif", folder=tmp_path)
+    with tifffile.TiffFile(whole) as tiff:
+        last = tiff.pages[0].dataoffsets[-1]
+    path = served.inbox / "certain.tif"
+    path.write_bytes(whole.read_bytes()[:last])
+    assert served.wait_for_job(path, JobState.DONE)
+    result = served.results()["certain.tif"]
+    assert (result.her2_status, result.tiles_unreadable) == ("positive", 1)
+    assert result.unreadable_reason == "block 2,1 is cut short: the file ends inside it"
+
+
+@pytest.mark.parametrize("last_is_stored", [False, True])
+def test_a_scan_without_its_glass_is_not_waited_for(served, write_slide, tmp_path, last_is_stored):
+    name = f"sparse-{last_is_stored}.tif"
+    path = write_slide(["wS.", "..."], name, folder=tmp_path)
+    leave_out(path, [2, 3, 4] if last_is_stored else [2, 3, 4, 5])
+    shutil.move(path, served.inbox / name)
+    assert served.wait_for_job(served.inbox / name, JobState.DONE)
+    assert served.results()[name].high_expression_percent == pytest.approx(50.0)
+
+
+def test_an_unreadable_slide_goes_where_failures_go(site, write_slide, tmp_path):
+    site.set("intake", on_success="move", on_failure="move")
+    path = write_slide(["Sw"], "unreadable.tif", folder=tmp_path)
+    overwrite_blocks(path, [0, 1])
+    shutil.move(path, site.inbox / path.name)
+    with site.daemon():
+        site.wait_until(lambda: site.events()["slide_archived"] == 1)
+    (job,) = site.jobs()
+    assert (job.state, job.archived_path.parent.name) == (JobState.QUARANTINED, "quarantine")
+    assert "none of its 2 tiles could be read (block 0,0" in job.reason
 
 
 def test_a_copy_is_a_duplicate_that_points_to_the_result(served, write_slide):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from incomplete_files import overwrite_blocks
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.bundle.integrator import Integrator
@@ -249,3 +251,48 @@ def test_the_same_slide_gives_the_same_result_to_the_bit(pipeline, write_slide):
     first, second = (pipeline.submit(path).result() for _ in range(2))
     assert first.score == second.score
     assert np.array_equal(first.p_folds, second.p_folds, equal_nan=True)
+
+
+def test_an_unreadable_tile_that_a_coarser_level_shows_as_glass_is_background(
+    pipeline, write_slide
+):
+    path = write_slide(["w.", "w."])
+    image = tifffile.imread(path)
+    for level in (image, image[::4, ::4]):
+        tifffile.imwrite(
+            path,
+            level,
+            tile=(512, 512),
+            compression="deflate",
+            photometric="rgb",
+            description="AppMag = 4|MPP = 2.5" if level is image else None,
+            metadata=None,
+            append=level is not image,
+        )
+    overwrite_blocks(path, [2, 3])
+    outcome = pipeline.submit(path).result()
+    assert outcome.tile_class.tolist() == [
+        [TileClass.WEAK, TileClass.BACKGROUND],
+        [TileClass.UNREADABLE, TileClass.BACKGROUND],
+    ]
+    assert outcome.unreadable_reason.startswith("block 0,1 cannot be decoded")
+    assert outcome.unread_could_change_call
+
+
+def test_an_unreadable_tile_too_small_to_be_a_tumour_tile_changes_no_call(pipeline, write_slide):
+    path = write_slide(["w", "w"])
+    image = tifffile.imread(path)[: 512 + 51]
+    tifffile.imwrite(
+        path,
+        image,
+        rowsperstrip=512,
+        compression="deflate",
+        photometric="rgb",
+        description="AppMag = 4|MPP = 2.5",
+        metadata=None,
+    )
+    overwrite_blocks(path, [1])
+    outcome = pipeline.submit(path).result()
+    assert outcome.tile_class.tolist() == [[TileClass.WEAK], [TileClass.UNREADABLE]]
+    assert outcome.score.her2_status is Her2Status.NEGATIVE
+    assert not outcome.unread_could_change_call

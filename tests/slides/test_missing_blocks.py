@@ -1,7 +1,7 @@
 """What a file does not store is bare glass; what a level lacks is made from the finer one."""
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from incomplete_files import BYTE_COUNT, OFFSET, leave_out, overwrite_blocks
 from numpy.typing import NDArray
 
 from her2d.slides.errors import SlideError
@@ -20,7 +21,6 @@ from her2d.slides.reader import open_slide
 Picture = NDArray[np.uint8]
 TilesOf = Callable[..., tuple[list[Tile], list[UnreadableTile]]]
 
-OFFSET, BYTE_COUNT = "offset", "byte count"
 LAYOUTS: dict[str, dict[str, Any]] = {
     "JPEG tiles": {"tile": (256, 256), "compression": "jpeg"},
     "uncompressed tiles": {"tile": (256, 256)},
@@ -29,40 +29,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "strips": {"rowsperstrip": 64, "compression": "lzw"},
     "planes": {"tile": (256, 256), "compression": "zlib", "planarconfig": "separate"},
 }
-
-
-def leave_out(
-    path: Path,
-    blocks: Iterable[int],
-    *,
-    page: int = 0,
-    zero: Iterable[str] = (OFFSET, BYTE_COUNT),
-) -> None:
-    """Write 0 as the offset, the byte count or both of some blocks of a page."""
-    with tifffile.TiffFile(path) as tiff:
-        tags = tiff.pages[page].tags
-        codes = {OFFSET: (324, 273), BYTE_COUNT: (325, 279)}
-        found = [tags[code] for name in zero for code in codes[name] if code in tags]
-        places = [
-            (tag.valueoffset, struct.calcsize(tifffile.TIFF.DATA_FORMATS[tag.dtype]))
-            for tag in found
-        ]
-    with path.open("r+b") as file:
-        for index in blocks:
-            for at, size in places:
-                file.seek(at + index * size)
-                file.write(bytes(size))
-
-
-def overwrite_blocks(path: Path, blocks: Iterable[int], *, page: int = 0) -> None:
-    """Overwrite the whole content of some blocks of a page."""
-    with tifffile.TiffFile(path) as tiff:
-        found = tiff.pages[page]
-        places = [(found.dataoffsets[i], found.databytecounts[i]) for i in blocks]
-    with path.open("r+b") as file:
-        for at, size in places:
-            file.seek(at)
-            file.write(b"\xa5" * size)
 
 
 def write_pyramid(

@@ -44,7 +44,7 @@ create table runs (
     tiles_tumor integer not null,
     tiles_strong integer not null,
     tiles_unreadable integer not null,
-    unreadable_reason text,
+    unreadable_reason text,            -- why the first unreadable tile could not be read
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
@@ -250,6 +250,7 @@ select
     runs.tiles_total,
     runs.tiles_tissue,
     runs.tiles_unreadable,
+    runs.unreadable_reason,
     bundles.name as bundle_name,
     bundles.version as bundle_version,
     runs.backend,

@@ -59,6 +59,7 @@ def _picture(result: SlideResult) -> str | None:
 
 def _findings(run: StoredRun) -> list[Row]:
     result = run.result
+    because = [("because", result.unreadable_reason)] if result.unreadable_reason else []
     return [
         ("tumour pixels at 4x", f"{result.tumor_pixels:,}"),
         ("of these in HER2-high tiles", f"{result.strong_pixels:,}"),
@@ -67,6 +68,7 @@ def _findings(run: StoredRun) -> list[Row]:
         ("tumour tiles", str(result.tiles_tumor)),
         ("HER2-high tiles", str(result.tiles_strong)),
         ("unreadable tiles", str(result.tiles_unreadable)),
+        *because,
     ]
 
 
