@@ -7,8 +7,8 @@ the finer level has pixels there.
 
 import errno
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,20 @@ from numpy.typing import NDArray
 from her2d.slides.blocks import BlockLayout, Blocks
 from her2d.slides.errors import RefusedError, SlideError
 from her2d.slides.resample import AxisWeights, area_parts, axis_weights
+
+_BAND_BYTES = 64 * 2**20  # of sums; a rectangle that needs more is averaged in bands
+_FINER_BY = 1.5  # levels differ by 2 or 4; this bounds the number of levels behind a level
+
+
+def finer_level(downsamples: Sequence[float], number: int) -> int | None:
+    """Return the number of the level that replaces what level `number` lacks, None for level 0.
+
+    Args:
+        downsamples: of all levels, finest first.
+        number: of a level.
+    """
+    finer = [n for n in range(number) if downsamples[n] * _FINER_BY <= downsamples[number]]
+    return max(finer) if finer else (0 if number else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +190,8 @@ class FallbackBlocks:
     def averaged(self, fd: int, across: _Span, down: _Span) -> NDArray[np.uint8]:
         """Return a rectangle of the next coarser level as the means of this level's pixels.
 
-        One block after the other is decoded, so that memory does not grow with the rectangle.
+        One block after the other is decoded, so that little more memory is needed than for the
+        rectangle.
 
         Args:
             fd: descriptor of the file.
@@ -189,22 +204,31 @@ class FallbackBlocks:
             RefusedError: a block cannot be read.
             OSError: the storage failed.
         """
-        width, height = across.stop - across.start, down.stop - down.start
-        total = np.zeros((height, width, 3), np.float32)
-        share_x, share_y = np.zeros(width, np.float32), np.zeros(height, np.float32)
+        width = across.stop - across.start
+        bands = []
+        rows_at_once = max(1, _BAND_BYTES // (width * 12))
+        for start in range(down.start, down.stop, rows_at_once):
+            band = replace(down, start=start, stop=min(start + rows_at_once, down.stop))
+            bands.append(self._averaged_band(fd, across, band))
+        return np.concatenate(bands) if len(bands) > 1 else bands[0]
+
+    def _averaged_band(self, fd: int, across: _Span, down: _Span) -> NDArray[np.uint8]:
+        width, rows = across.stop - across.start, down.stop - down.start
+        total = np.zeros((rows, width, 3), np.float32)
+        share_x, share_y = np.zeros(width, np.float32), np.zeros(rows, np.float32)
         for row in down.blocks(self.layout.block_height):
+            top, height = row * self.layout.block_height, self.layout.extent(0, row)[1]
+            y, vertical = _part(down, top, height)
+            to_y, from_y = _place(down, vertical)
             share_x[:] = 0
             for column in across.blocks(self.layout.block_width):
                 try:
                     block = self.read(fd, column, row)
                 except RefusedError as error:
                     raise RefusedError(f"block {column},{row} {error}") from error
-                left, top = column * self.layout.block_width, row * self.layout.block_height
-                x, horizontal = _part(across, left, block.shape[1])
-                y, vertical = _part(down, top, block.shape[0])
-                part = area_parts(block[y, x], vertical, horizontal)
+                x, horizontal = _part(across, column * self.layout.block_width, block.shape[1])
                 to_x, from_x = _place(across, horizontal)
-                to_y, from_y = _place(down, vertical)
+                part = area_parts(block[y, x], vertical, horizontal)
                 total[to_y, to_x] += part[from_y, from_x]
                 share_x[to_x] += horizontal.weight.sum(axis=0)[from_x]
             share_y[to_y] += vertical.weight.sum(axis=0)[from_y]

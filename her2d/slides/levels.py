@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
 from her2d.slides.errors import RefusedError, slide_errors
-from her2d.slides.fallback import FallbackBlocks, FinerLevel
+from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
 from her2d.slides.glass import glass_color
 from her2d.slides.images import image_of, tifffile_on
 from her2d.slides.integrity import open_regular
@@ -100,8 +100,9 @@ def _with_fallback(found: list[tuple[Level, Blocks]]) -> list[FallbackBlocks]:
     chain: list[FallbackBlocks] = []
     for number, (level, blocks) in enumerate(found):
         finer = None
-        if number:
-            below, below_blocks = found[number - 1][0], chain[-1]
+        behind = finer_level([each.downsample for each, _ in found], number)
+        if behind is not None:
+            below, below_blocks = found[behind][0], chain[behind]
             finer = FinerLevel(
                 lambda _fd, opened=below_blocks: opened,  # type: ignore[misc]
                 level.downsample_x / below.downsample_x,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
-from her2d.slides.fallback import FallbackBlocks, FinerLevel
+from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
 from her2d.slides.glass import Color
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.images import Image, image_of, tifffile_on
@@ -345,10 +345,11 @@ class Slide:
     def _level_blocks(self, fd: int, number: int) -> FallbackBlocks:
         """Return a level's blocks; the finer levels are opened if they have to replace some."""
         level, finer = self._levels[number], None
-        if number:
-            below = self._levels[number - 1]
+        behind = finer_level([each.downsample for each in self._levels], number)
+        if behind is not None:
+            below = self._levels[behind]
             finer = FinerLevel(
-                lambda fd: self._level_blocks(fd, number - 1),
+                lambda fd: self._level_blocks(fd, behind),
                 level.downsample_x / below.downsample_x,
                 level.downsample_y / below.downsample_y,
             )

@@ -12,6 +12,7 @@ import tifffile
 from incomplete_files import BYTE_COUNT, OFFSET, leave_out, overwrite_blocks
 from numpy.typing import NDArray
 
+from her2d.slides import fallback
 from her2d.slides.errors import SlideError
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.integrity import Completeness, Missing, check_integrity
@@ -176,6 +177,36 @@ def test_what_a_lower_level_lacks_is_made_from_the_finer_one(
     assert np.abs(read(path).astype(int) - whole).max() <= 1
     viewed = open_levels(path).region(1, 0, 0, 511, 500)
     np.testing.assert_array_equal(viewed, read(path))
+
+
+def test_large_blocks_are_made_in_bands(
+    tmp_path: Path,
+    picture: Callable[..., Picture],
+    read: Callable[..., Picture],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write_pyramid(tmp_path / "a.tif", picture(1000, 1022), tile=(224, 512))
+    leave_out(path, range(6), page=1)
+    whole = read(path)
+    monkeypatch.setattr(fallback, "_BAND_BYTES", 37 * 511 * 12)
+    np.testing.assert_array_equal(read(path), whole)
+
+
+def test_hundreds_of_levels_are_no_deeper_than_a_pyramid(
+    tmp_path: Path, picture: Callable[..., Picture], tiles_of: TilesOf
+) -> None:
+    path = tmp_path / "a.tif"
+    image = picture(1024, 1024)
+    with tifffile.TiffWriter(path) as tiff:
+        for smaller in range(0, 512, 2):
+            level = image[: 1024 - smaller, : 1024 - smaller]
+            about = {"subfiletype": 1} if smaller else {"description": "AppMag = 8"}
+            tiff.write(level, photometric="rgb", metadata=None, compression="zlib", **about)
+    with tifffile.TiffFile(path) as tiff:
+        pages = len(tiff.pages)
+    for page in range(pages):
+        overwrite_blocks(path, [0], page=page)
+    assert not tiles_of(path)[0]
 
 
 def test_a_file_cut_off_inside_its_lower_levels_is_read_from_level_0(
