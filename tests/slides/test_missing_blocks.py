@@ -192,21 +192,19 @@ def test_large_blocks_are_made_in_bands(
     np.testing.assert_array_equal(read(path), whole)
 
 
-def test_hundreds_of_levels_are_no_deeper_than_a_pyramid(
-    tmp_path: Path, picture: Callable[..., Picture], tiles_of: TilesOf
-) -> None:
-    path = tmp_path / "a.tif"
-    image = picture(1024, 1024)
-    with tifffile.TiffWriter(path) as tiff:
-        for smaller in range(0, 512, 2):
-            level = image[: 1024 - smaller, : 1024 - smaller]
-            about = {"subfiletype": 1} if smaller else {"description": "AppMag = 8"}
-            tiff.write(level, photometric="rgb", metadata=None, compression="zlib", **about)
-    with tifffile.TiffFile(path) as tiff:
-        pages = len(tiff.pages)
-    for page in range(pages):
-        overwrite_blocks(path, [0], page=page)
-    assert not tiles_of(path)[0]
+@pytest.mark.parametrize(
+    "downsamples",
+    [[1.0], [1.0, 2.0, 4.0, 16.0], [1.0, 1.2], [1.0 + n / 8 for n in range(1000)]],
+    ids=["one level", "pyramid", "two of one size", "a thousand levels"],
+)
+def test_few_levels_stand_behind_a_level_and_the_last_is_level_0(downsamples: list[float]) -> None:
+    number: int | None = len(downsamples) - 1
+    behind = []
+    while number is not None:
+        behind.append(number)
+        number = fallback.finer_level(downsamples, number)
+    assert behind[-1] == 0
+    assert len(behind) <= min(len(downsamples), 14)
 
 
 def test_a_file_cut_off_inside_its_lower_levels_is_read_from_level_0(
