@@ -194,7 +194,8 @@ class Scorer:
             progress: called with tiles done and tiles in all, from any thread.
 
         Raises:
-            SlideError: it is not a readable slide; the sentence says why.
+            SlideError: it is not a readable slide, or too few of its tiles can be read to call it
+                (TooFewTilesError); the sentence says why.
             SlideCancelledError: `cancel` was set, or the scorer was closed.
             EngineError, MemoryError: the engine failed.
             FileChangedError: the file was written to meanwhile.

@@ -153,8 +153,10 @@ class Worker:
         refuse_duplicate(jobs.database, digest, self._processor.bundle.digest)
 
     def _refuse_io_errors(self, job: Job, scored: ScoredSlide) -> None:
-        """A share that goes away fails as a bad sector does, so try again before a result leaves
-        those tiles out. Raises UnreadableStorageError while attempts are left."""
+        """Raise UnreadableStorageError for I/O errors while attempts are left.
+
+        A share that goes away fails as a bad sector does, so another attempt may read all tiles.
+        """
         outcome = scored.outcome
         if outcome.has_io_errors and job.attempts < self._settings().intake.max_attempts:
             raise UnreadableStorageError(
@@ -170,7 +172,7 @@ class Worker:
             return self._recorder.record(jobs.database, complete, job.id)
 
     def _require_reachable(self, job: Job) -> None:
-        """A worker that waits for a share works on nothing else, and cannot be interrupted."""
+        """Raise TimeoutError if the storage does not answer, because waiting for it blocks the worker."""
         if not self._storage.is_reachable(job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
 
@@ -254,7 +256,7 @@ class Worker:
 
 
 def _require_inside_inbox(job: Job) -> None:
-    """A link that took a folder's place since the file was found must not lead elsewhere."""
+    """Raise SlideError if a link has taken a folder's place since and leads out of the inbox."""
     inbox = job.inbox
     if inbox is None or not job.path.is_relative_to(inbox):
         return  # queued by an operator, or retried from the archive

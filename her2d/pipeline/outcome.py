@@ -1,4 +1,4 @@
-"""What the pipeline hands on when a slide is finished."""
+"""The outcome of a slide: the class of each tile, and the score."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from her2d.slides.metadata import SlideMetadata
 
 
 class TileClass(IntEnum):
-    """Where a tile's way through the pipeline ended (paper, section 4.2 to 4.5)."""
+    """The result of a tile (paper, section 4.2 to 4.5)."""
 
     BACKGROUND = 0
     NON_TUMOR = 1
@@ -44,14 +44,14 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class SlideOutcome:
-    """One slide's score and what it rests on; arrays are (rows, columns) of the grid.
+    """A slide's score and the data it is computed from; arrays are (rows, columns) of the grid.
 
     Attributes:
         tile_class: uint8, a TileClass each.
-        tumor_pixels: int32, 0 where the segmenter did not look.
+        tumor_pixels: int32, 0 where the segmenter was not used.
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
-        unreadable_reason: why the first unreadable tile could not be read, None where all could.
+        unreadable_reason: why the first unreadable tile could not be read, None if all tiles were read.
         has_io_errors: whether the storage returned I/O errors for some tiles.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
             the file is the reason why there is no call, not the tissue.
@@ -72,7 +72,7 @@ class SlideOutcome:
 
     @property
     def unreadable_pixels(self) -> int:
-        """Pixels of the scan that could not be read and may be tumour."""
+        """Number of pixels of the scan that could not be read and may be tumour."""
         return pixels_that_may_be_tumor(self.grid, self.tile_class, TUMOR_FRACTION)
 
     @property
@@ -86,7 +86,7 @@ class SlideOutcome:
         return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
 
     def count(self, *tile_classes: TileClass) -> int:
-        """Tiles that ended as one of `tile_classes`."""
+        """Return the number of tiles of these classes."""
         return int(np.isin(self.tile_class, tile_classes).sum())
 
 

@@ -1,4 +1,4 @@
-"""Tiles -> the slide's HER2 status: equation 1, the decision, the interval. Pure functions.
+"""Compute a slide's HER2 status from its tiles: equation 1, the decision and the interval.
 
 Liao et al. 2025, section 4.6: P is the share of tumour pixels that lie in tiles of high HER2
 expression; P >= 10 % is positive. The interval, the borderline flag and the indeterminate status
@@ -19,7 +19,7 @@ _CHUNK_DRAWS = 500_000
 
 
 class Her2Status(StrEnum):
-    """What is reported of a slide."""
+    """The HER2 status of a slide."""
 
     POSITIVE = "positive"
     NEGATIVE = "negative"
@@ -81,7 +81,7 @@ class Score(BaseModel):
 
 
 def high_expression_fraction(counts: TileCounts) -> Fraction:
-    """P of equation 1, exactly.
+    """Return P of equation 1, exactly.
 
     Raises:
         ValueError: there are no tumour tiles.
@@ -94,9 +94,9 @@ def high_expression_fraction(counts: TileCounts) -> Fraction:
 def bootstrap_interval(
     counts: TileCounts, *, seed: int, resamples: int = 1000, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of P over tiles (Efron and Tibshirani 1993), as fractions.
+    """Return the percentile bootstrap interval of P over tiles, as fractions.
 
-    The same tiles give the same interval in any order. Memory is bounded for any number of tiles.
+    See Efron and Tibshirani 1993. The same tiles give the same interval in any order. Memory is bounded for any number of tiles.
 
     Raises:
         ValueError: there are no tumour tiles.
@@ -127,13 +127,12 @@ def score_slide(
     threshold: float = THRESHOLD,
     seed: int,
 ) -> Score:
-    """Decide a slide.
+    """Return the status of a slide, with P and its interval.
 
     Args:
         counts: its tumour tiles.
         tiles_unreadable: tiles that could not be read.
-        unreadable_pixels: pixels of the scan in those tiles; in the worst case all of them are
-            tumour, and all strong or all weak.
+        unreadable_pixels: pixels of the scan in those tiles that may be tumour.
         threshold: P from which a slide is positive; taken as the decimal number it is written as,
             so that exactly 10 % is positive.
         seed: of the bootstrap.

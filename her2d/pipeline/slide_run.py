@@ -1,4 +1,4 @@
-"""What is known so far of one slide's tiles while they pass through the stages.
+"""The tiles of one slide while they pass through the stages.
 
 Memory is a few dozen bytes a tile, plus an overview of bounded size.
 """
@@ -25,11 +25,11 @@ Progress = Callable[[int, int], None]
 
 
 class SlideCancelledError(Her2dError):
-    """The slide was given up before it was finished."""
+    """The slide was cancelled before it was finished."""
 
 
 class SlideRun:
-    """Collects what the stages find. Stages call it from their own threads.
+    """The results of a slide's tiles so far. Stages add to it from their own threads.
 
     Attributes:
         bound: the log context where the slide's work began.
@@ -60,7 +60,7 @@ class SlideRun:
 
     @property
     def ended(self) -> bool:
-        """Whether further work on this slide would be wasted."""
+        """Whether the slide was cancelled or has failed."""
         return self._error is not None or self.cancelled()
 
     @property

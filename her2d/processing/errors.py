@@ -1,4 +1,4 @@
-"""Why a slide that could be read has no recorded result."""
+"""Errors of a slide that could be opened and has no recorded result."""
 
 from her2d.errors import Her2dError
 from her2d.slides.errors import SlideError
@@ -30,7 +30,7 @@ class ResultsUnwritableError(Her2dError, OSError):
 
 
 class TooFewTilesError(SlideError):
-    """Too few tiles of a slide could be read to call it: the file is the cause, not the tissue.
+    """Too few tiles of a slide could be read to call it. The cause is the file, not the tissue.
 
     Attributes:
         is_io_error: whether the storage returned I/O errors; another attempt may read more.

@@ -1,4 +1,4 @@
-"""One scan -> its score: what `run`, `scan` and the Python API share.
+"""Score one scan, for `run`, `scan` and the Python API.
 
 The processor knows neither queue nor database: callers hash, record and retry.
 """

@@ -1,4 +1,4 @@
-"""What an error means for a job: one table, read from top to bottom, whose first match decides.
+"""The outcome of each error for a job: the first row of a table that matches decides.
 
 Only an error that the file itself causes costs an attempt. The documentation's page on retries is
 this table.
@@ -116,7 +116,7 @@ class Rule:
 
 
 def decide(error: Exception, file: JobFile) -> Decision:
-    """Return what becomes of a job whose attempt ended with `error`."""
+    """Return the outcome for a job whose attempt ended with `error`."""
     rule = next(rule for rule in RULES if rule.matches(error, file))
     return Decision(rule.action, rule.reason(error, file), rule.event, rule.level, rule.wait_s)
 
@@ -126,7 +126,7 @@ def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:
 
 
 def _storage_error(error: Exception) -> OSError | None:
-    """The error of the storage that is behind `error`, if there is one."""
+    """Return the error of the storage that caused `error`, or None."""
     if isinstance(error, SlideUnavailableError):
         cause = error.__cause__
         return cause if isinstance(cause, OSError) else None
@@ -150,7 +150,7 @@ def _cannot_be_read(error: Exception, file: JobFile) -> str:
 
 
 def _this_slides_record(error: Exception, _: JobFile) -> bool:
-    """Whether a result cannot be written because of what it is, not of where it goes."""
+    """Return whether the slide itself, not the storage, is why its result cannot be written."""
     if isinstance(error, ResultsUnwritableError):
         return isinstance(error.__cause__, OSError) and error.__cause__.errno in _BAD_NAME
     return isinstance(

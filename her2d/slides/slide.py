@@ -296,7 +296,8 @@ class Slide:
         """
         fd, side = self._open_fd(), self.grid.tile_size
         extent = self.grid.extent(column, row)
-        for level in self._levels[self._serving + 1 :]:
+        for number in range(self._serving + 1, len(self._levels)):
+            level = self._levels[number]
             scale_x = self.grid.level0_downsample / level.downsample_x
             scale_y = self.grid.level0_downsample / level.downsample_y
             left, top = math.floor(column * side * scale_x), math.floor(row * side * scale_y)
@@ -307,7 +308,8 @@ class Slide:
             pixels = np.empty((bottom - top, right - left, 3), np.uint8)
             try:
                 blocks = self._blocks_of(fd, level.stored)
-                copy_rectangle(pixels, left, top, blocks.layout, _stored_only(blocks, fd))
+                read = self._stored_only(fd, blocks, number)
+                copy_rectangle(pixels, left, top, blocks.layout, read)
             except SlideUnavailableError:
                 raise
             except (RefusedError, SlideError):
@@ -319,6 +321,16 @@ class Slide:
                 continue
             return pixels
         return None
+
+    def _stored_only(self, fd: int, blocks: Blocks, level: int) -> Callable[[int, int], Pixels]:
+        """Return a function that reads a block of a level and refuses one that is not stored."""
+
+        def read(column: int, row: int) -> Pixels:
+            if not blocks.is_stored(column, row):
+                raise RefusedError("is not stored")
+            return self._cache.get((level, column, row), lambda: blocks.read(fd, column, row))
+
+        return read
 
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
@@ -394,17 +406,6 @@ class Slide:
 
         copy_rectangle(pixels, 0, 0, blocks.layout, read)
         return pixels
-
-
-def _stored_only(blocks: Blocks, fd: int) -> Callable[[int, int], Pixels]:
-    """Return a function that reads a block and refuses one that is not stored."""
-
-    def read(column: int, row: int) -> Pixels:
-        if not blocks.is_stored(column, row):
-            raise RefusedError("is not stored")
-        return blocks.read(fd, column, row)
-
-    return read
 
 
 class _AssociatedImages(Mapping[str, Pixels]):
