@@ -172,7 +172,7 @@ class Worker:
             return self._recorder.record(jobs.database, complete, job.id)
 
     def _require_reachable(self, job: Job) -> None:
-        """Raise TimeoutError if the storage does not answer, because waiting for it blocks the worker."""
+        """Raise TimeoutError if the storage does not answer: waiting would block the worker."""
         if not self._storage.is_reachable(job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
 

@@ -51,7 +51,7 @@ class SlideOutcome:
         tumor_pixels: int32, 0 where the segmenter was not used.
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
-        unreadable_reason: why the first unreadable tile could not be read, None if all tiles were read.
+        unreadable_reason: why the first unreadable tile could not be read, None if all were.
         has_io_errors: whether the storage returned I/O errors for some tiles.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
             the file is the reason why there is no call, not the tissue.

@@ -96,7 +96,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of P over tiles, as fractions.
 
-    See Efron and Tibshirani 1993. The same tiles give the same interval in any order. Memory is bounded for any number of tiles.
+    See Efron and Tibshirani 1993. The same tiles give the same interval in any order. Memory is
+    bounded for any number of tiles.
 
     Raises:
         ValueError: there are no tumour tiles.
