@@ -464,20 +464,17 @@ def _is_exact(base: Image, level: Level) -> bool:
         return True
     if _padded_level(base, level.image) is not None:
         return False
-    low, high = zip(
-        *(
-            (side / (of_level + _ROUNDING_PX), side / max(1.0, of_level - _ROUNDING_PX))
-            for side, of_level in zip(base.size, level.image.size, strict=True)
-        ),
-        strict=True,
-    )
-    return max(low) <= min(high)
+    scales = [
+        (side / (of_level + _ROUNDING_PX), side / max(1.0, of_level - _ROUNDING_PX))
+        for side, of_level in zip(base.size, level.image.size, strict=True)
+    ]
+    return max(low for low, _ in scales) <= min(high for _, high in scales)
 
 
 def _is_copy(base: Image, image: Image) -> bool:
     """Return whether both images are made of the same blocks of the file."""
     first, other = base.directory.block_offsets, image.directory.block_offsets
-    return bool(first.tobytes() == other.tobytes())
+    return len(first) == len(other) and bool((first == other).all())
 
 
 def _has_aspect_of(base: Image, image: Image) -> bool:
