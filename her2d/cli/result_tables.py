@@ -135,5 +135,7 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(result.reason)
     elif result.tiles_unreadable:
         remarks.append(f"{result.tiles_unreadable} tiles unreadable")
+    if result.focal_plane:
+        remarks.append(f"focal plane {result.focal_plane}")
     remarks += [flag.value for flag in result.quality_flags]
     return remarks

@@ -41,7 +41,7 @@ def test_a_label_is_known_in_every_form(text: str) -> None:
     [
         "Motic V1.0.0\n53046x51735 -> 847x826",
         "Motic V1.0.0 53046x51735 -> 847x826 - ",
-        "Aperio Image Library v10.0.51\r\n46920x33014 [0,100 46000x32914] (256x256) -> 1024x732 - |A",
+        "Aperio Image Library v10.0.51\r\n46920x33014 [0,100 46000x32914] (256x256) -> 1024x732 -",
         "Thumbnail",
         "缩略图",
     ],

@@ -14,7 +14,7 @@ def section(seed: int, *, height: int = 1600, width: int = 2400) -> Picture:
     for cell in (400, 100, 25):
         small = random.normal(0, 1, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
         whole += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC) * 18
-    return np.clip(whole + (205, 140, 185), 0, 255).astype(np.uint8)
+    return np.clip(whole + np.array((205, 140, 185)), 0, 255).astype(np.uint8)
 
 
 def reduced(picture: Picture, factor: int) -> Picture:
