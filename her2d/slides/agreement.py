@@ -22,10 +22,11 @@ Pixels = NDArray[np.uint8]
 Cells = NDArray[np.float32]
 Decoded = dict[tuple[int, int], Pixels]
 
-_REGIONS = (
-    3  # the scan is divided into this many parts across and down, for at most one window each
-)
-_MOST_WINDOWS = 5  # of the fullest parts
+# The scan is divided into thirds across and down. The corners and the centre come first: with them,
+# a page of which a quarter shows something else is found out.
+_THIRDS = 3
+_REGIONS = ((0, 0), (2, 2), (2, 0), (0, 2), (1, 1), (1, 0), (1, 2), (0, 1), (2, 1))
+_MOST_WINDOWS = 5  # one block each, in the first of these regions that are not background
 _WINDOW_PX = (256, 512)  # smallest and largest side of a window
 _STRIP_WINDOW_PX = (2048, 64)  # of a window in strips, which are decoded whole
 _MOST_CELLS = 16  # along a window's side
@@ -167,27 +168,25 @@ def _windows(base: Image) -> list[_Window]:
     # With separate planes, the blocks of the first one come first.
     sizes = directory.block_bytes[: rows * columns].reshape(rows, columns)
     fullest = max(1, int(sizes.max()))
-    found: dict[tuple[int, int], int] = {}
-    for region_y in range(_REGIONS):
-        for region_x in range(_REGIONS):
-            top, bottom = _part(region_y, rows)
-            left, right = _part(region_x, columns)
-            part = sizes[top:bottom, left:right]
-            row, column = np.unravel_index(int(part.argmax()), part.shape)
-            if part[row, column] >= _FAINT * fullest:
-                found[int(left + column), int(top + row)] = int(part[row, column])
-    found_first = sorted(found, key=found.__getitem__, reverse=True)[:_MOST_WINDOWS]
+    found: dict[tuple[int, int], None] = {}
+    for region_x, region_y in _REGIONS:
+        top, bottom = _part(region_y, rows)
+        left, right = _part(region_x, columns)
+        part = sizes[top:bottom, left:right]
+        row, column = np.unravel_index(int(part.argmax()), part.shape)
+        if part[row, column] >= _FAINT * fullest:
+            found[int(left + column), int(top + row)] = None
     return [
         window
-        for column, row in found_first
+        for column, row in list(found)[:_MOST_WINDOWS]
         for window in (_tile(base, column, row) if directory.tiled else _strip_pieces(base, row))
     ]
 
 
 def _part(region: int, blocks: int) -> tuple[int, int]:
     """Return the blocks [first, last) of a region along one axis, at least one of them."""
-    first = min(region * blocks // _REGIONS, blocks - 1)
-    return first, max(first + 1, (region + 1) * blocks // _REGIONS)
+    first = min(region * blocks // _THIRDS, blocks - 1)
+    return first, max(first + 1, (region + 1) * blocks // _THIRDS)
 
 
 def _tile(base: Image, column: int, row: int) -> list[_Window]:
@@ -214,7 +213,7 @@ def _strip_pieces(base: Image, row: int) -> list[_Window]:
     # The middle of a strip that is taller than the window.
     y = row * directory.block_height + max(0, directory.block_height - height) // 2
     y = min(y, directory.height - height)
-    places = {(directory.width - width) * step // (_REGIONS - 1) for step in range(_REGIONS)}
+    places = {(directory.width - width) * step // (_THIRDS - 1) for step in range(_THIRDS)}
     return [_Window(x, y, width, height) for x in sorted(places)]
 
 
@@ -251,6 +250,12 @@ def _averaged(
     pixels: Pixels, left: float, top: float, right: float, bottom: float, across: int, down: int
 ) -> Cells:
     """Return the means of `down` x `across` cells of a rectangle, float32 (down, across, 3)."""
+    x, y, width, height = int(left), int(top), int(right - left), int(bottom - top)
+    if (left, top, right, bottom) == (x, y, x + width, y + height):
+        whole = pixels[y : y + height, x : x + width]
+        return np.asarray(
+            cv2.resize(whole, (across, down), interpolation=cv2.INTER_AREA), np.float32
+        )
     columns = _shares(left, right, across, pixels.shape[1])
     rows = _shares(top, bottom, down, pixels.shape[0])
     flat = pixels.reshape(len(pixels), -1).astype(np.float32)
