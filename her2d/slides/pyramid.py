@@ -367,6 +367,8 @@ class _Search:
             return False  # a level of another plane
         if self._statements[id(image)].scan == image.size:
             return True
+        if (level := _level_by_shape(base, image)) is not None and _is_exact(base, level):
+            return False  # an area of its own has a size of its own
         first, other = base.directory, image.directory
         share = _ANOTHER_SCAN if first.tiled else _ANOTHER_SCAN_IN_STRIPS
         return (
