@@ -33,14 +33,15 @@ _MOST_CELLS = 16  # along a window's side
 _CELL_PX = 4.0  # smallest side of a cell, in pixels of the coarser page
 _FAINT = 0.25  # a window whose blocks have fewer bytes than this share of the fullest is background
 
-# Measured on real scans, whose levels were made in any way, down to every 16th pixel: the means of a
-# window differ by less than 3 and its cells by less than 12; the correlation of cells is over 0.7 in
-# a window and over 0.9 in all. With other tissue of the same stain it is under 0.2.
+# Measured on real scans, whose levels were made in any way, down to every 16th pixel: the means of
+# a window differ by less than 3 and its cells by less than 12; the correlation of cells is over 0.7
+# in a window and over 0.9 in all. With other tissue of the same stain it is under 0.2.
 _SAME_COLOR = 8.0  # grey values between the means of a window, in any channel
 _SAME_CELLS = 16.0  # grey values, mean difference of cells
 _SAME_STRUCTURE_OF_WINDOW, _SAME_STRUCTURE = 0.6, 0.8  # correlation of cells
 _CONTRAST = 4.0  # grey values; cells that differ less have no structure to correlate
-_ENOUGH_CELLS = 16  # to correlate the cells of one window
+_ENOUGH_CELLS = 16  # to correlate
+_GLASS = 215.0  # grey values; a cell that is brighter in every channel is bare glass
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +114,13 @@ class BlockComparison:
             )
             if not _have_equal_means(*cells):
                 return False
-            if across * down >= _ENOUGH_CELLS and not _have_equal_structure(
-                *cells, _SAME_STRUCTURE_OF_WINDOW
-            ):
+            if not _have_equal_structure(*_tissue(*cells), _SAME_STRUCTURE_OF_WINDOW):
                 return False
             compared.append(cells)
         if not compared:
             return False
         scans, pages = zip(*compared, strict=True)
-        return _have_equal_structure(_joined(scans), _joined(pages), _SAME_STRUCTURE)
+        return _have_equal_structure(*_tissue(_joined(scans), _joined(pages)), _SAME_STRUCTURE)
 
     def sharpness(self, image: Image) -> float:
         """Return how sharp a page of the scan's size is: larger is sharper, 0 is undecodable.
@@ -221,7 +220,7 @@ def _strip_pieces(base: Image, row: int) -> list[_Window]:
 def _read(
     fd: int, blocks: Blocks, decoded: Decoded, x: int, y: int, width: int, height: int
 ) -> Pixels | None:
-    """Return a rectangle of a page, uint8 (height, width, 3); None where part is undecodable.
+    """Return a rectangle of a page, uint8 (height, width, 3); None where part is missing.
 
     Args:
         decoded: blocks of the page that an earlier call decoded, by column and row. One is kept,
@@ -231,6 +230,8 @@ def _read(
 
     def read(column: int, row: int) -> Pixels:
         if (column, row) not in decoded:
+            if not blocks.is_stored(column, row):
+                raise RefusedError("is not stored")
             block = blocks.read(fd, column, row)
             decoded.clear()
             decoded[column, row] = block
@@ -285,8 +286,17 @@ def _have_equal_means(scan: Cells, page: Cells) -> bool:
     return color <= _SAME_COLOR and float(np.abs(difference).mean()) <= _SAME_CELLS
 
 
+def _tissue(scan: Cells, page: Cells) -> tuple[Cells, Cells]:
+    """Return the cells that are not glass in both: neighbouring sections have one outline."""
+    tissue = np.minimum(scan, page).min(axis=-1) < _GLASS
+    return scan[tissue], page[tissue]
+
+
 def _have_equal_structure(scan: Cells, page: Cells, correlation: float) -> bool:
-    grey = scan.mean(axis=-1).ravel(), page.mean(axis=-1).ravel()
+    """Return whether cells (n, 3) rise and fall together; True for too few of them to tell."""
+    grey = scan.mean(axis=-1), page.mean(axis=-1)
+    if len(grey[0]) < _ENOUGH_CELLS:
+        return True
     contrasts = [float(values.std()) for values in grey]
     if max(contrasts) < _CONTRAST:
         return True

@@ -363,19 +363,23 @@ class _Search:
             return False  # a level of another page, which is looked at itself
         if _samples(image.page) != _samples(base.page) or _is_copy(base, image):
             return False
-        if len(planes) > 1 and _level_by_shape(base, image) is not None:
-            return False  # a level of another plane
+        level = _level_by_shape(base, image)
         if self._statements[id(image)].scan == image.size:
-            return True
-        if (level := _level_by_shape(base, image)) is not None and _is_exact(base, level):
-            return False  # an area of its own has a size of its own
-        first, other = base.directory, image.directory
-        share = _ANOTHER_SCAN if first.tiled else _ANOTHER_SCAN_IN_STRIPS
-        return (
-            other.tiled == first.tiled
-            and other.compression == first.compression
-            and image.area >= share * base.area
-        )
+            return level is None or len(planes) == 1
+        # An area of its own has a size of its own, and may be a level of another plane.
+        of_level = level is not None and (len(planes) > 1 or _is_exact(base, level))
+        return not of_level and _is_large_beside(base, image)
+
+
+def _is_large_beside(base: Image, image: Image) -> bool:
+    """Return whether an unnamed image is too large, and stored too much alike, to be a macro."""
+    first, other = base.directory, image.directory
+    share = _ANOTHER_SCAN if first.tiled else _ANOTHER_SCAN_IN_STRIPS
+    return (
+        other.tiled == first.tiled
+        and other.compression == first.compression
+        and image.area >= share * base.area
+    )
 
 
 def _other_pages(listing: Listing) -> list[Image]:
