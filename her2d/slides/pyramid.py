@@ -259,6 +259,7 @@ class _Search:
 
     def _levels(self, base: Image, planes: Sequence[Image], listed: Sequence[Image]) -> list[Level]:
         found = []
+        marks_are_clear = self._marks_are_clear(base, planes)
         for image in self._images:
             if image is base or any(image is plane for plane in planes):
                 continue
@@ -269,7 +270,7 @@ class _Search:
                 found.append(level)
             elif self._belongs_elsewhere(base, planes, image):
                 continue
-            elif self._is_stated_level(base, image) and _is_exact(base, level):
+            elif self._is_level_of(base, image, marks_are_clear) and _is_exact(base, level):
                 found.append(level)
             else:
                 # A level that is padded to whole blocks has another scale than its size says.
@@ -311,7 +312,26 @@ class _Search:
         following = number + 1 < len(planes) and self._places[id(planes[number + 1])] > place
         return not (self._places[id(base)] < place and following)
 
-    def _is_stated_level(self, base: Image, image: Image) -> bool:
+    def _marks_are_clear(self, base: Image, planes: Sequence[Image]) -> bool:
+        """Return whether pages that are marked as reduced images can only be the scan's.
+
+        They cannot if the file holds another page like the scan that they may be made from, or two
+        of them have one size.
+        """
+        known = {id(image) for image in planes}
+        chain = [
+            image
+            for image in self._images
+            if image.directory.parent is None
+            and id(image) not in known
+            and not self._is_associated(image)
+            and image.directory.tiled == base.directory.tiled
+            and _samples(image.page) == _samples(base.page)
+        ]
+        marked = [image.size for image in chain if image.page.subfiletype & _REDUCED]
+        return len(marked) == len(chain) and (len(planes) > 1 or len(set(marked)) == len(marked))
+
+    def _is_level_of(self, base: Image, image: Image, marks_are_clear: bool) -> bool:
         """Return whether the file says that a page is a level of the scan."""
         statement = self._statements[id(image)]
         if image.directory.parent is not None:
@@ -322,7 +342,7 @@ class _Search:
             return statement.number > 0 and self._statements[id(base)].number == 0
         if statement.scan is not None:
             return False  # its header says that it is a scan of its own, or a thumbnail
-        return bool(image.page.subfiletype & _REDUCED)
+        return bool(image.page.subfiletype & _REDUCED) and marks_are_clear
 
     def _shows_the_same(self, level: Level) -> bool:
         self._compared += 1

@@ -259,3 +259,21 @@ def test_a_file_of_many_unexplained_pages_is_refused(tmp_path: Path) -> None:
     pages = [scan(), *[(reduced(NEIGHBOUR, 16), TILED)] * 70]
     with pytest.raises(SlideError, match="more than 64 pages that do not say what they are"):
         open_slide(write_pages(tmp_path / "a.tif", pages))
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [(reduced(NEIGHBOUR, 2), TILED), (reduced(NEIGHBOUR, 10), {**TILED, "subfiletype": 1})],
+        [
+            (reduced(NEIGHBOUR, 10), {**TILED, "subfiletype": 1}),
+            (reduced(SCAN, 10), {**TILED, "subfiletype": 1}),
+        ],
+    ],
+    ids=["of another page", "two of one size"],
+)
+def test_a_page_that_is_marked_as_reduced_may_be_reduced_from_another_page(
+    others: list[Page], tmp_path: Path, read: Read
+) -> None:
+    path = write_pages(tmp_path / "a.tif", [scan(), *others])
+    assert_is(read(path), SCAN)
