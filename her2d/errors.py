@@ -38,6 +38,7 @@ Every class stands in the module that raises it:
     ├─ RecipeError
     ├─ RefusedByQueue
     ├─ RefusedError
+    │  ├─ SeveralAreasError
     │  └─ StructureError
     │     ├─ BrokenError
     │     └─ IncompleteError

@@ -136,5 +136,7 @@ def _remarks(result: SlideResult) -> list[str]:
     elif result.tiles_unreadable:
         tiles = "1 tile" if result.tiles_unreadable == 1 else f"{result.tiles_unreadable} tiles"
         remarks.append(f"{tiles} unreadable ({result.unreadable_reason or 'reason not recorded'})")
+    if result.focal_plane:
+        remarks.append(f"focal plane {result.focal_plane}")
     remarks += [flag.value for flag in result.quality_flags]
     return remarks

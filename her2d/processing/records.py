@@ -78,6 +78,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         started_at=clock.started_at,
         finished_at=now(),
         elapsed_s=clock.elapsed_s,
+        focal_plane=outcome.metadata.focal_plane,
     )
 
 

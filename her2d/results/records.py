@@ -55,6 +55,7 @@ class RunRecord:
         um_per_px: micrometres to a pixel of the 4x grid.
         level0_downsample: level-0 pixels to a pixel of the 4x grid.
         queued_at, started_at, finished_at: UTC, ISO-8601.
+        focal_plane: which plane of a z-stack was read, such as "2 of 5"; None where there is one.
     """
 
     score: Score
@@ -74,6 +75,7 @@ class RunRecord:
     started_at: str
     finished_at: str
     elapsed_s: float
+    focal_plane: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ class SlideResult(Score, _KnownSlide):
     elapsed_s: float
     heatmap_path: str | None
     run_id: int
+    focal_plane: str | None
     tissue_mm2: float
     tumor_mm2: float
     focus: float | None

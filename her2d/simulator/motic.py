@@ -63,12 +63,20 @@ def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
 
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
-    """Return the ImageDescription (tag 270) of a level, as the software of Motic writes it."""
+    """Return the ImageDescription (tag 270) of level 0, as the software of Motic writes it."""
     mpp = UM_PER_PX * MAGNIFICATION / plan.magnification
     return (
         f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{TILE_PX}x{TILE_PX}] JPEG/RGB"
         f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {mpp:g}"
         f"|BackgroundColor = {_BACKGROUND_COLOR}|Barcode = {plan.barcode}"
+    )
+
+
+def describe_level(width: int, height: int, level_width: int, level_height: int) -> str:
+    """Return the ImageDescription (tag 270) of another level of a scan of width x height."""
+    return (
+        f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{TILE_PX}x{TILE_PX}]"
+        f" -> {level_width}x{level_height} JPEG/RGB Q = {_QUALITY}"
     )
 
 
@@ -98,7 +106,7 @@ def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]
         _write_thumbnail(tiff, thumbnail, width, height)
         while max(finer.half.shape[:2]) > _SMALLEST_LEVEL // 2:
             level = _Level(Path(folder), finer.half.shape[1], finer.half.shape[0])
-            text = describe(plan, level.shape[1], level.shape[0])
+            text = describe_level(width, height, level.shape[1], level.shape[0])
             _write_level(tiff, _copied(finer.half, level), level.shape, text)
             finer = level
         _write_lzw(tiff, _label(plan), "label")

@@ -15,15 +15,17 @@ class SlideError(Her2dError):
     Attributes:
         name: the file's name, without its folder.
         reason: the rest of the sentence, such as "is cut short: ...".
+        code: the kind of reason in one word for programs, such as "several_areas".
     """
 
-    def __init__(self, name: str, reason: str) -> None:
+    def __init__(self, name: str, reason: str, code: str = "unreadable") -> None:
         super().__init__(f"{name} {reason}")
         self.name = name
         self.reason = reason
+        self.code = code
 
-    def __reduce__(self) -> tuple[type["SlideError"], tuple[str, str]]:
-        return type(self), (self.name, self.reason)
+    def __reduce__(self) -> tuple[type["SlideError"], tuple[str, str, str]]:
+        return type(self), (self.name, self.reason, self.code)
 
 
 class SlideUnavailableError(SlideError):
@@ -37,7 +39,24 @@ class RefusedError(Her2dError):
     """Why something in a file cannot be used; `str(error)` continues the sentence "FILE ...".
 
     Raised inside this package, in functions that do not know the file's name.
+
+    Attributes:
+        code: as in SlideError.
     """
+
+    code = "unreadable"
+
+
+class SeveralAreasError(RefusedError):
+    """The file holds several scans, and one of them alone does not give the slide's status."""
+
+    code = "several_areas"
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"holds {count} scanned areas, and the HER2 status is that of all of them together; "
+            "scan them as one area, or export each to its own file"
+        )
 
 
 @contextmanager
@@ -57,7 +76,7 @@ def slide_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        raise SlideError(path.name, str(error)) from error
+        raise SlideError(path.name, str(error), error.code) from error
     except OSError as error:
         raise SlideUnavailableError(path.name, f"cannot be read: {error.strerror}") from error
     except Exception as error:

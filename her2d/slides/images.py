@@ -24,6 +24,16 @@ class Image:
         """Pixels."""
         return self.directory.width * self.directory.height
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.directory.width, self.directory.height
+
+    @property
+    def description(self) -> str:
+        """ImageDescription (tag 270); empty where there is none."""
+        return str(self.page.description)
+
 
 @contextmanager
 def tifffile_on(fd: int) -> Iterator[TiffFile]:

@@ -51,8 +51,8 @@ class SlideLevels:
     def __init__(self, fd: int, found: list[tuple[Level, Blocks]]) -> None:
         self.levels = tuple(
             SlideLevel(
-                level.image.directory.width,
-                level.image.directory.height,
+                level.width,
+                level.height,
                 level.downsample_x,
                 level.downsample_y,
             )
@@ -125,10 +125,10 @@ def open_levels(path: Path) -> SlideLevels:
             directories = read_structure(fd)
             with tifffile_on(fd) as tiff:
                 images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
-                levels = find_pyramid(images)
-                page = levels[0].image.page
+                pyramid = find_pyramid(images, fd)
+                page = pyramid.levels[0].image.page
                 glass = glass_color(page, read_fields(page.description))
-                found = [(level, Blocks(level.image, glass)) for level in levels]
+                found = [(level, Blocks(level.image, glass)) for level in pyramid.levels]
             return SlideLevels(fd, found)
         except BaseException:
             os.close(fd)

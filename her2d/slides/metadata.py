@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from xml.etree import ElementTree
 
 from her2d.slides.errors import RefusedError
+from her2d.slides.leica import LeicaImage
+from her2d.slides.ome import OmeImage, is_ome, read_ome
 
 _UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
@@ -27,17 +28,6 @@ _WITH_FIELDS = ("motic", "aperio")
 
 _FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+)[ \t]*=[ \t]*([^|\r\n]*)")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
-_UM_PER_OME_UNIT = {
-    "µm": 1.0,  # U+00B5, the schema's default
-    "μm": 1.0,  # U+03BC, which some programs write
-    "um": 1.0,
-    "nm": 1e-3,
-    "Å": 1e-4,
-    "mm": 1e3,
-    "cm": 1e4,
-    "m": 1e6,
-    "in": 25_400.0,
-}
 
 
 class MagnificationSource(StrEnum):
@@ -47,6 +37,7 @@ class MagnificationSource(StrEnum):
     MPP = "MPP"
     NOMINAL_MAGNIFICATION = "NominalMagnification"
     PHYSICAL_SIZE = "PhysicalSizeX"
+    VIEW = "view"
     RESOLUTION_TAGS = "resolution tags"
     ASSUMED = "assumed"
 
@@ -56,13 +47,14 @@ class SlideMetadata:
     """What a file states about its scan.
 
     Attributes:
-        vendor: "motic", "aperio", "ome" or "generic".
+        vendor: "motic", "aperio", "ome", "leica" or "generic".
         magnification: of the objective, for level 0.
         mpp: micrometres per level-0 pixel; None where the file states no plausible value.
         barcode: the slide's identifier in a laboratory information system; None where the file
             states none.
         width, height: pixels of level 0.
         magnification_source: the statement that `magnification` was taken from.
+        focal_plane: which plane of a z-stack is read, such as "3 of 5"; None where there is one.
     """
 
     vendor: str
@@ -72,6 +64,7 @@ class SlideMetadata:
     width: int
     height: int
     magnification_source: MagnificationSource
+    focal_plane: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +105,9 @@ class Description:
 
 def read_description(text: str) -> Description:
     """Return what one ImageDescription states; nothing where its format is unknown."""
-    if "<OME" in text[:2048]:
-        return _read_ome(text)
+    if is_ome(text):
+        images = read_ome(text)
+        return describe_ome(images[0]) if images else Description(vendor="ome")
     fields = {key.lower(): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
     return Description(
@@ -146,6 +140,7 @@ def describe(
     descriptions: Sequence[str],
     resolution: Resolution | None,
     *,
+    listed: Description | None = None,
     width: int,
     height: int,
     assume_magnification: float | None,
@@ -156,6 +151,7 @@ def describe(
         descriptions: ImageDescriptions that concern the scan, the most specific first. A value
             that one does not state is taken from the next.
         resolution: the resolution tags of level 0.
+        listed: what XML that describes several images states about this one; it comes first.
         width, height: pixels of level 0.
         assume_magnification: used where the file states none, or where AppMag and MPP contradict
             each other.
@@ -164,7 +160,8 @@ def describe(
         RefusedError: there is no magnification, or AppMag and MPP contradict each other, and
             `assume_magnification` is None.
     """
-    stated = _merge([read_description(text) for text in descriptions])
+    read = [read_description(text) for text in descriptions]
+    stated = _merge(read if listed is None else [listed, *read])
     if stated.mpp is None and resolution is not None:
         mpp = _resolution_mpp(resolution)
         if stated.magnification is None or not _contradict(stated.magnification, mpp):
@@ -261,43 +258,27 @@ def _resolution_mpp(resolution: Resolution) -> float | None:
     return mpp if _RESOLUTION_MPP_RANGE[0] <= mpp < _RESOLUTION_MPP_RANGE[1] else None
 
 
-def _read_ome(text: str) -> Description:
-    """Read OME-XML of any schema version; the first image is the scan (OME data model, 2016-06)."""
-    nothing = Description(vendor="ome")
-    # OME-XML needs no DTD, and entities that expand to gigabytes are a known attack.
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return nothing
-    try:
-        root = ElementTree.fromstring(text.rstrip("\0 \r\n"))
-    except (ElementTree.ParseError, ValueError):
-        return nothing
-    pixels = root.find("{*}Image/{*}Pixels")
-    if pixels is None:
-        return nothing
-    unit = _UM_PER_OME_UNIT.get(pixels.get("PhysicalSizeXUnit", "µm"))
-    size = pixels.get("PhysicalSizeX")
-    if unit is not None and size is not None:
-        size = str(unit * (_plausible(size, (0.0, float("inf"))) or 0.0))
+def describe_ome(image: OmeImage) -> Description:
+    """Return what OME-XML states about one image (OME data model, 2016-06)."""
+    # The sides of a pixel are compared where the image is chosen.
+    sizes = [size for size in (image.um_x, image.um_y) if size is not None]
     return Description(
         vendor="ome",
-        magnification=_plausible(_ome_magnification(root), _MAGNIFICATION_RANGE),
-        mpp=_plausible(size, _MPP_RANGE) if unit is not None else None,
-        channels=_whole(pixels.get("SizeC")),
+        magnification=_plausible(image.magnification, _MAGNIFICATION_RANGE),
+        mpp=_plausible(str(sizes[0]), _MPP_RANGE) if sizes else None,
+        channels=image.channels,
         magnification_source=MagnificationSource.NOMINAL_MAGNIFICATION,
         mpp_source=MagnificationSource.PHYSICAL_SIZE,
     )
 
 
-def _ome_magnification(root: ElementTree.Element) -> str | None:
-    """Return NominalMagnification of the objective that the first image names, or of the first."""
-    settings = root.find("{*}Image/{*}ObjectiveSettings")
-    used = settings.get("ID") if settings is not None else None
-    objectives = root.findall("{*}Instrument/{*}Objective")
-    named = [objective for objective in objectives if objective.get("ID") == used]
-    for objective in named or objectives[:1]:
-        return objective.get("NominalMagnification")
-    return None
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+def describe_leica(image: LeicaImage, barcode: str | None) -> Description:
+    """Return what the XML of an SCN file states about one image."""
+    return Description(
+        vendor="leica",
+        magnification=_plausible(image.magnification, _MAGNIFICATION_RANGE),
+        mpp=_plausible(str(image.um_x), _MPP_RANGE) if image.um_x is not None else None,
+        barcode="".join(filter(str.isprintable, barcode or ""))[:_BARCODE_MAX] or None,
+        magnification_source=MagnificationSource.NOMINAL_MAGNIFICATION,
+        mpp_source=MagnificationSource.VIEW,
+    )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tifffile import TiffPage
@@ -20,7 +21,13 @@ from her2d.slides.metadata import (
     read_description,
     read_fields,
 )
-from her2d.slides.pyramid import Level, associated_images, choose_level, find_pyramid
+from her2d.slides.pyramid import (
+    Level,
+    Pyramid,
+    associated_images,
+    choose_level,
+    find_pyramid,
+)
 from her2d.slides.slide import Slide
 from her2d.slides.stream import Sampling
 from her2d.slides.structure import read_structure
@@ -60,14 +67,15 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
     directories = read_structure(fd)
     with tifffile_on(fd) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
-        levels = find_pyramid(images)
+        pyramid = find_pyramid(images, fd)
+        levels = pyramid.levels
         descriptions = _descriptions(images, levels[0].image)
-        metadata = _describe(descriptions, levels[0].image, assume_magnification)
+        metadata = _describe(descriptions, pyramid, assume_magnification)
         fields = _fields(descriptions)
         glass = glass_color(levels[0].image.page, fields)
         level, as_is, blocks = _level_to_read(levels, metadata.magnification, glass)
         _require_pixels(levels, level)
-        associated = associated_images(images, levels)
+        associated = associated_images(images, pyramid)
     grid, sampling = _grid(metadata, level, as_is)
     return Slide(
         path,
@@ -119,28 +127,33 @@ def _fields(descriptions: Sequence[str]) -> dict[str, str]:
 
 def _descriptions(images: Sequence[Image], base: Image) -> list[str]:
     """ImageDescriptions (tag 270) that speak of the scan, level 0's first."""
-    descriptions = [base.page.description]
+    descriptions = [base.description]
     if images[0] is not base:  # the file's own description is its first image's
-        descriptions.append(images[0].page.description)
+        descriptions.append(images[0].description)
     return descriptions
 
 
 def _describe(
-    descriptions: Sequence[str], base: Image, assume_magnification: float | None
+    descriptions: Sequence[str], pyramid: Pyramid, assume_magnification: float | None
 ) -> SlideMetadata:
-    channels = max((read_description(text).channels or 0 for text in descriptions), default=0)
-    if channels > base.page.samplesperpixel:
-        raise RefusedError(
-            f"stores its {channels} channels as separate images, so it is not a bright-field RGB "
-            "scan"
-        )
-    return describe(
-        descriptions,
+    base = pyramid.levels[0].image
+    if pyramid.listed is None:
+        channels = max((read_description(text).channels or 0 for text in descriptions), default=0)
+        if channels > base.page.samplesperpixel:
+            raise RefusedError(
+                f"stores its {channels} channels as separate images, so it is not a bright-field "
+                "RGB scan"
+            )
+    metadata = describe(
+        # XML that lists this image describes others too, whose values are not its own.
+        descriptions if pyramid.listed is None else (),
         _resolution(base.page),
+        listed=pyramid.listed,
         width=base.directory.width,
         height=base.directory.height,
         assume_magnification=assume_magnification,
     )
+    return replace(metadata, focal_plane=str(pyramid.plane) if pyramid.plane else None)
 
 
 def _resolution(page: TiffPage) -> Resolution | None:
@@ -159,7 +172,7 @@ def _ratio(value: object) -> float | None:
 
 def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid, Sampling]:
     if as_is:
-        width, height = level.image.directory.width, level.image.directory.height
+        width, height = level.width, level.height
         downsample = level.downsample
         sampling = Sampling(1.0, 1.0, as_is=True)
     else:
@@ -168,8 +181,8 @@ def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid,
             downsample / level.downsample_x, downsample / level.downsample_y, as_is=False
         )
         # The grid has whole pixels only: a remainder of less than one at the edge is dropped.
-        width = int(level.image.directory.width / sampling.scale_x + _ROUNDING)
-        height = int(level.image.directory.height / sampling.scale_y + _ROUNDING)
+        width = int(level.width / sampling.scale_x + _ROUNDING)
+        height = int(level.height / sampling.scale_y + _ROUNDING)
     if min(width, height) < 1:
         raise RefusedError(f"is smaller than one pixel at {MAGNIFICATION:g}x")
     um_per_px = metadata.mpp * downsample if metadata.mpp is not None else UM_PER_PX

@@ -56,10 +56,7 @@ class _Level:
     downsample: float
     downsample_x: float
     downsample_y: float
-
-    @property
-    def size(self) -> Pair:
-        return self.stored.directory.width, self.stored.directory.height
+    size: Pair
 
 
 class Slide:
@@ -121,7 +118,13 @@ class Slide:
         self._fd: int | None = fd
         self._glass = glass
         self._levels = [
-            _Level(_stored(level.image), level.downsample, level.downsample_x, level.downsample_y)
+            _Level(
+                _stored(level.image),
+                level.downsample,
+                level.downsample_x,
+                level.downsample_y,
+                (level.width, level.height),
+            )
             for level in levels
         ]
         stored = {name: _stored(image) for name, image in associated.items()}
@@ -252,10 +255,12 @@ class Slide:
         fd = self._open_fd()
         blocks = self._level_blocks(fd, number)
         layout = blocks.layout
-        for row in range(layout.rows):
-            for column in range(layout.columns):
+        for row in range(-(-level.size[1] // layout.block_height)):
+            for column in range(-(-level.size[0] // layout.block_width)):
                 block = self._block(fd, blocks, column, row, f"level {number}")
                 left, top = column * layout.block_width, row * layout.block_height
+                # Padding beyond the scan belongs to no pixel.
+                block = block[: level.size[1] - top, : level.size[0] - left]
                 down = axis_weights(top, top + block.shape[0], scale_y, height)
                 across = axis_weights(left, left + block.shape[1], scale_x, width)
                 part = area_parts(block, down, across)
@@ -479,12 +484,13 @@ def _properties(
     }
     if comment:
         found["openslide.comment"] = comment
+    if metadata.focal_plane is not None:
+        found["her2d.focal-plane"] = metadata.focal_plane
     if metadata.mpp is not None:
         found["openslide.mpp-x"] = found["openslide.mpp-y"] = _number(metadata.mpp)
     for number, level in enumerate(levels):
         prefix, directory = f"openslide.level[{number}]", level.stored.directory
-        found[f"{prefix}.width"] = str(directory.width)
-        found[f"{prefix}.height"] = str(directory.height)
+        found[f"{prefix}.width"], found[f"{prefix}.height"] = map(str, level.size)
         found[f"{prefix}.downsample"] = _number(level.downsample)
         if directory.tiled:
             found[f"{prefix}.tile-width"] = str(directory.block_width)

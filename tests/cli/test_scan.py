@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from incomplete_files import leave_out, overwrite_blocks
 
 from her2d.db.connection import open_readonly
@@ -55,6 +56,45 @@ def test_one_bad_file_is_reported_and_recorded_and_the_others_are_done(
     assert "Traceback" not in err
     (job,) = laboratory.json("queue", "ls", "--state", "quarantined")
     assert job["path"] == str(bad)
+    assert job["reason"] in err
+
+
+def test_the_focal_plane_that_was_read_is_told_and_kept(her2d, laboratory, write_slide, tmp_path):
+    sharp = tifffile.imread(write_slide(["Sw.", "www"], "flat.tif"))
+    sharp[::16] = sharp[::16] // 2  # lines, which lose contrast out of focus
+    planes = [cv2.GaussianBlur(sharp, (0, 0), 3), cv2.GaussianBlur(sharp, (0, 0), 2), sharp]
+    path = tmp_path / "stack.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for plane in planes:
+            tiff.write(
+                plane,
+                tile=(512, 512),
+                compression="deflate",
+                photometric="rgb",
+                description="AppMag = 4",
+                metadata=None,
+            )
+    code, out, _ = her2d("scan", path)
+    assert code == 0
+    assert "focal plane 3 of 3" in " ".join(out.split())
+    (result,) = laboratory.json("results")
+    assert result["focal_plane"] == "3 of 3"
+    laboratory.run("export", "stack", "--format", "html", "-o", tmp_path / "report.html")
+    assert "3 of 3" in (tmp_path / "report.html").read_text()
+
+
+def test_several_scanned_areas_are_refused_with_that_reason(
+    her2d, laboratory, write_slide, tmp_path
+):
+    path = tmp_path / "areas.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        for rows in (["Sw.", "www"], ["s..", "SSw"]):
+            area = tifffile.imread(write_slide(rows, "one.tif"))
+            tiff.write(area, tile=(512, 512), photometric="rgb", metadata=None)
+    code, _, err = her2d("scan", path)
+    assert code == 1
+    assert err.startswith("her2d: areas.tif holds 2 scanned areas, and the HER2 status is that of")
+    (job,) = laboratory.json("queue", "ls", "--state", "quarantined")
     assert job["reason"] in err
 
 

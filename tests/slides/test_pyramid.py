@@ -52,7 +52,8 @@ def macro(value: int = 220) -> Page:
 
 
 def level(value: int, downsample: int) -> Page:
-    return flat(1600 // downsample, 2400 // downsample, value), TILED
+    """A page that is marked as a reduced image, so its grey value need not be the scan's."""
+    return flat(1600 // downsample, 2400 // downsample, value), {**TILED, "subfiletype": 1}
 
 
 def test_a_level_at_4x_is_used_as_it_is(tmp_path: Path, read: Callable[..., Picture]) -> None:
@@ -113,7 +114,7 @@ def test_a_stripped_pyramid_is_a_pyramid(tmp_path: Path, read: Callable[..., Pic
     scan, options = base()
     pages = [
         (scan, {**STRIPPED, "description": options["description"]}),
-        (flat(400, 600, 90), STRIPPED),
+        (flat(400, 600, 90), {**STRIPPED, "subfiletype": 1}),
         label(),
     ]
     assert (read(write_pages(tmp_path / "a.tif", pages)) == 90).all()

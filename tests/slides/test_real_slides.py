@@ -4,6 +4,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,3 +90,47 @@ def test_100_flipped_bytes_end_in_tiles_or_a_reason(real_slide: Path, tmp_path: 
         path.write_bytes(damaged)
         with contextlib.suppress(SlideError), open_slide(path, assume_magnification=40) as slide:
             assert len(list(slide.tiles())) == slide.grid.columns * slide.grid.rows
+
+
+def every_nth(image: Picture, n: int) -> Picture:
+    return np.ascontiguousarray(image[::n, ::n])
+
+
+def averaged(image: Picture, n: int) -> Picture:
+    height, width = (side // n for side in image.shape[:2])
+    whole = image[: height * n, : width * n]
+    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def interpolated(image: Picture, n: int) -> Picture:
+    height, width = (side // n for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.mark.parametrize("n", [2, 4, 5, 8, 16])
+@pytest.mark.parametrize("make", [every_nth, averaged, interpolated])
+def test_an_unmarked_level_of_real_tissue_is_known_however_it_was_made(
+    make: Callable[[Picture, int], Picture], n: int, cmu: Path, tmp_path: Path
+) -> None:
+    scan = tifffile.imread(cmu, key=0)
+    assert level_count(tmp_path / "a.tif", scan, make(scan, n)) == 2
+
+
+@pytest.mark.parametrize("n", [2, 4, 8, 16])
+@pytest.mark.parametrize(
+    "change", [np.flipud, np.fliplr, lambda image: np.roll(image, image.shape[1] // 10, axis=1)]
+)
+def test_other_tissue_of_the_same_stain_is_not_a_level(
+    change: Callable[[Picture], Picture], n: int, cmu: Path, tmp_path: Path
+) -> None:
+    scan = tifffile.imread(cmu, key=0)
+    assert level_count(tmp_path / "a.tif", scan, change(averaged(scan, n))) == 1
+
+
+def level_count(path: Path, scan: Picture, page: Picture) -> int:
+    options: dict[str, Any] = {"tile": (256, 256), "compression": "jpeg", "photometric": "rgb"}
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(scan, description="AppMag = 20", metadata=None, **options)
+        tiff.write(page, metadata=None, **options)
+    with open_slide(path) as slide:
+        return slide.level_count

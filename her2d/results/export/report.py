@@ -80,6 +80,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("file", result.path),
         ("size", f"{geometry.width} x {geometry.height} px"),
         ("magnification", f"{geometry.magnification:g}x"),
+        ("focal plane", result.focal_plane or "the only one"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}"),
