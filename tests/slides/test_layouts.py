@@ -215,8 +215,7 @@ def test_palette_pixels_are_looked_up(
         (np.zeros((600, 600, 3), np.uint32), {}, "32 bits"),
         (np.zeros((600, 600), bool), {}, "1 bits"),
         (np.zeros((600, 600, 4), np.uint8), {"photometric": "separated"}, "CMYK"),
-        (np.zeros((600, 600, 3), np.uint8), {"compression": "webp"}, "compressed in a way"),
-        (np.zeros((600, 600, 3), np.uint8), {"photometric": "ycbcr"}, "YCbCr"),
+        (np.zeros((600, 600, 3), np.uint16), {"photometric": "ycbcr"}, "YCbCr pixels of 16 bits"),
     ],
 )
 def test_what_has_no_faithful_conversion_is_refused_with_its_reason(
