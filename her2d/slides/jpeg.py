@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 
 from her2d.slides.block_format import (
     BlockFormat,
@@ -36,7 +37,8 @@ _EOI, _SOS, _DRI = 0xD9, 0xDA, 0xDD
 _SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames: baseline and extended
 _FRAMES = _SEQUENTIAL | {0xC2}  # and progressive
 _TABLES = frozenset({0xC4, 0xDB, _DRI, 0xFE, *range(0xE0, 0xF0)})  # DHT DQT DRI COM APPn
-_NEXT_MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]", re.DOTALL)  # past stuffing and RSTn
+_ENDS_SCAN = np.ones(256, bool)  # by the byte after 0xFF: not stuffing, filling or RSTn
+_ENDS_SCAN[[0x00, 0xFF, *range(0xD0, 0xD8)]] = False
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 _PADDING = 8  # zeros at the end of a block, beyond what coded data may end in
@@ -169,6 +171,7 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
         raise RefusedError("does not begin like a JPEG")
     header = JpegHeader()
     at, frame, frames, scans = 2, 0, 0, 0
+    markers: NDArray[np.intp] | None = None
     while True:
         marker, at = _marker(data, at)
         if marker == _EOI:
@@ -190,14 +193,23 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
             raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
         if marker == _SOS:
             header.first_scan = header.first_scan or at
-            found = _NEXT_MARKER.search(data, at)
-            if found is None:
+            if markers is None:
+                markers = _markers_after_scans(data)
+            following = int(np.searchsorted(markers, at))
+            if following == len(markers):
                 _check_unended(data, header, frame, scans)
                 break
-            at = found.start()
+            at = int(markers[following])
     if not (frames and scans):
         raise RefusedError("is a JPEG without an image")
     return header
+
+
+def _markers_after_scans(data: bytes) -> NDArray[np.intp]:
+    """Return where there are markers that can follow coded data, in one pass over all bytes."""
+    values = np.frombuffer(data, np.uint8)
+    at = np.flatnonzero(values[:-1] == 0xFF)
+    return at[_ENDS_SCAN[values[at + 1]]]
 
 
 def _check_unended(data: bytes, header: JpegHeader, frame: int, scans: int) -> None:
