@@ -58,6 +58,7 @@ class Blocks:
     Attributes:
         layout: where the blocks lie in the image.
         block_bytes: size of one decoded block in bytes, at most MAX_BLOCK_BYTES.
+        bits: of a sample in the file, 8 or 16.
     """
 
     def __init__(self, image: Image, glass: Color = WHITE) -> None:
@@ -72,7 +73,7 @@ class Blocks:
         """
         directory = image.directory
         stored, self._decode, self._to_rgb = block_codec(image)
-        self._format = stored
+        self._format, self.bits = stored, stored.bits
         self._offsets, self._sizes = directory.block_offsets, directory.block_bytes
         self.layout = BlockLayout(
             directory.width, directory.height, directory.block_width, directory.block_height
