@@ -13,6 +13,7 @@ from her2d.slides.codecs import block_codec
 from her2d.slides.errors import RefusedError
 from her2d.slides.glass import WHITE, Color
 from her2d.slides.images import Image
+from her2d.slides.orientation import blocks_behind, mirror, mirrored
 from her2d.slides.structure import Directory
 
 MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
@@ -83,6 +84,8 @@ class Blocks:
         self._stored: NDArray[np.bool_] = np.logical_or.reduce(by_plane)
         if _is_one_raw_strip(directory):
             self._slice_raw_strip()
+        self._mirrored = mirrored(image.page)
+        self._shown = self._shown_blocks() if any(self._mirrored) else self._stored
         pixel_bytes = stored.samples * stored.planes * stored.bits // 8
         self.block_bytes = self.layout.block_width * self.layout.block_height * pixel_bytes
         if self.block_bytes > MAX_BLOCK_BYTES:
@@ -93,11 +96,11 @@ class Blocks:
 
     def is_stored(self, column: int, row: int) -> bool:
         """Return whether the file has bytes for a block; a block without any is bare glass."""
-        return bool(self._stored[row, column])
+        return bool(self._shown[row, column])
 
     def any_stored(self, columns: range, rows: range) -> bool:
         """Return whether the file has bytes for at least one block of a rectangle."""
-        return bool(self._stored[rows.start : rows.stop, columns.start : columns.stop].any())
+        return bool(self._shown[rows.start : rows.stop, columns.start : columns.stop].any())
 
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read and decode one block.
@@ -114,9 +117,37 @@ class Blocks:
             RefusedError: the block cannot be decoded. The error continues "block COLUMN,ROW ...".
             OSError: the storage failed.
         """
+        width, height = self.layout.extent(column, row)
         if not self.is_stored(column, row):
-            width, height = self.layout.extent(column, row)
             return np.full((height, width, 3), self._glass, np.uint8)
+        if not any(self._mirrored):
+            return self._read_stored(fd, column, row)
+        left, top = column * self.layout.block_width, row * self.layout.block_height
+        x = self.layout.width - left - width if self._mirrored[0] else left
+        y = self.layout.height - top - height if self._mirrored[1] else top
+        pixels = np.full((height, width, 3), self._glass, np.uint8)
+        copy_rectangle(pixels, x, y, self.layout, lambda *place: self._read_if_there(fd, *place))
+        return mirror(pixels, self._mirrored)
+
+    def _read_if_there(self, fd: int, column: int, row: int) -> NDArray[np.uint8] | None:
+        return self._read_stored(fd, column, row) if self._stored[row, column] else None
+
+    def _shown_blocks(self) -> NDArray[np.bool_]:
+        """Return which blocks have bytes in the file, by their places as they are shown."""
+        layout, (across, down) = self.layout, self._mirrored
+        columns = [
+            self._stored[:, blocks_behind(column, layout.block_width, layout.width, across)]
+            for column in range(layout.columns)
+        ]
+        by_column = np.stack([found.any(axis=1) for found in columns], axis=1)
+        rows = [
+            by_column[blocks_behind(row, layout.block_height, layout.height, down)]
+            for row in range(layout.rows)
+        ]
+        return np.stack([found.any(axis=0) for found in rows])
+
+    def _read_stored(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Return the visible part of the block that is stored at a column and row."""
         planes = []
         for plane in range(self._format.planes):
             index = (plane * self.layout.rows + row) * self.layout.columns + column
