@@ -1,33 +1,24 @@
 """Read and decode the blocks of an image (TIFF tiles or strips) to RGB, one at a time."""
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffPage
 
-from her2d.slides.colour import Samples, ToRGB, rgb_converter
+from her2d.slides.block_format import BlockSize, Samples
+from her2d.slides.byte_codecs import NONE
+from her2d.slides.codecs import block_codec
 from her2d.slides.errors import RefusedError
 from her2d.slides.glass import WHITE, Color
 from her2d.slides.images import Image
-from her2d.slides.jpeg2000 import check_jpeg, check_jpeg2000, check_jpeg_tables
-from her2d.slides.lzw import decode_lzw
+from her2d.slides.orientation import blocks_behind, mirror, mirrored
 from her2d.slides.structure import Directory
 
 MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
 
 _SLICE_ROWS = 256  # rows of each slice that a single uncompressed strip is read in
-_NONE, _LZW, _JPEG, _DEFLATE, _PACKBITS, _ADOBE_DEFLATE = 1, 5, 7, 32946, 32773, 8
-_JPEG_2000 = frozenset({33003, 33005, 34712})
-_WITH_PREDICTOR = frozenset({_LZW, _DEFLATE, _ADOBE_DEFLATE})
-_COMPRESSIONS = frozenset({_NONE, _JPEG, _PACKBITS}) | _WITH_PREDICTOR | _JPEG_2000
-_JPEG_TABLES = 347
-
-Decode = Callable[[bytes, int], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +59,7 @@ class Blocks:
     Attributes:
         layout: where the blocks lie in the image.
         block_bytes: size of one decoded block in bytes, at most MAX_BLOCK_BYTES.
+        bits: of a sample in the file, 8 or 16.
     """
 
     def __init__(self, image: Image, glass: Color = WHITE) -> None:
@@ -80,38 +72,35 @@ class Blocks:
         Raises:
             RefusedError: its compression, pixel format or block size is not supported.
         """
-        directory, page = image.directory, image.page
-        self._to_rgb: ToRGB = rgb_converter(page)
-        self._bits = int(page.bitspersample)
-        self._samples = int(page.samplesperpixel) if directory.planes == 1 else 1
-        _check_format(page, directory, self._samples * directory.planes)
-        self._compression = directory.compression
-        self._planes, self._tiled = directory.planes, directory.tiled
+        directory = image.directory
+        stored, self._decode, self._to_rgb = block_codec(image)
+        self._format, self.bits = stored, stored.bits
         self._offsets, self._sizes = directory.block_offsets, directory.block_bytes
         self.layout = BlockLayout(
             directory.width, directory.height, directory.block_width, directory.block_height
         )
         self._glass = glass
-        by_plane = directory.stored.reshape(self._planes, self.layout.rows, self.layout.columns)
+        by_plane = directory.stored.reshape(stored.planes, self.layout.rows, self.layout.columns)
         self._stored: NDArray[np.bool_] = np.logical_or.reduce(by_plane)
-        if _is_one_raw_strip(directory, page):
+        if _is_one_raw_strip(directory):
             self._slice_raw_strip()
-        pixel_bytes = self._samples * self._planes * self._bits // 8
+        self._mirrored = mirrored(image.page)
+        self._shown = self._shown_blocks() if any(self._mirrored) else self._stored
+        pixel_bytes = stored.samples * stored.planes * stored.bits // 8
         self.block_bytes = self.layout.block_width * self.layout.block_height * pixel_bytes
         if self.block_bytes > MAX_BLOCK_BYTES:
             raise RefusedError(
                 f"has blocks of {self.layout.block_width} x {self.layout.block_height} pixels, "
                 f"over the limit of {MAX_BLOCK_BYTES >> 20} MiB"
             )
-        self._decode = self._decoder(page)
 
     def is_stored(self, column: int, row: int) -> bool:
         """Return whether the file has bytes for a block; a block without any is bare glass."""
-        return bool(self._stored[row, column])
+        return bool(self._shown[row, column])
 
     def any_stored(self, columns: range, rows: range) -> bool:
         """Return whether the file has bytes for at least one block of a rectangle."""
-        return bool(self._stored[rows.start : rows.stop, columns.start : columns.stop].any())
+        return bool(self._shown[rows.start : rows.stop, columns.start : columns.stop].any())
 
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read and decode one block.
@@ -131,11 +120,40 @@ class Blocks:
         width, height = self.layout.extent(column, row)
         if not self.is_stored(column, row):
             return np.full((height, width, 3), self._glass, np.uint8)
+        if not any(self._mirrored):
+            return self._read_stored(fd, column, row)
+        left, top = column * self.layout.block_width, row * self.layout.block_height
+        x = self.layout.width - left - width if self._mirrored[0] else left
+        y = self.layout.height - top - height if self._mirrored[1] else top
+        pixels = np.full((height, width, 3), self._glass, np.uint8)
+        copy_rectangle(pixels, x, y, self.layout, lambda *place: self._read_if_there(fd, *place))
+        return mirror(pixels, self._mirrored)
+
+    def _read_if_there(self, fd: int, column: int, row: int) -> NDArray[np.uint8] | None:
+        return self._read_stored(fd, column, row) if self._stored[row, column] else None
+
+    def _shown_blocks(self) -> NDArray[np.bool_]:
+        """Return which blocks have bytes in the file, by their places as they are shown."""
+        layout, (across, down) = self.layout, self._mirrored
+        columns = [
+            self._stored[:, blocks_behind(column, layout.block_width, layout.width, across)]
+            for column in range(layout.columns)
+        ]
+        by_column = np.stack([found.any(axis=1) for found in columns], axis=1)
+        rows = [
+            by_column[blocks_behind(row, layout.block_height, layout.height, down)]
+            for row in range(layout.rows)
+        ]
+        return np.stack([found.any(axis=0) for found in rows])
+
+    def _read_stored(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Return the visible part of the block that is stored at a column and row."""
         planes = []
-        for plane in range(self._planes):
+        for plane in range(self._format.planes):
             index = (plane * self.layout.rows + row) * self.layout.columns + column
-            samples = self._decode_block(self._fetch(fd, index), index, width, height)
-            planes.append(samples[:height, :width])
+            size = self._size(column, row, plane)
+            samples = self._decode_block(self._fetch(fd, index), size)
+            planes.append(samples[: size.visible_height, : size.visible_width])
         return self._to_rgb(planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1))
 
     def _fetch(self, fd: int, index: int) -> bytes:
@@ -149,89 +167,35 @@ class Blocks:
             raise RefusedError("is cut short: the file ends inside it")
         return data
 
-    def _decode_block(self, data: bytes, index: int, width: int, height: int) -> Samples:
-        """Return samples (h, w, samples), at least `height` x `width` of them."""
-        sizes = frozenset(
-            (w, h)
-            for w in (self.layout.block_width, width)
-            for h in (self.layout.block_height, height)
-        )
-        if self._compression == _JPEG:
-            check_jpeg(data, sizes=sizes, samples=self._samples)
-        elif self._compression in _JPEG_2000:
-            check_jpeg2000(data, sizes=sizes, samples=self._samples, bits=self._bits)
+    def _size(self, column: int, row: int, plane: int) -> BlockSize:
+        visible = self.layout.extent(column, row)
+        return BlockSize(self.layout.block_width, self.layout.block_height, *visible, plane)
+
+    def _decode_block(self, data: bytes, size: BlockSize) -> Samples:
+        """Return samples (h, w, samples), at least those of the visible part of the block."""
         try:
-            decoded = self._decode(data, index)
-        # Each codec has its own errors, and tifffile raises many kinds. All mean the same here.
+            decoded = self._decode(data, size)
+        except RefusedError:
+            raise
+        # Each codec has its own errors. All mean the same here.
         except Exception as error:
             raise RefusedError(f"cannot be decoded: {_one_line(error)}") from error
         if (
             decoded.ndim != 3
-            or decoded.shape[0] < height
-            or decoded.shape[1] < width
-            or decoded.shape[2] != self._samples
-            or decoded.dtype.itemsize * 8 != self._bits
+            or decoded.shape[0] < size.visible_height
+            or decoded.shape[1] < size.visible_width
+            or decoded.shape[2] != self._format.samples
+            or decoded.dtype.itemsize * 8 != self._format.bits
         ):
             raise RefusedError(f"decodes to an unexpected shape {decoded.shape}")
         return decoded
-
-    def _decoder(self, page: TiffPage) -> Decode:
-        if self._compression == _NONE:
-            return self._raw_decoder(page)
-        if self._compression == _LZW:
-            return self._lzw_decoder(page)
-        tables = None
-        if self._compression == _JPEG and (tag := page.tags.get(_JPEG_TABLES)) is not None:
-            tables = bytes(tag.value)
-            check_jpeg_tables(tables)
-        tifffile_decode = page.decode
-
-        def decode(data: bytes, index: int) -> NDArray[Any]:
-            samples, _, _ = tifffile_decode(data, index, jpegtables=tables)
-            pixels: NDArray[Any] = np.asarray(samples)[0]  # without depth
-            return pixels
-
-        return decode
-
-    def _lzw_decoder(self, page: TiffPage) -> Decode:
-        bits, predictor, byteorder = self._bits, int(page.predictor), page.parent.byteorder
-
-        def decode(data: bytes, index: int) -> NDArray[Any]:
-            return decode_lzw(
-                data,
-                shape=self._stored_shape(index),
-                bits=bits,
-                predictor=predictor,
-                byteorder=byteorder,
-            )
-
-        return decode
-
-    def _raw_decoder(self, page: TiffPage) -> Decode:
-        dtype = np.dtype(f"{page.parent.byteorder}u{self._bits // 8}")
-
-        def decode(data: bytes, index: int) -> NDArray[Any]:
-            shape = self._stored_shape(index)
-            count = math.prod(shape)
-            if len(data) < count * dtype.itemsize:
-                raise ValueError("not enough bytes")
-            pixels = np.frombuffer(data, dtype, count).astype(dtype.newbyteorder("="))
-            return pixels.reshape(shape)
-
-        return decode
-
-    def _stored_shape(self, index: int) -> tuple[int, int, int]:
-        """Return height, width and samples of a stored block; the last strip has fewer rows."""
-        row = index // self.layout.columns % self.layout.rows
-        height = self.layout.block_height if self._tiled else self.layout.extent(0, row)[1]
-        return height, self.layout.block_width, self._samples
 
     def _slice_raw_strip(self) -> None:
         """Treat the image's only strip, which is uncompressed, as blocks of _SLICE_ROWS rows."""
         layout = BlockLayout(
             self.layout.width, self.layout.height, self.layout.block_width, _SLICE_ROWS
         )
-        row_bytes = layout.width * self._samples * self._bits // 8
+        row_bytes = layout.width * self._format.samples * self._format.bits // 8
         first = np.arange(layout.rows, dtype=np.int64) * _SLICE_ROWS
         rows = np.minimum(first + _SLICE_ROWS, layout.height) - first
         # If the strip has too few bytes, its last slices have too few.
@@ -272,33 +236,13 @@ def copy_rectangle(
             target[y0 - y : y1 - y, x0 - x : x1 - x] = part
 
 
-def _is_one_raw_strip(directory: Directory, page: TiffPage) -> bool:
+def _is_one_raw_strip(directory: Directory) -> bool:
     return (
         not directory.tiled
-        and directory.compression == _NONE
+        and directory.compression == NONE
         and directory.block_height == directory.height > _SLICE_ROWS
         and directory.planes == 1
     )
-
-
-def _check_format(page: TiffPage, directory: Directory, samples: int) -> None:
-    if directory.compression not in _COMPRESSIONS or page.compression != directory.compression:
-        raise RefusedError(
-            f"has pixels compressed in a way (TIFF code {directory.compression}) that is not "
-            "supported; export it with JPEG or LZW compression"
-        )
-    if page.predictor not in ((1, 2) if directory.compression in _WITH_PREDICTOR else (1,)):
-        raise RefusedError(
-            f"has pixels with a predictor ({int(page.predictor)}) that is not supported"
-        )
-    if page.imagedepth != 1 or page.tiledepth != 1:
-        raise RefusedError("is a volume, not a slide")
-    if page.imagewidth != directory.width or page.imagelength != directory.height:
-        raise RefusedError("contradicts itself about its dimensions")
-    if samples != page.samplesperpixel:
-        raise RefusedError("contradicts itself about its samples")
-    if directory.compression == _JPEG and page.bitspersample != 8:
-        raise RefusedError(f"has JPEG pixels of {page.bitspersample} bits; 8 can be read")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,68 +1,96 @@
 """Convert the samples of a block to 8-bit RGB.
 
 The conversion is chosen once per image. A format without a faithful conversion is refused before
-any block is read. Of 16-bit samples the high byte is kept. Transparent pixels are laid over white,
-which is how a slide looks under a microscope.
+any block is read. Of samples with more bits the upper 8 that are in use are kept. Transparent
+pixels are laid over white, which is how a slide looks under a microscope.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffPage
 
+from her2d.slides.block_format import Samples
 from her2d.slides.errors import RefusedError
 
-Samples = NDArray[Any]  # uint8 or uint16
 ToRGB = Callable[[Samples], NDArray[np.uint8]]
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, RGB, _PALETTE, YCBCR = 0, 1, 2, 3, 6
 _NAMES = {4: "a mask", 5: "CMYK", 8: "CIE L*a*b*"}
+_UNSIGNED, _UNDEFINED = 1, 4  # SampleFormat, tag 339; libtiff takes the second for the first
 _ASSOCIATED, _UNASSOCIATED = 1, 2  # ExtraSamples, tag 338
-_COLOR_MAP = 320
-_JPEG, _APERIO_J2K_YCBCR = 7, 33003
+_MAX_SAMPLE_VALUE, _COLOR_MAP = 281, 320
+_DEPTHS = (8, 10, 12, 14, 16)  # bits of the cameras whose values are stored in 16
 
 
-def rgb_converter(page: TiffPage) -> ToRGB:
+def significant_bits(page: TiffPage) -> int:
+    """Return how many bits of a sample are in use, as MaxSampleValue (tag 281) states.
+
+    The tag may hold what a camera can give or the largest value of one scan, so it is brought to
+    the next number of bits that cameras have.
+
+    Args:
+        page: tifffile's reading of the image's tags.
+    """
+    bits = int(page.bitspersample)
+    stated = np.asarray(page.tags.valueof(_MAX_SAMPLE_VALUE, default=0))
+    if bits != 16 or stated.dtype.kind not in "iu" or not 0 < stated.max(initial=0) < 2**16:
+        return bits
+    return next(depth for depth in _DEPTHS if stated.max() < 2**depth)
+
+
+def check_samples_readable(page: TiffPage) -> None:
+    """Check that the samples of an image are of a kind that can be read.
+
+    Raises:
+        RefusedError: they are not unsigned integers of 8 or 16 bits.
+    """
+    bits = page.bitspersample
+    if page.sampleformat not in (_UNSIGNED, _UNDEFINED):
+        raise RefusedError("has floating-point or signed pixels, not the 8 or 16 bits of a scan")
+    if bits not in (8, 16):
+        raise RefusedError(f"has pixels of {bits} bits a sample; 8 and 16 can be read")
+
+
+def rgb_converter(page: TiffPage, *, decoded_to_rgb: bool) -> ToRGB:
     """Return the conversion for the blocks of an image.
 
     Args:
         page: tifffile's reading of the image's tags.
+        decoded_to_rgb: its decoder converts YCbCr itself.
 
     Returns:
-        A function from samples, uint8 or uint16 (h, w, samples), to uint8 (h, w, 3) RGB.
+        A function from samples, uint8 or uint16 (h, w, samples), to uint8 (h, w, 3) RGB. It raises
+        RefusedError where values exceed the bits in use.
 
     Raises:
         RefusedError: the pixel format has no faithful conversion.
     """
+    check_samples_readable(page)
     bits, samples = page.bitspersample, page.samplesperpixel
-    if page.sampleformat != 1:
-        raise RefusedError("has floating-point or signed pixels, not the 8 or 16 bits of a scan")
-    if bits not in (8, 16):
-        raise RefusedError(f"has pixels of {bits} bits a sample; 8 and 16 can be read")
-    photometric = page.photometric
+    photometric, depth = page.photometric, significant_bits(page)
     if photometric == _PALETTE and samples == 1 and bits == 8:
         return _palette(_color_map(page))
     if photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO) and samples in (1, 2):
-        return _grey(_alpha(page, samples == 2), inverted=photometric == _WHITE_IS_ZERO)
-    if samples in (3, 4) and photometric in (_RGB, _YCBCR):
-        return _color(page)
+        inverted = photometric == _WHITE_IS_ZERO
+        return _grey(_alpha(page, samples == 2), depth, inverted=inverted)
+    if (samples in (3, 4) and photometric == RGB) or (samples == 3 and photometric == YCBCR):
+        rgb = _rgb(_alpha(page, samples == 4), depth)
+        if photometric == RGB or decoded_to_rgb:
+            return rgb
+        if bits != 8:
+            raise RefusedError("has YCbCr pixels of 16 bits a sample; 8 can be read")
+        return lambda pixels: rgb(ycbcr_to_rgb(pixels))
     kind = _NAMES.get(photometric, f"of photometric kind {int(photometric)}")
     raise RefusedError(f"has an image that is {kind} with {samples} samples, which cannot be read")
 
 
-def _color(page: TiffPage) -> ToRGB:
-    ycbcr = page.photometric == _YCBCR
-    if page.compression == _APERIO_J2K_YCBCR and page.samplesperpixel == 3:
-        return _from_ycbcr
-    # JPEG's decoder converts to RGB. Other YCbCr pixels would need TIFF tags 529 to 532.
-    if ycbcr and page.compression != _JPEG:
-        raise RefusedError("has YCbCr pixels outside JPEG, which cannot be read")
-    if page.compression == _JPEG and page.samplesperpixel == 4:
-        raise RefusedError("has four-component JPEG pixels, which cannot be read")
-    return _rgb(_alpha(page, page.samplesperpixel == 4))
+def ycbcr_to_rgb(samples: Samples) -> Samples:
+    """Convert full-range YCbCr of ITU-R BT.601, as in JPEG, uint8 (h, w, 3), to RGB."""
+    ycrcb = np.ascontiguousarray(samples[..., [0, 2, 1]])  # the order that OpenCV wants
+    return np.asarray(cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB))
 
 
 def _alpha(page: TiffPage, present: bool) -> int:
@@ -71,17 +99,17 @@ def _alpha(page: TiffPage, present: bool) -> int:
     return int(kinds[0]) if present and kinds else 0
 
 
-def _rgb(alpha: int) -> ToRGB:
+def _rgb(alpha: int, depth: int) -> ToRGB:
     def convert(samples: Samples) -> NDArray[np.uint8]:
-        pixels = _eight_bits(samples)
+        pixels = _eight_bits(samples, depth)
         return np.ascontiguousarray(_over_white(pixels[..., :3], pixels[..., 3:], alpha))
 
     return convert
 
 
-def _grey(alpha: int, *, inverted: bool) -> ToRGB:
+def _grey(alpha: int, depth: int, *, inverted: bool) -> ToRGB:
     def convert(samples: Samples) -> NDArray[np.uint8]:
-        pixels = _eight_bits(samples)
+        pixels = _eight_bits(samples, depth)
         grey = 255 - pixels[..., :1] if inverted else pixels[..., :1]
         return np.repeat(_over_white(grey, pixels[..., 1:], alpha), 3, axis=-1)
 
@@ -96,14 +124,12 @@ def _palette(table: NDArray[np.uint8]) -> ToRGB:
     return convert
 
 
-def _from_ycbcr(samples: Samples) -> NDArray[np.uint8]:
-    """Convert full-range YCbCr of ITU-R BT.601, as in JPEG; OpenCV wants Y, Cr, Cb."""
-    ycrcb = np.ascontiguousarray(_eight_bits(samples)[..., [0, 2, 1]])
-    return np.asarray(cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB), np.uint8)
-
-
-def _eight_bits(samples: Samples) -> NDArray[np.uint8]:
-    return np.asarray(samples if samples.dtype == np.uint8 else samples >> 8, np.uint8)
+def _eight_bits(samples: Samples, depth: int) -> NDArray[np.uint8]:
+    if samples.dtype == np.uint8:
+        return samples
+    if depth < 16 and samples.max(initial=0) >> depth:
+        raise RefusedError(f"has values beyond the {depth} bits that MaxSampleValue states")
+    return np.asarray(samples >> (depth - 8), np.uint8)
 
 
 def _over_white(color: NDArray[np.uint8], alpha: NDArray[np.uint8], kind: int) -> NDArray[np.uint8]:

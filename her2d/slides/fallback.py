@@ -81,6 +81,7 @@ class FallbackBlocks:
     Attributes:
         layout: where the blocks lie in the level.
         block_bytes: size of one decoded block in bytes.
+        bits: of a sample in the file, 8 or 16.
     """
 
     def __init__(self, blocks: Blocks, finer: FinerLevel | None) -> None:
@@ -89,6 +90,7 @@ class FallbackBlocks:
         self._finer = finer
         self.layout: BlockLayout = blocks.layout
         self.block_bytes = blocks.block_bytes
+        self.bits = blocks.bits
 
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read and decode one block, or make it from the finer level.

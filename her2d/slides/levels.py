@@ -18,6 +18,7 @@ from her2d.slides.glass import glass_color
 from her2d.slides.images import image_of, tifffile_on
 from her2d.slides.integrity import open_regular
 from her2d.slides.metadata import read_fields
+from her2d.slides.overlaps import check_tiles_do_not_overlap
 from her2d.slides.pyramid import Level, find_pyramid
 from her2d.slides.structure import read_structure
 
@@ -125,6 +126,7 @@ def open_levels(path: Path) -> SlideLevels:
             directories = read_structure(fd)
             with tifffile_on(fd) as tiff:
                 images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
+                check_tiles_do_not_overlap(images)
                 pyramid = find_pyramid(images, fd)
                 page = pyramid.levels[0].image.page
                 glass = glass_color(page, read_fields(page.description))

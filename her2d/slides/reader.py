@@ -9,6 +9,7 @@ from tifffile import TiffPage
 
 from her2d.method import MAGNIFICATION, UM_PER_PX
 from her2d.slides.blocks import Blocks
+from her2d.slides.bright_field import check_is_coloured
 from her2d.slides.errors import RefusedError, slide_errors
 from her2d.slides.glass import Color, glass_color
 from her2d.slides.grid import TileGrid
@@ -21,6 +22,7 @@ from her2d.slides.metadata import (
     read_description,
     read_fields,
 )
+from her2d.slides.overlaps import check_tiles_do_not_overlap
 from her2d.slides.pyramid import (
     Level,
     Pyramid,
@@ -48,9 +50,9 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
 
     Raises:
         SlideError: the file lacks directories, is not a TIFF, has no magnification, is coarser than
-            4x, has no pixels, or has a format that is not supported. Nothing else is raised for the
-            content of a file. A block that is cut off or damaged raises nothing here: its tiles are
-            unreadable.
+            4x, has no pixels, has one grey channel, or has a format that is not supported. Nothing
+            else is raised for the content of a file. A block that is cut off or damaged raises
+            nothing here: its tiles are unreadable.
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
@@ -67,6 +69,7 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
     directories = read_structure(fd)
     with tifffile_on(fd) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
+        check_tiles_do_not_overlap(images)
         pyramid = find_pyramid(images, fd)
         levels = pyramid.levels
         descriptions = _descriptions(images, levels[0].image)
@@ -77,6 +80,7 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
         _require_pixels(levels, level)
         associated = associated_images(images, pyramid)
     grid, sampling = _grid(metadata, level, as_is)
+    check_is_coloured(level.image.page)
     return Slide(
         path,
         fd=fd,

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
+from her2d.slides.bright_field import BrightFieldCheck
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
 from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
 from her2d.slides.glass import Color
@@ -280,6 +282,7 @@ class Slide:
         Raises:
             ValueError: the slide is closed.
             SlideUnavailableError: the storage failed, while iterating.
+            SlideError: after the last tile: the tiles show no bright-field colour.
         """
         return self._stream(self._open_fd(), workers)
 
@@ -340,8 +343,16 @@ class Slide:
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
         stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
+        seen = BrightFieldCheck(deep=self._blocks.bits == 16)
         try:
-            yield from stream  # closes it too if the receiver stops early
+            with closing(iter(stream)) as tiles:  # also if the receiver stops early
+                for tile in tiles:
+                    if isinstance(tile, Tile):
+                        width, height = self.grid.extent(tile.column, tile.row)
+                        seen.look_at(tile.pixels[:height, :width])
+                    yield tile
+            if (problem := seen.problem()) is not None:
+                raise SlideError(self.path.name, problem)
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
             raise SlideUnavailableError(self.path.name, reason) from error

@@ -282,12 +282,20 @@ class _Walk:
             raise IncompleteError(f"has an image whose {_NAMES[tag]} is not written yet (0)")
         return value
 
+    def _listed(
+        self, entries: dict[int, _Entry], of_tiles: int, of_strips: int, *, tiled: bool
+    ) -> NDArray[np.uint64]:
+        """Return the values of the tag meant for the image's blocks, else those of its twin."""
+        tags = (of_tiles, of_strips) if tiled else (of_strips, of_tiles)
+        return self._array(entries, next((tag for tag in tags if tag in entries), tags[0]))
+
     def _directory(self, offset: int, parent: int | None, entries: dict[int, _Entry]) -> Directory:
         width = self._side(entries, _IMAGE_WIDTH)
         height = self._side(entries, _IMAGE_LENGTH)
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise BrokenError(f"has an image of {width} x {height} pixels; no slide is that large")
-        tiled = _TILE_OFFSETS in entries
+        # Old writers list tiles under the tags of strips. Their size tells that they are tiles.
+        tiled = _TILE_OFFSETS in entries or {_TILE_WIDTH, _TILE_LENGTH} <= entries.keys()
         if tiled:
             block_width = self._side(entries, _TILE_WIDTH)
             block_height = self._side(entries, _TILE_LENGTH)
@@ -300,8 +308,8 @@ class _Walk:
         self._blocks += expected
         if not 0 < expected <= MAX_BLOCKS or self._blocks > MAX_BLOCKS:
             raise BrokenError(f"has images of {self._blocks} blocks; no slide has so many")
-        offsets = self._array(entries, _TILE_OFFSETS if tiled else _STRIP_OFFSETS)
-        sizes = self._array(entries, _TILE_BYTE_COUNTS if tiled else _STRIP_BYTE_COUNTS)
+        offsets = self._listed(entries, _TILE_OFFSETS, _STRIP_OFFSETS, tiled=tiled)
+        sizes = self._listed(entries, _TILE_BYTE_COUNTS, _STRIP_BYTE_COUNTS, tiled=tiled)
         if len(offsets) < expected or len(sizes) < expected:
             raise BrokenError(
                 f"contradicts itself: an image of {width} x {height} pixels needs {expected} "

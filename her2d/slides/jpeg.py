@@ -1,0 +1,266 @@
+"""Check and decode JPEG blocks (ITU-T T.81, annex B).
+
+Decoders trust the header of a block: a JPEG of 30 KB whose header states 65,500 x 65,500 pixels
+takes 12 GB. They also fill missing pixels with grey and report success. Both are found here before
+or after the decoder runs. Changed bits within entropy-coded data cannot be found unless they form a
+marker, because JPEG has no checksum: such a block decodes to wrong pixels.
+"""
+
+import re
+import struct
+from dataclasses import dataclass
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.slides.block_format import (
+    BlockFormat,
+    BlockSize,
+    Decode,
+    Samples,
+    Sizes,
+    check_size,
+    picture_bytes,
+    with_samples,
+)
+from her2d.slides.colour import YCBCR
+from her2d.slides.errors import RefusedError
+
+JPEG = 7
+
+_MAX_SCANS = (
+    100  # each scan of a progressive JPEG takes time: thousands would be a decompression bomb
+)
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_EOI, _SOS, _DRI = 0xD9, 0xDA, 0xDD
+_SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames: baseline and extended
+_FRAMES = _SEQUENTIAL | {0xC2}  # and progressive
+_TABLES = frozenset({0xC4, 0xDB, _DRI, 0xFE, *range(0xE0, 0xF0)})  # DHT DQT DRI COM APPn
+_ENDS_SCAN = np.ones(256, bool)  # by the byte after 0xFF: not stuffing, filling or RSTn
+_ENDS_SCAN[[0x00, 0xFF, *range(0xD0, 0xD8)]] = False
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+
+_PADDING = 8  # zeros at the end of a block, beyond what coded data may end in
+_CONTINUATIONS = (b"\x55" * 64 + _END, b"\xaa" * 64 + _END)
+
+
+@dataclass(slots=True)
+class JpegHeader:
+    """What the markers of a JPEG state.
+
+    Attributes:
+        width, height: pixels.
+        sampling: (across, down) of each component.
+        restart_interval: units that are coded between restart markers, 0 for all.
+        first_scan: where the coded data begin.
+        has_end: whether there is an end marker.
+    """
+
+    width: int = 0
+    height: int = 0
+    sampling: tuple[tuple[int, int], ...] = ()
+    restart_interval: int = 0
+    first_scan: int = 0
+    has_end: bool = True
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether components have different numbers of samples."""
+        return len(set(self.sampling)) > 1
+
+
+def jpeg_decoder(stored: BlockFormat) -> Decode:
+    """Return the decoder of an image in JPEG; it decodes three components to RGB.
+
+    PhotometricInterpretation (tag 262) tells RGB from YCbCr, as in libtiff and OpenSlide, and
+    markers of JFIF and Adobe do not. Only where chroma has fewer samples it cannot be RGB.
+
+    Raises:
+        RefusedError: JPEGTables (tag 347) are not tables.
+    """
+    tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
+
+    def decode(data: bytes, size: BlockSize) -> Samples:
+        data = picture_bytes(data, stored, (_START,))
+        across, down = stored.subsampling if stored.planes > 1 and size.plane else (1, 1)
+        sizes = size.accepted
+        if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples
+            sizes |= {(-(-width // across), -(-height // down)) for width, height in sizes}
+        header = check_jpeg(data, sizes=sizes, samples=stored.samples)
+        pixels = with_samples(_decoded(data, header, tables, _colorspace(header, stored)))
+        if pixels.shape[0] < size.visible_height or pixels.shape[1] < size.visible_width:
+            pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
+        return pixels
+
+    return decode
+
+
+def _colorspace(header: JpegHeader, stored: BlockFormat) -> str | None:
+    if stored.samples != 3:
+        return None
+    return "ycbcr" if stored.photometric == YCBCR or header.is_subsampled else "rgb"
+
+
+def _decoded(
+    data: bytes, header: JpegHeader, tables: bytes | None, colorspace: str | None
+) -> Samples:
+    def decode(jpeg: bytes) -> Samples:
+        return np.asarray(
+            imagecodecs.jpeg8_decode(
+                jpeg, tables=tables, colorspace=colorspace, outcolorspace=colorspace and "rgb"
+            )
+        )
+
+    if header.has_end:
+        return decode(data)
+    data = _without_padding(data)
+    pixels = decode(data + _END)
+    # Where coded data are missing, the decoder takes what follows for them. If nothing that
+    # follows changes a pixel, nothing is missing but the end marker.
+    if not all(np.array_equal(pixels, decode(data + more)) for more in _CONTINUATIONS):
+        raise RefusedError("is a JPEG that is cut short")
+    return pixels
+
+
+def _without_padding(data: bytes) -> bytes:
+    end = len(data.rstrip(b"\0"))
+    if len(data) - end > _PADDING:
+        data = data[: end + 1]  # coded data may end in one zero
+    return data.rstrip(b"\xff")  # the first half of an end marker
+
+
+def check_jpeg_tables(tables: bytes) -> bytes:
+    """Return JPEGTables (tag 347), with an end marker, after checking that they are nothing else.
+
+    Raises:
+        RefusedError: they hold something else, are cut short, or are not JPEG data.
+    """
+    if tables[:2] != _START:
+        raise RefusedError("has JPEG tables that are not JPEG data")
+    at = 2
+    while tables[at:].strip(b"\0"):
+        try:
+            marker, start = _marker(tables, at)
+            if marker == _EOI:
+                return tables
+            following = start + _segment_length(tables, start)
+        except RefusedError as error:
+            raise RefusedError("has JPEG tables that are damaged or cut short") from error
+        if marker not in _TABLES:
+            raise RefusedError(f"has JPEG tables that contain a marker {marker:02X}")
+        at = following
+    return tables[:at] + _END
+
+
+def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
+    """Check that a JPEG is one 8-bit frame of an expected size.
+
+    Args:
+        data: from its start marker; its tables may be elsewhere.
+        sizes: acceptable (width, height) in pixels.
+        samples: number of components that the frame must have.
+
+    Returns:
+        What it states. Without an end marker it is not known yet whether it is complete.
+
+    Raises:
+        RefusedError: it is not. The error continues the sentence "block COLUMN,ROW ...".
+    """
+    if data[:2] != _START:
+        raise RefusedError("does not begin like a JPEG")
+    header = JpegHeader()
+    at, frame, frames, scans = 2, 0, 0, 0
+    markers: NDArray[np.intp] | None = None
+    while True:
+        marker, at = _marker(data, at)
+        if marker == _EOI:
+            break
+        length = _segment_length(data, at)
+        if marker in _FRAMES:
+            frame, frames = marker, frames + 1
+            _read_frame(header, data[at : at + length], sizes, samples)
+        elif marker == _SOS:
+            scans += 1
+        elif marker not in _TABLES:
+            raise RefusedError(
+                f"is corrupt, or a kind of JPEG that is not supported (marker {marker:02X})"
+            )
+        elif marker == _DRI and length >= 4:
+            header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
+        at += length
+        if frames > 1 or scans > _MAX_SCANS:
+            raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
+        if marker == _SOS:
+            header.first_scan = header.first_scan or at
+            if markers is None:
+                markers = _markers_after_scans(data)
+            following = int(np.searchsorted(markers, at))
+            if following == len(markers):
+                _check_unended(data, header, frame, scans)
+                break
+            at = int(markers[following])
+    if not (frames and scans):
+        raise RefusedError("is a JPEG without an image")
+    return header
+
+
+def _markers_after_scans(data: bytes) -> NDArray[np.intp]:
+    """Return where there are markers that can follow coded data, in one pass over all bytes."""
+    values = np.frombuffer(data, np.uint8)
+    at = np.flatnonzero(values[:-1] == 0xFF)
+    return at[_ENDS_SCAN[values[at + 1]]]
+
+
+def _check_unended(data: bytes, header: JpegHeader, frame: int, scans: int) -> None:
+    """Check that a JPEG without an end marker can be complete: one scan with all its intervals."""
+    header.has_end = False
+    if frame not in _SEQUENTIAL or scans > 1:
+        raise RefusedError("is a JPEG that is cut short")
+    if header.restart_interval:
+        across, down = (8 * max(step) for step in zip(*header.sampling, strict=True))
+        if len(header.sampling) == 1:
+            across = down = 8
+        units = -(-header.width // across) * -(-header.height // down)
+        if (
+            len(_RESTART.findall(data, header.first_scan))
+            < -(-units // header.restart_interval) - 1
+        ):
+            raise RefusedError("is a JPEG that is cut short")
+
+
+def _marker(data: bytes, at: int) -> tuple[int, int]:
+    """Return the marker at `at`, after any fill bytes, and where its segment begins."""
+    while data[at : at + 2] == b"\xff\xff":
+        at += 1
+    if at + 2 > len(data):
+        raise RefusedError("is a JPEG that is cut short")
+    if data[at] != 0xFF:
+        raise RefusedError("is a corrupt JPEG")
+    return data[at + 1], at + 2
+
+
+def _segment_length(data: bytes, at: int) -> int:
+    if at + 2 > len(data):
+        raise RefusedError("is a JPEG that is cut short")
+    length: int = struct.unpack_from(">H", data, at)[0]
+    if length < 2 or at + length > len(data):
+        raise RefusedError("is a JPEG that is cut short")
+    return length
+
+
+def _read_frame(header: JpegHeader, segment: bytes, sizes: Sizes, samples: int) -> None:
+    if len(segment) < 8:
+        raise RefusedError("is a corrupt JPEG")
+    precision, height, width, components = struct.unpack_from(">BHHB", segment, 2)
+    if precision != 8:
+        raise RefusedError(f"is a JPEG of {precision} bits a sample")
+    if components != samples:
+        raise RefusedError(f"is a JPEG of {components} components instead of {samples}")
+    if len(segment) < 8 + 3 * components:
+        raise RefusedError("is a corrupt JPEG")
+    check_size((width, height), sizes, "JPEG")
+    header.width, header.height = width, height
+    header.sampling = tuple((step >> 4, step & 15) for step in segment[9 : 8 + 3 * components : 3])
+    if not all(across and down for across, down in header.sampling):
+        raise RefusedError("is a corrupt JPEG")
