@@ -25,7 +25,7 @@ from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
 from her2d.db.connection import DatabaseError, open_database
-from her2d.db.lock import held_by_us
+from her2d.db.lock import hold_daemon_lock
 from her2d.db.migrate import migrate
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError
@@ -92,7 +92,7 @@ class Daemon:
     def run(self) -> None:
         intake, results = self._settings.intake, self._settings.results
         database = results.database
-        with held_by_us(database):
+        with hold_daemon_lock(database):
             if (copy := migrate(database)) is not None:
                 log.info("database_migrated", copy=str(copy))
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)

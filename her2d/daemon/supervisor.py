@@ -81,7 +81,7 @@ class Supervisor:
             return
         jobs.write_heartbeats(self._claims.ids())
         for job in self._claims.orphaned_jobs(jobs):
-            state = jobs.take_up_again(job)
+            state = jobs.requeue_interrupted(job)
             log.warning(
                 "slide_requeued",
                 job_id=job.id,

@@ -138,7 +138,7 @@ class Worker:
         clock = RunClock(job.queued_at)
         digest = self._processor.content_hash(job.path, go_on)
         clock.step_ended("hash")
-        until_written(lambda: jobs.hashed(job, digest), cancel, heartbeat)
+        until_written(lambda: jobs.store_content_hash(job, digest), cancel, heartbeat)
         with self._contents.hold(digest, go_on):
             self._refuse_duplicate(jobs, digest)
             scored = self._processor.score(
@@ -165,8 +165,8 @@ class Worker:
 
     def _record(self, jobs: JobQueue, job: Job, complete: CompleteRun) -> int:
         """Check the claim, look for another result and store this one, in one transaction."""
-        with jobs.together():
-            if not jobs.holds(job):
+        with jobs.transaction():
+            if not jobs.holds_claim(job):
                 raise ClaimLostError(f"Another worker has claimed job {job.id}.")
             self._refuse_duplicate(jobs, complete.slide.content_hash)
             return self._recorder.record(jobs.database, complete, job.id)
@@ -198,11 +198,11 @@ class Worker:
             case Action.GIVE_BACK:
                 jobs.give_back(job)
             case Action.VANISH:
-                jobs.vanished(job)
+                jobs.mark_vanished(job)
             case Action.DUPLICATE:
                 of_slide = {"slide_id": self._end_as_duplicate(jobs, job, error)}
             case Action.INTERRUPT:
-                jobs.take_up_again(job)
+                jobs.requeue_interrupted(job)
             case Action.NOTHING:
                 pass
         log.log(
@@ -220,7 +220,7 @@ class Worker:
     def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> int:
         """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
-        jobs.duplicate(job, error.slide_id, error.content_hash)
+        jobs.mark_duplicate(job, error.slide_id, error.content_hash)
         follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
         return error.slide_id
 

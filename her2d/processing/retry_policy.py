@@ -22,7 +22,7 @@ from her2d.processing.errors import (
     ResultsUnwritableError,
     TooFewTilesError,
 )
-from her2d.queue.job import not_where_it_was_archived
+from her2d.queue.job import missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.io_errors import is_away, is_gone, may_be_the_share
 
@@ -227,7 +227,7 @@ RULES: tuple[Rule, ...] = (
         Action.RETRY,
         "slide_failed",
         "error",
-        reason=lambda _, file: not_where_it_was_archived(file.path),
+        reason=lambda _, file: missing_from_archive(file.path),
     ),
     Rule(
         "The file is gone from the inbox.",

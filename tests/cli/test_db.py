@@ -95,7 +95,7 @@ def test_a_row_that_lost_its_parent_is_damage(scanned, her2d):
     connection.close()
     code, _, err = her2d("db", "check")
     assert code == 1
-    assert "refers to a row of slides that is gone" in err
+    assert "refers to a missing row of slides" in err
 
 
 def test_pruning_takes_old_tile_rows_and_no_results(scanned):
@@ -239,7 +239,7 @@ def test_only_what_copies_a_database_migrates_it(of_an_older_version, her2d, com
     monkeypatch.setenv("HER2D_WEBHOOK__URL", "http://127.0.0.1:9/hook")
     code, _, err = her2d(*command)
     assert code == 1
-    assert "is of an older her2d" in err
+    assert "was written by an older version of her2d" in err
     assert schema_version(of_an_older_version.database) == 1
 
 
@@ -264,7 +264,7 @@ def test_a_migration_that_fails_changes_nothing_and_says_so(of_an_older_version,
     in_the_way(of_an_older_version.database)
     code, _, err = her2d("db", "migrate")
     assert code == 1
-    assert "already exists. It is as it was" in err
+    assert "already exists. It is unchanged" in err
     assert err.count("\n") == 1
     assert schema_version(of_an_older_version.database) == 1
     with closing(sqlite3.connect(of_an_older_version.database)) as connection:
@@ -292,7 +292,7 @@ def killed(of_an_older_version, monkeypatch):
 
     def killed() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("her2d.db.migrate.bring_up_to_date", power_cut)
+            patched.setattr("her2d.db.migrate.apply_migrations", power_cut)
             with pytest.raises(KeyboardInterrupt):
                 migrate(of_an_older_version.database)
 
@@ -333,7 +333,7 @@ def test_another_programs_database_is_left_alone(of_another_program, her2d, comm
     before = of_another_program.database.read_bytes()
     code, _, err = her2d("db", *command)
     assert code == 1
-    assert "is a database, but not her2d's" in err
+    assert "is the database of another program" in err
     assert of_another_program.database.read_bytes() == before
     assert list(of_another_program.folder.rglob("her2d-*")) == []
 
