@@ -36,7 +36,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from her2d.errors import Her2dError
-from her2d.system.ownership import who_may
+from her2d.system.ownership import access_hint
 
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
@@ -296,7 +296,7 @@ def load_settings(config: Path | None) -> Settings:
         raise SettingsError(_sentence(error, config)) from error
     except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         where = config if config is not None else "the environment"
-        hint = f" {who_may(config)}" if config and isinstance(error, PermissionError) else ""
+        hint = f" {access_hint(config)}" if config and isinstance(error, PermissionError) else ""
         raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error
     base = config.resolve().parent if config is not None else Path.cwd()
     sections = {name: section for name, section in settings if isinstance(section, _Section)}

@@ -317,7 +317,7 @@ def _record(jobs: JobQueue, job: Job, target: Path | None) -> None:
     """Record the file's path, unless the job was queued again and the file stayed in place."""
     text, was = str(target) if target is not None else None, str(job.path)
     has_moved = target is not None and is_gone(job.path)
-    with jobs.together():
+    with jobs.transaction():
         jobs.database.execute(
             "update jobs set archived_path = ?, archived_at = ?"
             " where id = ? and state = ? and claim = ?",

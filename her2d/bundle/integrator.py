@@ -1,7 +1,7 @@
-"""The integrator: five fold probabilities -> one call for a tile (paper, section 4.5).
+"""The integrator, which classifies a tile by its five fold probabilities (paper, section 4.5).
 
-It is a scikit-learn classifier in skops format, restored from an explicit list of types, so that no
-code in a bundle is ever run.
+It is a scikit-learn classifier in skops format. Only an explicit list of types is restored, so that
+no code in a bundle is ever run.
 """
 
 import sys
@@ -16,9 +16,9 @@ from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import BundleError
 from her2d.method import FOLDS
 
-# What the paper's eight integrators store beyond the estimators and arrays that skops trusts by
-# itself: data, restored from arrays and plain values. XGBoost's Booster is restored by its library
-# from a binary form of its own; a machine that serves such a bundle needs xgboost installed.
+# The types of the paper's eight integrators that skops does not trust by default. They are data,
+# restored from arrays and plain values. XGBoost restores its Booster from its binary format, so a
+# machine that runs such a bundle needs xgboost installed.
 INTEGRATOR_TRUSTED_TYPES = (
     "sklearn.tree._tree.Tree",
     "sklearn.calibration._CalibratedClassifier",
@@ -53,21 +53,22 @@ class Integrated:
 
 
 class Integrator:
-    """The bundle's random forest.
+    """Runs the bundle's integrator.
 
     Raises:
-        BundleError: it cannot be loaded.
+        BundleError: the integrator cannot be loaded.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self._model: Any = load_integrator(bundle)
-        # On a forest this small threads cost more than they save, and joblib's outlive the call.
+        # For a forest this small, threads take more time than they save, and joblib's threads stay
+        # alive after the call.
         self._model.n_jobs = 1
 
     def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
         """Classify T tumour tiles.
 
-        The class is the more probable one; on a tie it is weak, as by scikit-learn's `predict`.
+        The class is the more probable one. A tie is weak, as in scikit-learn's `predict`.
 
         Args:
             p_folds: float32 (T, 5), p(strong) by each of the five folds.
@@ -82,11 +83,11 @@ def load_integrator(bundle: Bundle) -> Any:
     """Restore the classifier over five fold probabilities (paper, section 4.5).
 
     Raises:
-        BundleError: the file is not a skops archive, holds a type that neither skops nor
-            `INTEGRATOR_TRUSTED_TYPES` trusts or that is not installed, or is not one of the
-            paper's eight, of two classes over five features.
+        BundleError: the file is not a skops archive, contains a type that is not trusted or not
+            installed, or is not one of the paper's eight classifiers with two classes and five
+            features.
     """
-    # skops reads scikit-learn, which takes a second to import: only a running pipeline pays it.
+    # Importing skops imports scikit-learn, which takes a second; only a running pipeline needs it.
     import zipfile
 
     with _NoTorch():
@@ -114,16 +115,16 @@ def load_integrator(bundle: Bundle) -> Any:
     ):
         raise BundleError(
             f"The integrator of {bundle.directory} must be one of {', '.join(_INTEGRATORS)}"
-            " that sorts five fold probabilities into 0 (weak) and 1 (strong)."
+            " that classifies five fold probabilities as 0 (weak) or 1 (strong)."
         )
     return model
 
 
 class _NoTorch(MetaPathFinder):
-    """Finds no torch, as on a machine that has none.
+    """Hides torch, as if it were not installed.
 
-    skops asks scikit-learn for all its estimators, which imports every module of it, and one of
-    those imports torch where it is installed: seconds and 300 MB that the daemon must not pay.
+    skops requests all estimators of scikit-learn, which imports all its modules. One of these
+    imports torch if it is installed, which would take seconds and 300 MB in the daemon.
     """
 
     def __enter__(self) -> None:
@@ -134,4 +135,4 @@ class _NoTorch(MetaPathFinder):
 
     def find_spec(self, fullname: str, *_: object) -> None:
         if fullname == "torch":
-            raise ModuleNotFoundError("torch is kept out while skops is imported", name="torch")
+            raise ModuleNotFoundError("torch is hidden while skops is imported", name="torch")

@@ -1,7 +1,7 @@
-"""A bundle folder on disk -> a bundle whose files are verified.
+"""Load a bundle from a folder and verify its files.
 
 A bundle is a folder `engines/<name>/` with a `manifest.toml` and the files that the manifest names.
-Each file's SHA-256 must agree with the manifest before anything is done with it.
+Each file's SHA-256 must agree with the manifest before the file is used.
 """
 
 import hashlib
@@ -15,12 +15,12 @@ _HASH_CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files were all found to be what its manifest says."""
+    """A bundle whose files all agree with its manifest."""
 
     directory: Path
     manifest: Manifest
     digest: str
-    """SHA-256 of the manifest: it holds every part's hash, so it names the whole bundle."""
+    """SHA-256 of the manifest, which contains each part's hash, so the digest names the bundle."""
 
     @property
     def segmenter(self) -> Path:
@@ -39,8 +39,8 @@ def load_bundle(directory: Path | str) -> Bundle:
     """Read and verify the bundle in `directory`.
 
     Raises:
-        BundleError: there is no manifest, it is not a valid one, or a file is
-            missing or differs from its SHA-256.
+        BundleError: the manifest is missing or not valid, or a file is missing or differs from its
+            SHA-256.
     """
     directory = Path(directory)
     manifest_path = directory / MANIFEST_FILE
@@ -58,7 +58,7 @@ def load_bundle(directory: Path | str) -> Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file, as 64 hexadecimal digits. Raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_HASH_CHUNK_BYTES):
@@ -73,6 +73,6 @@ def _verify(path: Path, sha256: str) -> None:
         raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
     if found != sha256:
         raise BundleError(
-            f"The bundle's {path} is not the file its manifest names:"
-            f" SHA-256 is {found[:12]}…, the manifest says {sha256[:12]}…."
+            f"The bundle's {path} differs from the manifest:"
+            f" its SHA-256 is {found[:12]}… and not {sha256[:12]}…."
         )

@@ -1,4 +1,4 @@
-"""`manifest.toml`: what a bundle is made of, how it decides, what it was measured to do."""
+"""`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from her2d.errors import Her2dError
 from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TILE_PX, TUMOR_FRACTION, UM_PER_PX
 
 MANIFEST_FILE = "manifest.toml"
-# Scanners' 4x are 2.4 to 2.6 um/px.
+# The 4x levels of scanners have 2.4 to 2.6 um/px.
 _MPP_TOLERANCE = 0.05
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -50,7 +50,7 @@ class Parts(_Section):
 
 
 class Preprocessing(_Section):
-    """How a scan becomes tiles, and which tiles count (paper, section 4.2)."""
+    """How a scan is cut into tiles, and which tiles are used (paper, section 4.2)."""
 
     magnification: float = MAGNIFICATION
     mpp: float = UM_PER_PX
@@ -63,8 +63,8 @@ class Preprocessing(_Section):
     def _is_that_of_the_tiles(cls, magnification: float) -> float:
         if magnification != MAGNIFICATION:
             raise ValueError(
-                f"this bundle wants tiles at {magnification:g}x, and her2d cuts them at"
-                f" {MAGNIFICATION:g}x only"
+                f"this bundle needs tiles at {magnification:g}x, and her2d only reads tiles at"
+                f" {MAGNIFICATION:g}x"
             )
         return magnification
 
@@ -73,8 +73,8 @@ class Preprocessing(_Section):
     def _is_about_that_of_the_tiles(cls, mpp: float) -> float:
         if not abs(mpp / UM_PER_PX - 1) <= _MPP_TOLERANCE:
             raise ValueError(
-                f"this bundle wants tiles of {mpp:g} um/px, and her2d cuts them at about"
-                f" {UM_PER_PX:g} um/px only"
+                f"this bundle needs tiles of {mpp:g} um/px, and her2d only reads tiles of about"
+                f" {UM_PER_PX:g} um/px"
             )
         return mpp
 
@@ -93,12 +93,12 @@ class Decision(_Section):
 
 
 class Tolerance(_Section):
-    """How far a compiled plan may be from ONNX Runtime in fp32 on the same tiles, and still serve.
+    """How much a compiled plan may differ from ONNX Runtime in fp32 on the same tiles.
 
     Attributes:
-        mask_agreement: least share of pixels with the same class.
+        mask_agreement: smallest share of pixels with the same class.
         max_dp: largest difference of any fold's p(strong).
-        changed_tiles: largest share of tiles that become another class.
+        changed_tiles: largest share of tiles whose class differs.
         change_in_p: largest change of P, percentage points.
     """
 
@@ -116,18 +116,18 @@ class Spread(_Section):
 
 
 class Stain(_Section):
-    """What tissue of the training cohort looks like: optical density in R, G and B, over slides."""
+    """Mean and spread, over the training slides, of the tissue's optical density in R, G and B."""
 
     mean: tuple[float, float, float]
     std: tuple[
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ]
     saturation: Spread | None = None
-    """Of tissue's mean HSV saturation, 0..255."""
+    """Mean and spread of the tissue's mean HSV saturation, 0..255."""
 
 
 class Training(_Section):
-    """Where the weights come from."""
+    """How the models were trained."""
 
     cohort: str
     seed: int
@@ -137,7 +137,7 @@ class Training(_Section):
 
 
 class CallCounts(_Section):
-    """How many slides were called what; `indeterminate` is without a call."""
+    """Numbers of slides by their predicted status."""
 
     positive: Annotated[int, Field(ge=0)]
     negative: Annotated[int, Field(ge=0)]
@@ -145,16 +145,18 @@ class CallCounts(_Section):
 
 
 class Measured(_Section):
-    """Held-out figures, with what they were measured on. Empty where nobody measured."""
+    """Performance on held-out slides, and the slides that it was measured on."""
 
     cohort: str
     slides: Annotated[int, Field(ge=0)]
     slides_positive: Annotated[int, Field(ge=0)]
     slides_without_tumor: Annotated[int, Field(ge=0)] = 0
     calls_without_tumor: CallCounts | None = None
-    """Of these slides, whose right call is none; `slide_accuracy` and its like leave them out."""
+    """Predicted statuses of the slides without tumour, whose correct status is indeterminate. The
+    figures of slides, such as `slide_accuracy`, do not include these slides."""
     slides_without_call: Annotated[int, Field(ge=0)] | None = None
-    """Of slides with a HER2 status; `slide_accuracy` and its like leave them out."""
+    """Slides with a HER2 status that were predicted indeterminate. The figures of slides, such as
+    `slide_accuracy`, do not include them."""
     segmenter_miou: Fraction
     tile_auroc: Fraction
     slide_accuracy: Fraction
@@ -164,7 +166,7 @@ class Measured(_Section):
     slide_specificity: Fraction | None = None
     slide_auroc: Fraction | None = None
     slide_accuracy_of_all: Fraction | None = None
-    """Slides without a call taken for wrong."""
+    """Accuracy if slides that were predicted indeterminate count as wrong."""
 
 
 class Manifest(_Section):
@@ -193,5 +195,5 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        raise BundleError(f"{path}: {where}: {said}.") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise BundleError(f"{path}: {where}: {message}.") from error

@@ -8,12 +8,12 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.db.backup import back_up, drop_old_backups
-from her2d.db.connection import open_existing, require_there, schema_version
+from her2d.db.connection import open_existing, require_database, schema_version
 from her2d.db.integrity import problems
 from her2d.db.migrate import migrate
 from her2d.db.prune import prune_tiles
 from her2d.db.restore import restore
-from her2d.db.vacuum import give_back, vacuum
+from her2d.db.vacuum import return_free_pages, vacuum
 
 app = typer.Typer(help="Back up, restore, check and maintain the database.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def prune(
     db = open_existing(settings.database)
     try:
         found = prune_tiles(db, keep_days)
-        free = give_back(db)
+        free = return_free_pages(db)
     finally:
         db.close()
     typer.echo(f"Deleted {found.tiles} tile rows of {found.runs} runs.")
@@ -128,7 +128,7 @@ def migrate_(
     `her2d run` does the same when it starts.
     """
     database = settings_of(config).results.database
-    require_there(database)
+    require_database(database)
     before = schema_version(database)
     if (copy := migrate(database, copy_to)) is not None:
         typer.echo(f"A copy from before is {copy}. Delete it when it is no longer needed.")

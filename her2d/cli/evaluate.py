@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Measure a study's models on its test sets.
 
-    Measures the chosen models, and writes report.html and report.json.
+    Measures the selected models, and writes report.html and report.json.
     """
     if context.invoked_subcommand is not None:
         return
@@ -58,7 +58,7 @@ def misdiagnosis(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Test which features go with wrong results.
+    """Test which features are associated with wrong results.
 
     As in the paper's Tables 3 and 4. The CSV has a row for each level of a feature.
     """
@@ -86,9 +86,9 @@ def _slides_table(report: "Report") -> Listing:
         Column("specificity", drop=8, right=True),
         Column("AUROC", drop=10, right=True),
         *(Column(heading, drop=4, right=True) for heading in ("TP", "FN", "FP", "TN")),
-        Column("no call", drop=3, right=True),
-        Column("accuracy with no call as wrong", drop=2, right=True),
-        Column("no tumour: pos/neg/no call", drop=1, right=True),
+        Column("indeterminate", drop=3, right=True),
+        Column("accuracy, indeterminate as wrong", drop=2, right=True),
+        Column("no tumour: positive/negative/indeterminate", drop=1, right=True),
         title=f"{report.segmenter}, {report.classifier}",
     )
     for row in report.slides:

@@ -1,8 +1,6 @@
 """`her2d export SLIDE --format F -o FILE`: write a slide's result for other programs."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +9,11 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.output import file_to_write
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.db.connection import open_readonly
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import StoredRun, read_run
-from her2d.system.files import replacing
 
 
 class ExportFormat(StrEnum):
@@ -50,7 +48,7 @@ def export(
     db = open_readonly(settings_of(config).results.database)
     run = read_run(db, result_of(db, slide).run_id)
     try:
-        with _file_to_write(output) as file:
+        with file_to_write(output) as file:
             _write(run, format_, file)
     except ModuleNotFoundError as error:
         raise UserError(
@@ -61,19 +59,6 @@ def export(
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
     typer.echo(str(output))
-
-
-@contextmanager
-def _file_to_write(output: Path) -> Iterator[Path]:
-    """Yield the file to write in place of `output`, so that no export is ever incomplete.
-
-    A pipe or a device, such as /dev/stdout, is written directly.
-    """
-    if output.exists() and not output.is_file():
-        yield output
-        return
-    with replacing(output.resolve()) as part:
-        yield part
 
 
 def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:

@@ -29,7 +29,7 @@ def settings_of(config: Path | None) -> Settings:
 
 
 def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "Pseudonyms | None":
-    """Configure logging; return the pseudonyms if the settings ask for them, else None.
+    """Configure logging; return the pseudonyms if the settings have a key for them, else None.
 
     Args:
         level: the lowest to log, instead of that in the settings.

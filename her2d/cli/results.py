@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.output import file_to_write
 from her2d.cli.periods import SINCE, UNTIL, first_moment, moment_after
 from her2d.cli.result_tables import (
     result_table,
@@ -159,7 +160,8 @@ def heatmap(
         typer.echo(path)
         return
     try:
-        shutil.copyfile(path, output)
+        with file_to_write(output) as file:
+            shutil.copyfile(path, file)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}.") from error
     typer.echo(str(output))

@@ -29,7 +29,7 @@ SetOption = Annotated[
 NamesArgument = Annotated[
     list[str] | None, typer.Argument(help="Models to train. Default: all of the paper's.")
 ]
-WishOption = Annotated[str | None, typer.Option(help="Choose this model instead of the best one.")]
+SelectOption = Annotated[str | None, typer.Option(help="Select this model, not the best one.")]
 
 
 @app.command("segmenter")
@@ -68,26 +68,26 @@ def integrator(
     study: StudyOption = Path("study"),
     recipe: RecipeOption = None,
     settings: SetOption = None,
-    choose_segmenter: WishOption = None,
-    choose_classifier: WishOption = None,
-    choose_integrator: WishOption = None,
+    select_segmenter: SelectOption = None,
+    select_classifier: SelectOption = None,
+    select_integrator: SelectOption = None,
 ) -> None:
-    """Fit the integrators and choose the bundle's models.
+    """Fit the integrators and select the bundle's models.
 
     Integrators are fitted by grid search. One segmenter, one classifier and one integrator are
-    chosen.
+    selected.
     """
-    wishes = (choose_segmenter, choose_classifier, choose_integrator)
-    options = ("--choose-segmenter", "--choose-classifier", "--choose-integrator")
-    chosen = [
+    selected = (select_segmenter, select_classifier, select_integrator)
+    options = ("--select-segmenter", "--select-classifier", "--select-integrator")
+    given = [
         word
-        for option, wish in zip(options, wishes, strict=True)
-        if wish is not None
-        for word in (option, wish)
+        for option, name in zip(options, selected, strict=True)
+        if name is not None
+        for word in (option, name)
     ]
-    words = [*(names or []), *chosen]
+    words = [*(names or []), *given]
     with _study("integrator", study, recipe, settings, words) as (folder, how):
-        _train_integrators(folder, how, names, wishes)
+        _train_integrators(folder, how, names, selected)
 
 
 @app.command("all")
@@ -96,7 +96,7 @@ def everything(
     recipe: RecipeOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Train all models of the recipe and choose among them."""
+    """Train all models of the recipe and select the best ones."""
     from her2d.research.training.train import is_rank_zero
 
     with _study("all", study, recipe, settings, None) as (folder, how):
@@ -128,25 +128,25 @@ def _train_integrators(
     study: "Study",
     recipe: "Recipe",
     names: list[str] | None,
-    wishes: tuple[str | None, str | None, str | None],
+    selected: tuple[str | None, str | None, str | None],
 ) -> None:
     from her2d.research.training.model_selection import fit_integrators
 
-    choice = fit_integrators(
+    selection = fit_integrators(
         study,
         recipe,
         names or recipe.integrators,
-        segmenter=wishes[0],
-        classifier=wishes[1],
-        integrator=wishes[2],
+        segmenter=selected[0],
+        classifier=selected[1],
+        integrator=selected[2],
         progress=lambda score: typer.echo(
             f"{score.name}: AUROC {score.auroc:.4f}, sensitivity {score.sensitivity:.4f},"
             f" specificity {score.specificity:.4f}"
         ),
     )
     typer.echo(
-        f"Chosen: {choice.segmenter}, {choice.classifier}, {choice.integrator};"
-        f" the integrator was fitted on {choice.integrator_fitted_on}."
+        f"Selected: {selection.segmenter}, {selection.classifier}, {selection.integrator};"
+        f" the integrator was fitted on {selection.integrator_fitted_on}."
     )
 
 

@@ -40,7 +40,7 @@ class ArchiveThread:
         self._progress_at: float | None = None
 
     def run(self) -> None:
-        """Archive until stopped; an error costs the connection, not the thread."""
+        """Archive until stopped. After an error the thread continues with a new connection."""
         while not self._stop.is_set():
             try:
                 database = self._settings().results.database

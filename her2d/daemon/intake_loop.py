@@ -48,7 +48,7 @@ class IntakeLoop:
 
     @property
     def problem(self) -> str | None:
-        """Why no scans are found: intake is paused, or an inbox does not answer. None otherwise."""
+        """Why scans are not found: a pause, or an inbox that does not answer; else None."""
         watched = self._settings.intake.inboxes
         hanging = [self._storage.problem(inbox) for inbox in watched if inbox in self._hanging]
         return self._pause_reason or next(filter(None, hanging), None)
@@ -64,7 +64,11 @@ class IntakeLoop:
         self._next_check = 0.0
 
     def run_once(self) -> None:
-        """Do one pass. Raises sqlite3.Error; the next pass does what this one could not."""
+        """Do one pass.
+
+        Raises:
+            sqlite3.Error: the database failed; the next pass does the rest.
+        """
         self._check_storage()
         self._check_disk_space()
         if self._paused.is_set():
@@ -93,8 +97,8 @@ class IntakeLoop:
     def _check_watches(self) -> None:
         """Poll the inboxes if the kernel watches fewer folders than there are.
 
-        Where the system's limit of watches is reached, only their number shows it. The numbers
-        must differ twice in a row: a folder may have been made between the sweep and the count.
+        If the system's limit of watches is reached, only their number shows it. The numbers must
+        differ twice in a row, because a folder may be created between the sweep and the count.
         """
         watched_folders = self._inbox.sweeps.watched_folders()
         if watched_folders is None:
@@ -107,7 +111,7 @@ class IntakeLoop:
         self._events_incomplete = events_incomplete
 
     def _check_storage(self) -> None:
-        """Leave out inboxes that do not answer: a pass that waits for one checks no other."""
+        """Leave out inboxes that do not answer, because waiting for one would delay the others."""
         intake = self._settings.intake
         watched = intake.inboxes
         if time.monotonic() >= self._next_check:
@@ -173,7 +177,7 @@ _WHEN_OVERDUE = {
 
 
 def check_slide(path: Path) -> Verdict:
-    """Return what `her2d.slides.integrity` finds, as the inbox wants it."""
+    """Return the verdict of `her2d.slides.integrity` in the form that the inbox needs."""
     found = check_integrity(path)
     completeness = Completeness(found.completeness.value)
     if found.missing is None:

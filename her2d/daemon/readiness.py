@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether the daemon is alive, and whether it takes scans."""
+"""`/healthz` and `/readyz`: whether the daemon is alive, and whether it accepts scans."""
 
 import os
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ _UNHEALTHY_AFTER_S = 120.0
 
 
 def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: float) -> str | None:
-    """Return why the daemon is not alive, None where it is.
+    """Return why the daemon is not alive; None if it is.
 
     Args:
         since_pass_s: seconds since the inboxes were last checked.
-        silent_s: seconds since the slowest slide in flight made progress; 0 where none is.
+        silent_s: seconds since the slowest slide in flight made progress; 0 if none is.
         stalled_after_s: `[intake] stalled_after_s`.
     """
     if since_pass_s > _UNHEALTHY_AFTER_S:
@@ -30,13 +30,13 @@ def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: floa
 def why_not_ready(
     settings: Settings, signals: StopSignals, storage: StorageProbe, problem: str | None
 ) -> str | None:
-    """Return why the daemon takes no new scans, None where it does.
+    """Return why the daemon does not accept new scans; None if it does.
 
     Args:
-        problem: what the daemon's own threads report.
+        problem: the problem that the daemon's threads report, if any.
     """
     if signals.stop_requested.is_set():
-        return "It is stopping, and takes no new scans."
+        return "The daemon is stopping and does not accept new scans."
     if problem is not None:
         return problem
     return _inbox_problem(storage, settings.intake.inboxes) or _database_problem(

@@ -34,20 +34,20 @@ _WAITING = ("settling", "queued", "running", "failed")
 
 
 class Outcomes:
-    """Counts how jobs end, whether a worker, the inbox or `her2d queue` ends them.
+    """Counts how jobs end, no matter whether a worker, the inbox or `her2d queue` ends them.
 
-    Every change of state is a row of `events`, so what was counted is never missed nor counted
-    twice. Counts begin at 0 with the process, as Prometheus expects of counters.
+    Every change of state is a row of `events`, so that no change is missed or counted twice. The
+    counts begin at 0 when the process starts, as Prometheus expects of counters.
     """
 
     def __init__(self, db: Database) -> None:
         self._last = _last_event(db)
         self._counts = dict.fromkeys(_OUTCOMES, 0)
-        self._alone = threading.Lock()
+        self._lock = threading.Lock()
 
     def advance(self, db: Database) -> Mapping[str, int]:
         """Return how many jobs ended in each way so far. Safe to call from several threads."""
-        with self._alone:
+        with self._lock:
             last = _last_event(db)
             rows = db.execute(
                 "select name, count(*) from events where id > ? and id <= ? and job_id is not null"
@@ -73,8 +73,8 @@ def read_daemon(
 ) -> Reading:
     """Read every value once, through a new database connection; takes a few milliseconds.
 
-    What cannot be read is left out: an unreachable share or a locked database must not make the
-    daemon look as if it were down.
+    Values that cannot be read are left out, so that an unreachable share or a locked database does
+    not make the daemon look as if it were down.
     """
     reading = Reading(
         stages=tuple(_stages(pipeline)),
@@ -97,7 +97,7 @@ def read_daemon(
 
 
 def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> Reading:
-    """Raises DatabaseError, sqlite3.Error, OSError."""
+    """Add the values that are in the database. Raises DatabaseError, sqlite3.Error, OSError."""
     database = settings.results.database
     db = open_readonly(database)
     try:
@@ -121,7 +121,7 @@ def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> 
 
 
 def _last_success(db: Database) -> float | None:
-    """When a slide last got a result; None where none ever did."""
+    """Return when a result was last stored; None if there is none."""
     row = db.execute(
         "select finished_at from runs where is_current = 1 order by finished_at desc limit 1"
     ).fetchone()
@@ -152,7 +152,7 @@ def _arrivals(db: Database) -> tuple[float | None, float | None]:
         " and priority >= ? and overdue_at is null",
         [*_WAITING, NEW_SCAN],
     ).fetchone()[0]
-    # Ids grow with time: the last row is the newest without a look at the others.
+    # Ids grow with time, so the last row is the newest; no other row is read.
     newest = db.execute(
         "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
     ).fetchone()
@@ -171,8 +171,8 @@ def _day(db: Database) -> DayReading:
     rows = db.execute(
         "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
         " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
-        f" {', '.join(f'coalesce(run_quality.{flag}, 0)' for flag in _FLAGS)}"
-        " from slide_results left join run_quality using (run_id) where finished_at >= ?",
+        f" {', '.join(f'run_quality.{flag}' for flag in _FLAGS)}"
+        " from slide_results join run_quality using (run_id) where finished_at >= ?",
         [since],
     ).fetchall()
     if not rows:
@@ -212,10 +212,10 @@ def _volumes(settings: Settings, storage: StorageProbe) -> Iterator[VolumeReadin
             continue
         yield VolumeReading(holds, usage.free, usage.total)
     for number, inbox in enumerate(settings.intake.inboxes, start=1):
-        seen = storage.status(inbox)
-        if seen is not None and seen.free_bytes is not None and seen.size_bytes is not None:
+        status = storage.status(inbox)
+        if status is not None and status.free_bytes is not None and status.size_bytes is not None:
             holds = "inbox" if number == 1 else f"inbox_{number}"
-            yield VolumeReading(holds, seen.free_bytes, seen.size_bytes)
+            yield VolumeReading(holds, status.free_bytes, status.size_bytes)
 
 
 def _sizes(database: Path) -> Iterator[int]:

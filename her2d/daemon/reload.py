@@ -1,4 +1,4 @@
-"""SIGHUP: which settings can change under a running daemon, and which wait for its next start."""
+"""SIGHUP: which settings of a running daemon can change, and which need a restart."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Reload:
 
 
 def merged(running: Settings, wanted: Settings) -> Reload:
-    """The running settings with those of the wanted ones that can change at once."""
+    """Return the running settings, updated by those wanted ones that can change at once."""
     changed, waiting, sections = [], [], {}
     for section in Settings.model_fields:
         old, new = getattr(running, section), getattr(wanted, section)

@@ -25,7 +25,7 @@ from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
 from her2d.db.connection import DatabaseError, open_database
-from her2d.db.lock import held_by_us
+from her2d.db.lock import hold_daemon_lock
 from her2d.db.migrate import migrate
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError
@@ -57,14 +57,19 @@ class Daemon:
 
     `run` raises:
         AlreadyRunningError: another daemon works on the same database.
-        BundleError, EngineError: it cannot start; the sentence says why.
-        DatabaseError: it cannot be opened, or was removed or replaced under the running daemon.
-        CannotListenError: the port of `[ops]` cannot be had.
-        DeviceLostError: the GPU is lost to this process; every job is back in the queue.
+        BundleError, EngineError: the daemon cannot start; the sentence says why.
+        DatabaseError: the database cannot be opened, or was removed or replaced meanwhile.
+        CannotListenError: the daemon cannot listen on the port of `[ops]`.
+        DeviceLostError: the GPU is lost to this process. All jobs are in the queue again.
     """
 
     def __init__(self, settings: Settings, load: Callable[[], Settings] | None = None) -> None:
-        """`load` reads the settings again at a reload, and may raise SettingsError."""
+        """Prepare a daemon; `run` starts it.
+
+        Args:
+            settings: the settings to start with.
+            load: reads the settings again at a reload; may raise SettingsError.
+        """
         self._settings = settings
         self._load = load or (lambda: settings)
         self._signals = StopSignals()
@@ -92,12 +97,12 @@ class Daemon:
     def run(self) -> None:
         intake, results = self._settings.intake, self._settings.results
         database = results.database
-        with held_by_us(database):
+        with hold_daemon_lock(database):
             if (copy := migrate(database)) is not None:
                 log.info("database_migrated", copy=str(copy))
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
-            _clear_up(results.heatmaps)
+            _remove_incomplete_pictures(results.heatmaps)
             for job in until_written(jobs.recover, self._signals.cancel):
                 log.warning(
                     "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
@@ -118,7 +123,7 @@ class Daemon:
             db.close()
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
-            raise DeviceLostError("The GPU is lost to this process. Start her2d again to go on.")
+            raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
 
     def _work(
         self,
@@ -162,10 +167,10 @@ class Daemon:
             webhook_sender.join(_WEBHOOK_S)
 
     def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
-        """Do once what the daemon's own thread does.
+        """Do one pass of the daemon's main thread.
 
-        Only progress is reported to systemd's watchdog: after a pass or a slide that hangs, no
-        further sign of life follows.
+        systemd's watchdog is notified only of progress, so that it restarts a daemon whose pass or
+        slide hangs.
         """
         stalled = supervisor.stalled()
         try:
@@ -191,8 +196,8 @@ class Daemon:
             # Anyone may read this sentence, and the error's own may hold a patient's name.
             self._problem = f"The inboxes cannot be checked: {type(error).__name__}, see the log."
         if stalled is None:
-            # Other processes may lock the database, but for no longer than a slide may stall: the
-            # lock may be held by this process itself.
+            # Another process may lock the database, but no longer than a slide may stall, because
+            # this process itself may hold the lock.
             if time.monotonic() - self._checked_at < self._settings.intake.stalled_after_s:
                 self._notifier.alive()
         else:
@@ -253,7 +258,7 @@ class Daemon:
 
     @property
     def _silent_s(self) -> float:
-        """Seconds since the slowest slide in flight made progress; 0 where none is in flight."""
+        """Seconds since the slowest slide in flight made progress; 0 if none is in flight."""
         return self._supervisor.silent_s if self._supervisor is not None else 0.0
 
     def _read(
@@ -277,14 +282,17 @@ class Daemon:
         )
 
     def _all_problems(self) -> str | None:
-        """What a person should look at. A stalled archive never makes the daemon unhealthy: a
-        restart does not mend storage."""
+        """All problems that a person should look at, in sentences.
+
+        A stalled archive does not make the daemon unhealthy, because a restart does not repair
+        storage.
+        """
         archive = self._supervisor.archive_problem if self._supervisor is not None else None
         return " ".join(filter(None, (self._problem, archive))) or None
 
 
-def _clear_up(heatmaps: Path) -> None:
-    """Remove half-written pictures of a daemon that was killed, if that can be done."""
+def _remove_incomplete_pictures(heatmaps: Path) -> None:
+    """Try to remove the incomplete pictures of a daemon that was killed."""
     try:
         leftovers = remove_leftovers(heatmaps)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A graceful stop: finish the slides in flight, give back the rest, leave nothing half done."""
+"""Stop gracefully: finish the slides in flight and return the other jobs to the queue."""
 
 import os
 import threading
@@ -43,12 +43,11 @@ def drain(
     signals: StopSignals,
     drain_s: float,
 ) -> None:
-    """Wait for the slides in flight, then cancel and give back those that are left.
+    """Wait for the slides in flight, then cancel those that are left.
 
-    A worker that does not answer even then hangs in the kernel, on storage that is gone: the
-    process ends without it, and its job is taken up at the next start, as after a power cut. An
-    archive thread that does not answer is left behind; a move under way is finished at the next
-    start.
+    A worker that does not end even then hangs in the kernel, on storage that does not respond. The
+    process exits without it, and the next start queues its job again, as after a power cut. An
+    archive thread that does not end is not waited for; the next start finishes its move.
 
     Args:
         workers: their threads.
@@ -72,7 +71,7 @@ def _join(threads: Sequence[threading.Thread], seconds: float, cancel: threading
     end = time.monotonic() + seconds
     for thread in threads:
         while thread.is_alive() and time.monotonic() < end:
-            # In short steps: a second signal cancels at once.
+            # In short steps, so that a second signal cancels at once.
             thread.join(0.2)
             if cancel.is_set():
                 end = min(end, time.monotonic() + _AFTER_CANCEL_S)

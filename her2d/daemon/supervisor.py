@@ -58,19 +58,20 @@ class Supervisor:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the slowest slide in flight made progress; 0 where none is in flight."""
+        """Seconds since the slowest slide in flight made progress; 0 if none is in flight."""
         stalled = self._claims.longest_stalled()
         return stalled.seconds if stalled is not None else 0.0
 
     @property
     def archive_problem(self) -> str | None:
-        """A sentence if finished files are not moved any more, else None."""
+        """A sentence if moving finished files has stalled, else None."""
         return self._archive_thread.problem()
 
     def check(self, jobs: JobQueue) -> None:
         """Replace threads that died, write heartbeats, and queue orphaned jobs again.
 
-        Raises sqlite3.Error; the next call does what this one could not.
+        Raises:
+            sqlite3.Error: the database failed; the next call does the rest.
         """
         for number, thread in enumerate(self._threads):
             if not thread.is_alive() and not self._signals.stop_requested.is_set():
@@ -81,7 +82,7 @@ class Supervisor:
             return
         jobs.write_heartbeats(self._claims.ids())
         for job in self._claims.orphaned_jobs(jobs):
-            state = jobs.take_up_again(job)
+            state = jobs.requeue_interrupted(job)
             log.warning(
                 "slide_requeued",
                 job_id=job.id,
@@ -109,7 +110,7 @@ class Supervisor:
         return stalled
 
     def drain(self) -> None:
-        """End all threads, as `her2d.daemon.shutdown` says."""
+        """End all threads, as `shutdown.drain` describes."""
         drain(
             self._threads,
             self._archiving,

@@ -72,7 +72,7 @@ class Worker:
         self._storage = storage
 
     def run(self) -> None:
-        """Work until a stop is requested; an error costs the connection, not the worker."""
+        """Work until a stop is requested; after an error, continue with a new connection."""
         while not self._signals.stop_requested.is_set():
             try:
                 database = self._settings().results.database
@@ -85,7 +85,7 @@ class Worker:
                 )
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
             except Exception:
-                # The supervisor queues again the job that this worker held.
+                # The supervisor queues the job of this worker again.
                 log.exception("worker_failed")
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
 
@@ -102,7 +102,7 @@ class Worker:
                 self._signals.stop_requested.wait(_IDLE_S)
 
     def _end(self, jobs: JobQueue, job: Job) -> None:
-        """Bring a claimed job to its end."""
+        """Process a claimed job and end it."""
         bound = {"job_id": job.id, "attempt_id": job.attempt_id, "file": job.path.name}
         with structlog.contextvars.bound_contextvars(**bound):
             log.info("slide_started", attempt=job.attempts)
@@ -110,15 +110,19 @@ class Worker:
                 result = self._process(jobs, job)
             except Exception as error:  # noqa: BLE001  no slide may end the daemon
                 cause = error
-                until_written(lambda: self._set_aside(jobs, job, cause), self._signals.cancel)
+                until_written(
+                    lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
+                )
             else:
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _process(self, jobs: JobQueue, job: Job) -> SlideResult:
         """Hash, score and record a claimed job, which is done afterwards.
 
-        Raises what `her2d.processing.retry_policy` has rows for. A database that is busy, full or
-        not writable is waited for until a stop cancels the slide.
+        While the database is busy, full or not writable, it waits until a stop cancels the slide.
+
+        Raises:
+            Exception: any error that `her2d.processing.retry_policy` has a rule for.
         """
         self._require_reachable(job)
         _require_inside_inbox(job)
@@ -130,16 +134,16 @@ class Worker:
         def heartbeat() -> None:
             self._claims.heartbeat(job)
 
-        def go_on() -> None:
+        def continue_or_cancel() -> None:
             heartbeat()
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
         clock = RunClock(job.queued_at)
-        digest = self._processor.content_hash(job.path, go_on)
+        digest = self._processor.content_hash(job.path, continue_or_cancel)
         clock.step_ended("hash")
-        until_written(lambda: jobs.hashed(job, digest), cancel, heartbeat)
-        with self._contents.hold(digest, go_on):
+        until_written(lambda: jobs.store_content_hash(job, digest), cancel, heartbeat)
+        with self._contents.hold(digest, continue_or_cancel):
             self._refuse_duplicate(jobs, digest)
             scored = self._processor.score(
                 job.path, expected=before, cancel=cancel, progress=lambda *_: heartbeat()
@@ -165,8 +169,8 @@ class Worker:
 
     def _record(self, jobs: JobQueue, job: Job, complete: CompleteRun) -> int:
         """Check the claim, look for another result and store this one, in one transaction."""
-        with jobs.together():
-            if not jobs.holds(job):
+        with jobs.transaction():
+            if not jobs.holds_claim(job):
                 raise ClaimLostError(f"Another worker has claimed job {job.id}.")
             self._refuse_duplicate(jobs, complete.slide.content_hash)
             return self._recorder.record(jobs.database, complete, job.id)
@@ -176,8 +180,8 @@ class Worker:
         if not self._storage.is_reachable(job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
 
-    def _set_aside(self, jobs: JobQueue, job: Job, error: Exception) -> None:
-        """Apply the retry policy to a job that brought no result."""
+    def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
+        """Apply the retry policy to a job that ended without a result."""
         is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
         decision = decide(error, JobFile(job.path, is_swept))
         reason, event = decision.reason, decision.event
@@ -198,11 +202,11 @@ class Worker:
             case Action.GIVE_BACK:
                 jobs.give_back(job)
             case Action.VANISH:
-                jobs.vanished(job)
+                jobs.mark_vanished(job)
             case Action.DUPLICATE:
                 of_slide = {"slide_id": self._end_as_duplicate(jobs, job, error)}
             case Action.INTERRUPT:
-                jobs.take_up_again(job)
+                jobs.requeue_interrupted(job)
             case Action.NOTHING:
                 pass
         log.log(
@@ -220,7 +224,7 @@ class Worker:
     def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> int:
         """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
-        jobs.duplicate(job, error.slide_id, error.content_hash)
+        jobs.mark_duplicate(job, error.slide_id, error.content_hash)
         follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
         return error.slide_id
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from her2d.db.online_copy import cannot_be_copied, keep_copy, moment, require_database
-from her2d.system.ownership import belongs_with
+from her2d.db.connection import require_database
+from her2d.db.online_copy import copy_error, file_timestamp, write_checked_copy
+from her2d.system.ownership import copy_owner
 
 _PATTERN = "her2d-[0-9]*.sqlite"
 
@@ -26,11 +27,11 @@ def back_up(database: Path, folder: Path) -> Path:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            belongs_with(folder, database)
+            copy_owner(folder, database)
     except OSError as error:
-        raise cannot_be_copied(database, folder, error) from error
+        raise copy_error(database, folder, error) from error
     target = _of_now(folder)
-    keep_copy(database, target)
+    write_checked_copy(database, target)
     return target
 
 
@@ -64,4 +65,4 @@ def drop_old_backups(folder: Path, keep: int) -> list[Path]:
 
 
 def _of_now(folder: Path) -> Path:
-    return folder / f"her2d-{moment()}.sqlite"
+    return folder / f"her2d-{file_timestamp()}.sqlite"

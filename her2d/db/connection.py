@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from her2d.errors import Her2dError
-from her2d.system.ownership import belongs_with, who_may
+from her2d.system.ownership import access_hint, copy_owner
 
 _BUSY_TIMEOUT_S = 30.0
 # In order. A database holds the number of those that were applied to it in its `user_version`.
@@ -72,9 +72,9 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_there(path):
             path.touch()
-            belongs_with(path, path.parent)
+            copy_owner(path, path.parent)
     except OSError as error:
-        raise cannot_be_opened(path, error) from error
+        raise open_error(path, error) from error
     with _opening(path, busy_timeout_s) as db:
         version = _schema_of(db, path)
         _refuse_newer(version, path)
@@ -82,7 +82,7 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
             _refuse_older(version, path)
         _set_up(db, is_new=version == 0)
         if version == 0:
-            _bring_up_to_date(db)
+            _migrate(db)
     return db
 
 
@@ -99,7 +99,7 @@ def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
     Raises:
         DatabaseError: the file does not exist, or as for `open_database`.
     """
-    require_there(path)
+    require_database(path)
     return open_database(path, busy_timeout_s=busy_timeout_s)
 
 
@@ -113,7 +113,7 @@ def open_readonly(path: Path) -> Database:
         DatabaseError: the file does not exist, is not a database of her2d, or has the schema of
             another version.
     """
-    require_there(path)
+    require_database(path)
     with _opening(path, _BUSY_TIMEOUT_S, readonly=True) as db:
         version = _schema_of(db, path)
         _refuse_newer(version, path)
@@ -148,7 +148,7 @@ def known_schema_version(path: Path) -> int:
     return version
 
 
-def bring_up_to_date(path: Path) -> None:
+def apply_migrations(path: Path) -> None:
     """Apply the missing migrations to an existing database in one transaction.
 
     Raises:
@@ -160,23 +160,24 @@ def bring_up_to_date(path: Path) -> None:
         _refuse_newer(version, path)
         db.execute("pragma foreign_keys = on")
         try:
-            _bring_up_to_date(db)
+            _migrate(db)
         except sqlite3.Error as error:
             raise DatabaseError(
-                f"The database {path} cannot be brought from schema {version} to {newest_schema()}:"
-                f" {error}. It is as it was, and the her2d that wrote it can go on with it."
+                f"The database {path} cannot be migrated from schema {version} to"
+                f" {newest_schema()}: {error}. It is unchanged; the version of her2d that"
+                " wrote it can still use it."
             ) from error
     db.close()
 
 
-def require_there(path: Path) -> None:
+def require_database(path: Path) -> None:
     """Check that the database file exists.
 
     Raises:
         DatabaseError: it does not exist.
     """
     if not _is_there(path):
-        raise DatabaseError(f"There is no database {path} yet; her2d run or her2d scan makes it.")
+        raise DatabaseError(f"There is no database {path} yet. her2d run and her2d scan create it.")
 
 
 @contextmanager
@@ -191,39 +192,35 @@ def _opening(path: Path, busy_timeout_s: float, *, readonly: bool = False) -> It
             connection.close()
             raise
     except (OSError, sqlite3.Error) as error:
-        raise cannot_be_opened(path, error) from error
+        raise open_error(path, error) from error
 
 
 def _is_there(path: Path) -> bool:
     try:
         if path.is_dir():
-            raise DatabaseError(
-                f"{path} is a folder, not a database; [results] database must name a file."
-            )
+            raise DatabaseError(f"{path} is a folder. [results] database must name a file.")
         return path.is_file()
     except OSError as error:
-        raise cannot_be_opened(path, error) from error
+        raise open_error(path, error) from error
 
 
-def cannot_be_opened(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
+def open_error(path: Path, error: OSError | sqlite3.Error) -> DatabaseError:
     """Return the error for a database that could not be opened.
 
     If permissions are the cause, the sentence says as which user to run the command.
     """
     sentence = f"The database {path} cannot be opened: {error}."
-    if _is_closed_to_us(path):
-        return DatabaseError(f"{sentence} {who_may(path)}")
+    if _lacks_permission(path):
+        return DatabaseError(f"{sentence} {access_hint(path)}")
     return DatabaseError(sentence)
 
 
-def another_programs(path: Path) -> ForeignDatabase:
+def foreign_database_error(path: Path) -> ForeignDatabase:
     """Return the error for a database that belongs to another program."""
-    return ForeignDatabase(
-        f"{path} is a database, but not her2d's; [results] database names the wrong file."
-    )
+    return ForeignDatabase(f"{path} is the database of another program. Change [results] database.")
 
 
-def _is_closed_to_us(path: Path) -> bool:
+def _lacks_permission(path: Path) -> bool:
     """Return whether permissions keep this process from the file or its folder.
 
     SQLite reports no cause, and it also creates files beside the database.
@@ -247,7 +244,7 @@ def _set_up(db: Database, *, is_new: bool) -> None:
     db.execute("pragma synchronous = full")
 
 
-def _bring_up_to_date(db: Database) -> None:
+def _migrate(db: Database) -> None:
     # Two processes may open a new file at the same time; only one may migrate it.
     db.execute("begin immediate")
     try:
@@ -271,23 +268,23 @@ def _schema_of(db: Database, path: Path) -> int:
     version, tables = db.execute(_LOOK).fetchone()
     found = set(json.loads(tables))
     if not found >= _TABLES and (found or version):
-        raise another_programs(path)
+        raise foreign_database_error(path)
     return int(version) if found else 0
 
 
 def _refuse_newer(version: int, path: Path) -> None:
     if version > newest_schema():
         raise NewerDatabase(
-            f"The database {path} was written by a newer her2d (schema {version}; this one knows"
-            f" {newest_schema()}). Install that version again."
+            f"The database {path} was written by a newer version of her2d (schema {version}; this"
+            f" version supports {newest_schema()}). Install the newer version."
         )
 
 
 def _refuse_older(version: int, path: Path) -> None:
     if version < newest_schema():
         raise DatabaseError(
-            f"The database {path} is of an older her2d; her2d run, or her2d db migrate, updates it"
-            " after a copy."
+            f"The database {path} was written by an older version of her2d. her2d run and her2d db"
+            " migrate make a copy and update it."
         )
 
 

@@ -3,10 +3,10 @@
 import sqlite3
 from pathlib import Path
 
-from her2d.db.connection import DatabaseError, cannot_be_opened
+from her2d.db.connection import DatabaseError, open_error
 
 # Primary result codes whose cause is a lock, a permission or the machine, and not the file.
-_ELSEWHERE = frozenset(
+_EXTERNAL_CAUSES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
         sqlite3.SQLITE_LOCKED,
@@ -38,15 +38,13 @@ def problems(database: Path) -> list[str]:
         finally:
             connection.close()
     except (PermissionError, sqlite3.DatabaseError) as error:
-        if isinstance(error, PermissionError) or _says_nothing_of_the_file(error):
-            raise cannot_be_opened(database, error) from error
+        if isinstance(error, PermissionError) or _has_external_cause(error):
+            raise open_error(database, error) from error
         # A file that is too damaged to be checked is a finding, not a failure of the check.
         return [str(error)]
-    broken = [
-        f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is gone" for row in orphans
-    ]
+    broken = [f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in orphans]
     return [line for line in found if line != "ok"] + broken
 
 
-def _says_nothing_of_the_file(error: sqlite3.DatabaseError) -> bool:
-    return (error.sqlite_errorcode & 0xFF) in _ELSEWHERE
+def _has_external_cause(error: sqlite3.DatabaseError) -> bool:
+    return (error.sqlite_errorcode & 0xFF) in _EXTERNAL_CAUSES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from her2d.db.connection import DatabaseError
 from her2d.errors import Her2dError
-from her2d.system.ownership import belongs_with, who_may
+from her2d.system.ownership import access_hint, copy_owner
 
 
 class AlreadyRunningError(Her2dError):
@@ -16,8 +16,8 @@ class AlreadyRunningError(Her2dError):
 
 
 @contextmanager
-def held_by_us(database: Path) -> Iterator[None]:
-    """Hold a lock on the file `<database>.lock` while the block runs.
+def hold_daemon_lock(database: Path) -> Iterator[None]:
+    """Hold the lock of the one daemon, on the file `<database>.lock`, while the block runs.
 
     The kernel releases the lock when the process ends, so that a killed daemon leaves none.
 
@@ -30,10 +30,10 @@ def held_by_us(database: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        hint = f" {who_may(path)}" if isinstance(error, PermissionError) else ""
+        hint = f" {access_hint(path)}" if isinstance(error, PermissionError) else ""
         raise DatabaseError(f"{path} cannot be written: {error.strerror}.{hint}") from error
     try:
-        belongs_with(path, database if database.exists() else path.parent)
+        copy_owner(path, database if database.exists() else path.parent)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -45,7 +45,7 @@ def held_by_us(database: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def require_unheld(database: Path) -> None:
+def require_no_daemon(database: Path) -> None:
     """Check that no daemon uses `database`, without creating a lock file.
 
     Raises:

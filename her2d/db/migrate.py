@@ -6,12 +6,12 @@ from pathlib import Path
 
 from her2d.db.connection import (
     DatabaseError,
-    bring_up_to_date,
+    apply_migrations,
     known_schema_version,
     newest_schema,
     open_database,
 )
-from her2d.db.online_copy import cannot_be_copied, keep_copy, moment
+from her2d.db.online_copy import copy_error, file_timestamp, write_checked_copy
 
 
 def migrate(database: Path, folder: Path | None = None) -> Path | None:
@@ -37,7 +37,7 @@ def migrate(database: Path, folder: Path | None = None) -> Path | None:
     earlier = list(folder.glob(f"{glob.escape(name)}-*.sqlite"))
     copy = _copy_of(database, folder, name, earlier)
     try:
-        bring_up_to_date(database)
+        apply_migrations(database)
     except DatabaseError:
         # systemd restarts a service that fails every few seconds, which would fill the disk with
         # copies of a database that did not change.
@@ -55,12 +55,12 @@ def _copy_of(database: Path, folder: Path, name: str, earlier: list[Path]) -> Pa
     try:
         for unfinished in folder.glob(f"{glob.escape(name)}-*.part*"):
             unfinished.unlink(missing_ok=True)
-        copy = folder / f"{name}-{moment()}.sqlite"
-        keep_copy(database, copy)
+        copy = folder / f"{name}-{file_timestamp()}.sqlite"
+        write_checked_copy(database, copy)
         for other in earlier:
             if filecmp.cmp(copy, other, shallow=False):
                 copy.unlink()
                 return other
     except OSError as error:
-        raise cannot_be_copied(database, folder, error) from error
+        raise copy_error(database, folder, error) from error
     return copy

@@ -8,25 +8,26 @@ from pathlib import Path
 from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
-    another_programs,
+    foreign_database_error,
+    require_database,
     schema_version,
 )
 from her2d.db.integrity import problems
 from her2d.system.files import replacing
-from her2d.system.ownership import as_closed_as, who_may
+from her2d.system.ownership import access_hint, copy_permissions
 
 _PATIENCE_S = 300.0
 _LONGEST_COPY_S = 86_400.0
-_UNFINISHED = f"*-{'[0-9]' * 8}T{'[0-9]' * 12}Z.part*"  # `moment`, and SQLite's journal beside it
+_UNFINISHED = f"*-{'[0-9]' * 8}T{'[0-9]' * 12}Z.part*"  # and SQLite's journal beside it
 _BUSY_TIMEOUT_S = 5.0
 
 
-def moment() -> str:
+def file_timestamp() -> str:
     """Return the current time as the names of copies contain it."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
-def keep_copy(database: Path, target: Path) -> None:
+def write_checked_copy(database: Path, target: Path) -> None:
     """Copy the database to `target`, check the copy, and give it the same owner and permissions.
 
     Args:
@@ -43,24 +44,24 @@ def keep_copy(database: Path, target: Path) -> None:
         with replacing(target, partial):
             copy_online(database, partial)
             if found := problems(partial):
-                raise DatabaseError(f"The copy of {database} is not sound: {found[0]}.")
-            _require_her2ds(partial, database)
-            as_closed_as(partial, database)
+                raise DatabaseError(f"The copy of {database} is damaged: {found[0]}.")
+            _require_own_database(partial, database)
+            copy_permissions(partial, database)
     except (OSError, sqlite3.Error) as error:
-        raise cannot_be_copied(database, target.parent, error) from error
+        raise copy_error(database, target.parent, error) from error
 
 
-def _require_her2ds(copy: Path, database: Path) -> None:
-    """Check that the copy is of her2d, because backups of another database would displace ours."""
+def _require_own_database(copy: Path, database: Path) -> None:
+    """Refuse a copy of another program's database, which would displace older backups of her2d."""
     try:
         schema_version(copy)
     except ForeignDatabase as error:
-        raise another_programs(database) from error
+        raise foreign_database_error(database) from error
 
 
-def cannot_be_copied(database: Path, folder: Path, error: OSError | sqlite3.Error) -> DatabaseError:
+def copy_error(database: Path, folder: Path, error: OSError | sqlite3.Error) -> DatabaseError:
     """Return the error for a copy that could not be written to `folder`."""
-    hint = f" {who_may(folder)}" if isinstance(error, PermissionError) else ""
+    hint = f" {access_hint(folder)}" if isinstance(error, PermissionError) else ""
     return DatabaseError(f"{database} cannot be backed up to {folder}: {error}.{hint}")
 
 
@@ -86,32 +87,18 @@ def copy_online(database: Path, target: Path) -> None:
     copy = sqlite3.connect(target)
     deadline = time.monotonic() + _PATIENCE_S
 
-    def give_up_what_stays_locked(status: int, *_: int) -> None:
+    def stop_if_still_locked(status: int, *_: int) -> None:
         # Python repeats the step for as long as SQLite returns "busy".
         if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > deadline:
             raise sqlite3.OperationalError("it stayed locked by another process")
 
     try:
-        source.backup(copy, pages=-1, progress=give_up_what_stays_locked)
+        source.backup(copy, pages=-1, progress=stop_if_still_locked)
         # A backup is one file, so it must not need a write-ahead log beside it.
         copy.execute("pragma journal_mode = delete")
     finally:
         copy.close()
         source.close()
-
-
-def require_database(database: Path) -> None:
-    """Check that the database exists.
-
-    Raises:
-        DatabaseError: it does not exist, or this user may not look.
-    """
-    try:
-        there = database.is_file()
-    except PermissionError as error:
-        raise DatabaseError(f"{database} cannot be read: {error}. {who_may(database)}") from error
-    if not there:
-        raise DatabaseError(f"There is no database {database}.")
 
 
 def _remove_leftovers(folder: Path) -> None:

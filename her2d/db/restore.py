@@ -17,10 +17,10 @@ from her2d.db.connection import (
     schema_version,
 )
 from her2d.db.integrity import problems
-from her2d.db.lock import held_by_us
-from her2d.db.online_copy import copy_online, moment
+from her2d.db.lock import hold_daemon_lock
+from her2d.db.online_copy import copy_online, file_timestamp
 from her2d.system.files import flush_file, flush_folder
-from her2d.system.ownership import as_closed_as, belongs_with
+from her2d.system.ownership import copy_owner, copy_permissions
 
 _BUSY_TIMEOUT_S = 5.0
 
@@ -39,20 +39,20 @@ def restore(backup: Path, database: Path) -> Path | None:
 
     Raises:
         AlreadyRunningError: a daemon uses the database.
-        DatabaseError: the backup is damaged, belongs to another program or a newer her2d, the
-            database belongs to another program or is open in another process, or the disk refused.
-            The database is then unchanged.
+        DatabaseError: the backup is damaged, belongs to another program or a newer version of
+            her2d, the database belongs to another program or is open in another process, or the
+            disk refused. The database is then unchanged.
     """
     place = database.resolve()
-    _refuse_another_programs(database)
+    _refuse_foreign(database)
     copy = place.with_name(f"{place.name}.restoring")
     try:
-        with held_by_us(database):
+        with hold_daemon_lock(database):
             try:
                 _remove(copy)
                 copy_online(backup, copy)
                 _require_usable(copy, backup)
-                _take_after(copy, place)
+                _copy_access(copy, place)
                 flush_file(copy)
                 aside = _set_aside(place)
                 copy.replace(place)
@@ -64,8 +64,11 @@ def restore(backup: Path, database: Path) -> Path | None:
     return aside
 
 
-def _refuse_another_programs(database: Path) -> None:
-    """Raise ForeignDatabase for another program's database; a damaged one may be her2d's."""
+def _refuse_foreign(database: Path) -> None:
+    """Raise ForeignDatabase if the database belongs to another program.
+
+    A damaged database may be her2d's, and is not refused.
+    """
     try:
         schema_version(database)
     except ForeignDatabase:
@@ -85,17 +88,18 @@ def _require_usable(copy: Path, backup: Path) -> None:
         raise DatabaseError(f"{backup} is not a database of her2d, so nothing was restored.")
     if version > newest_schema():
         raise DatabaseError(
-            f"{backup} was written by a newer her2d (schema {version}; this one knows"
-            f" {newest_schema()}), so nothing was restored. Install that version first."
+            f"{backup} was written by a newer version of her2d (schema {version}; this version"
+            f" supports {newest_schema()}), so nothing was restored. Install the newer"
+            " version first."
         )
 
 
-def _take_after(copy: Path, place: Path) -> None:
+def _copy_access(copy: Path, place: Path) -> None:
     """Give the copy the owner and permissions of the database."""
     if place.exists():
-        as_closed_as(copy, place)
+        copy_permissions(copy, place)
     else:
-        belongs_with(copy, place.parent)
+        copy_owner(copy, place.parent)
 
 
 def _set_aside(place: Path) -> Path | None:
@@ -105,7 +109,7 @@ def _set_aside(place: Path) -> Path | None:
         log.unlink(missing_ok=True)
         index.unlink(missing_ok=True)
         return None
-    aside = place.with_name(f"{place.stem}.before-restore-{moment()}{place.suffix}")
+    aside = place.with_name(f"{place.stem}.before-restore-{file_timestamp()}{place.suffix}")
     merged = _merge_log(place)
     os.link(place, aside)
     if not merged and log.exists():
@@ -127,7 +131,7 @@ def _merge_log(place: Path) -> bool:
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise DatabaseError(
                     f"Another process has {place} open, so nothing was restored. Stop it"
-                    " first; it may be her2d browse, her2d scan or sqlite3."
+                    " first. It may be her2d browse, her2d scan or sqlite3."
                 ) from error
             return False
     return True

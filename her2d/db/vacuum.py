@@ -34,7 +34,7 @@ class Sizes:
     after: int
 
 
-def give_back(db: Database) -> int:
+def return_free_pages(db: Database) -> int:
     """Return free pages to the disk in short steps.
 
     Returns:
@@ -55,10 +55,10 @@ def give_back(db: Database) -> int:
                     break
                 free = left
                 time.sleep(_PAUSE_S)
-            _shorten(db)
+            _checkpoint(db)
         return _number(db, "freelist_count") * _number(db, "page_size")
     except sqlite3.Error as error:
-        raise DatabaseError(f"Free space could not be given back: {error}.") from error
+        raise DatabaseError(f"Free space could not be returned to the disk: {error}.") from error
 
 
 def vacuum(database: Path) -> Sizes:
@@ -76,11 +76,11 @@ def vacuum(database: Path) -> Sizes:
     with closing(open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)) as db:
         try:
             _require_room(db, database)
-            _shorten(db)
+            _checkpoint(db)
             before = database.stat().st_size
             db.execute(f"pragma auto_vacuum = {_INCREMENTAL}")
             db.execute("vacuum")
-            _shorten(db)
+            _checkpoint(db)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseError(f"{database} cannot be vacuumed: {error}.") from error
         return Sizes(before, database.stat().st_size)
@@ -97,8 +97,8 @@ def _require_room(db: Database, database: Path) -> None:
         free = disk_usage(folder).free
         if free < bytes_:
             raise DatabaseError(
-                f"There is no room to vacuum {database}: it takes {bytes_ / 1e6:.0f} MB"
-                f" in {folder}, and {free / 1e6:.0f} MB are free."
+                f"Cannot vacuum {database}: it needs {bytes_ / 1e6:.0f} MB in {folder}, where"
+                f" {free / 1e6:.0f} MB are free. Free disk space there."
             )
 
 
@@ -116,11 +116,11 @@ def _temporary_folders() -> Iterator[Path]:
     yield from (Path("/var/tmp"), Path("/usr/tmp"), Path("/tmp"), Path())
 
 
-def _shorten(db: Database) -> None:
-    """Write the write-ahead log to the file and shorten both, unless a reader prevents it.
+def _checkpoint(db: Database) -> None:
+    """Write the write-ahead log to the file and truncate both, unless a reader prevents it.
 
-    Writers have to wait for this, so it waits for readers only for a short time. The next
-    checkpoint does the rest.
+    Writers must wait meanwhile, so it waits only briefly for readers. The next checkpoint does the
+    rest.
     """
     timeout_ms = _number(db, "busy_timeout")
     db.execute(f"pragma busy_timeout = {_CHECKPOINT_MS}")

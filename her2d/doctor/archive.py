@@ -10,7 +10,7 @@ from her2d.doctor.database import writable
 from her2d.doctor.finding import Finding, failure, ok
 from her2d.doctor.inboxes import ANSWER_S
 from her2d.settings import IntakeSettings
-from her2d.system.ownership import who_may
+from her2d.system.ownership import access_hint
 
 
 def archive_findings(settings: IntakeSettings) -> Iterator[Finding]:
@@ -36,7 +36,9 @@ def archive_findings(settings: IntakeSettings) -> Iterator[Finding]:
             yield _target(f"[intake] {key}", folder, reachable)
         except PermissionError:
             yield failure(
-                f"[intake] {key}", f"User {os.geteuid()} cannot access {folder}.", who_may(folder)
+                f"[intake] {key}",
+                f"User {os.geteuid()} cannot access {folder}.",
+                access_hint(folder),
             )
 
 

@@ -13,11 +13,11 @@ from her2d.db.connection import (
     known_schema_version,
     newest_schema,
 )
-from her2d.db.lock import AlreadyRunningError, require_unheld
+from her2d.db.lock import AlreadyRunningError, require_no_daemon
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.settings import ResultsSettings
 from her2d.system.disk_space import existing_folder
-from her2d.system.ownership import who_may
+from her2d.system.ownership import access_hint
 
 _LOW_BYTES = 5_000_000_000
 _EMPTY_BYTES = 500_000_000
@@ -44,7 +44,7 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
 
 
 def _closed(check: str, path: Path) -> Finding:
-    return failure(check, f"User {os.geteuid()} cannot access {path}.", who_may(path))
+    return failure(check, f"User {os.geteuid()} cannot access {path}.", access_hint(path))
 
 
 def writable(check: str, folder: Path) -> Finding:
@@ -102,7 +102,7 @@ def _database(path: Path) -> Finding:
         return ok(check, f"{path} does not exist yet; the daemon creates it.")
     try:
         version = known_schema_version(path)
-        require_unheld(path)
+        require_no_daemon(path)
     except AlreadyRunningError as error:
         return ok(check, str(error))
     except DatabaseError as error:

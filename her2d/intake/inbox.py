@@ -16,7 +16,7 @@ from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
-from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, not_where_it_was_archived
+from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, missing_from_archive
 from her2d.queue.store import JobQueue, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
@@ -132,7 +132,7 @@ class Inbox:
             if not self._is_left_out(job) and self._settled(job)
         ]
         if settled:
-            with self._jobs.together():
+            with self._jobs.transaction():
                 settled = [job for job in settled if self._jobs.queue(job)]
         for job in settled:
             log.info("slide_queued", job_id=job.id, file=job.path.name)
@@ -153,7 +153,7 @@ class Inbox:
         new = [file for file in files if not self._is_known(file)]
         if not new:
             return
-        with self._jobs.together():
+        with self._jobs.transaction():
             jobs = [self._create_job(file) for file in new]
         for job in jobs:
             if job is not None:
@@ -161,7 +161,7 @@ class Inbox:
 
     def _is_known(self, file: Found) -> bool:
         job = self._jobs.newest_of(file.path)
-        if job is None or not self._jobs.knows(job, FileState.from_stat(file.stat)):
+        if job is None or not self._jobs.is_known(job, FileState.from_stat(file.stat)):
             return False
         # The paths differ if the name is not valid UTF-8: the job has it as escaped text.
         if self._was_missing(job) and job.path == file.path:
@@ -201,9 +201,9 @@ class Inbox:
             state = FileState.of(job.path)
         except FileNotFoundError:
             if not self.sweeps.rules.finds(job.path, job.inbox):
-                self._wait(job, not_where_it_was_archived(job.path), now)
+                self._wait(job, missing_from_archive(job.path), now)
                 return False
-            if self._jobs.vanished(job):
+            if self._jobs.mark_vanished(job):
                 log.info("slide_vanished", job_id=job.id, file=job.path.name)
             return False
         except OSError as error:
@@ -213,7 +213,7 @@ class Inbox:
         if watch is None or watch.state != state:
             self._watches[job.id] = Watch.begin(state, now, self._patience)
             if not state.same_file(FileState(job.inode, job.size, job.mtime_ns)):
-                self._jobs.still_settling(job, state)
+                self._jobs.update_settling(job, state)
             return False
         self._watches[job.id] = watch.checked(state, now, self._patience)
         if not watch.is_still(now, self._patience):
@@ -254,9 +254,9 @@ class Inbox:
         self._watches[job.id] = watch.postponed(now, self._patience)
         if not watch.is_overdue(now, self._patience):
             if job.reason != reason:
-                self._jobs.waits(job, reason)
+                self._jobs.record_incomplete(job, reason)
         elif job.overdue_at is None or job.reason != reason:
-            self._jobs.overdue(job, reason)
+            self._jobs.report_overdue(job, reason)
             log.warning("slide_overdue", job_id=job.id, file=job.path.name, reason=reason)
 
     def _inbox_of(self, path: Path) -> Path | None:

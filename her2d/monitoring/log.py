@@ -1,6 +1,6 @@
 """Write the log of a command: JSON lines under systemd, coloured text on a terminal.
 
-Each line has an event name. Every line about a slide also has `job_id`, whichever thread writes it.
+Each line has an event name. Every line about a slide also has `job_id`, in all threads.
 While the slide is processed it has `attempt_id`, which is JOB.CLAIM and distinguishes the attempts.
 `slide_finished` adds `slide_id` and `run_id`, which identify the result in the database.
 """

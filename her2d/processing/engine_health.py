@@ -1,4 +1,4 @@
-"""Whether an engine failed because of the slide or because of the machine."""
+"""Decide whether an engine failed because of the slide or because of the machine."""
 
 import threading
 
@@ -8,7 +8,7 @@ _MOST_FAILURES = 5
 
 
 class EngineDownError(EngineError):
-    """The engine fails for every slide: no slide is the cause."""
+    """The engine fails for every slide, so the slides are not the cause."""
 
 
 class EngineHealth:
@@ -40,6 +40,6 @@ class EngineHealth:
             failures, worked = self._failures, self._worked
         if failures >= _MOST_FAILURES:
             return DeviceLostError(
-                f"The engine failed {failures} times with no slide scored between: {error}"
+                f"The engine failed {failures} times without scoring a slide in between: {error}"
             )
         return error if worked and failures == 1 else EngineDownError(str(error))

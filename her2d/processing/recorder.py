@@ -1,4 +1,4 @@
-"""A scored slide -> its heatmap on disk and its rows in the database."""
+"""Write a scored slide's heatmap to the disk and its rows to the database."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from her2d.results.store import record_run
 
 @dataclass(frozen=True, slots=True)
 class CompleteRun:
-    """Everything of a run that goes into the database; its pictures are on disk already."""
+    """The records of a run for the database. Its pictures are already on the disk."""
 
     slide: SlideRecord
     run: RunRecord
@@ -67,9 +67,9 @@ class Recorder:
         )
 
     def record(self, db: Database, complete: CompleteRun, job_id: int | None = None) -> int:
-        """Store the run and return its id; with `job_id` the job is done in the same transaction.
+        """Store the run and return its id. With `job_id`, the same transaction ends the job.
 
-        Raises sqlite3.Error where nothing was stored.
+        Raises sqlite3.Error; nothing is then stored.
         """
         manifest = self._bundle.manifest
         return record_run(
@@ -87,7 +87,7 @@ class Recorder:
 
 
 def _draw(heatmap: Path, name: str, outcome: SlideOutcome) -> PictureRecord:
-    """Write the heatmap, and beside it what it was drawn from."""
+    """Write the heatmap, and the pictures that it is drawn from beside it."""
     overview = outcome.overview
     try:
         write_png(heatmap, render_heatmap(heatmap_data(name, outcome)))

@@ -1,4 +1,4 @@
-"""A scored slide -> the records that are stored, and the data its heatmap is drawn from."""
+"""Convert a scored slide to the records that are stored and to the input of its heatmap."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ from her2d.system.clock import now
 
 
 class RunClock:
-    """Notes when a run was queued and began, and how long its steps took."""
+    """Records when a run was queued and started, and how long its steps took."""
 
     def __init__(self, queued_at: str | None) -> None:
         self.queued_at = queued_at
@@ -36,7 +36,7 @@ class RunClock:
         return tuple(self._timings)
 
     def step_ended(self, step: str) -> None:
-        """Note the time since the step before ended."""
+        """Record the time since the previous step ended."""
         at = time.monotonic()
         self._timings.append(StepTiming(step, round(at - self._since, 3)))
         self._since = at
@@ -83,7 +83,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
 
 
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
-    """Return what the slide's heatmap is drawn from."""
+    """Return the input of the slide's heatmap."""
     score, grid, overview = outcome.score, outcome.grid, outcome.overview
     reduction = grid.tile_size / overview.tile_px
     subtitle = score.reason or ""
@@ -111,7 +111,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
 
 
 def tile_table(outcome: SlideOutcome) -> TileTable:
-    """The outcome's tiles that are not background, in row-major order."""
+    """Return the outcome's tiles without background, row by row."""
     row, column = np.nonzero(outcome.tile_class != TileClass.BACKGROUND)
     tile_classes = outcome.tile_class[row, column]
     return TileTable(

@@ -22,7 +22,7 @@ from her2d.processing.errors import (
     ResultsUnwritableError,
     TooFewTilesError,
 )
-from her2d.queue.job import not_where_it_was_archived
+from her2d.queue.job import missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.io_errors import is_away, is_gone, may_be_the_share
 
@@ -30,7 +30,7 @@ _ENGINE_DOWN_S = 60.0
 _RESULTS_UNWRITABLE_S = 30.0
 _UNREACHABLE_S = 300.0
 
-# What a file system says of a name that it cannot hold.
+# Error numbers of a file system that refuses a file name.
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
 
@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         "slide_claim_lost",
     ),
     Rule(
-        "The daemon stops, and the slide did not end in time.",
+        "The daemon stops before the slide is finished.",
         _is_a(SlideCancelledError, WriteCancelledError),
         Action.GIVE_BACK,
         "slide_given_back",
@@ -192,7 +192,7 @@ RULES: tuple[Rule, ...] = (
         _ENGINE_DOWN_S,
     ),
     Rule(
-        # The slide may be what kills the device.
+        # The slide may be the cause of the device's failure.
         "The GPU is lost to this process, which ends with exit code 75.",
         _is_a(DeviceLostError),
         Action.INTERRUPT,
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
         "error",
     ),
     Rule(
-        "No result can be stored: the disk is full or not writable, or the database is.",
+        "No result can be stored, because the disk or the database is full or not writable.",
         _is_a(ResultsUnwritableError, sqlite3.Error),
         Action.POSTPONE,
         "results_unwritable",
@@ -222,15 +222,15 @@ RULES: tuple[Rule, ...] = (
         _RESULTS_UNWRITABLE_S,
     ),
     Rule(
-        "The file is gone from the archive.",
+        "The file is missing from the archive.",
         _storage(lambda error, file: file.is_gone(error) and not file.is_swept),
         Action.RETRY,
         "slide_failed",
         "error",
-        reason=lambda _, file: not_where_it_was_archived(file.path),
+        reason=lambda _, file: missing_from_archive(file.path),
     ),
     Rule(
-        "The file is gone from the inbox.",
+        "The file is missing from the inbox.",
         _storage(lambda error, file: file.is_gone(error)),
         Action.VANISH,
         "slide_vanished",
@@ -245,8 +245,8 @@ RULES: tuple[Rule, ...] = (
         reason=_cannot_be_read,
     ),
     Rule(
-        "The file in the inbox cannot be reached: its share is away, its server is busy, or its"
-        " permissions were taken.",
+        "The file in the inbox cannot be reached: its share is not mounted, its server is busy, or"
+        " permission is missing.",
         _storage(lambda error, _: is_away(error)),
         Action.SETTLE,
         "slide_unreachable",

@@ -112,8 +112,8 @@ class Job:
         )
 
 
-def not_where_it_was_archived(path: Path) -> str:
-    """Return the reason for a job whose file is missing from the folder it was moved to.
+def missing_from_archive(path: Path) -> str:
+    """Return the reason of a job whose file is not in the folder that it was moved to.
 
     No sweep searches that folder, so the job waits for the file or until a person retries it.
     """
@@ -121,14 +121,14 @@ def not_where_it_was_archived(path: Path) -> str:
 
 
 def interruption_wait_s(interruptions: int) -> float:
-    """Return the seconds until a job is tried again whose daemon ended while it worked on it.
+    """Return the seconds to wait before an interrupted job is tried again.
 
     The first two interruptions cost no wait, because a power cut can happen during any job. From
-    the third on the wait doubles, so that a file which ends the process that reads it does not
-    keep the daemon from the other files.
+    the third on the wait doubles, so that a file that crashes its reader does not block the
+    other files.
 
     Args:
-        interruptions: how often that has happened to the job.
+        interruptions: how often the daemon ended while it worked on the job.
     """
     if interruptions <= FREE_INTERRUPTIONS:
         return 0.0

@@ -27,7 +27,7 @@ class RefusedByQueue(Her2dError):  # noqa: N818  reads as what it says
 
 
 def retry(jobs: JobQueue, job_id: int) -> Job:
-    """Queue a job again that stopped without a result; its file is read where it is now.
+    """Queue a job that stopped without a result; its file is read from its present place.
 
     Raises:
         RefusedByQueue: there is no such job, it did not stop without a result, or the file has a
@@ -35,7 +35,7 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
     """
     job = _job(jobs, job_id)
     if job.state not in _STOPPED:
-        raise RefusedByQueue(f"Job {job_id} has not stopped without a result: it is {job.state}.")
+        raise RefusedByQueue(f"Job {job_id} did not stop without a result. It is {job.state}.")
     if (newest := _newer_of_same_file(jobs, job)) is not None:
         raise RefusedByQueue(f"Job {newest.id} is a newer job of the same file.")
     fields = {
@@ -62,7 +62,7 @@ def cancel(jobs: JobQueue, job_id: int) -> Job:
     """
     job = _job(jobs, job_id)
     if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by an operator."):
-        raise RefusedByQueue(f"Job {job_id} is not waiting any more: it is {job.state}.")
+        raise RefusedByQueue(f"Job {job_id} is not waiting. It is {job.state}.")
     return jobs.get(job_id)
 
 
@@ -77,14 +77,16 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
     """
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
-        raise RefusedByQueue(f"Job {job_id} is {job.state}, which needs no forgetting.")
+        raise RefusedByQueue(
+            f"Job {job_id} is {job.state}. Only quarantined and duplicate jobs can be forgotten."
+        )
     if job.archived_path is not None and job.archived_at is None:
-        raise RefusedByQueue(f"The file of job {job_id} is on its way to {job.archived_path}.")
+        raise RefusedByQueue(f"The file of job {job_id} is being moved to {job.archived_path}.")
     in_place = job.whereabouts == job.path and _newer_of_same_file(jobs, job) is None
     if in_place and os.path.lexists(job.path):
         raise RefusedByQueue(
-            f"{job.path} is still there and would be found again: move it away first, or try it"
-            f" once more with her2d queue retry {job_id}."
+            f"{job.path} still exists and would be found again. Move it away first, or run her2d"
+            f" queue retry {job_id}."
         )
     fields = {"reason": f"Forgotten by an operator. {job.reason or ''}".rstrip()}
     if not jobs.move(job, JobState.VANISHED, fields, event="forgotten"):
@@ -105,7 +107,7 @@ def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
     """
     job = _job(jobs, job_id)
     if job.state not in _WAITING or not jobs.move(job, job.state, {"priority": priority}):
-        raise RefusedByQueue(f"Job {job_id} is not waiting: it is {job.state}.")
+        raise RefusedByQueue(f"Job {job_id} is not waiting. It is {job.state}.")
     return jobs.get(job_id)
 
 
@@ -120,25 +122,25 @@ def reprocess(jobs: JobQueue, bundle_digest: str, job_id: int | None = None) -> 
         job_id: only this finished job; None for all.
 
     Returns:
-        The new jobs. A slide that has a result by the bundle, or whose file has a newer job, gets
-        none.
+        The new jobs. A slide that has a result by the bundle, or whose file has a newer job, does
+        not get one.
 
     Raises:
         RefusedByQueue: there is no such job, or it has no result.
     """
     if job_id is not None and (job := _job(jobs, job_id)).state is not JobState.DONE:
-        raise RefusedByQueue(f"Job {job_id} has no result to be made once more: it is {job.state}.")
+        raise RefusedByQueue(f"Job {job_id} has no result yet. It is {job.state}.")
     found = jobs.database.query(_TO_REPROCESS, {"job": job_id, "bundle": bundle_digest})
-    with jobs.together():
+    with jobs.transaction():
         return [
-            jobs.once_more(job, priority=BACKFILL)
+            jobs.queue_again(job, priority=BACKFILL)
             for job in map(Job.of, list(found))
             if _newer_of_same_file(jobs, job) is None
         ]
 
 
 def _newer_of_same_file(jobs: JobQueue, job: Job) -> Job | None:
-    """Return a newer job of the file where it is now; its old name may be another scan's."""
+    """Return a newer job for the file's present path; the old path may hold another scan."""
     newest = jobs.newest_of(job.whereabouts)
     return newest if newest is not None and newest.id > job.id else None
 

@@ -1,6 +1,6 @@
 """The durable queue: one row of `jobs` for each file, finished or not, with its state.
 
-    settling -> queued -> running -> done | failed (will retry) | quarantined (won't) |
+    settling -> queued -> running -> done | failed (will retry) | quarantined (will not retry) |
     duplicate | vanished
 
 Every change of state is one transaction together with its event, so that a crash leaves a job in
@@ -64,8 +64,8 @@ class JobQueue:
         return self._db
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Make all changes of the block in one transaction, which takes one fsync.
+    def transaction(self) -> Iterator[None]:
+        """Make all changes of the block in one transaction, with one fsync.
 
         The transaction holds the database's writing lock from its start, so that what the block
         reads does not change before its end.
@@ -136,7 +136,7 @@ class JobQueue:
         """
         known = self.newest_of(path)
         if known is not None:
-            if self.knows(known, state):
+            if self.is_known(known, state):
                 return None
             if known.state is JobState.VANISHED:
                 return self._found_again(known, state)
@@ -146,8 +146,8 @@ class JobQueue:
             return None  # Another process created a job for this path since `newest_of`.
 
     @staticmethod
-    def knows(newest: Job, state: FileState) -> bool:
-        """Return whether the newest job of a path is for the file in that state."""
+    def is_known(newest: Job, state: FileState) -> bool:
+        """Return whether `newest`, the newest job of a path, is for the file in that state."""
         if newest.state is JobState.VANISHED:
             return False
         return newest.state in LIVE or state.same_file(_state_of(newest))
@@ -170,7 +170,7 @@ class JobQueue:
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
     def archive_again(self, job: Job) -> None:
-        """Have the file of a finished job archived, because it was missing and exists again."""
+        """Schedule the file of a finished job for archiving, because it exists again."""
         self._db.execute(
             "update jobs set archived_at = null where id = ? and archived_path is null", [job.id]
         )
@@ -183,7 +183,7 @@ class JobQueue:
             path, str(inbox or ""), state, JobState.QUARANTINED, reason=reason, attempts=1
         )
 
-    def once_more(self, job: Job, *, priority: int) -> Job:
+    def queue_again(self, job: Job, *, priority: int) -> Job:
         """Create a new, queued job for a finished file, which needs no settling."""
         again = self._insert(
             job.whereabouts,
@@ -195,7 +195,7 @@ class JobQueue:
         self.queue(again)
         return self.get(again.id)
 
-    def still_settling(self, job: Job, state: FileState) -> None:
+    def update_settling(self, job: Job, state: FileState) -> None:
         """Store a settling file's new size and mtime, and clear a reported delay."""
         self._db.execute(
             "update jobs set size = ?, mtime_ns = ?, inode = ?, overdue_at = null, reason = null"
@@ -203,14 +203,14 @@ class JobQueue:
             [state.size, state.mtime_ns, state.inode, job.id, JobState.SETTLING],
         )
 
-    def waits(self, job: Job, reason: str) -> None:
-        """Store as the job's reason why its file is incomplete, without an event."""
+    def record_incomplete(self, job: Job, reason: str) -> None:
+        """Store why a settling file is incomplete as the job's reason, without an event."""
         self._db.execute(
             "update jobs set reason = ? where id = ? and state = ?",
             [reason, job.id, JobState.SETTLING],
         )
 
-    def overdue(self, job: Job, reason: str) -> None:
+    def report_overdue(self, job: Job, reason: str) -> None:
         """Report a file that stays incomplete for too long; the job continues to settle."""
         with self._db.atomic():
             self._db.execute(
@@ -255,7 +255,7 @@ class JobQueue:
             self._event(job.id, "running", None)
         return job
 
-    def holds(self, job: Job) -> bool:
+    def holds_claim(self, job: Job) -> bool:
         """Return whether the claim is still valid.
 
         In a transaction the claim stays valid until the end, because this method writes and SQLite
@@ -267,10 +267,10 @@ class JobQueue:
         )
         return cursor.rowcount == 1
 
-    def hashed(self, job: Job, content_hash: str) -> None:
+    def store_content_hash(self, job: Job, content_hash: str) -> None:
         """Store a claimed job's content hash.
 
-        From then on an interruption counts against the file, and no longer against the storage.
+        From then on an interruption counts against the file and not against the storage.
         """
         self._db.execute(
             "update jobs set content_hash = ? where id = ? and claim = ? and state = 'running'",
@@ -287,7 +287,7 @@ class JobQueue:
             )
 
     def retry_later(self, job: Job, reason: str, *, max_attempts: int) -> JobState:
-        """End a failed attempt: wait and try again, or quarantine after the last attempt.
+        """End a failed attempt. Retry after a wait, or quarantine after the last attempt.
 
         Returns:
             The job's new state.
@@ -313,12 +313,12 @@ class JobQueue:
         fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
         return self.move(job, JobState.QUARANTINED, fields)
 
-    def vanished(self, job: Job) -> bool:
+    def mark_vanished(self, job: Job) -> bool:
         """End a job whose file was removed."""
         fields = {"reason": "The file was removed or renamed.", "finished_at": now()}
         return self.move(job, JobState.VANISHED, fields)
 
-    def duplicate(self, job: Job, slide_id: int, content_hash: str) -> bool:
+    def mark_duplicate(self, job: Job, slide_id: int, content_hash: str) -> bool:
         """End a job whose file has the same content as a slide with a result."""
         fields = {
             "reason": f"The same scan was already processed as slide {slide_id}.",
@@ -343,18 +343,18 @@ class JobQueue:
         return self.move(job, JobState.QUEUED, fields)
 
     def recover(self) -> list[Job]:
-        """At the start, queue the jobs again that an ended daemon left running; return them."""
-        stranded = self.in_state(JobState.RUNNING)
-        for job in stranded:
-            self.take_up_again(job)
-        return stranded
+        """Queue the jobs again that the last daemon left running, and return them."""
+        interrupted = self.in_state(JobState.RUNNING)
+        for job in interrupted:
+            self.requeue_interrupted(job)
+        return interrupted
 
-    def take_up_again(self, job: Job) -> JobState:
-        """Queue a running job again whose worker ended; no attempt counts.
+    def requeue_interrupted(self, job: Job) -> JobState:
+        """Queue a running job again because its worker ended; no attempt counts.
 
         After several such interruptions the job is quarantined, because its file may be the cause.
-        They count only once the whole file was read, because a hanging storage also leads to
-        killed daemons.
+        An interruption counts only after the whole file was read, because a daemon is also killed
+        when its storage hangs.
 
         Returns:
             The job's new state.

@@ -1,4 +1,4 @@
-"""What goes into the database and what comes out of it."""
+"""The records that are written to the database, and those that are read from it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ from her2d.pipeline.scoring import Score
 
 
 class QualityFlag(StrEnum):
-    """What a person should know of a scan before believing its result."""
+    """A quality problem that a person should check before the result is used."""
 
     BLURRED = "blurred"
     FOLDED = "folded"
@@ -37,7 +37,7 @@ class SlideRecord:
 
 @dataclass(frozen=True, slots=True)
 class BundleRecord:
-    """The models a run used; `digest` names them, `manifest` is their manifest as JSON."""
+    """The bundle that a run used; `manifest` is its manifest as JSON."""
 
     digest: str
     name: str
@@ -47,7 +47,7 @@ class BundleRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One bundle's run on one slide: its score and quality, and how they came about.
+    """A run of one bundle on one slide, with its score and quality.
 
     Attributes:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
@@ -80,7 +80,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class TileTable:
-    """The tiles of a run that are not background, one a row.
+    """The tiles of a run without background, one in each row.
 
     Attributes:
         row, column: int (T,), place in the grid.
@@ -100,7 +100,7 @@ class TileTable:
 
 @dataclass(frozen=True, slots=True)
 class PictureRecord:
-    """The slide and its tumour in small, as files.
+    """The paths of a run's pictures of the slide and its tumour at low resolution.
 
     Attributes:
         slide_path: JPEG, the slide padded to whole tiles.
@@ -115,14 +115,14 @@ class PictureRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepTiming:
-    """Seconds of wall time that one step of a run took."""
+    """The duration of one step of a run, in seconds of wall time."""
 
     step: str
     seconds: float
 
 
 class _KnownSlide(BaseModel):
-    """What a listing names a slide by."""
+    """The columns that identify a slide."""
 
     slide_id: int
     file_name: str

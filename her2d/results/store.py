@@ -1,4 +1,4 @@
-"""Writing a result: one transaction for a slide, or nothing at all."""
+"""Store a result in one transaction."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -30,7 +30,7 @@ def record_run(
     timings: Sequence[StepTiming] = (),
     job_id: int | None = None,
 ) -> int:
-    """Store a run with its slide, bundle, tiles and what else is known of it; returns its id.
+    """Store a run with its slide, bundle, tiles, pictures and timings, and return its id.
 
     With `job_id` the job is done in the same transaction, so that no crash can leave a result
     without its job being done, or a job done without its result.
@@ -43,7 +43,7 @@ def record_run(
         bundle_id = _bundle_id(db, bundle, run.finished_at)
         run_id = _insert_run(db, run, slide_id, bundle_id)
         _insert_tiles(db, run_id, tiles)
-        _insert_aside(db, run_id, run.quality, pictures, timings)
+        _insert_details(db, run_id, run.quality, pictures, timings)
         if job_id is not None:
             db.table("jobs").update(
                 job_id,
@@ -69,7 +69,7 @@ def record_run(
 
 
 def _insert_run(db: Database, run: RunRecord, slide_id: int, bundle_id: int) -> int:
-    """Insert the run with its score; returns its id."""
+    """Insert the run with its score, and return its id."""
     columns = {field.name: getattr(run, field.name) for field in fields(run)}
     del columns["score"], columns["quality"]
     values = {**run.score.model_dump(mode="json"), **columns}
@@ -78,12 +78,12 @@ def _insert_run(db: Database, run: RunRecord, slide_id: int, bundle_id: int) -> 
 
 
 def _inserted(table: Table) -> int:
-    """The id of the row just inserted."""
+    """Return the id of the row that was just inserted."""
     return int(cast(int, table.last_pk))
 
 
 def _slide_id(db: Database, slide: SlideRecord, at: str) -> int:
-    # The same bytes under a new name are the same slide, now known by that name.
+    # A file with the same content and a new name is the same slide; the new name replaces the old.
     row = next(
         db.query(
             "insert into slides (content_hash, file_name, path, barcode, vendor, width, height,"
@@ -109,14 +109,14 @@ def _bundle_id(db: Database, bundle: BundleRecord, at: str) -> int:
     return int(row["id"])
 
 
-def _insert_aside(
+def _insert_details(
     db: Database,
     run_id: int,
     quality: SlideQuality,
     pictures: PictureRecord | None,
     timings: Sequence[StepTiming],
 ) -> None:
-    """What is known of a run beside its result."""
+    """Insert the quality, pictures and timings of a run."""
     db.table("run_quality").insert({"run_id": run_id, **asdict(quality)})
     if pictures is not None:
         db.table("run_pictures").insert({"run_id": run_id, **asdict(pictures)})

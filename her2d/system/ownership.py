@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 
-def belongs_with(path: Path, model: Path) -> None:
-    """As root, give `path` the owner and group of `model`; as another user do nothing.
+def copy_owner(path: Path, model: Path) -> None:
+    """Give `path` the owner and group of `model` if this process runs as root; else do nothing.
 
     Otherwise a command that is run as root would leave files that the daemon cannot write.
 
@@ -25,24 +25,24 @@ def belongs_with(path: Path, model: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def as_closed_as(path: Path, model: Path) -> None:
-    """Give `path` the permissions, owner and group of `model`.
+def copy_permissions(path: Path, model: Path) -> None:
+    """Copy the permissions, owner and group of `model` to `path`.
 
     Raises:
         OSError: they cannot be read or changed.
     """
     shutil.copymode(model, path)
-    belongs_with(path, model)
+    copy_owner(path, model)
 
 
-def who_may(path: Path) -> str:
-    """Return a sentence for a user who may not access `path`: as which user to run the command."""
+def access_hint(path: Path) -> str:
+    """Return a sentence that names the user as whom to run the command to access `path`."""
     owner, group = _owner(path)
-    # What root owns and lets a group read, such as /etc/her2d/config.toml, is for that group.
+    # A file of root that a group can read, such as /etc/her2d/config.toml, is meant for that group.
     name = group if owner == "root" else owner
     if name == "root":
         return "It belongs to root."
-    return f"Run it as the user whose it is: sudo -u {name} her2d ..."
+    return f"Run the command as its owner: sudo -u {name} her2d ..."
 
 
 def _owner(path: Path) -> tuple[str, str]:

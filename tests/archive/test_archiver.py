@@ -471,7 +471,7 @@ def test_a_job_that_is_queued_again_during_the_move_gets_the_new_path(
         else:
             retry(jobs, job.id)
         if again == "retried and vanished":
-            jobs.vanished(jobs.claim())
+            jobs.mark_vanished(jobs.claim())
 
     monkeypatch.setattr("her2d.archive.archiver.move", queued_again)
     Archiver().round(jobs, settings)

@@ -59,9 +59,9 @@ def test_a_whole_bundle_loads_with_the_papers_rules_as_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "sentence"),
     [
-        ("magnification = 10.0", "wants tiles at 10x, and her2d cuts them at 4x only"),
-        ("mpp = 1.0", "wants tiles of 1 um/px, and her2d cuts them at about 2.5 um/px only"),
-        ("mpp = nan", "wants tiles of nan um/px"),
+        ("magnification = 10.0", "needs tiles at 10x, and her2d only reads tiles at 4x"),
+        ("mpp = 1.0", "needs tiles of 1 um/px, and her2d only reads tiles of about 2.5 um/px"),
+        ("mpp = nan", "needs tiles of nan um/px"),
     ],
 )
 def test_a_bundle_for_tiles_of_another_magnification_is_refused(tmp_path, rule, sentence):
@@ -78,7 +78,7 @@ def test_one_changed_byte_in_any_part_is_refused(tmp_path, file):
     data = bytearray((folder / file).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / file).write_bytes(data)
-    with pytest.raises(BundleError, match=rf"{file} is not the file its manifest names"):
+    with pytest.raises(BundleError, match=rf"{file} differs from the manifest"):
         load_bundle(folder)
 
 

@@ -29,7 +29,7 @@ def test_a_port_that_is_in_use_is_one_clear_line(laboratory, her2d, write_slide)
     )
 
 
-def test_it_says_where_the_results_are_and_serves_them_on_loopback_only(laboratory, write_slide):
+def test_it_prints_the_address_and_serves_on_loopback_only(laboratory, write_slide):
     laboratory.run("scan", write_slide(["S"], "a.tif"))
     command = [sys.executable, "-m", "her2d", "browse", "--port", "0"]
     command += ["--config", str(laboratory.folder / "config.toml")]

@@ -31,7 +31,7 @@ def test_two_bundles_are_compared_slide_by_slide(scanned_twice):
     )
 
 
-def test_the_table_says_how_often_they_agree_and_where_not(scanned_twice):
+def test_the_table_shows_how_often_they_agree_and_on_which_slides_they_do_not(scanned_twice):
     printed = scanned_twice.run("compare", "colors 1", "colors 2").stdout
     assert "They agree on 1 of 2 slides (50.0 %)" in printed
     assert "a.tif" in printed

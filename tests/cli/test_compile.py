@@ -48,7 +48,9 @@ def test_int8_that_differs_by_more_than_the_manifest_tolerates_is_refused(her2d,
         (("--slide", "nowhere.tif", "--backend", "tensorrt-rtx"), "nowhere.tif"),
     ],
 )
-def test_what_cannot_be_compiled_is_one_clear_line(her2d, demo, arguments, sentence):
+def test_a_bundle_that_cannot_be_compiled_is_reported_in_one_clear_line(
+    her2d, demo, arguments, sentence
+):
     code, _, err = her2d("compile", demo, *arguments)
     assert code == 1
     assert sentence in err

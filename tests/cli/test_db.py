@@ -79,7 +79,7 @@ def test_no_damage_is_found_in_a_sound_database(scanned):
     assert "No damage was found in" in scanned.run("db", "check").stdout
 
 
-def test_damage_is_found(scanned, her2d):
+def test_damage_is_reported(scanned, her2d):
     with scanned.database.open("r+b") as file:
         file.seek(4 * 4096)  # the head of the fifth page
         file.write(b"\xff" * 64)
@@ -95,10 +95,10 @@ def test_a_row_that_lost_its_parent_is_damage(scanned, her2d):
     connection.close()
     code, _, err = her2d("db", "check")
     assert code == 1
-    assert "refers to a row of slides that is gone" in err
+    assert "refers to a missing row of slides" in err
 
 
-def test_pruning_takes_old_tile_rows_and_no_results(scanned):
+def test_pruning_deletes_old_tile_rows_and_no_results(scanned):
     db = open_database(scanned.database)
     db.execute("update runs set finished_at = '2020-01-01T00:00:00.000000Z' where id = 1")
     db.conn.commit()
@@ -116,7 +116,7 @@ def test_pruning_without_a_limit_says_so_and_deletes_nothing(scanned):
 
 
 @pytest.mark.parametrize("days", ["10000000", "-1", "nan", "inf"])
-def test_a_time_no_clock_can_tell_is_one_clear_line(scanned, her2d, days):
+def test_days_out_of_range_are_refused_in_one_clear_line(scanned, her2d, days):
     code, _, err = her2d("db", "prune", "--days", days)
     assert code == 1
     assert err.startswith("her2d: --days must be 0 to 36500")
@@ -203,7 +203,7 @@ def test_the_copy_can_be_put_elsewhere(of_an_older_version, tmp_path):
     assert_the_copy_is_of_before(elsewhere)
 
 
-def test_what_cannot_be_copied_is_not_migrated(of_an_older_version, her2d, tmp_path):
+def test_a_database_that_cannot_be_copied_is_not_migrated(of_an_older_version, her2d, tmp_path):
     code, _, err = her2d("db", "migrate", "--copy-to", tmp_path / "absent")
     assert code == 1
     assert "cannot be backed up" in err
@@ -235,11 +235,13 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("command", CHANGES, ids=" ".join)
-def test_only_what_copies_a_database_migrates_it(of_an_older_version, her2d, command, monkeypatch):
+def test_only_commands_that_copy_the_database_first_migrate_it(
+    of_an_older_version, her2d, command, monkeypatch
+):
     monkeypatch.setenv("HER2D_WEBHOOK__URL", "http://127.0.0.1:9/hook")
     code, _, err = her2d(*command)
     assert code == 1
-    assert "is of an older her2d" in err
+    assert "was written by an older version of her2d" in err
     assert schema_version(of_an_older_version.database) == 1
 
 
@@ -264,7 +266,7 @@ def test_a_migration_that_fails_changes_nothing_and_says_so(of_an_older_version,
     in_the_way(of_an_older_version.database)
     code, _, err = her2d("db", "migrate")
     assert code == 1
-    assert "already exists. It is as it was" in err
+    assert "already exists. It is unchanged" in err
     assert err.count("\n") == 1
     assert schema_version(of_an_older_version.database) == 1
     with closing(sqlite3.connect(of_an_older_version.database)) as connection:
@@ -292,7 +294,7 @@ def killed(of_an_older_version, monkeypatch):
 
     def killed() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("her2d.db.migrate.bring_up_to_date", power_cut)
+            patched.setattr("her2d.db.migrate.apply_migrations", power_cut)
             with pytest.raises(KeyboardInterrupt):
                 migrate(of_an_older_version.database)
 
@@ -310,7 +312,9 @@ def test_a_service_that_is_killed_while_it_migrates_at_every_start_keeps_one_cop
     assert len(copies(of_an_older_version)) == 1
 
 
-def test_what_changed_since_a_migration_was_killed_is_copied_again(of_an_older_version, killed):
+def test_a_database_that_changed_after_a_killed_migration_is_copied_again(
+    of_an_older_version, killed
+):
     killed()
     with closing(sqlite3.connect(of_an_older_version.database)) as connection:
         connection.execute("insert into events (at, name) values ('now', 'later')")
@@ -333,12 +337,12 @@ def test_another_programs_database_is_left_alone(of_another_program, her2d, comm
     before = of_another_program.database.read_bytes()
     code, _, err = her2d("db", *command)
     assert code == 1
-    assert "is a database, but not her2d's" in err
+    assert "is the database of another program" in err
     assert of_another_program.database.read_bytes() == before
     assert list(of_another_program.folder.rglob("her2d-*")) == []
 
 
-def test_config_show_is_what_is_in_force(laboratory, monkeypatch):
+def test_config_show_prints_the_settings_that_are_in_force(laboratory, monkeypatch):
     monkeypatch.setenv("HER2D_PIPELINE__QUEUE_TILES", "9")
     found = laboratory.json("config", "show")
     assert found["pipeline"]["queue_tiles"] == 9

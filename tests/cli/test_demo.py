@@ -26,7 +26,7 @@ def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_shipped_bundle_calls_every_slide_what_it_was_simulated_as(tmp_path):
+def test_the_shipped_bundle_gives_every_slide_its_simulated_status(tmp_path):
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "6 results in" in ended.stdout
@@ -62,9 +62,7 @@ print(next(demo._hints(Path("a b/config.toml"), [])))
 
 
 @pytest.mark.slow
-def test_calls_that_are_wrong_are_named_and_fail_the_demo(
-    tmp_path, color_bundle, monkeypatch, capsys
-):
+def test_wrong_statuses_are_named_and_fail_the_demo(tmp_path, color_bundle, monkeypatch, capsys):
     """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
     plans = demo_module._plans(5)[1:3]
     monkeypatch.setattr(demo_module, "_plans", lambda seed: plans)

@@ -19,7 +19,7 @@ def test_misdiagnosis_prints_the_papers_tables():
     assert tests[-2]["positive"]["chi_square"] is None
 
 
-def test_misdiagnosis_says_na_where_there_is_no_test():
+def test_misdiagnosis_prints_na_for_a_feature_without_a_test():
     found = CliRunner().invoke(
         app, ["evaluate", "misdiagnosis", "--counts", str(PAPER)], env={"COLUMNS": "160"}
     )
@@ -39,7 +39,7 @@ def test_features_and_levels_are_whole_at_any_width(width):
     assert all("Presence" in row or "Absence" in row for row in rows)
 
 
-def test_counts_that_are_not_there_are_one_sentence(monkeypatch, capsys):
+def test_a_missing_file_of_counts_is_reported_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["her2d", "evaluate", "misdiagnosis", "--counts", "none.csv"])
     with pytest.raises(SystemExit) as exit_code:
         main()

@@ -116,7 +116,7 @@ def test_ome_tiff_is_a_pyramid_that_covers_the_slide(exported):
     assert glass == pytest.approx([245] * 3, abs=2)
 
 
-def test_fhir_is_valid_and_says_what_was_found(exported):
+def test_fhir_is_valid_and_contains_the_result(exported):
     bundle = Bundle.model_validate_json(exported("fhir").read_text())
     resources = {entry.resource.get_resource_type(): entry.resource for entry in bundle.entry}
     observation = resources["Observation"]
@@ -129,7 +129,9 @@ def test_fhir_is_valid_and_says_what_was_found(exported):
     assert {i.value for i in resources["Specimen"].identifier} >= {"a"}
 
 
-def test_fhir_without_tumour_says_why_there_is_no_number(laboratory, write_slide, tmp_path):
+def test_fhir_without_tumour_gives_the_reason_for_the_missing_number(
+    laboratory, write_slide, tmp_path
+):
     laboratory.run("scan", write_slide(["s"], "benign.tif"))
     laboratory.run("export", "benign", "--format", "fhir", "-o", tmp_path / "b.json")
     bundle = Bundle.model_validate_json((tmp_path / "b.json").read_text())
@@ -195,7 +197,7 @@ def test_an_export_can_be_written_to_a_pipe(scanned, tmp_path):
     assert text.result().startswith("column,row,x,y,")
 
 
-def test_pictures_that_are_gone_are_one_clear_line(scanned, her2d, tmp_path):
+def test_missing_pictures_are_reported_in_one_clear_line(scanned, her2d, tmp_path):
     for picture in (scanned.folder / "heatmaps").glob("*.tumor.png"):
         picture.unlink()
     code, _, err = her2d("export", "a", "--format", "geojson", "-o", tmp_path / "a.json")

@@ -42,10 +42,10 @@ def test_a_job_is_cancelled_and_tried_again(laboratory, job):
 def test_a_job_that_waits_is_not_retried_and_the_error_is_one_line(laboratory, her2d, job):
     code, _, error = her2d("queue", "retry", job.id)
     assert code == 1
-    assert error == (f"her2d: Job {job.id} has not stopped without a result: it is queued.\n")
+    assert error == (f"her2d: Job {job.id} did not stop without a result. It is queued.\n")
 
 
-def test_a_cancelled_file_that_is_gone_is_forgotten(laboratory, job):
+def test_a_cancelled_file_that_was_removed_is_forgotten(laboratory, job):
     laboratory.run("queue", "cancel", job.id)
     assert laboratory.run("queue", "forget", job.id).stdout == f"Job {job.id} is forgotten.\n"
     assert laboratory.json("queue", "ls") == []

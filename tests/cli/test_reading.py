@@ -65,7 +65,7 @@ def test_json_and_csv_at_once_are_refused(scanned, her2d):
     assert her2d("results", "--json", "--csv")[0] == 1
 
 
-def test_results_before_anything_ran_is_one_clear_line(her2d):
+def test_results_without_a_database_are_reported_in_one_clear_line(her2d):
     code, _, err = her2d("results")
     assert code == 1
     assert "There is no database" in err
@@ -189,7 +189,7 @@ def test_a_quarantined_file_can_be_retried_and_cancelled(laboratory, tmp_path, h
     assert her2d("queue", "retry", 99)[0] == 1
 
 
-def test_bundle_info_is_the_manifest(laboratory):
+def test_bundle_info_prints_the_manifest(laboratory):
     assert laboratory.json("bundle", "info")["name"] == "colors"
     assert "colours" in laboratory.run("bundle", "info").stdout
 
@@ -198,7 +198,7 @@ def test_bundle_verify_says_that_nothing_was_altered(laboratory):
     assert "is unaltered" in laboratory.run("bundle", "verify").stdout
 
 
-def test_bundle_verify_of_no_bundle_is_one_clear_line(her2d, tmp_path):
+def test_verifying_a_folder_without_a_bundle_is_reported_in_one_clear_line(her2d, tmp_path):
     code, _, err = her2d("bundle", "verify", tmp_path)
     assert code == 1
     assert "no readable model bundle" in err

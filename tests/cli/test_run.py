@@ -48,7 +48,7 @@ def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundl
     ]
 
 
-def test_a_port_that_is_taken_ends_it_with_one_sentence(tmp_path, color_bundle):
+def test_a_port_that_is_in_use_ends_it_with_one_sentence(tmp_path, color_bundle):
     site = Site.made(tmp_path / "site", color_bundle)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -29,7 +29,7 @@ def test_results_are_printed_and_recorded(her2d, laboratory, write_slide):
     assert Path(result.heatmap_path).is_file()
 
 
-def test_a_folder_is_every_slide_in_it(laboratory, write_slide, tmp_path):
+def test_a_folder_stands_for_every_slide_in_it(laboratory, write_slide, tmp_path):
     folder = tmp_path / "slides"
     (folder / "deeper").mkdir(parents=True)
     write_slide(["S"], "a.tif", folder=folder)

@@ -93,7 +93,7 @@ def test_only_names_and_words_that_are_longer_make_a_line_longer_than_the_termin
 
 
 @given(ROWS, st.integers(1, 200))
-def test_what_is_not_shown_is_named_and_everything_else_is_there(rows, width):
+def test_columns_that_are_not_shown_are_named_and_all_others_are_printed(rows, width):
     printed = " ".join(" ".join(on_terminal(listed(rows), width)).split())
     not_shown = printed.partition("Not shown at this width: ")[2]
     for _, _, status, tiles, remark in rows:

@@ -37,7 +37,7 @@ def queued(laboratory) -> list[str]:
         return found
 
 
-def test_what_happened_since_a_time_is_queued_again(laboratory, sent):
+def test_events_since_a_time_are_queued_again(laboratory, sent):
     found = laboratory.run("webhook", "resend", "--since", "2026-03-02")
     assert found.stdout == "Queued 1 event for the webhook.\n"
     assert queued(laboratory) == ["b.tif is not a slide."]

@@ -137,7 +137,7 @@ def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_p
     inbox = tmp_path / "inbox"
     jobs.discover(inbox / "old.tif", inbox, FileState(1, 2, 3), BACKFILL)
     left = jobs.discover(inbox / "left.tif", inbox, FileState(1, 2, 3))
-    jobs.overdue(left, "It stays incomplete.")
+    jobs.report_overdue(left, "It stays incomplete.")
     db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
     db.conn.commit()
     found = read(settings, db)

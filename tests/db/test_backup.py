@@ -108,7 +108,7 @@ def backups_of(folder: Path, *years: int) -> list[Path]:
 
 def test_a_backup_made_while_the_clock_was_behind_is_not_deleted_at_once(tmp_path, monkeypatch):
     later = backups_of(tmp_path, 2024, 2025, 2026)
-    monkeypatch.setattr("her2d.db.backup.moment", lambda: "20020101T000000000000Z")
+    monkeypatch.setattr("her2d.db.backup.file_timestamp", lambda: "20020101T000000000000Z")
     (made,) = backups_of(tmp_path, 2002)
     assert drop_old_backups(tmp_path, 3) == later[:1]
     assert made.exists()

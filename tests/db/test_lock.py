@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from her2d.db.lock import AlreadyRunningError, held_by_us
+from her2d.db.lock import AlreadyRunningError, hold_daemon_lock
 
 HOLD = """
 import sys, pathlib
-from her2d.db.lock import held_by_us
-with held_by_us(pathlib.Path(sys.argv[1])):
+from her2d.db.lock import hold_daemon_lock
+with hold_daemon_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -32,7 +32,7 @@ def test_the_error_of_a_second_daemon_names_the_process_that_holds_the_database(
     with hold(database) as holder:
         with (
             pytest.raises(AlreadyRunningError, match=f"process {holder.pid}"),
-            held_by_us(database),
+            hold_daemon_lock(database),
         ):
             pass
         holder.stdin.close()
@@ -43,11 +43,11 @@ def test_a_killed_daemon_leaves_no_lock(tmp_path):
     with hold(database) as holder:
         holder.kill()
         holder.wait()
-        with held_by_us(database):
+        with hold_daemon_lock(database):
             pass
 
 
 def test_the_lock_can_be_taken_again_after_a_release(tmp_path):
     for _ in range(2):
-        with held_by_us(tmp_path / "her2d.sqlite"):
+        with hold_daemon_lock(tmp_path / "her2d.sqlite"):
             pass

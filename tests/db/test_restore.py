@@ -11,7 +11,7 @@ import pytest
 from her2d.db.backup import back_up
 from her2d.db.connection import DatabaseError, open_database, schema_version
 from her2d.db.integrity import problems
-from her2d.db.lock import AlreadyRunningError, held_by_us
+from her2d.db.lock import AlreadyRunningError, hold_daemon_lock
 from her2d.db.restore import restore
 
 
@@ -100,7 +100,7 @@ def test_a_missing_database_is_restored_and_its_leftover_log_is_not_applied(data
 def test_a_restore_is_refused_while_a_daemon_holds_the_database(database, backup):
     note(database, "new")
     with (
-        held_by_us(database),
+        hold_daemon_lock(database),
         pytest.raises(AlreadyRunningError, match=f"process {os.getpid()}"),
     ):
         restore(backup, database)
@@ -147,7 +147,7 @@ def absent(backup: Path) -> None:
     ("alter", "expected"),
     [
         (damaged, "is damaged, so nothing was restored"),
-        (of_a_newer_her2d, "was written by a newer her2d"),
+        (of_a_newer_her2d, "was written by a newer version of her2d"),
         (of_another_program, "is not a database of her2d"),
         (no_database, "cannot be restored"),
         (absent, "There is no database"),
@@ -178,7 +178,7 @@ def test_a_backup_of_another_program_with_a_schema_number_is_refused(database, b
 
 def test_a_backup_does_not_replace_a_database_of_another_program(database, backup):
     of_another_program(database)
-    with pytest.raises(DatabaseError, match="is a database, but not her2d's"):
+    with pytest.raises(DatabaseError, match="is the database of another program"):
         restore(backup, database)
     with closing(sqlite3.connect(database)) as connection:
         assert connection.execute("select name from sqlite_master").fetchall() == [("letters",)]

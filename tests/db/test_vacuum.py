@@ -10,7 +10,7 @@ import pytest
 from her2d.db.connection import DatabaseError, open_database
 from her2d.db.integrity import problems
 from her2d.db.prune import prune_tiles
-from her2d.db.vacuum import give_back, vacuum
+from her2d.db.vacuum import return_free_pages, vacuum
 
 ROWS = 20_000
 
@@ -75,7 +75,7 @@ def prune(database: Path) -> int:
     """Return the size that stays in the file, as `her2d db prune` reports it."""
     with closing(open_database(database)) as db:
         assert prune_tiles(db, keep_days=30).tiles == ROWS
-        return give_back(db)
+        return return_free_pages(db)
 
 
 def size(database: Path) -> int:
@@ -145,14 +145,14 @@ def test_a_connection_opened_before_a_vacuum_can_still_write(older):
         daemon.table("events").insert_all({"at": "now", "name": "after"} for _ in range(5000))
         daemon.execute("delete from events where id % 2")
         daemon.conn.commit()
-        give_back(daemon)
+        return_free_pages(daemon)
     assert problems(older) == []
 
 
 def test_a_vacuum_without_enough_free_space_is_refused_before_it_begins(older, monkeypatch):
     monkeypatch.setattr("her2d.db.vacuum.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     before = older.stat().st_size
-    with pytest.raises(DatabaseError, match="no room to vacuum"):
+    with pytest.raises(DatabaseError, match="Cannot vacuum"):
         vacuum(older)
     assert older.stat().st_size == before
 

@@ -1,4 +1,4 @@
-"""Links of pages that MkDocs does not see, the words of all pages, and the length of the README."""
+"""Links that MkDocs does not see, the words of pages and sources, and the README's length."""
 
 import re
 from pathlib import Path
@@ -28,6 +28,12 @@ def test_links_of_the_pages_at_the_top_lead_somewhere(page: Path):
 )
 def test_pages_are_in_plain_english(page: Path):
     assert _NOT_OURS.findall(prose_of(page)) == []
+
+
+def test_the_sources_are_in_plain_english():
+    sources = [*(ROOT / "her2d").rglob("*.py"), *(ROOT / "her2d").rglob("*.sql")]
+    found = {str(path): _NOT_OURS.findall(path.read_text()) for path in sources}
+    assert {path: words for path, words in found.items() if words} == {}
 
 
 def test_the_readme_has_500_words_at_most_and_a_newcomers_two_commands():

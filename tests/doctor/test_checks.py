@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from her2d.bundle.loading import sha256_of
 from her2d.db.connection import open_database
-from her2d.db.lock import held_by_us
+from her2d.db.lock import hold_daemon_lock
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
@@ -131,7 +131,7 @@ def test_the_database_of_a_newer_her2d_is_a_failure(settings):
     open_database(settings.results.database).execute("pragma user_version = 999")
     verdict, text = database_finding(settings)
     assert verdict is Verdict.FAILURE
-    assert "written by a newer her2d" in text
+    assert "written by a newer version of her2d" in text
 
 
 def test_the_database_of_another_program_is_a_failure(settings):
@@ -139,7 +139,7 @@ def test_the_database_of_another_program_is_a_failure(settings):
         connection.execute("create table patients (name)")
     verdict, text = database_finding(settings)
     assert verdict is Verdict.FAILURE
-    assert "not her2d's" in text
+    assert "is the database of another program" in text
 
 
 def test_the_database_of_an_older_her2d_is_a_warning(settings, second_migration):
@@ -153,7 +153,7 @@ def test_the_database_of_an_older_her2d_is_a_warning(settings, second_migration)
 
 def test_a_running_daemon_is_reported_and_is_not_a_failure(settings):
     open_database(settings.results.database).close()
-    with held_by_us(settings.results.database):
+    with hold_daemon_lock(settings.results.database):
         found = list(storage_findings(settings.results))
     assert "already works on" in found[-1].message
     assert found[-1].verdict is Verdict.OK
@@ -167,9 +167,7 @@ def test_an_altered_bundle_is_a_failure(settings, tmp_path):
     with (copy / "segmenter.onnx").open("ab") as file:
         file.write(b"!")
     altered = settings.model_copy(update={"bundle": BundleSettings(path=copy)})
-    assert "is not the file its manifest names" in problem(
-        model_findings(altered, verified_bundle(altered))
-    )
+    assert "differs from the manifest" in problem(model_findings(altered, verified_bundle(altered)))
 
 
 def test_a_port_that_another_program_uses_is_a_failure():

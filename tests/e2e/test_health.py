@@ -55,7 +55,7 @@ def test_a_daemon_that_stops_is_not_ready(site, write_slide):
         process.send_signal(signal.SIGTERM)
         site.wait_until(lambda: site.events()["daemon_stopping"] == 1)
         response = site.answer("/readyz")
-    assert response == (503, "It is stopping, and takes no new scans.\n")
+    assert response == (503, "The daemon is stopping and does not accept new scans.\n")
 
 
 def test_a_daemon_that_does_not_check_its_inboxes_is_not_healthy(monkeypatch):

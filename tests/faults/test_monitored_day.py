@@ -133,7 +133,7 @@ class Pager:
         print(f"{time.monotonic() - self.started:6.1f} s  {sorted(expected)}")  # noqa: T201
 
 
-def test_a_days_alerts(
+def test_the_alerts_of_one_day_fire_when_they_should(
     tmp_path: Path,
     color_bundle: Bundle,
     write_slide: Callable[..., Path],

@@ -30,7 +30,7 @@ def test_an_engine_that_does_not_recover_counts_as_a_lost_device():
     health.worked()
     found = [health.judged(FAILED) for _ in range(5)]
     assert [type(error) for error in found].count(DeviceLostError) == 1
-    assert "failed 5 times with no slide scored between" in str(found[-1])
+    assert "failed 5 times without scoring a slide in between" in str(found[-1])
 
 
 def test_a_scored_slide_resets_the_count_of_failures():

@@ -32,7 +32,7 @@ def test_a_quarantined_file_can_be_retried_with_all_its_attempts(jobs, job):
 
 def test_a_running_job_is_not_retried(jobs, job):
     jobs.claim()
-    with pytest.raises(RefusedByQueue, match="has not stopped without a result: it is running"):
+    with pytest.raises(RefusedByQueue, match=r"did not stop without a result\. It is running"):
         retry(jobs, job.id)
 
 
@@ -92,14 +92,14 @@ def test_a_file_in_the_quarantine_folder_can_be_forgotten(jobs, tmp_path):
 def test_a_file_that_is_being_moved_is_not_forgotten(jobs, job):
     jobs.quarantine(job, "No.")
     jobs.database.execute("update jobs set archived_path = '/q/a.tif'")
-    with pytest.raises(RefusedByQueue, match=r"is on its way to /q/a\.tif"):
+    with pytest.raises(RefusedByQueue, match=r"is being moved to /q/a\.tif"):
         forget(jobs, job.id)
 
 
 @pytest.mark.parametrize("state", ["settling", "queued", "running", "failed", "done", "vanished"])
 def test_only_a_job_that_ended_without_a_result_can_be_forgotten(jobs, job, state):
     jobs.database.execute("update jobs set state = ?", [state])
-    with pytest.raises(RefusedByQueue, match=f"is {state}, which needs no forgetting"):
+    with pytest.raises(RefusedByQueue, match=f"is {state}. Only quarantined"):
         forget(jobs, job.id)
 
 
@@ -125,7 +125,7 @@ def test_a_new_scan_with_the_name_of_a_forgotten_file_starts_without_its_counts(
 
 
 def test_a_job_without_a_result_is_not_reprocessed(jobs, job):
-    with pytest.raises(RefusedByQueue, match="has no result to be made once more: it is queued"):
+    with pytest.raises(RefusedByQueue, match=r"has no result yet\. It is queued"):
         reprocess(jobs, "digest", job.id)
 
 
@@ -144,7 +144,7 @@ def test_a_waiting_job_can_be_cancelled(jobs, job):
 
 def test_a_running_job_cannot_be_cancelled(jobs, job):
     jobs.claim()
-    with pytest.raises(RefusedByQueue, match="not waiting any more: it is running"):
+    with pytest.raises(RefusedByQueue, match=r"is not waiting\. It is running"):
         cancel(jobs, job.id)
 
 

@@ -112,7 +112,7 @@ def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
 def test_jobs_of_a_killed_daemon_are_queued_again_without_losing_an_attempt(jobs):
     queued(jobs)
     job = jobs.claim()
-    jobs.hashed(job, "blake2b:00")
+    jobs.store_content_hash(job, "blake2b:00")
     assert [found.id for found in jobs.recover()] == [job.id]
     again = jobs.claim()
     assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
@@ -120,7 +120,7 @@ def test_jobs_of_a_killed_daemon_are_queued_again_without_losing_an_attempt(jobs
 
 def read_and_interrupt(jobs) -> None:
     """Claim the next job, read its file, and recover as after a killed daemon."""
-    jobs.hashed(jobs.claim(), "blake2b:00")
+    jobs.store_content_hash(jobs.claim(), "blake2b:00")
     jobs.recover()
 
 
@@ -202,11 +202,11 @@ def test_a_postponed_job_does_not_lose_an_attempt(jobs):
 def test_a_worker_that_lost_its_claim_cannot_end_the_job(jobs):
     queued(jobs)
     lost = jobs.claim()
-    jobs.take_up_again(lost)
+    jobs.requeue_interrupted(lost)
     held = jobs.claim()
     assert not jobs.quarantine(lost, "Mine.")
-    assert not jobs.holds(lost)
-    assert jobs.holds(held)
+    assert not jobs.holds_claim(lost)
+    assert jobs.holds_claim(held)
     assert jobs.get(held.id).state is JobState.RUNNING
 
 
@@ -231,7 +231,7 @@ def test_every_change_of_state_adds_an_event(jobs):
 
 def test_changes_in_one_transaction_are_all_made_or_none(jobs):
     def half() -> None:
-        with jobs.together():
+        with jobs.transaction():
             queued(jobs, "a.tif")
             raise RuntimeError
 
@@ -245,10 +245,10 @@ def test_the_connection_stays_usable_after_a_refused_transaction(jobs, tmp_path)
     jobs.database.execute("pragma busy_timeout = 1")
     other = sqlite3.connect(tmp_path / "her2d.sqlite", isolation_level=None)
     other.execute("begin immediate")
-    with pytest.raises(sqlite3.OperationalError, match="locked"), jobs.together():
+    with pytest.raises(sqlite3.OperationalError, match="locked"), jobs.transaction():
         pass
     other.execute("rollback")
-    with jobs.together():
+    with jobs.transaction():
         jobs.claim()
     assert jobs.counts()[JobState.RUNNING] == 1
 

@@ -12,13 +12,13 @@ import pytest
 from her2d.db.backup import back_up
 from her2d.db.connection import DatabaseError, open_database, open_readonly, schema_version
 from her2d.db.integrity import problems
-from her2d.db.lock import held_by_us, require_unheld
+from her2d.db.lock import hold_daemon_lock, require_no_daemon
 from her2d.db.restore import restore
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
 from her2d.doctor.inboxes import inbox_findings
 from her2d.settings import ResultsSettings, SettingsError, find_config, load_settings
-from her2d.system.ownership import who_may
+from her2d.system.ownership import access_hint
 
 NOBODY, DAEMON, LABORATORY = 65534, 4321, 4322
 
@@ -62,7 +62,7 @@ def as_another_user() -> Iterator[None]:
         problems,
         lambda database: back_up(database, database.parent / "backups"),
         lambda database: restore(database, database),
-        lambda database: held_by_us(database).__enter__(),
+        lambda database: hold_daemon_lock(database).__enter__(),
     ],
     ids=["read", "write", "version", "check", "back up", "restore", "run"],
 )
@@ -105,7 +105,7 @@ def test_a_settings_file_in_an_unreadable_folder_counts_as_missing(state, monkey
 
 @only_root
 def test_a_lock_file_that_root_creates_belongs_to_the_daemon(state):
-    with held_by_us(state / "her2d.sqlite"):
+    with hold_daemon_lock(state / "her2d.sqlite"):
         lock = state / "her2d.sqlite.lock"
         assert (lock.stat().st_uid, lock.stat().st_gid) == (DAEMON, LABORATORY)
 
@@ -148,9 +148,9 @@ def test_doctor_reports_a_database_that_belongs_to_root(state):
 
 
 def test_checking_for_a_daemon_does_not_create_a_lock(tmp_path):
-    require_unheld(tmp_path / "her2d.sqlite")
+    require_no_daemon(tmp_path / "her2d.sqlite")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_owner_of_a_path_is_named():
-    assert who_may(Path("/")) == "It belongs to root."
+    assert access_hint(Path("/")) == "It belongs to root."

@@ -271,7 +271,7 @@ def test_a_choice_made_after_it_was_measured_is_not_shipped(trained, bundle, tmp
     shutil.copytree(trained, study)
     selected = json.loads((study / "model_selection.json").read_text())["integrator"]
     other = "lr" if selected == "rf" else "rf"
-    her2d("train", "integrator", "--study", study, "--choose-integrator", other)
+    her2d("train", "integrator", "--study", study, "--select-integrator", other)
     found = CliRunner().invoke(app, ["bundle", "build", str(tmp_path / "b"), "--study", str(study)])
     assert found.exit_code != 0
     assert "model_selection.json" in str(found.exception)
