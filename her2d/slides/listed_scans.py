@@ -36,6 +36,13 @@ class ListedScan:
         """Pixels of one plane."""
         return self.planes[0].area
 
+    def levels_of(self, plane: Image) -> tuple[Image, ...]:
+        """Return the listed levels of one of `planes`; none for another image."""
+        return next(
+            (levels for one, levels in zip(self.planes, self.levels, strict=True) if one is plane),
+            (),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Listing:
