@@ -201,7 +201,7 @@ class _Search:
         return found
 
     def _is_named(self, image: Image) -> bool:
-        """Return whether an image is known to be no level, whatever its shape."""
+        """Return whether an image is known not to be a level, even if it has the shape of one."""
         statement = self._statements[id(image)]
         kind = image.page.subfiletype
         if kind & TRANSPARENCY_MASK or kind & REDUCED_PAGE == REDUCED_PAGE:
@@ -262,7 +262,7 @@ class _Search:
         if statement.number is not None:
             return statement.number > 0 and self._statements[id(base)].number == 0
         if statement.scan is not None:
-            return False  # its header says that it is a scan of its own, or a thumbnail
+            return False  # its header says that it is another scan, or a thumbnail
         return bool(image.page.subfiletype & REDUCED) and marks_are_clear
 
     def _shows_the_same(self, level: Level) -> bool:
@@ -307,7 +307,7 @@ class _Search:
         level = level_by_shape(base, image)
         if self._statements[id(image)].scan == image.size:
             return level is None or len(planes) == 1
-        # An area of its own has a size of its own, and may be a level of another plane.
+        # Another area hardly has exactly a level's size; a level of another plane has it.
         of_level = level is not None and (len(planes) > 1 or is_exact(base, level))
         return not of_level and _is_large_beside(base, image)
 
