@@ -9,7 +9,8 @@ from rich.text import Text
 from her2d.cli.tables import Column, Listing, fields
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import PastRun, TileClassSummary
-from her2d.results.records import SlideResult, StepTiming
+from her2d.results.records import QualityFlag, SlideResult, StepTiming
+from her2d.slides.metadata import MagnificationSource
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -138,5 +139,11 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(f"{tiles} unreadable ({result.unreadable_reason or 'reason not recorded'})")
     if result.focal_plane:
         remarks.append(f"focal plane {result.focal_plane}")
-    remarks += [flag.value for flag in result.quality_flags]
+    if result.barcode_remark:
+        remarks.append(result.barcode_remark)
+    if result.magnification_source == MagnificationSource.ASSUMED:
+        remarks.append(f"magnification {result.magnification:g}x assumed")
+    remarks += [
+        flag.value for flag in result.quality_flags if flag is not QualityFlag.BARCODE_MISMATCH
+    ]
     return remarks

@@ -15,6 +15,7 @@ from her2d.results.records import (
     StepTiming,
     TileTable,
 )
+from her2d.slides.metadata import barcodes_differ
 from her2d.system.clock import now
 
 
@@ -54,6 +55,10 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
         height=metadata.height,
         magnification=metadata.magnification,
         mpp=metadata.mpp,
+        barcode_source=metadata.barcode_source,
+        label_barcode=metadata.label_barcode,
+        barcode_mismatch=barcodes_differ(metadata.barcode, metadata.label_barcode),
+        magnification_source=metadata.magnification_source,
     )
 
 

@@ -161,7 +161,7 @@ def read_description(text: str) -> Description:
         vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
         magnification=None if power is None else power[0],
         mpp=next(filter(None, (_micrometres(fields.get(key, "")) for key in _MPP_KEYS)), None),
-        barcode=_barcode(fields.get("barcode", "")),
+        barcode=recorded_barcode(fields.get("barcode", "")),
         resolution_unit_um=_unit(fields.get("unit", "")) if start.startswith("imagej=") else None,
         magnification_source=MagnificationSource.APP_MAG if power is None else power[1],
     )
@@ -204,8 +204,22 @@ def _unit(text: str) -> float | None:
     return _UM_PER_UNIT.get(unit, _UM_PER_UNIT.get(unit.lower()))
 
 
-def _barcode(text: str) -> str | None:
-    """Return a barcode as it is recorded: whole, or with a note that it was cut."""
+def barcodes_differ(stated: str | None, on_label: str | None) -> bool:
+    """Return whether a file and the label of its slide name different slides.
+
+    A code on the label may hold more than the slide's identifier: "900444" and "S26;900444;HE"
+    do not differ. Without one of the two there is nothing to compare.
+    """
+    if stated is None or on_label is None:
+        return False
+    if stated.casefold() == on_label.casefold():
+        return False
+    parts = {part.casefold() for part in re.split(r"[^\w.-]+", on_label)}
+    return stated.casefold() not in parts
+
+
+def recorded_barcode(text: str) -> str | None:
+    """Return a barcode as it is recorded: whole, or with a note that it was cut; None for ""."""
     text = printable(text)
     if len(text) > _BARCODE_MAX:
         return f"{text[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"

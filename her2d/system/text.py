@@ -1,5 +1,6 @@
 """Make text from files and file names safe to print."""
 
+import os
 import unicodedata
 
 
@@ -20,3 +21,8 @@ def printable(text: str) -> str:
 def _is_unprintable(char: str) -> bool:
     category = unicodedata.category(char)
     return category[0] == "C" or category in ("Zl", "Zp")
+
+
+def readable_text(name: str) -> str:
+    """Return a name from the operating system as text; bytes that are not UTF-8 become `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
