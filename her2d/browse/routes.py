@@ -14,6 +14,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from sqlite_utils import Database
 
+from her2d.browse.downloads import without_formulas
 from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
 from her2d.browse.pictures import PictureCache, ScanMissing
@@ -64,7 +65,7 @@ class Her2dPages:
 
     @hookimpl  # type: ignore[untyped-decorator]
     def asgi_wrapper(self) -> Callable[[App], App]:
-        return for_this_machine_only
+        return lambda app: for_this_machine_only(without_formulas(app))
 
     @hookimpl  # type: ignore[untyped-decorator]
     def handle_exception(self, request: Request, exception: Exception) -> Response:

@@ -459,6 +459,15 @@ def text_of(path: Path) -> str:
     return readable_text(str(path))
 
 
+def problem_of_name(path: Path) -> str | None:
+    """Return why a scan cannot be processed under its path, None if it can."""
+    if text_of(path) == str(path):
+        return None
+    if readable_text(path.name) == path.name:
+        return "The name of a folder above the file is not valid UTF-8: rename that folder."
+    return "The file's name is not valid UTF-8: rename it and it is processed."
+
+
 def _state_of(job: Job) -> FileState:
     return FileState(job.inode, job.size, job.mtime_ns)
 

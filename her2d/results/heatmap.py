@@ -89,6 +89,7 @@ def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: st
     content = content_hash.partition(":")[2][:12]
     # A scan's name may be as long as its file system allows; the heatmap's name is longer.
     stem = slide.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    stem = "".join(char if char.isprintable() else "_" for char in stem)
     return folder / f"{stem}.{content}.{bundle_digest[:8]}.png"
 
 

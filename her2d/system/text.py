@@ -3,6 +3,8 @@
 import os
 import unicodedata
 
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
+
 
 def printable(text: str) -> str:
     """Return the text with every character escaped that could steer a terminal.
@@ -26,3 +28,12 @@ def _is_unprintable(char: str) -> bool:
 def readable_text(name: str) -> str:
     """Return a name from the operating system as text; bytes that are not UTF-8 become `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def no_formula(cell: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet takes for a formula.
+
+    A file name or barcode may begin like one (https://owasp.org/www-community/attacks/CSV_Injection).
+    Such a cell gets an apostrophe, by which spreadsheets know text.
+    """
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

@@ -1,5 +1,7 @@
 """Responses of the server, also to invalid and hostile requests."""
 
+import csv
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,6 +133,17 @@ def test_the_database_can_only_be_read(site):
     answer = site.get("/her2d.json?sql=delete+from+runs")
     assert answer.status_code == 400
     assert "positive.tif" in site.get("/her2d/slide_results.json").text
+
+
+@pytest.mark.parametrize("options", ["", "?_stream=1", "?_dl=1"])
+def test_no_cell_of_a_downloaded_csv_is_a_formula(own_site, write_slide_into, options):
+    path = write_slide_into(own_site.slides, ["wS"], '=1+1, "a".tif')
+    config = own_site.folder / "config.toml"
+    assert CliRunner().invoke(app, ["scan", str(path), "--config", str(config)]).exit_code == 0
+    table = own_site.get(f"/her2d/slide_results.csv{options}").text
+    rows = {row["slide_id"]: row for row in csv.DictReader(io.StringIO(table, newline=""))}
+    assert rows["4"]["file_name"] == '\'=1+1, "a".tif'
+    assert rows["4"]["high_expression_percent"] == "50.0"
 
 
 @pytest.mark.parametrize("key", ["1", "id:1", "positive.tif", "positive", "barcode:positive"])
