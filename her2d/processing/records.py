@@ -110,7 +110,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.her2_status.value}".encode("ascii", "replace").decode(),
+        title=f"{name}: HER2 {score.her2_status.value}",
         subtitle=subtitle,
     )
 
