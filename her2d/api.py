@@ -157,7 +157,11 @@ class Scorer:
             settings = Settings.model_construct(
                 bundle=BundleSettings(path=demo_bundle(Path.cwd())),
                 inference=InferenceSettings(backend=backend, precision=precision, threads=threads),
-                intake=IntakeSettings(assume_magnification=assume_magnification),
+                intake=IntakeSettings(
+                    assume_magnification=(
+                        {} if assume_magnification is None else {"*": assume_magnification}
+                    )
+                ),
             )
         if not isinstance(bundle, Bundle):
             bundle = load_bundle(settings.bundle.path if bundle is None else bundle)
