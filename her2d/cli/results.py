@@ -121,7 +121,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         result = result_of(db, slide)
     except Her2dError as error:
         if as_json:
-            typer.echo(json.dumps({"slide": slide, "error": str(error)}, indent=2))
+            say(json.dumps({"slide": slide, "error": str(error)}, indent=2))
         raise
     tiles = tile_summary(db, result.run_id)
     timings = timings_of_run(db, result.run_id)

@@ -4,8 +4,11 @@ import os
 import pty
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import her2d.cli
 
 SAY = "from her2d.cli.terminal import say; say({!r})"
 
@@ -34,3 +37,9 @@ def test_lines_and_chinese_names_are_kept_on_a_terminal():
 def test_in_a_pipe_a_path_is_as_it_is():
     name = os.fsdecode(b"/heat/bad\xff\x1b.png")
     assert printed(name, on_a_terminal=False) == b"/heat/bad\xff\x1b.png\n"
+
+
+def test_every_command_prints_by_these_functions():
+    package = Path(her2d.cli.__file__).parent
+    modules = [path for path in package.glob("*.py") if path.name != "terminal.py"]
+    assert [path.name for path in modules if "typer.echo(" in path.read_text()] == []
