@@ -31,7 +31,7 @@ from her2d.processing.processor import ScoredSlide, SlideProcessor, open_process
 from her2d.processing.records import heatmap_data
 from her2d.results.heatmap import render_heatmap
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
-from her2d.results.queries import find_slide
+from her2d.results.queries import find_slide, result_of_slide
 from her2d.results.records import QualityFlag, SlideResult
 from her2d.settings import (
     Backend,
@@ -157,7 +157,11 @@ class Scorer:
             settings = Settings.model_construct(
                 bundle=BundleSettings(path=demo_bundle(Path.cwd())),
                 inference=InferenceSettings(backend=backend, precision=precision, threads=threads),
-                intake=IntakeSettings(assume_magnification=assume_magnification),
+                intake=IntakeSettings(
+                    assume_magnification=(
+                        {} if assume_magnification is None else {"*": assume_magnification}
+                    )
+                ),
             )
         if not isinstance(bundle, Bundle):
             bundle = load_bundle(settings.bundle.path if bundle is None else bundle)
@@ -271,13 +275,18 @@ class Results:
         return list_results(self._db, wanted, order=order, limit=limit, offset=offset)
 
     def get(self, slide: str | int) -> SlideResult:
-        """Return the current result of a slide, by id, file name or barcode.
+        """Return the current result of a slide.
+
+        Args:
+            slide: its id as an integer; or its id, file name or barcode as text.
 
         Raises:
             SlideNotFound: no slide has it.
-            AmbiguousSlide: several have it; the sentence names their ids.
+            AmbiguousSlide: several have it; the sentence names them.
         """
-        return find_slide(self._db, str(slide))
+        if isinstance(slide, int):
+            return result_of_slide(self._db, slide)
+        return find_slide(self._db, slide)
 
     def __len__(self) -> int:
         """The number of slides that have a result."""

@@ -12,6 +12,7 @@ import re
 import tomllib
 from base64 import b64decode
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 from urllib.parse import urlsplit, urlunsplit
@@ -89,7 +90,7 @@ class IntakeSettings(_Section):
     extensions: tuple[str, ...] = (".tif", ".tiff", ".svs")
     ignore: tuple[str, ...] = (".*", "*.part", "*.tmp")
     sidecar: str = ""
-    assume_magnification: Annotated[float, Field(gt=0, le=100)] | None = None
+    assume_magnification: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     settle_s: Seconds = 10.0
     incomplete_after_s: Seconds = 3600.0
     backfill_after_s: Seconds = 86400.0
@@ -103,6 +104,13 @@ class IntakeSettings(_Section):
     on_failure: Literal["leave", "move"] = "leave"
     archive: Path = Path("archive")
     quarantine: Path = Path("quarantine")
+
+    @field_validator("assume_magnification", mode="before")
+    @classmethod
+    def _one_for_all_files(cls, assumed: object) -> object:
+        if assumed is None:
+            return {}
+        return assumed if isinstance(assumed, dict) else {"*": assumed}
 
     @field_validator("inboxes")
     @classmethod
@@ -137,6 +145,38 @@ class IntakeSettings(_Section):
     def archive_folders(self) -> tuple[Path, Path]:
         """The folders that finished files are moved to."""
         return self.archive, self.quarantine
+
+    def anchored(self, base: Path) -> Self:
+        """Return the section with absolute paths, also in the keys of `assume_magnification`."""
+        section = super().anchored(base)
+        assumed = {}
+        for key, magnification in self.assume_magnification.items():
+            path = _anchored(Path(key), base)
+            is_folder = "/" in key or path in section.inboxes
+            assumed[str(path) if is_folder else key] = magnification
+        return section.model_copy(update={"assume_magnification": assumed})
+
+    def magnification_for(self, path: Path, inbox: Path | None = None) -> float | None:
+        """Return the magnification to assume for a file that states none.
+
+        Args:
+            path: the file, in an inbox, in the archive or elsewhere.
+            inbox: the inbox that it was found in, if any.
+
+        Returns:
+            That of the first key that the file matches; None if it matches none.
+        """
+        if inbox is not None:
+            for folder in self.archive_folders:
+                if path.is_relative_to(folder):  # in the same subfolders as in the inbox
+                    path = inbox / path.relative_to(folder)
+        for key, magnification in self.assume_magnification.items():
+            if "/" not in key:
+                if fnmatchcase(path.name.lower(), key.lower()):
+                    return magnification
+            elif path.is_relative_to(key) or fnmatchcase(str(path), key):
+                return magnification
+        return None
 
 
 class BundleSettings(_Section):

@@ -90,6 +90,10 @@ def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatc
         ("[intake]\nsettle_s = inf", "intake.settle_s: Input should be a finite number"),
         ("[intake]\nmin_free_mb = nan", "intake.min_free_mb: Input should be a finite number"),
         ("[pipeline]\ndrain_s = inf", "pipeline.drain_s: Input should be a finite number"),
+        ("[intake]\nassume_magnification = 0", "intake.assume_magnification.*greater than 0"),
+        ('[intake]\nassume_magnification = "x"', "intake.assume_magnification.*valid number"),
+        ("[intake]\nassume_magnification = [4]", "intake.assume_magnification.*valid number"),
+        ('[intake]\nassume_magnification = { "*" = 900 }', "assume_magnification.*less than or"),
         ("[intake]\nsweep_s = 1e12", "intake.sweep_s: Input should be less than or equal"),
         ("[results]\nkeep_tiles_days = 1e7", "results.keep_tiles_days: Input should be less"),
         ("pipeline = 3", r"pipeline must be a section, \[pipeline\], with its keys below"),
@@ -206,3 +210,46 @@ def test_an_inbox_within_the_archive_is_refused_if_their_paths_are_relative(tmp_
     config.write_text(f'[intake]\ninboxes = ["{tmp_path}/old/scans"]\narchive = "old"')
     with pytest.raises(SettingsError, match=r"config.toml: intake: the inbox .* must not lie in"):
         load_settings(config)
+
+
+ASSUMED = """
+[intake]
+inboxes = ["a", "b"]
+archive = "done"
+assume_magnification = { "b/small" = 10, "b" = 20.0, "*.svs" = 40.0, "/mnt/*/c/*.tif" = 4 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "magnification"),
+    [
+        ("a/x.tif", None),
+        ("a/x.SVS", 40.0),
+        ("b/x.tif", 20.0),
+        ("b/x.svs", 20.0),  # the first key counts
+        ("b/small/x.tif", 10.0),
+        ("bb/x.tif", None),
+        ("/mnt/7/c/x.tif", 4.0),
+    ],
+)
+def test_a_magnification_is_assumed_by_folder_and_by_file_name(tmp_path, file, magnification):
+    intake = load_settings(config(tmp_path, ASSUMED)).intake
+    assert intake.magnification_for(tmp_path / file) == magnification
+
+
+def test_an_archived_file_has_the_magnification_of_its_inbox(tmp_path):
+    intake = load_settings(config(tmp_path, ASSUMED)).intake
+    archived = tmp_path / "done" / "small" / "x.tif"
+    assert intake.magnification_for(archived, tmp_path / "b") == 10.0
+    assert intake.magnification_for(archived, tmp_path / "a") is None
+    assert intake.magnification_for(archived) is None
+
+
+@pytest.mark.parametrize("text", ["20", "20.0", '{"*": 20}'])
+def test_a_magnification_can_be_assumed_in_the_environment(monkeypatch, text):
+    monkeypatch.setenv("HER2D_INTAKE__ASSUME_MAGNIFICATION", text)
+    assert load_settings(None).intake.magnification_for(Path("/a/x.tif")) == 20.0
+
+
+def test_no_magnification_is_assumed_unless_it_is_set():
+    assert load_settings(None).intake.magnification_for(Path("/a/x.tif")) is None

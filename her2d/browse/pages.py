@@ -11,6 +11,7 @@ from her2d.method import THRESHOLD
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results.queries import find_slide
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 
 PAGE = 60
@@ -249,20 +250,26 @@ def _failures(db: Database, query: ListQuery) -> Failures:
     return Failures(rows[0]["total"] if rows else 0, tuple(files))
 
 
-def slide_page(db: Database, slide_id: int) -> SlidePage:
-    """Return the contents of a slide's page. Raises KeyError if it has no result."""
-    for row in db.query("select * from slide_results where slide_id = ?", [slide_id]):
-        result = SlideResult.model_validate(row)
-        return SlidePage(
-            result=result,
-            gauge=gauge_of(result.high_expression_percent, result.ci_low, result.ci_high),
-            quality=tuple(quality_rows(result)),
-            runs=tuple(runs_of_slide(db, slide_id)),
-            timings=tuple(timings_of_run(db, result.run_id)),
-            newer=_neighbour(db, "run_id > ? order by run_id", result.run_id),
-            older=_neighbour(db, "run_id < ? order by run_id desc", result.run_id),
-        )
-    raise KeyError(slide_id)
+def slide_page(db: Database, key: str) -> SlidePage:
+    """Return the contents of a slide's page.
+
+    Args:
+        key: as for `find_slide`. The pages' own links have the form `id:7`, which is never
+            ambiguous.
+
+    Raises:
+        SlideNotFound, AmbiguousSlide: as from `find_slide`.
+    """
+    result = find_slide(db, key)
+    return SlidePage(
+        result=result,
+        gauge=gauge_of(result.high_expression_percent, result.ci_low, result.ci_high),
+        quality=tuple(quality_rows(result)),
+        runs=tuple(runs_of_slide(db, result.slide_id)),
+        timings=tuple(timings_of_run(db, result.run_id)),
+        newer=_neighbour(db, "run_id > ? order by run_id", result.run_id),
+        older=_neighbour(db, "run_id < ? order by run_id desc", result.run_id),
+    )
 
 
 def _choices(

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 from datasette import hookimpl
@@ -13,12 +14,14 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 from sqlite_utils import Database
 
+from her2d.browse.downloads import without_formulas
 from her2d.browse.hosts import App, for_this_machine_only
 from her2d.browse.pages import ListQuery, Viewer, slide_list, slide_page
 from her2d.browse.pictures import PictureCache, ScanMissing
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
 from her2d.method import TILE_PX
 from her2d.results.pictures import PicturesMissing
+from her2d.results.queries import AmbiguousSlide, SlideNotFound
 from her2d.results.stored_run import StoredRun
 
 Result = TypeVar("Result")
@@ -52,7 +55,7 @@ class Her2dPages:
         tile = rf"/tiles/(?P<level>{_NUMBER})/(?P<column>{_NUMBER})_(?P<row>{_NUMBER})\.jpg$"
         return [
             (r"^/$", self.list),
-            (rf"^/slides/(?P<slide>{_NUMBER})$", self.slide),
+            (r"^/slides/(?P<slide>[^/]{1,1000})$", self.slide),
             (rf"{run}/thumbnail\.jpg$", self.thumbnail),
             (rf"{run}/overview\.jpg$", self.overview),
             (rf"{run}/overlay\.png$", self.overlay),
@@ -62,7 +65,7 @@ class Her2dPages:
 
     @hookimpl  # type: ignore[untyped-decorator]
     def asgi_wrapper(self) -> Callable[[App], App]:
-        return for_this_machine_only
+        return lambda app: for_this_machine_only(without_formulas(app))
 
     @hookimpl  # type: ignore[untyped-decorator]
     def handle_exception(self, request: Request, exception: Exception) -> Response:
@@ -82,12 +85,14 @@ class Her2dPages:
         return await _html(datasette, request, "her2d_list.html", {"page": page, "query": query})
 
     async def slide(self, datasette: Datasette, request: Request) -> Response:
-        slide_id = int(request.url_vars["slide"])
+        key = unquote(request.url_vars["slide"])
         try:
-            page = await _run_query(datasette, lambda db: slide_page(db, slide_id))
+            page = await _run_query(datasette, lambda db: slide_page(db, key))
             viewer = await self._in_thread(lambda: self._viewer(page.result.run_id))
-        except KeyError:
+        except (SlideNotFound, KeyError):
             return _missing("There is no result for this slide.")
+        except AmbiguousSlide as error:
+            return _refused(409, str(error))
         return await _html(datasette, request, "her2d_slide.html", {"page": page, "viewer": viewer})
 
     async def thumbnail(self, request: Request) -> Response:
@@ -191,4 +196,8 @@ async def _html(
 
 
 def _missing(sentence: str) -> Response:
-    return Response(sentence, status=404, content_type="text/plain; charset=utf-8")
+    return _refused(404, sentence)
+
+
+def _refused(status: int, sentence: str) -> Response:
+    return Response(sentence, status=status, content_type="text/plain; charset=utf-8")

@@ -26,6 +26,7 @@ from her2d.cli import (
 )
 from her2d.cli.compile import compile_
 from her2d.cli.errors import EXPECTED_ERRORS
+from her2d.cli.terminal import say, say_error
 
 app = typer.Typer(
     name="her2d",
@@ -39,7 +40,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"her2d {__version__}")
+        say(f"her2d {__version__}")
         raise typer.Exit
 
 
@@ -79,7 +80,7 @@ def main(command: typer.Typer = app) -> None:
     try:
         command()
     except EXPECTED_ERRORS as error:
-        typer.echo(f"her2d: {error}", err=True)
+        say_error(error)
         sys.exit(1)
     except BrokenPipeError:
         # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from

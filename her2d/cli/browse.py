@@ -7,6 +7,7 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 
 _LOOPBACK = "127.0.0.1"
@@ -31,7 +32,7 @@ def browse(
             f"her2d browse needs the Python package {error.name}: pip install 'her2d[browse]'."
         ) from error
     free = _free_port(port)
-    typer.echo(f"Results are at http://{_LOOPBACK}:{free}/ (press Ctrl+C to stop).")
+    say(f"Results are at http://{_LOOPBACK}:{free}/ (press Ctrl+C to stop).")
     serve(database, _LOOPBACK, free)
 
 

@@ -11,6 +11,7 @@ from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 from her2d.cli.tables import fields
+from her2d.cli.terminal import say
 
 app = typer.Typer(help="Show, verify and build model bundles.", no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def info(
     """
     bundle = load_bundle(directory or settings_of(config).bundle.path)
     if as_json:
-        typer.echo(bundle.manifest.model_dump_json(indent=2))
+        say(bundle.manifest.model_dump_json(indent=2))
         return
     rows = [
         ("intended use", bundle.manifest.intended_use),
@@ -67,7 +68,7 @@ def verify(directory: BundleArgument = None, config: ConfigOption = None) -> Non
     bundle = load_bundle(directory or settings_of(config).bundle.path)
     load_integrator(bundle)
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
-    typer.echo(f"{name} is unaltered. Its digest is {bundle.digest}.")
+    say(f"{name} is unaltered. Its digest is {bundle.digest}.")
 
 
 @app.command("build")
@@ -93,4 +94,4 @@ def build(
     except (ValueError, OSError) as error:
         raise UserError(f"The bundle cannot be written: {error}.") from error
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
-    typer.echo(f"Wrote {name} to {directory}. Its digest is {bundle.digest}.")
+    say(f"Wrote {name} to {directory}. Its digest is {bundle.digest}.")

@@ -11,6 +11,7 @@ from rich.text import Text
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.result_tables import percent_text, status_text
 from her2d.cli.tables import Column, Listing
+from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.comparison import Comparison, compare_bundles
@@ -33,16 +34,16 @@ def compare(
     db = open_readonly(settings_of(config).results.database)
     comparison = compare_bundles(db, first, second)
     if as_json:
-        typer.echo(json.dumps(_json(comparison), indent=2))
+        say(json.dumps(_json(comparison), indent=2))
         return
     if not comparison.slides:
-        typer.echo(f"{comparison.first} and {comparison.second} have no slide in common.")
+        say(f"{comparison.first} and {comparison.second} have no slide in common.")
         return
     console = Console()
     _agreement_table(comparison).print(console)
-    typer.echo(f"\n{_sentence(comparison)}")
+    say(f"\n{_sentence(comparison)}")
     if comparison.disagreements:
-        typer.echo()
+        say()
         _disagreement_table(comparison).print(console)
 
 

@@ -21,6 +21,7 @@ from her2d.bundle.loading import load_bundle
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Listing, fields
+from her2d.cli.terminal import say
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision
 from her2d.inference.plans import Profile, Sidecar
@@ -120,7 +121,7 @@ def compile_(
         except OSError as error:
             raise EngineError(f"The plan cannot be written: {error}.") from error
     if as_json:
-        typer.echo(compiled.sidecar.model_dump_json(indent=2))
+        say(compiled.sidecar.model_dump_json(indent=2))
         return
     _listing(compiled.files.sidecar, compiled.sidecar).print(Console())
 

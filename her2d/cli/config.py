@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.terminal import say
 from her2d.settings import PACKAGE_DATA, Settings, find_config
 
 app = typer.Typer(help="Print and check the settings.", no_args_is_help=True)
@@ -18,13 +19,13 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """
     settings = settings_of(config)
     if as_json:
-        typer.echo(settings.model_dump_json(indent=2))
+        say(settings.model_dump_json(indent=2))
         return
-    typer.echo(f"# {_source(config)}, and HER2D_* variables")
+    say(f"# {_source(config)}, and HER2D_* variables")
     for section in Settings.model_fields:
-        typer.echo(f"\n[{section}]")
+        say(f"\n[{section}]")
         for key, value in getattr(settings, section).model_dump(mode="json").items():
-            typer.echo(f"{key} = {value!r}" if value is not None else f"# {key} is not set")
+            say(f"{key} = {value!r}" if value is not None else f"# {key} is not set")
 
 
 @app.command("check")
@@ -34,7 +35,7 @@ def check(config: ConfigOption = None) -> None:
     If one is not, its key is printed, with exit code 1.
     """
     settings_of(config)
-    typer.echo(
+    say(
         f"The settings from {_source(config)} are well formed."
         " To check the files and services that they name, run her2d doctor."
     )
@@ -46,7 +47,7 @@ def example() -> None:
 
     It explains every setting and contains its default.
     """
-    typer.echo((PACKAGE_DATA / "config.toml").read_text(), nl=False)
+    say((PACKAGE_DATA / "config.toml").read_text(), nl=False)
 
 
 def _source(config: Path | None) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.terminal import say
 from her2d.db.backup import back_up, drop_old_backups
 from her2d.db.connection import open_existing, require_database, schema_version
 from her2d.db.integrity import problems
@@ -33,10 +34,10 @@ def backup(
     """Copy the database, check the copy, print its path."""
     settings = settings_of(config).results
     folder = folder or settings.backups
-    typer.echo(back_up(settings.database, folder))
+    say(back_up(settings.database, folder))
     if keep is not None:
         for path in drop_old_backups(folder, keep):
-            typer.echo(f"deleted {path}")
+            say(f"deleted {path}")
 
 
 @app.command("restore")
@@ -50,9 +51,9 @@ def restore_(
     """
     database = settings_of(config).results.database
     aside = restore(backup, database)
-    typer.echo(f"Restored {database} from {backup}.")
+    say(f"Restored {database} from {backup}.")
     if aside is not None:
-        typer.echo(f"The previous database is {aside}. Delete it when it is no longer needed.")
+        say(f"The previous database is {aside}. Delete it when it is no longer needed.")
 
 
 @app.command("check")
@@ -65,7 +66,7 @@ def check(config: ConfigOption = None) -> None:
     if found := problems(database):
         raise UserError(f"{database} is damaged: {'; '.join(found[:5])}.")
     schema_version(database)
-    typer.echo(f"No damage was found in {database}.")
+    say(f"No damage was found in {database}.")
 
 
 @app.command("prune")
@@ -86,7 +87,7 @@ def prune(
         raise UserError(f"--days must be 0 to {_LONGEST_DAYS}, not {days:g}.")
     keep_days = days if days is not None else settings.keep_tiles_days
     if keep_days is None:
-        typer.echo("Nothing to prune: [results] keep_tiles_days is not set.")
+        say("Nothing to prune: [results] keep_tiles_days is not set.")
         return
     db = open_existing(settings.database)
     try:
@@ -94,9 +95,9 @@ def prune(
         free = return_free_pages(db)
     finally:
         db.close()
-    typer.echo(f"Deleted {found.tiles} tile rows of {found.runs} runs.")
+    say(f"Deleted {found.tiles} tile rows of {found.runs} runs.")
     if free > _MIN_REPORTED_BYTES:
-        typer.echo(
+        say(
             f"{free / 1e6:.0f} MB in {settings.database} are free for new results."
             " To return them to the disk, run her2d db vacuum once."
         )
@@ -112,7 +113,7 @@ def vacuum_(config: ConfigOption = None) -> None:
     """
     database = settings_of(config).results.database
     sizes = vacuum(database)
-    typer.echo(f"Vacuumed {database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB.")
+    say(f"Vacuumed {database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB.")
 
 
 @app.command("migrate")
@@ -131,5 +132,5 @@ def migrate_(
     require_database(database)
     before = schema_version(database)
     if (copy := migrate(database, copy_to)) is not None:
-        typer.echo(f"A copy from before is {copy}. Delete it when it is no longer needed.")
-    typer.echo(f"Migrated {database}: schema {before} -> {schema_version(database)}.")
+        say(f"A copy from before is {copy}. Delete it when it is no longer needed.")
+    say(f"Migrated {database}: schema {before} -> {schema_version(database)}.")

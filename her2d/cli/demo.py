@@ -20,6 +20,7 @@ from sqlite_utils import Database
 from her2d.cli.errors import UserError
 from her2d.cli.options import settings_of
 from her2d.cli.result_tables import result_table
+from her2d.cli.terminal import say
 from her2d.db.connection import open_database
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
@@ -79,15 +80,15 @@ def demo(
     db = open_database(database)
     with _daemon(config, directory / "daemon.log") as daemon:
         inbox = directory / "inbox"
-        typer.echo(f"The daemon watches {inbox}. A simulated scanner writes slides there.")
+        say(f"The daemon watches {inbox}. A simulated scanner writes slides there.")
         plans = _scan(daemon, inbox, seed)
         _await(daemon, db, len(plans))
     results = list_results(db)
     result_table(reversed(results)).print(Console(), wider="a wider terminal")
     _refused(db)
-    typer.echo(f"{len(results)} results in {time.monotonic() - started:.0f} s. To see more:")
+    say(f"{len(results)} results in {time.monotonic() - started:.0f} s. To see more:")
     for line in _hints(config, results):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     db.close()
     if wrong := _wrong_calls(plans, results):
         raise UserError(" ".join(wrong))
@@ -125,7 +126,7 @@ def _scan(daemon: _Daemon, inbox: Path, seed: int) -> "list[SlidePlan]":
     plans = _plans(seed)
     for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
         daemon.check()
-        typer.echo(f"scanned  {delivered.path.name} ({delivered.style.value})")
+        say(f"scanned  {delivered.path.name} ({delivered.style.value})")
     return plans
 
 
@@ -143,7 +144,7 @@ def _await(daemon: _Daemon, db: Database, slides: int) -> None:
 
 def _refused(db: Database) -> None:
     for job in JobQueue(db).in_state(JobState.QUARANTINED):
-        typer.echo(f"{job.path.name} could not be processed: {job.reason}")
+        say(f"{job.path.name} could not be processed: {job.reason}")
 
 
 def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[str]:

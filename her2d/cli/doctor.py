@@ -12,6 +12,7 @@ from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import BundleError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.tables import Column, Listing
+from her2d.cli.terminal import say
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Finding, Verdict
@@ -45,10 +46,10 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             "findings": [asdict(finding) for finding in found],
             "backends": [asdict(backend) for backend in backends],
         }
-        typer.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
         _finding_table(found).print(Console())
-        typer.echo()
+        say()
         _backend_table(backends).print(Console())
     if any(finding.verdict is Verdict.FAILURE for finding in found):
         raise typer.Exit(1)

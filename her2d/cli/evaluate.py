@@ -11,6 +11,7 @@ from rich.console import Console
 from her2d.cli.errors import UserError
 from her2d.cli.options import JsonOption, StudyOption
 from her2d.cli.tables import Column, Listing
+from her2d.cli.terminal import say
 
 if TYPE_CHECKING:
     from her2d.research.evaluation.misdiagnosis import FeatureTest
@@ -45,10 +46,10 @@ def evaluate(
     except OSError as error:
         raise UserError(f"The study cannot be evaluated: {error}.") from error
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        say(report.model_dump_json(indent=2))
         return
     _slides_table(report).print(Console())
-    typer.echo(f"{folder.evaluation / PAGE_FILE}")
+    say(f"{folder.evaluation / PAGE_FILE}")
 
 
 @app.command("misdiagnosis")
@@ -72,7 +73,7 @@ def misdiagnosis(
     except ValueError as error:
         raise UserError(f"{counts}: {error}.") from error
     if as_json:
-        typer.echo(json.dumps([asdict(test) for test in tests], indent=2))
+        say(json.dumps([asdict(test) for test in tests], indent=2))
         return
     _tests_table(tests).print(Console())
 

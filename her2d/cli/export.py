@@ -11,6 +11,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.output import file_to_write
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
+from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import StoredRun, read_run
@@ -58,7 +59,7 @@ def export(
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
-    typer.echo(str(output))
+    say(str(output))
 
 
 def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:

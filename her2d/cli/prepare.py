@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
+from her2d.cli.terminal import say
 
 if TYPE_CHECKING:
     from her2d.research.training.region_classes import RegionClasses
@@ -93,7 +94,7 @@ def prepare(
     store = TileStore(folder.tiles, [slide.name for slide in slides])
     if wrong := contradicting_slides(slides, store):
         most = sorted(wrong, key=lambda name: -wrong[name])[:5]
-        typer.echo(
+        say(
             f"{len(wrong)} slides with IHC 0 or 1+ have strong tiles, such as"
             f" {', '.join(f'{name} ({wrong[name]})' for name in most)}. The threshold may be too"
             " low, or slides may be mixed up.",
@@ -101,7 +102,7 @@ def prepare(
         )
     table = store.table
     strong = int((table.strong & table.is_tumor & table.labelled).sum())
-    typer.echo(
+    say(
         f"Wrote {len(table.slide)} tissue tiles of {len(slides)} slides to {study}:"
         f" {int(table.is_tumor.sum())} with tumour, {strong} of them strong."
     )

@@ -12,6 +12,7 @@ from rich.console import Console
 from her2d.bundle.loading import load_bundle
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
+from her2d.cli.terminal import say
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
 from her2d.queue import operator
 from her2d.queue.job import Job, JobState
@@ -44,10 +45,10 @@ def ls(
     with closing(open_readonly(settings_of(config).results.database)) as db:
         found = JobQueue(db).in_state(*states)
     if as_json:
-        typer.echo(json.dumps([_row(job) for job in found], indent=2))
+        say(json.dumps([_row(job) for job in found], indent=2))
         return
     if not found:
-        typer.echo("No jobs match.")
+        say("No jobs match.")
         return
     listing = Listing(
         Column("id", drop=3, right=True),
@@ -77,7 +78,7 @@ def retry(job: JobArgument, config: ConfigOption = None) -> None:
     """
     with _queue(settings_of(config)) as jobs:
         operator.retry(jobs, job)
-    typer.echo(f"Job {job} is queued.")
+    say(f"Job {job} is queued.")
 
 
 @app.command("cancel")
@@ -88,7 +89,7 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
     """
     with _queue(settings_of(config)) as jobs:
         operator.cancel(jobs, job)
-    typer.echo(f"Job {job} is cancelled.")
+    say(f"Job {job} is cancelled.")
 
 
 @app.command("forget")
@@ -100,7 +101,7 @@ def forget_(job: JobArgument, config: ConfigOption = None) -> None:
     """
     with _queue(settings_of(config)) as jobs:
         operator.forget(jobs, job)
-    typer.echo(f"Job {job} is forgotten.")
+    say(f"Job {job} is forgotten.")
 
 
 @app.command("priority", context_settings={"ignore_unknown_options": True})
@@ -114,7 +115,7 @@ def priority(
     """Change the priority of a waiting file."""
     with _queue(settings_of(config)) as jobs:
         operator.prioritise(jobs, job, number)
-    typer.echo(f"Job {job} has priority {number}.")
+    say(f"Job {job} has priority {number}.")
 
 
 @app.command("reprocess")
@@ -132,7 +133,7 @@ def reprocess(
     digest = load_bundle(settings.bundle.path).digest
     with _queue(settings) as jobs:
         queued = operator.reprocess(jobs, digest, job)
-    typer.echo(f"Queued {len(queued)} slide{'' if len(queued) == 1 else 's'}.")
+    say(f"Queued {len(queued)} slide{'' if len(queued) == 1 else 's'}.")
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from rich.text import Text
 from her2d.cli.tables import Column, Listing, fields
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import PastRun, TileClassSummary
-from her2d.results.records import SlideResult, StepTiming
+from her2d.results.records import QualityFlag, SlideResult, StepTiming
+from her2d.slides.metadata import MagnificationSource
+from her2d.system.text import no_formula
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -43,14 +45,19 @@ def result_table(found: Iterable[SlideResult]) -> Listing:
 
 
 def results_csv(found: Iterable[SlideResult]) -> str:
-    """Return results as CSV, one a line, under the column names of the view `slide_results`."""
+    """Return results as CSV, one a line, under the column names of the view `slide_results`.
+
+    No cell is a formula for a spreadsheet.
+    """
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(SlideResult.model_fields)
     for result in found:
         values = result.model_dump(mode="json")
         values["quality_flags"] = " ".join(values["quality_flags"])
-        table.writerow(values.values())
+        table.writerow(
+            no_formula(value) if isinstance(value, str) else value for value in values.values()
+        )
     return out.getvalue()
 
 
@@ -138,5 +145,11 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(f"{tiles} unreadable ({result.unreadable_reason or 'reason not recorded'})")
     if result.focal_plane:
         remarks.append(f"focal plane {result.focal_plane}")
-    remarks += [flag.value for flag in result.quality_flags]
+    if result.barcode_remark:
+        remarks.append(result.barcode_remark)
+    if result.magnification_source == MagnificationSource.ASSUMED:
+        remarks.append(f"magnification {result.magnification:g}x assumed")
+    remarks += [
+        flag.value for flag in result.quality_flags if flag is not QualityFlag.BARCODE_MISMATCH
+    ]
     return remarks

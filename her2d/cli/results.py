@@ -23,6 +23,7 @@ from her2d.cli.result_tables import (
     timing_table,
 )
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
+from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.errors import Her2dError
 from her2d.pipeline.scoring import Her2Status
@@ -84,16 +85,16 @@ def results(
         offset=(page - 1) * limit,
     )
     if as_json:
-        typer.echo(json.dumps([result.model_dump(mode="json") for result in found], indent=2))
+        say(json.dumps([result.model_dump(mode="json") for result in found], indent=2))
         return
     if as_csv:
-        typer.echo(results_csv(found), nl=False)
+        say(results_csv(found), nl=False)
         return
     matching = count_results(db, wanted)
     if found:
         result_table(found).print(Console())
     elif not matching:
-        typer.echo("No slides match.")
+        say("No slides match.")
     _print_more(db, len(found), matching, page, limit)
 
 
@@ -101,10 +102,10 @@ def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) 
     """Print how many slides are on other pages, and how many files have no result."""
     if matching > shown:
         pages = -(-matching // limit)
-        typer.echo(f"{shown} of {matching} slides, page {page} of {pages} (--page).")
+        say(f"{shown} of {matching} slides, page {page} of {pages} (--page).")
     refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
     if refused:
-        typer.echo(
+        say(
             f"{refused} file{'s' if refused > 1 else ''} could not be processed. To list them:"
             " her2d queue ls --state quarantined"
         )
@@ -120,7 +121,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         result = result_of(db, slide)
     except Her2dError as error:
         if as_json:
-            typer.echo(json.dumps({"slide": slide, "error": str(error)}, indent=2))
+            say(json.dumps({"slide": slide, "error": str(error)}, indent=2))
         raise
     tiles = tile_summary(db, result.run_id)
     timings = timings_of_run(db, result.run_id)
@@ -132,7 +133,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
             "timings": [asdict(timing) for timing in timings],
             "runs": [asdict(run) for run in runs],
         }
-        typer.echo(json.dumps(everything, indent=2))
+        say(json.dumps(everything, indent=2))
         return
     background = result.tiles_total - sum(each.tiles for each in tiles)
     listings = [slide_table(result), tile_table(tiles, background=background)]
@@ -141,7 +142,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
     listings.append(run_table(runs))
     for number, listing in enumerate(listings):
         if number:
-            typer.echo()
+            say()
         listing.print(Console())
 
 
@@ -157,11 +158,11 @@ def heatmap(
     result = result_of(db, slide)
     path = heatmap_of(result)
     if output is None:
-        typer.echo(path)
+        say(path)
         return
     try:
         with file_to_write(output) as file:
             shutil.copyfile(path, file)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}.") from error
-    typer.echo(str(output))
+    say(str(output))

@@ -4,14 +4,13 @@ import os
 import signal
 import sys
 
-import typer
-
 from her2d.cli.options import (
     ConfigOption,
     configure_logging_of,
     folders_of_names,
     settings_of,
 )
+from her2d.cli.terminal import say_error
 from her2d.settings import Settings
 
 EXIT_DEVICE_LOST = os.EX_TEMPFAIL
@@ -56,7 +55,7 @@ def run(config: ConfigOption = None) -> None:
     except DeviceLostError as error:
         # Exit at once. CUDA's libraries may hang or abort while they clean up for a lost device.
         try:
-            typer.echo(f"her2d: {error}", err=True)
+            say_error(error)
             sys.stderr.flush()
         finally:
             os._exit(EXIT_DEVICE_LOST)

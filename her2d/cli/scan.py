@@ -1,7 +1,7 @@
 """`her2d scan PATH...`: process slides in the foreground, with a progress bar."""
 
 import json
-from collections.abc import Iterator
+import sqlite3
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,19 +19,26 @@ from rich.progress import (
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.result_tables import result_table
+from her2d.cli.slide_files import Unusable, slide_files
+from her2d.cli.terminal import say, say_error
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.errors import Her2dError
 from her2d.processing.records import RunClock
-from her2d.queue.store import JobQueue
+from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
+from her2d.system.text import printable, readable_text
 
 if TYPE_CHECKING:
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
+
+Outcome = SlideResult | str | Exception
+"""A result, the sentence that says why there is none, or an unexpected error."""
 
 
 def scan(
@@ -43,14 +50,31 @@ def scan(
 
     Exit code 1 if a slide could not be processed.
     """
+    settings = settings_of(config)
+    configure_logging_of(settings, level="error")
+    outcomes: dict[Path, Outcome] = {}
+    files = []
+    for found in slide_files(paths, settings.intake.extensions):
+        if isinstance(found, Unusable):
+            outcomes[found.path] = found.reason
+        else:
+            files.append(found)
+    if files:
+        outcomes |= _scan_all(settings, files)
+    _print(outcomes, as_json)
+    for outcome in outcomes.values():
+        if isinstance(outcome, Exception):
+            raise outcome
+    if any(isinstance(outcome, str) for outcome in outcomes.values()):
+        raise typer.Exit(1)
+
+
+def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
 
-    settings = settings_of(config)
-    configure_logging_of(settings, level="error")
-    files = list(_files(paths, settings))
     if (copy := migrate(settings.results.database)) is not None:
-        typer.echo(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
+        say(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with (
@@ -66,79 +90,74 @@ def scan(
             for path in files
         }
         try:
-            outcomes = {path: _outcome(future) for path, future in futures.items()}
+            return {path: _outcome(path, future) for path, future in futures.items()}
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             scorer.close()
             raise
-    _print(outcomes, as_json)
-    if any(isinstance(outcome, str) for outcome in outcomes.values()):
-        raise typer.Exit(1)
 
 
 def _scan_one(
     settings: Settings, scorer: "Scorer", recorder: "Recorder", path: Path, progress: Progress
 ) -> SlideResult:
-    task = progress.add_task(path.name, total=None)
+    task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)
-    state = FileState.of(path)
     try:
+        state = FileState.of(path)
+        if (reason := problem_of_name(path)) is not None:
+            JobQueue(db).refuse(path, state, reason)
+            raise UserError(reason)
         clock = RunClock(queued_at=None)
         digest = scorer.processor.content_hash(path)
         clock.step_ended("hash")
-        scored = scorer.processor.score(
-            path,
-            expected=state,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        try:
+            scored = scorer.processor.score(
+                path,
+                expected=state,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+        except SlideError as error:
+            JobQueue(db).refuse(path, state, str(error))
+            raise
         run_id = recorder.record(db, recorder.draw(scored, digest, clock))
         return result_of_run(db, run_id)
-    except SlideError as error:
-        JobQueue(db).refuse(path, state, str(error))
-        raise
     finally:
         db.close()
         progress.remove_task(task)
 
 
-def _outcome(future: Future[SlideResult]) -> SlideResult | str:
-    """Return the result, or the reason why there is none. An unexpected error is raised."""
+def _outcome(path: Path, future: Future[SlideResult]) -> Outcome:
+    """Return the result, or the sentence that says why there is none.
+
+    An unexpected error is returned as it is, so that the outcomes of the other slides are printed
+    before it is raised.
+    """
+    name = path.name
     try:
         return future.result()
-    except (SlideError, OSError) as error:
-        return str(error)
+    except Her2dError as error:
+        sentence = str(error)
+        return sentence if sentence.startswith(name) else f"{name}: {sentence}"
+    except OSError as error:
+        return f"{name} cannot be read: {error.strerror}."
+    except sqlite3.Error as error:
+        return f"{name} has no result, because the database cannot be changed: {error}."
+    except Exception as error:  # noqa: BLE001  raised later
+        return error
 
 
-def _files(paths: list[Path], settings: Settings) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in settings.intake.extensions and file.is_file()
-            )
-            if not found:
-                raise UserError(f"There are no slides in {path}.")
-            yield from (file.absolute() for file in found)
-        elif path.is_file():
-            yield path.absolute()
-        else:
-            raise UserError(f"There is no file or folder {path}.")
-
-
-def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
+def _print(outcomes: dict[Path, Outcome], as_json: bool) -> None:
     results = [outcome for outcome in outcomes.values() if isinstance(outcome, SlideResult)]
     if as_json:
         rows = [
-            {"path": str(path), "error": outcome}
-            if isinstance(outcome, str)
-            else outcome.model_dump(mode="json")
+            outcome.model_dump(mode="json")
+            if isinstance(outcome, SlideResult)
+            else {"path": readable_text(str(path)), "error": readable_text(str(outcome))}
             for path, outcome in outcomes.items()
         ]
-        typer.echo(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
     elif results:
         result_table(results).print(Console())
-    for path, outcome in outcomes.items():
+    for outcome in outcomes.values():
         if isinstance(outcome, str):
-            name = "" if path.name in outcome else f"{path.name}: "
-            typer.echo(f"her2d: {name}{outcome}", err=True)
+            say_error(readable_text(outcome))

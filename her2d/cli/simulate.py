@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from her2d.cli.errors import UserError
+from her2d.cli.terminal import say
 
 app = typer.Typer(help="Write simulated slides with ground truth.", no_args_is_help=True)
 
@@ -59,7 +60,7 @@ def cohort(
             write_cohort(directory, plans, workers=workers, progress=lambda _: bar.advance(task))
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be simulated: {error}.") from error
-    typer.echo(
+    say(
         f"Wrote {slides} slides to {directory}. Their table is {directory / 'cohort.csv'}."
         " To prepare them: --annotations 'truth/{slide}.tif', or in addition --expression dab"
         f" --dab-threshold {DAB_THRESHOLD}."
@@ -97,6 +98,6 @@ def scanner(
             artefact_probability=artefacts,
         )
         for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=pace * 1e6):
-            typer.echo(f"{delivered.path}  {delivered.style.value}  {delivered.plan.her2_status}")
+            say(f"{delivered.path}  {delivered.style.value}  {delivered.plan.her2_status}")
     except (ValueError, OSError) as error:
         raise UserError(f"The scanner stopped: {error}.") from error

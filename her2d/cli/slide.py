@@ -8,16 +8,18 @@ from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
 from her2d.queue.job import Job
-from her2d.results.queries import SlideNotFound, find_slide
+from her2d.results.queries import IS_NAMED, SlideNotFound, find_slide
 from her2d.results.records import SlideResult
+from her2d.system.text import readable_text
 
-SlideArgument = Annotated[str, typer.Argument(help="Slide id, file name or barcode.")]
+SlideArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Slide id, file name or barcode; id:7, barcode:7 or name:7 where it means several."
+    ),
+]
 
-_NEWEST_JOB = """
-    select * from jobs
-    where file_name in (:key, :key || '.tif', :key || '.tiff', :key || '.svs')
-    order by id desc limit 1
-"""
+_NEWEST_JOB = f"select * from jobs where {IS_NAMED} order by id desc limit 1"
 
 
 def result_of(db: Database, key: str) -> SlideResult:
@@ -31,7 +33,8 @@ def result_of(db: Database, key: str) -> SlideResult:
     try:
         return find_slide(db, key)
     except SlideNotFound as error:
-        for row in db.query(_NEWEST_JOB, {"key": key}):
+        name = readable_text(key).removeprefix("name:")
+        for row in db.query(_NEWEST_JOB, {"key": name}):
             raise UserError(_why_no_result(Job.of(row))) from error
         raise
 

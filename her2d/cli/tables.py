@@ -6,7 +6,6 @@ listing. In a pipe every row is one line with all columns, at least two spaces b
 for an empty cell, and neither colours nor lines are drawn.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,10 +14,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from her2d.system.text import printable
+
 _GAP = "  "
 _INDENT = "    "
 _SENTENCE_WIDTH = 20
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +233,5 @@ def _longest_word(text: str) -> int:
 
 
 def _printable(cell: str | Text) -> Text:
-    """Return the cell with control characters and line breaks as escapes, such as \\n."""
-    if isinstance(cell, Text):
-        return cell
-    return Text(
-        "".join(
-            char.encode("unicode_escape").decode()
-            if unicodedata.category(char) in _UNPRINTABLE
-            else char
-            for char in cell
-        )
-    )
+    """Return the cell with characters that could steer a terminal as escapes, such as \\n."""
+    return cell if isinstance(cell, Text) else Text(printable(cell))

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import StudyOption
+from her2d.cli.terminal import say
 
 if TYPE_CHECKING:
     from her2d.research.training.fit import FitResult
@@ -139,12 +140,12 @@ def _train_integrators(
         segmenter=selected[0],
         classifier=selected[1],
         integrator=selected[2],
-        progress=lambda score: typer.echo(
+        progress=lambda score: say(
             f"{score.name}: AUROC {score.auroc:.4f}, sensitivity {score.sensitivity:.4f},"
             f" specificity {score.specificity:.4f}"
         ),
     )
-    typer.echo(
+    say(
         f"Selected: {selection.segmenter}, {selection.classifier}, {selection.integrator};"
         f" the integrator was fitted on {selection.integrator_fitted_on}."
     )
@@ -186,7 +187,7 @@ def _print_fit(found: "FitResult") -> None:
     from her2d.research.training.train import is_rank_zero
 
     if is_rank_zero():
-        typer.echo(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
+        say(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")
 
 
 def _figures(validation: dict[str, float | None]) -> str:

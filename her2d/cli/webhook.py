@@ -8,6 +8,7 @@ import typer
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.periods import SINCE, first_moment
+from her2d.cli.terminal import say
 from her2d.db.connection import open_existing
 from her2d.webhook.outbox import Outbox
 
@@ -45,6 +46,6 @@ def resend(
         raise UserError("Nothing was queued: no event matches, and [webhook] url is not set.")
     if event is not None and not queued:
         raise UserError(f"Event {event} was never sent to the webhook.")
-    typer.echo(f"Queued {queued} event{'' if queued == 1 else 's'} for the webhook.")
+    say(f"Queued {queued} event{'' if queued == 1 else 's'} for the webhook.")
     if not url_is_known:
-        typer.echo("[webhook] url is not set here. A daemon whose settings have it will send them.")
+        say("[webhook] url is not set here. A daemon whose settings have it will send them.")

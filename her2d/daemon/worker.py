@@ -146,7 +146,11 @@ class Worker:
         with self._contents.hold(digest, continue_or_cancel):
             self._refuse_duplicate(jobs, digest)
             scored = self._processor.score(
-                job.path, expected=before, cancel=cancel, progress=lambda *_: heartbeat()
+                job.path,
+                inbox=job.inbox,
+                expected=before,
+                cancel=cancel,
+                progress=lambda *_: heartbeat(),
             )
             self._refuse_io_errors(job, scored)
             complete = self._recorder.draw(scored, digest, clock)

@@ -17,7 +17,7 @@ from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, missing_from_archive
-from her2d.queue.store import JobQueue, text_of
+from her2d.queue.store import JobQueue, problem_of_name, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
 from her2d.system.loggers import get_logger
@@ -176,8 +176,7 @@ class Inbox:
 
     def _create_job(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)
-        if text_of(file.path) != str(file.path):
-            reason = "The file's name is not valid UTF-8: rename it and it is processed."
+        if (reason := problem_of_name(file.path)) is not None:
             job = self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
             log.warning("slide_quarantined", job_id=job.id, file=text_of(file.path), reason=reason)
             return None

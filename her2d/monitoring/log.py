@@ -5,6 +5,7 @@ While the slide is processed it has `attempt_id`, which is JOB.CLAIM and disting
 `slide_finished` adds `slide_id` and `run_id`, which identify the result in the database.
 """
 
+import json
 import logging
 import sys
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import structlog
 
 from her2d.monitoring.pseudonyms import Pseudonyms
 from her2d.system.loggers import ADD_COMMON_FIELDS
+from her2d.system.text import printable
 
 # `structlog.processors.dict_tracebacks` logs local variables, which may hold secrets and names.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -70,9 +72,26 @@ def _rendering(as_json: bool) -> tuple[Any, Any]:
     if as_json:
         return (
             structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
-            structlog.processors.JSONRenderer(ensure_ascii=False),  # Chinese names stay readable
+            structlog.processors.JSONRenderer(serializer=_json),
         )
-    return (
-        structlog.processors.format_exc_info,
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-    )
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+    def on_terminal(logger: Any, method: str, line: Any) -> Any:
+        return console(logger, method, {key: _printable(value) for key, value in line.items()})
+
+    return structlog.processors.format_exc_info, on_terminal
+
+
+def _printable(value: Any) -> Any:
+    """Return a field's value with line breaks, but no other character that steers a terminal."""
+    if isinstance(value, str):
+        return "\n".join(map(printable, value.split("\n")))
+    return value if isinstance(value, int | float | bool | None) else printable(str(value))
+
+
+def _json(line: Any, **options: Any) -> str:
+    """Return a line as JSON in which Chinese names stay readable and nothing steers a terminal."""
+    text = json.dumps(line, ensure_ascii=False, **options)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -37,6 +37,7 @@ from her2d.pipeline.stages import (
 )
 from her2d.slides.glass import DARKEST_GLASS
 from her2d.slides.grid import UnreadableTile
+from her2d.slides.label import with_label_barcode
 from her2d.slides.reader import open_slide
 from her2d.slides.slide import Slide
 
@@ -225,7 +226,7 @@ class Pipeline:
         )
         pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
         return SlideOutcome(
-            metadata=slide.metadata,
+            metadata=with_label_barcode(slide),
             grid=run.grid,
             score=score,
             tile_class=run.tile_class,

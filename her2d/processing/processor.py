@@ -30,6 +30,9 @@ from her2d.system.cpus import usable_cpus
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.linux import be_idle
 
+AssumeMagnification = Callable[[Path, Path | None], float | None]
+"""Return the magnification to assume for a file, given its inbox; None to assume none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoredSlide:
@@ -54,7 +57,7 @@ class SlideProcessor:
         backend: str,
         hashing: ThreadPoolExecutor,
         *,
-        assume_magnification: float | None = None,
+        assume_magnification: AssumeMagnification = lambda _path, _inbox: None,
         max_unreadable_percent: float = 100.0,
     ) -> None:
         self.bundle = bundle
@@ -79,6 +82,7 @@ class SlideProcessor:
         self,
         path: Path,
         *,
+        inbox: Path | None = None,
         expected: FileState | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
@@ -87,6 +91,7 @@ class SlideProcessor:
 
         Args:
             path: the slide.
+            inbox: the inbox that it was found in, which may have its own assume_magnification.
             expected: what the file looked like when it was hashed; None means as it is now.
             cancel: set to end the work early.
             progress: called with tiles done and tiles in all, from any thread.
@@ -102,19 +107,23 @@ class SlideProcessor:
             OSError: it cannot be read.
         """
         before = expected or FileState.of(path)
-        outcome = self._run(path, cancel, progress)
+        outcome = self._run(path, self._assume_magnification(path, inbox), cancel, progress)
         if FileState.of(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
         _require_enough_tiles(path, outcome, self._max_unreadable_percent)
         return ScoredSlide(path, outcome)
 
     def _run(
-        self, path: Path, cancel: threading.Event | None, progress: Progress | None
+        self,
+        path: Path,
+        assume_magnification: float | None,
+        cancel: threading.Event | None,
+        progress: Progress | None,
     ) -> SlideOutcome:
         try:
             outcome = self.pipeline.submit(
                 path,
-                assume_magnification=self._assume_magnification,
+                assume_magnification=assume_magnification,
                 cancel=cancel,
                 progress=progress,
             ).result()
@@ -183,7 +192,7 @@ def open_processor(
                 pipeline,
                 engine.backend,
                 hashing,
-                assume_magnification=settings.intake.assume_magnification,
+                assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,
             )
     finally:

@@ -15,6 +15,7 @@ from her2d.results.records import (
     StepTiming,
     TileTable,
 )
+from her2d.slides.metadata import barcodes_differ
 from her2d.system.clock import now
 
 
@@ -54,6 +55,10 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
         height=metadata.height,
         magnification=metadata.magnification,
         mpp=metadata.mpp,
+        barcode_source=metadata.barcode_source,
+        label_barcode=metadata.label_barcode,
+        barcode_mismatch=barcodes_differ(metadata.barcode, metadata.label_barcode),
+        magnification_source=metadata.magnification_source,
     )
 
 
@@ -105,7 +110,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.her2_status.value}".encode("ascii", "replace").decode(),
+        title=f"{name}: HER2 {score.her2_status.value}",
         subtitle=subtitle,
     )
 

@@ -9,7 +9,6 @@ the caller knows; a job that was changed meanwhile stays as it is. The state `do
 `her2d.results`, in the result's transaction.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from her2d.queue.job import (
 )
 from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
+from her2d.system.text import readable_text
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode,"
@@ -456,7 +456,16 @@ class JobQueue:
 
 def text_of(path: Path) -> str:
     """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return readable_text(str(path))
+
+
+def problem_of_name(path: Path) -> str | None:
+    """Return why a scan cannot be processed under its path, None if it can."""
+    if text_of(path) == str(path):
+        return None
+    if readable_text(path.name) == path.name:
+        return "The name of a folder above the file is not valid UTF-8: rename that folder."
+    return "The file's name is not valid UTF-8: rename it and it is processed."
 
 
 def _state_of(job: Job) -> FileState:

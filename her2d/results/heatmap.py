@@ -1,7 +1,9 @@
 """Draw the slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from her2d.results.pictures import png_bytes
 from her2d.system.files import write_whole
+from her2d.system.text import printable
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -22,7 +25,11 @@ _SLIDE_SIDE = 1600
 _MARGIN = 40
 _HEADER = 120
 _FOOTER = 110
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_TITLE_PX, _SUBTITLE_PX, _LEGEND_PX, _NOTE_PX = 32, 22, 20, 18
+_REGULAR, _BOLD = 400, 600
+_SHORTEST_END = 30  # characters of a title that is too long: the end of a name, and the status
+_NO_PAGE, _NO_WRAP = (0, 0), 1 << 20
+_ONE_AT_A_TIME = Lock()  # OpenCV does not say that its fonts may be used by several threads
 _BAR_SHARE = 0.2
 _STEM_BYTES = 200
 _ROUND_UM = (50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
@@ -40,7 +47,7 @@ class HeatmapData:
         strong, unreadable: bool (rows, columns).
         um_per_px: micrometres per pixel of `rgb`.
         width, height: size of the slide in pixels of `rgb`; the rest is padding.
-        title, subtitle: two lines of ASCII text above the picture.
+        title, subtitle: two lines of text above the picture, in any script.
     """
 
     rgb: Image
@@ -70,8 +77,10 @@ def render_heatmap(data: HeatmapData) -> Image:
     cv2.rectangle(
         page, (left - 1, _HEADER - 1), (left + size[0], _HEADER + size[1]), (210, 210, 210), 1
     )
-    _text(page, data.title, (_MARGIN, 52), 1.1, _INK, 2)
-    _text(page, data.subtitle, (_MARGIN, 94), 0.75, _FAINT, 1)
+    room = width - 2 * _MARGIN
+    title = shortened(data.title, _TITLE_PX, room, weight=_BOLD)
+    _text(page, title, (_MARGIN, 52), _TITLE_PX, _INK, _BOLD)
+    _text(page, shortened(data.subtitle, _SUBTITLE_PX, room), (_MARGIN, 94), _SUBTITLE_PX, _FAINT)
     _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
     _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
     return page
@@ -89,6 +98,7 @@ def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: st
     content = content_hash.partition(":")[2][:12]
     # A scan's name may be as long as its file system allows; the heatmap's name is longer.
     stem = slide.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
+    stem = "".join(char if char.isprintable() else "_" for char in stem)
     return folder / f"{stem}.{content}.{bundle_digest[:8]}.png"
 
 
@@ -148,8 +158,8 @@ def _scale_bar(page: Image, at: tuple[int, int], um_per_px: float, width: int) -
     x, y = at
     pixels = round(length / um_per_px)
     cv2.rectangle(page, (x, y - 4), (x + pixels, y + 4), _INK, cv2.FILLED)
-    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} um"
-    _text(page, label, (x, y + 36), 0.7, _INK, 1)
+    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
+    _text(page, label, (x, y + 36), _LEGEND_PX, _INK)
 
 
 def _legend(page: Image, y: int, unreadable: bool) -> None:
@@ -163,19 +173,62 @@ def _legend(page: Image, y: int, unreadable: bool) -> None:
     for text, color in entries:
         cv2.rectangle(page, (x, y - 8), (x + 28, y + 14), color, cv2.FILLED)
         cv2.rectangle(page, (x, y - 8), (x + 28, y + 14), _INK, 1)
-        _text(page, text, (x + 40, y + 11), 0.7, _INK, 1)
+        _text(page, text, (x + 40, y + 11), _LEGEND_PX, _INK)
         x += _legend_width(text)
     note = "research use only"
-    (note_width, _), _ = cv2.getTextSize(note, _FONT, 0.6, 1)
-    _text(page, note, (page.shape[1] - _MARGIN - note_width, y + 56), 0.6, _FAINT, 1)
+    note_width = text_width(note, _NOTE_PX)
+    _text(page, note, (page.shape[1] - _MARGIN - note_width, y + 56), _NOTE_PX, _FAINT)
 
 
 def _legend_width(text: str) -> int:
-    (width, _), _ = cv2.getTextSize(text, _FONT, 0.7, 1)
-    return int(width) + 40 + 36
+    return text_width(text, _LEGEND_PX) + 40 + 36
+
+
+def shortened(text: str, size: int, room: int, *, weight: int = _REGULAR) -> str:
+    """Return the text with its middle left out where it is wider than `room` pixels.
+
+    Its end stays, which has the slide's status.
+    """
+    if text_width(text, size, weight=weight) <= room:
+        return text
+    kept, end = 0, text[-_SHORTEST_END:]
+    too_long = len(text) - len(end)
+    while too_long - kept > 1:
+        middle = (kept + too_long) // 2
+        if text_width(f"{text[:middle]}…{end}", size, weight=weight) <= room:
+            kept = middle
+        else:
+            too_long = middle
+    return f"{text[:kept]}…{end}"
+
+
+def text_width(text: str, size: int, *, weight: int = _REGULAR) -> int:
+    """Return the width in pixels of a line of text, `size` pixels high."""
+    with _ONE_AT_A_TIME:
+        left, _, width, _ = cv2.getTextSize(
+            _NO_PAGE, _drawable(text), (0, 0), _font(), size, weight
+        )
+    return int(left + width)
 
 
 def _text(
-    page: Image, text: str, at: tuple[int, int], size: float, color: Color, thickness: int
+    page: Image, text: str, at: tuple[int, int], size: int, color: Color, weight: int = _REGULAR
 ) -> None:
-    cv2.putText(page, text, at, _FONT, size, color, thickness, cv2.LINE_AA)
+    with _ONE_AT_A_TIME:
+        cv2.putText(page, _drawable(text), at, color, _font(), size, weight, 0, (0, _NO_WRAP))
+
+
+def _font() -> cv2.FontFace:
+    """Return OpenCV's own font, which takes Chinese characters from another font of OpenCV."""
+    return cv2.FontFace("sans")
+
+
+@cache
+def _draws_chinese() -> bool:
+    """Whether OpenCV was built with that other font, as its wheels on PyPI are."""
+    return bool(cv2.FontFace("uni").getName())
+
+
+def _drawable(text: str) -> str:
+    text = printable(text)
+    return text if _draws_chinese() else text.encode("ascii", "backslashreplace").decode()

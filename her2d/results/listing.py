@@ -59,7 +59,7 @@ class ResultFilter:
         borderline: whether the interval contains the threshold.
         since, until: UTC; finished at or after `since` and before `until`.
         bundle: a bundle's name, or name and version separated by a space.
-        text: part of the file name or barcode, in upper or lower case.
+        text: part of the file name, of the barcode or of the label's, in upper or lower case.
         flags: quality flags that must all be set.
     """
 
@@ -130,12 +130,16 @@ def _condition(wanted: ResultFilter) -> str:
     if wanted.bundle is not None:
         phrases.append("(bundle_name = :bundle or bundle_name || ' ' || bundle_version = :bundle)")
     if wanted.text is not None:
-        phrases.append("(file_name like :text escape '\\' or barcode like :text escape '\\')")
+        names = ("file_name", "barcode", "label_barcode")
+        found = " or ".join(f"{name} like :text escape '\\'" for name in names)
+        phrases.append(f"({found})")
     phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
     return " and ".join(phrases)
 
 
 def _flagged(flag: QualityFlag) -> str:
+    if flag is QualityFlag.BARCODE_MISMATCH:
+        return "slide_id in (select id from slides where barcode_mismatch = 1)"
     return f"run_id in (select run_id from run_quality where {_FLAG_COLUMNS[flag]} = 1)"
 
 

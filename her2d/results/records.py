@@ -12,17 +12,30 @@ from her2d.pipeline.scoring import Score
 
 
 class QualityFlag(StrEnum):
-    """A quality problem that a person should check before the result is used."""
+    """A problem that a person should check before the result is used.
+
+    `barcode-mismatch` means that the label of the slide shows another barcode than the file states,
+    so that the result may be another patient's.
+    """
 
     BLURRED = "blurred"
     FOLDED = "folded"
     PEN_MARKED = "pen-marked"
     STAIN_OUTLIER = "stain-outlier"
+    BARCODE_MISMATCH = "barcode-mismatch"
 
 
 @dataclass(frozen=True, slots=True)
 class SlideRecord:
-    """A slide by its content; width and height are level-0 pixels."""
+    """A slide by its content.
+
+    Attributes:
+        barcode_source: where the barcode was read: `description` or `label`.
+        label_barcode: the barcode on the label image, None if there is none.
+        barcode_mismatch: whether it is another one than the file states.
+        width, height: level-0 pixels.
+        magnification_source: which statement the magnification was taken from, or `assumed`.
+    """
 
     content_hash: str
     file_name: str
@@ -33,6 +46,10 @@ class SlideRecord:
     height: int
     magnification: float
     mpp: float | None
+    barcode_source: str | None = None
+    label_barcode: str | None = None
+    barcode_mismatch: bool = False
+    magnification_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +174,20 @@ class SlideResult(Score, _KnownSlide):
     pen_percent: float
     stain_distance: float | None
     quality_flags: tuple[QualityFlag, ...]
+    barcode_source: str | None
+    label_barcode: str | None
+    magnification: float
+    magnification_source: str | None
+
+    @property
+    def barcode_remark(self) -> str | None:
+        """The sentence about a label that shows another barcode than the file states."""
+        if QualityFlag.BARCODE_MISMATCH not in self.quality_flags:
+            return None
+        return (
+            f"The label shows the barcode {self.label_barcode}, and the file states"
+            f" {self.barcode}: check whose slide this is."
+        )
 
     @field_validator("quality_flags", mode="before")
     @classmethod

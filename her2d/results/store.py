@@ -87,10 +87,16 @@ def _slide_id(db: Database, slide: SlideRecord, at: str) -> int:
     row = next(
         db.query(
             "insert into slides (content_hash, file_name, path, barcode, vendor, width, height,"
-            " magnification, mpp, first_seen_at) values (:content_hash, :file_name, :path,"
-            " :barcode, :vendor, :width, :height, :magnification, :mpp, :at)"
+            " magnification, mpp, first_seen_at, barcode_source, label_barcode, barcode_mismatch,"
+            " magnification_source) values (:content_hash, :file_name, :path,"
+            " :barcode, :vendor, :width, :height, :magnification, :mpp, :at, :barcode_source,"
+            " :label_barcode, :barcode_mismatch, :magnification_source)"
             " on conflict (content_hash) do update set file_name = excluded.file_name,"
-            " path = excluded.path, magnification = excluded.magnification returning id",
+            " path = excluded.path, magnification = excluded.magnification, mpp = excluded.mpp,"
+            " barcode = excluded.barcode, barcode_source = excluded.barcode_source,"
+            " label_barcode = excluded.label_barcode,"
+            " barcode_mismatch = excluded.barcode_mismatch,"
+            " magnification_source = excluded.magnification_source returning id",
             {**asdict(slide), "at": at},
         )
     )

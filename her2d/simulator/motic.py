@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
+import zxingcpp
 from numpy.typing import NDArray
 
 from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
@@ -209,8 +210,10 @@ def _fitted(image: Image, side: int) -> Image:
 
 def _label(plan: SlidePlan) -> Image:
     label = np.full((160, 160, 3), 250, np.uint8)
-    bars = np.random.default_rng(int(plan.barcode)).integers(0, 2, 50)
-    label[20:80, 30:130] = np.repeat(np.where(bars, 20, 250), 2)[None, :, None]
+    if plan.barcode:
+        symbol = zxingcpp.create_barcode(plan.barcode, zxingcpp.DataMatrix)
+        bars = np.asarray(symbol.to_image(scale=5, add_quiet_zones=False))[:75, :130]
+        label[15 : 15 + bars.shape[0], 30 : 30 + bars.shape[1]] = bars[..., None]
     cv2.putText(
         label, plan.barcode, (30, 110), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (20, 20, 20), 1, cv2.LINE_AA
     )

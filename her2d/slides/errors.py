@@ -1,10 +1,13 @@
 """The errors that reading a slide raises, worded for a technician."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from her2d.errors import Her2dError
+
+_log = logging.getLogger(__name__)
 
 
 class SlideError(Her2dError):
@@ -64,7 +67,7 @@ def slide_errors(path: Path) -> Iterator[None]:
     """Raise SlideError for a file's content and SlideUnavailableError for its storage.
 
     Every exception inside the block becomes one of the two: tifffile raises errors of many kinds
-    for malformed tags.
+    for malformed tags. Their own words, which say nothing to a technician, go to the log.
 
     Args:
         path: the file; its name begins the error's sentence.
@@ -80,6 +83,6 @@ def slide_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise SlideUnavailableError(path.name, f"cannot be read: {error.strerror}") from error
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        reason = f"has tags that cannot be understood ({type(error).__name__}: {text})"
+        _log.info("slide_tags_not_understood", exc_info=True)
+        reason = "has tags that cannot be understood; export it again from the scanner's software"
         raise SlideError(path.name, reason) from error

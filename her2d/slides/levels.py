@@ -124,7 +124,7 @@ def open_levels(path: Path) -> SlideLevels:
         fd = open_regular(path)
         try:
             directories = read_structure(fd)
-            with tifffile_on(fd) as tiff:
+            with tifffile_on(fd, directories) as tiff:
                 images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
                 check_tiles_do_not_overlap(images)
                 pyramid = find_pyramid(images, fd)

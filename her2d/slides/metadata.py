@@ -1,45 +1,84 @@
 """Read magnification, resolution and barcode from what a file states about its scan.
 
 Motic and Aperio write `key = value` fields, separated by bars, into ImageDescription (tag 270).
-OME-TIFF has XML there. Other files may have resolution tags (282, 283, 296).
+ImageJ writes one field a line, OME-TIFF has XML there. Other files may have resolution tags (282,
+283, 296).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from her2d.slides.errors import RefusedError
 from her2d.slides.leica import LeicaImage
-from her2d.slides.ome import OmeImage, is_ome, read_ome
+from her2d.slides.ome import UM_PER_UNIT, OmeImage, is_ome, read_ome
+from her2d.system.text import printable
 
 _UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 _SNAP = 0.10  # the MPP of real scanners differs by up to 8 % from 10 / AppMag
-_CONTRADICTION = 1.5  # objectives differ by a factor of 2, so beyond this one of the two is wrong
+# Magnification times MPP, as a share of the usual 10. Small pixels of a camera, or an adapter
+# before it, make it smaller: 20x is 0.24 um/px on one scanner and 0.35 on another. Objectives
+# differ by a factor of 2, so beyond these one of the two statements is wrong.
+_PLAUSIBLE_RATIO = (0.3, 1.5)
+_RATIO_OF_RESOLUTION_TAGS = (1 / 1.5, 1.5)  # narrower, since these tags are often left as they were
 
 _MAGNIFICATION_RANGE = (0.5, 200.0)
 _MPP_RANGE = (0.02, 40.0)
 # Defaults for screens and printers (72 to 4800 dpi) are above 5 um/px, coarser than any scan read.
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
-_BARCODE_MAX = 128
+_BARCODE_MAX = 8192  # characters; of all symbols a QR code holds most, 7089 digits
 _WITH_FIELDS = ("motic", "aperio")
 
-_FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+)[ \t]*=[ \t]*([^|\r\n]*)")
+_FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:][ \t]*([^|\r\n]*)")
+_NUMBER = r"((?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?)"
+_QUANTITY = re.compile(rf"\+?{_NUMBER}\s*(.*)", re.DOTALL)
+# "20", "20x", "20 X" or "x20"; within an objective's name, such as "Plan Apo 20x/0.75", with the x.
+_TIMES = "[xX×倍]"
+_POWER = re.compile(rf"{_TIMES}?\s*{_NUMBER}\s*{_TIMES}?")
+_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s*{_TIMES}(?![^\W\d_])")
+_MPP_KEYS = ("mpp", "mppx", "micronsperpixel")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
+_UM_PER_UNIT = UM_PER_UNIT | {
+    **dict.fromkeys(("micron", "microns"), 1.0),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1.0),
+    "微米": 1.0,
+    "inch": 25_400.0,
+}
+_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pix|pixel|pixels)\.?$", re.IGNORECASE)
 
 
 class MagnificationSource(StrEnum):
     """Which statement of a file the magnification was taken from."""
 
     APP_MAG = "AppMag"
+    MAGNIFICATION = "Magnification"
+    OBJECTIVE = "Objective"
     MPP = "MPP"
     NOMINAL_MAGNIFICATION = "NominalMagnification"
     PHYSICAL_SIZE = "PhysicalSizeX"
     VIEW = "view"
     RESOLUTION_TAGS = "resolution tags"
     ASSUMED = "assumed"
+
+
+_POWER_KEYS = {
+    **dict.fromkeys(("appmag", "apparentmagnification"), MagnificationSource.APP_MAG),
+    **dict.fromkeys(("magnification", "放大倍数", "倍率"), MagnificationSource.MAGNIFICATION),
+    **dict.fromkeys(
+        ("objective", "objectivepower", "objectivemagnification", "objectivelens", "物镜"),
+        MagnificationSource.OBJECTIVE,
+    ),
+}
+
+
+class BarcodeSource(StrEnum):
+    """Where a slide's barcode was read."""
+
+    DESCRIPTION = "description"
+    LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -50,11 +89,14 @@ class SlideMetadata:
         vendor: "motic", "aperio", "ome", "leica" or "generic".
         magnification: of the objective, for level 0.
         mpp: micrometres per level-0 pixel; None where the file states no plausible value.
-        barcode: the slide's identifier in a laboratory information system; None where the file
-            states none.
+        barcode: the slide's identifier in a laboratory information system, as `printable` writes
+            it; None where the file states none.
         width, height: pixels of level 0.
         magnification_source: the statement that `magnification` was taken from.
         focal_plane: which plane of a z-stack is read, such as "3 of 5"; None where there is one.
+        barcode_source: where `barcode` was read; None where it is None.
+        label_barcode: what is printed as a barcode on the label image; None where there is none or
+            nobody has looked (see `her2d.slides.label`).
     """
 
     vendor: str
@@ -65,6 +107,8 @@ class SlideMetadata:
     height: int
     magnification_source: MagnificationSource
     focal_plane: str | None = None
+    barcode_source: BarcodeSource | None = None
+    label_barcode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +135,7 @@ class Description:
         mpp: micrometres per pixel.
         barcode: the slide's identifier.
         channels: number of channels, stated by OME only.
+        resolution_unit_um: micrometres in the unit of the resolution tags, stated by ImageJ only.
         magnification_source, mpp_source: the statement that each value was taken from.
     """
 
@@ -99,6 +144,7 @@ class Description:
     mpp: float | None = None
     barcode: str | None = None
     channels: int | None = None
+    resolution_unit_um: float | None = None
     magnification_source: MagnificationSource = MagnificationSource.APP_MAG
     mpp_source: MagnificationSource = MagnificationSource.MPP
 
@@ -108,14 +154,76 @@ def read_description(text: str) -> Description:
     if is_ome(text):
         images = read_ome(text)
         return describe_ome(images[0]) if images else Description(vendor="ome")
-    fields = {key.lower(): value.strip() for key, value in _FIELD.findall(text)}
+    fields = {_key(key): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
+    power = _first_power(fields)
     return Description(
         vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
-        magnification=_plausible(fields.get("appmag"), _MAGNIFICATION_RANGE),
-        mpp=_plausible(fields.get("mpp"), _MPP_RANGE),
-        barcode="".join(filter(str.isprintable, fields.get("barcode", "")))[:_BARCODE_MAX] or None,
+        magnification=None if power is None else power[0],
+        mpp=next(filter(None, (_micrometres(fields.get(key, "")) for key in _MPP_KEYS)), None),
+        barcode=recorded_barcode(fields.get("barcode", "")),
+        resolution_unit_um=_unit(fields.get("unit", "")) if start.startswith("imagej=") else None,
+        magnification_source=MagnificationSource.APP_MAG if power is None else power[1],
     )
+
+
+def count_values(text: str) -> int:
+    """Return how many values a description states that are used here, the vendor among them."""
+    stated = read_description(text)
+    values = (stated.magnification, stated.mpp, stated.barcode, stated.resolution_unit_um)
+    return sum(value is not None for value in values) + (stated.vendor != "generic")
+
+
+def _key(text: str) -> str:
+    return re.sub(r"[\s_-]", "", text).lower()
+
+
+def _first_power(fields: Mapping[str, str]) -> tuple[float, MagnificationSource] | None:
+    """Return the first magnification that is stated in one of the known ways, and in which."""
+    for key, source in _POWER_KEYS.items():
+        found = _POWER.fullmatch(fields.get(key, ""))
+        powers = {found[1]} if found else set(_POWER_IN_A_NAME.findall(fields.get(key, "")))
+        if len(powers) == 1 and (value := _plausible(powers.pop(), _MAGNIFICATION_RANGE)):
+            return value, source
+    return None
+
+
+def _micrometres(text: str) -> float | None:
+    """Return micrometres per pixel from a text such as "0.25", "0,25 µm" or "250 nm/pixel"."""
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        return None
+    unit = _unit(_PER_PIXEL.sub("", found[2])) if found[2] else 1.0
+    value = _plausible(found[1], (0.0, float("inf")))
+    return None if unit is None or value is None else _within(value * unit, _MPP_RANGE)
+
+
+def _unit(text: str) -> float | None:
+    """Return the micrometres of a unit of length, None if it is not known."""
+    unit = text.strip(" \t()[]").replace("\\u00B5", "µ").replace("\\u00b5", "µ")  # as ImageJ writes
+    return _UM_PER_UNIT.get(unit, _UM_PER_UNIT.get(unit.lower()))
+
+
+def barcodes_differ(stated: str | None, on_label: str | None) -> bool:
+    """Return whether a file and the label of its slide name different slides.
+
+    A code on the label may hold more than the slide's identifier: "900444" and "S26;900444;HE"
+    do not differ. Without one of the two there is nothing to compare.
+    """
+    if stated is None or on_label is None:
+        return False
+    if stated.casefold() == on_label.casefold():
+        return False
+    parts = {part.casefold() for part in re.split(r"[^\w.-]+", on_label)}
+    return stated.casefold() not in parts
+
+
+def recorded_barcode(text: str) -> str | None:
+    """Return a barcode as it is recorded: whole, or with a note that it was cut; None for ""."""
+    text = printable(text)
+    if len(text) > _BARCODE_MAX:
+        return f"{text[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"
+    return text or None
 
 
 def read_fields(text: str) -> dict[str, str]:
@@ -163,8 +271,9 @@ def describe(
     read = [read_description(text) for text in descriptions]
     stated = _merge(read if listed is None else [listed, *read])
     if stated.mpp is None and resolution is not None:
-        mpp = _resolution_mpp(resolution)
-        if stated.magnification is None or not _contradict(stated.magnification, mpp):
+        mpp = _resolution_mpp(resolution, stated.resolution_unit_um)
+        bounds = _RATIO_OF_RESOLUTION_TAGS
+        if stated.magnification is None or _agree(stated.magnification, mpp, bounds):
             stated = replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
     magnification, mpp, source = _settle(stated, assume_magnification)
     return SlideMetadata(
@@ -175,6 +284,7 @@ def describe(
         width=width,
         height=height,
         magnification_source=source,
+        barcode_source=None if stated.barcode is None else BarcodeSource.DESCRIPTION,
     )
 
 
@@ -183,17 +293,21 @@ def _settle(
 ) -> tuple[float, float | None, MagnificationSource]:
     """Return magnification, MPP and the source of the magnification.
 
-    AppMag defines the 4x grid, and MPP replaces it where it is missing. If the two contradict each
-    other neither is used, because a wrong scale gives a wrong result that looks right.
+    The models know tissue by its size in micrometres, so MPP is believed where both are stated and
+    differ, as they do where a camera has an adapter; within 10 % the name of the objective is. If
+    the two contradict each other neither is used, because a wrong scale gives a wrong result that
+    looks right.
     """
     magnification, mpp = stated.magnification, stated.mpp
-    contradiction = magnification is not None and _contradict(magnification, mpp)
+    contradiction = magnification is not None and not _agree(magnification, mpp, _PLAUSIBLE_RATIO)
     if magnification is not None and not contradiction:
-        return magnification, mpp, stated.magnification_source
+        by_mpp = stated.mpp_source is not MagnificationSource.RESOLUTION_TAGS
+        if mpp is None or not by_mpp or _agree(magnification, mpp, (1 - _SNAP, 1 + _SNAP)):
+            return magnification, mpp, stated.magnification_source
     if mpp is not None and not contradiction:
         return _objective(_UM_PX_AT_1X / mpp), mpp, stated.mpp_source
     if assumed is not None:
-        believed = None if _contradict(assumed, mpp) else mpp
+        believed = mpp if _agree(assumed, mpp, _RATIO_OF_RESOLUTION_TAGS) else None
         return assumed, believed, MagnificationSource.ASSUMED
     if contradiction:
         raise RefusedError(
@@ -223,15 +337,15 @@ def _merge(descriptions: Sequence[Description]) -> Description:
             vendor=other.vendor if merged.vendor == "generic" else merged.vendor,
             barcode=merged.barcode or other.barcode,
             channels=merged.channels or other.channels,
+            resolution_unit_um=merged.resolution_unit_um or other.resolution_unit_um,
         )
     return merged
 
 
-def _contradict(magnification: float, mpp: float | None) -> bool:
+def _agree(magnification: float, mpp: float | None, bounds: tuple[float, float]) -> bool:
     if mpp is None:
-        return False
-    ratio = magnification * mpp / _UM_PX_AT_1X
-    return not 1 / _CONTRADICTION < ratio < _CONTRADICTION
+        return True
+    return bounds[0] < magnification * mpp / _UM_PX_AT_1X < bounds[1]
 
 
 def _objective(magnification: float) -> float:
@@ -245,11 +359,15 @@ def _plausible(text: str | None, bounds: tuple[float, float]) -> float | None:
         value = float((text or "").replace(",", "."))
     except ValueError:
         return None
+    return _within(value, bounds)
+
+
+def _within(value: float, bounds: tuple[float, float]) -> float | None:
     return value if bounds[0] <= value <= bounds[1] else None
 
 
-def _resolution_mpp(resolution: Resolution) -> float | None:
-    um_per_unit = _UM_PER_RESOLUTION_UNIT.get(resolution.unit)
+def _resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
+    um_per_unit = stated_unit_um or _UM_PER_RESOLUTION_UNIT.get(resolution.unit)
     if um_per_unit is None or resolution.x <= 0 or resolution.y <= 0:
         return None
     if abs(resolution.x / resolution.y - 1) > 0.05:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-_UM_PER_UNIT = {
+UM_PER_UNIT = {
     "µm": 1.0,  # U+00B5, the schema's default
     "μm": 1.0,  # U+03BC, which some programs write
     "um": 1.0,
@@ -87,7 +87,7 @@ def _images(root: ElementTree.Element) -> Iterator[OmeImage]:
 
 
 def _micrometres(pixels: ElementTree.Element, axis: str) -> float | None:
-    unit = _UM_PER_UNIT.get(pixels.get(f"{axis}Unit", "µm").strip())
+    unit = UM_PER_UNIT.get(pixels.get(f"{axis}Unit", "µm").strip())
     try:
         size = float((pixels.get(axis) or "").strip().replace(",", "."))
     except ValueError:

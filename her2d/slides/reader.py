@@ -1,5 +1,6 @@
 """Open a scan: find its pyramid, read what the file states, and lay the grid over it."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -67,7 +68,7 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
 
 def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
     directories = read_structure(fd)
-    with tifffile_on(fd) as tiff:
+    with tifffile_on(fd, directories) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
         check_tiles_do_not_overlap(images)
         pyramid = find_pyramid(images, fd)
@@ -168,9 +169,12 @@ def _resolution(page: TiffPage) -> Resolution | None:
 
 
 def _ratio(value: object) -> float | None:
+    """Return a resolution, which some programs write as an integer or floating-point number."""
     match value:
         case (int(numerator), int(denominator)) if denominator:
             return numerator / denominator
+        case (int() | float() as number,) | (int() | float() as number) if math.isfinite(number):
+            return float(number)
     return None
 
 

@@ -388,7 +388,7 @@ class Slide:
         with self._choosing_decoder:
             blocks = self._decoders.get(stored.directory.offset)
             if blocks is None:
-                with slide_errors(self.path), tifffile_on(fd) as tiff:
+                with slide_errors(self.path), tifffile_on(fd, [stored.directory]) as tiff:
                     blocks = Blocks(image_of(tiff, stored.index, stored.directory), self._glass)
                 self._decoders[stored.directory.offset] = blocks
         return blocks

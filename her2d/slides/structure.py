@@ -4,6 +4,9 @@ TIFF 6.0 and BigTIFF in both byte orders are read. Every count and offset is che
 size of the file and a limit before anything is read or allocated, so malformed files take little
 time and memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag
 330).
+
+What libtiff tolerates is read as libtiff reads it: tags of another type or count than TIFF 6.0
+has, missing byte counts, and a chain whose end leads back or to something else.
 """
 
 import os
@@ -30,19 +33,43 @@ _TYPE_SIZES = {
     **dict.fromkeys((4, 9, 11, 13), 4),
     **dict.fromkeys((5, 10, 12, 16, 17, 18), 8),
 }
-_UNSIGNED = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+_INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4"} | {
+    16: "u8",
+    17: "i8",
+    18: "u8",
+}
+_ASCII, _SHORT, _LONG, _UNDEFINED = 2, 3, 4, 7
 
 _IMAGE_WIDTH, _IMAGE_LENGTH, _COMPRESSION = 256, 257, 259
 _STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS = 273, 277, 278, 279
 _PLANAR_CONFIGURATION = 284
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
-_SUB_IFDS = 330
+_SUB_IFDS, _OLD_JPEG_OFFSET = 330, 513
+_BITS_PER_SAMPLE, _RESOLUTION_UNIT, _PREDICTOR, _SAMPLE_FORMAT = 258, 296, 317, 339
+_YCBCR_SUBSAMPLING, _JPEG_TABLES = 530, 347
+
+# Tags whose value is one integer, and tags with an integer for each sample.
+_ONE_INTEGER = frozenset(
+    {
+        *(254, 255, _IMAGE_WIDTH, _IMAGE_LENGTH, _COMPRESSION, 262, 263, 266, 274),
+        *(_SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _PLANAR_CONFIGURATION, _RESOLUTION_UNIT),
+        *(_PREDICTOR, _TILE_WIDTH, _TILE_LENGTH, 332, 334, 512, 531, 32997, 32998),
+    }
+)
+_ONE_A_SAMPLE = frozenset((_BITS_PER_SAMPLE, 280, 281, 338, _SAMPLE_FORMAT))
+_ONE_A_BLOCK = frozenset((_STRIP_OFFSETS, _STRIP_BYTE_COUNTS, _TILE_OFFSETS, _TILE_BYTE_COUNTS))
+_WITH_PREDICTOR = frozenset({5, 8, 32946, 34925, 34926, 50000})  # LZW, deflate, LZMA, ZSTD
+_UNTYPED = 4  # SampleFormat; libtiff takes such samples for unsigned integers
+_NO_UNIT, _UNITS = 1, {"inch": 2, "in": 2, "cm": 3, "centimeter": 3, "centimetre": 3}
+_UNUSED_TAG = 0xFFFF
+_MOST_SAMPLES = 64
 _NAMES = {
     _IMAGE_WIDTH: "width",
     _IMAGE_LENGTH: "height",
     _TILE_WIDTH: "tile width",
     _TILE_LENGTH: "tile height",
     _ROWS_PER_STRIP: "strip height",
+    _SAMPLES_PER_PIXEL: "number of samples",
 }
 
 
@@ -71,6 +98,8 @@ class Directory:
         planes: samples per pixel if each sample has separate blocks (tag 284 is 2), else 1.
         compression: tag 259.
         block_offsets, block_bytes: int64 (blocks,), in the order of the blocks in the file.
+        corrections: bytes of the file to read instead of its own, each with their offset: the
+            entries of tags that are not as TIFF 6.0 has them, written as libtiff takes them.
     """
 
     offset: int
@@ -84,6 +113,7 @@ class Directory:
     compression: int
     block_offsets: NDArray[np.int64]
     block_bytes: NDArray[np.int64]
+    corrections: tuple[tuple[int, bytes], ...] = ()
 
     @property
     def stored(self) -> NDArray[np.bool_]:
@@ -93,11 +123,12 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A directory entry; its value lies at byte `position`, within the entry or elsewhere."""
+    """A directory entry at byte `at`; its value lies at byte `position`, in it or elsewhere."""
 
     type: int
     count: int
     position: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +158,11 @@ class _Format:
     def inline_size(self) -> int:
         return 8 if self.big else 4
 
+    def entry_of(self, tag: int, kind: int, value: int) -> bytes:
+        """Return an entry of one value, SHORT or LONG."""
+        raw = struct.pack(self.order + ("H" if kind == _SHORT else "I"), value)
+        return struct.pack(self.entry, tag, kind, 1) + raw.ljust(self.inline_size, b"\0")
+
 
 def read_structure(fd: int) -> list[Directory]:
     """Return every image of the open file `fd`: the main chain first, then SubIFDs.
@@ -154,12 +190,17 @@ class _Walk:
         found: list[Directory] = []
         sub_offsets: list[tuple[int, int]] = []
         for offset, entries in self._chain(first):
+            if found and _is_old_thumbnail(entries):
+                continue
             sub_offsets += [(len(found), sub) for sub in self._sub_directories(entries)]
             found.append(self._directory(offset, None, entries))
         # Pyramids do not use SubIFDs of SubIFDs, so these are not followed.
         for parent, offset in sub_offsets:
+            if offset == 0 or offset in self._visited:
+                continue
             entries, _ = self._entries(offset)
-            found.append(self._directory(offset, parent, entries))
+            if _holds_an_image(entries):
+                found.append(self._directory(offset, parent, entries))
         return found
 
     def _sub_directories(self, entries: dict[int, _Entry]) -> list[int]:
@@ -195,15 +236,38 @@ class _Walk:
     def _chain(self, offset: int) -> Iterator[tuple[int, dict[int, _Entry]]]:
         if offset == 0:
             raise IncompleteError("has no image directory yet")
-        while offset:
+        entries, following = self._entries(offset)
+        yield offset, entries
+        # As in libtiff, the chain also ends where it leads back or to bytes that are no directory.
+        while following and following not in self._visited and self._is_directory(following):
+            offset = following
             entries, following = self._entries(offset)
             yield offset, entries
-            offset = following
+
+    def _is_directory(self, offset: int) -> bool:
+        """Return False if what lies at `offset` was never a directory.
+
+        A directory that is not written yet is one, and so is one beyond the end of a file that is
+        cut short.
+        """
+        layout = self._format
+        count_size = struct.calcsize(layout.entry_count)
+        if offset + count_size + layout.entry_size > self._size:
+            return True
+        (count,) = struct.unpack(layout.entry_count, self._read(offset, count_size))
+        entries = min(count, MAX_ENTRIES, (self._size - offset - count_size) // layout.entry_size)
+        body = self._read(offset + count_size, entries * layout.entry_size)
+        if not any(body):
+            return True
+        kinds = [
+            struct.unpack_from(layout.entry, body, at)[1]
+            for at in range(0, len(body), layout.entry_size)
+        ]
+        known = sum(kind in _TYPE_SIZES or kind == 0 for kind in kinds)
+        return bool(count <= MAX_ENTRIES and 2 * known >= len(kinds))
 
     def _entries(self, offset: int) -> tuple[dict[int, _Entry], int]:
         """Return the entries of the IFD at `offset` by tag, and the offset of the next IFD."""
-        if offset in self._visited:
-            raise BrokenError(f"has image directories that form a loop (at byte {offset})")
         self._visited.add(offset)
         if len(self._visited) > MAX_DIRECTORIES:
             raise BrokenError(f"has more than {MAX_DIRECTORIES} image directories")
@@ -234,7 +298,7 @@ class _Walk:
         value_at = layout.entry_size - layout.inline_size
         size = _TYPE_SIZES.get(kind, 0) * count
         if size <= layout.inline_size:
-            return tag, _Entry(kind, count, position + value_at)
+            return tag, _Entry(kind, count, position + value_at, position)
         (elsewhere,) = struct.unpack_from(layout.offset, body, at + value_at)
         if elsewhere + size > self._size:
             raise IncompleteError(
@@ -243,7 +307,7 @@ class _Walk:
         self._tag_bytes += size
         if self._tag_bytes > MAX_TAG_BYTES:
             raise BrokenError(f"has more than {MAX_TAG_BYTES} bytes of tags")
-        return tag, _Entry(kind, count, elsewhere)
+        return tag, _Entry(kind, count, elsewhere, position)
 
     def _read(self, offset: int, size: int) -> bytes:
         # The size is compared first, because BigTIFF offsets may be larger than pread accepts.
@@ -257,21 +321,29 @@ class _Walk:
     def _array(
         self, entries: dict[int, _Entry], tag: int, most: int = MAX_BLOCKS
     ) -> NDArray[np.uint64]:
-        """Return the first `most` unsigned integers of a tag; none if it is missing or of another
-        type."""
+        """Return the first `most` integers of a tag; none if it is missing, of another type, or
+        has negative ones."""
         entry = entries.get(tag)
-        if entry is None or entry.type not in _UNSIGNED:
+        if entry is None or entry.type not in _INTEGERS:
             return np.empty(0, np.uint64)
         if entry.count > MAX_BLOCKS:
             raise BrokenError(f"has a tag {tag} of {entry.count} values")
-        dtype = np.dtype(self._format.order + _UNSIGNED[entry.type])
+        dtype = np.dtype(self._format.order + _INTEGERS[entry.type])
         raw = self._read(entry.position, min(entry.count, most) * dtype.itemsize)
-        return np.frombuffer(raw, dtype).astype(np.uint64)
+        values = np.frombuffer(raw, dtype)
+        if dtype.kind == "i" and values.min(initial=0) < 0:
+            return np.empty(0, np.uint64)
+        return values.astype(np.uint64)
+
+    def _only_value(self, entries: dict[int, _Entry], tag: int) -> int | None:
+        """Return the integer of a tag, also if it is repeated; None if it has none or several."""
+        values = {int(value) for value in self._array(entries, tag, most=_MOST_SAMPLES)}
+        return values.pop() if len(values) == 1 else None
 
     def _number(self, entries: dict[int, _Entry], tag: int, default: int | None = None) -> int:
-        values = self._array(entries, tag, most=1)
-        if len(values):
-            return int(values[0])
+        value = self._only_value(entries, tag)
+        if value is not None:
+            return value
         if default is None:
             raise BrokenError(f"has an image without a {_NAMES.get(tag, f'tag {tag}')}")
         return default
@@ -295,7 +367,7 @@ class _Walk:
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
             raise BrokenError(f"has an image of {width} x {height} pixels; no slide is that large")
         # Old writers list tiles under the tags of strips. Their size tells that they are tiles.
-        tiled = _TILE_OFFSETS in entries or {_TILE_WIDTH, _TILE_LENGTH} <= entries.keys()
+        tiled = _TILE_OFFSETS in entries or self._has_tile_size(entries)
         if tiled:
             block_width = self._side(entries, _TILE_WIDTH)
             block_height = self._side(entries, _TILE_LENGTH)
@@ -303,13 +375,23 @@ class _Walk:
             block_width = width
             block_height = min(height, self._side(entries, _ROWS_PER_STRIP, height))
         planar = self._number(entries, _PLANAR_CONFIGURATION, 1) == 2
-        planes = self._number(entries, _SAMPLES_PER_PIXEL, 1) if planar else 1
+        samples = self._side(entries, _SAMPLES_PER_PIXEL, 1)
+        planes = samples if planar else 1
         expected = -(-width // block_width) * -(-height // block_height) * planes
         self._blocks += expected
         if not 0 < expected <= MAX_BLOCKS or self._blocks > MAX_BLOCKS:
             raise BrokenError(f"has images of {self._blocks} blocks; no slide has so many")
         offsets = self._listed(entries, _TILE_OFFSETS, _STRIP_OFFSETS, tiled=tiled)
         sizes = self._listed(entries, _TILE_BYTE_COUNTS, _STRIP_BYTE_COUNTS, tiled=tiled)
+        compression = self._number(entries, _COMPRESSION, 1)
+        if len(sizes) == 0 and len(offsets) >= expected:
+            bits = samples // planes * (self._only_value(entries, _BITS_PER_SAMPLE) or 1)
+            heights = np.full(expected, block_height, np.int64)
+            if not tiled:
+                row = np.arange(expected) % -(-height // block_height)
+                heights = np.minimum(block_height, height - row * block_height)
+            raw_bytes = -(-block_width * bits // 8) * heights
+            sizes = self._estimated_sizes(offsets[:expected], raw_bytes, compression)
         if len(offsets) < expected or len(sizes) < expected:
             raise BrokenError(
                 f"contradicts itself: an image of {width} x {height} pixels needs {expected} "
@@ -324,8 +406,89 @@ class _Walk:
             block_height=block_height,
             tiled=tiled,
             planes=planes,
-            compression=self._number(entries, _COMPRESSION, 1),
+            compression=compression,
             # Values beyond int64 lie beyond the end of any file, and still do when clipped.
             block_offsets=np.minimum(offsets[:expected], 2**62).astype(np.int64),
             block_bytes=np.minimum(sizes[:expected], 2**61).astype(np.int64),
+            corrections=tuple(self._corrections(entries)),
         )
+
+    def _estimated_sizes(
+        self, offsets: NDArray[np.uint64], raw_bytes: NDArray[np.int64], compression: int
+    ) -> NDArray[np.uint64]:
+        """Return byte counts where the file has none: those of the pixels, or where they are
+        compressed what lies before the next block, directory or end of the file."""
+        if compression == 1:
+            return raw_bytes.astype(np.uint64)
+        ends = np.array(sorted({*map(int, offsets), *self._visited, self._size}), np.uint64)
+        following = ends[np.minimum(np.searchsorted(ends, offsets, "right"), len(ends) - 1)]
+        # Never more than a decoder accepts, whose limit is there for wrong byte counts.
+        most = (2 * raw_bytes + 2**20).astype(np.uint64)
+        return np.where(following > offsets, np.minimum(following - offsets, most), 0)
+
+    def _corrections(self, entries: dict[int, _Entry]) -> Iterator[tuple[int, bytes]]:
+        """Generate the entries to replace, with their offsets."""
+        for tag, entry in entries.items():
+            value = self._only_value(entries, tag)
+            if self._is_ignored(entries, tag, value):
+                value = None
+            elif _is_as_specified(tag, entry):
+                continue
+            elif tag == _RESOLUTION_UNIT:
+                value = value or self._unit(entry)
+            elif tag not in _ONE_INTEGER | _ONE_A_SAMPLE:
+                value = None
+            kept = (_UNUSED_TAG, 0) if value is None else (tag, value)
+            yield entry.at, self._as_integer(*kept)
+
+    def _is_ignored(self, entries: dict[int, _Entry], tag: int, value: int | None) -> bool:
+        """Whether libtiff reads an image as if a tag with this value were missing."""
+        if tag == _PREDICTOR:
+            return self._number(entries, _COMPRESSION, 1) not in _WITH_PREDICTOR
+        if tag == _SAMPLE_FORMAT:
+            return value == _UNTYPED
+        if tag in (_TILE_WIDTH, _TILE_LENGTH):
+            return not self._has_tile_size(entries)
+        return False
+
+    def _has_tile_size(self, entries: dict[int, _Entry]) -> bool:
+        """Whether both sides of a tile are stated; one alone is of no use."""
+        return all(self._only_value(entries, side) for side in (_TILE_WIDTH, _TILE_LENGTH))
+
+    def _unit(self, entry: _Entry) -> int:
+        """Return the ResolutionUnit that a text names; the one without a length if it names none,
+        because the default is the inch and a wrong scale is worse than none."""
+        text = b""
+        if entry.type == _ASCII:
+            text = self._read(entry.position, min(entry.count, 16)).rstrip(b"\0 ")
+        return _UNITS.get(text.decode("ascii", "replace").lower(), _NO_UNIT)
+
+    def _as_integer(self, tag: int, value: int) -> bytes:
+        if value >= 2**32:
+            raise BrokenError(f"has a tag {tag} with a value that is too large ({value})")
+        return self._format.entry_of(tag, _SHORT if value < 2**16 else _LONG, value)
+
+
+def _is_as_specified(tag: int, entry: _Entry) -> bool:
+    """Whether the type and the count of a tag are those of TIFF 6.0, as far as they matter."""
+    is_integer = entry.type in (_SHORT, _LONG)
+    if tag in _ONE_INTEGER:
+        return is_integer and entry.count == 1
+    if tag in _ONE_A_SAMPLE:
+        return is_integer and entry.count >= 1
+    if tag in _ONE_A_BLOCK:
+        return entry.type in _INTEGERS
+    if tag == _YCBCR_SUBSAMPLING:
+        return is_integer and entry.count == 2
+    if tag == _JPEG_TABLES:
+        return entry.type in (1, _UNDEFINED) and entry.count >= 2
+    return True
+
+
+def _holds_an_image(entries: dict[int, _Entry]) -> bool:
+    """Whether a directory has blocks; one with a thumbnail as a JPEG file of its own has none."""
+    return _STRIP_OFFSETS in entries or _TILE_OFFSETS in entries
+
+
+def _is_old_thumbnail(entries: dict[int, _Entry]) -> bool:
+    return _OLD_JPEG_OFFSET in entries and not _holds_an_image(entries)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from her2d.results.queries import find_slide
+from her2d.results.queries import result_of_slide
 from her2d.system.clock import as_text, in_seconds, now
 
 _RESULT, _FAILED = "slide.result", "slide.failed"
@@ -170,7 +170,7 @@ class Outbox:
         """
         data: Mapping[str, Any]
         if event.type == _RESULT:
-            data = find_slide(self._db, str(event.slide_id)).model_dump(mode="json")
+            data = result_of_slide(self._db, event.slide_id or 0).model_dump(mode="json")
         else:
             will_retry = event.type == _FAILED
             data = {"reason": event.detail, "will_retry": will_retry, **self._job(event.job_id)}

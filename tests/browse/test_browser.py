@@ -74,7 +74,7 @@ def test_a_slide_is_found_and_opened_by_keyboard_alone(page, site):
     page.wait_for_url("**text=positive**")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/slides/1")
+    page.wait_for_url("**/slides/id:1")
     page.keyboard.press("Escape")
     page.wait_for_url(f"{site.url}/")
 

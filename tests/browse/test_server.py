@@ -1,5 +1,7 @@
 """Responses of the server, also to invalid and hostile requests."""
 
+import csv
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from her2d.cli.app import app
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue
 from her2d.slides.levels import open_levels
@@ -129,6 +133,37 @@ def test_the_database_can_only_be_read(site):
     answer = site.get("/her2d.json?sql=delete+from+runs")
     assert answer.status_code == 400
     assert "positive.tif" in site.get("/her2d/slide_results.json").text
+
+
+@pytest.mark.parametrize("options", ["", "?_stream=1", "?_dl=1"])
+def test_no_cell_of_a_downloaded_csv_is_a_formula(own_site, write_slide_into, options):
+    path = write_slide_into(own_site.slides, ["wS"], '=1+1, "a".tif')
+    config = own_site.folder / "config.toml"
+    assert CliRunner().invoke(app, ["scan", str(path), "--config", str(config)]).exit_code == 0
+    table = own_site.get(f"/her2d/slide_results.csv{options}").text
+    rows = {row["slide_id"]: row for row in csv.DictReader(io.StringIO(table, newline=""))}
+    assert rows["4"]["file_name"] == '\'=1+1, "a".tif'
+    assert rows["4"]["high_expression_percent"] == "50.0"
+
+
+@pytest.mark.parametrize("key", ["1", "id:1", "positive.tif", "positive", "barcode:positive"])
+def test_a_slides_page_is_found_by_each_of_its_names(site, key):
+    assert "<h1>positive.tif</h1>" in site.get(f"/slides/{key}").text
+
+
+def test_a_slides_name_may_have_any_character(site):
+    assert "benign &lt;b&gt;.tif" in site.get("/slides/benign%20%3Cb%3E.tif").text
+
+
+def test_a_key_that_means_several_slides_is_refused_with_them(own_site, write_slide_into):
+    path = write_slide_into(own_site.slides, ["wS"], "1.tif")
+    config = own_site.folder / "config.toml"
+    assert CliRunner().invoke(app, ["scan", str(path), "--config", str(config)]).exit_code == 0
+    refused = own_site.get("/slides/1")
+    assert refused.status_code == 409
+    assert "positive.tif (slide 1, by its id); 1.tif (slide 4, by its barcode)" in refused.text
+    assert "<h1>positive.tif</h1>" in own_site.get("/slides/id:1").text
+    assert 'href="/slides/id:1"' in own_site.get("/").text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example"])

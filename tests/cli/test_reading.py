@@ -61,6 +61,15 @@ def test_results_as_csv_have_the_views_column_names(scanned):
     assert list(rows[0]) == list(columns)
 
 
+@pytest.mark.parametrize("name", ["=1+1.tif", "+1.tif", "-1+1.tif", "@SUM(A1).tif"])
+def test_no_cell_of_the_csv_is_a_formula(laboratory, write_slide, name):
+    laboratory.run("scan", write_slide(["S"], name))  # the barcode is the name without .tif
+    (row,) = csv.DictReader(io.StringIO(laboratory.run("results", "--csv").stdout))
+    assert row["file_name"] == f"'{name}"
+    assert row["barcode"] == f"'{name.removesuffix('.tif')}"
+    assert row["high_expression_percent"] == "100.0"
+
+
 def test_json_and_csv_at_once_are_refused(scanned, her2d):
     assert her2d("results", "--json", "--csv")[0] == 1
 

@@ -1,7 +1,12 @@
 """`her2d scan`."""
 
 import json
+import os
 import random
+import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +16,7 @@ import tifffile
 from incomplete_files import leave_out, overwrite_blocks
 
 from her2d.db.connection import open_readonly
+from her2d.processing.processor import SlideProcessor
 from her2d.results.listing import list_results
 
 REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
@@ -102,6 +108,137 @@ def test_a_path_that_is_not_there_is_one_clear_line(her2d, tmp_path):
     code, _, err = her2d("scan", tmp_path / "absent.tif")
     assert code == 1
     assert err.strip() == f"her2d: There is no file or folder {tmp_path / 'absent.tif'}."
+
+
+def test_a_name_that_is_not_utf_8_is_refused_and_recorded_and_the_others_are_done(
+    her2d, laboratory, write_slide, tmp_path
+):
+    good = write_slide(["S"], "good.tif")
+    bad = Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.tif"))
+    bad.write_bytes(good.read_bytes() + b"another")
+    code, out, err = her2d("scan", tmp_path)
+    assert code == 1
+    assert "good.tif" in out
+    reason = "The file's name is not valid UTF-8: rename it and it is processed."
+    assert err == rf"her2d: bad\xff.tif: {reason}" + "\n"
+    (job,) = laboratory.json("queue", "ls", "--state", "quarantined")
+    assert job["reason"] == reason
+    rows = {row.get("error"): row for row in laboratory.json("scan", bad, good)}
+    assert rows[rf"bad\xff.tif: {reason}"]["path"] == rf"{tmp_path}/bad\xff.tif"
+    assert rows[None]["file_name"] == "good.tif"
+    shown = her2d("show", os.fsdecode(b"bad\xff.tif"))
+    assert shown[:2] == (1, "")
+    assert reason in shown[2]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_said_to_be_the_cause(her2d, write_slide, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    write_slide(["S"], "good.tif").rename(folder / "good.tif")
+    code, _, err = her2d("scan", folder)
+    assert code == 1
+    assert err == (
+        "her2d: good.tif: The name of a folder above the file is not valid UTF-8:"
+        " rename that folder.\n"
+    )
+
+
+def test_a_pipe_a_socket_and_what_is_absent_are_one_sentence_each(her2d, write_slide, tmp_path):
+    good = write_slide(["S"], "good.tif")
+    os.mkfifo(tmp_path / "pipe.tif")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "s.tif"))
+        (tmp_path / "link.tif").symlink_to(tmp_path / "gone.tif")
+        code, out, err = her2d("scan", tmp_path, tmp_path / "absent.tif", good / "below.tif")
+    assert code == 1
+    assert "good.tif" in out
+    assert sorted(err.splitlines()) == sorted(
+        [
+            f"her2d: {tmp_path}/pipe.tif is a pipe, not a file.",
+            f"her2d: {tmp_path}/s.tif is a socket, not a file.",
+            f"her2d: {tmp_path}/link.tif cannot be read: No such file or directory.",
+            f"her2d: There is no file or folder {tmp_path}/absent.tif.",
+            f"her2d: There is no file or folder {good}/below.tif.",
+        ]
+    )
+
+
+def test_a_folder_without_slides_does_not_keep_the_others_back(her2d, write_slide, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, err = her2d("scan", tmp_path / "empty", write_slide(["S"], "good.tif"))
+    assert code == 1
+    assert "good.tif" in out
+    assert err == f"her2d: There are no slides in {tmp_path}/empty.\n"
+
+
+WITHOUT_RIGHTS = "-dac_override,-dac_read_search"
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_what_may_not_be_read_is_one_sentence_each_and_the_others_are_done(
+    laboratory, write_slide, tmp_path
+):
+    """In a process of its own: root may read everything until it gives that right up."""
+    folder = tmp_path / "slides"
+    (folder / "closed").mkdir(parents=True)
+    write_slide(["S"], "good.tif", folder=folder)
+    write_slide(["w"], "within.tif", folder=folder / "closed")
+    write_slide(["wS"], "unreadable.tif", folder=folder).chmod(0)
+    (folder / "closed").chmod(0)
+    drop = [f"--bounding-set={WITHOUT_RIGHTS}", f"--inh-caps={WITHOUT_RIGHTS}"]
+    here = Path(__file__).parents[2]
+    paths = [folder, folder / "closed" / "within.tif"]
+    config = ["--config", laboratory.folder / "config.toml"]
+    command = [sys.executable, "-m", "her2d", "scan", *paths, *config]
+    found = subprocess.run(
+        ["setpriv", *(drop if os.getuid() == 0 else ()), *command],
+        env={**os.environ, "PYTHONPATH": str(here)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (folder / "closed").chmod(0o755)
+    assert found.returncode == 1
+    assert "good.tif" in found.stdout
+    assert found.stderr.splitlines() == [
+        f"her2d: {folder}/closed cannot be read: Permission denied.",
+        f"her2d: {folder}/closed/within.tif cannot be read: Permission denied.",
+        "her2d: unreadable.tif cannot be read: Permission denied.",
+    ]
+
+
+def test_an_unexpected_error_is_raised_after_the_other_outcomes(
+    her2d, write_slide, monkeypatch, capfd
+):
+    good, bad = write_slide(["S"], "good.tif"), write_slide(["w"], "bad.tif")
+    score = SlideProcessor.score
+
+    def fail(self, path, **options):
+        if path.name == "bad.tif":
+            raise RuntimeError("a defect")
+        return score(self, path, **options)
+
+    monkeypatch.setattr(SlideProcessor, "score", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        her2d("scan", bad, good)
+    assert "good.tif" in capfd.readouterr().out
+
+
+HOSTILE = "\x1b[31m\u202ered\x9b0m.tif"
+
+
+def test_no_name_steers_the_terminal(her2d, write_slide, tmp_path):
+    path = write_slide(["S"]).rename(tmp_path / HOSTILE)
+    shown = r"\x1b[31m\u202ered\x9b0m.tif"
+    code, out, err = her2d("scan", path, path.with_name(f"absent{HOSTILE}"))
+    assert code == 1
+    assert shown in out
+    assert f"absent{shown}" in err
+    for command in (("results",), ("show", "1"), ("show", path.name), ("heatmap", "1")):
+        printed = her2d(*command)[1]
+        assert shown in printed or command[0] == "heatmap"
+        assert not set("\x1b\u202e\x9b") & set(printed), command
+    assert shown in her2d("show", f"no{HOSTILE}")[2]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])

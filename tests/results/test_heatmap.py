@@ -6,7 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from her2d.results.heatmap import HeatmapData, render_heatmap, write_png
+from her2d.results.heatmap import (
+    HeatmapData,
+    render_heatmap,
+    shortened,
+    text_width,
+    write_png,
+)
 
 PX = 64
 
@@ -82,3 +88,40 @@ def test_a_png_that_cannot_be_written_is_an_os_error(data, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="file"):
         write_png(tmp_path / "file" / "a.png", render_heatmap(data))
+
+
+def title_of(data, title):
+    """Return where the title is inked, bool (120, width)."""
+    page = render_heatmap(replace(data, title=title, subtitle=""))
+    return page[:70].min(axis=-1) < 128
+
+
+def test_chinese_names_are_drawn(data):
+    assert cv2.FontFace("uni").getName() == "uni"
+    beijing, shanghai = (title_of(data, f"{name}.tif") for name in ("北京", "上海"))
+    unknown = title_of(data, "??.tif")
+    assert not np.array_equal(beijing, shanghai)
+    assert not np.array_equal(beijing, unknown)
+
+
+def test_without_a_font_for_them_characters_are_drawn_as_escapes(data, monkeypatch):
+    escaped = title_of(data, r"\u5317\u4eac.tif")
+    monkeypatch.setattr("her2d.results.heatmap._draws_chinese", lambda: False)
+    assert np.array_equal(title_of(data, "北京.tif"), escaped)
+
+
+def test_no_character_of_a_name_turns_the_title_round(data):
+    turned, escaped = title_of(data, "\u202egnp.tif"), title_of(data, r"\u202egnp.tif")
+    assert np.array_equal(turned, escaped)
+
+
+@pytest.mark.parametrize("letter", ["n", "京"])
+def test_of_a_name_that_is_too_long_the_end_and_the_status_stay(data, letter):
+    title = f"{letter * 200}_rescan.tif: HER2 positive"
+    found = shortened(title, 32, 1600, weight=600)
+    assert text_width(found, 32, weight=600) <= 1600
+    assert text_width(f"{letter}{found}", 32, weight=600) > 1600
+    assert found.startswith(letter)
+    assert found.endswith("_rescan.tif: HER2 positive")
+    assert "…" in found
+    assert title_of(data, title)[:, -40:].sum() == 0

@@ -105,3 +105,32 @@ def test_a_result_carries_its_quality_flags(db, three):
         "b.tif": (QualityFlag.BLURRED, QualityFlag.PEN_MARKED),
         "c_1.svs": (),
     }
+
+
+def test_a_label_that_names_another_slide_is_flagged_and_said(db, record):
+    record()
+    record(
+        slide={
+            "content_hash": "b",
+            "file_name": "b.tif",
+            "barcode": "7",
+            "barcode_source": "description",
+            "label_barcode": "8",
+            "barcode_mismatch": True,
+        }
+    )
+    flag = QualityFlag.BARCODE_MISMATCH
+    (found,) = list_results(db, ResultFilter(flags=frozenset({flag})))
+    assert found.quality_flags == (flag,)
+    assert found.barcode_remark == (
+        "The label shows the barcode 8, and the file states 7: check whose slide this is."
+    )
+    assert [row["slide_id"] for row in db.query("select * from quality_concerns")] == [2]
+    assert [result.file_name for result in list_results(db, ResultFilter(text="8"))] == ["b.tif"]
+
+
+def test_a_slide_scored_again_has_the_barcode_that_was_read_last(db, record):
+    record(slide={"barcode": None})
+    record(slide={"barcode": "900444", "barcode_source": "label", "label_barcode": "900444"})
+    (found,) = list_results(db)
+    assert (found.barcode, found.barcode_source) == ("900444", "label")

@@ -4,6 +4,7 @@ import pytest
 
 from her2d.simulator.motic import write_he_slide, write_ihc_slide
 from her2d.simulator.plan import plan_slide
+from her2d.slides.label import label_barcodes
 from her2d.slides.reader import open_slide
 
 
@@ -18,3 +19,10 @@ def test_an_ihc_slide_has_the_grid_of_its_he_slide_at_40x(tmp_path, width, heigh
     with open_slide(tmp_path / "he.tif") as he, open_slide(tmp_path / "ihc.tif") as ihc:
         assert (ihc.grid.width, ihc.grid.height) == (he.grid.width, he.grid.height)
         assert (ihc.grid.columns, ihc.grid.rows) == (he.grid.columns, he.grid.rows)
+
+
+def test_the_label_bears_the_slides_barcode(tmp_path):
+    plan = plan_slide("a", 3, her2_status="positive", width=600, height=600, magnification=4.0)
+    write_he_slide(plan, tmp_path / "he.tif")
+    with open_slide(tmp_path / "he.tif") as slide:
+        assert label_barcodes(slide) == [plan.barcode] == [slide.metadata.barcode]

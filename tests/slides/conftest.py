@@ -1,5 +1,6 @@
 """Scans of every layout, written with tifffile, and the picture that they must decode to."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from her2d.slides.reader import open_slide
 from her2d.slides.slide import Slide
 
 Picture = NDArray[np.uint8]
+Tag = tuple[int, int, bytes]  # type, count, value
 
 FOUR_X = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [512x512] JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5"
 CMU = Path(__file__).parents[1] / "data" / "CMU-1-Small-Region.svs"
@@ -51,6 +53,44 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def retag() -> Callable[..., Path]:
+    """Write the tags of a file's only image anew, with changes."""
+
+    def change(path: Path, changes: dict[int, Tag | None], *, following: int = 0) -> Path:
+        """Append a directory and make it the first.
+
+        Args:
+            path: a classic, little-endian TIFF.
+            changes: type, count and bytes of tags; None removes one.
+            following: offset of the next directory.
+        """
+        data = bytearray(path.read_bytes())
+        (at,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, at)
+        entries = {}
+        for number in range(count):
+            entry = bytes(data[at + 2 + 12 * number : at + 14 + 12 * number])
+            entries[struct.unpack_from("<H", entry)[0]] = entry
+        for code, tag in changes.items():
+            entries.pop(code, None)
+            if tag is not None:
+                kind, values, raw = tag
+                if len(raw) > 4:
+                    data += bytes(len(data) % 2)
+                    raw, value = struct.pack("<I", len(data)), raw
+                    data += value
+                entries[code] = struct.pack("<HHI", code, kind, values) + raw.ljust(4, b"\0")
+        data += bytes(len(data) % 2)
+        struct.pack_into("<I", data, 4, len(data))
+        data += struct.pack("<H", len(entries)) + b"".join(v for _, v in sorted(entries.items()))
+        data += struct.pack("<I", following)
+        path.write_bytes(data)
+        return path
+
+    return change
 
 
 @pytest.fixture(scope="session")

@@ -126,8 +126,10 @@ def changed(tag: int, *values: int) -> list[tuple[int, int, int, int]]:
     ("content", "completeness", "reason"),
     [
         (tiff(IMAGE), Completeness.COMPLETE, "None"),
-        (tiff(IMAGE, following=16), Completeness.BROKEN, "loop"),
-        (tiff([*IMAGE, (330, 4, 1, 16)]), Completeness.BROKEN, "loop"),
+        # As in libtiff, a chain ends where it leads back, and a SubIFD counts once.
+        (tiff(IMAGE, following=16), Completeness.COMPLETE, "None"),
+        (tiff([*IMAGE, (330, 4, 1, 16)]), Completeness.COMPLETE, "None"),
+        (tiff([*IMAGE, (330, 4, 1, 0)]), Completeness.COMPLETE, "None"),
         (tiff(IMAGE, following=10**6), Completeness.INCOMPLETE, "cut short"),
         (tiff(changed(273, 4, 1, 10**6)), Completeness.INCOMPLETE, "beyond the file's end"),
         (tiff(changed(279, 4, 1, 2**32 - 1)), Completeness.INCOMPLETE, "beyond the file's end"),

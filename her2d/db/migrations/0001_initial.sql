@@ -11,10 +11,17 @@ create table slides (
     height integer not null,
     magnification real not null,       -- of the objective, level 0
     mpp real,                          -- micrometres per pixel, level 0; null if the file has none
-    first_seen_at text not null
+    first_seen_at text not null,
+    barcode_source text,               -- where the barcode was read: description or label
+    label_barcode text,                -- on the label image; null if there is none
+    -- whether the label shows another barcode than the file states
+    barcode_mismatch integer not null default 0 check (barcode_mismatch in (0, 1)),
+    magnification_source text          -- the statement it was taken from, or assumed
 );
 create index slides_by_file_name on slides (file_name);
 create index slides_by_barcode on slides (barcode) where barcode is not null;
+create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
+create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
 create table bundles (
     id integer primary key,
@@ -197,6 +204,7 @@ create table jobs (
 create unique index jobs_one_live_for_a_path on jobs (path)
     where state in ('settling', 'queued', 'running', 'failed');
 create index jobs_by_path on jobs (path, id);
+create index jobs_by_file_name on jobs (file_name, id);
 create index jobs_by_state on jobs (state, priority desc, id);
 create index jobs_to_claim on jobs (priority desc, interruptions, id)
     where state in ('queued', 'failed');
@@ -274,8 +282,13 @@ select
     ltrim(
         iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')
         || iif(run_quality.pen_marked, ',pen-marked', '')
-        || iif(run_quality.stain_outlier, ',stain-outlier', ''), ','
-    ) as quality_flags
+        || iif(run_quality.stain_outlier, ',stain-outlier', '')
+        || iif(slides.barcode_mismatch, ',barcode-mismatch', ''), ','
+    ) as quality_flags,
+    slides.barcode_source,
+    slides.label_barcode,
+    slides.magnification,
+    slides.magnification_source
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
@@ -337,4 +350,12 @@ select slide_results.*
 from run_quality
 join slide_results on slide_results.run_id = run_quality.run_id
 where run_quality.blurred = 1 or run_quality.folded = 1
-or run_quality.pen_marked = 1 or run_quality.stain_outlier = 1;
+or run_quality.pen_marked = 1 or run_quality.stain_outlier = 1
+union all
+select slide_results.*
+from slides
+join slide_results on slide_results.slide_id = slides.id
+left join run_quality on run_quality.run_id = slide_results.run_id
+where slides.barcode_mismatch = 1
+and not coalesce(run_quality.blurred or run_quality.folded or run_quality.pen_marked
+                 or run_quality.stain_outlier, 0);

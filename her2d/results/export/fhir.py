@@ -86,7 +86,7 @@ def _observation(result: SlideResult) -> dict[str, Any]:
         "referenceRange": [
             {"text": "positive from the threshold of the model bundle (paper: 10 %)"}
         ],
-        "note": [{"text": "Research use only."}],
+        "note": [{"text": text} for text in ("Research use only.", result.barcode_remark) if text],
     }
     if result.high_expression_percent is None:
         observation["dataAbsentReason"] = {"text": result.reason or "unknown"}

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from her2d.results.records import SlideResult
 from her2d.results.stored_run import StoredRun
+from her2d.slides.metadata import MagnificationSource
 
 Row = tuple[str, str]
 
@@ -47,6 +48,18 @@ def _stain(distance: float | None) -> str:
     return "no reference" if distance is None else f"{distance:.1f} SD from the reference"
 
 
+def _barcode(result: SlideResult) -> str:
+    if result.barcode is None:
+        return "none"
+    if result.barcode_remark:
+        return f"{result.barcode}. {result.barcode_remark}"
+    return result.barcode + (" (from the label)" if result.barcode_source == "label" else "")
+
+
+def _assumed(result: SlideResult) -> str:
+    return " (assumed)" if result.magnification_source == MagnificationSource.ASSUMED else ""
+
+
 def _number(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{value:.1f}{unit}"
 
@@ -75,11 +88,11 @@ def _findings(run: StoredRun) -> list[Row]:
 def _provenance(run: StoredRun) -> list[Row]:
     result, geometry = run.result, run.geometry
     return [
-        ("barcode", result.barcode or "none"),
+        ("barcode", _barcode(result)),
         ("content", result.content_hash),
         ("file", result.path),
         ("size", f"{geometry.width} x {geometry.height} px"),
-        ("magnification", f"{geometry.magnification:g}x"),
+        ("magnification", f"{geometry.magnification:g}x{_assumed(result)}"),
         ("focal plane", result.focal_plane or "the only one"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),

@@ -1,0 +1,72 @@
+"""Find the slides that the arguments of a command name."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A path that is no slide; `reason` is one sentence that names it."""
+
+    path: Path
+    reason: str
+
+
+def slide_files(paths: Iterable[Path], extensions: tuple[str, ...]) -> Iterator[Path | Unusable]:
+    """Generate the slides that `paths` name, as absolute paths, and what cannot be used of them.
+
+    Args:
+        paths: files, and folders of files. Folders are searched with their subfolders; symbolic
+            links to folders are not followed.
+        extensions: of the slides in folders, in lower case. A file that is named is always one.
+    """
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            yield Unusable(path, f"There is no file or folder {path}.")
+        except OSError as error:
+            yield Unusable(path, _unreadable(path, error))
+        else:
+            yield from _below(path, extensions) if stat.S_ISDIR(mode) else [_file(path, mode)]
+
+
+def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
+    found: list[Path | Unusable] = []
+
+    def unreadable(error: OSError) -> None:
+        found.append(Unusable(Path(error.filename), _unreadable(error.filename, error)))
+
+    for here, _, names in os.walk(folder, onerror=unreadable):
+        for name in names:
+            path = Path(here, name)
+            if path.suffix.lower() not in extensions:
+                continue
+            try:
+                found.append(_file(path, path.stat().st_mode))
+            except OSError as error:
+                found.append(Unusable(path, _unreadable(path, error)))
+    if not found:
+        return [Unusable(folder, f"There are no slides in {folder}.")]
+    return sorted(found, key=lambda each: each if isinstance(each, Path) else each.path)
+
+
+def _file(path: Path, mode: int) -> Path | Unusable:
+    if stat.S_ISREG(mode):
+        return path.absolute()
+    kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+    return Unusable(path, f"{path} is {kind}, not a file.")
+
+
+def _unreadable(path: object, error: OSError) -> str:
+    return f"{path} cannot be read: {error.strerror}."
