@@ -72,8 +72,9 @@ class Slide:
         grid: the scan's tiles at 4x.
         properties: OpenSlide's properties, as far as the file states them: openslide.vendor,
             openslide.comment, openslide.icc-size (of an ICC profile, which is not applied),
-            openslide.objective-power, openslide.mpp-x and -y, openslide.level-count, openslide.level[N].width, .height, .downsample, .tile-width and
-            .tile-height, openslide.associated.NAME.width and .height; and the fields of the
+            openslide.objective-power, openslide.mpp-x and -y, openslide.level-count,
+            openslide.level[N].width, .height, .downsample, .tile-width and .tile-height,
+            openslide.associated.NAME.width and .height; and the fields of the
             vendor's description, such as aperio.AppMag or motic.Barcode. The objective power is
             `metadata.magnification`, which may be computed from MPP or assumed.
         associated_images: pictures beside the pyramid ("label", "macro", "thumbnail") as uint8
