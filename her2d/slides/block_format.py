@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from her2d.slides.errors import RefusedError
+
+if TYPE_CHECKING:
+    from her2d.slides.old_jpeg import OldJpegHeader
 
 Samples = NDArray[Any]  # uint8 or uint16 (height, width, samples)
 Sizes = frozenset[tuple[int, int]]
@@ -30,6 +33,7 @@ class BlockFormat:
         bits_reversed: whether the lowest bit of a byte comes first (FillOrder, tag 266, is 2).
         subsampling: pixels across and down for each chroma sample (YCbCrSubSampling, tag 530).
         jpeg_tables: JPEGTables (tag 347), which the blocks share.
+        old_jpeg: what blocks of old-style JPEG lack.
     """
 
     compression: int
@@ -43,6 +47,7 @@ class BlockFormat:
     bits_reversed: bool
     subsampling: tuple[int, int]
     jpeg_tables: bytes | None = None
+    old_jpeg: "OldJpegHeader | None" = None
 
 
 @dataclass(frozen=True, slots=True)

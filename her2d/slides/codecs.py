@@ -8,9 +8,10 @@ from her2d.slides.byte_codecs import BYTE_CODECS, LZW, WITH_PREDICTOR, byte_deco
 from her2d.slides.colour import ToRGB, check_samples_readable, rgb_converter, significant_bits
 from her2d.slides.errors import RefusedError
 from her2d.slides.images import Image
-from her2d.slides.jpeg import JPEG, jpeg_decoder
+from her2d.slides.jpeg import JPEG, jpeg_decoder, old_jpeg_decoder
 from her2d.slides.jpeg2000 import JPEG_2000, jpeg2000_decoder
 from her2d.slides.jpeg_xl_xr import JPEG_XL, JPEG_XR, jpeg_xl_decoder, jpeg_xr_decoder
+from her2d.slides.old_jpeg import OLD_JPEG, old_jpeg_header
 from her2d.slides.picture_codecs import PICTURE_CODECS, picture_decoder
 
 _FILL_ORDER, _JPEG_TABLES, _YCBCR_SUBSAMPLING = 266, 347, 530
@@ -24,9 +25,10 @@ _DECODERS: MappingProxyType[int, Callable[[BlockFormat], Decode]] = MappingProxy
         **dict.fromkeys(JPEG_XL, jpeg_xl_decoder),
         **dict.fromkeys(JPEG_XR, jpeg_xr_decoder),
         JPEG: jpeg_decoder,
+        OLD_JPEG: old_jpeg_decoder,
     }
 )
-_TO_RGB = JPEG_2000 | {JPEG}  # their decoders convert YCbCr themselves
+_TO_RGB = JPEG_2000 | {JPEG, OLD_JPEG}  # their decoders convert YCbCr themselves
 _IGNORE_PREDICTOR = frozenset(_DECODERS) - frozenset(BYTE_CODECS) - {LZW}
 
 
@@ -43,7 +45,7 @@ def block_codec(image: Image) -> tuple[BlockFormat, Decode, ToRGB]:
     # Of separate planes a decoder sees one at a time, and cannot convert.
     decoded_to_rgb = stored.compression in _TO_RGB and stored.planes == 1
     to_rgb = rgb_converter(page, decoded_to_rgb=decoded_to_rgb)
-    if stored.compression == JPEG and stored.samples == 4:
+    if stored.compression in (JPEG, OLD_JPEG) and stored.samples == 4:
         raise RefusedError("has four-component JPEG pixels, which cannot be read")
     return stored, _DECODERS[stored.compression](stored), to_rgb
 
@@ -65,6 +67,7 @@ def _format(image: Image) -> BlockFormat:
         bits_reversed=page.tags.valueof(_FILL_ORDER, default=1) == _LOWEST_BIT_FIRST,
         subsampling=(int(across), int(down)),
         jpeg_tables=None if tables is None else bytes(tables),
+        old_jpeg=old_jpeg_header(page) if directory.compression == OLD_JPEG else None,
     )
 
 
@@ -85,5 +88,5 @@ def _check_format(image: Image, stored: BlockFormat) -> None:
         raise RefusedError("contradicts itself about its dimensions")
     if stored.samples * stored.planes != page.samplesperpixel:
         raise RefusedError("contradicts itself about its samples")
-    if stored.compression == JPEG and stored.bits != 8:
+    if stored.compression in (JPEG, OLD_JPEG) and stored.bits != 8:
         raise RefusedError(f"has JPEG pixels of {stored.bits} bits; 8 can be read")

@@ -96,6 +96,17 @@ def jpeg_decoder(stored: BlockFormat) -> Decode:
     return decode
 
 
+def old_jpeg_decoder(stored: BlockFormat) -> Decode:
+    """Return the decoder of an image in old-style JPEG."""
+    decode_jpeg = jpeg_decoder(stored)
+
+    def decode(data: bytes, size: BlockSize) -> Samples:
+        whole = data if stored.old_jpeg is None else stored.old_jpeg.jpeg(data, size)
+        return decode_jpeg(whole, size)
+
+    return decode
+
+
 def _colorspace(header: JpegHeader, stored: BlockFormat) -> str | None:
     if stored.samples != 3:
         return None

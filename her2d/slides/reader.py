@@ -36,6 +36,7 @@ from her2d.slides.stream import Sampling
 from her2d.slides.structure import read_structure
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
+_ICC_PROFILE = 34675
 _INCH = 2
 _ROUNDING = 1e-9
 _MAX_TILES = 2**15  # of 512 pixels at 4x, 1.28 mm: a glass of 23 cm x 23 cm
@@ -93,6 +94,7 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
         serving=level,
         glass=glass,
         associated=associated,
+        icc_bytes=_icc_bytes(levels[0].image.page),
         comment=descriptions[0],
         fields=fields,
     )
@@ -159,6 +161,11 @@ def _describe(
         assume_magnification=assume_magnification,
     )
     return replace(metadata, focal_plane=str(pyramid.plane) if pyramid.plane else None)
+
+
+def _icc_bytes(page: TiffPage) -> int:
+    tag = page.tags.get(_ICC_PROFILE)
+    return int(tag.count) if tag is not None else 0
 
 
 def _resolution(page: TiffPage) -> Resolution | None:

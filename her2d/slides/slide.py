@@ -71,9 +71,10 @@ class Slide:
         metadata: what the file states about the scan.
         grid: the scan's tiles at 4x.
         properties: OpenSlide's properties, as far as the file states them: openslide.vendor,
-            openslide.comment, openslide.objective-power, openslide.mpp-x and -y,
-            openslide.level-count, openslide.level[N].width, .height, .downsample, .tile-width and
-            .tile-height, openslide.associated.NAME.width and .height; and the fields of the
+            openslide.comment, openslide.icc-size (of an ICC profile, which is not applied),
+            openslide.objective-power, openslide.mpp-x and -y, openslide.level-count,
+            openslide.level[N].width, .height, .downsample, .tile-width and .tile-height,
+            openslide.associated.NAME.width and .height; and the fields of the
             vendor's description, such as aperio.AppMag or motic.Barcode. The objective power is
             `metadata.magnification`, which may be computed from MPP or assumed.
         associated_images: pictures beside the pyramid ("label", "macro", "thumbnail") as uint8
@@ -94,6 +95,7 @@ class Slide:
         serving: Level,
         glass: Color,
         associated: Mapping[str, Image],
+        icc_bytes: int,
         comment: str,
         fields: Mapping[str, str],
     ) -> None:
@@ -110,6 +112,7 @@ class Slide:
             serving: one of `levels`.
             glass: colour of the blocks that the file does not store.
             associated: the images beside the pyramid, by name.
+            icc_bytes: size of level 0's ICC profile, 0 where it has none.
             comment: level 0's ImageDescription (tag 270).
             fields: `key = value` fields of the vendor's description.
         """
@@ -136,7 +139,7 @@ class Slide:
         self._blocks = self._level_blocks(fd, self._serving)
         self._cache = _BlockCache(CACHE_BYTES)
         self.properties: Mapping[str, str] = MappingProxyType(
-            _properties(metadata, self._levels, stored, comment, fields)
+            _properties(metadata, self._levels, stored, icc_bytes, comment, fields)
         )
         self.associated_images: Mapping[str, Pixels] = _AssociatedImages(stored, self._associated)
 
@@ -484,6 +487,7 @@ def _properties(
     metadata: SlideMetadata,
     levels: Sequence[_Level],
     associated: Mapping[str, _Stored],
+    icc_bytes: int,
     comment: str,
     fields: Mapping[str, str],
 ) -> dict[str, str]:
@@ -493,6 +497,8 @@ def _properties(
         "openslide.objective-power": _number(metadata.magnification),
         "openslide.level-count": str(len(levels)),
     }
+    if icc_bytes:
+        found["openslide.icc-size"] = str(icc_bytes)
     if comment:
         found["openslide.comment"] = comment
     if metadata.focal_plane is not None:

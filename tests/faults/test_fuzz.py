@@ -50,6 +50,13 @@ def seeds(tmp_path) -> Path:
         "raw": {"rowsperstrip": 600},
         "packbits": {"rowsperstrip": 128, "compression": "packbits"},
         "planar": {"tile": (256, 256), "compression": "zlib", "planarconfig": "separate"},
+        "zstd": {"tile": (256, 256), "compression": "zstd", "predictor": True},
+        "lzma": {"tile": (256, 256), "compression": "lzma"},
+        "webp": {"tile": (256, 256), "compression": "webp"},
+        "png": {"tile": (256, 256), "compression": "png"},
+        "lerc": {"tile": (256, 256), "compression": "lerc"},
+        "jpegxl": {"tile": (256, 256), "compression": "jpegxl"},
+        "jpegxr": {"tile": (256, 256), "compression": "jpegxr"},
     }
     for name, options in kinds.items():
         for layout in ({}, {"bigtiff": True}, {"byteorder": ">"}):

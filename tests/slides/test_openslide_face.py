@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -409,3 +410,27 @@ def test_the_host_programs_own_use_of_tifffile_logs_as_before(
     assert (logger.level, logger.filters) == (level, filters)
     logger.warning("an oddity")
     assert "an oddity" in caplog.text
+
+
+def test_an_icc_profile_is_recorded_and_not_applied(
+    picture: Callable[..., Picture], tmp_path: Path
+) -> None:
+    path, image = tmp_path / "a.tif", picture()
+    profile = imagecodecs.cms_profile("adobergb")
+    tifffile.imwrite(
+        path,
+        image,
+        tile=(256, 256),
+        photometric="rgb",
+        metadata=None,
+        description="AppMag = 4",
+        iccprofile=profile,
+    )
+    with open_slide(path) as slide:
+        assert slide.properties["openslide.icc-size"] == str(len(profile))
+        np.testing.assert_array_equal(slide.read_region((0, 0), 0, (1100, 700)), image)
+
+
+def test_a_scan_without_an_icc_profile_records_none(simulated: Path) -> None:
+    with open_slide(simulated) as slide:
+        assert "openslide.icc-size" not in slide.properties
