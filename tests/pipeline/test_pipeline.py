@@ -17,8 +17,9 @@ from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits
 from her2d.pipeline.scoring import Her2Status
-from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.pipeline.slide_run import SlideCancelledError, SlideRun
 from her2d.slides.errors import SlideError
+from her2d.slides.grid import TileGrid, UnreadableTile
 
 LIMITS = Limits(segmenter_batch=3, classifier_batch=2, queue_tiles=4, batch_wait_s=0.01)
 
@@ -296,3 +297,16 @@ def test_an_unreadable_tile_too_small_to_be_a_tumour_tile_changes_no_call(pipeli
     assert outcome.tile_class.tolist() == [[TileClass.WEAK], [TileClass.UNREADABLE]]
     assert outcome.score.her2_status is Her2Status.NEGATIVE
     assert not outcome.unread_could_change_call
+
+
+def test_an_io_error_is_the_reason_though_another_tile_was_unreadable_before():
+    grid = TileGrid.covering(512, 3 * 512, um_per_px=2.5, level0_downsample=1.0)
+    run = SlideRun(grid, lambda: False)
+    run.unreadable(UnreadableTile(0, 0, "block 0,0 is a corrupt JPEG"))
+    assert not run.has_io_errors
+    run.unreadable(UnreadableTile(0, 1, "block 0,1 cannot be read: I/O error", is_io_error=True))
+    run.unreadable(UnreadableTile(0, 2, "block 0,2 is a corrupt JPEG"))
+    assert (run.unreadable_reason, run.has_io_errors) == (
+        "block 0,1 cannot be read: I/O error",
+        True,
+    )

@@ -210,7 +210,7 @@ def test_a_bad_sector_concerns_a_block_and_a_lost_share_the_slide(
 
     with open_slide(scan(**JPEG)) as slide:
         monkeypatch.setattr(os, "pread", failing(errno.EIO))
-        assert all(isinstance(tile, UnreadableTile) for tile in slide.tiles())
+        assert all(isinstance(tile, UnreadableTile) and tile.is_io_error for tile in slide.tiles())
         monkeypatch.setattr(os, "pread", failing(errno.ESTALE))
         with pytest.raises(SlideUnavailableError, match="Stale file handle"):
             list(slide.tiles())
