@@ -15,6 +15,7 @@ NewSubfileType (tag 254). Any other page must show what the scan shows, in a few
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tifffile import TiffPage
 
@@ -67,6 +68,16 @@ class Level:
         return math.sqrt(self.downsample_x * self.downsample_y)
 
 
+class Reduced(Protocol):
+    """A level of any format."""
+
+    @property
+    def downsample(self) -> float: ...
+
+
+AnyLevel = TypeVar("AnyLevel", bound=Reduced)
+
+
 @dataclass(frozen=True, slots=True)
 class FocalPlane:
     """The plane of a z-stack that is read.
@@ -115,7 +126,7 @@ def find_pyramid(images: Sequence[Image], fd: int) -> Pyramid:
     return _Search(images, fd).pyramid()
 
 
-def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, bool]:
+def choose_level(levels: Sequence[AnyLevel], magnification: float) -> tuple[AnyLevel, bool]:
     """Return the level to make 4x from, and whether it is 4x itself (within 5 %).
 
     Args:

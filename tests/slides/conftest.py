@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from real_slides import CMU, TCGA, write_without_magnification
 
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
-from her2d.slides.slide import Slide
 
 Picture = NDArray[np.uint8]
 
