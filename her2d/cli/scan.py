@@ -1,6 +1,7 @@
 """`her2d scan PATH...`: process slides in the foreground, with a progress bar."""
 
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,13 +22,14 @@ from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, se
 from her2d.cli.result_tables import result_table
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.processing.identity import scan_state
 from her2d.processing.records import RunClock
 from her2d.queue.store import JobQueue
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
-from her2d.system.file_identity import FileState
+from her2d.slides.formats.recognition import EXTENSIONS, recognise
 
 if TYPE_CHECKING:
     from her2d.api import Scorer
@@ -81,7 +83,7 @@ def _scan_one(
 ) -> SlideResult:
     task = progress.add_task(path.name, total=None)
     db = open_database(settings.results.database)
-    state = FileState.of(path)
+    state = scan_state(path)
     try:
         clock = RunClock(queued_at=None)
         digest = scorer.processor.content_hash(path)
@@ -112,18 +114,23 @@ def _outcome(future: Future[SlideResult]) -> SlideResult | str:
 def _files(paths: list[Path], settings: Settings) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in settings.intake.extensions and file.is_file()
-            )
+            found = sorted(_scans_below(path, (*settings.intake.extensions, *EXTENSIONS)))
             if not found:
                 raise UserError(f"There are no slides in {path}.")
-            yield from (file.absolute() for file in found)
+            yield from found
         elif path.is_file():
             yield path.absolute()
         else:
             raise UserError(f"There is no file or folder {path}.")
+
+
+def _scans_below(folder: Path, extensions: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the scans in a folder and below it; a folder of DICOM files is one scan."""
+    for here, _, names in os.walk(folder.absolute()):
+        files = [Path(here, name) for name in names]
+        yield from (file for file in files if file.suffix.lower() in extensions and file.is_file())
+        if recognise(Path(here)) is not None:
+            yield Path(here)
 
 
 def _print(outcomes: dict[Path, SlideResult | str], as_json: bool) -> None:
