@@ -30,7 +30,11 @@ _READERS = {
 }
 
 
-class MissingLibraryError(RefusedError):
+class UnreadableFormatError(RefusedError):
+    """Nothing that is installed reads the format."""
+
+
+class MissingLibraryError(UnreadableFormatError):
     """The library that reads the format is not installed."""
 
     def __init__(self, found: Format) -> None:
@@ -68,7 +72,7 @@ def open_source(path: Path) -> Source | None:
     if found is None or found.library is Library.TIFFFILE:
         return None
     if found.library is Library.NONE:
-        raise RefusedError(f"is a {found.name}, which no open library reads; {found.hint}")
+        raise UnreadableFormatError(f"is a {found.name}, which no open library reads; {found.hint}")
     if found is DICOM and not path.is_dir():
         raise RefusedError("is one file of a DICOM slide; name the folder that holds all of them")
     try:
