@@ -206,3 +206,12 @@ def test_an_inbox_within_the_archive_is_refused_if_their_paths_are_relative(tmp_
     config.write_text(f'[intake]\ninboxes = ["{tmp_path}/old/scans"]\narchive = "old"')
     with pytest.raises(SettingsError, match=r"config.toml: intake: the inbox .* must not lie in"):
         load_settings(config)
+
+
+def test_an_extension_of_scans_of_several_files_is_refused_with_the_way_out(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('[intake]\nextensions = [".tif", ".MRXS"]\n')
+    with pytest.raises(SettingsError) as refused:
+        load_settings(config)
+    assert "'.mrxs': such a scan has several files" in str(refused.value)
+    assert "`her2d scan`" in str(refused.value)

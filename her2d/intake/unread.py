@@ -109,7 +109,7 @@ class UnreadFiles:
             if job.inbox is None or job.inbox in left_out:
                 continue
             if not self._passes_over(job.path, job.inbox) or not _exists(job.path):
-                self._jobs.vanished(job)
+                self._jobs.mark_vanished(job)
         self._seen = {path: self._seen[path] for path in self._seen if path in self._met}
         self._met.clear()
         self._settled.clear()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
 from real_slides import CMU, write_without_magnification
 
@@ -249,3 +250,24 @@ def test_glass_that_is_not_stored_changes_no_result(her2d, laboratory, write_sli
     told = ("her2_status", "reason", "tumor_pixels", "tiles_tissue", "tiles_unreadable")
     assert [one[name] for name in told] == [other[name] for name in told]
     assert one["her2_status"] == "negative"
+
+
+def test_a_dicom_slide_is_scanned_by_its_folder_and_found_below_others(laboratory, tmp_path):
+    tissue = np.full((1024, 1024, 3), (60, 240, 120), np.uint8)
+    folder = write_dicom_slide(
+        tmp_path / "patients" / "1", [tissue], mpp=2.5, magnification=4, barcode="D-7"
+    )
+    (row,) = laboratory.json("scan", folder)
+    assert (row["file_name"], row["her2_status"], row["barcode"]) == ("1", "positive", "D-7")
+    assert row["tiles_total"] == 4
+    (again,) = laboratory.json("scan", tmp_path / "patients")
+    assert again["slide_id"] == row["slide_id"]
+
+
+def test_one_file_of_a_dicom_slide_is_refused_with_what_to_name(her2d, tmp_path):
+    folder = write_dicom_slide(tmp_path / "1", [np.full((600, 600, 3), 200, np.uint8)])
+    code, _, err = her2d("scan", folder / "slide-0.dcm")
+    assert code == 1
+    assert err == (
+        "her2d: slide-0.dcm is one file of a DICOM slide; name the folder that holds all of them\n"
+    )

@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.slides.formats import opening
+from her2d.slides.formats.completeness import check_scan
+from her2d.slides.formats.parts import scan_files
 from her2d.slides.formats.recognition import recognise
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.integrity import Completeness, Missing, check_integrity
 from her2d.slides.levels import open_levels
 from her2d.slides.metadata import MagnificationSource
 from her2d.slides.protocol import Slide
@@ -414,3 +417,58 @@ def test_a_slide_is_a_slide_whichever_library_reads_it(scan: Path) -> None:
     slide: Slide = open_slide(scan)
     slide.close()
     assert slide.path == scan
+
+
+def test_a_scan_of_one_file_is_complete_when_its_library_opens_it(
+    tmp_path: Path, image: Picture
+) -> None:
+    path = write_ndpi_slide(tmp_path / "a.ndpi", [image, halved(image)])
+    assert check_scan(path).completeness is Completeness.COMPLETE
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(size // 2)  # its directories lie behind the pixels
+    found = check_scan(path)
+    assert (found.completeness, found.missing) == (Completeness.INCOMPLETE, Missing.DIRECTORIES)
+
+
+def test_a_tiff_is_checked_as_a_tiff(tmp_path: Path, image: Picture) -> None:
+    path = as_tiff(image, tmp_path / "a.tif")
+    assert check_scan(path) == check_integrity(path)
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert check_scan(path) == check_integrity(path)
+    assert check_scan(tmp_path / "gone.tif") == check_integrity(tmp_path / "gone.tif")
+
+
+def test_a_scan_of_several_files_is_not_taken_from_an_inbox(tmp_path: Path, image: Picture) -> None:
+    folder = write_dicom_slide(tmp_path / "a", [image[:512, :512]])
+    found = check_scan(folder / "slide-0.dcm")
+    assert found.completeness is Completeness.BROKEN
+    assert found.reason is not None
+    assert found.reason.endswith("are taken from an inbox; score it with `her2d scan`")
+
+
+@pytest.mark.usefixtures("without_libraries")
+def test_a_file_whose_library_is_missing_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE" + bytes(200))
+    found = check_scan(tmp_path / "a.czi")
+    assert found.completeness is Completeness.BROKEN
+    assert found.reason is not None
+    assert "pip install 'her2d[formats]'" in found.reason
+
+
+def test_all_files_of_a_scan_are_found(tmp_path: Path, image: Picture) -> None:
+    folder = write_dicom_slide(tmp_path / "dicom", [image[:512, :512]])
+    (folder / "notes.txt").write_text("not an instance")
+    assert [file.name for file in scan_files(folder)] == ["slide-0.dcm", "slide-label.dcm"]
+    (tmp_path / "a.mrxs").write_bytes(b"\xff\xd8\xff\xe0")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "Slidedat.ini").write_text("[GENERAL]")
+    found = scan_files(tmp_path / "a.mrxs")
+    assert found == [tmp_path / "a.mrxs", tmp_path / "a" / "Slidedat.ini"]
+    (tmp_path / "b.vms").write_text(
+        "[Virtual Microscope Specimen]\r\nImageFile=b.jpg\r\nMacroImage=../secret\r\n"
+    )
+    (tmp_path / "b.jpg").write_bytes(b"x")
+    (tmp_path.parent / "secret").write_bytes(b"x")
+    assert scan_files(tmp_path / "b.vms") == [tmp_path / "b.vms", tmp_path / "b.jpg"]
+    assert scan_files(tmp_path / "b.jpg") == [tmp_path / "b.jpg"]
