@@ -55,7 +55,7 @@ class BlockLayout:
 
 
 class BlockReader(Protocol):
-    """Blocks of a level, whoever reads them; several threads may call `read` at a time."""
+    """Blocks of a level, by her2d or another library; several threads may call `read` at a time."""
 
     @property
     def layout(self) -> BlockLayout:
