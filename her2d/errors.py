@@ -39,9 +39,12 @@ Every class stands in the module that raises it:
     ├─ RefusedByQueue
     ├─ RefusedError
     │  ├─ SeveralAreasError
-    │  └─ StructureError
-    │     ├─ BrokenError
-    │     └─ IncompleteError
+    │  ├─ StructureError
+    │  │  ├─ BrokenError
+    │  │  └─ IncompleteError
+    │  ├─ UnknownFormatError
+    │  └─ UnreadableFormatError
+    │     └─ MissingLibraryError
     ├─ ResultsUnwritableError
     ├─ ScanMissing
     ├─ SettingsError

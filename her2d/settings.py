@@ -52,6 +52,9 @@ _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
 _MASK = "***"
 _TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # a long part of a path that has a digit
 
+# Scans of several files: the daemon can neither tell when all are there nor move them together.
+_OF_SEVERAL_FILES = frozenset({".dcm", ".mrxs", ".vms", ".vmu", ".vsi"})
+
 PositiveInt = Annotated[int, Field(ge=1)]
 # The limits are longer than any sensible value, and short enough to add to the current time.
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
@@ -88,7 +91,7 @@ class IntakeSettings(_Section):
 
     inboxes: tuple[Path, ...] = (Path("inbox"),)
     extensions: tuple[str, ...] = (".tif", ".tiff", ".svs")
-    ignore: tuple[str, ...] = (".*", "*.part", "*.tmp")
+    ignore: tuple[str, ...] = (".*", "*.part", "*.tmp", "Thumbs.db", "desktop.ini")
     sidecar: str = ""
     assume_magnification: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     settle_s: Seconds = 10.0
@@ -124,7 +127,13 @@ class IntakeSettings(_Section):
     def _lower_case_with_a_dot(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
         if not extensions or any(not e.startswith(".") for e in extensions):
             raise ValueError("must name at least one extension, each with its dot, such as '.tif'")
-        return tuple(extension.lower() for extension in extensions)
+        lower = tuple(extension.lower() for extension in extensions)
+        if several := [extension for extension in lower if extension in _OF_SEVERAL_FILES]:
+            raise ValueError(
+                f"must not name {several[0]!r}: such a scan has several files, and only scans of"
+                " one file are taken from an inbox; score it with `her2d scan`"
+            )
+        return lower
 
     @field_validator("sidecar")
     @classmethod

@@ -253,3 +253,12 @@ def test_a_magnification_can_be_assumed_in_the_environment(monkeypatch, text):
 
 def test_no_magnification_is_assumed_unless_it_is_set():
     assert load_settings(None).intake.magnification_for(Path("/a/x.tif")) is None
+
+
+def test_an_extension_of_scans_of_several_files_is_refused_with_the_way_out(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('[intake]\nextensions = [".tif", ".MRXS"]\n')
+    with pytest.raises(SettingsError) as refused:
+        load_settings(config)
+    assert "'.mrxs': such a scan has several files" in str(refused.value)
+    assert "`her2d scan`" in str(refused.value)

@@ -24,13 +24,14 @@ from her2d.cli.terminal import say, say_error
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
 from her2d.errors import Her2dError
+from her2d.processing.identity import scan_state
 from her2d.processing.records import RunClock
 from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
-from her2d.system.file_identity import FileState
+from her2d.slides.formats.recognition import EXTENSIONS
 from her2d.system.text import printable, readable_text
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def scan(
     configure_logging_of(settings, level="error")
     outcomes: dict[Path, Outcome] = {}
     files = []
-    for found in slide_files(paths, settings.intake.extensions):
+    for found in slide_files(paths, (*settings.intake.extensions, *EXTENSIONS)):
         if isinstance(found, Unusable):
             outcomes[found.path] = found.reason
         else:
@@ -103,7 +104,7 @@ def _scan_one(
     task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)
     try:
-        state = FileState.of(path)
+        state = scan_state(path)
         if (reason := problem_of_name(path)) is not None:
             JobQueue(db).refuse(path, state, reason)
             raise UserError(reason)

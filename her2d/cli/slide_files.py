@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2d.slides.formats.recognition import recognise
+
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -27,7 +29,7 @@ def slide_files(paths: Iterable[Path], extensions: tuple[str, ...]) -> Iterator[
 
     Args:
         paths: files, and folders of files. Folders are searched with their subfolders; symbolic
-            links to folders are not followed.
+            links to folders are not followed. A folder that is one DICOM slide is named itself.
         extensions: of the slides in folders, in lower case. A file that is named is always one.
     """
     for path in paths:
@@ -48,6 +50,9 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
         found.append(Unusable(Path(error.filename), _unreadable(error.filename, error)))
 
     for here, _, names in os.walk(folder, onerror=unreadable):
+        if recognise(Path(here)) is not None:  # a folder of DICOM files is one slide
+            found.append(Path(here).absolute())
+            continue
         for name in names:
             path = Path(here, name)
             if path.suffix.lower() not in extensions:

@@ -11,7 +11,9 @@ from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.intake.watcher import Watcher
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
-from her2d.slides.integrity import Missing, check_integrity
+from her2d.slides.formats.completeness import check_scan
+from her2d.slides.formats.unread import explain_unread
+from her2d.slides.integrity import Missing
 from her2d.system.disk_space import least_free_mb, should_pause
 from her2d.system.filesystems import needs_polling
 from her2d.system.linux import inotify_watches
@@ -39,7 +41,7 @@ class IntakeLoop:
         self._storage = storage
         self._hanging: frozenset[Path] = frozenset()
         self._slow: frozenset[Path] = frozenset()
-        self._inbox = Inbox(jobs, settings.intake, check_slide)
+        self._inbox = Inbox(jobs, settings.intake, check_slide, explain=explain_unread)
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
@@ -177,8 +179,8 @@ _WHEN_OVERDUE = {
 
 
 def check_slide(path: Path) -> Verdict:
-    """Return the verdict of `her2d.slides.integrity` in the form that the inbox needs."""
-    found = check_integrity(path)
+    """Return the verdict of `her2d.slides.formats` in the form that the inbox needs."""
+    found = check_scan(path)
     completeness = Completeness(found.completeness.value)
     if found.missing is None:
         return Verdict(completeness, found.reason)

@@ -31,6 +31,10 @@ class Found:
     stat: os.stat_result
 
 
+OnOther = Callable[[Found], None]
+"""Called with each file that is not a scan."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRules:
     """What counts as a scan.
@@ -40,16 +44,20 @@ class ScanRules:
         ignore: fnmatch(3) patterns; a file is left out if its name, or the name of a folder
             between the inbox and the file, matches one.
         excluded_folders: folders that are never entered, such as the archive.
+        sidecar: extension of the files that come beside scans; empty for none.
     """
 
     extensions: tuple[str, ...]
     ignore: tuple[str, ...] = ()
     excluded_folders: tuple[Path, ...] = ()
+    sidecar: str = ""
 
     @classmethod
     def of(cls, settings: IntakeSettings) -> Self:
         """Return the rules that the settings describe."""
-        return cls(settings.extensions, settings.ignore, settings.archive_folders)
+        return cls(
+            settings.extensions, settings.ignore, settings.archive_folders, settings.sidecar.lower()
+        )
 
     def enters(self, folder: Path) -> bool:
         """Return whether the folder is searched."""
@@ -58,6 +66,12 @@ class ScanRules:
     def takes(self, file: Path) -> bool:
         """Return whether a file of that name is a scan."""
         return file.suffix.lower() in self.extensions and not self._ignored(file.name)
+
+    def passes_over(self, file: Path) -> bool:
+        """Return whether a file of that name is not a scan, not ignored and not a sidecar."""
+        extension = file.suffix.lower()
+        expected = extension in self.extensions or (extension and extension == self.sidecar)
+        return not expected and not self._ignored(file.name)
 
     def reaches(self, path: Path, inbox: Path) -> bool:
         """Return whether every folder between the inbox and `path` is searched."""
@@ -84,6 +98,7 @@ def walk(
     *,
     on_folder: OnFolder = lambda _folder, _device: None,
     on_unreadable: OnUnreadable = lambda _folder, _error: None,
+    on_other: OnOther = lambda _file: None,
 ) -> Iterator[Found]:
     """Find every scan below a folder, with one folder open at a time.
 
@@ -94,6 +109,7 @@ def walk(
         on_folder: called with each folder that is entered.
         on_unreadable: called with each subfolder that cannot be read; the search continues with
             the others.
+        on_other: called with each file that is not a scan and not to be expected beside one.
 
     Raises:
         OSError: `folder` itself cannot be read.
@@ -111,6 +127,8 @@ def walk(
                             waiting.append(path)
                     elif rules.takes(path) and (found := _regular_file(entry)):
                         yield Found(path, inbox, found)
+                    elif rules.passes_over(path) and (found := _regular_file(entry)):
+                        on_other(Found(path, inbox, found))
         except OSError as error:
             if here == folder:
                 raise

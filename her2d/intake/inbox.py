@@ -16,6 +16,7 @@ from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
+from her2d.intake.unread import Explain, UnreadFiles
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, missing_from_archive
 from her2d.queue.store import JobQueue, problem_of_name, text_of
 from her2d.settings import IntakeSettings
@@ -39,6 +40,7 @@ class Inbox:
         settings: the inboxes, what counts as a scan, and how long to wait.
         check: called with a file that has been unchanged for long enough.
         clock: monotonic seconds.
+        explain: says why a file that is not a scan is not read.
 
     Attributes:
         sweeps: which folders are searched when.
@@ -50,12 +52,14 @@ class Inbox:
         settings: IntakeSettings,
         check: Check,
         clock: Callable[[], float] = time.monotonic,
+        explain: Explain = lambda _path: None,
     ) -> None:
         self._jobs = jobs
         self._check = check
         self._clock = clock
         self._watches: dict[int, Watch] = {}
         self.sweeps = Sweeps(settings, clock)
+        self._unread = UnreadFiles(jobs, settings, explain, clock)
         self._settings = settings
         self._unwatched: set[int] = set()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
@@ -65,6 +69,7 @@ class Inbox:
         self._settings = settings
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
         self.sweeps.apply(settings)
+        self._unread.apply(settings)
 
     def leave_out(self, hanging: frozenset[Path], slow: frozenset[Path] = frozenset()) -> None:
         """Access no file in these inboxes until the next call.
@@ -92,6 +97,8 @@ class Inbox:
             self._discover(batch)
             if time.monotonic() > end:
                 return False
+        self._unread.look_at(self.sweeps.take_others())
+        self._unread.check(self.sweeps.left_out | self.sweeps.paused)
         return True
 
     def look_at(self, paths: Iterable[Path]) -> None:

@@ -18,6 +18,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _MOST_REQUESTED = 1000
+_MOST_OTHERS = 10_000
 
 
 class Sweeps:
@@ -46,6 +47,7 @@ class Sweeps:
         self._walked: Path | None = None
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
+        self._others: list[Found] = []
         self._watched_folders: int | None = None
         self.apply(settings)
 
@@ -116,6 +118,11 @@ class Sweeps:
                 return files
             self._under_way = self._walked = None
 
+    def take_others(self) -> list[Found]:
+        """Return the files found since the previous call that are not scans, as far as kept."""
+        others, self._others = self._others, []
+        return others
+
     def _due(self) -> Iterator[Found] | None:
         now = self._clock()
         if now >= self._next_full:
@@ -166,11 +173,20 @@ class Sweeps:
 
         try:
             yield from walk(
-                folder, inbox, self.rules, on_folder=entered, on_unreadable=self._unreadable_folder
+                folder,
+                inbox,
+                self.rules,
+                on_folder=entered,
+                on_unreadable=self._unreadable_folder,
+                on_other=self._keep_other,
             )
         except OSError as error:
             self._polled.pop(folder, None)  # it may be on another file system when it returns
             self._unreadable_folder(folder, error)
+
+    def _keep_other(self, file: Found) -> None:
+        if len(self._others) < _MOST_OTHERS:
+            self._others.append(file)
 
     def _begin_polling(self, folder: Path, inbox: Path) -> None:
         if any(folder.is_relative_to(above) for above in self._polled):

@@ -38,8 +38,8 @@ from her2d.pipeline.stages import (
 from her2d.slides.glass import DARKEST_GLASS
 from her2d.slides.grid import UnreadableTile
 from her2d.slides.label import with_label_barcode
+from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
-from her2d.slides.slide import Slide
 
 # One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1

@@ -25,9 +25,10 @@ from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import FileChangedError, TooFewTilesError
+from her2d.processing.identity import scan_hash, scan_state
 from her2d.settings import Settings
 from her2d.system.cpus import usable_cpus
-from her2d.system.file_identity import FileState, content_hash
+from her2d.system.file_identity import FileState
 from her2d.system.linux import be_idle
 
 AssumeMagnification = Callable[[Path, Path | None], float | None]
@@ -69,13 +70,11 @@ class SlideProcessor:
         self._health = EngineHealth()
 
     def content_hash(self, path: Path, on_progress: Callable[[], None] = lambda: None) -> str:
-        """Return the file's content hash, read at idle priority in a thread of the processor.
+        """Return the scan's content hash, read at idle priority in a thread of the processor.
 
         `on_progress` is called at every MiB; what it raises ends the reading. Raises OSError.
         """
-        hashing = self._hashing.submit(
-            copy_context().run, content_hash, path, on_progress=on_progress
-        )
+        hashing = self._hashing.submit(copy_context().run, scan_hash, path, on_progress=on_progress)
         return hashing.result()
 
     def score(
@@ -87,7 +86,7 @@ class SlideProcessor:
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> ScoredSlide:
-        """Score one file.
+        """Score one scan.
 
         Args:
             path: the slide.
@@ -106,9 +105,9 @@ class SlideProcessor:
             FileChangedError: the file was written to meanwhile.
             OSError: it cannot be read.
         """
-        before = expected or FileState.of(path)
+        before = expected or scan_state(path)
         outcome = self._run(path, self._assume_magnification(path, inbox), cancel, progress)
-        if FileState.of(path) != before:
+        if scan_state(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
         _require_enough_tiles(path, outcome, self._max_unreadable_percent)
         return ScoredSlide(path, outcome)

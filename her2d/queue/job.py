@@ -30,6 +30,7 @@ class JobState(StrEnum):
     QUARANTINED = "quarantined"
     DUPLICATE = "duplicate"
     VANISHED = "vanished"
+    UNREAD = "unread"
 
 
 LIVE = (JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED)

@@ -1,7 +1,7 @@
 """The durable queue: one row of `jobs` for each file, finished or not, with its state.
 
     settling -> queued -> running -> done | failed (will retry) | quarantined (will not retry) |
-    duplicate | vanished
+    duplicate | vanished; and `unread` for a file that nothing reads.
 
 Every change of state is one transaction together with its event, so that a crash leaves a job in
 the old or the new state. A change applies only if the job still has the state and the claim that
@@ -36,6 +36,8 @@ _INSERT = (
     " discovered_at, reason, attempts, finished_at) values (:path, :name, :inbox, :state,"
     " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :finished)"
 )
+
+_NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
 _CLAIM = """
     update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
@@ -129,7 +131,8 @@ class JobQueue:
         """Create a settling job for a file, unless the file is known.
 
         A file is known if its path has a live job, or if the path's newest job was for the same,
-        unchanged file. A file that had vanished and exists again continues its job.
+        unchanged file. A file that had vanished and exists again continues its job, and so does
+        one that nothing read before.
 
         Returns:
             The settling job, or None if the file is known.
@@ -138,7 +141,7 @@ class JobQueue:
         if known is not None:
             if self.is_known(known, state):
                 return None
-            if known.state is JobState.VANISHED:
+            if known.state in _NO_SCAN:
                 return self._found_again(known, state)
         try:
             return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
@@ -148,7 +151,7 @@ class JobQueue:
     @staticmethod
     def is_known(newest: Job, state: FileState) -> bool:
         """Return whether `newest`, the newest job of a path, is for the file in that state."""
-        if newest.state is JobState.VANISHED:
+        if newest.state in _NO_SCAN:
             return False
         return newest.state in LIVE or state.same_file(_state_of(newest))
 
@@ -182,6 +185,15 @@ class JobQueue:
         return self._insert(
             path, str(inbox or ""), state, JobState.QUARANTINED, reason=reason, attempts=1
         )
+
+    def name_unread(self, path: Path, inbox: Path, state: FileState, reason: str) -> Job:
+        """Record a file or folder in an inbox that nothing reads, with the reason."""
+        known = self.newest_of(path)
+        if known is not None and known.state is JobState.VANISHED:
+            fields = {"reason": reason, "finished_at": now()}
+            if self.move(known, JobState.UNREAD, fields):
+                return self.get(known.id)
+        return self._insert(path, str(inbox), state, JobState.UNREAD, reason=reason)
 
     def queue_again(self, job: Job, *, priority: int) -> Job:
         """Create a new, queued job for a finished file, which needs no settling."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,24 @@ class BlockLayout:
             min(self.block_width, self.width - column * self.block_width),
             min(self.block_height, self.height - row * self.block_height),
         )
+
+
+class BlockReader(Protocol):
+    """Blocks of a level, by her2d or another library; several threads may call `read` at a time."""
+
+    @property
+    def layout(self) -> BlockLayout:
+        """Where the blocks lie in the level."""
+        ...
+
+    @property
+    def block_bytes(self) -> int:
+        """Size of one decoded block in bytes."""
+        ...
+
+    def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read and decode one block; errors and result are those of `Blocks.read`."""
+        ...
 
 
 class Blocks:

@@ -18,7 +18,7 @@ from her2d.slides.metadata import (
     barcodes_differ,
     recorded_barcode,
 )
-from her2d.slides.slide import Slide
+from her2d.slides.protocol import Slide
 
 _log = logging.getLogger(__name__)
 

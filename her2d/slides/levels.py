@@ -5,15 +5,19 @@ Unlike `Slide`, which reports what it cannot read, this shows as much of a scan 
 
 import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.slides.blocks import Blocks, copy_rectangle
+from her2d.slides.blocks import BlockReader, Blocks, copy_rectangle
 from her2d.slides.errors import RefusedError, slide_errors
 from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
+from her2d.slides.formats.opening import open_source
+from her2d.slides.formats.region_blocks import NO_FD, RegionBlocks
+from her2d.slides.formats.source import Source
 from her2d.slides.glass import glass_color
 from her2d.slides.images import image_of, tifffile_on
 from her2d.slides.integrity import open_regular
@@ -59,7 +63,7 @@ class SlideLevels:
             )
             for level, _ in found
         )
-        self._blocks = _with_fallback(found)
+        self._blocks: Sequence[BlockReader] = _with_fallback(found)
         self._fd = fd
         weakref.finalize(self, os.close, fd)
 
@@ -113,6 +117,19 @@ def _with_fallback(found: list[tuple[Level, Blocks]]) -> list[FallbackBlocks]:
     return chain
 
 
+class _RegionLevels(SlideLevels):
+    """The levels of a scan that another library reads."""
+
+    def __init__(self, source: Source) -> None:
+        self.levels = tuple(
+            SlideLevel(level.width, level.height, level.downsample_x, level.downsample_y)
+            for level in source.levels
+        )
+        self._blocks = [RegionBlocks(source, number) for number in range(len(self.levels))]
+        self._fd = NO_FD
+        weakref.finalize(self, source.close)
+
+
 def open_levels(path: Path) -> SlideLevels:
     """Open a scan for viewing. Unlike `open_slide`, this needs no magnification.
 
@@ -121,6 +138,8 @@ def open_levels(path: Path) -> SlideLevels:
         SlideUnavailableError: the storage failed.
     """
     with slide_errors(path):
+        if (source := open_source(path)) is not None:
+            return _RegionLevels(source)
         fd = open_regular(path)
         try:
             directories = read_structure(fd)

@@ -1,6 +1,7 @@
 """The levels of the scan in a file: the one to make 4x from, and the pictures beside them."""
 
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 from her2d.method import MAGNIFICATION
 from her2d.slides.errors import RefusedError
@@ -21,7 +22,17 @@ __all__ = ["Level", "Pyramid", "associated_images", "choose_level", "find_pyrami
 AS_IS_TOLERANCE = 0.05  # a level is not resampled if its scale differs from 4x by at most this
 
 
-def choose_level(levels: Sequence[Level], magnification: float) -> tuple[Level, bool]:
+class Reduced(Protocol):
+    """A level of any format."""
+
+    @property
+    def downsample(self) -> float: ...
+
+
+AnyLevel = TypeVar("AnyLevel", bound=Reduced)
+
+
+def choose_level(levels: Sequence[AnyLevel], magnification: float) -> tuple[AnyLevel, bool]:
     """Return the level to make 4x from, and whether it is 4x itself (within 5 %).
 
     Args:

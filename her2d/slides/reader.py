@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tifffile import TiffPage
 
-from her2d.method import MAGNIFICATION, UM_PER_PX
 from her2d.slides.blocks import Blocks
 from her2d.slides.bright_field import check_is_coloured
 from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.fit import fit_grid
+from her2d.slides.formats.opening import library_named, open_other
 from her2d.slides.glass import Color, glass_color
-from her2d.slides.grid import TileGrid
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.integrity import open_regular
 from her2d.slides.metadata import (
@@ -24,6 +24,7 @@ from her2d.slides.metadata import (
     read_fields,
 )
 from her2d.slides.overlaps import check_tiles_do_not_overlap
+from her2d.slides.protocol import Slide
 from her2d.slides.pyramid import (
     Level,
     Pyramid,
@@ -31,34 +32,37 @@ from her2d.slides.pyramid import (
     choose_level,
     find_pyramid,
 )
-from her2d.slides.slide import Slide
-from her2d.slides.stream import Sampling
+from her2d.slides.slide import TiffSlide
 from her2d.slides.structure import read_structure
 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _ICC_PROFILE = 34675
 _INCH = 2
-_ROUNDING = 1e-9
-_MAX_TILES = 2**15  # of 512 pixels at 4x, 1.28 mm: a glass of 23 cm x 23 cm
 
 
 def open_slide(path: Path | str, *, assume_magnification: float | None = None) -> Slide:
-    """Open a whole-slide image: TIFF or BigTIFF as Motic, Aperio, OME or other programs write it.
+    """Open a whole-slide image.
+
+    TIFF and BigTIFF as Motic, Aperio, OME or other programs write it is read by her2d itself. With
+    the extra `her2d[formats]`, OpenSlide reads Hamamatsu, Ventana, Zeiss CZI, MIRAX and Sakura
+    slides, and wsidicom reads DICOM slides.
 
     Args:
-        path: a regular file.
+        path: a file, or the folder of a DICOM slide.
         assume_magnification: the objective's magnification at level 0, used where the file states
             none, or states two that exclude each other.
 
     Raises:
-        SlideError: the file lacks directories, is not a TIFF, has no magnification, is coarser than
-            4x, has no pixels, has one grey channel, or has a format that is not supported. Nothing
-            else is raised for the content of a file. A block that is cut off or damaged raises
-            nothing here: its tiles are unreadable.
+        SlideError: the file lacks directories, has no magnification, is coarser than 4x, has no
+            pixels, has one grey channel, or has a format that is not supported or whose library is
+            not installed. Nothing else is raised for the content of a file. A block that is cut off
+            or damaged raises nothing here: its tiles are unreadable.
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
-    with slide_errors(path):
+    if (other := open_other(path, assume_magnification)) is not None:
+        return other
+    with slide_errors(path), library_named(path):
         fd = open_regular(path)
         try:
             return _open(path, fd, assume_magnification)
@@ -67,7 +71,7 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
             raise
 
 
-def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
+def _open(path: Path, fd: int, assume_magnification: float | None) -> TiffSlide:
     directories = read_structure(fd)
     with tifffile_on(fd, directories) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
@@ -81,9 +85,16 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> Slide:
         level, as_is, blocks = _level_to_read(levels, metadata.magnification, glass)
         _require_pixels(levels, level)
         associated = associated_images(images, pyramid)
-    grid, sampling = _grid(metadata, level, as_is)
+    grid, sampling = fit_grid(
+        metadata,
+        width=level.width,
+        height=level.height,
+        downsample_x=level.downsample_x,
+        downsample_y=level.downsample_y,
+        as_is=as_is,
+    )
     check_is_coloured(level.image.page)
-    return Slide(
+    return TiffSlide(
         path,
         fd=fd,
         metadata=metadata,
@@ -183,27 +194,3 @@ def _ratio(value: object) -> float | None:
         case (int() | float() as number,) | (int() | float() as number) if math.isfinite(number):
             return float(number)
     return None
-
-
-def _grid(metadata: SlideMetadata, level: Level, as_is: bool) -> tuple[TileGrid, Sampling]:
-    if as_is:
-        width, height = level.width, level.height
-        downsample = level.downsample
-        sampling = Sampling(1.0, 1.0, as_is=True)
-    else:
-        downsample = metadata.magnification / MAGNIFICATION
-        sampling = Sampling(
-            downsample / level.downsample_x, downsample / level.downsample_y, as_is=False
-        )
-        # The grid has whole pixels only: a remainder of less than one at the edge is dropped.
-        width = int(level.width / sampling.scale_x + _ROUNDING)
-        height = int(level.height / sampling.scale_y + _ROUNDING)
-    if min(width, height) < 1:
-        raise RefusedError(f"is smaller than one pixel at {MAGNIFICATION:g}x")
-    um_per_px = metadata.mpp * downsample if metadata.mpp is not None else UM_PER_PX
-    grid = TileGrid.covering(width, height, um_per_px=um_per_px, level0_downsample=downsample)
-    if grid.columns * grid.rows > _MAX_TILES:
-        raise RefusedError(
-            f"would have {width} x {height} pixels at {MAGNIFICATION:g}x; no slide is that large"
-        )
-    return grid, sampling

@@ -61,8 +61,8 @@ class _Level:
     size: Pair
 
 
-class Slide:
-    """An open scan; a context manager that closes its file. `open_slide` returns it.
+class TiffSlide:
+    """An open TIFF; a context manager that closes its file. `open_slide` returns it.
 
     `read_region`, `get_thumbnail`, `associated_images` and `tiles` may be used by several threads.
 

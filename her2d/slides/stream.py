@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
+from her2d.slides.blocks import BlockReader
 from her2d.slides.errors import RefusedError
-from her2d.slides.fallback import FallbackBlocks
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.resample import area_parts, axis_weights, covered
 
@@ -115,7 +115,7 @@ class TileStream:
     """
 
     fd: int
-    blocks: FallbackBlocks
+    blocks: BlockReader
     sampling: Sampling
     grid: TileGrid
     workers: int

@@ -94,3 +94,16 @@ def test_a_database_that_refuses_is_one_clear_line(laboratory, her2d, database_t
         error
         == f"her2d: The database {laboratory.database} cannot be changed: the trigger refuses.\n"
     )
+
+
+def test_a_file_that_nothing_reads_is_listed_with_its_reason(laboratory):
+    with closing(open_database(laboratory.database)) as db:
+        path = laboratory.inbox / "a.mdsx"
+        JobQueue(db).name_unread(path, laboratory.inbox, FileState(1, 10, 20), "Export it as TIFF.")
+    (row,) = laboratory.json("queue", "ls")
+    assert (row["path"], row["state"], row["reason"]) == (
+        str(path),
+        "unread",
+        "Export it as TIFF.",
+    )
+    assert "a.mdsx" in laboratory.run("queue", "ls", "--state", "unread").stdout

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
+from real_slides import CMU, write_without_magnification
 
 from her2d.db.connection import open_readonly
 from her2d.processing.processor import SlideProcessor
 from her2d.results.listing import list_results
-
-REAL_SLIDES = Path(__file__).parents[3] / "shared" / "data" / "slides"
 
 
 def test_results_are_printed_and_recorded(her2d, laboratory, write_slide):
@@ -274,21 +274,22 @@ def test_a_hundred_flipped_bytes_give_a_result_or_a_reason(her2d, laboratory, wr
         assert len(laboratory.json("queue", "ls", "--state", "quarantined")) == 1
 
 
-@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
-def test_a_real_slide_without_magnification_is_refused_until_one_is_assumed(her2d, monkeypatch):
-    path = REAL_SLIDES / "TCGA-CR-7395-01A-01-TS1.svs"
+def test_a_real_slide_without_magnification_is_refused_until_one_is_assumed(
+    her2d, monkeypatch, tmp_path
+):
+    path = tmp_path / "frozen.svs"
+    write_without_magnification(path)
     code, _, err = her2d("scan", path)
     assert code == 1
     assert "no magnification" in err
     monkeypatch.setenv("HER2D_INTAKE__ASSUME_MAGNIFICATION", "20")
     code, out, _ = her2d("scan", path)
     assert code == 0
-    assert "TCGA" in out
+    assert "frozen" in out
 
 
-@pytest.mark.skipif(not REAL_SLIDES.is_dir(), reason="the real slides of shared/data are not here")
 def test_a_real_aperio_slide_gets_a_result(laboratory):
-    (row,) = laboratory.json("scan", REAL_SLIDES / "CMU-1-Small-Region.svs")
+    (row,) = laboratory.json("scan", CMU)
     assert row["tiles_total"] == 2
     assert row["tiles_unreadable"] == 0
 
@@ -386,3 +387,24 @@ def test_glass_that_is_not_stored_changes_no_result(her2d, laboratory, write_sli
     told = ("her2_status", "reason", "tumor_pixels", "tiles_tissue", "tiles_unreadable")
     assert [one[name] for name in told] == [other[name] for name in told]
     assert one["her2_status"] == "negative"
+
+
+def test_a_dicom_slide_is_scanned_by_its_folder_and_found_below_others(laboratory, tmp_path):
+    tissue = np.full((1024, 1024, 3), (60, 240, 120), np.uint8)
+    folder = write_dicom_slide(
+        tmp_path / "patients" / "1", [tissue], mpp=2.5, magnification=4, barcode="D-7"
+    )
+    (row,) = laboratory.json("scan", folder)
+    assert (row["file_name"], row["her2_status"], row["barcode"]) == ("1", "positive", "D-7")
+    assert row["tiles_total"] == 4
+    (again,) = laboratory.json("scan", tmp_path / "patients")
+    assert again["slide_id"] == row["slide_id"]
+
+
+def test_one_file_of_a_dicom_slide_is_refused_with_what_to_name(her2d, tmp_path):
+    folder = write_dicom_slide(tmp_path / "1", [np.full((600, 600, 3), 200, np.uint8)])
+    code, _, err = her2d("scan", folder / "slide-0.dcm")
+    assert code == 1
+    assert err == (
+        "her2d: slide-0.dcm is one file of a DICOM slide; name the folder that holds all of them\n"
+    )

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from real_slides import CMU, TCGA, write_without_magnification
 
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
-from her2d.slides.slide import Slide
 
 Picture = NDArray[np.uint8]
 Tag = tuple[int, int, bytes]  # type, count, value
 
 FOUR_X = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [512x512] JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5"
-CMU = Path(__file__).parents[1] / "data" / "CMU-1-Small-Region.svs"
-TCGA = Path(__file__).parents[3] / "shared" / "data" / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+LIKE_TCGA = "an Aperio scan without magnification"
+WITHOUT_MAGNIFICATION = [LIKE_TCGA, *([TCGA.name] if TCGA.is_file() else [])]
 
 
 @pytest.fixture(scope="session")
@@ -144,15 +145,26 @@ def cmu() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tcga() -> Path:
-    """A real scan that states no magnification; it is not part of this repository."""
-    if not TCGA.is_file():
-        pytest.skip(f"{TCGA} does not exist; the repository may not hold TCGA's slides")
-    return TCGA
+def like_tcga(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slides") / "without-magnification.svs"
+    write_without_magnification(path)
+    return path
 
 
-@pytest.fixture(scope="session", params=["cmu", "tcga"])
+@pytest.fixture(scope="session", params=WITHOUT_MAGNIFICATION)
+def without_magnification(request: pytest.FixtureRequest) -> Path:
+    """A scan that states no magnification: one that is written here, and a real one if it is there.
+
+    Each has two levels of JPEG 2000, and a thumbnail between them.
+    """
+    path: Path = request.getfixturevalue("like_tcga") if request.param == LIKE_TCGA else TCGA
+    return path
+
+
+@pytest.fixture(scope="session", params=[CMU.name, *WITHOUT_MAGNIFICATION])
 def real_slide(request: pytest.FixtureRequest) -> Path:
     """Each real scan in turn."""
-    path: Path = request.getfixturevalue(request.param)
-    return path
+    if request.param == LIKE_TCGA:
+        path: Path = request.getfixturevalue("like_tcga")
+        return path
+    return {path.name: path for path in (CMU, TCGA)}[request.param]

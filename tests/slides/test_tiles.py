@@ -17,8 +17,8 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.slides.blocks import Blocks
 from her2d.slides.grid import Tile, TileGrid
+from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
-from her2d.slides.slide import Slide
 
 Picture = NDArray[np.uint8]
 

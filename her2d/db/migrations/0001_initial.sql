@@ -179,7 +179,8 @@ create table jobs (
     file_name text not null,
     inbox text not null,               -- '' for a file that a person named
     state text not null check (state in ('settling', 'queued', 'running', 'done', 'failed',
-                                         'quarantined', 'duplicate', 'vanished')),
+                                         'quarantined', 'duplicate', 'vanished',
+                                         'unread')),
     reason text,
     attempts integer not null default 0,
     priority integer not null default 0,             -- higher ones run first

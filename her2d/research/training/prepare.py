@@ -38,8 +38,8 @@ from her2d.research.training.tile_store import (
 )
 from her2d.slides.errors import SlideError
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
-from her2d.slides.slide import Slide
 
 _CLASSES = "classes"
 

@@ -1,0 +1,109 @@
+"""Open a scan whose format her2d does not read itself, with the library that reads it."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from her2d.slides.errors import RefusedError, slide_errors
+from her2d.slides.formats.recognition import (
+    DICOM,
+    NDPI,
+    TRESTLE,
+    VENTANA,
+    Format,
+    Library,
+    recognise,
+)
+from her2d.slides.formats.region_slide import RegionSlide
+from her2d.slides.formats.source import Source, UnknownFormatError
+
+INSTALL = "pip install 'her2d[formats]'"
+
+# TIFFs of which her2d reads some by itself. With the library all of them are read by it.
+_ALSO_TIFF = (NDPI, TRESTLE, VENTANA)
+
+_READERS = {
+    Library.OPENSLIDE: ("openslide", "her2d.slides.formats.openslide_source"),
+    Library.WSIDICOM: ("wsidicom", "her2d.slides.formats.dicom_source"),
+}
+
+
+class UnreadableFormatError(RefusedError):
+    """Nothing that is installed reads the format."""
+
+
+class MissingLibraryError(UnreadableFormatError):
+    """The library that reads the format is not installed."""
+
+    def __init__(self, found: Format) -> None:
+        super().__init__(
+            f"is a {found.name}, which {found.library.value} reads; install it with {INSTALL}"
+        )
+
+
+def open_other(path: Path, assume_magnification: float | None) -> RegionSlide | None:
+    """Open a scan of a format beyond TIFF; return None for what is read, or refused, as TIFF.
+
+    Raises:
+        SlideError: no library reads the format, it is not installed, or it refuses the scan.
+        SlideUnavailableError: the storage failed.
+    """
+    with slide_errors(path):
+        source = open_source(path)
+        if source is None:
+            return None
+        try:
+            return RegionSlide(path, source, assume_magnification)
+        except BaseException:
+            source.close()
+            raise
+
+
+def open_source(path: Path) -> Source | None:
+    """Open a scan with the library that reads its format; return None for TIFF.
+
+    Raises:
+        RefusedError: no library reads the format, it is not installed, or it refuses the scan.
+        OSError: the storage failed.
+    """
+    found = recognise(path)
+    if found is None or found.library is Library.TIFFFILE:
+        return None
+    if found.library is Library.NONE:
+        raise UnreadableFormatError(f"is a {found.name}, which no open library reads; {found.hint}")
+    if found is DICOM and not path.is_dir():
+        raise RefusedError("is one file of a DICOM slide; name the folder that holds all of them")
+    try:
+        open_: Callable[[Path], Source] = _library(found).open_source
+        return open_(path)
+    except (MissingLibraryError, UnknownFormatError):
+        if found in _ALSO_TIFF:
+            return None
+        raise
+
+
+@contextmanager
+def library_named(path: Path) -> Iterator[None]:
+    """Name the library that may read a TIFF which her2d refuses, where it is not installed."""
+    try:
+        yield
+    except RefusedError as error:
+        found = recognise(path)
+        if found in _ALSO_TIFF:
+            try:
+                _library(found)
+            except MissingLibraryError:
+                error.args = (f"{error}; {found.library.value} may read it: {INSTALL}",)
+        raise
+
+
+def _library(found: Format) -> ModuleType:
+    """Import the module that reads a format; the libraries are imported only where needed."""
+    library, module = _READERS[found.library]
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        raise MissingLibraryError(found) from error
+    return importlib.import_module(module)
