@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import pytest
 import skops.io
-import structlog
 import tifffile
 import tomli_w
 from hypothesis import settings
@@ -45,7 +44,6 @@ def logging_as_before() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def score_in_another_process(bundle, slide, *, before: str) -> subprocess.Comple
 import logging
 from her2d import Scorer
 {before}
-with Scorer({str(bundle.directory)!r}, backend="onnxruntime", threads=1) as scorer:
+with Scorer({str(bundle.directory)!r}, threads=1) as scorer:
     scorer.score({str(slide)!r})
 """
     return subprocess.run(
@@ -62,6 +62,13 @@ with Scorer({str(bundle.directory)!r}, backend="onnxruntime", threads=1) as scor
 def test_scoring_prints_nothing(color_bundle, write_slide):
     done = score_in_another_process(color_bundle, write_slide([".sS", "ww."]), before="")
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_program_that_configures_logging_gets_the_log(color_bundle, write_slide):
+    before = "logging.basicConfig(level=logging.INFO)"
+    done = score_in_another_process(color_bundle, write_slide([".sS"]), before=before)
+    assert done.stdout == ""
+    assert "INFO:her2d.inference.selection:backend_chosen" in done.stderr
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import zipfile
 from collections.abc import Sequence
 
 import numpy as np
-import structlog
 
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
@@ -21,8 +20,9 @@ from her2d.inference.plans import (
     write_sidecar,
 )
 from her2d.inference.platforms import platform_of
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 # int8 is used only if it is requested by name.
 _BY_DEFAULT: tuple[Precision, ...] = ("fp16", "bf16", "fp32")

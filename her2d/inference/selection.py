@@ -1,15 +1,14 @@
 """Open an engine on a given back end, or on the best one that works here."""
 
-import structlog
-
 from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
 from her2d.inference.plan_engine import open_plan
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 def open_engine(

@@ -2,9 +2,9 @@
 
 from typing import Any, Protocol
 
-import structlog
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class TensorRtLog(Protocol):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -29,8 +28,9 @@ from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import EngineOptions, recorded_name
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _WARM_UPS = 3

@@ -35,11 +35,6 @@ def configure_logging(
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     exceptions, renderer = _rendering(as_json)
     hiding = [pseudonyms] if pseudonyms is not None else []
-    structlog.configure(
-        processors=[*ADD_COMMON_FIELDS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(
         structlog.stdlib.ProcessorFormatter(

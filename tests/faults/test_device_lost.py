@@ -5,7 +5,6 @@ import signal
 import sys
 
 import pytest
-import structlog
 
 from her2d.cli import main
 from her2d.db.connection import open_database, open_readonly
@@ -43,7 +42,6 @@ def site(tmp_path, color_bundle, write_slide, monkeypatch):
     yield tmp_path
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    structlog.reset_defaults()
 
 
 def test_a_lost_gpu_ends_the_daemon_with_a_separate_exit_code_and_the_job_stays_queued(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from structlog.testing import capture_logs
+from captured_logs import capture_logs
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import load_bundle

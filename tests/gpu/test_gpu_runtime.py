@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from captured_logs import capture_logs
 from fake_device import classifiers, segmenter, tiles
 from letter_slides import LIMITS, PICTURES, outcomes
-from structlog.testing import capture_logs
 
 from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine

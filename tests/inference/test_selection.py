@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-import structlog
+from captured_logs import capture_logs
 
 from her2d.inference.backends import candidates
 from her2d.inference.engine import EngineError
@@ -22,7 +22,7 @@ def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
 
 @pytest.mark.usefixtures("without_gpu")
 def test_auto_chooses_onnxruntime_and_logs_why_nothing_better_works(color_bundle):
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         engine = open_engine(color_bundle, backend="auto", threads=1)
     engine.close()
     assert engine.backend == "onnxruntime"

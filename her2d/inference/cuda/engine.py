@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
@@ -18,8 +17,9 @@ from her2d.inference.cuda.device import Device, Network, Span, Stream, freed_by
 from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
 from her2d.method import FOLDS, TILE_PX
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SEGMENTER_OUTPUTS = (Output("tumor_pixels", 4), Output("mask", TILE_PX * TILE_PX))
 _CLASSIFIERS_OUTPUTS = (Output("p_strong", 4 * FOLDS),)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from her2d.inference.cuda.device import (
@@ -19,8 +18,9 @@ from her2d.inference.cuda.device import (
     freed_by,
 )
 from her2d.method import TILE_PX
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 TILE_BYTES = TILE_PX * TILE_PX * 3
 

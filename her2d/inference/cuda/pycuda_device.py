@@ -6,7 +6,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from her2d.inference.cuda.device import (
@@ -22,10 +21,11 @@ from her2d.inference.cuda.device import (
 from her2d.inference.cuda.driver_graph import DriverGraph, capture, load_driver
 from her2d.inference.cuda_driver import leave_context
 from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.system.loggers import get_logger
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; PyCUDA takes the number and has no name for it
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class PyCudaDevice:

@@ -4,6 +4,7 @@ import ctypes.util
 
 import numpy as np
 import pytest
+from captured_logs import capture_logs
 from fake_device import (
     FakeDevice,
     FakeGraph,
@@ -13,7 +14,6 @@ from fake_device import (
     segmenter,
     tiles,
 )
-from structlog.testing import capture_logs
 
 from her2d.inference.cuda.device import DeviceOutOfMemoryError, NotCapturableError
 from her2d.inference.cuda.driver_graph import capture, load_driver
