@@ -17,7 +17,7 @@ _GDAL_NODATA = 42113
 def glass_color(page: TiffPage, fields: Mapping[str, str]) -> Color:
     """Return the colour that a file states for what it does not store, white where it states none.
 
-    Motic states it as one number in its description, GDAL as one grey value in a tag of its own. A
+    Motic states it as one number in its description, GDAL as one grey value in a tag. A
     dark colour marks what was not scanned, which is shown as glass too.
 
     Args:
