@@ -18,7 +18,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A path that is no slide; `reason` is one sentence that names it."""
+    """A path that cannot be processed; `reason` is one sentence that names it."""
 
     path: Path
     reason: str

@@ -1,4 +1,4 @@
-"""Decode ImageDescription (tag 270), in whatever encoding a program has written it.
+"""Decode ImageDescription (tag 270) in the encodings that programs write it in.
 
 TIFF 6.0 wants 7-bit ASCII there. Programs write UTF-8, the encoding of their country, or UTF-16,
 cut texts in the middle of a character, and give the tag the type BYTE or UNDEFINED. What her2d

@@ -36,7 +36,7 @@ _FORMATS = [
     zxingcpp.Code39,
 ]
 _MOST_STORED_PIXELS = 1 << 24  # 48 MiB; the labels of scanners have less than 2 ** 22
-_MOST_PIXELS = 1 << 22  # searched in under half a second, whatever they show
+_MOST_PIXELS = 1 << 22  # searched in under half a second in the worst case
 _SMALL_PIXELS = 1 << 18
 
 

@@ -98,7 +98,7 @@ class Directory:
         planes: samples per pixel if each sample has separate blocks (tag 284 is 2), else 1.
         compression: tag 259.
         block_offsets, block_bytes: int64 (blocks,), in the order of the blocks in the file.
-        corrections: bytes of the file to read instead of its own, each with their offset: the
+        corrections: bytes to read instead of those at an offset of the file. They are the
             entries of tags that are not as TIFF 6.0 has them, written as libtiff takes them.
     """
 
@@ -486,7 +486,7 @@ def _is_as_specified(tag: int, entry: _Entry) -> bool:
 
 
 def _holds_an_image(entries: dict[int, _Entry]) -> bool:
-    """Whether a directory has blocks; one with a thumbnail as a JPEG file of its own has none."""
+    """Whether a directory has blocks; one whose thumbnail is a complete JPEG file has none."""
     return _STRIP_OFFSETS in entries or _TILE_OFFSETS in entries
 
 
