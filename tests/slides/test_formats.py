@@ -23,7 +23,7 @@ from her2d.slides.formats.recognition import recognise
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.integrity import Completeness, Missing, check_integrity
 from her2d.slides.levels import open_levels
-from her2d.slides.metadata import MagnificationSource
+from her2d.slides.metadata import BarcodeSource, MagnificationSource
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
 
@@ -154,6 +154,7 @@ def test_nothing_stays_open(scan: Path) -> None:
 def test_a_dicom_slide_has_its_barcode(tmp_path: Path, image: Picture) -> None:
     with open_slide(write_dicom_slide(tmp_path / "a", [image], barcode="S26-1 A")) as slide:
         assert slide.metadata.barcode == "S26-1 A"
+        assert slide.metadata.barcode_source is BarcodeSource.DESCRIPTION
 
 
 def test_a_magnification_that_is_not_stated_follows_from_the_resolution(

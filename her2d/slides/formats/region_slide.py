@@ -16,7 +16,7 @@ from her2d.slides.fit import fit_grid
 from her2d.slides.formats.region_blocks import NO_FD, RegionBlocks
 from her2d.slides.formats.source import Pixels, Source, SourceLevel, Statements
 from her2d.slides.grid import Tile, UnreadableTile
-from her2d.slides.metadata import SlideMetadata, describe
+from her2d.slides.metadata import BarcodeSource, SlideMetadata, describe
 from her2d.slides.pyramid import choose_level
 from her2d.slides.resample import area_parts, axis_weights
 from her2d.slides.stream import WHITE, TileStream
@@ -275,7 +275,8 @@ def described(
         height=base.height,
         assume_magnification=assume_magnification,
     )
-    return replace(found, vendor=stated.vendor, barcode=stated.barcode)
+    source = None if stated.barcode is None else BarcodeSource.DESCRIPTION
+    return replace(found, vendor=stated.vendor, barcode=stated.barcode, barcode_source=source)
 
 
 def _properties(
