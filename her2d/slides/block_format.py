@@ -115,7 +115,7 @@ def check_samples(found: tuple[int, int], stored: BlockFormat, codec: str) -> No
 
 
 def picture_bytes(data: bytes, stored: BlockFormat, starts: tuple[bytes, ...]) -> bytes:
-    """Return the bytes of a block that is a picture of its own, such as a JPEG, in the right order.
+    """Return the bytes of a block that is a whole picture, such as a JPEG, in the right order.
 
     Programs that write FillOrder (tag 266) 2 leave such blocks as they are, as libtiff does, but
     some reverse them too. Only the right order begins in one of the ways of `starts`.

@@ -42,7 +42,7 @@ def byte_decoder(stored: BlockFormat) -> Decode:
         native = samples.astype(dtype.newbyteorder("="), copy=False)
         if stored.predictor == 1:
             return native
-        # Each row begins again with a value, and each sample has differences of its own.
+        # Each row begins again with a value, and each sample is differenced separately.
         return np.asarray(imagecodecs.delta_decode(native, axis=1))
 
     return decode

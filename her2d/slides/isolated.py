@@ -1,4 +1,4 @@
-"""Decode JPEG XL and JPEG XR in a process of its own.
+"""Decode JPEG XL and JPEG XR in a child process.
 
 jxrlib, the decoder of JPEG XR, reads outside its memory on corrupt data and crashes the process.
 JPEG XL can state the size of a frame deep within compressed data, where it cannot be checked before
@@ -145,7 +145,7 @@ def _serve(codec: str) -> None:
         signal.alarm(_SECONDS)  # its signal ends the process, even within the decoder
         try:
             pixels = np.atleast_3d(decode(data))
-        except Exception as error:  # noqa: BLE001 - each codec has errors of its own
+        except Exception as error:  # noqa: BLE001 - each codec has its own errors
             text = " ".join(str(error).split()).encode()[:_MAX_TEXT] or b"corrupt data"
             answers.write(_ANSWER.pack(0, 0, 0, 0) + _LENGTH.pack(len(text)) + text)
         else:

@@ -51,7 +51,7 @@ class _Codestream:
 def jpeg2000_decoder(stored: BlockFormat) -> Decode:
     """Return the decoder of an image whose compression is one of JPEG_2000; it decodes to RGB.
 
-    Aperio's 33003 is YCbCr and 33005 is RGB whatever PhotometricInterpretation (tag 262) states.
+    Aperio's 33003 is YCbCr and 33005 is RGB, and PhotometricInterpretation (tag 262) is ignored.
     Elsewhere YCbCr is believed unless the codestream says that its encoder was given RGB.
     """
     by_compression = {APERIO_YCBCR: True, APERIO_RGB: False}

@@ -1,7 +1,7 @@
 """Rebuild the JPEGs of old-style JPEG compression (code 6; TIFF 6.0, section 22).
 
 Blocks are either whole JPEGs or coded data only. The tables and the frame of the latter are in a
-JPEG stream elsewhere in the file (JPEGInterchangeFormat, tag 513) or in tags of their own.
+JPEG stream elsewhere in the file (JPEGInterchangeFormat, tag 513) or in separate tags.
 """
 
 import struct
