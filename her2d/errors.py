@@ -18,6 +18,7 @@ Every class stands in the module that raises it:
     ├─ DatabaseError
     │  ├─ ForeignDatabase
     │  └─ NewerDatabase
+    ├─ DecoderCrashedError
     ├─ DuplicateScanError
     ├─ EngineError
     │  ├─ DeviceLostError

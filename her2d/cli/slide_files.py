@@ -50,7 +50,7 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
         found.append(Unusable(Path(error.filename), _unreadable(error.filename, error)))
 
     for here, _, names in os.walk(folder, onerror=unreadable):
-        if recognise(Path(here)) is not None:  # a folder of DICOM files is one slide
+        if _is_slide(Path(here)):
             found.append(Path(here).absolute())
             continue
         for name in names:
@@ -64,6 +64,14 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
     if not found:
         return [Unusable(folder, f"There are no slides in {folder}.")]
     return sorted(found, key=lambda each: each if isinstance(each, Path) else each.path)
+
+
+def _is_slide(folder: Path) -> bool:
+    """Whether a folder of DICOM files is one slide; files that cannot be read are named later."""
+    try:
+        return recognise(folder) is not None
+    except OSError:
+        return False
 
 
 def _file(path: Path, mode: int) -> Path | Unusable:

@@ -22,13 +22,15 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
+
 _MEMORY = 3 * 2**30  # bytes of address space: the libraries and a block of 256 MiB as float32
 _SECONDS = 60  # for one block
 _LENGTH, _ANSWER = struct.Struct("<I"), struct.Struct("<4I")
 _MAX_TEXT = 200
 
 
-class DecoderCrashedError(Exception):
+class DecoderCrashedError(Her2dError):
     """The child process died: of corrupt data, of its limits, or it was ended from outside."""
 
 

@@ -1,6 +1,8 @@
 """Scans of every layout, written with tifffile, and the picture that they must decode to."""
 
+import builtins
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from real_slides import CMU, TCGA, write_without_magnification
 
+from her2d.slides.formats import opening
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
@@ -168,3 +171,19 @@ def real_slide(request: pytest.FixtureRequest) -> Path:
         path: Path = request.getfixturevalue("like_tcga")
         return path
     return {path.name: path for path in (CMU, TCGA)}[request.param]
+
+
+@pytest.fixture
+def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Act as an installation without the extra."""
+    real = builtins.__import__
+
+    def importing(name: str, *rest: Any, **more: Any) -> Any:
+        if name.partition(".")[0] in ("openslide", "wsidicom"):
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return real(name, *rest, **more)
+
+    def import_module(name: str) -> Any:
+        return importing(name) if "." not in name else sys.modules[name]
+
+    monkeypatch.setattr(opening.importlib, "import_module", import_module)

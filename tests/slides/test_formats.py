@@ -1,9 +1,7 @@
 """Formats beyond TIFF have the grid, the pixels, the metadata and the errors of a TIFF."""
 
-import builtins
 import sqlite3
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from ndpi_slides import write_ndpi_slide
 from numpy.typing import NDArray
 
 from her2d.slides.errors import SlideError, SlideUnavailableError
-from her2d.slides.formats import opening
 from her2d.slides.formats.completeness import check_scan
 from her2d.slides.formats.parts import scan_files
 from her2d.slides.formats.recognition import recognise
@@ -314,22 +311,6 @@ def write_ventana_slide(path: Path, image: Picture) -> None:
                 extratags=tags,
                 **options,
             )
-
-
-@pytest.fixture
-def without_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Act as an installation without the extra."""
-    real = builtins.__import__
-
-    def importing(name: str, *rest: Any, **more: Any) -> Any:
-        if name.partition(".")[0] in ("openslide", "wsidicom"):
-            raise ModuleNotFoundError(f"No module named '{name}'")
-        return real(name, *rest, **more)
-
-    def import_module(name: str) -> Any:
-        return importing(name) if "." not in name else sys.modules[name]
-
-    monkeypatch.setattr(opening.importlib, "import_module", import_module)
 
 
 @pytest.mark.usefixtures("without_libraries")

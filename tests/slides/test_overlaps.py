@@ -1,4 +1,4 @@
-"""Scans whose tiles overlap are refused, because their seams would be doubled."""
+"""Scans whose tiles overlap are refused where the extra that joins them is not installed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from her2d.slides.levels import open_levels
 from her2d.slides.reader import open_slide
 
 Write = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("without_libraries")
 TRESTLE = "Background Color=E6E6E6;White Balance=1,1,1;Objective Power=4;OverlapsXY={}"
 VENTANA = (
     '<EncodeInfo Ver="2"><SlideStitchInfo><ImageInfo AOIScanned="1" Width="256" Height="256">'
