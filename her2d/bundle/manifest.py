@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from her2d.errors import Her2dError
-from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TILE_PX, TUMOR_FRACTION, UM_PER_PX
+from her2d.method import (
+    MAGNIFICATION,
+    SATURATION,
+    THRESHOLD,
+    TILE_CUT,
+    TILE_PX,
+    TUMOR_FRACTION,
+    UM_PER_PX,
+)
 
 MANIFEST_FILE = "manifest.toml"
 # The 4x levels of scanners have 2.4 to 2.6 um/px.
@@ -87,9 +95,17 @@ class Normalization(_Section):
 
 
 class Decision(_Section):
-    """The share of tumour pixels in strong tiles at which a slide is HER2-positive."""
+    """How tiles and slides are called.
+
+    Attributes:
+        threshold: share of tumour pixels in strong tiles from which a slide is HER2-positive.
+        tile_cut: the integrator's probability above which a tile is strong. It is chosen on
+            held-out slides so that P is not biased; a bundle that does not state it calls the more
+            probable class.
+    """
 
     threshold: Fraction = THRESHOLD
+    tile_cut: Fraction = TILE_CUT
 
 
 class Tolerance(_Section):

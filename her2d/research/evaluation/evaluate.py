@@ -1,6 +1,6 @@
 """Evaluate a study's models on its test sets and write the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
@@ -79,9 +79,9 @@ def evaluate(
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
     progress("predicting test slides")
-    names = [score.name for score in scores]
+    cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, heatmaps = _predictions(
-        study, bundle, evaluation_slides(cohort), names, recipe.seed, progress
+        study, bundle, evaluation_slides(cohort), cuts, recipe.seed, progress
     )
     progress("predicting test tiles")
     tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
@@ -134,21 +134,23 @@ def _predictions(
     study: Study,
     bundle: Bundle,
     slides: list[CohortSlide],
-    integrators: list[str],
+    tile_cuts: Mapping[str, float],
     seed: int,
     progress: Progress,
 ) -> tuple[
     dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
 ]:
     """Run each slide through the pipeline once, and draw heatmaps of some."""
-    predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in integrators}
+    predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in tile_cuts}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
     # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
-        for name in integrators:
-            predictions[name].append(integrator_prediction(study, name, found, seed=seed))
+        for name, cut in tile_cuts.items():
+            predictions[name].append(
+                integrator_prediction(study, name, found, tile_cut=cut, seed=seed)
+            )
         own.append((found.slide, slide_prediction(found)))
         drawn = heatmaps[_is_correct(found)]
         if len(drawn) < _HEATMAPS_EACH:

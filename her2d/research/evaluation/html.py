@@ -20,7 +20,7 @@ def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number}
+    environment.filters |= {"number": _number, "points": _points}
     sets = list(dict.fromkeys(row.set for row in report.slides))
     return environment.get_template("report.html.j2").render(
         report=report, sets=sets, figures=figures, heatmaps=heatmaps
@@ -29,3 +29,7 @@ def render(report: Report, *, figures: Sequence[str], heatmaps: Sequence[str]) -
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _points(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"

@@ -26,7 +26,8 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield (
         f"Tiles have {rules.tile} x {rules.tile} pixels at {rules.magnification:g}x. Tiles with a"
         f" mean saturation of at most {rules.saturation:g} are background. Tumour tiles are more"
-        f" than {100 * rules.tumor_fraction:g} % tumour. A slide is positive from"
+        f" than {100 * rules.tumor_fraction:g} % tumour. They are strong above a probability of"
+        f" {manifest.decision.tile_cut:.4g}. A slide is positive from"
         f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
     )
     training = manifest.training

@@ -6,10 +6,12 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from her2d.bundle.manifest import CallCounts
+from her2d.method import TILE_CUT
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.misdiagnosis import FeatureTest
 from her2d.research.evaluation.slides import Estimate, SlideMetrics
+from her2d.research.training.slide_level import SlideLevel
 
 
 def _nan_to_none(value: float | None) -> float | None:
@@ -64,7 +66,8 @@ class TileMetrics(_Row):
     Attributes:
         tiles: Number of labelled tumour tiles.
         strong: Number of strong ones.
-        auroc, sensitivity, specificity: The metrics.
+        auroc, sensitivity, specificity: The metrics, the last two at the integrator's tile cut.
+        slides: What the calls of these tiles mean for their slides.
     """
 
     tiles: int
@@ -72,6 +75,7 @@ class TileMetrics(_Row):
     auroc: Number
     sensitivity: Number
     specificity: Number
+    slides: SlideLevel | None = None
 
 
 class IntegratorRow(_Row):
@@ -81,6 +85,8 @@ class IntegratorRow(_Row):
         name: Name of the integrator.
         selected: Whether the bundle contains it.
         validation_auroc, validation_sensitivity, validation_specificity: Cross-validated metrics.
+        tile_cut: Probability above which the integrator calls a tile strong.
+        validation_slides: What the cross-validated calls of tiles mean for their slides.
         sets: Metrics by test set.
     """
 
@@ -89,6 +95,8 @@ class IntegratorRow(_Row):
     validation_auroc: Number
     validation_sensitivity: Number
     validation_specificity: Number
+    tile_cut: float = TILE_CUT
+    validation_slides: SlideLevel | None = None
     sets: dict[str, TileMetrics]
 
 

@@ -89,7 +89,7 @@ class IntegratorPrediction:
 
 
 def integrator_prediction(
-    study: Study, name: str, found: PredictedSlide, *, seed: int
+    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, seed: int
 ) -> IntegratorPrediction:
     """Score a slide with another integrator of the study.
 
@@ -97,11 +97,12 @@ def integrator_prediction(
         study: Study with fitted integrators.
         name: Name of the integrator.
         found: The slide with the pipeline's outcome.
+        tile_cut: Probability above which the integrator calls a tile strong.
         seed: Seed of the score's bootstrap interval.
     """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
-    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > 0.5
+    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > tile_cut
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),

@@ -1,7 +1,8 @@
 """Fit the paper's eight integrated classifiers by grid search and select one (section 4.5).
 
-All eight use the same class weights, so that their comparison does not depend on the weights; see
-`IntegratorRecipe.class_weight`.
+The mean of the five probabilities, which does not have parameters, is a ninth. All use the same
+class weights, so that their comparison does not depend on the weights; see
+`IntegratorRecipe.class_weight`. Each has a tile cut by which P of equation 1 is not biased.
 """
 
 import hashlib
@@ -26,9 +27,12 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from her2d.bundle.mean_of_folds import MeanOfFolds
 from her2d.errors import Her2dError
+from her2d.method import TILE_CUT
 from her2d.research.training.out_of_fold import FoldProbabilities
 from her2d.research.training.recipe import ClassWeight
+from her2d.research.training.slide_level import SlideLevel, slide_level, unbiased_cut
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -49,11 +53,15 @@ class IntegratorScore(BaseModel):
     specificity: float
     fitted_on: str
     """SHA-256 of the predictions and the search settings; scores with equal ones are comparable."""
+    tile_cut: float = TILE_CUT
+    """Probability above which a tile is strong; sensitivity and specificity are at this cut."""
+    slide_level: SlideLevel | None = None
+    """What the calls of the tiles mean for their slides."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedIntegrator:
-    """An integrator fitted on all tiles, with its cross-validated score."""
+    """An integrator fitted on all tiles, with its cross-validated score and tile cut."""
 
     model: Any
     score: IntegratorScore
@@ -102,6 +110,7 @@ INTEGRATORS: dict[str, tuple[Callable[[int], Any], Grid]] = {
     ),
     "xgboost": (_xgboost, {"n_estimators": [50, 100], "max_depth": [1, 2, 3]}),
     "soft_voting": (_soft_voting, {"weights": [(1, 1, 1), (2, 1, 1), (1, 1, 2)]}),
+    "mean": (lambda _: MeanOfFolds(), {}),
 }
 
 
@@ -111,7 +120,7 @@ def fit_integrator(
     *,
     seed: int,
     folds: int,
-    class_weight: ClassWeight = "balanced",
+    class_weight: ClassWeight = "none",
 ) -> FittedIntegrator:
     """Search an integrator's grid with folds grouped by patient, then fit it on all tiles.
 
@@ -151,12 +160,16 @@ def fit_integrator(
             f"Cannot fit the integrator {name} on {len(strong)} tiles of"
             f" {len(np.unique(tiles.patient))} patients: {error}."
         ) from error
+    cut = unbiased_cut(held_out_p, tiles.slide_tiles)
+    called = held_out_p > cut
     score = IntegratorScore(
         name=name,
         parameters=search.best_params_,
         auroc=float(roc_auc_score(strong, held_out_p)),
-        sensitivity=float(recall_score(strong, held_out_p > 0.5)),
-        specificity=float(recall_score(strong, held_out_p > 0.5, pos_label=0)),
+        sensitivity=float(recall_score(strong, called)),
+        specificity=float(recall_score(strong, called, pos_label=0)),
+        tile_cut=cut,
+        slide_level=slide_level(called, tiles.slide_tiles),
         fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
     )
     return FittedIntegrator(search.best_estimator_, score)
@@ -192,8 +205,9 @@ def select_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) ->
 
 def _digest(tiles: FoldProbabilities, search: str) -> str:
     found = hashlib.sha256(f"{search} {','.join(map(str, tiles.patient))}".encode())
-    found.update(tiles.p.tobytes())
-    found.update(tiles.strong.tobytes())
+    found.update(",".join(map(str, tiles.slide)).encode())
+    for array in (tiles.p, tiles.strong, tiles.tumor_pixels):
+        found.update(array.tobytes())
     return found.hexdigest()
 
 

@@ -8,7 +8,7 @@ sub-classifiers disagree, so a cohort with enough slides should have an `integra
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -20,10 +20,11 @@ from her2d.bundle.manifest import Normalization
 from her2d.method import FOLDS
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import STRONG, Normalized
-from her2d.research.training.cohort import Split
+from her2d.research.training.cohort import CohortSlide, Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
+from her2d.research.training.slide_level import SlideTiles
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
 from her2d.research.training.train import open_tiles, tiles_of_saved_folds, training_tiles
@@ -46,11 +47,27 @@ class FoldProbabilities:
         p: p(strong) of the five sub-classifiers, float32 (T, 5).
         strong: Whether the tile has high expression, bool (T,).
         patient: The tile's patient, str (T,).
+        slide: The tile's slide, str (T,); by default a patient has one slide.
+        tumor_pixels: Number of tumour pixels in the tile, int64 (T,); by default all tiles have as
+            many.
     """
 
     p: NDArray[np.float32]
     strong: NDArray[np.bool_]
     patient: NDArray[np.str_]
+    slide: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
+    tumor_pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.slide):
+            object.__setattr__(self, "slide", self.patient)
+        if not len(self.tumor_pixels):
+            object.__setattr__(self, "tumor_pixels", np.ones(len(self.strong), np.int64))
+
+    @property
+    def slide_tiles(self) -> SlideTiles:
+        """The tiles without their predictions."""
+        return SlideTiles(self.slide, self.tumor_pixels, self.strong)
 
 
 def out_of_fold_predictions(
@@ -82,10 +99,8 @@ def out_of_fold_predictions(
     for fold, network in enumerate(networks):
         held_out = np.flatnonzero(tiles.classified & (tiles.fold == fold))
         p[held_out] = p_strong([network], tiles.store, held_out, normalization)
-    patients = np.array([slide.patient for slide in tiles.slides])
     labelled = np.flatnonzero(tiles.classified)
-    table = tiles.store.table
-    found = FoldProbabilities(p[labelled], table.strong[labelled], patients[table.slide[labelled]])
+    found = _fold_probabilities(p[labelled], tiles.slides, tiles.store, labelled)
     return found, PredictionSource.OUT_OF_FOLD
 
 
@@ -122,8 +137,27 @@ def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProb
     labelled = np.flatnonzero(store.table.is_tumor & store.table.labelled)
     normalization = classifiers_normalization(study, classifier)
     p = p_strong(load_classifiers(study, classifier), store, labelled, normalization)
+    return _fold_probabilities(p, slides, store, labelled)
+
+
+def _fold_probabilities(
+    p: NDArray[np.float32],
+    slides: Sequence[CohortSlide],
+    store: TileStore,
+    indices: NDArray[np.int64],
+) -> FoldProbabilities:
+    """Join predictions for the tiles at `indices` with their labels."""
+    table = store.table
     patients = np.array([slide.patient for slide in slides] or [""])
-    return FoldProbabilities(p, store.table.strong[labelled], patients[store.table.slide[labelled]])
+    names = np.array(store.names or ("",))
+    of_slide = table.slide[indices]
+    return FoldProbabilities(
+        p,
+        table.strong[indices],
+        patients[of_slide],
+        names[of_slide],
+        table.tumor_pixels[indices],
+    )
 
 
 def p_strong(

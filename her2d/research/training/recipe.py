@@ -73,10 +73,10 @@ class IntegratorRecipe(_Section):
     0.9769 to 0.9898, "with little difference"."""
     folds: Annotated[int, Field(ge=2)] = FOLDS
     """Folds of the grid search, grouped by patient."""
-    class_weight: ClassWeight = "balanced"
-    """`balanced` gives all strong tiles together the same weight as all weak ones. That raises
-    sensitivity. If most tiles are weak, it also predicts more strong tiles than there are, and P of
-    equation 1 is higher. `none` gives every tile the same weight. Ours."""
+    class_weight: ClassWeight = "none"
+    """`none` gives every tile the same weight, so that probabilities are those of the cohort.
+    `balanced` gives all strong tiles together the same weight as all weak ones, and probabilities
+    are those of a cohort of which half is strong. The paper does not mention weights."""
 
 
 class Recipe(_Section):
@@ -106,6 +106,7 @@ class Recipe(_Section):
         "gbdt",
         "xgboost",
         "soft_voting",
+        "mean",
     )
     segmenter: NetworkRecipe = NetworkRecipe()
     classifier: NetworkRecipe = NetworkRecipe(batch=64)
