@@ -1,7 +1,7 @@
 """The mean of the five sub-classifiers' probabilities, an integrator without parameters.
 
-The paper tests eight integrators that are fitted (section 4.5); this one is their baseline. It is a
-module of its own because it needs scikit-learn, which is imported only when an integrator is loaded.
+The paper tests eight integrators that are fitted (section 4.5); this one is their baseline. It is
+a separate module because it needs scikit-learn, which is imported when an integrator is loaded.
 """
 
 from typing import Any, Self

@@ -128,7 +128,7 @@ def fit_integrator(
         name: A key of INTEGRATORS.
         tiles: Predictions for tiles that the sub-classifiers did not learn from.
         seed: Seed of the models and the folds.
-        folds: Number of folds of the search.
+        folds: Number of folds of the search; at most one for each patient.
         class_weight: See `IntegratorRecipe`.
 
     Returns:
@@ -147,7 +147,9 @@ def fit_integrator(
     # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
     # probabilities.
     weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
-    held_out = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # A fold without a patient could not be measured.
+    folds_used = min(folds, len(np.unique(tiles.patient)))
+    held_out = StratifiedGroupKFold(folds_used, shuffle=True, random_state=seed)
     try:
         splits = list(held_out.split(p, strong, tiles.patient))
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):

@@ -22,6 +22,7 @@ from her2d.research.training.integrators import (
     fit_integrator,
     select_integrator,
 )
+from her2d.research.training.kept_apart import keep_apart
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
@@ -122,6 +123,7 @@ def fit_integrators(
         IntegratorError: An integrator cannot be fitted, or `integrator` is not among them.
         OSError: The study cannot be written.
     """
+    keep_apart(study, recipe)
     selected_segmenter = select_segmenter(study, recipe, segmenter)
     selected_classifier = select_classifier(study, recipe, classifier)
     check_trained_networks(study, recipe)

@@ -2,9 +2,9 @@
 
 Four of the five sub-classifiers learned from each tile of the five folds; only the prediction of
 the fifth, which held the tile out, is unbiased. The integrator is therefore fitted on slides
-outside all folds, if the cohort has any (split `integrator`), and otherwise on the out-of-fold
-prediction of each tile, repeated in all five columns. With repeated predictions it never sees
-sub-classifiers disagree, so a cohort with enough slides should have an `integrator` split.
+outside all folds (split `integrator`, see `kept_apart`). If the recipe keeps none apart, it is
+fitted on the out-of-fold prediction of each tile, repeated in all five columns. It then never sees
+sub-classifiers disagree, and is too cautious where they do.
 """
 
 from collections.abc import Sequence

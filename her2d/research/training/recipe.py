@@ -72,7 +72,12 @@ class IntegratorRecipe(_Section):
     """AUROCs this close count as equal, and sensitivity decides. The paper's eight range from
     0.9769 to 0.9898, "with little difference"."""
     folds: Annotated[int, Field(ge=2)] = FOLDS
-    """Folds of the grid search, grouped by patient."""
+    """Folds of the grid search, grouped by patient; at most one for each patient."""
+    kept_apart: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Share of the training patients whose slides are kept apart from the folds, to fit the
+    integrator on and to choose its tile cut and the interval of P. 0 keeps none apart: the
+    integrator is fitted on out-of-fold predictions, and never sees how much the five
+    sub-classifiers disagree. A cohort with slides in the split `integrator` uses those. Ours."""
     class_weight: ClassWeight = "none"
     """`none` gives every tile the same weight, so that probabilities are those of the cohort.
     `balanced` gives all strong tiles together the same weight as all weak ones, and probabilities

@@ -144,5 +144,5 @@ def slide_level(strong: NDArray[np.bool_], tiles: SlideTiles) -> SlideLevel:
     )
 
 
-def _mean(values: NDArray[np.generic]) -> float | None:
+def _mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float | None:
     return float(np.mean(values)) if len(values) else None

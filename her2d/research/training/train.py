@@ -13,6 +13,7 @@ from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import FitResult, Task, fit
 from her2d.research.training.folds import FoldsError, Grouping, load_or_make_folds, read_folds
+from her2d.research.training.kept_apart import keep_apart
 from her2d.research.training.lightning_module import (
     AUROC,
     MIOU,
@@ -57,11 +58,14 @@ class TrainingTiles:
 def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
     """Open the tiles of the training split and make or read its folds.
 
+    Patients that the recipe keeps apart are chosen before.
+
     Raises:
-        StudyError: A slide is not prepared.
+        StudyError: A slide is not prepared, or patients cannot be kept apart.
         FoldsError: The folds cannot be made, or the saved ones do not match.
         OSError: The folds cannot be written.
     """
+    keep_apart(study, recipe)
     slides = _training_slides(study)
     folded = _folded(slides)
     fold = load_or_make_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)

@@ -2,12 +2,11 @@
 
 import functools
 
-import numpy as np
 import pytest
 from modelled_scores import ModelledScores
 
 from her2d.research.training.integrators import FittedIntegrator, fit_integrator
-from her2d.research.training.slide_level import SlideLevel, slide_fractions, slide_level
+from her2d.research.training.slide_level import SlideLevel, slide_level
 
 SEEDS = (1, 2, 3, 4)
 EVENLY_SPREAD = ModelledScores()
