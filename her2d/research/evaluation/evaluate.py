@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
+from her2d.research.evaluation.disagreement import disagreement_rows
 from her2d.research.evaluation.figures import (
     calibration_figure,
     confusion_figure,
@@ -103,6 +104,10 @@ def evaluate(
         slides=slide_rows(predictions, selection.integrator, seed=recipe.seed),
         predictions=tuple(prediction for _, prediction in own),
         calibration=calibration_rows(study, selection.integrator, tiles),
+        disagreement=disagreement_rows(
+            {Split.INTEGRATOR: split_probabilities(study, selection.classifier, Split.INTEGRATOR)}
+            | tiles
+        ),
         misdiagnosis=misdiagnosis.tests,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )

@@ -197,6 +197,24 @@ class CalibrationRow(_Row):
     calibration: Calibration
 
 
+class DisagreementRow(_Row):
+    """Disagreement of the five sub-classifiers on the tumour tiles of a set of unseen slides.
+
+    Attributes:
+        set: Name of the set.
+        tiles: Number of labelled tumour tiles.
+        spread: Mean over the tiles of the standard deviation of the five probabilities.
+        not_unanimous: Share of tiles that some of the five call strong, and others weak.
+        not_unanimous_strong: The same of strong tiles.
+    """
+
+    set: str
+    tiles: int
+    spread: Number
+    not_unanimous: Number
+    not_unanimous_strong: Number
+
+
 class Report(_Row):
     """All results of an evaluation, and the models and cohort they belong to."""
 
@@ -217,6 +235,7 @@ class Report(_Row):
     slides: tuple[SlideRow, ...]
     predictions: tuple[SlidePrediction, ...]
     calibration: tuple[CalibrationRow, ...]
+    disagreement: tuple[DisagreementRow, ...] = ()
     misdiagnosis: tuple[FeatureTest, ...]
     misdiagnosis_left_out: tuple[str, ...]
     """A sentence for each feature without a test, with the reason."""
