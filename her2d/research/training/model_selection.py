@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.method import FOLDS
 from her2d.research.training.fit import RESULT_FILE, FitResult, read_result
+from her2d.research.training.gate import check_gate
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
@@ -126,6 +127,7 @@ def fit_integrators(
     keep_apart(study, recipe)
     selected_segmenter = select_segmenter(study, recipe, segmenter)
     selected_classifier = select_classifier(study, recipe, classifier)
+    check_gate(study, recipe, selected_segmenter)
     check_trained_networks(study, recipe)
     tiles, source = out_of_fold_predictions(study, recipe, selected_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)

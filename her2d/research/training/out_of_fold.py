@@ -8,7 +8,7 @@ sub-classifiers disagree, and is too cautious where they do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,16 +18,17 @@ from torch import nn
 
 from her2d.bundle.manifest import Normalization
 from her2d.method import FOLDS
-from her2d.research.networks.build import build_classifier, build_segmenter
+from her2d.research.networks.build import build_classifier
 from her2d.research.networks.export import STRONG, Normalized
 from her2d.research.training.cohort import CohortSlide, Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.research.training.gate import gated_as_in_service, gated_by_saved, segmenter_in
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.slide_level import SlideTiles
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
-from her2d.research.training.train import open_tiles, tiles_of_saved_folds, training_tiles
+from her2d.research.training.train import gated_training_tiles, open_tiles, tiles_of_saved_folds
 
 _BATCH = 8
 
@@ -92,7 +93,7 @@ def out_of_fold_predictions(
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
         held_out_tiles = split_probabilities(study, classifier, Split.INTEGRATOR)
         return held_out_tiles, PredictionSource.HELD_OUT
-    tiles = training_tiles(study, recipe)
+    tiles = gated_training_tiles(study, recipe)
     networks = load_classifiers(study, classifier)
     normalization = classifiers_normalization(study, classifier)
     p = np.zeros((len(tiles.store), FOLDS), np.float32)
@@ -115,11 +116,14 @@ def fitting_digest(study: Study) -> str:
     if integrator_slides:
         return open_tiles(study, integrator_slides).digest()
     tiles = tiles_of_saved_folds(study)
-    return tiles.store.digest(tiles.classified, tiles.fold)
+    gated = replace(tiles, store=gated_by_saved(study, tiles.store))
+    return gated.store.digest(gated.classified, gated.fold)
 
 
 def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProbabilities:
     """Predict the labelled tumour tiles of a split with all five sub-classifiers.
+
+    If the study's tiles are gated by predictions, tumour tiles are those of the bundle's segmenter.
 
     Args:
         study: Study with all five folds of the classifier trained.
@@ -133,7 +137,7 @@ def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProb
     if split is Split.TRAIN:
         raise ValueError("the sub-classifiers learned from the split train")
     slides = [slide for slide in study.cohort() if slide.split is split]
-    store = open_tiles(study, slides)
+    store = gated_as_in_service(study, open_tiles(study, slides))
     labelled = np.flatnonzero(store.table.is_tumor & store.table.labelled)
     normalization = classifiers_normalization(study, classifier)
     p = p_strong(load_classifiers(study, classifier), store, labelled, normalization)
@@ -156,7 +160,7 @@ def _fold_probabilities(
         table.strong[indices],
         patients[of_slide],
         names[of_slide],
-        table.tumor_pixels[indices],
+        table.gate_pixels[indices],
     )
 
 
@@ -230,10 +234,4 @@ def load_segmenter(study: Study, name: str) -> nn.Module:
         StudyError: The weights cannot be used.
         FitError: It is not trained.
     """
-    directory = study.segmenter(name)
-    width = read_result(directory).recipe.width_multiplier
-    try:
-        network = build_segmenter(name, width_multiplier=width, weights=directory / WEIGHTS_FILE)
-    except ValueError as error:
-        raise StudyError(f"Cannot load the network in {directory}: {error}.") from error
-    return network.eval()
+    return segmenter_in(study.segmenter(name), name)

@@ -6,6 +6,7 @@ classes, are her2d's and are marked "Ours".
 
 import re
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -84,11 +85,23 @@ class IntegratorRecipe(_Section):
     are those of a cohort of which half is strong. The paper does not mention weights."""
 
 
+class GateSource(StrEnum):
+    """What decides which tiles are tumour tiles in training."""
+
+    PREDICTED = "predicted"
+    ANNOTATED = "annotated"
+
+
 class Recipe(_Section):
     """All settings that determine a study's models."""
 
     seed: int = 2025
     grouping: Grouping = Grouping.PATIENT
+    gate: GateSource = GateSource.PREDICTED
+    """What decides which tiles classifiers and integrators learn from: more than 10 % `predicted`
+    tumour, as in service and in the paper (section 4.3), or more than 10 % `annotated` tumour.
+    Predictions are of segmenters that did not learn from the slide, so that `predicted` trains four
+    more segmenters."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of each channel on the 0..1 scale; ImageNet's by default. Ours."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

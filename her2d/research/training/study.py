@@ -7,6 +7,8 @@ study/tiles/SLIDE.zarr          prepared tiles
 study/kept_apart.json           patients that are kept apart from the folds
 study/folds.json                the fold in which each slide is held out
 study/segmenters/NAME/          model.safetensors, result.json, provenance.json, checkpoints
+study/segmenters/NAME/gate/FOLD/  the same without another fold, to gate its tiles
+study/gate.json                 tumour in the training tiles as these segmenters predict it
 study/classifiers/NAME/FOLD/    the same for each fold
 study/integrators/NAME.skops    fitted integrators, with integrators/results.json
 study/model_selection.json      the models that the bundle consists of
@@ -81,8 +83,19 @@ class Study:
     def segmenter(self, name: str) -> Path:
         return self.root / "segmenters" / name
 
+    def gate_segmenter(self, name: str, fold: int) -> Path:
+        return self.segmenter(name) / "gate" / str(fold)
+
+    @property
+    def gate(self) -> Path:
+        return self.root / "gate.json"
+
+    @property
+    def classifiers(self) -> Path:
+        return self.root / "classifiers"
+
     def classifier(self, name: str, fold: int) -> Path:
-        return self.root / "classifiers" / name / str(fold)
+        return self.classifiers / name / str(fold)
 
     @property
     def commands(self) -> Path:

@@ -117,7 +117,7 @@ def test_out_of_fold_predictions_are_an_explicit_choice(study):
 def test_another_seed_or_share_than_the_saved_one_is_refused(study):
     keep_apart(study, Recipe(seed=1))
     for other in (Recipe(seed=2), Recipe(seed=1, integrator=IntegratorRecipe(kept_apart=0))):
-        with pytest.raises(StudyError, match="was made with seed 1 and a share of 0.15"):
+        with pytest.raises(StudyError, match=r"was made with seed 1 and a share of 0\.15"):
             keep_apart(study, other)
 
 

@@ -7,12 +7,12 @@ import pytest
 
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.folds import FoldsError, Grouping
-from her2d.research.training.recipe import IntegratorRecipe, Recipe
+from her2d.research.training.recipe import GateSource, IntegratorRecipe, Recipe
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
 from her2d.research.training.train import train_classifier, training_tiles
 
-RECIPE = Recipe(integrator=IntegratorRecipe(kept_apart=0))
+RECIPE = Recipe(gate=GateSource.ANNOTATED, integrator=IntegratorRecipe(kept_apart=0))
 
 
 def slide(name: str, patient: str, status: Status) -> CohortSlide:
