@@ -43,6 +43,7 @@ create table runs (
     high_expression_percent real,
     ci_low real,                       -- percent
     ci_high real,
+    ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
     tumor_pixels integer not null,
     strong_pixels integer not null,
@@ -252,6 +253,7 @@ select
     runs.high_expression_percent,
     runs.ci_low,
     runs.ci_high,
+    runs.ci_calibrated,
     runs.borderline,
     runs.tumor_pixels,
     runs.strong_pixels,

@@ -82,7 +82,7 @@ def evaluate(
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, heatmaps = _predictions(
-        study, bundle, evaluation_slides(cohort), cuts, recipe.seed, progress
+        study, bundle, evaluation_slides(cohort), cuts, progress
     )
     progress("predicting test tiles")
     tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
@@ -140,7 +140,6 @@ def _predictions(
     bundle: Bundle,
     slides: list[CohortSlide],
     tile_cuts: Mapping[str, float],
-    seed: int,
     progress: Progress,
 ) -> tuple[
     dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
@@ -153,9 +152,7 @@ def _predictions(
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name, cut in tile_cuts.items():
-            predictions[name].append(
-                integrator_prediction(study, name, found, tile_cut=cut, seed=seed)
-            )
+            predictions[name].append(integrator_prediction(study, name, found, tile_cut=cut))
         own.append((found.slide, slide_prediction(found)))
         drawn = heatmaps[_is_correct(found)]
         if len(drawn) < _HEATMAPS_EACH:

@@ -44,6 +44,9 @@ class PredictedSlide:
 def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[PredictedSlide]:
     """Run slides through the bundle's pipeline, one after the other.
 
+    A slide with so many unreadable tiles that the daemon would not record a result is predicted
+    indeterminate, so that it does not end the evaluation.
+
     Args:
         bundle: The bundle.
         slides: The slides.
@@ -54,7 +57,7 @@ def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Pr
     """
     with Scorer(bundle) as scorer:
         for slide in slides:
-            yield PredictedSlide(slide, scorer.score(slide.he_path).outcome)
+            yield PredictedSlide(slide, scorer.processor.pipeline.submit(slide.he_path).result())
 
 
 def slide_prediction(found: PredictedSlide) -> SlidePrediction:
@@ -89,7 +92,7 @@ class IntegratorPrediction:
 
 
 def integrator_prediction(
-    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, seed: int
+    study: Study, name: str, found: PredictedSlide, *, tile_cut: float
 ) -> IntegratorPrediction:
     """Score a slide with another integrator of the study.
 
@@ -98,7 +101,6 @@ def integrator_prediction(
         name: Name of the integrator.
         found: The slide with the pipeline's outcome.
         tile_cut: Probability above which the integrator calls a tile strong.
-        seed: Seed of the score's bootstrap interval.
     """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
@@ -107,7 +109,7 @@ def integrator_prediction(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_pixels=outcome.unreadable_pixels,
-        seed=seed,
+        interval=None,
     )
     percent = score.high_expression_percent
     return IntegratorPrediction(
