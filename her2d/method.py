@@ -25,3 +25,6 @@ THRESHOLD = 0.10
 
 TILE_CUT = 0.5
 """Probability of the integrator above which a tile is strong, where the bundle states no other."""
+
+COVERAGE = 0.95
+"""Share of slides whose interval of P is to hold what it is an interval of. Ours."""

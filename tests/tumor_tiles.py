@@ -1,8 +1,11 @@
 """Simulated tumours: tiles in a grid, with as much correlation between neighbours as wanted."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.special import expit
 from scipy.stats import norm
 
 from her2d.method import FOLDS
@@ -56,3 +59,44 @@ def simulated_tiles(
     row, column = tumor_places(rng, tiles)
     strong = tissue_noise(rng, row, column, length) > norm.ppf(1 - share)
     return tiles_of(row, column, strong, tumor_pixels=rng.integers(26_215, 262_145, tiles))
+
+
+@dataclass(frozen=True, slots=True)
+class HardSlide:
+    """A simulated slide with its annotated share of HER2-high tumour.
+
+    Attributes:
+        tiles: what the networks found.
+        annotated: share of tumour area that is high, 0 to 1.
+        correlation: how far neighbouring tiles are alike, in tiles; 0 means not at all.
+    """
+
+    tiles: TumorTiles
+    annotated: float
+    correlation: float
+
+
+def hard_slides(rng: np.random.Generator, count: int, *, cut: float) -> list[HardSlide]:
+    """Slides of which one in eight is positive, with errors that come together on some."""
+    return [_hard_slide(rng, cut) for _ in range(count)]
+
+
+def _hard_slide(rng: np.random.Generator, cut: float) -> HardSlide:
+    tiles = int(rng.integers(20, 120))
+    row, column = tumor_places(rng, tiles)
+    correlation = float(rng.choice([0.0, 0.8, 1.5]))
+    share = rng.beta(3, 5) if rng.random() < 0.125 else rng.beta(0.5, 30)
+    stain = tissue_noise(rng, row, column, correlation) + norm.ppf(share)
+    high = norm.cdf(stain / 0.4)  # of the tile's tumour
+    err_together = rng.random() < 0.09
+    shift = rng.normal(0, 0.6) + (rng.choice([-2.5, 2.5]) if err_together else 0.0)
+    logit = 3 * (2 * high - 1) + shift + 0.8 * tissue_noise(rng, row, column, correlation)
+    of_fold = rng.normal(0, 1.3 if err_together else 0.3, FOLDS)
+    of_tile = rng.normal(0, 1.6 if err_together else 0.4, (tiles, FOLDS))
+    p_folds = expit(logit[:, None] + of_fold + of_tile)
+    p_strong = p_folds.mean(axis=1)
+    pixels = rng.integers(26_215, 262_145, tiles)
+    found = tiles_of(
+        row, column, p_strong > cut, tumor_pixels=pixels, p_strong=p_strong, p_folds=p_folds
+    )
+    return HardSlide(found, float(pixels @ high / pixels.sum()), correlation)

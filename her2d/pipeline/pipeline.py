@@ -18,9 +18,11 @@ import numpy as np
 from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
+from her2d.pipeline.block_bootstrap import block_bootstrap_interval
+from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.inspection import InspectedTile, inspected
-from her2d.pipeline.interval import TumorTiles, block_bootstrap_interval
+from her2d.pipeline.interval import Interval, TumorTiles
 from her2d.pipeline.outcome import SlideOutcome, TileClass, pixels_that_may_be_tumor
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
@@ -232,11 +234,7 @@ class Pipeline:
             tiles_unreadable=int((run.tile_class == TileClass.UNREADABLE).sum()),
             unreadable_pixels=unreadable_pixels,
             threshold=self._rules.threshold,
-            interval=(
-                block_bootstrap_interval(tiles, seed=self._rules.bootstrap_seed)
-                if len(tiles)
-                else None
-            ),
+            interval=self._interval(tiles),
         )
         pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
         return SlideOutcome(
@@ -260,3 +258,11 @@ class Pipeline:
                 tumor_mm2=score.tumor_pixels * pixel_mm2,
             ),
         )
+
+    def _interval(self, tiles: TumorTiles) -> Interval | None:
+        """Return the calibrated interval if the bundle has a calibration, else a bootstrap's."""
+        if len(tiles) == 0:
+            return None
+        if self._rules.interval is None:
+            return block_bootstrap_interval(tiles, seed=self._rules.bootstrap_seed)
+        return conformal_interval(tiles, self._rules.interval, self._rules.tile_cut)

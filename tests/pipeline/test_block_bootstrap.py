@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta
 from tumor_tiles import simulated_tiles, tiles_of
 
-from her2d.pipeline.interval import block_bootstrap_interval, jeffreys_interval
+from her2d.pipeline.block_bootstrap import block_bootstrap_interval, jeffreys_interval
 
 places = st.lists(
     st.tuples(st.integers(0, 8), st.integers(0, 8), st.integers(1, 1 << 18), st.booleans()),
