@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TUMOR_FRACTION
+from her2d.pipeline.interval import TumorTiles
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
 from her2d.slides.grid import TileGrid
@@ -84,6 +85,19 @@ class SlideOutcome:
         unreadable = _area(self.grid, self.tile_class == TileClass.UNREADABLE)
         tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE))
         return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
+
+    @property
+    def tumor_tiles(self) -> TumorTiles:
+        """The tumour tiles, row by row."""
+        row, column = np.nonzero(np.isin(self.tile_class, (TileClass.WEAK, TileClass.STRONG)))
+        return TumorTiles(
+            row=row,
+            column=column,
+            tumor_pixels=self.tumor_pixels[row, column].astype(np.int64),
+            strong=np.asarray(self.tile_class[row, column] == TileClass.STRONG),
+            p_strong=self.p_strong[row, column],
+            p_folds=self.p_folds[row, column],
+        )
 
     def count(self, *tile_classes: TileClass) -> int:
         """Return the number of tiles of these classes."""

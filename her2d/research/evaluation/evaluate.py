@@ -12,6 +12,7 @@ from her2d.research.evaluation.figures import (
     roc_figure,
 )
 from her2d.research.evaluation.html import render
+from her2d.research.evaluation.interval_calibration import calibrate_interval
 from her2d.research.evaluation.report import Report, SlidePrediction
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
@@ -79,6 +80,8 @@ def evaluate(
     models = selected_files(study)
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
+    calibrated = calibrate_interval(study, recipe, bundle, progress=progress)
+    bundle = calibrated.bundle
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, heatmaps = _predictions(
@@ -98,6 +101,7 @@ def evaluate(
         integrator=selection.integrator,
         integrator_fitted_on=selection.integrator_fitted_on,
         overridden=selection.overridden,
+        interval=calibrated.note,
         segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
         classifiers=classifier_rows(study, recipe, selection.classifier),
         integrators=integrator_rows(study, selection, scores, tiles),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from her2d.bundle.manifest import Manifest, Measured
+from her2d.pipeline.interval import interval_meaning
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -30,6 +31,8 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         f" {manifest.decision.tile_cut:.4g}. A slide is positive from"
         f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
     )
+    yield ""
+    yield _interval(manifest)
     training = manifest.training
     yield ""
     yield "## Training"
@@ -48,6 +51,16 @@ def _lines(manifest: Manifest) -> Iterator[str]:
             yield f"## {title}"
             yield ""
             yield from _measured(measured)
+
+
+def _interval(manifest: Manifest) -> str:
+    found = manifest.interval
+    if found is None:
+        return f"The interval of P: {interval_meaning(calibrated=False)}"
+    return (
+        f"The interval of P, on {found.slides} slides of {found.patients} patients that no model"
+        f" learned from: {interval_meaning(calibrated=True)}"
+    )
 
 
 def _measured(measured: Measured) -> Iterator[str]:

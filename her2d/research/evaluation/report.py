@@ -229,6 +229,8 @@ class Report(_Row):
     integrator: str
     integrator_fitted_on: str
     overridden: tuple[str, ...]
+    interval: str
+    """On what the bundle's interval of P is calibrated, or why it is not, in one sentence."""
     segmenters: tuple[SegmenterRow, ...]
     classifiers: tuple[ClassifierRow, ...]
     integrators: tuple[IntegratorRow, ...]

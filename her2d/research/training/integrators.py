@@ -6,7 +6,7 @@ class weights, so that their comparison does not depend on the weights; see
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,14 +144,9 @@ def fit_integrator(
         raise IntegratorError("An integrator needs strong and weak tiles to learn from.")
     build, grid = INTEGRATORS[name]
     p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
-    # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
-    # probabilities.
-    weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
-    # A fold without a patient could not be measured.
-    folds_used = min(folds, len(np.unique(tiles.patient)))
-    held_out = StratifiedGroupKFold(folds_used, shuffle=True, random_state=seed)
+    weight = _weights(strong, class_weight)
     try:
-        splits = list(held_out.split(p, strong, tiles.patient))
+        splits = _splits(tiles, seed, folds)
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
             raise ValueError("all strong tiles belong to one patient")
         search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits)
@@ -175,6 +170,49 @@ def fit_integrator(
         fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
     )
     return FittedIntegrator(search.best_estimator_, score)
+
+
+def held_out_models(
+    score: IntegratorScore,
+    tiles: FoldProbabilities,
+    *,
+    seed: int,
+    folds: int,
+    class_weight: ClassWeight,
+) -> Iterator[tuple[frozenset[str], Any]]:
+    """Fit an integrator again without the patients of each fold of its search.
+
+    Args:
+        score: Score of the fitted integrator, with the parameters that the search chose.
+        tiles, seed, folds, class_weight: As given to `fit_integrator`.
+
+    Yields:
+        The patients of a fold and the model that did not learn from them.
+    """
+    build, _ = INTEGRATORS[score.name]
+    p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
+    weight = _weights(strong, class_weight)
+    for learned, held_out in _splits(tiles, seed, folds):
+        model = build(seed).set_params(**score.parameters)
+        model.fit(p[learned], strong[learned], sample_weight=weight[learned])
+        yield frozenset(np.unique(tiles.patient[held_out]).tolist()), model
+
+
+def _splits(
+    tiles: FoldProbabilities, seed: int, folds: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Split tiles into folds by patient: indices to learn from, and those held out."""
+    # A fold without a patient could not be measured.
+    folds_used = min(folds, len(np.unique(tiles.patient)))
+    held_out = StratifiedGroupKFold(folds_used, shuffle=True, random_state=seed)
+    return list(held_out.split(tiles.p, tiles.strong.astype(np.int64), tiles.patient))
+
+
+def _weights(strong: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float64]:
+    # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
+    # probabilities.
+    balanced = "balanced" if class_weight == "balanced" else None
+    return np.asarray(compute_sample_weight(balanced, strong), np.float64)
 
 
 def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> NDArray[np.float64]:

@@ -72,6 +72,7 @@ class TileTable:
         tumor_pixels: Number of tumour pixels in the tile by the annotation, int64 (T,).
         gate_pixels: Number of tumour pixels by which the tile is gated, int64 (T,); those of the
             annotation, or a segmenter's, see `gate`.
+        strong_pixels: Number of those with high expression, int64 (T,); 0 if it is not known.
         strong: Whether at least half of the tile's tumour has high expression, bool (T,) (paper,
             section 4.4).
         labelled: Whether the tile's expression is known, bool (T,).
@@ -81,6 +82,7 @@ class TileTable:
     position: NDArray[np.int64]
     tumor_pixels: NDArray[np.int64]
     gate_pixels: NDArray[np.int64]
+    strong_pixels: NDArray[np.int64]
     strong: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
 
@@ -172,6 +174,7 @@ class TileStore:
             position=np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)]),
             tumor_pixels=joined[:, 2],
             gate_pixels=joined[:, 2],
+            strong_pixels=np.maximum(joined[:, 3], 0),
             strong=2 * joined[:, 3] >= np.maximum(joined[:, 2], 1),
             labelled=joined[:, 3] >= 0,
         )
