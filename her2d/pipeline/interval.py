@@ -19,11 +19,6 @@ class Interval:
     high: float
     calibrated: bool
 
-    @property
-    def meaning(self) -> str:
-        """What it is an interval of, in one sentence."""
-        return interval_meaning(self.calibrated)
-
 
 def interval_meaning(calibrated: bool) -> str:
     """Return one sentence that says what an interval of P is an interval of."""

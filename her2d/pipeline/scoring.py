@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from her2d.method import THRESHOLD
-from her2d.pipeline.interval import Interval
+from her2d.pipeline.interval import Interval, interval_meaning
 
 
 class Her2Status(StrEnum):
@@ -64,6 +64,7 @@ class Score(BaseModel):
         ci_calibrated: whether the interval is calibrated on slides with a known share; None
             without an interval.
         borderline: whether the interval holds the threshold.
+        threshold_percent: P in percent from which the bundle calls a slide positive.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,10 +76,16 @@ class Score(BaseModel):
     ci_high: float | None = None
     ci_calibrated: bool | None = None
     borderline: bool = False
+    threshold_percent: float = 100 * THRESHOLD
     tumor_pixels: int = 0
     strong_pixels: int = 0
     tiles_tumor: int = 0
     tiles_strong: int = 0
+
+    @property
+    def ci_meaning(self) -> str | None:
+        """What the interval is an interval of, in one sentence; None without an interval."""
+        return None if self.ci_calibrated is None else interval_meaning(self.ci_calibrated)
 
 
 def high_expression_fraction(counts: TileCounts) -> Fraction:
@@ -110,14 +117,18 @@ def score_slide(
             so that exactly 10 % is positive.
         interval: of P; None where there is no tumour, or where only the call is wanted.
     """
+    limit = Fraction(str(threshold))
     if counts.total == 0:
         missing = (
             "No tumour was found in any tile."
             if tiles_unreadable == 0
             else f"No tumour was found, but {_tiles(tiles_unreadable)} could not be read."
         )
-        return Score(her2_status=Her2Status.INDETERMINATE, reason=missing)
-    limit = Fraction(str(threshold))
+        return Score(
+            her2_status=Her2Status.INDETERMINATE,
+            reason=missing,
+            threshold_percent=float(100 * limit),
+        )
     p = high_expression_fraction(counts)
     status = Her2Status.POSITIVE if p >= limit else Her2Status.NEGATIVE
     reason: str | None = None
@@ -134,6 +145,7 @@ def score_slide(
         ci_high=None if interval is None else 100 * interval.high,
         ci_calibrated=None if interval is None else interval.calibrated,
         borderline=interval is not None and interval.low <= threshold <= interval.high,
+        threshold_percent=float(100 * limit),
         tumor_pixels=counts.total,
         strong_pixels=counts.strong_total,
         tiles_tumor=len(counts.strong),

@@ -85,6 +85,28 @@ def test_a_result_is_borderline_if_its_interval_contains_the_threshold(low, high
     assert (found.borderline, found.ci_calibrated) == (borderline, True)
 
 
+def test_a_result_states_the_threshold_that_it_was_called_by():
+    found = score_slide(
+        counts([(7, True), (93, False)]),
+        tiles_unreadable=0,
+        unreadable_pixels=0,
+        threshold=0.07,
+        interval=None,
+    )
+    assert (found.her2_status, found.threshold_percent) == (Her2Status.POSITIVE, 7.0)
+    assert score([]).threshold_percent == 10.0
+
+
+def test_a_result_says_what_its_interval_is_an_interval_of():
+    meanings = [
+        score([(1000, True)], interval=Interval(0.5, 1.0, calibrated)).ci_meaning
+        for calibrated in (True, False)
+    ]
+    assert meanings[0].startswith("Calibrated: for 95 of 100 slides")
+    assert meanings[1].startswith("Not calibrated: ")
+    assert score([]).ci_meaning is None
+
+
 def test_a_slide_without_tumor_is_indeterminate_with_a_reason():
     found = score([])
     assert found.her2_status is Her2Status.INDETERMINATE

@@ -76,6 +76,7 @@ def report(**changes) -> Report:
             "integrator": "rf",
             "integrator_fitted_on": "held-out slides",
             "overridden": (),
+            "interval": "The interval of P is not calibrated.",
             "segmenters": (),
             "classifiers": (),
             "integrators": (),
