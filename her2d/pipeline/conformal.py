@@ -3,7 +3,7 @@
 The bundle holds, for slides that no model learned from, how far P was from the annotated share,
 relative to how much doubt there was (Lei et al. 2018, "Distribution-Free Predictive Inference for
 Regression"). If a new slide is one like them, the interval below holds its annotated share with
-the calibration's coverage, whatever the distribution of errors. Slides of one patient are not
+the calibration's coverage, for any distribution of errors. Slides of one patient are not
 independent, so patients weigh the same and not slides (Lee, Barber and Willett 2023).
 """
 

@@ -7,7 +7,6 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.method import TUMOR_FRACTION
 from her2d.pipeline.interval import TumorTiles
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
@@ -52,6 +51,7 @@ class SlideOutcome:
         tumor_pixels: int32, 0 where the segmenter was not used.
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
+        unreadable_pixels: pixels of the scan that could not be read and may be tumour.
         unreadable_reason: why the first unreadable tile could not be read, None if all were.
         has_io_errors: whether the storage returned I/O errors for some tiles.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
@@ -66,15 +66,11 @@ class SlideOutcome:
     p_folds: NDArray[np.float32]
     p_strong: NDArray[np.float32]
     overview: Overview
+    unreadable_pixels: int
     unreadable_reason: str | None
     has_io_errors: bool
     unread_could_change_call: bool
     quality: SlideQuality
-
-    @property
-    def unreadable_pixels(self) -> int:
-        """Number of pixels of the scan that could not be read and may be tumour."""
-        return pixels_that_may_be_tumor(self.grid, self.tile_class, TUMOR_FRACTION)
 
     @property
     def unreadable_percent(self) -> float:

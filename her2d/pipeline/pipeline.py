@@ -246,6 +246,7 @@ class Pipeline:
             p_folds=run.p_folds,
             p_strong=p_strong,
             overview=run.overview,
+            unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
             has_io_errors=run.has_io_errors,
             unread_could_change_call=unread_could_change_call(

@@ -4,11 +4,15 @@ from collections.abc import Callable, Mapping
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
+from her2d.research.evaluation.annotated_share import annotated_shares
 from her2d.research.evaluation.disagreement import disagreement_rows
 from her2d.research.evaluation.figures import (
+    agreement_figure,
+    bland_altman_figure,
     calibration_figure,
     confusion_figure,
     heatmap_figure,
+    risk_coverage_figure,
     roc_figure,
 )
 from her2d.research.evaluation.html import render
@@ -22,6 +26,8 @@ from her2d.research.evaluation.slide_predictions import (
     predict_slides,
     slide_prediction,
     slide_rows,
+    validated_slides,
+    validation_rows,
 )
 from her2d.research.evaluation.tiles import (
     calibration_rows,
@@ -105,8 +111,11 @@ def evaluate(
         segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
         classifiers=classifier_rows(study, recipe, selection.classifier),
         integrators=integrator_rows(study, selection, scores, tiles),
-        slides=slide_rows(predictions, selection.integrator, seed=recipe.seed),
+        slides=slide_rows(predictions, selection.integrator),
         predictions=tuple(prediction for _, prediction in own),
+        validation=validation_rows(
+            [prediction for _, prediction in own], bundle.manifest.decision.threshold
+        ),
         calibration=calibration_rows(study, selection.integrator, tiles),
         disagreement=disagreement_rows(
             {Split.INTEGRATOR: split_probabilities(study, selection.classifier, Split.INTEGRATOR)}
@@ -116,8 +125,9 @@ def evaluate(
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
     figures = _figures(report, predictions[selection.integrator])
+    page = render(report, figures=figures, heatmaps=heatmaps, share_figures=_share_figures(report))
     study.evaluation.mkdir(parents=True, exist_ok=True)
-    write_text(study.evaluation / PAGE_FILE, render(report, figures=figures, heatmaps=heatmaps))
+    write_text(study.evaluation / PAGE_FILE, page)
     write_text(study.evaluation / REPORT_FILE, report.model_dump_json(indent=1))
     return report
 
@@ -151,13 +161,17 @@ def _predictions(
     """Run each slide through the pipeline once, and draw heatmaps of some."""
     predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in tile_cuts}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
+    threshold = bundle.manifest.decision.threshold
+    annotated = annotated_shares(study, slides)
     # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name, cut in tile_cuts.items():
-            predictions[name].append(integrator_prediction(study, name, found, tile_cut=cut))
-        own.append((found.slide, slide_prediction(found)))
+            predictions[name].append(
+                integrator_prediction(study, name, found, tile_cut=cut, threshold=threshold)
+            )
+        own.append((found.slide, slide_prediction(found, annotated.get(found.slide.name))))
         drawn = heatmaps[_is_correct(found)]
         if len(drawn) < _HEATMAPS_EACH:
             drawn.append(heatmap_figure(found))
@@ -179,4 +193,16 @@ def _figures(report: Report, predictions: list[IntegratorPrediction]) -> list[st
         calibration_figure(row.calibration, f"Calibration of tiles, {row.set}")
         for row in report.calibration
     ]
+    return [figure for figure in figures if figure is not None]
+
+
+def _share_figures(report: Report) -> list[str]:
+    figures = []
+    for row in report.validation:
+        slides = validated_slides([p for p in report.predictions if p.set == row.set])
+        for name, annotated in (("by tile", slides.by_tile), ("by area", slides.by_area)):
+            title = f"P, annotated share {name}, {row.set}"
+            figures.append(agreement_figure(slides, annotated, row.threshold_percent, title))
+            figures.append(bland_altman_figure(slides, annotated, title))
+        figures.append(risk_coverage_figure(row.risk_coverage, f"Risk and coverage, {row.set}"))
     return [figure for figure in figures if figure is not None]
