@@ -72,7 +72,8 @@ class TileTable:
         tumor_pixels: Number of tumour pixels in the tile by the annotation, int64 (T,).
         gate_pixels: Number of tumour pixels by which the tile is gated, int64 (T,); those of the
             annotation, or a segmenter's, see `gate`.
-        strong_pixels: Number of those with high expression, int64 (T,); 0 if it is not known.
+        strong_pixels: Number of annotated tumour pixels with high expression, int64 (T,); 0 if it
+            is not known.
         strong: Whether at least half of the tile's tumour has high expression, bool (T,) (paper,
             section 4.4).
         labelled: Whether the tile's expression is known, bool (T,).
