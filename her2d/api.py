@@ -101,6 +101,11 @@ class SlideScore(ScoredSlide):
         return score.ci_low, score.ci_high
 
     @property
+    def interval_meaning(self) -> str | None:
+        """What `interval` is an interval of, and whether it is calibrated, in one sentence."""
+        return self.outcome.score.ci_meaning
+
+    @property
     def borderline(self) -> bool:
         """Whether the interval holds the threshold."""
         return self.outcome.score.borderline

@@ -22,3 +22,9 @@ TUMOR_FRACTION = 0.10
 
 THRESHOLD = 0.10
 """P of equation 1 from which a slide is HER2-positive."""
+
+TILE_CUT = 0.5
+"""Probability of the integrator above which a tile is strong, where the bundle states no other."""
+
+COVERAGE = 0.95
+"""Share of slides whose interval of P is to hold what it is an interval of. Ours."""

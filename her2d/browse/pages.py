@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 
 from sqlite_utils import Database
 
-from her2d.method import THRESHOLD
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -16,9 +15,9 @@ from her2d.results.records import QualityFlag, SlideResult, StepTiming
 
 PAGE = 60
 _FAILURES = 20
-_THRESHOLD_PERCENT = 100 * THRESHOLD
 _STATUSES = ("positive", "negative", "indeterminate")
 _TICKS = (0, 10, 25, 50, 100)
+_LEAST_GAP = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +25,15 @@ class Gauge:
     """The share of HER2-high tumour and its interval as places on a line, in percent of its length.
 
     Places are proportional to the square root of the share, so that 0 to 10 % takes a third of it.
+    The threshold is that of the bundle that scored the slide.
     """
 
     value: float | None
     low: float | None
     high: float | None
     threshold: float
-    ticks: tuple[tuple[int, float], ...]
+    threshold_percent: float
+    ticks: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +170,27 @@ class ListQuery:
         )
 
 
-def gauge_of(percent: float | None, low: float | None, high: float | None) -> Gauge:
-    """Return the places of a share and its interval on a line from 0 to 100 %."""
+def gauge_of(result: SlideResult) -> Gauge:
+    """Return the places of a slide's share, its interval and its bundle's threshold on a line."""
 
     def place(value: float | None) -> float | None:
-        return None if value is None else round(10 * math.sqrt(min(max(value, 0), 100)), 2)
+        return None if value is None else _place(value)
 
+    threshold = result.threshold_percent
+    # A tick beside the threshold would overlap with it.
+    others = {tick for tick in _TICKS if abs(_place(tick) - _place(threshold)) >= _LEAST_GAP}
     return Gauge(
-        value=place(percent),
-        low=place(low),
-        high=place(high),
-        threshold=round(10 * math.sqrt(_THRESHOLD_PERCENT), 2),
-        ticks=tuple((tick, round(10 * math.sqrt(tick), 2)) for tick in _TICKS),
+        value=place(result.high_expression_percent),
+        low=place(result.ci_low),
+        high=place(result.ci_high),
+        threshold=_place(threshold),
+        threshold_percent=threshold,
+        ticks=tuple((tick, _place(tick)) for tick in sorted({*others, threshold})),
     )
+
+
+def _place(percent: float) -> float:
+    return round(10 * math.sqrt(min(max(percent, 0), 100)), 2)
 
 
 def slide_list(db: Database, query: ListQuery) -> SlideList:
@@ -197,9 +206,7 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
     matching = count_results(db, query.wanted)
     more = query.page * PAGE < matching
     return SlideList(
-        cards=tuple(
-            Card(r, gauge_of(r.high_expression_percent, r.ci_low, r.ci_high)) for r in found
-        ),
+        cards=tuple(Card(r, gauge_of(r)) for r in found),
         matching=matching,
         text=query.text,
         statuses=_choices(
@@ -221,7 +228,7 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
             (
                 ("newest", "finished"),
                 ("highest P", "percent"),
-                ("closest to 10 %", "margin"),
+                ("closest to threshold", "margin"),
                 ("name", "name"),
             ),
         ),
@@ -263,7 +270,7 @@ def slide_page(db: Database, key: str) -> SlidePage:
     result = find_slide(db, key)
     return SlidePage(
         result=result,
-        gauge=gauge_of(result.high_expression_percent, result.ci_low, result.ci_high),
+        gauge=gauge_of(result),
         quality=tuple(quality_rows(result)),
         runs=tuple(runs_of_slide(db, result.slide_id)),
         timings=tuple(timings_of_run(db, result.run_id)),

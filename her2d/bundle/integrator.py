@@ -26,6 +26,7 @@ INTEGRATOR_TRUSTED_TYPES = (
     "sklearn.utils._bunch.Bunch",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
+    "her2d.bundle.mean_of_folds.MeanOfFolds",
 )
 _INTEGRATORS = (
     "LogisticRegression",
@@ -36,6 +37,7 @@ _INTEGRATORS = (
     "GradientBoostingClassifier",
     "XGBClassifier",
     "VotingClassifier",
+    "MeanOfFolds",
 )
 
 
@@ -53,7 +55,7 @@ class Integrated:
 
 
 class Integrator:
-    """Runs the bundle's integrator.
+    """Runs the bundle's integrator with the bundle's tile cut.
 
     Raises:
         BundleError: the integrator cannot be loaded.
@@ -64,11 +66,13 @@ class Integrator:
         # For a forest this small, threads take more time than they save, and joblib's threads stay
         # alive after the call.
         self._model.n_jobs = 1
+        self._tile_cut = bundle.manifest.decision.tile_cut
 
     def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
         """Classify T tumour tiles.
 
-        The class is the more probable one. A tie is weak, as in scikit-learn's `predict`.
+        A tile is strong if its probability exceeds the bundle's tile cut. With the default cut of
+        0.5 that is the more probable class. A tie is weak, as in scikit-learn's `predict`.
 
         Args:
             p_folds: float32 (T, 5), p(strong) by each of the five folds.
@@ -76,7 +80,7 @@ class Integrator:
         if len(p_folds) == 0:
             return Integrated(np.empty(0, np.float32), np.empty(0, np.bool_))
         p: NDArray[np.float64] = self._model.predict_proba(p_folds)[:, 1]
-        return Integrated(p.astype(np.float32), np.asarray(p > 0.5, dtype=np.bool_))
+        return Integrated(p.astype(np.float32), np.asarray(p > self._tile_cut, dtype=np.bool_))
 
 
 def load_integrator(bundle: Bundle) -> Any:
@@ -84,8 +88,8 @@ def load_integrator(bundle: Bundle) -> Any:
 
     Raises:
         BundleError: the file is not a skops archive, contains a type that is not trusted or not
-            installed, or is not one of the paper's eight classifiers with two classes and five
-            features.
+            installed, or is not one of the paper's eight classifiers or the mean of the five, with
+            two classes and five features.
     """
     # Importing skops imports scikit-learn, which takes a second; only a running pipeline needs it.
     import zipfile

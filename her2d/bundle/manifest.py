@@ -2,12 +2,28 @@
 
 import tomllib
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from her2d.errors import Her2dError
-from her2d.method import MAGNIFICATION, SATURATION, THRESHOLD, TILE_PX, TUMOR_FRACTION, UM_PER_PX
+from her2d.method import (
+    COVERAGE,
+    MAGNIFICATION,
+    SATURATION,
+    THRESHOLD,
+    TILE_CUT,
+    TILE_PX,
+    TUMOR_FRACTION,
+    UM_PER_PX,
+)
 
 MANIFEST_FILE = "manifest.toml"
 # The 4x levels of scanners have 2.4 to 2.6 um/px.
@@ -15,6 +31,7 @@ _MPP_TOLERANCE = 0.05
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
 class BundleError(Her2dError):
@@ -87,9 +104,17 @@ class Normalization(_Section):
 
 
 class Decision(_Section):
-    """The share of tumour pixels in strong tiles at which a slide is HER2-positive."""
+    """How tiles and slides are called.
+
+    Attributes:
+        threshold: share of tumour pixels in strong tiles from which a slide is HER2-positive.
+        tile_cut: the integrator's probability above which a tile is strong. It is chosen on
+            held-out slides so that P is not biased; a bundle that does not state it calls the more
+            probable class.
+    """
 
     threshold: Fraction = THRESHOLD
+    tile_cut: Fraction = TILE_CUT
 
 
 class Tolerance(_Section):
@@ -124,6 +149,65 @@ class Stain(_Section):
     ]
     saturation: Spread | None = None
     """Mean and spread of the tissue's mean HSV saturation, 0..255."""
+
+
+class IntervalScale(_Section):
+    """How wide a slide's interval is, relative to others': base plus weighted evidence of doubt.
+
+    Attributes:
+        base: the same for every slide.
+        few_tiles: weight of 1 / sqrt(tumour tiles).
+        disagreement: weight of the standard deviation of the five folds, mean over tumour.
+        near_cut: weight of the share of tumour in tiles nearer to the tile cut than to 0 or 1.
+    """
+
+    base: Annotated[float, Field(gt=0)]
+    few_tiles: NotNegative = 0.0
+    disagreement: NotNegative = 0.0
+    near_cut: NotNegative = 0.0
+
+
+class Interval(_Section):
+    """Split-conformal calibration of the interval of P, on slides that no model learned from.
+
+    A residual is the difference between P and the annotated share of HER2-high tumour, each as
+    arcsin of its square root, divided by the slide's scale. A bundle without this section has
+    intervals that are not calibrated.
+
+    Attributes:
+        coverage: share of slides whose interval is to hold the annotated share.
+        slides, patients: number of those that the residuals are of.
+        residuals: absolute residual of each slide.
+        patient: number of each slide's patient, from 0; all patients weigh the same.
+    """
+
+    coverage: float = COVERAGE
+    slides: Annotated[int, Field(ge=1)]
+    patients: Annotated[int, Field(ge=1)]
+    residuals: tuple[NotNegative, ...]
+    patient: tuple[Annotated[int, Field(ge=0)], ...]
+    scale: IntervalScale
+
+    @field_validator("coverage")
+    @classmethod
+    def _is_the_one_that_is_shown(cls, coverage: float) -> float:
+        if coverage != COVERAGE:
+            raise ValueError(
+                f"this bundle wants intervals of {100 * coverage:g} %, and her2d shows those of"
+                f" {100 * COVERAGE:g} % only"
+            )
+        return coverage
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if not len(self.residuals) == len(self.patient) == self.slides:
+            raise ValueError("slides, residuals and patient must be of equally many slides")
+        if len(set(self.patient)) != self.patients:
+            raise ValueError("patients and patient must be of equally many patients")
+        # A quantile beyond the largest residual is infinite.
+        if self.patients < self.coverage * (self.patients + 1):
+            raise ValueError(f"{self.patients} patients are too few for {self.coverage:g} coverage")
+        return self
 
 
 class Training(_Section):
@@ -184,6 +268,7 @@ class Manifest(_Section):
     measured: Measured | None = None
     measured_external: Measured | None = None
     stain: Stain | None = None
+    interval: Interval | None = None
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:

@@ -15,7 +15,8 @@ from her2d.cli.terminal import say
 
 if TYPE_CHECKING:
     from her2d.research.evaluation.misdiagnosis import FeatureTest
-    from her2d.research.evaluation.report import Interval, Report
+    from her2d.research.evaluation.report import Report, ValidationRow
+    from her2d.research.evaluation.rows import Interval
 
 app = typer.Typer(help="Measure a study's models on its test sets.", invoke_without_command=True)
 
@@ -49,6 +50,9 @@ def evaluate(
         say(report.model_dump_json(indent=2))
         return
     _slides_table(report).print(Console())
+    for row in report.validation:
+        _validation_table(row).print(Console())
+    say(report.interval)
     say(f"{folder.evaluation / PAGE_FILE}")
 
 
@@ -104,6 +108,34 @@ def _slides_table(report: "Report") -> Listing:
             f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
         )
     return listing
+
+
+def _validation_table(row: "ValidationRow") -> Listing:
+    listing = Listing(
+        Column("P compared with the annotated share", is_name=True),
+        Column("slides", right=True),
+        Column("bias", right=True),
+        Column("mean error", drop=2, right=True),
+        Column("limits of agreement", drop=1, right=True),
+        Column("in the 95 % interval", right=True),
+        Column("same status", drop=3, right=True),
+        title=f"P on {row.set}, in percentage points",
+    )
+    for name, found in (("by tile", row.by_tile), ("by area", row.by_area)):
+        listing.add(
+            name,
+            str(found.slides),
+            _points(found.bias),
+            _points(found.mean_absolute_error),
+            f"{_points(found.limits_low)} to {_points(found.limits_high)}",
+            _interval(found.covered),
+            _interval(found.same_status),
+        )
+    return listing
+
+
+def _points(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
 
 
 def _interval(figure: "Interval") -> str:

@@ -67,6 +67,8 @@ def slide_table(result: SlideResult) -> Listing:
     for name, value in result.model_dump(mode="json").items():
         text = ", ".join(value) or "none" if isinstance(value, list) else str(value)
         rows.append((name, "" if value is None else text))
+        if name == "ci_calibrated" and result.ci_meaning is not None:
+            rows.append(("ci_meaning", result.ci_meaning))
     return fields(rows, title=result.file_name)
 
 

@@ -53,7 +53,7 @@ def results(
         list[QualityFlag] | None, typer.Option(help="Only slides with this flag; repeatable.")
     ] = None,
     sort: Annotated[
-        SortKey, typer.Option(help="Sort by this; margin is the distance from 10 %.")
+        SortKey, typer.Option(help="Sort by this; margin is the distance from the threshold.")
     ] = SortKey.FINISHED,
     ascending: Annotated[
         bool | None,

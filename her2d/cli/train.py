@@ -117,9 +117,11 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
 
 def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None) -> None:
     from her2d.method import FOLDS
+    from her2d.research.training.gate_training import train_gate
     from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal
+    train_gate(study, recipe, show_progress=progress)
     for name in names or recipe.classifiers:
         for fold in range(FOLDS):
             _print_fit(train_classifier(study, recipe, name, fold, show_progress=progress))

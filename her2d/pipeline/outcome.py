@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.method import TUMOR_FRACTION
+from her2d.pipeline.interval import TumorTiles
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
 from her2d.slides.grid import TileGrid
@@ -51,6 +51,7 @@ class SlideOutcome:
         tumor_pixels: int32, 0 where the segmenter was not used.
         p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
+        unreadable_pixels: pixels of the scan that could not be read and may be tumour.
         unreadable_reason: why the first unreadable tile could not be read, None if all were.
         has_io_errors: whether the storage returned I/O errors for some tiles.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
@@ -65,15 +66,11 @@ class SlideOutcome:
     p_folds: NDArray[np.float32]
     p_strong: NDArray[np.float32]
     overview: Overview
+    unreadable_pixels: int
     unreadable_reason: str | None
     has_io_errors: bool
     unread_could_change_call: bool
     quality: SlideQuality
-
-    @property
-    def unreadable_pixels(self) -> int:
-        """Number of pixels of the scan that could not be read and may be tumour."""
-        return pixels_that_may_be_tumor(self.grid, self.tile_class, TUMOR_FRACTION)
 
     @property
     def unreadable_percent(self) -> float:
@@ -84,6 +81,19 @@ class SlideOutcome:
         unreadable = _area(self.grid, self.tile_class == TileClass.UNREADABLE)
         tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE))
         return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
+
+    @property
+    def tumor_tiles(self) -> TumorTiles:
+        """The tumour tiles, row by row."""
+        row, column = np.nonzero(np.isin(self.tile_class, (TileClass.WEAK, TileClass.STRONG)))
+        return TumorTiles(
+            row=row,
+            column=column,
+            tumor_pixels=self.tumor_pixels[row, column].astype(np.int64),
+            strong=np.asarray(self.tile_class[row, column] == TileClass.STRONG),
+            p_strong=self.p_strong[row, column],
+            p_folds=self.p_folds[row, column],
+        )
 
     def count(self, *tile_classes: TileClass) -> int:
         """Return the number of tiles of these classes."""

@@ -18,8 +18,11 @@ import numpy as np
 from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
+from her2d.pipeline.block_bootstrap import block_bootstrap_interval
+from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.inspection import InspectedTile, inspected
+from her2d.pipeline.interval import Interval, TumorTiles
 from her2d.pipeline.outcome import SlideOutcome, TileClass, pixels_that_may_be_tumor
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
@@ -213,7 +216,16 @@ class Pipeline:
         run.tile_class[tumor] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
         p_strong = np.full(run.tile_class.shape, np.nan, np.float32)
         p_strong[tumor] = integrated.p_strong
-        counts = TileCounts(run.tumor_pixels[tumor].astype(np.int64), integrated.strong)
+        row, column = np.nonzero(tumor)
+        tiles = TumorTiles(
+            row=row,
+            column=column,
+            tumor_pixels=run.tumor_pixels[tumor].astype(np.int64),
+            strong=integrated.strong,
+            p_strong=integrated.p_strong,
+            p_folds=run.p_folds[tumor],
+        )
+        counts = TileCounts(tiles.tumor_pixels, tiles.strong)
         unreadable_pixels = pixels_that_may_be_tumor(
             run.grid, run.tile_class, self._rules.tumor_fraction
         )
@@ -222,7 +234,7 @@ class Pipeline:
             tiles_unreadable=int((run.tile_class == TileClass.UNREADABLE).sum()),
             unreadable_pixels=unreadable_pixels,
             threshold=self._rules.threshold,
-            seed=self._rules.bootstrap_seed,
+            interval=self._interval(tiles),
         )
         pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
         return SlideOutcome(
@@ -234,6 +246,7 @@ class Pipeline:
             p_folds=run.p_folds,
             p_strong=p_strong,
             overview=run.overview,
+            unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
             has_io_errors=run.has_io_errors,
             unread_could_change_call=unread_could_change_call(
@@ -246,3 +259,11 @@ class Pipeline:
                 tumor_mm2=score.tumor_pixels * pixel_mm2,
             ),
         )
+
+    def _interval(self, tiles: TumorTiles) -> Interval | None:
+        """Return the calibrated interval if the bundle has a calibration, else a bootstrap's."""
+        if len(tiles) == 0:
+            return None
+        if self._rules.interval is None:
+            return block_bootstrap_interval(tiles, seed=self._rules.bootstrap_seed)
+        return conformal_interval(tiles, self._rules.interval, self._rules.tile_cut)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
-from her2d.method import SATURATION, THRESHOLD, TUMOR_FRACTION
+from her2d.bundle.manifest import Interval
+from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION
 from her2d.pipeline.quality import QualityLimits, StainReference
 
 
@@ -21,11 +22,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PipelineRules:
-    """The limits that decide, from the bundle's manifest (paper, sections 4.2 and 4.6)."""
+    """The limits that decide, from the bundle's manifest (paper, sections 4.2 and 4.6).
+
+    Attributes:
+        saturation: mean HSV saturation up to which a tile is background.
+        tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
+        threshold: P from which a slide is positive.
+        tile_cut: the integrator's probability above which a tile is strong.
+        interval: calibration of P's interval; without it the interval is a bootstrap's.
+        bootstrap_seed: of that.
+        quality: from when on quality is suspicious.
+    """
 
     saturation: float = SATURATION
     tumor_fraction: float = TUMOR_FRACTION
     threshold: float = THRESHOLD
+    tile_cut: float = TILE_CUT
+    interval: Interval | None = None
     bootstrap_seed: int = 20250101
     quality: QualityLimits = field(default_factory=QualityLimits)
 
@@ -37,6 +50,8 @@ def rules_of(bundle: Bundle) -> PipelineRules:
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=bundle.manifest.decision.threshold,
+        tile_cut=bundle.manifest.decision.tile_cut,
+        interval=bundle.manifest.interval,
         quality=_quality_limits(bundle),
     )
 

@@ -1,8 +1,7 @@
-"""Compute a slide's HER2 status from its tiles: equation 1, the decision and the interval.
+"""Compute a slide's HER2 status from its tiles: equation 1 and the decision.
 
 Liao et al. 2025, section 4.6: P is the share of tumour pixels that lie in tiles of high HER2
-expression; P >= 10 % is positive. The interval, the borderline flag and the indeterminate status
-are ours.
+expression; P >= 10 % is positive. The borderline flag and the indeterminate status are ours.
 """
 
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from her2d.method import THRESHOLD
-
-_CHUNK_DRAWS = 500_000
+from her2d.pipeline.interval import Interval, interval_meaning
 
 
 class Her2Status(StrEnum):
@@ -63,7 +61,10 @@ class Score(BaseModel):
         reason: why the status is indeterminate, None for a call.
         high_expression_percent: P of equation 1 in percent, None without tumour.
         ci_low, ci_high: interval of P in percent, None without tumour.
+        ci_calibrated: whether the interval is calibrated on slides with a known share; None
+            without an interval.
         borderline: whether the interval holds the threshold.
+        threshold_percent: P in percent from which the bundle calls a slide positive.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,11 +74,18 @@ class Score(BaseModel):
     high_expression_percent: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    ci_calibrated: bool | None = None
     borderline: bool = False
+    threshold_percent: float = 100 * THRESHOLD
     tumor_pixels: int = 0
     strong_pixels: int = 0
     tiles_tumor: int = 0
     tiles_strong: int = 0
+
+    @property
+    def ci_meaning(self) -> str | None:
+        """What the interval is an interval of, in one sentence; None without an interval."""
+        return None if self.ci_calibrated is None else interval_meaning(self.ci_calibrated)
 
 
 def high_expression_fraction(counts: TileCounts) -> Fraction:
@@ -91,42 +99,13 @@ def high_expression_fraction(counts: TileCounts) -> Fraction:
     return Fraction(counts.strong_total, counts.total)
 
 
-def bootstrap_interval(
-    counts: TileCounts, *, seed: int, resamples: int = 1000, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of P over tiles, as fractions.
-
-    See Efron and Tibshirani 1993. The same tiles give the same interval in any order. Memory is
-    bounded for any number of tiles.
-
-    Raises:
-        ValueError: there are no tumour tiles.
-    """
-    tiles = len(counts.tumor_pixels)
-    if tiles == 0:
-        raise ValueError("a slide without tumour has no interval")
-    order = np.lexsort((counts.strong, counts.tumor_pixels))
-    pixels = counts.tumor_pixels[order].astype(np.float64)
-    strong = np.where(counts.strong[order], pixels, 0.0)
-    rng = np.random.default_rng(seed)
-    p = np.empty(resamples)
-    at_once = max(1, _CHUNK_DRAWS // tiles)
-    for start in range(0, resamples, at_once):
-        stop = min(start + at_once, resamples)
-        drawn = rng.integers(0, tiles, (stop - start, tiles), dtype=np.int32)
-        p[start:stop] = strong[drawn].sum(axis=1) / pixels[drawn].sum(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(p, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def score_slide(
     counts: TileCounts,
     *,
     tiles_unreadable: int,
     unreadable_pixels: int,
     threshold: float = THRESHOLD,
-    seed: int,
+    interval: Interval | None,
 ) -> Score:
     """Return the status of a slide, with P and its interval.
 
@@ -136,18 +115,21 @@ def score_slide(
         unreadable_pixels: pixels of the scan in those tiles that may be tumour.
         threshold: P from which a slide is positive; taken as the decimal number it is written as,
             so that exactly 10 % is positive.
-        seed: of the bootstrap.
+        interval: of P; None where there is no tumour, or where only the call is wanted.
     """
+    limit = Fraction(str(threshold))
     if counts.total == 0:
         missing = (
             "No tumour was found in any tile."
             if tiles_unreadable == 0
             else f"No tumour was found, but {_tiles(tiles_unreadable)} could not be read."
         )
-        return Score(her2_status=Her2Status.INDETERMINATE, reason=missing)
-    limit = Fraction(str(threshold))
+        return Score(
+            her2_status=Her2Status.INDETERMINATE,
+            reason=missing,
+            threshold_percent=float(100 * limit),
+        )
     p = high_expression_fraction(counts)
-    low, high = bootstrap_interval(counts, seed=seed)
     status = Her2Status.POSITIVE if p >= limit else Her2Status.NEGATIVE
     reason: str | None = None
     if unread_could_change_call(counts, unreadable_pixels, threshold):
@@ -159,9 +141,11 @@ def score_slide(
         her2_status=status,
         reason=reason,
         high_expression_percent=float(100 * p),
-        ci_low=100 * low,
-        ci_high=100 * high,
-        borderline=low <= threshold <= high,
+        ci_low=None if interval is None else 100 * interval.low,
+        ci_high=None if interval is None else 100 * interval.high,
+        ci_calibrated=None if interval is None else interval.calibrated,
+        borderline=interval is not None and interval.low <= threshold <= interval.high,
+        threshold_percent=float(100 * limit),
         tumor_pixels=counts.total,
         strong_pixels=counts.strong_total,
         tiles_tumor=len(counts.strong),

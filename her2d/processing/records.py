@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from her2d import __version__
-from her2d.method import THRESHOLD
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.results.heatmap import HeatmapData
 from her2d.results.records import (
@@ -96,7 +95,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         subtitle = (
             f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
             f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from"
-            f" {100 * THRESHOLD:g} %"
+            f" {score.threshold_percent:g} %"
         )
         if score.borderline:
             subtitle += "; borderline"
@@ -112,6 +111,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         height=max(1, round(grid.height / reduction)),
         title=f"{name}: HER2 {score.her2_status.value}",
         subtitle=subtitle,
+        note=score.ci_meaning or "",
     )
 
 

@@ -27,6 +27,7 @@ from her2d.method import FOLDS, TILE_PX
 from her2d.research.evaluation.evaluate import evaluate
 from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
+from her2d.research.training.gate_training import train_gate
 from her2d.research.training.model_selection import fit_integrators
 from her2d.research.training.prepare import LabelRules, prepare
 from her2d.research.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe
@@ -136,6 +137,7 @@ def build(
         prepare(slides, study.tiles, LabelRules(), progress=lambda _: advance())
     shown = console.is_terminal
     console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
+    train_gate(study, recipe, show_progress=shown)
     for fold in range(FOLDS):
         result = train_classifier(study, recipe, CLASSIFIER, fold, show_progress=shown)
         console.print(result.name, result.validation)

@@ -26,6 +26,7 @@ _MARGIN = 40
 _HEADER = 120
 _FOOTER = 110
 _TITLE_PX, _SUBTITLE_PX, _LEGEND_PX, _NOTE_PX = 32, 22, 20, 18
+_LARGEST_SENTENCE_PX, _SMALLEST_SENTENCE_PX = 17, 11
 _REGULAR, _BOLD = 400, 600
 _SHORTEST_END = 30  # characters of a title that is too long: the end of a name, and the status
 _NO_PAGE, _NO_WRAP = (0, 0), 1 << 20
@@ -47,7 +48,7 @@ class HeatmapData:
         strong, unreadable: bool (rows, columns).
         um_per_px: micrometres per pixel of `rgb`.
         width, height: size of the slide in pixels of `rgb`; the rest is padding.
-        title, subtitle: two lines of text above the picture, in any script.
+        title, subtitle, note: lines of text above the picture, in any script.
     """
 
     rgb: Image
@@ -61,6 +62,7 @@ class HeatmapData:
     height: int
     title: str
     subtitle: str
+    note: str = ""
 
 
 def render_heatmap(data: HeatmapData) -> Image:
@@ -80,7 +82,11 @@ def render_heatmap(data: HeatmapData) -> Image:
     room = width - 2 * _MARGIN
     title = shortened(data.title, _TITLE_PX, room, weight=_BOLD)
     _text(page, title, (_MARGIN, 52), _TITLE_PX, _INK, _BOLD)
-    _text(page, shortened(data.subtitle, _SUBTITLE_PX, room), (_MARGIN, 94), _SUBTITLE_PX, _FAINT)
+    _text(page, shortened(data.subtitle, _SUBTITLE_PX, room), (_MARGIN, 88), _SUBTITLE_PX, _FAINT)
+    # The note is a sentence that must be read whole.
+    sizes = range(_LARGEST_SENTENCE_PX, _SMALLEST_SENTENCE_PX, -1)
+    note_px = next((px for px in sizes if text_width(data.note, px) <= room), _SMALLEST_SENTENCE_PX)
+    _text(page, shortened(data.note, note_px, room), (_MARGIN, 112), note_px, _FAINT)
     _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
     _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
     return page

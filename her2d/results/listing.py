@@ -6,7 +6,6 @@ from enum import StrEnum
 
 from sqlite_utils import Database
 
-from her2d.method import THRESHOLD
 from her2d.results.records import QualityFlag, SlideResult
 from her2d.system.clock import as_text
 
@@ -27,7 +26,7 @@ class SortKey(StrEnum):
     MARGIN = "margin"
 
 
-_MARGIN = f"abs(high_expression_percent - {100 * THRESHOLD:g})"
+_MARGIN = "abs(high_expression_percent - threshold_percent)"
 
 # Each ends with the id, so that pages neither repeat nor miss a slide. Slides without P come last.
 _ORDERS = {
@@ -44,7 +43,10 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A sort order, by default newest first. `margin` is the distance of P from 10 %."""
+    """A sort order, by default newest first.
+
+    `margin` is the distance of P from the threshold of the bundle that scored the slide.
+    """
 
     key: SortKey = SortKey.FINISHED
     descending: bool = True

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from her2d.browse.pages import ListQuery, gauge_of
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid, tile_from_picture, tile_from_scan
 from her2d.results.listing import SortKey
+from her2d.results.records import SlideResult
 from her2d.slides.levels import open_levels
 
 SIDES = st.integers(1, 9000)
@@ -59,11 +60,24 @@ def test_a_scans_levels_are_read_a_rectangle_at_a_time(write_slide):
         levels.region(0, 1000, 0, 25, 10)
 
 
-def test_the_threshold_stands_at_a_third_of_the_line():
-    gauge = gauge_of(10.0, 5.0, 150.0)
+def result(percent=10.0, low=5.0, high=100.0, threshold=10.0) -> SlideResult:
+    return SlideResult.model_construct(
+        high_expression_percent=percent, ci_low=low, ci_high=high, threshold_percent=threshold
+    )
+
+
+def test_the_papers_threshold_stands_at_a_third_of_the_line():
+    gauge = gauge_of(result())
     assert gauge.value == gauge.threshold == pytest.approx(31.6, abs=0.1)
     assert gauge.low < gauge.value < gauge.high == 100
-    assert gauge_of(None, None, None).value is None
+    assert gauge_of(result(None, None, None)).value is None
+
+
+def test_the_line_shows_the_threshold_of_the_bundle_that_scored_the_slide():
+    gauge = gauge_of(result(threshold=7.0))
+    assert gauge.threshold == pytest.approx(26.5, abs=0.1)
+    assert [tick for tick, _ in gauge.ticks] == [0, 7, 25, 50, 100]
+    assert [tick for tick, _ in gauge_of(result()).ticks] == [0, 10, 25, 50, 100]
 
 
 @given(st.text(), st.text(), st.text(), st.text(), st.text())

@@ -8,8 +8,9 @@ import skops.io
 import tomli_w
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 
-from her2d.bundle.integrator import load_integrator
+from her2d.bundle.integrator import Integrator, load_integrator
 from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.bundle.manifest import BundleError
 
@@ -70,6 +71,59 @@ def test_a_bundle_for_tiles_of_another_magnification_is_refused(tmp_path, rule, 
     manifest.write_text(f"{manifest.read_text()}\n[preprocessing]\n{rule}\n")
     with pytest.raises(BundleError, match=sentence):
         load_bundle(folder)
+
+
+CALIBRATION = {
+    "coverage": 0.95,
+    "slides": 20,
+    "patients": 19,
+    "residuals": [1.0] * 20,
+    "patient": [*range(19), 18],
+    "scale": {"base": 0.1, "near_cut": 0.5},
+}
+
+
+def with_section(folder: Path, **sections) -> Path:
+    manifest = folder / "manifest.toml"
+    manifest.write_text(f"{manifest.read_text()}\n{tomli_w.dumps(sections)}")
+    return folder
+
+
+def test_a_bundle_may_calibrate_the_interval_and_may_leave_it_out(tmp_path):
+    plain = load_bundle(write_bundle(tmp_path / "plain"))
+    found = load_bundle(with_section(write_bundle(tmp_path / "b"), interval=CALIBRATION))
+    assert plain.manifest.interval is None
+    assert found.manifest.interval.patients == 19
+    assert found.manifest.interval.scale.few_tiles == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"coverage": 0.9}, "wants intervals of 90 %, and her2d shows those of 95 % only"),
+        ({"residuals": [1.0] * 19}, "must be of equally many slides"),
+        ({"patients": 20}, "must be of equally many patients"),
+        (
+            {"patients": 18, "patient": [*range(18), 17, 17]},
+            "18 patients are too few for 0.95 coverage",
+        ),
+        ({"scale": {"base": 0.0}}, "greater than 0"),
+    ],
+)
+def test_a_calibration_that_contradicts_itself_is_refused(tmp_path, change, sentence):
+    folder = with_section(write_bundle(tmp_path / "b"), interval={**CALIBRATION, **change})
+    with pytest.raises(BundleError, match=sentence):
+        load_bundle(folder)
+
+
+def test_the_tile_cut_is_the_bundles(tmp_path):
+    p = np.repeat([[0.2], [0.35], [0.6]], 5, axis=1).astype(np.float32)
+    model = LogisticRegression().fit(np.repeat(np.arange(10)[:, None], 5, 1) / 9, np.arange(10) > 4)
+    found = Integrator(load_bundle(write_bundle(tmp_path / "default", model))).integrate(p)
+    cut = float(found.p_strong[:2].mean())
+    folder = with_section(write_bundle(tmp_path / "b", model), decision={"tile_cut": cut})
+    assert found.strong.tolist() == [False, False, True]
+    assert Integrator(load_bundle(folder)).integrate(p).strong.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("file", ["segmenter.onnx", "classifiers.onnx", "integrator.skops"])

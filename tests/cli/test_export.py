@@ -121,6 +121,9 @@ def test_fhir_is_valid_and_contains_the_result(exported):
     observation = resources["Observation"]
     assert float(observation.valueQuantity.value) == pytest.approx(40.0)
     assert observation.interpretation[0].coding[0].code == "POS"
+    assert observation.component[0].code.text == "95 % interval, lower end, not calibrated"
+    assert any("Not calibrated" in note.text for note in observation.note)
+    assert float(observation.referenceRange[0].low.value) == 10.0
     assert resources["DiagnosticReport"].status == "preliminary"
     assert "Research use only" in resources["DiagnosticReport"].conclusion
     urls = {entry.fullUrl for entry in bundle.entry}
@@ -150,6 +153,7 @@ def test_the_report_is_one_file_that_fetches_nothing(exported):
             sources.extend(value for name, value in attrs if name in ("src", "href"))
 
     Reader().feed(text)
+    assert "Not calibrated: the interval shows" in text
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
     for words in ("research use only", "HER2 positive", "colors 1", "40.0 %"):

@@ -39,6 +39,7 @@ OLD_RUN = {
     "bundle_id": 1,
     "her2_status": "indeterminate",
     "borderline": 0,
+    "threshold_percent": 10.0,
     **dict.fromkeys(("tumor_pixels", "strong_pixels", "tiles_total", "tiles_tissue"), 0),
     **dict.fromkeys(("tiles_tumor", "tiles_strong", "tiles_unreadable"), 0),
     **dict.fromkeys(("grid_columns", "grid_rows"), 1),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from her2d.bundle.integrator import Integrator
-from her2d.bundle.loading import Bundle
+from her2d.bundle.loading import Bundle, load_bundle
 from her2d.inference.engine import EngineError
 from her2d.inference.selection import open_engine
 
@@ -72,6 +72,17 @@ def test_the_integrators_class_is_scikit_learns(color_bundle):
     p = np.random.default_rng(0).random((500, 5)).astype(np.float32)
     expected = load_integrator(color_bundle).predict(p).astype(bool)
     assert np.array_equal(Integrator(color_bundle).integrate(p).strong, expected)
+
+
+def test_a_tile_is_strong_above_the_bundles_tile_cut(color_bundle, tmp_path):
+    folder = tmp_path / "strict"
+    shutil.copytree(color_bundle.directory, folder)
+    with (folder / "manifest.toml").open("a") as file:
+        file.write("\n[decision]\ntile_cut = 0.7\n")
+    p = np.random.default_rng(0).random((500, 5)).astype(np.float32)
+    found = Integrator(load_bundle(folder)).integrate(p)
+    assert np.array_equal(found.strong, found.p_strong > 0.7)
+    assert 0 < found.strong.sum() < Integrator(color_bundle).integrate(p).strong.sum()
 
 
 def test_the_integrator_accepts_a_slide_without_tumor_tiles(color_bundle):

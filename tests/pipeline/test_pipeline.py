@@ -1,5 +1,6 @@
 """decode -> saturation -> segment -> tumour gate -> classify -> integrate -> score."""
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ from incomplete_files import overwrite_blocks
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.bundle.integrator import Integrator
+from her2d.bundle.manifest import Interval, IntervalScale
 from her2d.inference.engine import EngineError
 from her2d.inference.selection import open_engine
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
-from her2d.pipeline.rules import Limits
+from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import SlideCancelledError, SlideRun
 from her2d.slides.errors import SlideError
@@ -310,3 +312,32 @@ def test_an_io_error_is_the_reason_though_another_tile_was_unreadable_before():
         "block 0,1 cannot be read: I/O error",
         True,
     )
+
+
+def test_a_bundle_without_a_calibration_says_that_its_interval_is_not_calibrated(
+    pipeline, write_slide
+):
+    score = pipeline.submit(write_slide(["wwww", "wwww"])).result().score
+    assert (score.her2_status, score.ci_low) == (Her2Status.NEGATIVE, 0.0)
+    assert score.ci_high > 10
+    assert (score.ci_calibrated, score.borderline) == (False, True)
+
+
+def test_a_calibrated_bundle_has_calibrated_intervals(engine, color_bundle, write_slide):
+    calibration = Interval(
+        slides=19,
+        patients=19,
+        residuals=(1.0,) * 19,
+        patient=tuple(range(19)),
+        scale=IntervalScale(base=0.1),
+    )
+    rules = PipelineRules(interval=calibration)
+    with Pipeline(engine, Integrator(color_bundle), rules, LIMITS) as pipeline:
+        score = pipeline.submit(write_slide(["wwww", "wwww"])).result().score
+    assert (score.ci_low, score.ci_high) == (0.0, pytest.approx(100 * math.sin(0.1) ** 2))
+    assert (score.ci_calibrated, score.borderline) == (True, False)
+
+
+def test_a_slide_without_tumor_has_no_interval(pipeline, write_slide):
+    score = pipeline.submit(write_slide(["s."])).result().score
+    assert (score.ci_low, score.ci_high, score.ci_calibrated) == (None, None, None)

@@ -134,3 +134,15 @@ def test_a_slide_scored_again_has_the_barcode_that_was_read_last(db, record):
     record(slide={"barcode": "900444", "barcode_source": "label", "label_barcode": "900444"})
     (found,) = list_results(db)
     assert (found.barcode, found.barcode_source) == ("900444", "label")
+
+
+def test_the_margin_is_the_distance_from_the_threshold_of_the_bundle(db, record):
+    for name, percent, threshold in (("far", 12.0, 10.0), ("near", 6.0, 5.0), ("next", 8.5, 10.0)):
+        run = {"high_expression_percent": percent, "threshold_percent": threshold}
+        record(slide={"content_hash": name, "file_name": f"{name}.tif"}, run=run)
+    order = Order(SortKey.MARGIN, descending=False)
+    assert [r.file_name for r in list_results(db, order=order)] == [
+        "near.tif",
+        "next.tif",
+        "far.tif",
+    ]

@@ -46,6 +46,12 @@ def test_borderline_cases_come_closest_first(db, two_days, record):
     assert [row["high_expression_percent"] for row in rows(db, "borderline_cases")] == [9.9, 10.5]
 
 
+def test_how_close_is_measured_from_the_threshold_of_the_bundle(db, two_days, record):
+    of_another = {"borderline": True, "high_expression_percent": 7.2, "threshold_percent": 7.0}
+    record(slide={"content_hash": "d"}, run=of_another)
+    assert [row["high_expression_percent"] for row in rows(db, "borderline_cases")] == [7.2, 10.5]
+
+
 def test_quality_concerns_are_slides_with_a_flag(db, two_days):
     assert [(row["slide_id"], row["quality_flags"]) for row in rows(db, "quality_concerns")] == [
         (1, "folded")

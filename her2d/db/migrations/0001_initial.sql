@@ -43,7 +43,9 @@ create table runs (
     high_expression_percent real,
     ci_low real,                       -- percent
     ci_high real,
+    ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
+    threshold_percent real not null,   -- P from which the bundle calls a slide positive
     tumor_pixels integer not null,
     strong_pixels integer not null,
     tiles_total integer not null,
@@ -252,7 +254,9 @@ select
     runs.high_expression_percent,
     runs.ci_low,
     runs.ci_high,
+    runs.ci_calibrated,
     runs.borderline,
+    runs.threshold_percent,
     runs.tumor_pixels,
     runs.strong_pixels,
     runs.tiles_tumor,
@@ -299,7 +303,7 @@ where runs.is_current = 1;
 -- Slides whose confidence interval includes the threshold, the closest to it first.
 create view borderline_cases as
 select * from slide_results where borderline = 1
-order by abs(high_expression_percent - 10);
+order by abs(high_expression_percent - threshold_percent);
 
 -- Current results by the day (UTC) on which they were finished.
 create view daily_counts as

@@ -1,16 +1,22 @@
 """Evaluate a study's models on its test sets and write the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
+from her2d.research.evaluation.annotated_share import annotated_shares
+from her2d.research.evaluation.disagreement import disagreement_rows
 from her2d.research.evaluation.figures import (
+    agreement_figure,
+    bland_altman_figure,
     calibration_figure,
     confusion_figure,
     heatmap_figure,
+    risk_coverage_figure,
     roc_figure,
 )
 from her2d.research.evaluation.html import render
+from her2d.research.evaluation.interval_calibration import calibrate_interval
 from her2d.research.evaluation.report import Report, SlidePrediction
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
@@ -20,6 +26,8 @@ from her2d.research.evaluation.slide_predictions import (
     predict_slides,
     slide_prediction,
     slide_rows,
+    validated_slides,
+    validation_rows,
 )
 from her2d.research.evaluation.tiles import (
     calibration_rows,
@@ -78,10 +86,12 @@ def evaluate(
     models = selected_files(study)
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
+    calibrated = calibrate_interval(study, recipe, bundle, progress=progress)
+    bundle = calibrated.bundle
     progress("predicting test slides")
-    names = [score.name for score in scores]
+    cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, heatmaps = _predictions(
-        study, bundle, evaluation_slides(cohort), names, recipe.seed, progress
+        study, bundle, evaluation_slides(cohort), cuts, progress
     )
     progress("predicting test tiles")
     tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
@@ -97,18 +107,27 @@ def evaluate(
         integrator=selection.integrator,
         integrator_fitted_on=selection.integrator_fitted_on,
         overridden=selection.overridden,
+        interval=calibrated.note,
         segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
         classifiers=classifier_rows(study, recipe, selection.classifier),
         integrators=integrator_rows(study, selection, scores, tiles),
-        slides=slide_rows(predictions, selection.integrator, seed=recipe.seed),
+        slides=slide_rows(predictions, selection.integrator),
         predictions=tuple(prediction for _, prediction in own),
+        validation=validation_rows(
+            [prediction for _, prediction in own], bundle.manifest.decision.threshold
+        ),
         calibration=calibration_rows(study, selection.integrator, tiles),
+        disagreement=disagreement_rows(
+            {Split.INTEGRATOR: split_probabilities(study, selection.classifier, Split.INTEGRATOR)}
+            | tiles
+        ),
         misdiagnosis=misdiagnosis.tests,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
     figures = _figures(report, predictions[selection.integrator])
+    page = render(report, figures=figures, heatmaps=heatmaps, share_figures=_share_figures(report))
     study.evaluation.mkdir(parents=True, exist_ok=True)
-    write_text(study.evaluation / PAGE_FILE, render(report, figures=figures, heatmaps=heatmaps))
+    write_text(study.evaluation / PAGE_FILE, page)
     write_text(study.evaluation / REPORT_FILE, report.model_dump_json(indent=1))
     return report
 
@@ -134,22 +153,25 @@ def _predictions(
     study: Study,
     bundle: Bundle,
     slides: list[CohortSlide],
-    integrators: list[str],
-    seed: int,
+    tile_cuts: Mapping[str, float],
     progress: Progress,
 ) -> tuple[
     dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
 ]:
     """Run each slide through the pipeline once, and draw heatmaps of some."""
-    predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in integrators}
+    predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in tile_cuts}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
+    threshold = bundle.manifest.decision.threshold
+    annotated = annotated_shares(study, slides)
     # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
-        for name in integrators:
-            predictions[name].append(integrator_prediction(study, name, found, seed=seed))
-        own.append((found.slide, slide_prediction(found)))
+        for name, cut in tile_cuts.items():
+            predictions[name].append(
+                integrator_prediction(study, name, found, tile_cut=cut, threshold=threshold)
+            )
+        own.append((found.slide, slide_prediction(found, annotated.get(found.slide.name))))
         drawn = heatmaps[_is_correct(found)]
         if len(drawn) < _HEATMAPS_EACH:
             drawn.append(heatmap_figure(found))
@@ -171,4 +193,16 @@ def _figures(report: Report, predictions: list[IntegratorPrediction]) -> list[st
         calibration_figure(row.calibration, f"Calibration of tiles, {row.set}")
         for row in report.calibration
     ]
+    return [figure for figure in figures if figure is not None]
+
+
+def _share_figures(report: Report) -> list[str]:
+    figures = []
+    for row in report.validation:
+        slides = validated_slides([p for p in report.predictions if p.set == row.set])
+        for name, annotated in (("by tile", slides.by_tile), ("by area", slides.by_area)):
+            title = f"P, annotated share {name}, {row.set}"
+            figures.append(agreement_figure(slides, annotated, row.threshold_percent, title))
+            figures.append(bland_altman_figure(slides, annotated, title))
+        figures.append(risk_coverage_figure(row.risk_coverage, f"Risk and coverage, {row.set}"))
     return [figure for figure in figures if figure is not None]

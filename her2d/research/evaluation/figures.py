@@ -2,16 +2,19 @@
 
 import base64
 import io
+from collections.abc import Sequence
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from her2d.pipeline.outcome import TileClass
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
+from her2d.research.evaluation.share_validation import RiskPoint, ValidatedSlides, agreement
 from her2d.research.evaluation.slide_predictions import IntegratorPrediction, PredictedSlide
 from her2d.results.heatmap import HeatmapData, render_heatmap
 
@@ -74,6 +77,84 @@ def calibration_figure(found: Calibration, title: str) -> str:
     axes.set(
         xlabel="p(strong)", ylabel="share of strong tiles", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
     )
+    return _svg(figure)
+
+
+def agreement_figure(
+    slides: ValidatedSlides,
+    annotated: NDArray[np.float64],
+    threshold_percent: float,
+    title: str,
+) -> str | None:
+    """Draw P with its interval against the annotated share.
+
+    Args:
+        slides: The slides.
+        annotated: Their annotated share, 0 to 1, float64 (S,); NaN if it is not known.
+        threshold_percent: P from which a slide is positive.
+        title: Title of the figure.
+
+    Returns:
+        SVG text, or None if no annotated share is known.
+    """
+    known = ~np.isnan(annotated)
+    if not known.any():
+        return None
+    truth, share = 100 * annotated[known], 100 * slides.share[known]
+    low, high = 100 * slides.low[known], 100 * slides.high[known]
+    figure, axes = _square(title)
+    axes.plot([0, 100], [0, 100], color="#c0c0c8", linewidth=1)
+    axes.axhline(threshold_percent, color="#c0c0c8", linewidth=1, linestyle=":")
+    axes.axvline(threshold_percent, color="#c0c0c8", linewidth=1, linestyle=":")
+    axes.vlines(truth, low, high, color=_BROWN, linewidth=0.6, alpha=0.5)
+    axes.scatter(truth, share, color=_BROWN, s=9, zorder=3)
+    axes.set(xlabel="annotated share, %", ylabel="P, %", xlim=(-2, 102), ylim=(-2, 102))
+    return _svg(figure)
+
+
+def bland_altman_figure(
+    slides: ValidatedSlides, annotated: NDArray[np.float64], title: str
+) -> str | None:
+    """Draw the difference of P and the annotated share against their mean.
+
+    Args:
+        slides: The slides.
+        annotated: Their annotated share, 0 to 1, float64 (S,); NaN if it is not known.
+        title: Title of the figure.
+
+    Returns:
+        SVG text, or None if fewer than two annotated shares are known.
+    """
+    known = ~np.isnan(annotated)
+    if known.sum() < 2:
+        return None
+    truth, share = 100 * annotated[known], 100 * slides.share[known]
+    found = agreement(slides, annotated, 0.0)
+    figure, axes = _square(title)
+    axes.scatter((truth + share) / 2, share - truth, color=_BROWN, s=9)
+    for height, style in ((found.bias, "-"), (found.limits_low, "--"), (found.limits_high, "--")):
+        if height is not None:
+            axes.axhline(height, color=_INK, linewidth=1, linestyle=style)
+    axes.set(xlabel="mean of P and the annotated share, %", ylabel="difference, points")
+    return _svg(figure)
+
+
+def risk_coverage_figure(points: Sequence[RiskPoint], title: str) -> str | None:
+    """Draw the share of wrong calls against the share of slides that are called.
+
+    Args:
+        points: The curve.
+        title: Title of the figure.
+
+    Returns:
+        SVG text, or None without points.
+    """
+    if not points:
+        return None
+    figure, axes = _square(title)
+    axes.step([p.called for p in points], [p.wrong for p in points], where="post", color=_BROWN)
+    axes.set(xlabel="share of slides called", ylabel="share of calls wrong", xlim=(0, 1.02))
+    axes.set_ylim(bottom=0)
     return _svg(figure)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from her2d.bundle.manifest import Manifest, Measured
+from her2d.pipeline.interval import interval_meaning
 
 CARD_FILE = "MODEL_CARD.md"
 
@@ -26,9 +27,12 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield (
         f"Tiles have {rules.tile} x {rules.tile} pixels at {rules.magnification:g}x. Tiles with a"
         f" mean saturation of at most {rules.saturation:g} are background. Tumour tiles are more"
-        f" than {100 * rules.tumor_fraction:g} % tumour. A slide is positive from"
+        f" than {100 * rules.tumor_fraction:g} % tumour. They are strong above a probability of"
+        f" {manifest.decision.tile_cut:.4g}. A slide is positive from"
         f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
     )
+    yield ""
+    yield _interval(manifest)
     training = manifest.training
     yield ""
     yield "## Training"
@@ -47,6 +51,16 @@ def _lines(manifest: Manifest) -> Iterator[str]:
             yield f"## {title}"
             yield ""
             yield from _measured(measured)
+
+
+def _interval(manifest: Manifest) -> str:
+    found = manifest.interval
+    if found is None:
+        return f"The interval of P: {interval_meaning(calibrated=False)}"
+    return (
+        f"The interval of P, on {found.slides} slides of {found.patients} patients that no model"
+        f" learned from: {interval_meaning(calibrated=True)}"
+    )
 
 
 def _measured(measured: Measured) -> Iterator[str]:

@@ -3,11 +3,8 @@
 import shutil
 from pathlib import Path
 
-from scipy.stats import binomtest
-
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import MANIFEST_FILE, Manifest, Measured
-from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.evaluate import read_report
 from her2d.research.evaluation.model_card import CARD_FILE, model_card
 from her2d.research.evaluation.report import Report
@@ -80,7 +77,6 @@ def split_metrics(report: Report, split: Split) -> Measured | None:
         raise StudyError(
             f"The split {split.value} is too small. It must have strong and weak tumour tiles."
         )
-    low, high = _wilson(row.confusion)
     of_set = [slide for slide in report.predictions if slide.set == split.value]
     return Measured(
         cohort=f"split {split.value} of: {report.cohort}",
@@ -92,23 +88,13 @@ def split_metrics(report: Report, split: Split) -> Measured | None:
         segmenter_miou=segmenter,
         tile_auroc=tiles,
         slide_accuracy=row.accuracy.value,
-        slide_accuracy_ci_low=low,
-        slide_accuracy_ci_high=high,
+        slide_accuracy_ci_low=row.accuracy.low,
+        slide_accuracy_ci_high=row.accuracy.high,
         slide_sensitivity=row.sensitivity.value,
         slide_specificity=row.specificity.value,
         slide_auroc=row.auroc.value,
         slide_accuracy_of_all=row.accuracy_of_all,
     )
-
-
-def _wilson(confusion: Confusion) -> tuple[float, float]:
-    """Compute Wilson's 95 % interval of the accuracy (Wilson 1927).
-
-    Unlike a bootstrap interval, it does not have zero width if every slide is predicted correctly.
-    """
-    correct = confusion.tp + confusion.tn
-    interval = binomtest(correct, confusion.total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _changed_since(study: Study, report: Report) -> list[str]:

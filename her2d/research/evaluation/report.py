@@ -1,30 +1,23 @@
 """The report of an evaluation, as saved in report.json and shown in report.html."""
 
-import math
-from typing import Annotated, TypeAlias
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict
-
 from her2d.bundle.manifest import CallCounts
+from her2d.method import TILE_CUT
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.misdiagnosis import FeatureTest
-from her2d.research.evaluation.slides import Estimate, SlideMetrics
+from her2d.research.evaluation.rows import Interval, Number, Row
+from her2d.research.evaluation.share_validation import (
+    Agreement,
+    Deferral,
+    RiskPoint,
+    SweepPoint,
+    TileRule,
+)
+from her2d.research.evaluation.slides import SlideMetrics
+from her2d.research.training.slide_level import SlideLevel
 
 
-def _nan_to_none(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
-
-
-Number: TypeAlias = Annotated[float | None, BeforeValidator(_nan_to_none)]
-"""A metric; None if it is not defined, because JSON does not have NaN."""
-
-
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SegmenterRow(_Row):
+class SegmenterRow(Row):
     """One segmenter in Table S1.
 
     Attributes:
@@ -40,7 +33,7 @@ class SegmenterRow(_Row):
     sets: dict[str, Number]
 
 
-class ClassifierRow(_Row):
+class ClassifierRow(Row):
     """One classifier in Table S2.
 
     Attributes:
@@ -58,13 +51,14 @@ class ClassifierRow(_Row):
     mean_sensitivity: Number
 
 
-class TileMetrics(_Row):
+class TileMetrics(Row):
     """Metrics of an integrator on the tumour tiles of a test set.
 
     Attributes:
         tiles: Number of labelled tumour tiles.
         strong: Number of strong ones.
-        auroc, sensitivity, specificity: The metrics.
+        auroc, sensitivity, specificity: The metrics, the last two at the integrator's tile cut.
+        slides: What the calls of these tiles mean for their slides.
     """
 
     tiles: int
@@ -72,15 +66,18 @@ class TileMetrics(_Row):
     auroc: Number
     sensitivity: Number
     specificity: Number
+    slides: SlideLevel | None = None
 
 
-class IntegratorRow(_Row):
+class IntegratorRow(Row):
     """One integrator in Table S3.
 
     Attributes:
         name: Name of the integrator.
         selected: Whether the bundle contains it.
         validation_auroc, validation_sensitivity, validation_specificity: Cross-validated metrics.
+        tile_cut: Probability above which the integrator calls a tile strong.
+        validation_slides: What the cross-validated calls of tiles mean for their slides.
         sets: Metrics by test set.
     """
 
@@ -89,23 +86,12 @@ class IntegratorRow(_Row):
     validation_auroc: Number
     validation_sensitivity: Number
     validation_specificity: Number
+    tile_cut: float = TILE_CUT
+    validation_slides: SlideLevel | None = None
     sets: dict[str, TileMetrics]
 
 
-class Interval(_Row):
-    """A metric and the limits of its 95 % bootstrap interval."""
-
-    value: Number
-    low: Number
-    high: Number
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> "Interval":
-        """Convert an estimate, with None for NaN."""
-        return cls(value=estimate.value, low=estimate.low, high=estimate.high)
-
-
-class SlideRow(_Row):
+class SlideRow(Row):
     """One integrator on one test set in Table S4.
 
     Attributes:
@@ -161,7 +147,7 @@ class SlideRow(_Row):
         )
 
 
-class SlidePrediction(_Row):
+class SlidePrediction(Row):
     """Prediction of one test slide by the bundle.
 
     Attributes:
@@ -171,6 +157,10 @@ class SlidePrediction(_Row):
         predicted: Predicted HER2 status.
         percent: Tumour tiles with high expression, in percent (P of equation 1).
         borderline: Whether the interval of P contains the threshold.
+        ci_low, ci_high: Interval of P in percent.
+        ci_calibrated: Whether the interval is calibrated.
+        annotated_by_tile, annotated_by_area: Annotated share of HER2-high tumour in percent; None
+            if it is not known.
     """
 
     name: str
@@ -180,16 +170,62 @@ class SlidePrediction(_Row):
     predicted: str
     percent: Number
     borderline: bool
+    ci_low: Number
+    ci_high: Number
+    ci_calibrated: bool | None
+    annotated_by_tile: Number
+    annotated_by_area: Number
 
 
-class CalibrationRow(_Row):
+class ValidationRow(Row):
+    """P of the bundle on the slides of a test set that have a call and a HER2 status.
+
+    Attributes:
+        set: Name of the test set.
+        threshold_percent: The bundle's threshold.
+        by_tile, by_area: P compared with the annotated share.
+        tile_rule: The annotated shares compared with each other.
+        risk_coverage: Wrong calls by how many slides are called.
+        deferral: What borderline slides are worth.
+        sweep: Metrics at other thresholds.
+    """
+
+    set: str
+    threshold_percent: float
+    by_tile: Agreement
+    by_area: Agreement
+    tile_rule: TileRule
+    risk_coverage: tuple[RiskPoint, ...]
+    deferral: Deferral
+    sweep: tuple[SweepPoint, ...]
+
+
+class CalibrationRow(Row):
     """Calibration of the selected integrator on the tumour tiles of a test set."""
 
     set: str
     calibration: Calibration
 
 
-class Report(_Row):
+class DisagreementRow(Row):
+    """Disagreement of the five sub-classifiers on the tumour tiles of a set of unseen slides.
+
+    Attributes:
+        set: Name of the set.
+        tiles: Number of labelled tumour tiles.
+        spread: Mean over the tiles of the standard deviation of the five probabilities.
+        not_unanimous: Share of tiles that some of the five call strong, and others weak.
+        not_unanimous_strong: The same of strong tiles.
+    """
+
+    set: str
+    tiles: int
+    spread: Number
+    not_unanimous: Number
+    not_unanimous_strong: Number
+
+
+class Report(Row):
     """All results of an evaluation, and the models and cohort they belong to."""
 
     cohort: str
@@ -203,12 +239,16 @@ class Report(_Row):
     integrator: str
     integrator_fitted_on: str
     overridden: tuple[str, ...]
+    interval: str
+    """On what the bundle's interval of P is calibrated, or why it is not, in one sentence."""
     segmenters: tuple[SegmenterRow, ...]
     classifiers: tuple[ClassifierRow, ...]
     integrators: tuple[IntegratorRow, ...]
     slides: tuple[SlideRow, ...]
     predictions: tuple[SlidePrediction, ...]
+    validation: tuple[ValidationRow, ...]
     calibration: tuple[CalibrationRow, ...]
+    disagreement: tuple[DisagreementRow, ...] = ()
     misdiagnosis: tuple[FeatureTest, ...]
     misdiagnosis_left_out: tuple[str, ...]
     """A sentence for each feature without a test, with the reason."""

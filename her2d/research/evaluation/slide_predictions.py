@@ -5,19 +5,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from her2d.api import Scorer
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import CallCounts
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.scoring import TileCounts, score_slide
+from her2d.research.evaluation.annotated_share import AnnotatedShare
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
     GroupTests,
     LevelCounts,
     misdiagnosis_tests,
 )
-from her2d.research.evaluation.report import SlidePrediction, SlideRow
+from her2d.research.evaluation.report import SlidePrediction, SlideRow, ValidationRow
+from her2d.research.evaluation.share_validation import (
+    ValidatedSlides,
+    agreement,
+    deferral,
+    risk_coverage,
+    sweep,
+    tile_rule,
+)
 from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
 from her2d.research.evaluation.tiles import load_model, predict_strong
 from her2d.research.training.cohort import CohortSlide, Status
@@ -44,6 +54,9 @@ class PredictedSlide:
 def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[PredictedSlide]:
     """Run slides through the bundle's pipeline, one after the other.
 
+    A slide with so many unreadable tiles that the daemon would not record a result is predicted
+    indeterminate, so that it does not end the evaluation.
+
     Args:
         bundle: The bundle.
         slides: The slides.
@@ -54,11 +67,16 @@ def predict_slides(bundle: Bundle, slides: Sequence[CohortSlide]) -> Iterator[Pr
     """
     with Scorer(bundle) as scorer:
         for slide in slides:
-            yield PredictedSlide(slide, scorer.score(slide.he_path).outcome)
+            yield PredictedSlide(slide, scorer.processor.pipeline.submit(slide.he_path).result())
 
 
-def slide_prediction(found: PredictedSlide) -> SlidePrediction:
-    """Return the prediction of the bundle's own integrator."""
+def slide_prediction(found: PredictedSlide, annotated: AnnotatedShare | None) -> SlidePrediction:
+    """Return the prediction of the bundle's own integrator.
+
+    Args:
+        found: The slide with the pipeline's outcome.
+        annotated: The slide's annotated share; None if it is not known.
+    """
     score = found.outcome.score
     return SlidePrediction(
         name=found.slide.name,
@@ -68,6 +86,11 @@ def slide_prediction(found: PredictedSlide) -> SlidePrediction:
         predicted=score.her2_status.value,
         percent=score.high_expression_percent,
         borderline=score.borderline,
+        ci_low=score.ci_low,
+        ci_high=score.ci_high,
+        ci_calibrated=score.ci_calibrated,
+        annotated_by_tile=None if annotated is None else 100 * annotated.by_tile,
+        annotated_by_area=None if annotated is None else 100 * annotated.by_area,
     )
 
 
@@ -77,19 +100,21 @@ class IntegratorPrediction:
 
     Attributes:
         set: Test set of the slide.
+        patient: The slide's patient.
         true_status: True HER2 status.
         predicted: Predicted HER2 status.
         fraction: P of equation 1, 0 to 1; NaN if it is not defined.
     """
 
     set: str
+    patient: str
     true_status: str
     predicted: str
     fraction: float
 
 
 def integrator_prediction(
-    study: Study, name: str, found: PredictedSlide, *, seed: int
+    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, threshold: float
 ) -> IntegratorPrediction:
     """Score a slide with another integrator of the study.
 
@@ -97,20 +122,23 @@ def integrator_prediction(
         study: Study with fitted integrators.
         name: Name of the integrator.
         found: The slide with the pipeline's outcome.
-        seed: Seed of the score's bootstrap interval.
+        tile_cut: Probability above which the integrator calls a tile strong.
+        threshold: P from which the bundle calls a slide positive.
     """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
-    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > 0.5
+    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > tile_cut
     score = score_slide(
         TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_pixels=outcome.unreadable_pixels,
-        seed=seed,
+        threshold=threshold,
+        interval=None,
     )
     percent = score.high_expression_percent
     return IntegratorPrediction(
         found.slide.split.value,
+        found.slide.patient,
         found.slide.her2_status.value,
         score.her2_status.value,
         float("nan") if percent is None else percent / 100,
@@ -118,14 +146,13 @@ def integrator_prediction(
 
 
 def slide_rows(
-    predictions: dict[str, list[IntegratorPrediction]], selected: str, *, seed: int
+    predictions: dict[str, list[IntegratorPrediction]], selected: str
 ) -> tuple[SlideRow, ...]:
     """Make Table S4, with a row for each integrator and test set.
 
     Args:
         predictions: Predictions by integrator.
         selected: Name of the bundle's integrator.
-        seed: Seed of the bootstrap intervals.
     """
     rows = []
     for integrator, found in predictions.items():
@@ -138,8 +165,8 @@ def slide_rows(
                     np.array([p.true_status == Status.POSITIVE for p in known], bool),
                     np.array([p.predicted == Status.POSITIVE for p in known], bool),
                     np.array([p.fraction for p in known], np.float64),
+                    np.array([p.patient for p in known], str),
                 ),
-                seed=seed,
             )
             rows.append(
                 SlideRow.of(
@@ -152,6 +179,51 @@ def slide_rows(
                 )
             )
     return tuple(rows)
+
+
+def validation_rows(
+    predictions: Sequence[SlidePrediction], threshold: float
+) -> tuple[ValidationRow, ...]:
+    """Validate P of the bundle on each test set, on slides with a call and a HER2 status.
+
+    Args:
+        predictions: Predictions of the bundle's own integrator.
+        threshold: P from which the bundle calls a slide positive.
+    """
+    rows = []
+    for name in dict.fromkeys(prediction.set for prediction in predictions):
+        slides = validated_slides([p for p in predictions if p.set == name])
+        rows.append(
+            ValidationRow(
+                set=name,
+                threshold_percent=100 * threshold,
+                by_tile=agreement(slides, slides.by_tile, threshold),
+                by_area=agreement(slides, slides.by_area, threshold),
+                tile_rule=tile_rule(slides, threshold),
+                risk_coverage=risk_coverage(slides, threshold),
+                deferral=deferral(slides, threshold),
+                sweep=sweep(slides),
+            )
+        )
+    return tuple(rows)
+
+
+def validated_slides(predictions: Sequence[SlidePrediction]) -> ValidatedSlides:
+    """Return the slides with a call and a HER2 status as arrays."""
+    known = [p for p in predictions if _INDETERMINATE not in (p.true_status, p.predicted)]
+
+    def shares(name: str) -> NDArray[np.float64]:
+        return np.array([getattr(p, name) for p in known], np.float64) / 100
+
+    return ValidatedSlides(
+        patient=np.array([p.patient for p in known], str),
+        positive=np.array([p.true_status == Status.POSITIVE for p in known], bool),
+        share=shares("percent"),
+        low=shares("ci_low"),
+        high=shares("ci_high"),
+        by_tile=shares("annotated_by_tile"),
+        by_area=shares("annotated_by_area"),
+    )
 
 
 def _count_without_tumor(predictions: Sequence[IntegratorPrediction]) -> CallCounts:

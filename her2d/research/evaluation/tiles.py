@@ -13,6 +13,7 @@ from torch import nn
 from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
 from her2d.bundle.manifest import Normalization
 from her2d.research.evaluation.calibration import calibration
+from her2d.research.evaluation.proportion import auroc
 from her2d.research.evaluation.report import (
     CalibrationRow,
     ClassifierRow,
@@ -20,7 +21,6 @@ from her2d.research.evaluation.report import (
     SegmenterRow,
     TileMetrics,
 )
-from her2d.research.evaluation.slides import auroc
 from her2d.research.networks.export import SegmenterGraph
 from her2d.research.training.cohort import Split
 from her2d.research.training.integrators import IntegratorScore
@@ -32,6 +32,7 @@ from her2d.research.training.model_selection import (
 )
 from her2d.research.training.out_of_fold import FoldProbabilities, load_segmenter
 from her2d.research.training.recipe import Recipe
+from her2d.research.training.slide_level import slide_level
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import TileStore
 from her2d.research.training.train import open_tiles
@@ -170,7 +171,7 @@ def integrator_rows(
     scores: list[IntegratorScore],
     sets: dict[Split, FoldProbabilities],
 ) -> tuple[IntegratorRow, ...]:
-    """Make Table S3, every integrator on the tumour tiles of each test set.
+    """Make Table S3, every integrator on the tumour tiles of each test set and on their slides.
 
     Args:
         study: Study with fitted integrators.
@@ -188,7 +189,12 @@ def integrator_rows(
                 validation_auroc=score.auroc,
                 validation_sensitivity=score.sensitivity,
                 validation_specificity=score.specificity,
-                sets={split.value: _tile_metrics(model, tiles) for split, tiles in sets.items()},
+                tile_cut=score.tile_cut,
+                validation_slides=score.slide_level,
+                sets={
+                    split.value: _tile_metrics(model, score.tile_cut, tiles)
+                    for split, tiles in sets.items()
+                },
             )
         )
     return tuple(rows)
@@ -242,15 +248,16 @@ def _report(progress: Callable[[str], None], what: str, tiles: int, done: int) -
     progress(f"{what}: {done} of {tiles} tiles")
 
 
-def _tile_metrics(model: Any, tiles: FoldProbabilities) -> TileMetrics:
+def _tile_metrics(model: Any, tile_cut: float, tiles: FoldProbabilities) -> TileMetrics:
     p = predict_strong(model, tiles.p)
-    strong = tiles.strong
+    strong, called = tiles.strong, p > tile_cut
     return TileMetrics(
         tiles=len(strong),
         strong=int(strong.sum()),
         auroc=auroc(strong, p),
-        sensitivity=float((p[strong] > 0.5).mean()) if strong.any() else float("nan"),
-        specificity=float((p[~strong] <= 0.5).mean()) if not strong.all() else float("nan"),
+        sensitivity=float(called[strong].mean()) if strong.any() else float("nan"),
+        specificity=float((~called[~strong]).mean()) if not strong.all() else float("nan"),
+        slides=slide_level(called, tiles.slide_tiles),
     )
 
 

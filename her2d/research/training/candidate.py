@@ -9,7 +9,7 @@ import skops.io
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
-from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
+from her2d.bundle.manifest import Decision, Manifest, Normalization, Parts, Training
 from her2d.method import FOLDS
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import (
@@ -48,7 +48,7 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
             training slides now.
         OSError: The folder cannot be written.
     """
-    selection, _ = read_selection(study)
+    selection, scores = read_selection(study)
     check_selection(study, recipe)
     normalization = _normalization(study, selection)
     directory = study.candidate.with_name("candidate.part")
@@ -65,8 +65,9 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     shutil.copyfile(
         study.integrators / f"{selection.integrator}.skops", directory / INTEGRATOR_FILE
     )
+    cut = next(score.tile_cut for score in scores if score.name == selection.integrator)
     write_manifest(
-        directory, _manifest(study, recipe, selection, normalization, directory, command)
+        directory, _manifest(study, recipe, selection, normalization, directory, command, cut)
     )
     replace_folder(study.candidate, directory)
     return load_bundle(study.candidate)
@@ -103,6 +104,7 @@ def _manifest(
     normalization: Normalization,
     directory: Path,
     command: str,
+    tile_cut: float,
 ) -> Manifest:
     segmenter = read_result(study.segmenter(selection.segmenter)).recipe
     classifier = read_result(study.classifier(selection.classifier, 0)).recipe
@@ -112,6 +114,7 @@ def _manifest(
         name="candidate",
         version="0",
         intended_use=INTENDED_USE,
+        decision=Decision(tile_cut=tile_cut),
         normalization=normalization,
         parts=Parts(
             segmenter=manifest_part(

@@ -1,11 +1,12 @@
 """Fit the paper's eight integrated classifiers by grid search and select one (section 4.5).
 
-All eight use the same class weights, so that their comparison does not depend on the weights; see
-`IntegratorRecipe.class_weight`.
+The mean of the five probabilities, which does not have parameters, is a ninth. All use the same
+class weights, so that their comparison does not depend on the weights; see
+`IntegratorRecipe.class_weight`. Each has a tile cut by which P of equation 1 is not biased.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +27,12 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from her2d.bundle.mean_of_folds import MeanOfFolds
 from her2d.errors import Her2dError
+from her2d.method import TILE_CUT
 from her2d.research.training.out_of_fold import FoldProbabilities
 from her2d.research.training.recipe import ClassWeight
+from her2d.research.training.slide_level import SlideLevel, slide_level, unbiased_cut
 
 Grid = Mapping[str, Sequence[Any]]
 
@@ -49,11 +53,15 @@ class IntegratorScore(BaseModel):
     specificity: float
     fitted_on: str
     """SHA-256 of the predictions and the search settings; scores with equal ones are comparable."""
+    tile_cut: float = TILE_CUT
+    """Probability above which a tile is strong; sensitivity and specificity are at this cut."""
+    slide_level: SlideLevel | None = None
+    """What the calls of the tiles mean for their slides."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedIntegrator:
-    """An integrator fitted on all tiles, with its cross-validated score."""
+    """An integrator fitted on all tiles, with its cross-validated score and tile cut."""
 
     model: Any
     score: IntegratorScore
@@ -102,6 +110,7 @@ INTEGRATORS: dict[str, tuple[Callable[[int], Any], Grid]] = {
     ),
     "xgboost": (_xgboost, {"n_estimators": [50, 100], "max_depth": [1, 2, 3]}),
     "soft_voting": (_soft_voting, {"weights": [(1, 1, 1), (2, 1, 1), (1, 1, 2)]}),
+    "mean": (lambda _: MeanOfFolds(), {}),
 }
 
 
@@ -111,7 +120,7 @@ def fit_integrator(
     *,
     seed: int,
     folds: int,
-    class_weight: ClassWeight = "balanced",
+    class_weight: ClassWeight = "none",
 ) -> FittedIntegrator:
     """Search an integrator's grid with folds grouped by patient, then fit it on all tiles.
 
@@ -119,7 +128,7 @@ def fit_integrator(
         name: A key of INTEGRATORS.
         tiles: Predictions for tiles that the sub-classifiers did not learn from.
         seed: Seed of the models and the folds.
-        folds: Number of folds of the search.
+        folds: Number of folds of the search; at most one for each patient.
         class_weight: See `IntegratorRecipe`.
 
     Returns:
@@ -135,12 +144,9 @@ def fit_integrator(
         raise IntegratorError("An integrator needs strong and weak tiles to learn from.")
     build, grid = INTEGRATORS[name]
     p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
-    # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
-    # probabilities.
-    weight = compute_sample_weight("balanced" if class_weight == "balanced" else None, strong)
-    held_out = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    weight = _weights(strong, class_weight)
     try:
-        splits = list(held_out.split(p, strong, tiles.patient))
+        splits = _splits(tiles, seed, folds)
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
             raise ValueError("all strong tiles belong to one patient")
         search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits)
@@ -151,15 +157,62 @@ def fit_integrator(
             f"Cannot fit the integrator {name} on {len(strong)} tiles of"
             f" {len(np.unique(tiles.patient))} patients: {error}."
         ) from error
+    cut = unbiased_cut(held_out_p, tiles.slide_tiles)
+    called = held_out_p > cut
     score = IntegratorScore(
         name=name,
         parameters=search.best_params_,
         auroc=float(roc_auc_score(strong, held_out_p)),
-        sensitivity=float(recall_score(strong, held_out_p > 0.5)),
-        specificity=float(recall_score(strong, held_out_p > 0.5, pos_label=0)),
+        sensitivity=float(recall_score(strong, called)),
+        specificity=float(recall_score(strong, called, pos_label=0)),
+        tile_cut=cut,
+        slide_level=slide_level(called, tiles.slide_tiles),
         fitted_on=_digest(tiles, f"{seed} {folds} {class_weight}"),
     )
     return FittedIntegrator(search.best_estimator_, score)
+
+
+def held_out_models(
+    score: IntegratorScore,
+    tiles: FoldProbabilities,
+    *,
+    seed: int,
+    folds: int,
+    class_weight: ClassWeight,
+) -> Iterator[tuple[frozenset[str], Any]]:
+    """Fit an integrator again without the patients of each fold of its search.
+
+    Args:
+        score: Score of the fitted integrator, with the parameters that the search chose.
+        tiles, seed, folds, class_weight: As given to `fit_integrator`.
+
+    Yields:
+        The patients of a fold and the model that did not learn from them.
+    """
+    build, _ = INTEGRATORS[score.name]
+    p, strong = tiles.p.astype(np.float64), tiles.strong.astype(np.int64)
+    weight = _weights(strong, class_weight)
+    for learned, held_out in _splits(tiles, seed, folds):
+        model = build(seed).set_params(**score.parameters)
+        model.fit(p[learned], strong[learned], sample_weight=weight[learned])
+        yield frozenset(np.unique(tiles.patient[held_out]).tolist()), model
+
+
+def _splits(
+    tiles: FoldProbabilities, seed: int, folds: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Split tiles into folds by patient: indices to learn from, and those held out."""
+    # A fold without a patient could not be measured.
+    folds_used = min(folds, len(np.unique(tiles.patient)))
+    held_out = StratifiedGroupKFold(folds_used, shuffle=True, random_state=seed)
+    return list(held_out.split(tiles.p, tiles.strong.astype(np.int64), tiles.patient))
+
+
+def _weights(strong: NDArray[np.int64], class_weight: ClassWeight) -> NDArray[np.float64]:
+    # Sample weights, because boosters do not have a class_weight and the SVM's would not affect its
+    # probabilities.
+    balanced = "balanced" if class_weight == "balanced" else None
+    return np.asarray(compute_sample_weight(balanced, strong), np.float64)
 
 
 def _held_out_p(model: Any, p: Any, strong: Any, weight: Any, splits: Any) -> NDArray[np.float64]:
@@ -192,8 +245,9 @@ def select_integrator(scores: Sequence[IntegratorScore], *, tolerance: float) ->
 
 def _digest(tiles: FoldProbabilities, search: str) -> str:
     found = hashlib.sha256(f"{search} {','.join(map(str, tiles.patient))}".encode())
-    found.update(tiles.p.tobytes())
-    found.update(tiles.strong.tobytes())
+    found.update(",".join(map(str, tiles.slide)).encode())
+    for array in (tiles.p, tiles.strong, tiles.tumor_pixels):
+        found.update(array.tobytes())
     return found.hexdigest()
 
 

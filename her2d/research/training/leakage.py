@@ -6,10 +6,12 @@ slides to a split other than `train` does not matter here.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from her2d.method import FOLDS
 from her2d.research.training.folds import FoldsError
+from her2d.research.training.gate import gate_directories, gated_by_saved, read_gate
 from her2d.research.training.provenance import (
     PROVENANCE_FILE,
     ProvenanceError,
@@ -43,8 +45,13 @@ def check_leakage(
         raise StudyError(f"Cannot check for leakage: {error}") from error
     task = segmenter_task(tiles).digest()
     _compare(((study.segmenter(name), task) for name in segmenters), "segmenter")
+    gate = read_gate(study) if classifiers else None
+    if gate is not None:
+        for fold, directory in enumerate(gate_directories(study, gate.segmenter)):
+            _compare([(directory, segmenter_task(tiles, fold).digest())], "classifiers")
+    gated = replace(tiles, store=gated_by_saved(study, tiles.store)) if classifiers else tiles
     for fold in range(FOLDS):
-        task = classifier_task(tiles, fold).digest()
+        task = classifier_task(gated, fold).digest()
         _compare(((study.classifier(name, fold), task) for name in classifiers), "classifiers")
 
 

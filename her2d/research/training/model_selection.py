@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.method import FOLDS
 from her2d.research.training.fit import RESULT_FILE, FitResult, read_result
+from her2d.research.training.gate import check_gate
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
@@ -22,6 +23,7 @@ from her2d.research.training.integrators import (
     fit_integrator,
     select_integrator,
 )
+from her2d.research.training.kept_apart import keep_apart
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
@@ -122,8 +124,10 @@ def fit_integrators(
         IntegratorError: An integrator cannot be fitted, or `integrator` is not among them.
         OSError: The study cannot be written.
     """
+    keep_apart(study, recipe)
     selected_segmenter = select_segmenter(study, recipe, segmenter)
     selected_classifier = select_classifier(study, recipe, classifier)
+    check_gate(study, recipe, selected_segmenter)
     check_trained_networks(study, recipe)
     tiles, source = out_of_fold_predictions(study, recipe, selected_classifier)
     study.integrators.mkdir(parents=True, exist_ok=True)

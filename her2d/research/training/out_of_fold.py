@@ -2,13 +2,13 @@
 
 Four of the five sub-classifiers learned from each tile of the five folds; only the prediction of
 the fifth, which held the tile out, is unbiased. The integrator is therefore fitted on slides
-outside all folds, if the cohort has any (split `integrator`), and otherwise on the out-of-fold
-prediction of each tile, repeated in all five columns. With repeated predictions it never sees
-sub-classifiers disagree, so a cohort with enough slides should have an `integrator` split.
+outside all folds (split `integrator`, see `kept_apart`). If the recipe keeps none apart, it is
+fitted on the out-of-fold prediction of each tile, repeated in all five columns. It then never sees
+sub-classifiers disagree, and is too cautious where they do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,15 +18,17 @@ from torch import nn
 
 from her2d.bundle.manifest import Normalization
 from her2d.method import FOLDS
-from her2d.research.networks.build import build_classifier, build_segmenter
+from her2d.research.networks.build import build_classifier
 from her2d.research.networks.export import STRONG, Normalized
-from her2d.research.training.cohort import Split
+from her2d.research.training.cohort import CohortSlide, Split
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.research.training.gate import gated_as_in_service, gated_by_saved, segmenter_in
 from her2d.research.training.leakage import check_leakage
 from her2d.research.training.recipe import Recipe
+from her2d.research.training.slide_level import SlideTiles
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
-from her2d.research.training.train import open_tiles, tiles_of_saved_folds, training_tiles
+from her2d.research.training.train import gated_training_tiles, open_tiles, tiles_of_saved_folds
 
 _BATCH = 8
 
@@ -46,11 +48,27 @@ class FoldProbabilities:
         p: p(strong) of the five sub-classifiers, float32 (T, 5).
         strong: Whether the tile has high expression, bool (T,).
         patient: The tile's patient, str (T,).
+        slide: The tile's slide, str (T,); by default a patient has one slide.
+        tumor_pixels: Number of tumour pixels in the tile, int64 (T,); by default all tiles have as
+            many.
     """
 
     p: NDArray[np.float32]
     strong: NDArray[np.bool_]
     patient: NDArray[np.str_]
+    slide: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
+    tumor_pixels: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.slide):
+            object.__setattr__(self, "slide", self.patient)
+        if not len(self.tumor_pixels):
+            object.__setattr__(self, "tumor_pixels", np.ones(len(self.strong), np.int64))
+
+    @property
+    def slide_tiles(self) -> SlideTiles:
+        """The tiles without their predictions."""
+        return SlideTiles(self.slide, self.tumor_pixels, self.strong)
 
 
 def out_of_fold_predictions(
@@ -75,17 +93,15 @@ def out_of_fold_predictions(
     if any(slide.split is Split.INTEGRATOR for slide in study.cohort()):
         held_out_tiles = split_probabilities(study, classifier, Split.INTEGRATOR)
         return held_out_tiles, PredictionSource.HELD_OUT
-    tiles = training_tiles(study, recipe)
+    tiles = gated_training_tiles(study, recipe)
     networks = load_classifiers(study, classifier)
     normalization = classifiers_normalization(study, classifier)
     p = np.zeros((len(tiles.store), FOLDS), np.float32)
     for fold, network in enumerate(networks):
         held_out = np.flatnonzero(tiles.classified & (tiles.fold == fold))
         p[held_out] = p_strong([network], tiles.store, held_out, normalization)
-    patients = np.array([slide.patient for slide in tiles.slides])
     labelled = np.flatnonzero(tiles.classified)
-    table = tiles.store.table
-    found = FoldProbabilities(p[labelled], table.strong[labelled], patients[table.slide[labelled]])
+    found = _fold_probabilities(p[labelled], tiles.slides, tiles.store, labelled)
     return found, PredictionSource.OUT_OF_FOLD
 
 
@@ -100,11 +116,14 @@ def fitting_digest(study: Study) -> str:
     if integrator_slides:
         return open_tiles(study, integrator_slides).digest()
     tiles = tiles_of_saved_folds(study)
-    return tiles.store.digest(tiles.classified, tiles.fold)
+    gated = replace(tiles, store=gated_by_saved(study, tiles.store))
+    return gated.store.digest(gated.classified, gated.fold)
 
 
 def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProbabilities:
     """Predict the labelled tumour tiles of a split with all five sub-classifiers.
+
+    If the study's tiles are gated by predictions, tumour tiles are those of the bundle's segmenter.
 
     Args:
         study: Study with all five folds of the classifier trained.
@@ -118,12 +137,31 @@ def split_probabilities(study: Study, classifier: str, split: Split) -> FoldProb
     if split is Split.TRAIN:
         raise ValueError("the sub-classifiers learned from the split train")
     slides = [slide for slide in study.cohort() if slide.split is split]
-    store = open_tiles(study, slides)
+    store = gated_as_in_service(study, open_tiles(study, slides))
     labelled = np.flatnonzero(store.table.is_tumor & store.table.labelled)
     normalization = classifiers_normalization(study, classifier)
     p = p_strong(load_classifiers(study, classifier), store, labelled, normalization)
+    return _fold_probabilities(p, slides, store, labelled)
+
+
+def _fold_probabilities(
+    p: NDArray[np.float32],
+    slides: Sequence[CohortSlide],
+    store: TileStore,
+    indices: NDArray[np.int64],
+) -> FoldProbabilities:
+    """Join predictions for the tiles at `indices` with their labels."""
+    table = store.table
     patients = np.array([slide.patient for slide in slides] or [""])
-    return FoldProbabilities(p, store.table.strong[labelled], patients[store.table.slide[labelled]])
+    names = np.array(store.names or ("",))
+    of_slide = table.slide[indices]
+    return FoldProbabilities(
+        p,
+        table.strong[indices],
+        patients[of_slide],
+        names[of_slide],
+        table.gate_pixels[indices],
+    )
 
 
 def p_strong(
@@ -196,10 +234,4 @@ def load_segmenter(study: Study, name: str) -> nn.Module:
         StudyError: The weights cannot be used.
         FitError: It is not trained.
     """
-    directory = study.segmenter(name)
-    width = read_result(directory).recipe.width_multiplier
-    try:
-        network = build_segmenter(name, width_multiplier=width, weights=directory / WEIGHTS_FILE)
-    except ValueError as error:
-        raise StudyError(f"Cannot load the network in {directory}: {error}.") from error
-    return network.eval()
+    return segmenter_in(study.segmenter(name), name)

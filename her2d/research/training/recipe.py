@@ -6,6 +6,7 @@ classes, are her2d's and are marked "Ours".
 
 import re
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -72,11 +73,23 @@ class IntegratorRecipe(_Section):
     """AUROCs this close count as equal, and sensitivity decides. The paper's eight range from
     0.9769 to 0.9898, "with little difference"."""
     folds: Annotated[int, Field(ge=2)] = FOLDS
-    """Folds of the grid search, grouped by patient."""
-    class_weight: ClassWeight = "balanced"
-    """`balanced` gives all strong tiles together the same weight as all weak ones. That raises
-    sensitivity. If most tiles are weak, it also predicts more strong tiles than there are, and P of
-    equation 1 is higher. `none` gives every tile the same weight. Ours."""
+    """Folds of the grid search, grouped by patient; at most one for each patient."""
+    kept_apart: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Share of the training patients whose slides are kept apart from the folds, to fit the
+    integrator on and to choose its tile cut and the interval of P. 0 keeps none apart: the
+    integrator is fitted on out-of-fold predictions, and never sees how much the five
+    sub-classifiers disagree. A cohort with slides in the split `integrator` uses those. Ours."""
+    class_weight: ClassWeight = "none"
+    """`none` gives every tile the same weight, so that probabilities are those of the cohort.
+    `balanced` gives all strong tiles together the same weight as all weak ones, and probabilities
+    are those of a cohort of which half is strong. The paper does not mention weights."""
+
+
+class GateSource(StrEnum):
+    """What decides which tiles are tumour tiles in training."""
+
+    PREDICTED = "predicted"
+    ANNOTATED = "annotated"
 
 
 class Recipe(_Section):
@@ -84,6 +97,11 @@ class Recipe(_Section):
 
     seed: int = 2025
     grouping: Grouping = Grouping.PATIENT
+    gate: GateSource = GateSource.PREDICTED
+    """What decides which tiles classifiers and integrators learn from: more than 10 % `predicted`
+    tumour, as in service and in the paper (section 4.3), or more than 10 % `annotated` tumour.
+    Predictions are of segmenters that did not learn from the slide, so that `predicted` trains four
+    more segmenters."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     """Mean of each channel on the 0..1 scale; ImageNet's by default. Ours."""
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -106,6 +124,7 @@ class Recipe(_Section):
         "gbdt",
         "xgboost",
         "soft_voting",
+        "mean",
     )
     segmenter: NetworkRecipe = NetworkRecipe()
     classifier: NetworkRecipe = NetworkRecipe(batch=64)

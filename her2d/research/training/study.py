@@ -4,8 +4,11 @@ study/cohort.json               the checked cohort
 study/recipe.json               how models are trained
 study/commands.txt              the commands that trained them
 study/tiles/SLIDE.zarr          prepared tiles
+study/kept_apart.json           patients that are kept apart from the folds
 study/folds.json                the fold in which each slide is held out
 study/segmenters/NAME/          model.safetensors, result.json, provenance.json, checkpoints
+study/segmenters/NAME/gate/FOLD/  the same without another fold, to gate its tiles
+study/gate.json                 tumour in the training tiles as these segmenters predict it
 study/classifiers/NAME/FOLD/    the same for each fold
 study/integrators/NAME.skops    fitted integrators, with integrators/results.json
 study/model_selection.json      the models that the bundle consists of
@@ -16,10 +19,10 @@ study/evaluation/               report.html, report.json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
-from her2d.research.training.cohort import CohortSlide
+from her2d.research.training.cohort import CohortSlide, Split
 from her2d.system.files import write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
@@ -27,6 +30,16 @@ _COHORT = TypeAdapter(list[CohortSlide])
 
 class StudyError(Her2dError):
     """A step cannot be done; `str(error)` says what is missing and which command makes it."""
+
+
+class KeptApart(BaseModel):
+    """Patients of the training split that are kept apart from the folds, see `keep_apart`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int
+    share: float
+    patients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,10 @@ class Study:
         return self.root / "folds.json"
 
     @property
+    def kept_apart(self) -> Path:
+        return self.root / "kept_apart.json"
+
+    @property
     def integrators(self) -> Path:
         return self.root / "integrators"
 
@@ -66,8 +83,19 @@ class Study:
     def segmenter(self, name: str) -> Path:
         return self.root / "segmenters" / name
 
+    def gate_segmenter(self, name: str, fold: int) -> Path:
+        return self.segmenter(name) / "gate" / str(fold)
+
+    @property
+    def gate(self) -> Path:
+        return self.root / "gate.json"
+
+    @property
+    def classifiers(self) -> Path:
+        return self.root / "classifiers"
+
     def classifier(self, name: str, fold: int) -> Path:
-        return self.root / "classifiers" / name / str(fold)
+        return self.classifiers / name / str(fold)
 
     @property
     def commands(self) -> Path:
@@ -83,11 +111,37 @@ class Study:
         write_text(self.root / "cohort.json", _COHORT.dump_json(slides, indent=1).decode())
 
     def cohort(self) -> list[CohortSlide]:
-        """Read the checked cohort.
+        """Read the checked cohort; training slides that are kept apart are in `integrator`.
 
         Raises:
-            StudyError: The study is not prepared.
+            StudyError: The study is not prepared, or the kept patients cannot be read.
         """
+        kept = self.read_kept_apart()
+        patients = frozenset(kept.patients if kept is not None else ())
+        return [
+            slide.model_copy(update={"split": Split.INTEGRATOR})
+            if slide.split is Split.TRAIN and slide.patient in patients
+            else slide
+            for slide in self._cohort_table()
+        ]
+
+    def read_kept_apart(self) -> KeptApart | None:
+        """Read which patients are kept apart; None if that was not chosen.
+
+        Raises:
+            StudyError: The file is not valid.
+        """
+        if not self.kept_apart.is_file():
+            return None
+        try:
+            return KeptApart.model_validate_json(self.kept_apart.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StudyError(
+                f"{self.kept_apart} is not valid. Restore it, or remove it and"
+                f" {self.folds.name} and train every network again."
+            ) from error
+
+    def _cohort_table(self) -> list[CohortSlide]:
         try:
             return _COHORT.validate_json((self.root / "cohort.json").read_bytes())
         except (OSError, ValidationError) as error:

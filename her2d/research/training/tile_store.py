@@ -9,7 +9,8 @@ each tile, and WebDataset can only be read in order.
 import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,7 +69,11 @@ class TileTable:
     Attributes:
         slide: Index of the tile's slide, int64 (T,).
         position: Index of the tile within its slide, int64 (T,).
-        tumor_pixels: Number of tumour pixels in the tile, int64 (T,).
+        tumor_pixels: Number of tumour pixels in the tile by the annotation, int64 (T,).
+        gate_pixels: Number of tumour pixels by which the tile is gated, int64 (T,); those of the
+            annotation, or a segmenter's, see `gate`.
+        strong_pixels: Number of annotated tumour pixels with high expression, int64 (T,); 0 if it
+            is not known.
         strong: Whether at least half of the tile's tumour has high expression, bool (T,) (paper,
             section 4.4).
         labelled: Whether the tile's expression is known, bool (T,).
@@ -77,13 +82,15 @@ class TileTable:
     slide: NDArray[np.int64]
     position: NDArray[np.int64]
     tumor_pixels: NDArray[np.int64]
+    gate_pixels: NDArray[np.int64]
+    strong_pixels: NDArray[np.int64]
     strong: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
 
     @property
     def is_tumor(self) -> NDArray[np.bool_]:
         """Whether more than 10 % of the tile is tumour, bool (T,) (paper, section 4.3)."""
-        return np.asarray(self.tumor_pixels > TUMOR_FRACTION * TILE_PX * TILE_PX)
+        return np.asarray(self.gate_pixels > TUMOR_FRACTION * TILE_PX * TILE_PX)
 
 
 def write_slide(
@@ -167,12 +174,24 @@ class TileStore:
             slide=np.repeat(np.arange(len(names)), counts),
             position=np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)]),
             tumor_pixels=joined[:, 2],
+            gate_pixels=joined[:, 2],
+            strong_pixels=np.maximum(joined[:, 3], 0),
             strong=2 * joined[:, 3] >= np.maximum(joined[:, 2], 1),
             labelled=joined[:, 3] >= 0,
         )
 
     def __len__(self) -> int:
         return len(self.table.slide)
+
+    def gated(self, tumor_pixels: NDArray[np.int64]) -> "TileStore":
+        """Return the same tiles, gated by another count of tumour pixels.
+
+        Args:
+            tumor_pixels: Number of tumour pixels of each tile, int64 (T,).
+        """
+        found = copy(self)
+        found.table = replace(self.table, gate_pixels=tumor_pixels)
+        return found
 
     def digest(self, *more: NDArray[Any]) -> str:
         """Return the SHA-256, in hex, of the slides' names, their tiles and further arrays.
@@ -184,7 +203,7 @@ class TileStore:
         """
         table = self.table
         digest = hashlib.sha256("\n".join(self.names).encode())
-        for column in (table.slide, table.position, table.tumor_pixels, table.labelled):
+        for column in (table.slide, table.position, table.gate_pixels, table.labelled):
             digest.update(column.tobytes())
         digest.update((table.strong & table.labelled).tobytes())
         digest.update(self._contents)

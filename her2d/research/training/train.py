@@ -1,7 +1,7 @@
 """Train a study's networks, which are segmenters and five sub-classifiers per classifier."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import FitResult, Task, fit
 from her2d.research.training.folds import FoldsError, Grouping, load_or_make_folds, read_folds
+from her2d.research.training.gate import check_gate, gated_by_saved
+from her2d.research.training.kept_apart import keep_apart
 from her2d.research.training.lightning_module import (
     AUROC,
     MIOU,
@@ -57,11 +59,14 @@ class TrainingTiles:
 def training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
     """Open the tiles of the training split and make or read its folds.
 
+    Patients that the recipe keeps apart are chosen before.
+
     Raises:
-        StudyError: A slide is not prepared.
+        StudyError: A slide is not prepared, or patients cannot be kept apart.
         FoldsError: The folds cannot be made, or the saved ones do not match.
         OSError: The folds cannot be written.
     """
+    keep_apart(study, recipe)
     slides = _training_slides(study)
     folded = _folded(slides)
     fold = load_or_make_folds(study.folds, folded, seed=recipe.seed, grouping=recipe.grouping)
@@ -95,15 +100,28 @@ def open_tiles(study: Study, slides: Iterable[CohortSlide]) -> TileStore:
         ) from error
 
 
-def segmenter_task(tiles: TrainingTiles) -> Task:
-    """Return the data of a segmenter: all tissue tiles, those of the first fold for validation."""
-    learned = np.flatnonzero(tiles.fold != _SEGMENTER_FOLD)
+def gated_training_tiles(study: Study, recipe: Recipe) -> TrainingTiles:
+    """Open the tiles of the training split, gated as the recipe says.
+
+    Raises:
+        StudyError: They cannot be opened, or `train_gate` has not predicted their tumour.
+        FoldsError: The folds cannot be made, or the saved ones do not match.
+        OSError: The folds cannot be written.
+    """
+    tiles = training_tiles(study, recipe)
+    check_gate(study, recipe)
+    return replace(tiles, store=gated_by_saved(study, tiles.store))
+
+
+def segmenter_task(tiles: TrainingTiles, fold: int = _SEGMENTER_FOLD) -> Task:
+    """Return the data of a segmenter: all tissue tiles, those of one fold for validation."""
+    learned = np.flatnonzero(tiles.fold != fold)
     return Task(
         store=tiles.store,
         target="mask",
         learned=learned,
         of_second=tiles.store.table.is_tumor[learned],
-        held_out=np.flatnonzero(tiles.fold == _SEGMENTER_FOLD),
+        held_out=np.flatnonzero(tiles.fold == fold),
         monitor=MIOU,
     )
 
@@ -122,7 +140,12 @@ def classifier_task(tiles: TrainingTiles, fold: int) -> Task:
 
 
 def train_segmenter(
-    study: Study, recipe: Recipe, name: str, *, show_progress: bool = False
+    study: Study,
+    recipe: Recipe,
+    name: str,
+    *,
+    fold: int = _SEGMENTER_FOLD,
+    show_progress: bool = False,
 ) -> FitResult:
     """Train a segmenter on the tissue tiles of four folds (paper, section 4.3).
 
@@ -130,31 +153,36 @@ def train_segmenter(
         study: A prepared study.
         recipe: How to train.
         name: A key of SEGMENTERS.
+        fold: The fold to hold out. The bundle's segmenter holds the first one out; those that hold
+            others out gate the tiles of the classifiers, see `gate`.
         show_progress: Show a progress bar.
 
     Returns:
-        The result, validated on the tissue tiles of the first fold.
+        The result, validated on the tissue tiles of the fold.
 
     Raises:
         ValueError: There is no such segmenter, or the initial weights belong to another network.
         StudyError, FoldsError, FitError: It cannot be trained.
         OSError: The study cannot be written.
     """
-    task = segmenter_task(training_tiles(study, recipe))
-    torch.manual_seed(recipe.seed)
+    task = segmenter_task(training_tiles(study, recipe), fold)
+    is_bundles = fold == _SEGMENTER_FOLD
+    directory = study.segmenter(name) if is_bundles else study.gate_segmenter(name, fold)
+    seed = recipe.seed if is_bundles else recipe.seed * FOLDS + fold
+    torch.manual_seed(seed)
     network = build_segmenter(
         name,
         width_multiplier=recipe.segmenter.width_multiplier,
         weights=recipe.segmenter.weights,
     )
-    model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, recipe.seed)
+    model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, seed)
     return fit(
-        study.segmenter(name),
-        name,
+        directory,
+        name if is_bundles else f"{name} for the gate, fold {fold}",
         model,
         task,
         Provenance(
-            seed=recipe.seed,
+            seed=seed,
             recipe=recipe.segmenter,
             normalization=recipe.normalization,
             data=task.digest(),
@@ -183,7 +211,7 @@ def train_classifier(
         StudyError, FoldsError, FitError: It cannot be trained.
         OSError: The study cannot be written.
     """
-    tiles = training_tiles(study, recipe)
+    tiles = gated_training_tiles(study, recipe)
     _check_folds(study, tiles)
     seed = recipe.seed * FOLDS + fold
     torch.manual_seed(seed)

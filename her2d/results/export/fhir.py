@@ -84,9 +84,16 @@ def _observation(result: SlideResult) -> dict[str, Any]:
             }
         ],
         "referenceRange": [
-            {"text": "positive from the threshold of the model bundle (paper: 10 %)"}
+            {
+                "low": _percent(result.threshold_percent),
+                "text": f"positive from {result.threshold_percent:g} %, the bundle's threshold",
+            }
         ],
-        "note": [{"text": text} for text in ("Research use only.", result.barcode_remark) if text],
+        "note": [
+            {"text": text}
+            for text in ("Research use only.", result.ci_meaning, result.barcode_remark)
+            if text
+        ],
     }
     if result.high_expression_percent is None:
         observation["dataAbsentReason"] = {"text": result.reason or "unknown"}
@@ -95,12 +102,16 @@ def _observation(result: SlideResult) -> dict[str, Any]:
     observation["component"] = [
         {"code": _code(code, text), "valueQuantity": _percent(value)}
         for code, text, value in (
-            ("ci-low", "95 % interval, lower end", result.ci_low),
-            ("ci-high", "95 % interval, upper end", result.ci_high),
+            ("ci-low", f"95 % interval, lower end{_calibrated(result)}", result.ci_low),
+            ("ci-high", f"95 % interval, upper end{_calibrated(result)}", result.ci_high),
         )
         if value is not None
     ]
     return observation
+
+
+def _calibrated(result: SlideResult) -> str:
+    return "" if result.ci_calibrated else ", not calibrated"
 
 
 def _report(result: SlideResult) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tables and the HTML page from predictions."""
 
 import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,12 @@ from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
     misdiagnosis_of,
     slide_rows,
+    validation_rows,
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 
+# Each slide is of another patient.
+PATIENTS = (f"P{number}" for number in itertools.count())
 CALLS = ("positive", "negative", "negative")
 INTERNAL = {("positive", "positive"): 16, ("positive", "negative"): 2}
 INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
@@ -48,19 +52,23 @@ INTERNAL |= {("negative", "positive"): 9, ("negative", "negative"): 88}
 def predictions() -> list[IntegratorPrediction]:
     """The paper's internal test set, a slide without tumour, an indeterminate positive one."""
     found = [
-        IntegratorPrediction("test", true, predicted, 0.3 if predicted == "positive" else 0.01)
+        IntegratorPrediction(
+            "test", next(PATIENTS), true, predicted, 0.3 if predicted == "positive" else 0.01
+        )
         for (true, predicted), times in INTERNAL.items()
         for _ in range(times)
     ]
-    benign = IntegratorPrediction("test", "indeterminate", "indeterminate", float("nan"))
-    lost = IntegratorPrediction("test", "positive", "indeterminate", float("nan"))
+    benign = IntegratorPrediction(
+        "test", next(PATIENTS), "indeterminate", "indeterminate", float("nan")
+    )
+    lost = IntegratorPrediction("test", next(PATIENTS), "positive", "indeterminate", float("nan"))
     return [*found, benign, lost]
 
 
 @functools.cache
 def rows_of_predictions(*others: IntegratorPrediction) -> tuple[SlideRow, ...]:
     """Rows with bootstrapped intervals, which take seconds."""
-    return slide_rows({"rf": [*predictions(), *others]}, "rf", seed=1)
+    return slide_rows({"rf": [*predictions(), *others]}, "rf")
 
 
 def report(**changes) -> Report:
@@ -76,11 +84,13 @@ def report(**changes) -> Report:
             "integrator": "rf",
             "integrator_fitted_on": "held-out slides",
             "overridden": (),
+            "interval": "The interval of P is not calibrated.",
             "segmenters": (),
             "classifiers": (),
             "integrators": (),
             "slides": rows_of_predictions(),
             "predictions": (),
+            "validation": (),
             "calibration": (),
             "misdiagnosis": (),
             "misdiagnosis_left_out": (),
@@ -115,7 +125,7 @@ def test_indeterminate_slides_are_counted_separately_and_benign_ones_are_not_cou
 
 
 def benign_called_positive() -> Report:
-    benign = [IntegratorPrediction("test", "indeterminate", "positive", 1.0)] * 8
+    benign = [IntegratorPrediction("test", next(PATIENTS), "indeterminate", "positive", 1.0)] * 8
     return report(slides=rows_of_predictions(*benign))
 
 
@@ -174,7 +184,7 @@ def test_the_manifest_and_its_card_count_indeterminate_slides():
 
 def test_what_is_not_defined_is_null_in_json():
     rows = slide_rows(
-        {"rf": [IntegratorPrediction("test", "negative", "negative", 0.0)]}, "rf", seed=1
+        {"rf": [IntegratorPrediction("test", next(PATIENTS), "negative", "negative", 0.0)]}, "rf"
     )
     again = Report.model_validate_json(report(slides=rows).model_dump_json())
     assert again.slides[0].sensitivity.value is None
@@ -200,7 +210,12 @@ def test_figures_are_the_same_bytes_each_time():
 
 
 def test_there_is_no_roc_of_one_class():
-    assert roc_figure([IntegratorPrediction("test", "negative", "negative", 0.0)], "ROC") is None
+    assert (
+        roc_figure(
+            [IntegratorPrediction("test", next(PATIENTS), "negative", "negative", 0.0)], "ROC"
+        )
+        is None
+    )
 
 
 def predicted(
@@ -224,6 +239,11 @@ def predicted(
         predicted=call,
         percent=None,
         borderline=False,
+        ci_low=None,
+        ci_high=None,
+        ci_calibrated=None,
+        annotated_by_tile=None,
+        annotated_by_area=None,
     )
 
 
@@ -293,8 +313,13 @@ def test_a_test_set_that_the_study_does_not_have_has_no_metrics():
 
 
 def test_a_bundle_that_predicts_every_slide_correctly_has_a_wilson_interval():
-    right = [IntegratorPrediction("test", "negative", "negative", 0.01) for _ in range(27)]
-    right += [IntegratorPrediction("test", "positive", "positive", 0.3) for _ in range(11)]
+    right = [
+        IntegratorPrediction("test", next(PATIENTS), "negative", "negative", 0.01)
+        for _ in range(27)
+    ]
+    right += [
+        IntegratorPrediction("test", next(PATIENTS), "positive", "positive", 0.3) for _ in range(11)
+    ]
     segmenter = SegmenterRow(name="segnet", selected=True, validation=0.9, sets={"test": 0.9})
     figures = TileMetrics(tiles=10, strong=4, auroc=0.9, sensitivity=0.8, specificity=0.7)
     integrator = IntegratorRow(
@@ -305,7 +330,7 @@ def test_a_bundle_that_predicts_every_slide_correctly_has_a_wilson_interval():
         validation_specificity=0.7,
         sets={"test": figures},
     )
-    rows = slide_rows({"rf": right}, "rf", seed=1)
+    rows = slide_rows({"rf": right}, "rf")
     found = split_metrics(
         report(segmenters=(segmenter,), integrators=(integrator,), slides=rows), Split.TEST
     )
@@ -320,3 +345,37 @@ def test_a_model_card_states_the_manifest():
     for said in ("# ours 3", "Research only.", "SegNet", "531 slides", "positive from 10 %"):
         assert said in card
     assert "Measured" not in card
+
+
+def test_the_page_and_json_compare_p_with_the_annotated_share():
+    found = [
+        SlidePrediction(
+            name=f"S{number}",
+            patient=f"P{number}",
+            set="test",
+            true_status=true,
+            predicted="positive" if percent >= 10 else "negative",
+            percent=percent,
+            borderline=False,
+            ci_low=percent / 2,
+            ci_high=min(2 * percent + 1, 100),
+            ci_calibrated=True,
+            annotated_by_tile=percent - 1.5,
+            annotated_by_area=None if number == 0 else percent + 2,
+        )
+        for number, (percent, true) in enumerate(
+            [(2.0, "negative"), (9.0, "negative"), (30.0, "positive"), (60.0, "positive")]
+        )
+    ]
+    without = found[0].model_copy(update={"predicted": "indeterminate", "percent": None})
+    (row,) = validation_rows([*found, without], 0.1)
+    assert (row.by_tile.slides, row.by_area.slides) == (4, 3)
+    assert row.by_tile.bias == pytest.approx(1.5)
+    assert row.by_area.bias == pytest.approx(-2)
+    assert row.tile_rule.other_status == 1
+    made = report(validation=(row,))
+    page = render(made, figures=[], heatmaps=[], share_figures=["<svg>agreement</svg>"])
+    assert "<td>by tile<td>4<td>+1.50<td>+1.50" in page
+    assert "puts 1 of 3 slides on the other side of 10 %" in page
+    assert "<svg>agreement</svg>" in page
+    assert Report.model_validate_json(made.model_dump_json()) == made

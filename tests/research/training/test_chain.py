@@ -106,10 +106,10 @@ def models(study: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A simulated cohort of sixteen slides, prepared, with its recipe."""
+    """A simulated cohort of twenty slides, prepared, with its recipe."""
 
     def build(folder: Path) -> None:
-        plans = plan_cohort(16, 4, positive_fraction=0.45, width=1100, height=1100)
+        plans = plan_cohort(20, 4, positive_fraction=0.45, width=1100, height=1100)
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
@@ -187,11 +187,20 @@ def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_models(twice):
 
 
 def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(trained):
-    assert len(models(trained)) == 1 + 5 + 2
+    gate = 4
+    assert len(models(trained)) == 1 + gate + 5 + 2
     selection = json.loads((trained / "model_selection.json").read_text())
     assert (selection["segmenter"], selection["classifier"]) == ("unet", "resnet18")
     assert selection["integrator"] in ("lr", "rf")
-    assert "out-of-fold" in selection["integrator_fitted_on"]
+    assert "held-out slides" in selection["integrator_fitted_on"]
+
+
+def test_slides_are_kept_apart_and_the_report_says_how_much_the_five_disagree(trained, evaluated):
+    cohort = Study(trained).cohort()
+    kept = [one for one in cohort if one.split is Split.INTEGRATOR]
+    assert {one.her2_status for one in kept} == {"positive", "negative"}
+    assert [row["set"] for row in evaluated["disagreement"]] == ["integrator", "test"]
+    assert all(0 <= row["not_unanimous"] <= 1 for row in evaluated["disagreement"])
 
 
 def test_training_again_trains_nothing_and_changes_nothing(trained, tmp_path):
@@ -232,24 +241,27 @@ def test_the_report_holds_every_table(evaluated):
         ("lr", "test"),
         ("rf", "test"),
     }
-    assert len(evaluated["predictions"]) == 3
+    assert len(evaluated["predictions"]) == 4
     assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
 
 
 def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
     page = (trained / "evaluation" / "report.html").read_text()
     assert page.count("<svg") >= 2
-    assert page.count('src="data:image/jpeg') == 3
+    assert page.count('src="data:image/jpeg') == 4
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "url(" not in page.replace("url(#", "")
 
 
-def test_the_bundle_states_what_was_measured(bundle, evaluated):
+def test_the_bundle_states_what_was_measured(trained, bundle, evaluated):
     manifest = load_bundle(bundle).manifest
     selected = next(row for row in evaluated["slides"] if row["selected"])
     assert manifest.name == "ours"
     assert manifest.measured.slide_accuracy == selected["accuracy"]["value"]
-    assert manifest.measured.slides == 3
+    assert manifest.measured.slides == 4
+    scores = json.loads((trained / "integrators" / "results.json").read_text())
+    (cut,) = (s["tile_cut"] for s in scores if s["name"] == selected["integrator"])
+    assert manifest.decision.tile_cut == cut
     assert manifest.training.command.startswith("her2d train all --recipe recipe.toml")
     card = (bundle / "MODEL_CARD.md").read_text()
     assert f"slide accuracy: {selected['accuracy']['value']:.4f}" in card

@@ -26,6 +26,8 @@ width_multiplier = 0.0625
 devices = 2
 accelerator = "cpu"
 loader_workers = 0
+[integrator]
+kept_apart = 0
 """
 
 

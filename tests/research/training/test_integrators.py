@@ -1,10 +1,11 @@
-"""The paper's eight integrators, the selection of one, and their use in a bundle."""
+"""The paper's eight integrators and the mean, the selection of one, and their use in a bundle."""
 
 import numpy as np
 import pytest
 import skops.io
 import tomli_w
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import load_bundle, sha256_of
@@ -16,6 +17,12 @@ from her2d.research.training.integrators import (
     select_integrator,
 )
 from her2d.research.training.out_of_fold import FoldProbabilities
+from her2d.research.training.slide_level import (
+    SlideTiles,
+    slide_fractions,
+    slide_level,
+    unbiased_cut,
+)
 
 
 def tiles(count: int = 150, patients: int = 30, seed: int = 0) -> FoldProbabilities:
@@ -62,20 +69,72 @@ def test_each_integrator_learns_and_loads_from_a_bundle(tmp_path, color_bundle, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", INTEGRATORS)
-def test_balanced_weights_raise_sensitivity_and_lower_specificity(name):
+@pytest.mark.parametrize("name", [name for name in INTEGRATORS if name != "mean"])
+def test_balanced_weights_are_not_the_default_and_make_tiles_look_strong(name):
     plain, balanced = (
-        fit_integrator(name, overlapping(), seed=1, folds=3, class_weight=weight).score
-        for weight in ("none", "balanced")
+        fit_integrator(name, overlapping(), seed=1, folds=3, **weight)
+        for weight in ({}, {"class_weight": "balanced"})
     )
-    assert balanced.sensitivity > plain.sensitivity + 0.1
-    assert balanced.specificity < plain.specificity - 0.05
-    assert balanced.fitted_on != plain.fitted_on
+    p = overlapping().p
+    share = overlapping().strong.mean()
+    assert plain.model.predict_proba(p)[:, 1].mean() == pytest.approx(share, abs=0.03)
+    assert balanced.model.predict_proba(p)[:, 1].mean() > share + 0.1
+    assert balanced.score.fitted_on != plain.score.fitted_on
 
 
-def test_balanced_weights_are_those_of_the_demo_bundles_forest():
-    # The demo bundle was trained when the forest itself had a class_weight.
-    found = fit_integrator("rf", overlapping(), seed=1, folds=3)
+@pytest.mark.parametrize("weight", ["none", "balanced"])
+def test_the_tile_cut_calls_as_much_tumour_strong_as_is_strong(weight):
+    found = fit_integrator("lr", overlapping(), seed=1, folds=3, class_weight=weight).score
+    assert found.tile_cut != 0.5
+    assert abs(found.slide_level.bias) <= 1
+    assert found.sensitivity < 0.9
+    assert found.specificity > 0.9
+
+
+def test_if_tiles_are_told_apart_the_cut_stays_in_the_middle():
+    assert fit_integrator("mean", tiles(), seed=1, folds=3).score.tile_cut == 0.5
+
+
+def test_the_cut_does_not_depend_on_what_the_integrator_memorised(monkeypatch):
+    # A deep tree is certain of the tiles that it learned from; the cut is that of held-out tiles.
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), 5)
+    strong = rng.random(300) < 0.2
+    p = np.clip(rng.normal(0.3 + 0.1 * strong[:, None], 0.2, (300, 5)), 0, 1).astype(np.float32)
+    monkeypatch.setitem(
+        INTEGRATORS, "dt", (lambda seed: DecisionTreeClassifier(random_state=seed), {})
+    )
+    fitted = fit_integrator("dt", FoldProbabilities(p, strong, patient), seed=0, folds=5)
+    learned = fitted.model.predict_proba(p.astype(np.float64))[:, 1]
+    assert np.array_equal(learned > 0.5, strong)
+    assert fitted.score.sensitivity < 0.5
+
+
+def test_equation_1_weighs_a_tile_by_its_tumour_and_a_slide_as_one():
+    # Of slide A 90 of 100 pixels are strong, of B none of 1000: the mean of P is 45 %.
+    one = SlideTiles(
+        np.array(["A", "A", "B", "B"]),
+        np.array([90, 10, 500, 500]),
+        np.array([True, False, False, False]),
+    )
+    assert slide_fractions(one, one.strong).tolist() == [0.9, 0.0]
+    assert unbiased_cut(np.array([0.3, 0.2, 0.1, 0.1]), one) == pytest.approx(0.25)
+    found = slide_level(np.array([False, True, True, False]), one)
+    assert (found.slides, found.slides_positive) == (2, 1)
+    assert found.bias == pytest.approx((10 - 90 + 50 - 0) / 2)
+    assert (found.accuracy, found.sensitivity, found.specificity) == (0.5, 1.0, 0.0)
+
+
+def test_the_mean_of_the_five_has_nothing_to_learn():
+    found = fit_integrator("mean", overlapping(), seed=1, folds=3)
+    p = overlapping().p
+    expected = p.astype(np.float64).mean(axis=1)
+    assert np.allclose(found.model.predict_proba(p)[:, 1], expected)
+    assert found.score.parameters == {}
+
+
+def test_balanced_weights_are_those_of_a_balanced_forest():
+    found = fit_integrator("rf", overlapping(), seed=1, folds=3, class_weight="balanced")
     forest = RandomForestClassifier(
         **found.score.parameters, min_samples_leaf=5, class_weight="balanced", random_state=1
     )

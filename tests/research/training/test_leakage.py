@@ -18,12 +18,13 @@ from her2d.research.training.provenance import (
     Provenance,
     record_provenance,
 )
-from her2d.research.training.recipe import NetworkRecipe, Recipe
+from her2d.research.training.recipe import GateSource, IntegratorRecipe, NetworkRecipe, Recipe
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
 from her2d.research.training.train import classifier_task, segmenter_task, training_tiles
 
-RECIPE = Recipe()
+NONE_APART = IntegratorRecipe(kept_apart=0)
+RECIPE = Recipe(gate=GateSource.ANNOTATED, integrator=NONE_APART)
 WHITE, TUMOR = np.full((512, 512, 3), 255, np.uint8), np.ones((512, 512), np.uint8)
 
 
@@ -109,7 +110,7 @@ def test_a_moved_training_slide_is_noticed_even_if_the_folds_are_made_again(stud
 
 def test_new_folds_are_noticed(study):
     study.folds.unlink()
-    training_tiles(study, Recipe(seed=9))
+    training_tiles(study, Recipe(seed=9, gate=GateSource.ANNOTATED, integrator=NONE_APART))
     with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
         check(study)
 
@@ -149,7 +150,7 @@ def test_an_integrator_is_not_fitted_on_slides_the_networks_learned_from(study, 
     if seed == RECIPE.seed:
         moved(study, Split.INTEGRATOR)
     study.folds.unlink()
-    recipe = Recipe(seed=seed)
+    recipe = Recipe(seed=seed, gate=GateSource.ANNOTATED, integrator=NONE_APART)
     training_tiles(study, recipe)
     with pytest.raises(StudyError, match="learned from other slides, labels or folds"):
         out_of_fold_predictions(study, recipe, "resnet18")

@@ -7,10 +7,12 @@ import pytest
 
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.folds import FoldsError, Grouping
-from her2d.research.training.recipe import Recipe
+from her2d.research.training.recipe import GateSource, IntegratorRecipe, Recipe
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
 from her2d.research.training.train import train_classifier, training_tiles
+
+RECIPE = Recipe(gate=GateSource.ANNOTATED, integrator=IntegratorRecipe(kept_apart=0))
 
 
 def slide(name: str, patient: str, status: Status) -> CohortSlide:
@@ -52,28 +54,27 @@ def folds(study: Study, recipe: Recipe) -> dict[str, int]:
 
 
 def test_slides_without_tumour_are_held_out_with_their_patients_others(study):
-    fold = folds(study, Recipe())
+    fold = folds(study, RECIPE)
     assert [fold[f"B{n}"] for n in range(5)] == [fold[f"S{n}"] for n in range(5)]
 
 
 def test_a_slide_without_tumour_is_always_learned_if_its_patient_has_no_other(study):
-    assert folds(study, Recipe())["B10"] == -1
+    assert folds(study, RECIPE)["B10"] == -1
 
 
 def test_if_patients_may_be_in_two_folds_slides_without_tumour_are_always_learned(study):
-    fold = folds(study, Recipe(grouping=Grouping.SLIDE))
+    fold = folds(study, RECIPE.model_copy(update={"grouping": Grouping.SLIDE}))
     assert [fold[f"B{n}"] for n in range(5)] == [-1] * 5
 
 
 def test_classifiers_see_nothing_of_slides_without_tumour(study):
-    tiles = training_tiles(study, Recipe())
+    tiles = training_tiles(study, RECIPE)
     names = [tiles.slides[s].name for s in tiles.store.table.slide[tiles.classified]]
     assert names == [f"S{n}" for n in range(10)]
 
 
 def test_a_fold_without_strong_tiles_is_refused_before_any_is_trained(study):
-    recipe = Recipe()
-    last = {name for name, fold in folds(study, recipe).items() if fold == 4}
+    last = {name for name, fold in folds(study, RECIPE).items() if fold == 4}
     tumor = np.ones((512, 512), np.uint8)
     white = np.full((512, 512, 3), 255, np.uint8)
     for one in study.cohort():
@@ -83,5 +84,5 @@ def test_a_fold_without_strong_tiles_is_refused_before_any_is_trained(study):
             slide_path(study.tiles, one.name), iter(tiles), expression_from="none", fingerprint={}
         )
     with pytest.raises(FoldsError, match="Fold 4 holds out 0 strong and 4 weak"):
-        train_classifier(study, recipe, "resnet18", 0)
+        train_classifier(study, RECIPE, "resnet18", 0)
     assert not (study.root / "classifiers").exists()

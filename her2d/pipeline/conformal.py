@@ -1,0 +1,91 @@
+"""The calibrated interval of P: split conformal prediction. Pure functions.
+
+The bundle holds, for slides that no model learned from, how far P was from the annotated share,
+relative to how much doubt there was (Lei et al. 2018, "Distribution-Free Predictive Inference for
+Regression"). If a new slide is one like them, the interval below holds its annotated share with
+the calibration's coverage, for any distribution of errors. Slides of one patient are not
+independent, so patients weigh the same and not slides (Lee, Barber and Willett 2023).
+"""
+
+import math
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.bundle.manifest import Interval as Calibration
+from her2d.bundle.manifest import IntervalScale
+from her2d.pipeline.interval import Interval, TumorTiles
+
+# On the scale of `stabilized`: 0.1 points on either side of 0 %, 3 points at 10 % are 0.05.
+_LEAST_HALF_WIDTH = 0.03
+EVIDENCE = ("few_tiles", "disagreement", "near_cut")
+"""Evidence of doubt, in the order of `evidence_of_doubt`."""
+
+
+def conformal_interval(tiles: TumorTiles, calibration: Calibration, tile_cut: float) -> Interval:
+    """Return the interval of a slide's annotated share of HER2-high tumour.
+
+    Args:
+        tiles: at least one tile.
+        calibration: the bundle's.
+        tile_cut: the integrator's probability above which a tile is strong.
+
+    Raises:
+        ValueError: there are no tumour tiles.
+    """
+    if len(tiles) == 0:
+        raise ValueError("a slide without tumour has no interval")
+    center = stabilized(tiles.share)
+    scale = scale_of(evidence_of_doubt(tiles, tile_cut), calibration.scale)
+    half = max(_LEAST_HALF_WIDTH, residual_quantile(calibration) * float(scale))
+    return Interval(
+        low=math.sin(max(center - half, 0.0)) ** 2,
+        high=math.sin(min(center + half, math.pi / 2)) ** 2,
+        calibrated=True,
+    )
+
+
+def stabilized(share: float) -> float:
+    """Return arcsin of the square root of a share, whose variance hardly depends on the share."""
+    return math.asin(math.sqrt(min(max(share, 0.0), 1.0)))
+
+
+def evidence_of_doubt(tiles: TumorTiles, tile_cut: float) -> NDArray[np.float64]:
+    """Measure what makes a slide's P uncertain.
+
+    Returns:
+        1 / sqrt(tumour tiles); the standard deviation of the five folds, mean over tumour; the
+        share of tumour in tiles nearer to the tile cut than to 0 or 1. float64 (3,).
+    """
+    pixels = tiles.tumor_pixels / tiles.tumor_pixels.sum()
+    near = (tiles.p_strong > tile_cut / 2) & (tiles.p_strong < (1 + tile_cut) / 2)
+    return np.array(
+        [
+            1 / math.sqrt(len(tiles)),
+            float(pixels @ tiles.p_folds.std(axis=1, dtype=np.float64)),
+            float(pixels @ near),
+        ]
+    )
+
+
+def scale_of(evidence: NDArray[np.float64], scale: IntervalScale) -> NDArray[np.float64]:
+    """Return how wide intervals are relative to each other.
+
+    Args:
+        evidence: of each slide, float64 (..., 3); see `evidence_of_doubt`.
+        scale: the calibration's.
+    """
+    weights = np.array([getattr(scale, name) for name in EVIDENCE])
+    return np.asarray(scale.base + evidence @ weights, np.float64)
+
+
+def residual_quantile(calibration: Calibration) -> float:
+    """Return the residual that a new patient's slide exceeds with 1 - coverage at the most."""
+    slides_of = Counter(calibration.patient)
+    order = np.argsort(calibration.residuals, kind="stable")
+    residuals = np.asarray(calibration.residuals)[order]
+    # The new patient is one more, whose residual may be any.
+    weight = np.array([1 / slides_of[patient] for patient in calibration.patient])[order]
+    reached = np.cumsum(weight) >= calibration.coverage * (calibration.patients + 1) - 1e-9
+    return float(residuals[int(np.argmax(reached))])

@@ -1,0 +1,91 @@
+"""Fit the calibration of the interval of P on slides that no model learned from. Pure functions.
+
+The scale is a regression of the absolute residual on the evidence of doubt with weights that are
+not negative. Each residual is divided by a scale that was fitted without the slide's patient, so
+that residuals are as large as those of new slides.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from her2d.bundle.manifest import Interval, IntervalScale
+from her2d.method import COVERAGE, FOLDS
+from her2d.pipeline.conformal import EVIDENCE, scale_of, stabilized
+
+# Of the mean residual: no slide's scale is so small that its residual decides everything.
+_LEAST_BASE = 0.2
+_DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSlide:
+    """A slide that no model learned from, with P and the annotated share.
+
+    Attributes:
+        patient: its patient.
+        share: P of equation 1, 0 to 1.
+        annotated: annotated share of HER2-high tumour, 0 to 1.
+        evidence: see `evidence_of_doubt`, float64 (3,).
+    """
+
+    patient: str
+    share: float
+    annotated: float
+    evidence: NDArray[np.float64]
+
+
+def fewest_patients(coverage: float = COVERAGE) -> int:
+    """Return the number of patients below which there is no interval of that coverage."""
+    return math.ceil(round(coverage / (1 - coverage), 6))
+
+
+def fit_interval(slides: Sequence[CalibrationSlide], *, seed: int) -> Interval:
+    """Calibrate the interval.
+
+    Args:
+        slides: of at least `fewest_patients()` patients.
+        seed: of the groups of patients by which the scale is fitted.
+
+    Raises:
+        ValueError: there are fewer patients.
+    """
+    names, patient = np.unique([slide.patient for slide in slides], return_inverse=True)
+    if len(names) < fewest_patients():
+        raise ValueError(
+            f"an interval of {100 * COVERAGE:g} % needs {fewest_patients()} patients, and there"
+            f" are {len(names)}"
+        )
+    residual = np.array([abs(stabilized(s.share) - stabilized(s.annotated)) for s in slides])
+    evidence = np.stack([slide.evidence for slide in slides])
+    weight = 1 / np.bincount(patient)[patient]
+    fold = np.random.default_rng(seed).permutation(len(names))[patient] % FOLDS
+    scaled = np.empty(len(slides))
+    for held_out in (fold == number for number in range(FOLDS)):
+        scale = _fit_scale(residual[~held_out], evidence[~held_out], weight[~held_out])
+        scaled[held_out] = residual[held_out] / scale_of(evidence[held_out], scale)
+    return Interval(
+        slides=len(slides),
+        patients=len(names),
+        residuals=tuple(round(float(value), _DIGITS) for value in scaled),
+        patient=tuple(patient.tolist()),
+        scale=_fit_scale(residual, evidence, weight),
+    )
+
+
+def _fit_scale(
+    residual: NDArray[np.float64], evidence: NDArray[np.float64], weight: NDArray[np.float64]
+) -> IntervalScale:
+    root = np.sqrt(weight)
+    design = np.column_stack([np.ones(len(residual)), evidence])
+    found, _ = nnls(design * root[:, None], residual * root)
+    least = _LEAST_BASE * float(np.average(residual, weights=weight))
+    base = max(float(found[0]), least) or 1.0
+    weights = {
+        name: round(float(value), _DIGITS) for name, value in zip(EVIDENCE, found[1:], strict=True)
+    }
+    return IntervalScale(base=max(round(base, _DIGITS), 10**-_DIGITS), **weights)

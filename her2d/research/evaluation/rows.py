@@ -1,0 +1,35 @@
+"""What rows of the report are made of; NaN becomes None, because JSON does not have NaN."""
+
+import math
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from her2d.research.evaluation.proportion import Estimate
+
+
+def _nan_to_none(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+Number: TypeAlias = Annotated[float | None, BeforeValidator(_nan_to_none)]
+"""A metric; None if it is not defined."""
+
+
+class Row(BaseModel):
+    """A frozen part of the report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(Row):
+    """A metric and the limits of its 95 % interval."""
+
+    value: Number
+    low: Number
+    high: Number
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> "Interval":
+        """Convert an estimate, with None for NaN."""
+        return cls(value=estimate.value, low=estimate.low, high=estimate.high)

@@ -1,0 +1,92 @@
+"""What the interval of P covers, as seeded simulations of slides that are hard to score.
+
+A slide has 20 to 119 tumour tiles; one in eight is positive; strong staining and the networks'
+errors are as independent or as correlated as tissue is; on one slide in eleven all five networks
+err together.
+"""
+
+import numpy as np
+import pytest
+from tumor_tiles import HardSlide, hard_slides, simulated_tiles
+
+from her2d.method import THRESHOLD
+from her2d.pipeline.block_bootstrap import block_bootstrap_interval
+from her2d.pipeline.conformal import conformal_interval, evidence_of_doubt
+from her2d.research.evaluation.conformal import CalibrationSlide, fit_interval
+
+CUT = 0.5
+SEEDS = range(8)
+
+
+def calibrated(slides: list[HardSlide]):
+    return fit_interval(
+        [
+            CalibrationSlide(
+                f"P{number}", s.tiles.share, s.annotated, evidence_of_doubt(s.tiles, CUT)
+            )
+            for number, s in enumerate(slides)
+        ],
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def tested():
+    """Test slides with their intervals: 200 for each of eight calibrations on 80 others."""
+    found = []
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        calibration = calibrated(hard_slides(rng, 80, cut=CUT))
+        found += [
+            (slide, conformal_interval(slide.tiles, calibration, CUT))
+            for slide in hard_slides(rng, 200, cut=CUT)
+        ]
+    return found
+
+
+def coverage(found) -> float:
+    return float(np.mean([i.low <= slide.annotated <= i.high for slide, i in found]))
+
+
+def test_calibrated_intervals_cover_the_annotated_share_of_95_slides_in_100(tested):
+    assert 0.93 <= coverage(tested) <= 0.97
+
+
+def test_they_cover_it_on_slides_with_correlated_tissue_too(tested):
+    correlated = [(slide, i) for slide, i in tested if slide.correlation > 0]
+    assert len(correlated) > 800
+    assert 0.92 <= coverage(correlated) <= 0.98
+
+
+def test_most_wrong_calls_are_borderline(tested):
+    wrong = [
+        (slide, i)
+        for slide, i in tested
+        if (slide.tiles.share >= THRESHOLD) != (slide.annotated >= THRESHOLD)
+    ]
+    assert len(wrong) > 50
+    assert np.mean([i.low <= THRESHOLD <= i.high for _, i in wrong]) > 0.85
+
+
+def test_their_width_depends_on_the_slide(tested):
+    widths = np.array([i.high - i.low for _, i in tested])
+    assert (widths > 0).all()
+    assert np.quantile(widths, 0.9) > 4 * np.quantile(widths, 0.5)
+    assert np.median(widths) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("length", "share", "at_least"),
+    [(0.0, 0.1, 0.95), (0.7, 0.05, 0.93), (0.7, 0.3, 0.93), (1.2, 0.1, 0.85), (1.2, 0.3, 0.75)],
+)
+def test_the_block_bootstrap_covers_the_tissues_share_far_more_often_than_one_of_tiles(
+    length, share, at_least
+):
+    """A bootstrap of single tiles covered 0.90, 0.67, 0.70, 0.53 and 0.53 of these slides."""
+    rng = np.random.default_rng(1)
+    hits = []
+    for seed in range(120):
+        tiles = simulated_tiles(rng, tiles=int(rng.integers(20, 120)), share=share, length=length)
+        found = block_bootstrap_interval(tiles, seed=seed, resamples=300)
+        hits.append(found.low <= share <= found.high)
+    assert np.mean(hits) >= at_least
