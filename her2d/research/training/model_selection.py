@@ -6,16 +6,14 @@ measuring only.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import skops.io
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.method import FOLDS
 from her2d.research.training.fit import RESULT_FILE, FitResult, read_result
 from her2d.research.training.gate import check_gate
+from her2d.research.training.integrator_file import write_integrator
 from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
@@ -29,7 +27,6 @@ from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
 from her2d.research.training.out_of_fold import fitting_digest, out_of_fold_predictions
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, write_text
-from her2d.system.files import replacing
 
 _RESULTS = "results.json"
 _SCORES = TypeAdapter(list[IntegratorScore])
@@ -140,7 +137,7 @@ def fit_integrators(
             folds=recipe.integrator.folds,
             class_weight=recipe.integrator.class_weight,
         )
-        _keep(fitted.model, study.integrators / f"{name}.skops")
+        write_integrator(fitted.model, study.integrators / f"{name}.skops")
         scores.append(fitted.score)
         progress(fitted.score)
     scores += _comparable_scores(study, scores)
@@ -261,11 +258,6 @@ def _comparable_scores(study: Study, fitted: Sequence[IntegratorScore]) -> list[
 
 def _write_scores(study: Study, scores: list[IntegratorScore]) -> None:
     write_text(study.integrators / _RESULTS, _SCORES.dump_json(scores, indent=1).decode())
-
-
-def _keep(model: Any, path: Path) -> None:
-    with replacing(path) as part:
-        skops.io.dump(model, part)
 
 
 def _overrides(**names: str | None) -> tuple[str, ...]:
