@@ -210,14 +210,39 @@ class Interval(_Section):
         return self
 
 
+class Environment(_Section):
+    """What a network was trained on.
+
+    Attributes:
+        threads: CPU threads of a process.
+        device: the GPU, or the CPU with its vector instructions.
+        torch: version of PyTorch.
+        cuda: version of CUDA; None on a CPU.
+        commit: git commit of her2d, None where it was installed from a package; `-dirty` if files
+            differed from it.
+    """
+
+    threads: Annotated[int, Field(ge=1)]
+    device: str
+    torch: str
+    cuda: str | None = None
+    commit: str | None = None
+
+
 class Training(_Section):
-    """How the models were trained."""
+    """How the models were trained.
+
+    Attributes:
+        environments: what the networks were trained on, each once. The same study, recipe and seed
+            give the same bundle digest in the same environment.
+    """
 
     cohort: str
     seed: int
     code_version: str
     command: str
     notes: str = ""
+    environments: tuple[Environment, ...] = ()
 
 
 class CallCounts(_Section):

@@ -40,6 +40,11 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield f"- cohort: {training.cohort}"
     yield f"- seed: {training.seed}"
     yield f"- her2d {training.code_version}: `{training.command}`"
+    for environment in training.environments:
+        on = [f"{environment.threads} threads", f"PyTorch {environment.torch}"]
+        on += [f"CUDA {environment.cuda}"] if environment.cuda else []
+        on += [f"commit {environment.commit}"] if environment.commit else []
+        yield f"- on {environment.device}: {', '.join(on)}"
     if training.notes:
         yield f"- {training.notes}"
     for title, measured in (

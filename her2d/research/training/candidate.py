@@ -9,7 +9,7 @@ import skops.io
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle, sha256_of
-from her2d.bundle.manifest import Decision, Manifest, Normalization, Parts, Training
+from her2d.bundle.manifest import Decision, Environment, Manifest, Normalization, Parts, Training
 from her2d.method import FOLDS
 from her2d.research.networks.export import export_classifiers, export_segmenter
 from her2d.research.training.bundle_writer import (
@@ -97,6 +97,15 @@ def _normalization(study: Study, selection: ModelSelection) -> Normalization:
     return shared_normalization([read_result(directory) for directory in directories])
 
 
+def _environments(study: Study, selection: ModelSelection) -> tuple[Environment, ...]:
+    """Return what the selected networks were trained on, each environment once."""
+    folds = [study.classifier(selection.classifier, fold) for fold in range(FOLDS)]
+    found = [
+        read_result(path).environment for path in (study.segmenter(selection.segmenter), *folds)
+    ]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
+
+
 def _manifest(
     study: Study,
     recipe: Recipe,
@@ -132,6 +141,7 @@ def _manifest(
             seed=recipe.seed,
             code_version=__version__,
             command=command,
+            environments=_environments(study, selection),
             notes=(
                 f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
                 f" {selection.integrator_fitted_on}."

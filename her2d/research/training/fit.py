@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.data import DataLoader
 
-from her2d.bundle.manifest import Normalization
+from her2d.bundle.manifest import Environment, Normalization
 from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
+from her2d.research.training.environment import training_environment
 from her2d.research.training.lightning_module import TileTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
 from her2d.research.training.recipe import NetworkRecipe
@@ -55,6 +56,8 @@ class FitResult(BaseModel):
     """Metrics of the best epoch on the held-out slides."""
     normalization: Normalization
     """Normalisation of the tiles that the network was trained on."""
+    environment: Environment | None = None
+    """What the network was trained on; None if an earlier version of her2d trained it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,7 @@ def _keep(
             best_epoch=int(checkpoint["epoch"]),
             epochs=trainer.current_epoch,
             validation=_validation_metrics(model, task, provenance.recipe),
+            environment=training_environment(trainer.strategy.root_device),
         )
         save_weights(model.to("cpu").network, directory / WEIGHTS_FILE)
         write_text(directory / RESULT_FILE, result.model_dump_json(indent=1))
