@@ -5,13 +5,16 @@ same, as a slide without tumour. Its tags tell of a single grey channel; the pix
 while the tiles are read, so that no block is decoded for it.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffPage
 
-from her2d.slides.errors import RefusedError
+from her2d.slides.errors import RefusedError, SlideError
+from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 
 _GREY = (0, 1)  # PhotometricInterpretation (tag 262): white is zero, black is zero
 _STEP = 8  # every eighth pixel along each side is looked at
@@ -39,8 +42,32 @@ def check_is_coloured(page: TiffPage) -> None:
         )
 
 
+def checked_tiles(
+    tiles: Iterable[Tile | UnreadableTile], path: Path, grid: TileGrid, *, deep: bool
+) -> Iterator[Tile | UnreadableTile]:
+    """Yield a scan's tiles, then check that they showed colours on bright glass.
+
+    Args:
+        tiles: all tiles of `grid`.
+        path: the scan, for the error.
+        grid: whose padding is not looked at.
+        deep: whether the file has 16 bits a sample.
+
+    Raises:
+        SlideError: after the last tile, if the scan is grey or dark throughout.
+    """
+    seen = _Seen(deep)
+    for tile in tiles:
+        if isinstance(tile, Tile):
+            width, height = grid.extent(tile.column, tile.row)
+            seen.look_at(tile.pixels[:height, :width])
+        yield tile
+    if (problem := seen.problem()) is not None:
+        raise SlideError(path.name, problem)
+
+
 @dataclass(slots=True)
-class BrightFieldCheck:
+class _Seen:
     """What the tiles of one scan have shown so far.
 
     Attributes:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
-from her2d.slides.bright_field import BrightFieldCheck
+from her2d.slides.bright_field import checked_tiles
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
 from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
 from her2d.slides.glass import Color
@@ -346,16 +346,9 @@ class TiffSlide:
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
         stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
-        seen = BrightFieldCheck(deep=self._blocks.bits == 16)
         try:
             with closing(iter(stream)) as tiles:  # also if the receiver stops early
-                for tile in tiles:
-                    if isinstance(tile, Tile):
-                        width, height = self.grid.extent(tile.column, tile.row)
-                        seen.look_at(tile.pixels[:height, :width])
-                    yield tile
-            if (problem := seen.problem()) is not None:
-                raise SlideError(self.path.name, problem)
+                yield from checked_tiles(tiles, self.path, self.grid, deep=self._blocks.bits == 16)
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
             raise SlideUnavailableError(self.path.name, reason) from error

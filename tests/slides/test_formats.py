@@ -168,6 +168,13 @@ def test_statements_that_contradict_each_other_are_refused(tmp_path: Path, image
         open_slide(folder)
 
 
+def test_a_grey_slide_of_another_format_is_refused_too(tmp_path: Path, image: Picture) -> None:
+    grey = np.repeat(image[..., :1], 3, axis=-1)
+    path = write_ndpi_slide(tmp_path / "a.ndpi", [grey, halved(grey)])
+    with open_slide(path) as slide, pytest.raises(SlideError, match="all of its pixels are grey"):
+        list(slide.tiles())
+
+
 def test_a_slide_that_is_coarser_than_4x_is_refused(tmp_path: Path, image: Picture) -> None:
     path = write_ndpi_slide(tmp_path / "a.ndpi", [image], magnification=2, mpp=5)
     with pytest.raises(SlideError, match="coarser than the 4x"):

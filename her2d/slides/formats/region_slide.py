@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from her2d.slides.bright_field import checked_tiles
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
 from her2d.slides.fit import fit_grid
 from her2d.slides.formats.region_blocks import NO_FD, RegionBlocks
@@ -162,8 +163,11 @@ class RegionSlide:
 
     def _stream(self, workers: int) -> Generator[Tile | UnreadableTile]:
         with self._users.one_more(self.path.name):
+            stream = TileStream(NO_FD, self._serving, self._sampling, self.grid, workers)
             try:
-                yield from TileStream(NO_FD, self._serving, self._sampling, self.grid, workers)
+                with closing(iter(stream)) as tiles:  # also if the receiver stops early
+                    # These libraries give 8 bits a sample.
+                    yield from checked_tiles(tiles, self.path, self.grid, deep=False)
             except OSError as error:
                 reason = f"cannot be read: {error.strerror}"
                 raise SlideUnavailableError(self.path.name, reason) from error
