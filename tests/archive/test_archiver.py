@@ -187,7 +187,9 @@ def test_a_file_whose_name_is_not_utf_8_is_tried_once(jobs, settings, folder):
 def test_the_slide_gets_the_new_path(jobs, settings, archive, done):
     job = done()
     jobs.database.execute(
-        "insert into slides values (1, 'h', 'a.tif', ?, null, 'motic', 1, 1, 4, 2.5, '')",
+        "insert into slides (id, content_hash, file_name, path, vendor, width, height,"
+        " magnification, mpp, first_seen_at)"
+        " values (1, 'h', 'a.tif', ?, 'motic', 1, 1, 4, 2.5, '')",
         [str(job.path)],
     )
     jobs.database.execute("update jobs set slide_id = 1")

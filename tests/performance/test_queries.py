@@ -29,7 +29,9 @@ pytestmark = pytest.mark.benchmark
 
 _NUMBERS = "with recursive n(i) as (select 1 union all select i + 1 from n where i < {last}) "
 _SLIDES = """
-insert into slides select i, 'blake2b:' || i, printf('S%06d.tif', i), printf('/in/S%06d.tif', i),
+insert into slides (id, content_hash, file_name, path, barcode, vendor, width, height,
+    magnification, mpp, first_seen_at)
+select i, 'blake2b:' || i, printf('S%06d.tif', i), printf('/in/S%06d.tif', i),
     cast(900000 + i as text), 'motic', 40000, 40000, 40, 0.25, '2025-01-01T00:00:00.000000Z' from n
 """
 # Spread over three years; P follows a fixed irrational step, so that statuses look mixed.

@@ -164,7 +164,9 @@ def done(jobs, job, slide_id=1):
     """End a job with a result, as `her2d.results` does."""
     db = jobs.database
     db.execute(
-        "insert into slides values (?, ?, 'a.tif', '/a.tif', null, 'motic', 1, 1, 4, 2.5, '')",
+        "insert into slides (id, content_hash, file_name, path, vendor, width, height,"
+        " magnification, mpp, first_seen_at)"
+        " values (?, ?, 'a.tif', '/a.tif', 'motic', 1, 1, 4, 2.5, '')",
         [slide_id, f"hash {slide_id}"],
     )
     db.execute("insert or ignore into bundles values (1, 'old', 'b', '1', '{}', '')")

@@ -58,6 +58,14 @@ def test_they_cover_it_on_slides_with_correlated_tissue_too(tested):
     assert 0.92 <= coverage(correlated) <= 0.98
 
 
+def test_they_cover_it_on_positive_and_on_negative_slides(tested):
+    positive = [(slide, i) for slide, i in tested if slide.annotated >= THRESHOLD]
+    negative = [(slide, i) for slide, i in tested if slide.annotated < THRESHOLD]
+    assert len(positive) > 200
+    assert coverage(positive) >= 0.93
+    assert coverage(negative) >= 0.93
+
+
 def test_most_wrong_calls_are_borderline(tested):
     wrong = [
         (slide, i)
