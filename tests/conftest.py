@@ -38,12 +38,13 @@ settings.load_profile("her2d")
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """Restore the logging configuration, which commands change for the whole process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    """Restore the logging configuration, which commands and examples change for the process."""
+    loggers = (logging.getLogger(), logging.getLogger("her2d"))
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from her2d.intake.discovery import Found, ScanRules
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
+from her2d.system.loggers import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 MOST_NAMED = 1000  # an inbox with more is not an inbox
 _MOST_WATCHED = 10_000

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-import structlog
+from captured_logs import capture_logs
 from queue_fixtures import Check, Clock
 
 from her2d.intake.inbox import Inbox
@@ -22,7 +22,7 @@ class Site:
 
     def sweeps(self, number: int) -> list[dict]:
         """Pass that many sweeps, and return what was logged."""
-        with structlog.testing.capture_logs() as logs:
+        with capture_logs() as logs:
             for _ in range(number):
                 while not self.inbox.sweep():
                     pass
@@ -160,10 +160,10 @@ def test_a_folder_full_of_other_files_is_listed_up_to_a_limit(site, folder, monk
     monkeypatch.setattr("her2d.intake.unread.MOST_NAMED", 3)
     for number in range(5):
         (folder / f"{number}.txt").write_text("x")
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         site.sweeps(1)
     assert logs == []
-    with structlog.testing.capture_logs():
+    with capture_logs():
         assert len(site.sweeps(5)) == 3
     assert len(site.unread()) == 3
 

@@ -37,13 +37,13 @@ def test_an_event_is_one_line_of_json_with_the_bound_fields(capsys):
 def test_no_name_in_a_line_steers_a_terminal(capsys):
     name = "北京\x1b[2J\u202e\x9b.tif\udcff"
     configure_logging("json", "info")
-    structlog.get_logger("test").info("slide_started", file=name)
+    get_logger("her2d.test").info("slide_started", file=name)
     written = capsys.readouterr().err
     assert written.strip().isprintable()
     assert "北京" in written
     assert json.loads(written)["file"] == name
     configure_logging("console", "info")
-    structlog.get_logger("test").info("slide_started", file=name, files=[name])
+    get_logger("her2d.test").info("slide_started", file=name, files=[name])
     written = capsys.readouterr().err
     assert not set("\u202e\x9b") & set(written)
     assert "\x1b[2J" not in written
