@@ -46,7 +46,7 @@ def site(jobs, folder, clock: Clock) -> Site:
 def test_it_is_named_once_with_what_to_do(site, folder):
     (folder / "a.ndpi").write_bytes(b"II*\0\x08\0\0\0" + bytes(200))
     (entry,) = site.sweeps(6)
-    assert (entry["file"], entry["log_level"]) == ("a.ndpi", "warning")
+    assert (entry["file"], entry["level"]) == ("a.ndpi", "warning")
     assert entry["reason"] == (
         "It is a TIFF. Add '.ndpi' to [intake] extensions if such files are scans, or '*.ndpi' to"
         " [intake] ignore if they may stay."
