@@ -99,10 +99,10 @@ def models(study: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A simulated cohort of twenty slides, prepared, with its recipe."""
+    """A simulated cohort of twenty-four slides, prepared, with its recipe."""
 
     def build(folder: Path) -> None:
-        plans = plan_cohort(20, 4, positive_fraction=0.45, width=1100, height=1100)
+        plans = plan_cohort(24, 4, positive_fraction=0.6, width=1100, height=1100)
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
