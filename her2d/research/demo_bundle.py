@@ -30,7 +30,7 @@ from her2d.research.training.cohort import read_cohort
 from her2d.research.training.gate_training import train_gate
 from her2d.research.training.model_selection import fit_integrators
 from her2d.research.training.prepare import LabelRules, prepare
-from her2d.research.training.recipe import IntegratorRecipe, NetworkRecipe, Recipe
+from her2d.research.training.recipe import GateSource, IntegratorRecipe, NetworkRecipe, Recipe
 from her2d.research.training.study import Study
 from her2d.research.training.train import train_classifier, train_segmenter
 from her2d.simulator.cohort import write_cohort
@@ -71,6 +71,7 @@ class Sizes:
         segmenter_steps, classifier_steps: Training steps.
         epochs: Training epochs.
         integrator_folds: Folds of the integrator's grid search.
+        gate: What decides which tiles are tumour tiles in training, as in `Recipe`.
     """
 
     at_4x: Scans = Scans(slides=(56, 14, 44), width=3072, height=2560)
@@ -81,6 +82,7 @@ class Sizes:
     classifier_steps: int = 220
     epochs: int = 10
     integrator_folds: int = FOLDS
+    gate: GateSource = GateSource.PREDICTED
 
 
 def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
@@ -94,6 +96,7 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
     """
     return Recipe(
         seed=seed,
+        gate=sizes.gate,
         integrator=IntegratorRecipe(folds=sizes.integrator_folds),
         mean=(0.75, 0.60, 0.78),
         std=(0.16, 0.18, 0.12),

@@ -14,6 +14,7 @@ from her2d.inference.selection import open_engine
 from her2d.research import demo_bundle
 from her2d.research.demo_bundle import Scans, Sizes, build, cohort_plans
 from her2d.research.training.cohort import read_cohort
+from her2d.research.training.recipe import GateSource
 
 TINY = Sizes(
     at_4x=Scans(slides=(12, 6, 4), width=1100, height=1100),
@@ -24,6 +25,8 @@ TINY = Sizes(
     classifier_steps=2,
     epochs=1,
     integrator_folds=2,
+    # A segmenter of ten steps finds no tumour to gate tiles by.
+    gate=GateSource.ANNOTATED,
 )
 SEED = 1
 

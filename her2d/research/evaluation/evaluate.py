@@ -122,6 +122,7 @@ def evaluate(
             | tiles
         ),
         misdiagnosis=misdiagnosis.tests,
+        misdiagnosis_numbers=misdiagnosis.numbers,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
     figures = _figures(report, predictions[selection.integrator])

@@ -27,7 +27,7 @@ def render(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number, "points": _points}
+    environment.filters |= {"number": _number, "points": _points, "p_value": _p_value}
     sets = list(dict.fromkeys(row.set for row in report.slides))
     return environment.get_template("report.html.j2").render(
         report=report, sets=sets, figures=figures, heatmaps=heatmaps, share_figures=share_figures
@@ -36,6 +36,10 @@ def render(
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _p_value(value: float | None) -> str:
+    return "NA" if value is None else f"{value:.3f}"
 
 
 def _points(value: float | None) -> str:

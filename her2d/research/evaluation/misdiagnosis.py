@@ -1,16 +1,19 @@
 """Test which features are associated with wrong predictions (paper, section 2.4, Tables 3 and 4).
 
+Numbers, such as ages, are compared by their means as in Table 1, and tested by Mann and Whitney's
+rank test. Many features are tested, so P is also given as adjusted by Holm 1979.
+
 False negatives are compared with true positives, and false positives with true negatives, by the
 chi-square test with Yates' correction. The paper's groups are small (2 false negatives), which
 makes the chi-square approximation poor, so Fisher's exact test is reported too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, fisher_exact, multivariate_hypergeom
+from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu, multivariate_hypergeom
 
 _MOST_TABLES = 200_000
 _RANDOM_TABLES = 9_999
@@ -80,6 +83,112 @@ class FeatureTest:
     levels: tuple[LevelCounts, ...]
     positive: GroupTests
     negative: GroupTests
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Values of one feature in one group of slides; None if there are too few.
+
+    Attributes:
+        slides: Number of slides with a value.
+        mean: Mean of the values.
+        std: Standard deviation of a sample.
+    """
+
+    slides: int
+    mean: float | None
+    std: float | None
+
+    @property
+    def text(self) -> str:
+        """Mean and standard deviation as printed in tables."""
+        if self.mean is None:
+            return "NA"
+        return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTest:
+    """One feature of numbers in Table 3 or 4.
+
+    Attributes:
+        table: Name of the table.
+        feature: Name of the feature.
+        all: All slides.
+        fn, tp, fp, tn: False negatives, true positives, false positives and true negatives.
+        positive: P of false negatives compared with true positives; None if a group is empty.
+        negative: P of false positives compared with true negatives, likewise.
+    """
+
+    table: str
+    feature: str
+    all: Group
+    fn: Group
+    tp: Group
+    fp: Group
+    tn: Group
+    positive: float | None
+    negative: float | None
+
+    @property
+    def positive_text(self) -> str:
+        """P of the comparison of positive slides as printed in tables."""
+        return _p_text(self.positive)
+
+    @property
+    def negative_text(self) -> str:
+        """P of the comparison of negative slides as printed in tables."""
+        return _p_text(self.negative)
+
+
+def number_test(
+    table: str, feature: str, values: Mapping[str, Sequence[float]], others: Sequence[float] = ()
+) -> NumberTest:
+    """Compare the numbers of slides that are predicted wrong and right.
+
+    Args:
+        table: Name of the table.
+        feature: Name of the feature.
+        values: Values of the groups fn, tp, fp and tn; a group without slides may be missing.
+        others: Values of slides in no group.
+    """
+    groups = {name: list(values.get(name, ())) for name in ("fn", "tp", "fp", "tn")}
+    everything = [*others, *(value for group in groups.values() for value in group)]
+    return NumberTest(
+        table,
+        feature,
+        all=_group(everything),
+        **{name: _group(group) for name, group in groups.items()},
+        positive=_rank_test(groups["fn"], groups["tp"]),
+        negative=_rank_test(groups["fp"], groups["tn"]),
+    )
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust P values for their number (Holm 1979).
+
+    Args:
+        p_values: P of each test; None where no test was made, which does not count.
+    """
+    known = sorted((p, number) for number, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, number) in enumerate(known):
+        highest = max(highest, min(1.0, (len(known) - rank) * p))
+        adjusted[number] = highest
+    return adjusted
+
+
+def _group(values: Sequence[float]) -> Group:
+    return Group(
+        len(values),
+        float(np.mean(values)) if values else None,
+        float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    )
+
+
+def _rank_test(wrong: Sequence[float], right: Sequence[float]) -> float | None:
+    return float(mannwhitneyu(wrong, right).pvalue) if wrong and right else None
 
 
 def misdiagnosis_tests(counts: Sequence[LevelCounts]) -> list[FeatureTest]:

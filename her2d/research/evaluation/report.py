@@ -4,7 +4,7 @@ from her2d.bundle.manifest import CallCounts
 from her2d.method import TILE_CUT
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
-from her2d.research.evaluation.misdiagnosis import FeatureTest
+from her2d.research.evaluation.misdiagnosis import FeatureTest, NumberTest, holm
 from her2d.research.evaluation.rows import Interval, Number, Row
 from her2d.research.evaluation.share_validation import (
     Agreement,
@@ -250,8 +250,30 @@ class Report(Row):
     calibration: tuple[CalibrationRow, ...]
     disagreement: tuple[DisagreementRow, ...] = ()
     misdiagnosis: tuple[FeatureTest, ...]
+    misdiagnosis_numbers: tuple[NumberTest, ...] = ()
     misdiagnosis_left_out: tuple[str, ...]
     """A sentence for each feature without a test, with the reason."""
+
+    def holm_of(self, table: str, feature: str, group: str) -> float | None:
+        """Return P of a feature as adjusted for all features that its table compares.
+
+        Fisher's P of categories and the rank test's of numbers are adjusted together.
+
+        Args:
+            table: Name of the test set.
+            feature: Name of the feature.
+            group: `positive` for FN and TP, `negative` for FP and TN.
+        """
+        tests = {
+            test.feature: getattr(test, group).fisher
+            for test in self.misdiagnosis
+            if test.table == table
+        } | {
+            test.feature: getattr(test, group)
+            for test in self.misdiagnosis_numbers
+            if test.table == table
+        }
+        return dict(zip(tests, holm(list(tests.values())), strict=True))[feature]
 
     def bundle_row(self, name: str) -> SlideRow | None:
         """Return the bundle's row of Table S4 for the test set `name`, or None."""

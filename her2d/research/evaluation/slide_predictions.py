@@ -1,5 +1,6 @@
 """Predict test slides with the bundle, as the daemon does, and with every integrator."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
     GroupTests,
     LevelCounts,
+    NumberTest,
     misdiagnosis_tests,
+    number_test,
 )
 from her2d.research.evaluation.report import SlidePrediction, SlideRow, ValidationRow
 from her2d.research.evaluation.share_validation import (
@@ -236,27 +239,33 @@ class Misdiagnosis:
     """Tables 3 and 4.
 
     Attributes:
-        tests: The tests of each feature.
+        tests: The tests of each feature of categories.
+        numbers: The tests of each feature of numbers.
         left_out: A sentence for each feature without a test, with the reason.
     """
 
     tests: tuple[FeatureTest, ...]
+    numbers: tuple[NumberTest, ...]
     left_out: tuple[str, ...]
 
 
 def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Misdiagnosis:
     """Make Tables 3 and 4 from a cohort's morphology columns, with a table for each test set.
 
-    A feature with the same level in all slides keeps its row without a test. Columns with more than
-    six levels, such as ages, are not categories and are left out.
+    A column of which every value is a number, such as ages, is compared by its means if it has more
+    than two different ones. A feature with the same level in all slides keeps its row without a
+    test. Other columns with more than six levels are not categories and are left out.
 
     Args:
         found: Slides with the prediction of the bundle's integrator.
     """
     counts: dict[tuple[str, str], dict[str, Counter[str]]] = {}
+    is_number = _columns_of_numbers(found)
     for slide, prediction in found:
         outcome = _outcome(prediction)
         for feature, level in slide.morphology.items():
+            if feature in is_number:
+                continue
             cells = counts.setdefault((prediction.set, feature), {})
             if outcome and level:
                 cells.setdefault(level, Counter())[outcome] += 1
@@ -276,7 +285,45 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Mis
             left_out.append(f"{feature} ({table}) has {len(levels)} levels.")
         else:
             tests += misdiagnosis_tests(levels)
-    return Misdiagnosis(tuple(tests), tuple(left_out))
+    return Misdiagnosis(tuple(tests), _number_tests(found, is_number), tuple(left_out))
+
+
+def _columns_of_numbers(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> frozenset[str]:
+    """Return the names of columns that hold nothing but numbers, more than two different ones."""
+    columns: dict[str, set[str]] = {}
+    for slide, _ in found:
+        for feature, value in slide.morphology.items():
+            columns.setdefault(feature, set()).update([value] if value else [])
+    return frozenset(
+        feature
+        for feature, values in columns.items()
+        if len(values) > 2 and all(_number(value) is not None for value in values)
+    )
+
+
+def _number_tests(
+    found: Sequence[tuple[CohortSlide, SlidePrediction]], features: frozenset[str]
+) -> tuple[NumberTest, ...]:
+    groups: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for slide, prediction in found:
+        for feature in features & slide.morphology.keys():
+            value = _number(slide.morphology[feature])
+            if value is not None:
+                cells = groups.setdefault((prediction.set, feature), {})
+                cells.setdefault(_outcome(prediction) or "", []).append(value)
+    return tuple(
+        number_test(table, feature, cells, cells.get("", []))
+        for (table, feature), cells in sorted(groups.items())
+    )
+
+
+def _number(text: str) -> float | None:
+    """Return the finite number that a cell of the table holds, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _outcome(prediction: SlidePrediction) -> str | None:

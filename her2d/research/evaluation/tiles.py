@@ -31,6 +31,7 @@ from her2d.research.training.model_selection import (
     segmenter_results,
 )
 from her2d.research.training.out_of_fold import FoldProbabilities, load_segmenter
+from her2d.research.training.padding import outside_scan
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.slide_level import slide_level
 from her2d.research.training.study import Study
@@ -87,7 +88,7 @@ def store_confusion(
     normalization: Normalization,
     done: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.int64]:
-    """Count the pixels of all tiles by true and predicted class.
+    """Count the pixels of all tiles by true and predicted class, without the tiles' padding.
 
     Args:
         network: Segmenter that maps float32 (N, 3, 512, 512) to logits (N, 2, 512, 512).
@@ -107,7 +108,8 @@ def store_confusion(
             pixels = np.stack([store.pixels(i) for i in indices])
             _, mask = graph(torch.from_numpy(pixels).to(device))
             truth = np.stack([store.tumor(i) for i in indices])
-            counts += pixel_confusion(truth, mask.cpu().numpy())
+            scan = ~outside_scan(pixels)
+            counts += pixel_confusion(truth[scan], mask.cpu().numpy()[scan])
             done(indices.stop)
     return counts
 

@@ -43,6 +43,22 @@ class DeepLabV3Plus(nn.Module):
             nn.Conv2d(width, classes, kernel_size=1),
         )
 
+    def encoder_names(self) -> dict[str, str]:
+        """Return torchvision's name of each tensor of the encoder, which is ResNet-101's."""
+        parts = {
+            "stem.0": "conv1",
+            "stem.1": "bn1",
+            "shallow": "layer1",
+            "deep.0": "layer2",
+            "deep.1": "layer3",
+            "deep.2": "layer4",
+        }
+        return {
+            f"{own}.{tensor}": f"{published}.{tensor}"
+            for own, published in parts.items()
+            for tensor in self.get_submodule(own).state_dict()
+        }
+
     def forward(self, x: Tensor) -> Tensor:
         shallow = self.shallow(self.stem(x))
         context = _resize(self.pyramid(self.deep(shallow)), shallow)

@@ -7,6 +7,7 @@ and the export is plain ONNX.
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,21 @@ class SegNet(nn.Module):
                 _convolutions(*first), nn.Conv2d(first[-1], classes, kernel_size=3, padding=1)
             )
         )
+
+    def encoder_names(self) -> dict[str, str]:
+        """Return torchvision's name of each tensor of the encoder, which is VGG16's.
+
+        torchvision numbers VGG16's layers through: a convolution, its batch normalisation, a ReLU,
+        and after each stage a pooling layer.
+        """
+        names, layer = {}, 0
+        for stage, convolutions in enumerate(self.encoder):
+            for number, module in enumerate(cast(nn.Sequential, convolutions)):
+                for tensor in module.state_dict():
+                    names[f"encoder.{stage}.{number}.{tensor}"] = f"features.{layer}.{tensor}"
+                layer += 1
+            layer += 1
+        return names
 
     def forward(self, x: Tensor) -> Tensor:
         positions: list[MaxPositions] = []

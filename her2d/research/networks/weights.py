@@ -34,6 +34,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
     publishes, because no output depends on them. Tensor names of torchvision's ResNets are those
     of ours; names of its DenseNets are translated.
 
+    A segmenter with `encoder_names` also takes the weights of the classifier that its encoder is.
+    The rest of it keeps its initial values.
+
     Args:
         network: The network to fill.
         path: Safetensors file to read.
@@ -46,6 +49,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"the weights {path} cannot be read: {error}") from error
     expected = network.state_dict()
+    names: dict[str, str] = getattr(network, "encoder_names", dict)()
+    if names and not found.keys() & expected.keys():
+        _load_encoder(network, names, found, path)
+        return
     found = {_translate(name): tensor for name, tensor in found.items()}
     head = list(expected)[-2:]  # each network ends in the weight and bias of one layer
     for name in list(expected):
@@ -61,6 +68,33 @@ def load_weights(network: nn.Module, path: Path) -> None:
         )
     with torch.no_grad():
         network.load_state_dict(found)
+
+
+def _load_encoder(
+    network: nn.Module, names: dict[str, str], found: dict[str, torch.Tensor], path: Path
+) -> None:
+    """Copy a published classifier's tensors into a segmenter's encoder, in place.
+
+    Args:
+        network: The segmenter.
+        names: Published name of each tensor of the encoder, by its own name.
+        found: Tensors of the file.
+        path: The file, for messages.
+
+    Raises:
+        ValueError: A tensor is missing or has another shape.
+    """
+    expected = network.state_dict()
+    for own, published in names.items():
+        if published in found and found[published].shape == expected[own].shape:
+            expected[own] = found[published]
+        elif not own.endswith(_COUNT):
+            raise ValueError(
+                f"the weights {path} belong neither to this network nor to its encoder;"
+                f" {published} does not fit"
+            )
+    with torch.no_grad():
+        network.load_state_dict(expected)
 
 
 def _translate(name: str) -> str:

@@ -83,7 +83,7 @@ def check_gate(study: Study, recipe: Recipe, segmenter: str | None = None) -> No
     if gate is not None and segmenter not in (None, gate.segmenter):
         raise StudyError(
             f"The classifiers' tiles were gated by {gate.segmenter}, and {segmenter} would gate"
-            f" them in service. Run `her2d train integrator --choose-segmenter {gate.segmenter}`,"
+            f" them in service. Run `her2d train integrator --select-segmenter {gate.segmenter}`,"
             f" or remove the study's folder classifiers and {study.gate.name} and train the"
             " classifiers again."
         )

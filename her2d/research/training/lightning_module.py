@@ -18,6 +18,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from her2d.research.networks.export import STRONG, Normalized
 from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.sampling import PADDING
 
 MIOU, AUROC, SENSITIVITY = "miou", "auroc", "sensitivity"
 
@@ -101,10 +102,12 @@ class TileTraining(lightning.LightningModule):
 
 
 class SegmenterTraining(TileTraining):
-    """A segmenter, validated by MIoU over all pixels of an epoch (paper, section 4.3)."""
+    """A segmenter, validated by MIoU over an epoch's pixels of scan (paper, section 4.3)."""
 
     def make_metrics(self, *, synchronised: bool = True) -> MetricCollection:
-        miou = MulticlassJaccardIndex(num_classes=2, average="macro", sync_on_compute=synchronised)
+        miou = MulticlassJaccardIndex(
+            num_classes=2, average="macro", ignore_index=PADDING, sync_on_compute=synchronised
+        )
         return MetricCollection({MIOU: miou})
 
     def update_metrics(self, logits: Tensor, targets: Tensor) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.bundle.manifest import Normalization
 from her2d.errors import Her2dError
@@ -54,13 +54,33 @@ class NetworkRecipe(_Section):
     """Largest relative change of the optical density, see `augment`. Ours."""
     width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Scales hidden channel counts; 1.0 is the published network. Ours."""
-    weights: Path | None = None
-    """Safetensors file with initial weights; None initialises at random."""
+    weights: Path | dict[str, Path] | None = None
+    """Safetensors file with initial weights, or a table with a file for each network by its name,
+    such as `{ resnet50 = "resnet50.safetensors" }`; networks without one are initialised at random.
+    SegNet also takes the weights of a VGG16 with batch normalisation for its encoder, and
+    DeepLabv3+ those of a ResNet-101, as torchvision publishes them."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     devices: Positive = 1
     """Number of GPUs; the paper used two."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     loader_workers: Annotated[int, Field(ge=0)] = 2
+
+    @property
+    def weights_file(self) -> Path | None:
+        """File with the initial weights of the only network; None initialises at random.
+
+        Raises:
+            ValueError: There are files for several networks, see `of_network`.
+        """
+        if isinstance(self.weights, dict):
+            raise ValueError("the recipe has initial weights for several networks")
+        return self.weights
+
+    def of_network(self, name: str) -> "NetworkRecipe":
+        """Return the recipe of one network, with its own initial weights only."""
+        if not isinstance(self.weights, dict):
+            return self
+        return self.model_copy(update={"weights": self.weights.get(name)})
 
 
 ClassWeight: TypeAlias = Literal["balanced", "none"]
@@ -129,6 +149,17 @@ class Recipe(_Section):
     segmenter: NetworkRecipe = NetworkRecipe()
     classifier: NetworkRecipe = NetworkRecipe(batch=64)
     integrator: IntegratorRecipe = IntegratorRecipe()
+
+    @model_validator(mode="after")
+    def _weights_belong_to_networks_of_the_recipe(self) -> "Recipe":
+        for section, names in (
+            (self.segmenter, self.segmenters),
+            (self.classifier, self.classifiers),
+        ):
+            given = section.weights if isinstance(section.weights, dict) else {}
+            if unknown := sorted(given.keys() - set(names)):
+                raise ValueError(f"there are weights for {unknown[0]}, which the recipe leaves out")
+        return self
 
     @property
     def normalization(self) -> Normalization:
@@ -204,7 +235,8 @@ def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
-        raise RecipeError(f"In the recipe, {where}: {first['msg']}.") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"In the recipe, {where + ': ' if where else ''}{said}.") from error
 
 
 def _parsed(setting: str) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from torch.utils.data import Dataset, Sampler
 
 from her2d.method import TILE_PX
 from her2d.research.training.augment import augment
+from her2d.research.training.padding import outside_scan
 from her2d.research.training.tile_store import TileStore
+
+PADDING = -1
+"""Target of pixels outside the scan, which validation does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,8 @@ class AugmentedTiles(Dataset[Sample]):
 class PlainTiles(Dataset[Sample]):
     """Whole tiles without augmentation, in the order of `indices`.
 
+    In masks, the padding of tiles at the scan's edge is of the class PADDING, which is neither.
+
     Args:
         store: The prepared tiles.
         target: `mask` or `strong`, as in `AugmentedTiles`.
@@ -143,9 +149,11 @@ class PlainTiles(Dataset[Sample]):
 
     def __getitem__(self, number: int) -> Sample:
         index = int(self._indices[number])
-        mask = self._store.tumor(index)
-        pixels = torch.from_numpy(self._store.pixels(index))
-        return pixels, _target(self._store, self._target, index, mask)
+        pixels = self._store.pixels(index)
+        target = _target(self._store, self._target, index, self._store.tumor(index))
+        if self._target == "mask":
+            target[torch.from_numpy(outside_scan(pixels[None])[0])] = PADDING
+        return torch.from_numpy(pixels), target
 
 
 def _target(

@@ -170,12 +170,9 @@ def train_segmenter(
     directory = study.segmenter(name) if is_bundles else study.gate_segmenter(name, fold)
     seed = recipe.seed if is_bundles else recipe.seed * FOLDS + fold
     torch.manual_seed(seed)
-    network = build_segmenter(
-        name,
-        width_multiplier=recipe.segmenter.width_multiplier,
-        weights=recipe.segmenter.weights,
-    )
-    model = SegmenterTraining(network, recipe.segmenter, recipe.mean, recipe.std, seed)
+    how = recipe.segmenter.of_network(name)
+    network = build_segmenter(name, width_multiplier=how.width_multiplier, weights=how.weights_file)
+    model = SegmenterTraining(network, how, recipe.mean, recipe.std, seed)
     return fit(
         directory,
         name if is_bundles else f"{name} for the gate, fold {fold}",
@@ -183,7 +180,7 @@ def train_segmenter(
         task,
         Provenance(
             seed=seed,
-            recipe=recipe.segmenter,
+            recipe=how,
             normalization=recipe.normalization,
             data=task.digest(),
         ),
@@ -215,20 +212,19 @@ def train_classifier(
     _check_folds(study, tiles)
     seed = recipe.seed * FOLDS + fold
     torch.manual_seed(seed)
+    how = recipe.classifier.of_network(name)
     network = build_classifier(
-        name,
-        width_multiplier=recipe.classifier.width_multiplier,
-        weights=recipe.classifier.weights,
+        name, width_multiplier=how.width_multiplier, weights=how.weights_file
     )
     task = classifier_task(tiles, fold)
     return fit(
         study.classifier(name, fold),
         f"{name}, fold {fold}",
-        ClassifierTraining(network, recipe.classifier, recipe.mean, recipe.std, seed),
+        ClassifierTraining(network, how, recipe.mean, recipe.std, seed),
         task,
         Provenance(
             seed=seed,
-            recipe=recipe.classifier,
+            recipe=how,
             normalization=recipe.normalization,
             data=task.digest(),
         ),

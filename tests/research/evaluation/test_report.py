@@ -23,7 +23,7 @@ from her2d.research.evaluation.figures import (
     roc_figure,
 )
 from her2d.research.evaluation.html import render
-from her2d.research.evaluation.misdiagnosis import LevelCounts, misdiagnosis_tests
+from her2d.research.evaluation.misdiagnosis import LevelCounts, holm, misdiagnosis_tests
 from her2d.research.evaluation.model_card import model_card
 from her2d.research.evaluation.publish import split_metrics
 from her2d.research.evaluation.report import (
@@ -280,12 +280,64 @@ def test_the_page_marks_a_p_value_that_is_estimated():
 
 
 def test_a_column_of_many_levels_is_reported_as_left_out():
-    predictions = [predicted(n, "negative", "negative", age=str(50 + n)) for n in range(7)]
+    predictions = [predicted(n, "negative", "negative", block=f"B{n}") for n in range(7)]
     found = misdiagnosis_of(predictions)
     assert found.tests == ()
-    assert found.left_out == ("age (test) has 7 levels.",)
+    assert found.left_out == ("block (test) has 7 levels.",)
     page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
-    assert "Features without a test: age (test) has 7 levels." in page
+    assert "Features without a test: block (test) has 7 levels." in page
+
+
+def ages() -> list[tuple[CohortSlide, SlidePrediction]]:
+    """False positives are older; a slide without a call is 90, one without an age is left out."""
+    calls = [("negative", 40 + n) for n in range(8)] + [("positive", 70 + n) for n in range(4)]
+    found = [predicted(n, "negative", call, age=str(age)) for n, (call, age) in enumerate(calls)]
+    lost = predicted(98, "negative", "indeterminate", age="90")
+    return [*found, lost, predicted(99, "negative", "negative", age="")]
+
+
+def test_a_column_of_numbers_is_compared_by_its_means():
+    (test,) = misdiagnosis_of(ages()).numbers
+    assert misdiagnosis_of(ages()).tests == ()
+    assert (test.table, test.feature) == ("test", "age")
+    assert (test.all.slides, test.fp.slides, test.tn.slides) == (13, 4, 8)
+    assert (test.fp.mean, test.tn.mean) == (71.5, 43.5)
+    assert test.fp.std == pytest.approx(1.291, abs=0.001)
+    # The rank test of 4 against 8 that do not overlap: 2 of 495 orders are as extreme.
+    assert test.negative == pytest.approx(2 / 495)
+    assert test.positive is None
+
+
+def test_the_page_shows_the_mean_age():
+    page = render(
+        report(misdiagnosis_numbers=misdiagnosis_of(ages()).numbers), figures=[], heatmaps=[]
+    )
+    assert "<td>age<td>" in page
+    assert "71.500 ± 1.291" in page
+
+
+def test_a_column_with_a_word_among_its_numbers_or_with_two_values_is_of_categories():
+    for levels in (("1", "2", "x"), ("0", "1", "0")):
+        slides = [predicted(n, "negative", CALLS[n], grade=levels[n]) for n in range(3)]
+        assert misdiagnosis_of(slides).numbers == ()
+
+
+def test_holm_adjusts_the_smallest_p_most_and_never_reverses_their_order():
+    # Holm 1979: 0.01 x 3, 0.03 x 2, and 0.04 no less than the one before.
+    assert holm([0.04, None, 0.01, 0.03]) == pytest.approx([0.06, None, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_p_is_adjusted_for_all_features_of_a_table():
+    slides = [
+        (one.model_copy(update={"morphology": one.morphology | {"adenoid": level}}), prediction)
+        for (one, prediction), level in zip(ages(), "ppppaaaappapaa", strict=True)
+    ]
+    found = misdiagnosis_of(slides)
+    whole = report(misdiagnosis=found.tests, misdiagnosis_numbers=found.numbers)
+    assert whole.holm_of("test", "age", "negative") == pytest.approx(4 / 495)
+    assert whole.holm_of("test", "adenoid", "negative") == found.tests[0].negative.fisher
+    assert whole.holm_of("test", "age", "positive") is None
 
 
 def test_a_column_without_values_is_reported_as_left_out():

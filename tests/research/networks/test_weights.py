@@ -82,3 +82,54 @@ def test_a_file_without_tensors_is_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"pickle?")
     with pytest.raises(ValueError, match="cannot be read"):
         build_classifier("resnet18", weights=tmp_path / "w.safetensors")
+
+
+def vgg16_bn(width_multiplier: float) -> nn.Module:
+    """The layers of torchvision's VGG16 with batch normalisation, with its names."""
+    layers: list[nn.Module] = []
+    before = 3
+    for stage in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
+        for channels in stage:
+            after = max(1, round(channels * width_multiplier))
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            before = after
+        layers.append(nn.MaxPool2d(2))
+    head = nn.Sequential(nn.Linear(before * 49, 16), nn.ReLU(), nn.Linear(16, 1000))
+    return nn.ModuleDict({"features": nn.Sequential(*layers), "classifier": head})
+
+
+def test_a_segnets_encoder_begins_with_a_vgg16(tmp_path):
+    imagenet = vgg16_bn(1 / 16)
+    nn.init.constant_(imagenet["features"][41].running_mean, 7.0)
+    published(imagenet, tmp_path / "w.safetensors", {})
+    network = build_segmenter("segnet", width_multiplier=1 / 16, weights=tmp_path / "w.safetensors")
+    convolutions = [m for m in imagenet["features"] if isinstance(m, nn.Conv2d)]
+    own = [m for m in network.encoder.modules() if isinstance(m, nn.Conv2d)]
+    assert len(own) == len(convolutions) == 13
+    for one, other in zip(own, convolutions, strict=True):
+        assert torch.equal(one.weight, other.weight)
+    last = [m for m in network.encoder.modules() if isinstance(m, nn.BatchNorm2d)][-1]
+    assert (last.running_mean == 7).all()
+
+
+def test_a_deeplabs_encoder_begins_with_a_resnet101(tmp_path):
+    imagenet = resnet("resnet101", classes=1000, width_multiplier=1 / 16)
+    published(imagenet, tmp_path / "w.safetensors", {})
+    network = build_segmenter(
+        "deeplabv3plus", width_multiplier=1 / 16, weights=tmp_path / "w.safetensors"
+    )
+    assert torch.equal(network.stem[0].weight, imagenet.conv1.weight)
+    assert torch.equal(network.deep[2][2].conv3.weight, imagenet.layer4[2].conv3.weight)
+
+
+@pytest.mark.parametrize("name", ["segnet", "deeplabv3plus"])
+def test_an_encoder_of_another_network_is_refused(tmp_path, name):
+    published(resnet("resnet50", width_multiplier=1 / 16), tmp_path / "w.safetensors", {})
+    with pytest.raises(ValueError, match="neither to this network nor to its encoder"):
+        build_segmenter(name, width_multiplier=1 / 16, weights=tmp_path / "w.safetensors")
+
+
+def test_a_unet_has_no_encoder_to_begin_with(tmp_path):
+    published(resnet("resnet50", width_multiplier=1 / 16), tmp_path / "w.safetensors", {})
+    with pytest.raises(ValueError, match="belong to another network"):
+        build_segmenter("unet", width_multiplier=1 / 16, weights=tmp_path / "w.safetensors")

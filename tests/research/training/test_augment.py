@@ -1,6 +1,7 @@
 """The paper's augmentation."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,13 @@ def test_turning_moves_pixels_and_changes_none(seed, quarter, mirror):
 def test_one_to_five_percent_of_pixels_are_masked(seed):
     hidden = (mask_pixels(image(seed), np.random.default_rng(seed)) == 0).all(axis=2).mean()
     assert 0.009 <= hidden <= 0.051
+
+
+def test_one_tile_in_seven_is_masked_as_in_the_paper():
+    rng = np.random.default_rng(0)
+    plain = np.full((20, 20, 3), 200, np.uint8)
+    masked = [(augment(plain, plain[..., 0], rng)[0] == 0).any() for _ in range(2000)]
+    assert np.mean(masked) == pytest.approx(1 / 7, abs=0.02)
 
 
 @given(seeds)

@@ -27,8 +27,10 @@ from her2d.simulator.stain import DAB_THRESHOLD
 
 pytestmark = pytest.mark.slow
 
+# Networks of this size find too little tumour to gate tiles by.
 RECIPE = """\
 seed = 7
+gate = "annotated"
 mean = [0.75, 0.60, 0.78]
 std = [0.16, 0.18, 0.12]
 segmenters = ["unet"]
@@ -97,10 +99,10 @@ def models(study: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A simulated cohort of twenty slides, prepared, with its recipe."""
+    """A simulated cohort of twenty-four slides, prepared, with its recipe."""
 
     def build(folder: Path) -> None:
-        plans = plan_cohort(20, 4, positive_fraction=0.45, width=1100, height=1100)
+        plans = plan_cohort(24, 4, positive_fraction=0.6, width=1100, height=1100)
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
@@ -195,8 +197,7 @@ def test_the_manifest_states_what_the_networks_were_trained_on(bundle):
 
 
 def test_every_model_the_recipe_names_is_trained_and_one_of_each_kind_chosen(trained):
-    gate = 4
-    assert len(models(trained)) == 1 + gate + 5 + 2
+    assert len(models(trained)) == 1 + 5 + 2
     selection = json.loads((trained / "model_selection.json").read_text())
     assert (selection["segmenter"], selection["classifier"]) == ("unet", "resnet18")
     assert selection["integrator"] in ("lr", "rf")

@@ -128,7 +128,7 @@ def test_tiles_gated_otherwise_than_the_recipe_says_are_refused(study):
 def test_another_segmenter_in_service_than_in_training_is_refused(study):
     gate_with(study, 0, 0, 0)
     check_gate(study, RECIPE, "unet")
-    with pytest.raises(StudyError, match="--choose-segmenter unet"):
+    with pytest.raises(StudyError, match="--select-segmenter unet"):
         check_gate(study, RECIPE, "segnet")
 
 

@@ -5,8 +5,15 @@ import math
 import torch
 from torch import nn
 
-from her2d.research.training.lightning_module import AUROC, SENSITIVITY, ClassifierTraining
+from her2d.research.training.lightning_module import (
+    AUROC,
+    MIOU,
+    SENSITIVITY,
+    ClassifierTraining,
+    SegmenterTraining,
+)
 from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.sampling import PADDING
 
 
 def metrics(targets: list[int], logits: list[float]) -> dict[str, float]:
@@ -24,3 +31,11 @@ def test_a_classifier_that_orders_all_tiles_rightly_has_an_auroc_of_1():
 def test_tiles_of_one_class_have_no_auroc():
     assert math.isnan(metrics([1, 1], [0.5, 1.0])[AUROC])
     assert math.isnan(metrics([0, 0], [0.5, 1.0])[AUROC])
+
+
+def test_padding_counts_neither_for_nor_against_a_segmenter():
+    model = SegmenterTraining(nn.Identity(), NetworkRecipe(), (0, 0, 0), (1, 1, 1), 0)
+    second = torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
+    targets = torch.tensor([[[1, 0, PADDING, PADDING]]])
+    model.update_metrics(torch.stack([-second, second], dim=1), targets)
+    assert float(model.metrics.compute()[MIOU]) == 1.0

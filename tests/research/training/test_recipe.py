@@ -63,3 +63,33 @@ def test_a_file_replaces_the_saved_recipe(tmp_path):
     given = tmp_path / "recipe.toml"
     given.write_text("[classifier]\npatience = 3\n")
     assert study_recipe(tmp_path, given).seed == Recipe().seed
+
+
+def test_each_network_may_begin_with_its_own_weights(tmp_path):
+    given = tmp_path / "recipe.toml"
+    given.write_text(
+        '[classifier.weights]\nresnet50 = "a.safetensors"\nresnet18 = "b.safetensors"\n'
+    )
+    recipe = study_recipe(tmp_path, given)
+    assert study_recipe(tmp_path, None) == recipe
+    found = {name: recipe.classifier.of_network(name) for name in recipe.classifiers}
+    assert found["resnet50"].weights_file == Path("a.safetensors")
+    assert found["resnet18"].weights_file == Path("b.safetensors")
+    assert found["resnet34"].weights_file is None
+
+
+def test_one_file_of_weights_is_every_networks():
+    recipe = read_recipe(None, ("segmenter.weights=a.safetensors",))
+    assert recipe.segmenter.of_network("unet").weights_file == Path("a.safetensors")
+
+
+def test_weights_of_a_network_that_the_recipe_leaves_out_are_refused():
+    with pytest.raises(RecipeError, match="In the recipe, there are weights for resnet5, which"):
+        read_recipe(None, ('classifier.weights={resnet5="a.safetensors"}',))
+
+
+def test_weights_of_one_network_are_no_part_of_anothers_recipe():
+    one, other = (
+        read_recipe(None, (f'classifier.weights={{resnet50="{file}"}}',)) for file in ("a", "b")
+    )
+    assert one.classifier.of_network("resnet18") == other.classifier.of_network("resnet18")
