@@ -35,6 +35,7 @@ def test_5000_files_at_once_are_queued_without_opening_them_all(site, write_slid
     assert max(descriptors) < MOST_DESCRIPTORS
 
 
+@pytest.mark.slow
 def test_a_second_daemon_is_refused_and_the_first_continues(site, write_slide):
     with site.daemon() as first:
         second = site.start()

@@ -23,6 +23,8 @@ from her2d.simulator.plan import plan_slide
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
 
+pytestmark = pytest.mark.slow
+
 Picture = NDArray[np.uint8]
 
 MOTIC = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [256x256] JPEG/RGB Q = 75|AppMag = 20|MPP = 0.5"
