@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from her2d.bundle.loading import Bundle, load_bundle
+from her2d import load_bundle
+from her2d.bundle.loading import Bundle
 from her2d.cli.app import main
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of

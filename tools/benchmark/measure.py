@@ -15,14 +15,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from her2d import __version__
+from her2d import __version__, open_slide
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import DeviceLostError, Engine, EngineError, Tiles
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile
-from her2d.slides.reader import open_slide
 from tools.benchmark.configurations import CONFIGURATIONS, Configuration, opened
 from tools.benchmark.machine import this_machine
 from tools.benchmark.measurement import Measurement
