@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 DOUBLE = HERE.parent / "doubles" / "simulated_gpu"
 PATIENCE_S = 540  # less than what a test that hangs is given in all
 TAKES_LONG = {"site", "compiled"}  # fixtures; a test that has one is run by itself
+REAL_ONLY = {"torch_site"}  # torch brings kernels of its own, which no simulated driver can run
 
 
 def parts() -> list[list[str]]:
@@ -35,7 +36,10 @@ def parts() -> list[list[str]]:
         for function in ast.parse(path.read_text()).body:
             if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
                 item = f"{path.name}::{function.name}"
-                if TAKES_LONG.isdisjoint(argument.arg for argument in function.args.args):
+                fixtures = {argument.arg for argument in function.args.args}
+                if fixtures & REAL_ONLY:
+                    continue
+                if TAKES_LONG.isdisjoint(fixtures):
                     others.append(item)
                 else:
                     found.append([item])
