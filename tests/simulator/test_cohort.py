@@ -15,6 +15,8 @@ from her2d.simulator.plan import plan_cohort, plan_slide
 from her2d.slides.integrity import check_integrity
 from her2d.slides.reader import open_slide
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_large_cohort_has_the_papers_statistics():
     plans = plan_cohort(646, 1)

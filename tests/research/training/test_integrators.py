@@ -77,7 +77,7 @@ def test_balanced_weights_are_not_the_default_and_make_tiles_look_strong(name):
     )
     p = overlapping().p
     share = overlapping().strong.mean()
-    # AdaBoost's probabilities lie nearer to one half than they should; its tile cut makes up for it.
+    # AdaBoost's probabilities lie too near to one half; its tile cut makes up for it.
     off = 0.12 if name == "adaboost" else 0.03
     assert plain.model.predict_proba(p)[:, 1].mean() == pytest.approx(share, abs=off)
     assert balanced.model.predict_proba(p)[:, 1].mean() > share + 0.1

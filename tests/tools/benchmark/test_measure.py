@@ -18,6 +18,8 @@ from tools.benchmark.measure import Options, Subject, measure
 from tools.benchmark.slide import write_tissue_slide
 from tools.benchmark.utilisation import watched
 
+pytestmark = pytest.mark.slow
+
 FEW = Options(
     batches=(1, 3),
     repeats=2,
