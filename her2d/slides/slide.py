@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from her2d.slides.blocks import Blocks, copy_rectangle
 from her2d.slides.bright_field import checked_tiles
@@ -29,17 +28,13 @@ from her2d.slides.glass import Color
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.metadata import SlideMetadata
+from her2d.slides.openslide_names import AssociatedImages, Pair, Pixels, standard_properties
 from her2d.slides.pyramid import Level
 from her2d.slides.resample import area_parts, axis_weights
 from her2d.slides.stream import WHITE, Sampling, TileStream
 from her2d.slides.structure import Directory
 
 CACHE_BYTES = 32 * 2**20  # of decoded blocks, as in OpenSlide
-
-_MAX_ASSOCIATED_PIXELS = 2**26  # a macro photograph has less than 2 ** 22
-
-Pixels = NDArray[np.uint8]
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,15 +128,19 @@ class TiffSlide:
             for level in levels
         ]
         stored = {name: _stored(image) for name, image in associated.items()}
+        sizes = {name: (one.directory.width, one.directory.height) for name, one in stored.items()}
         self._decoders = {serving.image.directory.offset: blocks}
         self._choosing_decoder = threading.Lock()
         self._serving = list(levels).index(serving)
         self._blocks = self._level_blocks(fd, self._serving)
         self._cache = _BlockCache(CACHE_BYTES)
         self.properties: Mapping[str, str] = MappingProxyType(
-            _properties(metadata, self._levels, stored, icc_bytes, comment, fields)
+            standard_properties(metadata, self._levels, sizes)
+            | _tiff_properties(metadata, self._levels, icc_bytes, comment, fields)
         )
-        self.associated_images: Mapping[str, Pixels] = _AssociatedImages(stored, self._associated)
+        self.associated_images: Mapping[str, Pixels] = AssociatedImages(
+            path.name, sizes, lambda name: self._associated(name, stored[name])
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -403,12 +402,6 @@ class TiffSlide:
 
     def _associated(self, name: str, stored: _Stored) -> Pixels:
         width, height = stored.directory.width, stored.directory.height
-        if width * height > _MAX_ASSOCIATED_PIXELS:
-            raise SlideError(
-                self.path.name,
-                f"has a {name} of {width} x {height} pixels, over the limit of "
-                f"{_MAX_ASSOCIATED_PIXELS >> 20} megapixels",
-            )
         fd = self._open_fd()
         blocks = self._blocks_of(fd, stored)
         pixels = np.empty((height, width, 3), np.uint8)
@@ -418,31 +411,6 @@ class TiffSlide:
 
         copy_rectangle(pixels, 0, 0, blocks.layout, read)
         return pixels
-
-
-class _AssociatedImages(Mapping[str, Pixels]):
-    """Images by name, decoded at each access."""
-
-    def __init__(
-        self, stored: Mapping[str, _Stored], decode: Callable[[str, _Stored], Pixels]
-    ) -> None:
-        self._stored = stored
-        self._decode = decode
-
-    def __getitem__(self, name: str) -> Pixels:
-        return self._decode(name, self._stored[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._stored
-
-    def __repr__(self) -> str:
-        return f"<associated images: {', '.join(self._stored) or 'none'}>"
 
 
 class _BlockCache:
@@ -476,41 +444,24 @@ def _stored(image: Image) -> _Stored:
     return _Stored(int(image.page.index), image.directory)
 
 
-def _properties(
+def _tiff_properties(
     metadata: SlideMetadata,
     levels: Sequence[_Level],
-    associated: Mapping[str, _Stored],
     icc_bytes: int,
     comment: str,
     fields: Mapping[str, str],
 ) -> dict[str, str]:
-    vendor = metadata.vendor
-    found = {
-        "openslide.vendor": "generic-tiff" if vendor == "generic" else vendor,
-        "openslide.objective-power": _number(metadata.magnification),
-        "openslide.level-count": str(len(levels)),
-    }
+    """Return the properties that only a TIFF has."""
+    found = {}
     if icc_bytes:
         found["openslide.icc-size"] = str(icc_bytes)
     if comment:
         found["openslide.comment"] = comment
     if metadata.focal_plane is not None:
         found["her2d.focal-plane"] = metadata.focal_plane
-    if metadata.mpp is not None:
-        found["openslide.mpp-x"] = found["openslide.mpp-y"] = _number(metadata.mpp)
     for number, level in enumerate(levels):
         prefix, directory = f"openslide.level[{number}]", level.stored.directory
-        found[f"{prefix}.width"], found[f"{prefix}.height"] = map(str, level.size)
-        found[f"{prefix}.downsample"] = _number(level.downsample)
         if directory.tiled:
             found[f"{prefix}.tile-width"] = str(directory.block_width)
             found[f"{prefix}.tile-height"] = str(directory.block_height)
-    for name, stored in associated.items():
-        found[f"openslide.associated.{name}.width"] = str(stored.directory.width)
-        found[f"openslide.associated.{name}.height"] = str(stored.directory.height)
-    found |= {f"{vendor}.{key}": value for key, value in fields.items()}
-    return found
-
-
-def _number(value: float) -> str:
-    return f"{value:.15g}"
+    return found | {f"{metadata.vendor}.{key}": value for key, value in fields.items()}

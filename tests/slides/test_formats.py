@@ -19,6 +19,7 @@ from her2d.slides.formats.parts import scan_files
 from her2d.slides.formats.recognition import recognise
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.integrity import Completeness, Missing, check_integrity
+from her2d.slides.label import label_barcodes
 from her2d.slides.levels import open_levels
 from her2d.slides.metadata import BarcodeSource, MagnificationSource
 from her2d.slides.protocol import Slide
@@ -117,6 +118,10 @@ def test_pictures_beside_the_scan_are_read(tmp_path: Path, image: Picture) -> No
         assert {name: p.shape for name, p in slide.associated_images.items()} == {
             "label": (96, 128, 3)
         }
+        # By these the label is known to be small enough to look for a barcode on it.
+        assert slide.properties["openslide.associated.label.width"] == "128"
+        assert slide.properties["openslide.associated.label.height"] == "96"
+        assert label_barcodes(slide) == []
     with open_slide(WRITERS["NDPI"](tmp_path, image)) as slide:
         assert slide.associated_images["macro"].shape == (100, 300, 3)
 

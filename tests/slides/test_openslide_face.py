@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import plan_slide
+from her2d.slides import openslide_names
 from her2d.slides import slide as slide_module
 from her2d.slides.blocks import Blocks
 from her2d.slides.errors import SlideError, SlideUnavailableError
@@ -270,7 +271,7 @@ def test_pictures_beside_the_pyramid_are_decoded_when_asked_for(
 def test_an_associated_image_larger_than_any_photograph_is_refused(
     cmu: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slide_module, "_MAX_ASSOCIATED_PIXELS", 2**19)
+    monkeypatch.setattr(openslide_names, "_MAX_ASSOCIATED_PIXELS", 2**19)
     with open_slide(cmu) as slide:
         assert slide.associated_images["label"].size
         with pytest.raises(SlideError, match="has a macro of 1280 x 431 pixels, over the limit"):

@@ -15,17 +15,16 @@ from her2d.slides.bright_field import checked_tiles
 from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError, slide_errors
 from her2d.slides.fit import fit_grid
 from her2d.slides.formats.region_blocks import NO_FD, RegionBlocks
-from her2d.slides.formats.source import Pixels, Source, SourceLevel, Statements
+from her2d.slides.formats.source import Source, SourceLevel, Statements
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.metadata import BarcodeSource, SlideMetadata, describe
+from her2d.slides.openslide_names import AssociatedImages, Pair, Pixels, standard_properties
 from her2d.slides.pyramid import choose_level
 from her2d.slides.resample import area_parts, axis_weights
 from her2d.slides.stream import WHITE, TileStream
 
-_MAX_ASSOCIATED_PIXELS = 2**26  # as for TIFF
+_MPP = ("openslide.mpp-x", "openslide.mpp-y")
 _MAX_REGION_PIXELS = 2**28  # 768 MiB of RGB
-
-Pair = tuple[int, int]
 
 
 class RegionSlide:
@@ -55,8 +54,8 @@ class RegionSlide:
         self.properties: Mapping[str, str] = MappingProxyType(
             _properties(self.metadata, levels, source)
         )
-        self.associated_images: Mapping[str, Pixels] = _AssociatedImages(
-            source.associated, self._associated
+        self.associated_images: Mapping[str, Pixels] = AssociatedImages(
+            path.name, source.associated, self._associated
         )
 
     def __enter__(self) -> Self:
@@ -189,36 +188,8 @@ class RegionSlide:
             raise SlideUnavailableError(self.path.name, reason) from error
 
     def _associated(self, name: str) -> Pixels:
-        width, height = self._source.associated[name]
-        if width * height > _MAX_ASSOCIATED_PIXELS:
-            raise SlideError(
-                self.path.name,
-                f"has a {name} of {width} x {height} pixels, over the limit of "
-                f"{_MAX_ASSOCIATED_PIXELS >> 20} megapixels",
-            )
         with self._users.one_more(self.path.name), slide_errors(self.path):
             return self._source.read_associated(name)
-
-
-class _AssociatedImages(Mapping[str, Pixels]):
-    """Images by name, decoded at each access."""
-
-    def __init__(self, sizes: Mapping[str, Pair], decode: Callable[[str], Pixels]) -> None:
-        self._sizes, self._decode = sizes, decode
-
-    def __getitem__(self, name: str) -> Pixels:
-        if name not in self._sizes:
-            raise KeyError(name)
-        return self._decode(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sizes)
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._sizes
 
 
 class _Users:
@@ -286,19 +257,7 @@ def described(
 def _properties(
     metadata: SlideMetadata, levels: Sequence[SourceLevel], source: Source
 ) -> dict[str, str]:
-    found = dict(source.statements.properties)
-    found["openslide.vendor"] = metadata.vendor
-    found["openslide.objective-power"] = f"{metadata.magnification:.15g}"
-    found["openslide.level-count"] = str(len(levels))
-    if metadata.mpp is not None:
-        for axis in "xy":
-            found.setdefault(f"openslide.mpp-{axis}", f"{metadata.mpp:.15g}")
-    for number, level in enumerate(levels):
-        prefix = f"openslide.level[{number}]"
-        found[f"{prefix}.width"] = str(level.width)
-        found[f"{prefix}.height"] = str(level.height)
-        found[f"{prefix}.downsample"] = f"{level.downsample:.15g}"
-    for name, (width, height) in source.associated.items():
-        found[f"openslide.associated.{name}.width"] = str(width)
-        found[f"openslide.associated.{name}.height"] = str(height)
-    return found
+    stated = source.statements.properties
+    found = {**stated, **standard_properties(metadata, levels, source.associated)}
+    # The library may state the two axes separately.
+    return found | {key: stated[key] for key in _MPP if key in stated}

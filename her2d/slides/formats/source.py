@@ -37,6 +37,11 @@ class SourceLevel:
         """Geometric mean of both axes."""
         return float(np.sqrt(self.downsample_x * self.downsample_y))
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True, slots=True)
 class Statements:
