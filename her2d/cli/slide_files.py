@@ -52,7 +52,6 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
     for here, _, names in os.walk(folder, onerror=unreadable):
         if _is_slide(Path(here)):
             found.append(Path(here).absolute())
-            continue
         for name in names:
             path = Path(here, name)
             if path.suffix.lower() not in extensions:

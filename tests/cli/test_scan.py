@@ -17,6 +17,7 @@ from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
 from real_slides import CMU, write_without_magnification
 
+from her2d.cli.slide_files import slide_files
 from her2d.db.connection import open_readonly
 from her2d.processing.processor import SlideProcessor
 from her2d.results.listing import list_results
@@ -399,6 +400,12 @@ def test_a_dicom_slide_is_scanned_by_its_folder_and_found_below_others(laborator
     assert row["tiles_total"] == 4
     (again,) = laboratory.json("scan", tmp_path / "patients")
     assert again["slide_id"] == row["slide_id"]
+
+
+def test_a_slide_beside_the_files_of_a_dicom_slide_is_found_too(write_slide, tmp_path):
+    folder = write_dicom_slide(tmp_path / "1", [np.full((600, 600, 3), 200, np.uint8)])
+    beside = write_slide(["S"], "beside.tif", folder=folder)
+    assert list(slide_files([folder], (".tif",))) == [folder, beside]
 
 
 def test_one_file_of_a_dicom_slide_is_refused_with_what_to_name(her2d, tmp_path):
