@@ -55,7 +55,7 @@ class SlideOutcome:
         unreadable_reason: why the first unreadable tile could not be read, None if all were.
         has_io_errors: whether the storage returned I/O errors for some tiles.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
-            the file is the reason why there is no call, not the tissue.
+            the slide has no call because of the file, not because of the tissue.
     """
 
     metadata: SlideMetadata
@@ -85,19 +85,29 @@ class SlideOutcome:
     @property
     def tumor_tiles(self) -> TumorTiles:
         """The tumour tiles, row by row."""
-        row, column = np.nonzero(np.isin(self.tile_class, (TileClass.WEAK, TileClass.STRONG)))
-        return TumorTiles(
-            row=row,
-            column=column,
-            tumor_pixels=self.tumor_pixels[row, column].astype(np.int64),
-            strong=np.asarray(self.tile_class[row, column] == TileClass.STRONG),
-            p_strong=self.p_strong[row, column],
-            p_folds=self.p_folds[row, column],
-        )
+        return find_tumor_tiles(self.tile_class, self.tumor_pixels, self.p_strong, self.p_folds)
 
     def count(self, *tile_classes: TileClass) -> int:
         """Return the number of tiles of these classes."""
         return int(np.isin(self.tile_class, tile_classes).sum())
+
+
+def find_tumor_tiles(
+    tile_class: NDArray[np.uint8],
+    tumor_pixels: NDArray[np.int32],
+    p_strong: NDArray[np.float32],
+    p_folds: NDArray[np.float32],
+) -> TumorTiles:
+    """Return the tumour tiles of a grid, row by row; arguments as in `SlideOutcome`."""
+    row, column = np.nonzero(np.isin(tile_class, (TileClass.WEAK, TileClass.STRONG)))
+    return TumorTiles(
+        row=row,
+        column=column,
+        tumor_pixels=tumor_pixels[row, column].astype(np.int64),
+        strong=np.asarray(tile_class[row, column] == TileClass.STRONG),
+        p_strong=p_strong[row, column],
+        p_folds=p_folds[row, column],
+    )
 
 
 def pixels_that_may_be_tumor(

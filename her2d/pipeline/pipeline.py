@@ -23,7 +23,12 @@ from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.inspection import InspectedTile, inspected
 from her2d.pipeline.interval import Interval, TumorTiles
-from her2d.pipeline.outcome import SlideOutcome, TileClass, pixels_that_may_be_tumor
+from her2d.pipeline.outcome import (
+    SlideOutcome,
+    TileClass,
+    find_tumor_tiles,
+    pixels_that_may_be_tumor,
+)
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import TileCounts, score_slide, unread_could_change_call
@@ -216,15 +221,7 @@ class Pipeline:
         run.tile_class[tumor] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
         p_strong = np.full(run.tile_class.shape, np.nan, np.float32)
         p_strong[tumor] = integrated.p_strong
-        row, column = np.nonzero(tumor)
-        tiles = TumorTiles(
-            row=row,
-            column=column,
-            tumor_pixels=run.tumor_pixels[tumor].astype(np.int64),
-            strong=integrated.strong,
-            p_strong=integrated.p_strong,
-            p_folds=run.p_folds[tumor],
-        )
+        tiles = find_tumor_tiles(run.tile_class, run.tumor_pixels, p_strong, run.p_folds)
         counts = TileCounts(tiles.tumor_pixels, tiles.strong)
         unreadable_pixels = pixels_that_may_be_tumor(
             run.grid, run.tile_class, self._rules.tumor_fraction

@@ -115,7 +115,7 @@ def score_slide(
         unreadable_pixels: pixels of the scan in those tiles that may be tumour.
         threshold: P from which a slide is positive; taken as the decimal number it is written as,
             so that exactly 10 % is positive.
-        interval: of P; None where there is no tumour, or where only the call is wanted.
+        interval: of P; None for a slide without tumour, or if only the call is needed.
     """
     limit = Fraction(str(threshold))
     if counts.total == 0:

@@ -33,6 +33,7 @@ class SlideRun:
 
     Attributes:
         bound: the log context where the slide's work began.
+        small_px: pixels along a tile's side in the overview.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class SlideRun:
         self.has_io_errors = False
         self.quality = QualityTally()
         self._progress = progress
-        self._tile_px = overview_tile_px(grid)
+        self.small_px = overview_tile_px(grid)
         self._rgb = np.full(
-            (grid.rows * self._tile_px, grid.columns * self._tile_px, 3), 255, np.uint8
+            (grid.rows * self.small_px, grid.columns * self.small_px, 3), 255, np.uint8
         )
         self._tumor = np.zeros(self._rgb.shape[:2], np.uint8)
         self._settled = 0
@@ -65,12 +66,7 @@ class SlideRun:
 
     @property
     def overview(self) -> Overview:
-        return Overview(self._rgb, self._tumor, self._tile_px)
-
-    @property
-    def small_px(self) -> int:
-        """Pixels along a tile's side in the overview."""
-        return self._tile_px
+        return Overview(self._rgb, self._tumor, self.small_px)
 
     def seen(self, row: int, column: int, small: NDArray[np.uint8]) -> None:
         """Put a readable tile's small picture, uint8 (small_px, small_px, 3), into the overview."""
@@ -93,7 +89,7 @@ class SlideRun:
     def tumor(self, row: int, column: int, tumor_pixels: int, mask: NDArray[np.uint8]) -> None:
         """Keep a tumour tile's mask; the tile still awaits its classification."""
         self.tumor_pixels[row, column] = tumor_pixels
-        self._tumor[self._window(row, column)] = shrunk(mask * np.uint8(255), self._tile_px)
+        self._tumor[self._window(row, column)] = shrunk(mask * np.uint8(255), self.small_px)
 
     def classified(self, row: int, column: int, p_folds: NDArray[np.float32]) -> None:
         """Settle a tumour tile; weak until the integrator, at the slide's end, says strong."""
@@ -134,7 +130,7 @@ class SlideRun:
             self._progress(settled, self.tile_class.size)
 
     def _window(self, row: int, column: int) -> tuple[slice, slice]:
-        side = self._tile_px
+        side = self.small_px
         return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
 
 

@@ -40,7 +40,7 @@ class CalibrationSlide:
 
 
 def fewest_patients(coverage: float = COVERAGE) -> int:
-    """Return the number of patients below which there is no interval of that coverage."""
+    """Return the least number of patients that an interval of that coverage needs."""
     return math.ceil(round(coverage / (1 - coverage), 6))
 
 
