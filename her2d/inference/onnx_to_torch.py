@@ -28,12 +28,18 @@ Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class _Step:
+    """One operator, by its name."""
+
     name: str
-    operator: Operator
     attributes: Attributes
     inputs: tuple[str, ...]
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    step: _Step
     dead: tuple[str, ...]
     """Values that no later node reads; freed at once, because activations are large."""
 
@@ -84,15 +90,16 @@ class GraphModule(nn.Module):
         values: dict[str, Tensor] = {self._input: tiles, **self._shapes}
         values |= {name: self.get_buffer(buffer) for name, buffer in self._names.items()}
         for node in self._nodes:
-            inputs = [values[name] for name in node.inputs if name]
-            values[node.output] = node.operator(self, node.attributes, inputs)
+            step = node.step
+            inputs = [values[name] for name in step.inputs if name]
+            values[step.output] = _OPERATORS[step.name](self, step.attributes, inputs)
             for name in node.dead:
                 del values[name]
         return tuple(values[name] for name in self.outputs)
 
     def operators(self) -> Counter[str]:
         """Count the operators by name; `ConvRelu` and `ConvAddRelu` are joined ones."""
-        return Counter(node.name for node in self._nodes)
+        return Counter(node.step.name for node in self._nodes)
 
     def indices(self, wanted: Tensor, like: Tensor) -> Tensor:
         """Return `wanted`, int64 in host memory, on the device of `like`.
@@ -119,16 +126,6 @@ def _read(path: Path) -> onnx.GraphProto:
     return model.graph
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One operator by its name, before it is known which values it is the last to read."""
-
-    name: str
-    attributes: Attributes
-    inputs: tuple[str, ...]
-    output: str
-
-
 def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
     steps = []
     for node in graph.node:
@@ -143,12 +140,7 @@ def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
     nodes = []
     for at, step in enumerate(steps):
         dead = {n for n in step.inputs if n and last_use[n] == at} - kept - constants
-        operator = _OPERATORS[step.name]
-        nodes.append(
-            _Node(
-                step.name, operator, step.attributes, step.inputs, step.output, tuple(sorted(dead))
-            )
-        )
+        nodes.append(_Node(step, tuple(sorted(dead))))
     return nodes
 
 
