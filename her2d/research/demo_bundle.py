@@ -74,8 +74,8 @@ class Sizes:
         gate: What decides which tiles are tumour tiles in training, as in `Recipe`.
     """
 
-    at_4x: Scans = Scans(slides=(56, 14, 44), width=3072, height=2560)
-    at_40x: Scans = Scans(slides=(28, 4, 12), width=2048, height=1536)
+    at_4x: Scans = Scans(slides=(56, 48, 44), width=3072, height=2560)
+    at_40x: Scans = Scans(slides=(28, 12, 12), width=2048, height=1536)
     segmenter_width: float = 1 / 10
     classifier_width: float = 1 / 8
     segmenter_steps: int = 1400
@@ -179,7 +179,7 @@ def cohort_plans(sizes: Sizes, seed: int) -> dict[str, list[SlidePlan]]:
     Returns:
         Plans by name of the split.
     """
-    splits = (("train", 0.45, 0.12), ("integrator", 0.50, 0.0), ("test", 0.25, 0.14))
+    splits = (("train", 0.45, 0.12), ("integrator", 0.25, 0.14), ("test", 0.25, 0.14))
     scans = ((sizes.at_40x, 40.0, seed + 10), (sizes.at_4x, 4.0, seed))
     return {
         split: [
