@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.db.connection import open_readonly
+from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status
@@ -84,17 +85,22 @@ class SlideScore(ScoredSlide):
 
     @property
     def reason(self) -> str | None:
-        """The reason for an indeterminate status, else None."""
+        """The reason for an indeterminate status, in one sentence; None for a call."""
         return self.outcome.score.reason
 
     @property
+    def reason_code(self) -> ReasonCode | None:
+        """The same reason as a code."""
+        return self.outcome.score.reason_code
+
+    @property
     def percent(self) -> float | None:
-        """P of equation 1 (paper, section 4.6) in percent; None where no tumour was found."""
+        """P of equation 1 (paper, section 4.6) in percent; None without a call."""
         return self.outcome.score.high_expression_percent
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval of `percent`; None where no tumour was found."""
+        """The interval of `percent`; None without a call."""
         score = self.outcome.score
         if score.ci_low is None or score.ci_high is None:
             return None
@@ -241,6 +247,7 @@ class Results:
         self,
         *,
         status: Status | None = None,
+        reason_code: ReasonCode | None = None,
         borderline: bool | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -256,6 +263,7 @@ class Results:
 
         Args:
             status: only slides with this status.
+            reason_code: only slides without a call for this reason.
             borderline: whether the interval holds the threshold.
             since: UTC; finished at or after it.
             until: UTC; finished before it.
@@ -269,6 +277,7 @@ class Results:
         """
         wanted = ResultFilter(
             status=None if status is None else Her2Status(status).value,
+            reason_code=None if reason_code is None else ReasonCode(reason_code),
             borderline=borderline,
             since=since,
             until=until,

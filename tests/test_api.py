@@ -98,6 +98,7 @@ def test_a_slide_is_scored(scorer, write_slide):
 def test_a_slide_without_tumor_has_no_percent_and_no_interval(scorer, write_slide):
     score = scorer.score(write_slide(["..", ".."]))
     assert (score.status, score.percent, score.interval) == ("indeterminate", None, None)
+    assert score.reason_code == "no-tumor"
     assert score.reason == "No tumour was found in any tile."
 
 

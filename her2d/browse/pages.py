@@ -7,6 +7,8 @@ from urllib.parse import urlencode
 
 from sqlite_utils import Database
 
+from her2d.pipeline.evaluability import ReasonCode
+from her2d.pipeline.scoring import Her2Status
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -73,13 +75,17 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class SlideList:
-    """The list page; `failures` are only on its first page, and only without a filter."""
+    """The list page.
+
+    `failures` are only on its first page, and only without a filter; `reasons` only where the list
+    is of slides without a call."""
 
     cards: tuple[Card, ...]
     matching: int
     text: str
     statuses: tuple[Choice, ...]
     concerns: tuple[Choice, ...]
+    reasons: tuple[Choice, ...]
     orders: tuple[Choice, ...]
     failures: Failures
     previous: str | None
@@ -134,15 +140,19 @@ class ListQuery:
     text: str = ""
     status: str = ""
     flag: str = ""
+    reason: str = ""
     sort: SortKey = SortKey.FINISHED
     page: int = 1
 
     @classmethod
-    def of(cls, text: str, status: str, flag: str, sort: str, page: str) -> "ListQuery":
+    def of(
+        cls, text: str, status: str, flag: str, reason: str, sort: str, page: str
+    ) -> "ListQuery":
         return cls(
             text=text[:200],
             status=status if status in _STATUSES else "",
             flag=flag if flag == "borderline" or flag in set(QualityFlag) else "",
+            reason=reason if reason in set(ReasonCode) else "",
             sort=SortKey(sort) if sort in set(SortKey) else SortKey.FINISHED,
             page=int(page) if page.isdecimal() and 0 < len(page) < 7 else 1,
         )
@@ -153,6 +163,7 @@ class ListQuery:
             "text": self.text,
             "status": self.status,
             "flag": self.flag,
+            "reason": self.reason,
             "sort": self.sort.value,
             **changes,
         }
@@ -164,6 +175,7 @@ class ListQuery:
         raised = self.flag and self.flag != "borderline"
         return ResultFilter(
             status=self.status or None,
+            reason_code=ReasonCode(self.reason) if self.reason else None,
             borderline=True if self.flag == "borderline" else None,
             text=self.text or None,
             flags=frozenset({QualityFlag(self.flag)} if raised else ()),
@@ -221,6 +233,14 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
             query.flag,
             (("borderline", "borderline"), *((flag.value, flag.value) for flag in QualityFlag)),
         ),
+        reasons=_choices(
+            query,
+            "reason",
+            query.reason,
+            (("any reason", ""), *((code.value, code.value) for code in ReasonCode)),
+        )
+        if query.status == Her2Status.INDETERMINATE
+        else (),
         orders=_choices(
             query,
             "sort",
@@ -240,7 +260,7 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
 
 def _failures(db: Database, query: ListQuery) -> Failures:
     """Return the files that could not be processed and were not replaced by another file since."""
-    if query.page > 1 or query.status or query.flag:
+    if query.page > 1 or query.status or query.flag or query.reason:
         return Failures(0, ())
     rows = list(
         db.query(

@@ -79,8 +79,8 @@ class Her2dPages:
         return Response(sentence, status=status, content_type="text/plain; charset=utf-8")
 
     async def list(self, datasette: Datasette, request: Request) -> Response:
-        values = (request.args.get(name, "") for name in ("text", "status", "flag", "sort", "page"))
-        query = ListQuery.of(*values)
+        names = ("text", "status", "flag", "reason", "sort", "page")
+        query = ListQuery.of(*(request.args.get(name, "") for name in names))
         page = await _run_query(datasette, lambda db: slide_list(db, query))
         return await _html(datasette, request, "her2d_list.html", {"page": page, "query": query})
 

@@ -26,6 +26,7 @@ from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.errors import Her2dError
+from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -36,6 +37,9 @@ def results(
     limit: Annotated[int, typer.Option(min=1, help="Slides on a page.")] = 50,
     page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
+    reason: Annotated[
+        ReasonCode | None, typer.Option(help="Only slides without a call for this reason.")
+    ] = None,
     borderline: Annotated[
         bool | None,
         typer.Option(
@@ -68,6 +72,7 @@ def results(
         raise UserError("Give --json or --csv, not both.")
     wanted = ResultFilter(
         status=status,
+        reason_code=reason,
         borderline=borderline,
         since=first_moment(since),
         until=moment_after(until),

@@ -33,6 +33,7 @@ from her2d.monitoring.http import OpsServer
 from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
+from her2d.pipeline.evaluability import ReasonCode
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.processing.recorder import Recorder
 from her2d.queue.claims import StalledJob
@@ -75,7 +76,7 @@ class Daemon:
         self._signals = StopSignals()
         self._reload = threading.Event()
         self._wake = threading.Event()
-        self._metrics = Metrics()
+        self._metrics = Metrics(ReasonCode)
         self._gpus = Gpus()
         self._notifier = Notifier()
         self._checked_at = time.monotonic()

@@ -243,6 +243,8 @@ class Worker:
         finished = datetime.fromisoformat(result.finished_at)
         metrics.scan_to_result.observe((finished - discovered).total_seconds())
         metrics.results.labels(result.her2_status).inc()
+        if result.reason_code is not None:
+            metrics.indeterminate.labels(result.reason_code.value).inc()
         metrics.processing.observe(result.elapsed_s)
         background = result.tiles_total - result.tiles_tissue - result.tiles_unreadable
         for tile_class, tiles in (

@@ -49,11 +49,13 @@ class Metrics:
     Attributes:
         registry: all metrics.
         build: software version, back end and bundle.
-        results, tiles: results by HER2 status, and tiles of finished slides by class.
+        results, indeterminate, tiles: results by HER2 status, those without a call by reason, and
+            tiles of finished slides by class.
         settling, processing, scan_to_result, steps: durations in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reason_codes: Iterable[str] = ()) -> None:
+        """Make the metrics, with a series from 0 for each code of a result without a call."""
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.build = Info(
@@ -63,6 +65,12 @@ class Metrics:
             "her2d_slide_results",
             "Number of results by HER2 status.",
             ["her2_status"],
+            registry=registry,
+        )
+        self.indeterminate = Counter(
+            "her2d_indeterminate_slides",
+            "Number of results without a call by the reason's code.",
+            ["reason_code"],
             registry=registry,
         )
         self.tiles = Counter(
@@ -99,6 +107,8 @@ class Metrics:
         # rate() and increase() miss the first event of a series that does not start at 0.
         for status in _STATUSES:
             self.results.labels(status)
+        for reason_code in reason_codes:
+            self.indeterminate.labels(reason_code)
         for tile_class in _TILE_CLASSES:
             self.tiles.labels(tile_class)
         self._batches = Histogram(

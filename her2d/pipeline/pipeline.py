@@ -21,6 +21,7 @@ from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.block_bootstrap import block_bootstrap_interval
 from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
+from her2d.pipeline.evaluability import UnreadTiles, find_obstacle, unread_could_change_call
 from her2d.pipeline.inspection import InspectedTile, inspected
 from her2d.pipeline.interval import Interval, TumorTiles
 from her2d.pipeline.outcome import (
@@ -31,7 +32,7 @@ from her2d.pipeline.outcome import (
 )
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
-from her2d.pipeline.scoring import TileCounts, score_slide, unread_could_change_call
+from her2d.pipeline.scoring import score_slide
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -43,6 +44,7 @@ from her2d.pipeline.stages import (
     segment,
     upload,
 )
+from her2d.pipeline.tile_counts import TileCounts
 from her2d.slides.glass import DARKEST_GLASS
 from her2d.slides.grid import UnreadableTile
 from her2d.slides.label import with_label_barcode
@@ -226,18 +228,24 @@ class Pipeline:
         unreadable_pixels = pixels_that_may_be_tumor(
             run.grid, run.tile_class, self._rules.tumor_fraction
         )
-        score = score_slide(
-            counts,
-            tiles_unreadable=int((run.tile_class == TileClass.UNREADABLE).sum()),
-            unreadable_pixels=unreadable_pixels,
-            threshold=self._rules.threshold,
-            interval=self._interval(tiles),
-        )
+        unread = UnreadTiles(int((run.tile_class == TileClass.UNREADABLE).sum()), unreadable_pixels)
         pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
+        quality = run.quality.finish(
+            self._rules.quality,
+            tile_mm2=run.grid.tile_size**2 * pixel_mm2,
+            slide_mm2=run.grid.width * run.grid.height * pixel_mm2,
+            tumor_mm2=counts.total * pixel_mm2,
+        )
+        threshold = self._rules.threshold
+        obstacle = find_obstacle(
+            counts, quality, unread, self._rules.evaluable, threshold=threshold
+        )
         return SlideOutcome(
             metadata=with_label_barcode(slide),
             grid=run.grid,
-            score=score,
+            score=score_slide(
+                counts, obstacle=obstacle, threshold=threshold, interval=self._interval(tiles)
+            ),
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,
@@ -246,15 +254,8 @@ class Pipeline:
             unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
             has_io_errors=run.has_io_errors,
-            unread_could_change_call=unread_could_change_call(
-                counts, unreadable_pixels, self._rules.threshold
-            ),
-            quality=run.quality.finish(
-                self._rules.quality,
-                tile_mm2=run.grid.tile_size**2 * pixel_mm2,
-                slide_mm2=run.grid.width * run.grid.height * pixel_mm2,
-                tumor_mm2=score.tumor_pixels * pixel_mm2,
-            ),
+            unread_could_change_call=unread_could_change_call(counts, unread.pixels, threshold),
+            quality=quality,
         )
 
     def _interval(self, tiles: TumorTiles) -> Interval | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import Interval
 from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION
+from her2d.pipeline.evaluability import EvaluableLimits
 from her2d.pipeline.quality import QualityLimits, StainReference
 
 
@@ -32,6 +33,7 @@ class PipelineRules:
         interval: calibration of P's interval; without it the interval is a bootstrap's.
         bootstrap_seed: of that.
         quality: from when on quality is suspicious.
+        evaluable: from when on a slide is not called.
     """
 
     saturation: float = SATURATION
@@ -41,6 +43,7 @@ class PipelineRules:
     interval: Interval | None = None
     bootstrap_seed: int = 20250101
     quality: QualityLimits = field(default_factory=QualityLimits)
+    evaluable: EvaluableLimits = field(default_factory=EvaluableLimits)
 
 
 def rules_of(bundle: Bundle) -> PipelineRules:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlite_utils import Database
 
+from her2d.pipeline.evaluability import ReasonCode
 from her2d.results.records import QualityFlag, SlideResult
 from her2d.system.clock import as_text
 
@@ -58,6 +59,7 @@ class ResultFilter:
 
     Attributes:
         status: `positive`, `negative` or `indeterminate`.
+        reason_code: why a slide has no call.
         borderline: whether the interval contains the threshold.
         since, until: UTC; finished at or after `since` and before `until`.
         bundle: a bundle's name, or name and version separated by a space.
@@ -66,6 +68,7 @@ class ResultFilter:
     """
 
     status: str | None = None
+    reason_code: ReasonCode | None = None
     borderline: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -123,6 +126,8 @@ def _condition(wanted: ResultFilter) -> str:
     phrases = ["1"]
     if wanted.status is not None:
         phrases.append("her2_status = :status")
+    if wanted.reason_code is not None:
+        phrases.append("reason_code = :reason_code")
     if wanted.borderline is not None:
         phrases.append("borderline = 1" if wanted.borderline else "borderline = 0")
     if wanted.since is not None:
@@ -148,6 +153,7 @@ def _flagged(flag: QualityFlag) -> str:
 def _values(wanted: ResultFilter) -> dict[str, str | None]:
     return {
         "status": wanted.status,
+        "reason_code": wanted.reason_code,
         "since": _timestamp(wanted.since),
         "until": _timestamp(wanted.until),
         "bundle": wanted.bundle,

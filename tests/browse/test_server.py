@@ -55,6 +55,15 @@ def test_the_cause_of_unreadable_tiles_is_on_the_page_of_their_slide(own_site):
     assert "block 7,7 &lt;is&gt;" in own_site.get("/").text
 
 
+def test_slides_without_a_call_can_be_filtered_by_the_reason(site):
+    assert "reason=no-tumor" in site.get("/?status=indeterminate").text
+    assert "reason=no-tumor" not in site.get("/").text
+    found = site.get("/?reason=no-tumor").text
+    assert "benign" in found
+    assert "negative.tif" not in found
+    assert "No slides match." in site.get("/?reason=unreadable").text
+
+
 def test_a_hostile_name_is_only_text(site):
     assert "benign &lt;b&gt;.tif" in site.get("/").text
     assert "<b>.tif" not in site.get("/").text

@@ -80,16 +80,16 @@ def test_the_line_shows_the_threshold_of_the_bundle_that_scored_the_slide():
     assert [tick for tick, _ in gauge_of(result()).ticks] == [0, 10, 25, 50, 100]
 
 
-@given(st.text(), st.text(), st.text(), st.text(), st.text())
-def test_any_address_makes_a_query(text, status, flag, sort, page):
-    query = ListQuery.of(text, status, flag, sort, page)
+@given(st.text(), st.text(), st.text(), st.text(), st.text(), st.text())
+def test_any_address_makes_a_query(text, status, flag, reason, sort, page):
+    query = ListQuery.of(text, status, flag, reason, sort, page)
     assert query.page >= 1
     assert query.url().startswith("/")
 
 
 def test_choosing_a_filter_keeps_the_others_and_starts_at_page_1():
-    query = ListQuery.of("biopsy", "positive", "borderline", "percent", "3")
+    query = ListQuery.of("biopsy", "positive", "borderline", "no-tumor", "percent", "3")
     assert query.sort is SortKey.PERCENT
     assert query.url(status="negative") == (
-        "/?text=biopsy&status=negative&flag=borderline&sort=percent"
+        "/?text=biopsy&status=negative&flag=borderline&reason=no-tumor&sort=percent"
     )

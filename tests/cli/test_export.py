@@ -142,6 +142,7 @@ def test_fhir_without_tumour_gives_the_reason_for_the_missing_number(
     )
     assert observation.valueQuantity is None
     assert observation.dataAbsentReason.text == "No tumour was found in any tile."
+    assert observation.dataAbsentReason.coding[0].code == "no-tumor"
 
 
 def test_the_report_is_one_file_that_fetches_nothing(exported):

@@ -37,6 +37,7 @@ def test_promql_queries_return_what_happened(site, scraped, write_slide):
         "negative": 1,
         "indeterminate": 0,
     }
+    assert scraped.query("her2d_indeterminate_slides_total")["no-tumor"] == 0
     assert scraped.query("her2d_tiles_total") == {
         "strong": 1,
         "weak": 3,

@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from her2d.pipeline.evaluability import Obstacle, ReasonCode
 from her2d.pipeline.interval import Interval
-from her2d.pipeline.scoring import (
-    Her2Status,
-    TileCounts,
-    high_expression_fraction,
-    score_slide,
-)
+from her2d.pipeline.scoring import Her2Status, score_slide
+from her2d.pipeline.tile_counts import TileCounts, high_expression_fraction
 
 TILE = 512 * 512
+NO_CALL = Obstacle(ReasonCode.TOO_LITTLE_TUMOR, "Too little tumour was found.")
 
 tiles = st.lists(st.tuples(st.integers(1, TILE), st.booleans()), min_size=1, max_size=40)
 
@@ -27,10 +25,8 @@ def counts(pairs) -> TileCounts:
     )
 
 
-def score(pairs, *, unreadable=0, pixels=0, interval=None):
-    return score_slide(
-        counts(pairs), tiles_unreadable=unreadable, unreadable_pixels=pixels, interval=interval
-    )
+def score(pairs, *, obstacle=None, interval=None):
+    return score_slide(counts(pairs), obstacle=obstacle, interval=interval)
 
 
 @given(tiles)
@@ -87,14 +83,10 @@ def test_a_result_is_borderline_if_its_interval_contains_the_threshold(low, high
 
 def test_a_result_states_the_threshold_that_it_was_called_by():
     found = score_slide(
-        counts([(7, True), (93, False)]),
-        tiles_unreadable=0,
-        unreadable_pixels=0,
-        threshold=0.07,
-        interval=None,
+        counts([(7, True), (93, False)]), obstacle=None, threshold=0.07, interval=None
     )
     assert (found.her2_status, found.threshold_percent) == (Her2Status.POSITIVE, 7.0)
-    assert score([]).threshold_percent == 10.0
+    assert score([(7, True)]).threshold_percent == 10.0
 
 
 def test_a_result_says_what_its_interval_is_an_interval_of():
@@ -104,39 +96,26 @@ def test_a_result_says_what_its_interval_is_an_interval_of():
     ]
     assert meanings[0].startswith("Calibrated: for 95 of 100 slides")
     assert meanings[1].startswith("Not calibrated: ")
-    assert score([]).ci_meaning is None
+    assert score([(7, True)]).ci_meaning is None
 
 
-def test_a_slide_without_tumor_is_indeterminate_with_a_reason():
-    found = score([])
+def test_a_slide_with_an_obstacle_has_a_code_and_a_sentence_and_no_number():
+    found = score([(1000, True)] * 5, obstacle=NO_CALL, interval=Interval(0.5, 1.0, True))
     assert found.her2_status is Her2Status.INDETERMINATE
-    assert found.reason == "No tumour was found in any tile."
-    assert found.high_expression_percent is None
+    assert (found.reason_code, found.reason) == (NO_CALL.code, NO_CALL.sentence)
+    assert found.high_expression_percent is found.ci_low is found.ci_high is None
+    assert not found.borderline
 
 
-def test_the_reason_names_both_missing_tumor_and_unread_tiles():
-    assert "2 tiles could not be read" in score([], unreadable=2, pixels=2 * TILE).reason
+def test_a_slide_with_an_obstacle_keeps_what_was_counted():
+    found = score([(1000, True), (500, False)], obstacle=NO_CALL)
+    assert (found.tumor_pixels, found.strong_pixels) == (1500, 1000)
+    assert (found.tiles_tumor, found.tiles_strong) == (2, 1)
 
 
-def test_unread_tiles_that_could_change_the_call_make_it_indeterminate():
-    negative = [(TILE, False)] * 9
-    assert score(negative, unreadable=1, pixels=TILE).her2_status is Her2Status.INDETERMINATE
-    assert score(negative, unreadable=1, pixels=TILE // 2).her2_status is Her2Status.NEGATIVE
-    positive = [(TILE, True)] + [(TILE, False)] * 8
-    assert score(positive, unreadable=2, pixels=2 * TILE).her2_status is Her2Status.INDETERMINATE
-    assert score(positive, unreadable=1, pixels=TILE).her2_status is Her2Status.POSITIVE
-
-
-@given(tiles, st.integers(0, 5 * TILE), st.data())
-def test_no_content_of_unread_tiles_could_change_a_call(pairs, pixels, data):
-    found = score(pairs, unreadable=5, pixels=pixels)
-    if found.her2_status is Her2Status.INDETERMINATE or pixels == 0:
-        return
-    tumor = data.draw(st.integers(1, pixels))
-    strong = data.draw(st.integers(0, tumor))
-    revealed = [(strong, True), (tumor - strong, False)]
-    whole = score([*pairs, *[(p, s) for p, s in revealed if p]])
-    assert whole.her2_status is found.her2_status
+def test_a_slide_without_tumor_and_without_an_obstacle_is_a_defect():
+    with pytest.raises(ValueError, match="without tumour"):
+        score([])
 
 
 def test_tiles_without_tumor_pixels_are_not_tumor_tiles():

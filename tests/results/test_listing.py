@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from her2d.pipeline.evaluability import ReasonCode
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag
 
@@ -26,6 +27,7 @@ def three(record, quality):
         slide={"content_hash": "c", "file_name": "c_1.svs", "path": "/in/c_1.svs", "barcode": "7"},
         run={
             "her2_status": "indeterminate",
+            "reason_code": ReasonCode.NO_TUMOR,
             "high_expression_percent": None,
             "finished_at": "2026-01-03T08:00:00.000000Z",
         },
@@ -45,6 +47,8 @@ def test_results_come_newest_first(db, three):
     ("wanted", "found"),
     [
         (ResultFilter(status="negative"), ["b.tif"]),
+        (ResultFilter(reason_code=ReasonCode.NO_TUMOR), ["c_1.svs"]),
+        (ResultFilter(reason_code=ReasonCode.UNREADABLE), []),
         (ResultFilter(borderline=True), ["b.tif"]),
         (ResultFilter(borderline=False), ["c_1.svs", "a.tif"]),
         (ResultFilter(since=datetime(2026, 1, 2, 8, tzinfo=UTC)), ["c_1.svs", "b.tif"]),

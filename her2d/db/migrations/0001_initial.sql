@@ -39,7 +39,8 @@ create table runs (
     slide_id integer not null references slides (id),
     bundle_id integer not null references bundles (id),
     her2_status text not null check (her2_status in ('positive', 'negative', 'indeterminate')),
-    reason text,
+    reason_code text,                  -- why the status is indeterminate, null for a call
+    reason text,                       -- the same as a sentence
     high_expression_percent real,
     ci_low real,                       -- percent
     ci_high real,
@@ -76,6 +77,8 @@ create index runs_by_day on runs (finished_on, elapsed_s, tiles_total, waited_s)
 create index runs_current_by_finish on runs (finished_at, id) where is_current = 1;
 create index runs_current_by_percent on runs (high_expression_percent, id) where is_current = 1;
 create index runs_current_by_status on runs (her2_status, finished_at, id) where is_current = 1;
+create index runs_current_by_reason on runs (reason_code, finished_at, id)
+    where is_current = 1 and reason_code is not null;
 create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
@@ -250,6 +253,7 @@ select
     slides.barcode,
     slides.content_hash,
     runs.her2_status,
+    runs.reason_code,
     runs.reason,
     runs.high_expression_percent,
     runs.ci_low,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
+from her2d.pipeline.rules import rules_of
 from her2d.research.evaluation.annotated_share import annotated_shares
 from her2d.research.evaluation.disagreement import disagreement_rows
 from her2d.research.evaluation.figures import (
@@ -162,7 +163,7 @@ def _predictions(
     """Run each slide through the pipeline once, and draw heatmaps of some."""
     predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in tile_cuts}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
-    threshold = bundle.manifest.decision.threshold
+    rules = rules_of(bundle)
     annotated = annotated_shares(study, slides)
     # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
     heatmaps: dict[bool, list[str]] = {True: [], False: []}
@@ -170,7 +171,7 @@ def _predictions(
         progress(found.slide.name)
         for name, cut in tile_cuts.items():
             predictions[name].append(
-                integrator_prediction(study, name, found, tile_cut=cut, threshold=threshold)
+                integrator_prediction(study, name, found, tile_cut=cut, rules=rules)
             )
         own.append((found.slide, slide_prediction(found, annotated.get(found.slide.name))))
         drawn = heatmaps[_is_correct(found)]

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from her2d.api import Scorer
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import CallCounts
+from her2d.pipeline.evaluability import UnreadTiles, find_obstacle
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.pipeline.scoring import TileCounts, score_slide
+from her2d.pipeline.rules import PipelineRules
+from her2d.pipeline.scoring import score_slide
+from her2d.pipeline.tile_counts import TileCounts
 from her2d.research.evaluation.annotated_share import AnnotatedShare
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
@@ -117,7 +120,7 @@ class IntegratorPrediction:
 
 
 def integrator_prediction(
-    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, threshold: float
+    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, rules: PipelineRules
 ) -> IntegratorPrediction:
     """Score a slide with another integrator of the study.
 
@@ -126,18 +129,17 @@ def integrator_prediction(
         name: Name of the integrator.
         found: The slide with the pipeline's outcome.
         tile_cut: Probability above which the integrator calls a tile strong.
-        threshold: P from which the bundle calls a slide positive.
+        rules: The bundle's rules for calling a slide.
     """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
     strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > tile_cut
-    score = score_slide(
-        TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong),
-        tiles_unreadable=outcome.count(TileClass.UNREADABLE),
-        unreadable_pixels=outcome.unreadable_pixels,
-        threshold=threshold,
-        interval=None,
+    counts = TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong)
+    unread = UnreadTiles(outcome.count(TileClass.UNREADABLE), outcome.unreadable_pixels)
+    obstacle = find_obstacle(
+        counts, outcome.quality, unread, rules.evaluable, threshold=rules.threshold
     )
+    score = score_slide(counts, obstacle=obstacle, threshold=rules.threshold, interval=None)
     percent = score.high_expression_percent
     return IntegratorPrediction(
         found.slide.split.value,

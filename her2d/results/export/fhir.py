@@ -96,7 +96,10 @@ def _observation(result: SlideResult) -> dict[str, Any]:
         ],
     }
     if result.high_expression_percent is None:
-        observation["dataAbsentReason"] = {"text": result.reason or "unknown"}
+        observation["dataAbsentReason"] = {
+            "coding": [{"system": _CODES, "code": result.reason_code}],
+            "text": result.reason,
+        }
         return observation
     observation["valueQuantity"] = _percent(result.high_expression_percent)
     observation["component"] = [

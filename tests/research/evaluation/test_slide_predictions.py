@@ -4,6 +4,7 @@ import shutil
 
 import tifffile
 
+from her2d.pipeline.rules import rules_of
 from her2d.research.evaluation.slide_predictions import (
     integrator_prediction,
     predict_slides,
@@ -40,6 +41,8 @@ def test_the_bundles_integrator_predicts_a_damaged_slide_as_the_bundle_does(
     # A quarter of the slide could be strong tumour.
     assert slide_prediction(found, None).predicted == "indeterminate"
     assert (
-        integrator_prediction(study, "rf", found, tile_cut=0.5, threshold=0.1).predicted
+        integrator_prediction(
+            study, "rf", found, tile_cut=0.5, rules=rules_of(color_bundle)
+        ).predicted
         == "indeterminate"
     )

@@ -1,0 +1,143 @@
+"""Decide, before any call, whether a slide can be called at all.
+
+The paper excluded slides by hand (section 4.1). A slide with an obstacle is indeterminate, with a
+code for programs and a sentence for people, and has neither P nor an interval.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from her2d.method import THRESHOLD
+from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.tile_counts import TileCounts
+
+
+class ReasonCode(StrEnum):
+    """Why a slide has no call."""
+
+    NO_TUMOR = "no-tumor"
+    TOO_LITTLE_TUMOR = "too-little-tumor"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """A reason why a slide cannot be called.
+
+    Attributes:
+        code: for filters, metrics and other programs.
+        sentence: for people.
+    """
+
+    code: ReasonCode
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluableLimits:
+    """The limits beyond which a slide is not called, from the bundle's manifest.
+
+    Attributes:
+        min_tumor_mm2: area of tumour in tumour tiles from which a slide is called.
+        min_tumor_tiles: number of tumour tiles from which a slide is called.
+    """
+
+    min_tumor_mm2: float = 0.0
+    min_tumor_tiles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadTiles:
+    """The tiles of a slide that could not be read.
+
+    Attributes:
+        tiles: their number.
+        pixels: pixels of the scan in those that may be tumour tiles.
+    """
+
+    tiles: int = 0
+    pixels: int = 0
+
+
+def find_obstacle(
+    counts: TileCounts,
+    quality: SlideQuality,
+    unread: UnreadTiles,
+    limits: EvaluableLimits,
+    *,
+    threshold: float = THRESHOLD,
+) -> Obstacle | None:
+    """Return the first reason why a slide cannot be called; None if it can be.
+
+    Args:
+        counts: the slide's tumour tiles.
+        quality: how good the scan is, and the area of its tumour.
+        unread: its tiles that could not be read.
+        limits: the bundle's.
+        threshold: P from which a slide is positive, as a decimal number.
+    """
+    return _too_little_read(counts, unread, threshold) or _too_little_tumor(
+        counts, quality.tumor_mm2, limits
+    )
+
+
+def _too_little_read(counts: TileCounts, unread: UnreadTiles, threshold: float) -> Obstacle | None:
+    if counts.total == 0 and unread.tiles:
+        return Obstacle(
+            ReasonCode.UNREADABLE,
+            f"No tumour was found, but {_tiles(unread.tiles)} could not be read.",
+        )
+    if unread_could_change_call(counts, unread.pixels, threshold):
+        return Obstacle(
+            ReasonCode.UNREADABLE,
+            f"{_tiles(unread.tiles)} could not be read: what is there could change the call.",
+        )
+    return None
+
+
+def _too_little_tumor(
+    counts: TileCounts, tumor_mm2: float, limits: EvaluableLimits
+) -> Obstacle | None:
+    tiles = len(counts.strong)
+    if tiles == 0:
+        return Obstacle(ReasonCode.NO_TUMOR, "No tumour was found in any tile.")
+    if tiles < limits.min_tumor_tiles:
+        return Obstacle(
+            ReasonCode.TOO_LITTLE_TUMOR,
+            f"Too little tumour was found: {_tiles(tiles)}, and a call needs"
+            f" {limits.min_tumor_tiles}.",
+        )
+    if tumor_mm2 < limits.min_tumor_mm2:
+        return Obstacle(
+            ReasonCode.TOO_LITTLE_TUMOR,
+            f"Too little tumour was found: {tumor_mm2:.2f} mm2, and a call needs"
+            f" {limits.min_tumor_mm2:g} mm2.",
+        )
+    return None
+
+
+def unread_could_change_call(
+    counts: TileCounts, unreadable_pixels: int, threshold: float = THRESHOLD
+) -> bool:
+    """Return whether unread pixels could put the slide on the other side of the threshold.
+
+    They could, if the call differs between two cases: all of them are strong tumour, and all of
+    them are weak tumour. Without any tumour tile that could be read, every status is possible.
+
+    Args:
+        counts: the slide's tumour tiles.
+        unreadable_pixels: pixels of the scan that could not be read and may be tumour.
+        threshold: P from which a slide is positive, as a decimal number.
+    """
+    if unreadable_pixels == 0:
+        return False
+    limit = Fraction(str(threshold))
+    total = counts.total + unreadable_pixels
+    least = Fraction(counts.strong_total, total)
+    most = Fraction(counts.strong_total + unreadable_pixels, total)
+    return (least >= limit) != (most >= limit)
+
+
+def _tiles(number: int) -> str:
+    return "1 tile" if number == 1 else f"{number} tiles"
