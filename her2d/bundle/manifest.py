@@ -31,6 +31,7 @@ _MPP_TOLERANCE = 0.05
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
@@ -115,6 +116,28 @@ class Decision(_Section):
 
     threshold: Fraction = THRESHOLD
     tile_cut: Fraction = TILE_CUT
+
+
+class Quality(_Section):
+    """From which quality on a slide is flagged.
+
+    The defaults come from simulated slides with and without artefacts and from two public ones.
+    Pixels under a pen, in a tissue fold or in a blurred block are left out of P on every slide.
+
+    Attributes:
+        focus: variance of the Laplacian, of 8-bit grey at 4x, under which a block of 64 x 64 pixels
+            of tissue is blurred.
+        blurred_percent: share of blurred tissue above which a slide is flagged `blurred`.
+        tissue_fold_percent: share of folded tissue above which it is flagged `folded`.
+        pen_percent: share of the slide under ink above which it is flagged `pen-marked`.
+        stain_deviations: standard deviations from `[stain]` above which it is a `stain-outlier`.
+    """
+
+    focus: NotNegative = 100.0
+    blurred_percent: Percent = 4.0
+    tissue_fold_percent: Percent = 0.4
+    pen_percent: Percent = 0.1
+    stain_deviations: NotNegative = 3.0
 
 
 class Tolerance(_Section):
@@ -286,6 +309,7 @@ class Manifest(_Section):
     intended_use: str
     preprocessing: Preprocessing = Preprocessing()
     decision: Decision = Decision()
+    quality: Quality = Quality()
     normalization: Normalization
     tolerance: Tolerance = Tolerance()
     parts: Parts

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.pipeline.quality import TileQuality, measure_tile, shrunk
+from her2d.pipeline.quality import QualityLimits, TileQuality, measure_tile, shrunk
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile, UnreadableTile
 
@@ -24,7 +24,7 @@ class InspectedTile:
 
     Attributes:
         tile: its place and pixels.
-        quality: its focus, tissue folds, pen marks and stain.
+        quality: its focus, tissue folds, pen marks and stain, and where its artefacts are.
         saturation: mean HSV saturation, 0..255.
         small: uint8 (side, side, 3) RGB, its picture in the slide's overview.
     """
@@ -36,7 +36,12 @@ class InspectedTile:
 
 
 def inspected(
-    tiles: Iterator[Tile | UnreadableTile], workers: Executor, *, ahead: int, small_px: int
+    tiles: Iterator[Tile | UnreadableTile],
+    workers: Executor,
+    *,
+    ahead: int,
+    small_px: int,
+    limits: QualityLimits,
 ) -> Generator[InspectedTile | UnreadableTile]:
     """Yield the same tiles in the same order, the readable ones inspected.
 
@@ -45,13 +50,14 @@ def inspected(
         workers: threads that inspect; shared by several slides.
         ahead: how many tiles may be under inspection, at least 1.
         small_px: pixels along a side of each tile's small picture.
+        limits: beyond which a part of a tile is an artefact.
     """
     under_way: deque[Future[InspectedTile] | UnreadableTile] = deque()
     try:
         for tile in tiles:
             if isinstance(tile, Tile):
                 context = copy_context()
-                under_way.append(workers.submit(context.run, _inspect, tile, small_px))
+                under_way.append(workers.submit(context.run, _inspect, tile, small_px, limits))
             else:
                 under_way.append(tile)
             if len(under_way) >= ahead:
@@ -64,10 +70,10 @@ def inspected(
                 waiting.cancel()
 
 
-def _inspect(tile: Tile, small_px: int) -> InspectedTile:
+def _inspect(tile: Tile, small_px: int, limits: QualityLimits) -> InspectedTile:
     pixels = tile.pixels
     return InspectedTile(
-        tile, measure_tile(pixels), mean_saturation(pixels), shrunk(pixels, small_px)
+        tile, measure_tile(pixels, limits), mean_saturation(pixels), shrunk(pixels, small_px)
     )
 
 

@@ -185,6 +185,7 @@ class Pipeline:
             self._inspectors,
             ahead=_AHEAD_PER_WORKER * workers,
             small_px=run.small_px,
+            limits=self._rules.quality,
         )
         try:
             for tile in found:
@@ -199,7 +200,7 @@ class Pipeline:
                 if tile.saturation <= self._rules.saturation:
                     run.background(row, column)
                     continue
-                work = TileWork(run, row, column, tile.tile.pixels)
+                work = TileWork(run, row, column, tile.tile.pixels, tile.quality.artefacts)
                 self._upload_queue.put(work, abandoned=work.given_up)
         finally:
             found.close()

@@ -1,7 +1,8 @@
 """How good a scan is: focus, folds, pen marks, stain. Pure functions over the 4x tiles.
 
-The paper excluded folded, blurred and marked slides by hand (section 4.1); here each is measured
-and slides beyond a limit are flagged, never dropped. Flags are suspicions for a person to look at.
+The paper excluded folded, blurred and marked slides by hand (section 4.1). Here each is measured,
+slides beyond a limit are flagged for a person to look at, and the pixels that are spoilt are left
+out of P, see `TileQuality.artefacts`.
 
 Focus is the variance of the Laplacian (Pech-Pacheco et al. 2000), optical density is
 -log10(I / I0) (Ruifrok and Johnston 2001). The limits are ours, from simulated slides with and
@@ -16,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.pipeline.tissue_folds import LINES_SIDE, fold_pixels
+from her2d.bundle.manifest import Quality
+from her2d.pipeline.tissue_folds import LINES_SIDE, fold_mask
 
 Image = NDArray[np.uint8]
 
@@ -31,6 +33,7 @@ _BLACK_INK = 70
 _FELT_TIP = np.ones((5, 5), np.uint8)
 _FOCUS_BINS = 400
 _FOCUS_DECADES = 5.0
+_DEFAULTS = Quality()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,20 @@ class QualityLimits:
     """Beyond which a slide is flagged.
 
     Attributes:
-        focus: variance of the Laplacian under which a block of tissue counts as blurred.
+        focus: variance of the Laplacian under which a block of tissue counts as blurred, and is
+            left out of P.
         blurred_percent, tissue_fold_percent: of tissue.
         pen_percent: of the slide.
         stain: the bundle's reference, None where it has none: then no slide is an outlier.
         stain_deviations: from the reference, in the channel that is farthest.
     """
 
-    focus: float = 100.0
-    blurred_percent: float = 4.0
-    tissue_fold_percent: float = 0.4
-    pen_percent: float = 0.1
+    focus: float = _DEFAULTS.focus
+    blurred_percent: float = _DEFAULTS.blurred_percent
+    tissue_fold_percent: float = _DEFAULTS.tissue_fold_percent
+    pen_percent: float = _DEFAULTS.pen_percent
     stain: StainReference | None = None
-    stain_deviations: float = 3.0
+    stain_deviations: float = _DEFAULTS.stain_deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,8 @@ class TileQuality:
         density: float64 (3,), optical density in R, G and B, summed over tissue and divided by
             the tile's area.
         saturation: HSV saturation (0..255), likewise.
+        artefacts: bool (256, 256), pixels under a pen, in a fold or in a blurred block; None if
+            there are none, as in most tiles, so that a waiting tile does not take more memory.
     """
 
     tissue: float
@@ -85,6 +91,7 @@ class TileQuality:
     focus: NDArray[np.float32]
     density: NDArray[np.float64]
     saturation: float
+    artefacts: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class SlideQuality:
     stain_outlier: bool
 
 
-def measure_tile(pixels: Image) -> TileQuality:
+def measure_tile(pixels: Image, limits: QualityLimits) -> TileQuality:
     """Measure a uint8 (512, 512, 3) RGB tile; white padding counts as glass."""
     small = shrunk(pixels, _SMALL_SIDE)
     pen = pen_mask(small)
@@ -130,14 +137,16 @@ def measure_tile(pixels: Image) -> TileQuality:
     tissue = (saturation > _TISSUE_SATURATION) & ~pen
     lines = shrunk(pixels, LINES_SIDE)
     lines_tissue = cv2.resize(tissue.astype(np.float32), (LINES_SIDE, LINES_SIDE)) > 0.5
-    fold = fold_pixels(optical_density(lines).sum(axis=2), lines_tissue)
+    fold = fold_mask(optical_density(lines), lines_tissue)
+    focus = _block_focus(pixels, tissue)
     return TileQuality(
         tissue=float(tissue.mean()),
         pen=float(pen.mean()),
-        fold=fold / LINES_SIDE**2,
-        focus=_block_focus(pixels, tissue),
+        fold=float(fold.mean()),
+        focus=focus[~np.isnan(focus)],
         density=_summed_density(small, tissue) / tissue.size,
         saturation=float(saturation[tissue].sum(dtype=np.float64)) / tissue.size,
+        artefacts=_union(pen, fold, focus < limits.focus),
     )
 
 
@@ -180,12 +189,24 @@ def _saturation(pixels: Image) -> Image:
 
 
 def _block_focus(pixels: Image, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Variance of the Laplacian of each block, NaN where it is not tissue: float32 (8, 8)."""
     blocks = pixels.shape[0] // _BLOCK
     sharp = cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
     mean = cv2.resize(sharp, (blocks, blocks), interpolation=cv2.INTER_AREA)
     square = cv2.resize(sharp * sharp, (blocks, blocks), interpolation=cv2.INTER_AREA)
     share = cv2.resize(tissue.astype(np.float32), (blocks, blocks), interpolation=cv2.INTER_AREA)
-    return np.asarray((square - mean * mean)[share > _BLOCK_TISSUE], np.float32)
+    return np.where(share > _BLOCK_TISSUE, square - mean * mean, np.float32(np.nan))
+
+
+def _union(*masks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Join square masks of different sizes to one of 256 pixels a side; None if all are empty."""
+    found = [_enlarged(mask, _SMALL_SIDE) for mask in masks if mask.any()]
+    return np.logical_or.reduce(found) if found else None
+
+
+def _enlarged(mask: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    larger = cv2.resize(mask.view(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
+    return larger.view(np.bool_)
 
 
 def shrunk(pixels: Image, side: int) -> Image:

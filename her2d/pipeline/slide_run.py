@@ -34,6 +34,7 @@ class SlideRun:
     Attributes:
         bound: the log context where the slide's work began.
         small_px: pixels along a tile's side in the overview.
+        artefact_tumor_pixels: tumour pixels that do not count because they are in artefacts.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SlideRun:
         shape = (grid.rows, grid.columns)
         self.tile_class = np.full(shape, _PENDING, np.uint8)
         self.tumor_pixels = np.zeros(shape, np.int32)
+        self.artefact_tumor_pixels = 0
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
         self.has_io_errors = False

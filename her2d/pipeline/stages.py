@@ -18,6 +18,7 @@ from her2d.inference.engine import Engine, KeptTile, TileBatch
 from her2d.method import TILE_PX
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.slide_run import SlideRun
+from her2d.pipeline.tumor_mask import count_tumor
 
 _TILE_PIXELS = TILE_PX * TILE_PX
 
@@ -50,12 +51,18 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """One tile in the pipeline; its pixels are uint8 (512, 512, 3) RGB."""
+    """One tile in the pipeline.
+
+    Attributes:
+        pixels: uint8 (512, 512, 3) RGB.
+        artefacts: see `TileQuality`.
+    """
 
     run: SlideRun
     row: int
     column: int
     pixels: NDArray[np.uint8]
+    artefacts: NDArray[np.bool_] | None
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -277,13 +284,11 @@ def classify(engine: Engine) -> Callable[[list[TumorTile]], None]:
 
 def _has_tumor(item: TileWork, mask: NDArray[np.uint8], tumor_fraction: float) -> bool:
     """Settle a non-tumour tile, or keep a tumour tile's mask; return which of the two."""
-    width, height = item.run.grid.extent(item.column, item.row)
-    # Padding is not tissue: the network's answer there does not count.
-    mask[height:] = 0
-    mask[:, width:] = 0
-    tumor_pixels = int(np.count_nonzero(mask))
-    if tumor_pixels <= tumor_fraction * _TILE_PIXELS:
-        item.run.non_tumor(item.row, item.column, tumor_pixels)
+    extent = item.run.grid.extent(item.column, item.row)
+    tumor = count_tumor(mask, extent, item.artefacts)
+    item.run.artefact_tumor_pixels += tumor.left_out
+    if tumor.pixels <= tumor_fraction * _TILE_PIXELS:
+        item.run.non_tumor(item.row, item.column, tumor.pixels)
         return False
-    item.run.tumor(item.row, item.column, tumor_pixels, mask)
+    item.run.tumor(item.row, item.column, tumor.pixels, mask)
     return True
