@@ -1,7 +1,7 @@
 """A real bundle whose results are easy to know, for tests that are not about the models.
 
 Its segmenter calls a pixel tumour where red is under 100; its five classifiers all give mean green
-/ 255 as p(strong); its forest says strong above one half.
+/ 255 as p(strong); its forest says strong above 0.355. The colours are in `stained_tiles`.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.ensemble import RandomForestClassifier
+from stained_tiles import BACKGROUND, STROMA, TUMOR_STRONG, TUMOR_WEAK, stained
 
 from her2d.archive.safe_move import part_of
 from her2d.bundle import loading
@@ -28,6 +29,7 @@ from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db import connection
 from her2d.db.connection import open_database
+from her2d.method import TILE_PX
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 
@@ -93,11 +95,6 @@ def hanging_archive(tmp_path) -> Iterator[Path]:
             os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # let waiting writers continue
 
 
-TUMOR_WEAK = (60, 20, 120)
-TUMOR_STRONG = (60, 240, 120)
-STROMA = (230, 150, 190)
-BACKGROUND = (245, 245, 245)
-
 _TILES = helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", 512, 512, 3])
 
 
@@ -158,7 +155,7 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     _classifiers(folder / "classifiers.onnx")
     p = np.repeat(np.linspace(0, 1, 101)[:, None], 5, axis=1)
     forest = RandomForestClassifier(5, max_depth=2, random_state=0, bootstrap=False)
-    skops.io.dump(forest.fit(p, (p[:, 0] > 0.5).astype(int)), folder / "integrator.skops")
+    skops.io.dump(forest.fit(p, (p[:, 0] > 0.355).astype(int)), folder / "integrator.skops")
     files = {
         "segmenter": "segmenter.onnx",
         "classifiers": "classifiers.onnx",
@@ -231,12 +228,13 @@ def write_slide(tmp_path: Path, write_slide_into: WriteSlide) -> WriteSlide:
 
 
 def _tile(letter: str) -> NDArray[np.uint8]:
-    ground = {".": BACKGROUND, "w": TUMOR_WEAK, "S": TUMOR_STRONG}.get(letter, STROMA)
-    tile = np.full((512, 512, 3), ground, np.uint8)
+    if letter == ".":
+        return np.full((TILE_PX, TILE_PX, 3), BACKGROUND, np.uint8)
+    tile = stained({"w": TUMOR_WEAK, "S": TUMOR_STRONG}.get(letter, STROMA), TILE_PX, TILE_PX)
     if letter == "t":
-        tile[:, :25] = TUMOR_STRONG
+        tile[:, :25] = stained(TUMOR_STRONG, TILE_PX, 25)
     if letter == "h":
-        tile[:, :256] = TUMOR_WEAK
+        tile[:, :256] = stained(TUMOR_WEAK, TILE_PX, 256)
     return tile
 
 

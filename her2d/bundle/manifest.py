@@ -105,23 +105,27 @@ class Normalization(_Section):
 
 
 class Decision(_Section):
-    """How tiles and slides are called.
+    """How tiles and slides are called, and from how much tumour on.
 
     Attributes:
         threshold: share of tumour pixels in strong tiles from which a slide is HER2-positive.
         tile_cut: the integrator's probability above which a tile is strong. It is chosen on
             held-out slides so that P is not biased; a bundle that does not state it calls the more
             probable class.
+        min_tumor_tiles: number of tumour tiles from which a slide is called.
+        min_tumor_mm2: area of tumour in tumour tiles from which a slide is called. Both are
+            measured on held-out slides; a bundle that does not state them calls slides of one tile.
     """
 
     threshold: Fraction = THRESHOLD
     tile_cut: Fraction = TILE_CUT
+    min_tumor_tiles: Annotated[int, Field(ge=1)] = 1
+    min_tumor_mm2: NotNegative = 0.0
 
 
 class Quality(_Section):
-    """From which quality on a slide is flagged.
+    """From where on a slide is flagged for its quality, and from where on it is not called.
 
-    The defaults come from simulated slides with and without artefacts and from two public ones.
     Pixels under a pen, in a tissue fold or in a blurred block are left out of P on every slide.
 
     Attributes:
@@ -131,6 +135,12 @@ class Quality(_Section):
         tissue_fold_percent: share of folded tissue above which it is flagged `folded`.
         pen_percent: share of the slide under ink above which it is flagged `pen-marked`.
         stain_deviations: standard deviations from `[stain]` above which it is a `stain-outlier`.
+        max_blurred_percent: share of blurred tissue above which a slide is not called. P of the
+            sharp half of a slide leads to another call than P of all in 3 of 100 simulated slides.
+        max_tissue_fold_percent: share of folded tissue above which it is not called. A fold across
+            a tile covers up to a tenth of it: with more, hardly a tile is without one.
+        max_pen_percent: share of the slide under ink above which it is not called. A ring around
+            the tissue covers less, and does no harm on bare glass.
     """
 
     focus: NotNegative = 100.0
@@ -138,6 +148,9 @@ class Quality(_Section):
     tissue_fold_percent: Percent = 0.4
     pen_percent: Percent = 0.1
     stain_deviations: NotNegative = 3.0
+    max_blurred_percent: Percent = 50.0
+    max_tissue_fold_percent: Percent = 10.0
+    max_pen_percent: Percent = 25.0
 
 
 class Tolerance(_Section):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
+from her2d.bundle.manifest import Decision, Quality
 from her2d.method import THRESHOLD
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.tile_counts import TileCounts
@@ -19,6 +20,9 @@ class ReasonCode(StrEnum):
     NO_TUMOR = "no-tumor"
     TOO_LITTLE_TUMOR = "too-little-tumor"
     UNREADABLE = "unreadable"
+    BLURRED = "blurred"
+    FOLDED = "folded"
+    PEN_MARKED = "pen-marked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,15 @@ class EvaluableLimits:
     Attributes:
         min_tumor_mm2: area of tumour in tumour tiles from which a slide is called.
         min_tumor_tiles: number of tumour tiles from which a slide is called.
+        max_blurred_percent, max_tissue_fold_percent: of tissue, up to which a slide is called.
+        max_pen_percent: of the slide, likewise.
     """
 
-    min_tumor_mm2: float = 0.0
-    min_tumor_tiles: int = 1
+    min_tumor_mm2: float = Decision().min_tumor_mm2
+    min_tumor_tiles: int = Decision().min_tumor_tiles
+    max_blurred_percent: float = Quality().max_blurred_percent
+    max_tissue_fold_percent: float = Quality().max_tissue_fold_percent
+    max_pen_percent: float = Quality().max_pen_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +86,11 @@ def find_obstacle(
         limits: the bundle's.
         threshold: P from which a slide is positive, as a decimal number.
     """
-    return _too_little_read(counts, unread, threshold) or _too_little_tumor(
-        counts, quality.tumor_mm2, limits
+    # Artefacts hide tumour: they come before too little of it.
+    return (
+        _too_little_read(counts, unread, threshold)
+        or _too_much_spoilt(quality, limits)
+        or _too_little_tumor(counts, quality, limits)
     )
 
 
@@ -96,10 +108,41 @@ def _too_little_read(counts: TileCounts, unread: UnreadTiles, threshold: float) 
     return None
 
 
+def _too_much_spoilt(quality: SlideQuality, limits: EvaluableLimits) -> Obstacle | None:
+    for code, found, most, what in (
+        (
+            ReasonCode.BLURRED,
+            quality.blurred_percent,
+            limits.max_blurred_percent,
+            "of the tissue is out of focus",
+        ),
+        (
+            ReasonCode.FOLDED,
+            quality.tissue_fold_percent,
+            limits.max_tissue_fold_percent,
+            "of the tissue is folded",
+        ),
+        (
+            ReasonCode.PEN_MARKED,
+            quality.pen_percent,
+            limits.max_pen_percent,
+            "of the slide is under ink",
+        ),
+    ):
+        if found is not None and found > most:
+            return Obstacle(code, f"{found:.1f} % {what}, and a call needs at most {most:g} %.")
+    return None
+
+
 def _too_little_tumor(
-    counts: TileCounts, tumor_mm2: float, limits: EvaluableLimits
+    counts: TileCounts, quality: SlideQuality, limits: EvaluableLimits
 ) -> Obstacle | None:
-    tiles = len(counts.strong)
+    tiles, tumor_mm2 = len(counts.strong), quality.tumor_mm2
+    if tiles == 0 and quality.artefact_tumor_percent:
+        return Obstacle(
+            ReasonCode.NO_TUMOR,
+            "No tumour was found in any tile but what is out of focus, folded or under ink.",
+        )
     if tiles == 0:
         return Obstacle(ReasonCode.NO_TUMOR, "No tumour was found in any tile.")
     if tiles < limits.min_tumor_tiles:

@@ -236,6 +236,7 @@ class Pipeline:
             tile_mm2=run.grid.tile_size**2 * pixel_mm2,
             slide_mm2=run.grid.width * run.grid.height * pixel_mm2,
             tumor_mm2=counts.total * pixel_mm2,
+            artefact_tumor_percent=run.artefact_tumor_percent,
         )
         threshold = self._rules.threshold
         obstacle = find_obstacle(

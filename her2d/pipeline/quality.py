@@ -105,6 +105,8 @@ class SlideQuality:
         focus: median variance of the Laplacian over tissue, at 4x, of 8-bit grey.
         blurred_percent, tissue_fold_percent: of tissue.
         pen_percent: of the slide.
+        artefact_tumor_percent: of the tumour that the segmenter found, left out of P because it is
+            blurred, in a tissue fold or under a pen; None where it found none.
         stain_red, stain_green, stain_blue: mean optical density of tissue.
         saturation: mean HSV saturation of tissue, 0..255.
         stain_distance, saturation_distance: standard deviations from the bundle's reference; None
@@ -117,6 +119,7 @@ class SlideQuality:
     blurred_percent: float | None
     tissue_fold_percent: float | None
     pen_percent: float
+    artefact_tumor_percent: float | None
     stain_red: float | None
     stain_green: float | None
     stain_blue: float | None
@@ -239,14 +242,21 @@ class QualityTally:
         self.focus_bins += np.bincount(bins, minlength=_FOCUS_BINS)
 
     def finish(
-        self, limits: QualityLimits, *, tile_mm2: float, slide_mm2: float, tumor_mm2: float
+        self,
+        limits: QualityLimits,
+        *,
+        tile_mm2: float,
+        slide_mm2: float,
+        tumor_mm2: float,
+        artefact_tumor_percent: float | None = None,
     ) -> SlideQuality:
         """Sum up, and flag what is beyond the limits.
 
         Args:
             limits: the ones every tile was counted with.
             tile_mm2, slide_mm2, tumor_mm2: areas of a whole tile, of the slide without padding,
-                and of the tumour in it.
+                and of the tumour in it that counts.
+            artefact_tumor_percent: see `SlideQuality`.
         """
         blocks = int(self.focus_bins.sum())
         blurred = 100 * self.blurred_blocks / blocks if blocks else None
@@ -263,6 +273,7 @@ class QualityTally:
             blurred_percent=blurred,
             tissue_fold_percent=fold,
             pen_percent=pen,
+            artefact_tumor_percent=artefact_tumor_percent,
             stain_red=red,
             stain_green=green,
             stain_blue=blue,

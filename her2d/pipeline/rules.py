@@ -48,21 +48,45 @@ class PipelineRules:
 
 def rules_of(bundle: Bundle) -> PipelineRules:
     """Return the rules that the bundle's manifest states."""
-    preprocessing = bundle.manifest.preprocessing
+    preprocessing, decision = bundle.manifest.preprocessing, bundle.manifest.decision
     return PipelineRules(
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
-        threshold=bundle.manifest.decision.threshold,
-        tile_cut=bundle.manifest.decision.tile_cut,
+        threshold=decision.threshold,
+        tile_cut=decision.tile_cut,
         interval=bundle.manifest.interval,
         quality=_quality_limits(bundle),
+        evaluable=_evaluable_limits(bundle),
     )
 
 
 def _quality_limits(bundle: Bundle) -> QualityLimits:
+    quality = bundle.manifest.quality
+    return QualityLimits(
+        focus=quality.focus,
+        blurred_percent=quality.blurred_percent,
+        tissue_fold_percent=quality.tissue_fold_percent,
+        pen_percent=quality.pen_percent,
+        stain=_stain_reference(bundle),
+        stain_deviations=quality.stain_deviations,
+    )
+
+
+def _evaluable_limits(bundle: Bundle) -> EvaluableLimits:
+    decision, quality = bundle.manifest.decision, bundle.manifest.quality
+    return EvaluableLimits(
+        min_tumor_mm2=decision.min_tumor_mm2,
+        min_tumor_tiles=decision.min_tumor_tiles,
+        max_blurred_percent=quality.max_blurred_percent,
+        max_tissue_fold_percent=quality.max_tissue_fold_percent,
+        max_pen_percent=quality.max_pen_percent,
+    )
+
+
+def _stain_reference(bundle: Bundle) -> StainReference | None:
     stain = bundle.manifest.stain
     if stain is None:
-        return QualityLimits()
+        return None
     spread = stain.saturation
     saturation = (spread.mean, spread.std) if spread is not None else None
-    return QualityLimits(stain=StainReference(stain.mean, stain.std, saturation))
+    return StainReference(stain.mean, stain.std, saturation)

@@ -67,6 +67,12 @@ class SlideRun:
         return self._error is not None or self.cancelled()
 
     @property
+    def artefact_tumor_percent(self) -> float | None:
+        """Share of the tumour that does not count because it is in artefacts; None without any."""
+        found = int(self.tumor_pixels.sum()) + self.artefact_tumor_pixels
+        return 100 * self.artefact_tumor_pixels / found if found else None
+
+    @property
     def overview(self) -> Overview:
         return Overview(self._rgb, self._tumor, self.small_px)
 

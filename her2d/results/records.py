@@ -172,6 +172,7 @@ class SlideResult(Score, _KnownSlide):
     blurred_percent: float | None
     tissue_fold_percent: float | None
     pen_percent: float
+    artefact_tumor_percent: float | None
     stain_distance: float | None
     quality_flags: tuple[QualityFlag, ...]
     barcode_source: str | None

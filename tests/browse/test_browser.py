@@ -85,7 +85,7 @@ def test_the_heatmap_lies_over_the_slide_and_fades(page, site):
     assert with_heatmap[0] > with_heatmap[2]
     page.keyboard.press("h")
     assert page.locator("#opacity").input_value() == "0"
-    assert drawn(page, 0.125, 1 / 6) == pytest.approx([60, 240, 120], abs=6)
+    assert drawn(page, 0.125, 1 / 6) == pytest.approx([97, 102, 162], abs=6)
     page.keyboard.press("]")
     assert page.locator("#opacity-value").inner_text() == "10 %"
 

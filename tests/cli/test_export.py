@@ -63,7 +63,7 @@ def test_geojson_has_each_tissue_tile_at_its_place_with_its_class_and_measuremen
         "tile 1 1": ((512, 512, 1024, 1024), "Tissue without tumour"),
     }
     measured = tiles["tile 0 0"]["properties"]["measurements"]
-    assert measured["p(strong) fold 3"] == pytest.approx(240 / 255, abs=1e-3)
+    assert measured["p(strong) fold 3"] == pytest.approx(102 / 255, abs=1e-3)
     assert measured["Tumour pixels (4x)"] == 512 * 512
     assert "p(strong)" not in tiles["tile 1 1"]["properties"]["measurements"]
 

@@ -16,6 +16,7 @@ import tifffile
 from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
 from real_slides import CMU, write_without_magnification
+from stained_tiles import TUMOR_STRONG, stained
 
 from her2d.cli.slide_files import slide_files
 from her2d.db.connection import open_readonly
@@ -391,7 +392,7 @@ def test_glass_that_is_not_stored_changes_no_result(her2d, laboratory, write_sli
 
 
 def test_a_dicom_slide_is_scanned_by_its_folder_and_found_below_others(laboratory, tmp_path):
-    tissue = np.full((1024, 1024, 3), (60, 240, 120), np.uint8)
+    tissue = stained(TUMOR_STRONG, 1024, 1024)
     folder = write_dicom_slide(
         tmp_path / "patients" / "1", [tissue], mpp=2.5, magnification=4, barcode="D-7"
     )

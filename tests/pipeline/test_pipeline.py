@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from incomplete_files import overwrite_blocks
+from stained_tiles import TUMOR_STRONG, stained
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.bundle.integrator import Integrator
@@ -97,7 +98,7 @@ def test_padding_is_never_tumor(engine, color_bundle, write_slide, tmp_path):
     import tifffile
 
     path = tmp_path / "small.tif"
-    image = np.full((300, 700, 3), (60, 240, 120), np.uint8)
+    image = stained(TUMOR_STRONG, 300, 700)
     tifffile.imwrite(path, image, photometric="rgb", description="AppMag = 4|MPP = 2.5")
     with Pipeline(engine, Integrator(color_bundle), limits=LIMITS) as pipeline:
         outcome = pipeline.submit(path, assume_magnification=4.0).result()

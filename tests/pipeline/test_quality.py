@@ -51,7 +51,7 @@ def stain_of(found: SlideQuality) -> tuple[float, float, float]:
 def quality(pictures, limits: QualityLimits = LIMITS) -> SlideQuality:
     tally = QualityTally()
     for picture in pictures:
-        tally.add(measure_tile(picture), limits)
+        tally.add(measure_tile(picture, limits), limits)
     slide_mm2 = TILE_MM2 * len(pictures)
     return tally.finish(limits, tile_mm2=TILE_MM2, slide_mm2=slide_mm2, tumor_mm2=0.5)
 

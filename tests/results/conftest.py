@@ -24,6 +24,7 @@ QUALITY = SlideQuality(
     focus=300.0,
     blurred_percent=1.0,
     tissue_fold_percent=0.0,
+    artefact_tumor_percent=0.0,
     pen_percent=0.0,
     stain_red=0.3,
     stain_green=0.5,

@@ -115,6 +115,7 @@ create table run_quality (
     blurred_percent real,              -- of tissue
     tissue_fold_percent real,          -- of tissue
     pen_percent real,                  -- of the slide
+    artefact_tumor_percent real,       -- of the tumour, left out of P: blurred, folded or under ink
     stain_red real,                    -- mean optical density of tissue
     stain_green real,
     stain_blue real,
@@ -286,6 +287,7 @@ select
     run_quality.blurred_percent,
     run_quality.tissue_fold_percent,
     run_quality.pen_percent,
+    run_quality.artefact_tumor_percent,
     run_quality.stain_distance,
     -- '' if nothing is suspected
     ltrim(

@@ -16,10 +16,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from her2d.method import FOLDS
+from her2d.pipeline.quality import QualityLimits, measure_tile
+from her2d.pipeline.tumor_mask import count_tumor
 from her2d.research.networks.build import build_segmenter
 from her2d.research.networks.export import SegmenterGraph
 from her2d.research.training.fit import WEIGHTS_FILE, read_result
-from her2d.research.training.padding import outside_scan
+from her2d.research.training.padding import scan_extent
 from her2d.research.training.recipe import GateSource, Recipe
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import TileStore
@@ -128,7 +130,9 @@ def gated_as_in_service(study: Study, store: TileStore) -> TileStore:
 def predicted_tumor_pixels(
     directory: Path, name: str, store: TileStore, indices: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Count the predicted tumour pixels of tiles as the pipeline does, without their padding.
+    """Count the predicted tumour pixels of tiles as the pipeline does.
+
+    Padding does not count, nor do artefacts by the limits that a new bundle has.
 
     Args:
         directory: Folder of a trained segmenter.
@@ -146,13 +150,15 @@ def predicted_tumor_pixels(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = segmenter_in(directory, name)
     graph = SegmenterGraph(network, normalization.mean, normalization.std).to(device).eval()
-    found = np.zeros(len(indices), np.int64)
+    found, limits = np.zeros(len(indices), np.int64), QualityLimits()
     with torch.inference_mode():
         for start in range(0, len(indices), _BATCH):
             pixels = np.stack([store.pixels(int(i)) for i in indices[start : start + _BATCH]])
             mask = graph(torch.from_numpy(pixels).to(device))[1].cpu().numpy()
-            mask[outside_scan(pixels)] = 0
-            found[start : start + len(pixels)] = mask.sum(axis=(1, 2), dtype=np.int64)
+            found[start : start + len(pixels)] = [
+                count_tumor(tumor, scan_extent(tile), measure_tile(tile, limits).artefacts).pixels
+                for tumor, tile in zip(mask, pixels, strict=True)
+            ]
     return found
 
 

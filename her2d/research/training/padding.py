@@ -7,7 +7,7 @@ _WHITE = 255
 
 
 def scan_extent(pixels: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return the height and width of a tile without the pure white rows and columns at its end.
+    """Return the width and height of a tile without the pure white rows and columns at its end.
 
     A prepared tile does not state how much of it is scan. A scan's own glass is hardly ever pure
     white, and where it is, nothing but background is left out.
@@ -17,7 +17,7 @@ def scan_extent(pixels: NDArray[np.uint8]) -> tuple[int, int]:
     """
     inked = (pixels != _WHITE).any(axis=2)
     rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
-    return (int(rows[-1]) + 1, int(columns[-1]) + 1) if len(rows) else (0, 0)
+    return (int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else (0, 0)
 
 
 def outside_scan(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -31,6 +31,6 @@ def outside_scan(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     outside = np.ones(pixels.shape[:3], np.bool_)
     for number, tile in enumerate(pixels):
-        height, width = scan_extent(tile)
+        width, height = scan_extent(tile)
         outside[number, :height, :width] = False
     return outside

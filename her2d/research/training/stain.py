@@ -26,7 +26,7 @@ def measure_stain(store: TileStore) -> Stain | None:
     tallies = [QualityTally() for _ in store.names]
     limits = QualityLimits()
     for index in range(len(store)):
-        tallies[store.table.slide[index]].add(measure_tile(store.pixels(index)), limits)
+        tallies[store.table.slide[index]].add(measure_tile(store.pixels(index), limits), limits)
     found = [tally for tally in tallies if tally.tissue]
     if len(found) < _FEWEST_SLIDES:
         return None

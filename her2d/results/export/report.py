@@ -40,6 +40,7 @@ def quality_rows(result: SlideResult) -> list[Row]:
         ("out of focus", _number(result.blurred_percent, " % of tissue")),
         ("fold suspicion", _number(result.tissue_fold_percent, " % of tissue")),
         ("pen marks", _number(result.pen_percent, " % of slide")),
+        ("tumour in artefacts", _number(result.artefact_tumor_percent, " %, not counted")),
         ("stain", _stain(result.stain_distance)),
     ]
 

@@ -15,7 +15,7 @@ def tile(height: int, width: int) -> np.ndarray:
 
 def test_white_rows_and_columns_at_the_end_are_not_scan():
     assert scan_extent(tile(8, 8)) == (8, 8)
-    assert scan_extent(tile(5, 3)) == (5, 3)
+    assert scan_extent(tile(5, 3)) == (3, 5)
 
 
 def test_a_white_tile_holds_no_scan():
