@@ -16,8 +16,10 @@ from her2d.research.evaluation.figures import (
     risk_coverage_figure,
     roc_figure,
 )
+from her2d.research.evaluation.held_out import score_held_out
 from her2d.research.evaluation.html import render
 from her2d.research.evaluation.interval_calibration import calibrate_interval
+from her2d.research.evaluation.least_tumor import limit_tumor
 from her2d.research.evaluation.report import Report, SlidePrediction
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
@@ -87,8 +89,10 @@ def evaluate(
     models = selected_files(study)
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
-    calibrated = calibrate_interval(study, recipe, bundle, progress=progress)
-    bundle = calibrated.bundle
+    held_out = score_held_out(study, recipe, bundle, progress=progress)
+    calibrated = calibrate_interval(bundle, held_out, seed=recipe.seed)
+    limited = limit_tumor(calibrated.bundle, held_out, seed=recipe.seed)
+    bundle = limited.bundle
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, heatmaps = _predictions(
@@ -109,6 +113,7 @@ def evaluate(
         integrator_fitted_on=selection.integrator_fitted_on,
         overridden=selection.overridden,
         interval=calibrated.note,
+        least_tumor=limited.note,
         segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
         classifiers=classifier_rows(study, recipe, selection.classifier),
         integrators=integrator_rows(study, selection, scores, tiles),

@@ -241,6 +241,8 @@ class Report(Row):
     overridden: tuple[str, ...]
     interval: str
     """On what the bundle's interval of P is calibrated, or why it is not, in one sentence."""
+    least_tumor: str
+    """From how much tumour on the bundle calls a slide, and whether that is measured."""
     segmenters: tuple[SegmenterRow, ...]
     classifiers: tuple[ClassifierRow, ...]
     integrators: tuple[IntegratorRow, ...]

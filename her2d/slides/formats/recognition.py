@@ -145,6 +145,7 @@ def _by_content(fd: int, path: Path) -> Format | None:
 def _format_of_tiff(fd: int, head: bytes) -> Format:
     """Return the format of a TIFF: NDPI, and those whose tiles overlap, have names."""
     size = os.fstat(fd).st_size
+    head = head.ljust(_HEAD_BYTES, b"\0")  # a file that was cut off
     if (order := _BIGTIFF.get(head[:4])) is not None:
         starts, big = struct.unpack(order + "8xQ", head[:16]), True
     else:

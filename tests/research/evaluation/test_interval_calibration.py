@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from her2d.research.evaluation.annotated_share import AnnotatedShare, shares_of
-from her2d.research.evaluation.interval_calibration import HeldOutModels, calibration_slides
+from her2d.research.evaluation.held_out import HeldOutModels, held_out_slides
+from her2d.research.evaluation.interval_calibration import calibration_slides
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.integrators import fit_integrator, held_out_models
 from her2d.research.training.out_of_fold import FoldProbabilities
@@ -75,26 +76,27 @@ def slides(write_slide):
 
 
 def test_slides_are_scored_by_the_pipeline_and_compared_by_area(color_bundle, slides):
-    models = HeldOutModels(model_of(0.5), ())
-    found = calibration_slides(
+    models = HeldOutModels(model_of(0.3), ())
+    scored = held_out_slides(
         color_bundle,
         slides(a=["Swww"], unknown=["S"], none=["ss"]),
         {"a": AnnotatedShare(0.25, 0.1), "none": AnnotatedShare(0.0, 0.0)},
         models,
     )
+    found = calibration_slides(scored, tile_cut=0.5)
     assert [(s.patient, s.share, s.annotated) for s in found] == [("patient of a", 0.25, 0.1)]
     assert found[0].evidence[0] == 0.5
 
 
 def test_a_slide_is_scored_by_the_model_that_did_not_learn_from_its_patient(color_bundle, slides):
     models = HeldOutModels(
-        model_of(0.5), ((frozenset({"patient of a"}), model_of(1.1e-3)), (frozenset({"x"}), None))
+        model_of(0.3), ((frozenset({"patient of a"}), model_of(1.1e-3)), (frozenset({"x"}), None))
     )
     share = AnnotatedShare(0.5, 0.5)
-    found = calibration_slides(
+    found = held_out_slides(
         color_bundle, slides(a=["Sw"], b=["Sw"]), {"a": share, "b": share}, models
     )
-    assert [slide.share for slide in found] == [1.0, 0.5]
+    assert [slide.tiles.share for slide in found] == [1.0, 0.5]
 
 
 def test_each_patient_has_a_model_that_did_not_learn_from_it():

@@ -85,6 +85,7 @@ def report(**changes) -> Report:
             "integrator_fitted_on": "held-out slides",
             "overridden": (),
             "interval": "The interval of P is not calibrated.",
+            "least_tumor": "A slide is called from 1 tumour tile on.",
             "segmenters": (),
             "classifiers": (),
             "integrators": (),
