@@ -23,6 +23,7 @@ AREAS_MM2 = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.
 _LOST = 0.05
 _FEWEST_PATIENTS = 5
 _STARTS = 50
+_ROUNDING = 1e-9
 
 Measure = Callable[[HeldOutSlide], NDArray[np.float64]]
 
@@ -64,59 +65,66 @@ def _least(
     threshold: float,
     seed: int,
 ) -> float | None:
-    found: float | None = None
-    for amount in amounts:
-        lost = _lost(slides, amount, measure, threshold, seed)
-        if lost is None:
-            break
-        if lost > _LOST:
-            found = None
-        elif found is None:
-            found = amount
-    return found
-
-
-def _lost(
-    slides: Sequence[HeldOutSlide], amount: float, measure: Measure, threshold: float, seed: int
-) -> float | None:
-    """Return the larger fall of sensitivity and specificity; None if there are too few slides."""
     rng = np.random.default_rng(seed)
-    lost: dict[bool, dict[str, list[float]]] = {True: {}, False: {}}
+    lost: dict[bool, dict[str, list[NDArray[np.float64]]]] = {True: {}, False: {}}
     for slide in slides:
-        size = measure(slide)
-        if size.sum() >= 2 * amount:
-            positive = slide.annotated >= threshold
-            right = _share_right(slide.tiles, size, amount, threshold, positive, rng)
-            of_all = float((slide.tiles.share >= threshold) == positive)
-            lost[positive].setdefault(slide.patient, []).append(of_all - right)
-    if min(map(len, lost.values())) < _FEWEST_PATIENTS:
-        return None
-    # All patients weigh the same.
-    return max(
-        float(np.mean([np.mean(values) for values in by_patient.values()]))
-        for by_patient in lost.values()
-    )
+        positive = slide.annotated >= threshold
+        of_parts = _share_right(slide.tiles, measure(slide), amounts, threshold, positive, rng)
+        of_all = float((slide.tiles.share >= threshold) == positive)
+        lost[positive].setdefault(slide.patient, []).append(of_all - of_parts)
+    by_status = [
+        _mean_of_patients(list(by_patient.values()), len(amounts)) for by_patient in lost.values()
+    ]
+    least: float | None = None
+    for number, amount in enumerate(amounts):
+        falls = [of_status[number] for of_status in by_status]
+        if np.isnan(falls).any():
+            break
+        if max(falls) > _LOST:
+            least = None
+        elif least is None:
+            least = amount
+    return least
+
+
+def _mean_of_patients(lost: list[list[NDArray[np.float64]]], amounts: int) -> NDArray[np.float64]:
+    """Average over patients, who weigh the same; NaN for amounts that too few patients have."""
+    by_patient = np.full((len(lost), amounts), np.nan)
+    for of_patient, of_slides in zip(by_patient, lost, strict=True):
+        known = ~np.isnan(of_slides).all(axis=0)
+        of_patient[known] = np.nanmean(np.array(of_slides)[:, known], axis=0)
+    enough = (~np.isnan(by_patient)).sum(axis=0) >= _FEWEST_PATIENTS
+    means = np.full(amounts, np.nan)
+    means[enough] = np.nanmean(by_patient[:, enough], axis=0)
+    return means
 
 
 def _share_right(
     tiles: TumorTiles,
     size: NDArray[np.float64],
-    amount: float,
+    amounts: Sequence[float],
     threshold: float,
     positive: bool,
     rng: np.random.Generator,
-) -> float:
-    """Call parts of a slide that just reach an amount; return the share of right calls."""
+) -> NDArray[np.float64]:
+    """Call parts of a slide that just reach each amount.
+
+    Returns:
+        Share of right calls by amount; NaN where the slide has less than twice the amount.
+    """
     starts = rng.permutation(len(tiles))[:_STARTS]
-    right = 0
-    for start in starts:
-        apart = np.hypot(tiles.row - tiles.row[start], tiles.column - tiles.column[start])
-        near = np.argsort(apart, kind="stable")
-        near = near[: 1 + int(np.searchsorted(np.cumsum(size[near]), amount - 1e-9))]
-        pixels = tiles.tumor_pixels[near]
-        share = pixels[tiles.strong[near]].sum() / pixels.sum()
-        right += (share >= threshold) == positive
-    return right / len(starts)
+    apart = np.hypot(tiles.row - tiles.row[starts, None], tiles.column - tiles.column[starts, None])
+    near = np.argsort(apart, axis=1, kind="stable")
+    strong = np.where(tiles.strong, tiles.tumor_pixels, 0)
+    share = strong[near].cumsum(axis=1) / tiles.tumor_pixels[near].cumsum(axis=1)
+    right = (share >= threshold) == positive
+    reached = size[near].cumsum(axis=1)
+    found = np.full(len(amounts), np.nan)
+    for number, amount in enumerate(amounts):
+        if size.sum() >= 2 * amount:
+            last = (reached < amount - _ROUNDING).sum(axis=1)
+            found[number] = right[np.arange(len(starts)), last].mean()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
