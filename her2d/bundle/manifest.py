@@ -140,7 +140,7 @@ class Quality(_Section):
         max_tissue_fold_percent: share of folded tissue above which it is not called. A fold across
             a tile covers up to a tenth of it: with more, hardly a tile is without one.
         max_pen_percent: share of the slide under ink above which it is not called. A ring around
-            the tissue covers less, and does no harm on bare glass.
+            the tissue covers about 15 %, and does no harm on bare glass.
     """
 
     focus: NotNegative = 100.0

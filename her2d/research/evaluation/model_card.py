@@ -32,6 +32,8 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
     )
     yield ""
+    yield _evaluable(manifest)
+    yield ""
     yield _interval(manifest)
     training = manifest.training
     yield ""
@@ -56,6 +58,17 @@ def _lines(manifest: Manifest) -> Iterator[str]:
             yield f"## {title}"
             yield ""
             yield from _measured(measured)
+
+
+def _evaluable(manifest: Manifest) -> str:
+    decision, quality = manifest.decision, manifest.quality
+    return (
+        f"A slide is called from {decision.min_tumor_tiles} tumour tiles and"
+        f" {decision.min_tumor_mm2:g} mm2 of tumour on, if at most"
+        f" {quality.max_blurred_percent:g} % of its tissue is out of focus,"
+        f" {quality.max_tissue_fold_percent:g} % is folded, and {quality.max_pen_percent:g} % of"
+        " the slide is under ink."
+    )
 
 
 def _interval(manifest: Manifest) -> str:
