@@ -466,3 +466,13 @@ def test_all_files_of_a_scan_are_found(tmp_path: Path, image: Picture) -> None:
     (tmp_path.parent / "secret").write_bytes(b"x")
     assert scan_files(tmp_path / "b.vms") == [tmp_path / "b.vms", tmp_path / "b.jpg"]
     assert scan_files(tmp_path / "b.jpg") == [tmp_path / "b.jpg"]
+
+
+@pytest.mark.parametrize("kept", [4, 7, 8, 11, 12, 15])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_a_tiff_of_which_only_the_beginning_is_there_is_refused(image, tmp_path, kept, bigtiff):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, image, bigtiff=bigtiff)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(SlideError):
+        open_slide(path)
