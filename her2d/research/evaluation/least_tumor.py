@@ -5,7 +5,7 @@ slide, neighbouring tumour tiles are therefore called as if there were no others
 are compared with the call of all its tiles.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,16 +159,18 @@ def limit_tumor(bundle: Bundle, slides: Sequence[HeldOutSlide], *, seed: int) ->
     known = {name: value for name, value in measured.items() if value is not None}
     limited = decision.model_copy(update=known)
     write_manifest(bundle.directory, bundle.manifest.model_copy(update={"decision": limited}))
-    return LimitedBundle(load_bundle(bundle.directory), _note(limited, known))
+    return LimitedBundle(load_bundle(bundle.directory), _note(limited, least))
 
 
-def _note(decision: Decision, measured: Mapping[str, object]) -> str:
-    limits = (
-        ("min_tumor_tiles", f"{decision.min_tumor_tiles} tumour tiles"),
-        ("min_tumor_mm2", f"{decision.min_tumor_mm2:g} mm2 of tumour"),
+def _note(decision: Decision, least: LeastTumor) -> str:
+    tiles = decision.min_tumor_tiles
+    limits = f"{tiles} tumour tile{'s' if tiles > 1 else ''} and {decision.min_tumor_mm2:g} mm2"
+    found = (("tiles", least.tiles), ("mm2", least.mm2))
+    missing = [unit for unit, value in found if value is None]
+    if not missing:
+        return f"The least tumour of a call, {limits}, is measured on slides that were kept apart."
+    return (
+        f"The least tumour of a call, {limits}, is not measured in {' and '.join(missing)}: that"
+        f" needs slides with twice as much, of {_FEWEST_PATIENTS} positive and {_FEWEST_PATIENTS}"
+        " negative patients."
     )
-    said = [
-        f"{limit} ({'measured' if name in measured else 'not measured: too few slides say more'})"
-        for name, limit in limits
-    ]
-    return f"A slide is called from {' and '.join(said)} on."

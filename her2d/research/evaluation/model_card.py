@@ -62,9 +62,10 @@ def _lines(manifest: Manifest) -> Iterator[str]:
 
 def _evaluable(manifest: Manifest) -> str:
     decision, quality = manifest.decision, manifest.quality
+    tiles = decision.min_tumor_tiles
     return (
-        f"A slide is called from {decision.min_tumor_tiles} tumour tiles and"
-        f" {decision.min_tumor_mm2:g} mm2 of tumour on, if at most"
+        f"A slide is called if it has at least {tiles} tumour tile{'s' if tiles > 1 else ''} and"
+        f" {decision.min_tumor_mm2:g} mm2 of tumour, and if at most"
         f" {quality.max_blurred_percent:g} % of its tissue is out of focus,"
         f" {quality.max_tissue_fold_percent:g} % is folded, and {quality.max_pen_percent:g} % of"
         " the slide is under ink."

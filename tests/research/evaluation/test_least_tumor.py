@@ -94,7 +94,7 @@ def test_the_measured_amounts_are_written_to_the_manifest(color_bundle, tmp_path
     assert decision == found.bundle.manifest.decision
     assert decision.min_tumor_tiles == measured(cohort(mosaic)).tiles
     assert decision.min_tumor_mm2 == measured(cohort(mosaic)).mm2
-    assert "(measured)" in found.note
+    assert "is measured on slides that were kept apart" in found.note
 
 
 def test_a_bundle_keeps_its_amounts_where_the_slides_cannot_say(color_bundle, tmp_path):
@@ -102,4 +102,4 @@ def test_a_bundle_keeps_its_amounts_where_the_slides_cannot_say(color_bundle, tm
     bundle = load_bundle(tmp_path / "bundle")
     found = limit_tumor(bundle, [], seed=0)
     assert found.bundle.manifest.decision == bundle.manifest.decision
-    assert "not measured" in found.note
+    assert "1 tumour tile and 0 mm2, is not measured in tiles and mm2" in found.note
