@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.bundle.manifest import HeStain
 from her2d.pipeline.stains import (
-    StainLimits,
     StainTally,
     TileStain,
     degrees_between,
@@ -74,7 +74,7 @@ class QualityLimits:
     pen_percent: float = 0.1
     stain: StainReference | None = None
     stain_deviations: float = 3.0
-    he: StainLimits = field(default_factory=StainLimits)
+    he: HeStain = field(default_factory=HeStain)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.bundle.manifest import HeStain, StainVector
+
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Rgb = tuple[float, float, float]
 
 _STEP = 2  # of the pixels of a picture, every second one along each side is counted
 _BITS = 6
@@ -55,31 +56,6 @@ _EXTREME_SHARE = 0.05
 _FEWEST_PIXELS = 50
 _NOTABLE_BROWN_PERCENT = 10.0
 _INKED_PERCENT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class StainLimits:
-    """The stain vectors of a bundle's slides, and the limits beyond which a slide is not H&E.
-
-    Attributes:
-        hematoxylin, eosin: optical density in R, G and B, of any length.
-        degrees: largest angle between a slide's vector and the reference.
-        red_to_green: largest ratio of the two in the haematoxylin vector; a blue dye's is higher.
-        pink_percent: least share of the stained tissue.
-        foreign_percent: largest share of the stained tissue.
-        ink_percent: largest share of blue, green and black in all that is stained; a pen's ink and
-            other dyes look the same there.
-        stained_mm2: area of stained tissue from which the stain can be told.
-    """
-
-    hematoxylin: Rgb = (0.563, 0.720, 0.406)  # Macenko et al. 2009
-    eosin: Rgb = (0.216, 0.801, 0.558)
-    degrees: float = 30.0
-    red_to_green: float = 1.05
-    pink_percent: float = 20.0
-    foreign_percent: float = 40.0
-    ink_percent: float = 60.0
-    stained_mm2: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +91,8 @@ class SlideStain:
     brown_percent: float | None = None
     foreign_percent: float | None = None
     pink_percent: float | None = None
-    hematoxylin: Rgb | None = None
-    eosin: Rgb | None = None
+    hematoxylin: StainVector | None = None
+    eosin: StainVector | None = None
 
 
 def measure_colours(pixels: Image, pen: Mask) -> TileStain:
@@ -166,9 +142,7 @@ class StainTally:
         return _summed_up(density[stained], pixels[stained], self.ink, stained_mm2)
 
 
-def find_stain_problem(
-    found: SlideStain, limits: StainLimits, *, has_tumor: bool
-) -> str | None:
+def find_stain_problem(found: SlideStain, limits: HeStain, *, has_tumor: bool) -> str | None:
     """Return why a slide is not, or may not be, stained with H&E, in one sentence; None if it is.
 
     Args:
@@ -182,7 +156,7 @@ def find_stain_problem(
     return _other_stain(found, limits)
 
 
-def degrees_between(one: Rgb | None, other: Rgb) -> float | None:
+def degrees_between(one: StainVector | None, other: StainVector) -> float | None:
     """Return the angle between two stain vectors; None without the first one."""
     if one is None:
         return None
@@ -191,7 +165,7 @@ def degrees_between(one: Rgb | None, other: Rgb) -> float | None:
     return float(np.degrees(np.arccos(min(1.0, max(-1.0, cosine)))))
 
 
-def _too_little(found: SlideStain, limits: StainLimits) -> str:
+def _too_little(found: SlideStain, limits: HeStain) -> str:
     if (found.ink_percent or 0) > limits.ink_percent:
         return _covered(found)
     return (
@@ -200,7 +174,7 @@ def _too_little(found: SlideStain, limits: StainLimits) -> str:
     )
 
 
-def _other_stain(found: SlideStain, limits: StainLimits) -> str | None:
+def _other_stain(found: SlideStain, limits: HeStain) -> str | None:
     is_pink = (found.pink_percent or 0) >= limits.pink_percent
     is_foreign = (found.foreign_percent or 0) > limits.foreign_percent
     if (not is_pink or is_foreign) and (found.brown_percent or 0) >= _NOTABLE_BROWN_PERCENT:
@@ -227,7 +201,7 @@ def _other_stain(found: SlideStain, limits: StainLimits) -> str | None:
     )
 
 
-def _blue_dye(found: SlideStain, limits: StainLimits) -> str | None:
+def _blue_dye(found: SlideStain, limits: HeStain) -> str | None:
     # A blue pen's ink over pink tissue looks like a blue dye too.
     if found.hematoxylin is None or (found.ink_percent or 0) >= _INKED_PERCENT:
         return None
@@ -247,7 +221,9 @@ def _covered(found: SlideStain) -> str:
     )
 
 
-def _turned_vector(dye: str, vector: Rgb | None, reference: Rgb, limits: StainLimits) -> str | None:
+def _turned_vector(
+    dye: str, vector: StainVector | None, reference: StainVector, limits: HeStain
+) -> str | None:
     degrees = degrees_between(vector, reference)
     if degrees is None or degrees <= limits.degrees:
         return None
@@ -284,7 +260,7 @@ def _summed_up(
 
 def _vectors(
     share: NDArray[np.float64], pixels: NDArray[np.int64]
-) -> tuple[Rgb, Rgb] | tuple[None, None]:
+) -> tuple[StainVector, StainVector] | tuple[None, None]:
     """Return the mean directions of the pixels that absorb red most and least."""
     if pixels.sum() < _FEWEST_PIXELS:
         return None, None
@@ -299,7 +275,7 @@ def _vectors(
     return _mean_direction(directions, most), _mean_direction(directions, least)
 
 
-def _mean_direction(directions: NDArray[np.float64], weights: NDArray[np.float64]) -> Rgb:
+def _mean_direction(directions: NDArray[np.float64], weights: NDArray[np.float64]) -> StainVector:
     mean = weights @ directions
     red, green, blue = (float(value) for value in mean / np.linalg.norm(mean))
     return red, green, blue
