@@ -184,7 +184,6 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
                 "red_to_green": 100.0,
                 "pink_percent": 0.0,
                 "foreign_percent": 100.0,
-                "ink_percent": 100.0,
                 "stained_mm2": 0.0,
             },
         },

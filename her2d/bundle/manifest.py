@@ -158,8 +158,6 @@ class HeStain(_Section):
         pink_percent: least pink share of the stained tissue.
         foreign_percent: largest share of the stained tissue in colours that the two dyes cannot
             mix.
-        ink_percent: largest share of blue, green and black in all that has colour; a pen's ink and
-            some other dyes look the same.
         stained_mm2: area of stained tissue from which the stain can be told.
     """
 
@@ -169,7 +167,6 @@ class HeStain(_Section):
     red_to_green: NotNegative = 1.05
     pink_percent: Percent = 20.0
     foreign_percent: Percent = 40.0
-    ink_percent: Percent = 60.0
     stained_mm2: NotNegative = 0.05
 
     @field_validator("hematoxylin", "eosin")

@@ -166,8 +166,6 @@ def degrees_between(one: StainVector | None, other: StainVector) -> float | None
 
 
 def _too_little(found: SlideStain, limits: HeStain) -> str:
-    if (found.ink_percent or 0) > limits.ink_percent:
-        return _covered(found)
     return (
         f"The stain cannot be told: {found.stained_mm2:.2f} mm2 of tissue is stained, and"
         f" {limits.stained_mm2:g} mm2 are needed."
@@ -192,8 +190,6 @@ def _other_stain(found: SlideStain, limits: HeStain) -> str | None:
             f"The slide is not stained with H&E: {found.foreign_percent:.0f} % of its tissue has"
             " colours that haematoxylin and eosin cannot mix."
         )
-    if (found.ink_percent or 0) > limits.ink_percent:
-        return _covered(found)
     return (
         _blue_dye(found, limits)
         or _turned_vector("haematoxylin", found.hematoxylin, limits.hematoxylin, limits)
@@ -211,13 +207,6 @@ def _blue_dye(found: SlideStain, limits: HeStain) -> str | None:
     return (
         "The slide is not stained with H&E: one of its dyes is a purer blue than haematoxylin, as"
         " in Giemsa's stain and in trichromes."
-    )
-
-
-def _covered(found: SlideStain) -> str:
-    return (
-        f"The slide is not stained with H&E, or a pen covers it: {found.ink_percent:.0f} % of what"
-        " has colour is blue, green or black."
     )
 
 
@@ -302,7 +291,8 @@ def _glass(colours: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.
     is_peak = near.sum() >= _GLASS_PEAK_SHARE * candidates.sum()
     if not is_peak or near.sum() < _GLASS_SHARE * pixels.sum():
         return fallback
-    return np.asarray(near @ _light(colours) / near.sum())
+    mean: NDArray[np.float64] = near @ _light(colours) / float(near.sum())
+    return mean
 
 
 def _levels(colours: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -337,15 +337,6 @@ def test_a_slide_with_too_little_stained_tissue_and_no_tumor_is_not_suspected():
     assert problem([GLASS], tumor_mm2=0.0) is None
 
 
-def test_a_slide_under_ink_may_be_of_any_stain():
-    for stained_mm2 in (0.0, 10.0):
-        sentence = said(replace(HE, stained_mm2=stained_mm2, ink_percent=80.0))
-        assert sentence == (
-            "The slide is not stained with H&E, or a pen covers it: 80 % of what has colour is"
-            " blue, green or black."
-        )
-
-
 def test_colours_that_he_cannot_mix_are_named_as_such_if_they_are_not_brown():
     assert said(replace(HE, foreign_percent=52.0)) == (
         "The slide is not stained with H&E: 52 % of its tissue has colours that haematoxylin and"
@@ -374,7 +365,6 @@ def test_every_limit_is_the_bundles():
         red_to_green=100,
         pink_percent=0,
         foreign_percent=100,
-        ink_percent=100,
         stained_mm2=0,
     )
     for tiles in (tissue(0, ihc=True), tissue(2, dyes=(HEMATOXYLIN, ALCIAN_BLUE)), [GLASS]):
