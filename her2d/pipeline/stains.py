@@ -16,10 +16,10 @@ counterstain is haematoxylin alone. The slide's two stain vectors are the means 
 directions of what is not foreign, as in Macenko et al. (2009), but by the share of red instead of
 the angle in a plane: a slide with one dye has no plane.
 
-The classes and the default limits are ours, from 37 pictures of H&E and 12 of immunohistochemistry
-of several laboratories and scanners, and from simulated slides of other stains; `docs/explanation/
-stains.md` has the table. Stains whose colours lie between those of haematoxylin and eosin, such as
-PAS and Fast Red, cannot be told from H&E in this way.
+The classes and the default limits are ours, from real pictures of H&E and of immunohistochemistry,
+and from simulated slides of these and other stains; docs/explanation/stains.md has the table.
+Stains whose colours lie between those of haematoxylin and eosin, such as PAS and Fast Red, cannot
+be told from H&E in this way.
 """
 
 from dataclasses import dataclass, field
@@ -291,8 +291,7 @@ def _glass(colours: NDArray[np.int64], pixels: NDArray[np.int64]) -> NDArray[np.
     is_peak = near.sum() >= _GLASS_PEAK_SHARE * candidates.sum()
     if not is_peak or near.sum() < _GLASS_SHARE * pixels.sum():
         return fallback
-    mean: NDArray[np.float64] = near @ _light(colours) / float(near.sum())
-    return mean
+    return np.asarray(near @ _light(colours) / near.sum())
 
 
 def _levels(colours: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -303,4 +302,4 @@ def _levels(colours: NDArray[np.int64]) -> NDArray[np.int64]:
 def _light(colours: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean light of each colour in R, G and B, from 1.5 to 253.5: float64 (N, 3)."""
     width = 1 << _DROPPED_BITS
-    return _levels(colours) * width + (width - 1) / 2
+    return np.asarray(_levels(colours) * width + (width - 1) / 2, np.float64)
