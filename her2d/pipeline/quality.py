@@ -87,7 +87,7 @@ class TileQuality:
         density: float64 (3,), optical density in R, G and B, summed over tissue and divided by
             the tile's area.
         saturation: HSV saturation (0..255), likewise.
-        colours: of which its dyes are told.
+        colours: from which the slide's stain is told.
     """
 
     tissue: float

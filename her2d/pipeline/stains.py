@@ -38,7 +38,7 @@ _LEVELS = 1 << _BITS
 _COLOURS = _LEVELS**3
 _DROPPED_BITS = 8 - _BITS
 
-_GLASS_FALLBACK = 245.0  # glass on most scanners; used where a slide shows too little of its own
+_GLASS_FALLBACK = 245.0  # glass on most scanners; used where a slide shows too little glass
 _DARKEST_GLASS = 44  # levels, as all of these
 _GLASS_TINT = 5
 _GLASS_PEAK = 3
