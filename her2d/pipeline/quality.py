@@ -16,6 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.bundle.manifest import HeStain
+from her2d.pipeline.stains import (
+    StainTally,
+    TileStain,
+    degrees_between,
+    find_stain_problem,
+    measure_colours,
+)
 from her2d.pipeline.tissue_folds import LINES_SIDE, fold_pixels
 
 Image = NDArray[np.uint8]
@@ -57,6 +65,7 @@ class QualityLimits:
         pen_percent: of the slide.
         stain: the bundle's reference, None where it has none: then no slide is an outlier.
         stain_deviations: from the reference, in the channel that is farthest.
+        he: beyond which a slide is not stained with H&E.
     """
 
     focus: float = 100.0
@@ -65,6 +74,7 @@ class QualityLimits:
     pen_percent: float = 0.1
     stain: StainReference | None = None
     stain_deviations: float = 3.0
+    he: HeStain = field(default_factory=HeStain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,7 @@ class TileQuality:
         density: float64 (3,), optical density in R, G and B, summed over tissue and divided by
             the tile's area.
         saturation: HSV saturation (0..255), likewise.
+        colours: from which the slide's stain is told.
     """
 
     tissue: float
@@ -85,6 +96,7 @@ class TileQuality:
     focus: NDArray[np.float32]
     density: NDArray[np.float64]
     saturation: float
+    colours: TileStain
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,11 @@ class SlideQuality:
         saturation: mean HSV saturation of tissue, 0..255.
         stain_distance, saturation_distance: standard deviations from the bundle's reference; None
             without one.
+        stained_mm2: area of stained tissue, without a pen's ink.
+        ink_percent: share of blue, green and black in all that is stained, a pen's ink included.
+        brown_percent, foreign_percent, pink_percent: of the stained tissue, see `stains`.
+        hematoxylin_degrees, eosin_degrees: angle between the slide's stain vector and the bundle's.
+        stain_problem: why the slide is not, or may not be, stained with H&E; None if it is.
     """
 
     tissue_mm2: float
@@ -120,6 +137,14 @@ class SlideQuality:
     folded: bool
     pen_marked: bool
     stain_outlier: bool
+    stained_mm2: float = 0.0
+    ink_percent: float | None = None
+    brown_percent: float | None = None
+    foreign_percent: float | None = None
+    pink_percent: float | None = None
+    hematoxylin_degrees: float | None = None
+    eosin_degrees: float | None = None
+    stain_problem: str | None = None
 
 
 def measure_tile(pixels: Image) -> TileQuality:
@@ -138,6 +163,7 @@ def measure_tile(pixels: Image) -> TileQuality:
         focus=_block_focus(pixels, tissue),
         density=_summed_density(small, tissue) / tissue.size,
         saturation=float(saturation[tissue].sum(dtype=np.float64)) / tissue.size,
+        colours=measure_colours(small, pen),
     )
 
 
@@ -204,6 +230,7 @@ class QualityTally:
     density: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     saturation: float = 0.0
     focus_bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FOCUS_BINS, np.int64))
+    stain: StainTally = field(default_factory=StainTally)
 
     def add(self, tile: TileQuality, limits: QualityLimits) -> None:
         """Count one tile."""
@@ -212,6 +239,7 @@ class QualityTally:
         self.fold += tile.fold
         self.density += tile.density
         self.saturation += tile.saturation
+        self.stain.add(tile.colours)
         self.blurred_blocks += int((tile.focus < limits.focus).sum())
         place = np.log10(np.maximum(tile.focus, 1)) * (_FOCUS_BINS / _FOCUS_DECADES)
         bins = np.minimum(place.astype(np.int64), _FOCUS_BINS - 1)
@@ -235,6 +263,7 @@ class QualityTally:
         saturation = self.saturation / self.tissue if self.tissue else None
         red, green, blue = (None, None, None) if density is None else map(float, density)
         distance = _stain_distance(density, limits.stain)
+        stain, he = self.stain.finish(tile_mm2=tile_mm2), limits.he
         return SlideQuality(
             tissue_mm2=self.tissue * tile_mm2,
             tumor_mm2=tumor_mm2,
@@ -252,6 +281,14 @@ class QualityTally:
             folded=(fold or 0) > limits.tissue_fold_percent,
             pen_marked=pen > limits.pen_percent,
             stain_outlier=(distance or 0) > limits.stain_deviations,
+            stained_mm2=stain.stained_mm2,
+            ink_percent=stain.ink_percent,
+            brown_percent=stain.brown_percent,
+            foreign_percent=stain.foreign_percent,
+            pink_percent=stain.pink_percent,
+            hematoxylin_degrees=degrees_between(stain.hematoxylin, he.hematoxylin),
+            eosin_degrees=degrees_between(stain.eosin, he.eosin),
+            stain_problem=find_stain_problem(stain, he, has_tumor=tumor_mm2 > 0),
         )
 
     def _median_focus(self) -> float:

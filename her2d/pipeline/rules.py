@@ -65,4 +65,5 @@ def _quality_limits(bundle: Bundle) -> QualityLimits:
         return QualityLimits()
     spread = stain.saturation
     saturation = (spread.mean, spread.std) if spread is not None else None
-    return QualityLimits(stain=StainReference(stain.mean, stain.std, saturation))
+    reference = StainReference(stain.mean, stain.std, saturation)
+    return QualityLimits(stain=reference, he=stain.he)

@@ -173,6 +173,9 @@ class SlideResult(Score, _KnownSlide):
     tissue_fold_percent: float | None
     pen_percent: float
     stain_distance: float | None
+    brown_percent: float | None
+    foreign_percent: float | None
+    pink_percent: float | None
     quality_flags: tuple[QualityFlag, ...]
     barcode_source: str | None
     label_barcode: str | None

@@ -41,6 +41,9 @@ def quality_rows(result: SlideResult) -> list[Row]:
         ("fold suspicion", _number(result.tissue_fold_percent, " % of tissue")),
         ("pen marks", _number(result.pen_percent, " % of slide")),
         ("stain", _stain(result.stain_distance)),
+        ("pink, as eosin", _number(result.pink_percent, " % of stained tissue")),
+        ("brown, as DAB", _number(result.brown_percent, " % of stained tissue")),
+        ("colours foreign to H&E", _number(result.foreign_percent, " % of stained tissue")),
     ]
 
 
