@@ -176,6 +176,13 @@ def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
             "mean": [0.3, 0.6, 0.3],
             "std": [1.0, 1.0, 1.0],
             "saturation": {"mean": 120.0, "std": 100.0},
+            "he": {
+                "degrees": 180.0,
+                "red_to_green": 100.0,
+                "pink_percent": 0.0,
+                "foreign_percent": 100.0,
+                "stained_mm2": 0.0,
+            },
         },
     }
     (folder / "manifest.toml").write_text(tomli_w.dumps(manifest))

@@ -176,15 +176,57 @@ class Spread(_Section):
     std: Annotated[float, Field(gt=0)]
 
 
+StainVector = tuple[NotNegative, NotNegative, NotNegative]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class HeStain(_Section):
+    """What counts as stained with haematoxylin and eosin: all other slides get no call.
+
+    The defaults are the method's, for a bundle that does not state its own. Those that
+    `her2d train` writes are never stricter.
+
+    Attributes:
+        hematoxylin, eosin: stain vectors, the optical density in R, G and B, of any length.
+        degrees: largest angle between a slide's vector and its reference.
+        red_to_green: largest ratio of red to green in the haematoxylin vector; a blue dye's is
+            higher.
+        pink_percent: least pink share of the stained tissue.
+        foreign_percent: largest share of the stained tissue in colours that the two dyes cannot
+            mix.
+        stained_mm2: area of stained tissue from which the stain can be told.
+    """
+
+    hematoxylin: StainVector = (0.563, 0.720, 0.406)  # Macenko et al. 2009
+    eosin: StainVector = (0.216, 0.801, 0.558)
+    degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    red_to_green: NotNegative = 1.05
+    pink_percent: Percent = 20.0
+    foreign_percent: Percent = 40.0
+    stained_mm2: NotNegative = 0.05
+
+    @field_validator("hematoxylin", "eosin")
+    @classmethod
+    def _absorbs_light(cls, vector: StainVector) -> StainVector:
+        if not any(vector):
+            raise ValueError("a dye must absorb some colour")
+        return vector
+
+
 class Stain(_Section):
-    """Mean and spread, over the training slides, of the tissue's optical density in R, G and B."""
+    """Mean and spread, over the training slides, of the tissue's optical density in R, G and B.
+
+    Attributes:
+        saturation: mean and spread of the tissue's mean HSV saturation, 0..255.
+        he: what counts as stained with haematoxylin and eosin.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[
         Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]
     ]
     saturation: Spread | None = None
-    """Mean and spread of the tissue's mean HSV saturation, 0..255."""
+    he: HeStain = HeStain()
 
 
 class IntervalScale(_Section):

@@ -17,6 +17,7 @@ from her2d.pipeline.tile_counts import TileCounts
 class ReasonCode(StrEnum):
     """Why a slide has no call."""
 
+    NOT_HE = "not-he"
     NO_TUMOR = "no-tumor"
     TOO_LITTLE_TUMOR = "too-little-tumor"
     UNREADABLE = "unreadable"
@@ -81,17 +82,25 @@ def find_obstacle(
 
     Args:
         counts: the slide's tumour tiles.
-        quality: how good the scan is, and the area of its tumour.
+        quality: how good the scan is, its stain, and the area of its tumour.
         unread: its tiles that could not be read.
         limits: the bundle's.
         threshold: P from which a slide is positive, as a decimal number.
     """
     # Artefacts hide tumour: they come before too little of it.
     return (
-        _too_little_read(counts, unread, threshold)
+        _not_he(quality)
+        or _too_little_read(counts, unread, threshold)
         or _too_much_spoilt(quality, limits)
         or _too_little_tumor(counts, quality, limits)
     )
+
+
+def _not_he(quality: SlideQuality) -> Obstacle | None:
+    # What the networks found on another stain than theirs says nothing, not even about tumour.
+    if quality.stain_problem is None:
+        return None
+    return Obstacle(ReasonCode.NOT_HE, quality.stain_problem)
 
 
 def _too_little_read(counts: TileCounts, unread: UnreadTiles, threshold: float) -> Obstacle | None:

@@ -17,7 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle.manifest import Quality
+from her2d.bundle.manifest import HeStain, Quality
+from her2d.pipeline.stains import (
+    StainTally,
+    TileStain,
+    degrees_between,
+    find_stain_problem,
+    measure_colours,
+)
 from her2d.pipeline.tissue_folds import LINES_SIDE, fold_mask
 
 Image = NDArray[np.uint8]
@@ -61,6 +68,7 @@ class QualityLimits:
         pen_percent: of the slide.
         stain: the bundle's reference, None where it has none: then no slide is an outlier.
         stain_deviations: from the reference, in the channel that is farthest.
+        he: beyond which a slide is not stained with H&E.
     """
 
     focus: float = _DEFAULTS.focus
@@ -69,6 +77,7 @@ class QualityLimits:
     pen_percent: float = _DEFAULTS.pen_percent
     stain: StainReference | None = None
     stain_deviations: float = _DEFAULTS.stain_deviations
+    he: HeStain = field(default_factory=HeStain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class TileQuality:
         saturation: HSV saturation (0..255), likewise.
         artefacts: bool (256, 256), pixels under a pen, in a fold or in a blurred block; None if
             there are none, as in most tiles, so that a waiting tile does not take more memory.
+        colours: from which the slide's stain is told.
     """
 
     tissue: float
@@ -92,6 +102,7 @@ class TileQuality:
     density: NDArray[np.float64]
     saturation: float
     artefacts: NDArray[np.bool_] | None
+    colours: TileStain
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,11 @@ class SlideQuality:
         saturation: mean HSV saturation of tissue, 0..255.
         stain_distance, saturation_distance: standard deviations from the bundle's reference; None
             without one.
+        stained_mm2: area of stained tissue, without a pen's ink.
+        ink_percent: share of blue, green and black in all that is stained, a pen's ink included.
+        brown_percent, foreign_percent, pink_percent: of the stained tissue, see `stains`.
+        hematoxylin_degrees, eosin_degrees: angle between the slide's stain vector and the bundle's.
+        stain_problem: why the slide is not, or may not be, stained with H&E; None if it is.
     """
 
     tissue_mm2: float
@@ -130,6 +146,14 @@ class SlideQuality:
     folded: bool
     pen_marked: bool
     stain_outlier: bool
+    stained_mm2: float = 0.0
+    ink_percent: float | None = None
+    brown_percent: float | None = None
+    foreign_percent: float | None = None
+    pink_percent: float | None = None
+    hematoxylin_degrees: float | None = None
+    eosin_degrees: float | None = None
+    stain_problem: str | None = None
 
 
 def measure_tile(pixels: Image, limits: QualityLimits) -> TileQuality:
@@ -150,6 +174,7 @@ def measure_tile(pixels: Image, limits: QualityLimits) -> TileQuality:
         density=_summed_density(small, tissue) / tissue.size,
         saturation=float(saturation[tissue].sum(dtype=np.float64)) / tissue.size,
         artefacts=_union(pen, fold, focus < limits.focus),
+        colours=measure_colours(small, pen),
     )
 
 
@@ -228,6 +253,7 @@ class QualityTally:
     density: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     saturation: float = 0.0
     focus_bins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_FOCUS_BINS, np.int64))
+    stain: StainTally = field(default_factory=StainTally)
 
     def add(self, tile: TileQuality, limits: QualityLimits) -> None:
         """Count one tile."""
@@ -236,6 +262,7 @@ class QualityTally:
         self.fold += tile.fold
         self.density += tile.density
         self.saturation += tile.saturation
+        self.stain.add(tile.colours)
         self.blurred_blocks += int((tile.focus < limits.focus).sum())
         place = np.log10(np.maximum(tile.focus, 1)) * (_FOCUS_BINS / _FOCUS_DECADES)
         bins = np.minimum(place.astype(np.int64), _FOCUS_BINS - 1)
@@ -266,6 +293,7 @@ class QualityTally:
         saturation = self.saturation / self.tissue if self.tissue else None
         red, green, blue = (None, None, None) if density is None else map(float, density)
         distance = _stain_distance(density, limits.stain)
+        stain, he = self.stain.finish(tile_mm2=tile_mm2), limits.he
         return SlideQuality(
             tissue_mm2=self.tissue * tile_mm2,
             tumor_mm2=tumor_mm2,
@@ -284,6 +312,14 @@ class QualityTally:
             folded=(fold or 0) > limits.tissue_fold_percent,
             pen_marked=pen > limits.pen_percent,
             stain_outlier=(distance or 0) > limits.stain_deviations,
+            stained_mm2=stain.stained_mm2,
+            ink_percent=stain.ink_percent,
+            brown_percent=stain.brown_percent,
+            foreign_percent=stain.foreign_percent,
+            pink_percent=stain.pink_percent,
+            hematoxylin_degrees=degrees_between(stain.hematoxylin, he.hematoxylin),
+            eosin_degrees=degrees_between(stain.eosin, he.eosin),
+            stain_problem=find_stain_problem(stain, he, has_tumor=tumor_mm2 > 0),
         )
 
     def _median_focus(self) -> float:

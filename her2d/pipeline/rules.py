@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import Interval
+from her2d.bundle.manifest import HeStain, Interval
 from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION
 from her2d.pipeline.evaluability import EvaluableLimits
 from her2d.pipeline.quality import QualityLimits, StainReference
@@ -61,7 +61,7 @@ def rules_of(bundle: Bundle) -> PipelineRules:
 
 
 def _quality_limits(bundle: Bundle) -> QualityLimits:
-    quality = bundle.manifest.quality
+    quality, stain = bundle.manifest.quality, bundle.manifest.stain
     return QualityLimits(
         focus=quality.focus,
         blurred_percent=quality.blurred_percent,
@@ -69,6 +69,7 @@ def _quality_limits(bundle: Bundle) -> QualityLimits:
         pen_percent=quality.pen_percent,
         stain=_stain_reference(bundle),
         stain_deviations=quality.stain_deviations,
+        he=HeStain() if stain is None else stain.he,
     )
 
 

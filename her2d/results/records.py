@@ -174,6 +174,9 @@ class SlideResult(Score, _KnownSlide):
     pen_percent: float
     artefact_tumor_percent: float | None
     stain_distance: float | None
+    brown_percent: float | None
+    foreign_percent: float | None
+    pink_percent: float | None
     quality_flags: tuple[QualityFlag, ...]
     barcode_source: str | None
     label_barcode: str | None

@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 from her2d.bundle.integrator import Integrator, load_integrator
 from her2d.bundle.loading import load_bundle, sha256_of
-from her2d.bundle.manifest import BundleError
+from her2d.bundle.manifest import BundleError, HeStain
+from her2d.pipeline.rules import rules_of
 
 
 def integrator(features: int = 5):
@@ -112,6 +113,31 @@ def test_a_bundle_may_calibrate_the_interval_and_may_leave_it_out(tmp_path):
 )
 def test_a_calibration_that_contradicts_itself_is_refused(tmp_path, change, sentence):
     folder = with_section(write_bundle(tmp_path / "b"), interval={**CALIBRATION, **change})
+    with pytest.raises(BundleError, match=sentence):
+        load_bundle(folder)
+
+
+STAIN = {"mean": [0.3, 0.6, 0.3], "std": [0.1, 0.1, 0.1]}
+
+
+def test_what_counts_as_he_is_the_bundles_and_the_methods_where_it_says_nothing(tmp_path):
+    without = load_bundle(write_bundle(tmp_path / "without"))
+    old = load_bundle(with_section(write_bundle(tmp_path / "old"), stain=STAIN))
+    for bundle in (without, old):
+        assert rules_of(bundle).quality.he == HeStain()
+    stated = with_section(write_bundle(tmp_path / "b"), stain={**STAIN, "he": {"pink_percent": 7}})
+    assert rules_of(load_bundle(stated)).quality.he == HeStain(pink_percent=7)
+
+
+@pytest.mark.parametrize(
+    ("he", "sentence"),
+    [
+        ({"eosin": [0.0, 0.0, 0.0]}, "a dye must absorb some colour"),
+        ({"pink_percent": 101}, "less than or equal to 100"),
+    ],
+)
+def test_a_stain_that_cannot_be_is_refused(tmp_path, he, sentence):
+    folder = with_section(write_bundle(tmp_path / "b"), stain={**STAIN, "he": he})
     with pytest.raises(BundleError, match=sentence):
         load_bundle(folder)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from her2d.cli.slide_files import slide_files
 from her2d.db.connection import open_readonly
 from her2d.processing.processor import SlideProcessor
 from her2d.results.listing import list_results
+from her2d.simulator.motic import write_ihc_slide
+from her2d.simulator.plan import plan_slide
 
 
 def test_results_are_printed_and_recorded(her2d, laboratory, write_slide):
@@ -416,3 +419,17 @@ def test_one_file_of_a_dicom_slide_is_refused_with_what_to_name(her2d, tmp_path)
     assert err == (
         "her2d: slide-0.dcm is one file of a DICOM slide; name the folder that holds all of them\n"
     )
+
+
+@pytest.mark.parametrize("status", ["positive", pytest.param("negative", marks=pytest.mark.slow)])
+def test_an_ihc_slide_gets_no_call_from_the_shipped_bundle(laboratory, tmp_path, status):
+    shipped = Path(__file__).parents[2] / "engines" / "her2net-demo"
+    config = laboratory.folder / "config.toml"
+    config.write_text(re.sub(r'path = ".*"', f'path = "{shipped}"', config.read_text()))
+    plan = plan_slide("ihc", 90210, her2_status=status, width=1536, height=1024)
+    write_ihc_slide(plan, tmp_path / "ihc.tif")
+    (row,) = laboratory.json("scan", tmp_path / "ihc.tif")
+    assert (row["her2_status"], row["reason_code"]) == ("indeterminate", "not-he")
+    assert row["reason"].startswith("The slide is not stained with H&E: ")
+    assert (row["high_expression_percent"], row["ci_low"], row["ci_high"]) == (None, None, None)
+    assert (row["brown_percent"] > 15) == (status == "positive")

@@ -18,7 +18,7 @@ from her2d.inference.parity import measure_parity
 from her2d.inference.plans import PlanFiles, Profile, read_sidecar, write_sidecar
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
-from her2d.pipeline.rules import Limits
+from her2d.pipeline.rules import Limits, rules_of
 
 pytestmark = pytest.mark.gpu
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
@@ -58,7 +58,7 @@ def test_a_tensorrt_plan_scores_a_slide_as_onnxruntime_does(compiled, backend, w
     for name in ("onnxruntime", backend):
         precision = "fp16" if name == backend else "fp32"
         engine = open_engine(compiled, backend=name, options=EngineOptions(precision=precision))
-        with Pipeline(engine, Integrator(compiled), limits=LIMITS) as pipeline:
+        with Pipeline(engine, Integrator(compiled), rules_of(compiled), LIMITS) as pipeline:
             percents.append(pipeline.submit(path).result().score.high_expression_percent)
         engine.close()
     assert percents[0] == pytest.approx(percents[1], abs=0.5)

@@ -19,7 +19,10 @@ from her2d.pipeline.tile_counts import TileCounts
 
 TILE = 512 * 512
 ANY = EvaluableLimits()
-CLEAN = QualityTally().finish(QualityLimits(), tile_mm2=1.6, slide_mm2=100.0, tumor_mm2=20.0)
+CLEAN = replace(
+    QualityTally().finish(QualityLimits(), tile_mm2=1.6, slide_mm2=100.0, tumor_mm2=20.0),
+    stain_problem=None,
+)
 
 tiles = st.lists(st.tuples(st.integers(1, TILE), st.booleans()), min_size=1, max_size=40)
 
@@ -74,6 +77,15 @@ def test_no_content_of_unread_tiles_could_change_a_call(pairs, pixels, data):
     strong = data.draw(st.integers(0, tumor))
     revealed = [(strong, True), (tumor - strong, False)]
     assert status([*pairs, *[(p, s) for p, s in revealed if p]]) is called
+
+
+def test_a_slide_that_is_not_stained_with_he_says_so_before_anything_else():
+    sentence = "The slide is not stained with H&E: 34 % of its tissue is brown."
+    other = replace(CLEAN, stain_problem=sentence)
+    for pairs in ([], [(TILE, True)]):
+        found = obstacle(pairs, unreadable=9, pixels=9 * TILE, quality=other)
+        assert (found.code, found.sentence) == (ReasonCode.NOT_HE, sentence)
+    assert status([(TILE, True)], quality=other) is Her2Status.INDETERMINATE
 
 
 @pytest.mark.parametrize(("tiles_found", "expected"), [(4, "too-little-tumor"), (5, None)])

@@ -126,7 +126,15 @@ create table run_quality (
     stain_outlier integer not null check (stain_outlier in (0, 1)),
     -- Faded stains and changed colour profiles of scanners show in the saturation first.
     saturation real,                   -- mean HSV saturation of tissue, 0 to 255
-    saturation_distance real           -- standard deviations from the bundle's reference
+    saturation_distance real,          -- standard deviations from the bundle's reference
+    stained_mm2 real not null,         -- stained tissue, without a pen's ink
+    ink_percent real,                  -- blue, green and black, of all that has colour
+    brown_percent real,                -- of stained tissue, as DAB in immunohistochemistry
+    foreign_percent real,              -- of stained tissue, in colours that H&E cannot mix
+    pink_percent real,                 -- of stained tissue, as eosin
+    hematoxylin_degrees real,          -- between the slide's stain vector and the bundle's
+    eosin_degrees real,
+    stain_problem text                 -- why the slide is not H&E, null if it is
 );
 create index run_quality_flagged on run_quality (run_id)
     where blurred = 1 or folded = 1 or pen_marked = 1 or stain_outlier = 1;
@@ -289,6 +297,9 @@ select
     run_quality.pen_percent,
     run_quality.artefact_tumor_percent,
     run_quality.stain_distance,
+    run_quality.brown_percent,
+    run_quality.foreign_percent,
+    run_quality.pink_percent,
     -- '' if nothing is suspected
     ltrim(
         iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')

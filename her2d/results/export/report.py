@@ -42,6 +42,9 @@ def quality_rows(result: SlideResult) -> list[Row]:
         ("pen marks", _number(result.pen_percent, " % of slide")),
         ("tumour in artefacts", _number(result.artefact_tumor_percent, " %, not counted")),
         ("stain", _stain(result.stain_distance)),
+        ("pink, as eosin", _number(result.pink_percent, " % of stained tissue")),
+        ("brown, as DAB", _number(result.brown_percent, " % of stained tissue")),
+        ("colours foreign to H&E", _number(result.foreign_percent, " % of stained tissue")),
     ]
 
 

@@ -9,7 +9,7 @@ from nvml import pynvml as double
 
 from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
-from her2d.pipeline.rules import Limits, PipelineRules
+from her2d.pipeline.rules import Limits, rules_of
 from her2d.simulator.tissue import tissue_tiles
 from her2d.slides.grid import Tile
 from her2d.slides.reader import open_slide
@@ -36,7 +36,7 @@ def configurations(*names: str) -> tuple[Configuration, ...]:
 
 @pytest.fixture
 def subject(color_bundle, write_slide):
-    return Subject(color_bundle, PipelineRules(), write_slide(["Sws", ".ht"]), "letters")
+    return Subject(color_bundle, rules_of(color_bundle), write_slide(["Sws", ".ht"]), "letters")
 
 
 def test_each_back_end_is_measured_at_each_batch_size(subject):
@@ -84,7 +84,7 @@ def test_where_nothing_runs_the_error_gives_each_reason_once(subject):
 
 
 def test_a_slide_without_tissue_is_refused(color_bundle, write_slide):
-    bare = Subject(color_bundle, PipelineRules(), write_slide([".."]), "bare")
+    bare = Subject(color_bundle, rules_of(color_bundle), write_slide([".."]), "bare")
     with pytest.raises(EngineError, match="contains no tissue"):
         measure(bare, FEW)
 
