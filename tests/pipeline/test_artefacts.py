@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stained_tiles import STROMA, TUMOR_STRONG, TUMOR_WEAK, stained
 
 from her2d.bundle.integrator import Integrator
-from her2d.bundle.manifest import Decision, Quality
+from her2d.bundle.manifest import Decision, HeStain, Quality
 from her2d.inference.selection import open_engine
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.outcome import TileClass
@@ -44,10 +44,22 @@ def score(engine, color_bundle, tmp_path):
         tifffile.imwrite(
             path, image, photometric="rgb", description="AppMag = 4|MPP = 2.5", metadata=None
         )
+        rules = any_stain(rules or PipelineRules())
         with Pipeline(engine, Integrator(color_bundle), rules, LIMITS) as pipeline:
             return pipeline.submit(path, assume_magnification=4.0).result()
 
     return score
+
+
+def any_stain(rules: PipelineRules) -> PipelineRules:
+    """These slides have no eosin."""
+    return replace(
+        rules,
+        quality=replace(
+            rules.quality,
+            he=HeStain(degrees=180, red_to_green=100, pink_percent=0, foreign_percent=100),
+        ),
+    )
 
 
 def row_of(*colors):
