@@ -72,7 +72,7 @@ def measured(tiles, *, he: HeStain | None = None, tumor_mm2: float = 0.5) -> Sli
     limits = replace(LIMITS, he=he or HeStain())
     tally = QualityTally()
     for tile in tiles:
-        tally.add(measure_tile(tile), limits)
+        tally.add(measure_tile(tile, limits), limits)
     return tally.finish(limits, tile_mm2=TILE_MM2, slide_mm2=100.0, tumor_mm2=tumor_mm2)
 
 
