@@ -15,7 +15,7 @@ from her2d.slides.leica import LeicaImage
 from her2d.slides.ome import UM_PER_UNIT, OmeImage, is_ome, read_ome
 from her2d.system.text import printable
 
-_UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
+UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 _SNAP = 0.10  # the MPP of real scanners differs by up to 8 % from 10 / AppMag
 # Magnification times MPP, as a share of the usual 10. Small pixels of a camera, or an adapter
@@ -94,6 +94,8 @@ class SlideMetadata:
         width, height: pixels of level 0.
         magnification_source: the statement that `magnification` was taken from.
         focal_plane: which plane of a z-stack is read, such as "3 of 5"; None where there is one.
+        unread_pictures: a clause that says which pictures of the file were neither read nor named,
+            such as "1 further picture of 1200 x 900 was not read"; None where there is none.
         barcode_source: where `barcode` was read; None where it is None.
         label_barcode: what is printed as a barcode on the label image; None where there is none or
             nobody has looked (see `her2d.slides.label`).
@@ -107,6 +109,7 @@ class SlideMetadata:
     height: int
     magnification_source: MagnificationSource
     focal_plane: str | None = None
+    unread_pictures: str | None = None
     barcode_source: BarcodeSource | None = None
     label_barcode: str | None = None
 
@@ -271,7 +274,7 @@ def describe(
     read = [read_description(text) for text in descriptions]
     stated = _merge(read if listed is None else [listed, *read])
     if stated.mpp is None and resolution is not None:
-        mpp = _resolution_mpp(resolution, stated.resolution_unit_um)
+        mpp = resolution_mpp(resolution, stated.resolution_unit_um)
         bounds = _RATIO_OF_RESOLUTION_TAGS
         if stated.magnification is None or _agree(stated.magnification, mpp, bounds):
             stated = replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
@@ -305,7 +308,7 @@ def _settle(
         if mpp is None or not by_mpp or _agree(magnification, mpp, (1 - _SNAP, 1 + _SNAP)):
             return magnification, mpp, stated.magnification_source
     if mpp is not None and not contradiction:
-        return _objective(_UM_PX_AT_1X / mpp), mpp, stated.mpp_source
+        return _objective(UM_PX_AT_1X / mpp), mpp, stated.mpp_source
     if assumed is not None:
         believed = mpp if _agree(assumed, mpp, _RATIO_OF_RESOLUTION_TAGS) else None
         return assumed, believed, MagnificationSource.ASSUMED
@@ -345,7 +348,7 @@ def _merge(descriptions: Sequence[Description]) -> Description:
 def _agree(magnification: float, mpp: float | None, bounds: tuple[float, float]) -> bool:
     if mpp is None:
         return True
-    return bounds[0] < magnification * mpp / _UM_PX_AT_1X < bounds[1]
+    return bounds[0] < magnification * mpp / UM_PX_AT_1X < bounds[1]
 
 
 def _objective(magnification: float) -> float:
@@ -366,7 +369,8 @@ def _within(value: float, bounds: tuple[float, float]) -> float | None:
     return value if bounds[0] <= value <= bounds[1] else None
 
 
-def _resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
+def resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
+    """Return the micrometres per pixel that resolution tags state; None if not plausible."""
     um_per_unit = stated_unit_um or _UM_PER_RESOLUTION_UNIT.get(resolution.unit)
     if um_per_unit is None or resolution.x <= 0 or resolution.y <= 0:
         return None
