@@ -136,7 +136,9 @@ def _stated_um(image: Image) -> float | None:
     if description.magnification is not None:
         return UM_PX_AT_1X / description.magnification
     resolution = page_resolution(image.page)
-    return resolution and resolution_mpp(resolution, description.resolution_unit_um)
+    if resolution is None:
+        return None
+    return resolution_mpp(resolution, description.resolution_unit_um)
 
 
 def _is_large_beside(base: Image, image: Image) -> bool:

@@ -215,9 +215,9 @@ class _Search:
 
     def _belongs_elsewhere(self, base: Image, planes: Sequence[Image], image: Image) -> bool:
         """Return whether a page of a level's shape is, or may be, a level of another plane."""
-        parent = image.directory.parent
-        if parent is not None:
-            return self._images[parent] is not base
+        if image.directory.parent is not None:
+            is_sibling = image.directory.parent == base.directory.parent and len(planes) == 1
+            return not is_sibling and not self._is_below(base, image)
         if len(planes) == 1:
             return False
         of_same_size = [
@@ -231,6 +231,13 @@ class _Search:
         place = self._places[id(image)]
         following = number + 1 < len(planes) and self._places[id(planes[number + 1])] > place
         return not (self._places[id(base)] < place and following)
+
+    def _is_below(self, base: Image, image: Image) -> bool:
+        """Return whether an image is a SubIFD of the scan, or of one of its SubIFDs."""
+        parent = image.directory.parent
+        while parent is not None and self._images[parent] is not base:
+            parent = self._images[parent].directory.parent
+        return parent is not None
 
     def _marks_are_clear(self, base: Image, planes: Sequence[Image]) -> bool:
         """Return whether pages that are marked as reduced images can only be the scan's.
@@ -254,8 +261,8 @@ class _Search:
     def _is_level_of(self, base: Image, image: Image, marks_are_clear: bool) -> bool:
         """Return whether the file says that a page is a level of the scan."""
         statement = self._statements[id(image)]
-        if image.directory.parent is not None:
-            return self._images[image.directory.parent] is base
+        if self._is_below(base, image):
+            return True
         if statement.reduced_to is not None:
             return statement.reduced_to == image.size and statement.scan == base.size
         if statement.number is not None:
@@ -318,7 +325,7 @@ class _Search:
             return True
         if image.directory.parent is not None:
             parent = self._images[image.directory.parent]
-            if parent is not base and parent.area > image.area:
+            if not self._is_below(base, image) and parent.area > image.area:
                 return True  # a level of another page, which is looked at itself
         if self._states_another_scan(image):
             return False

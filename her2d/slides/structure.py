@@ -3,7 +3,7 @@
 TIFF 6.0 and BigTIFF in both byte orders are read. Every count and offset is checked against the
 size of the file and a limit before anything is read or allocated, so malformed files take little
 time and memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag
-330).
+330), which may have SubIFDs themselves.
 
 What libtiff tolerates is read as libtiff reads it: tags of another type or count than TIFF 6.0
 has, missing byte counts, and a chain whose end leads back or to something else.
@@ -11,6 +11,7 @@ has, missing byte counts, and a chain whose end leads back or to something else.
 
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from her2d.slides.errors import RefusedError
 
 MAX_DIRECTORIES = 1024
+MAX_DEPTH = 16  # of SubIFDs within SubIFDs; writers that chain levels so have up to 10
 MAX_ENTRIES = 4096  # tags in a directory, the same limit as in tifffile
 MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
@@ -165,7 +167,7 @@ class _Format:
 
 
 def read_structure(fd: int) -> list[Directory]:
-    """Return every image of the open file `fd`: the main chain first, then SubIFDs.
+    """Return every image of the open file `fd`: the main chain first, then SubIFDs by depth.
 
     Raises:
         IncompleteError: the file may still be being written.
@@ -188,19 +190,24 @@ class _Walk:
     def directories(self) -> list[Directory]:
         self._format, first = self._header()
         found: list[Directory] = []
-        sub_offsets: list[tuple[int, int]] = []
+        below: deque[tuple[int, int, int]] = deque()  # offset, parent, depth
         for offset, entries in self._chain(first):
             if found and _is_old_thumbnail(entries):
                 continue
-            sub_offsets += [(len(found), sub) for sub in self._sub_directories(entries)]
+            below += [(sub, len(found), 1) for sub in self._sub_directories(entries)]
             found.append(self._directory(offset, None, entries))
-        # Pyramids do not use SubIFDs of SubIFDs, so these are not followed.
-        for parent, offset in sub_offsets:
-            if offset == 0 or offset in self._visited:
+        while below:
+            offset, parent, depth = below.popleft()
+            if offset == 0 or offset in self._visited or not self._is_directory(offset):
                 continue
+            if depth > MAX_DEPTH:
+                raise BrokenError(f"has images within images, more than {MAX_DEPTH} deep")
             entries, _ = self._entries(offset)
+            # One that holds no image belongs to its parent, and so do those below it.
             if _holds_an_image(entries):
                 found.append(self._directory(offset, parent, entries))
+                parent = len(found) - 1
+            below += [(sub, parent, depth + 1) for sub in self._sub_directories(entries)]
         return found
 
     def _sub_directories(self, entries: dict[int, _Entry]) -> list[int]:
