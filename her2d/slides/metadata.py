@@ -29,6 +29,7 @@ _MPP_RANGE = (0.02, 40.0)
 # Defaults for screens and printers (72 to 4800 dpi) are above 5 um/px, coarser than any scan read.
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
+_MOST_TEXT = 2**18  # characters of a description that are searched; vendors write under 10,000
 _BARCODE_MAX = 8192  # characters; of all symbols a QR code holds most, 7089 digits
 _WITH_FIELDS = ("motic", "aperio")
 
@@ -37,8 +38,8 @@ _NUMBER = r"((?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?)"
 _QUANTITY = re.compile(rf"\+?{_NUMBER}\s*(.*)", re.DOTALL)
 # "20", "20x", "20 X" or "x20"; within an objective's name, such as "Plan Apo 20x/0.75", with the x.
 _TIMES = "[xX×倍]"
-_POWER = re.compile(rf"{_TIMES}?\s*{_NUMBER}\s*{_TIMES}?")
-_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s*{_TIMES}(?![^\W\d_])")
+_POWER = re.compile(rf"{_TIMES}?\s{{0,8}}{_NUMBER}\s{{0,8}}{_TIMES}?")
+_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s{{0,8}}{_TIMES}(?![^\W\d_])")
 _MPP_KEYS = ("mpp", "mppx", "micronsperpixel")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
 _UM_PER_UNIT = UM_PER_UNIT | {
@@ -47,7 +48,7 @@ _UM_PER_UNIT = UM_PER_UNIT | {
     "微米": 1.0,
     "inch": 25_400.0,
 }
-_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pix|pixel|pixels)\.?$", re.IGNORECASE)
+_PER_PIXEL = re.compile(r"(?:/|per)\s*(?:px|pix|pixel|pixels)\.?$", re.IGNORECASE)
 
 
 class MagnificationSource(StrEnum):
@@ -157,6 +158,7 @@ def read_description(text: str) -> Description:
     if is_ome(text):
         images = read_ome(text)
         return describe_ome(images[0]) if images else Description(vendor="ome")
+    text = text[:_MOST_TEXT]
     fields = {_key(key): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
     power = _first_power(fields)
@@ -223,10 +225,10 @@ def barcodes_differ(stated: str | None, on_label: str | None) -> bool:
 
 def recorded_barcode(text: str) -> str | None:
     """Return a barcode as it is recorded: whole, or with a note that it was cut; None for ""."""
-    text = printable(text)
-    if len(text) > _BARCODE_MAX:
-        return f"{text[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"
-    return text or None
+    recorded = printable(text[: _BARCODE_MAX + 1])
+    if len(recorded) > _BARCODE_MAX:
+        return f"{recorded[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"
+    return recorded or None
 
 
 def read_fields(text: str) -> dict[str, str]:
@@ -238,7 +240,7 @@ def read_fields(text: str) -> dict[str, str]:
     if read_description(text).vendor not in _WITH_FIELDS:
         return {}
     found = {}
-    for field in text.split("|")[1:]:
+    for field in text[:_MOST_TEXT].split("|")[1:]:
         key, equals, value = (
             "".join(filter(str.isprintable, part)).strip() for part in field.partition("=")
         )

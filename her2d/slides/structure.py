@@ -24,6 +24,7 @@ MAX_DIRECTORIES = 1024
 MAX_DEPTH = 16  # of SubIFDs within SubIFDs; writers that chain levels so have up to 10
 MAX_ENTRIES = 4096  # tags in a directory, the same limit as in tifffile
 MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
+MAX_DESCRIPTION_BYTES = 8 * 2**20  # of a page; scanners write under 3, with pictures in base64
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
 MAX_PIXELS = 2**37  # of one image: 370,000 squared
 MAX_BLOCKS = 2**20  # of all images together: a slide at 100x has 610,000 of 512 x 512
@@ -43,6 +44,7 @@ _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4"} | {
 _ASCII, _SHORT, _LONG, _UNDEFINED = 2, 3, 4, 7
 
 _IMAGE_WIDTH, _IMAGE_LENGTH, _COMPRESSION = 256, 257, 259
+_IMAGE_DESCRIPTION = 270
 _STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS = 273, 277, 278, 279
 _PLANAR_CONFIGURATION = 284
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
@@ -310,6 +312,11 @@ class _Walk:
         if elsewhere + size > self._size:
             raise IncompleteError(
                 f"is cut short: tag {tag} lies beyond the file's end ({self._size} bytes)"
+            )
+        if tag == _IMAGE_DESCRIPTION and size > MAX_DESCRIPTION_BYTES:
+            raise BrokenError(
+                f"has a description (tag 270) of {size >> 20} MiB; no scanner writes more than "
+                f"{MAX_DESCRIPTION_BYTES >> 20}"
             )
         self._tag_bytes += size
         if self._tag_bytes > MAX_TAG_BYTES:
