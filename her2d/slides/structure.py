@@ -27,6 +27,7 @@ MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
 MAX_DESCRIPTION_BYTES = 8 * 2**20  # of a page; scanners write under 3, with pictures in base64
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
 MAX_PIXELS = 2**37  # of one image: 370,000 squared
+MAX_UNUSED_BYTES = 2**36  # of a file, beside twice its images; a minute's reading
 MAX_BLOCKS = 2**20  # of all images together: a slide at 100x has 610,000 of 512 x 512
 
 # Bytes of one value of each field type (TIFF 6.0 p. 15, BigTIFF 13, 16..18); others are skipped.
@@ -79,6 +80,10 @@ _NAMES = {
 
 class StructureError(RefusedError):
     """The file is not a complete TIFF."""
+
+
+class OversizedError(StructureError):
+    """The file is so much larger than its images that reading all of it takes hours."""
 
 
 class IncompleteError(StructureError):
@@ -210,7 +215,19 @@ class _Walk:
                 found.append(self._directory(offset, parent, entries))
                 parent = len(found) - 1
             below += [(sub, parent, depth + 1) for sub in self._sub_directories(entries)]
+        self._check_size(found)
         return found
+
+    def _check_size(self, found: list[Directory]) -> None:
+        """Raise OversizedError if most of the file is neither a block nor a tag."""
+        if self._size <= MAX_UNUSED_BYTES:
+            return
+        used = self._tag_bytes + _bytes_covered(found)
+        if self._size > 2 * used + MAX_UNUSED_BYTES:
+            raise OversizedError(
+                f"is {self._size / 1e9:.0f} GB large, of which its images take {used / 1e9:.1f}; "
+                "the rest belongs to none of them. Copy or export it again"
+            )
 
     def _sub_directories(self, entries: dict[int, _Entry]) -> list[int]:
         entry = entries.get(_SUB_IFDS)
@@ -481,6 +498,22 @@ class _Walk:
         if value >= 2**32:
             raise BrokenError(f"has a tag {tag} with a value that is too large ({value})")
         return self._format.entry_of(tag, _SHORT if value < 2**16 else _LONG, value)
+
+
+def _bytes_covered(found: list[Directory]) -> int:
+    """Return how many bytes of the file belong to blocks, each byte once."""
+    starts, ends = [], []
+    for directory in found:
+        stored = directory.stored
+        # Never more than pixels of 16 bytes can need: byte counts may be wrong.
+        most = 16 * directory.block_width * directory.block_height + 2**20
+        starts.append(directory.block_offsets[stored])
+        ends.append(starts[-1] + np.minimum(directory.block_bytes[stored], most))
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    order = np.argsort(start)
+    start, end = start[order], np.maximum.accumulate(end[order])
+    begun = np.maximum(start[1:], end[:-1])
+    return int((end[:1] - start[:1]).sum() + np.maximum(end[1:] - begun, 0).sum())
 
 
 def _is_as_specified(tag: int, entry: _Entry) -> bool:
