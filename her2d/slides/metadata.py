@@ -33,7 +33,10 @@ _MOST_TEXT = 2**18  # characters of a description that are searched; vendors wri
 _BARCODE_MAX = 8192  # characters; of all symbols a QR code holds most, 7089 digits
 _WITH_FIELDS = ("motic", "aperio")
 
-_FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:][ \t]*([^|\r\n]*)")
+# Chinese and Japanese input methods write the signs in full width.
+_FIELD = re.compile(
+    r"(?:^|[|;\r\n｜；])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:＝：][ \t]*([^|\r\n｜]*)"
+)
 _NUMBER = r"((?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?)"
 _QUANTITY = re.compile(rf"\+?{_NUMBER}\s*(.*)", re.DOTALL)
 # "20", "20x", "20 X" or "x20"; within an objective's name, such as "Plan Apo 20x/0.75", with the x.
@@ -41,6 +44,7 @@ _TIMES = "[xX×倍]"
 _POWER = re.compile(rf"{_TIMES}?\s{{0,8}}{_NUMBER}\s{{0,8}}{_TIMES}?")
 _POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s{{0,8}}{_TIMES}(?![^\W\d_])")
 _MPP_KEYS = ("mpp", "mppx", "micronsperpixel")
+_BARCODE_KEYS = ("barcode", "条码", "條碼", "条形码", "條形碼", "バーコード")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
 _UM_PER_UNIT = UM_PER_UNIT | {
     **dict.fromkeys(("micron", "microns"), 1.0),
@@ -166,7 +170,7 @@ def read_description(text: str) -> Description:
         vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
         magnification=None if power is None else power[0],
         mpp=next(filter(None, (_micrometres(fields.get(key, "")) for key in _MPP_KEYS)), None),
-        barcode=recorded_barcode(fields.get("barcode", "")),
+        barcode=recorded_barcode(next(filter(None, map(fields.get, _BARCODE_KEYS)), "")),
         resolution_unit_um=_unit(fields.get("unit", "")) if start.startswith("imagej=") else None,
         magnification_source=MagnificationSource.APP_MAG if power is None else power[1],
     )
