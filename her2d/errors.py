@@ -42,7 +42,8 @@ Every class stands in the module that raises it:
     │  ├─ SeveralAreasError
     │  ├─ StructureError
     │  │  ├─ BrokenError
-    │  │  └─ IncompleteError
+    │  │  ├─ IncompleteError
+    │  │  └─ OversizedError
     │  ├─ UnknownFormatError
     │  └─ UnreadableFormatError
     │     └─ MissingLibraryError

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle.loading import Bundle
+from her2d.bundle.loading import Bundle, read_verified
 from her2d.bundle.manifest import BundleError
 from her2d.method import FOLDS
 
@@ -87,9 +87,9 @@ def load_integrator(bundle: Bundle) -> Any:
     """Restore the classifier over five fold probabilities (paper, section 4.5).
 
     Raises:
-        BundleError: the file is not a skops archive, contains a type that is not trusted or not
-            installed, or is not one of the paper's eight classifiers or the mean of the five, with
-            two classes and five features.
+        BundleError: the file was changed since it was verified, is not a skops archive, contains a
+            type that is not trusted or not installed, or is not one of the paper's eight
+            classifiers or the mean of the five, with two classes and five features.
     """
     # Importing skops imports scikit-learn, which takes a second; only a running pipeline needs it.
     import zipfile
@@ -98,8 +98,9 @@ def load_integrator(bundle: Bundle) -> Any:
         import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
+    content = read_verified(bundle.integrator, bundle.manifest.parts.integrator.sha256)
     try:
-        model = skops.io.load(bundle.integrator, trusted=list(INTEGRATOR_TRUSTED_TYPES))
+        model = skops.io.loads(content, trusted=list(INTEGRATOR_TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise BundleError(
             f"The integrator of {bundle.directory} is not trusted: {error}"

@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2d.bundle.external_data import has_external_data
 from her2d.bundle.manifest import MANIFEST_FILE, BundleError, Manifest, parse_manifest
 
 _HASH_CHUNK_BYTES = 1 << 20
@@ -39,8 +40,8 @@ def load_bundle(directory: Path | str) -> Bundle:
     """Read and verify the bundle in `directory`.
 
     Raises:
-        BundleError: the manifest is missing or not valid, or a file is missing or differs from its
-            SHA-256.
+        BundleError: the manifest is missing or not valid, a file is missing or differs from its
+            SHA-256, or a graph keeps weights in other files.
     """
     directory = Path(directory)
     manifest_path = directory / MANIFEST_FILE
@@ -52,8 +53,14 @@ def load_bundle(directory: Path | str) -> Bundle:
         ) from error
     manifest = parse_manifest(text, manifest_path)
     parts = manifest.parts
-    for part in (parts.segmenter, parts.classifiers, parts.integrator):
-        _verify(directory / part.file, part.sha256)
+    for part in (parts.segmenter, parts.classifiers):
+        path = directory / part.file
+        if has_external_data(read_verified(path, part.sha256)):
+            raise BundleError(
+                f"The bundle's {path} keeps weights in other files, which its manifest does not"
+                " verify. Export it as one file."
+            )
+    read_verified(directory / parts.integrator.file, parts.integrator.sha256)
     return Bundle(directory.resolve(), manifest, hashlib.sha256(text).hexdigest())
 
 
@@ -66,13 +73,20 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _verify(path: Path, sha256: str) -> None:
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Return the content of a bundle's file, which is used as it was when it was verified.
+
+    Raises:
+        BundleError: the file cannot be read, or its SHA-256 is another one.
+    """
     try:
-        found = sha256_of(path)
+        content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
+    found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise BundleError(
             f"The bundle's {path} differs from the manifest:"
             f" its SHA-256 is {found[:12]}… and not {sha256[:12]}…."
         )
+    return content

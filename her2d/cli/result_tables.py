@@ -147,6 +147,8 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(f"{tiles} unreadable ({result.unreadable_reason or 'reason not recorded'})")
     if result.focal_plane:
         remarks.append(f"focal plane {result.focal_plane}")
+    if result.unread_pictures:
+        remarks.append(result.unread_pictures)
     if result.barcode_remark:
         remarks.append(result.barcode_remark)
     if result.magnification_source == MagnificationSource.ASSUMED:

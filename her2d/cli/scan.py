@@ -109,9 +109,9 @@ def _scan_one(
             JobQueue(db).refuse(path, state, reason)
             raise UserError(reason)
         clock = RunClock(queued_at=None)
-        digest = scorer.processor.content_hash(path)
-        clock.step_ended("hash")
         try:
+            digest = scorer.processor.content_hash(path)
+            clock.step_ended("hash")
             scored = scorer.processor.score(
                 path,
                 expected=state,

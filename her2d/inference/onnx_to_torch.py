@@ -48,7 +48,8 @@ class GraphModule(nn.Module):
     """A bundle's graph as a module: uint8 (N, 512, 512, 3) in, a tuple of all outputs out.
 
     Args:
-        path: an ONNX file with one input.
+        content: of an ONNX file with one input.
+        path: of the file, for errors.
         dtype: type of convolutions and of the operators that they feed. Normalisation, means and
             softmax stay in float32.
         memory_format: memory format of the convolutions' weights, which activations then take.
@@ -59,12 +60,13 @@ class GraphModule(nn.Module):
 
     def __init__(
         self,
+        content: bytes,
         path: Path,
         dtype: torch.dtype,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
-        graph = _read(path)
+        graph = _read(content, path)
         self.dtype = dtype
         self.outputs = [output.name for output in graph.output]
         self._input = graph.input[0].name
@@ -114,9 +116,9 @@ class GraphModule(nn.Module):
         return self._on_device[key].reshape(wanted.shape)
 
 
-def _read(path: Path) -> onnx.GraphProto:
+def _read(content: bytes, path: Path) -> onnx.GraphProto:
     try:
-        model = onnx.load(path)
+        model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
     except Exception as error:
         raise EngineError(f"torch cannot load {path}: {error}") from error

@@ -17,9 +17,10 @@ from her2d.inference.engine import (
     Segmentation,
     Tiles,
 )
+from her2d.inference.graph_files import read_graph
 from her2d.inference.host_tiles import HostBatch, stacked
 from her2d.inference.options import recorded_name
-from her2d.inference.plans import PlanFiles
+from her2d.inference.plans import PlanFiles, Sidecar
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
@@ -32,18 +33,26 @@ class OnnxRuntimeEngine:
     Args:
         bundle: a verified bundle.
         threads: number of threads of each session; 0 is one for each core this process may use.
-        plan: int8 graphs to run in place of the bundle's graphs.
+        plan: int8 graphs to run in place of the bundle's graphs, and what describes them.
 
     Raises:
         EngineError: a graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0, plan: PlanFiles | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 0, plan: tuple[PlanFiles, Sidecar] | None = None
+    ) -> None:
         threads = threads or usable_cpus()
-        graphs = plan or bundle
-        self._segmenter = _open(graphs.segmenter, SEGMENTER_OUTPUTS, threads)
-        self._classifiers = _open(graphs.classifiers, CLASSIFIERS_OUTPUTS, threads)
-        self._backend = recorded_name("onnxruntime", plan.precision if plan else "fp32")
+        if plan is None:
+            graphs: Bundle | PlanFiles = bundle
+            parts = bundle.manifest.parts
+            hashes = parts.segmenter.sha256, parts.classifiers.sha256
+        else:
+            graphs, sidecar = plan
+            hashes = sidecar.segmenter.plan_sha256, sidecar.classifiers.plan_sha256
+        self._segmenter = _open(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads)
+        self._classifiers = _open(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads)
+        self._backend = recorded_name("onnxruntime", plan[0].precision if plan else "fp32")
 
     @property
     def backend(self) -> str:
@@ -68,15 +77,16 @@ class OnnxRuntimeEngine:
         del self._segmenter, self._classifiers
 
 
-def _open(path: Path, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR_SEVERITY
     # Spinning threads of a session would take cores that the decoders need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    graph = read_graph(path, sha256)
     try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
     found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}

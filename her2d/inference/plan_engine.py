@@ -74,7 +74,7 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
     if files.backend == "onnxruntime":
-        return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=files)
+        return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=(files, sidecar))
     from her2d.inference.cuda.open import open_cuda_engine
 
     return open_cuda_engine(files, sidecar, options)

@@ -24,6 +24,7 @@ from her2d.inference.engine import (
     Segmentation,
     Tiles,
 )
+from her2d.inference.graph_files import read_graph
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import EngineOptions, recorded_name
 from her2d.method import TILE_PX
@@ -110,8 +111,14 @@ class TorchEngine:
             raise
 
     def _load(self, bundle: Bundle, options: EngineOptions, dtype: torch.dtype) -> None:
-        self._segmenter = _Network(bundle.segmenter, SEGMENTER_OUTPUTS, dtype, self._device)
-        self._classifiers = _Network(bundle.classifiers, CLASSIFIERS_OUTPUTS, dtype, self._device)
+        parts = bundle.manifest.parts
+        self._segmenter, self._classifiers = (
+            _Network(path, read_graph(path, part.sha256), outputs, dtype, self._device)
+            for path, part, outputs in (
+                (bundle.segmenter, parts.segmenter, SEGMENTER_OUTPUTS),
+                (bundle.classifiers, parts.classifiers, CLASSIFIERS_OUTPUTS),
+            )
+        )
         if self._device.type == "cuda" and options.cuda_graphs:
             # Only after all weights are loaded, and while no other thread uses the device: torch
             # captures every graph on the same stream.
@@ -205,6 +212,7 @@ class _Network:
     def __init__(
         self,
         path: Path,
+        graph: bytes,
         outputs: tuple[str, ...],
         dtype: torch.dtype,
         device: torch.device,
@@ -213,7 +221,7 @@ class _Network:
         # On the CPU all memory stays contiguous, because oneDNN of torch 2.13 corrupts memory in
         # some channels-last convolutions.
         layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        self._module = GraphModule(path, dtype, layout).eval().to(device)
+        self._module = GraphModule(graph, path, dtype, layout).eval().to(device)
         if missing := set(outputs) - set(self._module.outputs):
             raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
         self._device = device

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from her2d.slides.formats.parts import scan_files
+from her2d.slides.integrity import refuse_oversized
 from her2d.system.file_identity import FileState, content_hash
 
 
@@ -33,10 +34,12 @@ def scan_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> 
         on_progress: called after every MiB; an error that it raises ends the reading.
 
     Raises:
+        SlideError: almost all of the file is unused, and reading it would take hours.
         OSError: a file cannot be read.
     """
     files = scan_files(path)
     if files == [path]:
+        refuse_oversized(path)
         return content_hash(path, on_progress=on_progress)
     hashes = sorted(content_hash(file, on_progress=on_progress) for file in files)
     digest = hashlib.blake2b("\n".join(hashes).encode(), digest_size=32)

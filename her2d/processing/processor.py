@@ -72,7 +72,8 @@ class SlideProcessor:
     def content_hash(self, path: Path, on_progress: Callable[[], None] = lambda: None) -> str:
         """Return the scan's content hash, read at idle priority in a thread of the processor.
 
-        `on_progress` is called at every MiB; what it raises ends the reading. Raises OSError.
+        `on_progress` is called at every MiB; what it raises ends the reading. Raises the
+        errors of `scan_hash`.
         """
         hashing = self._hashing.submit(copy_context().run, scan_hash, path, on_progress=on_progress)
         return hashing.result()

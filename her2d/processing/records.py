@@ -83,6 +83,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         finished_at=now(),
         elapsed_s=clock.elapsed_s,
         focal_plane=outcome.metadata.focal_plane,
+        unread_pictures=outcome.metadata.unread_pictures,
     )
 
 

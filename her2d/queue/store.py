@@ -9,6 +9,8 @@ the caller knows; a job that was changed meanwhile stays as it is. The state `do
 `her2d.results`, in the result's transaction.
 """
 
+import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ _INSERT = (
     " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :finished)"
 )
 
+_LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
 _CLAIM = """
@@ -467,14 +470,24 @@ class JobQueue:
 
 
 def text_of(path: Path) -> str:
-    """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc."""
-    return readable_text(str(path))
+    """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc.
+
+    No two paths have one text: where a name already contains such characters, its backslash is
+    written as `\\x5c`.
+    """
+    raw = _LIKE_ESCAPED.sub(rb"\\x5c", os.fsencode(path))
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def problem_of_name(path: Path) -> str | None:
     """Return why a scan cannot be processed under its path, None if it can."""
     if text_of(path) == str(path):
         return None
+    if readable_text(str(path)) == str(path):
+        return (
+            "The name of the file, or of a folder above it, contains a backslash and x with two"
+            " digits, as her2d writes bytes that are not UTF-8: rename it."
+        )
     if readable_text(path.name) == path.name:
         return "The name of a folder above the file is not valid UTF-8: rename that folder."
     return "The file's name is not valid UTF-8: rename it and it is processed."

@@ -73,6 +73,8 @@ class RunRecord:
         level0_downsample: level-0 pixels to a pixel of the 4x grid.
         queued_at, started_at, finished_at: UTC, ISO-8601.
         focal_plane: which plane of a z-stack was read, such as "2 of 5"; None where there is one.
+        unread_pictures: which pictures of the file were neither read nor named, such as "1 further
+            picture of 1200 x 900 was not read"; None where there is none.
     """
 
     score: Score
@@ -93,6 +95,7 @@ class RunRecord:
     finished_at: str
     elapsed_s: float
     focal_plane: str | None = None
+    unread_pictures: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class SlideResult(Score, _KnownSlide):
     heatmap_path: str | None
     run_id: int
     focal_plane: str | None
+    unread_pictures: str | None
     tissue_mm2: float
     tumor_mm2: float
     focus: float | None

@@ -122,6 +122,14 @@ class BlockComparison:
         scans, pages = zip(*compared, strict=True)
         return _have_equal_structure(*_tissue(_joined(scans), _joined(pages)), _SAME_STRUCTURE)
 
+    def windows(self) -> list[Pixels]:
+        """Return the windows of the scan that can be decoded, uint8 (height, width, 3) each.
+
+        Raises:
+            OSError: the storage failed.
+        """
+        return [pixels for pixels in self._scan if pixels is not None]
+
     def sharpness(self, image: Image) -> float:
         """Return how sharp a page of the scan's size is: larger is sharper, 0 is undecodable.
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from her2d.slides.errors import SlideError
 from her2d.slides.structure import (
     BrokenError,
     Directory,
     IncompleteError,
+    OversizedError,
     StructureError,
     read_structure,
 )
@@ -104,6 +106,27 @@ def open_regular(path: Path) -> int:
         os.close(fd)
         raise BrokenError("is not a regular file")
     return fd
+
+
+def refuse_oversized(path: Path) -> None:
+    """Refuse a TIFF of which so little is images that reading all of it takes hours.
+
+    Whatever else is wrong with the file is left to `open_slide`.
+
+    Raises:
+        SlideError: it is such a file.
+        OSError: it cannot be read.
+    """
+    try:
+        fd = open_regular(path)
+        try:
+            read_structure(fd)
+        finally:
+            os.close(fd)
+    except OversizedError as error:
+        raise SlideError(path.name, str(error)) from error
+    except StructureError:
+        return
 
 
 def _check(path: Path) -> None:

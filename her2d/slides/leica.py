@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from her2d.slides.ome import whole_number
+from her2d.slides.xml_elements import read_elements
 
 _NAMESPACE = "http://www.leica-microsystems.com/scn/"
 _UM_PER_NM = 1e-3
+_ELEMENTS = (
+    *("collection", "image", "pixels", "dimension", "view", "barcode", "scanSettings"),
+    *("objectiveSettings", "objective", "illuminationSettings", "illuminationSource"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +85,24 @@ def is_leica(text: str) -> bool:
 
 def read_leica(text: str) -> LeicaFile | None:
     """Return what the XML of an SCN file states; None where it cannot be parsed."""
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return None
-    try:
-        root = ElementTree.fromstring(text.rstrip("\0 \r\n"))
-    except (ElementTree.ParseError, ValueError):
-        return None
-    collection = root.find("{*}collection")
+    root = read_elements(text, _ELEMENTS)
+    collection = None if root is None else root.find("collection")
     if collection is None:
         return None
-    images = [_read_image(collection, image) for image in collection.findall("{*}image")]
+    images = [_read_image(collection, image) for image in collection.findall("image")]
     return LeicaFile(_barcode(collection), tuple(image for image in images if image.pages))
 
 
 def _read_image(collection: ElementTree.Element, image: ElementTree.Element) -> LeicaImage:
-    view = image.find("{*}view")
-    pages = tuple(
-        page for item in image.findall("{*}pixels/{*}dimension") if (page := _read_page(item))
-    )
+    view = image.find("view")
+    pages = tuple(page for item in image.findall("pixels/dimension") if (page := _read_page(item)))
     finest = max(pages, key=lambda page: page.width * page.height, default=None)
-    source = image.findtext("{*}scanSettings/{*}illuminationSettings/{*}illuminationSource")
+    source = image.findtext("scanSettings/illuminationSettings/illuminationSource")
     return LeicaImage(
         is_macro=view is not None and _covers(collection, view),
         bright_field=(source or "brightfield").strip().lower() == "brightfield"
         and all(page.channel is None for page in pages),
-        magnification=image.findtext("{*}scanSettings/{*}objectiveSettings/{*}objective"),
+        magnification=image.findtext("scanSettings/objectiveSettings/objective"),
         um_x=_um_per_px(view, "sizeX", finest.width if finest else 0),
         um_y=_um_per_px(view, "sizeY", finest.height if finest else 0),
         pages=pages,
@@ -145,7 +143,7 @@ def _nanometres(view: ElementTree.Element | None, key: str) -> int | None:
 
 def _barcode(collection: ElementTree.Element) -> str | None:
     """Return the barcode, which Leica writes in base64."""
-    text = (collection.get("barcode") or collection.findtext("{*}barcode") or "").strip()
+    text = (collection.get("barcode") or collection.findtext("barcode") or "").strip()
     try:
         decoded = base64.b64decode(text, validate=True).decode("ascii")
     except (binascii.Error, ValueError):

@@ -15,7 +15,7 @@ from her2d.slides.leica import LeicaImage
 from her2d.slides.ome import UM_PER_UNIT, OmeImage, is_ome, read_ome
 from her2d.system.text import printable
 
-_UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
+UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
 _SNAP = 0.10  # the MPP of real scanners differs by up to 8 % from 10 / AppMag
 # Magnification times MPP, as a share of the usual 10. Small pixels of a camera, or an adapter
@@ -29,17 +29,22 @@ _MPP_RANGE = (0.02, 40.0)
 # Defaults for screens and printers (72 to 4800 dpi) are above 5 um/px, coarser than any scan read.
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
+_MOST_TEXT = 2**18  # characters of a description that are searched; vendors write under 10,000
 _BARCODE_MAX = 8192  # characters; of all symbols a QR code holds most, 7089 digits
 _WITH_FIELDS = ("motic", "aperio")
 
-_FIELD = re.compile(r"(?:^|[|;\r\n])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:][ \t]*([^|\r\n]*)")
+# Chinese and Japanese input methods write the signs in full width.
+_FIELD = re.compile(
+    r"(?:^|[|;\r\n｜；])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:＝：][ \t]*([^|\r\n｜]*)"
+)
 _NUMBER = r"((?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?)"
 _QUANTITY = re.compile(rf"\+?{_NUMBER}\s*(.*)", re.DOTALL)
 # "20", "20x", "20 X" or "x20"; within an objective's name, such as "Plan Apo 20x/0.75", with the x.
 _TIMES = "[xX×倍]"
-_POWER = re.compile(rf"{_TIMES}?\s*{_NUMBER}\s*{_TIMES}?")
-_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s*{_TIMES}(?![^\W\d_])")
+_POWER = re.compile(rf"{_TIMES}?\s{{0,8}}{_NUMBER}\s{{0,8}}{_TIMES}?")
+_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s{{0,8}}{_TIMES}(?![^\W\d_])")
 _MPP_KEYS = ("mpp", "mppx", "micronsperpixel")
+_BARCODE_KEYS = ("barcode", "条码", "條碼", "条形码", "條形碼", "バーコード")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
 _UM_PER_UNIT = UM_PER_UNIT | {
     **dict.fromkeys(("micron", "microns"), 1.0),
@@ -47,7 +52,7 @@ _UM_PER_UNIT = UM_PER_UNIT | {
     "微米": 1.0,
     "inch": 25_400.0,
 }
-_PER_PIXEL = re.compile(r"\s*(?:/|per)\s*(?:px|pix|pixel|pixels)\.?$", re.IGNORECASE)
+_PER_PIXEL = re.compile(r"(?:/|per)\s*(?:px|pix|pixel|pixels)\.?$", re.IGNORECASE)
 
 
 class MagnificationSource(StrEnum):
@@ -94,6 +99,8 @@ class SlideMetadata:
         width, height: pixels of level 0.
         magnification_source: the statement that `magnification` was taken from.
         focal_plane: which plane of a z-stack is read, such as "3 of 5"; None where there is one.
+        unread_pictures: a clause that says which pictures of the file were neither read nor named,
+            such as "1 further picture of 1200 x 900 was not read"; None where there is none.
         barcode_source: where `barcode` was read; None where it is None.
         label_barcode: what is printed as a barcode on the label image; None where there is none or
             nobody has looked (see `her2d.slides.label`).
@@ -107,6 +114,7 @@ class SlideMetadata:
     height: int
     magnification_source: MagnificationSource
     focal_plane: str | None = None
+    unread_pictures: str | None = None
     barcode_source: BarcodeSource | None = None
     label_barcode: str | None = None
 
@@ -154,6 +162,7 @@ def read_description(text: str) -> Description:
     if is_ome(text):
         images = read_ome(text)
         return describe_ome(images[0]) if images else Description(vendor="ome")
+    text = text[:_MOST_TEXT]
     fields = {_key(key): value.strip() for key, value in _FIELD.findall(text)}
     start = text.lstrip()[:16].lower()
     power = _first_power(fields)
@@ -161,7 +170,7 @@ def read_description(text: str) -> Description:
         vendor=next((name for name in _WITH_FIELDS if start.startswith(name)), "generic"),
         magnification=None if power is None else power[0],
         mpp=next(filter(None, (_micrometres(fields.get(key, "")) for key in _MPP_KEYS)), None),
-        barcode=recorded_barcode(fields.get("barcode", "")),
+        barcode=recorded_barcode(next(filter(None, map(fields.get, _BARCODE_KEYS)), "")),
         resolution_unit_um=_unit(fields.get("unit", "")) if start.startswith("imagej=") else None,
         magnification_source=MagnificationSource.APP_MAG if power is None else power[1],
     )
@@ -220,10 +229,10 @@ def barcodes_differ(stated: str | None, on_label: str | None) -> bool:
 
 def recorded_barcode(text: str) -> str | None:
     """Return a barcode as it is recorded: whole, or with a note that it was cut; None for ""."""
-    text = printable(text)
-    if len(text) > _BARCODE_MAX:
-        return f"{text[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"
-    return text or None
+    recorded = printable(text[: _BARCODE_MAX + 1])
+    if len(recorded) > _BARCODE_MAX:
+        return f"{recorded[:_BARCODE_MAX]}… (cut, the file states {len(text)} characters)"
+    return recorded or None
 
 
 def read_fields(text: str) -> dict[str, str]:
@@ -235,7 +244,7 @@ def read_fields(text: str) -> dict[str, str]:
     if read_description(text).vendor not in _WITH_FIELDS:
         return {}
     found = {}
-    for field in text.split("|")[1:]:
+    for field in text[:_MOST_TEXT].split("|")[1:]:
         key, equals, value = (
             "".join(filter(str.isprintable, part)).strip() for part in field.partition("=")
         )
@@ -271,7 +280,7 @@ def describe(
     read = [read_description(text) for text in descriptions]
     stated = _merge(read if listed is None else [listed, *read])
     if stated.mpp is None and resolution is not None:
-        mpp = _resolution_mpp(resolution, stated.resolution_unit_um)
+        mpp = resolution_mpp(resolution, stated.resolution_unit_um)
         bounds = _RATIO_OF_RESOLUTION_TAGS
         if stated.magnification is None or _agree(stated.magnification, mpp, bounds):
             stated = replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
@@ -305,7 +314,7 @@ def _settle(
         if mpp is None or not by_mpp or _agree(magnification, mpp, (1 - _SNAP, 1 + _SNAP)):
             return magnification, mpp, stated.magnification_source
     if mpp is not None and not contradiction:
-        return _objective(_UM_PX_AT_1X / mpp), mpp, stated.mpp_source
+        return _objective(UM_PX_AT_1X / mpp), mpp, stated.mpp_source
     if assumed is not None:
         believed = mpp if _agree(assumed, mpp, _RATIO_OF_RESOLUTION_TAGS) else None
         return assumed, believed, MagnificationSource.ASSUMED
@@ -345,7 +354,7 @@ def _merge(descriptions: Sequence[Description]) -> Description:
 def _agree(magnification: float, mpp: float | None, bounds: tuple[float, float]) -> bool:
     if mpp is None:
         return True
-    return bounds[0] < magnification * mpp / _UM_PX_AT_1X < bounds[1]
+    return bounds[0] < magnification * mpp / UM_PX_AT_1X < bounds[1]
 
 
 def _objective(magnification: float) -> float:
@@ -366,7 +375,8 @@ def _within(value: float, bounds: tuple[float, float]) -> float | None:
     return value if bounds[0] <= value <= bounds[1] else None
 
 
-def _resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
+def resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
+    """Return the micrometres per pixel that resolution tags state; None if not plausible."""
     um_per_unit = stated_unit_um or _UM_PER_RESOLUTION_UNIT.get(resolution.unit)
     if um_per_unit is None or resolution.x <= 0 or resolution.y <= 0:
         return None

@@ -6,16 +6,10 @@ from typing import Protocol, TypeVar
 from her2d.method import MAGNIFICATION
 from her2d.slides.errors import RefusedError
 from her2d.slides.images import Image
-from her2d.slides.level_shape import Level, has_aspect_of
-from her2d.slides.metadata import read_description
-from her2d.slides.page_text import MASK, read_statement
-from her2d.slides.scan_search import (
-    REDUCED,
-    REDUCED_PAGE,
-    TRANSPARENCY_MASK,
-    Pyramid,
-    find_pyramid,
-)
+from her2d.slides.level_shape import Level
+from her2d.slides.page_text import MASK
+from her2d.slides.picture_names import picture_name
+from her2d.slides.scan_search import Pyramid, find_pyramid
 
 __all__ = ["Level", "Pyramid", "associated_images", "choose_level", "find_pyramid"]
 
@@ -74,23 +68,7 @@ def associated_images(images: Sequence[Image], pyramid: Pyramid) -> dict[str, Im
     for image in images:
         if id(image) in in_pyramid:
             continue
-        name = pyramid.pictures.get(id(image)) or _associated_name(base, image)
+        name = pyramid.pictures.get(id(image)) or picture_name(base, image)
         if name is not None and name != MASK:
             found.setdefault(name, image)
     return found
-
-
-def _associated_name(base: Image, image: Image) -> str | None:
-    statement = read_statement(image.description)
-    kind = image.page.subfiletype
-    if kind & TRANSPARENCY_MASK or read_description(image.description).vendor == "ome":
-        return None
-    if statement.name is not None:
-        return statement.name
-    if kind & REDUCED_PAGE == REDUCED_PAGE:
-        return "macro"
-    if not base.directory.tiled or image.directory.tiled or image.area >= base.area:
-        return None
-    if has_aspect_of(base, image):
-        return "thumbnail"
-    return "label" if kind & REDUCED else None

@@ -1,6 +1,5 @@
 """Open a scan: find its pyramid, read what the file states, and lay the grid over it."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,17 +12,18 @@ from her2d.slides.bright_field import check_is_coloured
 from her2d.slides.errors import RefusedError, slide_errors
 from her2d.slides.fit import fit_grid
 from her2d.slides.formats.opening import library_named, open_other
+from her2d.slides.further_images import unread_pictures
 from her2d.slides.glass import Color, glass_color
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.integrity import open_regular
 from her2d.slides.metadata import (
-    Resolution,
     SlideMetadata,
     describe,
     read_description,
     read_fields,
 )
 from her2d.slides.overlaps import check_tiles_do_not_overlap
+from her2d.slides.page_resolution import page_resolution
 from her2d.slides.protocol import Slide
 from her2d.slides.pyramid import (
     Level,
@@ -35,9 +35,7 @@ from her2d.slides.pyramid import (
 from her2d.slides.slide import TiffSlide
 from her2d.slides.structure import read_structure
 
-_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _ICC_PROFILE = 34675
-_INCH = 2
 
 
 def open_slide(path: Path | str, *, assume_magnification: float | None = None) -> Slide:
@@ -165,32 +163,19 @@ def _describe(
     metadata = describe(
         # XML that lists this image describes others too, whose values are not its own.
         descriptions if pyramid.listed is None else (),
-        _resolution(base.page),
+        page_resolution(base.page),
         listed=pyramid.listed,
         width=base.directory.width,
         height=base.directory.height,
         assume_magnification=assume_magnification,
     )
-    return replace(metadata, focal_plane=str(pyramid.plane) if pyramid.plane else None)
+    return replace(
+        metadata,
+        focal_plane=str(pyramid.plane) if pyramid.plane else None,
+        unread_pictures=unread_pictures(pyramid.unread),
+    )
 
 
 def _icc_bytes(page: TiffPage) -> int:
     tag = page.tags.get(_ICC_PROFILE)
     return int(tag.count) if tag is not None else 0
-
-
-def _resolution(page: TiffPage) -> Resolution | None:
-    x, y = (_ratio(page.tags.valueof(code)) for code in (_X_RESOLUTION, _Y_RESOLUTION))
-    if x is None or y is None:
-        return None
-    return Resolution(x, y, unit=int(page.tags.valueof(_RESOLUTION_UNIT, default=_INCH)))
-
-
-def _ratio(value: object) -> float | None:
-    """Return a resolution, which some programs write as an integer or floating-point number."""
-    match value:
-        case (int(numerator), int(denominator)) if denominator:
-            return numerator / denominator
-        case (int() | float() as number,) | (int() | float() as number) if math.isfinite(number):
-            return float(number)
-    return None

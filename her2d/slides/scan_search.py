@@ -17,23 +17,20 @@ from dataclasses import dataclass
 
 from her2d.slides.agreement import BlockComparison
 from her2d.slides.errors import RefusedError, SeveralAreasError
+from her2d.slides.further_images import (
+    Scale,
+    is_another_area,
+    is_another_listed_area,
+    stated_scale,
+)
 from her2d.slides.images import Image
 from her2d.slides.level_shape import Level, is_copy, is_exact, level_by_shape, readings, samples
-from her2d.slides.listed_scans import ListedScan, Listing, find_listed_scans
+from her2d.slides.listed_scans import Listing, find_listed_scans
 from her2d.slides.metadata import Description, read_description
 from her2d.slides.page_text import read_statement
+from her2d.slides.picture_names import REDUCED, REDUCED_PAGE, TRANSPARENCY_MASK, picture_name
 
-REDUCED = 0b1  # NewSubfileType, tag 254
-TRANSPARENCY_MASK = 0b100
-REDUCED_PAGE = 0b1001  # how Aperio marks macros: a reduced image that is also a separate page
-
-_MOST_COMPARED = 64  # pages whose pixels are compared with the scan's
-# An unnamed page that has at least this share of the scan's pixels is another scan, not a macro.
-_ANOTHER_SCAN = 1 / 10
-_ANOTHER_SCAN_IN_STRIPS = 1 / 3  # labels and macros are in strips too
-_ANOTHER_OME_SCAN = 1 / 64  # where OME-XML says that both have pixels of one size
-_SAME_PIXEL_SIZE = 1.5
-_OVERVIEW = 3.0  # an image whose pixels are larger by more is an overview or a macro
+_MOST_COMPARED = 64  # pages whose pixels are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +58,14 @@ class Pyramid:
         plane: which plane of a z-stack it is; None where the file holds one plane.
         listed: what XML that describes several images states about this one.
         pictures: names of pictures of the glass that XML gives, by `id` of their image.
+        unread: images that are neither part of the scan nor known pictures, and are left out.
     """
 
     levels: tuple[Level, ...]
     plane: FocalPlane | None
     listed: Description | None
     pictures: dict[int, str]
+    unread: tuple[Image, ...]
 
 
 def find_pyramid(images: Sequence[Image], fd: int) -> Pyramid:
@@ -117,9 +116,9 @@ class _Search:
         self._comparison = BlockComparison(self._fd, base)
         levels = [Level(base, 1.0, 1.0, *base.size), *self._levels(base, planes, listing)]
         levels.sort(key=lambda level: level.downsample)
-        self._refuse_other_scans(base, planes, levels, listing)
+        unread = self._unread(base, planes, levels, listing)
         listed = None if listing is None else listing.scans[0].statement
-        return Pyramid(tuple(levels), plane, listed, self._pictures)
+        return Pyramid(tuple(levels), plane, listed, self._pictures, unread)
 
     def _base(self) -> Image:
         """Return the page that is the scan: what the file says, else the largest page."""
@@ -216,9 +215,9 @@ class _Search:
 
     def _belongs_elsewhere(self, base: Image, planes: Sequence[Image], image: Image) -> bool:
         """Return whether a page of a level's shape is, or may be, a level of another plane."""
-        parent = image.directory.parent
-        if parent is not None:
-            return self._images[parent] is not base
+        if image.directory.parent is not None:
+            is_sibling = image.directory.parent == base.directory.parent and len(planes) == 1
+            return not is_sibling and not self._is_below(base, image)
         if len(planes) == 1:
             return False
         of_same_size = [
@@ -232,6 +231,13 @@ class _Search:
         place = self._places[id(image)]
         following = number + 1 < len(planes) and self._places[id(planes[number + 1])] > place
         return not (self._places[id(base)] < place and following)
+
+    def _is_below(self, base: Image, image: Image) -> bool:
+        """Return whether an image is a SubIFD of the scan, or of one of its SubIFDs."""
+        parent = image.directory.parent
+        while parent is not None and self._images[parent] is not base:
+            parent = self._images[parent].directory.parent
+        return parent is not None
 
     def _marks_are_clear(self, base: Image, planes: Sequence[Image]) -> bool:
         """Return whether pages that are marked as reduced images can only be the scan's.
@@ -255,8 +261,8 @@ class _Search:
     def _is_level_of(self, base: Image, image: Image, marks_are_clear: bool) -> bool:
         """Return whether the file says that a page is a level of the scan."""
         statement = self._statements[id(image)]
-        if image.directory.parent is not None:
-            return self._images[image.directory.parent] is base
+        if self._is_below(base, image):
+            return True
         if statement.reduced_to is not None:
             return statement.reduced_to == image.size and statement.scan == base.size
         if statement.number is not None:
@@ -266,72 +272,85 @@ class _Search:
         return bool(image.page.subfiletype & REDUCED) and marks_are_clear
 
     def _shows_the_same(self, level: Level) -> bool:
+        self._count_comparison()
+        return self._comparison.shows_the_same(level.image, level.downsample_x, level.downsample_y)
+
+    def _count_comparison(self) -> None:
         self._compared += 1
         if self._compared > _MOST_COMPARED:
             raise RefusedError(
                 f"has more than {_MOST_COMPARED} pages that do not say what they are; export the "
                 "scan alone"
             )
-        return self._comparison.shows_the_same(level.image, level.downsample_x, level.downsample_y)
 
-    def _refuse_other_scans(
+    def _unread(
         self,
         base: Image,
         planes: Sequence[Image],
         levels: Sequence[Level],
         listing: Listing | None,
-    ) -> None:
-        """Refuse a file that holds another scan, which would not be read."""
-        known = {id(image) for image in planes} | {id(level.image) for level in levels}
-        others = 0
-        if listing is not None:
-            mine = listing.scans[0]
-            for scan in listing.scans[1:]:
-                others += id(scan.planes[0]) not in known and _is_another_area(mine, scan)
-                known |= {id(page) for pages in (scan.planes, *scan.levels) for page in pages}
-        others += sum(
-            id(image) not in known and self._is_another_scan(base, planes, image)
-            for image in self._images
-        )
-        if others:
-            raise SeveralAreasError(others + 1)
+    ) -> tuple[Image, ...]:
+        """Return the images that are left out.
 
-    def _is_another_scan(self, base: Image, planes: Sequence[Image], image: Image) -> bool:
-        if self._is_associated(image) or image.page.subfiletype & REDUCED:
+        Raises:
+            SeveralAreasError: one of them is another scan.
+        """
+        known = {id(image) for image in planes} | {id(level.image) for level in levels}
+        areas, unread = 0, []
+        scan_um = None if listing is None else listing.scans[0].statement.mpp
+        for scan in () if listing is None else listing.scans[1:]:
+            page = scan.planes[0]
+            if id(page) not in known:
+                self._count_comparison()
+                scale = Scale(scan_um, scan.statement.mpp)
+                if is_another_listed_area(self._fd, base, page, scale):
+                    areas += 1
+                else:
+                    unread.append(page)
+            known |= {id(page) for pages in (scan.planes, *scan.levels) for page in pages}
+        for image in self._images:
+            if id(image) in known or self._is_explained(base, planes, image):
+                continue
+            if self._is_another_area(base, planes, image):
+                areas += 1
+            else:
+                unread.append(image)
+        if areas:
+            raise SeveralAreasError(areas + 1)
+        return tuple(unread)
+
+    def _is_explained(self, base: Image, planes: Sequence[Image], image: Image) -> bool:
+        """Return whether it is known what an image is, though it is no level of the scan."""
+        if self._is_associated(image) or is_copy(base, image):
+            return True
+        if image.directory.parent is not None:
+            parent = self._images[image.directory.parent]
+            if not self._is_below(base, image) and parent.area > image.area:
+                return True  # a level of another page, which is looked at itself
+        if self._states_another_scan(image):
             return False
-        parent = image.directory.parent
-        if parent is not None and self._images[parent].area > image.area:
-            return False  # a level of another page, which is looked at itself
-        if samples(image.page) != samples(base.page) or is_copy(base, image):
+        if len(planes) > 1 and level_by_shape(base, image) is not None:
+            return True  # a level of another plane
+        name = picture_name(base, image)
+        if name != "thumbnail":
+            return name is not None
+        across, down = (mine / its for mine, its in zip(base.size, image.size, strict=True))
+        return self._shows_the_same(Level(image, across, down, *image.size))
+
+    def _states_another_scan(self, image: Image) -> bool:
+        return self._statements[id(image)].scan == image.size
+
+    def _is_another_area(self, base: Image, planes: Sequence[Image], image: Image) -> bool:
+        if image.page.subfiletype & REDUCED:
             return False
         level = level_by_shape(base, image)
-        if self._statements[id(image)].scan == image.size:
-            return level is None or len(planes) == 1
-        # Another area hardly has exactly a level's size; a level of another plane has it.
-        of_level = level is not None and (len(planes) > 1 or is_exact(base, level))
-        return not of_level and _is_large_beside(base, image)
-
-
-def _is_large_beside(base: Image, image: Image) -> bool:
-    """Return whether an unnamed image is too large, and stored too much alike, to be a macro."""
-    first, other = base.directory, image.directory
-    share = _ANOTHER_SCAN if first.tiled else _ANOTHER_SCAN_IN_STRIPS
-    return (
-        other.tiled == first.tiled
-        and other.compression == first.compression
-        and image.area >= share * base.area
-    )
-
-
-def _is_another_area(mine: ListedScan, other: ListedScan) -> bool:
-    """Return whether another image of OME-XML is an area of the glass scanned like this one."""
-    share = other.area / mine.area
-    if mine.statement.mpp is None or other.statement.mpp is None:
-        return share >= _ANOTHER_SCAN
-    coarser = other.statement.mpp / mine.statement.mpp
-    if coarser > _OVERVIEW:
-        return False
-    return share >= (_ANOTHER_SCAN if coarser < 1 / _SAME_PIXEL_SIZE else _ANOTHER_OME_SCAN)
+        if self._states_another_scan(image):
+            same_samples = samples(image.page) == samples(base.page)
+            return same_samples and (level is None or len(planes) == 1)
+        if level is not None and is_exact(base, level):
+            return False  # another area hardly has exactly a level's size
+        self._count_comparison()
+        return is_another_area(self._fd, base, image, stated_scale(base, image))
 
 
 def _largest(images: Sequence[Image]) -> Image:

@@ -459,6 +459,8 @@ def _tiff_properties(
         found["openslide.comment"] = comment
     if metadata.focal_plane is not None:
         found["her2d.focal-plane"] = metadata.focal_plane
+    if metadata.unread_pictures is not None:
+        found["her2d.unread-pictures"] = metadata.unread_pictures
     for number, level in enumerate(levels):
         prefix, directory = f"openslide.level[{number}]", level.stored.directory
         if directory.tiled:

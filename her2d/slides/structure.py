@@ -3,7 +3,7 @@
 TIFF 6.0 and BigTIFF in both byte orders are read. Every count and offset is checked against the
 size of the file and a limit before anything is read or allocated, so malformed files take little
 time and memory. Image file directories (IFDs) are found along the chain and through SubIFDs (tag
-330).
+330), which may have SubIFDs themselves.
 
 What libtiff tolerates is read as libtiff reads it: tags of another type or count than TIFF 6.0
 has, missing byte counts, and a chain whose end leads back or to something else.
@@ -11,6 +11,7 @@ has, missing byte counts, and a chain whose end leads back or to something else.
 
 import os
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,10 +21,13 @@ from numpy.typing import NDArray
 from her2d.slides.errors import RefusedError
 
 MAX_DIRECTORIES = 1024
+MAX_DEPTH = 16  # of SubIFDs within SubIFDs; writers that chain levels so have up to 10
 MAX_ENTRIES = 4096  # tags in a directory, the same limit as in tifffile
 MAX_TAG_BYTES = 32 * 2**20  # all out-of-line tag values of a file together
+MAX_DESCRIPTION_BYTES = 8 * 2**20  # of a page; scanners write under 3, with pictures in base64
 MAX_SIDE = 2**20  # pixels: a 25 mm slide at 100x is 400,000
 MAX_PIXELS = 2**37  # of one image: 370,000 squared
+MAX_UNUSED_BYTES = 2**36  # of a file, beside twice its images; a minute's reading
 MAX_BLOCKS = 2**20  # of all images together: a slide at 100x has 610,000 of 512 x 512
 
 # Bytes of one value of each field type (TIFF 6.0 p. 15, BigTIFF 13, 16..18); others are skipped.
@@ -41,6 +45,7 @@ _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4"} | {
 _ASCII, _SHORT, _LONG, _UNDEFINED = 2, 3, 4, 7
 
 _IMAGE_WIDTH, _IMAGE_LENGTH, _COMPRESSION = 256, 257, 259
+_IMAGE_DESCRIPTION = 270
 _STRIP_OFFSETS, _SAMPLES_PER_PIXEL, _ROWS_PER_STRIP, _STRIP_BYTE_COUNTS = 273, 277, 278, 279
 _PLANAR_CONFIGURATION = 284
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
@@ -75,6 +80,10 @@ _NAMES = {
 
 class StructureError(RefusedError):
     """The file is not a complete TIFF."""
+
+
+class OversizedError(StructureError):
+    """The file is so much larger than its images that reading all of it takes hours."""
 
 
 class IncompleteError(StructureError):
@@ -165,7 +174,7 @@ class _Format:
 
 
 def read_structure(fd: int) -> list[Directory]:
-    """Return every image of the open file `fd`: the main chain first, then SubIFDs.
+    """Return every image of the open file `fd`: the main chain first, then SubIFDs by depth.
 
     Raises:
         IncompleteError: the file may still be being written.
@@ -188,20 +197,37 @@ class _Walk:
     def directories(self) -> list[Directory]:
         self._format, first = self._header()
         found: list[Directory] = []
-        sub_offsets: list[tuple[int, int]] = []
+        below: deque[tuple[int, int, int]] = deque()  # offset, parent, depth
         for offset, entries in self._chain(first):
             if found and _is_old_thumbnail(entries):
                 continue
-            sub_offsets += [(len(found), sub) for sub in self._sub_directories(entries)]
+            below += [(sub, len(found), 1) for sub in self._sub_directories(entries)]
             found.append(self._directory(offset, None, entries))
-        # Pyramids do not use SubIFDs of SubIFDs, so these are not followed.
-        for parent, offset in sub_offsets:
-            if offset == 0 or offset in self._visited:
+        while below:
+            offset, parent, depth = below.popleft()
+            if offset == 0 or offset in self._visited or not self._is_directory(offset):
                 continue
+            if depth > MAX_DEPTH:
+                raise BrokenError(f"has images within images, more than {MAX_DEPTH} deep")
             entries, _ = self._entries(offset)
+            # One that holds no image belongs to its parent, and so do those below it.
             if _holds_an_image(entries):
                 found.append(self._directory(offset, parent, entries))
+                parent = len(found) - 1
+            below += [(sub, parent, depth + 1) for sub in self._sub_directories(entries)]
+        self._check_size(found)
         return found
+
+    def _check_size(self, found: list[Directory]) -> None:
+        """Raise OversizedError if most of the file is neither a block nor a tag."""
+        if self._size <= MAX_UNUSED_BYTES:
+            return
+        used = self._tag_bytes + _bytes_covered(found)
+        if self._size > 2 * used + MAX_UNUSED_BYTES:
+            raise OversizedError(
+                f"is {self._size / 1e9:.0f} GB large, of which its images take {used / 1e9:.1f}; "
+                "the rest belongs to none of them. Copy or export it again"
+            )
 
     def _sub_directories(self, entries: dict[int, _Entry]) -> list[int]:
         entry = entries.get(_SUB_IFDS)
@@ -303,6 +329,11 @@ class _Walk:
         if elsewhere + size > self._size:
             raise IncompleteError(
                 f"is cut short: tag {tag} lies beyond the file's end ({self._size} bytes)"
+            )
+        if tag == _IMAGE_DESCRIPTION and size > MAX_DESCRIPTION_BYTES:
+            raise BrokenError(
+                f"has a description (tag 270) of {size >> 20} MiB; no scanner writes more than "
+                f"{MAX_DESCRIPTION_BYTES >> 20}"
             )
         self._tag_bytes += size
         if self._tag_bytes > MAX_TAG_BYTES:
@@ -467,6 +498,22 @@ class _Walk:
         if value >= 2**32:
             raise BrokenError(f"has a tag {tag} with a value that is too large ({value})")
         return self._format.entry_of(tag, _SHORT if value < 2**16 else _LONG, value)
+
+
+def _bytes_covered(found: list[Directory]) -> int:
+    """Return how many bytes of the file belong to blocks, each byte once."""
+    starts, ends = [], []
+    for directory in found:
+        stored = directory.stored
+        # Never more than pixels of 16 bytes can need: byte counts may be wrong.
+        most = 16 * directory.block_width * directory.block_height + 2**20
+        starts.append(directory.block_offsets[stored])
+        ends.append(starts[-1] + np.minimum(directory.block_bytes[stored], most))
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    order = np.argsort(start)
+    start, end = start[order], np.maximum.accumulate(end[order])
+    begun = np.maximum(start[1:], end[:-1])
+    return int((end[:1] - start[:1]).sum() + np.maximum(end[1:] - begun, 0).sum())
 
 
 def _is_as_specified(tag: int, entry: _Entry) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -113,6 +114,19 @@ def test_ome_tiff_is_a_pyramid_that_covers_the_slide(exported):
     assert strong[0] > strong[2]
     assert weak[2] > weak[0]
     assert glass == pytest.approx([245] * 3, abs=2)
+
+
+def test_ome_xml_is_valid_whatever_the_slide_is_called(laboratory, write_slide, tmp_path):
+    name = "a\x01\x1b]8;;<b>&\"'\ufffe\u202e.tif"
+    laboratory.run("scan", write_slide(["Sw"], "a.tif").rename(tmp_path / name))
+    (result,) = laboratory.json("results")
+    output = tmp_path / "a.ome.tif"
+    done = laboratory.run("export", str(result["slide_id"]), "--format", "ome-tiff", "-o", output)
+    assert done.exit_code == 0, done.output
+    with tifffile.TiffFile(output) as tiff:
+        root = ElementTree.fromstring(tiff.ome_metadata)
+    (image,) = root.findall("{*}Image")
+    assert image.get("Name").startswith("a\\x01\\x1b]8;;<b>&\"'\\ufffe\\u202e.tif: HER2")
 
 
 def test_fhir_is_valid_and_contains_the_result(exported):

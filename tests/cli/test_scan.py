@@ -94,6 +94,25 @@ def test_the_focal_plane_that_was_read_is_told_and_kept(her2d, laboratory, write
     assert "3 of 3" in (tmp_path / "report.html").read_text()
 
 
+def test_a_picture_that_was_not_read_is_told_and_kept(her2d, laboratory, write_slide, tmp_path):
+    scan = tifffile.imread(write_slide(["Sw.", "www"], "flat.tif"))
+    path = tmp_path / "unnamed.tif"
+    with tifffile.TiffWriter(path) as tiff:
+        tiled = {"tile": (512, 512), "compression": "deflate", "photometric": "rgb"}
+        tiff.write(scan, **tiled, description="AppMag = 4", metadata=None)
+        macro = np.full((300, 420, 3), 180, np.uint8)
+        tiff.write(macro, rowsperstrip=16, photometric="rgb", metadata=None)
+    said = "1 further picture of 420 x 300 was not read"
+    code, out, _ = her2d("scan", path)
+    assert code == 0
+    assert said in " ".join(out.split())
+    (result,) = laboratory.json("results")
+    assert result["unread_pictures"] == said
+    assert laboratory.json("show", "unnamed")["unread_pictures"] == said
+    laboratory.run("export", "unnamed", "--format", "html", "-o", tmp_path / "report.html")
+    assert said in (tmp_path / "report.html").read_text()
+
+
 def test_several_scanned_areas_are_refused_with_that_reason(
     her2d, laboratory, write_slide, tmp_path
 ):

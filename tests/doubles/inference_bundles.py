@@ -7,7 +7,7 @@ import skops.io
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
-from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.loading import Bundle, load_bundle, sha256_of
 from her2d.bundle.manifest import Manifest, Normalization, Parts, Training
 from her2d.research.networks.build import build_classifier, build_segmenter
 from her2d.research.networks.export import export_classifiers, export_segmenter
@@ -59,3 +59,15 @@ def write_bundle(
     )
     write_manifest(folder, manifest)
     return load_bundle(folder)
+
+
+def with_other_graphs(bundle: Bundle, folder: Path) -> Bundle:
+    """Return a bundle of the graphs in a folder, whose manifest states what they are."""
+    parts = bundle.manifest.parts
+    changed = {
+        name: part.model_copy(update={"sha256": sha256_of(folder / part.file)})
+        for name, part in (("segmenter", parts.segmenter), ("classifiers", parts.classifiers))
+        if (folder / part.file).is_file()
+    }
+    manifest = bundle.manifest.model_copy(update={"parts": parts.model_copy(update=changed)})
+    return Bundle(folder, manifest, bundle.digest)

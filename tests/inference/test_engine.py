@@ -4,9 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from inference_bundles import with_other_graphs
 
 from her2d.bundle.integrator import Integrator
-from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
 from her2d.inference.selection import open_engine
 
@@ -37,7 +38,7 @@ def test_any_number_of_tiles_goes_through_both_graphs(engine, n):
 def test_a_graph_that_breaks_the_contract_is_refused(color_bundle, tmp_path):
     shutil.copytree(color_bundle.directory, tmp_path / "b")
     shutil.copy(tmp_path / "b/classifiers.onnx", tmp_path / "b/segmenter.onnx")
-    swapped = Bundle(tmp_path / "b", color_bundle.manifest, color_bundle.digest)
+    swapped = with_other_graphs(color_bundle, tmp_path / "b")
     with pytest.raises(EngineError, match="lacks the output mask, tumor_pixels"):
         open_engine(swapped, backend="onnxruntime")
 
@@ -46,7 +47,15 @@ def test_a_file_that_is_not_a_graph_is_refused(color_bundle, tmp_path):
     shutil.copytree(color_bundle.directory, tmp_path / "b")
     (tmp_path / "b/segmenter.onnx").write_bytes(b"not a graph")
     with pytest.raises(EngineError, match="cannot load"):
-        open_engine(Bundle(tmp_path / "b", color_bundle.manifest, ""), backend="onnxruntime")
+        open_engine(with_other_graphs(color_bundle, tmp_path / "b"), backend="onnxruntime")
+
+
+def test_a_graph_that_is_changed_after_it_was_verified_is_refused(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "b")
+    bundle = load_bundle(tmp_path / "b")
+    shutil.copy(tmp_path / "b/classifiers.onnx", tmp_path / "b/segmenter.onnx")
+    with pytest.raises(EngineError, match=r"segmenter\.onnx differs from the manifest"):
+        open_engine(bundle, backend="onnxruntime")
 
 
 def test_a_batch_of_the_wrong_shape_is_an_engine_error(engine):

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from inference_bundles import with_other_graphs
 from onnx import TensorProto, helper, numpy_helper
 
-from her2d.bundle.loading import Bundle
 from her2d.inference.engine import EngineError
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
@@ -62,7 +62,7 @@ def test_half_precision_stays_near(slim_bundle, engines, tissue, precision):
 def test_every_relu_is_computed_with_the_convolution_before_it(slim_bundle):
     for path in (slim_bundle.segmenter, slim_bundle.classifiers):
         operators = Counter(node.op_type for node in onnx.load(path).graph.node)
-        module = GraphModule(path, torch.float32)
+        module = GraphModule(path.read_bytes(), path, torch.float32)
         assert operators["Relu"] > 0
         assert module.operators()["Relu"] == 0
         joined = module.operators()["ConvRelu"] + module.operators()["ConvAddRelu"]
@@ -73,7 +73,7 @@ def test_a_convolution_whose_output_is_read_twice_stays_separate(tmp_path):
     path = tmp_path / "twice.onnx"
     onnx.save(twice_read_convolution(), path)
     tiles = torch.randint(0, 256, (1, 8, 8, 3), dtype=torch.uint8)
-    module = GraphModule(path, torch.float32)
+    module = GraphModule(path.read_bytes(), path, torch.float32)
     assert module.operators()["Conv"] == 1
     (found,) = module(tiles)
     session = onnxruntime.InferenceSession(path)
@@ -121,7 +121,7 @@ def test_an_operator_that_is_not_supported_is_refused_by_name(color_bundle, tmp_
     graph = helper.make_graph([node], "sine", [tiles], [mask])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / color_bundle.segmenter.name)
-    strange = Bundle(tmp_path, color_bundle.manifest, "")
+    strange = with_other_graphs(color_bundle, tmp_path)
     with pytest.raises(EngineError, match="does not support Sin"):
         TorchEngine(strange, EngineOptions(), "cpu")
 

@@ -44,7 +44,7 @@ def exported(tmp_path_factory) -> Exported:
 
 def test_torch_computes_what_onnxruntime_computes(exported, tissue):
     tiles = tissue(2)
-    module = GraphModule(exported.path, torch.float32).eval()
+    module = GraphModule(exported.path.read_bytes(), exported.path, torch.float32).eval()
     with torch.inference_mode():
         outputs = module(torch.from_numpy(tiles))
     found = dict(zip(module.outputs, outputs, strict=True))[exported.compared].numpy()

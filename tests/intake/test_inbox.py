@@ -507,6 +507,22 @@ def test_a_file_whose_name_is_not_utf_8_is_quarantined_once_with_a_remedy(
     assert job.reason == "The file's name is not valid UTF-8: rename it and it is processed."
 
 
+def test_a_name_that_looks_like_one_with_escaped_bytes_has_a_job_of_its_own(
+    inbox, jobs, folder, clock
+):
+    (folder / os.fsdecode(b"caf\xe9.tif")).write_bytes(b"scan")
+    (folder / "caf\\xe9.tif").write_bytes(b"another")
+    (folder / "caf\\x5cxe9.tif").write_bytes(b"a third")
+    for _ in range(5):
+        inbox.sweep()
+        clock.pass_(60)
+    found = {job.path.name: job for job in jobs.in_state()}
+    assert sorted(found) == ["caf\\x5cx5cxe9.tif", "caf\\x5cxe9.tif", "caf\\xe9.tif"]
+    assert len(jobs.in_state()) == 3
+    assert "contains a backslash" in found["caf\\x5cxe9.tif"].reason
+    assert "not valid UTF-8" in found["caf\\xe9.tif"].reason
+
+
 @pytest.mark.slow
 def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
     inbox, jobs, folder, clock, check

@@ -175,6 +175,18 @@ def test_a_file_whose_name_is_not_utf_8_is_named(site, folder):
     assert len(site.sweeps(5)) == 1
 
 
+def test_a_name_that_looks_like_one_with_escaped_bytes_is_named_too(site, folder):
+    import os
+
+    (folder / os.fsdecode(b"a\xff.txt")).write_text("x")
+    (folder / "a\\xff.txt").write_text("another")
+    assert len(site.sweeps(5)) == 2
+    assert sorted(site.unread()) == ["a\\x5cxff.txt", "a\\xff.txt"]
+    (folder / "a\\xff.txt").unlink()
+    site.sweeps(3)
+    assert site.unread() == ["a\\xff.txt"]
+
+
 def test_an_inbox_that_does_not_answer_keeps_its_list(site, folder):
     path = folder / "notes.txt"
     path.write_text("x")

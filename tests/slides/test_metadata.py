@@ -99,6 +99,13 @@ def test_a_damaged_description_states_nothing(text: str) -> None:
     assert stated.mpp is None
 
 
+@pytest.mark.parametrize(
+    "field", ["Barcode = S-1", "barcode: S-1", "条码＝S-1", "條形碼：S-1", "バーコード：S-1"]
+)
+def test_the_barcode_has_names_in_other_scripts(field: str) -> None:
+    assert read_description(f"Motic V1.0.0｜AppMag＝20｜{field}｜备注：无").barcode == "S-1"
+
+
 def test_appmag_alone_is_enough() -> None:
     metadata = described("Motic V1.0.0\n100x100 [512x512] JPEG/RGB Q = 75|AppMag = 20")
     assert (metadata.magnification, metadata.mpp) == (20.0, None)
@@ -111,6 +118,9 @@ def test_appmag_alone_is_enough() -> None:
         ("AppMag = 20 x", 20.0, "AppMag"),
         ("AppMag = x20", 20.0, "AppMag"),
         ("AppMag = 20×", 20.0, "AppMag"),
+        ("AppMag＝２０", 20.0, "AppMag"),
+        ("放大倍数：20倍", 20.0, "Magnification"),
+        ("操作员：李｜物镜：20x｜备注：无", 20.0, "Objective"),
         ("AppMag = 40,0", 40.0, "AppMag"),
         ("APPMAG=40.", 40.0, "AppMag"),
         ("Magnification = 40", 40.0, "Magnification"),

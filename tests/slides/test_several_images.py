@@ -166,6 +166,26 @@ def test_a_small_ome_area_of_the_same_scale_is_an_area(tmp_path: Path) -> None:
         open_slide(write_ome(tmp_path / "a.tif", [SCAN, other], images))
 
 
+@pytest.mark.parametrize("side", [180, 300])
+def test_an_ome_area_is_an_area_however_small_if_it_shows_tissue(side: int, tmp_path: Path) -> None:
+    scan = section(1, height=2400, width=3600)
+    other = section(7, height=side, width=side + 200)
+    images = [ome_image(scan, 0), ome_image(other, 1)]
+    with pytest.raises(SlideError, match="holds 2 scanned areas"):
+        open_slide(write_ome(tmp_path / "a.tif", [scan, other], images))
+
+
+@pytest.mark.parametrize("um", [8.0, None], ids=["coarser", "unstated"])
+def test_an_unnamed_macro_in_ome_is_said_to_be_unread(um: float | None, tmp_path: Path) -> None:
+    macro = np.full((180, 520, 3), 176, np.uint8)
+    macro[:20] = 20
+    size_um = None if um is None else (um, um)
+    images = [ome_image(SCAN, 0), ome_image(macro, 1, size_um)]
+    with open_slide(write_ome(tmp_path / "a.tif", [SCAN, macro], images)) as slide:
+        said = "1 further picture of 520 x 180 was not read"
+        assert slide.metadata.unread_pictures == said
+
+
 def test_one_leica_area_is_read_beside_its_macro(tmp_path: Path, read: Read) -> None:
     images = [scn_image(MACRO, 0, view=WHOLE_GLASS), scn_image(SCAN, 1, offset=4_000_000)]
     path = write_scn(tmp_path / "a.scn", [MACRO, SCAN], images)

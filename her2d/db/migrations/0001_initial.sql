@@ -56,6 +56,7 @@ create table runs (
     tiles_unreadable integer not null,
     unreadable_reason text,            -- why the first unreadable tile could not be read
     focal_plane text,                  -- of a z-stack, such as '2 of 5'; null if there is one plane
+    unread_pictures text,              -- which pictures of the file were neither read nor named
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
@@ -289,6 +290,7 @@ select
     runs.heatmap_path,
     runs.id as run_id,
     runs.focal_plane,
+    runs.unread_pictures,
     run_quality.tissue_mm2,
     run_quality.tumor_mm2,
     run_quality.focus,

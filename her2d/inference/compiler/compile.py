@@ -15,6 +15,7 @@ from her2d.inference.compiler.quantize import quantized
 from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.engine import EngineError, Tiles
+from her2d.inference.graph_files import read_graph
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.parity import measure_parity
 from her2d.inference.plan_engine import CPU, engine_of
@@ -149,7 +150,7 @@ def _compile_part(
     calibration: Tiles,
     progress: BuildProgress,
 ) -> CompiledPart:
-    graph = _graph(source, order, calibration, progress)
+    graph = _graph(source, part, order, calibration, progress)
     if order.backend == "onnxruntime":
         plan.write_bytes(graph)
     else:
@@ -160,11 +161,17 @@ def _compile_part(
     return CompiledPart(source_sha256=part.sha256, plan_sha256=sha256_of(plan), profile=profile)
 
 
-def _graph(source: Path, order: CompileOrder, calibration: Tiles, progress: BuildProgress) -> bytes:
+def _graph(
+    source: Path,
+    part: Part,
+    order: CompileOrder,
+    calibration: Tiles,
+    progress: BuildProgress,
+) -> bytes:
     """Serialise the part's graph in the order's precision, as its back end accepts it."""
     step = f"{source.stem} to {order.precision}"
     progress(step, 0, 1)
-    model = for_tensorrt(onnx.load(source))
+    model = for_tensorrt(onnx.load_model_from_string(read_graph(source, part.sha256)))
     try:
         if order.precision == "int8":
             model = quantized(model, calibration)

@@ -1,11 +1,14 @@
 """Open a compiled plan as an engine on this machine's GPU."""
 
+from pathlib import Path
+
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.pycuda_device import PyCudaDevice
 from her2d.inference.cuda.tensorrt_network import TensorRtNetwork
 from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS
+from her2d.inference.graph_files import read_graph
 from her2d.inference.options import EngineOptions, recorded_name
-from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.plans import CompiledPart, PlanFiles, Sidecar
 
 
 def open_cuda_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> CudaEngine:
@@ -42,15 +45,23 @@ def _load(
     device: PyCudaDevice, files: PlanFiles, sidecar: Sidecar
 ) -> tuple[TensorRtNetwork, TensorRtNetwork]:
     """Load segmenter and classifiers; where the second fails, the first is closed."""
-    backend = files.backend
-    segmenter = TensorRtNetwork(
-        device, backend, files.segmenter, SEGMENTER_OUTPUTS, sidecar.segmenter.profile
-    )
+    segmenter = _network(device, files, files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS)
     try:
-        classifiers = TensorRtNetwork(
-            device, backend, files.classifiers, CLASSIFIERS_OUTPUTS, sidecar.classifiers.profile
+        classifiers = _network(
+            device, files, files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS
         )
     except BaseException:
         segmenter.close()
         raise
     return segmenter, classifiers
+
+
+def _network(
+    device: PyCudaDevice,
+    files: PlanFiles,
+    plan: Path,
+    part: CompiledPart,
+    outputs: tuple[str, ...],
+) -> TensorRtNetwork:
+    content = read_graph(plan, part.plan_sha256)
+    return TensorRtNetwork(device, files.backend, plan, content, outputs, part.profile)

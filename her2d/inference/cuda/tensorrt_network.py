@@ -32,7 +32,8 @@ class TensorRtNetwork:
     Args:
         device: where the plan is loaded.
         backend: `tensorrt` or `tensorrt_rtx`.
-        plan: the serialised plan.
+        plan: file of the plan, for errors.
+        content: the serialised plan, as it was verified.
         outputs: names of the outputs that the plan must have.
         profile: the batches that the plan's sidecar states.
 
@@ -47,6 +48,7 @@ class TensorRtNetwork:
         device: Device,
         backend: BackendName,
         plan: Path,
+        content: bytes,
         outputs: tuple[str, ...],
         profile: Profile,
     ) -> None:
@@ -58,7 +60,7 @@ class TensorRtNetwork:
         self._context: Any = None
         self._resources = ExitStack()
         try:
-            self._load(device, plan, outputs, profile)
+            self._load(device, content, outputs, profile)
         except BaseException:
             # TensorRT's objects must end now, while the device is open. The traceback keeps the
             # local variables of every frame alive, so no method below holds the engine or a
@@ -66,8 +68,10 @@ class TensorRtNetwork:
             self.close()
             raise
 
-    def _load(self, device: Device, plan: Path, outputs: tuple[str, ...], profile: Profile) -> None:
-        self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+    def _load(
+        self, device: Device, content: bytes, outputs: tuple[str, ...], profile: Profile
+    ) -> None:
+        self._engine = self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
             raise self._failure("cannot load the")
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}

@@ -10,6 +10,7 @@ import tifffile
 from her2d.method import TILE_PX
 from her2d.results.overlay import overlaid_slide
 from her2d.results.stored_run import StoredRun
+from her2d.system.text import printable
 
 _TILE = 256
 
@@ -32,9 +33,10 @@ def write_ome_tiff(run: StoredRun, path: Path) -> None:
         half = (width // 2, height // 2)
         smaller = cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA)
         levels.append(np.asarray(smaller, np.uint8))
+    name = printable(run.result.file_name)  # XML has no control characters, not even escaped
     metadata = {
         "axes": "YXS",
-        "Name": f"{run.result.file_name}: HER2 {run.result.her2_status} (research use only)",
+        "Name": f"{name}: HER2 {run.result.her2_status} (research use only)",
         "PhysicalSizeX": um_per_px,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": um_per_px,

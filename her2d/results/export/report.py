@@ -98,6 +98,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("size", f"{geometry.width} x {geometry.height} px"),
         ("magnification", f"{geometry.magnification:g}x{_assumed(result)}"),
         ("focal plane", result.focal_plane or "the only one"),
+        ("not read", result.unread_pictures or "nothing"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}"),

@@ -53,7 +53,9 @@ def load(device, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, trt.__name__, trt)
         plan = tmp_path / "a.plan"
         plan.write_text("[1, 4, 8]")
-        network = TensorRtNetwork(device, trt.__name__, plan, ("p_strong",), profile)
+        network = TensorRtNetwork(
+            device, trt.__name__, plan, plan.read_bytes(), ("p_strong",), profile
+        )
         return network, trt.engines[0]
 
     return load
