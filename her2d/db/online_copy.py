@@ -13,7 +13,7 @@ from her2d.db.connection import (
     schema_version,
 )
 from her2d.db.integrity import problems
-from her2d.system.files import replacing
+from her2d.system.files import PRIVATE, replacing
 from her2d.system.ownership import access_hint, copy_permissions
 
 _PATIENCE_S = 300.0
@@ -41,7 +41,7 @@ def write_checked_copy(database: Path, target: Path) -> None:
     partial = target.with_suffix(".part")
     try:
         _remove_leftovers(target.parent)
-        with replacing(target, partial):
+        with replacing(target, partial, mode=PRIVATE):
             copy_online(database, partial)
             if found := problems(partial):
                 raise DatabaseError(f"The copy of {database} is damaged: {found[0]}.")

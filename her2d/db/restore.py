@@ -7,7 +7,7 @@ use" and "Mispairing database files and hot journals").
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from her2d.db.connection import (
@@ -17,7 +17,7 @@ from her2d.db.connection import (
     schema_version,
 )
 from her2d.db.integrity import problems
-from her2d.db.lock import hold_daemon_lock
+from her2d.db.lock import hold_daemon_lock, hold_database
 from her2d.db.online_copy import copy_online, file_timestamp
 from her2d.system.files import flush_file, flush_folder
 from her2d.system.ownership import copy_owner, copy_permissions
@@ -47,7 +47,7 @@ def restore(backup: Path, database: Path) -> Path | None:
     _refuse_foreign(database)
     copy = place.with_name(f"{place.name}.restoring")
     try:
-        with hold_daemon_lock(database):
+        with hold_daemon_lock(database), _held(place):
             try:
                 _remove(copy)
                 copy_online(backup, copy)
@@ -62,6 +62,11 @@ def restore(backup: Path, database: Path) -> Path | None:
     except (OSError, sqlite3.Error) as error:
         raise DatabaseError(f"{database} cannot be restored from {backup}: {error}.") from error
     return aside
+
+
+def _held(place: Path) -> AbstractContextManager[object]:
+    """Hold the lock on the database, if there is one."""
+    return hold_database(place) if place.exists() else nullcontext()
 
 
 def _refuse_foreign(database: Path) -> None:

@@ -10,6 +10,7 @@ from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
     NewerDatabase,
+    UnreleasedDatabase,
     known_schema_version,
     newest_schema,
 )
@@ -89,6 +90,8 @@ def _unusable(check: str, path: Path, error: DatabaseError) -> Finding:
             "Install that version, or stop her2d and run her2d db restore with a copy from before"
             " the update.",
         )
+    if isinstance(error, UnreleasedDatabase):
+        return failure(check, str(error), "Move the file away, or set another [results] database.")
     return failure(
         check,
         str(error),

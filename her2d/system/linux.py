@@ -18,6 +18,9 @@ _TYPE_BITS = 0xFFFFFFFF
 # Fields of a line of mountinfo, proc(5); the type follows the dash that ends the optional ones.
 _DEVICE, _MOUNT_POINT = 2, 4
 
+# Fields of a line of /proc/locks, proc(5), for a lock that is held and not waited for.
+_LOCK_KIND, _LOCK_PROCESS, _LOCK_FILE = 1, 4, 5
+
 # These store no inode numbers. Linux assigns one when it first reads a file (iunique, fs/inode.c).
 _WITHOUT_INODES = frozenset({"exfat", "msdos", "vfat"})
 
@@ -62,6 +65,24 @@ def file_systems(mountinfo: Iterable[str]) -> dict[int, str]:
         major, minor = fields[_DEVICE].split(":")
         found[os.makedev(int(major), int(minor))] = fields[fields.index("-") + 1]
     return found
+
+
+def flock_holder(descriptor: int) -> int | None:
+    """Return the process that holds the lock (flock(2)) on an open file; None if it is not known.
+
+    /proc/locks (proc(5)) cannot be read in some sandboxes.
+    """
+    status = os.fstat(descriptor)
+    device, inode = status.st_dev, status.st_ino
+    name = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for fields in map(str.split, lines):
+        if fields[_LOCK_KIND] == "FLOCK" and fields[_LOCK_FILE] == name:
+            return int(fields[_LOCK_PROCESS])
+    return None
 
 
 def _unescaped(name: bytes) -> Path:

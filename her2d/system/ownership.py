@@ -8,10 +8,15 @@ import shutil
 from pathlib import Path
 
 
-def copy_owner(path: Path, model: Path) -> None:
+def copy_owner(path: Path | int, model: Path) -> None:
     """Give `path` the owner and group of `model` if this process runs as root; else do nothing.
 
-    Otherwise a command that is run as root would leave files that the daemon cannot write.
+    Otherwise a command that is run as root would leave files that the daemon cannot write. If
+    `path` is a link, only the link changes, because the daemon's user may have planted it.
+
+    Args:
+        path: a file or folder, or the descriptor of one.
+        model: whose owner and group it gets.
 
     Raises:
         OSError: an owner cannot be read or changed.
@@ -22,7 +27,10 @@ def copy_owner(path: Path, model: Path) -> None:
     # In some containers and on some shares root may not change owners. An operation that needs the
     # owner then fails with its own error.
     with contextlib.suppress(PermissionError):
-        os.chown(path, owner.st_uid, owner.st_gid)
+        if isinstance(path, int):
+            os.fchown(path, owner.st_uid, owner.st_gid)
+        else:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def copy_permissions(path: Path, model: Path) -> None:
