@@ -21,6 +21,7 @@ from her2d.archive.safe_move import (
     remove,
     remove_leftovers,
 )
+from her2d.db.write_ahead_log import write_back
 from her2d.intake.destination import destination, states_to_archive
 from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState
@@ -77,6 +78,9 @@ class Archiver:
             self._failed_moves = _FailedMoves(self._clock)  # the new settings may work
             self._settings = settings
         waiting = _not_archived(jobs, states, self._failed_moves.deferred())
+        if waiting:
+            # An original must not be moved while its result could be lost with the log.
+            write_back(jobs.database)
         for job_id in waiting:
             self._on_progress()
             job = jobs.get(job_id)

@@ -1,4 +1,4 @@
-"""`her2d db backup|check|migrate|prune|restore|vacuum`: maintain the database."""
+"""`her2d db backup|check|create|migrate|prune|restore|vacuum`: maintain the database."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.terminal import say
 from her2d.db.backup import back_up, drop_old_backups
-from her2d.db.connection import open_existing, require_database, schema_version
+from her2d.db.connection import open_database, open_existing, require_database, schema_version
 from her2d.db.integrity import problems
 from her2d.db.migrate import migrate
 from her2d.db.prune import prune_tiles
@@ -20,6 +20,20 @@ app = typer.Typer(help="Back up, restore, check and maintain the database.", no_
 
 _MIN_REPORTED_BYTES = 1_000_000
 _LONGEST_DAYS = 36_500
+
+
+@app.command("create")
+def create(config: ConfigOption = None) -> None:
+    """Create an empty database.
+
+    her2d run and her2d scan create the first one themselves. They refuse if there was one before,
+    because its disk may not be mounted.
+    """
+    database = settings_of(config).results.database
+    if database.exists() and database.stat().st_size > 0:
+        raise UserError(f"{database} already exists.")
+    open_database(database).close()
+    say(f"Created {database}.")
 
 
 @app.command("backup")

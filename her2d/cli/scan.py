@@ -21,6 +21,7 @@ from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, se
 from her2d.cli.result_tables import result_table
 from her2d.cli.slide_files import Unusable, slide_files
 from her2d.cli.terminal import say, say_error
+from her2d.db.absence import require_not_lost
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
 from her2d.errors import Her2dError
@@ -74,7 +75,9 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
 
-    if (copy := migrate(settings.results.database)) is not None:
+    results = settings.results
+    require_not_lost(results.database, results.heatmaps, results.backups)
+    if (copy := migrate(results.database)) is not None:
         say(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())

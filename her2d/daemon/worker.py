@@ -12,7 +12,8 @@ import structlog
 from her2d.archive.archiver import follow
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
-from her2d.db.connection import open_database
+from her2d.db.connection import open_existing
+from her2d.db.integrity import is_damage
 from her2d.db.retry import until_written
 from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
@@ -76,10 +77,11 @@ class Worker:
         while not self._signals.stop_requested.is_set():
             try:
                 database = self._settings().results.database
-                db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+                db = open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except sqlite3.Error as error:
+                self._report_damage(error)
                 log.warning(
                     "worker_database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S
                 )
@@ -110,11 +112,17 @@ class Worker:
                 result = self._process(jobs, job)
             except Exception as error:  # noqa: BLE001  no slide may end the daemon
                 cause = error
+                self._report_damage(error)
                 until_written(
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
+
+    def _report_damage(self, error: Exception) -> None:
+        if is_damage(error):
+            log.error("database_damaged", reason=str(error))
+            self._signals.database_damaged.set()
 
     def _process(self, jobs: JobQueue, job: Job) -> SlideResult:
         """Hash, score and record a claimed job, which is done afterwards.

@@ -18,6 +18,12 @@ _EXTERNAL_CAUSES = frozenset(
 )
 
 
+def is_damage(error: Exception) -> bool:
+    """Return whether an error means that the database file is damaged."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def problems(database: Path) -> list[str]:
     """Run SQLite's `integrity_check` and `foreign_key_check`.
 

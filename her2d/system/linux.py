@@ -49,6 +49,25 @@ def mounts_below(folder: Path) -> list[Path]:
     return [point for point in points if point.is_relative_to(folder) and point != folder]
 
 
+def unmounted_above(path: Path, fstab: Path = Path("/etc/fstab")) -> Path | None:
+    """Return the folder above `path` where fstab(5) mounts a file system that is not mounted now.
+
+    Raises OSError.
+    """
+    try:
+        lines = fstab.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    entries = (line.split() for line in lines if not line.lstrip().startswith(b"#"))
+    points = (_unescaped(entry[1]) for entry in entries if len(entry) > 1)
+    missing = (
+        point
+        for point in points
+        if point.is_absolute() and path.is_relative_to(point) and not os.path.ismount(point)
+    )
+    return next(missing, None)
+
+
 @lru_cache(maxsize=64)
 def stores_inodes(device: int) -> bool:
     """Return whether files on a device (st_dev) have the same inodes after the next mount."""

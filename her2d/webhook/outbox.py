@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from her2d.db.write_ahead_log import write_back
 from her2d.results.queries import result_of_slide
 from her2d.system.clock import as_text, in_seconds, now
 
@@ -87,6 +88,10 @@ class Outbox:
             The oldest event that was not deferred, else a deferred one that is due, else None.
         """
         return self._next_new() or self._next_deferred()
+
+    def write_back(self) -> None:
+        """Write the events to the database file, so that none is sent that its log could lose."""
+        write_back(self._db)
 
     def has_new(self) -> bool:
         """Return whether there is an event that was not deferred."""

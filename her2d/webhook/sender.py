@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
-from her2d.db.connection import open_database
+from her2d.db.connection import open_existing
 from her2d.settings import WebhookSettings
 from her2d.system.backoff import Backoff
 from her2d.system.loggers import get_logger
@@ -92,7 +92,7 @@ class Webhook:
         while not self._stop.is_set():
             try:
                 with (
-                    closing(open_database(self._database)) as db,
+                    closing(open_existing(self._database)) as db,
                     httpx.Client(timeout=self._settings.timeout_s) as client,
                 ):
                     self._deliver(Outbox(db), client)
@@ -113,6 +113,7 @@ class Webhook:
                 self._process(outbox, event, client)
 
     def _process(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
+        outbox.write_back()
         match self._send(outbox, event, client):
             case _Outcome.DELIVERED:
                 self._failures = self._failures_of_deferred = 0

@@ -113,7 +113,7 @@ def test_a_file_is_never_opened_through_a_link(tmp_path):
     mine.write_bytes(b"mine")
     planted.symlink_to(mine)
     with pytest.raises(OSError, match="symbolic links"):
-        open(planted, "wb", opener=private_opener)
+        private_opener(str(planted), os.O_WRONLY)
     planted.unlink()
     planted.symlink_to(tmp_path / "absent")
     with pytest.raises(FileExistsError):
