@@ -22,6 +22,7 @@ from her2d.cli.options import settings_of
 from her2d.cli.result_tables import result_table
 from her2d.cli.terminal import say
 from her2d.db.connection import open_database
+from her2d.db.place import share_problem
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
 from her2d.results.listing import list_results
@@ -78,6 +79,8 @@ def demo(
     _prepare(directory, bundle)
     config = directory / "config.toml"
     database = settings_of(config).results.database
+    if (problem := share_problem(database)) is not None:
+        raise UserError(f"{problem} Choose another --directory.")
     db = open_database(database)
     with _daemon(config, directory / "daemon.log") as daemon:
         inbox = directory / "inbox"

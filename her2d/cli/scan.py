@@ -24,6 +24,7 @@ from her2d.cli.terminal import say, say_error
 from her2d.db.absence import require_not_lost
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.db.place import share_problem
 from her2d.errors import Her2dError
 from her2d.processing.identity import scan_state
 from her2d.processing.records import RunClock
@@ -76,6 +77,8 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     from her2d.processing.recorder import Recorder
 
     results = settings.results
+    if (problem := share_problem(results.database)) is not None:
+        say(f"her2d: {problem} Use it from this machine only, and keep backups.", err=True)
     require_not_lost(results.database, results.heatmaps, results.backups)
     if (copy := migrate(results.database)) is not None:
         say(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)

@@ -25,10 +25,16 @@ from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
 from her2d.db.absence import require_not_lost
-from her2d.db.connection import DatabaseError, create_if_missing, open_database
+from her2d.db.connection import (
+    DatabaseError,
+    create_if_missing,
+    leave_readable,
+    open_database,
+)
 from her2d.db.integrity import is_damage
 from her2d.db.lock import hold_daemon_lock, hold_database
 from her2d.db.migrate import migrate
+from her2d.db.place import require_local, share_doubt
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.monitoring.http import OpsServer
@@ -100,6 +106,9 @@ class Daemon:
     def run(self) -> None:
         intake, results = self._settings.intake, self._settings.results
         database = results.database
+        require_local(database)
+        if (doubt := share_doubt(database)) is not None:
+            log.warning("database_perhaps_on_share", reason=doubt)
         with hold_daemon_lock(database), ExitStack() as held:
             require_not_lost(database, results.heatmaps, results.backups)
             if not database.exists():
@@ -130,6 +139,7 @@ class Daemon:
                 watch = DatabaseWatch(locked, db)
                 self._work(jobs, processor, recorder, storage, watch, server.port)
             db.close()
+            _leave_readable(database)
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
@@ -349,3 +359,11 @@ def _stalled_problem(stalled: StalledJob | None) -> str | None:
         if stalled
         else None
     )
+
+
+def _leave_readable(database: Path) -> None:
+    """Let a group of readers read the database while the daemon is stopped."""
+    try:
+        leave_readable(database)
+    except DatabaseError as error:
+        log.warning("database_not_left_readable", reason=str(error))

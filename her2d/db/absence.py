@@ -12,7 +12,7 @@ _HEATMAPS = f"*.{'[0-9a-f]' * 12}.{'[0-9a-f]' * 8}.png"
 
 
 def require_not_lost(database: Path, heatmaps: Path, backups: Path) -> None:
-    """Check that a missing or empty database was not there before.
+    """Check that a database that is missing, or empty, was not there before.
 
     A disk that is not mounted would otherwise be noticed only when all slides have been scored
     again, into a second database.

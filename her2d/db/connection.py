@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
+from her2d.db.write_ahead_log import log_of
 from her2d.errors import Her2dError
 from her2d.system.files import create_file, make_folder
 from her2d.system.ownership import access_hint, copy_owner
@@ -30,6 +31,8 @@ _MIGRATIONS: tuple[Traversable, ...] = (
 # Every schema of her2d has these tables. The file of another program may have the same
 # `user_version`, but not these tables.
 _TABLES = frozenset({"slides", "jobs", "runs", "tiles", "bundles", "events"})
+_UNCHANGING = "&immutable=1"
+_STEPS_BETWEEN_CHECKS = 100
 _COMMENT, _SPACE = re.compile("--[^\\n]*"), re.compile(r"\s+")
 _LOOK = """
     select (select user_version from pragma_user_version) as version,
@@ -136,8 +139,11 @@ def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
 def open_readonly(path: Path) -> Database:
     """Open the database for reading only, which never makes the daemon wait.
 
+    A group that may read the file can also do that while the daemon is stopped: see `readonly_uri`.
+
     Returns:
-        The connection, which the caller closes.
+        The connection, which the caller closes. If the daemon starts meanwhile, its next query may
+        be interrupted, and it must be opened again.
 
     Raises:
         DatabaseError: the file does not exist, is not a database of her2d, or has the schema of
@@ -150,6 +156,35 @@ def open_readonly(path: Path) -> Database:
         _refuse_older(version, path)
         _refuse_other_columns(db, path)
     return db
+
+
+def leave_readable(path: Path) -> None:
+    """Leave an empty write-ahead log beside a database that every program has closed.
+
+    SQLite needs it to read, and the last program that could write has deleted it. Those that may
+    only read cannot create it. Raises DatabaseError.
+    """
+    schema_version(path)
+
+
+def readonly_uri(path: Path) -> str:
+    """Return SQLite's address of a database for reading only.
+
+    Without a log, and without the right to create one, SQLite can read a database only if it is
+    told that the file does not change (https://sqlite.org/wal.html, section 5, "Read-only
+    databases"). That is so where no program has it open, since the first one creates the log.
+    """
+    place = path.resolve()
+    is_still = not log_of(place).exists() and not os.access(
+        place.parent, os.W_OK, effective_ids=True
+    )
+    return f"{place.as_uri()}?mode=ro{_UNCHANGING if is_still else ''}"
+
+
+def _interrupt_when_it_changes(connection: sqlite3.Connection, path: Path) -> None:
+    """Interrupt queries once a program writes to a database that was said not to change."""
+    log = log_of(path)
+    connection.set_progress_handler(log.exists, _STEPS_BETWEEN_CHECKS)
 
 
 def schema_version(path: Path) -> int:
@@ -218,9 +253,11 @@ def require_database(path: Path) -> None:
 def _opening(path: Path, busy_timeout_s: float, *, readonly: bool = False) -> Iterator[Database]:
     """Yield a connection, which is closed only if the block fails; translate SQLite's errors."""
     try:
-        uri = f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}"
+        uri = readonly_uri(path) if readonly else f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s)
         try:
+            if uri.endswith(_UNCHANGING):
+                _interrupt_when_it_changes(connection, path)
             yield Database(connection)
         except BaseException:
             connection.close()

@@ -9,6 +9,7 @@ from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
     foreign_database_error,
+    readonly_uri,
     require_database,
     schema_version,
 )
@@ -81,9 +82,7 @@ def copy_online(database: Path, target: Path) -> None:
         sqlite3.Error: the database cannot be read, or `target` cannot be written.
     """
     require_database(database)
-    source = sqlite3.connect(
-        f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S
-    )
+    source = sqlite3.connect(readonly_uri(database), uri=True, timeout=_BUSY_TIMEOUT_S)
     copy = sqlite3.connect(target)
     deadline = time.monotonic() + _PATIENCE_S
 

@@ -43,6 +43,17 @@ def copy_permissions(path: Path, model: Path) -> None:
     copy_owner(path, model)
 
 
+def foreign_owner(path: Path) -> str | None:
+    """Return the other user who owns a file or its folder, and can change it; None if none does.
+
+    Root does not count, and neither does the user of this process. Raises OSError.
+    """
+    owners = {each.stat().st_uid for each in (path, path.resolve(), path.resolve().parent)}
+    owners.add(path.absolute().parent.stat().st_uid)
+    others = sorted(owners - {0, os.geteuid()})
+    return _name_of_user(others[0]) if others else None
+
+
 def access_hint(path: Path) -> str:
     """Return a sentence that names the user as whom to run the command to access `path`."""
     owner, group = _owner(path)

@@ -127,7 +127,7 @@ def test_what_a_removed_log_held_is_saved(database, db, watch, replace):
     log_of(database).unlink()
     if replace:
         log_of(database).touch()
-    with pytest.raises(DatabaseError, match="removed while her2d was running.* was saved"):
+    with pytest.raises(DatabaseError, match=r"removed while her2d was running.* was saved"):
         watch.check()
     log_of(database).unlink(missing_ok=True)
     log_of(database).with_name("her2d.sqlite-shm").unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def test_a_database_that_left_files_elsewhere_is_not_made_again(database, trace,
     open_database(database).close()
     trace(database)
     lose(database)
-    with pytest.raises(DatabaseError, match="is missing, but there .* her2d db create"):
+    with pytest.raises(DatabaseError, match=r"is missing, but there .* her2d db create"):
         check(database)
     with closing(open_database(database)):  # as `her2d db create` does
         check(database)
