@@ -29,7 +29,7 @@ class LockedDatabase:
 
     Its descriptor stays open as long as the lock is held. No other code of a process may open and
     close the file, because that would end SQLite's own locks on it (fcntl(2), "Advisory record
-    locking"). So whoever wants to examine the file uses this descriptor.
+    locking"). Code that examines the file uses this descriptor.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:

@@ -29,11 +29,14 @@ def record_run(
     pictures: PictureRecord | None = None,
     timings: Sequence[StepTiming] = (),
     job_id: int | None = None,
+    actor: str | None = None,
 ) -> int:
     """Store a run with its slide, bundle, tiles, pictures and timings, and return its id.
 
     With `job_id` the job is done in the same transaction, so that no crash can leave a result
     without its job being done, or a job done without its result.
+
+    `actor` is the user and the command if a person had the slide scored.
 
     Raises:
         sqlite3.Error: nothing was stored.
@@ -63,6 +66,7 @@ def record_run(
                 "slide_id": slide_id,
                 "name": "done",
                 "detail": str(run.score.her2_status),
+                "actor": actor,
             }
         )
     return run_id

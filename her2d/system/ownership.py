@@ -1,4 +1,4 @@
-"""Owners and permissions, so that the service can use files that root created for it."""
+"""Users, owners and permissions, so that the service can use files that root created for it."""
 
 import contextlib
 import grp
@@ -62,6 +62,13 @@ def access_hint(path: Path) -> str:
     if name == "root":
         return "It belongs to root."
     return f"Run the command as its owner: sudo -u {name} her2d ..."
+
+
+def acting_user() -> str:
+    """Return the user of this process, and the one who called sudo(8) to become that user."""
+    user = _name_of_user(os.getuid())
+    caller = os.environ.get("SUDO_USER")
+    return f"{caller} as {user}" if caller and caller != user else user
 
 
 def _owner(path: Path) -> tuple[str, str]:
