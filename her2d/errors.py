@@ -58,6 +58,7 @@ Every class stands in the module that raises it:
     ├─ SourceChangedError
     │  └─ QueuedAgainError
     ├─ StudyError
+    ├─ TilesPruned
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
     ├─ UserError

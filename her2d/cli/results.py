@@ -32,6 +32,7 @@ from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import acts_on_slide, runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag
+from her2d.results.stored_run import pruned_at, tiles_pruned
 
 
 def results(
@@ -130,6 +131,7 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
             say(json.dumps({"slide": slide, "error": str(error)}, indent=2))
         raise
     tiles = tile_summary(db, result.run_id)
+    deleted_at = pruned_at(db, result.run_id)
     timings = timings_of_run(db, result.run_id)
     runs = runs_of_slide(db, result.slide_id)
     acts = acts_on_slide(db, result.slide_id)
@@ -137,14 +139,17 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         everything = {
             **result.model_dump(mode="json"),
             "tiles": [asdict(tile_class) for tile_class in tiles],
+            "tiles_pruned_at": deleted_at,
             "timings": [asdict(timing) for timing in timings],
             "runs": [asdict(run) for run in runs],
             "acts": [asdict(act) for act in acts],
         }
         say(json.dumps(everything, indent=2))
         return
-    background = result.tiles_total - sum(each.tiles for each in tiles)
-    listings = [slide_table(result), tile_table(tiles, background=background)]
+    listings = [slide_table(result)]
+    if deleted_at is None:
+        background = result.tiles_total - sum(each.tiles for each in tiles)
+        listings.append(tile_table(tiles, background=background))
     if timings:
         listings.append(timing_table(timings))
     listings.append(run_table(runs))
@@ -154,6 +159,8 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
         if number:
             say()
         listing.print(Console())
+    if deleted_at is not None:
+        say(f"\n{tiles_pruned(result, deleted_at)}")
 
 
 def heatmap(

@@ -33,8 +33,10 @@ from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
+from her2d.results.pictures import PicturesMissing
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult, StepTiming
+from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
@@ -237,7 +239,12 @@ class Worker:
         """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
         jobs.mark_duplicate(job, error.slide_id, error.content_hash)
-        follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
+        follow(jobs, error.slide_id, job, is_within_reach=self._storage.is_reachable)
+        try:
+            if rename_pictures(jobs.database, error.slide_id):
+                log.info("slide_renamed", slide_id=error.slide_id)
+        except (OSError, PicturesMissing) as problem:
+            log.warning("heatmap_not_renamed", slide_id=error.slide_id, reason=str(problem))
         return error.slide_id
 
     def _count(self, job: Job, result: SlideResult, timings: list[StepTiming]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from her2d.results.records import (
     StepTiming,
     TileTable,
 )
+from her2d.results.renaming import rename_slide
 
 
 def record_run(
@@ -88,6 +90,9 @@ def _inserted(table: Table) -> int:
 
 def _slide_id(db: Database, slide: SlideRecord, at: str) -> int:
     # A file with the same content and a new name is the same slide; the new name replaces the old.
+    known = db.query("select id from slides where content_hash = ?", [slide.content_hash])
+    for row in list(known):
+        rename_slide(db, row["id"], Path(slide.path))
     row = next(
         db.query(
             "insert into slides (content_hash, file_name, path, barcode, vendor, width, height,"

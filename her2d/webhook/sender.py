@@ -1,4 +1,4 @@
-"""Deliver each result, failure and quarantine to a webhook as signed JSON, at least once.
+"""Deliver results, failures, duplicates and renamings to a webhook as signed JSON, at least once.
 
 Requests follow Standard Webhooks (https://www.standardwebhooks.com). Every response other than
 success is tried again, because 401, 404 or 500 may come from a secret or a server that is being

@@ -23,6 +23,16 @@ create index slides_by_barcode on slides (barcode) where barcode is not null;
 create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
 create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
+-- Names that slides had before their files were renamed.
+create table former_names (
+    slide_id integer not null references slides (id),
+    file_name text not null,
+    path text not null,                -- where the file was
+    until text not null,               -- when the new name was found; the event renamed has it, too
+    primary key (slide_id, until)
+) without rowid;
+create index former_names_by_name on former_names (file_name);
+
 create table bundles (
     id integer primary key,
     digest text not null unique,       -- SHA-256 of the manifest
@@ -34,7 +44,7 @@ create table bundles (
 
 -- One row for each time a slide was scored. Rows are added and never changed, except that a
 -- trigger keeps is_current (the newest run of a slide is its current result), that pruning notes
--- tiles_pruned_at, and that heatmap_path follows the slide's name.
+-- tiles_pruned_at, and that the names of the current run's pictures follow the slide's.
 create table runs (
     id integer primary key,
     slide_id integer not null references slides (id),
