@@ -26,7 +26,6 @@ from her2d.intake.destination import destination, states_to_archive
 from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
-from her2d.results.renaming import rename_slide
 from her2d.settings import IntakeSettings
 from her2d.system.backoff import Backoff
 from her2d.system.clock import now
@@ -140,28 +139,6 @@ def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
         ):
             return inbox
     return None
-
-
-def follow(
-    jobs: JobQueue,
-    slide_id: int,
-    job: Job,
-    *,
-    is_within_reach: Callable[[Path], bool],
-) -> None:
-    """Record a job's file as the slide's if that no longer exists at the recorded path.
-
-    Args:
-        jobs: the queue.
-        slide_id: the slide.
-        job: the job of a file with the same content.
-        is_within_reach: whether the storage of a path answers. If that of the recorded path does
-            not, the file may still exist and the path is kept.
-    """
-    rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    known = [Path(row["path"]) for row in rows]
-    if any(is_within_reach(old) and is_gone(old) for old in known):
-        rename_slide(jobs.database, slide_id, job.path, job_id=job.id)
 
 
 def _not_archived(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:

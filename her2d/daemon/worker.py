@@ -9,7 +9,6 @@ from datetime import datetime
 
 import structlog
 
-from her2d.archive.archiver import follow
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import open_existing
@@ -18,7 +17,7 @@ from her2d.db.retry import until_written
 from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.duplicates import ContentLocks, refuse_duplicate
+from her2d.processing.duplicates import ContentLocks, follow, refuse_duplicate
 from her2d.processing.errors import (
     ClaimLostError,
     DuplicateScanError,
