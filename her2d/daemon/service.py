@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from sqlite_utils import Database
+
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
 from her2d.daemon.database_watch import DatabaseWatch, damaged
@@ -52,6 +54,7 @@ from her2d.system.files import remove_leftovers
 from her2d.system.gpus import Gpus
 from her2d.system.loggers import get_logger
 from her2d.webhook.sender import WebhookSender
+from her2d.webhook.sent_mark import report_lost_events
 
 log = get_logger(__name__)
 
@@ -120,6 +123,8 @@ class Daemon:
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
             _remove_incomplete_pictures(results.heatmaps)
+            if (lost := self._lost_events(db)) is not None:
+                log.error("sent_events_lost", reason=lost)
             for job in self._recovered(jobs):
                 log.warning(
                     "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
@@ -143,6 +148,15 @@ class Daemon:
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
+
+    def _lost_events(self, db: Database) -> str | None:
+        """Return a sentence if the webhook was sent events that the database lacks."""
+        database = self._settings.results.database
+        try:
+            return until_written(lambda: report_lost_events(db, database), self._signals.cancel)
+        except OSError as error:
+            log.warning("webhook_note_not_read", reason=str(error))
+            return None
 
     def _recovered(self, jobs: JobQueue) -> list[Job]:
         """Queue the jobs again that the last daemon left running.

@@ -4,15 +4,23 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from daemon_site import PATIENCE_S, Site
+from webhook_receiver import Receiver, receiving
 
 from her2d.db.write_ahead_log import log_of
 from her2d.queue.job import JobState
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as found:
+        yield found
 
 
 def replaced(database: Path) -> None:
@@ -108,3 +116,21 @@ def test_a_daemon_logs_that_it_makes_a_database(site):
         pass
     created = [line for line in site.lines() if line["event"] == "database_created"]
     assert json.dumps([line["database"] for line in created]) == json.dumps([str(site.database)])
+
+
+def test_events_that_were_sent_and_are_lost_are_reported_at_the_next_start(
+    site, write_slide, receiver
+):
+    url = {"HER2D_WEBHOOK__URL": receiver.url}
+    with site.daemon(**url):
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_until(lambda: site.events()["webhook_delivered"] == 1)
+        backup = Path(site.command("db", "backup").strip())
+        write_slide(["ww"], "b.tif", folder=site.inbox)
+        site.wait_until(lambda: site.events()["webhook_delivered"] == 2)
+    site.command("db", "restore", str(backup))
+    with site.daemon(**url):
+        site.wait_until(lambda: site.events()["webhook_delivered"] == 3)
+    (lost,) = [line for line in site.lines() if line["event"] == "sent_events_lost"]
+    assert "which this database lacks" in lost["reason"]
+    assert sorted(site.results()) == ["a.tif", "b.tif"]
