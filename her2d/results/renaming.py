@@ -6,7 +6,7 @@ from sqlite_utils import Database
 
 from her2d.results.heatmap import heading, renamed_heatmap, with_heading, write_png
 from her2d.results.pictures import read_heatmap
-from her2d.results.queries import result_of_slide
+from her2d.results.queries import SlideNotFound, result_of_slide
 from her2d.system.clock import now
 from her2d.system.files import write_whole
 
@@ -62,7 +62,10 @@ def rename_pictures(db: Database, slide_id: int) -> bool:
         PicturesMissing: the heatmap cannot be read.
         sqlite3.Error: the database cannot be changed; it names the old files.
     """
-    result = result_of_slide(db, slide_id)
+    try:
+        result = result_of_slide(db, slide_id)
+    except SlideNotFound:
+        return False
     if result.heatmap_path is None:
         return False
     old = Path(result.heatmap_path)
