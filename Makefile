@@ -71,6 +71,9 @@ DESTDIR ?=
 UNITS   := $(DESTDIR)/etc/systemd/system
 STATE   := $(DESTDIR)/var/lib/her2d
 CONFIG  := $(DESTDIR)/etc/her2d/config.toml
+# The service's user owns $(STATE), and may have put a link anywhere in it. Root follows none: what goes
+# there is written by that user.
+AS_SERVICE = $(if $(DESTDIR),,runuser -u her2d --)
 install: stopped
 	test -x $(DESTDIR)/opt/her2d/bin/python || $(PYTHON) -m venv $(DESTDIR)/opt/her2d
 	rm -rf build  # setuptools would install what older versions left there
@@ -82,11 +85,11 @@ install: stopped
 	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
 	install -d -m 755 $(DESTDIR)/etc/her2d
 	test -e $(CONFIG) || (umask 027; sed -f systemd/config.sed config.toml > $(CONFIG))
-	mkdir -p $(STATE)/engines && cp -r engines/her2net-demo $(STATE)/engines/
 	test -n "$(DESTDIR)" || systemd-sysusers her2d.conf
 	test -n "$(DESTDIR)" || chgrp her2d $(CONFIG)
-	test -n "$(DESTDIR)" || chown -R her2d:her2d $(STATE)
+	test -n "$(DESTDIR)" || test -e $(STATE) || install -d -o her2d -g her2d -m 750 $(STATE)
 	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
+	tar -C engines -c her2net-demo | $(AS_SERVICE) sh -c 'mkdir -p $(STATE)/engines && tar -C $(STATE)/engines -x'
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 	@echo "Look through /etc/her2d/config.toml, then:"
 	@echo "  sudo -u her2d her2d doctor --config /etc/her2d/config.toml"

@@ -17,7 +17,8 @@ Every class stands in the module that raises it:
     ├─ CountsError
     ├─ DatabaseError
     │  ├─ ForeignDatabase
-    │  └─ NewerDatabase
+    │  ├─ NewerDatabase
+    │  └─ UnreleasedDatabase
     ├─ DecoderCrashedError
     ├─ DuplicateScanError
     ├─ EngineError
@@ -58,6 +59,7 @@ Every class stands in the module that raises it:
     ├─ SourceChangedError
     │  └─ QueuedAgainError
     ├─ StudyError
+    ├─ TilesPruned
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
     ├─ UserError

@@ -37,7 +37,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
 from her2d.errors import Her2dError
-from her2d.system.ownership import access_hint
+from her2d.system.ownership import access_hint, foreign_owner
 
 CONFIG_FILE = Path("config.toml")
 SYSTEM_CONFIG_FILE = Path("/etc/her2d/config.toml")
@@ -290,13 +290,20 @@ def find_config(given: Path | None = None) -> Path | None:
         The file, or None if there is none, which means the defaults.
 
     Raises:
-        SettingsError: a folder cannot be searched.
+        SettingsError: a folder cannot be searched, or config.toml in the current folder is another
+            user's, who could have it write anywhere.
     """
     if given is not None:
         return given
     if named := os.environ.get("HER2D_CONFIG"):
         return Path(named)
-    return next((path for path in (CONFIG_FILE, SYSTEM_CONFIG_FILE) if _is_there(path)), None)
+    found = next((path for path in (CONFIG_FILE, SYSTEM_CONFIG_FILE) if _is_there(path)), None)
+    if found == CONFIG_FILE and (owner := foreign_owner(found)) is not None:
+        raise SettingsError(
+            f"{found.absolute()} is not used, because user {owner} can change it. To use it, name"
+            " it with --config; otherwise run the command in another folder."
+        )
+    return found
 
 
 def _is_there(path: Path) -> bool:

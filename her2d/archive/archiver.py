@@ -21,6 +21,7 @@ from her2d.archive.safe_move import (
     remove,
     remove_leftovers,
 )
+from her2d.db.write_ahead_log import write_back
 from her2d.intake.destination import destination, states_to_archive
 from her2d.intake.discovery import ScanRules, sidecars
 from her2d.queue.job import Job, JobState
@@ -77,6 +78,9 @@ class Archiver:
             self._failed_moves = _FailedMoves(self._clock)  # the new settings may work
             self._settings = settings
         waiting = _not_archived(jobs, states, self._failed_moves.deferred())
+        if waiting:
+            # An original must not be moved while its result could be lost with the log.
+            write_back(jobs.database)
         for job_id in waiting:
             self._on_progress()
             job = jobs.get(job_id)
@@ -135,31 +139,6 @@ def inbox_that_finds(path: Path, settings: IntakeSettings) -> Path | None:
         ):
             return inbox
     return None
-
-
-def follow(
-    jobs: JobQueue,
-    slide_id: int,
-    path: Path,
-    *,
-    is_within_reach: Callable[[Path], bool],
-) -> None:
-    """Record `path` as the slide's path if its file no longer exists at the recorded one.
-
-    Args:
-        jobs: the queue.
-        slide_id: the slide.
-        path: a file with the same content.
-        is_within_reach: whether the storage of a path answers. If that of the recorded path does
-            not, the file may still exist and the path is kept.
-    """
-    rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    known = [Path(row["path"]) for row in rows]
-    if any(is_within_reach(old) and is_gone(old) for old in known):
-        jobs.database.execute(
-            "update slides set path = ?, file_name = ? where id = ?",
-            [str(path), path.name, slide_id],
-        )
 
 
 def _not_archived(jobs: JobQueue, states: tuple[JobState, ...], without: Set[int]) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from her2d.errors import Her2dError
 from her2d.system.file_identity import FileState, content_hash
-from her2d.system.files import flush_folder
+from her2d.system.files import create_file, flush_folder, make_folder, private_opener
 
 _CHUNK_BYTES = 1 << 20
 
@@ -31,7 +31,9 @@ class CopyDiffersError(Her2dError, OSError):
 def free_name(target: Path) -> Path:
     """Return `target`, or the first of NAME.1.tif, NAME.2.tif... that does not exist."""
     names = (target.with_stem(f"{target.stem}.{number}") for number in count(1))
-    return target if not target.exists() else next(name for name in names if not name.exists())
+    if not os.path.lexists(target):
+        return target
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def part_of(target: Path) -> Path:
@@ -68,7 +70,7 @@ def move(
         CopyDiffersError: reading the copy back gave different content.
         OSError: the source cannot be read, the target cannot be written, or the target exists.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     _require(source, expected)
     _reserve(target)
     try:
@@ -115,7 +117,7 @@ def remove(source: Path, expected: FileState) -> None:
 def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable[[], None]) -> None:
     part = part_of(target)
     digest = hashlib.blake2b(digest_size=32)
-    with source.open("rb") as original, part.open("wb") as copy:
+    with source.open("rb") as original, open(part, "wb", opener=private_opener) as copy:
         while chunk := original.read(_CHUNK_BYTES):
             digest.update(chunk)
             copy.write(chunk)
@@ -141,9 +143,9 @@ def _copy(source: Path, target: Path, expected: FileState, on_progress: Callable
 def _reserve(target: Path) -> None:
     """Create an empty file at `target`, the only file that the rename may replace."""
     try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        os.close(create_file(target))
     except FileExistsError:
-        if target.stat().st_size > 0:
+        if target.is_symlink() or target.stat().st_size > 0:
             raise
 
 

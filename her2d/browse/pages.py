@@ -115,7 +115,8 @@ class Viewer:
         tile_side: level-0 pixels along a tile of the 4x grid.
         um_per_px: resolution of level 0.
         tile, max_level: tile side and highest level of the deep zoom.
-        scan_missing, pictures_missing: a sentence that says why they are missing, else None.
+        scan_missing, pictures_missing, tiles_pruned: a sentence that says why they are missing,
+            else None.
     """
 
     base: str
@@ -127,6 +128,7 @@ class Viewer:
     max_level: int
     scan_missing: str | None
     pictures_missing: str | None
+    tiles_pruned: str | None
 
     def as_json(self) -> str:
         """Return JSON for a script element; "<" is escaped, so that no file name can end it."""

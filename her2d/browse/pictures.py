@@ -14,8 +14,8 @@ import numpy as np
 from her2d.browse.zoom import Image, ZoomGrid, tile_from_picture, tile_from_scan
 from her2d.errors import Her2dError
 from her2d.results.overlay import overlaid_slide, slide_extent, transparent_overlay
-from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes
-from her2d.results.stored_run import StoredRun
+from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes, read_heatmap
+from her2d.results.stored_run import StoredRun, TilesPruned
 from her2d.slides.errors import SlideError
 from her2d.slides.levels import SlideLevels, open_levels
 
@@ -94,14 +94,22 @@ class PictureCache:
         return jpeg_bytes(pictures.rgb[:height, :width])
 
     def _overlay(self, run_id: int) -> bytes:
-        """Return the heatmap as transparent PNG. Raises KeyError, PicturesMissing."""
+        """Return the heatmap as transparent PNG.
+
+        Raises:
+            KeyError, PicturesMissing: there is no such run, or it has no pictures.
+            TilesPruned: its tile rows were deleted.
+        """
         run = self._read_run(run_id)
         return png_bytes(transparent_overlay(run, run.pictures()))
 
     def _thumbnail(self, run_id: int) -> bytes:
         """Return a thumbnail with the heatmap as JPEG. Raises KeyError, PicturesMissing."""
         run = self._read_run(run_id)
-        image = overlaid_slide(run, run.pictures())
+        try:
+            image = overlaid_slide(run, run.pictures())
+        except TilesPruned:
+            image = read_heatmap(run.result.heatmap_path)
         scale = min(1.0, _THUMBNAIL_SIDE / max(image.shape[:2]))
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -22,7 +22,7 @@ from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
 from her2d.method import TILE_PX
 from her2d.results.pictures import PicturesMissing
 from her2d.results.queries import AmbiguousSlide, SlideNotFound
-from her2d.results.stored_run import StoredRun
+from her2d.results.stored_run import StoredRun, TilesPruned, tiles_pruned
 
 Result = TypeVar("Result")
 View = Callable[..., Coroutine[Any, Any, Response]]
@@ -117,6 +117,8 @@ class Her2dPages:
             tiles = (await self._in_thread(lambda: self._read_run(run_id))).tiles
         except KeyError:
             return _missing("There is no such run.")
+        except TilesPruned as error:
+            return _missing(str(error))
         rows = [
             [
                 int(column),
@@ -150,6 +152,9 @@ class Her2dPages:
             self._cache.overview(run_id)
         except PicturesMissing as error:
             pictures = str(error)
+        pruned = None
+        if run.tiles_pruned_at is not None:
+            pruned = tiles_pruned(run.result, run.tiles_pruned_at)
         geometry = run.geometry
         return Viewer(
             base=f"/pictures/{run_id}",
@@ -161,6 +166,7 @@ class Her2dPages:
             max_level=ZoomGrid(geometry.width, geometry.height).max_level,
             scan_missing=missing,
             pictures_missing=pictures,
+            tiles_pruned=pruned,
         )
 
     async def _picture(
@@ -171,7 +177,7 @@ class Her2dPages:
             body = await self._in_thread(lambda: draw(run_id))
         except KeyError:
             return _missing("There is no such run.")
-        except (NoSuchTile, PicturesMissing, ScanMissing) as error:
+        except (NoSuchTile, PicturesMissing, ScanMissing, TilesPruned) as error:
             return _missing(str(error))
         return Response(body, content_type=content_type, headers={"cache-control": _FOREVER})
 

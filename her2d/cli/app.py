@@ -1,5 +1,6 @@
 """The `her2d` command and its sub-commands. An expected error is one line on stderr."""
 
+import sqlite3
 import sys
 
 import typer
@@ -81,6 +82,9 @@ def main(command: typer.Typer = app) -> None:
         command()
     except EXPECTED_ERRORS as error:
         say_error(error)
+        sys.exit(1)
+    except sqlite3.Error as error:
+        say_error(f"The database cannot be used: {error}. her2d db check looks for damage.")
         sys.exit(1)
     except BrokenPipeError:
         # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from

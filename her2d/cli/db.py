@@ -1,25 +1,54 @@
-"""`her2d db backup|check|migrate|prune|restore|vacuum`: maintain the database."""
+"""`her2d db backup|check|create|history|migrate|prune|restore|vacuum`: maintain the database."""
 
+import json
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
-from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.result_tables import act_table
 from her2d.cli.terminal import say
+from her2d.db.acts import record_act
 from her2d.db.backup import back_up, drop_old_backups
-from her2d.db.connection import open_existing, require_database, schema_version
+from her2d.db.connection import (
+    open_database,
+    open_existing,
+    open_readonly,
+    require_database,
+    schema_version,
+)
 from her2d.db.integrity import problems
 from her2d.db.migrate import migrate
 from her2d.db.prune import prune_tiles
 from her2d.db.restore import restore
 from her2d.db.vacuum import return_free_pages, vacuum
+from her2d.results.history import acts_of_persons
 
 app = typer.Typer(help="Back up, restore, check and maintain the database.", no_args_is_help=True)
 
 _MIN_REPORTED_BYTES = 1_000_000
 _LONGEST_DAYS = 36_500
+
+
+@app.command("create")
+def create(config: ConfigOption = None) -> None:
+    """Create an empty database.
+
+    her2d run and her2d scan create the first one themselves. They refuse if there was one before,
+    because its disk may not be mounted.
+    """
+    database = settings_of(config).results.database
+    if database.exists() and database.stat().st_size > 0:
+        raise UserError(f"{database} already exists.")
+    with closing(open_database(database)) as db:
+        record_act(db, "created", f"As {database}.", actor("db create"))
+    say(f"Created {database}.")
 
 
 @app.command("backup")
@@ -50,7 +79,7 @@ def restore_(
     The daemon must be stopped. The previous database is kept beside the restored one.
     """
     database = settings_of(config).results.database
-    aside = restore(backup, database)
+    aside = restore(backup, database, actor("db restore"))
     say(f"Restored {database} from {backup}.")
     if aside is not None:
         say(f"The previous database is {aside}. Delete it when it is no longer needed.")
@@ -92,6 +121,13 @@ def prune(
     db = open_existing(settings.database)
     try:
         found = prune_tiles(db, keep_days)
+        if found.runs:
+            record_act(
+                db,
+                "pruned",
+                f"{found.tiles} tile rows of {found.runs} runs older than {keep_days:g} days.",
+                actor("db prune"),
+            )
         free = return_free_pages(db)
     finally:
         db.close()
@@ -113,6 +149,7 @@ def vacuum_(config: ConfigOption = None) -> None:
     """
     database = settings_of(config).results.database
     sizes = vacuum(database)
+    _record(database, "db vacuum", "vacuumed", f"{sizes.before} -> {sizes.after} bytes.")
     say(f"Vacuumed {database}: {sizes.before / 1e6:.1f} MB -> {sizes.after / 1e6:.1f} MB.")
 
 
@@ -133,4 +170,33 @@ def migrate_(
     before = schema_version(database)
     if (copy := migrate(database, copy_to)) is not None:
         say(f"A copy from before is {copy}. Delete it when it is no longer needed.")
+    if copy is not None:
+        _record(
+            database, "db migrate", "migrated", f"Schema {before} -> {schema_version(database)}."
+        )
     say(f"Migrated {database}: schema {before} -> {schema_version(database)}.")
+
+
+@app.command("history")
+def history(
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what persons did, newest first.
+
+    Every command that changes a job, a result or the database is recorded with its user.
+    """
+    with closing(open_readonly(settings_of(config).results.database)) as db:
+        found = acts_of_persons(db, limit)
+    if as_json:
+        say(json.dumps([asdict(act) for act in found], indent=2))
+    elif found:
+        act_table(found).print(Console())
+    else:
+        say("Nobody has changed anything.")
+
+
+def _record(database: Path, command: str, name: str, detail: str) -> None:
+    with closing(open_existing(database)) as db:
+        record_act(db, name, detail, actor(command))

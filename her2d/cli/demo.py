@@ -22,10 +22,12 @@ from her2d.cli.options import settings_of
 from her2d.cli.result_tables import result_table
 from her2d.cli.terminal import say
 from her2d.db.connection import open_database
+from her2d.db.place import share_problem
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
 from her2d.results.listing import list_results
 from her2d.results.records import SlideResult
+from her2d.system.files import private_opener, write_whole
 
 if TYPE_CHECKING:
     from her2d.simulator.plan import SlidePlan, Status
@@ -77,6 +79,8 @@ def demo(
     _prepare(directory, bundle)
     config = directory / "config.toml"
     database = settings_of(config).results.database
+    if (problem := share_problem(database)) is not None:
+        raise UserError(f"{problem} Choose another --directory.")
     db = open_database(database)
     with _daemon(config, directory / "daemon.log") as daemon:
         inbox = directory / "inbox"
@@ -166,7 +170,8 @@ def _prepare(directory: Path, bundle: Path) -> None:
             shutil.rmtree(directory)
         (directory / "inbox").mkdir(parents=True)
         (directory / _MARKER).touch()
-        (directory / "config.toml").write_text(_CONFIG.format(bundle=str(bundle.resolve())))
+        config = _CONFIG.format(bundle=str(bundle.resolve()))
+        write_whole(directory / "config.toml", config.encode())
     except OSError as error:
         raise UserError(
             f"Cannot create the demo in {directory}: {error.strerror or error}. Choose another"
@@ -177,7 +182,7 @@ def _prepare(directory: Path, bundle: Path) -> None:
 @contextmanager
 def _daemon(config: Path, log: Path) -> Iterator[_Daemon]:
     command = [sys.executable, "-m", "her2d", "run", "--config", str(config)]
-    with log.open("wb") as output:
+    with open(log, "wb", opener=private_opener) as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             yield _Daemon(process, log)

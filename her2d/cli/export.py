@@ -14,7 +14,7 @@ from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.results.pictures import PicturesMissing
-from her2d.results.stored_run import StoredRun, read_run
+from her2d.results.stored_run import StoredRun, TilesPruned, read_run
 
 
 class ExportFormat(StrEnum):
@@ -55,7 +55,7 @@ def export(
         raise UserError(
             f"{format_.value} needs the Python package {error.name}: pip install 'her2d[export]'."
         ) from error
-    except PicturesMissing as error:
+    except (PicturesMissing, TilesPruned) as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error

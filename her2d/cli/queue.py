@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from her2d.bundle.loading import load_bundle
+from her2d.cli.actor import actor
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
@@ -76,7 +77,7 @@ def retry(job: JobArgument, config: ConfigOption = None) -> None:
 
     For failed, quarantined, duplicate and vanished files. Attempts are counted from 0 again.
     """
-    with _queue(settings_of(config)) as jobs:
+    with _queue(settings_of(config), "retry") as jobs:
         operator.retry(jobs, job)
     say(f"Job {job} is queued.")
 
@@ -87,7 +88,7 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
 
     It may be settling, queued, or failed and waiting for its next attempt.
     """
-    with _queue(settings_of(config)) as jobs:
+    with _queue(settings_of(config), "cancel") as jobs:
         operator.cancel(jobs, job)
     say(f"Job {job} is cancelled.")
 
@@ -99,7 +100,7 @@ def forget_(job: JobArgument, config: ConfigOption = None) -> None:
     For quarantined and duplicate files. Nothing is deleted: the job becomes vanished, and its
     history stays (`her2d queue ls --state vanished`).
     """
-    with _queue(settings_of(config)) as jobs:
+    with _queue(settings_of(config), "forget") as jobs:
         operator.forget(jobs, job)
     say(f"Job {job} is forgotten.")
 
@@ -113,7 +114,7 @@ def priority(
     config: ConfigOption = None,
 ) -> None:
     """Change the priority of a waiting file."""
-    with _queue(settings_of(config)) as jobs:
+    with _queue(settings_of(config), "priority") as jobs:
         operator.prioritise(jobs, job, number)
     say(f"Job {job} has priority {number}.")
 
@@ -131,18 +132,18 @@ def reprocess(
     """
     settings = settings_of(config)
     digest = load_bundle(settings.bundle.path).digest
-    with _queue(settings) as jobs:
+    with _queue(settings, "reprocess") as jobs:
         queued = operator.reprocess(jobs, digest, job)
     say(f"Queued {len(queued)} slide{'' if len(queued) == 1 else 's'}.")
 
 
 @contextmanager
-def _queue(settings: Settings) -> Iterator[JobQueue]:
-    """Open the queue for changes. Raises DatabaseError if the database cannot be changed."""
+def _queue(settings: Settings, command: str) -> Iterator[JobQueue]:
+    """Open the queue for changes by a command. Raises DatabaseError if it cannot be changed."""
     database = settings.results.database
     with closing(open_existing(database)) as db:
         try:
-            yield JobQueue(db)
+            yield JobQueue(db, actor(f"queue {command}"))
         except sqlite3.Error as error:
             raise DatabaseError(f"The database {database} cannot be changed: {error}.") from error
 

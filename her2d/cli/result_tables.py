@@ -8,7 +8,7 @@ from rich.text import Text
 
 from her2d.cli.tables import Column, Listing, fields
 from her2d.pipeline.scoring import Her2Status
-from her2d.results.history import PastRun, TileClassSummary
+from her2d.results.history import Act, PastRun, TileClassSummary
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 from her2d.slides.metadata import MagnificationSource
 from her2d.system.text import no_formula
@@ -118,6 +118,29 @@ def run_table(runs: Sequence[PastRun]) -> Listing:
             percent_text(run.high_expression_percent),
             _interval(run.ci_low, run.ci_high),
             f"{run.elapsed_s:.1f}",
+        )
+    return listing
+
+
+def act_table(acts: Sequence[Act]) -> Listing:
+    """List what persons did, in the order of `acts`."""
+    listing = Listing(
+        Column("time (UTC)"),
+        Column("who", is_name=True),
+        Column("act"),
+        Column("job", drop=1, right=True),
+        Column("file", is_name=True),
+        Column("detail", is_sentence=True),
+        title="Acts",
+    )
+    for act in acts:
+        listing.add(
+            act.at[:19].replace("T", " "),
+            act.actor,
+            act.act,
+            "" if act.job_id is None else str(act.job_id),
+            act.file_name or "",
+            act.detail or "",
         )
     return listing
 

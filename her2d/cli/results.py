@@ -15,6 +15,7 @@ from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.output import file_to_write
 from her2d.cli.periods import SINCE, UNTIL, first_moment, moment_after
 from her2d.cli.result_tables import (
+    act_table,
     result_table,
     results_csv,
     run_table,
@@ -28,9 +29,10 @@ from her2d.db.connection import open_readonly
 from her2d.errors import Her2dError
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
-from her2d.results.history import runs_of_slide, tile_summary, timings_of_run
+from her2d.results.history import acts_on_slide, runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag
+from her2d.results.stored_run import pruned_at, tiles_pruned
 
 
 def results(
@@ -119,7 +121,7 @@ def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) 
 def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print everything that is known about one slide.
 
-    Its result, tiles, timings and runs.
+    Its result, tiles, timings, runs, and what persons did to it.
     """
     db = open_readonly(settings_of(config).results.database)
     try:
@@ -129,26 +131,36 @@ def show(slide: SlideArgument, config: ConfigOption = None, as_json: JsonOption 
             say(json.dumps({"slide": slide, "error": str(error)}, indent=2))
         raise
     tiles = tile_summary(db, result.run_id)
+    deleted_at = pruned_at(db, result.run_id)
     timings = timings_of_run(db, result.run_id)
     runs = runs_of_slide(db, result.slide_id)
+    acts = acts_on_slide(db, result.slide_id)
     if as_json:
         everything = {
             **result.model_dump(mode="json"),
             "tiles": [asdict(tile_class) for tile_class in tiles],
+            "tiles_pruned_at": deleted_at,
             "timings": [asdict(timing) for timing in timings],
             "runs": [asdict(run) for run in runs],
+            "acts": [asdict(act) for act in acts],
         }
         say(json.dumps(everything, indent=2))
         return
-    background = result.tiles_total - sum(each.tiles for each in tiles)
-    listings = [slide_table(result), tile_table(tiles, background=background)]
+    listings = [slide_table(result)]
+    if deleted_at is None:
+        background = result.tiles_total - sum(each.tiles for each in tiles)
+        listings.append(tile_table(tiles, background=background))
     if timings:
         listings.append(timing_table(timings))
     listings.append(run_table(runs))
+    if acts:
+        listings.append(act_table(acts))
     for number, listing in enumerate(listings):
         if number:
             say()
         listing.print(Console())
+    if deleted_at is not None:
+        say(f"\n{tiles_pruned(result, deleted_at)}")
 
 
 def heatmap(

@@ -16,13 +16,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, configure_logging_of, settings_of
 from her2d.cli.result_tables import result_table
 from her2d.cli.slide_files import Unusable, slide_files
 from her2d.cli.terminal import say, say_error
+from her2d.db.absence import require_not_lost
 from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
+from her2d.db.place import share_problem
 from her2d.errors import Her2dError
 from her2d.processing.identity import scan_state
 from her2d.processing.records import RunClock
@@ -74,7 +77,11 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
 
-    if (copy := migrate(settings.results.database)) is not None:
+    results = settings.results
+    if (problem := share_problem(results.database)) is not None:
+        say(f"her2d: {problem} Use it from this machine only, and keep backups.", err=True)
+    require_not_lost(results.database, results.heatmaps, results.backups)
+    if (copy := migrate(results.database)) is not None:
         say(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -85,9 +92,10 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
-        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps)
+        who = actor("scan")
+        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps, who)
         futures = {
-            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress)
+            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress, who)
             for path in files
         }
         try:
@@ -99,14 +107,19 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
 
 
 def _scan_one(
-    settings: Settings, scorer: "Scorer", recorder: "Recorder", path: Path, progress: Progress
+    settings: Settings,
+    scorer: "Scorer",
+    recorder: "Recorder",
+    path: Path,
+    progress: Progress,
+    who: str,
 ) -> SlideResult:
     task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)
     try:
         state = scan_state(path)
         if (reason := problem_of_name(path)) is not None:
-            JobQueue(db).refuse(path, state, reason)
+            JobQueue(db, who).refuse(path, state, reason)
             raise UserError(reason)
         clock = RunClock(queued_at=None)
         try:
@@ -118,7 +131,7 @@ def _scan_one(
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         except SlideError as error:
-            JobQueue(db).refuse(path, state, str(error))
+            JobQueue(db, who).refuse(path, state, str(error))
             raise
         run_id = recorder.record(db, recorder.draw(scored, digest, clock))
         return result_of_run(db, run_id)

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.periods import SINCE, first_moment
 from her2d.cli.terminal import say
+from her2d.db.acts import record_act
 from her2d.db.connection import open_existing
 from her2d.webhook.outbox import Outbox
 
@@ -40,6 +42,8 @@ def resend(
         raise UserError("Give either --since or --event.")
     with closing(open_existing(settings.results.database)) as db:
         queued = Outbox(db).send_again(since=first_moment(since), event_id=event)
+        if queued:
+            record_act(db, "resent", f"{queued} events to the webhook.", actor("webhook resend"))
     # systemd may pass the url only to the daemon, from /etc/her2d/secrets.env.
     url_is_known = settings.webhook.url is not None
     if not queued and not url_is_known:

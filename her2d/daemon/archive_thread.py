@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from her2d.archive.archiver import Archiver
-from her2d.db.connection import DatabaseError, open_database
+from her2d.db.connection import DatabaseError, open_existing
 from her2d.errors import Her2dError
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -44,7 +44,7 @@ class ArchiveThread:
         while not self._stop.is_set():
             try:
                 database = self._settings().results.database
-                db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+                db = open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except ArchivingStoppedError:

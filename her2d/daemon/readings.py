@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 from sqlite_utils import Database
 
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import DatabaseError, open_readonly
+from her2d.db.write_ahead_log import log_bytes
 from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
 from her2d.pipeline.pipeline import Pipeline
 from her2d.queue.job import NEW_SCAN
@@ -113,7 +113,8 @@ def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> 
             last_scan_at=newest,
             last_success_at=_last_success(db),
             webhook_waiting=Outbox(db).waiting() if settings.webhook.url is not None else None,
-            database_bytes=sum(_sizes(database)),
+            database_bytes=database.stat().st_size + log_bytes(database),
+            database_log_bytes=log_bytes(database),
             day=_day(db),
         )
     finally:
@@ -216,12 +217,6 @@ def _volumes(settings: Settings, storage: StorageProbe) -> Iterator[VolumeReadin
         if status is not None and status.free_bytes is not None and status.size_bytes is not None:
             holds = "inbox" if number == 1 else f"inbox_{number}"
             yield VolumeReading(holds, status.free_bytes, status.size_bytes)
-
-
-def _sizes(database: Path) -> Iterator[int]:
-    for path in (database, database.with_name(f"{database.name}-wal")):
-        if path.exists():
-            yield path.stat().st_size
 
 
 def _seconds(time: str | None) -> float | None:

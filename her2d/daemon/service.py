@@ -7,16 +7,18 @@ threads share the pipeline and the database, through one connection each.
 """
 
 import logging
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+
+from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
+from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
@@ -24,9 +26,17 @@ from her2d.daemon.reload import merged
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
-from her2d.db.connection import DatabaseError, open_database
-from her2d.db.lock import hold_daemon_lock
+from her2d.db.absence import require_not_lost
+from her2d.db.connection import (
+    DatabaseError,
+    create_if_missing,
+    leave_readable,
+    open_database,
+)
+from her2d.db.integrity import is_damage
+from her2d.db.lock import hold_daemon_lock, hold_database
 from her2d.db.migrate import migrate
+from her2d.db.place import require_local, share_doubt
 from her2d.db.retry import until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.monitoring.http import OpsServer
@@ -37,13 +47,14 @@ from her2d.pipeline.evaluability import ReasonCode
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.processing.recorder import Recorder
 from her2d.queue.claims import StalledJob
-from her2d.queue.job import JobState
+from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings, SettingsError
 from her2d.system.files import remove_leftovers
 from her2d.system.gpus import Gpus
 from her2d.system.loggers import get_logger
 from her2d.webhook.sender import WebhookSender
+from her2d.webhook.sent_mark import report_lost_events
 
 log = get_logger(__name__)
 
@@ -98,13 +109,23 @@ class Daemon:
     def run(self) -> None:
         intake, results = self._settings.intake, self._settings.results
         database = results.database
-        with hold_daemon_lock(database):
+        require_local(database)
+        if (doubt := share_doubt(database)) is not None:
+            log.warning("database_perhaps_on_share", reason=doubt)
+        with hold_daemon_lock(database), ExitStack() as held:
+            require_not_lost(database, results.heatmaps, results.backups)
+            if not database.exists():
+                create_if_missing(database)
+                log.info("database_created", database=str(database))
+            locked = held.enter_context(hold_database(database))
             if (copy := migrate(database)) is not None:
                 log.info("database_migrated", copy=str(copy))
             db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
             jobs = JobQueue(db)
             _remove_incomplete_pictures(results.heatmaps)
-            for job in until_written(jobs.recover, self._signals.cancel):
+            if (lost := self._lost_events(db)) is not None:
+                log.error("sent_events_lost", reason=lost)
+            for job in self._recovered(jobs):
                 log.warning(
                     "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
                 )
@@ -120,11 +141,35 @@ class Daemon:
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
                 recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
-                self._work(jobs, processor, recorder, storage, server.port)
+                watch = DatabaseWatch(locked, db)
+                self._work(jobs, processor, recorder, storage, watch, server.port)
             db.close()
+            _leave_readable(database)
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
+
+    def _lost_events(self, db: Database) -> str | None:
+        """Return a sentence if the webhook was sent events that the database lacks."""
+        database = self._settings.results.database
+        try:
+            return until_written(lambda: report_lost_events(db, database), self._signals.cancel)
+        except OSError as error:
+            log.warning("webhook_note_not_read", reason=str(error))
+            return None
+
+    def _recovered(self, jobs: JobQueue) -> list[Job]:
+        """Queue the jobs again that the last daemon left running.
+
+        Raises:
+            DatabaseError: the database is damaged.
+        """
+        try:
+            return until_written(jobs.recover, self._signals.cancel)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(self._settings.results.database, str(error)) from error
+            raise
 
     def _work(
         self,
@@ -132,6 +177,7 @@ class Daemon:
         processor: SlideProcessor,
         recorder: Recorder,
         storage: StorageProbe,
+        watch: DatabaseWatch,
         port: int,
     ) -> None:
         supervisor = self._supervisor = Supervisor(
@@ -151,14 +197,15 @@ class Daemon:
             settings.webhook, settings.results.database, self._signals.stop_requested
         )
         self._notifier.ready("Started.")
-        database = self._settings.results.database.stat()
         try:
             while not self._signals.stop_requested.is_set():
-                _require_same(self._settings.results.database, database)
                 webhook_sender.check()
-                self._pass(jobs, supervisor, intake_loop)
+                self._pass(jobs, supervisor, intake_loop, watch)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
+        except DatabaseError:
+            self._signals.cancel.set()  # nothing can be recorded any more
+            raise
         finally:
             self._signals.stop_requested.set()
             log.info("daemon_stopping")
@@ -167,14 +214,26 @@ class Daemon:
             supervisor.drain()
             webhook_sender.join(_WEBHOOK_S)
 
-    def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
+    def _pass(
+        self,
+        jobs: JobQueue,
+        supervisor: Supervisor,
+        intake_loop: IntakeLoop,
+        watch: DatabaseWatch,
+    ) -> None:
         """Do one pass of the daemon's main thread.
 
         systemd's watchdog is notified only of progress, so that it restarts a daemon whose pass or
         slide hangs.
+
+        Raises:
+            DatabaseError: the database is lost or damaged, and the daemon must end.
         """
         stalled = supervisor.stalled()
         try:
+            if self._signals.database_damaged.is_set():
+                raise damaged(self._settings.results.database, "see the log")
+            watch.check()
             if self._reload.is_set():
                 self._reload.clear()
                 self._apply(intake_loop)
@@ -184,7 +243,11 @@ class Daemon:
             self._checked_at = time.monotonic()
             self._report_status(jobs, supervisor)
             self._passes_fail = False
+        except DatabaseError:
+            raise
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise damaged(self._settings.results.database, str(error)) from error
             if not self._passes_fail:
                 log.error("database_unavailable", reason=str(error))
             self._passes_fail = True
@@ -312,19 +375,9 @@ def _stalled_problem(stalled: StalledJob | None) -> str | None:
     )
 
 
-def _require_same(database: Path, opened: os.stat_result) -> None:
-    """Raise DatabaseError if the database file is not the one that was opened.
-
-    SQLite continues to write to a file that was removed, and everything written there is lost.
-    """
+def _leave_readable(database: Path) -> None:
+    """Let a group of readers read the database while the daemon is stopped."""
     try:
-        same = os.path.samestat(database.stat(), opened)
-    except FileNotFoundError:
-        same = False
-    except OSError as error:
-        log.warning("database_unreachable", reason=str(error))
-        return
-    if not same:
-        raise DatabaseError(
-            f"The database {database} was removed or replaced while her2d was running."
-        )
+        leave_readable(database)
+    except DatabaseError as error:
+        log.warning("database_not_left_readable", reason=str(error))

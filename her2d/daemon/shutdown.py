@@ -23,12 +23,14 @@ class StopSignals:
         stop_requested: claim no further job, and end after the slides in flight.
         cancel: cancel the slides in flight at once.
         device_lost: set together with `stop_requested` if only a new process can continue.
+        database_damaged: a worker found the database damaged, and the daemon must end.
     """
 
     paused: threading.Event = field(default_factory=threading.Event)
     stop_requested: threading.Event = field(default_factory=threading.Event)
     cancel: threading.Event = field(default_factory=threading.Event)
     device_lost: threading.Event = field(default_factory=threading.Event)
+    database_damaged: threading.Event = field(default_factory=threading.Event)
 
     def request_stop(self) -> None:
         """Request a graceful stop; the second request cancels the slides in flight."""

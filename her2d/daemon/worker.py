@@ -9,15 +9,15 @@ from datetime import datetime
 
 import structlog
 
-from her2d.archive.archiver import follow
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
-from her2d.db.connection import open_database
+from her2d.db.connection import open_existing
+from her2d.db.integrity import is_damage
 from her2d.db.retry import until_written
 from her2d.intake.discovery import ScanRules, lies_within
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.duplicates import ContentLocks, refuse_duplicate
+from her2d.processing.duplicates import ContentLocks, follow, refuse_duplicate
 from her2d.processing.errors import (
     ClaimLostError,
     DuplicateScanError,
@@ -32,8 +32,10 @@ from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
+from her2d.results.pictures import PicturesMissing
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult, StepTiming
+from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
@@ -76,10 +78,11 @@ class Worker:
         while not self._signals.stop_requested.is_set():
             try:
                 database = self._settings().results.database
-                db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+                db = open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)
                 with contextlib.closing(db):
                     self._work(JobQueue(db))
             except sqlite3.Error as error:
+                self._report_damage(error)
                 log.warning(
                     "worker_database_unavailable", reason=str(error), again_in_s=_AFTER_ERROR_S
                 )
@@ -110,11 +113,17 @@ class Worker:
                 result = self._process(jobs, job)
             except Exception as error:  # noqa: BLE001  no slide may end the daemon
                 cause = error
+                self._report_damage(error)
                 until_written(
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
+
+    def _report_damage(self, error: Exception) -> None:
+        if is_damage(error):
+            log.error("database_damaged", reason=str(error))
+            self._signals.database_damaged.set()
 
     def _process(self, jobs: JobQueue, job: Job) -> SlideResult:
         """Hash, score and record a claimed job, which is done afterwards.
@@ -229,7 +238,12 @@ class Worker:
         """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
         jobs.mark_duplicate(job, error.slide_id, error.content_hash)
-        follow(jobs, error.slide_id, job.path, is_within_reach=self._storage.is_reachable)
+        follow(jobs, error.slide_id, job, is_within_reach=self._storage.is_reachable)
+        try:
+            if rename_pictures(jobs.database, error.slide_id):
+                log.info("slide_renamed", slide_id=error.slide_id)
+        except (OSError, PicturesMissing) as problem:
+            log.warning("heatmap_not_renamed", slide_id=error.slide_id, reason=str(problem))
         return error.slide_id
 
     def _count(self, job: Job, result: SlideResult, timings: list[StepTiming]) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from her2d.db.connection import require_database
 from her2d.db.online_copy import copy_error, file_timestamp, write_checked_copy
+from her2d.system.files import make_folder
 from her2d.system.ownership import copy_owner
 
-_PATTERN = "her2d-[0-9]*.sqlite"
+_PATTERN = f"her2d-{'[0-9]' * 8}T{'[0-9]' * 12}Z.sqlite"
 
 
 def back_up(database: Path, folder: Path) -> Path:
@@ -26,7 +27,7 @@ def back_up(database: Path, folder: Path) -> Path:
     require_database(database)
     try:
         if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             copy_owner(folder, database)
     except OSError as error:
         raise copy_error(database, folder, error) from error

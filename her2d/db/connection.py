@@ -6,16 +6,20 @@ read while the daemon writes (https://sqlite.org/wal.html).
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from sqlite_utils import Database
 
+from her2d.db.write_ahead_log import log_of
 from her2d.errors import Her2dError
+from her2d.system.files import create_file, make_folder
 from her2d.system.ownership import access_hint, copy_owner
 
 _BUSY_TIMEOUT_S = 30.0
@@ -27,6 +31,9 @@ _MIGRATIONS: tuple[Traversable, ...] = (
 # Every schema of her2d has these tables. The file of another program may have the same
 # `user_version`, but not these tables.
 _TABLES = frozenset({"slides", "jobs", "runs", "tiles", "bundles", "events"})
+_UNCHANGING = "&immutable=1"
+_STEPS_BETWEEN_CHECKS = 100
+_COMMENT, _SPACE = re.compile("--[^\\n]*"), re.compile(r"\s+")
 _LOOK = """
     select (select user_version from pragma_user_version) as version,
         (select json_group_array(name) from sqlite_master
@@ -44,6 +51,10 @@ class ForeignDatabase(DatabaseError):  # noqa: N818  reads as what it says
 
 class NewerDatabase(DatabaseError):  # noqa: N818  reads as what it says
     """A newer version of her2d wrote the database."""
+
+
+class UnreleasedDatabase(DatabaseError):  # noqa: N818  reads as what it says
+    """An unreleased version of her2d wrote the database, and no migration can update it."""
 
 
 def newest_schema() -> int:
@@ -68,22 +79,44 @@ def open_database(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
         DatabaseError: the file cannot be opened, is not a database of her2d, or has the schema of
             another version.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not _is_there(path):
-            path.touch()
-            copy_owner(path, path.parent)
-    except OSError as error:
-        raise open_error(path, error) from error
+    create_if_missing(path)
     with _opening(path, busy_timeout_s) as db:
         version = _schema_of(db, path)
         _refuse_newer(version, path)
         if version != 0:
             _refuse_older(version, path)
+            _refuse_other_columns(db, path)
         _set_up(db, is_new=version == 0)
         if version == 0:
             _migrate(db)
     return db
+
+
+def create_if_missing(path: Path) -> None:
+    """Create an empty file for the database, and its folder, if there is none.
+
+    Only its owner and group may read it. A process of root gives it to the folder's owner.
+
+    Raises:
+        DatabaseError: it cannot be created, or `path` is a link to a file that does not exist.
+    """
+    try:
+        if _is_there(path):
+            return
+        make_folder(path.parent)
+        descriptor = create_file(path)
+    except FileExistsError as error:
+        if path.is_file():
+            return  # another process has just created it
+        raise open_error(path, error) from error
+    except OSError as error:
+        raise open_error(path, error) from error
+    try:
+        copy_owner(descriptor, path.parent)
+    except OSError as error:
+        raise open_error(path, error) from error
+    finally:
+        os.close(descriptor)
 
 
 def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Database:
@@ -106,8 +139,11 @@ def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
 def open_readonly(path: Path) -> Database:
     """Open the database for reading only, which never makes the daemon wait.
 
+    A group that may read the file can also do that while the daemon is stopped: see `readonly_uri`.
+
     Returns:
-        The connection, which the caller closes.
+        The connection, which the caller closes. If the daemon starts meanwhile, its next query may
+        be interrupted, and it must be opened again.
 
     Raises:
         DatabaseError: the file does not exist, is not a database of her2d, or has the schema of
@@ -118,7 +154,37 @@ def open_readonly(path: Path) -> Database:
         version = _schema_of(db, path)
         _refuse_newer(version, path)
         _refuse_older(version, path)
+        _refuse_other_columns(db, path)
     return db
+
+
+def leave_readable(path: Path) -> None:
+    """Leave an empty write-ahead log beside a database that every program has closed.
+
+    SQLite needs it to read, and the last program that could write has deleted it. Those that may
+    only read cannot create it. Raises DatabaseError.
+    """
+    schema_version(path)
+
+
+def readonly_uri(path: Path) -> str:
+    """Return SQLite's address of a database for reading only.
+
+    Without a log, and without the right to create one, SQLite can read a database only if it is
+    told that the file does not change (https://sqlite.org/wal.html, section 5, "Read-only
+    databases"). That is so where no program has it open, since the first one creates the log.
+    """
+    place = path.resolve()
+    is_still = not log_of(place).exists() and not os.access(
+        place.parent, os.W_OK, effective_ids=True
+    )
+    return f"{place.as_uri()}?mode=ro{_UNCHANGING if is_still else ''}"
+
+
+def _interrupt_when_it_changes(connection: sqlite3.Connection, path: Path) -> None:
+    """Interrupt queries once a program writes to a database that was said not to change."""
+    log = log_of(path)
+    connection.set_progress_handler(log.exists, _STEPS_BETWEEN_CHECKS)
 
 
 def schema_version(path: Path) -> int:
@@ -141,10 +207,13 @@ def known_schema_version(path: Path) -> int:
 
     Raises:
         NewerDatabase: a newer version of her2d wrote the database.
+        UnreleasedDatabase: an unreleased one wrote it.
         DatabaseError: as for `schema_version`.
     """
     version = schema_version(path)
     _refuse_newer(version, path)
+    if version == newest_schema():
+        open_readonly(path).close()
     return version
 
 
@@ -184,9 +253,11 @@ def require_database(path: Path) -> None:
 def _opening(path: Path, busy_timeout_s: float, *, readonly: bool = False) -> Iterator[Database]:
     """Yield a connection, which is closed only if the block fails; translate SQLite's errors."""
     try:
-        uri = f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}"
+        uri = readonly_uri(path) if readonly else f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s)
         try:
+            if uri.endswith(_UNCHANGING):
+                _interrupt_when_it_changes(connection, path)
             yield Database(connection)
         except BaseException:
             connection.close()
@@ -286,6 +357,40 @@ def _refuse_older(version: int, path: Path) -> None:
             f"The database {path} was written by an older version of her2d. her2d run and her2d db"
             " migrate make a copy and update it."
         )
+
+
+def _refuse_other_columns(db: Database, path: Path) -> None:
+    """Raise DatabaseError if the schema is not the one that its number stands for.
+
+    That happens between releases, when the newest schema still changes without a new number.
+    """
+    found = _definitions(db)
+    expected = _definitions_by(_MIGRATIONS)
+    other = [name for name, sql in expected.items() if found.get(name) != sql]
+    if other:
+        raise UnreleasedDatabase(
+            f"The database {path} was written by an unreleased version of her2d, whose {other[0]}"
+            " differs. It cannot be updated. Move it away: her2d creates a new one and scores the"
+            " scans in the inboxes again."
+        )
+
+
+@cache
+def _definitions_by(migrations: tuple[Traversable, ...]) -> Mapping[str, str]:
+    """Return what `_definitions` finds in a database that `migrations` have just created."""
+    db = Database(memory=True)
+    for migration in migrations:
+        for statement in _statements(migration.read_text()):
+            db.execute(statement)
+    expected = _definitions(db)
+    db.close()
+    return expected
+
+
+def _definitions(db: Database) -> dict[str, str]:
+    """Return the SQL of each table, view, index and trigger without comments and spaces."""
+    rows = db.execute("select type || ' ' || name, sql from sqlite_master where sql is not null")
+    return {name: _SPACE.sub("", _COMMENT.sub("", sql)) for name, sql in rows.fetchall()}
 
 
 def _statements(script: str) -> list[str]:

@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from her2d.db.connection import DatabaseError, open_error
+from her2d.db.connection import DatabaseError, open_error, readonly_uri
 
 # Primary result codes whose cause is a lock, a permission or the machine, and not the file.
 _EXTERNAL_CAUSES = frozenset(
@@ -16,6 +16,12 @@ _EXTERNAL_CAUSES = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether an error means that the database file is damaged."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def problems(database: Path) -> list[str]:
@@ -31,7 +37,7 @@ def problems(database: Path) -> list[str]:
     try:
         if not database.is_file():
             raise DatabaseError(f"There is no database {database}.")
-        connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
+        connection = sqlite3.connect(readonly_uri(database), uri=True)
         try:
             found = [str(row[0]) for row in connection.execute("pragma integrity_check")]
             orphans = connection.execute("pragma foreign_key_check").fetchall()

@@ -9,11 +9,12 @@ from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
     foreign_database_error,
+    readonly_uri,
     require_database,
     schema_version,
 )
 from her2d.db.integrity import problems
-from her2d.system.files import replacing
+from her2d.system.files import PRIVATE, replacing
 from her2d.system.ownership import access_hint, copy_permissions
 
 _PATIENCE_S = 300.0
@@ -41,7 +42,7 @@ def write_checked_copy(database: Path, target: Path) -> None:
     partial = target.with_suffix(".part")
     try:
         _remove_leftovers(target.parent)
-        with replacing(target, partial):
+        with replacing(target, partial, mode=PRIVATE):
             copy_online(database, partial)
             if found := problems(partial):
                 raise DatabaseError(f"The copy of {database} is damaged: {found[0]}.")
@@ -81,9 +82,7 @@ def copy_online(database: Path, target: Path) -> None:
         sqlite3.Error: the database cannot be read, or `target` cannot be written.
     """
     require_database(database)
-    source = sqlite3.connect(
-        f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S
-    )
+    source = sqlite3.connect(readonly_uri(database), uri=True, timeout=_BUSY_TIMEOUT_S)
     copy = sqlite3.connect(target)
     deadline = time.monotonic() + _PATIENCE_S
 

@@ -7,17 +7,22 @@ use" and "Mispairing database files and hot journals").
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
+from sqlite_utils import Database
+
+from her2d.db.acts import record_act
 from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
+    UnreleasedDatabase,
+    known_schema_version,
     newest_schema,
     schema_version,
 )
 from her2d.db.integrity import problems
-from her2d.db.lock import hold_daemon_lock
+from her2d.db.lock import hold_daemon_lock, hold_database
 from her2d.db.online_copy import copy_online, file_timestamp
 from her2d.system.files import flush_file, flush_folder
 from her2d.system.ownership import copy_owner, copy_permissions
@@ -25,7 +30,7 @@ from her2d.system.ownership import copy_owner, copy_permissions
 _BUSY_TIMEOUT_S = 5.0
 
 
-def restore(backup: Path, database: Path) -> Path | None:
+def restore(backup: Path, database: Path, actor: str | None = None) -> Path | None:
     """Replace `database` with a copy of `backup`, and keep the old database under a dated name.
 
     At every moment, also after a crash, either the old or the new database is in place, complete.
@@ -33,6 +38,7 @@ def restore(backup: Path, database: Path) -> Path | None:
     Args:
         backup: a database that `her2d db backup` made.
         database: the database to replace or to create.
+        actor: the user and the command, which the restored database records; None for a program.
 
     Returns:
         The old database's new name, or None if there was no database.
@@ -47,11 +53,13 @@ def restore(backup: Path, database: Path) -> Path | None:
     _refuse_foreign(database)
     copy = place.with_name(f"{place.name}.restoring")
     try:
-        with hold_daemon_lock(database):
+        with hold_daemon_lock(database), _held(place):
             try:
                 _remove(copy)
                 copy_online(backup, copy)
                 _require_usable(copy, backup)
+                if actor is not None:
+                    _record(copy, backup, actor)
                 _copy_access(copy, place)
                 flush_file(copy)
                 aside = _set_aside(place)
@@ -62,6 +70,11 @@ def restore(backup: Path, database: Path) -> Path | None:
     except (OSError, sqlite3.Error) as error:
         raise DatabaseError(f"{database} cannot be restored from {backup}: {error}.") from error
     return aside
+
+
+def _held(place: Path) -> AbstractContextManager[object]:
+    """Hold the lock on the database, if there is one."""
+    return hold_database(place) if place.exists() else nullcontext()
 
 
 def _refuse_foreign(database: Path) -> None:
@@ -92,6 +105,18 @@ def _require_usable(copy: Path, backup: Path) -> None:
             f" supports {newest_schema()}), so nothing was restored. Install the newer"
             " version first."
         )
+    try:
+        known_schema_version(copy)
+    except UnreleasedDatabase as error:
+        raise DatabaseError(
+            f"{backup} was written by an unreleased version of her2d, so nothing was restored."
+        ) from error
+
+
+def _record(copy: Path, backup: Path, actor: str) -> None:
+    """Record the restoring in the copy, which nobody uses yet."""
+    with closing(Database(copy)) as db:
+        record_act(db, "restored", f"From {backup}.", actor)
 
 
 def _copy_access(copy: Path, place: Path) -> None:

@@ -17,12 +17,12 @@ from shutil import disk_usage
 from sqlite_utils import Database
 
 from her2d.db.connection import DatabaseError, open_existing
+from her2d.db.write_ahead_log import cut_log
 
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 2048  # 8 MiB: a fraction of a second without other writers
 _PAUSE_S = 0.05
 _BUSY_TIMEOUT_S = 60.0
-_CHECKPOINT_MS = 1000
 _MARGIN_BYTES = 50_000_000
 
 
@@ -55,7 +55,7 @@ def return_free_pages(db: Database) -> int:
                     break
                 free = left
                 time.sleep(_PAUSE_S)
-            _checkpoint(db)
+            cut_log(db)
         return _number(db, "freelist_count") * _number(db, "page_size")
     except sqlite3.Error as error:
         raise DatabaseError(f"Free space could not be returned to the disk: {error}.") from error
@@ -76,11 +76,11 @@ def vacuum(database: Path) -> Sizes:
     with closing(open_existing(database, busy_timeout_s=_BUSY_TIMEOUT_S)) as db:
         try:
             _require_room(db, database)
-            _checkpoint(db)
+            cut_log(db)
             before = database.stat().st_size
             db.execute(f"pragma auto_vacuum = {_INCREMENTAL}")
             db.execute("vacuum")
-            _checkpoint(db)
+            cut_log(db)
         except (OSError, sqlite3.Error) as error:
             raise DatabaseError(f"{database} cannot be vacuumed: {error}.") from error
         return Sizes(before, database.stat().st_size)
@@ -114,20 +114,6 @@ def _temporary_folders() -> Iterator[Path]:
         if named := os.environ.get(variable):
             yield Path(named)
     yield from (Path("/var/tmp"), Path("/usr/tmp"), Path("/tmp"), Path())
-
-
-def _checkpoint(db: Database) -> None:
-    """Write the write-ahead log to the file and truncate both, unless a reader prevents it.
-
-    Writers must wait meanwhile, so it waits only briefly for readers. The next checkpoint does the
-    rest.
-    """
-    timeout_ms = _number(db, "busy_timeout")
-    db.execute(f"pragma busy_timeout = {_CHECKPOINT_MS}")
-    try:
-        db.execute("pragma wal_checkpoint(truncate)").fetchall()
-    finally:
-        db.execute(f"pragma busy_timeout = {timeout_ms}")
 
 
 def _number(db: Database, pragma: str) -> int:

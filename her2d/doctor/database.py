@@ -6,14 +6,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from her2d.db.absence import require_not_lost
 from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
     NewerDatabase,
+    UnreleasedDatabase,
     known_schema_version,
     newest_schema,
 )
 from her2d.db.lock import AlreadyRunningError, require_no_daemon
+from her2d.db.place import REMEDY, share_doubt, share_problem
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.settings import ResultsSettings
 from her2d.system.disk_space import existing_folder
@@ -38,7 +41,8 @@ def storage_findings(settings: ResultsSettings) -> Iterator[Finding]:
         except PermissionError:
             yield _closed(check, folder)
     try:
-        yield _database(settings.database)
+        yield from _place(settings.database)
+        yield _lost(settings) or _database(settings.database)
     except PermissionError:
         yield _closed("database", settings.database)
 
@@ -68,6 +72,16 @@ def writable(check: str, folder: Path) -> Finding:
     return ok(check, f"{folder} {'is writable' if there == folder else 'can be created'}.")
 
 
+def _place(database: Path) -> Iterator[Finding]:
+    """Check that the database is on a disk of this machine, and that none was there before."""
+    if (problem := share_problem(database)) is not None:
+        yield failure("database's disk", problem, REMEDY)
+    elif (doubt := share_doubt(database)) is not None:
+        yield warning("database's disk", doubt, REMEDY)
+    else:
+        yield ok("database's disk", f"{database} is on a disk of this machine.")
+
+
 def _room(check: str, folder: Path) -> Finding:
     free = shutil.disk_usage(existing_folder(folder)).free
     message = f"{free / 1e9:.1f} GB are free."
@@ -89,11 +103,26 @@ def _unusable(check: str, path: Path, error: DatabaseError) -> Finding:
             "Install that version, or stop her2d and run her2d db restore with a copy from before"
             " the update.",
         )
+    if isinstance(error, UnreleasedDatabase):
+        return failure(check, str(error), "Move the file away, or set another [results] database.")
     return failure(
         check,
         str(error),
         "Run her2d db check for details of the damage, and her2d db restore to restore a backup.",
     )
+
+
+def _lost(settings: ResultsSettings) -> Finding | None:
+    """Return the finding that there was a database before; None if there is one or never was."""
+    try:
+        require_not_lost(settings.database, settings.heatmaps, settings.backups)
+    except DatabaseError as error:
+        return failure(
+            "database",
+            str(error),
+            "Mount its disk, restore a backup with her2d db restore, or run her2d db create.",
+        )
+    return None
 
 
 def _database(path: Path) -> Finding:

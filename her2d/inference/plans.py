@@ -14,7 +14,7 @@ from her2d.bundle.loading import Bundle, sha256_of
 from her2d.bundle.manifest import Sha256, Tolerance
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName, Precision
-from her2d.system.files import write_whole
+from her2d.system.files import PUBLIC, write_whole
 
 NO_GPU = "none"
 UNVERIFIED = "unverified"
@@ -198,7 +198,7 @@ def read_sidecar(files: PlanFiles) -> Sidecar:
 def write_sidecar(files: PlanFiles, sidecar: Sidecar) -> None:
     """Replace a plan's sidecar atomically. Raises OSError."""
     text = sidecar.model_dump_json(indent=2) + "\n"
-    write_whole(files.sidecar, text.encode(), mode=None)
+    write_whole(files.sidecar, text.encode(), mode=PUBLIC)
 
 
 def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:

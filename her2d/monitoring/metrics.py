@@ -270,6 +270,11 @@ def _storage(reading: Reading) -> Iterable[Metric]:
         reading.database_bytes,
     )
     yield _gauge(
+        "her2d_database_log_bytes",
+        "Size of the database's write-ahead log, which is cut each minute, in bytes.",
+        reading.database_log_bytes,
+    )
+    yield _gauge(
         "her2d_last_backup_timestamp_seconds",
         "Time of the last backup of the database, in seconds since 1970.",
         reading.last_backup_at,

@@ -83,6 +83,7 @@ class Reading:
         intake_paused: whether intake waits for disk space.
         unreachable_inboxes: inboxes that cannot be read or do not answer.
         database_bytes: size of the database and its write-ahead log.
+        database_log_bytes: size of the write-ahead log.
         volumes: the file systems of the daemon's folders.
         gpus: the GPUs.
         day: the results of the last 24 hours.
@@ -105,6 +106,7 @@ class Reading:
     intake_paused: bool = False
     unreachable_inboxes: int = 0
     database_bytes: int | None = None
+    database_log_bytes: int | None = None
     volumes: tuple[VolumeReading, ...] = ()
     gpus: tuple[GpuReading, ...] = ()
     day: DayReading = DayReading()

@@ -3,11 +3,16 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlite_utils import Database
 
 from her2d.processing.errors import DuplicateScanError
+from her2d.queue.job import Job
+from her2d.queue.store import JobQueue
 from her2d.results.queries import slide_with_result
+from her2d.results.renaming import rename_slide
+from her2d.system.io_errors import is_gone
 
 _WAIT_S = 0.2
 
@@ -17,6 +22,28 @@ def refuse_duplicate(db: Database, content_hash: str, bundle_digest: str) -> Non
     slide_id = slide_with_result(db, content_hash, bundle_digest)
     if slide_id is not None:
         raise DuplicateScanError(slide_id, content_hash)
+
+
+def follow(
+    jobs: JobQueue,
+    slide_id: int,
+    job: Job,
+    *,
+    is_within_reach: Callable[[Path], bool],
+) -> None:
+    """Record a job's file as the slide's if that no longer exists at the recorded path.
+
+    Args:
+        jobs: the queue.
+        slide_id: the slide.
+        job: the job of a file with the same content.
+        is_within_reach: whether the storage of a path answers. If that of the recorded path does
+            not, the file may still exist and the path is kept.
+    """
+    rows = jobs.database.query("select path from slides where id = ?", [slide_id])
+    known = [Path(row["path"]) for row in rows]
+    if any(is_within_reach(old) and is_gone(old) for old in known):
+        rename_slide(jobs.database, slide_id, job.path, job_id=job.id)
 
 
 class ContentLocks:

@@ -41,12 +41,21 @@ class CompleteRun:
 
 
 class Recorder:
-    """Records the runs of one bundle on one back end. Safe to use from several threads."""
+    """Records the runs of one bundle on one back end. Safe to use from several threads.
 
-    def __init__(self, bundle: Bundle, backend: str, heatmaps: Path) -> None:
+    Args:
+        bundle, backend: which the runs used.
+        heatmaps: the folder for pictures.
+        actor: the user and the command if a person has the slides scored; None for the daemon.
+    """
+
+    def __init__(
+        self, bundle: Bundle, backend: str, heatmaps: Path, actor: str | None = None
+    ) -> None:
         self._bundle = bundle
         self._backend = backend
         self._heatmaps = heatmaps
+        self._actor = actor
 
     def draw(self, scored: ScoredSlide, content_hash: str, clock: RunClock) -> CompleteRun:
         """Write the slide's pictures and return the run, which ends now.
@@ -83,6 +92,7 @@ class Recorder:
             pictures=complete.pictures,
             timings=complete.timings,
             job_id=job_id,
+            actor=self._actor,
         )
 
 

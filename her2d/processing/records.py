@@ -7,7 +7,7 @@ import numpy as np
 
 from her2d import __version__
 from her2d.pipeline.outcome import SlideOutcome, TileClass
-from her2d.results.heatmap import HeatmapData
+from her2d.results.heatmap import HeatmapData, heading
 from her2d.results.records import (
     RunRecord,
     SlideRecord,
@@ -89,17 +89,9 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
 
 def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
     """Return the input of the slide's heatmap."""
-    score, grid, overview = outcome.score, outcome.grid, outcome.overview
+    grid, overview = outcome.grid, outcome.overview
     reduction = grid.tile_size / overview.tile_px
-    subtitle = score.reason or ""
-    if score.high_expression_percent is not None:
-        subtitle = (
-            f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
-            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from"
-            f" {score.threshold_percent:g} %"
-        )
-        if score.borderline:
-            subtitle += "; borderline"
+    lines = heading(name, outcome.score)
     return HeatmapData(
         rgb=overview.rgb,
         tumor=overview.tumor,
@@ -110,9 +102,9 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         um_per_px=grid.um_per_px * reduction,
         width=max(1, round(grid.width / reduction)),
         height=max(1, round(grid.height / reduction)),
-        title=f"{name}: HER2 {score.her2_status.value}",
-        subtitle=subtitle,
-        note=score.ci_meaning or "",
+        title=lines.title,
+        subtitle=lines.subtitle,
+        note=lines.note,
     )
 
 

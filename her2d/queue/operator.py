@@ -106,7 +106,13 @@ def prioritise(jobs: JobQueue, job_id: int, priority: int) -> Job:
         RefusedByQueue: there is no such job, or it is not waiting.
     """
     job = _job(jobs, job_id)
-    if job.state not in _WAITING or not jobs.move(job, job.state, {"priority": priority}):
+    if job.state not in _WAITING or not jobs.move(
+        job,
+        job.state,
+        {"priority": priority},
+        event="reprioritised",
+        detail=f"{job.priority} -> {priority}",
+    ):
         raise RefusedByQueue(f"Job {job_id} is not waiting. It is {job.state}.")
     return jobs.get(job_id)
 

@@ -58,10 +58,17 @@ _CLAIM = """
 
 
 class JobQueue:
-    """The jobs of one database, through a connection that stays in one thread."""
+    """The jobs of one database, through a connection that stays in one thread.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        db: the connection.
+        actor: the user and the command if a person changes the queue, for its events; None for the
+            daemon.
+    """
+
+    def __init__(self, db: Database, actor: str | None = None) -> None:
         self._db = db
+        self._actor = actor
 
     @property
     def database(self) -> Database:
@@ -396,11 +403,18 @@ class JobQueue:
     # Parts of the methods above
 
     def move(
-        self, job: Job, state: JobState, fields: Mapping[str, Any], *, event: str | None = None
+        self,
+        job: Job,
+        state: JobState,
+        fields: Mapping[str, Any],
+        *,
+        event: str | None = None,
+        detail: str | None = None,
     ) -> bool:
         """Set the job's state and `fields`, if it still has the state and claim of `job`.
 
-        A new state adds an event, which has the state's name unless `event` gives another.
+        A new state adds an event, which has the state's name unless `event` gives another, and the
+        reason as its detail unless `detail` gives another. With `event` it is added in any case.
 
         Returns:
             Whether the job was changed.
@@ -420,8 +434,8 @@ class JobQueue:
             )
             if cursor.rowcount == 0:
                 return False
-            if state is not job.state:
-                self._event(job.id, event or state, fields.get("reason"))
+            if event is not None or state is not job.state:
+                self._event(job.id, event or state, detail or fields.get("reason"))
         return True
 
     def _insert(
@@ -460,8 +474,8 @@ class JobQueue:
 
     def _event(self, job_id: int, name: str, detail: str | None) -> None:
         self._db.execute(
-            "insert into events (at, job_id, name, detail) values (?, ?, ?, ?)",
-            [now(), job_id, name, detail],
+            "insert into events (at, job_id, name, detail, actor) values (?, ?, ?, ?, ?)",
+            [now(), job_id, name, detail, self._actor],
         )
 
     def _rows(self, where: str, parameters: Iterable[Any]) -> list[Job]:

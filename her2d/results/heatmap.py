@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.pipeline.scoring import Score
 from her2d.results.pictures import png_bytes
 from her2d.system.files import write_whole
 from her2d.system.text import printable
@@ -65,6 +66,37 @@ class HeatmapData:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """The lines of text above a heatmap, in any script."""
+
+    title: str
+    subtitle: str
+    note: str
+
+
+def heading(name: str, score: Score) -> Heading:
+    """Return the heading of a slide's heatmap: its name and status, P, and what the interval is."""
+    subtitle = score.reason or ""
+    if score.high_expression_percent is not None:
+        subtitle = (
+            f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
+            f" (95 % interval {score.ci_low:.1f} to {score.ci_high:.1f} %); positive from"
+            f" {score.threshold_percent:g} %"
+        )
+        if score.borderline:
+            subtitle += "; borderline"
+    return Heading(f"{name}: HER2 {score.her2_status.value}", subtitle, score.ci_meaning or "")
+
+
+def with_heading(page: Image, lines: Heading) -> Image:
+    """Return a heatmap with other lines above the picture, which stays as it is."""
+    page = page.copy()
+    page[: _HEADER - 1] = 255
+    _write_heading(page, lines)
+    return page
+
+
 def render_heatmap(data: HeatmapData) -> Image:
     """Draw the heatmap, uint8 (H, W, 3) RGB; its slide is 1600 pixels along the longer side."""
     scale = _SLIDE_SIDE / max(data.width, data.height)
@@ -79,17 +111,22 @@ def render_heatmap(data: HeatmapData) -> Image:
     cv2.rectangle(
         page, (left - 1, _HEADER - 1), (left + size[0], _HEADER + size[1]), (210, 210, 210), 1
     )
-    room = width - 2 * _MARGIN
-    title = shortened(data.title, _TITLE_PX, room, weight=_BOLD)
-    _text(page, title, (_MARGIN, 52), _TITLE_PX, _INK, _BOLD)
-    _text(page, shortened(data.subtitle, _SUBTITLE_PX, room), (_MARGIN, 88), _SUBTITLE_PX, _FAINT)
-    # The note is a sentence that must be read whole.
-    sizes = range(_LARGEST_SENTENCE_PX, _SMALLEST_SENTENCE_PX, -1)
-    note_px = next((px for px in sizes if text_width(data.note, px) <= room), _SMALLEST_SENTENCE_PX)
-    _text(page, shortened(data.note, note_px, room), (_MARGIN, 112), note_px, _FAINT)
+    _write_heading(page, Heading(data.title, data.subtitle, data.note))
     _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
     _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
     return page
+
+
+def _write_heading(page: Image, lines: Heading) -> None:
+    room = page.shape[1] - 2 * _MARGIN
+    title = shortened(lines.title, _TITLE_PX, room, weight=_BOLD)
+    _text(page, title, (_MARGIN, 52), _TITLE_PX, _INK, _BOLD)
+    _text(page, shortened(lines.subtitle, _SUBTITLE_PX, room), (_MARGIN, 88), _SUBTITLE_PX, _FAINT)
+    # The note is a sentence that must be read whole.
+    sizes = range(_LARGEST_SENTENCE_PX, _SMALLEST_SENTENCE_PX, -1)
+    fitting = (px for px in sizes if text_width(lines.note, px) <= room)
+    note_px = next(fitting, _SMALLEST_SENTENCE_PX)
+    _text(page, shortened(lines.note, note_px, room), (_MARGIN, 112), note_px, _FAINT)
 
 
 def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: str) -> Path:
@@ -102,10 +139,19 @@ def heatmap_path(folder: Path, slide: Path, content_hash: str, bundle_digest: st
         bundle_digest: SHA-256 of the bundle's manifest.
     """
     content = content_hash.partition(":")[2][:12]
+    return folder / f"{_stem_of(slide)}.{content}.{bundle_digest[:8]}.png"
+
+
+def renamed_heatmap(heatmap: Path, slide: Path) -> Path:
+    """Return the path of a heatmap whose slide has another name now."""
+    content_bundle_kind = heatmap.name.split(".")[-3:]
+    return heatmap.with_name(".".join([_stem_of(slide), *content_bundle_kind]))
+
+
+def _stem_of(slide: Path) -> str:
     # A scan's name may be as long as its file system allows; the heatmap's name is longer.
     stem = slide.stem.encode("utf-8", "surrogateescape")[:_STEM_BYTES].decode("utf-8", "ignore")
-    stem = "".join(char if char.isprintable() else "_" for char in stem)
-    return folder / f"{stem}.{content}.{bundle_digest[:8]}.png"
+    return "".join(char if char.isprintable() else "_" for char in stem)
 
 
 def write_png(path: Path, image: Image) -> None:

@@ -33,6 +33,54 @@ class TileClassSummary:
     mean_p_strong: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a person did.
+
+    Attributes:
+        at: UTC, ISO-8601.
+        actor: the user and the command.
+        act: the event, such as `queued`.
+        job_id, slide_id, file_name: what it was done to; None for the whole database.
+        detail: more about it.
+    """
+
+    at: str
+    actor: str
+    act: str
+    job_id: int | None
+    slide_id: int | None
+    file_name: str | None
+    detail: str | None
+
+
+_ACTS = """
+    select events.at, events.actor, events.name as act, events.job_id,
+        coalesce(events.slide_id, jobs.slide_id) as slide_id,
+        coalesce(jobs.file_name, slides.file_name) as file_name, events.detail
+    from events left join jobs on jobs.id = events.job_id
+    left join slides on slides.id = events.slide_id
+    where events.actor is not null
+"""
+
+
+def acts_of_persons(db: Database, limit: int) -> list[Act]:
+    """Read the newest acts of persons, newest first."""
+    rows = db.query(f"{_ACTS} order by events.id desc limit ?", [limit])
+    return [Act(**row) for row in rows]
+
+
+def acts_on_slide(db: Database, slide_id: int) -> list[Act]:
+    """Read what persons did to a slide and its jobs, newest first."""
+    rows = db.query(
+        f"{_ACTS} and (events.slide_id = :slide"
+        " or events.job_id in (select id from jobs where slide_id = :slide))"
+        " order by events.id desc",
+        {"slide": slide_id},
+    )
+    return [Act(**row) for row in rows]
+
+
 def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
     """Read every run of a slide, newest first."""
     rows = db.query(

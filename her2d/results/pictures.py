@@ -57,6 +57,13 @@ def read_pictures(record: PictureRecord) -> Pictures:
     return Pictures(np.asarray(rgb, np.uint8), tumor, record.tile_px)
 
 
+def read_heatmap(path: str | None) -> Image:
+    """Read a run's heatmap, uint8 (H, W, 3) RGB. Raises PicturesMissing."""
+    if path is None:
+        raise PicturesMissing("The run has no heatmap.")
+    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def png_bytes(image: Image) -> bytes:
     """Encode an RGB or RGBA image, uint8 (H, W, 3 or 4), as PNG."""
     turned = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR

@@ -102,8 +102,18 @@ def _candidates(db: Database, key: str, kinds: Sequence[str]) -> list[_Candidate
         found += _slides(db, "label_barcode = :key", key, "barcode on the label")
     if "name" in kinds:
         named = _slides(db, IS_NAMED, key, "file name")
-        found += named or _jobs(db, key)
+        found += named or _formerly_named(db, key) or _jobs(db, key)
     return found
+
+
+def _formerly_named(db: Database, key: str) -> list[_Candidate]:
+    """Return the slides whose files had that name before they were renamed."""
+    rows = db.query(
+        "select id, file_name from slides where id in"
+        f" (select slide_id from former_names where {IS_NAMED}) order by id",
+        {"key": key},
+    )
+    return [_Candidate(row["id"], True, row["file_name"], "former file name") for row in rows]
 
 
 # The condition on a row's file name; without its extension, too. "." is the character before "/".

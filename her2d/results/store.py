@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,7 @@ from her2d.results.records import (
     StepTiming,
     TileTable,
 )
+from her2d.results.renaming import rename_slide
 
 
 def record_run(
@@ -29,11 +31,14 @@ def record_run(
     pictures: PictureRecord | None = None,
     timings: Sequence[StepTiming] = (),
     job_id: int | None = None,
+    actor: str | None = None,
 ) -> int:
     """Store a run with its slide, bundle, tiles, pictures and timings, and return its id.
 
     With `job_id` the job is done in the same transaction, so that no crash can leave a result
     without its job being done, or a job done without its result.
+
+    `actor` is the user and the command if a person had the slide scored.
 
     Raises:
         sqlite3.Error: nothing was stored.
@@ -63,6 +68,7 @@ def record_run(
                 "slide_id": slide_id,
                 "name": "done",
                 "detail": str(run.score.her2_status),
+                "actor": actor,
             }
         )
     return run_id
@@ -84,6 +90,9 @@ def _inserted(table: Table) -> int:
 
 def _slide_id(db: Database, slide: SlideRecord, at: str) -> int:
     # A file with the same content and a new name is the same slide; the new name replaces the old.
+    known = db.query("select id from slides where content_hash = ?", [slide.content_hash])
+    for row in list(known):
+        rename_slide(db, row["id"], Path(slide.path))
     row = next(
         db.query(
             "insert into slides (content_hash, file_name, path, barcode, vendor, width, height,"

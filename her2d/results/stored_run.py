@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
+from her2d.errors import Her2dError
 from her2d.method import FOLDS, TILE_PX
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
@@ -44,14 +45,32 @@ class SlideGeometry:
         )
 
 
+class TilesPruned(Her2dError):  # noqa: N818  reads as what it says
+    """A run's tile rows were deleted by `her2d db prune`; `str(error)` says when."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """One run as stored in the database; its pictures are read on demand."""
+    """One run as stored in the database; its pictures are read on demand.
+
+    Attributes:
+        stored_tiles: the tile rows that the database still has.
+        picture_record: the paths of its pictures; None if it has none.
+        tiles_pruned_at: when its tile rows were deleted; None if they were not.
+    """
 
     result: SlideResult
     geometry: SlideGeometry
-    tiles: TileTable
+    stored_tiles: TileTable
     picture_record: PictureRecord | None
+    tiles_pruned_at: str | None
+
+    @property
+    def tiles(self) -> TileTable:
+        """The run's tiles. Raises TilesPruned: without them the slide would look like no tumour."""
+        if self.tiles_pruned_at is not None:
+            raise TilesPruned(tiles_pruned(self.result, self.tiles_pruned_at))
+        return self.stored_tiles
 
     def pictures(self) -> Pictures:
         """Read the slide and its tumour mask at low resolution. Raises PicturesMissing."""
@@ -62,13 +81,30 @@ class StoredRun:
         return read_pictures(self.picture_record)
 
 
+def tiles_pruned(result: SlideResult, pruned_at: str) -> str:
+    """Return the sentence that says that a run's tile rows were deleted, and what shows them."""
+    sentence = (
+        f"The tile rows of {result.file_name} were deleted on {pruned_at[:10]} (her2d db prune)."
+    )
+    if result.heatmap_path is None:
+        return sentence
+    return f"{sentence} Its heatmap shows them: {result.heatmap_path}"
+
+
+def pruned_at(db: Database, run_id: int) -> str | None:
+    """Return when a run's tile rows were deleted; None if they were not."""
+    rows = db.query("select tiles_pruned_at from runs where id = ?", [run_id])
+    return next((row["tiles_pruned_at"] for row in rows), None)
+
+
 def read_run(db: Database, run_id: int) -> StoredRun:
     """Read a run, if it is its slide's current one. Raises KeyError if it is not."""
     return StoredRun(
         result=result_of_run(db, run_id),
         geometry=read_geometry(db, run_id),
-        tiles=read_tiles(db, run_id),
+        stored_tiles=read_tiles(db, run_id),
         picture_record=read_picture_record(db, run_id),
+        tiles_pruned_at=pruned_at(db, run_id),
     )
 
 

@@ -1,4 +1,8 @@
-"""Write files and folders so that they are either complete or absent, also after a power cut."""
+"""Write files and folders so that they are either complete or absent, also after a power cut.
+
+Files that hold results are readable by their owner and group at most, and the process's umask
+can only take permissions away.
+"""
 
 import errno
 import os
@@ -9,12 +13,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PRIVATE = 0o640
+"""Permissions of files that hold results: owner and group."""
+PUBLIC = 0o666
+"""Permissions of files for other programs, such as exports: those that the umask leaves."""
+
 _LONGEST_WRITE_S = 600.0
-_READABLE_BY_ALL = 0o644
+
+
+def create_file(path: Path, mode: int = PRIVATE) -> int:
+    """Create a file that does not exist, never through a link, and return its descriptor.
+
+    Args:
+        path: the file to create.
+        mode: its permissions, from which the umask takes away.
+
+    Returns:
+        A descriptor for reading and writing, which the caller closes.
+
+    Raises:
+        FileExistsError: there is a file or a link at `path`.
+        OSError: the file cannot be created.
+    """
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+
+def private_opener(path: str, flags: int) -> int:
+    """Open a file for `open(..., opener=...)`: never through a link, and private if it is new."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it, so that they survive a power cut.
+
+    Raises:
+        OSError: a folder cannot be created.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        flush_folder(new.parent)
 
 
 @contextmanager
-def replacing(path: Path, part: Path | None = None) -> Iterator[Path]:
+def replacing(path: Path, part: Path | None = None, *, mode: int = PUBLIC) -> Iterator[Path]:
     """Write a file under a temporary name, which becomes `path` when the block ends.
 
     The file is flushed to the disk before it is renamed, and its folder afterwards. If the block
@@ -22,16 +67,20 @@ def replacing(path: Path, part: Path | None = None) -> Iterator[Path]:
 
     Args:
         path: the file to create or to replace, in a folder that exists.
-        part: the temporary name, in the same folder; None for a random one.
+        part: the temporary name, in the same folder; None for a random one. What a killed process
+            left there is deleted.
+        mode: the file's permissions, from which the umask takes away.
 
     Yields:
-        The temporary name. The block must create a file there.
+        The temporary name of an empty file. The block must write to it, or replace it.
 
     Raises:
         OSError: the file cannot be written or renamed.
     """
     if part is None:
         part = path.with_name(f".{secrets.token_hex(8)}{path.suffix}.part")
+    part.unlink(missing_ok=True)
+    os.close(create_file(part, mode))
     try:
         yield part
         flush_file(part)
@@ -42,22 +91,20 @@ def replacing(path: Path, part: Path | None = None) -> Iterator[Path]:
     flush_folder(path.parent)
 
 
-def write_whole(path: Path, data: bytes, *, mode: int | None = _READABLE_BY_ALL) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     """Write `data` to `path` with `replacing`.
 
     Args:
         path: the file to create or to replace. Its folder is created if it does not exist.
         data: its new content.
-        mode: its permissions; None for those that the process's umask gives.
+        mode: its permissions, from which the umask takes away.
 
     Raises:
         OSError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
+    make_folder(path.parent)
+    with replacing(path, mode=mode) as part:
         part.write_bytes(data)
-        if mode is not None:
-            part.chmod(mode)
 
 
 def replace_folder(path: Path, part: Path) -> None:

@@ -18,6 +18,9 @@ _TYPE_BITS = 0xFFFFFFFF
 # Fields of a line of mountinfo, proc(5); the type follows the dash that ends the optional ones.
 _DEVICE, _MOUNT_POINT = 2, 4
 
+# Fields of a line of /proc/locks, proc(5), for a lock that is held and not waited for.
+_LOCK_KIND, _LOCK_PROCESS, _LOCK_FILE = 1, 4, 5
+
 # These store no inode numbers. Linux assigns one when it first reads a file (iunique, fs/inode.c).
 _WITHOUT_INODES = frozenset({"exfat", "msdos", "vfat"})
 
@@ -46,6 +49,25 @@ def mounts_below(folder: Path) -> list[Path]:
     return [point for point in points if point.is_relative_to(folder) and point != folder]
 
 
+def unmounted_above(path: Path, fstab: Path = Path("/etc/fstab")) -> Path | None:
+    """Return the folder above `path` where fstab(5) mounts a file system that is not mounted now.
+
+    Raises OSError.
+    """
+    try:
+        lines = fstab.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    entries = (line.split() for line in lines if not line.lstrip().startswith(b"#"))
+    points = (_unescaped(entry[1]) for entry in entries if len(entry) > 1)
+    missing = (
+        point
+        for point in points
+        if point.is_absolute() and path.is_relative_to(point) and not os.path.ismount(point)
+    )
+    return next(missing, None)
+
+
 @lru_cache(maxsize=64)
 def stores_inodes(device: int) -> bool:
     """Return whether files on a device (st_dev) have the same inodes after the next mount."""
@@ -62,6 +84,24 @@ def file_systems(mountinfo: Iterable[str]) -> dict[int, str]:
         major, minor = fields[_DEVICE].split(":")
         found[os.makedev(int(major), int(minor))] = fields[fields.index("-") + 1]
     return found
+
+
+def flock_holder(descriptor: int) -> int | None:
+    """Return the process that holds the lock (flock(2)) on an open file; None if it is not known.
+
+    /proc/locks (proc(5)) cannot be read in some sandboxes.
+    """
+    status = os.fstat(descriptor)
+    device, inode = status.st_dev, status.st_ino
+    name = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    for fields in map(str.split, lines):
+        if fields[_LOCK_KIND] == "FLOCK" and fields[_LOCK_FILE] == name:
+            return int(fields[_LOCK_PROCESS])
+    return None
 
 
 def _unescaped(name: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""Owners and permissions, so that the service can use files that root created for it."""
+"""Users, owners and permissions, so that the service can use files that root created for it."""
 
 import contextlib
 import grp
@@ -8,10 +8,15 @@ import shutil
 from pathlib import Path
 
 
-def copy_owner(path: Path, model: Path) -> None:
+def copy_owner(path: Path | int, model: Path) -> None:
     """Give `path` the owner and group of `model` if this process runs as root; else do nothing.
 
-    Otherwise a command that is run as root would leave files that the daemon cannot write.
+    Otherwise a command that is run as root would leave files that the daemon cannot write. If
+    `path` is a link, only the link changes, because the daemon's user may have planted it.
+
+    Args:
+        path: a file or folder, or the descriptor of one.
+        model: whose owner and group it gets.
 
     Raises:
         OSError: an owner cannot be read or changed.
@@ -22,7 +27,10 @@ def copy_owner(path: Path, model: Path) -> None:
     # In some containers and on some shares root may not change owners. An operation that needs the
     # owner then fails with its own error.
     with contextlib.suppress(PermissionError):
-        os.chown(path, owner.st_uid, owner.st_gid)
+        if isinstance(path, int):
+            os.fchown(path, owner.st_uid, owner.st_gid)
+        else:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def copy_permissions(path: Path, model: Path) -> None:
@@ -35,6 +43,17 @@ def copy_permissions(path: Path, model: Path) -> None:
     copy_owner(path, model)
 
 
+def foreign_owner(path: Path) -> str | None:
+    """Return the other user who owns a file or its folder, and can change it; None if none does.
+
+    Root does not count, and neither does the user of this process. Raises OSError.
+    """
+    owners = {each.stat().st_uid for each in (path, path.resolve(), path.resolve().parent)}
+    owners.add(path.absolute().parent.stat().st_uid)
+    others = sorted(owners - {0, os.geteuid()})
+    return _name_of_user(others[0]) if others else None
+
+
 def access_hint(path: Path) -> str:
     """Return a sentence that names the user as whom to run the command to access `path`."""
     owner, group = _owner(path)
@@ -43,6 +62,13 @@ def access_hint(path: Path) -> str:
     if name == "root":
         return "It belongs to root."
     return f"Run the command as its owner: sudo -u {name} her2d ..."
+
+
+def acting_user() -> str:
+    """Return the user of this process, and the one who called sudo(8) to become that user."""
+    user = _name_of_user(os.getuid())
+    caller = os.environ.get("SUDO_USER")
+    return f"{caller} as {user}" if caller and caller != user else user
 
 
 def _owner(path: Path) -> tuple[str, str]:

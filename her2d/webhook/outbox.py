@@ -13,11 +13,19 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from her2d.db.write_ahead_log import write_back
 from her2d.results.queries import result_of_slide
 from her2d.system.clock import as_text, in_seconds, now
 
 _RESULT, _FAILED = "slide.result", "slide.failed"
-_TYPES = {"done": _RESULT, "failed": _FAILED, "quarantined": "slide.quarantined"}
+_DUPLICATE, _RENAMED = "slide.duplicate", "slide.renamed"
+_TYPES = {
+    "done": _RESULT,
+    "failed": _FAILED,
+    "quarantined": "slide.quarantined",
+    "duplicate": _DUPLICATE,
+    "renamed": _RENAMED,
+}
 _MARKS = ", ".join("?" for _ in _TYPES)
 _COLUMNS = "events.id, events.at, events.name, events.detail, events.job_id, events.slide_id"
 
@@ -87,6 +95,10 @@ class Outbox:
             The oldest event that was not deferred, else a deferred one that is due, else None.
         """
         return self._next_new() or self._next_deferred()
+
+    def write_back(self) -> None:
+        """Write the events to the database file, so that none is sent that its log could lose."""
+        write_back(self._db)
 
     def has_new(self) -> bool:
         """Return whether there is an event that was not deferred."""
@@ -162,7 +174,10 @@ class Outbox:
         return cursor.rowcount
 
     def document(self, event: Event) -> bytes:
-        """Return the JSON to send: the slide's current result, or the job and its reason.
+        """Return the JSON to send.
+
+        It is the slide's current result, with its former name if it was renamed; or the job and its
+        reason, and the slide that a duplicate is the same as.
 
         Raises:
             SlideNotFound: the slide was deleted.
@@ -170,13 +185,32 @@ class Outbox:
         """
         data: Mapping[str, Any]
         if event.type == _RESULT:
-            data = result_of_slide(self._db, event.slide_id or 0).model_dump(mode="json")
+            data = self._result(event)
+        elif event.type == _RENAMED:
+            data = {"former_file_name": self._former_name(event), **self._result(event)}
+        elif event.type == _DUPLICATE:
+            job = self._job(event.job_id)
+            data = {"reason": event.detail, "slide_id": self._slide_of(event.job_id), **job}
         else:
             will_retry = event.type == _FAILED
             data = {"reason": event.detail, "will_retry": will_retry, **self._job(event.job_id)}
         return json.dumps(
             {"type": event.type, "timestamp": event.at.isoformat(), "data": data}
         ).encode()
+
+    def _result(self, event: Event) -> Mapping[str, Any]:
+        return result_of_slide(self._db, event.slide_id or 0).model_dump(mode="json")
+
+    def _former_name(self, event: Event) -> str | None:
+        rows = self._db.query(
+            "select file_name from former_names where slide_id = ? and until = ?",
+            [event.slide_id, as_text(event.at)],
+        )
+        return next((row["file_name"] for row in rows), None)
+
+    def _slide_of(self, job_id: int | None) -> int | None:
+        rows = self._db.query("select slide_id from jobs where id = ?", [job_id])
+        return next((row["slide_id"] for row in rows), None)
 
     def _job(self, job_id: int | None) -> Mapping[str, Any]:
         columns = "id as job_id, path, file_name, attempts"

@@ -1,4 +1,4 @@
-"""Deliver each result, failure and quarantine to a webhook as signed JSON, at least once.
+"""Deliver results, failures, duplicates and renamings to a webhook as signed JSON, at least once.
 
 Requests follow Standard Webhooks (https://www.standardwebhooks.com). Every response other than
 success is tried again, because 401, 404 or 500 may come from a secret or a server that is being
@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
-from her2d.db.connection import open_database
+from her2d.db.connection import open_existing
 from her2d.settings import WebhookSettings
 from her2d.system.backoff import Backoff
+from her2d.system.clock import as_text
 from her2d.system.loggers import get_logger
 from her2d.webhook.outbox import LONGEST_WAIT_S, Event, Outbox
+from her2d.webhook.sent_mark import SentMark, note_sent
 
 if TYPE_CHECKING:
     import httpx
@@ -92,7 +94,7 @@ class Webhook:
         while not self._stop.is_set():
             try:
                 with (
-                    closing(open_database(self._database)) as db,
+                    closing(open_existing(self._database)) as db,
                     httpx.Client(timeout=self._settings.timeout_s) as client,
                 ):
                     self._deliver(Outbox(db), client)
@@ -113,10 +115,12 @@ class Webhook:
                 self._process(outbox, event, client)
 
     def _process(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
+        outbox.write_back()
         match self._send(outbox, event, client):
             case _Outcome.DELIVERED:
                 self._failures = self._failures_of_deferred = 0
                 outbox.done(event)
+                self._note(event)
                 log.info("webhook_delivered")
             case _Outcome.FAILED:
                 self._defer_or_give_up(outbox, event)
@@ -124,6 +128,15 @@ class Webhook:
             case _Outcome.GONE:
                 log.error("webhook_gone", reason="Nothing is sent until the daemon's next start.")
                 self._stop.wait()
+
+    def _note(self, event: Event) -> None:
+        """Note the newest event that was sent, for the case that the database is lost."""
+        if event.since is not None:
+            return  # a newer one may have been sent before
+        try:
+            note_sent(self._database, SentMark(event.id, as_text(event.at)))
+        except OSError as error:
+            log.warning("webhook_note_not_written", reason=str(error))
 
     def _defer_or_give_up(self, outbox: Outbox, event: Event) -> None:
         """Defer an event that failed too often, and give it up `give_up_after_h` after that.

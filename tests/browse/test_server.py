@@ -3,6 +3,7 @@
 import csv
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from her2d.cli.app import app
 from her2d.db.connection import open_database
+from her2d.db.prune import prune_tiles
 from her2d.queue.store import JobQueue
 from her2d.slides.levels import open_levels
 from her2d.system.file_identity import FileState
@@ -206,3 +208,16 @@ def test_missing_pictures_are_reported(own_site):
     assert "slide.jpg cannot be read" in page
     assert own_site.get("/pictures/1/thumbnail.jpg").status_code == 404
     assert own_site.get("/pictures/1/tiles/11/0_0.jpg").status_code == 200
+
+
+def test_a_slide_whose_tile_rows_were_deleted_says_so_and_shows_its_stored_pictures(own_site):
+    with closing(open_database(own_site.folder / "her2d.sqlite")) as db:
+        run_id, slide_id = db.execute("select run_id, slide_id from slide_results").fetchone()
+        assert prune_tiles(db, keep_days=0).runs > 0
+    assert "were deleted on" in own_site.get(f"/slides/{slide_id}").text
+    for absent in ("overlay.png", "tiles.json"):
+        found = own_site.get(f"/pictures/{run_id}/{absent}")
+        assert found.status_code == 404
+        assert "were deleted on" in found.text
+    for kept in ("thumbnail.jpg", "overview.jpg"):
+        assert own_site.get(f"/pictures/{run_id}/{kept}").status_code == 200

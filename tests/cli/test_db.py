@@ -359,3 +359,54 @@ def test_config_check_names_the_key_that_is_wrong(her2d, laboratory):
     code, _, err = her2d("config", "check")
     assert code == 1
     assert "pipeline.queue_tiles" in err
+
+
+def acts(laboratory) -> dict[str, str]:
+    """What persons did to the database: the act to the command."""
+    return {act["act"]: act["actor"].partition(": ")[2] for act in laboratory.json("db", "history")}
+
+
+def test_every_act_on_the_database_is_recorded_with_its_command(scanned, tmp_path):
+    scanned.run("db", "backup", tmp_path / "backups")
+    scanned.run("db", "prune", "--days", 0)
+    scanned.run("db", "vacuum")
+    assert acts(scanned) == {
+        "done": "her2d scan",
+        "pruned": "her2d db prune",
+        "vacuumed": "her2d db vacuum",
+    }
+    (copy,) = backups(tmp_path / "backups")
+    assert scanned.run("db", "restore", copy).exit_code == 0
+    restored = scanned.json("db", "history")[0]
+    assert (restored["act"], restored["detail"]) == ("restored", f"From {copy}.")
+    assert acts(scanned) == {"done": "her2d scan", "restored": "her2d db restore"}
+
+
+def test_the_acts_on_a_slide_are_shown_with_it(scanned):
+    (act,) = scanned.json("show", "a.tif")["acts"]
+    assert (act["act"], act["actor"].partition(": ")[2]) == ("done", "her2d scan")
+    assert "her2d scan" in scanned.run("show", "a.tif").stdout
+
+
+def test_an_empty_database_is_created_on_request_only_where_there_is_none(laboratory, her2d):
+    assert laboratory.run("db", "create").exit_code == 0
+    assert acts(laboratory) == {"created": "her2d db create"}
+    code, _, error = her2d("db", "create")
+    assert (code, error) == (1, f"her2d: {laboratory.database} already exists.\n")
+
+
+def test_a_scan_does_not_make_a_database_again_that_is_gone(scanned, write_slide, her2d):
+    scanned.database.unlink()
+    code, _, error = her2d("scan", write_slide(["SS"], "c.tif"))
+    assert code == 1
+    assert "is missing, but there are heatmaps of its results" in error
+    assert not scanned.database.exists()
+
+
+def test_a_damaged_database_is_one_sentence(scanned, her2d):
+    with scanned.database.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (scanned.database.stat().st_size - 4096))
+    for command in (["results"], ["show", "a.tif"], ["queue", "ls"], ["queue", "cancel", 1]):
+        code, _, error = her2d(*command)
+        assert (code, error.count("\n")) == (1, 1), error

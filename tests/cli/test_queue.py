@@ -1,5 +1,7 @@
 """`her2d queue`: what a technician does about a file that stopped."""
 
+import os
+import pwd
 from contextlib import closing
 
 import pytest
@@ -107,3 +109,38 @@ def test_a_file_that_nothing_reads_is_listed_with_its_reason(laboratory):
         "Export it as TIFF.",
     )
     assert "a.mdsx" in laboratory.run("queue", "ls", "--state", "unread").stdout
+
+
+def acts(laboratory) -> list[tuple[str, str, str | None]]:
+    """What persons did, oldest first: the command, the act and its detail."""
+    found = laboratory.json("db", "history")
+    return [(act["actor"].partition(": ")[2], act["act"], act["detail"]) for act in found[::-1]]
+
+
+def test_every_act_of_a_person_is_recorded_with_the_user_and_the_command(
+    laboratory, job, monkeypatch
+):
+    monkeypatch.setenv("SUDO_USER", "alice")
+    laboratory.run("queue", "priority", job.id, 5)
+    laboratory.run("queue", "cancel", job.id)
+    laboratory.run("queue", "retry", job.id)
+    laboratory.run("queue", "cancel", job.id)
+    laboratory.run("queue", "forget", job.id)
+    found = laboratory.json("db", "history")
+    assert {act["actor"].partition(": ")[0] for act in found} == {
+        f"alice as {pwd.getpwuid(os.getuid()).pw_name}"
+    }
+    assert {(act["job_id"], act["file_name"]) for act in found} == {(job.id, "a.tif")}
+    assert [(command, act) for command, act, _ in acts(laboratory)] == [
+        ("her2d queue priority", "reprioritised"),
+        ("her2d queue cancel", found[3]["act"]),
+        ("her2d queue retry", "queued"),
+        ("her2d queue cancel", found[1]["act"]),
+        ("her2d queue forget", "forgotten"),
+    ]
+    assert acts(laboratory)[0][2] == "0 -> 5"
+
+
+def test_what_the_daemon_does_is_no_act_of_a_person(laboratory, job):
+    assert laboratory.json("db", "history") == []
+    assert laboratory.run("db", "history").stdout == "Nobody has changed anything.\n"

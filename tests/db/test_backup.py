@@ -14,6 +14,7 @@ import pytest
 from her2d.db.backup import back_up, drop_old_backups, newest_backup
 from her2d.db.connection import DatabaseError, open_database
 from her2d.db.integrity import problems
+from her2d.db.online_copy import copy_online
 
 PATIENCE_S = 60  # a backup that starts again at each commit rarely ends
 BACK_UP = """
@@ -119,3 +120,31 @@ def test_a_backup_made_while_the_clock_was_ahead_is_not_the_newest_and_is_delete
     assert newest_backup(tmp_path) == right
     assert drop_old_backups(tmp_path, 2) == [ahead]
     assert drop_old_backups(tmp_path, 1) == [old]
+
+
+def test_a_copy_that_a_person_made_in_the_folder_is_neither_counted_nor_deleted(tmp_path):
+    made = backups_of(tmp_path, 2025, 2026)
+    by_hand = [tmp_path / name for name in ("her2d-2027-moved.sqlite", "her2d-2.sqlite")]
+    for path in by_hand:
+        path.touch()
+    assert newest_backup(tmp_path) == made[1]
+    assert drop_old_backups(tmp_path, 1) == made[:1]
+    assert all(path.exists() for path in by_hand)
+
+
+def test_a_backup_can_be_read_by_no_more_users_than_the_database_also_while_it_grows(
+    tmp_path, monkeypatch
+):
+    database = tmp_path / "her2d.sqlite"
+    open_database(database).close()
+    database.chmod(0o600)
+    modes: list[int] = []
+
+    def noted(source: Path, part: Path) -> None:
+        modes.append(part.stat().st_mode & 0o777)
+        copy_online(source, part)
+
+    monkeypatch.setattr("her2d.db.online_copy.copy_online", noted)
+    copy = back_up(database, tmp_path / "backups")
+    assert modes[0] & ~0o640 == 0
+    assert copy.stat().st_mode & 0o777 == 0o600

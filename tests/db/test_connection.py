@@ -10,6 +10,8 @@ import pytest
 from her2d.db.connection import (
     DatabaseError,
     ForeignDatabase,
+    UnreleasedDatabase,
+    known_schema_version,
     open_database,
     open_existing,
     open_readonly,
@@ -136,3 +138,39 @@ def test_an_older_schema_is_not_updated_without_a_copy(tmp_path, second_migratio
         with pytest.raises(DatabaseError, match="her2d db migrate make a copy and update it"):
             opened(path)
     assert schema_version(path) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("alter table runs drop column backend", "table runs"),
+        ("drop view quality_concerns", "view quality_concerns"),
+        ("drop index jobs_by_path", "index jobs_by_path"),
+        ("drop trigger runs_newest_is_current", "trigger runs_newest_is_current"),
+    ],
+)
+def test_a_schema_of_the_same_number_that_is_not_the_same_is_refused_in_one_sentence(
+    tmp_path, change, named
+):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        if change.startswith("alter"):
+            for view in connection.execute(
+                "select name from sqlite_master where type = 'view'"
+            ).fetchall():
+                connection.execute(f"drop view {view[0]}")
+        connection.execute(change)
+        connection.commit()
+    for opened in (open_database, open_existing, open_readonly, known_schema_version):
+        with pytest.raises(UnreleasedDatabase, match=f"unreleased version.*{named} differs"):
+            opened(path)
+
+
+def test_tables_and_indexes_that_a_person_added_are_no_reason_to_refuse(tmp_path):
+    path = tmp_path / "her2d.sqlite"
+    open_database(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table my_notes (slide_id, note)")
+        connection.execute("create index mine on slides (vendor)")
+    open_database(path).close()

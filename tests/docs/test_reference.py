@@ -179,7 +179,7 @@ def test_json_is_shown_for_every_command_that_prints_it(site: ExampleSite):
 def test_every_kind_of_webhook_event_is_shown(site: ExampleSite):
     page = webhook_page(site)
     kinds = set(re.findall(r'"(slide\.[a-z]+)"', (_PACKAGE / "webhook/outbox.py").read_text()))
-    assert len(kinds) == 3
+    assert len(kinds) == 5
     assert [kind for kind in kinds if f"\n## {kind}\n" not in page] == []
 
 

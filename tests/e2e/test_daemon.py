@@ -172,6 +172,12 @@ def test_a_renamed_slide_is_a_duplicate_and_gets_the_new_path(served, write_slid
     assert served.wait_for_job(renamed, JobState.DUPLICATE).slide_id == slide_id
     (result,) = [r for r in served.results().values() if r.slide_id == slide_id]
     assert result.path == str(renamed)
+    served.wait_until(lambda: "slide_renamed" in served.events())
+    (result,) = [r for r in served.results().values() if r.slide_id == slide_id]
+    assert Path(result.heatmap_path).name.startswith("renamed.")
+    assert Path(result.heatmap_path).is_file()
+    assert not list(Path(result.heatmap_path).parent.glob("named.*"))
+    assert "renamed.tif" in served.command("show", "named.tif")
 
 
 def test_two_copies_at_once_give_one_result_and_one_duplicate(served, write_slide):

@@ -274,11 +274,11 @@ def test_a_postponement_adds_a_separate_event_and_is_not_a_failure(jobs):
     assert jobs.counts()[JobState.FAILED] == 1
 
 
-def test_a_change_without_a_new_state_adds_no_event(jobs):
+def test_a_change_of_priority_adds_an_event(jobs):
     job = queued(jobs)
     before = events(jobs)
     prioritise(jobs, job.id, 5)
-    assert events(jobs) == before
+    assert events(jobs) == [*before, ("reprioritised", "0 -> 5")]
 
 
 def events(jobs) -> list[tuple[str, str | None]]:

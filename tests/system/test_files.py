@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from her2d.system.files import (
+    PRIVATE,
+    PUBLIC,
+    create_file,
     flush_folder,
+    make_folder,
+    private_opener,
     remove_leftovers,
     replace_folder,
     replacing,
@@ -39,7 +44,8 @@ def fail_to_write(path: Path) -> None:
 def test_a_file_and_then_its_folder_are_flushed(tmp_path, flushed):
     write_whole(tmp_path / "deep" / "a.png", b"whole")
     assert (tmp_path / "deep" / "a.png").read_bytes() == b"whole"
-    part, folder = flushed
+    above, part, folder = flushed
+    assert above == tmp_path.name  # which now has the name of the new folder
     assert part.startswith(".")
     assert part.endswith(".png.part")
     assert folder == "deep"
@@ -66,15 +72,61 @@ def test_a_file_that_cannot_be_flushed_does_not_replace_the_old_one(tmp_path, mo
     assert (tmp_path / "a.png").read_bytes() == b"old"
 
 
-def test_a_file_has_the_given_mode_or_the_default_of_the_umask(tmp_path):
-    before = os.umask(0o027)
+@pytest.mark.parametrize(
+    ("umask", "expected"),
+    [
+        (0o022, {"private": 0o640, "public": 0o644}),
+        (0o077, {"private": 0o600, "public": 0o600}),
+        (0o000, {"private": 0o640, "public": 0o666}),
+    ],
+)
+def test_a_files_mode_follows_the_umask_and_a_private_file_is_never_readable_by_all(
+    tmp_path, umask, expected
+):
+    before = os.umask(umask)
     try:
-        write_whole(tmp_path / "given.png", b"")
-        write_whole(tmp_path / "umask.png", b"", mode=None)
+        write_whole(tmp_path / "private", b"")
+        write_whole(tmp_path / "public", b"", mode=PUBLIC)
     finally:
         os.umask(before)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes == {"given.png": 0o644, "umask.png": 0o640}
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == expected
+
+
+def test_a_part_is_private_while_it_grows(tmp_path):
+    with replacing(tmp_path / "a.png", mode=PRIVATE) as part:
+        assert part.stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_a_link_that_was_planted_in_a_parts_place_is_not_followed(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    part = tmp_path / "copy.part"
+    part.symlink_to(mine)
+    with replacing(tmp_path / "copy", part):
+        part.write_bytes(b"copy")
+    assert mine.read_bytes() == b"mine"
+    assert (tmp_path / "copy").read_bytes() == b"copy"
+
+
+def test_a_file_is_never_opened_through_a_link(tmp_path):
+    mine, planted = tmp_path / "mine", tmp_path / "planted"
+    mine.write_bytes(b"mine")
+    planted.symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic links"):
+        private_opener(str(planted), os.O_WRONLY)
+    planted.unlink()
+    planted.symlink_to(tmp_path / "absent")
+    with pytest.raises(FileExistsError):
+        create_file(planted)
+    assert mine.read_bytes() == b"mine"
+    assert not (tmp_path / "absent").exists()
+
+
+def test_each_new_folder_is_flushed_into_the_one_above_it(tmp_path, flushed):
+    make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path.name, "a"]
+    make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path.name, "a"]
 
 
 def test_a_folder_replaces_another_with_all_its_files_flushed(tmp_path, flushed):

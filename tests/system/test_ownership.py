@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from her2d.db.backup import back_up
-from her2d.db.connection import DatabaseError, open_database, open_readonly, schema_version
+from her2d.db.connection import (
+    DatabaseError,
+    leave_readable,
+    open_database,
+    open_readonly,
+    schema_version,
+)
 from her2d.db.integrity import problems
 from her2d.db.lock import hold_daemon_lock, require_no_daemon
 from her2d.db.restore import restore
@@ -18,7 +25,7 @@ from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
 from her2d.doctor.inboxes import inbox_findings
 from her2d.settings import ResultsSettings, SettingsError, find_config, load_settings
-from her2d.system.ownership import access_hint
+from her2d.system.ownership import access_hint, copy_owner
 
 NOBODY, DAEMON, LABORATORY = 65534, 4321, 4322
 
@@ -154,3 +161,109 @@ def test_checking_for_a_daemon_does_not_create_a_lock(tmp_path):
 
 def test_the_owner_of_a_path_is_named():
     assert access_hint(Path("/")) == "It belongs to root."
+
+
+@contextlib.contextmanager
+def as_a_member_of_the_laboratory() -> Iterator[None]:
+    os.setegid(LABORATORY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def events(database: Path) -> int:
+    with contextlib.closing(open_readonly(database)) as db:
+        return int(db.execute("select count(*) from events").fetchone()[0])
+
+
+@pytest.fixture
+def read_by_a_group(state) -> Path:
+    """A database with one event, which its group may read."""
+    database = state / "her2d.sqlite"
+    database.chmod(0o640)
+    with contextlib.closing(open_database(database)) as db:
+        db.table("events").insert({"at": "now", "name": "first"})
+    return database
+
+
+@only_root
+@pytest.mark.parametrize(
+    "prepare", [lambda _: None, leave_readable], ids=["without a log", "with the log of a stop"]
+)
+def test_a_group_of_readers_reads_while_the_daemon_is_stopped(read_by_a_group, prepare):
+    prepare(read_by_a_group)
+    with as_a_member_of_the_laboratory():
+        assert events(read_by_a_group) == 1
+        assert schema_version(read_by_a_group) > 0
+        assert problems(read_by_a_group) == []
+
+
+@only_root
+def test_a_group_of_readers_reads_while_the_daemon_runs(read_by_a_group):
+    with contextlib.closing(open_database(read_by_a_group)) as daemon:
+        for path in read_by_a_group.parent.glob("her2d.sqlite-*"):
+            os.chown(path, DAEMON, LABORATORY)
+        daemon.table("events").insert({"at": "now", "name": "second"})
+        with as_a_member_of_the_laboratory():
+            assert events(read_by_a_group) == 2
+
+
+@only_root
+def test_a_reader_is_interrupted_if_the_daemon_starts_to_write_meanwhile(read_by_a_group):
+    with as_a_member_of_the_laboratory():
+        reader = open_readonly(read_by_a_group)
+    with contextlib.closing(open_database(read_by_a_group)) as daemon:
+        daemon.table("events").insert({"at": "now", "name": "second"})
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            reader.execute(
+                "with recursive n(x) as (select 1 union all select x + 1 from n limit 1000)"
+                " select count(*) from n, events"
+            ).fetchall()
+    reader.close()
+    with as_a_member_of_the_laboratory():
+        assert events(read_by_a_group) == 2
+
+
+@only_root
+@pytest.mark.parametrize("whose", ["file", "folder"])
+def test_settings_that_another_user_can_change_are_not_obeyed(tmp_path, monkeypatch, whose):
+    config = tmp_path / "config.toml"
+    config.write_text("")
+    os.chown(config if whose == "file" else tmp_path, DAEMON, DAEMON)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=r"user #4321 can change it.*--config"):
+        find_config()
+    assert find_config(config) == config
+
+
+@only_root
+def test_settings_of_a_link_to_another_users_file_are_not_obeyed(tmp_path, monkeypatch):
+    theirs = tmp_path / "theirs.toml"
+    theirs.write_text("")
+    os.chown(theirs, DAEMON, DAEMON)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.toml").symlink_to(theirs)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SettingsError, match="is not used"):
+        find_config()
+
+
+def test_ones_own_settings_in_the_current_folder_are_obeyed(tmp_path, monkeypatch):
+    (tmp_path / "config.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert find_config() == Path("config.toml")
+
+
+@only_root
+def test_an_owner_is_not_given_through_a_planted_link(tmp_path):
+    mine, folder = tmp_path / "mine", tmp_path / "theirs"
+    mine.touch()
+    folder.mkdir()
+    os.chown(folder, DAEMON, LABORATORY)
+    (folder / "planted").symlink_to(mine)
+    copy_owner(folder / "planted", folder)
+    assert mine.stat().st_uid == 0

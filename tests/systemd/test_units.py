@@ -166,6 +166,17 @@ def test_make_install_checks_for_running_services_before_it_installs_anything():
     assert printed.index("is-active") < printed.index("pip install")
 
 
+def test_root_writes_nothing_below_a_folder_that_the_service_owns():
+    """The service's user could have put a link there, and root would follow it."""
+    printed = subprocess.run(
+        ["make", "-n", "install"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    below = [line for line in printed.splitlines() if "/var/lib/her2d/" in line]
+    assert below, "the bundle is installed there"
+    assert all("runuser -u her2d --" in line for line in below)
+    assert "chown" not in printed
+
+
 def test_the_units_read_secrets_from_a_separate_file():
     for name in SERVICES:
         assert "EnvironmentFile=-/etc/her2d/secrets.env" in (UNITS / name).read_text()

@@ -351,7 +351,7 @@ def test_the_webhook_waits_for_a_database_that_cannot_be_opened(tmp_path, receiv
     with capture_logs() as logs, delivering(folder / "her2d.sqlite", receiver.url):
         wait_until(lambda: logged(logs, "webhook_interrupted"))
         folder.unlink()
-        wait_until((folder / "her2d.sqlite").exists)
+        open_database(folder / "her2d.sqlite").close()
         wait_until(lambda: is_set_up(folder / "her2d.sqlite"))
         quarantine(folder / "her2d.sqlite", "a.tif")
         receiver.wait_until_taken(1)

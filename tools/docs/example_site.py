@@ -66,12 +66,25 @@ class ExampleSite:
             outbox = Outbox(db)
             outbox.begin()
             db.execute(
+                "insert into jobs (id, path, file_name, inbox, state, size, mtime_ns, slide_id,"
+                " discovered_at) values (99, ?, 'slide.tif', '', 'duplicate', 1, 1, 1,"
+                " '2026-03-02T09:32:30.000000Z')",
+                [str(self.folder / "slide.tif")],
+            )
+            db.execute(
+                "insert into former_names (slide_id, file_name, path, until) values"
+                " (1, 'scan.tif', 'scan.tif', '2026-03-02T09:34:00.000000Z')"
+            )
+            db.execute(
                 "insert into events (at, job_id, slide_id, name, detail) values"
                 " ('2026-03-02T09:30:00.000000Z', null, 1, 'done', null),"
                 " ('2026-03-02T09:31:00.000000Z', 1, null, 'failed',"
                 "  'broken.tif cannot be read: Input/output error.'),"
                 " ('2026-03-02T09:32:00.000000Z', 1, null, 'quarantined',"
-                "  'broken.tif is not a TIFF file')"
+                "  'broken.tif is not a TIFF file'),"
+                " ('2026-03-02T09:33:00.000000Z', 99, null, 'duplicate',"
+                "  'The same scan was already processed as slide 1.'),"
+                " ('2026-03-02T09:34:00.000000Z', 99, 1, 'renamed', 'scan.tif is now slide.tif.')"
             )
             while (event := outbox.next()) is not None:
                 text = outbox.document(event).decode().replace(f"{self.folder}/", "/srv/her2d/")

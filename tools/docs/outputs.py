@@ -21,6 +21,7 @@ def json_output_page(site: ExampleSite) -> str:
             "her2d compare her2net-demo her2net-other --json",
             site.json("compare", "her2net-demo", "her2net-other"),
         ),
+        ("her2d db history --json", site.json("db", "history")),
         ("her2d bundle info --json", site.json("bundle", "info")),
         ("her2d config show --json", site.json("config", "show")),
         ("her2d doctor --json", site.json("doctor", fails=None)),

@@ -20,7 +20,7 @@ const viewer = OpenSeadragon({
 let heatmap = null;
 viewer.addHandler("open", () => {
   document.body.dataset.ready = "scan";
-  if (run.pictures_missing) return;
+  if (run.pictures_missing || run.tiles_pruned) return;
   viewer.addTiledImage({
     tileSource: { type: "image", url: `${run.base}/overlay.png` }, x: 0, y: 0, width: 1,
     opacity: byId("opacity").value / 100,
@@ -40,7 +40,8 @@ byId("opacity").addEventListener("input", (event) => setOpacity(event.target.val
 // Tiles under the pointer. In viewport coordinates every scan has width 1.
 const tiles = new Map();
 let regions = [];
-fetch(`${run.base}/tiles.json`).then((response) => response.json()).then((rows) => {
+if (run.tiles_pruned) byId("region").textContent = "regions not kept";
+else fetch(`${run.base}/tiles.json`).then((response) => response.json()).then((rows) => {
   for (const [column, row, tileClass, p, pixels] of rows) tiles.set(`${column},${row}`, { column, row, tileClass, p, pixels });
   regions = connected([...tiles.values()].filter((tile) => tile.tileClass === "strong"));
   byId("region").textContent = regions.length ? `${regions.length} HER2-high region${regions.length > 1 ? "s" : ""}` : "no HER2-high region";

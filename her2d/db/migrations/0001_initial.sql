@@ -23,6 +23,16 @@ create index slides_by_barcode on slides (barcode) where barcode is not null;
 create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
 create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
+-- Names that slides had before their files were renamed.
+create table former_names (
+    slide_id integer not null references slides (id),
+    file_name text not null,
+    path text not null,                -- where the file was
+    until text not null,               -- when the new name was found; the event renamed has it, too
+    primary key (slide_id, until)
+) without rowid;
+create index former_names_by_name on former_names (file_name);
+
 create table bundles (
     id integer primary key,
     digest text not null unique,       -- SHA-256 of the manifest
@@ -33,7 +43,8 @@ create table bundles (
 );
 
 -- One row for each time a slide was scored. Rows are added and never changed, except that a
--- trigger keeps is_current: the newest run of a slide is its current result.
+-- trigger keeps is_current (the newest run of a slide is its current result), that pruning notes
+-- tiles_pruned_at, and that the names of the current run's pictures follow the slide's.
 create table runs (
     id integer primary key,
     slide_id integer not null references slides (id),
@@ -69,6 +80,7 @@ create table runs (
     finished_at text not null,
     elapsed_s real not null,
     is_current integer not null default 1 check (is_current in (0, 1)),
+    tiles_pruned_at text,              -- when its rows in tiles were deleted
     finished_on text generated always as (substr(finished_at, 1, 10)) virtual,
     waited_s real
         generated always as ((julianday(started_at) - julianday(queued_at)) * 86400.0) virtual
@@ -233,9 +245,12 @@ create table events (
     job_id integer references jobs (id),
     slide_id integer references slides (id),
     name text not null,
-    detail text
+    detail text,
+    actor text                         -- user and command; null for what the daemon did
 );
 create index events_by_job on events (job_id, id);
+create index events_by_slide on events (slide_id, id) where slide_id is not null;
+create index events_by_persons on events (id) where actor is not null;
 
 -- The last event that the webhook is finished with: one row, written after each delivery.
 create table webhook_cursor (

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide, Split
-from her2d.system.files import write_whole
+from her2d.system.files import PUBLIC, write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
 
@@ -177,4 +177,4 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    write_whole(path, text.encode(), mode=None)
+    write_whole(path, text.encode(), mode=PUBLIC)

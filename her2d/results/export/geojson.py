@@ -29,7 +29,7 @@ Feature = dict[str, Any]
 
 
 def write_geojson(run: StoredRun, file: IO[str]) -> None:
-    """Write a run's tiles and outlines. Raises OSError, PicturesMissing."""
+    """Write a run's tiles and outlines. Raises OSError, PicturesMissing, TilesPruned."""
     outlines = tumor_outlines(run, run.pictures())
     file.write('{"type": "FeatureCollection", "features": [')
     separator = "\n"

@@ -23,6 +23,7 @@ def write_ome_tiff(run: StoredRun, path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
         PicturesMissing: the run has no pictures.
+        TilesPruned: its tile rows were deleted.
     """
     pictures = run.pictures()
     image = overlaid_slide(run, pictures)

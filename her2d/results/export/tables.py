@@ -54,14 +54,17 @@ def tile_rows(run: StoredRun) -> Iterator[TileRow]:
 
 
 def write_csv(run: StoredRun, file: IO[str]) -> None:
-    """Write the tiles as CSV. Raises OSError."""
+    """Write the tiles as CSV. Raises OSError, TilesPruned."""
     table = csv.writer(file, lineterminator="\n")
     table.writerow(TileRow._fields)
     table.writerows(tile_rows(run))
 
 
 def write_parquet(run: StoredRun, path: Path) -> None:
-    """Write the tiles as Parquet, with the slide's result in its metadata. Raises OSError."""
+    """Write the tiles as Parquet, with the slide's result in its metadata.
+
+    Raises OSError, TilesPruned.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

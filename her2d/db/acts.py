@@ -1,0 +1,24 @@
+"""Acts of persons on the whole database, as rows of `events`."""
+
+from sqlite_utils import Database
+
+from her2d.system.clock import now
+
+
+def record_act(db: Database, name: str, detail: str, actor: str) -> None:
+    """Record what a person did.
+
+    Args:
+        db: the database.
+        name: of the event, such as `pruned`.
+        detail: what was done, as a sentence.
+        actor: the user and the command.
+
+    Raises:
+        sqlite3.Error: it cannot be written.
+    """
+    with db.atomic():
+        db.execute(
+            "insert into events (at, name, detail, actor) values (?, ?, ?, ?)",
+            [now(), name, detail, actor],
+        )
