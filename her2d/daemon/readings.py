@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
-_OUTCOMES = ("done", "failed", "quarantined", "duplicate", "vanished")
+_OUTCOMES = ("done", "failed", "postponed", "quarantined", "cancelled", "duplicate", "vanished")
 _WAITING = ("settling", "queued", "running", "failed")
 
 

@@ -192,7 +192,7 @@ create table jobs (
     file_name text not null,
     inbox text not null,               -- '' for a file that a person named
     state text not null check (state in ('settling', 'queued', 'running', 'done', 'failed',
-                                         'quarantined', 'duplicate', 'vanished',
+                                         'quarantined', 'cancelled', 'duplicate', 'vanished',
                                          'unread')),
     reason text,
     attempts integer not null default 0,
