@@ -74,7 +74,8 @@ def ls(
 def retry(job: JobArgument, config: ConfigOption = None) -> None:
     """Queue a stopped file again.
 
-    For failed, quarantined, cancelled, duplicate and vanished files. Attempts are counted from 0 again.
+    For failed, quarantined, cancelled, duplicate and vanished files. Attempts are counted from 0
+    again.
     """
     with _queue(settings_of(config)) as jobs:
         operator.retry(jobs, job)

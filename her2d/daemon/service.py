@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 
 from her2d import __version__
@@ -22,12 +22,13 @@ from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.reload import merged
 from her2d.daemon.shutdown import StopSignals
+from her2d.daemon.start import StartWatch, watching_start
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
 from her2d.db.connection import DatabaseError, open_database
 from her2d.db.lock import hold_daemon_lock
 from her2d.db.migrate import migrate
-from her2d.db.retry import until_written
+from her2d.db.retry import WriteCancelledError, until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.monitoring.http import OpsServer
 from her2d.monitoring.metrics import Metrics
@@ -84,6 +85,12 @@ class Daemon:
         self._problem: str | None = None
         self._passes_fail = False
         self._supervisor: Supervisor | None = None
+        self._is_ready = threading.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the start is complete."""
+        return self._is_ready.is_set()
 
     def stop(self) -> None:
         """Request a graceful stop, the second time a quick one. Safe in a signal handler."""
@@ -96,35 +103,51 @@ class Daemon:
         self._wake.set()
 
     def run(self) -> None:
-        intake, results = self._settings.intake, self._settings.results
-        database = results.database
-        with hold_daemon_lock(database):
-            if (copy := migrate(database)) is not None:
-                log.info("database_migrated", copy=str(copy))
-            db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
-            jobs = JobQueue(db)
-            _remove_incomplete_pictures(results.heatmaps)
-            for job in until_written(jobs.recover, self._signals.cancel):
-                log.warning(
-                    "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
-                )
-            with (
-                closing(
-                    StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
-                ) as storage,
-                open_processor(
-                    load_bundle(self._settings.bundle.path),
-                    self._settings,
-                    self._metrics.observe_batch,
-                ) as processor,
-                self._serve(processor, Outcomes(db), storage) as server,
-            ):
-                recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
-                self._work(jobs, processor, recorder, storage, server.port)
-            db.close()
+        with ExitStack() as resources:
+            try:
+                with watching_start(self._notifier) as start:
+                    parts = self._start(start, resources)
+            except WriteCancelledError:
+                log.info("daemon_stopped_at_start")
+                return
+            self._work(*parts)
         log.info("daemon_stopped")
         if self._signals.device_lost.is_set():
             raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
+
+    def _start(
+        self, start: StartWatch, resources: ExitStack
+    ) -> tuple[JobQueue, SlideProcessor, Recorder, StorageProbe, OpsServer]:
+        """Open all that the daemon works with; `resources` closes it.
+
+        Raises WriteCancelledError if a stop is requested while the database is locked.
+        """
+        intake, results = self._settings.intake, self._settings.results
+        database = results.database
+        start.step(f"it opens the database {database}, which another process may lock")
+        resources.enter_context(hold_daemon_lock(database))
+        if (copy := migrate(database)) is not None:
+            log.info("database_migrated", copy=str(copy))
+        db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+        resources.callback(db.close)
+        jobs = JobQueue(db)
+        for job in until_written(jobs.recover, self._signals.stop_requested):
+            log.warning(
+                "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
+            )
+        start.step("it accesses the folders that the settings name")
+        _remove_incomplete_pictures(results.heatmaps)
+        storage = StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
+        resources.callback(storage.close)
+        start.step("it loads the bundle and opens the back end")
+        processor = resources.enter_context(
+            open_processor(
+                load_bundle(self._settings.bundle.path), self._settings, self._metrics.observe_batch
+            )
+        )
+        server = resources.enter_context(self._serve(processor, Outcomes(db), storage))
+        recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
+        return jobs, processor, recorder, storage, server
 
     def _work(
         self,
@@ -132,7 +155,7 @@ class Daemon:
         processor: SlideProcessor,
         recorder: Recorder,
         storage: StorageProbe,
-        port: int,
+        server: OpsServer,
     ) -> None:
         supervisor = self._supervisor = Supervisor(
             lambda: self._settings, processor, recorder, self._metrics, self._signals, storage
@@ -144,12 +167,13 @@ class Daemon:
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
             backend=processor.backend,
-            port=port,
+            port=server.port,
         )
         settings = self._settings
         webhook_sender = WebhookSender(
             settings.webhook, settings.results.database, self._signals.stop_requested
         )
+        self._is_ready.set()
         self._notifier.ready("Started.")
         database = self._settings.results.database.stat()
         try:

@@ -1,7 +1,7 @@
 """The durable queue: one row of `jobs` for each file, finished or not, with its state.
 
     settling -> queued -> running -> done | failed (will retry) | quarantined (will not retry) |
-    cancelled (a person's choice) | duplicate | vanished; and `unread` for a file that nothing reads.
+    cancelled (a person's choice) | duplicate | vanished; `unread` for a file that nothing reads.
 
 Every change of state is one transaction together with its event, so that a crash leaves a job in
 the old or the new state. A change applies only if the job still has the state and the claim that
