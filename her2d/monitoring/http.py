@@ -134,6 +134,8 @@ class OpsServer:
                 await self._exchange(reader, writer)
         except TimeoutError:
             log.debug("http_client_dropped", reason=f"It took longer than {_DEADLINE_S:.0f} s.")
+        except asyncio.CancelledError:
+            log.debug("http_client_dropped", reason="The server stops.")
         except ConnectionError:
             if writer in self._open:
                 log.warning("http_client_disconnected", exc_info=True)
