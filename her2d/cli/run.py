@@ -33,10 +33,12 @@ def run(config: ConfigOption = None) -> None:
     from her2d.daemon.signal_thread import handle_in_thread
     from her2d.daemon.start import end_at_start
     from her2d.inference.engine import DeviceLostError
+    from her2d.monitoring.log_queue import flush_log, log_through_queue
     from her2d.monitoring.uncaught import log_uncaught
 
     settings = settings_of(config)
     pseudonyms = configure_logging_of(settings)
+    log_through_queue()
     log_uncaught()
 
     def load() -> Settings:
@@ -55,7 +57,10 @@ def run(config: ConfigOption = None) -> None:
 
     handle_in_thread({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: daemon.reload})
     try:
-        daemon.run()
+        try:
+            daemon.run()
+        finally:
+            flush_log()  # what ends the daemon is said after what the log says
     except DeviceLostError as error:
         # Exit at once. CUDA's libraries may hang or abort while they clean up for a lost device.
         try:

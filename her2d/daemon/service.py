@@ -13,14 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
 from her2d.daemon.intake_loop import IntakeLoop
+from her2d.daemon.latest import Latest
+from her2d.daemon.ops_port import OpsPort
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
-from her2d.daemon.readings import Outcomes, read_daemon
+from her2d.daemon.readings import Outcomes, read_daemon, read_memory
 from her2d.daemon.reload import merged
+from her2d.daemon.results_probe import ResultsProbe
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.start import StartWatch, watching_start
 from her2d.daemon.storage_probe import StorageProbe
@@ -31,6 +35,7 @@ from her2d.db.migrate import migrate
 from her2d.db.retry import WriteCancelledError, until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.monitoring.http import OpsServer
+from her2d.monitoring.log_queue import lines_dropped
 from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
@@ -52,6 +57,7 @@ _TICK_S = 0.5
 _STATUS_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 _WEBHOOK_S = 15.0
+_SCRAPE_WAITS_S = 1.0  # longer than the database takes, if nothing locks it
 
 
 class Daemon:
@@ -61,7 +67,6 @@ class Daemon:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError: the daemon cannot start; the sentence says why.
         DatabaseError: the database cannot be opened, or was removed or replaced meanwhile.
-        CannotListenError: the daemon cannot listen on the port of `[ops]`.
         DeviceLostError: the GPU is lost to this process. All jobs are in the queue again.
     """
 
@@ -85,6 +90,7 @@ class Daemon:
         self._problem: str | None = None
         self._passes_fail = False
         self._supervisor: Supervisor | None = None
+        self._ops_port: OpsPort | None = None
         self._is_ready = threading.Event()
 
     @property
@@ -117,7 +123,7 @@ class Daemon:
 
     def _start(
         self, start: StartWatch, resources: ExitStack
-    ) -> tuple[JobQueue, SlideProcessor, Recorder, StorageProbe, OpsServer]:
+    ) -> tuple[JobQueue, SlideProcessor, Recorder, StorageProbe]:
         """Open all that the daemon works with; `resources` closes it.
 
         Raises WriteCancelledError if a stop is requested while the database is locked.
@@ -145,9 +151,13 @@ class Daemon:
                 load_bundle(self._settings.bundle.path), self._settings, self._metrics.observe_batch
             )
         )
-        server = resources.enter_context(self._serve(processor, Outcomes(db), storage))
+        results_probe = ResultsProbe(results)
+        resources.callback(results_probe.close)
+        self._observe(processor, Outcomes(db), storage, results_probe, resources)
+        self._ops_port = OpsPort(lambda: self._open_server(storage, results_probe))
+        resources.callback(self._ops_port.close)
         recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
-        return jobs, processor, recorder, storage, server
+        return jobs, processor, recorder, storage
 
     def _work(
         self,
@@ -155,7 +165,6 @@ class Daemon:
         processor: SlideProcessor,
         recorder: Recorder,
         storage: StorageProbe,
-        server: OpsServer,
     ) -> None:
         supervisor = self._supervisor = Supervisor(
             lambda: self._settings, processor, recorder, self._metrics, self._signals, storage
@@ -167,7 +176,7 @@ class Daemon:
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
             backend=processor.backend,
-            port=server.port,
+            port=self._ops_port.port if self._ops_port is not None else None,
         )
         settings = self._settings
         webhook_sender = WebhookSender(
@@ -180,6 +189,7 @@ class Daemon:
             while not self._signals.stop_requested.is_set():
                 _require_same(self._settings.results.database, database)
                 webhook_sender.check()
+                self._check_ops_port()
                 self._pass(jobs, supervisor, intake_loop)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -190,6 +200,10 @@ class Daemon:
             intake_loop.close()
             supervisor.drain()
             webhook_sender.join(_WEBHOOK_S)
+
+    def _check_ops_port(self) -> None:
+        if self._ops_port is not None:
+            self._ops_port.check()
 
     def _pass(self, jobs: JobQueue, supervisor: Supervisor, intake_loop: IntakeLoop) -> None:
         """Do one pass of the daemon's main thread.
@@ -257,9 +271,15 @@ class Daemon:
         problem = self._all_problems()
         self._notifier.status(f"{problem} {status}" if problem else status)
 
-    def _serve(
-        self, processor: SlideProcessor, outcomes: Outcomes, storage: StorageProbe
-    ) -> OpsServer:
+    def _observe(
+        self,
+        processor: SlideProcessor,
+        outcomes: Outcomes,
+        storage: StorageProbe,
+        results: ResultsProbe,
+        resources: ExitStack,
+    ) -> None:
+        """Let scrapes read the daemon's values."""
         manifest = processor.bundle.manifest
         self._metrics.build.info(
             {
@@ -269,17 +289,42 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: self._read(processor, outcomes, storage))
+        latest = Latest(lambda: self._read(processor, outcomes, storage), "her2d-readings")
+        resources.callback(latest.close)
+
+        def read() -> Reading:
+            reading, age_s = latest.within(_SCRAPE_WAITS_S)
+            reading = read_memory(
+                reading or Reading(database_readable=False),
+                self._settings,
+                processor.pipeline,
+                storage=storage,
+                progress_at=time.time() - self._silent_s,
+                intake_paused=self._signals.paused.is_set(),
+            )
+            return replace(
+                reading,
+                age_s=age_s,
+                ready=self._why_not_ready(storage, results) is None,
+                results_writable=results.problem() is None,
+                log_lines_dropped=lines_dropped(),
+            )
+
+        self._metrics.read_from(read)
+
+    def _open_server(self, storage: StorageProbe, results: ResultsProbe) -> OpsServer:
+        """Raises CannotListenError."""
         ops = self._settings.ops
         return OpsServer(
             ops.host,
             ops.port,
             self._metrics.registry,
             healthy=self._why_unhealthy,
-            ready=lambda: why_not_ready(
-                self._settings, self._signals, storage, self._all_problems()
-            ),
+            ready=lambda: self._why_not_ready(storage, results),
         )
+
+    def _why_not_ready(self, storage: StorageProbe, results: ResultsProbe) -> str | None:
+        return why_not_ready(self._settings, self._signals, storage, results, self._all_problems())
 
     @property
     def _silent_s(self) -> float:
@@ -313,7 +358,8 @@ class Daemon:
         storage.
         """
         archive = self._supervisor.archive_problem if self._supervisor is not None else None
-        return " ".join(filter(None, (self._problem, archive))) or None
+        port = self._ops_port.problem if self._ops_port is not None else None
+        return " ".join(filter(None, (self._problem, archive, port))) or None
 
 
 def _remove_incomplete_pictures(heatmaps: Path) -> None:

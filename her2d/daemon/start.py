@@ -7,7 +7,6 @@ sentence.
 """
 
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from her2d.monitoring.log_queue import flush_log
 from her2d.monitoring.sd_notify import Notifier
 from her2d.system.loggers import get_logger
 
@@ -109,7 +109,7 @@ def work_of_this_process() -> tuple[float, int]:
 def end_at_start() -> None:
     """End the process because a stop was requested before the start was complete."""
     log.info("daemon_stopped_at_start")
-    logging.shutdown()
+    flush_log()
     os._exit(0)
 
 
@@ -117,7 +117,7 @@ def _end(notifier: Notifier, sentence: str) -> None:
     """End the process, whose main thread is blocked. A start leaves nothing half done."""
     log.critical("start_stalled", reason=sentence)
     notifier.status(sentence)
-    logging.shutdown()
+    flush_log()
     sys.stderr.write(f"her2d: {sentence}\n")
     sys.stderr.flush()
     os._exit(1)

@@ -183,7 +183,9 @@ class OpsServer:
             return _Page(page.status, page.body, (*page.headers, ("Allow", "GET, HEAD")))
         try:
             if path == "/metrics":
-                headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+                headers = {
+                    name.decode(): value.decode("latin-1") for name, value in request.headers
+                }
                 return await self._loop.run_in_executor(
                     self._rendering, self._rendered, parts.query, headers
                 )

@@ -95,7 +95,7 @@ def test_blas_and_opencv_have_one_thread_in_the_daemon(claims_64_cpus):
     script = (
         "import her2d.cli, cv2, numpy, scipy.linalg, os\n"
         "from threadpoolctl import threadpool_info\n"
-        "pools = [pool['num_threads'] for pool in threadpool_info() if pool['user_api'] == 'blas']\n"
+        "pools = [p['num_threads'] for p in threadpool_info() if p['user_api'] == 'blas']\n"
         "print(cv2.getNumThreads(), *pools, len(os.listdir('/proc/self/task')))\n"
     )
     environment = {

@@ -1,6 +1,7 @@
 """The number of CPUs that the process may really use."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_least_limit_of_tasks_of_all_levels_counts_without_what_others_use(t
     for level, most, used in ((folder, "max", 5), (folder.parent, "300", 105)):
         (level / "pids.max").write_text(f"{most}\n")
         (level / "pids.current").write_text(f"{used}\n")
-    own_threads = len(os.listdir("/proc/self/task"))
+    own_threads = len(list(Path("/proc/self/task").iterdir()))
     assert usable_tasks(tmp_path / "fs", own) == 300 - 105 + own_threads
 
 
