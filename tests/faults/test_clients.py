@@ -83,10 +83,9 @@ def test_a_lock_of_the_database_delays_neither_probes_nor_scrapes(site, write_sl
             started = time.monotonic()
             status, text = site.answer("/metrics")
             assert time.monotonic() - started < 5  # of which it waits one for a new value
+            assert (status, "her2d_jobs{" in text) == (200, True)
+            site.wait_until(lambda: "her2d_results_writable 0.0" in site.answer("/metrics")[1])
             other.rollback()
-        assert status == 200
-        assert "her2d_jobs{" in text
-        assert "her2d_results_writable 0.0" in text
         site.wait_for(JobState.DONE)
 
 
