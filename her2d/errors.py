@@ -33,6 +33,7 @@ Every class stands in the module that raises it:
     ├─ NoAnswerError
     ├─ NoGpuError
     ├─ NoSuchTile
+    ├─ OwnShortageError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError

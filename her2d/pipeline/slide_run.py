@@ -47,7 +47,7 @@ class SlideRun:
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
-        self.has_io_errors = False
+        self.has_io_error = np.zeros(shape, np.bool_)
         self.quality = QualityTally()
         self._progress = progress
         self.small_px = overview_tile_px(grid)
@@ -65,6 +65,11 @@ class SlideRun:
         return self._error is not None or self.cancelled()
 
     @property
+    def has_io_errors(self) -> bool:
+        """Whether the storage returned I/O errors for some tiles."""
+        return bool(self.has_io_error.any())
+
+    @property
     def overview(self) -> Overview:
         return Overview(self._rgb, self._tumor, self.small_px)
 
@@ -76,7 +81,7 @@ class SlideRun:
         """Settle a tile that could not be read; keep the first reason, or the first I/O error."""
         if self.unreadable_reason is None or (tile.is_io_error and not self.has_io_errors):
             self.unreadable_reason = tile.reason
-            self.has_io_errors = tile.is_io_error
+        self.has_io_error[tile.row, tile.column] = tile.is_io_error
         self._settle(tile.row, tile.column, TileClass.UNREADABLE)
 
     def background(self, row: int, column: int) -> None:

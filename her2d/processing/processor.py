@@ -155,7 +155,7 @@ def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float)
     raise TooFewTilesError(
         path.name,
         f"has no result: {what} ({outcome.unreadable_reason}).",
-        is_io_error=outcome.has_io_errors,
+        is_io_error=outcome.has_io_errors and outcome.lost_percent <= max_percent,
     )
 
 

@@ -45,6 +45,15 @@ def access_hint(path: Path) -> str:
     return f"Run the command as its owner: sudo -u {name} her2d ..."
 
 
+def read_hint() -> str:
+    """Return why a scan is not read, and what to do; it continues "FILE ..."."""
+    user = _name_of_user(os.geteuid())
+    return (
+        f"may not be read by user {user}. Give that user read permission with chmod, or add it to"
+        " the file's group, and the scan is processed."
+    )
+
+
 def _owner(path: Path) -> tuple[str, str]:
     """Return user and group of `path`, or of the folder above it that cannot be entered."""
     try:
