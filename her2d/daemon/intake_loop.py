@@ -55,6 +55,11 @@ class IntakeLoop:
         hanging = [self._storage.problem(inbox) for inbox in watched if inbox in self._hanging]
         return self._pause_reason or next(filter(None, hanging), None)
 
+    @property
+    def forbidden(self) -> int:
+        """How many files the daemon's user may not read."""
+        return len(self._inbox.forbidden)
+
     def close(self) -> None:
         self._watcher.stop()
 
@@ -182,6 +187,8 @@ def check_slide(path: Path) -> Verdict:
     """Return the verdict of `her2d.slides.formats` in the form that the inbox needs."""
     found = check_scan(path)
     completeness = Completeness(found.completeness.value)
+    if found.missing is Missing.PERMISSION:
+        return Verdict(Completeness.FORBIDDEN, found.reason)
     if found.missing is None:
         return Verdict(completeness, found.reason)
     return Verdict(completeness, found.reason, _WHEN_OVERDUE[found.missing])

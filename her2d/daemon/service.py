@@ -91,6 +91,7 @@ class Daemon:
         self._passes_fail = False
         self._supervisor: Supervisor | None = None
         self._ops_port: OpsPort | None = None
+        self._intake_loop: IntakeLoop | None = None
         self._is_ready = threading.Event()
 
     @property
@@ -170,6 +171,7 @@ class Daemon:
             lambda: self._settings, processor, recorder, self._metrics, self._signals, storage
         )
         intake_loop = IntakeLoop(jobs, self._settings, self._wake, self._signals.paused, storage)
+        self._intake_loop = intake_loop
         log.info(
             "daemon_ready",
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
@@ -263,9 +265,11 @@ class Daemon:
         self._next_status = time.monotonic() + _STATUS_S
         counts = jobs.counts()
         waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
+        forbidden = self._intake_loop.forbidden if self._intake_loop is not None else 0
         status = (
             f"{supervisor.active} slides in flight, {waiting} waiting,"
-            f" {counts[JobState.SETTLING]} not finished by the scanner,"
+            f" {max(0, counts[JobState.SETTLING] - forbidden)} not finished by the scanner,"
+            f"{f' {forbidden} that may not be read,' if forbidden else ''}"
             f" {counts[JobState.QUARANTINED]} quarantined."
         )
         problem = self._all_problems()
@@ -305,6 +309,7 @@ class Daemon:
             return replace(
                 reading,
                 age_s=age_s,
+                forbidden=self._intake_loop.forbidden if self._intake_loop is not None else 0,
                 ready=self._why_not_ready(storage, results) is None,
                 results_writable=results.problem() is None,
                 log_lines_dropped=lines_dropped(),

@@ -175,6 +175,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         reading.overdue,
     )
     yield _gauge(
+        "her2d_forbidden_files",
+        "Number of files in the inboxes that the daemon's user may not read.",
+        reading.forbidden,
+    )
+    yield _gauge(
         "her2d_oldest_waiting_seconds",
         "Age of the new scan that has waited longest for its result, in seconds; 0 if none waits.",
         reading.oldest_waiting_s,

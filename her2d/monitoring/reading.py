@@ -77,6 +77,7 @@ class Reading:
         decode_wait_s: seconds that slides waited for those tiles.
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
+        forbidden: files that the daemon's user may not read.
         oldest_waiting_s: age of the new scan that has waited longest, without overdue ones; 0 if
             none waits.
         last_scan_at: when a file last arrived.
@@ -104,6 +105,7 @@ class Reading:
     decode_wait_s: float = 0.0
     waiting: int | None = None
     overdue: int | None = None
+    forbidden: int = 0
     oldest_waiting_s: float | None = None
     last_scan_at: float | None = None
     last_success_at: float | None = None

@@ -49,8 +49,8 @@ def read_hint() -> str:
     """Return why a scan is not read, and what to do; it continues "FILE ..."."""
     user = _name_of_user(os.geteuid())
     return (
-        f"may not be read by user {user}. Give that user read permission with chmod, or add it to"
-        " the file's group, and the scan is processed."
+        f"cannot be read: Permission denied. User {user} needs read permission for the file and its"
+        " folders; give it with chmod, or add the user to the file's group."
     )
 
 

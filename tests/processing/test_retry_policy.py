@@ -123,7 +123,7 @@ def test_the_reason_of_an_unexpected_error_names_its_type(swept):
 def test_a_file_that_may_not_be_read_says_who_needs_permission(swept):
     decision = decide(os_error(errno.EACCES), swept)
     assert decision.event == "slide_forbidden"
-    assert decision.reason.startswith("a.tif may not be read by user ")
+    assert decision.reason.startswith("a.tif cannot be read: Permission denied. User ")
 
 
 def test_a_shortage_of_the_process_says_what_is_short_and_that_the_file_is_not_the_cause(swept):
