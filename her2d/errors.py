@@ -60,6 +60,7 @@ Every class stands in the module that raises it:
     ├─ StudyError
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
+    ├─ UnwatchableError
     ├─ UserError
     └─ WriteCancelledError
 """
