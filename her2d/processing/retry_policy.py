@@ -36,7 +36,7 @@ _ENGINE_DOWN_S = 60.0
 _RESULTS_UNWRITABLE_S = 30.0
 _UNREACHABLE_S = 300.0
 # The file may be the cause, and others must not wait while it fails again and again.
-_SUSPECTED = Backoff(first_s=60.0, longest_s=3600.0)
+SUSPECTED = Backoff(first_s=60.0, longest_s=3600.0)
 
 # Error numbers of a file system that refuses a file name.
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
@@ -144,7 +144,7 @@ def decide(
     action, wait_s = rule.action, rule.wait_s
     if rule.is_suspected:
         suspicion = failed()
-        wait_s = _SUSPECTED.wait_s(suspicion.failures)
+        wait_s = SUSPECTED.wait_s(suspicion.failures)
         if suspicion.is_proven and rule.if_proven is not None:
             action = rule.if_proven
     is_unforeseen = rule.if_proven is not None
