@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from deep_folders import nested_folders
 from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
 from real_slides import CMU, write_without_magnification
@@ -213,15 +214,8 @@ def test_what_may_not_be_read_is_one_sentence_each_and_the_others_are_done(
 
 
 def test_a_slide_in_folders_deeper_than_pythons_stack_is_found(tmp_path):
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):
-        os.mkdir("d", dir_fd=here)
-        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = deeper
-    os.close(os.open("a.tif", os.O_WRONLY | os.O_CREAT, dir_fd=here))
-    os.close(here)
-    (found,) = slide_files([tmp_path], (".tif",))
+    with nested_folders(tmp_path, "a.tif"):
+        (found,) = slide_files([tmp_path], (".tif",))
     assert found.name == "a.tif"
 
 

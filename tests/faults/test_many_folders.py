@@ -1,12 +1,12 @@
 """Inboxes with very many or very deep folders: bounded cost, told once, and scans are found."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from daemon_site import Site
+from deep_folders import nested_folders
 
 from her2d.queue.job import JobState
 
@@ -15,17 +15,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def nested(site) -> Iterator[Path]:
-    """An inbox with 1,100 folders in each other, which no path of the system is long enough for."""
-    here = os.open(site.inbox, os.O_RDONLY)
-    for _ in range(1100):
-        os.mkdir("nested", dir_fd=here)
-        deeper = os.open("nested", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = deeper
-    os.close(here)
-    yield site.inbox
-    # Python's own function calls itself for each level.
-    subprocess.run(["rm", "-rf", str(site.inbox / "nested")], check=True)
+    """An inbox with 1,100 folders in each other."""
+    with nested_folders(site.inbox):
+        yield site.inbox
 
 
 def told(site: Site, event: str) -> list[str]:
@@ -34,7 +26,7 @@ def told(site: Site, event: str) -> list[str]:
 
 def test_folders_nested_1100_deep_stop_no_inbox_and_are_told_once(site, nested, write_slide):
     with site.daemon():
-        write_slide(["Sw"], "a.tif", folder=nested / "nested" / "nested")
+        write_slide(["Sw"], "a.tif", folder=nested / "d" / "d")
         write_slide(["Sw"], "b.tif", folder=nested)
         site.wait_for(JobState.DONE, JobState.DUPLICATE, jobs=2)
         site.wait_until(lambda: bool(told(site, "inbox_folder_unreadable")))
@@ -46,20 +38,13 @@ def test_folders_nested_1100_deep_stop_no_inbox_and_are_told_once(site, nested, 
 def test_folders_that_become_too_deep_under_a_running_daemon_stop_no_inbox(site, write_slide):
     with site.daemon():
         site.wait_until(lambda: site.events()["inbox_watched"] == 1)
-        here = site.folder / "deep"
-        here.mkdir()
-        descriptor = os.open(here, os.O_RDONLY)
-        for _ in range(1100):
-            os.mkdir("d", dir_fd=descriptor)
-            deeper = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = deeper
-        os.close(descriptor)
-        here.rename(site.inbox / "deep")
+        with nested_folders(site.folder) as made:
+            made.rename(site.inbox / "d")
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)
         site.wait_until(lambda: site.events()["inbox_events_unavailable"] == 1)
         assert site.answer("/readyz")[0] == 200
+    subprocess.run(["rm", "-rf", str(site.inbox / "d")], check=True)
 
 
 def test_sweeps_of_5000_folders_do_not_overflow_the_queue_of_events(site, write_slide):

@@ -23,7 +23,7 @@ def _row(rule: Rule) -> list[str]:
     if rule.is_suspected:
         wait = f", in {SUSPECTED.first_s:g} s, and in twice as long each time"
     proven = (
-        f"; {code(rule.if_proven.value)} once another slide was scored since this one last failed so"
+        f"; {code(rule.if_proven.value)} once another slide was scored since the last such failure"
         if rule.if_proven is not None
         else ""
     )
