@@ -1,6 +1,6 @@
 """Handle signals in a thread, also while the main thread is blocked in a library.
 
-Python runs the handlers of signals in the main thread, between two of its own instructions. A main
+Python runs the handlers of signals in the main thread, between two instructions of Python. A main
 thread that waits for a locked database or in a back end's library would run none. The interpreter
 also writes each signal's number to a file descriptor at once, which a thread reads here.
 """

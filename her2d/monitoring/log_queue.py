@@ -1,4 +1,4 @@
-"""Write the log in a thread, so that no work waits for whoever reads it.
+"""Write the log in a thread, so that no work waits until somebody reads it.
 
 A full pipe, a stopped terminal or a journal that hangs blocks every write. Lines wait in a bounded
 queue then. What does not fit is dropped and counted, and a line says so when the log is read again.
@@ -93,7 +93,7 @@ class QueueHandler(logging.Handler):
         """Write a line, and return whether that was possible."""
         try:
             self._write_whole(f"{line}\n")
-        except (OSError, ValueError):  # whoever read the log is gone, or the stream was closed
+        except (OSError, ValueError):  # the reader of the log is gone, or the stream was closed
             with self._changed:
                 self.dropped += 1
             return False

@@ -10,8 +10,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _OWN_STATUS = Path("/proc/self/status")
 
-# Each of these libraries has a pool with a thread for each CPU of the machine, whatever the process
-# may use. her2d multiplies no large matrices, and its own threads call OpenCV side by side.
+# Each of these libraries has a pool with a thread for each CPU of the machine, even if the process
+# may use fewer. her2d multiplies no large matrices, and its own threads call OpenCV side by side.
 _OF_ONE_THREAD = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
