@@ -1,6 +1,6 @@
 """Check whether a result could be recorded now: heatmaps written, and the database changed.
 
-The checks run in threads of their own, because a share that hangs, or a lock that another process
+The checks run in separate threads, because a share that hangs, or a lock that another process
 holds, may delay them for any time. All others read the last answer.
 """
 

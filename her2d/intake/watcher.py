@@ -141,7 +141,7 @@ class Watcher:
         return None if overflowed else paths
 
     def check(self) -> bool:
-        """Return whether all threads run. If one has died, forget all watches and start new threads."""
+        """Return whether all threads run. If one has died, forget all watches and start others."""
         threads = [self._observer, *self._observer.emitters]
         # The thread that reads the kernel's queue has no public name.
         threads += filter(None, [getattr(self._observer, "_inotify_fd", None)])
