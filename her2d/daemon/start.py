@@ -1,9 +1,9 @@
 """The daemon's start: what it does, whether it makes progress, and its end if it does not.
 
 A library that cannot start a thread, or storage that does not answer, can block the main thread
-without end. systemd would then kill the daemon without a word about the cause. So a thread watches the
-start. It extends systemd's timeout while the process works, and otherwise ends the process with a
-sentence.
+without end. systemd would then kill the daemon without a word about the cause. So a thread watches
+the start. It extends systemd's timeout while the process works, and otherwise ends the process with
+a sentence.
 """
 
 import contextlib
