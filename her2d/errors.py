@@ -34,6 +34,7 @@ Every class stands in the module that raises it:
     ├─ NoAnswerError
     ├─ NoGpuError
     ├─ NoSuchTile
+    ├─ OwnShortageError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError
@@ -62,6 +63,7 @@ Every class stands in the module that raises it:
     ├─ TilesPruned
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
+    ├─ UnwatchableError
     ├─ UserError
     └─ WriteCancelledError
 """

@@ -177,7 +177,6 @@ class Spread(_Section):
 
 
 StainVector = tuple[NotNegative, NotNegative, NotNegative]
-Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class HeStain(_Section):

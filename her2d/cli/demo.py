@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 _MARKER = ".made-by-her2d-demo"
 _TIMEOUT_S = 170.0
 _STOP_S = 60.0
-_ENDED = (JobState.DONE, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
+_ENDED = (
+    JobState.DONE,
+    JobState.QUARANTINED,
+    JobState.CANCELLED,
+    JobState.DUPLICATE,
+    JobState.VANISHED,
+)
 _CONFIG = """\
 [intake]
 inboxes = ["inbox"]

@@ -22,6 +22,7 @@ from her2d.doctor.models import model_findings, verified_bundle
 from her2d.doctor.network import port_finding
 from her2d.doctor.sandbox import unit_findings
 from her2d.inference.backends import Candidate, candidates
+from her2d.intake.discovery import ScanRules
 from her2d.processing.processor import engine_options
 from her2d.settings import Settings
 
@@ -57,7 +58,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 def _findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator[Finding]:
     for inbox in settings.intake.inboxes:
-        yield from inbox_findings(inbox)
+        yield from inbox_findings(inbox, ScanRules.of(settings.intake))
     yield from archive_findings(settings.intake)
     yield from storage_findings(settings.results)
     yield clock_finding()

@@ -75,7 +75,8 @@ def ls(
 def retry(job: JobArgument, config: ConfigOption = None) -> None:
     """Queue a stopped file again.
 
-    For failed, quarantined, duplicate and vanished files. Attempts are counted from 0 again.
+    For failed, quarantined, cancelled, duplicate and vanished files. Attempts are counted from 0
+    again.
     """
     with _queue(settings_of(config), "retry") as jobs:
         operator.retry(jobs, job)
@@ -84,9 +85,10 @@ def retry(job: JobArgument, config: ConfigOption = None) -> None:
 
 @app.command("cancel")
 def cancel(job: JobArgument, config: ConfigOption = None) -> None:
-    """Quarantine a file that is waiting.
+    """Cancel a file that is waiting, and leave it where it is.
 
-    It may be settling, queued, or failed and waiting for its next attempt.
+    It may be settling, queued, or failed and waiting for its next attempt. If the file changes, it
+    is a new scan.
     """
     with _queue(settings_of(config), "cancel") as jobs:
         operator.cancel(jobs, job)
@@ -97,8 +99,8 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
 def forget_(job: JobArgument, config: ConfigOption = None) -> None:
     """Remove a file that no longer exists from the list.
 
-    For quarantined and duplicate files. Nothing is deleted: the job becomes vanished, and its
-    history stays (`her2d queue ls --state vanished`).
+    For quarantined, cancelled and duplicate files. Nothing is deleted: the job becomes vanished,
+    and its history stays (`her2d queue ls --state vanished`).
     """
     with _queue(settings_of(config), "forget") as jobs:
         operator.forget(jobs, job)

@@ -21,24 +21,25 @@ def run(config: ConfigOption = None) -> None:
     """Run the daemon until it is stopped.
 
     Watches the inboxes and processes every finished scan. SIGTERM or Ctrl+C stops it when the
-    slides in progress are done; a second SIGTERM stops it without waiting for them. SIGHUP reloads
+    slides in progress are done; a second SIGTERM stops it without waiting for them. While it
+    starts, SIGTERM ends it at once. SIGHUP reloads
     the settings; those that cannot change while the daemon runs take effect at the next start.
 
     Exit code 75 means that the GPU was lost. All jobs are back in the queue, and a new process
     continues with them.
     """
     # Importing the daemon takes seconds, which would delay the other commands.
-    import cv2
-
     from her2d.daemon.service import Daemon
+    from her2d.daemon.signal_thread import handle_in_thread
+    from her2d.daemon.start import end_at_start
     from her2d.inference.engine import DeviceLostError
+    from her2d.monitoring.log_queue import flush_log, log_through_queue
     from her2d.monitoring.uncaught import log_uncaught
 
     settings = settings_of(config)
     pseudonyms = configure_logging_of(settings)
+    log_through_queue()
     log_uncaught()
-    # The pipeline has a thread for each CPU; OpenCV would add as many for each of its calls.
-    cv2.setNumThreads(1)
 
     def load() -> Settings:
         again = settings_of(config)
@@ -47,11 +48,19 @@ def run(config: ConfigOption = None) -> None:
         return again
 
     daemon = Daemon(settings, load)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
-    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
+
+    def stop() -> None:
+        if not daemon.is_ready:
+            # The main thread may be blocked, and a start leaves nothing half done.
+            end_at_start()
+        daemon.stop()
+
+    handle_in_thread({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: daemon.reload})
     try:
-        daemon.run()
+        try:
+            daemon.run()
+        finally:
+            flush_log()  # what ends the daemon is said after what the log says
     except DeviceLostError as error:
         # Exit at once. CUDA's libraries may hang or abort while they clean up for a lost device.
         try:

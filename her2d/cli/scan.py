@@ -29,6 +29,7 @@ from her2d.db.place import share_problem
 from her2d.errors import Her2dError
 from her2d.processing.identity import scan_state
 from her2d.processing.records import RunClock
+from her2d.processing.retry_policy import JobFile, decide
 from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
@@ -141,23 +142,22 @@ def _scan_one(
 
 
 def _outcome(path: Path, future: Future[SlideResult]) -> Outcome:
-    """Return the result, or the sentence that says why there is none.
+    """Return the result, or the sentence that says why there is none, as the daemon words it.
 
-    An unexpected error is returned as it is, so that the outcomes of the other slides are printed
+    An unforeseen error is returned as it is, so that the outcomes of the other slides are printed
     before it is raised.
     """
     name = path.name
     try:
         return future.result()
-    except Her2dError as error:
-        sentence = str(error)
-        return sentence if sentence.startswith(name) else f"{name}: {sentence}"
-    except OSError as error:
-        return f"{name} cannot be read: {error.strerror}."
     except sqlite3.Error as error:
         return f"{name} has no result, because the database cannot be changed: {error}."
-    except Exception as error:  # noqa: BLE001  raised later
-        return error
+    except Exception as error:  # noqa: BLE001  an unforeseen one is raised later
+        decision = decide(error, JobFile(path, is_swept=True))
+        if decision.is_unforeseen and not isinstance(error, Her2dError):
+            return error
+        reason = str(error) if decision.is_unforeseen else decision.reason
+        return reason if reason.startswith(name) else f"{name}: {reason}"
 
 
 def _print(outcomes: dict[Path, Outcome], as_json: bool) -> None:

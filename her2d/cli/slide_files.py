@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
     def unreadable(error: OSError) -> None:
         found.append(Unusable(Path(error.filename), _unreadable(error.filename, error)))
 
-    for here, _, names in os.walk(folder, onerror=unreadable):
+    for here, names in _walk(folder, unreadable):
         if _is_slide(Path(here)):
             found.append(Path(here).absolute())
         for name in names:
@@ -63,6 +63,27 @@ def _below(folder: Path, extensions: tuple[str, ...]) -> list[Path | Unusable]:
     if not found:
         return [Unusable(folder, f"There are no slides in {folder}.")]
     return sorted(found, key=lambda each: each if isinstance(each, Path) else each.path)
+
+
+def _walk(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[tuple[str, list[str]]]:
+    """Generate the folders below `folder`, and itself, with the names of the files in them.
+
+    `os.walk` calls itself for each level, and Python's stack is shorter than folders can be deep.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        here, names = waiting.pop(), []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif not entry.is_dir():
+                        names.append(entry.name)
+        except OSError as error:
+            unreadable(error)
+            continue
+        yield here, names
 
 
 def _is_slide(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
-from her2d.intake.watcher import Watcher
+from her2d.intake.watcher import UnwatchableError, Watcher
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 from her2d.slides.formats.completeness import check_scan
@@ -22,6 +22,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _ANSWER_S = 1.0
+_COUNT_AGAIN_S = 3600.0
 
 
 class IntakeLoop:
@@ -45,6 +46,7 @@ class IntakeLoop:
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
+        self._too_large: dict[Path, float] = {}  # inbox -> when to count its folders again
         self._events_incomplete = False
         self._pause_reason: str | None = None
 
@@ -55,6 +57,11 @@ class IntakeLoop:
         hanging = [self._storage.problem(inbox) for inbox in watched if inbox in self._hanging]
         return self._pause_reason or next(filter(None, hanging), None)
 
+    @property
+    def forbidden(self) -> int:
+        """How many files the daemon's user may not read."""
+        return len(self._inbox.forbidden)
+
     def close(self) -> None:
         self._watcher.stop()
 
@@ -63,6 +70,7 @@ class IntakeLoop:
         self._settings = settings
         self._inbox.apply(settings.intake)
         self._watcher.keep_only(settings.intake.inboxes)
+        self._too_large.clear()
         self._next_check = 0.0
 
     def run_once(self) -> None:
@@ -149,8 +157,12 @@ class IntakeLoop:
             self._inbox.sweeps.request_full_sweep()
 
     def _keep_watching(self) -> None:
+        if not self._watcher.check():
+            self._inbox.sweeps.request_full_sweep()
         for inbox in self._settings.intake.inboxes:
             if inbox in self._hanging | self._slow:
+                continue
+            if time.monotonic() < self._too_large.get(inbox, 0.0):
                 continue
             try:
                 if needs_polling(inbox, self._settings.intake.watch):
@@ -159,6 +171,10 @@ class IntakeLoop:
                     self._eventless.discard(inbox)
                     log.info("inbox_watched", inbox=str(inbox))
                     self._inbox.sweeps.request(inbox, inbox)
+            except UnwatchableError as error:
+                self._too_large[inbox] = time.monotonic() + _COUNT_AGAIN_S
+                self._watcher.forget(inbox)
+                self._poll_instead(inbox, error)
             except FileNotFoundError:
                 self._watcher.forget(inbox)  # the sweep reports it, once
             except OSError as error:
@@ -182,6 +198,8 @@ def check_slide(path: Path) -> Verdict:
     """Return the verdict of `her2d.slides.formats` in the form that the inbox needs."""
     found = check_scan(path)
     completeness = Completeness(found.completeness.value)
+    if found.missing is Missing.PERMISSION:
+        return Verdict(Completeness.FORBIDDEN, found.reason)
     if found.missing is None:
         return Verdict(completeness, found.reason)
     return Verdict(completeness, found.reason, _WHEN_OVERDUE[found.missing])

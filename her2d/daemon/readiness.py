@@ -1,12 +1,11 @@
 """`/healthz` and `/readyz`: whether the daemon is alive, and whether it accepts scans."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from her2d.daemon.results_probe import ResultsProbe
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.storage_probe import StorageProbe
-from her2d.db.connection import DatabaseError, open_readonly
 from her2d.settings import Settings
 
 _UNHEALTHY_AFTER_S = 120.0
@@ -28,31 +27,27 @@ def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: floa
 
 
 def why_not_ready(
-    settings: Settings, signals: StopSignals, storage: StorageProbe, problem: str | None
+    settings: Settings,
+    signals: StopSignals,
+    storage: StorageProbe,
+    results: ResultsProbe,
+    problem: str | None,
 ) -> str | None:
-    """Return why the daemon does not accept new scans; None if it does.
+    """Return why the daemon does not turn new scans into results; None if it does. Never waits.
 
     Args:
+        settings: name the inboxes.
+        signals: whether the daemon stops.
+        storage: knows whether the inboxes answer.
+        results: knows whether a result could be recorded now.
         problem: the problem that the daemon's threads report, if any.
     """
     if signals.stop_requested.is_set():
         return "The daemon is stopping and does not accept new scans."
     if problem is not None:
         return problem
-    return _inbox_problem(storage, settings.intake.inboxes) or _database_problem(
-        settings.results.database
-    )
+    return _inbox_problem(storage, settings.intake.inboxes) or results.problem()
 
 
 def _inbox_problem(storage: StorageProbe, inboxes: Iterable[Path]) -> str | None:
     return next(filter(None, map(storage.problem, inboxes)), None)
-
-
-def _database_problem(database: Path) -> str | None:
-    if not os.access(database, os.W_OK):
-        return f"The database {database} cannot be written."
-    try:
-        open_readonly(database).close()
-    except DatabaseError as error:
-        return str(error)
-    return None

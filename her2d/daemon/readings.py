@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 _QUARTILES = (0.25, 0.5, 0.75)
 _FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
-_OUTCOMES = ("done", "failed", "quarantined", "duplicate", "vanished")
+_OUTCOMES = ("done", "failed", "postponed", "quarantined", "cancelled", "duplicate", "vanished")
 _WAITING = ("settling", "queued", "running", "failed")
 
 
@@ -71,29 +71,50 @@ def read_daemon(
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
-    """Read every value once, through a new database connection; takes a few milliseconds.
+    """Read every value once, through a new database connection.
+
+    It takes a few milliseconds, or as long as storage and other processes make it wait.
 
     Values that cannot be read are left out, so that an unreachable share or a locked database does
     not make the daemon look as if it were down.
     """
-    reading = Reading(
-        stages=tuple(_stages(pipeline)),
-        decoded_tiles=pipeline.decoding.tiles,
-        decode_wait_s=pipeline.decoding.wait_s,
+    reading = read_memory(
+        Reading(volumes=tuple(_volumes(settings, storage)), gpus=gpus.read()),
+        settings,
+        pipeline,
+        storage=storage,
         progress_at=progress_at,
         intake_paused=intake_paused,
-        volumes=tuple(_volumes(settings, storage)),
-        unreachable_inboxes=sum(
-            storage.problem(inbox) is not None for inbox in settings.intake.inboxes
-        ),
-        last_backup_at=storage.last_backup_at(),
-        gpus=gpus.read(),
     )
     try:
         return _with_database(reading, settings, outcomes)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         log.warning("scrape_incomplete", reason=str(error))
         return replace(reading, database_readable=False)
+
+
+def read_memory(
+    reading: Reading,
+    settings: Settings,
+    pipeline: Pipeline,
+    *,
+    storage: StorageProbe,
+    progress_at: float,
+    intake_paused: bool,
+) -> Reading:
+    """Return a reading with the values of this moment that are in memory, which never waits."""
+    return replace(
+        reading,
+        stages=tuple(_stages(pipeline)),
+        decoded_tiles=pipeline.decoding.tiles,
+        decode_wait_s=pipeline.decoding.wait_s,
+        progress_at=progress_at,
+        intake_paused=intake_paused,
+        unreachable_inboxes=sum(
+            storage.problem(inbox) is not None for inbox in settings.intake.inboxes
+        ),
+        last_backup_at=storage.last_backup_at(),
+    )
 
 
 def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> Reading:

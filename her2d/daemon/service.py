@@ -11,7 +11,8 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from sqlite_utils import Database
@@ -20,10 +21,14 @@ from her2d import __version__
 from her2d.bundle.loading import load_bundle
 from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
+from her2d.daemon.latest import Latest
+from her2d.daemon.ops_port import OpsPort
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
-from her2d.daemon.readings import Outcomes, read_daemon
+from her2d.daemon.readings import Outcomes, read_daemon, read_memory
 from her2d.daemon.reload import merged
+from her2d.daemon.results_probe import ResultsProbe
 from her2d.daemon.shutdown import StopSignals
+from her2d.daemon.start import StartWatch, watching_start
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.supervisor import Supervisor
 from her2d.db.absence import require_not_lost
@@ -37,9 +42,10 @@ from her2d.db.integrity import is_damage
 from her2d.db.lock import hold_daemon_lock, hold_database
 from her2d.db.migrate import migrate
 from her2d.db.place import require_local, share_doubt
-from her2d.db.retry import until_written
+from her2d.db.retry import WriteCancelledError, until_written
 from her2d.inference.engine import DeviceLostError
 from her2d.monitoring.http import OpsServer
+from her2d.monitoring.log_queue import lines_dropped
 from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
@@ -62,6 +68,7 @@ _TICK_S = 0.5
 _STATUS_S = 5.0
 _BUSY_TIMEOUT_S = 5.0
 _WEBHOOK_S = 15.0
+_SCRAPE_WAITS_S = 1.0  # longer than the database takes, if nothing locks it
 
 
 class Daemon:
@@ -71,7 +78,6 @@ class Daemon:
         AlreadyRunningError: another daemon works on the same database.
         BundleError, EngineError: the daemon cannot start; the sentence says why.
         DatabaseError: the database cannot be opened, or was removed or replaced meanwhile.
-        CannotListenError: the daemon cannot listen on the port of `[ops]`.
         DeviceLostError: the GPU is lost to this process. All jobs are in the queue again.
     """
 
@@ -95,6 +101,14 @@ class Daemon:
         self._problem: str | None = None
         self._passes_fail = False
         self._supervisor: Supervisor | None = None
+        self._ops_port: OpsPort | None = None
+        self._intake_loop: IntakeLoop | None = None
+        self._is_ready = threading.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the start is complete."""
+        return self._is_ready.is_set()
 
     def stop(self) -> None:
         """Request a graceful stop, the second time a quick one. Safe in a signal handler."""
@@ -107,53 +121,81 @@ class Daemon:
         self._wake.set()
 
     def run(self) -> None:
+        with ExitStack() as resources:
+            try:
+                with watching_start(self._notifier) as start:
+                    parts = self._start(start, resources)
+            except WriteCancelledError:
+                log.info("daemon_stopped_at_start")
+                return
+            self._work(*parts)
+        log.info("daemon_stopped")
+        if self._signals.device_lost.is_set():
+            raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
+
+    def _start(
+        self, start: StartWatch, resources: ExitStack
+    ) -> tuple[JobQueue, SlideProcessor, Recorder, StorageProbe, DatabaseWatch]:
+        """Open all that the daemon works with; `resources` closes it.
+
+        Raises WriteCancelledError if a stop is requested while the database is locked.
+        """
         intake, results = self._settings.intake, self._settings.results
+        start.step(f"it opens the database {results.database}, which another process may lock")
+        db, watch = self._open_database(resources)
+        jobs = JobQueue(db)
+        if (lost := self._lost_events(db)) is not None:
+            log.error("sent_events_lost", reason=lost)
+        for job in self._recovered(jobs):
+            log.warning(
+                "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
+            )
+        start.step("it accesses the folders that the settings name")
+        _remove_incomplete_pictures(results.heatmaps)
+        storage = StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
+        resources.callback(storage.close)
+        start.step("it loads the bundle and opens the back end")
+        processor = resources.enter_context(
+            open_processor(
+                load_bundle(self._settings.bundle.path), self._settings, self._metrics.observe_batch
+            )
+        )
+        results_probe = ResultsProbe(results)
+        resources.callback(results_probe.close)
+        self._observe(processor, Outcomes(db), storage, results_probe, resources)
+        self._ops_port = OpsPort(lambda: self._open_server(storage, results_probe))
+        resources.callback(self._ops_port.close)
+        recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
+        return jobs, processor, recorder, storage, watch
+
+    def _open_database(self, resources: ExitStack) -> tuple[Database, DatabaseWatch]:
+        """Lock, create or migrate, and open the database; `resources` closes it."""
+        results = self._settings.results
         database = results.database
         require_local(database)
         if (doubt := share_doubt(database)) is not None:
             log.warning("database_perhaps_on_share", reason=doubt)
-        with hold_daemon_lock(database), ExitStack() as held:
-            require_not_lost(database, results.heatmaps, results.backups)
-            if not database.exists():
-                create_if_missing(database)
-                log.info("database_created", database=str(database))
-            locked = held.enter_context(hold_database(database))
-            if (copy := migrate(database)) is not None:
-                log.info("database_migrated", copy=str(copy))
-            db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
-            jobs = JobQueue(db)
-            _remove_incomplete_pictures(results.heatmaps)
-            if (lost := self._lost_events(db)) is not None:
-                log.error("sent_events_lost", reason=lost)
-            for job in self._recovered(jobs):
-                log.warning(
-                    "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
-                )
-            with (
-                closing(
-                    StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
-                ) as storage,
-                open_processor(
-                    load_bundle(self._settings.bundle.path),
-                    self._settings,
-                    self._metrics.observe_batch,
-                ) as processor,
-                self._serve(processor, Outcomes(db), storage) as server,
-            ):
-                recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
-                watch = DatabaseWatch(locked, db)
-                self._work(jobs, processor, recorder, storage, watch, server.port)
-            db.close()
-            _leave_readable(database)
-        log.info("daemon_stopped")
-        if self._signals.device_lost.is_set():
-            raise DeviceLostError("The GPU is lost to this process. Restart her2d.")
+        resources.enter_context(hold_daemon_lock(database))
+        require_not_lost(database, results.heatmaps, results.backups)
+        if not database.exists():
+            create_if_missing(database)
+            log.info("database_created", database=str(database))
+        locked = resources.enter_context(hold_database(database))
+        if (copy := migrate(database)) is not None:
+            log.info("database_migrated", copy=str(copy))
+        # After the database is closed, and before its locks are released.
+        resources.callback(_leave_readable, database)
+        db = open_database(database, busy_timeout_s=_BUSY_TIMEOUT_S)
+        resources.callback(db.close)
+        return db, DatabaseWatch(locked, db)
 
     def _lost_events(self, db: Database) -> str | None:
         """Return a sentence if the webhook was sent events that the database lacks."""
         database = self._settings.results.database
         try:
-            return until_written(lambda: report_lost_events(db, database), self._signals.cancel)
+            return until_written(
+                lambda: report_lost_events(db, database), self._signals.stop_requested
+            )
         except OSError as error:
             log.warning("webhook_note_not_read", reason=str(error))
             return None
@@ -165,7 +207,7 @@ class Daemon:
             DatabaseError: the database is damaged.
         """
         try:
-            return until_written(jobs.recover, self._signals.cancel)
+            return until_written(jobs.recover, self._signals.stop_requested)
         except sqlite3.Error as error:
             if is_damage(error):
                 raise damaged(self._settings.results.database, str(error)) from error
@@ -178,28 +220,30 @@ class Daemon:
         recorder: Recorder,
         storage: StorageProbe,
         watch: DatabaseWatch,
-        port: int,
     ) -> None:
         supervisor = self._supervisor = Supervisor(
             lambda: self._settings, processor, recorder, self._metrics, self._signals, storage
         )
         intake_loop = IntakeLoop(jobs, self._settings, self._wake, self._signals.paused, storage)
+        self._intake_loop = intake_loop
         log.info(
             "daemon_ready",
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
             backend=processor.backend,
-            port=port,
+            port=self._ops_port.port if self._ops_port is not None else None,
         )
         settings = self._settings
         webhook_sender = WebhookSender(
             settings.webhook, settings.results.database, self._signals.stop_requested
         )
+        self._is_ready.set()
         self._notifier.ready("Started.")
         try:
             while not self._signals.stop_requested.is_set():
                 webhook_sender.check()
+                self._check_ops_port()
                 self._pass(jobs, supervisor, intake_loop, watch)
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
@@ -213,6 +257,10 @@ class Daemon:
             intake_loop.close()
             supervisor.drain()
             webhook_sender.join(_WEBHOOK_S)
+
+    def _check_ops_port(self) -> None:
+        if self._ops_port is not None:
+            self._ops_port.check()
 
     def _pass(
         self,
@@ -288,17 +336,25 @@ class Daemon:
         self._next_status = time.monotonic() + _STATUS_S
         counts = jobs.counts()
         waiting = counts[JobState.QUEUED] + counts[JobState.FAILED]
+        forbidden = self._intake_loop.forbidden if self._intake_loop is not None else 0
         status = (
             f"{supervisor.active} slides in flight, {waiting} waiting,"
-            f" {counts[JobState.SETTLING]} not finished by the scanner,"
+            f" {max(0, counts[JobState.SETTLING] - forbidden)} not finished by the scanner,"
+            f"{f' {forbidden} that may not be read,' if forbidden else ''}"
             f" {counts[JobState.QUARANTINED]} quarantined."
         )
         problem = self._all_problems()
         self._notifier.status(f"{problem} {status}" if problem else status)
 
-    def _serve(
-        self, processor: SlideProcessor, outcomes: Outcomes, storage: StorageProbe
-    ) -> OpsServer:
+    def _observe(
+        self,
+        processor: SlideProcessor,
+        outcomes: Outcomes,
+        storage: StorageProbe,
+        results: ResultsProbe,
+        resources: ExitStack,
+    ) -> None:
+        """Let scrapes read the daemon's values."""
         manifest = processor.bundle.manifest
         self._metrics.build.info(
             {
@@ -308,17 +364,43 @@ class Daemon:
                 "bundle_version": manifest.version,
             }
         )
-        self._metrics.read_from(lambda: self._read(processor, outcomes, storage))
+        latest = Latest(lambda: self._read(processor, outcomes, storage), "her2d-readings")
+        resources.callback(latest.close)
+
+        def read() -> Reading:
+            reading, age_s = latest.within(_SCRAPE_WAITS_S)
+            reading = read_memory(
+                reading or Reading(database_readable=False),
+                self._settings,
+                processor.pipeline,
+                storage=storage,
+                progress_at=time.time() - self._silent_s,
+                intake_paused=self._signals.paused.is_set(),
+            )
+            return replace(
+                reading,
+                age_s=age_s,
+                forbidden=self._intake_loop.forbidden if self._intake_loop is not None else 0,
+                ready=self._why_not_ready(storage, results) is None,
+                results_writable=results.problem() is None,
+                log_lines_dropped=lines_dropped(),
+            )
+
+        self._metrics.read_from(read)
+
+    def _open_server(self, storage: StorageProbe, results: ResultsProbe) -> OpsServer:
+        """Raises CannotListenError."""
         ops = self._settings.ops
         return OpsServer(
             ops.host,
             ops.port,
             self._metrics.registry,
             healthy=self._why_unhealthy,
-            ready=lambda: why_not_ready(
-                self._settings, self._signals, storage, self._all_problems()
-            ),
+            ready=lambda: self._why_not_ready(storage, results),
         )
+
+    def _why_not_ready(self, storage: StorageProbe, results: ResultsProbe) -> str | None:
+        return why_not_ready(self._settings, self._signals, storage, results, self._all_problems())
 
     @property
     def _silent_s(self) -> float:
@@ -352,7 +434,8 @@ class Daemon:
         storage.
         """
         archive = self._supervisor.archive_problem if self._supervisor is not None else None
-        return " ".join(filter(None, (self._problem, archive))) or None
+        port = self._ops_port.problem if self._ops_port is not None else None
+        return " ".join(filter(None, (self._problem, archive, port))) or None
 
 
 def _remove_incomplete_pictures(heatmaps: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from her2d.monitoring.log_queue import flush_log
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -63,6 +64,7 @@ def drain(
     hanging = [thread.name for thread in workers if thread.is_alive()]
     if hanging:
         log.error("stop_forced", workers=hanging)
+        flush_log()
         os._exit(1)
     _join([archive], _ARCHIVE_STOPS_S, signals.cancel)
     if archive.is_alive():

@@ -10,6 +10,7 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.worker import Worker
 from her2d.monitoring.metrics import Metrics
 from her2d.processing.duplicates import ContentLocks
+from her2d.processing.evidence import Evidence
 from her2d.processing.processor import SlideProcessor
 from her2d.processing.recorder import Recorder
 from her2d.queue.claims import ClaimRegistry, StalledJob
@@ -38,6 +39,7 @@ class Supervisor:
         self._processor = processor
         self._recorder = recorder
         self._contents = ContentLocks()
+        self._evidence = Evidence()
         self._metrics = metrics
         self._signals = signals
         self._storage = storage
@@ -137,6 +139,7 @@ class Supervisor:
             self._signals,
             self._claims,
             self._storage,
+            self._evidence,
         )
         thread = threading.Thread(target=worker.run, name=f"her2d-worker-{number}", daemon=True)
         thread.start()

@@ -24,6 +24,7 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
+from her2d.processing.evidence import Evidence
 from her2d.processing.processor import ScoredSlide, SlideProcessor
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
@@ -63,6 +64,7 @@ class Worker:
         signals: StopSignals,
         claims: ClaimRegistry,
         storage: StorageProbe,
+        evidence: Evidence | None = None,
     ) -> None:
         self._settings = settings
         self._processor = processor
@@ -72,6 +74,7 @@ class Worker:
         self._signals = signals
         self._claims = claims
         self._storage = storage
+        self._evidence = evidence or Evidence()
 
     def run(self) -> None:
         """Work until a stop is requested; after an error, continue with a new connection."""
@@ -118,6 +121,7 @@ class Worker:
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
+                self._evidence.scored(job.id)
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _report_damage(self, error: Exception) -> None:
@@ -196,9 +200,9 @@ class Worker:
     def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
         """Apply the retry policy to a job that ended without a result."""
         is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
-        decision = decide(error, JobFile(job.path, is_swept))
+        decision = decide(error, JobFile(job.path, is_swept), lambda: self._evidence.failed(job.id))
         reason, event = decision.reason, decision.event
-        trace = None
+        trace = error if decision.is_unforeseen else None
         of_slide: dict[str, int] = {}
         match decision.action:
             case Action.RETRY:
@@ -226,6 +230,7 @@ class Worker:
             _LEVELS[decision.level.upper()],
             event,
             reason=reason,
+            action=decision.action.value,
             attempt=job.attempts,
             exc_info=trace,
             **of_slide,

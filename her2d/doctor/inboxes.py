@@ -9,15 +9,25 @@ from pathlib import Path
 
 from her2d.daemon.storage_probe import inbox_answers
 from her2d.doctor.finding import Finding, failure, ok, warning
+from her2d.intake.discovery import ScanRules, walk
 from her2d.intake.watcher import Watcher
+from her2d.settings import IntakeSettings
+from her2d.system.io_errors import is_forbidden
 
 ANSWER_S = 5.0
 _EVENT_S = 5.0
 _CLOCK_S = 60.0
+_SCANS_S = 5.0
+_MOST_SCANS = 10_000
 
 
-def inbox_findings(inbox: Path) -> Iterator[Finding]:
-    """Check one inbox, and create and delete a file in it if it is writable."""
+def inbox_findings(inbox: Path, rules: ScanRules | None = None) -> Iterator[Finding]:
+    """Check one inbox, and create and delete a file in it if it is writable.
+
+    Args:
+        inbox: the folder.
+        rules: which of its files are scans; None for those of the default settings.
+    """
     check = f"inbox {inbox}"
     if not inbox_answers(inbox, ANSWER_S):
         yield failure(
@@ -44,13 +54,38 @@ def inbox_findings(inbox: Path) -> Iterator[Finding]:
             "Give that user read permission with chmod, or add it to the folder's group.",
         )
         return
-    yield ok(check, "This folder is readable.")
+    yield _scans(check, inbox, rules or ScanRules.of(IntakeSettings()))
     if not os.access(inbox, os.W_OK, effective_ids=True):
         yield ok(
             check, "This folder is not writable, so events were not tested. Sweeps find all files."
         )
         return
     yield from _with_a_file(inbox, check)
+
+
+def _scans(check: str, inbox: Path, rules: ScanRules) -> Finding:
+    """Check whether the scans and the folders in an inbox may be read, as far as time allows."""
+    forbidden: list[Path] = []
+    until = time.monotonic() + _SCANS_S
+
+    def unreadable(folder: Path, error: OSError) -> None:
+        if is_forbidden(error):
+            forbidden.append(folder)
+
+    for number, scan in enumerate(walk(inbox, inbox, rules, on_unreadable=unreadable)):
+        if number == _MOST_SCANS or time.monotonic() > until:
+            break
+        if not os.access(scan.path, os.R_OK, effective_ids=True):
+            forbidden.append(scan.path)
+    if not forbidden:
+        return ok(check, "This folder is readable.")
+    others = f" and {len(forbidden) - 1} more" if len(forbidden) > 1 else ""
+    return failure(
+        check,
+        f"User {os.geteuid()} cannot read {forbidden[0].relative_to(inbox)}{others}.",
+        "Give that user read permission with chmod, or add it to the group of the files. Let the"
+        " scanner create files that the group can read (umask 027).",
+    )
 
 
 def _with_a_file(inbox: Path, check: str) -> Iterator[Finding]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from her2d.doctor.archive import archive_folders
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.doctor.programs import NoAnswerError, output_of
+from her2d.processing.threads import threads_needed
 from her2d.settings import Settings
+from her2d.system.cpus import usable_cpus
 
 _DAEMON = "her2d.service"
 _CARE = "her2d-care.service"
@@ -20,7 +22,7 @@ _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 _TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
 _PROPERTIES = (
     "LoadState,User,ProtectSystem,ProtectHome,PrivateTmp,StateDirectory,ReadWritePaths,"
-    "IPAddressAllow,TimeoutStopUSec"
+    "IPAddressAllow,TimeoutStopUSec,TasksMax"
 )
 _STOP_RESERVE_S = 10.0  # to return unfinished slides to the queue after drain_s
 
@@ -101,6 +103,7 @@ def sandbox_findings(settings: Settings, properties: Mapping[str, str]) -> Itera
         *_hidden(_DAEMON, [*intake.inboxes, settings.bundle.path, *written], properties),
         *_unreachable(settings, properties),
         *_cut_short(settings.pipeline.drain_s, properties),
+        *_too_few_tasks(settings, properties),
     ]
     yield from found or [ok(_CHECK, f"{_DAEMON} can access everything that the settings name.")]
 
@@ -157,6 +160,29 @@ def _unreachable(settings: Settings, properties: Mapping[str, str]) -> Iterator[
             _CHECK,
             f"{_DAEMON} can only connect to this machine, but the webhook is at {url.host}.",
             "Run systemctl edit her2d and add: [Service] IPAddressAllow= with its IP address",
+        )
+
+
+def _too_few_tasks(settings: Settings, properties: Mapping[str, str]) -> Iterator[Finding]:
+    allowed, cpus = properties.get("TasksMax", ""), usable_cpus()
+    if not allowed.isdecimal():  # "infinity", or a systemd that does not limit them
+        return
+    needed, least = threads_needed(settings, cpus), threads_needed(settings, 1)
+    if int(allowed) >= needed:
+        return
+    remedy = f"Run systemctl edit her2d and add: [Service] TasksMax={2 * needed}"
+    if int(allowed) < least:
+        yield failure(
+            _CHECK,
+            f"{_DAEMON} may have {allowed} threads (TasksMax), but needs at least {least}.",
+            remedy,
+        )
+    else:
+        yield warning(
+            _CHECK,
+            f"{_DAEMON} may have {allowed} threads (TasksMax), but needs {needed} to use all"
+            f" {cpus} CPUs.",
+            remedy,
         )
 
 

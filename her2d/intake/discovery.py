@@ -5,6 +5,7 @@ name, and files outside the inbox do not belong to it. A hard link is treated as
 makes it a duplicate.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Self
 
 from her2d.settings import IntakeSettings
+
+MOST_LEVELS = 100
+"""How deep below an inbox folders are searched; no scanner nests them that deep."""
 
 OnFolder = Callable[[Path, int], None]
 """Called with each folder as it is entered, and the number of its device."""
@@ -102,6 +106,8 @@ def walk(
 ) -> Iterator[Found]:
     """Find every scan below a folder, with one folder open at a time.
 
+    Folders that are nested deeper than MOST_LEVELS below the inbox are not entered.
+
     Args:
         folder: the inbox, or a folder in it.
         inbox: the inbox that the scans are found in.
@@ -114,17 +120,19 @@ def walk(
     Raises:
         OSError: `folder` itself cannot be read.
     """
-    waiting = [folder]
+    waiting = [(folder, len(folder.relative_to(inbox).parts))]
     while waiting:
-        here = waiting.pop()
+        here, level = waiting.pop()
         try:
+            if level > MOST_LEVELS:
+                raise OSError(errno.ELOOP, f"Folders are nested more than {MOST_LEVELS} deep")
             with os.scandir(here) as entries:
                 on_folder(here, here.stat().st_dev)
                 for entry in entries:
                     path = Path(entry.path)
                     if entry.is_dir(follow_symlinks=False):
                         if rules.enters(path):
-                            waiting.append(path)
+                            waiting.append((path, level + 1))
                     elif rules.takes(path) and (found := _regular_file(entry)):
                         yield Found(path, inbox, found)
                     elif rules.passes_over(path) and (found := _regular_file(entry)):

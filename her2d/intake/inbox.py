@@ -22,6 +22,7 @@ from her2d.queue.store import JobQueue, problem_of_name, text_of
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
 from her2d.system.loggers import get_logger
+from her2d.system.ownership import read_hint
 
 log = get_logger(__name__)
 
@@ -44,6 +45,7 @@ class Inbox:
 
     Attributes:
         sweeps: which folders are searched when.
+        forbidden: ids of the settling jobs whose files this user may not read.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Inbox:
         self._unread = UnreadFiles(jobs, settings, explain, clock)
         self._settings = settings
         self._unwatched: set[int] = set()
+        self.forbidden: set[int] = set()
         self._patience = Patience(settings.settle_s, settings.incomplete_after_s)
 
     def apply(self, settings: IntakeSettings) -> None:
@@ -129,6 +132,7 @@ class Inbox:
         """
         settling = set(self._jobs.ids_in(JobState.SETTLING))
         self._watches = {id_: self._watches[id_] for id_ in self._watches if id_ in settling}
+        self.forbidden &= settling
         now = self._clock()
         due = [id_ for id_ in settling if id_ not in self._watches]
         due += [id_ for id_, watch in self._watches.items() if watch.check_at <= now]
@@ -201,19 +205,24 @@ class Inbox:
             self._unwatched.add(job.id)
         return True
 
-    def _settled(self, job: Job) -> bool:
-        now = self._clock()
+    def _state_of(self, job: Job, now: float) -> FileState | None:
+        """Return the file's state, None if the file is missing or out of reach."""
         try:
-            state = FileState.of(job.path)
+            return FileState.of(job.path)
         except FileNotFoundError:
             if not self.sweeps.rules.finds(job.path, job.inbox):
                 self._wait(job, missing_from_archive(job.path), now)
-                return False
-            if self._jobs.mark_vanished(job):
+            elif self._jobs.mark_vanished(job):
                 log.info("slide_vanished", job_id=job.id, file=job.path.name)
-            return False
+        except PermissionError:
+            self._wait_for_permission(job, read_hint(), now)
         except OSError as error:
             self._wait(job, f"The file cannot be accessed: {error.strerror}.", now)
+        return None
+
+    def _settled(self, job: Job) -> bool:
+        now = self._clock()
+        if (state := self._state_of(job, now)) is None:
             return False
         watch = self._watches.get(job.id)
         if watch is None or watch.state != state:
@@ -228,6 +237,10 @@ class Inbox:
 
     def _is_finished(self, job: Job, now: float) -> bool:
         verdict = self._check(job.path)
+        if verdict.completeness is Completeness.FORBIDDEN:
+            self._wait_for_permission(job, verdict.reason or read_hint(), now)
+            return False
+        self.forbidden.discard(job.id)
         if verdict.completeness is Completeness.BROKEN:
             self._quarantine(job, verdict.reason or "The file is not a slide.")
             return False
@@ -251,6 +264,14 @@ class Inbox:
     def _quarantine(self, job: Job, reason: str) -> None:
         if self._jobs.quarantine(job, reason):
             log.warning("slide_quarantined", job_id=job.id, file=job.path.name, reason=reason)
+
+    def _wait_for_permission(self, job: Job, hint: str, now: float) -> None:
+        """Check the file again later, and log once that this user may not read it."""
+        reason = f"{job.path.name} {hint}"
+        if job.id not in self.forbidden:
+            self.forbidden.add(job.id)
+            log.warning("slide_forbidden", job_id=job.id, file=job.path.name, reason=reason)
+        self._wait(job, reason, now)
 
     def _wait(self, job: Job, reason: str, now: float) -> None:
         """Check the file again later, and log the reason once if it is overdue."""

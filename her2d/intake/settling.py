@@ -18,6 +18,8 @@ class Completeness(StrEnum):
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
     BROKEN = "broken"
+    FORBIDDEN = "forbidden"
+    """The daemon's user may not read it; nothing is known about the file."""
 
 
 class WhenOverdue(StrEnum):

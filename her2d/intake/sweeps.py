@@ -2,9 +2,11 @@
 
 File-system events only make discovery faster. Every file is found by a full sweep, every `sweep_s`
 seconds. A full sweep also determines which folders lie on file systems without events, and those
-are searched every `poll_s` seconds.
+are searched every `poll_s` seconds. Where there are so many folders that this would take more than
+a tenth of a processor, they are searched less often.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -19,6 +21,8 @@ log = get_logger(__name__)
 
 _MOST_REQUESTED = 1000
 _MOST_OTHERS = 10_000
+_WORK_S = 1.0  # searches that take less may follow each other at once
+_PAUSE_PER_WORK = 9  # seconds for each second of work, which leaves a sweep a tenth of a processor
 
 
 class Sweeps:
@@ -48,6 +52,9 @@ class Sweeps:
         self._under_way: Iterator[Found] | None = None
         self._entered = 0
         self._others: list[Found] = []
+        self._work_s = 0.0
+        self._earliest = float("-inf")  # when the inboxes may be searched again
+        self._slow_was_told = False
         self._watched_folders: int | None = None
         self.apply(settings)
 
@@ -67,6 +74,7 @@ class Sweeps:
         self.rules = ScanRules.of(settings)
         self._polled = {}
         self._eventless = set()
+        self._earliest = float("-inf")
         self.request_full_sweep()
 
     def leave_out(self, inboxes: frozenset[Path]) -> None:
@@ -84,7 +92,7 @@ class Sweeps:
 
     def request_full_sweep(self) -> None:
         """Request a full sweep next, because events were lost or settings changed."""
-        self._next_full = float("-inf")
+        self._next_full = self._earliest
 
     def request(self, folder: Path, inbox: Path) -> None:
         """Request a search of a folder of an inbox, or a full sweep if too many requests wait."""
@@ -114,14 +122,31 @@ class Sweeps:
                 self._under_way = self._due()
             if self._under_way is None or self._walked in self.paused:
                 return []
-            if files := list(islice(self._under_way, most)):
+            began = time.thread_time()
+            files = list(islice(self._under_way, most))
+            self._work_s += time.thread_time() - began
+            if files:
                 return files
             self._under_way = self._walked = None
+            self._rest()
 
     def take_others(self) -> list[Found]:
         """Return the files found since the previous call that are not scans, as far as kept."""
         others, self._others = self._others, []
         return others
+
+    def _rest(self) -> None:
+        """Bound the share of a processor that searches take, by the work of the one that ended."""
+        work_s, self._work_s = self._work_s, 0.0
+        if work_s < _WORK_S:
+            return
+        pause_s = _PAUSE_PER_WORK * work_s
+        self._earliest = max(self._earliest, self._clock() + pause_s)
+        self._next_full = max(self._next_full, self._earliest)
+        self._next_poll = max(self._next_poll, self._earliest)
+        if pause_s > self._settings.sweep_s and not self._slow_was_told:
+            self._slow_was_told = True
+            log.warning("inbox_sweeps_slowed", folders=self._entered, every_s=round(pause_s))
 
     def _due(self) -> Iterator[Found] | None:
         now = self._clock()

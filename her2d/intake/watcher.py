@@ -9,11 +9,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
-from watchdog.observers.api import ObservedWatch
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from her2d.errors import Her2dError
+from her2d.intake.discovery import MOST_LEVELS
+from her2d.system.loggers import get_logger
+
+log = get_logger(__name__)
 
 _MOST_PATHS = 10_000
+_MOST_FOLDERS = 10_000
+
+# Without opened and closed files: each sweep opens every folder, and its own events would fill the
+# kernel's queue.
+_EVENTS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+
+
+class UnwatchableError(Her2dError, OSError):
+    """An inbox has too many folders, or too deep ones, for events; sweeps find its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +73,8 @@ class Watcher:
         self._overflowed = False
         self._deleted: set[Path] = set()
         self._lock = threading.Lock()
-        self._observer = Observer()
-        self._observer.daemon = True
         self._watched: dict[Path, _Watched] = {}
-        self._observer.start()
+        self._observer = _started_observer()
 
     def watch(self, inbox: Path) -> bool:
         """Watch an inbox and its subfolders.
@@ -53,6 +86,7 @@ class Watcher:
             True if a watch was added, False if the folder was watched already.
 
         Raises:
+            UnwatchableError: it has too many folders, or too deep ones.
             OSError: the folder does not exist, or the system's limit of watches is reached.
         """
         try:
@@ -70,8 +104,9 @@ class Watcher:
             self.forget(name)  # all names, or `schedule` would return the old watch
         # inotify does not follow links, and its events name the real path.
         real = inbox.resolve()
+        require_watchable(real)
         handler = _EventHandler(self, inbox, real)
-        watch = self._observer.schedule(handler, str(real), recursive=True)
+        watch = self._observer.schedule(handler, str(real), recursive=True, event_filter=_EVENTS)
         self._watched[inbox] = _Watched(watch, handler, folder)
         return True
 
@@ -105,6 +140,21 @@ class Watcher:
             overflowed, self._overflowed = self._overflowed, False
         return None if overflowed else paths
 
+    def check(self) -> bool:
+        """Return whether all threads run. If one has died, forget all watches and start others."""
+        threads = [self._observer, *self._observer.emitters]
+        # The thread that reads the kernel's queue has no public name.
+        threads += filter(None, [getattr(self._observer, "_inotify_fd", None)])
+        # A thread that was told to stop, because its folder was deleted, has not died.
+        died = [each.name for each in threads if each.should_keep_running() and not each.is_alive()]
+        if not died:
+            return True
+        log.error("inbox_watch_died", threads=died)
+        self._observer.stop()
+        self._watched.clear()
+        self._observer = _started_observer()
+        return False
+
     def stop(self) -> None:
         """Stop watching all inboxes, and end the observer's thread."""
         self._observer.stop()
@@ -123,6 +173,38 @@ class Watcher:
         """Note that a watched folder itself was deleted; safe to call from any thread."""
         with self._lock:
             self._deleted.add(inbox)
+
+
+def require_watchable(folder: Path) -> None:
+    """Raise UnwatchableError if a folder holds more folders, or deeper ones, than are watched.
+
+    watchdog walks the tree in one go, and calls itself for each level.
+    """
+    waiting, found = [(folder, 0)], 0
+    while waiting:
+        here, level = waiting.pop()
+        found += 1
+        if level > MOST_LEVELS:
+            raise UnwatchableError(f"its folders are nested more than {MOST_LEVELS} deep")
+        if found > _MOST_FOLDERS:
+            raise UnwatchableError(f"it has more than {_MOST_FOLDERS} folders")
+        try:
+            with os.scandir(here) as entries:
+                waiting += [
+                    (Path(entry.path), level + 1)
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                ]
+        except OSError:
+            if here == folder:
+                raise
+
+
+def _started_observer() -> BaseObserver:
+    observer = Observer()
+    observer.daemon = True
+    observer.start()
+    return observer
 
 
 class _EventHandler(FileSystemEventHandler):

@@ -147,6 +147,7 @@ class _Readings(Collector):
 
     def collect(self) -> Iterable[Metric]:
         reading = self._reading()
+        yield from _daemon(reading)
         yield from _jobs(reading)
         yield from _stages(reading)
         yield from _storage(reading)
@@ -172,6 +173,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         "her2d_overdue_files",
         "Number of files that could not be opened, or lacked a sidecar, for incomplete_after_s.",
         reading.overdue,
+    )
+    yield _gauge(
+        "her2d_forbidden_files",
+        "Number of files in the inboxes that the daemon's user may not read.",
+        reading.forbidden,
     )
     yield _gauge(
         "her2d_oldest_waiting_seconds",
@@ -255,6 +261,29 @@ def _stages(reading: Reading) -> Iterable[Metric]:
         "her2d_decode_wait_seconds",
         "Time that slides waited for their next tile to be read and decoded, in seconds.",
         value=reading.decode_wait_s,
+    )
+
+
+def _daemon(reading: Reading) -> Iterable[Metric]:
+    yield _gauge(
+        "her2d_ready",
+        "1 while a new scan would get a result, otherwise 0; /readyz says why.",
+        reading.ready,
+    )
+    yield _gauge(
+        "her2d_results_writable",
+        "1 while heatmaps can be written and the database can be changed, otherwise 0.",
+        reading.results_writable,
+    )
+    yield _gauge(
+        "her2d_readings_age_seconds",
+        "Age of the values that come from the database and the disks, in seconds.",
+        reading.age_s,
+    )
+    yield CounterMetricFamily(
+        "her2d_log_lines_dropped",
+        "Number of log lines that were dropped because nobody read the log.",
+        value=reading.log_lines_dropped,
     )
 
 

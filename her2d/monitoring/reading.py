@@ -65,6 +65,10 @@ class Reading:
     """The daemon at one moment; times are seconds since 1970.
 
     Attributes:
+        age_s: how long ago the values were read that do not come from memory.
+        ready: whether a new scan would get a result.
+        results_writable: whether a result could be recorded.
+        log_lines_dropped: log lines that nobody read in time since the start.
         database_readable: if False, the values that come from the database are None or empty.
         jobs: state -> number of jobs.
         outcomes: `done`, `failed`, ... -> how often jobs ended so since the start.
@@ -73,6 +77,7 @@ class Reading:
         decode_wait_s: seconds that slides waited for those tiles.
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
+        forbidden: files that the daemon's user may not read.
         oldest_waiting_s: age of the new scan that has waited longest, without overdue ones; 0 if
             none waits.
         last_scan_at: when a file last arrived.
@@ -89,6 +94,10 @@ class Reading:
         day: the results of the last 24 hours.
     """
 
+    age_s: float = 0.0
+    ready: bool = True
+    results_writable: bool = True
+    log_lines_dropped: int = 0
     database_readable: bool = True
     jobs: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -97,6 +106,7 @@ class Reading:
     decode_wait_s: float = 0.0
     waiting: int | None = None
     overdue: int | None = None
+    forbidden: int = 0
     oldest_waiting_s: float | None = None
     last_scan_at: float | None = None
     last_success_at: float | None = None

@@ -28,6 +28,10 @@ class Notifier:
         """Report that the start or a reload is complete."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}", _READY_TIMEOUT_S)
 
+    def extend_start(self, seconds: float) -> None:
+        """Allow the start that many seconds more, beyond the unit's TimeoutStartSec."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def status(self, status: str) -> None:
         """Set the line that `systemctl status` shows."""
         self._send(f"STATUS={_one_line(status)}")

@@ -53,7 +53,7 @@ class SlideOutcome:
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
         unreadable_pixels: pixels of the scan that could not be read and may be tumour.
         unreadable_reason: why the first unreadable tile could not be read, None if all were.
-        has_io_errors: whether the storage returned I/O errors for some tiles.
+        has_io_error: bool, whether a tile could not be read because of I/O errors of the storage.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
             the slide has no call because of the file, not because of the tissue.
     """
@@ -68,7 +68,7 @@ class SlideOutcome:
     overview: Overview
     unreadable_pixels: int
     unreadable_reason: str | None
-    has_io_errors: bool
+    has_io_error: NDArray[np.bool_]
     unread_could_change_call: bool
     quality: SlideQuality
 
@@ -81,6 +81,22 @@ class SlideOutcome:
         unreadable = _area(self.grid, self.tile_class == TileClass.UNREADABLE)
         tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE))
         return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
+
+    @property
+    def has_io_errors(self) -> bool:
+        """Whether the storage returned I/O errors for some tiles."""
+        return bool(self.has_io_error.any())
+
+    @property
+    def lost_percent(self) -> float:
+        """Share of what may be tissue that no later attempt can read, in percent of the area.
+
+        It is at least that: all tiles with I/O errors may be tissue, and may be read later.
+        """
+        unreadable = self.tile_class == TileClass.UNREADABLE
+        lost = _area(self.grid, unreadable & ~self.has_io_error)
+        tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE) | self.has_io_error)
+        return 100 * lost / (lost + tissue) if lost else 0.0
 
     @property
     def tumor_tiles(self) -> TumorTiles:

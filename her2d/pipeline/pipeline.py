@@ -255,7 +255,7 @@ class Pipeline:
             overview=run.overview,
             unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
-            has_io_errors=run.has_io_errors,
+            has_io_error=run.has_io_error,
             unread_could_change_call=unread_could_change_call(counts, unread.pixels, threshold),
             quality=quality,
         )

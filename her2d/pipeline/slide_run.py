@@ -49,7 +49,7 @@ class SlideRun:
         self.artefact_tumor_pixels = 0
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
         self.unreadable_reason: str | None = None
-        self.has_io_errors = False
+        self.has_io_error = np.zeros(shape, np.bool_)
         self.quality = QualityTally()
         self._progress = progress
         self.small_px = overview_tile_px(grid)
@@ -73,6 +73,11 @@ class SlideRun:
         return 100 * self.artefact_tumor_pixels / found if found else None
 
     @property
+    def has_io_errors(self) -> bool:
+        """Whether the storage returned I/O errors for some tiles."""
+        return bool(self.has_io_error.any())
+
+    @property
     def overview(self) -> Overview:
         return Overview(self._rgb, self._tumor, self.small_px)
 
@@ -84,7 +89,7 @@ class SlideRun:
         """Settle a tile that could not be read; keep the first reason, or the first I/O error."""
         if self.unreadable_reason is None or (tile.is_io_error and not self.has_io_errors):
             self.unreadable_reason = tile.reason
-            self.has_io_errors = tile.is_io_error
+        self.has_io_error[tile.row, tile.column] = tile.is_io_error
         self._settle(tile.row, tile.column, TileClass.UNREADABLE)
 
     def background(self, row: int, column: int) -> None:

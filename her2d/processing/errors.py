@@ -33,7 +33,8 @@ class TooFewTilesError(SlideError):
     """Too few tiles of a slide could be read to call it. The cause is the file, not the tissue.
 
     Attributes:
-        is_io_error: whether the storage returned I/O errors; another attempt may read more.
+        is_io_error: whether another attempt may read enough, because the storage returned I/O
+            errors, and what is lost for other reasons is not too much by itself.
     """
 
     def __init__(self, name: str, reason: str, *, is_io_error: bool = False) -> None:

@@ -3,7 +3,6 @@
 The processor knows neither queue nor database: callers hash, record and retry.
 """
 
-import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +25,8 @@ from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import FileChangedError, TooFewTilesError
 from her2d.processing.identity import scan_hash, scan_state
+from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
-from her2d.system.cpus import usable_cpus
 from her2d.system.file_identity import FileState
 from her2d.system.linux import be_idle
 
@@ -157,7 +156,7 @@ def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float)
     raise TooFewTilesError(
         path.name,
         f"has no result: {what} ({outcome.unreadable_reason}).",
-        is_io_error=outcome.has_io_errors,
+        is_io_error=outcome.has_io_errors and outcome.lost_percent <= max_percent,
     )
 
 
@@ -175,6 +174,7 @@ def open_processor(
     Raises:
         BundleError, EngineError: it cannot start; the sentence says why.
     """
+    require_threads(settings)
     integrator = Integrator(bundle)
     engine = open_engine(
         bundle, backend=settings.inference.backend, options=engine_options(settings)
@@ -202,10 +202,8 @@ def open_processor(
 def pipeline_limits(settings: Settings) -> Limits:
     """Return the pipeline's limits as the settings have them."""
     wanted = settings.pipeline
-    # Zero shares the CPUs among the slides in flight.
-    each = math.ceil(usable_cpus() / wanted.slides_in_flight)
     return Limits(
-        decode_workers=wanted.decode_workers or each,
+        decode_workers=pools_of(settings).decode_workers,
         slides_in_flight=wanted.slides_in_flight,
         queue_tiles=wanted.queue_tiles,
         segmenter_batch=wanted.segmenter_batch,
@@ -219,7 +217,7 @@ def engine_options(settings: Settings) -> EngineOptions:
     precision = settings.inference.precision
     return EngineOptions(
         precision=None if precision == "auto" else precision,
-        threads=settings.inference.threads,
+        threads=pools_of(settings).engine_threads,
         segmenter_batch=settings.pipeline.segmenter_batch,
         classifier_batch=settings.pipeline.classifier_batch,
         kept_tiles=settings.pipeline.queue_tiles,

@@ -1,7 +1,8 @@
 """The outcome of each error for a job: the first row of a table that matches decides.
 
-Only an error that the file itself causes costs an attempt. The documentation's page on retries is
-this table.
+Only an error that the file itself causes costs an attempt. One that nobody foresaw counts as the
+process's, until other slides are scored while this one fails again. `her2d scan` words its errors
+by the same table, and the documentation's page on retries is this table.
 """
 
 import errno
@@ -21,14 +22,21 @@ from her2d.processing.errors import (
     FileChangedError,
     ResultsUnwritableError,
     TooFewTilesError,
+    UnreadableStorageError,
 )
+from her2d.processing.evidence import Suspicion
 from her2d.queue.job import missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
-from her2d.system.io_errors import is_away, is_gone, may_be_the_share
+from her2d.system.backoff import Backoff
+from her2d.system.io_errors import is_away, is_forbidden, is_gone, may_be_the_share
+from her2d.system.ownership import read_hint
+from her2d.system.shortage import is_own_shortage, shortage_of
 
 _ENGINE_DOWN_S = 60.0
 _RESULTS_UNWRITABLE_S = 30.0
 _UNREACHABLE_S = 300.0
+# The file may be the cause, and others must not wait while it fails again and again.
+SUSPECTED = Backoff(first_s=60.0, longest_s=3600.0)
 
 # Error numbers of a file system that refuses a file name.
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
@@ -87,6 +95,7 @@ class Decision:
         wait_s: seconds to wait, for POSTPONE.
         event: the log event.
         level: the log event's level.
+        is_unforeseen: whether the error's traceback belongs in the log.
     """
 
     action: Action
@@ -94,6 +103,7 @@ class Decision:
     event: str
     level: str
     wait_s: float = 0.0
+    is_unforeseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,10 @@ class Rule:
     Attributes:
         when: the condition in words, for the documentation.
         matches: whether the row applies to an error of a job's file.
+        wait_s: seconds to wait, for POSTPONE.
         reason: the sentence kept with the job; by default what the error says.
+        if_proven: the action instead, once another slide was scored since this one last failed so.
+        is_suspected: whether the wait grows with each failure, because the file may be the cause.
     """
 
     when: str
@@ -113,12 +126,29 @@ class Rule:
     level: str = "warning"
     wait_s: float = 0.0
     reason: Callable[[Exception, JobFile], str] = lambda error, _: str(error)
+    if_proven: Action | None = None
+    is_suspected: bool = False
 
 
-def decide(error: Exception, file: JobFile) -> Decision:
-    """Return the outcome for a job whose attempt ended with `error`."""
+def decide(
+    error: Exception, file: JobFile, failed: Callable[[], Suspicion] = Suspicion
+) -> Decision:
+    """Return the outcome for a job whose attempt ended with `error`.
+
+    Args:
+        error: what ended the attempt.
+        file: the job's file.
+        failed: notes a failure for which the file is only suspected, and returns what is known.
+    """
     rule = next(rule for rule in RULES if rule.matches(error, file))
-    return Decision(rule.action, rule.reason(error, file), rule.event, rule.level, rule.wait_s)
+    action, wait_s = rule.action, rule.wait_s
+    if rule.is_suspected:
+        suspicion = failed()
+        wait_s = SUSPECTED.wait_s(suspicion.failures)
+        if suspicion.is_proven and rule.if_proven is not None:
+            action = rule.if_proven
+    is_unforeseen = rule.if_proven is not None
+    return Decision(action, rule.reason(error, file), rule.event, rule.level, wait_s, is_unforeseen)
 
 
 def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:
@@ -147,6 +177,10 @@ def _cannot_be_read(error: Exception, file: JobFile) -> str:
     cause = _storage_error(error)
     detail = (cause.strerror or cause) if cause is not None else error
     return f"{file.path.name} cannot be read: {detail}."
+
+
+def _may_not_be_read(_error: Exception, file: JobFile) -> str:
+    return f"{file.path.name} {read_hint()}"
 
 
 def _this_slides_record(error: Exception, _: JobFile) -> bool:
@@ -200,6 +234,15 @@ RULES: tuple[Rule, ...] = (
         "critical",
     ),
     Rule(
+        "her2d itself lacks memory, threads, processes or descriptors.",
+        lambda error, _: is_own_shortage(error),
+        Action.POSTPONE,
+        "process_short",
+        "error",
+        reason=lambda error, _: f"her2d lacks {shortage_of(error)}. The file is not the cause.",
+        is_suspected=True,
+    ),
+    Rule(
         "The file was written to while it was read.",
         _is_a(FileChangedError),
         Action.SETTLE,
@@ -245,8 +288,14 @@ RULES: tuple[Rule, ...] = (
         reason=_cannot_be_read,
     ),
     Rule(
-        "The file in the inbox cannot be reached: its share is not mounted, its server is busy, or"
-        " permission is missing.",
+        "The user of the daemon may not read the file.",
+        _storage(lambda error, _: is_forbidden(error)),
+        Action.SETTLE,
+        "slide_forbidden",
+        reason=_may_not_be_read,
+    ),
+    Rule(
+        "The file in the inbox cannot be reached: its share is not mounted, or its server is busy.",
         _storage(lambda error, _: is_away(error)),
         Action.SETTLE,
         "slide_unreachable",
@@ -259,6 +308,13 @@ RULES: tuple[Rule, ...] = (
         "slide_failed",
         "error",
         reason=_cannot_be_read,
+    ),
+    Rule(
+        "The storage returned I/O errors for parts of the file, and attempts are left.",
+        _is_a(UnreadableStorageError),
+        Action.RETRY,
+        "slide_failed",
+        "error",
     ),
     Rule(
         "The storage returned I/O errors, and too few tiles of the slide could be read to call it.",
@@ -280,11 +336,13 @@ RULES: tuple[Rule, ...] = (
         "slide_quarantined",
     ),
     Rule(
-        "Anything else.",
+        "Anything else, such as an error of the engine or a defect of her2d.",
         lambda _error, _file: True,
-        Action.RETRY,
+        Action.POSTPONE,
         "slide_failed",
         "error",
         reason=lambda error, _: f"{type(error).__name__}: {error}",
+        if_proven=Action.RETRY,
+        is_suspected=True,
     ),
 )

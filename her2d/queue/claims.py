@@ -22,7 +22,8 @@ class ClaimRegistry:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._claiming = threading.Lock()  # held while the database is waited for
+        self._lock = threading.Lock()  # held for moments only, for probes and scrapes
         self._held: dict[int, Job] = {}
         self._progress_at: dict[int, float] = {}
 
@@ -30,16 +31,17 @@ class ClaimRegistry:
         """Claim the next job and add it to the registry.
 
         Both happen under one lock, so that `orphaned_jobs` does not see a claimed job without its
-        worker.
+        worker. The database may be locked meanwhile; the other methods do not wait for it.
 
         Returns:
             The job, or None if no job is due.
         """
-        with self._lock:
+        with self._claiming:
             job = jobs.claim()
             if job is not None:
-                self._held[job.id] = job
-                self._progress_at[job.id] = self._clock()
+                with self._lock:
+                    self._held[job.id] = job
+                    self._progress_at[job.id] = self._clock()
         return job
 
     def heartbeat(self, job: Job) -> None:
@@ -60,8 +62,10 @@ class ClaimRegistry:
 
     def orphaned_jobs(self, jobs: JobQueue) -> list[Job]:
         """Return the running jobs that no worker holds, because their worker ended or failed."""
-        with self._lock:
-            return [job for job in jobs.in_state(JobState.RUNNING) if job.id not in self._held]
+        with self._claiming:
+            running = jobs.in_state(JobState.RUNNING)
+            with self._lock:
+                return [job for job in running if job.id not in self._held]
 
     def longest_stalled(self) -> StalledJob | None:
         """Return the held job without progress for the longest time, or None if none is held."""

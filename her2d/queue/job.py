@@ -28,6 +28,7 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
     DUPLICATE = "duplicate"
     VANISHED = "vanished"
     UNREAD = "unread"

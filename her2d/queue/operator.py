@@ -7,8 +7,8 @@ from her2d.queue.job import BACKFILL, Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.system.clock import now
 
-_STOPPED = (JobState.FAILED, JobState.QUARANTINED, JobState.DUPLICATE, JobState.VANISHED)
-_TO_FORGET = (JobState.QUARANTINED, JobState.DUPLICATE)
+_TO_FORGET = (JobState.QUARANTINED, JobState.CANCELLED, JobState.DUPLICATE)
+_STOPPED = (JobState.FAILED, *_TO_FORGET, JobState.VANISHED)
 _WAITING = (JobState.SETTLING, JobState.QUEUED, JobState.FAILED)
 
 # Jobs that have a result, without those whose slide the bundle has scored.
@@ -55,13 +55,13 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
 
 
 def cancel(jobs: JobQueue, job_id: int) -> Job:
-    """Quarantine a waiting job.
+    """Cancel a waiting job. Its file stays where it is.
 
     Raises:
         RefusedByQueue: there is no such job, or it is not waiting.
     """
     job = _job(jobs, job_id)
-    if job.state not in _WAITING or not jobs.quarantine(job, "Cancelled by an operator."):
+    if job.state not in _WAITING or not jobs.cancel(job, "Cancelled by an operator."):
         raise RefusedByQueue(f"Job {job_id} is not waiting. It is {job.state}.")
     return jobs.get(job_id)
 
@@ -78,7 +78,8 @@ def forget(jobs: JobQueue, job_id: int) -> Job:
     job = _job(jobs, job_id)
     if job.state not in _TO_FORGET:
         raise RefusedByQueue(
-            f"Job {job_id} is {job.state}. Only quarantined and duplicate jobs can be forgotten."
+            f"Job {job_id} is {job.state}. Only quarantined, cancelled and duplicate jobs can be"
+            " forgotten."
         )
     if job.archived_path is not None and job.archived_at is None:
         raise RefusedByQueue(f"The file of job {job_id} is being moved to {job.archived_path}.")

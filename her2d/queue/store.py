@@ -1,7 +1,7 @@
 """The durable queue: one row of `jobs` for each file, finished or not, with its state.
 
     settling -> queued -> running -> done | failed (will retry) | quarantined (will not retry) |
-    duplicate | vanished; and `unread` for a file that nothing reads.
+    cancelled (a person's choice) | duplicate | vanished; `unread` for a file that nothing reads.
 
 Every change of state is one transaction together with its event, so that a crash leaves a job in
 the old or the new state. A change applies only if the job still has the state and the claim that
@@ -334,6 +334,11 @@ class JobQueue:
         """End a job whose file will not be tried again; `reason` is for a technician."""
         fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
         return self.move(job, JobState.QUARANTINED, fields)
+
+    def cancel(self, job: Job, reason: str) -> bool:
+        """End a waiting job because a person asks for it; its file stays where it is."""
+        fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
+        return self.move(job, JobState.CANCELLED, fields)
 
     def mark_vanished(self, job: Job) -> bool:
         """End a job whose file was removed."""

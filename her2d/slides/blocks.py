@@ -16,6 +16,7 @@ from her2d.slides.glass import WHITE, Color
 from her2d.slides.images import Image
 from her2d.slides.orientation import blocks_behind, mirror, mirrored
 from her2d.slides.structure import Directory
+from her2d.system.shortage import is_own_shortage
 
 MAX_BLOCK_BYTES = 256 * 2**20  # decoded; a whole 4x scan in one strip is about 80 MiB
 
@@ -135,6 +136,7 @@ class Blocks:
         Raises:
             RefusedError: the block cannot be decoded. The error continues "block COLUMN,ROW ...".
             OSError: the storage failed.
+            MemoryError, OwnShortageError: this process lacks memory or processes.
         """
         width, height = self.layout.extent(column, row)
         if not self.is_stored(column, row):
@@ -198,6 +200,8 @@ class Blocks:
             raise
         # Each codec has its own errors. All mean the same here.
         except Exception as error:
+            if is_own_shortage(error):
+                raise
             raise RefusedError(f"cannot be decoded: {_one_line(error)}") from error
         if (
             decoded.ndim != 3

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from her2d.errors import Her2dError
+from her2d.system.shortage import is_own_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +67,9 @@ class SeveralAreasError(RefusedError):
 def slide_errors(path: Path) -> Iterator[None]:
     """Raise SlideError for a file's content and SlideUnavailableError for its storage.
 
-    Every exception inside the block becomes one of the two: tifffile raises errors of many kinds
-    for malformed tags. Their own words, which say nothing to a technician, go to the log.
+    Every exception inside the block becomes one of the two, except a shortage of memory or threads,
+    which is not the file's. tifffile raises errors of many kinds for malformed tags. Their own
+    words, which say nothing to a technician, go to the log.
 
     Args:
         path: the file; its name begins the error's sentence.
@@ -83,6 +85,8 @@ def slide_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise SlideUnavailableError(path.name, f"cannot be read: {error.strerror}") from error
     except Exception as error:
+        if is_own_shortage(error):
+            raise
         _log.info("slide_tags_not_understood", exc_info=True)
         reason = "has tags that cannot be understood; export it again from the scanner's software"
         raise SlideError(path.name, reason) from error

@@ -138,7 +138,10 @@ class FallbackBlocks:
             ) from error
 
     def _made_again(self, fd: int, column: int, row: int) -> NDArray[np.uint8] | None:
-        """Return a damaged block made from the finer level, None where that is not possible."""
+        """Return a damaged block made from the finer level, None where that is not possible.
+
+        Raises OSError, because a later attempt may be able to read the finer level.
+        """
         if self._finer is None:
             return None
         try:
@@ -149,10 +152,6 @@ class FallbackBlocks:
                 return None
             return finer.averaged(fd, across, down)
         except (RefusedError, SlideError):
-            return None
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
             return None
 
     def _spans(

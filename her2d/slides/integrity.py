@@ -20,6 +20,8 @@ from her2d.slides.structure import (
     StructureError,
     read_structure,
 )
+from her2d.system.io_errors import is_forbidden
+from her2d.system.ownership import read_hint
 
 # Compressions (tag 259) whose data never begins with zeros: JPEG and JPEG 2000 begin with a marker,
 # deflate with a header, LZW with its clear code. Uncompressed pixels may be zero.
@@ -37,6 +39,8 @@ class Completeness(StrEnum):
 class Missing(StrEnum):
     """What keeps an incomplete file from being complete."""
 
+    PERMISSION = "permission"
+    """This user may not read it."""
     ACCESS = "access"
     """It cannot be opened or read at the moment."""
     DIRECTORIES = "directories"
@@ -84,8 +88,15 @@ def check_integrity(path: Path) -> Integrity:
     except StructureError as error:
         return Integrity(Completeness.BROKEN, str(error))
     except OSError as error:
-        return _incomplete(f"cannot be read: {error.strerror}", Missing.ACCESS)
+        return not_accessible(error)
     return Integrity(Completeness.COMPLETE, None)
+
+
+def not_accessible(error: OSError) -> Integrity:
+    """Return the verdict on a file that cannot be opened or read at the moment."""
+    if is_forbidden(error):
+        return _incomplete(read_hint(), Missing.PERMISSION)
+    return _incomplete(f"cannot be read: {error.strerror}", Missing.ACCESS)
 
 
 def _incomplete(reason: str, missing: Missing) -> Integrity:

@@ -12,6 +12,7 @@ a text follow.
 
 import contextlib
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from her2d.errors import Her2dError
 
 _MEMORY = 3 * 2**30  # bytes of address space: the libraries and a block of 256 MiB as float32
+_DYING_S = 1.0  # between the end of a child's pipe and that of the child
 _SECONDS = 60  # for one block
 _LENGTH, _ANSWER = struct.Struct("<I"), struct.Struct("<4I")
 _MAX_TEXT = 200
@@ -61,6 +63,7 @@ class IsolatedDecoder:
         Raises:
             ValueError: the decoder refuses the data, or the pixels have more bytes.
             DecoderCrashedError: the decoder crashed.
+            OwnShortageError: no process could be started, or the system ended it.
         """
         with self._lock:
             child = self._idle.pop() if self._idle else None
@@ -71,10 +74,14 @@ class IsolatedDecoder:
             self._keep(child)
             raise
         except BaseException as error:
-            _end(child)
-            if isinstance(error, OSError | EOFError):
-                raise DecoderCrashedError("its decoder crashed") from error
-            raise
+            if not isinstance(error, OSError | EOFError):
+                _end(child)
+                raise
+            if _was_killed(child):
+                from her2d.system.shortage import OwnShortageError
+
+                raise OwnShortageError("A decoder's process was ended from outside.") from error
+            raise DecoderCrashedError("its decoder crashed") from error
         self._keep(child)
         return pixels
 
@@ -84,13 +91,18 @@ class IsolatedDecoder:
 
 
 def _start(codec: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-I", __file__, codec],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", __file__, codec],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+    except OSError as error:
+        from her2d.system.shortage import OwnShortageError  # not needed in the child
+
+        raise OwnShortageError(f"A decoder's process cannot be started: {error}.") from error
 
 
 def _ask(child: subprocess.Popen[bytes], data: bytes, most_bytes: int) -> NDArray[np.generic]:
@@ -117,6 +129,18 @@ def _read(stream: IO[bytes], size: int) -> bytes:
     return data
 
 
+def _was_killed(child: subprocess.Popen[bytes]) -> bool:
+    """End a child that does not answer, and return whether another program had ended it.
+
+    The system does so if memory is short. A decoder that crashes dies by other signals.
+    """
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(_DYING_S)
+    was_killed = child.returncode in (-signal.SIGKILL, -signal.SIGTERM)
+    _end(child)
+    return was_killed
+
+
 def _end(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     for stream in (child.stdin, child.stdout):
@@ -134,7 +158,6 @@ def _end_all(children: list[subprocess.Popen[bytes]]) -> None:
 def _serve(codec: str) -> None:
     """Decode the blocks that come on standard input until it ends."""
     import resource
-    import signal
 
     import imagecodecs
 

@@ -19,6 +19,7 @@ from her2d.slides.metadata import (
     recorded_barcode,
 )
 from her2d.slides.protocol import Slide
+from her2d.system.shortage import is_own_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -44,12 +45,16 @@ def with_label_barcode(slide: Slide) -> SlideMetadata:
     """Return the slide's metadata with the barcode on its label.
 
     That barcode becomes the slide's where the file states none, unless the label has several.
-    Nothing is raised: a label that cannot be read is a label without a barcode.
+    A label that cannot be read is a label without a barcode: nothing is raised for it, unless this
+    process lacks memory or the like.
     """
     metadata = slide.metadata
     try:
         found = label_barcodes(slide)
-    except Exception:  # noqa: BLE001  a label is never worth a slide
+    except Exception as error:
+        if is_own_shortage(error):
+            raise  # a later attempt reads the label
+        # A label is never worth a slide.
         _log.info("slide_label_not_read", exc_info=True)
         return metadata
     if metadata.barcode is not None:

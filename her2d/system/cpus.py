@@ -1,11 +1,34 @@
-"""How many CPUs this process may use, which is often fewer than the machine has."""
+"""How many CPUs and threads this process may use, often fewer than the machine has."""
 
 import math
 import os
+import resource
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_OWN_STATUS = Path("/proc/self/status")
+
+# Each of these libraries has a pool with a thread for each CPU of the machine, even if the process
+# may use fewer. her2d multiplies no large matrices, and its own threads call OpenCV side by side.
+_OF_ONE_THREAD = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+def bound_thread_pools(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Bound the thread pools of the libraries, which start them when they are first imported.
+
+    BLAS and OpenCV get one thread, and OpenMP, which torch trains with, one for each CPU that the
+    process may use. A variable that is set already is left as it is. Child processes inherit all.
+    """
+    for variable in _OF_ONE_THREAD:
+        environment.setdefault(variable, "1")
+    environment.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
 
 
 def usable_cpus(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int:
@@ -22,22 +45,69 @@ def usable_cpus(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(cgroups, own_cgroup))]))
 
 
-def _quotas(cgroups: Path, own_cgroup: Path) -> list[float]:
-    try:
-        lines = own_cgroup.read_text().splitlines()
-    except OSError:
-        return []
-    # Version 2 has one hierarchy, numbered 0: "0::/system.slice/her2d.service".
-    name = next((line.split("::", 1)[1] for line in lines if line.startswith("0::")), "/")
-    folder = cgroups / name.lstrip("/")
-    quotas = []
-    for level in (folder, *folder.parents):
-        if not level.is_relative_to(cgroups):
-            break
+def usable_tasks(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int | None:
+    """Return how many threads this process may have in all; None if nothing limits them.
+
+    A limit is `pids.max` of the process's cgroup or of one above it (systemd's `TasksMax=`, a
+    container's `--pids-limit`), of which other processes may use a part, and RLIMIT_NPROC, which
+    does not apply to root.
+
+    Args:
+        cgroups: where the cgroup hierarchies are mounted, of version 2 or 1.
+        own_cgroup: the file that names the process's cgroups, see cgroups(7).
+    """
+    limits = []
+    for level in (
+        *_levels(cgroups, own_cgroup, "0::"),
+        *_levels(cgroups / "pids", own_cgroup, ":pids:"),
+    ):
+        try:
+            most = (level / "pids.max").read_text().strip()
+            used = int((level / "pids.current").read_text())
+        except (OSError, ValueError):
+            continue  # the root has no such files
+        if most != "max":
+            limits.append(int(most) - used + _own_threads())
+    of_user = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    if os.geteuid() != 0 and of_user != resource.RLIM_INFINITY:
+        limits.append(of_user)
+    return min(limits, default=None)
+
+
+def _own_threads() -> int:
+    """Return the number of threads that this process has now."""
+    for line in _OWN_STATUS.read_text().splitlines():
+        if line.startswith("Threads:"):
+            return int(line.split()[1])
+    return 1
+
+
+def _quotas(cgroups: Path, own_cgroup: Path) -> Iterator[float]:
+    for level in _levels(cgroups, own_cgroup, "0::"):
         try:
             quota, period = (level / "cpu.max").read_text().split()
         except (OSError, ValueError):
             continue  # the root has no such file, nor has version 1
         if quota != "max":
-            quotas.append(int(quota) / int(period))
-    return quotas
+            yield int(quota) / int(period)
+
+
+def _levels(mounted: Path, own_cgroup: Path, hierarchy: str) -> Iterator[Path]:
+    """Yield the folders of the process's cgroup and of those above it.
+
+    Args:
+        mounted: where the hierarchy is mounted.
+        own_cgroup: the file that names the process's cgroups.
+        hierarchy: what distinguishes the hierarchy's line there. Version 2 has one, numbered 0:
+            "0::/system.slice/her2d.service". Version 1 has one for each controller: "8:pids:/".
+    """
+    try:
+        lines = own_cgroup.read_text().splitlines()
+    except OSError:
+        return
+    names = (line.partition(hierarchy)[2] for line in lines if hierarchy in line)
+    folder = mounted / next(names, "/").lstrip("/")
+    for level in (folder, *folder.parents):
+        if not level.is_relative_to(mounted):
+            return
+        yield level

@@ -42,6 +42,11 @@ def is_away(error: OSError) -> bool:
     return error.errno in _AWAY
 
 
+def is_forbidden(error: OSError) -> bool:
+    """Return whether the system refuses access because of permissions."""
+    return error.errno in (errno.EACCES, errno.EPERM)
+
+
 def may_be_the_share(error: OSError, path: Path) -> bool:
     """Return whether the network, and not the disk, may have caused an I/O error on `path`."""
     if error.errno != errno.EIO:

@@ -71,6 +71,15 @@ def acting_user() -> str:
     return f"{caller} as {user}" if caller and caller != user else user
 
 
+def read_hint() -> str:
+    """Return why a scan is not read, and what to do; it continues "FILE ..."."""
+    user = _name_of_user(os.geteuid())
+    return (
+        f"cannot be read: Permission denied. User {user} needs read permission for the file and its"
+        " folders; give it with chmod, or add the user to the file's group."
+    )
+
+
 def _owner(path: Path) -> tuple[str, str]:
     """Return user and group of `path`, or of the folder above it that cannot be entered."""
     try:

@@ -6,7 +6,8 @@ attempt. No event is lost if the daemon crashes or the receiver is down.
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,7 +40,7 @@ class Event:
 
     Attributes:
         tries: number of attempts since the event was deferred.
-        since: when the event was deferred, None if it was not.
+        deferred_s: how long deliveries have run since the event was deferred, None if it was not.
     """
 
     id: int
@@ -49,7 +50,7 @@ class Event:
     job_id: int | None
     slide_id: int | None
     tries: int = 0
-    since: datetime | None = None
+    deferred_s: float | None = None
 
     @property
     def webhook_id(self) -> str:
@@ -64,11 +65,20 @@ class Event:
 class Outbox:
     """The undelivered events of one database; used only in the thread that opened `db`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        """Use a connection, and a clock that no change of the system's time moves."""
         self._db = db
+        self._clock = clock
+        self._begun_at: float | None = None
+        self._ran_before_s = 0.0
 
     def begin(self) -> None:
-        """Set the cursor of a new webhook to the last event, so that no earlier ones are sent."""
+        """Begin to deliver, and count from now on how long deliveries run.
+
+        The cursor of a new webhook is set to the last event, so that no earlier ones are sent.
+        """
+        self._ran_before_s = self._stored_ran_s()
+        self._begun_at = self._clock()
         with self._db.atomic():
             self._db.execute(
                 "insert or ignore into webhook_cursor (id, event_id, at)"
@@ -104,13 +114,30 @@ class Outbox:
         """Return whether there is an event that was not deferred."""
         return self._next_new() is not None
 
+    def _stored_ran_s(self) -> float:
+        row = self._db.execute("select ran_s from webhook_clock").fetchone()
+        return float(row[0]) if row else 0.0
+
+    def _ran_s(self) -> float:
+        """Return how long deliveries have run so far, in this process and in earlier ones."""
+        if self._begun_at is None:
+            return self._stored_ran_s()
+        return self._ran_before_s + self._clock() - self._begun_at
+
+    def _keep_clock(self) -> None:
+        self._db.execute(
+            "insert into webhook_clock (id, ran_s) values (1, ?)"
+            " on conflict (id) do update set ran_s = excluded.ran_s",
+            [self._ran_s()],
+        )
+
     def _next_deferred(self) -> Event | None:
         """Return a deferred event that is due, or whose time is too far off to be right."""
         row = self._db.execute(
-            f"select {_COLUMNS}, tries, since from webhook_retries"
+            f"select {_COLUMNS}, tries, ? - since_s from webhook_retries"
             " join events on events.id = webhook_retries.event_id"
             " where next_at <= ? or next_at > ? order by next_at, event_id limit 1",
-            [now(), in_seconds(LONGEST_WAIT_S + 1)],
+            [self._ran_s(), now(), in_seconds(LONGEST_WAIT_S + 1)],
         ).fetchone()
         return _event(*row) if row else None
 
@@ -126,17 +153,19 @@ class Outbox:
         """Record that the event was delivered or given up."""
         with self._db.atomic():
             self._db.execute("delete from webhook_retries where event_id = ?", [event.id])
+            self._keep_clock()
             self._advance_cursor(event)
 
     def defer(self, event: Event, wait_s: float) -> None:
         """Deliver later events first, and this one after `wait_s`, at most LONGEST_WAIT_S."""
         with self._db.atomic():
             self._db.execute(
-                "insert into webhook_retries (event_id, since, tries, next_at) values (?, ?, 1, ?)"
-                " on conflict (event_id) do update"
+                "insert into webhook_retries (event_id, since_s, tries, next_at)"
+                " values (?, ?, 1, ?) on conflict (event_id) do update"
                 " set tries = tries + 1, next_at = excluded.next_at",
-                [event.id, now(), in_seconds(wait_s)],
+                [event.id, self._ran_s(), in_seconds(wait_s)],
             )
+            self._keep_clock()
             self._advance_cursor(event)
 
     def _advance_cursor(self, event: Event) -> None:
@@ -157,14 +186,15 @@ class Outbox:
         """
         with self._db.atomic():
             cursor = self._db.execute(
-                "insert into webhook_retries (event_id, since, tries, next_at)"
-                " select id, :now, 0, :now from events"
+                "insert into webhook_retries (event_id, since_s, tries, next_at)"
+                " select id, :ran, 0, :now from events"
                 " where id <= (select max(event_id) from webhook_cursor)"
                 " and (:since is null or at >= :since) and (:event is null or id = :event)"
                 f" and name in ({', '.join(f':{name}' for name in _TYPES)})"
                 " on conflict (event_id) do update"
-                " set since = excluded.since, tries = 0, next_at = excluded.next_at",
+                " set since_s = excluded.since_s, tries = 0, next_at = excluded.next_at",
                 {
+                    "ran": self._ran_s(),
                     "now": now(),
                     "since": since and as_text(since),
                     "event": event_id,
@@ -227,7 +257,7 @@ def _event(
     job_id: int | None,
     slide_id: int | None,
     tries: int = 0,
-    since: str | None = None,
+    deferred_s: float | None = None,
 ) -> Event:
     return Event(
         event_id,
@@ -237,5 +267,5 @@ def _event(
         job_id,
         slide_id,
         tries,
-        datetime.fromisoformat(since) if since else None,
+        deferred_s,
     )

@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ log = get_logger(__name__)
 _POLL_S = 1.0
 _BACKOFF = Backoff(first_s=1.0, longest_s=LONGEST_WAIT_S, jitter=0.25)
 _TRIES_BEFORE_DEFERRING = 4
+_HOUR_S = 3600.0
 _SECRET_PREFIX = "whsec_"  # defined by Standard Webhooks
 
 
@@ -131,7 +132,7 @@ class Webhook:
 
     def _note(self, event: Event) -> None:
         """Note the newest event that was sent, for the case that the database is lost."""
-        if event.since is not None:
+        if event.deferred_s is not None:
             return  # a newer one may have been sent before
         try:
             note_sent(self._database, SentMark(event.id, as_text(event.at)))
@@ -141,15 +142,16 @@ class Webhook:
     def _defer_or_give_up(self, outbox: Outbox, event: Event) -> None:
         """Defer an event that failed too often, and give it up `give_up_after_h` after that.
 
-        The time at which the event happened does not matter.
+        Only the time for which deliveries run counts: not when the event happened, and no change of
+        the system's clock.
         """
-        if event.since is None:
+        if event.deferred_s is None:
             tries = self._tries.get(event.id, 0) + 1
             self._tries = {event.id: tries}
             if tries >= _TRIES_BEFORE_DEFERRING:
                 outbox.defer(event, _BACKOFF.wait_s(tries))
                 log.warning("webhook_deferred")
-        elif datetime.now(UTC) - event.since > timedelta(hours=self._settings.give_up_after_h):
+        elif event.deferred_s > self._settings.give_up_after_h * _HOUR_S:
             outbox.done(event)
             log.error("webhook_given_up", tries=event.tries + _TRIES_BEFORE_DEFERRING + 1)
         else:
@@ -166,7 +168,7 @@ class Webhook:
         A deferred event may be one that the receiver never accepts. Its failures are therefore
         counted separately, and a new event ends the wait.
         """
-        if event.since is None:
+        if event.deferred_s is None:
             self._stop.wait(self._next_wait())
             return
         self._failures_of_deferred += 1

@@ -495,10 +495,19 @@ def test_an_archived_original_stays_in_the_archive_if_processing_it_again_fails(
     done()
     Archiver().round(jobs, settings)
     (again,) = reprocess(jobs, "another bundle")
-    cancel(jobs, again.id)
+    jobs.quarantine(again, "It cannot be read any more.")
     Archiver().round(jobs, settings)
     assert (archive / "day" / "a.tif").exists()
     assert retry(jobs, again.id).path == archive / "day" / "a.tif"
+
+
+def test_the_file_of_a_cancelled_job_stays_where_it_is(jobs, settings, done):
+    done()
+    Archiver().round(jobs, settings)
+    (again,) = reprocess(jobs, "another bundle")
+    cancel(jobs, again.id)
+    Archiver().round(jobs, settings)
+    assert again.path.exists()
 
 
 def test_no_file_is_moved_to_an_archive_that_links_into_the_inbox(jobs, folder, tmp_path, done):

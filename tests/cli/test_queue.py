@@ -36,7 +36,8 @@ def test_a_job_is_moved_forward_or_back(laboratory, job, number):
 
 def test_a_job_is_cancelled_and_tried_again(laboratory, job):
     laboratory.run("queue", "cancel", job.id)
-    assert laboratory.json("queue", "ls")[0]["reason"] == "Cancelled by an operator."
+    (row,) = laboratory.json("queue", "ls")
+    assert (row["state"], row["reason"]) == ("cancelled", "Cancelled by an operator.")
     laboratory.run("queue", "retry", job.id)
     assert laboratory.json("queue", "ls")[0]["state"] == "queued"
 

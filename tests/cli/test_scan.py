@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from deep_folders import nested_folders
 from dicom_slides import write_dicom_slide
 from incomplete_files import leave_out, overwrite_blocks
 from real_slides import CMU, write_without_magnification
@@ -224,11 +225,42 @@ def test_what_may_not_be_read_is_one_sentence_each_and_the_others_are_done(
     (folder / "closed").chmod(0o755)
     assert found.returncode == 1
     assert "good.tif" in found.stdout
-    assert found.stderr.splitlines() == [
+    *first, last = found.stderr.splitlines()
+    assert first == [
         f"her2d: {folder}/closed cannot be read: Permission denied.",
         f"her2d: {folder}/closed/within.tif cannot be read: Permission denied.",
-        "her2d: unreadable.tif cannot be read: Permission denied.",
     ]
+    assert last.startswith("her2d: unreadable.tif cannot be read: Permission denied. User ")
+
+
+def test_a_slide_in_folders_deeper_than_pythons_stack_is_found(tmp_path):
+    with nested_folders(tmp_path, "a.tif"):
+        (found,) = slide_files([tmp_path], (".tif",))
+    assert found.name == "a.tif"
+
+
+def test_a_slide_that_changes_while_it_is_read_is_one_sentence(her2d, write_slide, monkeypatch):
+    slide = write_slide(["S"], "a.tif")
+    score = SlideProcessor.score
+
+    def changed(self, path, **options):
+        os.utime(path, ns=(1, 1))
+        return score(self, path, **options)
+
+    monkeypatch.setattr(SlideProcessor, "score", changed)
+    assert her2d("scan", slide)[::2] == (1, "her2d: a.tif changed while it was read.\n")
+
+
+def test_a_shortage_of_the_process_is_one_sentence(her2d, write_slide, monkeypatch):
+    def short(*_, **__):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(SlideProcessor, "score", short)
+    code, _, error = her2d("scan", write_slide(["S"], "a.tif"))
+    assert (code, error) == (
+        1,
+        "her2d: a.tif: her2d lacks threads or processes. The file is not the cause.\n",
+    )
 
 
 def test_an_unexpected_error_is_raised_after_the_other_outcomes(

@@ -210,7 +210,9 @@ def test_every_ended_job_is_counted_once(db, tmp_path):
     assert outcomes.advance(db) == {
         "done": 0,
         "failed": 0,
+        "postponed": 0,
         "quarantined": 3,
+        "cancelled": 0,
         "duplicate": 0,
         "vanished": 0,
     }

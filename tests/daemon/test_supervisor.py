@@ -143,7 +143,10 @@ def caused(error: Exception, cause: OSError) -> Exception:
         (WriteCancelledError("Stopped."), JobState.QUEUED, 0),
         (ResultsUnwritableError("The heatmap cannot be written."), JobState.FAILED, 0),
         (UnreadableStorageError("The storage returned errors."), JobState.FAILED, 1),
-        (EngineError("The engine failed."), JobState.FAILED, 1),
+        (EngineError("The engine failed."), JobState.FAILED, 0),
+        (RuntimeError("can't start new thread"), JobState.FAILED, 0),
+        (OSError(errno.EMFILE, "Too many open files"), JobState.FAILED, 0),
+        (MemoryError(), JobState.FAILED, 0),
         (EngineDownError("CUDA out of memory."), JobState.FAILED, 0),
         (DeviceLostError("The GPU is lost."), JobState.QUEUED, 0),
         (

@@ -329,3 +329,20 @@ def test_folders_that_finished_files_are_moved_to_are_checked(settings, tmp_path
         ("[intake] archive", Verdict.OK),
         ("[intake] quarantine", Verdict.FAILURE),
     ]
+
+
+def test_a_scan_that_may_not_be_read_is_named_with_the_remedy(settings, monkeypatch):
+    """Root may read everything, so the answer of the system is replaced."""
+    (inbox,) = settings.intake.inboxes
+    for name in ("a.tif", "b.tif", "c.txt"):
+        (inbox / name).write_bytes(b"x")
+    readable = os.access
+
+    def access(path, mode, **options):
+        return Path(path).suffix != ".tif" and readable(path, mode, **options)
+
+    monkeypatch.setattr(os, "access", access)
+    (found,) = [each for each in inbox_findings(inbox) if each.verdict is Verdict.FAILURE]
+    assert found.message.startswith(f"User {os.geteuid()} cannot read ")
+    assert found.message.endswith(".tif and 1 more.")
+    assert "chmod" in found.remedy

@@ -137,3 +137,18 @@ def test_a_stop_timeout_shorter_than_drain_s_is_reported(drain_s, stop, cut):
     found = problems(sandbox_findings(settings, {**UNIT, "TimeoutStopUSec": stop}))
     assert bool(found) is cut
     assert all("drain_s" in line for line in found)
+
+
+@pytest.mark.parametrize(("tasks", "verdict"), [("100", Verdict.WARNING), ("20", Verdict.FAILURE)])
+def test_a_unit_with_fewer_tasks_than_the_cpus_need_is_named(monkeypatch, tasks, verdict):
+    monkeypatch.setattr("her2d.doctor.sandbox.usable_cpus", lambda: 64)
+    (finding,) = sandbox_findings(installed(), {**UNIT, "TasksMax": tasks})
+    assert finding.verdict is verdict
+    assert f"her2d.service may have {tasks} threads (TasksMax)" in finding.message
+    assert "[Service] TasksMax=" in finding.remedy
+
+
+@pytest.mark.parametrize("tasks", ["2048", "infinity"])
+def test_the_units_own_limit_of_tasks_is_enough_for_64_cpus(monkeypatch, tasks):
+    monkeypatch.setattr("her2d.doctor.sandbox.usable_cpus", lambda: 64)
+    assert problems(sandbox_findings(installed(), {**UNIT, "TasksMax": tasks})) == []

@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from captured_logs import capture_logs
 
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
@@ -542,3 +543,33 @@ def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
         passes += 1
     assert passes > 10
     assert len(check.checked) == 10_000
+
+
+FORBIDDEN = Verdict(Completeness.FORBIDDEN, "cannot be read: Permission denied.")
+
+
+def test_a_file_that_may_not_be_read_is_told_as_that_and_not_as_unfinished(
+    inbox, jobs, folder, settle, check
+):
+    check.verdict = FORBIDDEN
+    (folder / "a.tif").write_bytes(b"scan")
+    with capture_logs() as log:
+        inbox.sweep()
+        settle(100)
+    (job,) = jobs.in_state(JobState.SETTLING)
+    assert job.reason == "a.tif cannot be read: Permission denied."
+    told = [line for line in log if line["event"] == "slide_forbidden"]
+    assert [(line["level"], line["file"]) for line in told] == [("warning", "a.tif")]
+    assert inbox.forbidden == {job.id}
+
+
+def test_a_file_is_queued_once_it_may_be_read(inbox, jobs, folder, settle, check):
+    check.verdict = FORBIDDEN
+    (folder / "a.tif").write_bytes(b"scan")
+    inbox.sweep()
+    settle(100)
+    check.verdict = Verdict(Completeness.COMPLETE)
+    settle(11)
+    assert states(jobs) == [JobState.QUEUED]
+    assert jobs.in_state()[0].reason is None
+    assert inbox.forbidden == set()

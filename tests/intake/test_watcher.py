@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from captured_logs import capture_logs
 from waiting import wait_until
 
-from her2d.intake.watcher import Watcher
+from her2d.intake.watcher import UnwatchableError, Watcher
 
 
 @pytest.fixture
@@ -121,3 +122,37 @@ def test_take_returns_none_if_there_were_more_paths_than_can_be_kept(watcher, fo
     while watcher.take() is not None:
         assert time.monotonic() < deadline
         time.sleep(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_noticed_and_its_folder_is_watched_again(watcher, folder, collect):
+    watcher.watch(folder)
+    (emitter,) = watcher._observer.emitters
+    emitter.queue_events = dies
+    (folder / "lost.tif").write_bytes(b"x")
+    with capture_logs() as log:
+        wait_until(lambda: not watcher.check())
+    assert [line["event"] for line in log] == ["inbox_watch_died"]
+    assert watcher.check()
+    assert watcher.watch(folder)
+    (folder / "a.tif").write_bytes(b"x")
+    collect("a.tif")
+
+
+def dies(*_, **__):
+    raise SystemExit
+
+
+def test_a_folder_whose_watch_ended_because_it_was_deleted_is_no_dead_thread(watcher, folder):
+    watcher.watch(folder)
+    folder.rmdir()
+    wait_until(lambda: not any(each.is_alive() for each in watcher._observer.emitters))
+    assert watcher.check()
+
+
+def test_more_folders_than_are_watched_are_refused(watcher, folder, monkeypatch):
+    monkeypatch.setattr("her2d.intake.watcher._MOST_FOLDERS", 10)
+    for number in range(20):
+        (folder / str(number)).mkdir()
+    with pytest.raises(UnwatchableError, match="more than 10 folders"):
+        watcher.watch(folder)

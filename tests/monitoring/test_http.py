@@ -1,15 +1,20 @@
 """/metrics, /healthz and /readyz."""
 
+import contextlib
 import json
 import socket
+import statistics
 import struct
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from her2d.monitoring import http
 from her2d.monitoring.http import CannotListenError, OpsServer
 from her2d.monitoring.log import configure_logging
 from her2d.monitoring.metrics import Metrics
@@ -101,6 +106,135 @@ def test_a_client_that_disconnects_is_one_line_of_the_log(metrics, capsys):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_when_closed)
         line = logged(capsys, "http_client_disconnected")
     assert line["exception"][0]["exc_type"] == "ConnectionResetError"
+
+
+@pytest.fixture
+def connected() -> Iterator[Callable[[int, bytes], socket.socket]]:
+    """Open connections that stay open until the end of the test, each after some first bytes."""
+    with contextlib.ExitStack() as clients:
+
+        def connect(port: int, first: bytes = b"") -> socket.socket:
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(first)
+            return client
+
+        yield connect
+
+
+def answers_in_s(port: int, path: str = "/healthz") -> float:
+    """Return the median time of several answers."""
+    times = []
+    for _ in range(9):
+        started = time.monotonic()
+        assert get(port, path)[0] == 200
+        times.append(time.monotonic() - started)
+    return statistics.median(times)
+
+
+def test_idle_and_slow_clients_take_no_threads_and_delay_no_other_client(metrics, connected):
+    with serve(metrics) as server:
+        alone_s = answers_in_s(server.port)
+        before = threading.active_count()
+        for _ in range(200):
+            connected(server.port)
+        for _ in range(50):
+            connected(server.port, b"GET /healthz HT")
+        assert answers_in_s(server.port) < 10 * alone_s + 0.2
+        assert get(server.port, "/metrics")[0] == 200
+        assert threading.active_count() == before
+
+
+def test_a_client_that_sends_no_request_is_dropped(metrics, connected, monkeypatch):
+    monkeypatch.setattr(http, "_DEADLINE_S", 0.3)
+    with serve(metrics) as server:
+        idle, slow = connected(server.port), connected(server.port, b"GET /healthz HTTP/1.1")
+        assert is_dropped(idle)
+        assert is_dropped(slow)
+
+
+def test_a_client_that_sends_a_byte_at_a_time_is_dropped_at_the_same_deadline(
+    metrics, connected, monkeypatch
+):
+    monkeypatch.setattr(http, "_DEADLINE_S", 0.5)
+    with serve(metrics) as server:
+        client = connected(server.port, b"GET /healthz HTTP/1.1\r\nX: ")
+        with contextlib.suppress(OSError):
+            for _ in range(20 * PATIENCE_S):
+                client.sendall(b"x")
+                time.sleep(0.05)
+        assert is_dropped(client)
+
+
+def test_a_client_that_does_not_read_is_dropped(metrics, connected, monkeypatch):
+    monkeypatch.setattr(http, "_DEADLINE_S", 0.5)
+    for number in range(20_000):
+        metrics.results.labels(f"status {number}")
+    with serve(metrics) as server:
+        connected(server.port, b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        deadline = time.monotonic() + PATIENCE_S
+        while server._open or time.monotonic() < deadline - PATIENCE_S + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_beyond_the_most_connections_the_oldest_is_dropped(metrics, connected, monkeypatch):
+    monkeypatch.setattr(http, "_MOST_CONNECTIONS", 20)
+    with serve(metrics) as server:
+        clients = [connected(server.port) for _ in range(40)]
+        assert get(server.port, "/healthz") == (200, "ok\n")
+        assert is_dropped(clients[0])
+
+
+def is_dropped(client: socket.socket) -> bool:
+    """Return whether the server closes the connection without an answer."""
+    client.settimeout(PATIENCE_S)
+    try:
+        return client.recv(100) == b""
+    except ConnectionError:
+        return True
+
+
+def raw(port: int, request: bytes) -> bytes:
+    """Send bytes, and return all that the server answers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
+        client.sendall(request)
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_head_has_the_headers_of_get_and_no_body(metrics, path):
+    with serve(metrics) as server:
+        head = raw(server.port, f"HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    headers, _, body = head.partition(b"\r\n\r\n")
+    assert headers.startswith(b"HTTP/1.1 200 ")
+    assert b"Content-Length: " in headers
+    assert body == b""
+
+
+@pytest.mark.parametrize("path", ["/healthz/", "/healthz?a=1", "/readyz/", "/metrics/"])
+def test_a_slash_at_the_end_or_a_query_changes_nothing(metrics, path):
+    with serve(metrics) as server:
+        assert get(server.port, path)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx", b"405"),
+        (b"GET /metrics\r\n\r\n", b"400"),
+        (b"\x16\x03\x01 tls", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"x" * 100_000 + b"\r\n\r\n", b"431"),
+        (b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", b"400"),
+    ],
+    ids=["post", "HTTP 0.9", "TLS", "long header", "address"],
+)
+def test_what_is_not_a_request_for_a_page_is_refused(metrics, request_, status):
+    with serve(metrics) as server:
+        assert raw(server.port, request_).split(b" ")[1] == status
+        assert get(server.port, "/healthz")[0] == 200
 
 
 def test_another_path_is_not_found(metrics):

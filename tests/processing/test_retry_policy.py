@@ -19,8 +19,10 @@ from her2d.processing.errors import (
     TooFewTilesError,
     UnreadableStorageError,
 )
+from her2d.processing.evidence import Evidence
 from her2d.processing.retry_policy import RULES, Action, JobFile, decide
 from her2d.slides.errors import SlideError, SlideUnavailableError
+from her2d.system.shortage import OwnShortageError
 
 
 def os_error(number: int) -> OSError:
@@ -53,8 +55,18 @@ def archived(swept) -> JobFile:
         (WriteCancelledError("x"), Action.GIVE_BACK, 0),
         (EngineDownError("x"), Action.POSTPONE, 60),
         (DeviceLostError("x"), Action.INTERRUPT, 0),
-        (EngineError("x"), Action.RETRY, 0),
-        (MemoryError("x"), Action.RETRY, 0),
+        (EngineError("x"), Action.POSTPONE, 60),
+        (MemoryError("x"), Action.POSTPONE, 60),
+        (os_error(errno.EMFILE), Action.POSTPONE, 60),
+        (os_error(errno.ENOMEM), Action.POSTPONE, 60),
+        (RuntimeError("can't start new thread"), Action.POSTPONE, 60),
+        (OwnShortageError("x"), Action.POSTPONE, 60),
+        (
+            caused_by(SlideUnavailableError("a.tif", "x"), os_error(errno.ENFILE)),
+            Action.POSTPONE,
+            60,
+        ),
+        (caused_by(EngineError("x"), MemoryError()), Action.POSTPONE, 60),
         (FileChangedError("x"), Action.SETTLE, 0),
         (UnreadableStorageError("x"), Action.RETRY, 0),
         (sqlite3.OperationalError("x"), Action.POSTPONE, 30),
@@ -72,7 +84,7 @@ def archived(swept) -> JobFile:
             Action.SETTLE,
             0,
         ),
-        (ZeroDivisionError("x"), Action.RETRY, 0),
+        (ZeroDivisionError("x"), Action.POSTPONE, 60),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
@@ -106,6 +118,43 @@ def test_a_file_with_an_io_error_of_its_share_waits_without_losing_an_attempt(sw
 
 def test_the_reason_of_an_unexpected_error_names_its_type(swept):
     assert decide(ZeroDivisionError("by zero"), swept).reason == "ZeroDivisionError: by zero"
+
+
+def test_a_file_that_may_not_be_read_says_who_needs_permission(swept):
+    decision = decide(os_error(errno.EACCES), swept)
+    assert decision.event == "slide_forbidden"
+    assert decision.reason.startswith("a.tif cannot be read: Permission denied. User ")
+
+
+def test_a_shortage_of_the_process_says_what_is_short_and_that_the_file_is_not_the_cause(swept):
+    assert decide(os_error(errno.EMFILE), swept).reason == (
+        "her2d lacks descriptors of open files. The file is not the cause."
+    )
+
+
+def test_an_unforeseen_error_waits_longer_each_time_and_costs_no_attempt(swept):
+    evidence = Evidence()
+    decisions = [
+        decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1)) for _ in range(4)
+    ]
+    assert [decision.wait_s for decision in decisions] == [60, 120, 240, 480]
+    assert {decision.action for decision in decisions} == {Action.POSTPONE}
+
+
+def test_an_unforeseen_error_costs_an_attempt_once_another_slide_was_scored(swept):
+    evidence = Evidence()
+    decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1))
+    evidence.scored(2)
+    decision = decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1))
+    assert decision.action is Action.RETRY
+
+
+def test_a_shortage_costs_no_attempt_even_if_other_slides_are_scored(swept):
+    evidence = Evidence()
+    for other in range(2, 10):
+        decision = decide(MemoryError(), swept, lambda: evidence.failed(1))
+        assert decision.action is Action.POSTPONE
+        evidence.scored(other)
 
 
 def test_every_rule_has_a_description_of_when_it_applies():

@@ -137,9 +137,28 @@ def test_a_job_that_does_not_exist_is_not_reprocessed(jobs):
 def test_a_waiting_job_can_be_cancelled(jobs, job):
     cancelled = cancel(jobs, job.id)
     assert (cancelled.state, cancelled.reason) == (
-        JobState.QUARANTINED,
+        JobState.CANCELLED,
         "Cancelled by an operator.",
     )
+
+
+def test_a_cancelled_job_is_its_own_event_and_not_a_quarantine(jobs, job):
+    cancel(jobs, job.id)
+    events = [row["name"] for row in jobs.database.query("select name from events")]
+    assert events[-1] == "cancelled"
+    assert "quarantined" not in events
+
+
+def test_a_sweep_does_not_queue_a_cancelled_file_again_until_it_changes(jobs, job):
+    cancel(jobs, job.id)
+    same, changed = FileState(job.inode, job.size, job.mtime_ns), FileState(job.inode, 11, 21)
+    assert jobs.discover(job.path, job.inbox, same) is None
+    assert jobs.discover(job.path, job.inbox, changed).state is JobState.SETTLING
+
+
+def test_a_cancelled_job_can_be_retried(jobs, job):
+    cancel(jobs, job.id)
+    assert retry(jobs, job.id).state is JobState.QUEUED
 
 
 def test_a_running_job_cannot_be_cancelled(jobs, job):

@@ -1,10 +1,11 @@
 """The number of CPUs that the process may really use."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from her2d.system.cpus import usable_cpus
+from her2d.system.cpus import bound_thread_pools, usable_cpus, usable_tasks
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -45,3 +46,36 @@ def test_the_smallest_quota_of_all_levels_counts(cgroup, monkeypatch):
 
 def test_a_machine_without_cgroups_has_its_affinity(tmp_path):
     assert usable_cpus(tmp_path / "missing", tmp_path / "neither") == ALLOWED
+
+
+def test_the_least_limit_of_tasks_of_all_levels_counts_without_what_others_use(tmp_path):
+    own, folder = tmp_path / "cgroup", tmp_path / "fs" / "lab" / "her2d"
+    folder.mkdir(parents=True)
+    own.write_text("0::/lab/her2d\n")
+    for level, most, used in ((folder, "max", 5), (folder.parent, "300", 105)):
+        (level / "pids.max").write_text(f"{most}\n")
+        (level / "pids.current").write_text(f"{used}\n")
+    own_threads = len(list(Path("/proc/self/task").iterdir()))
+    assert usable_tasks(tmp_path / "fs", own) == 300 - 105 + own_threads
+
+
+def test_a_limit_of_tasks_of_cgroup_version_1_counts(tmp_path):
+    own, folder = tmp_path / "cgroup", tmp_path / "fs" / "pids" / "lab"
+    folder.mkdir(parents=True)
+    own.write_text("8:pids:/lab\n3:cpu:/\n0::/\n")
+    (folder / "pids.max").write_text("100\n")
+    (folder / "pids.current").write_text("0\n")
+    assert usable_tasks(tmp_path / "fs", own) >= 100
+
+
+def test_without_a_limit_of_tasks_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert usable_tasks(tmp_path / "missing", tmp_path / "neither") is None
+
+
+def test_what_the_user_set_for_a_library_is_left_as_it_is():
+    environment = {"OPENBLAS_NUM_THREADS": "3"}
+    bound_thread_pools(environment)
+    assert environment["OPENBLAS_NUM_THREADS"] == "3"
+    assert environment["OPENCV_FOR_THREADS_NUM"] == "1"
+    assert environment["OMP_NUM_THREADS"] == str(usable_cpus())

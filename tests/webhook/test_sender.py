@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from functools import partial
 
 import pytest
@@ -18,6 +19,7 @@ from her2d.monitoring.log import configure_logging
 from her2d.queue.operator import prioritise
 from her2d.queue.store import JobQueue
 from her2d.settings import SettingsError, WebhookSettings, load_settings
+from her2d.system import clock
 from her2d.system.backoff import Backoff
 from her2d.system.file_identity import FileState
 from her2d.webhook.outbox import Outbox
@@ -276,12 +278,39 @@ def test_an_event_that_was_deferred_for_too_long_is_given_up(database, receiver)
     quarantine(database, "old.tif", "new.tif")
     with outbox_of(database) as outbox:
         outbox.defer(outbox.next(), wait_s=-1)
-    change(database, "update webhook_retries set since = '2020-01-01T00:00:00.000000Z'")
+    change(database, "update webhook_clock set ran_s = 3601")
     with capture_logs() as logs, delivering(database, receiver.url, give_up_after_h=1.0):
         wait_until(lambda: logged(logs, "webhook_given_up"))
     assert names(receiver.documents) == ["new.tif", "old.tif"]
     with outbox_of(database) as outbox:
         assert outbox.next() is None
+
+
+@pytest.mark.parametrize("days", [-10_000, 365, 10_000])
+def test_no_change_of_the_systems_clock_gives_an_event_up(database, receiver, monkeypatch, days):
+    receiver.answer_to = lambda _document: 500
+    quarantine(database, "a.tif")
+    with outbox_of(database) as outbox:
+        outbox.defer(outbox.next(), wait_s=-1)
+        monkeypatch.setattr(clock, "datetime", ClockAhead.by(timedelta(days=days)))
+        with capture_logs() as logs, delivering(database, receiver.url, give_up_after_h=0.5):
+            receiver.wait_for(3)
+        assert not logged(logs, "webhook_given_up")
+        assert outbox.waiting() == 1
+
+
+class ClockAhead(datetime):
+    """A clock that is set wrong."""
+
+    error = timedelta()
+
+    @classmethod
+    def by(cls, error: timedelta) -> type["ClockAhead"]:
+        return type("ClockAhead", (cls,), {"error": error})
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + cls.error
 
 
 def test_an_event_that_is_sent_again_keeps_its_id(database, receiver):

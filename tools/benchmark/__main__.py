@@ -82,7 +82,7 @@ def bench(
     # cores from the threads that compute. In the pipeline, which has more threads than cores, they
     # sleep anyway.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # The pipeline has a thread for each CPU; as in the daemon, OpenCV adds none of its own.
+    # The pipeline has a thread for each CPU; as in the daemon, OpenCV adds none.
     cv2.setNumThreads(1)
     configurations = _chosen(only)
     settings = settings_of(config)

@@ -52,9 +52,9 @@ def _events_of_failed_attempts() -> Iterator[Event]:
     """The worker's events that the retry policy names, also that of the last failed attempt."""
     for rule in RULES:
         of_slide = ("slide_id",) if rule.action is Action.DUPLICATE else ()
-        fields = ("reason", "attempt", *of_slide)
+        fields = ("reason", "action", "attempt", *of_slide)
         yield Event(rule.event, rule.level, fields, Worker.__module__)
-        if rule.action is Action.RETRY:
+        if Action.RETRY in (rule.action, rule.if_proven):
             yield Event("slide_quarantined", rule.level, fields, Worker.__module__)
 
 

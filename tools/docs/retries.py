@@ -1,6 +1,6 @@
 """What an error leads to, from the table that decides it."""
 
-from her2d.processing.retry_policy import RULES, Action, Rule
+from her2d.processing.retry_policy import RULES, SUSPECTED, Action, Rule
 from tools.docs.markdown import code, introduction, page, table
 from tools.docs.models import attribute_notes
 
@@ -20,4 +20,11 @@ def retries_page() -> str:
 
 def _row(rule: Rule) -> list[str]:
     wait = f", in {rule.wait_s:g} s" if rule.wait_s else ""
-    return [rule.when, f"{code(rule.action.value)}{wait}", code(rule.event)]
+    if rule.is_suspected:
+        wait = f", in {SUSPECTED.first_s:g} s, and in twice as long each time"
+    proven = (
+        f"; {code(rule.if_proven.value)} once another slide was scored since the last such failure"
+        if rule.if_proven is not None
+        else ""
+    )
+    return [rule.when, f"{code(rule.action.value)}{wait}{proven}", code(rule.event)]

@@ -206,7 +206,7 @@ create table jobs (
     file_name text not null,
     inbox text not null,               -- '' for a file that a person named
     state text not null check (state in ('settling', 'queued', 'running', 'done', 'failed',
-                                         'quarantined', 'duplicate', 'vanished',
+                                         'quarantined', 'cancelled', 'duplicate', 'vanished',
                                          'unread')),
     reason text,
     attempts integer not null default 0,
@@ -259,11 +259,17 @@ create table webhook_cursor (
     at text not null
 );
 
+-- How long deliveries have run, in seconds: one row. No clock that jumps gives an event up.
+create table webhook_clock (
+    id integer primary key check (id = 1),
+    ran_s real not null
+);
+
 -- Events that the receiver refused and later ones have overtaken, and events that a person sends
 -- again. Each is tried at times that do not depend on the others.
 create table webhook_retries (
     event_id integer primary key references events (id) on delete cascade,
-    since text not null,               -- an event is given up a set time after this
+    since_s real not null,             -- webhook_clock.ran_s when the event was deferred
     tries integer not null,
     next_at text not null
 );

@@ -5,7 +5,7 @@ from pathlib import Path
 from her2d.slides.errors import RefusedError
 from her2d.slides.formats.opening import UnreadableFormatError, open_source
 from her2d.slides.formats.recognition import Format, recognise
-from her2d.slides.integrity import Completeness, Integrity, Missing, check_integrity
+from her2d.slides.integrity import Completeness, Integrity, Missing, check_integrity, not_accessible
 
 
 def check_scan(path: Path) -> Integrity:
@@ -26,8 +26,7 @@ def check_scan(path: Path) -> Integrity:
         reason = f"is not finished, or damaged: it {error}"
         return Integrity(Completeness.INCOMPLETE, reason, Missing.DIRECTORIES)
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        return Integrity(Completeness.INCOMPLETE, reason, Missing.ACCESS)
+        return not_accessible(error)
     if source is None:
         return check_integrity(path)
     source.close()

@@ -16,6 +16,7 @@ from her2d.slides.errors import RefusedError
 from her2d.slides.formats.recognition import MAX_INSTANCES, dicom_files
 from her2d.slides.formats.source import Pixels, SourceLevel, Statements, downsample, number
 from her2d.slides.structure import MAX_PIXELS, MAX_SIDE
+from her2d.system.shortage import is_own_shortage
 
 _CACHE_BYTES = 32 * 2**20  # of decoded, and as much of encoded frames
 _BLOCK = 1024
@@ -149,6 +150,8 @@ def _wsidicom_errors() -> Iterator[None]:
             raise
         raise RefusedError(f"cannot be decoded: {_one_line(error)}") from error
     except Exception as error:
+        if is_own_shortage(error):
+            raise
         text = f"{type(error).__name__}: {_one_line(error)}"
         raise RefusedError(f"cannot be decoded ({text})") from error
 
@@ -160,6 +163,8 @@ def _header(file: Path) -> Dataset:
     except OSError:
         raise
     except Exception as error:
+        if is_own_shortage(error):
+            raise
         text = _one_line(error)
         raise RefusedError(f"holds {file.name}, whose tags cannot be understood: {text}") from error
 
