@@ -83,6 +83,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         finished_at=now(),
         elapsed_s=clock.elapsed_s,
         focal_plane=outcome.metadata.focal_plane,
+        scale_remark=None if outcome.scale is None else outcome.scale.remark,
     )
 
 

@@ -15,7 +15,8 @@ class QualityFlag(StrEnum):
     """A problem that a person should check before the result is used.
 
     `barcode-mismatch` means that the label of the slide shows another barcode than the file states,
-    so that the result may be another patient's.
+    so that the result may be another patient's. `off-scale` means that the scan was enlarged by
+    over 10 %, or that its file states a resolution that differs by over 10 % from the one used.
     """
 
     BLURRED = "blurred"
@@ -23,6 +24,7 @@ class QualityFlag(StrEnum):
     PEN_MARKED = "pen-marked"
     STAIN_OUTLIER = "stain-outlier"
     BARCODE_MISMATCH = "barcode-mismatch"
+    OFF_SCALE = "off-scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class RunRecord:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
         unreadable_reason: why the first unreadable tile could not be read, None where all could.
         um_per_px: micrometres to a pixel of the 4x grid.
+        scale_remark: why the scan's scale is doubtful, in sentences; None if it is not.
         level0_downsample: level-0 pixels to a pixel of the 4x grid.
         queued_at, started_at, finished_at: UTC, ISO-8601.
         focal_plane: which plane of a z-stack was read, such as "2 of 5"; None where there is one.
@@ -93,6 +96,7 @@ class RunRecord:
     finished_at: str
     elapsed_s: float
     focal_plane: str | None = None
+    scale_remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,9 @@ class SlideResult(Score, _KnownSlide):
     label_barcode: str | None
     magnification: float
     magnification_source: str | None
+    mpp: float | None
+    um_per_px: float
+    scale_remark: str | None
 
     @property
     def barcode_remark(self) -> str | None:

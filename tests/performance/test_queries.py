@@ -115,6 +115,7 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "results --flag stain-outlier": page(
         ResultFilter(flags=frozenset({QualityFlag.STAIN_OUTLIER}))
     ),
+    "results --flag off-scale": page(ResultFilter(flags=frozenset({QualityFlag.OFF_SCALE}))),
     "results --sort percent": page(ResultFilter(), Order(SortKey.PERCENT)),
     "results --sort name": page(ResultFilter(), Order(SortKey.NAME, descending=False)),
     "results --sort margin": page(ResultFilter(), Order(SortKey.MARGIN, descending=False)),

@@ -59,6 +59,7 @@ create table runs (
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
+    scale_remark text,                 -- why the scan's scale is doubtful; null if it is not
     level0_downsample real not null,   -- level 0 pixels per pixel of the 4x grid
     backend text not null,
     software_version text not null,
@@ -81,6 +82,8 @@ create index runs_current_by_reason on runs (reason_code, finished_at, id)
     where is_current = 1 and reason_code is not null;
 create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
+create index runs_current_off_scale on runs (id)
+    where is_current = 1 and scale_remark is not null;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
     where is_current = 1;
 
@@ -303,12 +306,16 @@ select
         iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')
         || iif(run_quality.pen_marked, ',pen-marked', '')
         || iif(run_quality.stain_outlier, ',stain-outlier', '')
-        || iif(slides.barcode_mismatch, ',barcode-mismatch', ''), ','
+        || iif(slides.barcode_mismatch, ',barcode-mismatch', '')
+        || iif(runs.scale_remark is not null, ',off-scale', ''), ','
     ) as quality_flags,
     slides.barcode_source,
     slides.label_barcode,
     slides.magnification,
-    slides.magnification_source
+    slides.magnification_source,
+    slides.mpp,
+    runs.um_per_px,
+    runs.scale_remark
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
@@ -378,4 +385,10 @@ join slide_results on slide_results.slide_id = slides.id
 left join run_quality on run_quality.run_id = slide_results.run_id
 where slides.barcode_mismatch = 1
 and not coalesce(run_quality.blurred or run_quality.folded or run_quality.pen_marked
-                 or run_quality.stain_outlier, 0);
+                 or run_quality.stain_outlier, 0)
+union all
+select slide_results.*
+from runs
+join slide_results on slide_results.run_id = runs.id
+where runs.is_current = 1 and runs.scale_remark is not null
+and slide_results.quality_flags = 'off-scale';

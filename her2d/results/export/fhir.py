@@ -91,7 +91,12 @@ def _observation(result: SlideResult) -> dict[str, Any]:
         ],
         "note": [
             {"text": text}
-            for text in ("Research use only.", result.ci_meaning, result.barcode_remark)
+            for text in (
+                "Research use only.",
+                result.ci_meaning,
+                result.barcode_remark,
+                result.scale_remark,
+            )
             if text
         ],
     }

@@ -63,6 +63,13 @@ def _assumed(result: SlideResult) -> str:
     return " (assumed)" if result.magnification_source == MagnificationSource.ASSUMED else ""
 
 
+def _scale(result: SlideResult) -> str:
+    scale = f"{result.um_per_px:.4g} um/px at 4x"
+    if result.mpp is None:
+        scale += ", by the magnification only"
+    return f"{scale}. {result.scale_remark}" if result.scale_remark else scale
+
+
 def _number(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{value:.1f}{unit}"
 
@@ -96,6 +103,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("file", result.path),
         ("size", f"{geometry.width} x {geometry.height} px"),
         ("magnification", f"{geometry.magnification:g}x{_assumed(result)}"),
+        ("scale", _scale(result)),
         ("focal plane", result.focal_plane or "the only one"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
