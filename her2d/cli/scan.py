@@ -85,7 +85,7 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
-        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps)
+        recorder = Recorder(scorer.bundle, scorer.processor.software, settings.results.heatmaps)
         futures = {
             path: pool.submit(_scan_one, settings, scorer, recorder, path, progress)
             for path in files

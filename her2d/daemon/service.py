@@ -119,7 +119,7 @@ class Daemon:
                 ) as processor,
                 self._serve(processor, Outcomes(db), storage) as server,
             ):
-                recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
+                recorder = Recorder(processor.bundle, processor.software, results.heatmaps)
                 self._work(jobs, processor, recorder, storage, server.port)
             db.close()
         log.info("daemon_stopped")
@@ -240,9 +240,12 @@ class Daemon:
         self._metrics.build.info(
             {
                 "version": __version__,
+                "git_commit": processor.software.git_commit or "",
                 "backend": processor.backend,
+                "runtime_version": processor.software.runtime_version,
                 "bundle": manifest.name,
                 "bundle_version": manifest.version,
+                "bundle_digest": processor.bundle.digest,
             }
         )
         self._metrics.read_from(lambda: self._read(processor, outcomes, storage))

@@ -248,7 +248,11 @@ class Pipeline:
             metadata=with_label_barcode(slide),
             grid=run.grid,
             score=score_slide(
-                counts, obstacle=obstacle, threshold=threshold, interval=self._interval(tiles)
+                counts,
+                obstacle=obstacle,
+                threshold=threshold,
+                tile_cut=self._rules.tile_cut,
+                interval=self._interval(tiles),
             ),
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,

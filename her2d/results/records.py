@@ -9,6 +9,7 @@ from pydantic import BaseModel, field_validator
 
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
+from her2d.pipeline.software import Software
 
 
 class QualityFlag(StrEnum):
@@ -66,7 +67,7 @@ class BundleRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run of one bundle on one slide, with its score and quality.
+    """A run of one bundle on one slide, with its score, its quality and the software.
 
     Attributes:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
@@ -88,8 +89,7 @@ class RunRecord:
     grid_rows: int
     um_per_px: float
     level0_downsample: float
-    backend: str
-    software_version: str
+    software: Software
     heatmap_path: str | None
     queued_at: str | None
     started_at: str
@@ -161,8 +161,14 @@ class SlideResult(Score, _KnownSlide):
     unreadable_reason: str | None = None
     bundle_name: str
     bundle_version: str
+    bundle_digest: str
     backend: str
+    precision: str
+    runtime: str
+    runtime_version: str
+    scikit_learn_version: str
     software_version: str
+    git_commit: str | None
     queued_at: str | None
     started_at: str
     finished_at: str

@@ -54,7 +54,7 @@ def db(settings):
 
 
 def record_slide(processor, settings, db, slide):
-    recorder = Recorder(processor.bundle, processor.backend, settings.results.heatmaps)
+    recorder = Recorder(processor.bundle, processor.software, settings.results.heatmaps)
     clock = RunClock(queued_at=None)
     digest = processor.content_hash(slide)
     recorder.record(db, recorder.draw(processor.score(slide), digest, clock))

@@ -47,6 +47,7 @@ create table runs (
     ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
     threshold_percent real not null,   -- P from which the bundle calls a slide positive
+    tile_cut real not null,            -- the integrator's probability above which a tile is strong
     tumor_pixels integer not null,
     strong_pixels integer not null,
     tiles_total integer not null,
@@ -61,8 +62,13 @@ create table runs (
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
     scale_remark text,                 -- why the scan's scale is doubtful; null if it is not
     level0_downsample real not null,   -- level 0 pixels per pixel of the 4x grid
-    backend text not null,
-    software_version text not null,
+    backend text not null,             -- back end and precision, such as tensorrt-fp16
+    precision text not null,           -- what the networks were computed in
+    runtime text not null,             -- the library that ran them
+    runtime_version text not null,
+    scikit_learn_version text not null,
+    software_version text not null,    -- of her2d
+    git_commit text,                   -- of her2d; null if it was installed from a package
     heatmap_path text,
     queued_at text,
     started_at text not null,
@@ -272,6 +278,7 @@ select
     runs.ci_calibrated,
     runs.borderline,
     runs.threshold_percent,
+    runs.tile_cut,
     runs.tumor_pixels,
     runs.strong_pixels,
     runs.tiles_tumor,
@@ -282,8 +289,14 @@ select
     runs.unreadable_reason,
     bundles.name as bundle_name,
     bundles.version as bundle_version,
+    bundles.digest as bundle_digest,
     runs.backend,
+    runs.precision,
+    runs.runtime,
+    runs.runtime_version,
+    runs.scikit_learn_version,
     runs.software_version,
+    runs.git_commit,
     runs.queued_at,
     runs.started_at,
     runs.finished_at,

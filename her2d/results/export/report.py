@@ -70,6 +70,11 @@ def _scale(result: SlideResult) -> str:
     return f"{scale}. {result.scale_remark}" if result.scale_remark else scale
 
 
+def _her2d(result: SlideResult) -> str:
+    commit = result.git_commit
+    return result.software_version if commit is None else f"{result.software_version}, {commit}"
+
+
 def _number(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{value:.1f}{unit}"
 
@@ -107,8 +112,10 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("focal plane", result.focal_plane or "the only one"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
-        ("models", f"{result.bundle_name} {result.bundle_version}"),
-        ("backend", result.backend),
-        ("her2d", result.software_version),
+        ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
+        ("tile cut", f"{result.tile_cut:g}"),
+        ("networks", f"{result.runtime} {result.runtime_version}, {result.precision}"),
+        ("integrator", f"scikit-learn {result.scikit_learn_version}"),
+        ("her2d", _her2d(result)),
         ("run", str(result.run_id)),
     ]
