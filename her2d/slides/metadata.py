@@ -269,6 +269,7 @@ def describe(
     resolution: Resolution | None,
     *,
     listed: Description | None = None,
+    reduction: float | None = None,
     width: int,
     height: int,
     assume_magnification: float | None,
@@ -280,20 +281,22 @@ def describe(
             that one does not state is taken from the next.
         resolution: the resolution tags of level 0.
         listed: what XML that describes several images states about this one; it comes first.
+        reduction: by how much level 0 is smaller than the scan that its description is of, None
+            where it is that scan.
         width, height: pixels of level 0.
-        assume_magnification: used where the file states none, or where AppMag and MPP contradict
-            each other.
+        assume_magnification: used where the file states none, where AppMag and MPP contradict each
+            other, or where it is not known whether they are those of level 0.
 
     Raises:
-        RefusedError: there is no magnification, or AppMag and MPP contradict each other, and
-            `assume_magnification` is None.
+        RefusedError: `assume_magnification` is None where it would be used.
     """
     read = [read_description(text) for text in descriptions]
     stated = _merge(read if listed is None else [listed, *read])
-    if stated.mpp is None and resolution is not None:
-        mpp = _resolution_mpp(resolution, stated.resolution_unit_um)
-        stated = replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
-    settled = _settle(stated, assume_magnification)
+    settled = (
+        _settle(_with_tags(stated, resolution), assume_magnification)
+        if reduction is None or (stated.magnification is None and stated.mpp is None)
+        else _settle_reduced(stated, reduction, assume_magnification)
+    )
     return SlideMetadata(
         vendor=stated.vendor,
         magnification=settled.magnification,
@@ -342,6 +345,35 @@ def _settle(stated: Description, assumed: float | None) -> _Settled:
         f"{stated.mpp_source} = {mpp:g} cannot both be right; set assume_magnification in "
         "config.toml to read it"
     )
+
+
+def _settle_reduced(stated: Description, reduction: float, assumed: float | None) -> _Settled:
+    """Settle the scale of a reduced copy of a scan by an assumption.
+
+    Scanners repeat the scan's values in the descriptions of its levels, and so do programs that
+    export one; others change them. Which of the two was done cannot be known.
+    """
+    if stated.mpp is not None:
+        mpp, source, text = stated.mpp, stated.mpp_source, f"{stated.mpp:g}"
+    else:
+        assert stated.magnification is not None
+        mpp = UM_PX_AT_1X / stated.magnification
+        source, text = stated.magnification_source, f"{stated.magnification:g}"
+    if assumed is not None:
+        return _assumed(assumed, mpp * reduction, source)
+    raise RefusedError(
+        f"is a copy of a scan, {reduction:.3g} times as small, and does not say whether"
+        f" {source} = {text} is that of the scan or of the copy; set assume_magnification in"
+        " config.toml to read it"
+    )
+
+
+def _with_tags(stated: Description, resolution: Resolution | None) -> Description:
+    """Return a description with the MPP of the resolution tags, if it states none."""
+    if stated.mpp is not None or resolution is None:
+        return stated
+    mpp = _resolution_mpp(resolution, stated.resolution_unit_um)
+    return replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
 
 
 def _without_objective(

@@ -25,6 +25,7 @@ from her2d.slides.metadata import (
     read_fields,
 )
 from her2d.slides.overlaps import check_tiles_do_not_overlap
+from her2d.slides.page_text import reduction_of
 from her2d.slides.protocol import Slide
 from her2d.slides.pyramid import (
     Level,
@@ -176,6 +177,7 @@ def _describe(
         descriptions if pyramid.listed is None else (),
         _resolution(base.page),
         listed=pyramid.listed,
+        reduction=reduction_of(base.description, base.size) if pyramid.listed is None else None,
         width=base.directory.width,
         height=base.directory.height,
         assume_magnification=assume_magnification,

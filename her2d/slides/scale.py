@@ -1,8 +1,8 @@
 """The scale of a scan, the 4x grid that follows from it, and what makes the scale doubtful.
 
 Networks know tissue by its size in pixels. Where a file states its micrometres per pixel (MPP), the
-grid therefore has those of the bundle within 5 %, whatever the objective is called. The objective
-gives the grid where there is no MPP, and where its 4x is within those 5 %.
+grid therefore has those of the bundle within 5 %. The objective gives the grid where there is no
+MPP, and where its 4x is within those 5 %.
 """
 
 from dataclasses import dataclass

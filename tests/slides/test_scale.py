@@ -1,4 +1,4 @@
-"""The grid has the models' micrometres per pixel, whatever the objective is called."""
+"""The grid has the models' micrometres per pixel, and a doubtful scale is noticed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +203,47 @@ def test_an_assumption_settles_a_contradiction_if_it_agrees_with_one_of_the_two(
     assert settled == (is_wrong is not True)
     doubt = find_scale_doubt(metadata, 2.5)
     assert (None if doubt is None else doubt.is_wrong) == is_wrong
+
+
+COPY = "Motic V1.0.0\n{w}x{h} [0,0 {w}x{h}] [256x256]{arrow} JPEG/RGB Q = 75|{values}"
+
+
+def write_copy(path: Path, times: float, values: str, *, arrow: bool) -> Path:
+    """Write a scan that was made smaller, with the description of the whole scan."""
+    image = square(1.0)
+    height, width = image.shape[:2]
+    text = COPY.format(
+        w=round(width * times),
+        h=round(height * times),
+        arrow=f" -> {width}x{height}" if arrow else "",
+        values=values,
+    )
+    options: dict[str, Any] = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
+    tifffile.imwrite(path, image, description=text, **options)
+    return path
+
+
+@pytest.mark.parametrize("arrow", [True, False])
+@pytest.mark.parametrize("values", ["AppMag = 40|MPP = 0.25", "AppMag = 40", "MPP = 0.25"])
+def test_a_reduced_copy_does_not_say_whether_its_scale_is_that_of_the_scan(
+    values: str, arrow: bool, tmp_path: Path
+) -> None:
+    path = write_copy(tmp_path / "a.tif", 4, values, arrow=arrow)
+    with pytest.raises(SlideError, match="is a copy of a scan, 4 times as small, and does not say"):
+        open_slide(path)
+    with open_slide(path, assume_magnification=10) as slide:
+        assert slide.metadata.mpp == pytest.approx(1.0)
+        assert find_scale_doubt(slide.metadata, 2.5) is None
+    with open_slide(path, assume_magnification=40) as slide:
+        assert slide.metadata.mpp is None
+        assert find_scale_doubt(slide.metadata, 2.5) is not None
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 1.04])
+def test_a_scan_of_about_the_size_that_is_stated_is_no_copy(times: float, tmp_path: Path) -> None:
+    path = write_copy(tmp_path / "a.tif", times, "AppMag = 10|MPP = 1", arrow=False)
+    with open_slide(path) as slide:
+        assert slide.metadata.mpp == 1.0
 
 
 def test_an_mpp_that_an_assumption_overrides_stays_a_doubt(tmp_path: Path) -> None:
