@@ -28,6 +28,7 @@ from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import Progress
+from her2d.pipeline.software import Software
 from her2d.processing.processor import ScoredSlide, SlideProcessor, open_processor
 from her2d.processing.records import heatmap_data
 from her2d.results.heatmap import render_heatmap
@@ -193,6 +194,11 @@ class Scorer:
     def backend(self) -> str:
         """The back end that was chosen."""
         return self._processor.backend
+
+    @property
+    def software(self) -> Software:
+        """The libraries and versions that score, as they are recorded with each result."""
+        return self._processor.software
 
     def score(
         self,

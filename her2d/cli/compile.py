@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import load_bundle
+from her2d.bundle.manifest import Preprocessing
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Listing, fields
@@ -113,7 +114,7 @@ def compile_(
     )
     # Checked before tiles are read or simulated, which takes longer.
     platform_for(order)
-    chosen = _tissue(slides, tiles, bundle.manifest.preprocessing.saturation)
+    chosen = _tissue(slides, tiles, bundle.manifest.preprocessing)
     to_try = TilesToTry(calibration=chosen[::2], check=chosen[1::2])
     with _Bars(Console(stderr=True)) as bars:
         try:
@@ -126,7 +127,7 @@ def compile_(
     _listing(compiled.files.sidecar, compiled.sidecar).print(Console())
 
 
-def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
+def _tissue(slides: list[Path] | None, wanted: int, rules: Preprocessing) -> Tiles:
     """Return `wanted` tissue tiles, or all if there are fewer, spread evenly over the slides.
 
     Raises:
@@ -137,19 +138,19 @@ def _tissue(slides: list[Path] | None, wanted: int, saturation: float) -> Tiles:
         from her2d.simulator.tissue import tissue_tiles
 
         return tissue_tiles(wanted)
-    every = [tile for path in slides for tile in _tissue_of(path, saturation)]
+    every = [tile for path in slides for tile in _tissue_of(path, rules)]
     if len(every) < 2:
         raise UserError("The slides have fewer than two tissue tiles, too few to compare on.")
     wanted = min(wanted, len(every))
     return np.stack([every[at] for at in np.linspace(0, len(every) - 1, wanted).astype(int)])
 
 
-def _tissue_of(path: Path, saturation: float) -> list[NDArray[np.uint8]]:
-    with open_slide(path) as slide:
+def _tissue_of(path: Path, rules: Preprocessing) -> list[NDArray[np.uint8]]:
+    with open_slide(path, um_per_px=rules.mpp) as slide:
         return [
             tile.pixels
             for tile in slide.tiles()
-            if isinstance(tile, Tile) and mean_saturation(tile.pixels) > saturation
+            if isinstance(tile, Tile) and mean_saturation(tile.pixels) > rules.saturation
         ]
 
 

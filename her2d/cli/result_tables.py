@@ -174,9 +174,10 @@ def _remarks(result: SlideResult) -> list[str]:
         remarks.append(result.unread_pictures)
     if result.barcode_remark:
         remarks.append(result.barcode_remark)
+    if result.scale_remark is not None and result.scale_remark != result.reason:
+        remarks.append(result.scale_remark)
     if result.magnification_source == MagnificationSource.ASSUMED:
         remarks.append(f"magnification {result.magnification:g}x assumed")
-    remarks += [
-        flag.value for flag in result.quality_flags if flag is not QualityFlag.BARCODE_MISMATCH
-    ]
+    explained = (QualityFlag.BARCODE_MISMATCH, QualityFlag.OFF_SCALE)
+    remarks += [flag.value for flag in result.quality_flags if flag not in explained]
     return remarks

@@ -94,7 +94,9 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
         who = actor("scan")
-        recorder = Recorder(scorer.bundle, scorer.backend, settings.results.heatmaps, who)
+        recorder = Recorder(
+            scorer.bundle, scorer.processor.software, settings.results.heatmaps, who
+        )
         futures = {
             path: pool.submit(_scan_one, settings, scorer, recorder, path, progress, who)
             for path in files

@@ -28,7 +28,13 @@ from her2d.webhook.outbox import Outbox
 log = get_logger(__name__)
 
 _QUARTILES = (0.25, 0.5, 0.75)
-_FLAGS = ("blurred", "folded", "pen_marked", "stain_outlier")
+_FLAGS = {
+    "blurred": "run_quality.blurred",
+    "folded": "run_quality.folded",
+    "pen_marked": "run_quality.pen_marked",
+    "stain_outlier": "run_quality.stain_outlier",
+    "off_scale": "scale_remark is not null",
+}
 _OUTCOMES = ("done", "failed", "postponed", "quarantined", "cancelled", "duplicate", "vanished")
 _WAITING = ("settling", "queued", "running", "failed")
 
@@ -193,7 +199,7 @@ def _day(db: Database) -> DayReading:
     rows = db.execute(
         "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
         " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
-        f" {', '.join(f'run_quality.{flag}' for flag in _FLAGS)}"
+        f" {', '.join(_FLAGS.values())}"
         " from slide_results join run_quality using (run_id) where finished_at >= ?",
         [since],
     ).fetchall()

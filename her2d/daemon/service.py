@@ -165,7 +165,7 @@ class Daemon:
         self._observe(processor, Outcomes(db), storage, results_probe, resources)
         self._ops_port = OpsPort(lambda: self._open_server(storage, results_probe))
         resources.callback(self._ops_port.close)
-        recorder = Recorder(processor.bundle, processor.backend, results.heatmaps)
+        recorder = Recorder(processor.bundle, processor.software, results.heatmaps)
         return jobs, processor, recorder, storage, watch
 
     def _open_database(self, resources: ExitStack) -> tuple[Database, DatabaseWatch]:
@@ -359,9 +359,12 @@ class Daemon:
         self._metrics.build.info(
             {
                 "version": __version__,
+                "git_commit": processor.software.git_commit or "",
                 "backend": processor.backend,
+                "runtime_version": processor.software.runtime_version,
                 "bundle": manifest.name,
                 "bundle_version": manifest.version,
+                "bundle_digest": processor.bundle.digest,
             }
         )
         latest = Latest(lambda: self._read(processor, outcomes, storage), "her2d-readings")

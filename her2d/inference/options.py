@@ -35,3 +35,9 @@ class EngineOptions:
 def recorded_name(backend: BackendName, precision: Precision) -> str:
     """Name of back end and precision in a result's `backend`; fp32 is left out."""
     return backend if precision == "fp32" else f"{backend}-{precision}"
+
+
+def recorded_parts(name: str) -> tuple[str, str]:
+    """Return back end and precision of a name that `recorded_name` made."""
+    backend, _, precision = name.partition("-")
+    return backend, precision or "fp32"

@@ -48,7 +48,7 @@ class Metrics:
 
     Attributes:
         registry: all metrics.
-        build: software version, back end and bundle.
+        build: versions of the software, the runtime and the bundle.
         results, indeterminate, tiles: results by HER2 status, those without a call by reason, and
             tiles of finished slides by class.
         settling, processing, scan_to_result, steps: durations in seconds.
@@ -59,7 +59,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.build = Info(
-            "her2d_build", "Version of the software, back end and bundle.", registry=registry
+            "her2d_build", "Version of the software, runtime and bundle.", registry=registry
         )
         self.results = Counter(
             "her2d_slide_results",

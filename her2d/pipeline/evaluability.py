@@ -12,6 +12,7 @@ from her2d.bundle.manifest import Decision, Quality
 from her2d.method import THRESHOLD
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.tile_counts import TileCounts
+from her2d.slides.scale import ScaleDoubt
 
 
 class ReasonCode(StrEnum):
@@ -24,6 +25,7 @@ class ReasonCode(StrEnum):
     BLURRED = "blurred"
     FOLDED = "folded"
     PEN_MARKED = "pen-marked"
+    WRONG_SCALE = "wrong-scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def find_obstacle(
     unread: UnreadTiles,
     limits: EvaluableLimits,
     *,
+    scale: ScaleDoubt | None = None,
     threshold: float = THRESHOLD,
 ) -> Obstacle | None:
     """Return the first reason why a slide cannot be called; None if it can be.
@@ -85,11 +88,13 @@ def find_obstacle(
         quality: how good the scan is, its stain, and the area of its tumour.
         unread: its tiles that could not be read.
         limits: the bundle's.
+        scale: why the scan's scale is doubtful; None if it is not.
         threshold: P from which a slide is positive, as a decimal number.
     """
     # Artefacts hide tumour: they come before too little of it.
     return (
         _not_he(quality)
+        or _wrong_scale(scale)
         or _too_little_read(counts, unread, threshold)
         or _too_much_spoilt(quality, limits)
         or _too_little_tumor(counts, quality, limits)
@@ -101,6 +106,13 @@ def _not_he(quality: SlideQuality) -> Obstacle | None:
     if quality.stain_problem is None:
         return None
     return Obstacle(ReasonCode.NOT_HE, quality.stain_problem)
+
+
+def _wrong_scale(scale: ScaleDoubt | None) -> Obstacle | None:
+    # Before what is counted, because at a wrong scale no number of tiles or pixels means anything.
+    if scale is None or not scale.is_wrong:
+        return None
+    return Obstacle(ReasonCode.WRONG_SCALE, scale.remark)
 
 
 def _too_little_read(counts: TileCounts, unread: UnreadTiles, threshold: float) -> Obstacle | None:

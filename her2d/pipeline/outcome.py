@@ -12,6 +12,7 @@ from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
 from her2d.slides.grid import TileGrid
 from her2d.slides.metadata import SlideMetadata
+from her2d.slides.scale import ScaleDoubt
 
 
 class TileClass(IntEnum):
@@ -56,6 +57,7 @@ class SlideOutcome:
         has_io_error: bool, whether a tile could not be read because of I/O errors of the storage.
         unread_could_change_call: whether what the unreadable tiles hold could change the call. Then
             the slide has no call because of the file, not because of the tissue.
+        scale: why the scan's scale is doubtful; None if it is not.
     """
 
     metadata: SlideMetadata
@@ -71,6 +73,7 @@ class SlideOutcome:
     has_io_error: NDArray[np.bool_]
     unread_could_change_call: bool
     quality: SlideQuality
+    scale: ScaleDoubt | None = None
 
     @property
     def unreadable_percent(self) -> float:

@@ -50,6 +50,7 @@ from her2d.slides.grid import UnreadableTile
 from her2d.slides.label import with_label_barcode
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
+from her2d.slides.scale import find_scale_doubt
 
 # One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
@@ -171,7 +172,9 @@ class Pipeline:
 
         if cancelled():
             raise SlideCancelledError("The slide was cancelled.")
-        with open_slide(path, assume_magnification=assume_magnification) as slide:
+        with open_slide(
+            path, assume_magnification=assume_magnification, um_per_px=self._rules.um_per_px
+        ) as slide:
             run = SlideRun(slide.grid, cancelled, progress)
             self._feed(slide, run)
             run.wait()
@@ -239,14 +242,19 @@ class Pipeline:
             artefact_tumor_percent=run.artefact_tumor_percent,
         )
         threshold = self._rules.threshold
+        scale = find_scale_doubt(slide.metadata, self._rules.um_per_px)
         obstacle = find_obstacle(
-            counts, quality, unread, self._rules.evaluable, threshold=threshold
+            counts, quality, unread, self._rules.evaluable, scale=scale, threshold=threshold
         )
         return SlideOutcome(
             metadata=with_label_barcode(slide),
             grid=run.grid,
             score=score_slide(
-                counts, obstacle=obstacle, threshold=threshold, interval=self._interval(tiles)
+                counts,
+                obstacle=obstacle,
+                threshold=threshold,
+                tile_cut=self._rules.tile_cut,
+                interval=self._interval(tiles),
             ),
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
@@ -258,6 +266,7 @@ class Pipeline:
             has_io_error=run.has_io_error,
             unread_could_change_call=unread_could_change_call(counts, unread.pixels, threshold),
             quality=quality,
+            scale=scale,
         )
 
     def _interval(self, tiles: TumorTiles) -> Interval | None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import HeStain, Interval
-from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION
+from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION, UM_PER_PX
 from her2d.pipeline.evaluability import EvaluableLimits
 from her2d.pipeline.quality import QualityLimits, StainReference
 
@@ -26,6 +26,7 @@ class PipelineRules:
     """The limits that decide, from the bundle's manifest (paper, sections 4.2 and 4.6).
 
     Attributes:
+        um_per_px: micrometres per pixel of the tiles.
         saturation: mean HSV saturation up to which a tile is background.
         tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
         threshold: P from which a slide is positive.
@@ -36,6 +37,7 @@ class PipelineRules:
         evaluable: from when on a slide is not called.
     """
 
+    um_per_px: float = UM_PER_PX
     saturation: float = SATURATION
     tumor_fraction: float = TUMOR_FRACTION
     threshold: float = THRESHOLD
@@ -50,6 +52,7 @@ def rules_of(bundle: Bundle) -> PipelineRules:
     """Return the rules that the bundle's manifest states."""
     preprocessing, decision = bundle.manifest.preprocessing, bundle.manifest.decision
     return PipelineRules(
+        um_per_px=preprocessing.mpp,
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=decision.threshold,

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict
 
-from her2d.method import THRESHOLD
+from her2d.method import THRESHOLD, TILE_CUT
 from her2d.pipeline.evaluability import Obstacle, ReasonCode
 from her2d.pipeline.interval import Interval, interval_meaning
 from her2d.pipeline.tile_counts import TileCounts, high_expression_fraction
@@ -35,6 +35,7 @@ class Score(BaseModel):
             without an interval.
         borderline: whether the interval holds the threshold.
         threshold_percent: P in percent from which the bundle calls a slide positive.
+        tile_cut: the integrator's probability above which the bundle calls a tile strong.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,6 +49,7 @@ class Score(BaseModel):
     ci_calibrated: bool | None = None
     borderline: bool = False
     threshold_percent: float = 100 * THRESHOLD
+    tile_cut: float = TILE_CUT
     tumor_pixels: int = 0
     strong_pixels: int = 0
     tiles_tumor: int = 0
@@ -64,6 +66,7 @@ def score_slide(
     *,
     obstacle: Obstacle | None,
     threshold: float = THRESHOLD,
+    tile_cut: float = TILE_CUT,
     interval: Interval | None,
 ) -> Score:
     """Return the status of a slide, with P and its interval.
@@ -75,6 +78,7 @@ def score_slide(
         obstacle: why it cannot be called, from `find_obstacle`; None if it can be.
         threshold: P from which a slide is positive; taken as the decimal number it is written as,
             so that exactly 10 % is positive.
+        tile_cut: the cut by which `counts` has strong tiles.
         interval: of P; None for a slide without tumour, or if only the call is needed.
 
     Raises:
@@ -84,6 +88,7 @@ def score_slide(
     counted = Score(
         her2_status=Her2Status.INDETERMINATE,
         threshold_percent=float(100 * limit),
+        tile_cut=tile_cut,
         tumor_pixels=counts.total,
         strong_pixels=counts.strong_total,
         tiles_tumor=len(counts.strong),

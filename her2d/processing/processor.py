@@ -21,6 +21,7 @@ from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
 from her2d.pipeline.slide_run import Progress
+from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import FileChangedError, TooFewTilesError
@@ -54,19 +55,24 @@ class SlideProcessor:
         self,
         bundle: Bundle,
         pipeline: Pipeline,
-        backend: str,
+        software: Software,
         hashing: ThreadPoolExecutor,
         *,
         assume_magnification: AssumeMagnification = lambda _path, _inbox: None,
         max_unreadable_percent: float = 100.0,
     ) -> None:
         self.bundle = bundle
-        self.backend = backend
+        self.software = software
         self.pipeline = pipeline
         self._hashing = hashing
         self._assume_magnification = assume_magnification
         self._max_unreadable_percent = max_unreadable_percent
         self._health = EngineHealth()
+
+    @property
+    def backend(self) -> str:
+        """The engine's back end and precision, as recorded with each result."""
+        return self.software.backend
 
     def content_hash(self, path: Path, on_progress: Callable[[], None] = lambda: None) -> str:
         """Return the scan's content hash, read at idle priority in a thread of the processor.
@@ -190,7 +196,7 @@ def open_processor(
             yield SlideProcessor(
                 bundle,
                 pipeline,
-                engine.backend,
+                software_of(engine.backend),
                 hashing,
                 assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,

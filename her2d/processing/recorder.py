@@ -7,6 +7,7 @@ from sqlite_utils import Database
 
 from her2d.bundle.loading import Bundle
 from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.software import Software
 from her2d.processing.errors import ResultsUnwritableError
 from her2d.processing.processor import ScoredSlide
 from her2d.processing.records import (
@@ -41,19 +42,19 @@ class CompleteRun:
 
 
 class Recorder:
-    """Records the runs of one bundle on one back end. Safe to use from several threads.
+    """Records the runs of one bundle by the same software. Safe to use from several threads.
 
     Args:
-        bundle, backend: which the runs used.
+        bundle, software: which the runs used.
         heatmaps: the folder for pictures.
         actor: the user and the command if a person has the slides scored; None for the daemon.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: str, heatmaps: Path, actor: str | None = None
+        self, bundle: Bundle, software: Software, heatmaps: Path, actor: str | None = None
     ) -> None:
         self._bundle = bundle
-        self._backend = backend
+        self._software = software
         self._heatmaps = heatmaps
         self._actor = actor
 
@@ -69,7 +70,7 @@ class Recorder:
         clock.step_ended("pictures")
         return CompleteRun(
             slide_record(scored.path, content_hash, outcome),
-            run_record(outcome, clock, heatmap, self._backend),
+            run_record(outcome, clock, heatmap, self._software),
             tile_table(outcome),
             pictures,
             clock.timings,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from her2d import __version__
 from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.software import Software
 from her2d.results.heatmap import HeatmapData, heading
 from her2d.results.records import (
     RunRecord,
@@ -61,7 +61,9 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
     )
 
 
-def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: str) -> RunRecord:
+def run_record(
+    outcome: SlideOutcome, clock: RunClock, heatmap: Path, software: Software
+) -> RunRecord:
     """Return the record of a run that ends now."""
     grid = outcome.grid
     return RunRecord(
@@ -75,8 +77,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         grid_rows=grid.rows,
         um_per_px=grid.um_per_px,
         level0_downsample=grid.level0_downsample,
-        backend=backend,
-        software_version=__version__,
+        software=software,
         heatmap_path=str(heatmap),
         queued_at=clock.queued_at,
         started_at=clock.started_at,
@@ -84,6 +85,7 @@ def run_record(outcome: SlideOutcome, clock: RunClock, heatmap: Path, backend: s
         elapsed_s=clock.elapsed_s,
         focal_plane=outcome.metadata.focal_plane,
         unread_pictures=outcome.metadata.unread_pictures,
+        scale_remark=None if outcome.scale is None else outcome.scale.remark,
     )
 
 

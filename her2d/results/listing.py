@@ -147,6 +147,8 @@ def _condition(wanted: ResultFilter) -> str:
 def _flagged(flag: QualityFlag) -> str:
     if flag is QualityFlag.BARCODE_MISMATCH:
         return "slide_id in (select id from slides where barcode_mismatch = 1)"
+    if flag is QualityFlag.OFF_SCALE:
+        return "run_id in (select id from runs where is_current = 1 and scale_remark is not null)"
     return f"run_id in (select run_id from run_quality where {_FLAG_COLUMNS[flag]} = 1)"
 
 

@@ -9,13 +9,15 @@ from pydantic import BaseModel, field_validator
 
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
+from her2d.pipeline.software import Software
 
 
 class QualityFlag(StrEnum):
     """A problem that a person should check before the result is used.
 
     `barcode-mismatch` means that the label of the slide shows another barcode than the file states,
-    so that the result may be another patient's.
+    so that the result may be another patient's. `off-scale` means that the scan was enlarged by
+    over 10 %, or that its file states a resolution that differs by over 10 % from the one used.
     """
 
     BLURRED = "blurred"
@@ -23,6 +25,7 @@ class QualityFlag(StrEnum):
     PEN_MARKED = "pen-marked"
     STAIN_OUTLIER = "stain-outlier"
     BARCODE_MISMATCH = "barcode-mismatch"
+    OFF_SCALE = "off-scale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,13 @@ class BundleRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run of one bundle on one slide, with its score and quality.
+    """A run of one bundle on one slide, with its score, its quality and the software.
 
     Attributes:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
         unreadable_reason: why the first unreadable tile could not be read, None where all could.
         um_per_px: micrometres to a pixel of the 4x grid.
+        scale_remark: why the scan's scale is doubtful, in sentences; None if it is not.
         level0_downsample: level-0 pixels to a pixel of the 4x grid.
         queued_at, started_at, finished_at: UTC, ISO-8601.
         focal_plane: which plane of a z-stack was read, such as "2 of 5"; None where there is one.
@@ -87,8 +91,7 @@ class RunRecord:
     grid_rows: int
     um_per_px: float
     level0_downsample: float
-    backend: str
-    software_version: str
+    software: Software
     heatmap_path: str | None
     queued_at: str | None
     started_at: str
@@ -96,6 +99,7 @@ class RunRecord:
     elapsed_s: float
     focal_plane: str | None = None
     unread_pictures: str | None = None
+    scale_remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,14 @@ class SlideResult(Score, _KnownSlide):
     unreadable_reason: str | None = None
     bundle_name: str
     bundle_version: str
+    bundle_digest: str
     backend: str
+    precision: str
+    runtime: str
+    runtime_version: str
+    scikit_learn_version: str
     software_version: str
+    git_commit: str | None
     queued_at: str | None
     started_at: str
     finished_at: str
@@ -186,6 +196,9 @@ class SlideResult(Score, _KnownSlide):
     label_barcode: str | None
     magnification: float
     magnification_source: str | None
+    mpp: float | None
+    um_per_px: float
+    scale_remark: str | None
 
     @property
     def barcode_remark(self) -> str | None:

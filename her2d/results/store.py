@@ -77,8 +77,8 @@ def record_run(
 def _insert_run(db: Database, run: RunRecord, slide_id: int, bundle_id: int) -> int:
     """Insert the run with its score, and return its id."""
     columns = {field.name: getattr(run, field.name) for field in fields(run)}
-    del columns["score"], columns["quality"]
-    values = {**run.score.model_dump(mode="json"), **columns}
+    del columns["score"], columns["quality"], columns["software"]
+    values = {**run.score.model_dump(mode="json"), **columns, **asdict(run.software)}
     table = db.table("runs").insert({**values, "slide_id": slide_id, "bundle_id": bundle_id})
     return _inserted(table)
 

@@ -1,9 +1,9 @@
 """Lay the grid at 4x over a level of the pyramid."""
 
-from her2d.method import MAGNIFICATION, UM_PER_PX
+from her2d.method import MAGNIFICATION
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import TileGrid
-from her2d.slides.metadata import SlideMetadata
+from her2d.slides.scale import Scale
 from her2d.slides.stream import Sampling
 
 _ROUNDING = 1e-9
@@ -11,7 +11,7 @@ _MAX_TILES = 2**15  # of 512 pixels at 4x, 1.28 mm: a glass of 23 cm x 23 cm
 
 
 def fit_grid(
-    metadata: SlideMetadata,
+    scale: Scale,
     *,
     width: int,
     height: int,
@@ -22,7 +22,7 @@ def fit_grid(
     """Return the grid over a level, and the scale from the level to the grid.
 
     Args:
-        metadata: of the scan.
+        scale: of the scan.
         width, height: pixels of the level.
         downsample_x, downsample_y: level-0 pixels per pixel of the level.
         as_is: the level's pixels are used without averaging.
@@ -34,15 +34,16 @@ def fit_grid(
         downsample = (downsample_x * downsample_y) ** 0.5
         sampling = Sampling(1.0, 1.0, as_is=True)
     else:
-        downsample = metadata.magnification / MAGNIFICATION
+        downsample = scale.downsample
         sampling = Sampling(downsample / downsample_x, downsample / downsample_y, as_is=False)
         # The grid has whole pixels only: a remainder of less than one at the edge is dropped.
         width = int(width / sampling.scale_x + _ROUNDING)
         height = int(height / sampling.scale_y + _ROUNDING)
     if min(width, height) < 1:
         raise RefusedError(f"is smaller than one pixel at {MAGNIFICATION:g}x")
-    um_per_px = metadata.mpp * downsample if metadata.mpp is not None else UM_PER_PX
-    grid = TileGrid.covering(width, height, um_per_px=um_per_px, level0_downsample=downsample)
+    grid = TileGrid.covering(
+        width, height, um_per_px=scale.level0_um * downsample, level0_downsample=downsample
+    )
     if grid.columns * grid.rows > _MAX_TILES:
         raise RefusedError(
             f"would have {width} x {height} pixels at {MAGNIFICATION:g}x; no slide is that large"

@@ -16,7 +16,7 @@ class TileGrid:
         columns, rows: number of tiles across and down.
         width, height: pixels of the scan at the scale of the grid, without padding.
         tile_size: pixels along a tile's side.
-        um_per_px: micrometres per grid pixel; the nominal 2.5 where the scan states no MPP.
+        um_per_px: micrometres per grid pixel; by the objective where the scan states no MPP.
         level0_downsample: level-0 pixels per grid pixel.
     """
 

@@ -17,12 +17,16 @@ from her2d.system.text import printable
 
 UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
 _OBJECTIVES = (1.25, 2.0, 2.5, 4.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0)
-_SNAP = 0.10  # the MPP of real scanners differs by up to 8 % from 10 / AppMag
+DOUBTFUL = 0.10
+"""Share by which two scales may differ without doubt: the MPP of real scanners differs by up to 8 %
+from 10 / AppMag."""
+WRONG = 0.25
+"""Share from which on a scale that differs is wrong."""
 # Magnification times MPP, as a share of the usual 10. Small pixels of a camera, or an adapter
 # before it, make it smaller: 20x is 0.24 um/px on one scanner and 0.35 on another. Objectives
 # differ by a factor of 2, so beyond these one of the two statements is wrong.
 _PLAUSIBLE_RATIO = (0.3, 1.5)
-_RATIO_OF_RESOLUTION_TAGS = (1 / 1.5, 1.5)  # narrower, since these tags are often left as they were
+_ROUNDING = 1e-9
 
 _MAGNIFICATION_RANGE = (0.5, 200.0)
 _MPP_RANGE = (0.02, 40.0)
@@ -86,6 +90,19 @@ class BarcodeSource(StrEnum):
     LABEL = "label"
 
 
+@dataclass(frozen=True, slots=True)
+class DisputedMpp:
+    """A resolution that a file states and that is not believed.
+
+    Attributes:
+        mpp: micrometres per level-0 pixel.
+        source: the statement that it was taken from.
+    """
+
+    mpp: float
+    source: MagnificationSource
+
+
 @dataclass(frozen=True)
 class SlideMetadata:
     """What a file states about its scan.
@@ -93,7 +110,7 @@ class SlideMetadata:
     Attributes:
         vendor: "motic", "aperio", "ome", "leica" or "generic".
         magnification: of the objective, for level 0.
-        mpp: micrometres per level-0 pixel; None where the file states no plausible value.
+        mpp: micrometres per level-0 pixel; None where the file states no value that is believed.
         barcode: the slide's identifier in a laboratory information system, as `printable` writes
             it; None where the file states none.
         width, height: pixels of level 0.
@@ -104,6 +121,8 @@ class SlideMetadata:
         barcode_source: where `barcode` was read; None where it is None.
         label_barcode: what is printed as a barcode on the label image; None where there is none or
             nobody has looked (see `her2d.slides.label`).
+        disputed_mpp: a resolution that is stated and differs by over 10 % from that of
+            `magnification`, so that `mpp` is None; None where there is none.
     """
 
     vendor: str
@@ -117,6 +136,7 @@ class SlideMetadata:
     unread_pictures: str | None = None
     barcode_source: BarcodeSource | None = None
     label_barcode: str | None = None
+    disputed_mpp: DisputedMpp | None = None
 
 
 @dataclass(frozen=True)
@@ -258,6 +278,7 @@ def describe(
     resolution: Resolution | None,
     *,
     listed: Description | None = None,
+    reduction: float | None = None,
     width: int,
     height: int,
     assume_magnification: float | None,
@@ -269,65 +290,147 @@ def describe(
             that one does not state is taken from the next.
         resolution: the resolution tags of level 0.
         listed: what XML that describes several images states about this one; it comes first.
+        reduction: by how much level 0 is smaller than the scan that its description is of, None
+            where it is that scan.
         width, height: pixels of level 0.
-        assume_magnification: used where the file states none, or where AppMag and MPP contradict
-            each other.
+        assume_magnification: used where the file states none, where AppMag and MPP contradict each
+            other, or where it is not known whether they are those of level 0.
 
     Raises:
-        RefusedError: there is no magnification, or AppMag and MPP contradict each other, and
-            `assume_magnification` is None.
+        RefusedError: `assume_magnification` is None where it would be used.
     """
     read = [read_description(text) for text in descriptions]
     stated = _merge(read if listed is None else [listed, *read])
-    if stated.mpp is None and resolution is not None:
-        mpp = resolution_mpp(resolution, stated.resolution_unit_um)
-        bounds = _RATIO_OF_RESOLUTION_TAGS
-        if stated.magnification is None or _agree(stated.magnification, mpp, bounds):
-            stated = replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
-    magnification, mpp, source = _settle(stated, assume_magnification)
+    settled = (
+        _settle(_with_tags(stated, resolution), assume_magnification)
+        if reduction is None or (stated.magnification is None and stated.mpp is None)
+        else _settle_reduced(stated, reduction, assume_magnification)
+    )
     return SlideMetadata(
         vendor=stated.vendor,
-        magnification=magnification,
-        mpp=mpp,
+        magnification=settled.magnification,
+        mpp=settled.mpp,
         barcode=stated.barcode,
         width=width,
         height=height,
-        magnification_source=source,
+        magnification_source=settled.source,
         barcode_source=None if stated.barcode is None else BarcodeSource.DESCRIPTION,
+        disputed_mpp=settled.disputed_mpp,
     )
 
 
-def _settle(
-    stated: Description, assumed: float | None
-) -> tuple[float, float | None, MagnificationSource]:
-    """Return magnification, MPP and the source of the magnification.
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What is believed of the magnification and the MPP that a file states."""
 
-    The models know tissue by its size in micrometres, so MPP is believed where both are stated and
-    differ, as they do where a camera has an adapter; within 10 % the name of the objective is. If
-    the two contradict each other neither is used, because a wrong scale gives a wrong result that
-    looks right.
+    magnification: float
+    mpp: float | None
+    source: MagnificationSource
+    disputed_mpp: DisputedMpp | None = None
+
+
+def _settle(stated: Description, assumed: float | None) -> _Settled:
+    """Return what is believed of the scale that a file states.
+
+    The models know tissue by its size in micrometres, so MPP is believed where it and the objective
+    differ, as they do where a camera has an adapter. Resolution tags, which are often left as they
+    were when an image is exported, are believed where they agree with the objective, or where no
+    objective is stated. Where two statements contradict each other a wrong scale would give a wrong
+    result that looks right.
     """
     magnification, mpp = stated.magnification, stated.mpp
-    contradiction = magnification is not None and not _agree(magnification, mpp, _PLAUSIBLE_RATIO)
-    if magnification is not None and not contradiction:
-        by_mpp = stated.mpp_source is not MagnificationSource.RESOLUTION_TAGS
-        if mpp is None or not by_mpp or _agree(magnification, mpp, (1 - _SNAP, 1 + _SNAP)):
-            return magnification, mpp, stated.magnification_source
-    if mpp is not None and not contradiction:
-        return _objective(UM_PX_AT_1X / mpp), mpp, stated.mpp_source
+    if magnification is None:
+        return _without_objective(mpp, stated.mpp_source, assumed)
+    if mpp is None or agree(magnification, mpp):
+        return _Settled(magnification, mpp, stated.magnification_source)
+    if stated.mpp_source is MagnificationSource.RESOLUTION_TAGS:
+        return _beside_other_tags(magnification, mpp, stated.magnification_source, assumed)
+    if _PLAUSIBLE_RATIO[0] < magnification * mpp / UM_PX_AT_1X < _PLAUSIBLE_RATIO[1]:
+        return _Settled(_objective(UM_PX_AT_1X / mpp), mpp, stated.mpp_source)
     if assumed is not None:
-        believed = mpp if _agree(assumed, mpp, _RATIO_OF_RESOLUTION_TAGS) else None
-        return assumed, believed, MagnificationSource.ASSUMED
-    if contradiction:
-        raise RefusedError(
-            f"contradicts itself: {stated.magnification_source} = {magnification:g} and "
-            f"{stated.mpp_source} = {mpp:g} cannot both be right; set assume_magnification in "
-            "config.toml to read it"
-        )
+        return _assumed(assumed, mpp, stated.mpp_source)
+    raise RefusedError(
+        f"contradicts itself: {stated.magnification_source} = {magnification:g} and "
+        f"{stated.mpp_source} = {mpp:g} cannot both be right; set assume_magnification in "
+        "config.toml to read it"
+    )
+
+
+def _settle_reduced(stated: Description, reduction: float, assumed: float | None) -> _Settled:
+    """Settle the scale of a reduced copy of a scan by an assumption.
+
+    Scanners repeat the scan's values in the descriptions of its levels, and so do programs that
+    export one; others change them. Which of the two was done cannot be known.
+    """
+    if stated.mpp is not None:
+        mpp, source, text = stated.mpp, stated.mpp_source, f"{stated.mpp:g}"
+    else:
+        assert stated.magnification is not None
+        mpp = UM_PX_AT_1X / stated.magnification
+        source, text = stated.magnification_source, f"{stated.magnification:g}"
+    if assumed is not None:
+        return _assumed(assumed, mpp * reduction, source)
+    raise RefusedError(
+        f"is a copy of a scan, {reduction:.3g} times as small, and does not say whether"
+        f" {source} = {text} is that of the scan or of the copy; set assume_magnification in"
+        " config.toml to read it"
+    )
+
+
+def _with_tags(stated: Description, resolution: Resolution | None) -> Description:
+    """Return a description with the MPP of the resolution tags, if it states none."""
+    if stated.mpp is not None or resolution is None:
+        return stated
+    mpp = resolution_mpp(resolution, stated.resolution_unit_um)
+    return replace(stated, mpp=mpp, mpp_source=MagnificationSource.RESOLUTION_TAGS)
+
+
+def _without_objective(
+    mpp: float | None, source: MagnificationSource, assumed: float | None
+) -> _Settled:
+    if mpp is not None:
+        return _Settled(_objective(UM_PX_AT_1X / mpp), mpp, source)
+    if assumed is not None:
+        return _Settled(assumed, None, MagnificationSource.ASSUMED)
     raise RefusedError(
         "has no magnification: neither AppMag nor MPP nor plausible resolution tags; set "
         "assume_magnification in config.toml to read it"
     )
+
+
+def _beside_other_tags(
+    magnification: float, mpp: float, source: MagnificationSource, assumed: float | None
+) -> _Settled:
+    """Settle an objective and resolution tags that differ from it by over 10 %.
+
+    An assumption settles it if they contradict each other and it agrees with one of the two. If it
+    agrees with neither, it was made for other files.
+    """
+    contradict = abs(magnification * mpp / UM_PX_AT_1X - 1) > WRONG + _ROUNDING
+    fits = assumed is not None and (
+        within(abs(assumed / magnification - 1), DOUBTFUL) or agree(assumed, mpp)
+    )
+    if assumed is not None and contradict and fits:
+        return _assumed(assumed, mpp, MagnificationSource.RESOLUTION_TAGS)
+    disputed = DisputedMpp(mpp, MagnificationSource.RESOLUTION_TAGS)
+    return _Settled(magnification, None, source, disputed)
+
+
+def _assumed(assumed: float, mpp: float, source: MagnificationSource) -> _Settled:
+    """Settle a contradiction by an assumption, which does not have to agree with the MPP."""
+    if agree(assumed, mpp):
+        return _Settled(assumed, mpp, MagnificationSource.ASSUMED)
+    return _Settled(assumed, None, MagnificationSource.ASSUMED, DisputedMpp(mpp, source))
+
+
+def agree(magnification: float, mpp: float) -> bool:
+    """Return whether a magnification and an MPP differ by no more than those of scanners do."""
+    return within(abs(magnification * mpp / UM_PX_AT_1X - 1), DOUBTFUL)
+
+
+def within(share: float, limit: float) -> bool:
+    """Return whether a share is at most the limit, where rounding has no effect."""
+    return share <= limit + _ROUNDING
 
 
 def _merge(descriptions: Sequence[Description]) -> Description:
@@ -351,16 +454,10 @@ def _merge(descriptions: Sequence[Description]) -> Description:
     return merged
 
 
-def _agree(magnification: float, mpp: float | None, bounds: tuple[float, float]) -> bool:
-    if mpp is None:
-        return True
-    return bounds[0] < magnification * mpp / UM_PX_AT_1X < bounds[1]
-
-
 def _objective(magnification: float) -> float:
     """Return the objective nearest to a magnification computed from MPP, or the latter itself."""
     nearest = min(_OBJECTIVES, key=lambda objective: abs(magnification / objective - 1))
-    return nearest if abs(magnification / nearest - 1) <= _SNAP else magnification
+    return nearest if abs(magnification / nearest - 1) <= DOUBTFUL else magnification
 
 
 def _plausible(text: str | None, bounds: tuple[float, float]) -> float | None:

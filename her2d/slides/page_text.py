@@ -14,6 +14,8 @@ Size = tuple[int, int]
 
 MASK = "mask"  # a picture of where the tissue is, which no viewer shows
 
+_LEAST_REDUCTION = 1.05  # less is padding, or rounding
+_SAME_SHAPE = 0.01
 _HEADER = 1024  # characters; a header has less than 200
 _LINE_END = re.compile(r"[\r\n;]+")
 _TIMES = "[x\u00d7*]"
@@ -90,6 +92,24 @@ def read_statement(description: str) -> PageStatement:
         if geometry := _GEOMETRY.match(text):
             return _read_geometry(geometry)
     return PageStatement()
+
+
+def reduction_of(description: str, size: Size) -> float | None:
+    """Return by how much an image is smaller than the scan that its description is of, or None.
+
+    A part that was cut out of a scan has another shape, and is not smaller in this sense.
+
+    Args:
+        description: of the image.
+        size: its width and height.
+    """
+    scan = read_statement(description).scan
+    if scan is None:
+        return None
+    across, down = (whole / own for whole, own in zip(scan, size, strict=True))
+    if min(across, down) < _LEAST_REDUCTION or abs(across / down - 1) > _SAME_SHAPE:
+        return None
+    return float((across * down) ** 0.5)
 
 
 def name_within(text: str) -> str | None:

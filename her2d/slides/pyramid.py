@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from her2d.method import MAGNIFICATION
-from her2d.slides.errors import RefusedError
 from her2d.slides.images import Image
 from her2d.slides.level_shape import Level
+from her2d.slides.metadata import within
 from her2d.slides.page_text import MASK
 from her2d.slides.picture_names import picture_name
+from her2d.slides.scale import TOLERANCE, Scale
 from her2d.slides.scan_search import Pyramid, find_pyramid
 
 __all__ = ["Level", "Pyramid", "associated_images", "choose_level", "find_pyramid"]
-
-AS_IS_TOLERANCE = 0.05  # a level is not resampled if its scale differs from 4x by at most this
 
 
 class Reduced(Protocol):
@@ -26,27 +24,20 @@ class Reduced(Protocol):
 AnyLevel = TypeVar("AnyLevel", bound=Reduced)
 
 
-def choose_level(levels: Sequence[AnyLevel], magnification: float) -> tuple[AnyLevel, bool]:
-    """Return the level to make 4x from, and whether it is 4x itself (within 5 %).
+def choose_level(levels: Sequence[AnyLevel], scale: Scale) -> tuple[AnyLevel, bool]:
+    """Return the level to make the grid from, and whether its pixels are those of the grid.
+
+    They are within 5 %. Otherwise the nearest finer level is averaged, or level 0 enlarged.
 
     Args:
         levels: finest first.
-        magnification: of the objective, for level 0.
-
-    Raises:
-        RefusedError: the scan is coarser than 4x.
+        scale: of the scan.
     """
-    scale = {id(level): magnification / level.downsample / MAGNIFICATION for level in levels}
-    fit = min(levels, key=lambda level: abs(scale[id(level)] - 1))
-    if abs(scale[id(fit)] - 1) <= AS_IS_TOLERANCE:
+    fit = min(levels, key=lambda level: scale.deviation(level.downsample))
+    if within(scale.deviation(fit.downsample), TOLERANCE):
         return fit, True
-    finer = [level for level in levels if scale[id(level)] > 1]
-    if not finer:
-        raise RefusedError(
-            f"was scanned at {magnification:g}x, coarser than the {MAGNIFICATION:g}x that HER2 "
-            "status is read at; scan it again at a higher magnification"
-        )
-    return finer[-1], False
+    finer = [level for level in levels if level.downsample < scale.downsample]
+    return (finer[-1] if finer else levels[0]), False
 
 
 def associated_images(images: Sequence[Image], pyramid: Pyramid) -> dict[str, Image]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tifffile import TiffPage
 
+from her2d.method import UM_PER_PX
 from her2d.slides.blocks import Blocks
 from her2d.slides.bright_field import check_is_coloured
 from her2d.slides.errors import RefusedError, slide_errors
@@ -24,6 +25,7 @@ from her2d.slides.metadata import (
 )
 from her2d.slides.overlaps import check_tiles_do_not_overlap
 from her2d.slides.page_resolution import page_resolution
+from her2d.slides.page_text import reduction_of
 from her2d.slides.protocol import Slide
 from her2d.slides.pyramid import (
     Level,
@@ -32,13 +34,19 @@ from her2d.slides.pyramid import (
     choose_level,
     find_pyramid,
 )
+from her2d.slides.scale import Scale, scale_of
 from her2d.slides.slide import TiffSlide
 from her2d.slides.structure import read_structure
 
 _ICC_PROFILE = 34675
 
 
-def open_slide(path: Path | str, *, assume_magnification: float | None = None) -> Slide:
+def open_slide(
+    path: Path | str,
+    *,
+    assume_magnification: float | None = None,
+    um_per_px: float = UM_PER_PX,
+) -> Slide:
     """Open a whole-slide image.
 
     TIFF and BigTIFF as Motic, Aperio, OME or other programs write it is read by her2d itself. With
@@ -49,27 +57,28 @@ def open_slide(path: Path | str, *, assume_magnification: float | None = None) -
         path: a file, or the folder of a DICOM slide.
         assume_magnification: the objective's magnification at level 0, used where the file states
             none, or states two that exclude each other.
+        um_per_px: micrometres per pixel that the models need; the grid has it within 5 %.
 
     Raises:
-        SlideError: the file lacks directories, has no magnification, is coarser than 4x, has no
-            pixels, has one grey channel, or has a format that is not supported or whose library is
-            not installed. Nothing else is raised for the content of a file. A block that is cut off
-            or damaged raises nothing here: its tiles are unreadable.
+        SlideError: the file lacks directories, has no magnification, is over 25 % coarser than
+            `um_per_px`, has no pixels, has one grey channel, or has a format that is not supported
+            or whose library is not installed. Nothing else is raised for the content of a file. A
+            block that is cut off or damaged raises nothing here: its tiles are unreadable.
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
-    if (other := open_other(path, assume_magnification)) is not None:
+    if (other := open_other(path, assume_magnification, um_per_px)) is not None:
         return other
     with slide_errors(path), library_named(path):
         fd = open_regular(path)
         try:
-            return _open(path, fd, assume_magnification)
+            return _open(path, fd, assume_magnification, um_per_px)
         except BaseException:
             os.close(fd)
             raise
 
 
-def _open(path: Path, fd: int, assume_magnification: float | None) -> TiffSlide:
+def _open(path: Path, fd: int, assume_magnification: float | None, um_per_px: float) -> TiffSlide:
     directories = read_structure(fd)
     with tifffile_on(fd, directories) as tiff:
         images = [image_of(tiff, index, found) for index, found in enumerate(directories)]
@@ -80,11 +89,12 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> TiffSlide:
         metadata = _describe(descriptions, pyramid, assume_magnification)
         fields = _fields(descriptions)
         glass = glass_color(levels[0].image.page, fields)
-        level, as_is, blocks = _level_to_read(levels, metadata.magnification, glass)
+        scale = scale_of(metadata, um_per_px)
+        level, as_is, blocks = _level_to_read(levels, scale, glass)
         _require_pixels(levels, level)
         associated = associated_images(images, pyramid)
     grid, sampling = fit_grid(
-        metadata,
+        scale,
         width=level.width,
         height=level.height,
         downsample_x=level.downsample_x,
@@ -110,20 +120,20 @@ def _open(path: Path, fd: int, assume_magnification: float | None) -> TiffSlide:
 
 
 def _level_to_read(
-    levels: Sequence[Level], magnification: float, glass: Color
+    levels: Sequence[Level], scale: Scale, glass: Color
 ) -> tuple[Level, bool, Blocks]:
-    """Return the level to make 4x from, whether it is 4x itself, and its blocks.
+    """Return the level to make the grid from, whether its pixels are the grid's, and its blocks.
 
     A level in a format that is not supported is replaced by the next finer one.
     """
-    level, as_is = choose_level(levels, magnification)
+    level, as_is = choose_level(levels, scale)
     try:
         return level, as_is, Blocks(level.image, glass)
     except RefusedError:
         finer = levels[: list(levels).index(level)]
         if not finer:
             raise
-        return _level_to_read(finer, magnification, glass)
+        return _level_to_read(finer, scale, glass)
 
 
 def _require_pixels(levels: Sequence[Level], serving: Level) -> None:
@@ -165,6 +175,7 @@ def _describe(
         descriptions if pyramid.listed is None else (),
         page_resolution(base.page),
         listed=pyramid.listed,
+        reduction=reduction_of(base.description, base.size) if pyramid.listed is None else None,
         width=base.directory.width,
         height=base.directory.height,
         assume_magnification=assume_magnification,

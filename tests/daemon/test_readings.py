@@ -54,7 +54,7 @@ def db(settings):
 
 
 def record_slide(processor, settings, db, slide):
-    recorder = Recorder(processor.bundle, processor.backend, settings.results.heatmaps)
+    recorder = Recorder(processor.bundle, processor.software, settings.results.heatmaps)
     clock = RunClock(queued_at=None)
     digest = processor.content_hash(slide)
     recorder.record(db, recorder.draw(processor.score(slide), digest, clock))
@@ -91,7 +91,8 @@ def test_results_are_summarised_over_the_day(settings, db, write_slide):
     assert found.day.positive_ratio == pytest.approx(1 / 3)
     assert found.day.tumor_tile_ratio == pytest.approx(3 / 4)
     assert found.day.high_expression == {0.25: 0.0, 0.5: 0.0, 0.75: 0.5}
-    assert set(found.day.flagged_ratio) == {"blurred", "folded", "pen_marked", "stain_outlier"}
+    flags = {"blurred", "folded", "pen_marked", "stain_outlier", "off_scale"}
+    assert set(found.day.flagged_ratio) == flags
 
 
 def test_quality_flags_and_stain_are_summarised_over_the_day(settings, db, write_slide):
@@ -100,9 +101,11 @@ def test_quality_flags_and_stain_are_summarised_over_the_day(settings, db, write
         "update run_quality set folded = run_id = 1, stain_distance = run_id,"
         " saturation = 80 + run_id, saturation_distance = run_id / 2.0"
     )
+    db.execute("update runs set scale_remark = 'The scan is coarse.' where id > 2")
     db.conn.commit()
     day = read(settings, db).day
     assert day.flagged_ratio["folded"] == 0.25
+    assert day.flagged_ratio["off_scale"] == 0.5
     assert (day.stain_distance, day.saturation, day.saturation_distance) == (2.5, 82.5, 1.25)
 
 

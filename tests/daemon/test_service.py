@@ -12,6 +12,7 @@ from service_manager import ServiceManager, service_manager
 
 from her2d.daemon import service as daemon_module
 from her2d.daemon.service import Daemon
+from her2d.pipeline.software import Software
 from her2d.settings import (
     BundleSettings,
     IntakeSettings,
@@ -61,7 +62,10 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
 
     manifest = SimpleNamespace(name="none", version="1")
     processor = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=manifest), backend="none", content_hash=hangs
+        bundle=SimpleNamespace(manifest=manifest, digest="d" * 64),
+        software=Software("none", "fp32", "none", "0", "0", "0", None),
+        backend="none",
+        content_hash=hangs,
     )
     monkeypatch.setattr(
         daemon_module, "open_processor", lambda *_: contextlib.nullcontext(processor)

@@ -31,7 +31,9 @@ def test_the_view_has_at_least_the_columns_of_the_design(tmp_path):
         "slide_id file_name path content_hash her2_status reason high_expression_percent ci_low"
         " ci_high borderline tumor_pixels strong_pixels tiles_total tiles_tissue tiles_tumor"
         " tiles_strong tiles_unreadable bundle_name bundle_version backend software_version"
-        " queued_at started_at finished_at elapsed_s"
+        " queued_at started_at finished_at elapsed_s um_per_px magnification magnification_source"
+        " bundle_digest threshold_percent tile_cut precision runtime runtime_version"
+        " scikit_learn_version git_commit"
     )
     assert set(wanted.split()) <= {column.name for column in db.view("slide_results").columns}
 

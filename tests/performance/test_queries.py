@@ -37,14 +37,16 @@ select i, 'blake2b:' || i, printf('S%06d.tif', i), printf('/in/S%06d.tif', i),
 # Spread over three years; P follows a fixed irrational step, so that statuses look mixed.
 _RUNS = """
 insert into runs (slide_id, bundle_id, her2_status, high_expression_percent, ci_low, ci_high,
-    ci_calibrated, borderline, threshold_percent, tumor_pixels, strong_pixels, tiles_total,
-    tiles_tissue, tiles_tumor, tiles_strong,
+    ci_calibrated, borderline, threshold_percent, tile_cut, tumor_pixels, strong_pixels,
+    tiles_total, tiles_tissue, tiles_tumor, tiles_strong,
     tiles_unreadable, grid_columns, grid_rows, um_per_px, level0_downsample, backend,
-    software_version, heatmap_path, queued_at, started_at, finished_at, elapsed_s)
+    precision, runtime, runtime_version, scikit_learn_version, software_version, heatmap_path,
+    queued_at, started_at, finished_at, elapsed_s)
 select i, {bundle}, iif(p >= 10, 'positive', 'negative'), p, max(p - 3, 0), min(p + 3, 100),
-    1, abs(p - 10) < 0.4, 10, 9000000, cast(90000 * p as integer), 400, 200, 80,
+    1, abs(p - 10) < 0.4, 10, 0.5, 9000000, cast(90000 * p as integer), 400, 200, 80,
     cast(0.8 * p as integer), 0, 20, 20, 2.5, 10,
-    'onnxruntime', '0.1', '/heatmaps/' || i || '.png', at, at, at, 40 + i % 50
+    'onnxruntime', 'fp32', 'onnxruntime', '1', '1', '0.1',
+    '/heatmaps/' || i || '.png', at, at, at, 40 + i % 50
 from (select i, abs(sin(i * {step})) * 55 as p,
     strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2023-01-01', '+' || (i * 15) || ' minutes') as at from n)
 """
@@ -115,6 +117,7 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "results --flag stain-outlier": page(
         ResultFilter(flags=frozenset({QualityFlag.STAIN_OUTLIER}))
     ),
+    "results --flag off-scale": page(ResultFilter(flags=frozenset({QualityFlag.OFF_SCALE}))),
     "results --sort percent": page(ResultFilter(), Order(SortKey.PERCENT)),
     "results --sort name": page(ResultFilter(), Order(SortKey.NAME, descending=False)),
     "results --sort margin": page(ResultFilter(), Order(SortKey.MARGIN, descending=False)),

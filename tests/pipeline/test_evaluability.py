@@ -16,6 +16,7 @@ from her2d.pipeline.evaluability import (
 from her2d.pipeline.quality import QualityLimits, QualityTally
 from her2d.pipeline.scoring import Her2Status, score_slide
 from her2d.pipeline.tile_counts import TileCounts
+from her2d.slides.scale import ScaleDoubt
 
 TILE = 512 * 512
 ANY = EvaluableLimits()
@@ -34,8 +35,9 @@ def counts(pairs) -> TileCounts:
     )
 
 
-def obstacle(pairs, *, unreadable=0, pixels=0, quality=CLEAN, limits=ANY):
-    return find_obstacle(counts(pairs), quality, UnreadTiles(unreadable, pixels), limits)
+def obstacle(pairs, *, unreadable=0, pixels=0, quality=CLEAN, limits=ANY, scale=None):
+    unread = UnreadTiles(unreadable, pixels)
+    return find_obstacle(counts(pairs), quality, unread, limits, scale=scale)
 
 
 def code(pairs, **given):
@@ -86,6 +88,17 @@ def test_a_slide_that_is_not_stained_with_he_says_so_before_anything_else():
         found = obstacle(pairs, unreadable=9, pixels=9 * TILE, quality=other)
         assert (found.code, found.sentence) == (ReasonCode.NOT_HE, sentence)
     assert status([(TILE, True)], quality=other) is Her2Status.INDETERMINATE
+
+
+@pytest.mark.parametrize(("pairs", "unreadable"), [([], 0), ([], 3), ([(TILE, True)], 0)])
+def test_at_a_wrong_scale_no_count_means_anything(pairs, unreadable):
+    doubt = ScaleDoubt("The file states 1 um/px.", is_wrong=True)
+    found = obstacle(pairs, unreadable=unreadable, pixels=unreadable * TILE, scale=doubt)
+    assert (found.code, found.sentence) == (ReasonCode.WRONG_SCALE, doubt.remark)
+
+
+def test_a_scale_that_is_only_doubtful_is_no_obstacle():
+    assert code([(TILE, True)], scale=ScaleDoubt("It is coarse.", is_wrong=False)) is None
 
 
 @pytest.mark.parametrize(("tiles_found", "expected"), [(4, "too-little-tumor"), (5, None)])

@@ -191,10 +191,11 @@ def done(jobs, job, slide_id=1):
     db.execute("insert or ignore into bundles values (1, 'old', 'b', '1', '{}', '')")
     db.execute(
         "insert into runs (slide_id, bundle_id, her2_status, borderline, threshold_percent,"
-        " tumor_pixels, strong_pixels, tiles_total, tiles_tissue, tiles_tumor, tiles_strong,"
-        " tiles_unreadable, grid_columns, grid_rows, um_per_px, level0_downsample, backend,"
-        " software_version, started_at, finished_at, elapsed_s) values (?, 1, 'negative',"
-        " 0, 10, 1, 0, 1, 1, 1, 0, 0, 1, 1, 2.5, 10, 'cpu', '0', '', '', 0)",
+        " tile_cut, tumor_pixels, strong_pixels, tiles_total, tiles_tissue, tiles_tumor,"
+        " tiles_strong, tiles_unreadable, grid_columns, grid_rows, um_per_px, level0_downsample,"
+        " backend, precision, runtime, runtime_version, scikit_learn_version, software_version,"
+        " started_at, finished_at, elapsed_s) values (?, 1, 'negative', 0, 10, 0.5, 1, 0, 1, 1,"
+        " 1, 0, 0, 1, 1, 2.5, 10, 'cpu', 'fp32', 'cpu', '1', '1', '0', '', '', 0)",
         [slide_id],
     )
     jobs.move(job, JobState.DONE, {"slide_id": slide_id})

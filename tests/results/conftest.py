@@ -8,6 +8,7 @@ import pytest
 from her2d.db.connection import open_database
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status, Score
+from her2d.pipeline.software import Software
 from her2d.results.records import (
     BundleRecord,
     RunRecord,
@@ -47,6 +48,15 @@ SCORE = Score(
     tiles_tumor=2,
     tiles_strong=1,
 )
+SOFTWARE = Software(
+    backend="onnxruntime",
+    precision="fp32",
+    runtime="onnxruntime",
+    runtime_version="1.32.0",
+    scikit_learn_version="1.7.2",
+    software_version="0.1.0",
+    git_commit=None,
+)
 RUN = RunRecord(
     score=SCORE,
     quality=QUALITY,
@@ -58,8 +68,7 @@ RUN = RunRecord(
     grid_rows=6,
     um_per_px=2.5,
     level0_downsample=1.0,
-    backend="onnxruntime",
-    software_version="0.1.0",
+    software=SOFTWARE,
     heatmap_path="/heat/a.png",
     queued_at=None,
     started_at="2026-01-01T00:00:00.000000Z",

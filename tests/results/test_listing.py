@@ -102,6 +102,15 @@ def test_pages_together_are_the_whole_list(db, three, key, descending):
     assert pages[3] == []
 
 
+def test_results_of_a_doubtful_scale_are_listed_by_their_flag(db, record):
+    record(slide={"content_hash": "a", "file_name": "a.tif"})
+    remark = "The scan is 16 % coarser than the 2.5 um/px of the models."
+    record(slide={"content_hash": "b", "file_name": "b.tif"}, run={"scale_remark": remark})
+    (found,) = list_results(db, ResultFilter(flags=frozenset({QualityFlag.OFF_SCALE})))
+    assert (found.file_name, found.quality_flags) == ("b.tif", (QualityFlag.OFF_SCALE,))
+    assert (found.scale_remark, found.um_per_px, found.mpp) == (remark, 2.5, 2.5)
+
+
 def test_a_result_carries_its_quality_flags(db, three):
     flags = {result.file_name: result.quality_flags for result in list_results(db)}
     assert flags == {

@@ -56,3 +56,20 @@ def test_quality_concerns_are_slides_with_a_flag(db, two_days):
     assert [(row["slide_id"], row["quality_flags"]) for row in rows(db, "quality_concerns")] == [
         (1, "folded")
     ]
+
+
+def test_a_slide_with_several_flags_is_one_concern(db, record, quality):
+    doubtful = {"scale_remark": "The scan was enlarged."}
+    mismatch = {"barcode_mismatch": True}
+    record(slide={"content_hash": "a"}, run=doubtful)
+    record(slide={"content_hash": "b", **mismatch}, run=doubtful)
+    record(slide={"content_hash": "c", **mismatch}, run=doubtful, quality=quality(blurred=True))
+    record(slide={"content_hash": "d"}, run=doubtful)
+    record(slide={"content_hash": "d"})  # its newer run has no doubt
+    found = {row["slide_id"]: row["quality_flags"] for row in rows(db, "quality_concerns")}
+    assert len(rows(db, "quality_concerns")) == 3
+    assert found == {
+        1: "off-scale",
+        2: "barcode-mismatch,off-scale",
+        3: "blurred,barcode-mismatch,off-scale",
+    }

@@ -58,6 +58,7 @@ create table runs (
     ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
     threshold_percent real not null,   -- P from which the bundle calls a slide positive
+    tile_cut real not null,            -- the integrator's probability above which a tile is strong
     tumor_pixels integer not null,
     strong_pixels integer not null,
     tiles_total integer not null,
@@ -71,9 +72,15 @@ create table runs (
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
+    scale_remark text,                 -- why the scan's scale is doubtful; null if it is not
     level0_downsample real not null,   -- level 0 pixels per pixel of the 4x grid
-    backend text not null,
-    software_version text not null,
+    backend text not null,             -- back end and precision, such as tensorrt-fp16
+    precision text not null,           -- what the networks were computed in
+    runtime text not null,             -- the library that ran them
+    runtime_version text not null,
+    scikit_learn_version text not null,
+    software_version text not null,    -- of her2d
+    git_commit text,                   -- of her2d; null if it was installed from a package
     heatmap_path text,
     queued_at text,
     started_at text not null,
@@ -94,6 +101,8 @@ create index runs_current_by_reason on runs (reason_code, finished_at, id)
     where is_current = 1 and reason_code is not null;
 create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
+create index runs_current_off_scale on runs (id)
+    where is_current = 1 and scale_remark is not null;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
     where is_current = 1;
 
@@ -292,6 +301,7 @@ select
     runs.ci_calibrated,
     runs.borderline,
     runs.threshold_percent,
+    runs.tile_cut,
     runs.tumor_pixels,
     runs.strong_pixels,
     runs.tiles_tumor,
@@ -302,8 +312,14 @@ select
     runs.unreadable_reason,
     bundles.name as bundle_name,
     bundles.version as bundle_version,
+    bundles.digest as bundle_digest,
     runs.backend,
+    runs.precision,
+    runs.runtime,
+    runs.runtime_version,
+    runs.scikit_learn_version,
     runs.software_version,
+    runs.git_commit,
     runs.queued_at,
     runs.started_at,
     runs.finished_at,
@@ -328,12 +344,16 @@ select
         iif(run_quality.blurred, ',blurred', '') || iif(run_quality.folded, ',folded', '')
         || iif(run_quality.pen_marked, ',pen-marked', '')
         || iif(run_quality.stain_outlier, ',stain-outlier', '')
-        || iif(slides.barcode_mismatch, ',barcode-mismatch', ''), ','
+        || iif(slides.barcode_mismatch, ',barcode-mismatch', '')
+        || iif(runs.scale_remark is not null, ',off-scale', ''), ','
     ) as quality_flags,
     slides.barcode_source,
     slides.label_barcode,
     slides.magnification,
-    slides.magnification_source
+    slides.magnification_source,
+    slides.mpp,
+    runs.um_per_px,
+    runs.scale_remark
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
@@ -403,4 +423,10 @@ join slide_results on slide_results.slide_id = slides.id
 left join run_quality on run_quality.run_id = slide_results.run_id
 where slides.barcode_mismatch = 1
 and not coalesce(run_quality.blurred or run_quality.folded or run_quality.pen_marked
-                 or run_quality.stain_outlier, 0);
+                 or run_quality.stain_outlier, 0)
+union all
+select slide_results.*
+from runs
+join slide_results on slide_results.run_id = runs.id
+where runs.is_current = 1 and runs.scale_remark is not null
+and slide_results.quality_flags = 'off-scale';

@@ -137,9 +137,16 @@ def integrator_prediction(
     counts = TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong)
     unread = UnreadTiles(outcome.count(TileClass.UNREADABLE), outcome.unreadable_pixels)
     obstacle = find_obstacle(
-        counts, outcome.quality, unread, rules.evaluable, threshold=rules.threshold
+        counts,
+        outcome.quality,
+        unread,
+        rules.evaluable,
+        scale=outcome.scale,
+        threshold=rules.threshold,
     )
-    score = score_slide(counts, obstacle=obstacle, threshold=rules.threshold, interval=None)
+    score = score_slide(
+        counts, obstacle=obstacle, threshold=rules.threshold, tile_cut=tile_cut, interval=None
+    )
     percent = score.high_expression_percent
     return IntegratorPrediction(
         found.slide.split.value,

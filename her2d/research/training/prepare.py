@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
-from her2d.method import SATURATION
+from her2d.method import SATURATION, UM_PER_PX
 from her2d.pipeline.saturation import mean_saturation
 from her2d.research.training.annotations import (
     AnnotationError,
@@ -40,6 +40,7 @@ from her2d.slides.errors import SlideError
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
+from her2d.slides.scale import find_scale_doubt
 
 _CLASSES = "classes"
 
@@ -228,6 +229,10 @@ def _write(
     note: Callable[[str], None],
 ) -> None:
     with open_slide(slide.he_path) as he:
+        if (doubt := find_scale_doubt(he.metadata, UM_PER_PX)) is not None:
+            if doubt.is_wrong:
+                raise SlideError(slide.he_path.name, f"cannot be learned from. {doubt.remark}")
+            note(f"{slide.name}: {doubt.remark}")
         annotation = annotation_of(slide, he, rules.classes)
         if annotation.dropped:
             counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))

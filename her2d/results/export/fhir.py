@@ -44,11 +44,16 @@ def _device(result: SlideResult) -> dict[str, Any]:
         "id": "device",
         "deviceName": [{"name": "her2d", "type": "manufacturer-name"}],
         "version": [
-            {"type": {"text": "software"}, "value": result.software_version},
-            {
-                "type": {"text": "model bundle"},
-                "value": f"{result.bundle_name} {result.bundle_version}",
-            },
+            {"type": {"text": kind}, "value": value}
+            for kind, value in (
+                ("software", result.software_version),
+                ("git commit", result.git_commit),
+                ("model bundle", f"{result.bundle_name} {result.bundle_version}"),
+                ("model bundle digest", result.bundle_digest),
+                ("runtime", f"{result.runtime} {result.runtime_version}, {result.precision}"),
+                ("scikit-learn", result.scikit_learn_version),
+            )
+            if value is not None
         ],
     }
 
@@ -91,7 +96,12 @@ def _observation(result: SlideResult) -> dict[str, Any]:
         ],
         "note": [
             {"text": text}
-            for text in ("Research use only.", result.ci_meaning, result.barcode_remark)
+            for text in (
+                "Research use only.",
+                result.ci_meaning,
+                result.barcode_remark,
+                result.scale_remark,
+            )
             if text
         ],
     }

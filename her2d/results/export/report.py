@@ -64,6 +64,18 @@ def _assumed(result: SlideResult) -> str:
     return " (assumed)" if result.magnification_source == MagnificationSource.ASSUMED else ""
 
 
+def _scale(result: SlideResult) -> str:
+    scale = f"{result.um_per_px:.4g} um/px at 4x"
+    if result.mpp is None:
+        scale += ", by the magnification only"
+    return f"{scale}. {result.scale_remark}" if result.scale_remark else scale
+
+
+def _her2d(result: SlideResult) -> str:
+    commit = result.git_commit
+    return result.software_version if commit is None else f"{result.software_version}, {commit}"
+
+
 def _number(value: float | None, unit: str) -> str:
     return "not measured" if value is None else f"{value:.1f}{unit}"
 
@@ -97,12 +109,15 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("file", result.path),
         ("size", f"{geometry.width} x {geometry.height} px"),
         ("magnification", f"{geometry.magnification:g}x{_assumed(result)}"),
+        ("scale", _scale(result)),
         ("focal plane", result.focal_plane or "the only one"),
         ("not read", result.unread_pictures or "nothing"),
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
-        ("models", f"{result.bundle_name} {result.bundle_version}"),
-        ("backend", result.backend),
-        ("her2d", result.software_version),
+        ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
+        ("tile cut", f"{result.tile_cut:g}"),
+        ("networks", f"{result.runtime} {result.runtime_version}, {result.precision}"),
+        ("integrator", f"scikit-learn {result.scikit_learn_version}"),
+        ("her2d", _her2d(result)),
         ("run", str(result.run_id)),
     ]

@@ -43,8 +43,13 @@ class MissingLibraryError(UnreadableFormatError):
         )
 
 
-def open_other(path: Path, assume_magnification: float | None) -> RegionSlide | None:
+def open_other(
+    path: Path, assume_magnification: float | None, um_per_px: float
+) -> RegionSlide | None:
     """Open a scan of a format beyond TIFF; return None for what is read, or refused, as TIFF.
+
+    Args:
+        path, assume_magnification, um_per_px: as for `her2d.slides.reader.open_slide`.
 
     Raises:
         SlideError: no library reads the format, it is not installed, or it refuses the scan.
@@ -55,7 +60,7 @@ def open_other(path: Path, assume_magnification: float | None) -> RegionSlide | 
         if source is None:
             return None
         try:
-            return RegionSlide(path, source, assume_magnification)
+            return RegionSlide(path, source, assume_magnification, um_per_px)
         except BaseException:
             source.close()
             raise

@@ -21,6 +21,7 @@ from her2d.slides.metadata import BarcodeSource, SlideMetadata, describe
 from her2d.slides.openslide_names import AssociatedImages, Pair, Pixels, standard_properties
 from her2d.slides.pyramid import choose_level
 from her2d.slides.resample import area_parts, axis_weights
+from her2d.slides.scale import scale_of
 from her2d.slides.stream import WHITE, TileStream
 
 _MPP = ("openslide.mpp-x", "openslide.mpp-y")
@@ -30,20 +31,23 @@ _MAX_REGION_PIXELS = 2**28  # 768 MiB of RGB
 class RegionSlide:
     """An open scan that another library reads; see `her2d.slides.protocol.Slide`."""
 
-    def __init__(self, path: Path, source: Source, assume_magnification: float | None) -> None:
-        """Take over an open source.
+    def __init__(
+        self, path: Path, source: Source, assume_magnification: float | None, um_per_px: float
+    ) -> None:
+        """Take over an open source; the other arguments are those of `open_slide`.
 
         Raises:
-            RefusedError: the scan has no magnification, or is coarser than 4x.
+            RefusedError: the scan has no magnification, or is too coarse.
         """
         self.path = path
         self._source = source
         self._users = _Users(source.close)
         levels = source.levels
         self.metadata = described(source.statements, levels[0], assume_magnification)
-        level, as_is = choose_level(levels, self.metadata.magnification)
+        scale = scale_of(self.metadata, um_per_px)
+        level, as_is = choose_level(levels, scale)
         self.grid, self._sampling = fit_grid(
-            self.metadata,
+            scale,
             width=level.width,
             height=level.height,
             downsample_x=level.downsample_x,

@@ -93,6 +93,31 @@ def test_what_was_left_out_of_an_annotation_is_reported(slide, tmp_path):
     assert notes == ["Left out of the annotation of S1: 2 Point."]
 
 
+@pytest.mark.parametrize(("tags_um", "is_wrong"), [(2.9, False), (3.57, True)])
+def test_a_slide_of_a_doubtful_scale_is_reported_and_one_of_a_wrong_scale_refused(
+    slide, tags_um, is_wrong, tmp_path
+):
+    image = tifffile.imread(slide.he_path)
+    resolution = {"resolution": (10_000 / tags_um,) * 2, "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(
+        slide.he_path,
+        image,
+        tile=(512, 512),
+        photometric="rgb",
+        description="AppMag = 4",
+        metadata=None,
+        **resolution,
+    )
+    notes: list[str] = []
+    if is_wrong:
+        with pytest.raises(PrepareError, match=r"S1: .*cannot be learned from\. .* 3\.57"):
+            prepare([slide], tmp_path / "tiles", LabelRules(), note=notes.append)
+    else:
+        prepare([slide], tmp_path / "tiles", LabelRules(), note=notes.append)
+        assert len(notes) == 1
+        assert notes[0].startswith("S1: The file states 2.9 um/px (resolution tags)")
+
+
 def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(slide, tmp_path):
     ring = [[512, 0], [1536, 0], [1536, 512], [512, 512]]
     for name, region_class in (("S1", "Tumor"), ("S2", "Gland")):
