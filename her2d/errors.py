@@ -9,6 +9,7 @@ Every class stands in the module that raises it:
     ├─ AnnotationError
     ├─ ArchivingStoppedError
     ├─ BundleError
+    │  └─ CalibrationError
     ├─ BundleNotFound
     ├─ CannotListenError
     ├─ ClaimLostError

@@ -7,8 +7,12 @@ Each file's SHA-256 must agree with the manifest before the file is used.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from her2d.bundle.manifest import MANIFEST_FILE, BundleError, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from her2d.bundle.site_calibration import SignedCalibration
 
 _HASH_CHUNK_BYTES = 1 << 20
 
@@ -21,6 +25,8 @@ class Bundle:
     manifest: Manifest
     digest: str
     """SHA-256 of the manifest, which contains each part's hash, so the digest names the bundle."""
+    calibration: "SignedCalibration | None" = None
+    """The laboratory's own calibration of it, if `with_calibration` found one."""
 
     @property
     def segmenter(self) -> Path:

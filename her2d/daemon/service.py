@@ -17,6 +17,7 @@ from pathlib import Path
 
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
+from her2d.bundle.site_calibration import with_calibration
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.readiness import why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon
@@ -113,7 +114,9 @@ class Daemon:
                     StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
                 ) as storage,
                 open_processor(
-                    load_bundle(self._settings.bundle.path),
+                    with_calibration(
+                        load_bundle(self._settings.bundle.path), self._settings.bundle.calibration
+                    ),
                     self._settings,
                     self._metrics.observe_batch,
                 ) as processor,
@@ -143,6 +146,7 @@ class Daemon:
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
+            calibration=signed.digest if (signed := processor.bundle.calibration) else None,
             backend=processor.backend,
             port=port,
         )

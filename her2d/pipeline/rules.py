@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import Interval
+from her2d.bundle.site_calibration import IhcZone
 from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION
 from her2d.pipeline.evaluability import EvaluableLimits
 from her2d.pipeline.quality import QualityLimits, StainReference
@@ -30,6 +31,7 @@ class PipelineRules:
         tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
         threshold: P from which a slide is positive.
         tile_cut: the integrator's probability above which a tile is strong.
+        ihc_zone: which slides the laboratory's calibration sends to IHC; None without one.
         interval: calibration of P's interval; without it the interval is a bootstrap's.
         bootstrap_seed: of that.
         quality: from when on quality is suspicious.
@@ -40,6 +42,7 @@ class PipelineRules:
     tumor_fraction: float = TUMOR_FRACTION
     threshold: float = THRESHOLD
     tile_cut: float = TILE_CUT
+    ihc_zone: IhcZone | None = None
     interval: Interval | None = None
     bootstrap_seed: int = 20250101
     quality: QualityLimits = field(default_factory=QualityLimits)
@@ -47,13 +50,14 @@ class PipelineRules:
 
 
 def rules_of(bundle: Bundle) -> PipelineRules:
-    """Return the rules that the bundle's manifest states."""
+    """Return the rules that the bundle's manifest and its calibration state."""
     preprocessing = bundle.manifest.preprocessing
     return PipelineRules(
         saturation=preprocessing.saturation,
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=bundle.manifest.decision.threshold,
         tile_cut=bundle.manifest.decision.tile_cut,
+        ihc_zone=None if bundle.calibration is None else bundle.calibration.content.zone,
         interval=bundle.manifest.interval,
         quality=_quality_limits(bundle),
     )

@@ -99,6 +99,8 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         )
         if score.borderline:
             subtitle += "; borderline"
+        if score.send_to_ihc:
+            subtitle += "; send to IHC"
     return HeatmapData(
         rgb=overview.rgb,
         tumor=overview.tumor,

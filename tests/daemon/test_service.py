@@ -61,7 +61,9 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
 
     manifest = SimpleNamespace(name="none", version="1")
     processor = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=manifest), backend="none", content_hash=hangs
+        bundle=SimpleNamespace(manifest=manifest, calibration=None),
+        backend="none",
+        content_hash=hangs,
     )
     monkeypatch.setattr(
         daemon_module, "open_processor", lambda *_: contextlib.nullcontext(processor)

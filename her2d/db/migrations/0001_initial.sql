@@ -32,6 +32,14 @@ create table bundles (
     first_used_at text not null
 );
 
+-- Calibrations of bundles on this laboratory's slides by which runs were made.
+create table calibrations (
+    digest text primary key,           -- SHA-256 of the file
+    bundle_id integer not null references bundles (id),
+    content text not null,             -- TOML
+    first_used_at text not null
+) without rowid;
+
 -- One row for each time a slide was scored. Rows are added and never changed, except that a
 -- trigger keeps is_current: the newest run of a slide is its current result.
 create table runs (
@@ -47,6 +55,9 @@ create table runs (
     ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
     threshold_percent real not null,   -- P from which the bundle calls a slide positive
+    -- whether the laboratory's calibration sends the slide to IHC; null without a calibration
+    send_to_ihc integer check (send_to_ihc in (0, 1)),
+    calibration text references calibrations (digest),
     tumor_pixels integer not null,
     strong_pixels integer not null,
     tiles_total integer not null,
@@ -81,6 +92,7 @@ create index runs_current_by_reason on runs (reason_code, finished_at, id)
     where is_current = 1 and reason_code is not null;
 create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where is_current = 1;
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
+create index runs_current_to_ihc on runs (id) where is_current = 1 and send_to_ihc = 1;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
     where is_current = 1;
 
@@ -88,6 +100,41 @@ create trigger runs_newest_is_current after insert on runs
 begin
     update runs set is_current = 0
     where slide_id = new.slide_id and id < new.id and is_current = 1;
+end;
+
+-- What the laboratory found on a slide's tissue by IHC and FISH. Rows are added and never changed,
+-- except that a trigger keeps is_current: the newest outcome of a slide is its current one.
+create table outcomes (
+    id integer primary key,
+    slide_id integer not null references slides (id),
+    ihc text not null check (ihc in ('0', '1+', '2+', '3+')),
+    fish text check (fish in ('amplified', 'not amplified')),
+    ihc_percent real check (ihc_percent between 0 and 100),  -- HER2-high share of tumour, by IHC
+    read_on text,                      -- day
+    read_by text,                      -- who read IHC and FISH
+    patient text,                      -- a name that slides of the same patient share
+    imported_at text not null,
+    imported_by text not null,         -- who ran the import
+    source text not null,              -- the file that it was in
+    is_current integer not null default 1 check (is_current in (0, 1)),
+    her2_outcome text generated always as (
+        case
+            when ihc = '3+' then 'positive'
+            when ihc <> '2+' then 'negative'
+            when fish is null then 'equivocal'
+            when fish = 'amplified' then 'positive'
+            else 'negative'
+        end
+    ) virtual
+);
+create unique index outcomes_current on outcomes (slide_id) where is_current = 1;
+create index outcomes_by_slide on outcomes (slide_id, id);
+create index outcomes_current_by_status on outcomes (her2_outcome, id) where is_current = 1;
+
+-- Before the insert, because a slide may have only one current outcome at any moment.
+create trigger outcomes_newest_is_current before insert on outcomes
+begin
+    update outcomes set is_current = 0 where slide_id = new.slide_id and is_current = 1;
 end;
 
 -- Background tiles have no row: the run's grid and its other tiles tell which they are.
@@ -269,6 +316,7 @@ select
     runs.ci_calibrated,
     runs.borderline,
     runs.threshold_percent,
+    runs.send_to_ihc,
     runs.tumor_pixels,
     runs.strong_pixels,
     runs.tiles_tumor,
@@ -308,11 +356,17 @@ select
     slides.barcode_source,
     slides.label_barcode,
     slides.magnification,
-    slides.magnification_source
+    slides.magnification_source,
+    runs.calibration,
+    outcomes.her2_outcome,
+    outcomes.ihc,
+    outcomes.fish,
+    outcomes.ihc_percent
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
 join run_quality on run_quality.run_id = runs.id
+left join outcomes on outcomes.slide_id = runs.slide_id and outcomes.is_current = 1
 where runs.is_current = 1;
 
 -- Slides whose confidence interval includes the threshold, the closest to it first.

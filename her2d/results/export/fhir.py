@@ -49,8 +49,16 @@ def _device(result: SlideResult) -> dict[str, Any]:
                 "type": {"text": "model bundle"},
                 "value": f"{result.bundle_name} {result.bundle_version}",
             },
+            *_calibration(result),
         ],
     }
+
+
+def _calibration(result: SlideResult) -> list[dict[str, Any]]:
+    """The version of the laboratory's calibration, if one was used."""
+    if result.calibration is None:
+        return []
+    return [{"type": {"text": "calibration"}, "value": result.calibration}]
 
 
 def _specimen(result: SlideResult) -> dict[str, Any]:
@@ -80,7 +88,9 @@ def _observation(result: SlideResult) -> dict[str, Any]:
                 "coding": [
                     {"system": _INTERPRETATION, "code": _INTERPRETATIONS[result.her2_status]}
                 ],
-                "text": result.her2_status + (", borderline" if result.borderline else ""),
+                "text": result.her2_status
+                + (", borderline" if result.borderline else "")
+                + (", send to IHC" if result.send_to_ihc else ""),
             }
         ],
         "referenceRange": [
@@ -91,7 +101,12 @@ def _observation(result: SlideResult) -> dict[str, Any]:
         ],
         "note": [
             {"text": text}
-            for text in ("Research use only.", result.ci_meaning, result.barcode_remark)
+            for text in (
+                "Research use only.",
+                result.ci_meaning,
+                result.ihc_advice,
+                result.barcode_remark,
+            )
             if text
         ],
     }

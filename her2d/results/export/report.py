@@ -85,6 +85,7 @@ def _findings(run: StoredRun) -> list[Row]:
         ("HER2-high tiles", str(result.tiles_strong)),
         ("unreadable tiles", str(result.tiles_unreadable)),
         *because,
+        *([("IHC and FISH", result.outcome_text)] if result.outcome_text else []),
     ]
 
 
@@ -100,6 +101,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}"),
+        ("calibration", result.calibration or "none"),
         ("backend", result.backend),
         ("her2d", result.software_version),
         ("run", str(result.run_id)),
