@@ -34,6 +34,7 @@ Every class stands in the module that raises it:
     ├─ NoAnswerError
     ├─ NoGpuError
     ├─ NoSuchTile
+    ├─ OutcomesError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError
@@ -58,6 +59,7 @@ Every class stands in the module that raises it:
     ├─ SourceChangedError
     │  └─ QueuedAgainError
     ├─ StudyError
+    ├─ TooFewOutcomes
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
     ├─ UserError
