@@ -34,9 +34,8 @@ def find_ihc_zone(slides: CalledSlides, *, sensitivity: float, threshold: float)
     share, patient = slides.p[slides.positive], slides.patient[slides.positive].tolist()
     patients, needed = len(set(patient)), fewest_positive_patients(sensitivity)
     if patients < needed:
-        enough = (
-            f" They are enough for {100 * patients / (patients + 1):.1f} %." if patients else ""
-        )
+        most = math.floor(1000 * patients / (patients + 1)) / 10
+        enough = f" They are enough for {most:g} %." if patients else ""
         raise TooFewOutcomes(
             f"A sensitivity of {100 * sensitivity:g} % needs HER2-positive slides of {needed}"
             f" patients that the bundle has called, and there are {patients}.{enough}"
@@ -100,4 +99,5 @@ def _required(estimate: Estimate) -> Measure:
 
 def _rounded_down(number: float) -> float:
     """Round down, so that a slide is rather sent than missed."""
-    return math.floor(number * 10**_DIGITS) / 10**_DIGITS
+    # What is added is less than P is stored with, and more than a float's error.
+    return float(math.floor(number * 10**_DIGITS + 1e-6) / 10**_DIGITS)

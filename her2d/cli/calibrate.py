@@ -1,6 +1,7 @@
 """`her2d calibrate`: calibrate the bundle on the laboratory's own slides."""
 
 import json
+import math
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -157,7 +158,7 @@ def _slides(compared: ComparedSlides) -> CalibrationSlides:
         called=len(called),
         patients=len(set(called.patient.tolist())),
         positive=int(called.positive.sum()),
-        with_share=sum(share == share for share in called.ihc_share.tolist()),  # not NaN
+        with_share=sum(not math.isnan(share) for share in called.ihc_share.tolist()),
         equivocal=compared.equivocal,
         without_call=compared.without_call,
         first_finished=first,
