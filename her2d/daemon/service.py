@@ -273,6 +273,7 @@ class Daemon:
             self._settings,
             processor.pipeline,
             outcomes,
+            bundle=processor.bundle,
             gpus=self._gpus,
             storage=storage,
             progress_at=time.time() - self._silent_s,

@@ -16,7 +16,9 @@ create table slides (
     label_barcode text,                -- on the label image; null if there is none
     -- whether the label shows another barcode than the file states
     barcode_mismatch integer not null default 0 check (barcode_mismatch in (0, 1)),
-    magnification_source text          -- the statement it was taken from, or assumed
+    magnification_source text,         -- the statement it was taken from, or assumed
+    -- The current outcome, kept by a trigger: a view that joins by it costs nothing without one.
+    outcome_id integer references outcomes (id)
 );
 create index slides_by_file_name on slides (file_name);
 create index slides_by_barcode on slides (barcode) where barcode is not null;
@@ -135,6 +137,11 @@ create index outcomes_current_by_status on outcomes (her2_outcome, id) where is_
 create trigger outcomes_newest_is_current before insert on outcomes
 begin
     update outcomes set is_current = 0 where slide_id = new.slide_id and is_current = 1;
+end;
+
+create trigger outcomes_of_slides after insert on outcomes
+begin
+    update slides set outcome_id = new.id where id = new.slide_id;
 end;
 
 -- Background tiles have no row: the run's grid and its other tiles tell which they are.
@@ -366,7 +373,7 @@ from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
 join run_quality on run_quality.run_id = runs.id
-left join outcomes on outcomes.slide_id = runs.slide_id and outcomes.is_current = 1
+left join outcomes on outcomes.id = slides.outcome_id
 where runs.is_current = 1;
 
 -- Slides whose confidence interval includes the threshold, the closest to it first.
