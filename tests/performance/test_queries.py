@@ -113,6 +113,7 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "daily_counts": rows_of("daily_counts"),
     "throughput": rows_of("throughput"),
     "borderline_cases": rows_of("borderline_cases limit 100"),
+    "ihc_worklist": rows_of("ihc_worklist limit 100"),
     "bundle_agreement": rows_of("bundle_agreement"),
     "quality_concerns": rows_of("quality_concerns limit 100"),
     "results": page(ResultFilter()),

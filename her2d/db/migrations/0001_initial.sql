@@ -381,6 +381,11 @@ create view borderline_cases as
 select * from slide_results where borderline = 1
 order by abs(high_expression_percent - threshold_percent);
 
+-- Slides that the laboratory's calibration sends to IHC, and of which no outcome is known yet.
+create view ihc_worklist as
+select * from slide_results where send_to_ihc = 1 and her2_outcome is null
+order by run_id;
+
 -- Current results by the day (UTC) on which they were finished.
 create view daily_counts as
 select
