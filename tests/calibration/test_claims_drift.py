@@ -10,7 +10,7 @@ from her2d.calibration.agreement import CalledSlides
 from her2d.calibration.drift import call_drift, share_drift
 from her2d.calibration.site import measure_here
 
-REPETITIONS = 200
+REPETITIONS = 100
 
 
 def laboratory(rng, slides, *, sensitivity=0.9, specificity=0.95, offset=0.0) -> CalledSlides:

@@ -57,8 +57,7 @@ create table runs (
     ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
     threshold_percent real not null,   -- P from which the bundle calls a slide positive
-    -- whether the laboratory's calibration sends the slide to IHC; null without a calibration
-    send_to_ihc integer check (send_to_ihc in (0, 1)),
+    send_to_ihc integer check (send_to_ihc in (0, 1)),  -- by the calibration; null without one
     calibration text references calibrations (digest),
     tumor_pixels integer not null,
     strong_pixels integer not null,
