@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.site_calibration import with_calibration
 from her2d.db.connection import open_readonly
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.outcome import TileClass
@@ -118,6 +119,11 @@ class SlideScore(ScoredSlide):
         return self.outcome.score.borderline
 
     @property
+    def send_to_ihc(self) -> bool | None:
+        """Whether the laboratory's calibration sends the slide to IHC; None without one."""
+        return self.outcome.score.send_to_ihc
+
+    @property
     def quality(self) -> SlideQuality:
         """How good the scan is."""
         return self.outcome.quality
@@ -155,7 +161,7 @@ class Scorer:
 
         Args:
             bundle: a bundle, or its folder; None takes the one of `settings`, or else the
-                demonstration bundle.
+                demonstration bundle. The laboratory's calibration beside the folder is used.
             backend: the engine's back end; `auto` takes the best that works here.
             precision: the engine's precision.
             threads: the engine's threads, 0 for one a core.
@@ -176,7 +182,10 @@ class Scorer:
                 ),
             )
         if not isinstance(bundle, Bundle):
-            bundle = load_bundle(settings.bundle.path if bundle is None else bundle)
+            # The settings' calibration is of the settings' bundle.
+            configured = settings.bundle.calibration if bundle is None else None
+            folder = settings.bundle.path if bundle is None else bundle
+            bundle = with_calibration(load_bundle(folder), configured)
         self._resources = ExitStack()
         self._processor = self._resources.enter_context(open_processor(bundle, settings))
 
@@ -255,6 +264,7 @@ class Results:
         status: Status | None = None,
         reason_code: ReasonCode | None = None,
         borderline: bool | None = None,
+        send_to_ihc: bool | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         bundle: str | None = None,
@@ -271,6 +281,7 @@ class Results:
             status: only slides with this status.
             reason_code: only slides without a call for this reason.
             borderline: whether the interval holds the threshold.
+            send_to_ihc: whether the laboratory's calibration sends the slide to IHC.
             since: UTC; finished at or after it.
             until: UTC; finished before it.
             bundle: a bundle's name, or its name and version with a space between.
@@ -285,6 +296,7 @@ class Results:
             status=None if status is None else Her2Status(status).value,
             reason_code=None if reason_code is None else ReasonCode(reason_code),
             borderline=borderline,
+            send_to_ihc=send_to_ihc,
             since=since,
             until=until,
             bundle=bundle,

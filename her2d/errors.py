@@ -9,6 +9,7 @@ Every class stands in the module that raises it:
     ├─ AnnotationError
     ├─ ArchivingStoppedError
     ├─ BundleError
+    │  └─ CalibrationError
     ├─ BundleNotFound
     ├─ CannotListenError
     ├─ ClaimLostError
@@ -35,6 +36,7 @@ Every class stands in the module that raises it:
     ├─ NoGpuError
     ├─ NoSuchTile
     ├─ OwnShortageError
+    ├─ OutcomesError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError
@@ -61,6 +63,7 @@ Every class stands in the module that raises it:
     │  └─ QueuedAgainError
     ├─ StudyError
     ├─ TilesPruned
+    ├─ TooFewOutcomes
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError
     ├─ UnwatchableError

@@ -189,9 +189,10 @@ class IntakeSettings(_Section):
 
 
 class BundleSettings(_Section):
-    """The model bundle to use."""
+    """The model bundle to use, and its calibration on the laboratory's own slides."""
 
     path: Path = _DEMO_BUNDLE
+    calibration: Path | None = None
 
 
 Backend = Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
@@ -364,7 +365,7 @@ def load_settings(config: Path | None) -> Settings:
             where = f"{config}: " if config is not None else ""
             raise SettingsError(f"{where}{name}: {_message(error)}.") from error
     if settings.bundle.path == _DEMO_BUNDLE:
-        anchored["bundle"] = BundleSettings(path=demo_bundle(base))
+        anchored["bundle"] = anchored["bundle"].model_copy(update={"path": demo_bundle(base)})
     return settings.model_copy(update=anchored)
 
 

@@ -1,11 +1,13 @@
 """The Python API, on the bundle that anyone can compute by hand."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from calibrations import write_calibration
 
 import her2d
 from her2d import Her2dError, Her2Status, Results, Scorer, load_bundle
@@ -127,6 +129,21 @@ def test_the_demonstration_bundle_scores_where_none_is_named_in_any_folder(tmp_p
     monkeypatch.chdir(tmp_path)
     with Scorer(threads=1) as scorer:
         assert scorer.bundle.manifest.name == "her2net-demo"
+
+
+def test_a_scorer_uses_the_calibration_beside_the_bundles_folder(
+    color_bundle, write_slide, tmp_path
+):
+    folder = shutil.copytree(color_bundle.directory, tmp_path / "colors")
+    slide = write_slide(["w"])
+    with Scorer(folder, threads=1) as plain:
+        assert plain.score(slide).send_to_ihc is None
+    write_calibration(load_bundle(folder), from_percent=0)
+    with Scorer(folder, threads=1) as calibrated:
+        assert calibrated.score(slide).send_to_ihc is True
+    write_calibration(load_bundle(folder), from_percent=4)
+    with Scorer(folder, threads=1) as calibrated:
+        assert calibrated.score(slide).send_to_ihc is False
 
 
 def test_a_scorer_may_be_closed_twice_and_scores_nothing_afterwards(color_bundle, write_slide):

@@ -47,6 +47,16 @@ def test_the_packages_demonstration_bundle_is_used_if_there_is_none_beside_the_c
     assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-demo"
 
 
+def test_the_calibration_is_where_the_settings_say_also_of_the_packages_bundle(tmp_path):
+    path = config(tmp_path, '[bundle]\ncalibration = "signed.toml"')
+    found = load_settings(path).bundle
+    assert (found.path, found.calibration) == (
+        PACKAGE_DATA / "her2net-demo",
+        tmp_path / "signed.toml",
+    )
+    assert load_settings(config(tmp_path, "")).bundle.calibration is None
+
+
 def test_a_bundle_with_another_name_is_never_replaced(tmp_path):
     path = config(tmp_path, '[bundle]\npath = "engines/her2net-dem"')
     assert load_settings(path).bundle.path == tmp_path / "engines" / "her2net-dem"

@@ -18,6 +18,7 @@ from her2d.results.records import QualityFlag, SlideResult, StepTiming
 PAGE = 60
 _FAILURES = 20
 _STATUSES = ("positive", "negative", "indeterminate")
+_CALL_FLAGS = {"borderline": "borderline", "send-to-ihc": "send to IHC"}
 _TICKS = (0, 10, 25, 50, 100)
 _LEAST_GAP = 8
 
@@ -153,7 +154,7 @@ class ListQuery:
         return cls(
             text=text[:200],
             status=status if status in _STATUSES else "",
-            flag=flag if flag == "borderline" or flag in set(QualityFlag) else "",
+            flag=flag if flag in _CALL_FLAGS or flag in set(QualityFlag) else "",
             reason=reason if reason in set(ReasonCode) else "",
             sort=SortKey(sort) if sort in set(SortKey) else SortKey.FINISHED,
             page=int(page) if page.isdecimal() and 0 < len(page) < 7 else 1,
@@ -174,11 +175,12 @@ class ListQuery:
 
     @property
     def wanted(self) -> ResultFilter:
-        raised = self.flag and self.flag != "borderline"
+        raised = self.flag and self.flag not in _CALL_FLAGS
         return ResultFilter(
             status=self.status or None,
             reason_code=ReasonCode(self.reason) if self.reason else None,
             borderline=True if self.flag == "borderline" else None,
+            send_to_ihc=True if self.flag == "send-to-ihc" else None,
             text=self.text or None,
             flags=frozenset({QualityFlag(self.flag)} if raised else ()),
         )
@@ -233,7 +235,10 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
             query,
             "flag",
             query.flag,
-            (("borderline", "borderline"), *((flag.value, flag.value) for flag in QualityFlag)),
+            (
+                *((label, flag) for flag, label in _CALL_FLAGS.items()),
+                *((flag.value, flag.value) for flag in QualityFlag),
+            ),
         ),
         reasons=_choices(
             query,

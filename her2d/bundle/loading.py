@@ -7,9 +7,13 @@ Each file's SHA-256 must agree with the manifest before the file is used.
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from her2d.bundle.external_data import has_external_data
 from her2d.bundle.manifest import MANIFEST_FILE, BundleError, Manifest, parse_manifest
+
+if TYPE_CHECKING:
+    from her2d.bundle.site_calibration import SignedCalibration
 
 _HASH_CHUNK_BYTES = 1 << 20
 
@@ -22,6 +26,8 @@ class Bundle:
     manifest: Manifest
     digest: str
     """SHA-256 of the manifest, which contains each part's hash, so the digest names the bundle."""
+    calibration: "SignedCalibration | None" = None
+    """The laboratory's own calibration of it, if `with_calibration` found one."""
 
     @property
     def segmenter(self) -> Path:

@@ -9,6 +9,7 @@ from her2d import __version__
 from her2d.cli import (
     browse,
     bundle,
+    calibrate,
     compare,
     config,
     db,
@@ -16,6 +17,7 @@ from her2d.cli import (
     doctor,
     evaluate,
     export,
+    outcomes,
     prepare,
     queue,
     results,
@@ -66,7 +68,9 @@ app.command("doctor")(doctor.doctor)
 app.command("export")(export.export)
 app.command("browse")(browse.browse)
 app.command("compare")(compare.compare)
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(queue.app, name="queue")
+app.add_typer(outcomes.app, name="outcomes")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")

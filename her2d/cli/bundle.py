@@ -1,13 +1,16 @@
 """`her2d bundle info|verify|build`: show, verify and build model bundles."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from her2d.bundle.integrator import load_integrator
-from her2d.bundle.loading import load_bundle
+from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 from her2d.cli.tables import fields
@@ -26,16 +29,24 @@ def info(
 ) -> None:
     """Print a bundle's manifest.
 
-    Its intended use, its parts, and what was measured.
+    Its intended use, its parts, what was measured, and its calibration on this laboratory's slides.
     """
-    bundle = load_bundle(directory or settings_of(config).bundle.path)
+    settings = settings_of(config).bundle
+    bundle = load_bundle(directory or settings.path)
+    calibration = _calibration(bundle, settings.calibration if directory is None else None)
     if as_json:
-        say(bundle.manifest.model_dump_json(indent=2))
+        document = bundle.manifest.model_dump(mode="json")
+        say(json.dumps({**document, "calibration": calibration}, indent=2))
         return
     rows = [
         ("intended use", bundle.manifest.intended_use),
         ("folder", str(bundle.directory)),
         ("digest", bundle.digest),
+        *(
+            [("calibration", "none")]
+            if calibration is None
+            else list(_rows("calibration", calibration))
+        ),
     ]
     for section in (
         "preprocessing",
@@ -57,6 +68,28 @@ def info(
         ]
     title = f"{bundle.manifest.name} {bundle.manifest.version}"
     fields(rows, title=title).print(Console())
+
+
+def _calibration(bundle: Bundle, setting: Path | None) -> dict[str, Any] | None:
+    """Return what the bundle's calibration says, or why it cannot be used; None without one."""
+    try:
+        signed = with_calibration(bundle, setting).calibration
+    except CalibrationError as error:
+        return {"error": str(error)}
+    if signed is None:
+        return None
+    content = signed.content.model_dump(mode="json")
+    return {"file": str(signed.path), "digest": signed.digest, **content}
+
+
+def _rows(name: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and not {"value", "low", "high"} >= value.keys():
+            yield from _rows(f"{name}.{key}", value)
+        elif isinstance(value, dict):
+            yield f"{name}.{key}", "{value:g} ({low:g} to {high:g})".format(**value)
+        else:
+            yield f"{name}.{key}", "not measured" if value is None else str(value)
 
 
 @app.command("verify")

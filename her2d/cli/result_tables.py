@@ -69,6 +69,8 @@ def slide_table(result: SlideResult) -> Listing:
         rows.append((name, "" if value is None else text))
         if name == "ci_calibrated" and result.ci_meaning is not None:
             rows.append(("ci_meaning", result.ci_meaning))
+        if name == "send_to_ihc" and result.ihc_advice is not None:
+            rows.append(("ihc_advice", result.ihc_advice))
     return fields(rows, title=result.file_name)
 
 
@@ -163,6 +165,10 @@ def _remarks(result: SlideResult) -> list[str]:
     remarks = []
     if result.borderline:
         remarks.append("borderline")
+    if result.send_to_ihc:
+        remarks.append("send to IHC")
+    if result.outcome_text is not None:
+        remarks.append(result.outcome_text)
     if result.reason:
         remarks.append(result.reason)
     elif result.tiles_unreadable:

@@ -49,6 +49,14 @@ def results(
             help="Only slides whose 95 % interval includes the threshold, or only the others.",
         ),
     ] = None,
+    send_to_ihc: Annotated[
+        bool | None,
+        typer.Option(
+            "--send-to-ihc/--not-to-ihc",
+            help="Only slides that the laboratory's calibration sends to IHC, or only those that it"
+            " does not.",
+        ),
+    ] = None,
     since: Annotated[str | None, typer.Option(help=SINCE)] = None,
     until: Annotated[str | None, typer.Option(help=UNTIL)] = None,
     bundle: Annotated[
@@ -76,6 +84,7 @@ def results(
         status=status,
         reason_code=reason,
         borderline=borderline,
+        send_to_ihc=send_to_ihc,
         since=first_moment(since),
         until=moment_after(until),
         bundle=bundle,

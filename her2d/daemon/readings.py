@@ -11,6 +11,8 @@ from datetime import datetime
 import numpy as np
 from sqlite_utils import Database
 
+from her2d.bundle.loading import Bundle
+from her2d.daemon.ihc_readings import read_ihc
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.db.write_ahead_log import log_bytes
@@ -72,6 +74,7 @@ def read_daemon(
     pipeline: Pipeline,
     outcomes: Outcomes,
     *,
+    bundle: Bundle,
     gpus: Gpus,
     storage: StorageProbe,
     progress_at: float,
@@ -93,7 +96,7 @@ def read_daemon(
         intake_paused=intake_paused,
     )
     try:
-        return _with_database(reading, settings, outcomes)
+        return _with_database(reading, settings, outcomes, bundle)
     except (DatabaseError, sqlite3.Error, OSError) as error:
         log.warning("scrape_incomplete", reason=str(error))
         return replace(reading, database_readable=False)
@@ -123,7 +126,9 @@ def read_memory(
     )
 
 
-def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> Reading:
+def _with_database(
+    reading: Reading, settings: Settings, outcomes: Outcomes, bundle: Bundle
+) -> Reading:
     """Add the values that are in the database. Raises DatabaseError, sqlite3.Error, OSError."""
     database = settings.results.database
     db = open_readonly(database)
@@ -143,6 +148,7 @@ def _with_database(reading: Reading, settings: Settings, outcomes: Outcomes) -> 
             database_bytes=database.stat().st_size + log_bytes(database),
             database_log_bytes=log_bytes(database),
             day=_day(db),
+            ihc=read_ihc(db, bundle),
         )
     finally:
         db.close()
@@ -197,7 +203,7 @@ def _overdue(db: Database) -> int:
 def _day(db: Database) -> DayReading:
     since = in_seconds(-86_400)
     rows = db.execute(
-        "select her2_status, high_expression_percent, tiles_tissue, tiles_tumor,"
+        "select her2_status, high_expression_percent, send_to_ihc, tiles_tissue, tiles_tumor,"
         " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
         f" {', '.join(_FLAGS.values())}"
         " from slide_results join run_quality using (run_id) where finished_at >= ?",
@@ -205,11 +211,14 @@ def _day(db: Database) -> DayReading:
     ).fetchall()
     if not rows:
         return DayReading(results=0)
-    status, percent, tissue, tumor, stain, saturation, faded, *flags = zip(*rows, strict=True)
+    status, percent, to_ihc, tissue, tumor, stain, saturation, faded, *flags = zip(
+        *rows, strict=True
+    )
     p = [value / 100 for value in percent if value is not None]
     return DayReading(
         results=len(rows),
         positive_ratio=status.count("positive") / len(rows),
+        send_to_ihc_ratio=_ratio(to_ihc),
         tumor_tile_ratio=sum(tumor) / sum(tissue) if sum(tissue) else None,
         high_expression=dict(zip(_QUARTILES, _quantiles(p, _QUARTILES), strict=False)),
         stain_distance=_median(stain),
@@ -219,6 +228,11 @@ def _day(db: Database) -> DayReading:
             flag: sum(values) / len(rows) for flag, values in zip(_FLAGS, flags, strict=True)
         },
     )
+
+
+def _ratio(values: Iterable[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -19,6 +19,7 @@ from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
+from her2d.bundle.site_calibration import with_calibration
 from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.latest import Latest
@@ -157,7 +158,11 @@ class Daemon:
         start.step("it loads the bundle and opens the back end")
         processor = resources.enter_context(
             open_processor(
-                load_bundle(self._settings.bundle.path), self._settings, self._metrics.observe_batch
+                with_calibration(
+                    load_bundle(self._settings.bundle.path), self._settings.bundle.calibration
+                ),
+                self._settings,
+                self._metrics.observe_batch,
             )
         )
         results_probe = ResultsProbe(results)
@@ -231,6 +236,7 @@ class Daemon:
             inboxes=[str(inbox) for inbox in self._settings.intake.inboxes],
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
+            calibration=signed.digest if (signed := processor.bundle.calibration) else None,
             backend=processor.backend,
             port=self._ops_port.port if self._ops_port is not None else None,
         )
@@ -417,6 +423,7 @@ class Daemon:
             self._settings,
             processor.pipeline,
             outcomes,
+            bundle=processor.bundle,
             gpus=self._gpus,
             storage=storage,
             progress_at=time.time() - self._silent_s,

@@ -7,6 +7,7 @@ from her2d.api import Scorer
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import BundleError
+from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
 from her2d.settings import Settings
@@ -22,6 +23,24 @@ def verified_bundle(settings: Settings) -> Bundle | BundleError:
     except BundleError as error:
         return error
     return bundle
+
+
+def calibration_finding(settings: Settings, bundle: Bundle) -> Finding:
+    """Report on the calibration of a bundle on the laboratory's slides."""
+    check = "calibration"
+    try:
+        signed = with_calibration(bundle, settings.bundle.calibration).calibration
+    except CalibrationError as error:
+        return failure(check, str(error), "The daemon does not start with it.")
+    if signed is None:
+        return ok(check, "The bundle is not calibrated on this laboratory's slides.")
+    content = signed.content
+    return ok(
+        check,
+        f"{signed.path} is of this bundle. {content.signed_by} signed it on"
+        f" {content.signed_at[:10]}; slides are sent to IHC from P ="
+        f" {content.zone.from_percent:g} %.",
+    )
 
 
 def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator[Finding]:
@@ -45,6 +64,7 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
         )
     else:
         yield ok(check, message)
+    yield calibration_finding(settings, bundle)
     yield _engine(settings, bundle)
 
 

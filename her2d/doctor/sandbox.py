@@ -100,7 +100,7 @@ def sandbox_findings(settings: Settings, properties: Mapping[str, str]) -> Itera
         written += intake.inboxes
     found = [
         *_unwritable(_DAEMON, written, properties),
-        *_hidden(_DAEMON, [*intake.inboxes, settings.bundle.path, *written], properties),
+        *_hidden(_DAEMON, [*intake.inboxes, *_bundle_paths(settings), *written], properties),
         *_unreachable(settings, properties),
         *_cut_short(settings.pipeline.drain_s, properties),
         *_too_few_tasks(settings, properties),
@@ -113,6 +113,12 @@ def care_findings(settings: Settings, properties: Mapping[str, str]) -> Iterator
     written = [settings.results.database.parent, settings.results.backups]
     found = [*_unwritable(_CARE, written, properties), *_hidden(_CARE, written, properties)]
     yield from found or [ok(_CHECK, f"{_CARE} can access the database and its backups.")]
+
+
+def _bundle_paths(settings: Settings) -> list[Path]:
+    """Return the bundle's folder, and its calibration if the settings name one elsewhere."""
+    bundle = settings.bundle
+    return [bundle.path, *filter(None, [bundle.calibration])]
 
 
 def _unwritable(unit: str, folders: list[Path], properties: Mapping[str, str]) -> Iterator[Finding]:

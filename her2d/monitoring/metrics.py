@@ -153,6 +153,7 @@ class _Readings(Collector):
         yield from _storage(reading)
         yield from _gpus(reading)
         yield from _day(reading)
+        yield from _ihc(reading)
 
 
 def _jobs(reading: Reading) -> Iterable[Metric]:
@@ -354,6 +355,11 @@ def _day(reading: Reading) -> Iterable[Metric]:
         day.positive_ratio,
     )
     yield _gauge(
+        "her2d_day_send_to_ihc_ratio",
+        "Share of the last 24 hours' results that the calibration sends to IHC, 0 to 1.",
+        day.send_to_ihc_ratio,
+    )
+    yield _gauge(
         "her2d_day_tumor_tile_ratio",
         "Tumour tiles divided by tissue tiles of the last 24 hours, 0 to 1.",
         day.tumor_tile_ratio,
@@ -389,6 +395,74 @@ def _day(reading: Reading) -> Iterable[Metric]:
     for flag, share in day.flagged_ratio.items():
         flagged.add_metric([flag], share)
     yield flagged
+
+
+def _ihc(reading: Reading) -> Iterable[Metric]:
+    """Yield how the bundle's calls agree with IHC and FISH, over the newest outcomes."""
+    outcomes = GaugeMetricFamily(
+        "her2d_ihc_outcomes",
+        "Number of slides by their HER2 status by IHC and FISH.",
+        labels=["her2"],
+    )
+    for outcome, number in reading.ihc.outcomes.items():
+        outcomes.add_metric([outcome], number)
+    yield outcomes
+    slides = GaugeMetricFamily(
+        "her2d_ihc_predictive_value_slides",
+        "Number of slides of the newest 500 outcomes by their call, without equivocal ones.",
+        labels=["call"],
+    )
+    for value in reading.ihc.predictive_values:
+        slides.add_metric([value.call], value.slides)
+    yield slides
+    for name, text, bound in (
+        (
+            "her2d_ihc_predictive_value_ratio",
+            "Share of these calls that IHC and FISH confirm, 0 to 1: PPV and NPV.",
+            "value",
+        ),
+        (
+            "her2d_ihc_predictive_value_low_ratio",
+            "Lower end of the 95 % Wilson interval of that share, 0 to 1.",
+            "low",
+        ),
+        (
+            "her2d_ihc_predictive_value_high_ratio",
+            "Upper end of the 95 % Wilson interval of that share, 0 to 1.",
+            "high",
+        ),
+    ):
+        family = GaugeMetricFamily(name, text, labels=["call"])
+        for value in reading.ihc.predictive_values:
+            if (number := getattr(value, bound)) is not None:
+                family.add_metric([value.call], number)
+        yield family
+    yield from _drift(reading)
+
+
+def _drift(reading: Reading) -> Iterable[Metric]:
+    for name, text, field in (
+        (
+            "her2d_ihc_drift_ratio",
+            "Bias of the calls, or of P, on the newest 500 outcomes minus that at the calibration,"
+            " -1 to 1.",
+            "value",
+        ),
+        (
+            "her2d_ihc_drift_standard_error_ratio",
+            "Standard error of that drift, 0 to 1.",
+            "standard_error",
+        ),
+        (
+            "her2d_ihc_drift_slides",
+            "Number of slides that the drift is measured on.",
+            "slides",
+        ),
+    ):
+        family = GaugeMetricFamily(name, text, labels=["of"])
+        for drift in reading.ihc.drifts:
+            family.add_metric([drift.of], getattr(drift, field))
+        yield family
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -40,6 +40,8 @@ class DayReading:
     Attributes:
         results: number of results.
         positive_ratio: positive results divided by all results.
+        send_to_ihc_ratio: results that are sent to IHC divided by those that were scored with a
+            calibration.
         tumor_tile_ratio: tumour tiles divided by tissue tiles.
         high_expression: quantile -> P of equation 1 as a fraction, over the slides that have one.
         stain_distance: median distance of a slide's stain from the bundle's reference, in
@@ -52,12 +54,62 @@ class DayReading:
 
     results: int | None = None
     positive_ratio: float | None = None
+    send_to_ihc_ratio: float | None = None
     tumor_tile_ratio: float | None = None
     high_expression: Mapping[float, float] = field(default_factory=dict)
     stain_distance: float | None = None
     saturation: float | None = None
     saturation_distance: float | None = None
     flagged_ratio: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictiveValue:
+    """How often IHC and FISH confirm a call, over the newest slides with an outcome.
+
+    Attributes:
+        call: `positive` or `negative`.
+        slides: number of slides called so, whose outcome is not equivocal.
+        value, low, high: share of them that IHC and FISH confirm, with its 95 % interval; None
+            without slides.
+    """
+
+    call: str
+    slides: int
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DriftReading:
+    """How far a bias has moved from that at the calibration, over the same slides.
+
+    Attributes:
+        of: `calls` (share called positive minus share positive) or `share` (P minus share by IHC).
+        slides: number of slides that it is measured on.
+        value, standard_error: as a share.
+    """
+
+    of: str
+    slides: int
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class IhcReading:
+    """What IHC and FISH say.
+
+    Attributes:
+        outcomes: `positive`, `negative`, `equivocal` -> number of slides.
+        predictive_values: of positive and of negative calls.
+        drifts: those that can be measured.
+    """
+
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    predictive_values: tuple[PredictiveValue, ...] = ()
+    drifts: tuple[DriftReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +144,7 @@ class Reading:
         volumes: the file systems of the daemon's folders.
         gpus: the GPUs.
         day: the results of the last 24 hours.
+        ihc: outcomes by IHC and FISH beside the bundle's calls.
     """
 
     age_s: float = 0.0
@@ -120,3 +173,4 @@ class Reading:
     volumes: tuple[VolumeReading, ...] = ()
     gpus: tuple[GpuReading, ...] = ()
     day: DayReading = DayReading()
+    ihc: IhcReading = IhcReading()

@@ -32,7 +32,7 @@ from her2d.pipeline.outcome import (
 )
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
-from her2d.pipeline.scoring import score_slide
+from her2d.pipeline.scoring import score_slide, with_ihc_zone
 from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -246,16 +246,17 @@ class Pipeline:
         obstacle = find_obstacle(
             counts, quality, unread, self._rules.evaluable, scale=scale, threshold=threshold
         )
+        score = score_slide(
+            counts,
+            obstacle=obstacle,
+            threshold=threshold,
+            tile_cut=self._rules.tile_cut,
+            interval=self._interval(tiles),
+        )
         return SlideOutcome(
             metadata=with_label_barcode(slide),
             grid=run.grid,
-            score=score_slide(
-                counts,
-                obstacle=obstacle,
-                threshold=threshold,
-                tile_cut=self._rules.tile_cut,
-                interval=self._interval(tiles),
-            ),
+            score=with_ihc_zone(score, self._rules.ihc_zone),
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,

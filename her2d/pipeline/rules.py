@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import HeStain, Interval
+from her2d.bundle.site_calibration import IhcZone
 from her2d.method import SATURATION, THRESHOLD, TILE_CUT, TUMOR_FRACTION, UM_PER_PX
 from her2d.pipeline.evaluability import EvaluableLimits
 from her2d.pipeline.quality import QualityLimits, StainReference
@@ -31,6 +32,7 @@ class PipelineRules:
         tumor_fraction: share of tumour pixels up to which a tile is a non-tumour tile.
         threshold: P from which a slide is positive.
         tile_cut: the integrator's probability above which a tile is strong.
+        ihc_zone: which slides the laboratory's calibration sends to IHC; None without one.
         interval: calibration of P's interval; without it the interval is a bootstrap's.
         bootstrap_seed: of that.
         quality: from when on quality is suspicious.
@@ -42,6 +44,7 @@ class PipelineRules:
     tumor_fraction: float = TUMOR_FRACTION
     threshold: float = THRESHOLD
     tile_cut: float = TILE_CUT
+    ihc_zone: IhcZone | None = None
     interval: Interval | None = None
     bootstrap_seed: int = 20250101
     quality: QualityLimits = field(default_factory=QualityLimits)
@@ -49,7 +52,7 @@ class PipelineRules:
 
 
 def rules_of(bundle: Bundle) -> PipelineRules:
-    """Return the rules that the bundle's manifest states."""
+    """Return the rules that the bundle's manifest and its calibration state."""
     preprocessing, decision = bundle.manifest.preprocessing, bundle.manifest.decision
     return PipelineRules(
         um_per_px=preprocessing.mpp,
@@ -57,6 +60,7 @@ def rules_of(bundle: Bundle) -> PipelineRules:
         tumor_fraction=preprocessing.tumor_fraction,
         threshold=decision.threshold,
         tile_cut=decision.tile_cut,
+        ihc_zone=None if bundle.calibration is None else bundle.calibration.content.zone,
         interval=bundle.manifest.interval,
         quality=_quality_limits(bundle),
         evaluable=_evaluable_limits(bundle),

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict
 
+from her2d.bundle.site_calibration import IhcZone
 from her2d.method import THRESHOLD, TILE_CUT
 from her2d.pipeline.evaluability import Obstacle, ReasonCode
 from her2d.pipeline.interval import Interval, interval_meaning
@@ -36,6 +37,8 @@ class Score(BaseModel):
         borderline: whether the interval holds the threshold.
         threshold_percent: P in percent from which the bundle calls a slide positive.
         tile_cut: the integrator's probability above which the bundle calls a tile strong.
+        send_to_ihc: whether the laboratory's calibration of the bundle sends the slide to IHC; None
+            without a calibration.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +53,7 @@ class Score(BaseModel):
     borderline: bool = False
     threshold_percent: float = 100 * THRESHOLD
     tile_cut: float = TILE_CUT
+    send_to_ihc: bool | None = None
     tumor_pixels: int = 0
     strong_pixels: int = 0
     tiles_tumor: int = 0
@@ -59,6 +63,18 @@ class Score(BaseModel):
     def ci_meaning(self) -> str | None:
         """What the interval is an interval of, in one sentence; None without an interval."""
         return None if self.ci_calibrated is None else interval_meaning(self.ci_calibrated)
+
+    @property
+    def ihc_advice(self) -> str | None:
+        """Why the slide should be sent to IHC, in one sentence; None unless it should."""
+        if not self.send_to_ihc:
+            return None
+        if self.her2_status is Her2Status.INDETERMINATE:
+            return "Send to IHC: the slide has no call."
+        return (
+            "Send to IHC: by this laboratory's calibration, a negative call with this share of"
+            " HER2-high tumour is not certain enough."
+        )
 
 
 def score_slide(
@@ -111,3 +127,21 @@ def score_slide(
             "borderline": interval.low <= threshold <= interval.high,
         }
     return counted.model_copy(update=called)
+
+
+def with_ihc_zone(score: Score, zone: IhcZone | None) -> Score:
+    """Return the score with whether the slide is sent to IHC, by the laboratory's calibration.
+
+    A slide without a call is always sent; one that is called positive never is.
+    """
+    if zone is None:
+        return score
+    percent = score.high_expression_percent
+    match score.her2_status:
+        case Her2Status.INDETERMINATE:
+            sent = True
+        case Her2Status.POSITIVE:
+            sent = False
+        case Her2Status.NEGATIVE:
+            sent = percent is not None and zone.holds(percent)
+    return score.model_copy(update={"send_to_ihc": sent})

@@ -21,6 +21,7 @@ from her2d.results.heatmap import heatmap_path, render_heatmap, write_png
 from her2d.results.pictures import Pictures, write_pictures
 from her2d.results.records import (
     BundleRecord,
+    CalibrationRecord,
     PictureRecord,
     RunRecord,
     SlideRecord,
@@ -81,13 +82,10 @@ class Recorder:
 
         Raises sqlite3.Error; nothing is then stored.
         """
-        manifest = self._bundle.manifest
         return record_run(
             db,
             slide=complete.slide,
-            bundle=BundleRecord(
-                self._bundle.digest, manifest.name, manifest.version, manifest.model_dump_json()
-            ),
+            bundle=_bundle_record(self._bundle),
             run=complete.run,
             tiles=complete.tiles,
             pictures=complete.pictures,
@@ -95,6 +93,17 @@ class Recorder:
             job_id=job_id,
             actor=self._actor,
         )
+
+
+def _bundle_record(bundle: Bundle) -> BundleRecord:
+    manifest, signed = bundle.manifest, bundle.calibration
+    return BundleRecord(
+        bundle.digest,
+        manifest.name,
+        manifest.version,
+        manifest.model_dump_json(),
+        None if signed is None else CalibrationRecord(signed.digest, signed.text),
+    )
 
 
 def _draw(heatmap: Path, name: str, outcome: SlideOutcome) -> PictureRecord:

@@ -86,6 +86,8 @@ def heading(name: str, score: Score) -> Heading:
         )
         if score.borderline:
             subtitle += "; borderline"
+        if score.send_to_ihc:
+            subtitle += "; send to IHC"
     return Heading(f"{name}: HER2 {score.her2_status.value}", subtitle, score.ci_meaning or "")
 
 

@@ -9,7 +9,7 @@ from her2d.results.records import StepTiming
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A summary of one of a slide's runs."""
+    """A summary of one of a slide's runs; `calibration` is the digest of that of its bundle."""
 
     run_id: int
     finished_at: str
@@ -21,6 +21,8 @@ class PastRun:
     backend: str
     software_version: str
     elapsed_s: float
+    send_to_ihc: bool | None
+    calibration: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,16 @@ def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
         "select runs.id as run_id, runs.finished_at,"
         " bundles.name || ' ' || bundles.version as bundle, runs.her2_status,"
         " runs.high_expression_percent, runs.ci_low, runs.ci_high, runs.backend,"
-        " runs.software_version, runs.elapsed_s"
+        " runs.software_version, runs.elapsed_s, runs.send_to_ihc, runs.calibration"
         " from runs join bundles on bundles.id = runs.bundle_id"
         " where runs.slide_id = ? order by runs.id desc",
         [slide_id],
     )
-    return [PastRun(**row) for row in rows]
+    return [PastRun(**{**row, "send_to_ihc": _flag(row["send_to_ihc"])}) for row in rows]
+
+
+def _flag(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
 
 
 def tile_summary(db: Database, run_id: int) -> list[TileClassSummary]:

@@ -61,6 +61,8 @@ class ResultFilter:
         status: `positive`, `negative` or `indeterminate`.
         reason_code: why a slide has no call.
         borderline: whether the interval contains the threshold.
+        send_to_ihc: whether the laboratory's calibration sends the slide to IHC. Slides that were
+            scored without a calibration are neither.
         since, until: UTC; finished at or after `since` and before `until`.
         bundle: a bundle's name, or name and version separated by a space.
         text: part of the file name, of the barcode or of the label's, in upper or lower case.
@@ -70,6 +72,7 @@ class ResultFilter:
     status: str | None = None
     reason_code: ReasonCode | None = None
     borderline: bool | None = None
+    send_to_ihc: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
     bundle: str | None = None
@@ -130,6 +133,8 @@ def _condition(wanted: ResultFilter) -> str:
         phrases.append("reason_code = :reason_code")
     if wanted.borderline is not None:
         phrases.append("borderline = 1" if wanted.borderline else "borderline = 0")
+    if wanted.send_to_ihc is not None:
+        phrases.append("send_to_ihc = 1" if wanted.send_to_ihc else "send_to_ihc = 0")
     if wanted.since is not None:
         phrases.append("finished_at >= :since")
     if wanted.until is not None:

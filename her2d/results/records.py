@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, field_validator
 
+from her2d.calibration.outcome import Fish, Her2Outcome, Ihc
 from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
 from her2d.pipeline.software import Software
@@ -56,6 +57,14 @@ class SlideRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """The calibration of the bundle that a run used; `content` is its file as TOML."""
+
+    digest: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class BundleRecord:
     """The bundle that a run used; `manifest` is its manifest as JSON."""
 
@@ -63,6 +72,7 @@ class BundleRecord:
     name: str
     version: str
     manifest: str
+    calibration: CalibrationRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +209,19 @@ class SlideResult(Score, _KnownSlide):
     mpp: float | None
     um_per_px: float
     scale_remark: str | None
+    calibration: str | None = None
+    her2_outcome: Her2Outcome | None = None
+    ihc: Ihc | None = None
+    fish: Fish | None = None
+    ihc_percent: float | None = None
+
+    @property
+    def outcome_text(self) -> str | None:
+        """HER2 by IHC and FISH, such as "IHC 2+, FISH amplified: positive"; None if not known."""
+        if self.ihc is None or self.her2_outcome is None:
+            return None
+        fish = "" if self.fish is None else f", FISH {self.fish}"
+        return f"IHC {self.ihc}{fish}: {self.her2_outcome}"
 
     @property
     def barcode_remark(self) -> str | None:

@@ -12,6 +12,7 @@ from sqlite_utils.db import Table
 from her2d.pipeline.quality import SlideQuality
 from her2d.results.records import (
     BundleRecord,
+    CalibrationRecord,
     PictureRecord,
     RunRecord,
     SlideRecord,
@@ -46,7 +47,7 @@ def record_run(
     with db.atomic():
         slide_id = _slide_id(db, slide, run.finished_at)
         bundle_id = _bundle_id(db, bundle, run.finished_at)
-        run_id = _insert_run(db, run, slide_id, bundle_id)
+        run_id = _insert_run(db, run, slide_id, bundle_id, bundle.calibration)
         _insert_tiles(db, run_id, tiles)
         _insert_details(db, run_id, run.quality, pictures, timings)
         if job_id is not None:
@@ -74,12 +75,31 @@ def record_run(
     return run_id
 
 
-def _insert_run(db: Database, run: RunRecord, slide_id: int, bundle_id: int) -> int:
-    """Insert the run with its score, and return its id."""
+def _insert_run(
+    db: Database,
+    run: RunRecord,
+    slide_id: int,
+    bundle_id: int,
+    calibration: CalibrationRecord | None,
+) -> int:
+    """Insert the run with its score and the calibration that it used, and return its id."""
+    if calibration is not None:
+        db.execute(
+            "insert or ignore into calibrations (digest, bundle_id, content, first_used_at)"
+            " values (?, ?, ?, ?)",
+            [calibration.digest, bundle_id, calibration.content, run.finished_at],
+        )
     columns = {field.name: getattr(run, field.name) for field in fields(run)}
     del columns["score"], columns["quality"], columns["software"]
     values = {**run.score.model_dump(mode="json"), **columns, **asdict(run.software)}
-    table = db.table("runs").insert({**values, "slide_id": slide_id, "bundle_id": bundle_id})
+    table = db.table("runs").insert(
+        {
+            **values,
+            "slide_id": slide_id,
+            "bundle_id": bundle_id,
+            "calibration": None if calibration is None else calibration.digest,
+        }
+    )
     return _inserted(table)
 
 
@@ -116,9 +136,9 @@ def _bundle_id(db: Database, bundle: BundleRecord, at: str) -> int:
     row = next(
         db.query(
             "insert into bundles (digest, name, version, manifest, first_used_at)"
-            " values (:digest, :name, :version, :manifest, :at)"
+            " values (?, ?, ?, ?, ?)"
             " on conflict (digest) do update set name = excluded.name returning id",
-            {**asdict(bundle), "at": at},
+            [bundle.digest, bundle.name, bundle.version, bundle.manifest, at],
         )
     )
     return int(row["id"])

@@ -66,6 +66,24 @@ def test_slides_without_a_call_can_be_filtered_by_the_reason(site):
     assert "No slides match." in site.get("/?reason=unreadable").text
 
 
+def test_slides_for_ihc_can_be_filtered_and_outcomes_are_shown_beside_the_call(own_site):
+    database = open_database(own_site.folder / "her2d.sqlite")
+    database.execute("update runs set send_to_ihc = her2_status = 'negative'")
+    database.execute(
+        "insert into outcomes (slide_id, ihc, fish, imported_at, imported_by, source)"
+        " select id, '2+', 'amplified', 't', 'li', 'ihc.csv' from slides"
+        " where file_name = 'negative.tif'"
+    )
+    assert "flag=send-to-ihc" in own_site.get("/").text
+    found = own_site.get("/?flag=send-to-ihc").text
+    assert "negative.tif" in found
+    assert "positive.tif" not in found
+    assert 'title="IHC 2+, FISH amplified: positive">IHC 2+' in found
+    page = own_site.get("/slides/name:negative.tif").text
+    assert "Send to IHC: by this laboratory&#39;s calibration" in page
+    assert "IHC 2+, FISH amplified: positive" in page
+
+
 def test_a_hostile_name_is_only_text(site):
     assert "benign &lt;b&gt;.tif" in site.get("/").text
     assert "<b>.tif" not in site.get("/").text

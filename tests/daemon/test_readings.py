@@ -6,8 +6,11 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from calibrations import write_calibration
+from many_slides import add_scored_slides
 
 from her2d.bundle.loading import load_bundle
+from her2d.bundle.site_calibration import with_calibration
 from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.backup import back_up
@@ -60,7 +63,7 @@ def record_slide(processor, settings, db, slide):
     recorder.record(db, recorder.draw(processor.score(slide), digest, clock))
 
 
-def read(settings, db, *slides):
+def read(settings, db, *slides, calibration=None):
     storage = StorageProbe(settings.intake.inboxes, settings.results.backups)
     with open_processor(load_bundle(settings.bundle.path), settings) as processor, closing(storage):
         for slide in slides:
@@ -69,6 +72,7 @@ def read(settings, db, *slides):
             settings,
             processor.pipeline,
             Outcomes(db),
+            bundle=with_calibration(processor.bundle, calibration),
             gpus=Gpus(),
             storage=storage,
             progress_at=0.0,
@@ -219,3 +223,70 @@ def test_every_ended_job_is_counted_once(db, tmp_path):
         "duplicate": 0,
         "vanished": 0,
     }
+
+
+def add_outcomes(db, outcomes):
+    """Add an IHC score for the slides of those names; P is 10 points over the share by IHC."""
+    for name, ihc in outcomes.items():
+        db.execute(
+            "insert into outcomes (slide_id, ihc, ihc_percent, imported_at, imported_by, source)"
+            " select slides.id, ?, max(high_expression_percent - 10, 0), 't', 'li', 'ihc.csv'"
+            " from slides join runs on runs.slide_id = slides.id and runs.is_current = 1"
+            " where file_name = ?",
+            [ihc, name],
+        )
+    db.conn.commit()
+
+
+def test_without_outcomes_there_is_no_predictive_value_and_no_drift(settings, db, write_slide):
+    found = read(settings, db, write_slide(["S"])).ihc
+    assert found.outcomes == {"positive": 0, "negative": 0, "equivocal": 0}
+    assert [(value.slides, value.value) for value in found.predictive_values] == [(0, None)] * 2
+    assert found.drifts == ()
+
+
+def test_calls_are_compared_with_what_ihc_says_since(settings, db, write_slide):
+    read(settings, db, write_slide(["S"]))
+    names = add_scored_slides(settings.results.database, [40] * 10 + [2] * 30)
+    scores = ["3+"] * 8 + ["0"] * 2 + ["0"] * 28 + ["3+", "2+"]
+    add_outcomes(db, dict(zip(names, scores, strict=True)))
+    found = read(settings, db).ihc
+    assert found.outcomes == {"positive": 9, "negative": 30, "equivocal": 1}
+    ppv, npv = found.predictive_values
+    assert (ppv.call, ppv.slides, ppv.value) == ("positive", 10, 0.8)
+    assert (ppv.low, ppv.high) == pytest.approx((0.490, 0.943), abs=1e-3)
+    assert (npv.call, npv.slides, npv.value) == ("negative", 29, pytest.approx(28 / 29))
+    calls, share = found.drifts
+    assert (calls.of, calls.slides, calls.value) == ("calls", 39, pytest.approx(1 / 39))
+    assert calls.standard_error > 0.02
+    assert (share.of, share.value) == ("share", pytest.approx((10 * 0.1 + 29 * 0.02) / 39))
+
+
+def test_drift_is_counted_from_what_was_measured_at_the_calibration(
+    settings, db, write_slide, tmp_path
+):
+    read(settings, db, write_slide(["S"]))
+    add_outcomes(db, dict.fromkeys(add_scored_slides(settings.results.database, [2] * 60), "0"))
+    path = write_calibration(load_bundle(settings.bundle.path), tmp_path / "signed.toml")
+    plain, since = (read(settings, db, calibration=c).ihc.drifts[0] for c in (None, path))
+    assert plain.value == 0
+    assert since.value == pytest.approx(-0.02)  # the calibration's bias is 2 points
+    assert since.standard_error > plain.standard_error
+
+
+def test_only_the_newest_500_outcomes_count(settings, db, write_slide):
+    read(settings, db, write_slide(["S"]))
+    names = add_scored_slides(settings.results.database, [40] * 520)
+    add_outcomes(db, dict.fromkeys(names[:20], "0") | dict.fromkeys(names[20:], "3+"))
+    (ppv, _) = read(settings, db).ihc.predictive_values
+    assert (ppv.slides, ppv.value) == (500, 1.0)
+
+
+def test_the_share_of_slides_sent_to_ihc_is_of_those_scored_with_a_calibration(
+    settings, db, write_slide
+):
+    read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3)))
+    assert read(settings, db).day.send_to_ihc_ratio is None
+    db.execute("update runs set send_to_ihc = id = 1 where id < 3")
+    db.conn.commit()
+    assert read(settings, db).day.send_to_ihc_ratio == 0.5

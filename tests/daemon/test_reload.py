@@ -28,7 +28,7 @@ def test_intake_settings_change_at_once():
 def test_settings_read_only_at_start_wait_for_the_next_start():
     wanted = Settings(
         results=ResultsSettings(database=Path("/other.sqlite")),
-        bundle=BundleSettings(path=Path("/other")),
+        bundle=BundleSettings(path=Path("/other"), calibration=Path("/signed.toml")),
         pipeline=PipelineSettings(queue_tiles=1),
         intake=IntakeSettings(assume_magnification=40),
     )
@@ -37,6 +37,7 @@ def test_settings_read_only_at_start_wait_for_the_next_start():
     assert set(change.waiting) == {
         "results.database",
         "bundle.path",
+        "bundle.calibration",
         "pipeline.queue_tiles",
         "intake.assume_magnification",
     }

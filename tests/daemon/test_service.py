@@ -62,7 +62,7 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
 
     manifest = SimpleNamespace(name="none", version="1")
     processor = SimpleNamespace(
-        bundle=SimpleNamespace(manifest=manifest, digest="d" * 64),
+        bundle=SimpleNamespace(manifest=manifest, digest="d" * 64, calibration=None),
         software=Software("none", "fp32", "none", "0", "0", "0", None),
         backend="none",
         content_hash=hangs,

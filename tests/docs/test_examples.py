@@ -5,10 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from documentation import Example, examples_in
+from documentation import ROOT, Example, examples_in
 
 from her2d.db.connection import open_database
 from her2d.research.training.recipe import read_recipe
+from her2d.results.outcome_csv import COLUMNS, read_outcomes
 from her2d.settings import Settings, load_settings
 from tools.docs.example_site import ExampleSite
 
@@ -37,6 +38,24 @@ def test_python_runs_beside_a_slide_a_database_and_the_bundle(
 ):
     monkeypatch.chdir(site.folder)
     exec(compile(example.text, str(example), "exec"), {"__name__": "__main__"})
+
+
+def _is_of_outcomes(example: Example) -> bool:
+    return "ihc" in example.text.partition("\n")[0].split(",")
+
+
+@pytest.mark.parametrize("example", [*filter(_is_of_outcomes, examples_in("csv"))], ids=str)
+def test_outcomes_can_be_imported(example: Example, tmp_path: Path):
+    file = tmp_path / "ihc.csv"
+    file.write_text(example.text)
+    good, bad = read_outcomes(file)
+    assert len(good) == len(example.text.splitlines()) - 1
+    assert bad == []
+
+
+def test_the_columns_of_outcomes_are_all_explained():
+    page = (ROOT / "docs/how-to/calibrate.md").read_text()
+    assert [column for column in COLUMNS if f"`{column}`" not in page] == []
 
 
 def test_there_is_an_example_of_each_kind():

@@ -9,6 +9,7 @@ import pytest
 from documentation import PAGES, ROOT, prose_of
 
 from her2d.bundle.manifest import Manifest
+from her2d.bundle.site_calibration import SiteCalibration
 from her2d.processing.retry_policy import RULES, Action
 from her2d.queue.job import JobState
 from her2d.settings import Settings
@@ -18,7 +19,7 @@ from tools.docs.commands import command_line_page, commands
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
 from tools.docs.log_events import events, log_events_page
-from tools.docs.manifest import manifest_page, recipe_page
+from tools.docs.manifest import calibration_page, manifest_page, recipe_page
 from tools.docs.metrics import families, metrics_page
 from tools.docs.outputs import json_output_page, webhook_page
 from tools.docs.retries import retries_page
@@ -142,6 +143,13 @@ def test_every_key_of_the_manifest_is_listed_and_the_shipped_one_shown():
     page = manifest_page(shipped)
     assert shipped.strip() in page
     assert [key for key in Manifest.model_fields if f"| `{key}` |" not in page] == []
+
+
+def test_every_key_of_the_calibration_is_listed_and_a_real_one_shown(site: ExampleSite):
+    page = calibration_page(site)
+    assert 'signed_by = "Dr A. Li"' in page
+    assert [key for key in SiteCalibration.model_fields if f"| `{key}` |" not in page] == []
+    assert "| `from_percent` |" in page
 
 
 def test_a_recipes_defaults_are_the_papers():

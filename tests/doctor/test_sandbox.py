@@ -7,6 +7,7 @@ import pytest
 from her2d.doctor.finding import Verdict
 from her2d.doctor.sandbox import care_findings, sandbox_findings
 from her2d.settings import (
+    BundleSettings,
     IntakeSettings,
     PipelineSettings,
     ResultsSettings,
@@ -95,6 +96,13 @@ def test_home_folders_are_hidden():
         "her2d.service cannot see /home/scanner/out."
     ]
     assert problems(sandbox_findings(settings, {**UNIT, "ProtectHome": "read-only"})) == []
+
+
+def test_a_calibration_that_is_not_beside_the_bundle_must_be_visible_too():
+    settings = installed(bundle=BundleSettings(path="/opt/ours", calibration="/home/li/ours.toml"))
+    assert problems(sandbox_findings(settings, UNIT)) == [
+        "her2d.service cannot see /home/li/ours.toml."
+    ]
 
 
 def test_a_private_temporary_folder_hides_the_shared_one():

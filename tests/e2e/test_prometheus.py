@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from calibrations import write_calibration
 from daemon_site import Site
 from prometheus_server import Prometheus, needs_prometheus, prometheus
 
@@ -87,14 +88,24 @@ def test_no_label_contains_a_slides_name_and_there_are_few_series(site, scraped,
     assert len(series) < MOST_SERIES
 
 
-def test_every_query_of_the_dashboard_returns_series(site, scraped, write_slide):
+def test_every_query_of_the_dashboard_returns_series(
+    site, color_bundle, tmp_path, write_slide, request
+):
+    path = write_calibration(color_bundle, tmp_path / "signed.toml", from_percent=0)
+    site.set("bundle", path=color_bundle.directory, calibration=path)
+    scraped = request.getfixturevalue("scraped")
     write_slide(["Sw", "s."], "a.tif", folder=site.inbox)
     site.wait_for(JobState.DONE)
     # A rate needs two scrapes that differ, so add the second slide after the first was scraped.
     scraped.wait_for("her2d_day_results == 1")
     write_slide(["ww"], "b.tif", folder=site.inbox)
     site.wait_for(JobState.DONE, jobs=2)
-    scraped.wait_for("her2d_day_results == 2")
+    outcomes = tmp_path / "ihc.csv"
+    outcomes.write_text("slide,ihc\na,3+\nb,0\n")
+    site.command("outcomes", "import", str(outcomes))
+    scraped.wait_for("her2d_day_results == 2 and on () sum(her2d_ihc_outcomes) == 2")
+    assert scraped.query("her2d_ihc_predictive_value_ratio") == {"positive": 1, "negative": 1}
+    assert scraped.query("her2d_day_send_to_ihc_ratio") == {"": 0.5}
     dashboard = json.loads(DASHBOARD.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(queries) > 20

@@ -9,10 +9,12 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from sqlite_utils import Database
 
+from her2d.daemon.ihc_readings import read_ihc
 from her2d.db.connection import open_database, open_readonly
 from her2d.results.comparison import compare_bundles
 from her2d.results.history import runs_of_slide, tile_summary
@@ -54,6 +56,11 @@ _QUALITY = """
 insert into run_quality select id, 120, 60, 300, 2, 0.5, 0, 0.3, 0.5, 0.2, 1, id % 37 = 0,
     id % 41 = 0, id % 97 = 0, id % 151 = 0, 90, 1 from runs
 """
+_OUTCOMES = """
+insert into outcomes (slide_id, ihc, fish, ihc_percent, imported_at, imported_by, source)
+select i, case i % 7 when 0 then '3+' when 1 then '2+' when 2 then '1+' else '0' end,
+    iif(i % 14 = 1, 'amplified', null), i % 100, 't', 'li', 'ihc.csv' from n
+"""
 _TILES = """
 insert into tiles select runs.id, n.i / 20, n.i % 20,
     case n.i % 5 when 0 then 'strong' when 1 then 'weak' else 'non_tumor' end,
@@ -75,6 +82,8 @@ def laboratory(tmp_path_factory) -> Database:
         db.execute(_NUMBERS.format(last=SLIDES) + _RUNS.format(bundle=1, step=1.7))
         db.execute(_NUMBERS.format(last=RUN_AGAIN) + _RUNS.format(bundle=2, step=1.69))
         db.execute(_QUALITY)
+        db.execute(_NUMBERS.format(last=SLIDES) + _OUTCOMES)
+        db.execute("update runs set send_to_ihc = high_expression_percent between 9.6 and 10")
     for first in range(1, SLIDES, 10_000):
         with db.atomic():
             db.execute(_NUMBERS.format(last=TILES_A_RUN) + _TILES, [first, first + 10_000 - 1])
@@ -95,6 +104,7 @@ def page(wanted: ResultFilter, order: Order | None = None) -> Callable[[Database
     return lambda db: list_results(db, wanted, order=order or Order(), limit=50)
 
 
+BUNDLE = SimpleNamespace(digest="d", calibration=None)
 MARCH = ResultFilter(since=datetime(2024, 3, 1, tzinfo=UTC), until=datetime(2024, 4, 1, tzinfo=UTC))
 QUERIES: dict[str, Callable[[Database], object]] = {
     "slide_results, newest 50": rows_of("slide_results order by run_id desc limit 50"),
@@ -105,11 +115,13 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "daily_counts": rows_of("daily_counts"),
     "throughput": rows_of("throughput"),
     "borderline_cases": rows_of("borderline_cases limit 100"),
+    "ihc_worklist": rows_of("ihc_worklist limit 100"),
     "bundle_agreement": rows_of("bundle_agreement"),
     "quality_concerns": rows_of("quality_concerns limit 100"),
     "results": page(ResultFilter()),
     "results --status positive": page(ResultFilter(status="positive")),
     "results --borderline": page(ResultFilter(borderline=True)),
+    "results --send-to-ihc": page(ResultFilter(send_to_ihc=True)),
     "results --since --until": page(MARCH),
     "results --bundle": page(ResultFilter(bundle="demo 2")),
     "results --text": page(ResultFilter(text="999")),
@@ -126,6 +138,7 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "show, by name": lambda db: find_slide(db, "S077777"),
     "show, tiles": lambda db: tile_summary(db, 77_777),
     "show, runs": lambda db: runs_of_slide(db, 7_777),
+    "outcomes for a scrape": lambda db: read_ihc(db, BUNDLE),
     "compare": lambda db: compare_bundles(db, "demo 1", "demo 2"),
 }
 

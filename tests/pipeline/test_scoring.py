@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from her2d.bundle.site_calibration import IhcZone, Measure
 from her2d.pipeline.evaluability import Obstacle, ReasonCode
 from her2d.pipeline.interval import Interval
-from her2d.pipeline.scoring import Her2Status, score_slide
+from her2d.pipeline.scoring import Her2Status, score_slide, with_ihc_zone
 from her2d.pipeline.tile_counts import TileCounts, high_expression_fraction
 
 TILE = 512 * 512
@@ -121,3 +122,35 @@ def test_a_slide_without_tumor_and_without_an_obstacle_is_a_defect():
 def test_tiles_without_tumor_pixels_are_not_tumor_tiles():
     with pytest.raises(ValueError, match="at least one tumour pixel"):
         counts([(0, True)])
+
+
+ZONE = IhcZone(
+    sensitivity=0.95,
+    from_percent=4.0,
+    below_percent=10.0,
+    positive_slides=40,
+    positive_patients=40,
+    sensitivity_at_least=0.88,
+    sent=Measure(value=0.1, low=0.05, high=0.2),
+)
+
+
+@pytest.mark.parametrize(
+    ("strong", "sent"), [(0, False), (3, False), (4, True), (9, True), (10, False), (60, False)]
+)
+def test_a_negative_slide_in_the_zone_is_sent_to_ihc_and_no_positive_one(strong, sent):
+    found = score([(1000, n < strong) for n in range(100)])
+    assert with_ihc_zone(found, ZONE).send_to_ihc is sent
+    assert with_ihc_zone(found, None).send_to_ihc is None
+
+
+def test_a_slide_without_a_call_is_always_sent_to_ihc():
+    found = with_ihc_zone(score([(1000, True)], obstacle=NO_CALL), ZONE)
+    assert found.send_to_ihc
+    assert found.ihc_advice == "Send to IHC: the slide has no call."
+
+
+def test_the_advice_says_why_a_negative_slide_is_sent():
+    found = score([(1000, n < 5) for n in range(100)])
+    assert with_ihc_zone(found, ZONE).ihc_advice.startswith("Send to IHC: by this laboratory's")
+    assert found.ihc_advice is None

@@ -11,13 +11,14 @@ from her2d.results.records import QualityFlag
 
 @pytest.fixture
 def three(record, quality):
-    record(quality=quality())
+    record(quality=quality(), run={"send_to_ihc": False})
     record(
         slide={"content_hash": "b", "file_name": "b.tif", "path": "/in/b.tif", "barcode": "7"},
         run={
             "her2_status": "negative",
             "high_expression_percent": 9.0,
             "borderline": True,
+            "send_to_ihc": True,
             "finished_at": "2026-01-02T08:00:00.000000Z",
         },
         bundle={"digest": "e" * 64, "name": "other", "version": "2"},
@@ -51,6 +52,8 @@ def test_results_come_newest_first(db, three):
         (ResultFilter(reason_code=ReasonCode.UNREADABLE), []),
         (ResultFilter(borderline=True), ["b.tif"]),
         (ResultFilter(borderline=False), ["c_1.svs", "a.tif"]),
+        (ResultFilter(send_to_ihc=True), ["b.tif"]),
+        (ResultFilter(send_to_ihc=False), ["a.tif"]),
         (ResultFilter(since=datetime(2026, 1, 2, 8, tzinfo=UTC)), ["c_1.svs", "b.tif"]),
         (ResultFilter(until=datetime(2026, 1, 2, 8, tzinfo=UTC)), ["a.tif"]),
         (ResultFilter(bundle="other"), ["b.tif"]),

@@ -11,6 +11,7 @@ from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
 from her2d.results.listing import list_results
 from her2d.results.queries import slide_with_result
+from her2d.results.records import CalibrationRecord
 from her2d.system.file_identity import FileState
 
 TABLES = ("slides", "bundles", "runs", "tiles", "events")
@@ -77,6 +78,21 @@ def test_another_run_of_a_slide_keeps_the_first_and_is_the_current_one(db, recor
     assert [result.run_id for result in list_results(db)] == [newest]
     assert rows(db)["runs"] == 2
     assert rows(db)["slides"] == 1
+
+
+def test_the_calibration_that_a_run_used_is_kept_with_what_it_said(db, record):
+    record(bundle={"calibration": CalibrationRecord("c" * 64, "signed_by = 'Dr A. Li'")})
+    record(
+        bundle={"calibration": CalibrationRecord("c" * 64, "signed_by = 'Dr A. Li'")},
+        slide={"content_hash": "b"},
+    )
+    record(slide={"content_hash": "d"})
+    assert [result.calibration for result in list_results(db)][:2] == [None, "c" * 64]
+    (kept,) = db.query(
+        "select calibrations.*, bundles.digest as bundle from calibrations"
+        " join bundles on bundles.id = bundle_id"
+    )
+    assert (kept["content"], kept["bundle"]) == ("signed_by = 'Dr A. Li'", "d" * 64)
 
 
 def test_a_renamed_copy_is_the_same_slide_by_its_new_name(db, record):

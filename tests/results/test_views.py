@@ -52,6 +52,17 @@ def test_how_close_is_measured_from_the_threshold_of_the_bundle(db, two_days, re
     assert [row["high_expression_percent"] for row in rows(db, "borderline_cases")] == [7.2, 10.5]
 
 
+def test_the_ihc_worklist_has_the_slides_to_send_without_an_outcome(db, record):
+    for name, send in (("a", True), ("b", True), ("c", False), ("d", None)):
+        record(slide={"content_hash": name, "file_name": name}, run={"send_to_ihc": send})
+    assert [row["file_name"] for row in rows(db, "ihc_worklist")] == ["a", "b"]
+    db.execute(
+        "insert into outcomes (slide_id, ihc, imported_at, imported_by, source)"
+        " values (1, '2+', 't', 'li', 'ihc.csv')"
+    )
+    assert [row["file_name"] for row in rows(db, "ihc_worklist")] == ["b"]
+
+
 def test_quality_concerns_are_slides_with_a_flag(db, two_days):
     assert [(row["slide_id"], row["quality_flags"]) for row in rows(db, "quality_concerns")] == [
         (1, "folded")

@@ -30,6 +30,10 @@ database = "her2d.sqlite"
 heatmaps = "heatmaps"
 backups = "backups"
 """
+_OUTCOMES = """\
+slide,ihc,fish,ihc_percent,patient,read_on,read_by
+slide.tif,2+,amplified,35,case-17,2026-03-01,Dr A. Li
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,14 @@ class ExampleSite:
     def json(self, *arguments: str, fails: bool | None = False) -> Any:
         """The same, from JSON."""
         return json.loads(self.her2d(*arguments, "--json", fails=fails))
+
+    def calibration(self) -> str:
+        """What a signed calibration on the one slide says; it is not used afterwards."""
+        self.her2d("calibrate", "--sensitivity", "0.5", "--signed-by", "Dr A. Li")
+        file = self.folder / "engines" / f"{_BUNDLE.name}.calibration.toml"
+        text = file.read_text()
+        file.unlink()
+        return text
 
     def webhook_documents(self) -> dict[str, Any]:
         """Type -> the JSON that the webhook sends for such an event."""
@@ -117,4 +129,6 @@ def example_site() -> Iterator[ExampleSite]:
         shutil.move(next((folder / "sim" / "he").glob("*.tif")), folder / "slide.tif")
         site.her2d("scan", "slide.tif", "broken.tif", fails=True)
         site.her2d("scan", "slide.tif", "--config", "her2net-other.toml")
+        (folder / "ihc.csv").write_text(_OUTCOMES)
+        site.her2d("outcomes", "import", "ihc.csv")
         yield site

@@ -22,6 +22,11 @@ def json_output_page(site: ExampleSite) -> str:
             site.json("compare", "her2net-demo", "her2net-other"),
         ),
         ("her2d db history --json", site.json("db", "history")),
+        ("her2d outcomes ls --json", site.json("outcomes", "ls")),
+        (
+            "her2d calibrate --sensitivity 0.5 --json",
+            site.json("calibrate", "--sensitivity", "0.5"),
+        ),
         ("her2d bundle info --json", site.json("bundle", "info")),
         ("her2d config show --json", site.json("config", "show")),
         ("her2d doctor --json", site.json("doctor", fails=None)),

@@ -8,7 +8,7 @@ from tools.docs.commands import command_line_page
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
 from tools.docs.log_events import log_events_page
-from tools.docs.manifest import manifest_page, recipe_page
+from tools.docs.manifest import calibration_page, manifest_page, recipe_page
 from tools.docs.markdown import GENERATED
 from tools.docs.metrics import metrics_page
 from tools.docs.outputs import json_output_page, webhook_page
@@ -40,6 +40,7 @@ FROM_CODE: Mapping[str, Callable[[], str]] = {
     "reference/settings.md": settings_page,
 }
 FROM_A_RUN: Mapping[str, Callable[[ExampleSite], str]] = {
+    "reference/calibration.md": calibration_page,
     "reference/json-output.md": json_output_page,
     "reference/webhook.md": webhook_page,
 }

@@ -16,7 +16,9 @@ create table slides (
     label_barcode text,                -- on the label image; null if there is none
     -- whether the label shows another barcode than the file states
     barcode_mismatch integer not null default 0 check (barcode_mismatch in (0, 1)),
-    magnification_source text          -- the statement it was taken from, or assumed
+    magnification_source text,         -- the statement it was taken from, or assumed
+    -- The current outcome, kept by a trigger: a view that joins by it costs nothing without one.
+    outcome_id integer references outcomes (id)
 );
 create index slides_by_file_name on slides (file_name);
 create index slides_by_barcode on slides (barcode) where barcode is not null;
@@ -42,6 +44,14 @@ create table bundles (
     first_used_at text not null
 );
 
+-- Calibrations of bundles on this laboratory's slides by which runs were made.
+create table calibrations (
+    digest text primary key,           -- SHA-256 of the file
+    bundle_id integer not null references bundles (id),
+    content text not null,             -- TOML
+    first_used_at text not null
+) without rowid;
+
 -- One row for each time a slide was scored. Rows are added and never changed, except that a
 -- trigger keeps is_current (the newest run of a slide is its current result), that pruning notes
 -- tiles_pruned_at, and that the names of the current run's pictures follow the slide's.
@@ -59,6 +69,8 @@ create table runs (
     borderline integer not null check (borderline in (0, 1)),
     threshold_percent real not null,   -- P from which the bundle calls a slide positive
     tile_cut real not null,            -- the integrator's probability above which a tile is strong
+    send_to_ihc integer check (send_to_ihc in (0, 1)),  -- by the calibration; null without one
+    calibration text references calibrations (digest),
     tumor_pixels integer not null,
     strong_pixels integer not null,
     tiles_total integer not null,
@@ -103,6 +115,7 @@ create index runs_current_by_bundle on runs (bundle_id, finished_at, id) where i
 create index runs_current_borderline on runs (id) where is_current = 1 and borderline = 1;
 create index runs_current_off_scale on runs (id)
     where is_current = 1 and scale_remark is not null;
+create index runs_current_to_ihc on runs (id) where is_current = 1 and send_to_ihc = 1;
 create index runs_current_by_day on runs (finished_on, her2_status, borderline)
     where is_current = 1;
 
@@ -110,6 +123,46 @@ create trigger runs_newest_is_current after insert on runs
 begin
     update runs set is_current = 0
     where slide_id = new.slide_id and id < new.id and is_current = 1;
+end;
+
+-- What the laboratory found on a slide's tissue by IHC and FISH. Rows are added and never changed,
+-- except that a trigger keeps is_current: the newest outcome of a slide is its current one.
+create table outcomes (
+    id integer primary key,
+    slide_id integer not null references slides (id),
+    ihc text not null check (ihc in ('0', '1+', '2+', '3+')),
+    fish text check (fish in ('amplified', 'not amplified')),
+    ihc_percent real check (ihc_percent between 0 and 100),  -- HER2-high share of tumour, by IHC
+    read_on text,                      -- day
+    read_by text,                      -- who read IHC and FISH
+    patient text,                      -- a name that slides of the same patient share
+    imported_at text not null,
+    imported_by text not null,         -- who ran the import
+    source text not null,              -- the file that it was in
+    is_current integer not null default 1 check (is_current in (0, 1)),
+    her2_outcome text generated always as (
+        case
+            when ihc = '3+' then 'positive'
+            when ihc <> '2+' then 'negative'
+            when fish is null then 'equivocal'
+            when fish = 'amplified' then 'positive'
+            else 'negative'
+        end
+    ) virtual
+);
+create unique index outcomes_current on outcomes (slide_id) where is_current = 1;
+create index outcomes_by_slide on outcomes (slide_id, id);
+create index outcomes_current_by_status on outcomes (her2_outcome, id) where is_current = 1;
+
+-- Before the insert, because a slide may have only one current outcome at any moment.
+create trigger outcomes_newest_is_current before insert on outcomes
+begin
+    update outcomes set is_current = 0 where slide_id = new.slide_id and is_current = 1;
+end;
+
+create trigger outcomes_of_slides after insert on outcomes
+begin
+    update slides set outcome_id = new.id where id = new.slide_id;
 end;
 
 -- Background tiles have no row: the run's grid and its other tiles tell which they are.
@@ -302,6 +355,7 @@ select
     runs.borderline,
     runs.threshold_percent,
     runs.tile_cut,
+    runs.send_to_ihc,
     runs.tumor_pixels,
     runs.strong_pixels,
     runs.tiles_tumor,
@@ -353,17 +407,28 @@ select
     slides.magnification_source,
     slides.mpp,
     runs.um_per_px,
-    runs.scale_remark
+    runs.scale_remark,
+    runs.calibration,
+    outcomes.her2_outcome,
+    outcomes.ihc,
+    outcomes.fish,
+    outcomes.ihc_percent
 from runs
 join slides on slides.id = runs.slide_id
 join bundles on bundles.id = runs.bundle_id
 join run_quality on run_quality.run_id = runs.id
+left join outcomes on outcomes.id = slides.outcome_id
 where runs.is_current = 1;
 
 -- Slides whose confidence interval includes the threshold, the closest to it first.
 create view borderline_cases as
 select * from slide_results where borderline = 1
 order by abs(high_expression_percent - threshold_percent);
+
+-- Slides that the laboratory's calibration sends to IHC, and of which no outcome is known yet.
+create view ihc_worklist as
+select * from slide_results where send_to_ihc = 1 and her2_outcome is null
+order by run_id;
 
 -- Current results by the day (UTC) on which they were finished.
 create view daily_counts as

@@ -5,7 +5,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from her2d.research.evaluation.proportion import Estimate
+from her2d.calibration.proportion import Estimate
 
 
 def _nan_to_none(value: float | None) -> float | None:

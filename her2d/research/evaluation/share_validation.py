@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.research.evaluation.proportion import proportion
+from her2d.calibration.proportion import proportion
 from her2d.research.evaluation.rows import Interval, Number, Row
 
 # Bland and Altman 1986: 95 % of normal differences.

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.calibration.proportion import Estimate, proportion
 from her2d.research.evaluation.confusion import Confusion
-from her2d.research.evaluation.proportion import Estimate, auroc_estimate, proportion
+from her2d.research.evaluation.roc_area import auroc_estimate
 
 
 @dataclass(frozen=True, slots=True)

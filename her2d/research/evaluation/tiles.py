@@ -13,7 +13,6 @@ from torch import nn
 from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
 from her2d.bundle.manifest import Normalization
 from her2d.research.evaluation.calibration import calibration
-from her2d.research.evaluation.proportion import auroc
 from her2d.research.evaluation.report import (
     CalibrationRow,
     ClassifierRow,
@@ -21,6 +20,7 @@ from her2d.research.evaluation.report import (
     SegmenterRow,
     TileMetrics,
 )
+from her2d.research.evaluation.roc_area import auroc
 from her2d.research.networks.export import SegmenterGraph
 from her2d.research.training.cohort import Split
 from her2d.research.training.integrators import IntegratorScore

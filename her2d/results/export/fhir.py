@@ -50,6 +50,7 @@ def _device(result: SlideResult) -> dict[str, Any]:
                 ("git commit", result.git_commit),
                 ("model bundle", f"{result.bundle_name} {result.bundle_version}"),
                 ("model bundle digest", result.bundle_digest),
+                ("calibration", result.calibration),
                 ("runtime", f"{result.runtime} {result.runtime_version}, {result.precision}"),
                 ("scikit-learn", result.scikit_learn_version),
             )
@@ -85,7 +86,9 @@ def _observation(result: SlideResult) -> dict[str, Any]:
                 "coding": [
                     {"system": _INTERPRETATION, "code": _INTERPRETATIONS[result.her2_status]}
                 ],
-                "text": result.her2_status + (", borderline" if result.borderline else ""),
+                "text": result.her2_status
+                + (", borderline" if result.borderline else "")
+                + (", send to IHC" if result.send_to_ihc else ""),
             }
         ],
         "referenceRange": [
@@ -99,6 +102,7 @@ def _observation(result: SlideResult) -> dict[str, Any]:
             for text in (
                 "Research use only.",
                 result.ci_meaning,
+                result.ihc_advice,
                 result.barcode_remark,
                 result.scale_remark,
             )

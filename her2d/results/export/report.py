@@ -98,6 +98,7 @@ def _findings(run: StoredRun) -> list[Row]:
         ("HER2-high tiles", str(result.tiles_strong)),
         ("unreadable tiles", str(result.tiles_unreadable)),
         *because,
+        *([("IHC and FISH", result.outcome_text)] if result.outcome_text else []),
     ]
 
 
@@ -116,6 +117,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
         ("tile cut", f"{result.tile_cut:g}"),
+        ("calibration", result.calibration or "none"),
         ("networks", f"{result.runtime} {result.runtime_version}, {result.precision}"),
         ("integrator", f"scikit-learn {result.scikit_learn_version}"),
         ("her2d", _her2d(result)),
