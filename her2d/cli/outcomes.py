@@ -87,7 +87,7 @@ def ls(
 
 @app.command("template")
 def template() -> None:
-    """Print a CSV with the columns that `her2d outcomes import` takes, and an example row."""
+    """Print a CSV with all columns and an example row."""
     say(",".join(COLUMNS))
     say("gastric-002.tif,2+,amplified,35,case-17,2026-03-01,Dr A. Li")
 
