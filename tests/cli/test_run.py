@@ -1,11 +1,8 @@
-"""How `her2d run` ends where it cannot start."""
+"""How `her2d run` starts on a database of an older version."""
 
-import os
-import socket
-import subprocess
 import sys
 
-from daemon_site import PATIENCE_S, Site
+from daemon_site import Site
 
 from her2d.db.connection import open_database, schema_version
 
@@ -22,17 +19,6 @@ main()
 """
 
 
-def run(site: Site) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "her2d", "run", "--config", str(site.config)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-        env={**os.environ, "HER2D_OPS__LOG_LEVEL": "error"},
-    )
-
-
 def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundle):
     site = Site.made(tmp_path / "site", color_bundle)
     open_database(site.database).close()
@@ -46,18 +32,3 @@ def test_an_older_database_is_copied_before_it_is_migrated(tmp_path, color_bundl
     assert [line["copy"] for line in site.lines() if line["event"] == "database_migrated"] == [
         str(copy)
     ]
-
-
-def test_a_port_that_is_in_use_ends_it_with_one_sentence(tmp_path, color_bundle):
-    site = Site.made(tmp_path / "site", color_bundle)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        site.set("ops", port=port)
-        ended = run(site)
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        f"her2d: Cannot listen on 127.0.0.1:{port}: address already in use. Stop the program that"
-        " uses it, or change [ops] port or host.\n"
-    )
