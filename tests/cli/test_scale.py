@@ -36,7 +36,8 @@ def write_scan(path, image, statement, *, resolution_um=None):
 
 
 def tissue(pixels):
-    return np.full((pixels, pixels, 3), WEAK, np.uint8)
+    grain = np.random.default_rng(0).integers(-30, 30, (pixels, pixels, 3))
+    return np.clip(grain + WEAK, 0, 255).astype(np.uint8)  # without grain it would be blurred
 
 
 def simulated(um_per_px):
@@ -75,7 +76,8 @@ def test_a_slide_at_4x_with_3_57_um_per_pixel_is_never_negative(
 def test_slides_at_a_wrong_scale_are_found_by_their_reason(her2d, laboratory, tmp_path):
     write_scan(tmp_path / "good.tif", tissue(600), "AppMag = 4|MPP = 2.5")
     write_scan(tmp_path / "bad.tif", tissue(600), "AppMag = 4", resolution_um=1.25)
-    her2d("scan", tmp_path / "good.tif", tmp_path / "bad.tif")
+    code, _, err = her2d("scan", tmp_path / "good.tif", tmp_path / "bad.tif")
+    assert (code, err) == (0, "")
     found = laboratory.json("results", "--reason", "wrong-scale")
     assert [result["file_name"] for result in found] == ["bad.tif"]
 
