@@ -16,7 +16,7 @@ from her2d.research.evaluation.figures import (
     risk_coverage_figure,
     roc_figure,
 )
-from her2d.research.evaluation.held_out import score_held_out
+from her2d.research.evaluation.held_out import find_false_tumor, score_held_out
 from her2d.research.evaluation.html import render
 from her2d.research.evaluation.interval_calibration import calibrate_interval
 from her2d.research.evaluation.least_tumor import limit_tumor
@@ -91,7 +91,8 @@ def evaluate(
     bundle = write_candidate(study, recipe, command=command or recorded)
     held_out = score_held_out(study, recipe, bundle, progress=progress)
     calibrated = calibrate_interval(bundle, held_out, seed=recipe.seed)
-    limited = limit_tumor(calibrated.bundle, held_out, seed=recipe.seed)
+    false_tumor = find_false_tumor(study, bundle, progress=progress)
+    limited = limit_tumor(calibrated.bundle, held_out, false_tumor, seed=recipe.seed)
     bundle = limited.bundle
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}

@@ -13,7 +13,7 @@ from her2d.pipeline.scoring import Her2Status
 from her2d.research.evaluation.annotated_share import AnnotatedShare, annotated_shares
 from her2d.research.evaluation.slide_predictions import predict_slides
 from her2d.research.evaluation.tiles import load_model, predict_strong
-from her2d.research.training.cohort import CohortSlide, Split
+from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.integrators import held_out_models
 from her2d.research.training.model_selection import read_selection
 from her2d.research.training.out_of_fold import split_probabilities
@@ -41,6 +41,21 @@ class HeldOutSlide:
     def tile_mm2(self) -> NDArray[np.float64]:
         """Area of the tumour in each tile, float64 (T,)."""
         return np.asarray(self.tiles.tumor_pixels * self.pixel_mm2)
+
+
+@dataclass(frozen=True, slots=True)
+class FalseTumor:
+    """The tumour that was found on a slide without tumour, which no model learned from.
+
+    Attributes:
+        patient: its patient.
+        tiles: number of tumour tiles.
+        mm2: area of the tumour in them.
+    """
+
+    patient: str
+    tiles: int
+    mm2: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,33 @@ def score_held_out(
         return []
     models = _held_out_models(study, recipe)
     return held_out_slides(bundle, apart, annotated_shares(study, apart), models, progress)
+
+
+def find_false_tumor(
+    study: Study, bundle: Bundle, *, progress: Callable[[str], None] = lambda _: None
+) -> list[FalseTumor]:
+    """Run the slides that were kept apart and have no tumour through the bundle's pipeline.
+
+    Args:
+        study: Study with selected models.
+        bundle: The study's candidate.
+        progress: Called with a description of each step.
+
+    Raises:
+        SlideError: A slide cannot be read.
+    """
+    benign = [
+        slide
+        for slide in study.cohort()
+        if slide.split is Split.INTEGRATOR and slide.her2_status is Status.INDETERMINATE
+    ]
+    found = []
+    for predicted in predict_slides(bundle, benign) if benign else ():
+        progress(f"looking for tumour on {predicted.slide.name}, which has none")
+        score, pixel_mm2 = predicted.outcome.score, (predicted.outcome.grid.um_per_px / 1000) ** 2
+        mm2 = score.tumor_pixels * pixel_mm2
+        found.append(FalseTumor(predicted.slide.patient, score.tiles_tumor, mm2))
+    return found
 
 
 def held_out_slides(

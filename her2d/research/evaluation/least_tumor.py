@@ -1,11 +1,12 @@
 """Measure from how much tumour on a slide can be called, on slides that no model learned from.
 
-A slide with little tumour is to be called as a small part of a slide with much would be. Of each
-slide, neighbouring tumour tiles are therefore called as if there were no others, and these calls
-are compared with the call of all its tiles.
+Two questions set the limit. A slide with little tumour is to be called as a small part of a slide
+with much would be: of each slide, neighbouring tumour tiles are therefore called as if there were
+no others, and these calls are compared with the call of all its tiles. And a slide without tumour
+is not to be called at all, although the segmenter finds a little on it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import Decision
 from her2d.pipeline.interval import TumorTiles
-from her2d.research.evaluation.held_out import HeldOutSlide
+from her2d.research.evaluation.held_out import FalseTumor, HeldOutSlide
 from her2d.research.training.bundle_writer import write_manifest
 
 TILES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48)
 AREAS_MM2 = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 # Sensitivity and specificity may fall by five points.
 _LOST = 0.05
+# Five of a hundred patients without tumour may be called.
+_CALLED = 0.05
 _FEWEST_PATIENTS = 5
 _STARTS = 50
 _ROUNDING = 1e-9
@@ -56,6 +59,29 @@ def least_tumor(slides: Sequence[HeldOutSlide], *, threshold: float, seed: int) 
     tiles = _least(slides, TILES, lambda slide: np.ones(len(slide.tiles)), threshold, seed)
     mm2 = _least(slides, AREAS_MM2, lambda slide: slide.tile_mm2, threshold, seed)
     return LeastTumor(None if tiles is None else int(tiles), mm2)
+
+
+def most_false_tumor(found: Sequence[FalseTumor]) -> LeastTumor:
+    """Find the least tumour that is more than what is found where there is none.
+
+    It is the smallest amount that slides of at most 5 % of the patients reach.
+
+    Args:
+        found: the tumour that was found on slides without tumour.
+    """
+    patients = {slide.patient for slide in found}
+    if len(patients) < _FEWEST_PATIENTS:
+        return LeastTumor(None, None)
+
+    def beyond(amounts: Sequence[float], measure: Callable[[FalseTumor], float]) -> float | None:
+        for amount in amounts:
+            reached = {slide.patient for slide in found if measure(slide) >= amount}
+            if len(reached) <= _CALLED * len(patients):
+                return amount
+        return None
+
+    tiles = beyond(TILES, lambda slide: slide.tiles)
+    return LeastTumor(None if tiles is None else int(tiles), beyond(AREAS_MM2, lambda s: s.mm2))
 
 
 def _least(
@@ -140,37 +166,80 @@ class LimitedBundle:
     note: str
 
 
-def limit_tumor(bundle: Bundle, slides: Sequence[HeldOutSlide], *, seed: int) -> LimitedBundle:
+def limit_tumor(
+    bundle: Bundle,
+    slides: Sequence[HeldOutSlide],
+    without_tumor: Sequence[FalseTumor],
+    *,
+    seed: int,
+) -> LimitedBundle:
     """Measure the least tumour of a call, and write it to the candidate's manifest.
 
-    What the slides cannot say is left as the manifest has it.
+    It is the larger one of what right calls need and what is found where there is no tumour. What
+    the slides cannot say is left as the manifest has it.
 
     Args:
         bundle: the study's candidate.
-        slides: slides that no model learned from.
+        slides: slides with tumour that no model learned from.
+        without_tumor: what was found on such slides without tumour.
         seed: of the places where parts of slides begin.
 
     Raises:
         OSError: the manifest cannot be written.
     """
     decision = bundle.manifest.decision
-    least = least_tumor(slides, threshold=decision.threshold, seed=seed)
-    measured = {"min_tumor_tiles": least.tiles, "min_tumor_mm2": least.mm2}
-    known = {name: value for name, value in measured.items() if value is not None}
-    limited = decision.model_copy(update=known)
-    write_manifest(bundle.directory, bundle.manifest.model_copy(update={"decision": limited}))
-    return LimitedBundle(load_bundle(bundle.directory), _note(limited, least))
-
-
-def _note(decision: Decision, least: LeastTumor) -> str:
-    tiles = decision.min_tumor_tiles
-    limits = f"{tiles} tumour tile{'s' if tiles > 1 else ''} and {decision.min_tumor_mm2:g} mm2"
-    found = (("tiles", least.tiles), ("mm2", least.mm2))
-    missing = [unit for unit, value in found if value is None]
-    if not missing:
-        return f"The least tumour of a call, {limits}, is measured on slides that were kept apart."
-    return (
-        f"The least tumour of a call, {limits}, is not measured in {' and '.join(missing)}: that"
-        f" needs slides with twice as much, of {_FEWEST_PATIENTS} positive and {_FEWEST_PATIENTS}"
-        " negative patients."
+    right = least_tumor(slides, threshold=decision.threshold, seed=seed)
+    beyond = most_false_tumor(without_tumor)
+    tiles = _larger(right.tiles, beyond.tiles)
+    mm2 = _larger(right.mm2, beyond.mm2)
+    limited = decision.model_copy(
+        update={
+            "min_tumor_tiles": decision.min_tumor_tiles if tiles is None else int(tiles),
+            "min_tumor_mm2": decision.min_tumor_mm2 if mm2 is None else mm2,
+        }
     )
+    write_manifest(bundle.directory, bundle.manifest.model_copy(update={"decision": limited}))
+    note = " ".join(_sentences(limited, right, beyond, slides, without_tumor))
+    return LimitedBundle(load_bundle(bundle.directory), note)
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
+def _sentences(
+    decision: Decision,
+    right: LeastTumor,
+    beyond: LeastTumor,
+    slides: Sequence[HeldOutSlide],
+    without_tumor: Sequence[FalseTumor],
+) -> Iterator[str]:
+    tiles = decision.min_tumor_tiles
+    yield (
+        f"A call needs {tiles} tumour tile{'s' if tiles > 1 else ''} and"
+        f" {decision.min_tumor_mm2:g} mm2 of tumour."
+    )
+    if right.tiles is None or right.mm2 is None:
+        yield (
+            "How much right calls need could not be measured: that needs slides that were kept"
+            f" apart, with twice as much, of {_FEWEST_PATIENTS} positive and {_FEWEST_PATIENTS}"
+            " negative patients."
+        )
+    else:
+        yield (
+            f"On slides that were kept apart, calls are as right from {right.tiles} tiles and"
+            f" {right.mm2:g} mm2 on as with all tumour."
+        )
+    if beyond.tiles is None or beyond.mm2 is None:
+        yield "How much is found where there is no tumour could not be measured."
+    else:
+        yield (
+            f"On {len(without_tumor)} slides without tumour up to"
+            f" {max(slide.tiles for slide in without_tumor)} tiles and"
+            f" {max(slide.mm2 for slide in without_tumor):.1f} mm2 are found."
+        )
+    too_little = sum(
+        len(slide.tiles) < tiles or slide.tile_mm2.sum() < decision.min_tumor_mm2
+        for slide in slides
+    )
+    yield f"{too_little} of {len(slides)} slides with tumour have less than a call needs."

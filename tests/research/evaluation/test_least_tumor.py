@@ -7,8 +7,13 @@ import pytest
 
 from her2d.bundle.loading import load_bundle
 from her2d.pipeline.interval import TumorTiles
-from her2d.research.evaluation.held_out import HeldOutSlide
-from her2d.research.evaluation.least_tumor import LeastTumor, least_tumor, limit_tumor
+from her2d.research.evaluation.held_out import FalseTumor, HeldOutSlide
+from her2d.research.evaluation.least_tumor import (
+    LeastTumor,
+    least_tumor,
+    limit_tumor,
+    most_false_tumor,
+)
 
 TILE = 512 * 512
 PIXEL_MM2 = 1.6 / TILE
@@ -89,17 +94,44 @@ def test_the_measured_amounts_are_written_to_the_manifest(color_bundle, tmp_path
     shutil.copytree(color_bundle.directory, tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     mosaic = np.repeat((np.arange(16) % 2 == 0)[None], 16, axis=0)
-    found = limit_tumor(bundle, cohort(mosaic), seed=0)
+    found = limit_tumor(bundle, cohort(mosaic), [], seed=0)
     decision = load_bundle(tmp_path / "bundle").manifest.decision
     assert decision == found.bundle.manifest.decision
     assert decision.min_tumor_tiles == measured(cohort(mosaic)).tiles
     assert decision.min_tumor_mm2 == measured(cohort(mosaic)).mm2
-    assert "is measured on slides that were kept apart" in found.note
+    assert "0 of 20 slides with tumour have less than a call needs." in found.note
 
 
 def test_a_bundle_keeps_its_amounts_where_the_slides_cannot_say(color_bundle, tmp_path):
     shutil.copytree(color_bundle.directory, tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
-    found = limit_tumor(bundle, [], seed=0)
+    found = limit_tumor(bundle, [], [], seed=0)
     assert found.bundle.manifest.decision == bundle.manifest.decision
-    assert "1 tumour tile and 0 mm2, is not measured in tiles and mm2" in found.note
+    assert "How much right calls need could not be measured" in found.note
+    assert "How much is found where there is no tumour could not be measured" in found.note
+
+
+def found_on_benign(*tiles: int) -> list[FalseTumor]:
+    return [FalseTumor(f"B{number}", count, 0.4 * count) for number, count in enumerate(tiles)]
+
+
+def test_a_call_needs_more_than_what_is_found_where_there_is_no_tumor():
+    assert most_false_tumor(found_on_benign(0, 2, 0, 3, 1)) == LeastTumor(4, 1.5)
+
+
+def test_one_odd_slide_of_twenty_does_not_set_the_limit():
+    assert most_false_tumor(found_on_benign(*[1] * 19, 30)) == LeastTumor(2, 0.5)
+
+
+def test_too_few_slides_without_tumor_set_no_limit():
+    assert most_false_tumor(found_on_benign(3, 3, 3, 3)) == LeastTumor(None, None)
+
+
+def test_the_larger_limit_is_written_to_the_manifest(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    slides = cohort(np.ones((8, 8), bool))
+    found = limit_tumor(bundle, slides, found_on_benign(0, 2, 0, 3, 1), seed=0)
+    decision = found.bundle.manifest.decision
+    assert (decision.min_tumor_tiles, decision.min_tumor_mm2) == (4, 1.5)
+    assert "On 5 slides without tumour up to 3 tiles and 1.2 mm2 are found." in found.note
