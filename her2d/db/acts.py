@@ -3,6 +3,7 @@
 from sqlite_utils import Database
 
 from her2d.system.clock import now
+from her2d.system.write_transaction import write_transaction
 
 
 def record_act(db: Database, name: str, detail: str, actor: str) -> None:
@@ -17,7 +18,7 @@ def record_act(db: Database, name: str, detail: str, actor: str) -> None:
     Raises:
         sqlite3.Error: it cannot be written.
     """
-    with db.atomic():
+    with write_transaction(db):
         db.execute(
             "insert into events (at, name, detail, actor) values (?, ?, ?, ?)",
             [now(), name, detail, actor],

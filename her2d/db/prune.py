@@ -8,6 +8,7 @@ from sqlite_utils import Database
 
 from her2d.db.connection import DatabaseError
 from her2d.system.clock import in_seconds, now
+from her2d.system.write_transaction import write_transaction
 
 _RUNS_AT_ONCE = 50
 _PAUSE_S = 0.05  # SQLite has no queue for writers, so a pause lets others write between two steps
@@ -55,7 +56,7 @@ def _prune(db: Database, keep_days: float) -> Pruned:
     for start in range(0, len(old), _RUNS_AT_ONCE):
         some = old[start : start + _RUNS_AT_ONCE]
         marks = ", ".join("?" for _ in some)
-        with db.atomic():
+        with write_transaction(db):
             db.execute(f"update runs set tiles_pruned_at = ? where id in ({marks})", [now(), *some])
             tiles += db.execute(f"delete from tiles where run_id in ({marks})", some).rowcount
         time.sleep(_PAUSE_S)

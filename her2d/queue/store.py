@@ -32,6 +32,7 @@ from her2d.queue.job import (
 from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 from her2d.system.text import readable_text
+from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode,"
@@ -82,13 +83,8 @@ class JobQueue:
         The transaction holds the database's writing lock from its start, so that what the block
         reads does not change before its end.
         """
-        self._db.execute("begin immediate")
-        try:
+        with write_transaction(self._db):
             yield
-            self._db.commit()
-        except BaseException:
-            self._db.rollback()
-            raise
 
     # Queries
 
@@ -234,7 +230,7 @@ class JobQueue:
 
     def report_overdue(self, job: Job, reason: str) -> None:
         """Report a file that stays incomplete for too long; the job continues to settle."""
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.execute(
                 "update jobs set overdue_at = ?, reason = ? where id = ? and state = ?",
                 [now(), reason, job.id, JobState.SETTLING],
@@ -260,7 +256,7 @@ class JobQueue:
         Returns:
             The job, now running, or None if no job is due.
         """
-        with self._db.atomic():
+        with write_transaction(self._db):
             rows = list(
                 self._db.query(
                     _CLAIM,
@@ -425,7 +421,7 @@ class JobQueue:
             Whether the job was changed.
         """
         columns = "".join(f", {name} = :{name}" for name in fields)
-        with self._db.atomic():
+        with write_transaction(self._db):
             cursor = self._db.execute(
                 f"update jobs set state = :state{columns}"
                 " where id = :id and state = :was and claim = :claim",
@@ -455,7 +451,7 @@ class JobQueue:
         attempts: int = 0,
     ) -> Job:
         at = now()
-        with self._db.atomic():
+        with write_transaction(self._db):
             cursor = self._db.execute(
                 _INSERT,
                 {

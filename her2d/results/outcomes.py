@@ -17,6 +17,7 @@ from her2d.calibration.outcome import Fish, Her2Outcome, Ihc, her2_outcome
 from her2d.results.outcome_csv import BadRow, OutcomeRow, OutcomesError, read_outcomes
 from her2d.results.queries import AmbiguousSlide, SlideNotFound, find_slide
 from her2d.system.clock import now
+from her2d.system.write_transaction import write_transaction
 
 _VALUES = ("ihc", "fish", "ihc_percent", "read_on", "read_by", "patient")
 
@@ -148,9 +149,7 @@ def import_outcomes(
     """
     at = now()
     added = replaced = unchanged = 0
-    # The writing lock is held from the start, so that what is read does not change.
-    db.execute("begin immediate")
-    try:
+    with write_transaction(db):
         for outcome in outcomes:
             values = _values(outcome.row)
             current = _current(db, outcome.slide_id)
@@ -168,10 +167,6 @@ def import_outcomes(
                     "source": source,
                 }
             )
-        db.commit()
-    except BaseException:
-        db.rollback()
-        raise
     return ImportCounts(added, replaced, unchanged)
 
 

@@ -9,6 +9,7 @@ from her2d.results.pictures import read_heatmap
 from her2d.results.queries import SlideNotFound, result_of_slide
 from her2d.system.clock import now
 from her2d.system.files import write_whole
+from her2d.system.write_transaction import write_transaction
 
 
 def rename_slide(db: Database, slide_id: int, path: Path, *, job_id: int | None = None) -> None:
@@ -25,7 +26,7 @@ def rename_slide(db: Database, slide_id: int, path: Path, *, job_id: int | None 
     Raises:
         sqlite3.Error: nothing was changed.
     """
-    with db.atomic():
+    with write_transaction(db):
         for row in list(db.query("select file_name, path from slides where id = ?", [slide_id])):
             if row["file_name"] != path.name:
                 _record(db, slide_id, row, path.name, job_id)
@@ -84,7 +85,7 @@ def rename_pictures(db: Database, slide_id: int) -> bool:
         ):
             replaced[Path(was)] = Path(f"{new.with_suffix('')}{end}")
             write_whole(replaced[Path(was)], Path(was).read_bytes())
-    with db.atomic():
+    with write_transaction(db):
         db.execute("update runs set heatmap_path = ? where id = ?", [str(new), result.run_id])
         for was, now_ in replaced.items():
             for column in ("slide_path", "tumor_path"):

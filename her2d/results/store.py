@@ -20,6 +20,7 @@ from her2d.results.records import (
     TileTable,
 )
 from her2d.results.renaming import rename_slide
+from her2d.system.write_transaction import write_transaction
 
 
 def record_run(
@@ -44,7 +45,7 @@ def record_run(
     Raises:
         sqlite3.Error: nothing was stored.
     """
-    with db.atomic():
+    with write_transaction(db):
         slide_id = _slide_id(db, slide, run.finished_at)
         bundle_id = _bundle_id(db, bundle, run.finished_at)
         run_id = _insert_run(db, run, slide_id, bundle_id, bundle.calibration)

@@ -17,6 +17,7 @@ from sqlite_utils import Database
 from her2d.db.write_ahead_log import write_back
 from her2d.results.queries import result_of_slide
 from her2d.system.clock import as_text, in_seconds, now
+from her2d.system.write_transaction import write_transaction
 
 _RESULT, _FAILED = "slide.result", "slide.failed"
 _DUPLICATE, _RENAMED = "slide.duplicate", "slide.renamed"
@@ -79,7 +80,7 @@ class Outbox:
         """
         self._ran_before_s = self._stored_ran_s()
         self._begun_at = self._clock()
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.execute(
                 "insert or ignore into webhook_cursor (id, event_id, at)"
                 " select 1, coalesce(max(id), 0), ? from events",
@@ -151,14 +152,14 @@ class Outbox:
 
     def done(self, event: Event) -> None:
         """Record that the event was delivered or given up."""
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.execute("delete from webhook_retries where event_id = ?", [event.id])
             self._keep_clock()
             self._advance_cursor(event)
 
     def defer(self, event: Event, wait_s: float) -> None:
         """Deliver later events first, and this one after `wait_s`, at most LONGEST_WAIT_S."""
-        with self._db.atomic():
+        with write_transaction(self._db):
             self._db.execute(
                 "insert into webhook_retries (event_id, since_s, tries, next_at)"
                 " values (?, ?, 1, ?) on conflict (event_id) do update"
@@ -184,7 +185,7 @@ class Outbox:
         Returns:
             The number of events; those that have not been sent yet do not count.
         """
-        with self._db.atomic():
+        with write_transaction(self._db):
             cursor = self._db.execute(
                 "insert into webhook_retries (event_id, since_s, tries, next_at)"
                 " select id, :ran, 0, :now from events"

@@ -12,6 +12,7 @@ from sqlite_utils import Database
 
 from her2d.system.clock import now
 from her2d.system.files import write_whole
+from her2d.system.write_transaction import write_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def report_lost_events(db: Database, database: Path) -> str | None:
         f" or its write-ahead log was lost. {kept} Slides that are scored again are sent again;"
         " compare the receiver's entries since then."
     )
-    with db.atomic():
+    with write_transaction(db):
         db.execute(
             "insert into events (at, name, detail) values (?, 'sent-events-lost', ?)",
             [now(), sentence],
