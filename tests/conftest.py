@@ -25,7 +25,7 @@ from stained_tiles import BACKGROUND, STROMA, TUMOR_STRONG, TUMOR_WEAK, stained
 
 from her2d.archive.safe_move import part_of
 from her2d.bundle import loading
-from her2d.bundle.loading import Bundle, load_bundle, sha256_of
+from her2d.bundle.loading import Bundle, load_bundle, read_verified, sha256_of
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db import connection
 from her2d.db.connection import open_database
@@ -51,14 +51,17 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def files_hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files of bundles that are hashed during the test, in that order."""
+    """The files of bundles that are verified when they are loaded during the test, in that order.
+
+    An engine verifies the bytes that it runs once more, which is not counted.
+    """
     found: list[Path] = []
 
-    def noted(path: Path) -> str:
+    def noted(path: Path, sha256: str) -> bytes:
         found.append(path)
-        return sha256_of(path)
+        return read_verified(path, sha256)
 
-    monkeypatch.setattr(loading, "sha256_of", noted)
+    monkeypatch.setattr(loading, "read_verified", noted)
     return found
 
 

@@ -40,7 +40,10 @@ def results(
     page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
     reason: Annotated[
-        ReasonCode | None, typer.Option(help="Only slides without a call for this reason.")
+        ReasonCode | None,
+        typer.Option(
+            metavar="CODE", help="Only slides without a call, for this reason: no-tumor, ..."
+        ),
     ] = None,
     borderline: Annotated[
         bool | None,

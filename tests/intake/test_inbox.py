@@ -7,6 +7,7 @@ import time
 import pytest
 from captured_logs import capture_logs
 
+from her2d.intake.discovery import MOST_LEVELS
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.queue.job import BACKFILL, NEW_SCAN, JobState
@@ -291,9 +292,9 @@ def test_a_folder_that_an_event_names_is_searched(inbox, jobs, folder):
     assert names(jobs) == ["a.tif"]
 
 
-def test_a_folder_nested_300_deep_is_searched(inbox, jobs, folder):
+def test_a_folder_nested_as_deep_as_is_allowed_is_searched(inbox, jobs, folder):
     deep = os.open(folder, os.O_RDONLY)
-    for _ in range(300):
+    for _ in range(MOST_LEVELS):
         os.mkdir("d", dir_fd=deep)
         below = os.open("d", os.O_RDONLY, dir_fd=deep)
         os.close(deep)
