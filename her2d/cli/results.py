@@ -41,9 +41,7 @@ def results(
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
     reason: Annotated[
         ReasonCode | None,
-        typer.Option(
-            metavar="CODE", help="Only slides without a call, for this reason: no-tumor, ..."
-        ),
+        typer.Option(metavar="CODE", help="Only slides without a call for this reason."),
     ] = None,
     borderline: Annotated[
         bool | None,
@@ -67,7 +65,8 @@ def results(
     ] = None,
     text: Annotated[str | None, typer.Option(help="Part of the file name or barcode.")] = None,
     flag: Annotated[
-        list[QualityFlag] | None, typer.Option(help="Only slides with this flag; repeatable.")
+        list[QualityFlag] | None,
+        typer.Option(metavar="FLAG", help="Only slides with this flag; repeatable."),
     ] = None,
     sort: Annotated[
         SortKey, typer.Option(help="Sort by this; margin is the distance from the threshold.")
