@@ -49,12 +49,10 @@ class FalseTumor:
 
     Attributes:
         patient: its patient.
-        tiles: number of tumour tiles.
-        mm2: area of the tumour in them.
+        mm2: area of the tumour in tumour tiles.
     """
 
     patient: str
-    tiles: int
     mm2: float
 
 
@@ -129,8 +127,7 @@ def find_false_tumor(
     for predicted in predict_slides(bundle, benign) if benign else ():
         progress(f"looking for tumour on {predicted.slide.name}, which has none")
         score, pixel_mm2 = predicted.outcome.score, (predicted.outcome.grid.um_per_px / 1000) ** 2
-        mm2 = score.tumor_pixels * pixel_mm2
-        found.append(FalseTumor(predicted.slide.patient, score.tiles_tumor, mm2))
+        found.append(FalseTumor(predicted.slide.patient, score.tumor_pixels * pixel_mm2))
     return found
 
 

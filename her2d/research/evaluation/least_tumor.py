@@ -61,27 +61,24 @@ def least_tumor(slides: Sequence[HeldOutSlide], *, threshold: float, seed: int) 
     return LeastTumor(None if tiles is None else int(tiles), mm2)
 
 
-def most_false_tumor(found: Sequence[FalseTumor]) -> LeastTumor:
-    """Find the least tumour that is more than what is found where there is none.
+def beyond_false_tumor(found: Sequence[FalseTumor]) -> float | None:
+    """Return the least area of tumour that is more than what is found where there is none.
 
-    It is the smallest amount that slides of at most 5 % of the patients reach.
+    It is the smallest area that slides of at most 5 % of the patients reach, in mm2; None if the
+    slides are of fewer than five patients, or no area is large enough. What is found by mistake is
+    spread thinly over many tiles, so that their number would not tell it from a small tumour.
 
     Args:
         found: the tumour that was found on slides without tumour.
     """
     patients = {slide.patient for slide in found}
     if len(patients) < _FEWEST_PATIENTS:
-        return LeastTumor(None, None)
-
-    def beyond(amounts: Sequence[float], measure: Callable[[FalseTumor], float]) -> float | None:
-        for amount in amounts:
-            reached = {slide.patient for slide in found if measure(slide) >= amount}
-            if len(reached) <= _CALLED * len(patients):
-                return amount
         return None
-
-    tiles = beyond(TILES, lambda slide: slide.tiles)
-    return LeastTumor(None if tiles is None else int(tiles), beyond(AREAS_MM2, lambda s: s.mm2))
+    for mm2 in AREAS_MM2:
+        reached = {slide.patient for slide in found if slide.mm2 >= mm2}
+        if len(reached) <= _CALLED * len(patients):
+            return mm2
+    return None
 
 
 def _least(
@@ -189,28 +186,20 @@ def limit_tumor(
     """
     decision = bundle.manifest.decision
     right = least_tumor(slides, threshold=decision.threshold, seed=seed)
-    beyond = most_false_tumor(without_tumor)
-    tiles = _larger(right.tiles, beyond.tiles)
-    mm2 = _larger(right.mm2, beyond.mm2)
-    limited = decision.model_copy(
-        update={
-            "min_tumor_tiles": decision.min_tumor_tiles if tiles is None else int(tiles),
-            "min_tumor_mm2": decision.min_tumor_mm2 if mm2 is None else mm2,
-        }
-    )
+    beyond = beyond_false_tumor(without_tumor)
+    mm2 = max((area for area in (right.mm2, beyond) if area is not None), default=None)
+    measured = {"min_tumor_tiles": right.tiles, "min_tumor_mm2": mm2}
+    known = {name: value for name, value in measured.items() if value is not None}
+    limited = decision.model_copy(update=known)
     write_manifest(bundle.directory, bundle.manifest.model_copy(update={"decision": limited}))
     note = " ".join(_sentences(limited, right, beyond, slides, without_tumor))
     return LimitedBundle(load_bundle(bundle.directory), note)
 
 
-def _larger(one: float | None, other: float | None) -> float | None:
-    return max((value for value in (one, other) if value is not None), default=None)
-
-
 def _sentences(
     decision: Decision,
     right: LeastTumor,
-    beyond: LeastTumor,
+    beyond: float | None,
     slides: Sequence[HeldOutSlide],
     without_tumor: Sequence[FalseTumor],
 ) -> Iterator[str]:
@@ -230,12 +219,11 @@ def _sentences(
             f"On slides that were kept apart, calls are as right from {right.tiles} tiles and"
             f" {right.mm2:g} mm2 on as with all tumour."
         )
-    if beyond.tiles is None or beyond.mm2 is None:
+    if beyond is None:
         yield "How much is found where there is no tumour could not be measured."
     else:
         yield (
             f"On {len(without_tumor)} slides without tumour up to"
-            f" {max(slide.tiles for slide in without_tumor)} tiles and"
             f" {max(slide.mm2 for slide in without_tumor):.1f} mm2 are found."
         )
     too_little = sum(

@@ -10,9 +10,9 @@ from her2d.pipeline.interval import TumorTiles
 from her2d.research.evaluation.held_out import FalseTumor, HeldOutSlide
 from her2d.research.evaluation.least_tumor import (
     LeastTumor,
+    beyond_false_tumor,
     least_tumor,
     limit_tumor,
-    most_false_tumor,
 )
 
 TILE = 512 * 512
@@ -111,27 +111,27 @@ def test_a_bundle_keeps_its_amounts_where_the_slides_cannot_say(color_bundle, tm
     assert "How much is found where there is no tumour could not be measured" in found.note
 
 
-def found_on_benign(*tiles: int) -> list[FalseTumor]:
-    return [FalseTumor(f"B{number}", count, 0.4 * count) for number, count in enumerate(tiles)]
+def found_on_benign(*areas: float) -> list[FalseTumor]:
+    return [FalseTumor(f"B{number}", mm2) for number, mm2 in enumerate(areas)]
 
 
 def test_a_call_needs_more_than_what_is_found_where_there_is_no_tumor():
-    assert most_false_tumor(found_on_benign(0, 2, 0, 3, 1)) == LeastTumor(4, 1.5)
+    assert beyond_false_tumor(found_on_benign(0.0, 0.8, 0.0, 1.2, 0.4)) == 1.5
 
 
 def test_one_odd_slide_of_twenty_does_not_set_the_limit():
-    assert most_false_tumor(found_on_benign(*[1] * 19, 30)) == LeastTumor(2, 0.5)
+    assert beyond_false_tumor(found_on_benign(*[0.4] * 19, 12.0)) == 0.5
 
 
 def test_too_few_slides_without_tumor_set_no_limit():
-    assert most_false_tumor(found_on_benign(3, 3, 3, 3)) == LeastTumor(None, None)
+    assert beyond_false_tumor(found_on_benign(3.0, 3.0, 3.0, 3.0)) is None
 
 
-def test_the_larger_limit_is_written_to_the_manifest(color_bundle, tmp_path):
+def test_the_larger_area_is_written_to_the_manifest(color_bundle, tmp_path):
     shutil.copytree(color_bundle.directory, tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
     slides = cohort(np.ones((8, 8), bool))
-    found = limit_tumor(bundle, slides, found_on_benign(0, 2, 0, 3, 1), seed=0)
+    found = limit_tumor(bundle, slides, found_on_benign(0.0, 0.8, 0.0, 1.2, 0.4), seed=0)
     decision = found.bundle.manifest.decision
-    assert (decision.min_tumor_tiles, decision.min_tumor_mm2) == (4, 1.5)
-    assert "On 5 slides without tumour up to 3 tiles and 1.2 mm2 are found." in found.note
+    assert (decision.min_tumor_tiles, decision.min_tumor_mm2) == (1, 1.5)
+    assert "On 5 slides without tumour up to 1.2 mm2 are found." in found.note
