@@ -7,8 +7,11 @@ import pytest
 
 from her2d.bundle.integrator import Integrator, load_integrator
 from her2d.bundle.loading import load_bundle
+from her2d.bundle.manifest import HeStain
 from her2d.inference.selection import open_engine
+from her2d.method import TILE_CUT
 from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.rules import rules_of
 from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import plan_slide
 from her2d.simulator.render import render_region
@@ -34,6 +37,16 @@ def test_its_measured_figures_meet_the_bar(bundle):
     assert measured.slide_accuracy >= 0.90
 
 
+def test_its_calls_rest_on_slides_that_no_model_learned_from(bundle):
+    """A tile cut, a calibrated interval, and a least tumour above what benign slides show."""
+    manifest = bundle.manifest
+    assert manifest.decision.tile_cut != TILE_CUT
+    assert manifest.decision.min_tumor_mm2 > 0
+    assert manifest.interval.patients >= 19
+    assert manifest.stain.he != HeStain()
+    assert manifest.measured.calls_without_tumor.positive == 0
+
+
 def test_it_says_plainly_what_it_is_not(bundle):
     assert "not for diagnosis" in bundle.manifest.intended_use
 
@@ -49,7 +62,7 @@ def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnificat
     )
     write_he_slide(plan, tmp_path / "new.tif")
     engine = open_engine(bundle, backend="auto")
-    with Pipeline(engine, Integrator(bundle)) as pipeline:
+    with Pipeline(engine, Integrator(bundle), rules_of(bundle)) as pipeline:
         outcome = pipeline.submit(tmp_path / "new.tif").result()
     engine.close()
     assert outcome.score.her2_status.value == status
