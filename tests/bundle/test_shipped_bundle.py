@@ -54,7 +54,7 @@ def test_it_says_plainly_what_it_is_not(bundle):
 @pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
 @pytest.mark.parametrize(
     ("magnification", "width", "height"),
-    [(4.0, 2304, 2048), pytest.param(40.0, 1280, 1024, marks=pytest.mark.slow)],
+    [(4.0, 2304, 2048), pytest.param(40.0, 1792, 1536, marks=pytest.mark.slow)],
 )
 def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):
     plan = plan_slide(
