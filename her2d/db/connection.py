@@ -21,6 +21,7 @@ from her2d.db.write_ahead_log import log_of
 from her2d.errors import Her2dError
 from her2d.system.files import create_file, make_folder
 from her2d.system.ownership import access_hint, copy_owner
+from her2d.system.write_transaction import write_transaction
 
 _BUSY_TIMEOUT_S = 30.0
 # In order. A database holds the number of those that were applied to it in its `user_version`.
@@ -317,17 +318,12 @@ def _set_up(db: Database, *, is_new: bool) -> None:
 
 def _migrate(db: Database) -> None:
     # Two processes may open a new file at the same time; only one may migrate it.
-    db.execute("begin immediate")
-    try:
+    with write_transaction(db):
         version = int(db.execute("pragma user_version").fetchone()[0])
         for migration in _MIGRATIONS[version:]:
             for statement in _statements(migration.read_text()):
                 db.execute(statement)
         db.execute(f"pragma user_version = {newest_schema()}")
-        db.execute("commit")
-    except BaseException:
-        db.rollback()
-        raise
 
 
 def _schema_of(db: Database, path: Path) -> int:

@@ -148,8 +148,8 @@ def find_stain_problem(found: SlideStain, limits: HeStain, *, has_tumor: bool) -
     Args:
         found: its stain.
         limits: the bundle's.
-        has_tumor: whether tumour was found. Without it there is no call to be prevented, so that a
-            slide with little on it is not suspected.
+        has_tumor: whether tumour was found. A slide without tumour is not called anyway, so one
+            with little stained tissue is not suspected.
     """
     if found.stained_mm2 < limits.stained_mm2:
         return _too_little(found, limits) if has_tumor else None

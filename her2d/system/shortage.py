@@ -17,23 +17,24 @@ class OwnShortageError(Her2dError):
 
 def is_own_shortage(error: BaseException | None) -> bool:
     """Return whether an error, or a cause of it, is a shortage of this process."""
-    while error is not None:
-        if _is_shortage(error):
-            return True
-        error = error.__cause__
-    return False
+    return _shortage_in(error) is not None
 
 
 def shortage_of(error: BaseException) -> str:
     """Return what the process lacks, for a sentence."""
-    at: BaseException | None = error
-    while at is not None and not _is_shortage(at):
-        at = at.__cause__
+    at = _shortage_in(error)
     if isinstance(at, OSError) and at.errno in (errno.EMFILE, errno.ENFILE):
         return "descriptors of open files"
     if isinstance(at, RuntimeError | OwnShortageError):
         return "threads or processes"
     return "memory"
+
+
+def _shortage_in(error: BaseException | None) -> BaseException | None:
+    """Return the first of an error and its causes that is a shortage."""
+    while error is not None and not _is_shortage(error):
+        error = error.__cause__
+    return error
 
 
 def _is_shortage(error: BaseException) -> bool:

@@ -172,8 +172,8 @@ def limit_tumor(
 ) -> LimitedBundle:
     """Measure the least tumour of a call, and write it to the candidate's manifest.
 
-    It is the larger one of what right calls need and what is found where there is no tumour. What
-    the slides cannot say is left as the manifest has it.
+    The number of tiles is what right calls need. The area is that too, or more than what is found
+    on slides without tumour if that is larger. What the slides cannot say stays as in the manifest.
 
     Args:
         bundle: the study's candidate.
