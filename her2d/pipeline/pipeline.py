@@ -233,7 +233,7 @@ class Pipeline:
             run.grid, run.tile_class, self._rules.tumor_fraction
         )
         unread = UnreadTiles(int((run.tile_class == TileClass.UNREADABLE).sum()), unreadable_pixels)
-        pixel_mm2 = (run.grid.um_per_px / 1000) ** 2
+        pixel_mm2 = run.grid.pixel_mm2
         quality = run.quality.finish(
             self._rules.quality,
             tile_mm2=run.grid.tile_size**2 * pixel_mm2,

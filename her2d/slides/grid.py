@@ -49,6 +49,11 @@ class TileGrid:
             level0_downsample=level0_downsample,
         )
 
+    @property
+    def pixel_mm2(self) -> float:
+        """Area of a grid pixel in square millimetres."""
+        return (self.um_per_px / 1000) ** 2
+
     def extent(self, column: int, row: int) -> tuple[int, int]:
         """Return width and height in pixels of the part of a tile that is scan, not padding."""
         return (

@@ -126,8 +126,9 @@ def find_false_tumor(
     found = []
     for predicted in predict_slides(bundle, benign) if benign else ():
         progress(f"looking for tumour on {predicted.slide.name}, which has none")
-        score, pixel_mm2 = predicted.outcome.score, (predicted.outcome.grid.um_per_px / 1000) ** 2
-        found.append(FalseTumor(predicted.slide.patient, score.tumor_pixels * pixel_mm2))
+        outcome = predicted.outcome
+        mm2 = outcome.score.tumor_pixels * outcome.grid.pixel_mm2
+        found.append(FalseTumor(predicted.slide.patient, mm2))
     return found
 
 
@@ -160,8 +161,8 @@ def held_out_slides(
         if outcome.score.her2_status is Her2Status.INDETERMINATE:
             continue
         tiles = models.integrated(slide.patient, outcome.tumor_tiles, cut)
-        pixel_mm2 = (outcome.grid.um_per_px / 1000) ** 2
-        found.append(HeldOutSlide(slide.patient, tiles, annotated[slide.name].by_area, pixel_mm2))
+        share = annotated[slide.name].by_area
+        found.append(HeldOutSlide(slide.patient, tiles, share, outcome.grid.pixel_mm2))
     return found
 
 
