@@ -66,6 +66,7 @@ def test_scoring_prints_nothing(color_bundle, write_slide):
     assert (done.stdout, done.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_program_that_configures_logging_gets_the_log(color_bundle, write_slide):
     before = "logging.basicConfig(level=logging.INFO)"
     done = score_in_another_process(color_bundle, write_slide([".sS"]), before=before)

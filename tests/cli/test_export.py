@@ -223,6 +223,7 @@ def test_missing_pictures_are_reported_in_one_clear_line(scanned, her2d, tmp_pat
     assert "tumor.png cannot be read" in err
 
 
+@pytest.mark.slow
 def test_coordinates_on_a_real_slide_are_those_of_its_pyramid(laboratory, tmp_path, monkeypatch):
     """Level 0 under each rectangle, averaged five by five, fits the tile that was scored, and fits
     it better than when moved by one pixel of it in any direction.

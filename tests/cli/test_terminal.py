@@ -25,6 +25,7 @@ def printed(text: str, *, on_a_terminal: bool) -> bytes:
 
 
 @pytest.mark.parametrize("text", ["/heat/\x1b[2J.png", "\u202egnp", "\x9b2J", "a\u200b"])
+@pytest.mark.slow
 def test_on_a_terminal_what_could_steer_it_is_escaped(text):
     found = printed(text, on_a_terminal=True).decode()
     assert found == text.encode("unicode_escape").decode() + "\r\n"

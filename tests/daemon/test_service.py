@@ -102,6 +102,7 @@ def test_a_daemon_whose_slide_hangs_does_not_notify_the_watchdog(
     manager.wait_for("WATCHDOG=1")
 
 
+@pytest.mark.slow
 def test_a_daemon_whose_database_stays_locked_does_not_notify_the_watchdog(
     running, manager, settings
 ):

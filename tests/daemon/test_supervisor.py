@@ -108,6 +108,7 @@ def state(jobs: JobQueue, job) -> JobState:
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
+@pytest.mark.slow
 def test_a_worker_that_ends_unexpectedly_is_replaced_and_its_job_is_queued_again(
     jobs, queued, supervisor_of, error
 ):

@@ -52,6 +52,7 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_the_next_file_is_processe
     [(0.001, "stays incomplete: it is cut short"), (0.5, "of its 4 tiles could not be read")],
     ids=["without directories", "without blocks"],
 )
+@pytest.mark.slow
 def test_a_truncated_slide_is_quarantined_and_processed_once_it_is_complete(
     served, write_slide, tmp_path, share, reason
 ):
@@ -65,6 +66,7 @@ def test_a_truncated_slide_is_quarantined_and_processed_once_it_is_complete(
     assert served.results()[name].her2_status == "positive"
 
 
+@pytest.mark.slow
 def test_a_truncated_slide_whose_call_is_certain_gets_a_result(served, write_slide, tmp_path):
     whole = write_slide(["SSS", "Sww"], "certain.tif", folder=tmp_path)
     with tifffile.TiffFile(whole) as tiff:
@@ -87,6 +89,7 @@ def test_a_scan_without_its_glass_is_not_waited_for(served, write_slide, tmp_pat
     assert served.results()[name].high_expression_percent == pytest.approx(50.0)
 
 
+@pytest.mark.slow
 def test_an_unreadable_slide_goes_where_failures_go(site, write_slide, tmp_path):
     site.set("intake", on_success="move", on_failure="move")
     path = write_slide(["Sw"], "unreadable.tif", folder=tmp_path)
@@ -131,6 +134,7 @@ def test_an_inbox_that_is_created_after_the_start_is_watched(site, write_slide, 
         site.wait_for(JobState.DONE)
 
 
+@pytest.mark.slow
 def test_a_process_that_scores_slides_does_not_import_torch(site, write_slide):
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     code = (
@@ -165,6 +169,7 @@ def test_a_file_name_as_long_as_its_file_system_allows_gets_its_result(served, w
     assert heatmap.name.startswith("\N{CJK UNIFIED IDEOGRAPH-80C3}" * 60)
 
 
+@pytest.mark.slow
 def test_a_renamed_slide_is_a_duplicate_and_gets_the_new_path(served, write_slide):
     path = write_slide(["Sw"], "named.tif", folder=served.inbox)
     slide_id = served.wait_for_job(path, JobState.DONE).slide_id

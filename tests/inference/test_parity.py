@@ -62,6 +62,7 @@ def test_losing_all_tumor_is_the_largest_difference(compared):
     assert compared(found((1.0, 0.9)), found((0.0, 0.9))).change_in_p == 100.0
 
 
+@pytest.mark.slow
 def test_onnxruntime_agrees_with_itself(slim_bundle, tissue):
     from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 

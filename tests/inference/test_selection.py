@@ -44,6 +44,7 @@ def test_torch_is_refused_where_it_has_no_gpu_to_run_on(color_bundle):
         open_engine(color_bundle, backend="torch")
 
 
+@pytest.mark.slow
 def test_the_running_daemon_never_imports_torch(color_bundle):
     script = f"""
 import sys

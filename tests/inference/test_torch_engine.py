@@ -16,6 +16,8 @@ from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.torch_engine import TorchEngine
 
+pytestmark = pytest.mark.slow
+
 # float32 sums in another order may differ by this much.
 P_TOLERANCE = 1e-5
 MASK_AGREEMENT = 0.9999

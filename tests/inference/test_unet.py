@@ -18,6 +18,8 @@ from her2d.inference.plans import Profile
 from her2d.research.networks.build import build_segmenter
 from her2d.research.networks.export import export_segmenter
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Exported:

@@ -64,7 +64,8 @@ def flags(found: SlideQuality) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("seed", [SEEDS[0], pytest.param(SEEDS[1], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     ("artefacts", "expected"),
     [
@@ -80,6 +81,7 @@ def test_a_slide_is_flagged_only_for_the_artefacts_it_has(seed, artefacts, expec
     assert flags(quality(tiles(seed, artefacts))) == expected
 
 
+@pytest.mark.slow
 def test_blur_lowers_focus_and_the_area_of_bare_glass_does_not():
     sharp = tiles(2, Artefacts())
     soft = [cv2.GaussianBlur(tile, (0, 0), 2.0) for tile in sharp]
@@ -113,6 +115,7 @@ def test_a_pen_stroke_on_bare_glass_is_found_at_its_pixels(ink):
     assert not pen_mask(picture)[:95].any()
 
 
+@pytest.mark.slow
 def test_stain_is_an_outlier_only_against_a_reference():
     pictures = tiles(2, Artefacts())
     found = quality(pictures)
@@ -144,6 +147,7 @@ def test_a_faded_slide_is_far_from_the_references_saturation():
 
 @settings(max_examples=5)
 @given(st.permutations(range(12)))
+@pytest.mark.slow
 def test_the_order_of_tiles_does_not_matter(order):
     pictures = tiles(2, Artefacts())[6:18]
     one, other = quality(pictures), quality([pictures[i] for i in order])

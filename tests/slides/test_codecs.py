@@ -557,6 +557,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.parametrize("codec", BOMBS.values(), ids=BOMBS)
+@pytest.mark.slow
 def test_what_a_block_holds_beyond_its_pixels_is_not_unpacked(
     codec: tuple[int, Callable[[bytes], bytes]], tmp_path: Path
 ) -> None:

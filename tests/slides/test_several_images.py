@@ -167,6 +167,7 @@ def test_a_small_ome_area_of_the_same_scale_is_an_area(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("side", [180, 300])
+@pytest.mark.slow
 def test_an_ome_area_is_an_area_however_small_if_it_shows_tissue(side: int, tmp_path: Path) -> None:
     scan = section(1, height=2400, width=3600)
     other = section(7, height=side, width=side + 200)

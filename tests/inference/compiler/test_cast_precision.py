@@ -9,6 +9,8 @@ from onnx import TensorProto, helper
 from her2d.inference.compiler.cast_precision import UnknownOperatorError, cast_to_precision
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 
+pytestmark = pytest.mark.slow
+
 
 def run(model, tiles):
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

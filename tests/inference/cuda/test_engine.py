@@ -177,6 +177,7 @@ def test_no_memory_for_the_buffers_leaves_nothing_behind():
     assert all(network.closed for network in networks)
 
 
+@pytest.mark.slow
 def test_an_error_at_any_allocation_frees_all_earlier_ones_last_first(monkeypatch):
     """The engine is opened once for each allocation, which then fails."""
     opened = FakeDevice()

@@ -20,6 +20,7 @@ from her2d.research.networks.weights import save_weights
 
 
 @pytest.mark.parametrize("name", [*SEGMENTERS, *CLASSIFIERS])
+@pytest.mark.slow
 def test_a_network_comes_back_as_it_was_saved(tmp_path, name):
     build = build_segmenter if name in SEGMENTERS else build_classifier
     saved = build(name, width_multiplier=1 / 16)

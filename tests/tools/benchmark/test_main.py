@@ -44,6 +44,7 @@ def test_the_simulated_slide_is_all_tissue(laboratory, tmp_path):
     assert json.loads((tmp_path / "b.json").read_text())["tissue_tiles"] == 64
 
 
+@pytest.mark.slow
 def test_only_the_requested_back_ends_are_measured(laboratory, write_slide, tmp_path):
     requested = ("--only", "onnxruntime", "--only", "tensorrt_rtx")
     slide = ("--slide", write_slide(["Sws"]), "--json", tmp_path / "b.json")
