@@ -43,12 +43,13 @@ _INSERT = (
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
+# Left to itself, SQLite reads every waiting job by another index and sorts them.
 _CLAIM = """
     update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
         content_hash = null, started_at = :at, heartbeat_at = :at
     where id = (
         select id from (
-            select id, interruptions from jobs
+            select id, interruptions from jobs indexed by jobs_to_claim
             where state in ('queued', 'failed')
               and (not_before is null or not_before <= :at or not_before > :longest)
             order by priority desc, interruptions, id limit 1) as head

@@ -27,6 +27,7 @@ class SortKey(StrEnum):
     MARGIN = "margin"
 
 
+# Written as in the index `runs_current_by_margin`.
 _MARGIN = "abs(high_expression_percent - threshold_percent)"
 
 # Each ends with the id, so that pages neither repeat nor miss a slide. Slides without P come last.
@@ -82,9 +83,20 @@ class ResultFilter:
 
 _EVERYTHING = ResultFilter()
 
-# This is true of every run. Where a query reads all runs, it keeps SQLite, which has no statistics
-# here, from choosing an index whose order needs random access to the whole file.
-_IN_ORDER = " and run_id > 0"
+# Whole rows join five tables, so rows are chosen among these columns first.
+_COLUMNS = (
+    "runs.id as run_id, runs.slide_id, runs.bundle_id, runs.her2_status, runs.reason_code,"
+    " runs.borderline, runs.send_to_ihc, runs.finished_at, runs.high_expression_percent,"
+    " runs.threshold_percent"
+)
+_CURRENT = f"(select {_COLUMNS} from runs where runs.is_current = 1)"
+# A cross join makes SQLite read the slides first, in the order of their names.
+_CURRENT_BY_NAME = (
+    f"(select {_COLUMNS}, slides.file_name from slides"
+    " cross join runs on runs.slide_id = slides.id and runs.is_current = 1)"
+)
+# The index of parts of names has parts of three characters.
+_SHORTEST_INDEXED = 3
 _NEWEST_FIRST = Order()
 
 
@@ -105,10 +117,11 @@ def list_results(
         limit: largest number of results; None is all.
         offset: number of results to skip.
     """
-    in_order = _IN_ORDER if order.key in (SortKey.NAME, SortKey.MARGIN) else ""
+    by = _ORDERS[order.key, order.descending]
+    current = _CURRENT_BY_NAME if order.key is SortKey.NAME else _CURRENT
     rows = db.query(
-        f"select * from slide_results where {_condition(wanted)}{in_order}"
-        f" order by {_ORDERS[order.key, order.descending]} limit :limit offset :offset",
+        f"select * from slide_results where run_id in (select run_id from {current}"
+        f" where {_condition(wanted)} order by {by} limit :limit offset :offset) order by {by}",
         {**_values(wanted), "limit": -1 if limit is None else limit, "offset": offset},
     )
     return [SlideResult.model_validate(row) for row in rows]
@@ -116,10 +129,8 @@ def list_results(
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """Count the results that `list_results` would return without a limit."""
-    in_order = _IN_ORDER if wanted == _EVERYTHING else ""
     rows = db.query(
-        f"select count(*) as n from slide_results where {_condition(wanted)}{in_order}",
-        _values(wanted),
+        f"select count(*) as n from {_CURRENT} where {_condition(wanted)}", _values(wanted)
     )
     return int(next(rows)["n"])
 
@@ -140,13 +151,25 @@ def _condition(wanted: ResultFilter) -> str:
     if wanted.until is not None:
         phrases.append("finished_at < :until")
     if wanted.bundle is not None:
-        phrases.append("(bundle_name = :bundle or bundle_name || ' ' || bundle_version = :bundle)")
+        phrases.append(
+            "bundle_id in (select id from bundles"
+            " where name = :bundle or name || ' ' || version = :bundle)"
+        )
     if wanted.text is not None:
-        names = ("file_name", "barcode", "label_barcode")
-        found = " or ".join(f"{name} like :text escape '\\'" for name in names)
-        phrases.append(f"({found})")
+        phrases.append(f"slide_id in ({_slides_named(wanted.text)})")
     phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
     return " and ".join(phrases)
+
+
+def _slides_named(text: str) -> str:
+    """Select ids of slides that have `text` in a name, by the index of parts of names if it can."""
+    names = ("file_name", "barcode", "label_barcode")
+    found = " or ".join(f"{name} like :text escape '\\'" for name in names)
+    if "\0" in text:  # where SQLite takes the pattern to end
+        return "select id from slides where false"
+    if len(text) < _SHORTEST_INDEXED:
+        return f"select id from slides where {found}"
+    return f"select rowid from slide_names where slide_names match :phrase and ({found})"
 
 
 def _flagged(flag: QualityFlag) -> str:
@@ -165,6 +188,7 @@ def _values(wanted: ResultFilter) -> dict[str, str | None]:
         "until": _timestamp(wanted.until),
         "bundle": wanted.bundle,
         "text": None if wanted.text is None else f"%{_literal(wanted.text)}%",
+        "phrase": None if wanted.text is None else _phrase(wanted.text),
     }
 
 
@@ -174,3 +198,9 @@ def _timestamp(moment: datetime | None) -> str | None:
 
 def _literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _phrase(text: str) -> str:
+    """Quote text for FTS5, https://www.sqlite.org/fts5.html section 3.1."""
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'

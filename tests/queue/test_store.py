@@ -53,6 +53,18 @@ def test_new_scans_are_claimed_before_back_fill(jobs):
     assert claimed_names(jobs) == ["new.tif", "old.tif"]
 
 
+def test_a_claim_reads_the_waiting_jobs_in_the_order_of_their_index(jobs):
+    """Sorting 100,000 waiting jobs takes 20 ms, at each claim."""
+    statements: list[str] = []
+    jobs.database.conn.set_trace_callback(statements.append)
+    jobs.claim()
+    jobs.database.conn.set_trace_callback(None)
+    (claim,) = (text for text in statements if "update jobs" in text)
+    plan = [row[3] for row in jobs.database.execute(f"explain query plan {claim}")]
+    assert "SCAN jobs USING INDEX jobs_to_claim" in plan
+    assert [step for step in plan if "B-TREE" in step] == []
+
+
 def test_two_workers_never_claim_the_same_job(jobs, tmp_path):
     for number in range(60):
         queued(jobs, f"{number}.tif")

@@ -1,12 +1,17 @@
 """Lists of current results: filtered, sorted and by pages."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag
+from her2d.results.renaming import rename_slide
 
 
 @pytest.fixture
@@ -75,6 +80,59 @@ def test_each_filter_narrows_the_list_and_the_count(db, three, wanted, found):
 @pytest.mark.parametrize("text", ["%", "_.", "'; drop table slides; --", "\\"])
 def test_text_is_literal(db, three, text):
     assert names(db, ResultFilter(text=text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A", ["a.tif"]),
+        ("_1", ["c_1.svs"]),
+        ("1.S", ["c_1.svs"]),
+        (".tif", ["b.tif", "a.tif"]),
+        ("tif.", []),
+        ("7", ["c_1.svs", "b.tif"]),
+        ("00444", ["a.tif"]),
+        ('"tif"', []),
+        ("tif OR svs", []),
+        ("tif\0", []),
+        ("", ["c_1.svs", "b.tif", "a.tif"]),
+    ],
+)
+def test_any_part_of_a_name_or_barcode_finds_a_slide(db, three, text, found):
+    assert names(db, ResultFilter(text=text)) == found
+    assert count_results(db, ResultFilter(text=text)) == len(found)
+
+
+@given(
+    name=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12),
+    cut=st.tuples(st.integers(0, 12), st.integers(0, 12)),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_part_of_every_name_finds_its_slide(db, record, name, cut):
+    record(slide={"content_hash": name, "file_name": name})
+    assert name in names(db, ResultFilter(text=name[min(cut) : max(cut)]))
+
+
+def test_a_renamed_slide_is_found_by_its_present_name_only(db, record):
+    record(slide={"file_name": "before.tif", "path": "/in/before.tif"})
+    (before,) = list_results(db)
+    rename_slide(db, before.slide_id, Path("/in/after.tif"))
+    assert names(db, ResultFilter(text="after")) == ["after.tif"]
+    assert names(db, ResultFilter(text="before")) == []
+
+
+@pytest.mark.parametrize("key", SortKey)
+@pytest.mark.parametrize("descending", [True, False])
+def test_the_first_page_of_no_order_needs_sorting(db, three, key, descending):
+    """With 100,000 slides, sorting takes longer than anything else."""
+    statements: list[str] = []
+    db.conn.set_trace_callback(statements.append)
+    list_results(db, order=Order(key, descending=descending), limit=50)
+    db.conn.set_trace_callback(None)
+    (listed,) = (text for text in statements if "slide_results where" in text)
+    (chosen,) = re.findall(r"run_id in \((.*)\) order by", listed)
+    plan = [row[3] for row in db.execute(f"explain query plan {chosen}")]
+    assert [step for step in plan if "B-TREE" in step and "RIGHT PART" not in step] == []
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,13 @@ def schema_page() -> str:
         closing(open_database(Path(folder) / "her2d.sqlite")) as db,
     ):
         views = [_view(db, name) for name in db.view_names()]
-        tables = [_table(db, name) for name in db.table_names() if "sqlite" not in name]
+        tables = [_table(db, name) for name in db.table_names() if not _is_internal(name)]
     return page("Database", introduction("database"), "## Views", *views, "## Tables", *tables)
+
+
+def _is_internal(table: str) -> bool:
+    """Return whether a table is SQLite's own, or one in which its search index keeps its parts."""
+    return "sqlite" in table or table.startswith("slide_names_")
 
 
 def _view(db: Database, name: str) -> str:

@@ -25,6 +25,31 @@ create index slides_by_barcode on slides (barcode) where barcode is not null;
 create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
 create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
+-- Parts of names of three and more characters, for searches. The text itself stays in slides.
+create virtual table slide_names using fts5(
+    file_name, barcode, label_barcode, content = slides, content_rowid = id, tokenize = trigram
+);
+
+create trigger slides_are_named after insert on slides
+begin
+    insert into slide_names (rowid, file_name, barcode, label_barcode)
+    values (new.id, new.file_name, new.barcode, new.label_barcode);
+end;
+
+create trigger slides_are_renamed after update of file_name, barcode, label_barcode on slides
+begin
+    insert into slide_names (slide_names, rowid, file_name, barcode, label_barcode)
+    values ('delete', old.id, old.file_name, old.barcode, old.label_barcode);
+    insert into slide_names (rowid, file_name, barcode, label_barcode)
+    values (new.id, new.file_name, new.barcode, new.label_barcode);
+end;
+
+create trigger slides_lose_their_names after delete on slides
+begin
+    insert into slide_names (slide_names, rowid, file_name, barcode, label_barcode)
+    values ('delete', old.id, old.file_name, old.barcode, old.label_barcode);
+end;
+
 -- Names that slides had before their files were renamed.
 create table former_names (
     slide_id integer not null references slides (id),
@@ -108,6 +133,8 @@ create index runs_by_slide on runs (slide_id, id);
 create index runs_by_day on runs (finished_on, elapsed_s, tiles_total, waited_s);
 create index runs_current_by_finish on runs (finished_at, id) where is_current = 1;
 create index runs_current_by_percent on runs (high_expression_percent, id) where is_current = 1;
+create index runs_current_by_margin on runs (abs(high_expression_percent - threshold_percent), id)
+    where is_current = 1;
 create index runs_current_by_status on runs (her2_status, finished_at, id) where is_current = 1;
 create index runs_current_by_reason on runs (reason_code, finished_at, id)
     where is_current = 1 and reason_code is not null;
@@ -296,7 +323,7 @@ create unique index jobs_one_live_for_a_path on jobs (path)
 create index jobs_by_path on jobs (path, id);
 create index jobs_by_file_name on jobs (file_name, id);
 create index jobs_by_state on jobs (state, priority desc, id);
-create index jobs_to_claim on jobs (priority desc, interruptions, id)
+create index jobs_to_claim on jobs (priority desc, interruptions, id, not_before)
     where state in ('queued', 'failed');
 create index jobs_unarchived on jobs (state, id) where archived_at is null;
 
