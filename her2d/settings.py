@@ -195,7 +195,7 @@ class BundleSettings(_Section):
     calibration: Path | None = None
 
 
-Backend = Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+Backend = Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime"]
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 
 

@@ -33,6 +33,7 @@ from her2d.slides.reader import open_slide
 _BACKENDS: dict[str, BackendName] = {
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt_rtx",
+    "openvino": "openvino",
     "onnxruntime": "onnxruntime",
 }
 
@@ -42,6 +43,7 @@ class BackendChoice(StrEnum):
 
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
+    OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
 
 
@@ -69,9 +71,10 @@ def compile_(
     backend: Annotated[BackendChoice, typer.Option(help="Back end that will run the plan.")] = (
         BackendChoice.TENSORRT
     ),
-    precision: Annotated[PrecisionChoice, typer.Option(help="Precision of the plan.")] = (
-        PrecisionChoice.FP16
-    ),
+    precision: Annotated[
+        PrecisionChoice | None,
+        typer.Option(help="Precision of the plan. Default: the fastest here, int8 excepted."),
+    ] = None,
     slides: Annotated[
         list[Path] | None,
         typer.Option(
@@ -97,6 +100,7 @@ def compile_(
             CompileOrder,
             TilesToTry,
             compile_bundle,
+            fastest_precision,
             platform_for,
         )
     except ImportError as error:
@@ -108,7 +112,7 @@ def compile_(
     pipeline = settings.pipeline
     order = CompileOrder(
         _BACKENDS[backend],
-        _PRECISIONS[precision],
+        _PRECISIONS[precision] if precision else fastest_precision(_BACKENDS[backend]),
         Profile(best=pipeline.segmenter_batch, most=pipeline.segmenter_batch),
         Profile(best=pipeline.classifier_batch, most=pipeline.classifier_batch),
     )

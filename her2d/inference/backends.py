@@ -93,6 +93,15 @@ def _torch(bundle: Bundle | None, options: EngineOptions) -> str:
     return f"{gpu.name}, compute capability {gpu.compute_capability}"
 
 
+def _openvino(bundle: Bundle | None, options: EngineOptions) -> str:
+    _require("openvino", "openvino")
+    if options.precision == "fp16":
+        raise _Unusable("OpenVINO on the CPU supports fp32, bf16 and int8, not fp16.")
+    if bundle is not None:
+        _loadable(bundle, "openvino", options)
+    return "CPU"
+
+
 def _onnxruntime(bundle: Bundle | None, options: EngineOptions) -> str:
     if options.precision in ("fp16", "bf16"):
         raise _Unusable(f"ONNX Runtime on the CPU supports fp32 and int8, not {options.precision}.")
@@ -110,5 +119,6 @@ _PROBES: dict[BackendName, Callable[[Bundle | None, EngineOptions], str]] = {
     "tensorrt": _tensorrt,
     "tensorrt_rtx": _tensorrt_rtx,
     "torch": _torch,
+    "openvino": _openvino,
     "onnxruntime": _onnxruntime,
 }

@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-BackendName: TypeAlias = Literal["tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+BackendName: TypeAlias = Literal["tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime"]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 
-BACKENDS: tuple[BackendName, ...] = ("tensorrt", "tensorrt_rtx", "torch", "onnxruntime")
+BACKENDS: tuple[BackendName, ...] = (
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+    "openvino",
+    "onnxruntime",
+)
 """All back ends in the order in which `auto` tries them, best first."""
 
 
@@ -15,8 +21,8 @@ class EngineOptions:
     """How an engine runs.
 
     Attributes:
-        precision: None is fp32 for onnxruntime and torch, and for tensorrt and tensorrt_rtx the
-            precision of the fastest compiled plan.
+        precision: None is fp32 for onnxruntime and torch, and for the others the precision of the
+            fastest compiled plan.
         threads: number of threads on the CPU; 0 is one for each core.
         segmenter_batch, classifier_batch: largest number of tiles at once.
         kept_tiles: largest number of tumour tiles that wait for classification.

@@ -58,7 +58,7 @@ def compare(
         found: outputs of the engine in question.
         integrator: the bundle's.
         tumor_fraction: share of tumour pixels above which a tile is a tumour tile.
-        verified_on: name of the GPU, or `cpu`.
+        verified_on: name of the GPU or of the processor.
     """
     before = tile_classes(reference, integrator, tumor_fraction)
     after = tile_classes(found, integrator, tumor_fraction)

@@ -11,7 +11,6 @@ from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.parity import measure_parity
 from her2d.inference.plans import (
-    NO_GPU,
     PlanError,
     PlanFiles,
     Sidecar,
@@ -24,9 +23,12 @@ from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
 
-# int8 is used only if it is requested by name.
-_BY_DEFAULT: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
-CPU = "cpu"
+# The fastest first. int8 is used only if it is requested by name.
+_BY_DEFAULT: dict[BackendName, tuple[Precision, ...]] = {
+    "tensorrt": ("fp16", "bf16", "fp32"),
+    "tensorrt_rtx": ("fp16", "bf16", "fp32"),
+    "openvino": ("bf16", "fp32"),
+}
 
 
 def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) -> PlanFiles:
@@ -40,7 +42,7 @@ def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) 
     Raises:
         PlanError: none was compiled.
     """
-    wanted: Sequence[Precision] = _BY_DEFAULT if precision is None else (precision,)
+    wanted: Sequence[Precision] = _BY_DEFAULT[backend] if precision is None else (precision,)
     found = [PlanFiles(bundle, backend, each) for each in wanted]
     for files in found:
         if files.sidecar.is_file():
@@ -59,12 +61,11 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     files = plan_for(bundle, backend, options.precision)
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
-    device = CPU if platform.gpu == NO_GPU else platform.gpu
     engine = engine_of(files, sidecar, options)
-    if sidecar.verified_on == device:
+    if platform.device is None or sidecar.verified_on == platform.device:
         return engine
     try:
-        _verify(files, sidecar, engine, device)
+        _verify(files, sidecar, engine, platform.device)
     except BaseException:
         engine.close()
         raise
@@ -75,6 +76,10 @@ def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Eng
     """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
     if files.backend == "onnxruntime":
         return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=(files, sidecar))
+    if files.backend == "openvino":
+        from her2d.inference.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(files, sidecar, threads=options.threads)
     from her2d.inference.cuda.open import open_cuda_engine
 
     return open_cuda_engine(files, sidecar, options)

@@ -67,7 +67,7 @@ class Parity(_Section):
         max_dp: largest difference in p(strong) of any fold on any tile.
         changed_tiles: share of tiles whose class (non-tumour, weak or strong) differs.
         change_in_p: difference in P over all tiles, percentage points; None without tumour.
-        verified_on: name of the GPU, or `cpu`.
+        verified_on: name of the GPU or of the processor.
     """
 
     tiles: Annotated[int, Field(ge=1)]
@@ -132,12 +132,15 @@ class Platform:
 
     Attributes:
         library_version: version of the library.
-        gpu, compute_capability: the device; `none` for the CPU.
+        gpu, compute_capability: the GPU; `none` for the CPU.
+        device: what would run the plan, the GPU or the processor; None without either, where only
+            compiling is possible.
     """
 
     library_version: str
     gpu: str
     compute_capability: str
+    device: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Find the library and the device for compiling and loading plans on this machine."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -9,10 +10,15 @@ from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import NO_GPU, Platform
+from her2d.system.cpus import processor_name
 
 
 def library_of(backend: BackendName) -> Any:
-    """Import the TensorRT module of a back end. Raises EngineError if it is not installed."""
+    """Import the module of a back end. Raises EngineError if it is not installed."""
+    if backend == "openvino":
+        # When OpenVINO is imported, this package sends an event to Google Analytics from a child
+        # process and writes an identifier to the home folder. Without it OpenVINO takes a stub.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module(backend)
     except ImportError as error:
@@ -23,13 +29,16 @@ def library_of(backend: BackendName) -> Any:
 
 
 def platform_of(backend: BackendName) -> Platform:
-    """Find the platform of `backend`. Without a GPU only onnxruntime and tensorrt_rtx have one.
+    """Find the platform of `backend`. Without a GPU, tensorrt has none.
 
     Raises:
         EngineError: the library is not installed, or tensorrt finds no GPU.
     """
     if backend == "onnxruntime":
-        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU)
+        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_name())
+    if backend == "openvino":
+        version = str(library_of(backend).__version__)
+        return Platform(version, NO_GPU, NO_GPU, processor_name())
     version = str(library_of(backend).__version__)
     try:
         gpu = find_gpu()
@@ -38,5 +47,5 @@ def platform_of(backend: BackendName) -> Platform:
             raise EngineError(
                 f"tensorrt can compile only on the GPU that will run the plan. {error}"
             ) from error
-        return Platform(version, NO_GPU, NO_GPU)
-    return Platform(version, gpu.name, gpu.compute_capability)
+        return Platform(version, NO_GPU, NO_GPU, None)
+    return Platform(version, gpu.name, gpu.compute_capability, gpu.name)

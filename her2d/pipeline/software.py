@@ -17,7 +17,8 @@ class Software:
     Attributes:
         backend: name of back end and precision, such as `tensorrt-fp16`; fp32 is left out.
         precision: what the engine computes in: fp32, fp16, bf16 or int8.
-        runtime: the library that runs the networks: onnxruntime, torch, tensorrt or tensorrt_rtx.
+        runtime: the library that runs the networks: onnxruntime, openvino, torch, tensorrt or
+            tensorrt_rtx.
         runtime_version: of that library.
         scikit_learn_version: of the library that runs the integrator.
         software_version: of her2d.

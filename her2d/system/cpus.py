@@ -2,12 +2,14 @@
 
 import math
 import os
+import platform
 import resource
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+_PROCESSORS = Path("/proc/cpuinfo")
 _OWN_STATUS = Path("/proc/self/status")
 
 # Each of these libraries has a pool with a thread for each CPU of the machine, even if the process
@@ -43,6 +45,20 @@ def usable_cpus(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int
     """
     allowed = len(os.sched_getaffinity(0))
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(cgroups, own_cgroup))]))
+
+
+def processor_name(described: Path = _PROCESSORS) -> str:
+    """Return the model of this machine's processor, as proc_cpuinfo(5) names it, or its kind.
+
+    Args:
+        described: the kernel's description of the processors.
+    """
+    try:
+        lines = described.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.machine()
 
 
 def usable_tasks(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int | None:

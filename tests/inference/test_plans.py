@@ -19,7 +19,12 @@ from her2d.inference.plans import (
     write_sidecar,
 )
 
-HERE = Platform(library_version="11.4", gpu="NVIDIA RTX A6000", compute_capability="8.6")
+HERE = Platform(
+    library_version="11.4",
+    gpu="NVIDIA RTX A6000",
+    compute_capability="8.6",
+    device="NVIDIA RTX A6000",
+)
 GOOD = Parity(
     tiles=8,
     mask_agreement=0.9999,
@@ -81,12 +86,12 @@ def test_a_stale_plan_is_refused_with_its_reason(plan):
 @pytest.mark.parametrize(
     ("platform", "reason"),
     [
-        (Platform("10.9", HERE.gpu, "8.6"), "by version 11.4, but 10.9 is installed"),
+        (Platform("10.9", HERE.gpu, "8.6", HERE.gpu), "by version 11.4, but 10.9 is installed"),
         (
-            Platform("11.4", "NVIDIA L4", "8.9"),
+            Platform("11.4", "NVIDIA L4", "8.9", "NVIDIA L4"),
             r"RTX A6000 \(8.6\), but this device is NVIDIA L4",
         ),
-        (Platform("11.4", "none", "none"), "but this device is none"),
+        (Platform("11.4", "none", "none", None), "but this device is none"),
     ],
 )
 def test_a_foreign_plan_is_refused_with_its_reason(plan, platform, reason):
@@ -100,7 +105,10 @@ def test_a_plan_for_rtx_moves_to_another_card(plan):
     shutil.copy(files.segmenter, rtx.segmenter)
     shutil.copy(files.classifiers, rtx.classifiers)
     write_sidecar(rtx, sidecar.model_copy(update={"backend": "tensorrt_rtx"}))
-    assert loadable_plan(rtx, Platform("11.4", "NVIDIA RTX 5090", "12.0")).gpu == HERE.gpu
+    assert (
+        loadable_plan(rtx, Platform("11.4", "NVIDIA RTX 5090", "12.0", "NVIDIA RTX 5090")).gpu
+        == HERE.gpu
+    )
 
 
 def test_an_altered_plan_is_refused(plan):

@@ -15,7 +15,7 @@ from her2d.inference.selection import open_engine
 def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
     found = candidates(color_bundle, EngineOptions())
     names = [item.name for item in found]
-    assert names == ["tensorrt", "tensorrt_rtx", "torch", "onnxruntime"]
+    assert names == ["tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime"]
     assert all(item.reason for item in found)
     assert found[-1].usable
 
@@ -27,7 +27,7 @@ def test_auto_chooses_onnxruntime_and_logs_why_nothing_better_works(color_bundle
     engine.close()
     assert engine.backend == "onnxruntime"
     (chosen,) = [line for line in logs if line["event"] == "backend_chosen"]
-    assert list(chosen["passed_over"]) == ["tensorrt", "tensorrt_rtx", "torch"]
+    assert list(chosen["passed_over"]) == ["tensorrt", "tensorrt_rtx", "torch", "openvino"]
     assert "NVIDIA driver" in chosen["passed_over"]["torch"]
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from her2d.system.cpus import bound_thread_pools, usable_cpus, usable_tasks
+from her2d.system.cpus import (
+    bound_thread_pools,
+    processor_name,
+    usable_cpus,
+    usable_tasks,
+)
 
 ALLOWED = len(os.sched_getaffinity(0))
 
@@ -79,3 +84,13 @@ def test_what_the_user_set_for_a_library_is_left_as_it_is():
     assert environment["OPENBLAS_NUM_THREADS"] == "3"
     assert environment["OPENCV_FOR_THREADS_NUM"] == "1"
     assert environment["OMP_NUM_THREADS"] == str(usable_cpus())
+
+
+def test_the_processor_is_named_as_the_kernel_names_it(tmp_path):
+    described = tmp_path / "cpuinfo"
+    described.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9B14\n\nprocessor\t: 1\n")
+    assert processor_name(described) == "AMD EPYC 9B14"
+
+
+def test_a_processor_without_a_name_is_named_by_its_kind(tmp_path):
+    assert processor_name(tmp_path / "none") == os.uname().machine

@@ -38,6 +38,8 @@ CONFIGURATIONS = (
     Configuration("torch cuda fp32, eager", "torch", "cuda", "fp32", graphs=False),
     Configuration("onnxruntime fp32", "onnxruntime", "cpu", "fp32"),
     Configuration("onnxruntime int8", "onnxruntime", "cpu", "int8"),
+    Configuration("openvino bf16", "openvino", "cpu", "bf16"),
+    Configuration("openvino fp32", "openvino", "cpu", "fp32"),
     Configuration("torch cpu fp32", "torch", "cpu", "fp32"),
 )
 

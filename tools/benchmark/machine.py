@@ -8,7 +8,7 @@ from pathlib import Path
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from tools.benchmark.report import Machine
 
-_LIBRARIES = ("onnxruntime", "torch", "tensorrt", "tensorrt-rtx-cu12", "pycuda")
+_LIBRARIES = ("onnxruntime", "openvino", "torch", "tensorrt", "tensorrt-rtx-cu12", "pycuda")
 
 
 def this_machine() -> Machine:

@@ -16,11 +16,11 @@ from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.graph_files import read_graph
+from her2d.inference.openvino_engine import precision_problem
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.parity import measure_parity
-from her2d.inference.plan_engine import CPU, engine_of
+from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import (
-    NO_GPU,
     CompiledPart,
     PlanError,
     PlanFiles,
@@ -29,7 +29,7 @@ from her2d.inference.plans import (
     Sidecar,
     write_sidecar,
 )
-from her2d.inference.platforms import platform_of
+from her2d.inference.platforms import library_of, platform_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,27 @@ def compile_bundle(
         raise
 
 
+def fastest_precision(backend: BackendName) -> Precision:
+    """Return the fastest precision of `backend` on this machine, other than int8 where it can.
+
+    Raises:
+        EngineError: the back end is not installed.
+    """
+    if backend == "onnxruntime":
+        return "int8"  # It runs fp32 without a plan.
+    if backend == "openvino":
+        return "fp32" if precision_problem(library_of(backend), "bf16") else "bf16"
+    return "fp16"
+
+
 def platform_for(order: CompileOrder) -> Platform:
     """Find the library and device for `order`. Raises EngineError if it cannot be compiled here."""
     if order.backend == "torch" or (order.backend == "onnxruntime" and order.precision != "int8"):
         raise EngineError(f"{order.backend} runs {order.precision} without a compiled plan.")
+    if order.backend == "openvino" and (
+        problem := precision_problem(library_of("openvino"), order.precision)
+    ):
+        raise EngineError(problem)
     return platform_of(order.backend)
 
 
@@ -138,7 +155,7 @@ def _compile(
         compiled_at=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=__version__,
     )
-    return _verified(files, sidecar, tiles.check)
+    return _verified(files, sidecar, platform, tiles.check)
 
 
 def _compile_part(
@@ -151,7 +168,7 @@ def _compile_part(
     progress: BuildProgress,
 ) -> CompiledPart:
     graph = _graph(source, part, order, calibration, progress)
-    if order.backend == "onnxruntime":
+    if order.backend in ("onnxruntime", "openvino"):  # which compile the graph when they load it
         plan.write_bytes(graph)
     else:
         cache = source.parent / f"{order.backend}.timing"
@@ -171,6 +188,11 @@ def _graph(
     """Serialise the part's graph in the order's precision, as its back end accepts it."""
     step = f"{source.stem} to {order.precision}"
     progress(step, 0, 1)
+    if order.backend == "openvino" and order.precision != "int8":
+        # It casts by itself, and keeps in fp32 what bf16 would harm.
+        graph = read_graph(source, part.sha256)
+        progress(step, 1, 1)
+        return graph
     model = for_tensorrt(onnx.load_model_from_string(read_graph(source, part.sha256)))
     try:
         if order.precision == "int8":
@@ -183,12 +205,11 @@ def _graph(
     return bytes(model.SerializeToString())
 
 
-def _verified(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled:
+def _verified(files: PlanFiles, sidecar: Sidecar, platform: Platform, check: Tiles) -> Compiled:
     """Compare the plan with fp32 if there is a device for it, then write its sidecar."""
-    if sidecar.backend != "onnxruntime" and sidecar.gpu == NO_GPU:
+    if platform.device is None:
         write_sidecar(files, sidecar)
         return Compiled(files, sidecar)
-    device = CPU if sidecar.gpu == NO_GPU else sidecar.gpu
     options = EngineOptions(
         precision=files.precision,
         segmenter_batch=sidecar.segmenter.profile.most,
@@ -196,7 +217,7 @@ def _verified(files: PlanFiles, sidecar: Sidecar, check: Tiles) -> Compiled:
     )
     engine = engine_of(files, sidecar, options)
     try:
-        parity = measure_parity(files.bundle, engine, check, verified_on=device)
+        parity = measure_parity(files.bundle, engine, check, verified_on=platform.device)
     finally:
         engine.close()
     if reason := parity.refusal(files.bundle.manifest.tolerance):

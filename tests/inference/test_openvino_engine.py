@@ -1,0 +1,164 @@
+"""OpenVINO on the CPU, from compiled plans."""
+
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from her2d.bundle.loading import load_bundle
+from her2d.inference.compiler.compile import (
+    CompileOrder,
+    TilesToTry,
+    compile_bundle,
+    fastest_precision,
+    platform_for,
+)
+from her2d.inference.engine import EngineError
+from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+from her2d.inference.openvino_engine import OpenVinoEngine, precision_problem
+from her2d.inference.options import EngineOptions
+from her2d.inference.plans import PlanError, Profile, read_sidecar
+from her2d.inference.selection import open_engine
+
+openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+
+ONE_THREAD = EngineOptions(threads=1)
+TILES = np.stack(
+    [np.full((512, 512, 3), color, np.uint8) for color in ((60, 51, 0), (255, 255, 255))]
+)
+
+
+def processor(*capabilities: str) -> SimpleNamespace:
+    """A module `openvino` on a processor that can compute in these precisions."""
+    core = SimpleNamespace(get_property=lambda *_: list(capabilities))
+    return SimpleNamespace(Core=lambda: core)
+
+
+def has_bf16() -> bool:
+    return precision_problem(openvino, "bf16") is None
+
+
+@pytest.fixture
+def bundle(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "bundle")
+    return load_bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def compiled(bundle):
+    """A function that compiles the bundle for OpenVINO in a precision."""
+
+    def compile_in(precision):
+        order = CompileOrder(
+            "openvino", precision, Profile(best=4, most=4), Profile(best=4, most=4)
+        )
+        return compile_bundle(bundle, order, TilesToTry(calibration=TILES, check=TILES))
+
+    return compile_in
+
+
+def test_in_fp32_it_computes_what_onnxruntime_computes(bundle, compiled):
+    plan, reference = compiled("fp32"), OnnxRuntimeEngine(bundle, threads=1)
+    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    found, expected = engine.segment(TILES), reference.segment(TILES)
+    assert engine.backend == "openvino"
+    assert found.tumor_pixels.tolist() == expected.tumor_pixels.tolist()
+    assert (found.mask == expected.mask).all()
+    assert (found.mask.dtype, found.tumor_pixels.dtype) == (np.uint8, np.int32)
+    assert engine.classify(TILES) == pytest.approx(reference.classify(TILES), abs=1e-6)
+
+
+def test_a_result_stays_as_it_was_when_the_next_batch_is_run(compiled):
+    plan = compiled("fp32")
+    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    first = engine.segment(TILES[:1])
+    before = first.mask.copy()
+    engine.segment(TILES[1:])
+    assert (first.mask == before).all()
+    assert not (engine.segment(TILES[1:]).mask == before).all()
+
+
+def test_without_a_plan_auto_passes_it_over(bundle):
+    engine = open_engine(bundle, backend="auto", options=ONE_THREAD)
+    assert engine.backend == "onnxruntime"
+    with pytest.raises(PlanError, match=r"No plan was compiled.*--backend openvino"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
+
+
+def test_with_a_plan_auto_takes_it_before_onnxruntime(bundle, compiled):
+    sidecar = compiled("fp32").sidecar
+    assert sidecar.parity is not None
+    assert open_engine(bundle, backend="auto", options=ONE_THREAD).backend == "openvino"
+
+
+def test_a_plan_that_was_compared_on_another_processor_is_compared_again(bundle, compiled):
+    plan = compiled("fp32")
+    here = plan.sidecar.verified_on
+    parity = plan.sidecar.parity.model_copy(update={"verified_on": "another processor"})
+    elsewhere = plan.sidecar.model_copy(update={"parity": parity})
+    plan.files.sidecar.write_text(elsewhere.model_dump_json())
+    open_engine(bundle, backend="openvino", options=ONE_THREAD).close()
+    assert read_sidecar(plan.files).verified_on == here
+
+
+def test_an_altered_plan_is_refused(bundle, compiled):
+    plan = compiled("fp32")
+    plan.files.segmenter.write_bytes(plan.files.segmenter.read_bytes() + b"\0")
+    with pytest.raises(PlanError, match="is not the file that its sidecar describes"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
+
+
+def test_a_batch_of_the_wrong_shape_is_an_engine_error(compiled):
+    plan = compiled("fp32")
+    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    with pytest.raises(EngineError, match="OpenVINO failed on a batch of 1 tiles"):
+        engine.segment(np.zeros((1, 8, 8, 3), np.uint8))
+    assert engine.segment(TILES).tumor_pixels.shape == (2,)
+
+
+def test_it_opens_no_connection_and_writes_nothing_at_home(compiled, tmp_path):
+    """Its package brings a client that reports the import to Google Analytics."""
+    plan = compiled("fp32")
+    home = tmp_path / "home"
+    home.mkdir()
+    script = f"""
+import sys
+from pathlib import Path
+sys.addaudithook(lambda name, _: print(name) if name.startswith(("socket.", "os.fork")) else None)
+import numpy as np
+from her2d.bundle.loading import load_bundle
+from her2d.inference.selection import open_engine
+engine = open_engine(load_bundle(Path({str(plan.files.bundle.directory)!r})), backend="openvino")
+engine.segment(np.zeros((1, 512, 512, 3), np.uint8))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}  # opts out
+    environment["HOME"] = str(home)
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == ""
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no instructions for bf16")
+def test_in_bf16_it_differs_within_the_bundles_tolerance_and_is_recorded_as_bf16(bundle, compiled):
+    assert fastest_precision("openvino") == "bf16"
+    parity = compiled("bf16").sidecar.parity
+    assert parity is not None
+    assert parity.refusal(bundle.manifest.tolerance) is None
+    assert open_engine(bundle, backend="auto", options=ONE_THREAD).backend == "openvino-bf16"
+
+
+def test_bf16_is_refused_on_a_processor_without_it():
+    assert "no instructions for bf16" in (precision_problem(processor("FP32"), "bf16") or "")
+    assert precision_problem(processor("FP32", "BF16"), "bf16") is None
+    assert precision_problem(processor("FP32"), "fp32") is None
+
+
+def test_fp16_is_refused():
+    order = CompileOrder("openvino", "fp16", Profile(best=1, most=1), Profile(best=1, most=1))
+    with pytest.raises(EngineError, match="supports fp32, bf16 and int8, not fp16"):
+        platform_for(order)
