@@ -213,8 +213,8 @@ class PipelineSettings(_Section):
     decode_workers: Annotated[int, Field(ge=0)] = 0
     slides_in_flight: PositiveInt = 2
     queue_tiles: PositiveInt = 32
-    segmenter_batch: PositiveInt = 4
-    classifier_batch: PositiveInt = 4
+    segmenter_batch: Annotated[int, Field(ge=0)] = 0
+    classifier_batch: Annotated[int, Field(ge=0)] = 0
     batch_wait_s: Seconds = 0.2
     drain_s: Annotated[float, Field(ge=0, le=1e9)] = 30.0
     max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 25.0

@@ -24,7 +24,7 @@ from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Listing, fields
 from her2d.cli.terminal import say
 from her2d.inference.engine import EngineError, Tiles
-from her2d.inference.options import BackendName, Precision
+from her2d.inference.options import BackendName, Precision, usual_batch
 from her2d.inference.plans import Profile, Sidecar
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile
@@ -109,12 +109,14 @@ def compile_(
         ) from error
     settings = settings_of(config)
     bundle = load_bundle(directory or settings.bundle.path)
-    pipeline = settings.pipeline
+    name, pipeline = _BACKENDS[backend], settings.pipeline
+    segmenter = pipeline.segmenter_batch or usual_batch(name)
+    classifiers = pipeline.classifier_batch or usual_batch(name)
     order = CompileOrder(
-        _BACKENDS[backend],
-        _PRECISIONS[precision] if precision else fastest_precision(_BACKENDS[backend]),
-        Profile(best=pipeline.segmenter_batch, most=pipeline.segmenter_batch),
-        Profile(best=pipeline.classifier_batch, most=pipeline.classifier_batch),
+        name,
+        _PRECISIONS[precision] if precision else fastest_precision(name),
+        Profile(best=segmenter, most=segmenter),
+        Profile(best=classifiers, most=classifiers),
     )
     # Checked before tiles are read or simulated, which takes longer.
     platform_for(order)

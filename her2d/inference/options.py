@@ -38,6 +38,20 @@ class EngineOptions:
     cuda_graphs: bool = True
 
 
+# A CPU computes one tile faster than its share of a batch, whose activations its caches do not hold.
+_CPU_BATCH, _GPU_BATCH = 1, 8
+_ON_CPU: tuple[BackendName, ...] = ("openvino", "onnxruntime")
+
+
+def usual_batch(backend: str) -> int:
+    """Return how many tiles a back end computes at once where the settings leave it open.
+
+    Args:
+        backend: one of `BACKENDS`.
+    """
+    return _CPU_BATCH if backend in _ON_CPU else _GPU_BATCH
+
+
 def recorded_name(backend: BackendName, precision: Precision) -> str:
     """Name of back end and precision in a result's `backend`; fp32 is left out."""
     return backend if precision == "fp32" else f"{backend}-{precision}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import DeviceLostError, EngineError
-from her2d.inference.options import EngineOptions
+from her2d.inference.options import EngineOptions, usual_batch
 from her2d.inference.selection import open_engine
 from her2d.inference.self_test import self_test
 from her2d.pipeline.outcome import SlideOutcome, TileClass
@@ -185,7 +185,8 @@ def open_processor(
     engine = open_engine(
         bundle, backend=settings.inference.backend, options=engine_options(settings)
     )
-    limits = pipeline_limits(settings)
+    software = software_of(engine.backend)
+    limits = pipeline_limits(settings, software.runtime)
     # Reading a file for its hash must not slow the scanner that writes the next one.
     hashing = ThreadPoolExecutor(
         limits.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
@@ -196,7 +197,7 @@ def open_processor(
             yield SlideProcessor(
                 bundle,
                 pipeline,
-                software_of(engine.backend),
+                software,
                 hashing,
                 assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,
@@ -205,26 +206,27 @@ def open_processor(
         engine.close()
 
 
-def pipeline_limits(settings: Settings) -> Limits:
-    """Return the pipeline's limits as the settings have them."""
+def pipeline_limits(settings: Settings, backend: str) -> Limits:
+    """Return the pipeline's limits as the settings have them, or else as suits a back end."""
     wanted = settings.pipeline
     return Limits(
         decode_workers=pools_of(settings).decode_workers,
         slides_in_flight=wanted.slides_in_flight,
         queue_tiles=wanted.queue_tiles,
-        segmenter_batch=wanted.segmenter_batch,
-        classifier_batch=wanted.classifier_batch,
+        segmenter_batch=wanted.segmenter_batch or usual_batch(backend),
+        classifier_batch=wanted.classifier_batch or usual_batch(backend),
         batch_wait_s=wanted.batch_wait_s,
     )
 
 
 def engine_options(settings: Settings) -> EngineOptions:
-    """Return the engine's options as the settings have them."""
+    """Return the engine's options as the settings have them. Only engines on a GPU use batches."""
+    on_gpu = usual_batch("tensorrt")
     precision = settings.inference.precision
     return EngineOptions(
         precision=None if precision == "auto" else precision,
         threads=pools_of(settings).engine_threads,
-        segmenter_batch=settings.pipeline.segmenter_batch,
-        classifier_batch=settings.pipeline.classifier_batch,
+        segmenter_batch=settings.pipeline.segmenter_batch or on_gpu,
+        classifier_batch=settings.pipeline.classifier_batch or on_gpu,
         kept_tiles=settings.pipeline.queue_tiles,
     )

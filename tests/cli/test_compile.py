@@ -20,7 +20,7 @@ def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_describes_the_plan(
     arguments = ("--backend", "tensorrt-rtx", "--precision", "fp16", "--tiles", "2")
     sidecar = laboratory.json("compile", demo, *arguments)
     assert (sidecar["backend"], sidecar["precision"]) == ("tensorrt_rtx", "fp16")
-    assert sidecar["segmenter"]["profile"] == {"smallest": 1, "best": 4, "most": 4}
+    assert sidecar["segmenter"]["profile"] == {"smallest": 1, "best": 8, "most": 8}
     assert json.loads((demo / "tensorrt_rtx-fp16.plan.json").read_text()) == sidecar
     assert (demo / "tensorrt_rtx-fp16.classifiers.plan").stat().st_size > 1_000_000
 

@@ -7,7 +7,7 @@ import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from her2d.processing.errors import FileChangedError
-from her2d.processing.processor import open_processor
+from her2d.processing.processor import open_processor, pipeline_limits
 from her2d.settings import (
     InferenceSettings,
     PipelineSettings,
@@ -63,3 +63,16 @@ def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(
         pytest.raises(FileChangedError, match="changed while it was read"),
     ):
         processor.score(path, progress=change)
+
+
+@pytest.mark.parametrize(
+    ("backend", "tiles"), [("onnxruntime", 1), ("openvino", 1), ("torch", 8), ("tensorrt", 8)]
+)
+def test_batches_suit_the_device_unless_the_settings_name_them(settings, backend, tiles):
+    of_default = pipeline_limits(
+        settings.model_copy(update={"pipeline": PipelineSettings()}), backend
+    )
+    assert (of_default.segmenter_batch, of_default.classifier_batch) == (tiles, tiles)
+    named = PipelineSettings(segmenter_batch=3, classifier_batch=5)
+    limits = pipeline_limits(settings.model_copy(update={"pipeline": named}), backend)
+    assert (limits.segmenter_batch, limits.classifier_batch) == (3, 5)

@@ -93,7 +93,7 @@ def bench(
         repeats=repeats,
         reading_s=_READING_S,
         pipeline_s=pipeline_s,
-        limits=pipeline_limits(settings),
+        limits=pipeline_limits(settings, "onnxruntime"),
         threads=settings.inference.threads,
     )
     report = _measured(bundle, slide, options, configurations)
