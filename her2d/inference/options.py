@@ -38,7 +38,7 @@ class EngineOptions:
     cuda_graphs: bool = True
 
 
-# A CPU computes one tile faster than its share of a batch, whose activations its caches do not hold.
+# A CPU computes one tile faster than its share of a batch, which its caches do not hold.
 _CPU_BATCH, _GPU_BATCH = 1, 8
 _ON_CPU: tuple[BackendName, ...] = ("openvino", "onnxruntime")
 
