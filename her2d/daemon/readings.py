@@ -142,6 +142,7 @@ def _with_database(
             outcomes=outcomes.advance(db),
             waiting=sum(jobs[state] for state in _WAITING),
             overdue=_overdue(db),
+            unresolved=_unresolved(db),
             oldest_waiting_s=_since(_first_complete(db)),
             oldest_unfinished_s=_since(_first_unfinished(db)),
             last_scan_at=_last_scan(db),
@@ -224,6 +225,14 @@ def _first_event(db: Database) -> float | None:
 def _overdue(db: Database) -> int:
     row = db.execute(
         "select count(*) from jobs where state = 'settling' and overdue_at is not null"
+    ).fetchone()
+    return int(row[0])
+
+
+def _unresolved(db: Database) -> int:
+    row = db.execute(
+        "select count(*) from jobs as ended where state = 'quarantined' and not exists"
+        " (select 1 from jobs where jobs.path = ended.path and jobs.id > ended.id)"
     ).fetchone()
     return int(row[0])
 

@@ -187,6 +187,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         reading.forbidden,
     )
     yield _gauge(
+        "her2d_unresolved_slides",
+        "Number of quarantined files that were neither scanned again, retried nor forgotten.",
+        reading.unresolved,
+    )
+    yield _gauge(
         "her2d_oldest_waiting_seconds",
         "Time that the longest waiting complete new scan has waited for its result, in seconds;"
         " 0 if none waits.",

@@ -136,6 +136,7 @@ class Reading:
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
         forbidden: files that the daemon's user may not read.
+        unresolved: quarantined files that no newer scan has replaced, and nobody has forgotten.
         oldest_waiting_s: how long the new scan has waited for its result that was complete first;
             0 if none waits.
         oldest_unfinished_s: how long the new scan has been waited for that was found first and is
@@ -175,6 +176,7 @@ class Reading:
     waiting: int | None = None
     overdue: int | None = None
     forbidden: int = 0
+    unresolved: int | None = None
     oldest_waiting_s: float | None = None
     oldest_unfinished_s: float | None = None
     last_scan_at: float | None = None

@@ -20,7 +20,7 @@ from her2d.processing.processor import open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
 from her2d.queue.job import BACKFILL, Job
-from her2d.queue.operator import retry
+from her2d.queue.operator import forget, retry
 from her2d.queue.store import JobQueue
 from her2d.settings import (
     BundleSettings,
@@ -208,6 +208,21 @@ def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_p
     found = read(settings, db)
     assert (found.waiting, found.overdue) == (2, 1)
     assert (found.oldest_waiting_s, found.oldest_unfinished_s) == (0.0, 0.0)
+
+
+def test_a_quarantined_file_is_unresolved_until_it_is_scanned_again_or_forgotten(
+    settings, db, tmp_path
+):
+    jobs = JobQueue(db)
+    inbox = tmp_path / "inbox"
+    for name in ("a.tif", "b.tif"):
+        jobs.refuse(inbox / name, FileState(1, 2, 3), "It is a PNG.", inbox=inbox)
+    assert read(settings, db).unresolved == 2
+    forget(jobs, 1)
+    assert read(settings, db).unresolved == 1
+    jobs.discover(inbox / "b.tif", inbox, FileState(7, 8, 9))
+    found = read(settings, db)
+    assert (found.unresolved, found.jobs["quarantined"]) == (0, 1)
 
 
 def test_the_wait_of_a_retry_begins_when_it_is_requested(settings, db, tmp_path):
