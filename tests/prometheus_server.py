@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,8 @@ def _text_of(mail: bytes) -> str:
     """Return the headers and all texts of a mail."""
     message = email.message_from_bytes(mail, policy=email.policy.default)
     parts = [part.get_content() for part in message.walk() if part.get_content_maintype() == "text"]
-    return "\n".join([*(f"{name}: {value}" for name, value in message.items()), *parts])
+    lines = [*(f"{name}: {value}" for name, value in message.items()), *parts]
+    return "\n".join(lines).replace("\r\n", "\n")
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,28 @@ class Stack:
     """A running Prometheus and Alertmanager, and the mail server that Alertmanager sends to."""
 
     prometheus: Prometheus
+    alertmanager: str
     mail_server: _MailServer
     folder: Path
+
+    def wait_until_ready(self) -> None:
+        """Wait until Alertmanager answers."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"http://{self.alertmanager}/-/ready").is_success:
+                    return
+            time.sleep(0.2)
+        raise AssertionError((self.folder / "alertmanager.log").read_text())
+
+    def suppressed(self) -> set[tuple[str, str]]:
+        """Return the name and instance of each alert that another one keeps from being sent."""
+        found = httpx.get(f"http://{self.alertmanager}/api/v2/alerts").raise_for_status().json()
+        return {
+            (alert["labels"]["alertname"], alert["labels"]["instance"])
+            for alert in found
+            if alert["status"]["inhibitedBy"]
+        }
 
     def wait_for_mail(self) -> str:
         """Return the first mail, once it was sent."""
@@ -208,7 +229,7 @@ def stack(folder: Path, configuration: Path) -> Iterator[Stack]:
             _running(alertmanager, folder / "alertmanager.log"),
             _running(prometheus, folder / "prometheus.log"),
         ):
-            yield Stack(Prometheus(port), mail_server, folder)
+            yield Stack(Prometheus(port), f"127.0.0.1:{alertmanager_port}", mail_server, folder)
         mail_server.shutdown()
 
 

@@ -156,7 +156,12 @@ def test_the_alerts_of_one_day_fire_when_they_should(
         # A burst of failures.
         for number in range(4):
             (site.inbox / f"bad-{number}.tif").write_bytes(b"no slide" * (number + 1))
-        pager.waits_for({"Her2dFailing"})
+        pager.waits_for({"Her2dFailing", "Her2dQuarantined"})
+        pager.waits_for({"Her2dQuarantined"})
+        # A person deals with each of them.
+        for job in site.jobs(JobState.QUARANTINED):
+            job.path.unlink()
+            site.command("queue", "forget", str(job.id))
         pager.waits_for(set())
         # The disk fills, and is cleared.
         filler = disk / "filler"

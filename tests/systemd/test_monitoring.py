@@ -300,8 +300,48 @@ def test_an_alert_goes_from_prometheus_through_alertmanager_to_the_mail_server(t
     """Nothing answers on the daemon's port, so Her2dDown fires within a minute."""
     with stack(tmp_path, MONITORING) as running:
         mail = running.wait_for_mail()
-        assert "Her2dDown" in mail
-        assert "root@localhost" in mail
-        assert "runbook.html#her2ddown" in mail
-        # One cause, one mail: what follows from it is not sent.
-        assert running.prometheus.firing() >= {"Her2dDown"}
+    assert "To: root@localhost\n" in mail
+    assert "Subject: her2d critical: her2d does not answer\n" in mail
+    assert "If it is down, no scans are processed.\n" in mail
+    assert re.search(r"\nWhat to do: https://\S+/runbook.html#her2ddown\n", mail)
+    assert re.search(r"\nHer2dDown on 127\.0\.0\.1:\d+, since \d+ \w+, \d\d:\d\d UTC\n", mail)
+
+
+@pytest.mark.slow
+@needs_alertmanager
+def test_the_test_alert_of_the_documentation_arrives(tmp_path):
+    page = (ROOT / "docs" / "how-to" / "monitoring.md").read_text()
+    (command,) = re.findall(
+        r"^sudo docker compose exec alertmanager (amtool .*)$", page, re.MULTILINE
+    )
+    with stack(tmp_path, MONITORING) as running:
+        at = running.alertmanager
+        running.wait_until_ready()
+        found = tool(*command.replace("http://127.0.0.1:9093", f"http://{at}").split())
+        assert found.returncode == 0, found.stdout + found.stderr
+        mail = running.wait_for_mail()
+    assert "Subject: her2d critical: Her2dTest\n" in mail
+
+
+@pytest.mark.slow
+@needs_alertmanager
+@pytest.mark.parametrize(
+    ("cause", "follows"),
+    [
+        ("Her2dDown", "Her2dFallingBehind"),
+        ("Her2dDatabaseUnreadable", "Her2dResultsUnwritable"),
+        ("Her2dInboxUnreachable", "Her2dNotReady"),
+        ("Her2dFailing", "Her2dQuarantined"),
+    ],
+)
+def test_what_follows_from_another_alert_is_not_sent(tmp_path, cause, follows):
+    names = {alert["alert"] for alert in alerts()}
+    assert {cause, follows} <= names
+    with stack(tmp_path, MONITORING) as running:
+        running.wait_until_ready()
+        for name, instance in ((cause, "a"), (follows, "a"), (follows, "b")):
+            labels = (f"alertname={name}", f"instance={instance}", "job=her2d")
+            url = f"--alertmanager.url=http://{running.alertmanager}"
+            assert tool("amtool", url, "alert", "add", *labels).returncode == 0
+        # Not that of another daemon, and not the cause itself.
+        assert running.suppressed() == {(follows, "a")}
