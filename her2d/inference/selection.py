@@ -1,12 +1,14 @@
 """Open an engine on a given back end, or on the best one that works here."""
 
+from itertools import takewhile
+
 from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions, recorded_parts
-from her2d.inference.plan_engine import open_plan, plan_for
-from her2d.inference.plans import PlanError, PlanFiles
+from her2d.inference.plan_engine import compiled_plan, open_plan
+from her2d.inference.plans import PlanFiles
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -45,15 +47,9 @@ def unused_plans(bundle: Bundle, backend: str, options: EngineOptions) -> tuple[
         options: only the precision matters.
     """
     runtime, _ = recorded_parts(backend)
-    faster = [*BACKENDS[: BACKENDS.index(runtime)]] if runtime in BACKENDS else []
-    return tuple(filter(None, (_compiled_plan(bundle, name, options) for name in faster)))
-
-
-def _compiled_plan(bundle: Bundle, name: BackendName, options: EngineOptions) -> PlanFiles | None:
-    try:
-        return plan_for(bundle, name, options.precision)
-    except PlanError:
-        return None
+    faster = takewhile(lambda name: name != runtime, BACKENDS)
+    plans = (compiled_plan(bundle, name, options.precision) for name in faster)
+    return tuple(plan for plan in plans if plan is not None)
 
 
 def _best(bundle: Bundle, options: EngineOptions) -> Engine:
