@@ -26,6 +26,9 @@ IN_THE_PACKAGE = {
     "her2d/data/her2net-demo/integrator.skops",
     "her2d/data/systemd/her2d.service",
     "her2d/data/systemd/monitoring/her2d.rules.yml",
+    "her2d/data/systemd/monitoring/compose.yml",
+    "her2d/data/systemd/monitoring/grafana/datasources/prometheus.yml",
+    "her2d/data/systemd/monitoring/grafana/dashboards/her2d.yml",
 }
 
 

@@ -62,6 +62,11 @@ class IntakeLoop:
         """How many files the daemon's user may not read."""
         return len(self._inbox.forbidden)
 
+    @property
+    def watch_restarts(self) -> int:
+        """How often the inboxes' watches were made again because one of their threads had died."""
+        return self._watcher.restarts
+
     def close(self) -> None:
         self._watcher.stop()
 

@@ -11,6 +11,11 @@ from her2d.settings import Settings
 _UNHEALTHY_AFTER_S = 120.0
 
 
+def is_overdue(since_pass_s: float) -> bool:
+    """Return whether the inboxes should have been checked again since the last pass."""
+    return since_pass_s > _UNHEALTHY_AFTER_S
+
+
 def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: float) -> str | None:
     """Return why the daemon is not alive; None if it is.
 
@@ -19,7 +24,7 @@ def why_unhealthy(*, since_pass_s: float, silent_s: float, stalled_after_s: floa
         silent_s: seconds since the slowest slide in flight made progress; 0 if none is.
         stalled_after_s: `[intake] stalled_after_s`.
     """
-    if since_pass_s > _UNHEALTHY_AFTER_S:
+    if is_overdue(since_pass_s):
         return f"The inboxes were last checked {since_pass_s:.0f} s ago."
     if silent_s > stalled_after_s:
         return f"A slide has made no progress for {silent_s:.0f} s."

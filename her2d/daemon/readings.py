@@ -134,17 +134,22 @@ def _with_database(
     db = open_readonly(database)
     try:
         jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
-        oldest, newest = _arrivals(db)
+        delivers = settings.webhook.url is not None
+        outbox = Outbox(db)
         return replace(
             reading,
             jobs=jobs,
             outcomes=outcomes.advance(db),
             waiting=sum(jobs[state] for state in _WAITING),
             overdue=_overdue(db),
-            oldest_waiting_s=max(0.0, time.time() - oldest) if oldest is not None else 0.0,
-            last_scan_at=newest,
+            unresolved=_unresolved(db),
+            oldest_waiting_s=_since(_first_complete(db)),
+            oldest_unfinished_s=_since(_first_unfinished(db)),
+            last_scan_at=_last_scan(db),
             last_success_at=_last_success(db),
-            webhook_waiting=Outbox(db).waiting() if settings.webhook.url is not None else None,
+            first_event_at=_first_event(db),
+            webhook_waiting=outbox.waiting() if delivers else None,
+            webhook_oldest_s=outbox.oldest_waiting_s() if delivers else None,
             database_bytes=database.stat().st_size + log_bytes(database),
             database_log_bytes=log_bytes(database),
             day=_day(db),
@@ -174,28 +179,60 @@ def _stages(pipeline: Pipeline) -> Iterator[StageReading]:
         )
 
 
-def _arrivals(db: Database) -> tuple[float | None, float | None]:
-    """Return when the wait of the oldest waiting scan began, and when the newest scan arrived.
+def _first_complete(db: Database) -> float | None:
+    """Return since when the complete new scan that was queued first has waited.
 
-    Back-fill, reprocessing and overdue files do not count as waiting, and the wait of a retry
-    begins when it is requested.
+    A file that the scanner has not finished waits for the scanner, not for this daemon. Back-fill
+    and reprocessing do not count, and the wait of a retry begins when it is requested.
     """
-    marks = ", ".join("?" for _ in _WAITING)
-    oldest = db.execute(
-        f"select min(coalesce(queued_at, discovered_at)) from jobs where state in ({marks})"
-        " and priority >= ? and overdue_at is null",
-        [*_WAITING, NEW_SCAN],
-    ).fetchone()[0]
+    row = db.execute(
+        "select min(coalesce(queued_at, discovered_at)) from jobs"
+        " where state in ('queued', 'running', 'failed') and priority >= ?",
+        [NEW_SCAN],
+    ).fetchone()
+    return _seconds(row[0])
+
+
+def _first_unfinished(db: Database) -> float | None:
+    """Return since when the new scan has been waited for that was found first and is not overdue.
+
+    A file that is always written to never becomes overdue. One that changed while it was processed
+    is waited for from then on.
+    """
+    row = db.execute(
+        "select min((select max(at) from events where job_id = jobs.id"
+        " and name in ('discovered', 'settling')))"
+        " from jobs where state = 'settling' and priority >= ? and overdue_at is null",
+        [NEW_SCAN],
+    ).fetchone()
+    return _seconds(row[0])
+
+
+def _last_scan(db: Database) -> float | None:
+    """Return when the newest scan arrived."""
     # Ids grow with time, so the last row is the newest; no other row is read.
-    newest = db.execute(
+    row = db.execute(
         "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
     ).fetchone()
-    return _seconds(oldest), _seconds(newest[0] if newest else None)
+    return _seconds(row[0] if row else None)
+
+
+def _first_event(db: Database) -> float | None:
+    row = db.execute("select at from events order by id limit 1").fetchone()
+    return _seconds(row[0] if row else None)
 
 
 def _overdue(db: Database) -> int:
     row = db.execute(
         "select count(*) from jobs where state = 'settling' and overdue_at is not null"
+    ).fetchone()
+    return int(row[0])
+
+
+def _unresolved(db: Database) -> int:
+    row = db.execute(
+        "select count(*) from jobs as ended where state = 'quarantined' and not exists"
+        " (select 1 from jobs where jobs.path = ended.path and jobs.id > ended.id)"
     ).fetchone()
     return int(row[0])
 
@@ -210,13 +247,15 @@ def _day(db: Database) -> DayReading:
         [since],
     ).fetchall()
     if not rows:
-        return DayReading(results=0)
+        return DayReading(results=0, stain_results=0, saturation_results=0)
     status, percent, to_ihc, tissue, tumor, stain, saturation, faded, *flags = zip(
         *rows, strict=True
     )
     p = [value / 100 for value in percent if value is not None]
     return DayReading(
         results=len(rows),
+        stain_results=_known(stain),
+        saturation_results=_known(faded),
         positive_ratio=status.count("positive") / len(rows),
         send_to_ihc_ratio=_ratio(to_ihc),
         tumor_tile_ratio=sum(tumor) / sum(tissue) if sum(tissue) else None,
@@ -228,6 +267,10 @@ def _day(db: Database) -> DayReading:
             flag: sum(values) / len(rows) for flag, values in zip(_FLAGS, flags, strict=True)
         },
     )
+
+
+def _known(values: Iterable[float | None]) -> int:
+    return sum(value is not None for value in values)
 
 
 def _ratio(values: Iterable[int | None]) -> float | None:
@@ -258,6 +301,11 @@ def _volumes(settings: Settings, storage: StorageProbe) -> Iterator[VolumeReadin
         if status is not None and status.free_bytes is not None and status.size_bytes is not None:
             holds = "inbox" if number == 1 else f"inbox_{number}"
             yield VolumeReading(holds, status.free_bytes, status.size_bytes)
+
+
+def _since(at: float | None) -> float:
+    """Return the seconds since that time; 0 without one, or if the clock was set back."""
+    return max(0.0, time.time() - at) if at is not None else 0.0
 
 
 def _seconds(time: str | None) -> float | None:

@@ -24,7 +24,7 @@ from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.latest import Latest
 from her2d.daemon.ops_port import OpsPort
-from her2d.daemon.readiness import why_not_ready, why_unhealthy
+from her2d.daemon.readiness import is_overdue, why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon, read_memory
 from her2d.daemon.reload import merged
 from her2d.daemon.results_probe import ResultsProbe
@@ -378,6 +378,7 @@ class Daemon:
 
         def read() -> Reading:
             reading, age_s = latest.within(_SCRAPE_WAITS_S)
+            intake_loop = self._intake_loop
             reading = read_memory(
                 reading or Reading(database_readable=False),
                 self._settings,
@@ -388,9 +389,13 @@ class Daemon:
             )
             return replace(
                 reading,
+                at=time.time(),
                 age_s=age_s,
-                forbidden=self._intake_loop.forbidden if self._intake_loop is not None else 0,
+                forbidden=intake_loop.forbidden if intake_loop is not None else 0,
+                watch_restarts=intake_loop.watch_restarts if intake_loop is not None else 0,
+                unused_plans=len(processor.unused_plans),
                 ready=self._why_not_ready(storage, results) is None,
+                parts_ready=self._parts_ready(storage, results),
                 results_writable=results.problem() is None,
                 log_lines_dropped=lines_dropped(),
             )
@@ -406,10 +411,29 @@ class Daemon:
             self._metrics.registry,
             healthy=self._why_unhealthy,
             ready=lambda: self._why_not_ready(storage, results),
+            on_drop=self._metrics.clients_dropped.inc,
         )
+
+    def _parts_ready(self, storage: StorageProbe, results: ResultsProbe) -> dict[str, bool]:
+        """Return which parts of the daemon work; all of them together are its readiness."""
+        intake = self._settings.intake
+        supervisor = self._supervisor
+        archive_problem = supervisor.archive_problem if supervisor is not None else None
+        return {
+            "inboxes": all(storage.problem(inbox) is None for inbox in intake.inboxes),
+            "disk": not self._signals.paused.is_set(),
+            "passes": not self._passes_fail and not is_overdue(self._since_pass_s),
+            "slides": self._silent_s < intake.stalled_after_s,
+            "results": results.problem() is None,
+            "archive": archive_problem is None,
+        }
 
     def _why_not_ready(self, storage: StorageProbe, results: ResultsProbe) -> str | None:
         return why_not_ready(self._settings, self._signals, storage, results, self._all_problems())
+
+    @property
+    def _since_pass_s(self) -> float:
+        return time.monotonic() - self._checked_at
 
     @property
     def _silent_s(self) -> float:
@@ -432,7 +456,7 @@ class Daemon:
 
     def _why_unhealthy(self) -> str | None:
         return why_unhealthy(
-            since_pass_s=time.monotonic() - self._checked_at,
+            since_pass_s=self._since_pass_s,
             silent_s=self._silent_s,
             stalled_after_s=self._settings.intake.stalled_after_s,
         )

@@ -10,6 +10,7 @@ from her2d.bundle.manifest import BundleError
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
+from her2d.inference.options import recorded_parts
 from her2d.settings import Settings
 
 _DEMO = "demonstration"
@@ -75,7 +76,17 @@ def _engine(settings: Settings, bundle: Bundle) -> Finding:
     try:
         with Scorer(bundle, settings=settings) as scorer:
             seconds = time.perf_counter() - started
-            return ok(check, f"{scorer.backend} works; it was ready after {seconds:.2f} s.")
+            message = f"{scorer.backend} works; it was ready after {seconds:.2f} s."
+            unused = scorer.processor.unused_plans
+        if not unused:
+            return ok(check, message)
+        plan = unused[0]
+        return warning(
+            check,
+            f"{message} The faster plan {plan.backend}-{plan.precision} is there and is not used.",
+            f"`her2d run` logs why (plan_not_used). Compile it again: {plan.command}. Or set"
+            f' [inference] backend = "{recorded_parts(scorer.backend)[0]}".',
+        )
     except EngineError as error:
         return failure(
             check,

@@ -1,7 +1,6 @@
 """Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,13 +41,20 @@ def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) 
     Raises:
         PlanError: none was compiled.
     """
-    wanted: Sequence[Precision] = _BY_DEFAULT[backend] if precision is None else (precision,)
-    found = [PlanFiles(bundle, backend, each) for each in wanted]
-    for files in found:
-        if files.sidecar.is_file():
-            return files
-    read_sidecar(found[0])
-    raise PlanError(f"The plan's {found[0].sidecar} is not a file.")
+    if (compiled := compiled_plan(bundle, backend, precision)) is not None:
+        return compiled
+    fastest = PlanFiles(bundle, backend, precision or _BY_DEFAULT[backend][0])
+    read_sidecar(fastest)
+    raise PlanError(f"The plan's {fastest.sidecar} is not a file.")
+
+
+def compiled_plan(
+    bundle: Bundle, backend: BackendName, precision: Precision | None
+) -> PlanFiles | None:
+    """Find the plan that was compiled, None if there is none; arguments as in `plan_for`."""
+    wanted = _BY_DEFAULT.get(backend, ()) if precision is None else (precision,)
+    found = (PlanFiles(bundle, backend, each) for each in wanted)
+    return next((files for files in found if files.sidecar.is_file()), None)
 
 
 def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> Engine:

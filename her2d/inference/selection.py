@@ -1,11 +1,14 @@
 """Open an engine on a given back end, or on the best one that works here."""
 
+from itertools import takewhile
+
 from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
-from her2d.inference.options import BACKENDS, BackendName, EngineOptions
-from her2d.inference.plan_engine import open_plan
+from her2d.inference.options import BACKENDS, BackendName, EngineOptions, recorded_parts
+from her2d.inference.plan_engine import compiled_plan, open_plan
+from her2d.inference.plans import PlanFiles
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -35,6 +38,20 @@ def open_engine(
     raise EngineError(f"There is no back end {backend!r}. Choose auto or {', '.join(BACKENDS)}.")
 
 
+def unused_plans(bundle: Bundle, backend: str, options: EngineOptions) -> tuple[PlanFiles, ...]:
+    """Find the compiled plans that `auto` passed over for a slower back end, best first.
+
+    Args:
+        bundle: the plans are in its folder.
+        backend: the engine's name as recorded with each result.
+        options: only the precision matters.
+    """
+    runtime, _ = recorded_parts(backend)
+    faster = takewhile(lambda name: name != runtime, BACKENDS)
+    plans = (compiled_plan(bundle, name, options.precision) for name in faster)
+    return tuple(plan for plan in plans if plan is not None)
+
+
 def _best(bundle: Bundle, options: EngineOptions) -> Engine:
     passed_over: list[Candidate] = []
     for name in BACKENDS:
@@ -55,10 +72,24 @@ def _best(bundle: Bundle, options: EngineOptions) -> Engine:
                     on=found.reason,
                     passed_over={other.name: other.reason for other in passed_over},
                 )
+                _warn_of_unused_plans(bundle, engine, options, passed_over)
                 return engine
         passed_over.append(found)
     reasons = " ".join(f"{other.name}: {other.reason}" for other in passed_over)
     raise EngineError(f"No back end works here. {reasons}")
+
+
+def _warn_of_unused_plans(
+    bundle: Bundle, engine: Engine, options: EngineOptions, passed_over: list[Candidate]
+) -> None:
+    reasons = {other.name: other.reason for other in passed_over}
+    for plan in unused_plans(bundle, engine.backend, options):
+        log.warning(
+            "plan_not_used",
+            plan=f"{plan.backend}-{plan.precision}",
+            backend=engine.backend,
+            reason=reasons[plan.backend],
+        )
 
 
 # A back end is imported when it is opened, because its library may not be installed, and the daemon

@@ -65,6 +65,9 @@ class Watcher:
 
     Args:
         wake: set whenever a path was added.
+
+    Attributes:
+        restarts: how often all watches were made again because a thread had died.
     """
 
     def __init__(self, wake: threading.Event) -> None:
@@ -74,7 +77,8 @@ class Watcher:
         self._deleted: set[Path] = set()
         self._lock = threading.Lock()
         self._watched: dict[Path, _Watched] = {}
-        self._observer = _started_observer()
+        self._observer: BaseObserver | None = None  # started by the first watch
+        self.restarts = 0
 
     def watch(self, inbox: Path) -> bool:
         """Watch an inbox and its subfolders.
@@ -87,7 +91,7 @@ class Watcher:
 
         Raises:
             UnwatchableError: it has too many folders, or too deep ones.
-            OSError: the folder does not exist, or the system's limit of watches is reached.
+            OSError: the folder does not exist, or a limit of the system is reached.
         """
         try:
             found = inbox.stat()
@@ -106,7 +110,8 @@ class Watcher:
         real = inbox.resolve()
         require_watchable(real)
         handler = _EventHandler(self, inbox, real)
-        watch = self._observer.schedule(handler, str(real), recursive=True, event_filter=_EVENTS)
+        self._observer = observer = self._observer or _started_observer()
+        watch = observer.schedule(handler, str(real), recursive=True, event_filter=_EVENTS)
         self._watched[inbox] = _Watched(watch, handler, folder)
         return True
 
@@ -114,7 +119,7 @@ class Watcher:
         """Stop watching an inbox."""
         others = self._names_of(inbox) - {inbox}
         watched = self._watched.pop(inbox, None)
-        if watched is None:
+        if watched is None or self._observer is None:
             return
         if others:
             self._observer.remove_handler_for_watch(watched.handler, watched.watch)
@@ -141,7 +146,13 @@ class Watcher:
         return None if overflowed else paths
 
     def check(self) -> bool:
-        """Return whether all threads run. If one has died, forget all watches and start others."""
+        """Return whether all threads run. If one has died, forget all watches, to be added again.
+
+        watchdog has one thread that reads the kernel's queue, one for each watched folder that
+        translates what was read, and one that calls the event handlers.
+        """
+        if self._observer is None:
+            return True
         threads = [self._observer, *self._observer.emitters]
         # The thread that reads the kernel's queue has no public name.
         threads += filter(None, [getattr(self._observer, "_inotify_fd", None)])
@@ -150,15 +161,17 @@ class Watcher:
         if not died:
             return True
         log.error("inbox_watch_died", threads=died)
-        self._observer.stop()
+        self.restarts += 1
+        observer, self._observer = self._observer, None
         self._watched.clear()
-        self._observer = _started_observer()
+        observer.stop()
         return False
 
     def stop(self) -> None:
         """Stop watching all inboxes, and end the observer's thread."""
-        self._observer.stop()
-        self._observer.join()
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
 
     def enqueue(self, paths: Iterable[Path]) -> None:
         """Add paths that an event names; safe to call from any thread."""

@@ -61,6 +61,8 @@ class OpsServer:
         registry: the metrics to serve.
         healthy: the probe of /healthz.
         ready: the probe of /readyz.
+        on_drop: called for each client that is disconnected because it is too slow, or because
+            there are too many.
 
     Attributes:
         port: the port that the server listens on.
@@ -70,10 +72,18 @@ class OpsServer:
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, *, healthy: Probe, ready: Probe
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        *,
+        healthy: Probe,
+        ready: Probe,
+        on_drop: Callable[[], None] = lambda: None,
     ) -> None:
         self._metrics = make_wsgi_app(registry)
         self._probes = {"/healthz": healthy, "/readyz": ready}
+        self._on_drop = on_drop
         listening = _listening(host, port)
         self.port: int = listening.getsockname()[1]
         self._open: dict[asyncio.StreamWriter, None] = {}  # the oldest first
@@ -128,11 +138,13 @@ class OpsServer:
         """Serve one connection, which ends after its first response or at its deadline."""
         self._open[writer] = None
         if len(self._open) > self._most_connections:
+            self._on_drop()
             next(iter(self._open)).transport.abort()
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 await self._exchange(reader, writer)
         except TimeoutError:
+            self._on_drop()
             log.debug("http_client_dropped", reason=f"It took longer than {_DEADLINE_S:.0f} s.")
         except asyncio.CancelledError:
             log.debug("http_client_dropped", reason="The server stops.")

@@ -52,6 +52,7 @@ class Metrics:
         results, indeterminate, tiles: results by HER2 status, those without a call by reason, and
             tiles of finished slides by class.
         settling, processing, scan_to_result, steps: durations in seconds.
+        clients_dropped: clients of the HTTP server that were disconnected before their response.
     """
 
     def __init__(self, reason_codes: Iterable[str] = ()) -> None:
@@ -102,6 +103,11 @@ class Metrics:
             "Duration of each step of a finished slide (hash, tiles, pictures), in seconds.",
             ["step"],
             buckets=_SLIDE_SECONDS,
+            registry=registry,
+        )
+        self.clients_dropped = Counter(
+            "her2d_http_clients_dropped",
+            "Number of HTTP clients that were disconnected because they were too slow or too many.",
             registry=registry,
         )
         # rate() and increase() miss the first event of a series that does not start at 0.
@@ -181,9 +187,21 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         reading.forbidden,
     )
     yield _gauge(
+        "her2d_unresolved_slides",
+        "Number of quarantined files that were neither scanned again, retried nor forgotten.",
+        reading.unresolved,
+    )
+    yield _gauge(
         "her2d_oldest_waiting_seconds",
-        "Age of the new scan that has waited longest for its result, in seconds; 0 if none waits.",
+        "Time that the longest waiting complete new scan has waited for its result, in seconds;"
+        " 0 if none waits.",
         reading.oldest_waiting_s,
+    )
+    yield _gauge(
+        "her2d_oldest_unfinished_seconds",
+        "Time since the first new scan was found that is not complete yet, in seconds, without"
+        " overdue ones; 0 if there is none.",
+        reading.oldest_unfinished_s,
     )
     yield _gauge(
         "her2d_last_success_timestamp_seconds",
@@ -206,6 +224,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         reading.webhook_waiting,
     )
     yield _gauge(
+        "her2d_webhook_oldest_waiting_seconds",
+        "Time that the oldest event has waited for its delivery, in seconds; 0 if none waits.",
+        reading.webhook_oldest_s,
+    )
+    yield _gauge(
         "her2d_intake_paused",
         "1 while no files are queued because the disk is full, otherwise 0.",
         reading.intake_paused,
@@ -214,6 +237,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         "her2d_unreachable_inboxes",
         "Number of inboxes that cannot be read or do not answer.",
         reading.unreachable_inboxes,
+    )
+    yield CounterMetricFamily(
+        "her2d_watch_restarts",
+        "Number of times that a thread which watches the inboxes died and was replaced.",
+        value=reading.watch_restarts,
     )
 
 
@@ -267,9 +295,25 @@ def _stages(reading: Reading) -> Iterable[Metric]:
 
 def _daemon(reading: Reading) -> Iterable[Metric]:
     yield _gauge(
+        "her2d_time_seconds",
+        "Time of the daemon's clock, in seconds since 1970, which all its timestamps are of.",
+        reading.at,
+    )
+    yield _gauge(
         "her2d_ready",
         "1 while a new scan would get a result, otherwise 0; /readyz says why.",
         reading.ready,
+    )
+    parts = GaugeMetricFamily(
+        "her2d_part_ready", "1 while this part of her2d works, otherwise 0.", labels=["part"]
+    )
+    for part, ready in reading.parts_ready.items():
+        parts.add_metric([part], ready)
+    yield parts
+    yield _gauge(
+        "her2d_unused_plans",
+        "Number of compiled plans that were passed over for a slower back end.",
+        reading.unused_plans,
     )
     yield _gauge(
         "her2d_results_writable",
@@ -308,6 +352,11 @@ def _storage(reading: Reading) -> Iterable[Metric]:
         "her2d_last_backup_timestamp_seconds",
         "Time of the last backup of the database, in seconds since 1970.",
         reading.last_backup_at,
+    )
+    yield _gauge(
+        "her2d_first_event_timestamp_seconds",
+        "Time of the oldest event in the database, in seconds since 1970.",
+        reading.first_event_at,
     )
     free = GaugeMetricFamily(
         "her2d_disk_free_bytes", "Free space of the file system, in bytes.", labels=["holds"]
@@ -372,6 +421,16 @@ def _day(reading: Reading) -> Iterable[Metric]:
     for quantile, value in day.high_expression.items():
         p.add_metric([f"{quantile:g}"], value)
     yield p
+    yield _gauge(
+        "her2d_day_stain_results",
+        "Number of results of the last 24 hours that have a distance of the stain.",
+        day.stain_results,
+    )
+    yield _gauge(
+        "her2d_day_saturation_results",
+        "Number of results of the last 24 hours that have a distance of the saturation.",
+        day.saturation_results,
+    )
     yield _gauge(
         "her2d_day_stain_distance",
         "Median distance of the stain from the bundle's reference, in standard deviations.",

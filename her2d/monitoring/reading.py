@@ -44,6 +44,8 @@ class DayReading:
             calibration.
         tumor_tile_ratio: tumour tiles divided by tissue tiles.
         high_expression: quantile -> P of equation 1 as a fraction, over the slides that have one.
+        stain_results, saturation_results: number of results that have a distance of the stain,
+            and of the saturation.
         stain_distance: median distance of a slide's stain from the bundle's reference, in
             standard deviations of the reference.
         saturation: median of the slides' mean tissue saturation, 0 to 255.
@@ -53,6 +55,8 @@ class DayReading:
     """
 
     results: int | None = None
+    stain_results: int | None = None
+    saturation_results: int | None = None
     positive_ratio: float | None = None
     send_to_ihc_ratio: float | None = None
     tumor_tile_ratio: float | None = None
@@ -117,8 +121,10 @@ class Reading:
     """The daemon at one moment; times are seconds since 1970.
 
     Attributes:
+        at: when the values in memory were read, by the clock that all other times are of.
         age_s: how long ago the values were read that do not come from memory.
         ready: whether a new scan would get a result.
+        parts_ready: part of the daemon -> whether it works.
         results_writable: whether a result could be recorded.
         log_lines_dropped: log lines that nobody read in time since the start.
         database_readable: if False, the values that come from the database are None or empty.
@@ -130,15 +136,23 @@ class Reading:
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
         forbidden: files that the daemon's user may not read.
-        oldest_waiting_s: age of the new scan that has waited longest, without overdue ones; 0 if
-            none waits.
+        unresolved: quarantined files that no newer scan has replaced, and nobody has forgotten.
+        oldest_waiting_s: how long the new scan has waited for its result that was complete first;
+            0 if none waits.
+        oldest_unfinished_s: how long the new scan has been waited for that was found first and is
+            not complete, without overdue ones; 0 if none is waited for.
         last_scan_at: when a file last arrived.
         last_success_at: when a slide last got a result.
         last_backup_at: when the database was last backed up.
+        first_event_at: when the oldest event happened that the database holds.
         webhook_waiting: events that have not been delivered; None without a webhook.
+        webhook_oldest_s: how long the oldest of them has waited; 0 if none waits.
         progress_at: when the pipeline last made progress or had no work.
         intake_paused: whether intake waits for disk space.
         unreachable_inboxes: inboxes that cannot be read or do not answer.
+        watch_restarts: how often the watches of the inboxes were made again since the start,
+            because one of their threads had died.
+        unused_plans: compiled plans that were passed over for a slower back end.
         database_bytes: size of the database and its write-ahead log.
         database_log_bytes: size of the write-ahead log.
         volumes: the file systems of the daemon's folders.
@@ -147,8 +161,10 @@ class Reading:
         ihc: outcomes by IHC and FISH beside the bundle's calls.
     """
 
+    at: float | None = None
     age_s: float = 0.0
     ready: bool = True
+    parts_ready: Mapping[str, bool] = field(default_factory=dict)
     results_writable: bool = True
     log_lines_dropped: int = 0
     database_readable: bool = True
@@ -160,14 +176,20 @@ class Reading:
     waiting: int | None = None
     overdue: int | None = None
     forbidden: int = 0
+    unresolved: int | None = None
     oldest_waiting_s: float | None = None
+    oldest_unfinished_s: float | None = None
     last_scan_at: float | None = None
     last_success_at: float | None = None
     last_backup_at: float | None = None
+    first_event_at: float | None = None
     webhook_waiting: int | None = None
+    webhook_oldest_s: float | None = None
     progress_at: float | None = None
     intake_paused: bool = False
     unreachable_inboxes: int = 0
+    watch_restarts: int = 0
+    unused_plans: int = 0
     database_bytes: int | None = None
     database_log_bytes: int | None = None
     volumes: tuple[VolumeReading, ...] = ()

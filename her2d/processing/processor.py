@@ -15,7 +15,8 @@ from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.options import EngineOptions, usual_batch
-from her2d.inference.selection import open_engine
+from her2d.inference.plans import PlanFiles
+from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
@@ -49,7 +50,11 @@ class ScoredSlide:
 
 
 class SlideProcessor:
-    """Scores slides in one pipeline. Safe to use from several threads."""
+    """Scores slides in one pipeline. Safe to use from several threads.
+
+    Attributes:
+        unused_plans: compiled plans that `auto` passed over for a slower back end.
+    """
 
     def __init__(
         self,
@@ -60,9 +65,11 @@ class SlideProcessor:
         *,
         assume_magnification: AssumeMagnification = lambda _path, _inbox: None,
         max_unreadable_percent: float = 100.0,
+        unused_plans: tuple[PlanFiles, ...] = (),
     ) -> None:
         self.bundle = bundle
         self.software = software
+        self.unused_plans = unused_plans
         self.pipeline = pipeline
         self._hashing = hashing
         self._assume_magnification = assume_magnification
@@ -182,9 +189,9 @@ def open_processor(
     """
     require_threads(settings)
     integrator = Integrator(bundle)
-    engine = open_engine(
-        bundle, backend=settings.inference.backend, options=engine_options(settings)
-    )
+    wanted, options = settings.inference.backend, engine_options(settings)
+    engine = open_engine(bundle, backend=wanted, options=options)
+    unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
     software = software_of(engine.backend)
     limits = pipeline_limits(settings, software.runtime)
     # Reading a file for its hash must not slow the scanner that writes the next one.
@@ -201,6 +208,7 @@ def open_processor(
                 hashing,
                 assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,
+                unused_plans=unused,
             )
     finally:
         engine.close()

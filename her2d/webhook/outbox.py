@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlite_utils import Database
@@ -95,6 +95,22 @@ class Outbox:
             list(_TYPES),
         ).fetchone()
         return int(row[0])
+
+    def oldest_waiting_s(self) -> float:
+        """Return how long the event has waited that waits longest; 0 if none waits.
+
+        A deferred event has waited for as long as deliveries ran, so that an event of last month
+        that is sent again has not waited for a month; or since it was due, if none runs.
+        """
+        since_s, due_at = self._db.execute(
+            "select min(since_s), min(next_at) from webhook_retries"
+        ).fetchone()
+        new = self._next_new()
+        waits = [0.0] if since_s is None else [0.0, self._ran_s() - float(since_s)]
+        began = [new.at] if new is not None else []
+        began += [datetime.fromisoformat(due_at)] if due_at is not None else []
+        waits += [(datetime.now(UTC) - at).total_seconds() for at in began]
+        return max(waits)
 
     def next(self) -> Event | None:
         """Return the event to deliver now.

@@ -63,6 +63,34 @@ def test_a_slide_that_an_event_names_is_queued_without_a_sweep(
     run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_events_name_new_files_again_after_the_thread_that_translates_them_died(
+    jobs, settings, paused, storage, folder, write_slide
+):
+    def dies(_timeout):
+        raise RuntimeError("a defect in watchdog")
+
+    def run_until(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < deadline
+            loop.run_once()
+            time.sleep(0.02)
+
+    with closing(IntakeLoop(jobs, settings, threading.Event(), paused, storage)) as loop:
+        write_slide(["S"], "early.tif", folder=folder)
+        run_until(lambda: jobs.counts()[JobState.QUEUED] == 1)
+        (emitter,) = loop._watcher._observer.emitters
+        emitter.queue_events = dies
+        write_slide(["w"], "lost.tif", folder=folder)
+        run_until(lambda: loop.watch_restarts == 1)
+        run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)  # found by a search
+        # The next search is an hour away, so only an event can name this file.
+        write_slide(["ww"], "late.tif", folder=folder)
+        run_until(lambda: jobs.counts()[JobState.QUEUED] == 3)
+        assert loop.watch_restarts == 1
+
+
 def test_a_pass_skips_a_slow_inbox_and_a_later_pass_finds_its_files(
     jobs, settings, paused, storage, folder, write_slide, monkeypatch
 ):

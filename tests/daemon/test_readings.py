@@ -4,6 +4,7 @@ import errno
 import shutil
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from calibrations import write_calibration
@@ -18,8 +19,8 @@ from her2d.db.connection import open_database
 from her2d.processing.processor import open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
-from her2d.queue.job import BACKFILL
-from her2d.queue.operator import retry
+from her2d.queue.job import BACKFILL, Job
+from her2d.queue.operator import forget, retry
 from her2d.queue.store import JobQueue
 from her2d.settings import (
     BundleSettings,
@@ -111,6 +112,16 @@ def test_quality_flags_and_stain_are_summarised_over_the_day(settings, db, write
     assert day.flagged_ratio["folded"] == 0.25
     assert day.flagged_ratio["off_scale"] == 0.5
     assert (day.stain_distance, day.saturation, day.saturation_distance) == (2.5, 82.5, 1.25)
+    assert (day.results, day.stain_results, day.saturation_results) == (4, 4, 4)
+
+
+def test_how_many_results_a_distance_rests_on_is_reported(settings, db, write_slide):
+    read(settings, db, *(write_slide(["w"] * n, f"{n}.tif") for n in (1, 2, 3, 4)))
+    db.execute("update run_quality set stain_distance = null where run_id > 1")
+    db.execute("update run_quality set saturation_distance = null where run_id > 3")
+    db.conn.commit()
+    day = read(settings, db).day
+    assert (day.results, day.stain_results, day.saturation_results) == (4, 1, 3)
 
 
 def test_results_older_than_a_day_are_not_counted(settings, db, write_slide):
@@ -123,20 +134,67 @@ def test_results_older_than_a_day_are_not_counted(settings, db, write_slide):
     assert found.last_success_at == pytest.approx(old.timestamp(), abs=1)
 
 
-def test_the_longest_wait_of_a_file_is_reported(settings, db, tmp_path):
+def ago(**time: float) -> str:
+    """Return a time in the past as the database stores it."""
+    return f"{datetime.now(UTC) - timedelta(**time):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def test_the_longest_wait_of_a_complete_file_is_reported(settings, db, tmp_path):
     jobs = JobQueue(db)
     for name in ("early.tif", "late.tif"):
-        jobs.discover(tmp_path / "inbox" / name, tmp_path / "inbox", FileState(1, 2, 3))
-    hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    db.execute(
-        "update jobs set discovered_at = ? where file_name = 'early.tif'",
-        [f"{hour_ago:%Y-%m-%dT%H:%M:%S.%fZ}"],
-    )
+        path = tmp_path / "inbox" / name
+        jobs.queue(jobs.discover(path, tmp_path / "inbox", FileState(1, 2, 3)))
+    db.execute("update jobs set queued_at = ? where file_name = 'early.tif'", [ago(hours=1)])
     db.conn.commit()
     found = read(settings, db)
     assert found.waiting == 2
     assert found.oldest_waiting_s == pytest.approx(3600, abs=60)
     assert found.last_scan_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
+
+
+def found_hours_ago(db, jobs, path: Path, hours: float) -> Job:
+    """Create a settling job of a file that was found that long ago."""
+    job = jobs.discover(path, path.parent, FileState(1, 2, 3))
+    db.execute("update jobs set discovered_at = ? where id = ?", [ago(hours=hours), job.id])
+    db.execute("update events set at = ? where job_id = ?", [ago(hours=hours), job.id])
+    db.conn.commit()
+    return jobs.get(job.id)
+
+
+def test_a_file_that_the_scanner_has_not_finished_does_not_wait_for_this_daemon(
+    settings, db, tmp_path
+):
+    """As right after a restart: only the database says how long the file has been there."""
+    found_hours_ago(db, JobQueue(db), tmp_path / "inbox" / "growing.tif", 2)
+    found = read(settings, db)
+    assert (found.waiting, found.overdue, found.oldest_waiting_s) == (1, 0, 0.0)
+    assert found.oldest_unfinished_s == pytest.approx(7200, abs=60)
+
+
+def test_the_wait_begins_when_the_file_is_complete(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    jobs.queue(found_hours_ago(db, jobs, tmp_path / "inbox" / "slow-copy.tif", 5))
+    found = read(settings, db)
+    assert found.oldest_waiting_s < 60
+    assert found.oldest_unfinished_s == 0.0
+
+
+def test_a_file_that_changed_in_the_queue_is_unfinished_since_then(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    jobs.queue(found_hours_ago(db, jobs, tmp_path / "inbox" / "a.tif", 5))
+    jobs.settle_again(jobs.claim(), "It changed.")
+    found = read(settings, db)
+    assert (found.oldest_waiting_s, found.oldest_unfinished_s < 60) == (0.0, True)
+
+
+def test_a_scan_of_last_month_whose_file_is_there_again_has_not_waited_since(
+    settings, db, tmp_path
+):
+    jobs = JobQueue(db)
+    path = tmp_path / "inbox" / "a.tif"
+    jobs.mark_vanished(found_hours_ago(db, jobs, path, 24 * 30))
+    jobs.queue(jobs.discover(path, path.parent, FileState(1, 2, 3)))
+    assert read(settings, db).oldest_waiting_s < 60
 
 
 def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_path):
@@ -148,7 +206,23 @@ def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_p
     db.execute("update jobs set discovered_at = '2020-01-01T00:00:00.000000Z'")
     db.conn.commit()
     found = read(settings, db)
-    assert (found.waiting, found.overdue, found.oldest_waiting_s) == (2, 1, 0.0)
+    assert (found.waiting, found.overdue) == (2, 1)
+    assert (found.oldest_waiting_s, found.oldest_unfinished_s) == (0.0, 0.0)
+
+
+def test_a_quarantined_file_is_unresolved_until_it_is_scanned_again_or_forgotten(
+    settings, db, tmp_path
+):
+    jobs = JobQueue(db)
+    inbox = tmp_path / "inbox"
+    for name in ("a.tif", "b.tif"):
+        jobs.refuse(inbox / name, FileState(1, 2, 3), "It is a PNG.", inbox=inbox)
+    assert read(settings, db).unresolved == 2
+    forget(jobs, 1)
+    assert read(settings, db).unresolved == 1
+    jobs.discover(inbox / "b.tif", inbox, FileState(7, 8, 9))
+    found = read(settings, db)
+    assert (found.unresolved, found.jobs["quarantined"]) == (0, 1)
 
 
 def test_the_wait_of_a_retry_begins_when_it_is_requested(settings, db, tmp_path):
@@ -179,6 +253,26 @@ def test_events_that_the_webhook_has_not_sent_are_counted(settings, db, write_sl
     outbox.defer(outbox.next(), 60)
     assert read(with_webhook, db).webhook_waiting == 1
     assert Outbox(db).next() is None
+
+
+def test_how_long_the_oldest_event_has_waited_is_reported(settings, db, tmp_path):
+    Outbox(db).begin()
+    jobs = JobQueue(db)
+    jobs.refuse(tmp_path / "a.tif", FileState(1, 2, 3), "It is a PNG.", inbox=tmp_path)
+    db.execute("update events set at = ?", [ago(hours=2)])
+    db.conn.commit()
+    assert read(settings, db).webhook_oldest_s is None
+    with_webhook = settings.model_copy(
+        update={"webhook": WebhookSettings(url="http://127.0.0.1:9/")}
+    )
+    assert read(with_webhook, db).webhook_oldest_s == pytest.approx(7200, abs=60)
+
+
+def test_the_time_since_which_there_is_something_to_back_up_is_reported(settings, db, tmp_path):
+    assert read(settings, db).first_event_at is None
+    JobQueue(db).refuse(tmp_path / "a.tif", FileState(1, 2, 3), "It is a PNG.", inbox=tmp_path)
+    found = read(settings, db)
+    assert found.first_event_at == pytest.approx(datetime.now(UTC).timestamp(), abs=60)
 
 
 def test_the_time_of_the_last_backup_is_reported(settings, db):

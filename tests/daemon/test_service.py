@@ -65,6 +65,7 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
         bundle=SimpleNamespace(manifest=manifest, digest="d" * 64, calibration=None),
         software=Software("none", "fp32", "none", "0", "0", "0", None),
         backend="none",
+        unused_plans=(),
         content_hash=hangs,
     )
     monkeypatch.setattr(

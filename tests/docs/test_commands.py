@@ -18,8 +18,9 @@ _OPERATORS = re.compile(r"[;|&<>()]+")
 _ASSIGNMENT = re.compile(r"\w+=")
 # Programs whose options are their own matter; a misspelt one is not among them.
 _OTHERS = frozenset(
-    {"cat", "cd", "curl", "export", "git", "grep", "install", "journalctl", "mkdir", "mypy"}
-    | {"pip", "pytest", "sqlite3", "sudoedit", "systemctl", "usermod", ".ci/run"}
+    {"cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install", "journalctl"}
+    | {"mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl", "usermod"}
+    | {".ci/run"}
 )
 _ITS_COMMANDS = {command.words for command in commands()}
 _RULES = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -346,3 +346,12 @@ def test_a_scan_that_may_not_be_read_is_named_with_the_remedy(settings, monkeypa
     assert found.message.startswith(f"User {os.geteuid()} cannot read ")
     assert found.message.endswith(".tif and 1 more.")
     assert "chmod" in found.remedy
+
+
+def test_a_compiled_plan_that_is_not_used_is_a_warning(settings, tmp_path):
+    shutil.copytree(settings.bundle.path, tmp_path / "bundle")
+    settings = settings.model_copy(update={"bundle": BundleSettings(path=tmp_path / "bundle")})
+    (tmp_path / "bundle" / "tensorrt-fp16.plan.json").write_text("{}")
+    found = problem(model_findings(settings, verified_bundle(settings)))
+    assert found.startswith("warning: onnxruntime works; it was ready after ")
+    assert found.endswith("The faster plan tensorrt-fp16 is there and is not used.")

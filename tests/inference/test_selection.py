@@ -1,15 +1,20 @@
 """The choice of a back end, and the reasons against the others."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 from captured_logs import capture_logs
 
+from her2d.bundle.loading import load_bundle
 from her2d.inference.backends import candidates
 from her2d.inference.engine import EngineError
 from her2d.inference.options import EngineOptions
-from her2d.inference.selection import open_engine
+from her2d.inference.plans import PlanFiles
+from her2d.inference.selection import open_engine, unused_plans
+from her2d.processing.processor import open_processor
+from her2d.settings import InferenceSettings, Settings
 
 
 def test_the_back_ends_are_listed_best_first_each_with_its_reason(color_bundle):
@@ -29,6 +34,38 @@ def test_auto_chooses_onnxruntime_and_logs_why_nothing_better_works(color_bundle
     (chosen,) = [line for line in logs if line["event"] == "backend_chosen"]
     assert list(chosen["passed_over"]) == ["tensorrt", "tensorrt_rtx", "torch", "openvino"]
     assert "NVIDIA driver" in chosen["passed_over"]["torch"]
+
+
+@pytest.mark.usefixtures("without_gpu")
+def test_a_compiled_plan_that_is_not_used_is_a_warning_and_is_counted(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    plan = PlanFiles(bundle, "tensorrt", "fp16")
+    plan.sidecar.write_text("{}")
+    with capture_logs() as logs:
+        engine = open_engine(bundle, backend="auto", threads=1)
+    engine.close()
+    (line,) = [line for line in logs if line["event"] == "plan_not_used"]
+    assert (line["level"], line["plan"]) == ("warning", "tensorrt-fp16")
+    assert (line["backend"], bool(line["reason"])) == ("onnxruntime", True)
+    assert unused_plans(bundle, engine.backend, EngineOptions()) == (plan,)
+    settings = Settings(inference=InferenceSettings(threads=1))
+    with open_processor(bundle, settings) as processor:
+        assert processor.unused_plans == (plan,)
+    chosen = Settings(inference=InferenceSettings(threads=1, backend="onnxruntime"))
+    with open_processor(bundle, chosen) as processor:
+        assert processor.unused_plans == ()
+
+
+def test_a_plan_that_is_used_or_slower_is_not_unused(color_bundle, tmp_path):
+    shutil.copytree(color_bundle.directory, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    PlanFiles(bundle, "tensorrt_rtx", "fp16").sidecar.write_text("{}")
+    options = EngineOptions()
+    assert unused_plans(bundle, "tensorrt-fp16", options) == ()
+    assert unused_plans(bundle, "tensorrt_rtx-fp16", options) == ()
+    assert len(unused_plans(bundle, "torch-bf16", options)) == 1
+    assert unused_plans(color_bundle, "onnxruntime", options) == ()
 
 
 @pytest.mark.usefixtures("without_gpu")

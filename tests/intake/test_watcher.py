@@ -1,5 +1,6 @@
 """The paths that file-system events name."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,23 +130,69 @@ def test_take_returns_none_if_there_were_more_paths_than_can_be_kept(watcher, fo
         time.sleep(1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_is_noticed_and_its_folder_is_watched_again(watcher, folder, collect):
-    watcher.watch(folder)
+def kill_emitter(watcher: Watcher) -> None:
+    """Let the thread die that translates a folder's events."""
     (emitter,) = watcher._observer.emitters
     emitter.queue_events = dies
-    (folder / "lost.tif").write_bytes(b"x")
+
+
+def kill_dispatcher(watcher: Watcher) -> None:
+    """Let the thread die that calls the event handlers."""
+    watcher._observer.dispatch_events = dies
+
+
+def kill_reader(watcher: Watcher) -> None:
+    """Let the thread die that reads the kernel's queue."""
+    watcher._observer._inotify_fd.handle_event = dies
+
+
+def dies(*_, **__):
+    raise SystemExit
+
+
+@pytest.mark.parametrize("kill", [kill_emitter, kill_dispatcher, kill_reader])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_noticed_and_its_folder_is_watched_again(
+    watcher, folder, collect, kill
+):
+    watcher.watch(folder)
+    assert watcher.restarts == 0
+    kill(watcher)
+    # A thread that waits for an event dies at its next one.
+    for name in ("first.tif", "second.tif"):
+        (folder / name).write_bytes(b"x")
     with capture_logs() as log:
         wait_until(lambda: not watcher.check())
     assert [line["event"] for line in log] == ["inbox_watch_died"]
+    assert watcher.restarts == 1
     assert watcher.check()
+    assert watcher.watch(folder)
+    (folder / "a.tif").write_bytes(b"x")
+    collect("a.tif")
+    assert watcher.restarts == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_that_cannot_be_started_again_at_once_are_started_later(
+    watcher, folder, collect, monkeypatch
+):
+    watcher.watch(folder)
+    kill_emitter(watcher)
+    (folder / "lost.tif").write_bytes(b"x")
+    wait_until(lambda: not watcher.check())
+    with monkeypatch.context() as patch:
+        patch.setattr("her2d.intake.watcher.Observer", too_many_instances)
+        for _ in range(2):
+            assert watcher.check()
+            with pytest.raises(OSError, match="instance limit"):
+                watcher.watch(folder)
     assert watcher.watch(folder)
     (folder / "a.tif").write_bytes(b"x")
     collect("a.tif")
 
 
-def dies(*_, **__):
-    raise SystemExit
+def too_many_instances():
+    raise OSError(errno.EMFILE, "inotify instance limit reached")
 
 
 def test_a_folder_whose_watch_ended_because_it_was_deleted_is_no_dead_thread(watcher, folder):

@@ -40,7 +40,18 @@ def metrics():
 
 
 def serve(metrics, healthy=lambda: None, ready=lambda: None):
-    return OpsServer("127.0.0.1", 0, metrics.registry, healthy=healthy, ready=ready)
+    return OpsServer(
+        "127.0.0.1",
+        0,
+        metrics.registry,
+        healthy=healthy,
+        ready=ready,
+        on_drop=metrics.clients_dropped.inc,
+    )
+
+
+def dropped(metrics) -> float | None:
+    return metrics.registry.get_sample_value("her2d_http_clients_dropped_total")
 
 
 def test_metrics_are_counters_and_values_read_at_the_scrape(metrics):
@@ -62,6 +73,7 @@ def test_a_healthy_daemon_answers_ok(metrics):
     with serve(metrics) as server:
         assert get(server.port, "/healthz") == (200, "ok\n")
         assert get(server.port, "/readyz") == (200, "ok\n")
+        assert dropped(metrics) == 0
 
 
 def test_a_daemon_that_is_not_ready_says_why(metrics):
@@ -150,6 +162,7 @@ def test_a_client_that_sends_no_request_is_dropped(metrics, connected, monkeypat
         idle, slow = connected(server.port), connected(server.port, b"GET /healthz HTTP/1.1")
         assert is_dropped(idle)
         assert is_dropped(slow)
+        assert dropped(metrics) == 2
 
 
 def test_a_client_that_sends_a_byte_at_a_time_is_dropped_at_the_same_deadline(
@@ -183,6 +196,7 @@ def test_beyond_the_most_connections_the_oldest_is_dropped(metrics, connected, m
         clients = [connected(server.port) for _ in range(40)]
         assert get(server.port, "/healthz") == (200, "ok\n")
         assert is_dropped(clients[0])
+        assert dropped(metrics) == 21
 
 
 def is_dropped(client: socket.socket) -> bool:
