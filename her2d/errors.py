@@ -21,6 +21,7 @@ Every class stands in the module that raises it:
     │  ├─ NewerDatabase
     │  └─ UnreleasedDatabase
     ├─ DecoderCrashedError
+    ├─ DeliveryError
     ├─ DuplicateScanError
     ├─ EngineError
     │  ├─ DeviceLostError

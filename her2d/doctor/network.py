@@ -1,12 +1,13 @@
 """Check whether the port is free, or is used by the daemon."""
 
 import socket
-
-import httpx
+from http import HTTPStatus
 
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.monitoring.http import address
 from her2d.settings import OpsSettings
+from her2d.system.text import printable
+from her2d.webhook.exchange import DeliveryError, Exchange
 
 _TIMEOUT_S = 3.0
 
@@ -38,18 +39,19 @@ def port_finding(settings: OpsSettings) -> Finding:
 
 def _in_use(check: str, where: str, error: OSError) -> Finding:
     try:
-        response = httpx.get(f"http://{where}/healthz", timeout=_TIMEOUT_S)
-    except httpx.HTTPError:
+        with Exchange(f"http://{where}/healthz", _TIMEOUT_S) as exchange:
+            answer = exchange.get()
+    except DeliveryError:
         return failure(
             check,
             f"Cannot listen on {where}: {error.strerror}.",
             "Stop the program that uses it, or change [ops] port.",
         )
-    if response.status_code == httpx.codes.OK and response.text.strip() == "ok":
+    text = answer.body.decode(errors="replace").strip()
+    if answer.status == HTTPStatus.OK and text == "ok":
         return ok(check, f"A healthy daemon answers on {where}.")
     return failure(
         check,
-        f"{where} is in use, and its /healthz returns {response.status_code}:"
-        f" {response.text.strip()[:120]}",
+        f"{where} is in use, and its /healthz returns {answer.status}: {printable(text)[:120]}",
         "If another program uses it, change [ops] port. If it is her2d, see its log.",
     )

@@ -19,8 +19,8 @@ import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from structlog.contextvars import bound_contextvars
 
@@ -29,11 +29,9 @@ from her2d.settings import WebhookSettings
 from her2d.system.backoff import Backoff
 from her2d.system.clock import as_text
 from her2d.system.loggers import get_logger
+from her2d.webhook.exchange import DeliveryError, Exchange
 from her2d.webhook.outbox import LONGEST_WAIT_S, Event, Outbox
 from her2d.webhook.sent_mark import SentMark, note_sent
-
-if TYPE_CHECKING:
-    import httpx
 
 log = get_logger(__name__)
 
@@ -90,20 +88,18 @@ class Webhook:
 
     def run(self) -> None:
         """Deliver events until `stop` is set; connect again after an error."""
-        import httpx
-
         while not self._stop.is_set():
             try:
                 with (
                     closing(open_existing(self._database)) as db,
-                    httpx.Client(timeout=self._settings.timeout_s) as client,
+                    Exchange(str(self._settings.url), self._settings.timeout_s) as exchange,
                 ):
-                    self._deliver(Outbox(db), client)
+                    self._deliver(Outbox(db), exchange)
             except Exception:
                 log.exception("webhook_interrupted")
                 self._stop.wait(self._next_wait())
 
-    def _deliver(self, outbox: Outbox, client: "httpx.Client") -> None:
+    def _deliver(self, outbox: Outbox, exchange: Exchange) -> None:
         outbox.begin()
         while not self._stop.is_set():
             event = outbox.next()
@@ -113,11 +109,11 @@ class Webhook:
             with bound_contextvars(
                 webhook_id=event.webhook_id, job_id=event.job_id, slide_id=event.slide_id
             ):
-                self._process(outbox, event, client)
+                self._process(outbox, event, exchange)
 
-    def _process(self, outbox: Outbox, event: Event, client: "httpx.Client") -> None:
+    def _process(self, outbox: Outbox, event: Event, exchange: Exchange) -> None:
         outbox.write_back()
-        match self._send(outbox, event, client):
+        match self._send(outbox, event, exchange):
             case _Outcome.DELIVERED:
                 self._failures = self._failures_of_deferred = 0
                 outbox.done(event)
@@ -177,9 +173,7 @@ class Webhook:
             if self._stop.wait(min(left, _POLL_S)):
                 return
 
-    def _send(self, outbox: Outbox, event: Event, client: "httpx.Client") -> _Outcome:
-        import httpx
-
+    def _send(self, outbox: Outbox, event: Event, exchange: Exchange) -> _Outcome:
         try:
             body = outbox.document(event)
         except sqlite3.Error:
@@ -188,16 +182,21 @@ class Webhook:
             log.exception("webhook_event_not_readable")
             return _Outcome.FAILED
         try:
-            response = client.post(
-                str(self._settings.url), content=body, headers=self._headers(event, body)
-            )
-        except httpx.HTTPError as error:
-            log.warning("webhook_unreachable", reason=f"{type(error).__name__}: {error}")
+            answer = exchange.post(body, self._headers(event, body))
+        except DeliveryError as error:
+            log.warning("webhook_unreachable", reason=str(error))
             return _Outcome.FAILED
-        if response.is_success:
+        if answer.is_late:
+            log.warning(
+                "webhook_answer_cut",
+                status=answer.status,
+                reason=f"The answer did not end within {self._settings.timeout_s:g} s."
+                " Its status counts.",
+            )
+        if answer.is_success:
             return _Outcome.DELIVERED
-        log.warning("webhook_refused", status=response.status_code)
-        return _Outcome.GONE if response.status_code == httpx.codes.GONE else _Outcome.FAILED
+        log.warning("webhook_refused", status=answer.status)
+        return _Outcome.GONE if answer.status == HTTPStatus.GONE else _Outcome.FAILED
 
     def _headers(self, event: Event, body: bytes) -> dict[str, str]:
         sent_at = int(datetime.now(UTC).timestamp())

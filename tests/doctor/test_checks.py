@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import itertools
 import os
 import shutil
 import socket
@@ -9,12 +10,15 @@ import sqlite3
 import threading
 import tomllib
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
 import pytest
 import tomli_w
+from hostile_receiver import OK, endless, hostile_receiver
 from onnx import TensorProto, helper, numpy_helper
 
 from her2d.bundle.loading import sha256_of
@@ -168,6 +172,16 @@ def test_an_altered_bundle_is_a_failure(settings, tmp_path):
         file.write(b"!")
     altered = settings.model_copy(update={"bundle": BundleSettings(path=copy)})
     assert "differs from the manifest" in problem(model_findings(altered, verified_bundle(altered)))
+
+
+def test_a_program_on_the_port_whose_answer_never_ends_does_not_hold_up_doctor(monkeypatch):
+    monkeypatch.setattr("her2d.doctor.network._TIMEOUT_S", 0.5)
+    answer = partial(itertools.chain, [OK + b"\r\n"])
+    with hostile_receiver(lambda: answer(endless(b"x" * 65536))) as other:
+        finding = port_finding(OpsSettings(port=urlsplit(other.url).port))
+    assert finding.verdict is Verdict.FAILURE
+    assert "returns 200: xxx" in finding.message
+    assert len(finding.message) < 300
 
 
 def test_a_port_that_another_program_uses_is_a_failure():

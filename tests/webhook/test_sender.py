@@ -1,5 +1,6 @@
 """The webhook, with a real receiver."""
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import partial
 import pytest
 import waiting
 from captured_logs import capture_logs
+from hostile_receiver import OK, dripping, endless, hostile_receiver
 from standardwebhooks import Webhook as Receiving
 from webhook_receiver import PATIENCE_S, Receiver, receiving
 
@@ -432,3 +434,28 @@ def test_an_invalid_secret_is_refused_and_not_printed(tmp_path, monkeypatch, sec
 def test_a_secret_is_not_shown_with_the_settings():
     settings = WebhookSettings(secret=SECRET)
     assert SECRET not in settings.model_dump_json() + repr(settings)
+
+
+def test_a_receiver_whose_answers_never_end_gets_every_event_and_the_log_says_so(database):
+    quarantine(database, "a.tif", "b.tif")
+    answers = partial(itertools.chain, [OK + b"\r\n"])
+    with (
+        hostile_receiver(lambda: answers(endless(b"x", 0.02))) as receiver,
+        capture_logs() as logs,
+        delivering(database, receiver.url, timeout_s=0.3),
+    ):
+        wait_until(lambda: sum(line["event"] == "webhook_delivered" for line in logs) == 2)
+    cut = [line for line in logs if line["event"] == "webhook_answer_cut"]
+    assert [line["status"] for line in cut] == [200, 200]
+    assert cut[0]["reason"] == "The answer did not end within 0.3 s. Its status counts."
+
+
+def test_a_receiver_whose_headers_never_end_is_logged_at_each_attempt(database):
+    quarantine(database, "a.tif")
+    with (
+        hostile_receiver(lambda: dripping(OK * 999)) as receiver,
+        capture_logs() as logs,
+        delivering(database, receiver.url, timeout_s=0.3),
+    ):
+        wait_until(lambda: sum(line["event"] == "webhook_unreachable" for line in logs) >= 2)
+    assert {line.get("reason") for line in logs} == {"No answer within 0.3 s."}

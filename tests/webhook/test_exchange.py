@@ -1,0 +1,189 @@
+"""One request to a receiver that misbehaves: a status or an error, by the deadline."""
+
+import gzip
+import itertools
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+from hostile_receiver import OK, dripping, endless, hostile_receiver
+
+from her2d.webhook.exchange import Answer, DeliveryError, Exchange
+
+DEADLINE_S = 0.5
+SLACK_S = 2.0  # of a busy machine
+MIB = 2**20
+
+
+def post(url: str, deadline_s: float = DEADLINE_S) -> Answer:
+    begun = time.monotonic()
+    try:
+        with Exchange(url, deadline_s) as exchange:
+            return exchange.post(b"{}", {"content-type": "application/json"})
+    finally:
+        assert time.monotonic() - begun < deadline_s + SLACK_S
+
+
+BOMB = gzip.compress(bytes(32 * MIB))
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_late"),
+    [
+        pytest.param(
+            lambda: itertools.chain([OK + b"\r\n"], endless(b"x", 0.02)), True, id="dripping body"
+        ),
+        pytest.param(
+            lambda: itertools.chain([OK + b"\r\n"], endless(b"x" * 65536)), False, id="endless body"
+        ),
+        pytest.param(
+            lambda: itertools.chain([CHUNKED], endless(b"1\r\nx\r\n", 0.02)),
+            True,
+            id="dripping chunks",
+        ),
+        pytest.param(
+            lambda: itertools.chain([CHUNKED + b"0\r\n"], endless(b"a: b\r\n" * 999)),
+            False,
+            id="endless trailer",
+        ),
+        pytest.param(
+            lambda: [OK + b"content-length: 999999999999\r\n\r\n"], True, id="body that never comes"
+        ),
+        pytest.param(
+            lambda: [
+                OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(BOMB) + BOMB,
+            ],
+            False,
+            id="body that unpacks to 32 MiB",
+        ),
+        pytest.param(
+            lambda: dripping(OK + b"content-length: 2\r\n\r\nok", 0.005), False, id="slow"
+        ),
+        pytest.param(lambda: [OK + b"content-length: 5\r\n\r\nok"], True, id="body cut short"),
+    ],
+)
+def test_the_status_of_an_answer_counts_whatever_its_body_is(answer, is_late):
+    with hostile_receiver(answer) as receiver:
+        answer = post(receiver.url)
+        assert (answer.status, answer.is_late) == (200, is_late)
+        assert len(answer.body) <= 64 * 1024
+        assert receiver.left.wait(10)  # the connection was closed
+    assert receiver.sent < 8 * MIB
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param(lambda: [], "No answer within 0.5 s.", id="silence"),
+        pytest.param(lambda: dripping(OK * 99), "No answer within 0.5 s.", id="dripping status"),
+        pytest.param(
+            lambda: itertools.chain([OK], dripping(b"a" * 999)),
+            "No answer within 0.5 s.",
+            id="dripping header",
+        ),
+        pytest.param(
+            lambda: itertools.chain([OK], endless(b"a: b\r\n" * 999)),
+            "RemoteProtocolError",
+            id="endless headers",
+        ),
+        pytest.param(
+            lambda: itertools.chain([OK], endless(b"a" * 4096)),
+            "RemoteProtocolError",
+            id="endless header",
+        ),
+        pytest.param(
+            lambda: endless(b"HTTP/1.1 100 Continue\r\n\r\n", 0.001),
+            "No answer within 0.5 s.",
+            id="endless 100 Continue",
+        ),
+        pytest.param(
+            lambda: [b"SSH-2.0-OpenSSH_9.2\r\n\r\n"], "RemoteProtocolError", id="not HTTP"
+        ),
+    ],
+)
+def test_an_answer_without_a_status_is_an_error_by_the_deadline(answer, why):
+    with (
+        hostile_receiver(answer) as receiver,
+        pytest.raises(DeliveryError, match=why.replace(".", r"\.")),
+    ):
+        post(receiver.url)
+    assert receiver.sent < 8 * MIB
+
+
+def test_a_receiver_that_does_not_begin_tls_is_an_error_by_the_deadline():
+    with (
+        hostile_receiver(list, scheme="https") as receiver,
+        Exchange(receiver.url, DEADLINE_S) as exchange,
+    ):
+        with pytest.raises(DeliveryError, match=r"No answer within 0\.5 s"):
+            exchange.post(b"{}", {})
+        assert receiver.left.wait(10)  # the connection was closed, and is not kept
+
+
+def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline():
+    with socket.socket() as server, ExitStack() as waiting:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(3):  # the queue of connections is full now
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        with pytest.raises(DeliveryError, match=r"No answer within 0\.5 s"):
+            post(f"http://127.0.0.1:{server.getsockname()[1]}/hook")
+
+
+def test_an_answer_that_comes_before_the_request_was_read_counts():
+    answer = [OK + b"content-length: 0\r\n\r\n"]
+    with hostile_receiver(lambda: answer, reads_first=False) as receiver:
+        assert post(receiver.url) == Answer(200)
+
+
+def test_a_resolver_that_hangs_is_asked_once_and_holds_up_neither_deadline_nor_end(monkeypatch):
+    asked, goes_on = [], threading.Event()
+
+    def hangs(host, *_rest):
+        asked.append(host)
+        goes_on.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    begun = time.monotonic()
+    with Exchange("http://lis.example/hook", 0.2) as exchange:
+        for _ in range(3):
+            with pytest.raises(DeliveryError, match=r"No answer within 0\.2 s"):
+                exchange.post(b"{}", {})
+    assert time.monotonic() - begun < 0.6 + SLACK_S
+    assert len(asked) == 1
+    (lookup,) = (t for t in threading.enumerate() if t.name == "her2d-resolver")
+    assert lookup.daemon  # the process does not wait for it when it ends
+    goes_on.set()
+    lookup.join(10)
+
+
+def test_a_name_without_an_address_is_an_error_that_says_so(monkeypatch):
+    def fails(*_asked):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fails)
+    with pytest.raises(DeliveryError, match="Name or service not known"):
+        post("http://lis.example/hook")
+
+
+def test_a_connection_serves_several_requests():
+    accepted = []
+
+    def answers():
+        accepted.append(1)
+        yield OK + b"content-length: 2\r\n\r\nok"
+        time.sleep(0.1)  # the second request arrives meanwhile
+        yield OK + b"content-length: 2\r\n\r\nok"
+
+    with (
+        hostile_receiver(answers) as receiver,
+        Exchange(receiver.url, 5.0) as exchange,
+    ):
+        assert [exchange.post(b"{}", {}).status for _ in range(2)] == [200, 200]
+    assert len(accepted) == 1
