@@ -40,6 +40,15 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
+    least_um2: Annotated[
+        float,
+        typer.Option(
+            "--min-area",
+            min=0,
+            metavar="UM2",
+            help="geojson: smallest region of tumour to outline, in square micrometres.",
+        ),
+    ] = 2500.0,
     config: ConfigOption = None,
 ) -> None:
     """Write a slide's result to a file for other programs.
@@ -50,7 +59,7 @@ def export(
     run = read_run(db, result_of(db, slide).run_id)
     try:
         with file_to_write(output) as file:
-            _write(run, format_, file)
+            remark = _write(run, format_, file, least_um2)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{format_.value} needs the Python package {error.name}: pip install 'her2d[export]'."
@@ -60,15 +69,24 @@ def export(
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
     say(str(output))
+    if remark is not None:
+        say(remark, err=True)
 
 
-def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:
+def _write(run: StoredRun, format_: ExportFormat, output: Path, least_um2: float) -> str | None:
+    """Write the file, and return a sentence about what is not in it, if anything."""
     match format_:
         case ExportFormat.GEOJSON:
             from her2d.results.export.geojson import write_geojson
 
             with output.open("w", encoding="utf-8") as file:
-                write_geojson(run, file)
+                left_out = write_geojson(run, file, least_um2=least_um2)
+            if left_out.regions:
+                return (
+                    f"{left_out.regions} regions of tumour under {least_um2:g} um2"
+                    f" ({left_out.area_mm2:.2g} mm2 in all) are not outlined. --min-area 0 outlines"
+                    " every region."
+                )
         case ExportFormat.CSV:
             from her2d.results.export.tables import write_csv
 
@@ -92,6 +110,7 @@ def _write(run: StoredRun, format_: ExportFormat, output: Path) -> None:
             from her2d.results.export.report import report_html
 
             output.write_text(report_html(run), encoding="utf-8")
+    return None
 
 
 def _copy_heatmap(run: StoredRun, output: Path) -> None:

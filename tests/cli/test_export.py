@@ -17,7 +17,10 @@ from geojson_pydantic import FeatureCollection
 from real_slides import write_without_magnification
 from shapely.geometry import box, shape
 from shapely.ops import unary_union
+from typer.testing import CliRunner
 
+from her2d.cli.app import app
+from her2d.research.training.annotations import read_annotation
 from her2d.slides.reader import open_slide
 
 
@@ -58,10 +61,10 @@ def test_geojson_has_each_tissue_tile_at_its_place_with_its_class_and_measuremen
         name: (shape(f["geometry"]).bounds, f["properties"]["classification"]["name"])
         for name, f in tiles.items()
     } == {
-        "tile 0 0": ((0, 0, 512, 512), "HER2-high tumour"),
-        "tile 1 0": ((512, 0, 1024, 512), "Other tumour"),
-        "tile 0 1": ((0, 512, 512, 1024), "Other tumour"),
-        "tile 1 1": ((512, 512, 1024, 1024), "Tissue without tumour"),
+        "tile 0 0": ((0, 0, 512, 512), "HER2 high"),
+        "tile 1 0": ((512, 0, 1024, 512), "Tumor"),
+        "tile 0 1": ((0, 512, 512, 1024), "Tumor"),
+        "tile 1 1": ((512, 512, 1024, 1024), "Other"),
     }
     measured = tiles["tile 0 0"]["properties"]["measurements"]
     assert measured["p(strong) fold 3"] == pytest.approx(102 / 255, abs=1e-3)
@@ -79,12 +82,47 @@ def test_geojson_outlines_are_the_tumour_in_level_0_pixels(exported):
                 if f["properties"]["classification"]["name"] == name
             ]
         )
-        for name in ("HER2-high tumour", "Other tumour")
+        for name in ("HER2 high", "Tumor")
     }
-    assert by_class["HER2-high tumour"].equals(box(0, 0, 512, 512))
-    weak = unary_union([box(512, 0, 1024, 512), box(0, 512, 256, 1024)])
-    assert by_class["Other tumour"].equals(weak)
+    assert by_class["HER2 high"].equals(box(0, 0, 512, 512))
+    tumor = unary_union([box(0, 0, 1024, 512), box(0, 512, 256, 1024)])
+    assert by_class["Tumor"].equals(tumor)
     assert outlines[0]["properties"]["measurements"]["Outline resolution um"] == 5.0
+
+
+def test_geojson_is_an_annotation_that_prepare_takes(scanned, exported, tmp_path):
+    annotation = exported("geojson")
+    (result,) = scanned.json("results")
+    table = tmp_path / "cohort.csv"
+    table.write_text(
+        "slide,patient,he_path,annotation_path,ihc_score,fish,split\n"
+        f"A,P,{result['path']},{annotation},3+,,train\n"
+    )
+    done = CliRunner().invoke(app, ["prepare", str(table), "--study", str(tmp_path / "study")])
+    assert done.exit_code == 0, done.output
+    assert "4 tissue tiles of 1 slides" in done.output
+    assert "3 with tumour, 1 of them strong" in done.output
+    assert "Left out of the annotation of A: 4 tile." in done.output
+    with open_slide(Path(result["path"])) as slide:
+        found = read_annotation(annotation, slide.grid)
+    share = {(x, y): found.tile(x, y).tumor.mean() for x in (0, 1) for y in (0, 1)}
+    assert share == pytest.approx({(0, 0): 1, (1, 0): 1, (0, 1): 0.5, (1, 1): 0}, abs=0.01)
+    assert found.tile(0, 0).high_expression.all()
+    assert found.tile(1, 0).high_expression.mean() < 0.01
+
+
+def test_small_regions_are_named_unless_all_are_outlined(laboratory, write_slide, tmp_path):
+    laboratory.run("scan", write_slide(["Sw", "hs"], "a.tif"))
+    output = tmp_path / "a.json"
+    export = ("export", "a", "--format", "geojson", "-o", output)
+    done = laboratory.run(*export, "--min-area", 5e6)
+    assert done.stderr == (
+        "1 regions of tumour under 5e+06 um2 (4.1 mm2 in all) are not outlined. --min-area 0"
+        " outlines every region.\n"
+    )
+    assert features(output, "annotation") == []
+    assert laboratory.run(*export, "--min-area", 0).stderr == ""
+    assert len(features(output, "annotation")) == 2
 
 
 def test_csv_and_parquet_hold_the_same_tiles(exported):

@@ -14,6 +14,15 @@ Ring: TypeAlias = NDArray[np.float64]
 """x and y of K >= 3 corners in level-0 pixels, float64 (K, 2)."""
 
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
+# QuPath's objects that programs make, not people; before 0.4 it wrote its class as the id.
+_FORMER_TYPES = {
+    "PathAnnotationObject": "annotation",
+    "PathDetectionObject": "detection",
+    "PathCellObject": "cell",
+    "PathTileObject": "tile",
+    "PathRootObject": "root",
+    "TMACoreObject": "tma_core",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Regions:
 
 
 def parse_geojson(document: Any, classes: RegionClasses) -> Regions:
-    """Parse QuPath's export, leaving out points and lines.
+    """Parse QuPath's export, leaving out points, lines and all objects but annotations.
 
     Args:
         document: The parsed JSON.
@@ -59,6 +68,9 @@ def parse_geojson(document: Any, classes: RegionClasses) -> Regions:
     features = document if isinstance(document, list) else document.get("features", [document])
     regions = Regions()
     for feature in features:
+        if (kind := _object_type(feature)) != "annotation":
+            regions.dropped[kind] += 1
+            continue
         name = _classification(feature.get("properties") or {})
         geometry = feature["geometry"]
         match geometry["type"]:
@@ -112,6 +124,13 @@ def parse_aperio(root: ET.Element, classes: RegionClasses) -> Regions:
         if outlines:
             regions.found.append(Region(found, tuple(outlines), tuple(cutouts)))
     return regions
+
+
+def _object_type(feature: dict[str, Any]) -> str:
+    """Return what kind of object a feature is; one that says nothing is an annotation."""
+    properties = feature.get("properties") or {}
+    found = properties.get("objectType") or properties.get("object_type")
+    return str(found or _FORMER_TYPES.get(str(feature.get("id")), "annotation")).lower()
 
 
 def _classification(properties: dict[str, Any]) -> str:

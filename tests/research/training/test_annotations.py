@@ -221,6 +221,28 @@ def test_points_and_lines_are_left_out_and_counted(tmp_path, grid, geometry):
     assert found.dropped == {geometry["type"]: 1}
 
 
+@pytest.mark.parametrize(
+    ("feature", "kind"),
+    [
+        ({"properties": {"objectType": "tile", "classification": {"name": "Tumor"}}}, "tile"),
+        ({"properties": {"objectType": "cell", "classification": {"name": "Gland"}}}, "cell"),
+        ({"properties": {"object_type": "detection"}}, "detection"),
+        ({"id": "PathDetectionObject", "properties": {}}, "detection"),
+    ],
+)
+def test_objects_that_nobody_drew_are_left_out_and_counted(tmp_path, grid, feature, kind):
+    drawn = {"type": "Polygon", "coordinates": [OUTLINE]}
+    others = [
+        {"id": "PathAnnotationObject", "geometry": drawn},
+        {"properties": {"objectType": "annotation"}, "geometry": drawn},
+    ]
+    whole = {"type": "Polygon", "coordinates": [[[0, 0], [0, 9999], [9999, 9999], [9999, 0]]]}
+    (tmp_path / "a.geojson").write_text(json.dumps([feature | {"geometry": whole}, *others]))
+    found = read_annotation(tmp_path / "a.geojson", grid)
+    assert found.dropped == {kind: 1}
+    assert 0 < found.tile(0, 0).tumor.mean() < 0.5
+
+
 @pytest.mark.parametrize("classification", [{}, {"name": ""}, {"names": []}, {"color": [0, 0, 0]}])
 def test_a_classification_without_a_name_is_refused(tmp_path, grid, classification):
     with pytest.raises(AnnotationError, match="classification does not have a name"):
