@@ -52,6 +52,15 @@ _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
 _MASK = "***"
 _TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # a long part of a path that has a digit
 
+# What names a system of identifiers in FHIR. A misspelt OID or UUID would be another system.
+_URI = re.compile(
+    r"https?://[a-z0-9.-]+(:[0-9]+)?(/[^\s|#]*)?"
+    r"|urn:oid:[0-2](\.(0|[1-9][0-9]*))+"
+    r"|urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|urn:(?!oid:|uuid:)[a-z0-9][a-z0-9-]{0,30}[a-z0-9]:[^\s|#]+",
+    re.IGNORECASE,
+)
+
 # Scans of several files: the daemon can neither tell when all are there nor move them together.
 _OF_SEVERAL_FILES = frozenset({".dcm", ".mrxs", ".vms", ".vmu", ".vsi"})
 
@@ -264,6 +273,25 @@ class WebhookSettings(_Section):
         return secret
 
 
+class FhirSettings(_Section):
+    """What `her2d export --format fhir` writes of slides, patients and pictures."""
+
+    accession_system: str = "urn:her2d:barcode"
+    subject_system: str | None = None
+    status: Literal["preliminary", "final"] = "preliminary"
+    picture_kb: Annotated[float, Field(ge=0, le=10_000)] = 500.0
+
+    @field_validator("accession_system", "subject_system")
+    @classmethod
+    def _absolute(cls, system: str | None) -> str | None:
+        if system is not None and not _URI.fullmatch(system):
+            raise ValueError(
+                "must be an absolute URI, such as 'https://hospital.example/accession' or"
+                " 'urn:oid:1.2.36.146'"
+            )
+        return system
+
+
 class Settings(BaseSettings):
     """The whole tree; every section is frozen and refuses unknown keys."""
 
@@ -278,6 +306,7 @@ class Settings(BaseSettings):
     results: ResultsSettings = ResultsSettings()
     ops: OpsSettings = OpsSettings()
     webhook: WebhookSettings = WebhookSettings()
+    fhir: FhirSettings = FhirSettings()
 
 
 def find_config(given: Path | None = None) -> Path | None:

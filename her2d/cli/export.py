@@ -1,11 +1,13 @@
 """`her2d export SLIDE --format F -o FILE`: write a slide's result for other programs."""
 
 import shutil
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, settings_of
@@ -13,8 +15,11 @@ from her2d.cli.output import file_to_write
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
 from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
+from her2d.results.history import runs_of_slide
+from her2d.results.outcomes import patient_of
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import StoredRun, TilesPruned, read_run
+from her2d.settings import FhirSettings
 
 
 class ExportFormat(StrEnum):
@@ -36,7 +41,7 @@ def export(
         typer.Option(
             "--format",
             help="geojson for QuPath; csv or parquet with the tiles; png of the heatmap; ome-tiff"
-            " of the overlay; fhir (R4B); html, a one-page report.",
+            " of the overlay; fhir (R4); html, a one-page report.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
@@ -49,17 +54,26 @@ def export(
             help="geojson: smallest region of tumour to outline, in square micrometres.",
         ),
     ] = 2500.0,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="fhir: the patient's identifier in [fhir] subject_system."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write a slide's result to a file for other programs.
 
     For QuPath, for statistics, or for a hospital's information system.
     """
-    db = open_readonly(settings_of(config).results.database)
+    settings = settings_of(config)
+    if subject is not None and settings.fhir.subject_system is None:
+        raise UserError("--subject needs [fhir] subject_system, the system of the identifier.")
+    db = open_readonly(settings.results.database)
     run = read_run(db, result_of(db, slide).run_id)
+    patient = subject or patient_of(db, run.result.slide_id)
+    wanted = _Export(run, format_, least_um2, settings.fhir, patient, db)
     try:
         with file_to_write(output) as file:
-            remark = _write(run, format_, file, least_um2)
+            remark = _write(wanted, file)
     except ModuleNotFoundError as error:
         raise UserError(
             f"{format_.value} needs the Python package {error.name}: pip install 'her2d[export]'."
@@ -73,20 +87,24 @@ def export(
         say(remark, err=True)
 
 
-def _write(run: StoredRun, format_: ExportFormat, output: Path, least_um2: float) -> str | None:
-    """Write the file, and return a sentence about what is not in it, if anything."""
-    match format_:
-        case ExportFormat.GEOJSON:
-            from her2d.results.export.geojson import write_geojson
+@dataclass(frozen=True, slots=True)
+class _Export:
+    """What is written; the fields after `format` are for one format each."""
 
-            with output.open("w", encoding="utf-8") as file:
-                left_out = write_geojson(run, file, least_um2=least_um2)
-            if left_out.regions:
-                return (
-                    f"{left_out.regions} regions of tumour under {least_um2:g} um2"
-                    f" ({left_out.area_mm2:.2g} mm2 in all) are not outlined. --min-area 0 outlines"
-                    " every region."
-                )
+    run: StoredRun
+    format: ExportFormat
+    least_um2: float
+    fhir: FhirSettings
+    subject: str | None
+    db: Database
+
+
+def _write(wanted: _Export, output: Path) -> str | None:
+    """Write the file, and return a sentence about what is not in it, if anything."""
+    run = wanted.run
+    match wanted.format:
+        case ExportFormat.GEOJSON:
+            return _write_geojson(wanted, output)
         case ExportFormat.CSV:
             from her2d.results.export.tables import write_csv
 
@@ -97,7 +115,7 @@ def _write(run: StoredRun, format_: ExportFormat, output: Path, least_um2: float
 
             write_parquet(run, output)
         case ExportFormat.PNG:
-            _copy_heatmap(run, output)
+            shutil.copyfile(heatmap_of(run.result), output)
         case ExportFormat.OME_TIFF:
             from her2d.results.export.ome_tiff import write_ome_tiff
 
@@ -105,7 +123,11 @@ def _write(run: StoredRun, format_: ExportFormat, output: Path, least_um2: float
         case ExportFormat.FHIR:
             from her2d.results.export.fhir import fhir_bundle
 
-            output.write_text(fhir_bundle(run.result), encoding="utf-8")
+            is_repeated = len(runs_of_slide(wanted.db, run.result.slide_id)) > 1
+            text = fhir_bundle(
+                run.result, wanted.fhir, subject=wanted.subject, is_repeated=is_repeated
+            )
+            output.write_text(text, encoding="utf-8")
         case ExportFormat.HTML:
             from her2d.results.export.report import report_html
 
@@ -113,5 +135,16 @@ def _write(run: StoredRun, format_: ExportFormat, output: Path, least_um2: float
     return None
 
 
-def _copy_heatmap(run: StoredRun, output: Path) -> None:
-    shutil.copyfile(heatmap_of(run.result), output)
+def _write_geojson(wanted: _Export, output: Path) -> str | None:
+    from her2d.results.export.geojson import write_geojson
+
+    with output.open("w", encoding="utf-8") as file:
+        left_out = write_geojson(wanted.run, file, least_um2=wanted.least_um2)
+    if not left_out.regions:
+        return None
+    several = left_out.regions > 1
+    return (
+        f"{left_out.regions} region{'s' if several else ''} of tumour under"
+        f" {wanted.least_um2:g} um2 ({left_out.area_mm2:.2g} mm2 in all)"
+        f" {'are' if several else 'is'} not outlined. --min-area 0 outlines every region."
+    )

@@ -183,6 +183,12 @@ def _current(db: Database, slide_id: int) -> dict[str, Any] | None:
     return next(rows, None)
 
 
+def patient_of(db: Database, slide_id: int) -> str | None:
+    """Return the patient that the slide's current outcome names; None if none does."""
+    current = _current(db, slide_id)
+    return None if current is None else current["patient"]
+
+
 def list_outcomes(
     db: Database, *, slide_id: int | None = None, history: bool = False
 ) -> list[StoredOutcome]:

@@ -117,7 +117,7 @@ def test_small_regions_are_named_unless_all_are_outlined(laboratory, write_slide
     export = ("export", "a", "--format", "geojson", "-o", output)
     done = laboratory.run(*export, "--min-area", 5e6)
     assert done.stderr == (
-        "1 regions of tumour under 5e+06 um2 (4.1 mm2 in all) are not outlined. --min-area 0"
+        "1 region of tumour under 5e+06 um2 (4.1 mm2 in all) is not outlined. --min-area 0"
         " outlines every region.\n"
     )
     assert features(output, "annotation") == []
@@ -195,6 +195,25 @@ def test_fhir_without_tumour_gives_the_reason_for_the_missing_number(
     assert observation.valueQuantity is None
     assert observation.dataAbsentReason.text == "No tumour was found in any tile."
     assert observation.dataAbsentReason.coding[0].code == "no-tumor"
+
+
+def test_fhir_names_a_patient_if_the_settings_name_the_system(scanned, tmp_path, monkeypatch):
+    output = tmp_path / "a.json"
+    export = ("export", "a", "--format", "fhir", "-o", output, "--subject", "4711")
+    assert "--subject needs [fhir] subject_system" in str(scanned.run(*export).exception)
+    monkeypatch.setenv("HER2D_FHIR__SUBJECT_SYSTEM", "urn:oid:1.2.36.147")
+    assert scanned.run(*export).exit_code == 0
+    assert output.read_text().count('"4711"') == 4
+
+
+def test_fhir_names_the_patient_of_an_imported_outcome(scanned, tmp_path, monkeypatch):
+    monkeypatch.setenv("HER2D_FHIR__SUBJECT_SYSTEM", "urn:oid:1.2.36.147")
+    (tmp_path / "ihc.csv").write_text("slide,ihc,patient\na.tif,3+,case-17\n")
+    assert scanned.run("outcomes", "import", tmp_path / "ihc.csv").exit_code == 0
+    output = tmp_path / "a.json"
+    assert scanned.run("export", "a", "--format", "fhir", "-o", output).exit_code == 0
+    assert output.read_text().count('"case-17"') == 4
+    assert "IHC and FISH: IHC 3+: positive." in output.read_text()
 
 
 def test_the_report_is_one_file_that_fetches_nothing(exported):

@@ -11,12 +11,14 @@ from her2d.bundle.manifest import Manifest
 from her2d.bundle.site_calibration import SiteCalibration
 from her2d.processing.retry_policy import RULES, Action
 from her2d.queue.job import JobState
+from her2d.results.export.fhir_codes import CODES
 from her2d.settings import Settings
 from tools.docs import settings as settings_reference
 from tools.docs.alerts import alerts, alerts_page
 from tools.docs.commands import command_line_page, commands
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
+from tools.docs.fhir import fhir_page
 from tools.docs.log_events import events, log_events_page
 from tools.docs.manifest import calibration_page, manifest_page, recipe_page
 from tools.docs.metrics import families, metrics_page
@@ -175,6 +177,13 @@ def test_every_kind_of_webhook_event_is_shown(site: ExampleSite):
     kinds = set(re.findall(r'"(slide\.[a-z]+)"', (_PACKAGE / "webhook/outbox.py").read_text()))
     assert len(kinds) == 5
     assert [kind for kind in kinds if f"\n## {kind}\n" not in page] == []
+
+
+def test_every_code_of_the_fhir_export_is_listed_and_a_real_one_shown(site: ExampleSite):
+    page = fhir_page(site)
+    assert [code for code in CODES if f"| `{code}` |" not in page] == []
+    assert '"type": "transaction"' in page
+    assert len(page) < 40_000  # the picture is cut
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "docs/adr").glob("0*.md")))

@@ -7,6 +7,7 @@ from tools.docs.alerts import alerts_page
 from tools.docs.commands import command_line_page
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
+from tools.docs.fhir import fhir_page
 from tools.docs.log_events import log_events_page
 from tools.docs.manifest import calibration_page, manifest_page, recipe_page
 from tools.docs.markdown import GENERATED
@@ -41,6 +42,7 @@ FROM_CODE: Mapping[str, Callable[[], str]] = {
 }
 FROM_A_RUN: Mapping[str, Callable[[ExampleSite], str]] = {
     "reference/calibration.md": calibration_page,
+    "reference/fhir.md": fhir_page,
     "reference/json-output.md": json_output_page,
     "reference/webhook.md": webhook_page,
 }
