@@ -90,8 +90,10 @@ def cancel(job: JobArgument, config: ConfigOption = None) -> None:
     It may be settling, queued, or failed and waiting for its next attempt. If the file changes, it
     is a new scan.
     """
+    from her2d.slides.barcode_of_file import barcode_of_file
+
     with _queue(settings_of(config), "cancel") as jobs:
-        operator.cancel(jobs, job)
+        operator.cancel(jobs, job, barcode_of=barcode_of_file)
     say(f"Job {job} is cancelled.")
 
 

@@ -34,6 +34,7 @@ from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
+from her2d.slides.barcode_of_file import barcode_of_file
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.recognition import EXTENSIONS
 from her2d.system.text import printable, readable_text
@@ -134,7 +135,8 @@ def _scan_one(
                 progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
         except SlideError as error:
-            JobQueue(db, who).refuse(path, state, str(error))
+            barcode = barcode_of_file(path)
+            JobQueue(db, who).refuse(path, state, str(error), barcode=barcode)
             raise
         run_id = recorder.record(db, recorder.draw(scored, digest, clock))
         return result_of_run(db, run_id)

@@ -1,5 +1,6 @@
-"""`her2d webhook resend`: send events to the webhook again."""
+"""`her2d webhook`: send events to the webhook again, and describe what is sent."""
 
+import json
 from contextlib import closing
 from typing import Annotated
 
@@ -13,13 +14,20 @@ from her2d.cli.terminal import say
 from her2d.db.acts import record_act
 from her2d.db.connection import open_existing
 from her2d.webhook.outbox import Outbox
+from her2d.webhook.payload import webhook_schema
 
-app = typer.Typer(help="Send events to the webhook again.", no_args_is_help=True)
+app = typer.Typer(help="Send events again, or describe what is sent.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Send events to the webhook again."""
+    """Send events to the webhook again, or describe what is sent."""
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the documents that the webhook sends."""
+    typer.echo(json.dumps(webhook_schema(), indent=2))
 
 
 @app.command("resend")
@@ -33,7 +41,7 @@ def resend(
 ) -> None:
     """Queue events for the webhook again.
 
-    Events are results, failures and quarantines that were sent before, or given up. The daemon
+    Events are those of slides and files that were sent before, or given up. The daemon
     sends them; its settings must name the webhook, those of this command need not. An event keeps
     its webhook-id, so that the receiver can recognise it.
     """

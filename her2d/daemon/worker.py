@@ -28,7 +28,7 @@ from her2d.processing.evidence import Evidence
 from her2d.processing.processor import ScoredSlide, SlideProcessor
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
-from her2d.processing.retry_policy import Action, JobFile, decide
+from her2d.processing.retry_policy import Action, Decision, JobFile, decide
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -38,6 +38,7 @@ from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult, StepTiming
 from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
+from her2d.slides.barcode_of_file import barcode_of_file
 from her2d.slides.errors import SlideError
 from her2d.system.file_identity import FileState
 from her2d.system.loggers import get_logger
@@ -204,10 +205,11 @@ class Worker:
         reason, event = decision.reason, decision.event
         trace = error if decision.is_unforeseen else None
         of_slide: dict[str, int] = {}
+        barcode = self._barcode(job, decision)
         match decision.action:
             case Action.RETRY:
                 most = self._settings().intake.max_attempts
-                state = jobs.retry_later(job, reason, max_attempts=most)
+                state = jobs.retry_later(job, reason, max_attempts=most, barcode=barcode)
                 event = "slide_quarantined" if state is JobState.QUARANTINED else event
                 trace = error
             case Action.POSTPONE:
@@ -215,7 +217,7 @@ class Worker:
             case Action.SETTLE:
                 jobs.settle_again(job, reason)
             case Action.QUARANTINE:
-                jobs.quarantine(job, reason)
+                jobs.quarantine(job, reason, barcode=barcode)
             case Action.GIVE_BACK:
                 jobs.give_back(job)
             case Action.VANISH:
@@ -238,6 +240,12 @@ class Worker:
         if decision.action is Action.INTERRUPT:
             self._signals.device_lost.set()
             self._signals.stop_requested.set()
+
+    def _barcode(self, job: Job, decision: Decision) -> str | None:
+        """Return the barcode of a slide that failed, for its event; None if it cannot be read."""
+        if decision.action not in (Action.RETRY, Action.QUARANTINE):
+            return None
+        return barcode_of_file(job.path) if self._storage.is_reachable(job.path) else None
 
     def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> int:
         """End the job, and return the id of the slide that has the result."""

@@ -20,6 +20,7 @@ from her2d.intake.unread import Explain, UnreadFiles
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, missing_from_archive
 from her2d.queue.store import JobQueue, problem_of_name, text_of
 from her2d.settings import IntakeSettings
+from her2d.slides.barcode_of_file import barcode_of_file
 from her2d.system.file_identity import FileState
 from her2d.system.loggers import get_logger
 from her2d.system.ownership import read_hint
@@ -262,7 +263,7 @@ class Inbox:
         return True
 
     def _quarantine(self, job: Job, reason: str) -> None:
-        if self._jobs.quarantine(job, reason):
+        if self._jobs.quarantine(job, reason, barcode=barcode_of_file(job.path)):
             log.warning("slide_quarantined", job_id=job.id, file=job.path.name, reason=reason)
 
     def _wait_for_permission(self, job: Job, hint: str, now: float) -> None:

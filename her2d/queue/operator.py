@@ -1,6 +1,8 @@
 """Operators' changes to the queue: `her2d queue retry|cancel|priority|reprocess|forget`."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 from her2d.errors import Her2dError
 from her2d.queue.job import BACKFILL, Job, JobState
@@ -54,14 +56,23 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
     return jobs.get(job_id)
 
 
-def cancel(jobs: JobQueue, job_id: int) -> Job:
+def cancel(
+    jobs: JobQueue, job_id: int, *, barcode_of: Callable[[Path], str | None] = lambda _: None
+) -> Job:
     """Cancel a waiting job. Its file stays where it is.
+
+    Args:
+        jobs: the queue.
+        job_id: the job.
+        barcode_of: reads the barcode of a file, for the event.
 
     Raises:
         RefusedByQueue: there is no such job, or it is not waiting.
     """
     job = _job(jobs, job_id)
-    if job.state not in _WAITING or not jobs.cancel(job, "Cancelled by an operator."):
+    if job.state not in _WAITING or not jobs.cancel(
+        job, "Cancelled by an operator.", barcode=barcode_of(job.whereabouts)
+    ):
         raise RefusedByQueue(f"Job {job_id} is not waiting. It is {job.state}.")
     return jobs.get(job_id)
 

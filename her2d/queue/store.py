@@ -36,8 +36,8 @@ from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode,"
-    " discovered_at, reason, attempts, finished_at) values (:path, :name, :inbox, :state,"
-    " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :finished)"
+    " discovered_at, reason, attempts, barcode, finished_at) values (:path, :name, :inbox, :state,"
+    " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :barcode, :finished)"
 )
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
@@ -166,6 +166,7 @@ class JobQueue:
         """Continue a job without its counts, because the file may be another scan."""
         fields = {
             "reason": None,
+            "barcode": None,
             "size": state.size,
             "mtime_ns": state.mtime_ns,
             "inode": state.inode,
@@ -186,11 +187,23 @@ class JobQueue:
         )
 
     def refuse(
-        self, path: Path, state: FileState, reason: str, *, inbox: Path | None = None
+        self,
+        path: Path,
+        state: FileState,
+        reason: str,
+        *,
+        inbox: Path | None = None,
+        barcode: str | None = None,
     ) -> Job:
         """Record a file that was never queued as quarantined, with the reason."""
         return self._insert(
-            path, str(inbox or ""), state, JobState.QUARANTINED, reason=reason, attempts=1
+            path,
+            str(inbox or ""),
+            state,
+            JobState.QUARANTINED,
+            reason=reason,
+            attempts=1,
+            barcode=barcode,
         )
 
     def name_unread(self, path: Path, inbox: Path, state: FileState, reason: str) -> Job:
@@ -305,17 +318,26 @@ class JobQueue:
                 [now(), *job_ids],
             )
 
-    def retry_later(self, job: Job, reason: str, *, max_attempts: int) -> JobState:
+    def retry_later(
+        self, job: Job, reason: str, *, max_attempts: int, barcode: str | None = None
+    ) -> JobState:
         """End a failed attempt. Retry after a wait, or quarantine after the last attempt.
+
+        Args:
+            job: the claimed job.
+            reason: for a technician.
+            max_attempts: how often a file is tried.
+            barcode: the slide's, as far as it can be read; likewise below.
 
         Returns:
             The job's new state.
         """
         if job.attempts >= max_attempts:
-            self.quarantine(job, f"{reason} Given up after {job.attempts} attempts.")
+            given_up = f"{reason} Given up after {job.attempts} attempts."
+            self.quarantine(job, given_up, barcode=barcode)
             return JobState.QUARANTINED
         due = in_seconds(RETRY.wait_s(job.attempts))
-        self.move(job, JobState.FAILED, {"reason": reason, "not_before": due})
+        self.move(job, JobState.FAILED, {"reason": reason, "not_before": due, "barcode": barcode})
         return JobState.FAILED
 
     def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
@@ -327,14 +349,14 @@ class JobQueue:
         }
         return self.move(job, JobState.FAILED, fields, event="postponed")
 
-    def quarantine(self, job: Job, reason: str) -> bool:
+    def quarantine(self, job: Job, reason: str, *, barcode: str | None = None) -> bool:
         """End a job whose file will not be tried again; `reason` is for a technician."""
-        fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
+        fields = _ended(reason, barcode)
         return self.move(job, JobState.QUARANTINED, fields)
 
-    def cancel(self, job: Job, reason: str) -> bool:
+    def cancel(self, job: Job, reason: str, *, barcode: str | None = None) -> bool:
         """End a waiting job because a person asks for it; its file stays where it is."""
-        fields = {"reason": reason, "finished_at": now(), "overdue_at": None}
+        fields = _ended(reason, barcode)
         return self.move(job, JobState.CANCELLED, fields)
 
     def mark_vanished(self, job: Job) -> bool:
@@ -450,6 +472,7 @@ class JobQueue:
         priority: int = NEW_SCAN,
         reason: str | None = None,
         attempts: int = 0,
+        barcode: str | None = None,
     ) -> Job:
         at = now()
         with write_transaction(self._db):
@@ -467,6 +490,7 @@ class JobQueue:
                     "at": at,
                     "reason": reason,
                     "attempts": attempts,
+                    "barcode": barcode,
                     "finished": None if state in LIVE else at,
                 },
             )
@@ -511,6 +535,10 @@ def problem_of_name(path: Path) -> str | None:
 
 def _state_of(job: Job) -> FileState:
     return FileState(job.inode, job.size, job.mtime_ns)
+
+
+def _ended(reason: str, barcode: str | None) -> dict[str, Any]:
+    return {"reason": reason, "barcode": barcode, "finished_at": now(), "overdue_at": None}
 
 
 def _one_less(attempts: int) -> int:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from her2d.calibration.outcome import Fish, Her2Outcome, Ihc
 from her2d.pipeline.quality import SlideQuality
@@ -167,6 +167,8 @@ class _KnownSlide(BaseModel):
 
 class SlideResult(Score, _KnownSlide):
     """One row of the view `slide_results`."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     tiles_total: int
     tiles_tissue: int

@@ -5,28 +5,44 @@ that the receiver does not accept is deferred, so that later events can be deliv
 attempt. No event is lost if the daemon crashes or the receiver is down.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import BaseModel
 from sqlite_utils import Database
 
 from her2d.db.write_ahead_log import write_back
 from her2d.results.queries import result_of_slide
+from her2d.results.records import SlideResult
 from her2d.system.clock import as_text, in_seconds, now
 from her2d.system.write_transaction import write_transaction
+from her2d.webhook.payload import (
+    CancelledEvent,
+    DuplicateData,
+    DuplicateEvent,
+    FailedEvent,
+    FailureData,
+    QuarantinedEvent,
+    RenamedEvent,
+    RenamedResult,
+    ResultEvent,
+)
 
-_RESULT, _FAILED = "slide.result", "slide.failed"
-_DUPLICATE, _RENAMED = "slide.duplicate", "slide.renamed"
 _TYPES = {
-    "done": _RESULT,
-    "failed": _FAILED,
+    "done": "slide.result",
+    "failed": "slide.failed",
     "quarantined": "slide.quarantined",
-    "duplicate": _DUPLICATE,
-    "renamed": _RENAMED,
+    "cancelled": "slide.cancelled",
+    "duplicate": "slide.duplicate",
+    "renamed": "slide.renamed",
+}
+_FAILURES: Mapping[str, type[FailedEvent | QuarantinedEvent | CancelledEvent]] = {
+    "slide.failed": FailedEvent,
+    "slide.quarantined": QuarantinedEvent,
+    "slide.cancelled": CancelledEvent,
 }
 _MARKS = ", ".join("?" for _ in _TYPES)
 _COLUMNS = "events.id, events.at, events.name, events.detail, events.job_id, events.slide_id"
@@ -230,23 +246,26 @@ class Outbox:
             SlideNotFound: the slide was deleted.
             KeyError: the job was deleted.
         """
-        data: Mapping[str, Any]
-        if event.type == _RESULT:
-            data = self._result(event)
-        elif event.type == _RENAMED:
-            data = {"former_file_name": self._former_name(event), **self._result(event)}
-        elif event.type == _DUPLICATE:
-            job = self._job(event.job_id)
-            data = {"reason": event.detail, "slide_id": self._slide_of(event.job_id), **job}
-        else:
-            will_retry = event.type == _FAILED
-            data = {"reason": event.detail, "will_retry": will_retry, **self._job(event.job_id)}
-        return json.dumps(
-            {"type": event.type, "timestamp": event.at.isoformat(), "data": data}
-        ).encode()
+        at = event.at.isoformat()
+        document: BaseModel
+        match event.type:
+            case "slide.result":
+                document = ResultEvent(timestamp=at, data=self._result(event))
+            case "slide.renamed":
+                result, former = self._result(event), self._former_name(event)
+                renamed = RenamedResult(**result.model_dump(), former_file_name=former)
+                document = RenamedEvent(timestamp=at, data=renamed)
+            case "slide.duplicate":
+                slide_id = self._slide_of(event.job_id)
+                data = DuplicateData(**self._job(event), slide_id=slide_id)
+                document = DuplicateEvent(timestamp=at, data=data)
+            case kind:
+                failure = FailureData(**self._job(event), will_retry=kind == "slide.failed")
+                document = _FAILURES[kind](timestamp=at, data=failure)
+        return document.model_dump_json().encode()
 
-    def _result(self, event: Event) -> Mapping[str, Any]:
-        return result_of_slide(self._db, event.slide_id or 0).model_dump(mode="json")
+    def _result(self, event: Event) -> SlideResult:
+        return result_of_slide(self._db, event.slide_id or 0)
 
     def _former_name(self, event: Event) -> str | None:
         rows = self._db.query(
@@ -259,11 +278,18 @@ class Outbox:
         rows = self._db.query("select slide_id from jobs where id = ?", [job_id])
         return next((row["slide_id"] for row in rows), None)
 
-    def _job(self, job_id: int | None) -> Mapping[str, Any]:
-        columns = "id as job_id, path, file_name, attempts"
-        for row in self._db.query(f"select {columns} from jobs where id = ?", [job_id]):
-            return row
-        raise KeyError(job_id)
+    def _job(self, event: Event) -> Mapping[str, Any]:
+        """Return what is sent of an event's job; the barcode may be known from an earlier run."""
+        rows = self._db.query(
+            "select id as job_id, path, file_name, attempts, coalesce(barcode,"
+            " (select barcode from slides where slides.id = jobs.slide_id),"
+            " (select barcode from slides where slides.content_hash = jobs.content_hash)"
+            ") as barcode from jobs where id = ?",
+            [event.job_id],
+        )
+        for row in rows:
+            return {**row, "reason": event.detail}
+        raise KeyError(event.job_id)
 
 
 def _event(

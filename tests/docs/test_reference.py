@@ -13,6 +13,7 @@ from her2d.processing.retry_policy import RULES, Action
 from her2d.queue.job import JobState
 from her2d.results.export.fhir_codes import CODES
 from her2d.settings import Settings
+from her2d.webhook.payload import webhook_schema
 from tools.docs import settings as settings_reference
 from tools.docs.alerts import alerts, alerts_page
 from tools.docs.commands import command_line_page, commands
@@ -172,11 +173,15 @@ def test_json_is_shown_for_every_command_that_prints_it(site: ExampleSite):
     assert str(site.folder) not in page
 
 
-def test_every_kind_of_webhook_event_is_shown(site: ExampleSite):
+def test_every_kind_of_webhook_event_is_shown_with_its_fields_and_the_schema(site: ExampleSite):
     page = webhook_page(site)
     kinds = set(re.findall(r'"(slide\.[a-z]+)"', (_PACKAGE / "webhook/outbox.py").read_text()))
-    assert len(kinds) == 5
+    assert len(kinds) == 6
     assert [kind for kind in kinds if f"\n## {kind}\n" not in page] == []
+    assert "| `will_retry` | `true` `false` | Whether it is tried again without a person. |" in page
+    assert "| `former_file_name` | text | The name that the file had before. |" in page
+    assert json.dumps(webhook_schema(), indent=2, ensure_ascii=False) in page
+    assert '"barcode": "900444"' in page
 
 
 def test_every_code_of_the_fhir_export_is_listed_and_a_real_one_shown(site: ExampleSite):

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 
 import pytest
+import tifffile
 from standardwebhooks import Webhook as Receiving
 from webhook_receiver import receiving
 
@@ -26,15 +27,20 @@ def test_a_daemon_sends_each_result_and_quarantine_to_its_receiver(site, receive
         receiver.wait_until_taken(1)
         (site.inbox / "bad.tif").write_bytes(b"\x89PNG and so on")
         receiver.wait_until_taken(2)
+        without_magnification = write_slide(["Sw"], "c.part", folder=site.inbox)
+        tifffile.tiffcomment(without_magnification, "Motic V1.0.0\nno size|Barcode = S26-17")
+        without_magnification.rename(site.inbox / "c.tif")
+        receiver.wait_until_taken(3)
     for headers, body in zip(receiver.headers, receiver.bodies, strict=True):
         Receiving(SECRET).verify(body, headers)
-    result, quarantine = receiver.taken
+    result, quarantine, refused = receiver.taken
     assert result["type"] == "slide.result"
     assert result["data"] == site.results()["a.tif"].model_dump(mode="json")
     assert quarantine["type"] == "slide.quarantined"
     assert quarantine["data"]["file_name"] == "bad.tif"
+    assert (refused["type"], refused["data"]["barcode"]) == ("slide.quarantined", "S26-17")
     delivered = [line for line in site.lines() if line["event"] == "webhook_delivered"]
-    assert [line["job_id"] for line in delivered] == [1, 2]
+    assert [line["job_id"] for line in delivered] == [1, 2, 3]
     assert delivered[0]["slide_id"] == result["data"]["slide_id"]
     assert SECRET not in site.log.read_text()
 

@@ -62,6 +62,7 @@ def test_a_duplicate_is_sent_with_the_slide_that_has_the_result(laboratory, writ
     assert document["type"] == "slide.duplicate"
     data = document["data"]
     assert (data["slide_id"], data["file_name"], data["job_id"]) == (1, "copy.tif", 1)
+    assert data["barcode"] == "first"
     assert data["reason"] == "The same scan was already processed as slide 1."
 
 

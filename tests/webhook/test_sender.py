@@ -342,6 +342,7 @@ def test_will_retry_is_true_after_a_failure_and_false_after_a_quarantine(databas
         "job_id": job.id,
         "path": str(job.path),
         "file_name": "a.tif",
+        "barcode": None,
         "attempts": 1,
     }
     assert (quarantined["type"], quarantined["data"]["will_retry"]) == ("slide.quarantined", False)

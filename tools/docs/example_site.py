@@ -77,6 +77,7 @@ class ExampleSite:
         with closing(open_database(self.folder / "her2d.sqlite")) as db:
             outbox = Outbox(db)
             outbox.begin()
+            db.execute("update jobs set barcode = '900444' where id = 1")
             db.execute(
                 "insert into jobs (id, path, file_name, inbox, state, size, mtime_ns, slide_id,"
                 " discovered_at) values (99, ?, 'slide.tif', '', 'duplicate', 1, 1, 1,"
@@ -94,6 +95,8 @@ class ExampleSite:
                 "  'broken.tif cannot be read: Input/output error.'),"
                 " ('2026-03-02T09:32:00.000000Z', 1, null, 'quarantined',"
                 "  'broken.tif is not a TIFF file'),"
+                " ('2026-03-02T09:32:30.000000Z', 1, null, 'cancelled',"
+                "  'Cancelled by an operator.'),"
                 " ('2026-03-02T09:33:00.000000Z', 99, null, 'duplicate',"
                 "  'The same scan was already processed as slide 1.'),"
                 " ('2026-03-02T09:34:00.000000Z', 99, 1, 'renamed', 'scan.tif is now slide.tif.')"

@@ -304,6 +304,7 @@ create table jobs (
     mtime_ns integer not null,
     inode integer not null default 0,                -- 0 if unknown or not stable
     content_hash text,
+    barcode text,                      -- of a file that could not be scored, as far as it was read
     claim integer not null default 0,                -- counts claims; only the last one is valid
     interruptions integer not null default 0,        -- times the daemon ended while it ran the job
     slide_id integer references slides (id),
