@@ -123,7 +123,7 @@ def _scan_one(
     try:
         state = scan_state(path)
         if (reason := problem_of_name(path)) is not None:
-            JobQueue(db, who).refuse(path, state, reason)
+            JobQueue(db, who).refuse(path, state, reason, barcode=barcode_of_file(path))
             raise UserError(reason)
         clock = RunClock(queued_at=None)
         try:

@@ -189,7 +189,8 @@ class Inbox:
     def _create_job(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)
         if (reason := problem_of_name(file.path)) is not None:
-            job = self._jobs.refuse(file.path, state, reason, inbox=file.inbox)
+            barcode = barcode_of_file(file.path)
+            job = self._jobs.refuse(file.path, state, reason, inbox=file.inbox, barcode=barcode)
             log.warning("slide_quarantined", job_id=job.id, file=text_of(file.path), reason=reason)
             return None
         age_s = time.time() - file.stat.st_mtime

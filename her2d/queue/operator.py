@@ -45,6 +45,7 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         "archived_path": None,
         "archived_at": None,
         "reason": None,
+        "barcode": None,
         "not_before": None,
         "finished_at": None,
         "attempts": 0,

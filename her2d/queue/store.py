@@ -337,7 +337,8 @@ class JobQueue:
             self.quarantine(job, given_up, barcode=barcode)
             return JobState.QUARANTINED
         due = in_seconds(RETRY.wait_s(job.attempts))
-        self.move(job, JobState.FAILED, {"reason": reason, "not_before": due, "barcode": barcode})
+        fields = {"reason": reason, "not_before": due, **_known(barcode)}
+        self.move(job, JobState.FAILED, fields)
         return JobState.FAILED
 
     def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
@@ -376,7 +377,12 @@ class JobQueue:
 
     def settle_again(self, job: Job, reason: str) -> bool:
         """Settle again, after the file changed or could not be reached; no attempt counts."""
-        fields = {"reason": reason, "queued_at": None, "attempts": _one_less(job.attempts)}
+        fields = {
+            "reason": reason,
+            "barcode": None,  # the file may be another slide's now
+            "queued_at": None,
+            "attempts": _one_less(job.attempts),
+        }
         return self.move(job, JobState.SETTLING, fields)
 
     def give_back(self, job: Job) -> bool:
@@ -538,7 +544,12 @@ def _state_of(job: Job) -> FileState:
 
 
 def _ended(reason: str, barcode: str | None) -> dict[str, Any]:
-    return {"reason": reason, "barcode": barcode, "finished_at": now(), "overdue_at": None}
+    return {"reason": reason, "finished_at": now(), "overdue_at": None, **_known(barcode)}
+
+
+def _known(barcode: str | None) -> dict[str, Any]:
+    """Return the field of a barcode that was read; one that an earlier attempt read stays."""
+    return {} if barcode is None else {"barcode": barcode}
 
 
 def _one_less(attempts: int) -> int:

@@ -295,3 +295,23 @@ def test_a_change_of_priority_adds_an_event(jobs):
 
 def events(jobs) -> list[tuple[str, str | None]]:
     return jobs.database.execute("select name, detail from events order by id").fetchall()
+
+
+def barcode_of(jobs) -> str | None:
+    return jobs.database.execute("select barcode from jobs").fetchone()[0]
+
+
+def test_a_barcode_that_one_attempt_read_stays_if_the_next_one_cannot_read_it(jobs):
+    queued(jobs)
+    jobs.retry_later(jobs.claim(), "It failed.", max_attempts=9, barcode="900444")
+    jobs.database.execute("update jobs set not_before = null")
+    jobs.retry_later(jobs.claim(), "The share is slow.", max_attempts=1)
+    assert barcode_of(jobs) == "900444"
+
+
+def test_a_file_that_changed_has_no_barcode_until_it_is_read_again(jobs):
+    queued(jobs)
+    jobs.retry_later(jobs.claim(), "It failed.", max_attempts=9, barcode="900444")
+    jobs.database.execute("update jobs set not_before = null")
+    jobs.settle_again(jobs.claim(), "The file changed.")
+    assert barcode_of(jobs) is None
