@@ -174,8 +174,10 @@ class _Loop(asyncio.SelectorEventLoop):
         error: Exception | None = None
         try:
             found = socket.getaddrinfo(*asked)
-        except (OSError, UnicodeError) as problem:
+        except OSError as problem:
             error = problem
+        except UnicodeError as problem:  # no name of a host has such a form
+            error = socket.gaierror(socket.EAI_NONAME, str(problem))
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
             self.call_soon_threadsafe(self._answer, asked, found, error)
 

@@ -172,6 +172,11 @@ def test_a_name_without_an_address_is_an_error_that_says_so(monkeypatch):
         post("http://lis.example/hook")
 
 
+def test_a_name_that_no_host_can_have_is_an_error_of_the_same_kind():
+    with pytest.raises(DeliveryError, match="ConnectError"):
+        post(f"http://{'a' * 70}.example/hook", deadline_s=20)
+
+
 def test_a_connection_serves_several_requests():
     accepted = []
 
