@@ -27,7 +27,7 @@ def _group() -> None:
 @app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of the documents that the webhook sends."""
-    typer.echo(json.dumps(webhook_schema(), indent=2))
+    say(json.dumps(webhook_schema(), indent=2))
 
 
 @app.command("resend")
