@@ -1,5 +1,6 @@
 """The reference that is rendered from the code leaves nothing out."""
 
+import json
 import re
 from functools import cache
 from pathlib import Path
