@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
+from browse_token import TOKEN
 from playwright.sync_api import Browser, sync_playwright
 from typer.testing import CliRunner
 
-from her2d.browse.server import build_datasette
+from her2d.browse.server import build_app, server_config
 from her2d.bundle.loading import Bundle
 from her2d.cli.app import app
 
@@ -38,8 +39,11 @@ class Site:
     folder: Path
     slides: Path
 
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30, follow_redirects=True)
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        """Get an address as a program that has the token; `sec_fetch_site` is Sec-Fetch-Site."""
+        sent = {"authorization": f"Bearer {TOKEN}"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(self.url + path, timeout=30, headers=sent)
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +77,10 @@ def laboratory(folder: Path, bundle: Bundle, write: Callable[..., Path]) -> Path
 
 
 def serve(folder: Path) -> Iterator[Site]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    application = build_datasette(folder / "her2d.sqlite").app()
-    server = uvicorn.Server(
-        uvicorn.Config(application, host="127.0.0.1", port=port, log_level="error", lifespan="on")
-    )
-    thread = threading.Thread(target=server.run)
+    server = uvicorn.Server(server_config(build_app(folder / "her2d.sqlite", TOKEN)))
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started and time.monotonic() < deadline:
@@ -91,6 +91,7 @@ def serve(folder: Path) -> Iterator[Site]:
     finally:
         server.should_exit = True
         thread.join()
+        listening.close()
 
 
 @pytest.fixture(scope="module")
