@@ -5,20 +5,29 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
-from browse_token import TOKEN
+from browse_client import BEARER, TOKEN, get
 from playwright.sync_api import Browser, sync_playwright
 from typer.testing import CliRunner
 
 from her2d.browse.server import build_app, server_config
 from her2d.bundle.loading import Bundle
 from her2d.cli.app import app
+from her2d.db.connection import open_database
+from her2d.processing.identity import scan_stamp
 
+PATHS = [
+    ("slides", "path"),
+    ("runs", "heatmap_path"),
+    ("run_pictures", "slide_path"),
+    ("run_pictures", "tumor_path"),
+]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -41,21 +50,42 @@ class Site:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Get an address as a program that has the token; `sec_fetch_site` is Sec-Fetch-Site."""
-        sent = {"authorization": f"Bearer {TOKEN}"}
+        sent = dict(BEARER)
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.get(self.url + path, timeout=30, headers=sent)
+        return get(self.url + path, sent)
+
+
+@pytest.fixture(scope="session")
+def scanned(tmp_path_factory, color_bundle, write_slide_into) -> Path:
+    """The folder of a laboratory with three scored slides."""
+    return laboratory(tmp_path_factory.mktemp("site"), color_bundle, write_slide_into)
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory, color_bundle, write_slide_into) -> Iterator[Site]:
+def site(scanned) -> Iterator[Site]:
     """Three slides that every test may look at and none may change."""
-    yield from serve(laboratory(tmp_path_factory.mktemp("site"), color_bundle, write_slide_into))
+    yield from serve(scanned)
 
 
 @pytest.fixture
-def own_site(tmp_path, color_bundle, write_slide_into) -> Iterator[Site]:
+def own_site(scanned, tmp_path) -> Iterator[Site]:
     """The same slides for one test, to take files away from."""
-    yield from serve(laboratory(tmp_path, color_bundle, write_slide_into))
+    yield from serve(copy_of(scanned, tmp_path / "copy"))
+
+
+def copy_of(laboratory: Path, folder: Path) -> Path:
+    """Return a copy of a laboratory, as if it had been scanned there."""
+    shutil.copytree(laboratory, folder)
+    with closing(open_database(folder / "her2d.sqlite")) as db, db.atomic():
+        for table, column in PATHS:
+            db.execute(
+                f"update {table} set {column} = replace({column}, ?, ?)",
+                [f"{laboratory}/", f"{folder}/"],
+            )
+        for row in list(db.query("select id, path from slides")):
+            stamp = scan_stamp(Path(row["path"]))
+            db.table("slides").update(row["id"], asdict(stamp))
+    return folder
 
 
 def laboratory(folder: Path, bundle: Bundle, write: Callable[..., Path]) -> Path:

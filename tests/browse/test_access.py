@@ -2,9 +2,8 @@
 
 import httpx
 import pytest
-from browse_token import TOKEN
+from browse_client import BEARER, TOKEN, browser, get
 
-BEARER = {"authorization": f"Bearer {TOKEN}"}
 ADDRESSES = [
     "/",
     "/?text=a",
@@ -21,7 +20,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_nothing_is_answered_without_the_token(site, address):
-    refused = httpx.get(site.url + address)
+    refused = get(site.url + address)
     assert refused.status_code == 401
     assert "Open the address that her2d browse printed" in refused.text
     assert "positive.tif" not in refused.text
@@ -44,18 +43,18 @@ def test_nothing_is_answered_without_the_token(site, address):
 def test_a_wrong_token_is_refused(site, header):
     port = site.url.rpartition(":")[2]
     sent = {name: value.replace("{port}", port) for name, value in header.items()}
-    assert httpx.get(site.url, headers=sent).status_code == 401
+    assert get(site.url, headers=sent).status_code == 401
 
 
 @pytest.mark.parametrize("value", [b"Bearer \xff\xfe", b"bearer " + b"a" * 8000, b'"\\"'])
 def test_a_token_of_any_bytes_is_refused(site, value):
     for header in (b"authorization", b"cookie"):
-        assert httpx.get(site.url, headers=[(header, value)]).status_code == 401
+        assert get(site.url, headers=[(header, value)]).status_code == 401
 
 
 def test_the_printed_address_gives_a_cookie_and_leads_to_itself_without_the_token(site):
     port = site.url.rpartition(":")[2]
-    answer = httpx.get(f"{site.url}/slides/1?token={TOKEN}")
+    answer = get(f"{site.url}/slides/1?token={TOKEN}")
     assert answer.status_code == 303
     assert answer.headers["location"] == "/slides/1"
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -63,36 +62,36 @@ def test_the_printed_address_gives_a_cookie_and_leads_to_itself_without_the_toke
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith(f"her2d-{port}={TOKEN};")
     assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
-    with httpx.Client(base_url=site.url, follow_redirects=True) as browser:
-        first = browser.get(f"/?text=pos&token={TOKEN}")
+    with browser(base_url=site.url, follow_redirects=True) as client:
+        first = client.get(f"/?text=pos&token={TOKEN}")
         assert str(first.url) == f"{site.url}/?text=pos"
         assert "positive.tif" in first.text
-        assert browser.get("/slides/1").status_code == 200
+        assert client.get("/slides/1").status_code == 200
 
 
 def test_a_wrong_token_in_the_address_is_refused_even_with_the_cookie(site):
-    with httpx.Client(base_url=site.url, follow_redirects=True) as browser:
-        browser.get(f"/?token={TOKEN}")
-        refused = browser.get("/?token=wrong")
+    with browser(base_url=site.url, follow_redirects=True) as client:
+        client.get(f"/?token={TOKEN}")
+        refused = client.get("/?token=wrong")
         assert refused.status_code == 401
         assert "set-cookie" not in refused.headers
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/%5Cevil.example/", "///evil.example"])
 def test_the_token_never_leads_to_another_server(site, path):
-    with httpx.Client() as browser:
-        request = browser.build_request("GET", site.url)
+    with browser() as client:
+        request = client.build_request("GET", site.url)
         request.url = httpx.URL(f"{site.url}/?token={TOKEN}").copy_with(
             raw_path=f"{path}?token={TOKEN}".encode()
         )
-        location = browser.send(request).headers["location"]
+        location = client.send(request).headers["location"]
     assert location.startswith("/")
     assert location[1] not in "/\\"
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example"])
 def test_a_request_for_another_host_is_rejected(site, host):
-    assert httpx.get(site.url, headers={**BEARER, "host": host}).status_code == 421
+    assert get(site.url, headers={**BEARER, "host": host}).status_code == 421
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -112,7 +111,7 @@ def test_a_request_for_another_host_is_rejected(site, host):
 )
 def test_a_page_of_another_site_makes_nothing_compute(site, address, headers):
     sent = {name: value.replace("{url}", site.url) for name, value in headers.items()}
-    refused = httpx.get(site.url + address, headers={**BEARER, **sent})
+    refused = get(site.url + address, headers={**BEARER, **sent})
     assert refused.status_code == 403
     assert "a page of another site" in refused.text
 
@@ -128,21 +127,21 @@ def test_a_page_of_another_site_makes_nothing_compute(site, address, headers):
 )
 def test_the_servers_own_pages_and_typed_addresses_are_answered(site, headers):
     sent = {name: value.replace("{url}", site.url) for name, value in headers.items()}
-    assert httpx.get(site.url, headers={**BEARER, **sent}).status_code == 200
+    assert get(site.url, headers={**BEARER, **sent}).status_code == 200
 
 
 def test_a_link_on_another_site_leads_to_a_page_from_which_a_person_can_go_on(site):
     sent = {"sec-fetch-site": "cross-site", "sec-fetch-dest": "document"}
-    refused = httpx.get(f"{site.url}/slides/a%22%3E%3Cb%3E?x=%22", headers=sent)
+    refused = get(f"{site.url}/slides/a%22%3E%3Cb%3E?x=%22", headers=sent)
     assert refused.status_code == 403
     assert 'href="/slides/a%22%3E%3Cb%3E?x=%22"' in refused.text
 
 
 @pytest.mark.parametrize("address", [*ADDRESSES, "/?page=-1", "/?token=wrong"])
 def test_every_answer_forbids_other_content_frames_and_referers(site, address):
-    answers = [site.get(address), httpx.get(site.url + address)]
+    answers = [site.get(address), get(site.url + address)]
     answers.append(site.get(address, sec_fetch_site="cross-site"))
-    answers.append(httpx.get(site.url + address, headers={"host": "evil.example"}))
+    answers.append(get(site.url + address, headers={"host": "evil.example"}))
     for answer in answers:
         policy = answer.headers["content-security-policy"]
         assert "default-src 'self'" in policy
@@ -157,9 +156,9 @@ def test_every_answer_forbids_other_content_frames_and_referers(site, address):
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_only_get_and_head_are_answered(site, method):
     for address in ("/", "/slides/1", "/queries/results.csv"):
-        refused = httpx.request(method, site.url + address, headers=BEARER)
+        refused = get(site.url + address, BEARER, method)
         assert refused.status_code == 405
-    assert httpx.head(site.url, headers=BEARER).status_code == 200
+    assert get(site.url, BEARER, "HEAD").status_code == 200
 
 
 def test_a_page_has_no_style_or_script_in_it(site):
