@@ -59,7 +59,8 @@ def _listening(port: int) -> socket.socket:
     Raises:
         UserError: the port cannot be listened on.
     """
-    server = socket.socket()
+    # asyncio sends answers without delay only if the protocol is named.
+    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         server.bind((_LOOPBACK, port))

@@ -135,8 +135,9 @@ def results_after(
     A slide that is scored again while somebody reads all of them is neither missed nor repeated.
     """
     rows = db.query(
-        f"select * from slide_results where slide_id > :after and {_condition(wanted)}{_IN_ORDER}"
-        " order by slide_id limit :limit",
+        f"select * from slide_results where run_id in (select run_id from {_CURRENT}"
+        f" where slide_id > :after and {_condition(wanted)} order by slide_id limit :limit)"
+        " order by slide_id",
         {**_values(wanted), "after": slide_id, "limit": limit},
     )
     return [SlideResult.model_validate(row) for row in rows]

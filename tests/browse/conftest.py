@@ -108,7 +108,8 @@ def laboratory(folder: Path, bundle: Bundle, write: Callable[..., Path]) -> Path
 
 def serve(folder: Path) -> Iterator[Site]:
     server = uvicorn.Server(server_config(build_app(folder / "her2d.sqlite", TOKEN)))
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()

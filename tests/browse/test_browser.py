@@ -1,6 +1,7 @@
 """The pages in headless chromium, as a newcomer uses them."""
 
 import pytest
+from browse_client import BEARER, TOKEN
 
 pytestmark = pytest.mark.slow
 
@@ -10,7 +11,8 @@ SIZES = [(3840, 2160), (1366, 768)]
 @pytest.fixture(params=SIZES, ids=["4k", "laptop"])
 def page(chromium, request):
     width, height = request.param
-    context = chromium.new_context(viewport={"width": width, "height": height})
+    size = {"width": width, "height": height}
+    context = chromium.new_context(viewport=size, extra_http_headers=BEARER)
     page = context.new_page()
     page.asked = []
     page.wrong = []
@@ -141,3 +143,39 @@ def test_nothing_is_cut_off_or_scrolls_sideways(page, site):
         page.wait_for_load_state("networkidle")
         widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= widths[1]
+
+
+def test_the_printed_address_is_enough_and_the_token_does_not_stay_in_it(chromium, site):
+    context = chromium.new_context()
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append((request.url, request.headers)))
+    assert page.goto(site.url).status == 401
+    page.goto(f"{site.url}/?token={TOKEN}")
+    assert page.url == f"{site.url}/"
+    page.click("a.card.positive")
+    page.wait_for_selector("body[data-ready=all][data-tiles]")
+    assert page.evaluate("document.cookie") == ""
+    page.go_back()
+    assert page.url == f"{site.url}/"
+    assert [url for url, headers in asked if TOKEN in headers.get("referer", "")] == []
+    assert sum(TOKEN in url for url, _ in asked) == 1
+    context.close()
+
+
+def test_a_page_of_another_port_cannot_make_the_server_compute(chromium, site, own_site):
+    """The two servers are one site for cookies, but not one origin."""
+    context = chromium.new_context()
+    page, answers = context.new_page(), []
+    page.on("response", lambda response: answers.append((response.url, response.status)))
+    page.goto(f"{site.url}/?token={TOKEN}")
+    page.goto(f"{own_site.url}/?token={TOKEN}")
+    before = len(answers)
+    for target in ("/pictures/1/thumbnail.jpg", "/?text=a", "/queries/results.csv"):
+        page.goto(f"data:text/html,<img src='{site.url}{target}'>")
+        page.wait_for_timeout(300)
+        page.evaluate("(url) => { location = url }", site.url + target)
+        page.wait_for_timeout(300)
+    seen = [status for url, status in answers[before:] if url.startswith(site.url)]
+    assert len(seen) >= 6
+    assert set(seen) == {403}
+    context.close()
