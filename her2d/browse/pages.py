@@ -219,7 +219,9 @@ class ListQuery:
 
 def number_of(given: Mapping[str, str], name: str, default: int, most: int) -> int:
     """Return a parameter that is a positive whole number. Raises BadParameter."""
-    text = given.get(name) or str(default)
+    text = given.get(name)
+    if not text:
+        return default
     digits = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not digits or not 0 < int(text) <= most:
         raise BadParameter(f"The parameter {name} can be a whole number from 1 to {most}.")
