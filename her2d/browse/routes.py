@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import numpy as np
@@ -40,6 +41,8 @@ from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import tiles_pruned
 from her2d.system.text import printable
 
+Converted = TypeVar("Converted")
+
 _LONGEST_NUMBER = 15
 _LARGEST_ID = 2**63 - 1
 _COMPARING_S = 1.0  # the page of a slide waits so long for a small scan to be compared
@@ -58,7 +61,7 @@ class Pages:
         self._searches = Workers("search", threads=2, waiting=20, timeout_s=30)
         self._slides = Workers("slide", threads=2, waiting=50, timeout_s=30)
         self._drawing = Workers("picture", threads=4, waiting=300, timeout_s=30)
-        self._downloads = Workers("download", threads=1, waiting=20, timeout_s=60)
+        self._downloads = Workers("download", threads=2, waiting=20, timeout_s=60)
         self._templates = _templates()
 
     def routes(self) -> list[BaseRoute]:
@@ -139,15 +142,19 @@ class Pages:
     async def csv(self, request: Request) -> Response:
         query = _query(request)
         given = parameters(request, query.parameters)
-        first = await self._rows(query, given, 0)
+
+        async def read(after: int) -> tuple[str, int | None]:
+            return await self._download(query, given, after, lambda rows: csv_of(rows.rows))
+
+        first, following = await read(0)
 
         async def parts() -> AsyncIterator[str]:
             yield csv_of([query.columns])
-            found = first
-            yield csv_of(found.rows)
-            while found.after is not None and not await request.is_disconnected():
-                found = await self._rows(query, given, found.after)
-                yield csv_of(found.rows)
+            yield first
+            after = following
+            while after is not None and not await request.is_disconnected():
+                part, after = await read(after)
+                yield part
 
         return CsvDownload(f"{request.path_params['name']}.csv", parts())
 
@@ -155,17 +162,28 @@ class Pages:
         query = _query(request)
         given = parameters(request, query.parameters | {"after"})
         after = number_of(given, "after", 0, _LARGEST_ID)
-        found = await self._rows(query, given, after)
-        following = None
-        if found.after is not None:
-            changed = urlencode({**given, "after": found.after})
-            following = f"{request.url.path}?{changed}"
-        return json_answer({"rows": json_rows(query, found), "next": following})
-
-    async def _rows(self, query: NamedQuery, given: dict[str, str], after: int) -> Rows:
-        return await self._downloads.run(
-            lambda: self._database.run(lambda db: query.read(db, given, after))
+        rows, last = await self._download(
+            query, given, after, lambda found: json_rows(query, found)
         )
+        following = None
+        if last is not None:
+            following = f"{request.url.path}?{urlencode({**given, 'after': last})}"
+        return json_answer({"rows": rows, "next": following})
+
+    async def _download(
+        self,
+        query: NamedQuery,
+        given: dict[str, str],
+        after: int,
+        convert: Callable[[Rows], Converted],
+    ) -> tuple[Converted, int | None]:
+        """Return converted rows and the id after which the next ones follow."""
+
+        def work() -> tuple[Converted, int | None]:
+            found = self._database.run(lambda db: query.read(db, given, after))
+            return convert(found), found.after
+
+        return await self._downloads.run(work)
 
     def _viewer(self, run_id: int) -> tuple[Viewer, bool]:
         """Return the viewer's facts, and whether the original is still being compared."""

@@ -73,6 +73,12 @@ def own_site(scanned, tmp_path) -> Iterator[Site]:
     yield from serve(copy_of(scanned, tmp_path / "copy"))
 
 
+@pytest.fixture
+def own_laboratory(scanned, tmp_path) -> Path:
+    """The folder of the same slides, not served."""
+    return copy_of(scanned, tmp_path / "copy")
+
+
 def copy_of(laboratory: Path, folder: Path) -> Path:
     """Return a copy of a laboratory, as if it had been scanned there."""
     shutil.copytree(laboratory, folder)
