@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from browse_client import BEARER, TOKEN, get
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from typer.testing import CliRunner
 
 from her2d.browse.server import build_app, server_config
@@ -131,11 +131,21 @@ def serve(folder: Path) -> Iterator[Site]:
         listening.close()
 
 
+@dataclass(frozen=True)
+class Chromium:
+    """A browser whose windows have the token, unless they say otherwise."""
+
+    browser: Browser
+
+    def new_context(self, **options: object) -> BrowserContext:
+        return self.browser.new_context(**{"extra_http_headers": BEARER, **options})
+
+
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium() -> Iterator[Chromium]:
     if CHROMIUM is None:
         pytest.skip("chromium is not installed (Debian package chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
+        yield Chromium(browser)
         browser.close()

@@ -5,7 +5,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from browse_client import BEARER, TOKEN
+from browse_client import TOKEN
 
 pytestmark = pytest.mark.slow
 
@@ -15,8 +15,7 @@ SIZES = [(3840, 2160), (1366, 768)]
 @pytest.fixture(params=SIZES, ids=["4k", "laptop"])
 def page(chromium, request):
     width, height = request.param
-    size = {"width": width, "height": height}
-    context = chromium.new_context(viewport=size, extra_http_headers=BEARER)
+    context = chromium.new_context(viewport={"width": width, "height": height})
     page = context.new_page()
     page.asked = []
     page.wrong = []
@@ -150,7 +149,7 @@ def test_nothing_is_cut_off_or_scrolls_sideways(page, site):
 
 
 def test_the_printed_address_is_enough_and_the_token_does_not_stay_in_it(chromium, site):
-    context = chromium.new_context()
+    context = chromium.new_context(extra_http_headers={})
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append((request.url, request.headers)))
     assert page.goto(site.url).status == 401
@@ -186,14 +185,14 @@ def test_a_page_of_another_port_makes_nothing_compute(chromium, site, other_port
         f"<script>fetch('{search}', {{mode: 'no-cors', credentials: 'include'}})</script>"
         f"<a href='{search}'>search</a>"
     )
-    context = chromium.new_context()
+    context = chromium.new_context(extra_http_headers={})
     page, answers = context.new_page(), []
     page.goto(f"{site.url}/?token={TOKEN}")
     page.on("response", lambda response: answers.append((response.url, response.status)))
     page.goto(f"{other}/page.html")
     page.wait_for_load_state("networkidle")
     page.click("a")
-    assert "opened by a page of another site" in page.locator("body").inner_text()
+    page.get_by_text("opened by a page of another site").wait_for()
     seen = {url: status for url, status in answers if url.startswith(site.url)}
     seen.setdefault(thumbnail, 403)  # chromium tells of no answer that it keeps from the page
     assert seen == {thumbnail: 403, search: 403, f"{site.url}/": 403}
