@@ -6,7 +6,7 @@ from pathlib import Path
 
 from her2d.slides.formats.parts import scan_files
 from her2d.slides.integrity import refuse_oversized
-from her2d.system.file_identity import FileStamp, FileState, content_hash
+from her2d.system.file_identity import FileState, content_hash
 
 
 def scan_state(path: Path) -> FileState:
@@ -21,11 +21,6 @@ def scan_state(path: Path) -> FileState:
     states = [FileState.of(file) for file in files]
     newest = max((state.mtime_ns for state in states), default=0)
     return FileState(0, sum(state.size for state in states), newest)
-
-
-def scan_stamp(path: Path) -> FileStamp:
-    """Return what the files of a scan look like now. Raises OSError."""
-    return FileStamp.of([file.stat() for file in scan_files(path)])
 
 
 def scan_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> str:

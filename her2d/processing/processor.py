@@ -26,10 +26,12 @@ from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import FileChangedError, TooFewTilesError
-from her2d.processing.identity import scan_hash, scan_stamp, scan_state
+from her2d.processing.identity import scan_hash, scan_state
 from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
-from her2d.system.file_identity import FileStamp, FileState
+from her2d.slides.formats.parts import scan_stamp
+from her2d.system.file_identity import FileState
+from her2d.system.file_stamp import FileStamp
 from her2d.system.linux import be_idle
 
 AssumeMagnification = Callable[[Path, Path | None], float | None]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -40,40 +40,13 @@ class FileState:
     @classmethod
     def from_stat(cls, found: os.stat_result) -> Self:
         inode = found.st_ino if stores_inodes(found.st_dev) else 0
-        return cls(inode & _LARGEST, found.st_size, _stored(found.st_mtime_ns))
+        mtime_ns = max(-_LARGEST, min(found.st_mtime_ns, _LARGEST))
+        return cls(inode & _LARGEST, found.st_size, mtime_ns)
 
     def same_file(self, other: "FileState") -> bool:
         """Return whether both are the same, unchanged file; an inode of 0 equals any other."""
         inodes = {self.inode, other.inode} - {0}
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns) and len(inodes) < 2
-
-
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """What a scan's files looked like at a moment, by which it is known that they did not change.
-
-    Attributes:
-        size: in bytes, of all files.
-        mtime_ns: time of the last change to the content of the newest file.
-        ctime_ns: time of the last change to a file, its name and its times included. No program
-            can put it back, but moving a file changes it, too.
-    """
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, found: Sequence[os.stat_result]) -> Self:
-        return cls(
-            sum(each.st_size for each in found),
-            _stored(max((each.st_mtime_ns for each in found), default=0)),
-            _stored(max((each.st_ctime_ns for each in found), default=0)),
-        )
-
-
-def _stored(time_ns: int) -> int:
-    return max(-_LARGEST, min(time_ns, _LARGEST))
 
 
 def content_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> str:

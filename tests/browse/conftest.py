@@ -20,7 +20,7 @@ from her2d.browse.server import build_app, server_config
 from her2d.bundle.loading import Bundle
 from her2d.cli.app import app
 from her2d.db.connection import open_database
-from her2d.processing.identity import scan_stamp
+from her2d.slides.formats.parts import scan_stamp
 
 PATHS = [
     ("slides", "path"),

@@ -35,6 +35,7 @@ def test_every_named_query_has_its_columns(own_site, name):
     assert tuple(found.splitlines()[0].split(",")) == QUERIES[name].columns
     rows = own_site.get(f"/queries/{name}.json").json()["rows"]
     assert all(tuple(row) == QUERIES[name].columns for row in rows)
+    assert 'href="/queries"' in own_site.get("/").text
     assert f"/queries/{name}.csv" in own_site.get("/queries").text
 
 

@@ -22,8 +22,9 @@ from her2d.browse.originals import (
 from her2d.cli.app import app
 from her2d.db.connection import open_database
 from her2d.processing import identity
-from her2d.processing.identity import scan_hash, scan_stamp
-from her2d.system.file_identity import FileStamp
+from her2d.processing.identity import scan_hash
+from her2d.slides.formats.parts import scan_stamp
+from her2d.system.file_stamp import FileStamp
 
 TILE = "/pictures/1/tiles/11/0_0.jpg"
 
@@ -63,6 +64,15 @@ def other_bytes(path: Path) -> bytes:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     return bytes(data)
+
+
+def test_the_state_of_a_file_is_recorded_with_its_hash(scanned):
+    with closing(open_database(scanned / "her2d.sqlite")) as db:
+        rows = list(db.query("select path, size, mtime_ns, ctime_ns from slides"))
+    assert len(rows) == 3
+    for row in rows:
+        stamp = FileStamp(row["size"], row["mtime_ns"], row["ctime_ns"])
+        assert stamp == scan_stamp(Path(row["path"]))
 
 
 def test_an_untouched_original_is_shown_without_reading_its_content(originals, scan, hashed):
