@@ -34,7 +34,7 @@ from her2d.browse.pages import (
 )
 from her2d.browse.pictures import PictureCache
 from her2d.browse.runs import Runs
-from her2d.browse.workers import Workers
+from her2d.browse.workers import TooBusy, Workers
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
 from her2d.method import TILE_PX
 from her2d.results.pictures import PicturesMissing
@@ -47,6 +47,10 @@ _LONGEST_NUMBER = 15
 _LARGEST_ID = 2**63 - 1
 _COMPARING_S = 1.0  # the page of a slide waits so long for a small scan to be compared
 _RELOAD_S = 3
+_NO_ANSWER = (
+    "The original scan cannot be shown, because its storage, or that of another slide, does not"
+    " answer."
+)
 
 
 class Pages:
@@ -61,6 +65,7 @@ class Pages:
         self._searches = Workers("search", threads=2, waiting=20, timeout_s=30)
         self._slides = Workers("slide", threads=2, waiting=50, timeout_s=30)
         self._drawing = Workers("picture", threads=4, waiting=300, timeout_s=30)
+        self._checks = Workers("original", threads=4, waiting=20, timeout_s=5)
         self._downloads = Workers("download", threads=2, waiting=20, timeout_s=60)
         self._templates = _templates()
 
@@ -93,6 +98,7 @@ class Pages:
             self._searches,
             self._slides,
             self._drawing,
+            self._checks,
             self._downloads,
         ):
             workers.close()
@@ -107,7 +113,9 @@ class Pages:
         parameters(request)
         key = request.path_params["slide"]
         page = await self._slides.run(lambda: self._database.run(lambda db: slide_page(db, key)))
-        viewer, is_comparing = await self._drawing.run(lambda: self._viewer(page.result.run_id))
+        run_id = page.result.run_id
+        missing, is_comparing = await self._problem_of_scan(run_id)
+        viewer = await self._drawing.run(lambda: self._viewer(run_id, missing))
         response = self._html("her2d_slide.html", page=page, viewer=viewer)
         if is_comparing:
             response.headers["refresh"] = str(_RELOAD_S)
@@ -185,16 +193,20 @@ class Pages:
 
         return await self._downloads.run(work)
 
-    def _viewer(self, run_id: int) -> tuple[Viewer, bool]:
-        """Return the viewer's facts, and whether the original is still being compared."""
-        key = self._runs.key(run_id)
-        run = self._runs.read(key)
-        missing: str | None = None
-        is_comparing = False
+    async def _problem_of_scan(self, run_id: int) -> tuple[str | None, bool]:
+        """Return why the original cannot be shown, or None; and whether it is being compared."""
         try:
-            self._pictures.require_scan(key, wait_s=_COMPARING_S)
+            await self._checks.run(
+                lambda: self._pictures.require_scan(self._runs.key(run_id), wait_s=_COMPARING_S)
+            )
         except ScanMissing as error:
-            missing, is_comparing = str(error), isinstance(error, ScanUnverified)
+            return str(error), isinstance(error, ScanUnverified)
+        except TooBusy:
+            return _NO_ANSWER, False
+        return None, False
+
+    def _viewer(self, run_id: int, missing: str | None) -> Viewer:
+        run = self._runs.read(self._runs.key(run_id))
         pictures: str | None = None
         try:
             self._pictures.overview(run_id)
@@ -204,7 +216,7 @@ class Pages:
         if run.tiles_pruned_at is not None:
             pruned = tiles_pruned(run.result, run.tiles_pruned_at)
         geometry = run.geometry
-        viewer = Viewer(
+        return Viewer(
             base=f"/pictures/{run_id}",
             width=geometry.width,
             height=geometry.height,
@@ -216,7 +228,6 @@ class Pages:
             pictures_missing=pictures,
             tiles_pruned=pruned,
         )
-        return viewer, is_comparing
 
     def _classes(self, run_id: int) -> "Sequence[Sequence[object]]":
         tiles = self._runs.read(self._runs.key(run_id)).tiles

@@ -187,7 +187,7 @@ def test_a_page_of_another_port_makes_nothing_compute(chromium, site, other_port
     )
     context = chromium.new_context(extra_http_headers={})
     page, answers = context.new_page(), []
-    page.goto(f"{site.url}/?token={TOKEN}")
+    page.goto(f"{site.url}/?token={TOKEN}", wait_until="networkidle")
     page.on("response", lambda response: answers.append((response.url, response.status)))
     page.goto(f"{other}/page.html")
     page.wait_for_load_state("networkidle")

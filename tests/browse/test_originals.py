@@ -259,6 +259,25 @@ def test_the_page_reloads_while_the_original_is_compared(own_site, monkeypatch):
     assert own_site.get(TILE).status_code == 200
 
 
+@pytest.mark.slow
+def test_a_slide_whose_storage_hangs_is_shown_without_its_original(own_site, monkeypatch):
+    go_on = threading.Event()
+
+    def hanging(path):
+        assert go_on.wait(60)
+        return [path]
+
+    monkeypatch.setattr("her2d.browse.originals.scan_files", hanging)
+    began = time.monotonic()
+    page = own_site.get("/slides/1").text
+    assert time.monotonic() - began < 15
+    assert "does not answer" in page
+    assert "The picture shown is the small one" in page
+    assert own_site.get("/pictures/1/overview.jpg").status_code == 200
+    go_on.set()
+    assert own_site.get(TILE).status_code == 200
+
+
 def test_a_restored_database_never_shows_pictures_of_the_runs_before(own_site, write_slide_into):
     before = own_site.get("/pictures/1/overview.jpg").content
     other = own_site.folder / "other"
