@@ -64,6 +64,8 @@ class Pages:
         self._lists = Workers("list", threads=2, waiting=50, timeout_s=15)
         self._searches = Workers("search", threads=2, waiting=20, timeout_s=30)
         self._slides = Workers("slide", threads=2, waiting=50, timeout_s=30)
+        # What needs the original is apart, because its storage may hang.
+        self._tiles = Workers("tile", threads=4, waiting=300, timeout_s=30)
         self._drawing = Workers("picture", threads=4, waiting=300, timeout_s=30)
         self._checks = Workers("original", threads=4, waiting=20, timeout_s=5)
         self._downloads = Workers("download", threads=2, waiting=20, timeout_s=60)
@@ -97,6 +99,7 @@ class Pages:
             self._lists,
             self._searches,
             self._slides,
+            self._tiles,
             self._drawing,
             self._checks,
             self._downloads,
@@ -133,7 +136,10 @@ class Pages:
     async def tile(self, request: Request) -> Response:
         level, column, row = (_number(request, name) for name in ("level", "column", "row"))
         return await self._picture(
-            request, lambda run: self._pictures.tile(run, level, column, row), "image/jpeg"
+            request,
+            lambda run: self._pictures.tile(run, level, column, row),
+            "image/jpeg",
+            self._tiles,
         )
 
     async def classes(self, request: Request) -> Response:
@@ -251,11 +257,16 @@ class Pages:
         ]
 
     async def _picture(
-        self, request: Request, draw: Callable[[int], bytes], content_type: str
+        self,
+        request: Request,
+        draw: Callable[[int], bytes],
+        content_type: str,
+        workers: Workers | None = None,
     ) -> Response:
         parameters(request)
         run_id = _number(request, "run")
-        return picture(request, await self._drawing.run(lambda: draw(run_id)), content_type)
+        body = await (workers or self._drawing).run(lambda: draw(run_id))
+        return picture(request, body, content_type)
 
     def _html(self, template: str, **context: object) -> Response:
         return HTMLResponse(self._templates.get_template(template).render(context))
