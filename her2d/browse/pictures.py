@@ -130,7 +130,7 @@ def _bytes(most: int) -> LRUCache[object, bytes]:
 def _whole(run: StoredRun) -> Image:
     try:
         pictures = run.pictures()
+        width, height = slide_extent(run, pictures)
     except PicturesMissing:
         return np.full((1, 1, 3), 240, np.uint8)
-    width, height = slide_extent(run, pictures)
     return pictures.rgb[:height, :width]
