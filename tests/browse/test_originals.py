@@ -18,11 +18,11 @@ from her2d.browse.originals import (
     ScanMissing,
     ScanReplaced,
     ScanUnverified,
+    scan_hash,
 )
 from her2d.cli.app import app
 from her2d.db.connection import open_database
 from her2d.processing import identity
-from her2d.processing.identity import scan_hash
 from her2d.slides.formats.parts import scan_stamp
 from her2d.system.file_stamp import FileStamp
 
