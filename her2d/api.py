@@ -232,7 +232,7 @@ class Scorer:
             OSError: the file cannot be read.
         """
         scored = self._processor.score(Path(slide), cancel=cancel, progress=progress)
-        return SlideScore(scored.path, scored.outcome)
+        return SlideScore(scored.path, scored.outcome, scored.stamp)
 
     def close(self) -> None:
         """Cancel the slides that are being scored and free the engine."""

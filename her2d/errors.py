@@ -8,6 +8,7 @@ Every class stands in the module that raises it:
     ├─ AmbiguousSlide
     ├─ AnnotationError
     ├─ ArchivingStoppedError
+    ├─ BadParameter
     ├─ BundleError
     │  └─ CalibrationError
     ├─ BundleNotFound
@@ -35,12 +36,15 @@ Every class stands in the module that raises it:
     ├─ IntegratorError
     ├─ NoAnswerError
     ├─ NoGpuError
+    ├─ NoSuchPage
+    ├─ NoSuchRun
     ├─ NoSuchTile
     ├─ OwnShortageError
     ├─ OutcomesError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError
+    ├─ QueryTooHeavy
     ├─ RecipeError
     ├─ RefusedByQueue
     ├─ RefusedError
@@ -54,6 +58,8 @@ Every class stands in the module that raises it:
     │     └─ MissingLibraryError
     ├─ ResultsUnwritableError
     ├─ ScanMissing
+    │  ├─ ScanReplaced
+    │  └─ ScanUnverified
     ├─ SettingsError
     ├─ SlideCancelledError
     ├─ SlideError
@@ -64,6 +70,7 @@ Every class stands in the module that raises it:
     │  └─ QueuedAgainError
     ├─ StudyError
     ├─ TilesPruned
+    ├─ TooBusy
     ├─ TooFewOutcomes
     ├─ UnknownOperatorError
     ├─ UnreadableStorageError

@@ -1,1 +1,1 @@
-"""Results in a web browser on this machine, served by Datasette with additional pages."""
+"""Results in a web browser on this machine."""

@@ -2,11 +2,14 @@
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import urlencode
 
 from sqlite_utils import Database
 
+from her2d.browse.asgi import BadParameter
+from her2d.errors import Her2dError
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.export.report import quality_rows
@@ -14,8 +17,15 @@ from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.queries import find_slide
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
+from her2d.system.text import printable
 
 PAGE = 60
+PARAMETERS = frozenset({"text", "status", "flag", "reason", "sort", "page"})
+"""What the list's address can have."""
+
+_LONGEST_TEXT = 200
+_LAST_PAGE = 999_999
+_QUICK_PAGES = 10
 _FAILURES = 20
 _STATUSES = ("positive", "negative", "indeterminate")
 _CALL_FLAGS = {"borderline": "borderline", "send-to-ihc": "send to IHC"}
@@ -138,7 +148,7 @@ class Viewer:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """The parameters in the list's address; invalid ones are ignored."""
+    """The parameters in the list's address."""
 
     text: str = ""
     status: str = ""
@@ -148,17 +158,38 @@ class ListQuery:
     page: int = 1
 
     @classmethod
-    def of(
-        cls, text: str, status: str, flag: str, reason: str, sort: str, page: str
-    ) -> "ListQuery":
+    def of(cls, given: Mapping[str, str]) -> "ListQuery":
+        """Read the parameters of an address; one that is absent or empty has its default.
+
+        Raises:
+            BadParameter: one has a value that it cannot have.
+        """
+
+        def one_of(name: str, values: Iterable[str], default: str = "") -> str:
+            value = given.get(name) or default
+            known = sorted(values)
+            if value and value not in known:
+                raise BadParameter(f"The parameter {name} can be {', '.join(known)}.")
+            return value
+
+        text = given.get("text", "")
+        if len(text) > _LONGEST_TEXT or printable(text) != text:
+            raise BadParameter(
+                f"The parameter text can have {_LONGEST_TEXT} characters, all of them printable."
+            )
         return cls(
-            text=text[:200],
-            status=status if status in _STATUSES else "",
-            flag=flag if flag in _CALL_FLAGS or flag in set(QualityFlag) else "",
-            reason=reason if reason in set(ReasonCode) else "",
-            sort=SortKey(sort) if sort in set(SortKey) else SortKey.FINISHED,
-            page=int(page) if page.isdecimal() and 0 < len(page) < 7 else 1,
+            text=text,
+            status=one_of("status", _STATUSES),
+            flag=one_of("flag", [*_CALL_FLAGS, *(flag.value for flag in QualityFlag)]),
+            reason=one_of("reason", [code.value for code in ReasonCode]),
+            sort=SortKey(one_of("sort", [key.value for key in SortKey], SortKey.FINISHED.value)),
+            page=number_of(given, "page", 1, _LAST_PAGE),
         )
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether indexes find the slides of this page of the list, so that none is searched."""
+        return not self.text and self.page <= _QUICK_PAGES
 
     def url(self, **changes: str | int) -> str:
         """Return the list's address with changed parameters, starting at the first page."""
@@ -186,6 +217,17 @@ class ListQuery:
         )
 
 
+def number_of(given: Mapping[str, str], name: str, default: int, most: int) -> int:
+    """Return a parameter that is a positive whole number. Raises BadParameter."""
+    text = given.get(name)
+    if not text:
+        return default
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not digits or not 0 < int(text) <= most:
+        raise BadParameter(f"The parameter {name} can be a whole number from 1 to {most}.")
+    return int(text)
+
+
 def gauge_of(result: SlideResult) -> Gauge:
     """Return the places of a slide's share, its interval and its bundle's threshold on a line."""
 
@@ -209,8 +251,15 @@ def _place(percent: float) -> float:
     return round(10 * math.sqrt(min(max(percent, 0), 100)), 2)
 
 
+class NoSuchPage(Her2dError):  # noqa: N818  the name is the problem
+    """The list has fewer pages."""
+
+
 def slide_list(db: Database, query: ListQuery) -> SlideList:
-    """Return the contents of the list page."""
+    """Return the contents of the list page. Raises NoSuchPage."""
+    matching = count_results(db, query.wanted)
+    if query.page > 1 and (query.page - 1) * PAGE >= matching:
+        raise NoSuchPage(f"The list has no page {query.page}.")
     rising = query.sort in (SortKey.NAME, SortKey.MARGIN)
     found = list_results(
         db,
@@ -219,7 +268,6 @@ def slide_list(db: Database, query: ListQuery) -> SlideList:
         limit=PAGE,
         offset=(query.page - 1) * PAGE,
     )
-    matching = count_results(db, query.wanted)
     more = query.page * PAGE < matching
     return SlideList(
         cards=tuple(Card(r, gauge_of(r)) for r in found),

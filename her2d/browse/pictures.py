@@ -1,18 +1,19 @@
 """The pictures that the browser shows, encoded and kept in caches of limited size.
 
-Pictures of a run are cached by its id, because runs never change. Scans are cached by path, size
-and modification time.
+Pictures are kept by their run as it is recorded now, and tiles also by the state of the scan's
+files, so that no picture outlives what it was made from.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
+from cachetools import LRUCache, cached
 
+from her2d.browse.originals import Originals, ScanKey, ScanMissing, ScanReplaced
+from her2d.browse.runs import RunKey, Runs
 from her2d.browse.zoom import Image, ZoomGrid, tile_from_picture, tile_from_scan
-from her2d.errors import Her2dError
 from her2d.results.overlay import overlaid_slide, slide_extent, transparent_overlay
 from her2d.results.pictures import PicturesMissing, jpeg_bytes, png_bytes, read_heatmap
 from her2d.results.stored_run import StoredRun, TilesPruned
@@ -20,92 +21,98 @@ from her2d.slides.errors import SlideError
 from her2d.slides.levels import SlideLevels, open_levels
 
 _OPEN_SCANS = 8
-_TILES = 2048  # about 50 kB each
-_THUMBNAILS = 1024
-_OVERVIEWS = 16  # at most 6 MB each
+_TILE_BYTES = 64 << 20
+_THUMBNAIL_BYTES = 32 << 20
+_OVERVIEW_BYTES = 32 << 20
+_OVERLAY_BYTES = 32 << 20
 _THUMBNAIL_SIDE = 360
-
-ReadRun = Callable[[int], StoredRun]
-"""Read a run by its id. Raises KeyError."""
-
-
-class ScanMissing(Her2dError):  # noqa: N818  the name is the problem
-    """The original scan cannot be shown; `str(error)` says why in one sentence."""
 
 
 class PictureCache:
-    """Pictures of runs and tiles of scans, cached. Safe to use from several threads."""
+    """Pictures of runs and tiles of scans, cached. Safe to use from several threads.
 
-    def __init__(self, read_run: ReadRun) -> None:
-        self._read_run = read_run
-        self._levels = lru_cache(_OPEN_SCANS)(_open_scan)
-        self.overview = lru_cache(_OVERVIEWS)(self._overview)
-        self.thumbnail = lru_cache(_THUMBNAILS)(self._thumbnail)
-        self.overlay = lru_cache(_OVERVIEWS)(self._overlay)
-        self._tile = lru_cache(_TILES)(self._encoded_tile)
+    Every method raises NoSuchRun, and the errors of `ResultsDatabase.run`.
+    """
 
-    def scan(self, run: StoredRun) -> SlideLevels:
-        """Open the original scan of a run. Raises ScanMissing."""
-        path = Path(run.result.path)
-        try:
-            state = path.stat()
-        except OSError as error:
-            raise ScanMissing(
-                f"The original scan cannot be found at {path} ({error.strerror})."
-            ) from error
-        try:
-            levels = self._levels(path, state.st_size, state.st_mtime_ns)
-        except SlideError as error:
-            raise ScanMissing(f"The original scan cannot be shown: {error}") from error
-        size = (levels.levels[0].width, levels.levels[0].height)
-        if size != (run.geometry.width, run.geometry.height):
-            raise ScanMissing(f"The file at {path} is not the scan that was processed.")
-        return levels
+    def __init__(self, runs: Runs, originals: Originals) -> None:
+        self._runs = runs
+        self._originals = originals
+        self._levels = cached(LRUCache(_OPEN_SCANS), lock=Lock())(self._open)
+        self._overviews = cached(_bytes(_OVERVIEW_BYTES), lock=Lock())(self._draw_overview)
+        self._thumbnails = cached(_bytes(_THUMBNAIL_BYTES), lock=Lock())(self._draw_thumbnail)
+        self._overlays = cached(_bytes(_OVERLAY_BYTES), lock=Lock())(self._draw_overlay)
+        self._tiles = cached(_bytes(_TILE_BYTES), lock=Lock())(self._draw_tile)
+
+    def overview(self, run_id: int) -> bytes:
+        """Return a small picture of the slide as JPEG. Raises PicturesMissing."""
+        return self._overviews(self._runs.key(run_id))
+
+    def thumbnail(self, run_id: int) -> bytes:
+        """Return a thumbnail with the heatmap as JPEG. Raises PicturesMissing."""
+        return self._thumbnails(self._runs.key(run_id))
+
+    def overlay(self, run_id: int) -> bytes:
+        """Return the heatmap as transparent PNG.
+
+        Raises:
+            PicturesMissing: the run has no pictures.
+            TilesPruned: its tile rows were deleted.
+        """
+        return self._overlays(self._runs.key(run_id))
 
     def tile(self, run_id: int, level: int, column: int, row: int) -> bytes:
-        """Return a deep-zoom tile as JPEG. Raises KeyError, NoSuchTile, ScanMissing."""
-        return self._tile(run_id, level, column, row)
+        """Return a deep-zoom tile of the original scan as JPEG. Raises NoSuchTile, ScanMissing."""
+        key = self._runs.key(run_id)
+        return self._tiles(key, self._originals.verify(key.original), level, column, row)
 
-    def _encoded_tile(self, run_id: int, level: int, column: int, row: int) -> bytes:
-        run = self._read_run(run_id)
+    def require_scan(self, key: RunKey, *, wait_s: float) -> None:
+        """Check that the original scan of a run can be shown.
+
+        Args:
+            key: the run.
+            wait_s: how long to wait if its content has to be compared.
+
+        Raises:
+            ScanMissing: it cannot be shown.
+        """
+        self._levels(key, self._originals.verify(key.original, wait_s=wait_s))
+
+    def _open(self, key: RunKey, files: ScanKey) -> SlideLevels:
+        """Open the original scan in the state that was verified. Raises ScanMissing."""
+        try:
+            levels = open_levels(Path(key.original.path))
+        except SlideError as error:
+            raise ScanMissing(f"The original scan cannot be shown: {error}") from error
+        except OSError as error:
+            raise ScanMissing(f"The original scan cannot be read: {error.strerror}.") from error
+        if self._originals.verify(key.original) != files:
+            raise ScanReplaced(f"The file at {key.original.path} changed while it was opened.")
+        return levels
+
+    def _draw_tile(self, key: RunKey, files: ScanKey, level: int, column: int, row: int) -> bytes:
+        run = self._runs.read(key)
         grid = ZoomGrid(run.geometry.width, run.geometry.height)
         box = grid.box(level, column, row)
         try:
-            pixels = tile_from_scan(self.scan(run), box)
+            pixels = tile_from_scan(self._levels(key, files), box)
         except OSError as error:
             raise ScanMissing(f"The original scan cannot be read: {error.strerror}.") from error
         if pixels is None:
-            pixels = tile_from_picture(self._whole(run), grid, box)
+            pixels = tile_from_picture(_whole(run), grid, box)
         return jpeg_bytes(pixels)
 
-    def _whole(self, run: StoredRun) -> Image:
-        try:
-            pictures = run.pictures()
-        except PicturesMissing:
-            return np.full((1, 1, 3), 240, np.uint8)
-        width, height = slide_extent(run, pictures)
-        return pictures.rgb[:height, :width]
-
-    def _overview(self, run_id: int) -> bytes:
-        """Return a small picture of the slide as JPEG. Raises KeyError, PicturesMissing."""
-        run = self._read_run(run_id)
+    def _draw_overview(self, key: RunKey) -> bytes:
+        run = self._runs.read(key)
         pictures = run.pictures()
         width, height = slide_extent(run, pictures)
         return jpeg_bytes(pictures.rgb[:height, :width])
 
-    def _overlay(self, run_id: int) -> bytes:
-        """Return the heatmap as transparent PNG.
-
-        Raises:
-            KeyError, PicturesMissing: there is no such run, or it has no pictures.
-            TilesPruned: its tile rows were deleted.
-        """
-        run = self._read_run(run_id)
+    def _draw_overlay(self, key: RunKey) -> bytes:
+        run = self._runs.read(key)
         return png_bytes(transparent_overlay(run, run.pictures()))
 
-    def _thumbnail(self, run_id: int) -> bytes:
-        """Return a thumbnail with the heatmap as JPEG. Raises KeyError, PicturesMissing."""
-        run = self._read_run(run_id)
+    def _draw_thumbnail(self, key: RunKey) -> bytes:
+        run = self._runs.read(key)
         try:
             image = overlaid_slide(run, run.pictures())
         except TilesPruned:
@@ -116,5 +123,14 @@ class PictureCache:
         return jpeg_bytes(np.asarray(small, np.uint8))
 
 
-def _open_scan(path: Path, _size: int, _mtime_ns: int) -> SlideLevels:
-    return open_levels(path)
+def _bytes(most: int) -> LRUCache[object, bytes]:
+    return LRUCache(most, getsizeof=len)
+
+
+def _whole(run: StoredRun) -> Image:
+    try:
+        pictures = run.pictures()
+        width, height = slide_extent(run, pictures)
+    except PicturesMissing:
+        return np.full((1, 1, 3), 240, np.uint8)
+    return pictures.rgb[:height, :width]

@@ -1,7 +1,5 @@
 """Results as listings and as CSV."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
 from rich.text import Text
@@ -11,7 +9,6 @@ from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import Act, PastRun, TileClassSummary
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 from her2d.slides.metadata import MagnificationSource
-from her2d.system.text import no_formula
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -42,23 +39,6 @@ def result_table(found: Iterable[SlideResult]) -> Listing:
             "; ".join(_remarks(result)),
         )
     return listing
-
-
-def results_csv(found: Iterable[SlideResult]) -> str:
-    """Return results as CSV, one a line, under the column names of the view `slide_results`.
-
-    No cell is a formula for a spreadsheet.
-    """
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(SlideResult.model_fields)
-    for result in found:
-        values = result.model_dump(mode="json")
-        values["quality_flags"] = " ".join(values["quality_flags"])
-        table.writerow(
-            no_formula(value) if isinstance(value, str) else value for value in values.values()
-        )
-    return out.getvalue()
 
 
 def slide_table(result: SlideResult) -> Listing:

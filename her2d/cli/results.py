@@ -17,7 +17,6 @@ from her2d.cli.periods import SINCE, UNTIL, first_moment, moment_after
 from her2d.cli.result_tables import (
     act_table,
     result_table,
-    results_csv,
     run_table,
     slide_table,
     tile_table,
@@ -29,6 +28,7 @@ from her2d.db.connection import open_readonly
 from her2d.errors import Her2dError
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
+from her2d.results.export.results_csv import results_csv
 from her2d.results.history import acts_on_slide, runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
@@ -34,6 +34,7 @@ _MIGRATIONS: tuple[Traversable, ...] = (
 _TABLES = frozenset({"slides", "jobs", "runs", "tiles", "bundles", "events"})
 _UNCHANGING = "&immutable=1"
 _STEPS_BETWEEN_CHECKS = 100
+_STEPS_BETWEEN_INTERRUPTS = 10_000  # a few milliseconds
 _COMMENT, _SPACE = re.compile("--[^\\n]*"), re.compile(r"\s+")
 _LOOK = """
     select (select user_version from pragma_user_version) as version,
@@ -137,10 +138,20 @@ def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
     return open_database(path, busy_timeout_s=busy_timeout_s)
 
 
-def open_readonly(path: Path) -> Database:
+def open_readonly(
+    path: Path,
+    *,
+    busy_timeout_s: float = _BUSY_TIMEOUT_S,
+    interrupt_if: Callable[[], bool] | None = None,
+) -> Database:
     """Open the database for reading only, which never makes the daemon wait.
 
     A group that may read the file can also do that while the daemon is stopped: see `readonly_uri`.
+
+    Args:
+        path: the database file.
+        busy_timeout_s: as for `open_database`.
+        interrupt_if: called often during queries, which are interrupted once it returns True.
 
     Returns:
         The connection, which the caller closes. If the daemon starts meanwhile, its next query may
@@ -151,7 +162,7 @@ def open_readonly(path: Path) -> Database:
             another version.
     """
     require_database(path)
-    with _opening(path, _BUSY_TIMEOUT_S, readonly=True) as db:
+    with _opening(path, busy_timeout_s, readonly=True, interrupt_if=interrupt_if) as db:
         version = _schema_of(db, path)
         _refuse_newer(version, path)
         _refuse_older(version, path)
@@ -180,12 +191,6 @@ def readonly_uri(path: Path) -> str:
         place.parent, os.W_OK, effective_ids=True
     )
     return f"{place.as_uri()}?mode=ro{_UNCHANGING if is_still else ''}"
-
-
-def _interrupt_when_it_changes(connection: sqlite3.Connection, path: Path) -> None:
-    """Interrupt queries once a program writes to a database that was said not to change."""
-    log = log_of(path)
-    connection.set_progress_handler(log.exists, _STEPS_BETWEEN_CHECKS)
 
 
 def schema_version(path: Path) -> int:
@@ -250,15 +255,38 @@ def require_database(path: Path) -> None:
         raise DatabaseError(f"There is no database {path} yet. her2d run and her2d scan create it.")
 
 
+def _interrupt(
+    connection: sqlite3.Connection, interrupt_if: Callable[[], bool] | None, log: Path | None
+) -> None:
+    """Interrupt queries once `interrupt_if` returns True, or `log` exists."""
+    if log is not None:
+        connection.set_progress_handler(
+            lambda: log.exists() or (interrupt_if is not None and interrupt_if()),
+            _STEPS_BETWEEN_CHECKS,
+        )
+    elif interrupt_if is not None:
+        connection.set_progress_handler(interrupt_if, _STEPS_BETWEEN_INTERRUPTS)
+
+
 @contextmanager
-def _opening(path: Path, busy_timeout_s: float, *, readonly: bool = False) -> Iterator[Database]:
-    """Yield a connection, which is closed only if the block fails; translate SQLite's errors."""
+def _opening(
+    path: Path,
+    busy_timeout_s: float,
+    *,
+    readonly: bool = False,
+    interrupt_if: Callable[[], bool] | None = None,
+) -> Iterator[Database]:
+    """Yield a connection, which is closed only if the block fails; translate SQLite's errors.
+
+    A database that was said not to change also interrupts queries: once a program writes to it.
+    """
     try:
         uri = readonly_uri(path) if readonly else f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=busy_timeout_s)
         try:
-            if uri.endswith(_UNCHANGING):
-                _interrupt_when_it_changes(connection, path)
+            _interrupt(
+                connection, interrupt_if, log_of(path) if uri.endswith(_UNCHANGING) else None
+            )
             yield Database(connection)
         except BaseException:
             connection.close()

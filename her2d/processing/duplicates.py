@@ -31,7 +31,7 @@ def follow(
     *,
     is_within_reach: Callable[[Path], bool],
 ) -> None:
-    """Record a job's file as the slide's if that no longer exists at the recorded path.
+    """Record a job's file as the slide's if the recorded one is gone, or is another scan now.
 
     Args:
         jobs: the queue.
@@ -40,10 +40,18 @@ def follow(
         is_within_reach: whether the storage of a path answers. If that of the recorded path does
             not, the file may still exist and the path is kept.
     """
-    rows = jobs.database.query("select path from slides where id = ?", [slide_id])
-    known = [Path(row["path"]) for row in rows]
-    if any(is_within_reach(old) and is_gone(old) for old in known):
-        rename_slide(jobs.database, slide_id, job.path, job_id=job.id)
+    rows = jobs.database.query("select path, content_hash from slides where id = ?", [slide_id])
+    for row in list(rows):
+        old = Path(row["path"])
+        is_lost = is_within_reach(old) and is_gone(old)
+        if is_lost or _is_another_scan(jobs, old, row["content_hash"]):
+            rename_slide(jobs.database, slide_id, job.path, job_id=job.id)
+
+
+def _is_another_scan(jobs: JobQueue, path: Path, content_hash: str) -> bool:
+    """Return whether the file that was last found at a path has another content."""
+    newest = jobs.newest_of(path)
+    return newest is not None and newest.content_hash not in (None, content_hash)
 
 
 class ContentLocks:

@@ -29,7 +29,9 @@ from her2d.processing.errors import FileChangedError, TooFewTilesError
 from her2d.processing.identity import scan_hash, scan_state
 from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
+from her2d.slides.formats.parts import scan_stamp
 from her2d.system.file_identity import FileState
+from her2d.system.file_stamp import FileStamp
 from her2d.system.linux import be_idle
 
 AssumeMagnification = Callable[[Path, Path | None], float | None]
@@ -43,10 +45,12 @@ class ScoredSlide:
     Attributes:
         path: the file.
         outcome: its score, and the arrays it rests on.
+        stamp: what the file looked like when it was scored.
     """
 
     path: Path
     outcome: SlideOutcome
+    stamp: FileStamp
 
 
 class SlideProcessor:
@@ -120,10 +124,11 @@ class SlideProcessor:
         """
         before = expected or scan_state(path)
         outcome = self._run(path, self._assume_magnification(path, inbox), cancel, progress)
+        stamp = scan_stamp(path)
         if scan_state(path) != before:
             raise FileChangedError(f"{path.name} changed while it was read.")
         _require_enough_tiles(path, outcome, self._max_unreadable_percent)
-        return ScoredSlide(path, outcome)
+        return ScoredSlide(path, outcome, stamp)
 
     def _run(
         self,

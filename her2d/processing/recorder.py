@@ -70,7 +70,7 @@ class Recorder:
         pictures = _draw(heatmap, scored.path.name, outcome)
         clock.step_ended("pictures")
         return CompleteRun(
-            slide_record(scored.path, content_hash, outcome),
+            slide_record(scored, content_hash),
             run_record(outcome, clock, heatmap, self._software),
             tile_table(outcome),
             pictures,

@@ -7,6 +7,7 @@ import numpy as np
 
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.software import Software
+from her2d.processing.processor import ScoredSlide
 from her2d.results.heatmap import HeatmapData, heading
 from her2d.results.records import (
     RunRecord,
@@ -42,12 +43,12 @@ class RunClock:
         self._since = at
 
 
-def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
-    metadata = outcome.metadata
+def slide_record(scored: ScoredSlide, digest: str) -> SlideRecord:
+    metadata, stamp = scored.outcome.metadata, scored.stamp
     return SlideRecord(
         content_hash=digest,
-        file_name=path.name,
-        path=str(path),
+        file_name=scored.path.name,
+        path=str(scored.path),
         barcode=metadata.barcode,
         vendor=metadata.vendor,
         width=metadata.width,
@@ -58,6 +59,9 @@ def slide_record(path: Path, digest: str, outcome: SlideOutcome) -> SlideRecord:
         label_barcode=metadata.label_barcode,
         barcode_mismatch=barcodes_differ(metadata.barcode, metadata.label_barcode),
         magnification_source=metadata.magnification_source,
+        size=stamp.size,
+        mtime_ns=stamp.mtime_ns,
+        ctime_ns=stamp.ctime_ns,
     )
 
 

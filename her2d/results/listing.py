@@ -127,6 +127,22 @@ def list_results(
     return [SlideResult.model_validate(row) for row in rows]
 
 
+def results_after(
+    db: Database, wanted: ResultFilter, slide_id: int, limit: int
+) -> list[SlideResult]:
+    """Read the next results in the order of their slides' ids, after that of `slide_id`.
+
+    A slide that is scored again while somebody reads all of them is neither missed nor repeated.
+    """
+    rows = db.query(
+        f"select * from slide_results where run_id in (select run_id from {_CURRENT}"
+        f" where slide_id > :after and {_condition(wanted)} order by slide_id limit :limit)"
+        " order by slide_id",
+        {**_values(wanted), "after": slide_id, "limit": limit},
+    )
+    return [SlideResult.model_validate(row) for row in rows]
+
+
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """Count the results that `list_results` would return without a limit."""
     rows = db.query(

@@ -5,12 +5,22 @@ from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
 from her2d.results.heatmap import HIGH_COLOR, WEAK_COLOR, HeatmapData, overlaid
-from her2d.results.pictures import Image, Pictures
+from her2d.results.pictures import Image, Pictures, PicturesMissing
 from her2d.results.stored_run import StoredRun
 
 
 def slide_extent(run: StoredRun, pictures: Pictures) -> tuple[int, int]:
-    """Compute width and height of a run's pictures in pixels, without padding."""
+    """Compute width and height of a run's pictures in pixels, without padding.
+
+    Raises:
+        PicturesMissing: another slide's pictures are in their place.
+    """
+    side = pictures.tile_px
+    if pictures.tumor.shape != (run.geometry.rows * side, run.geometry.columns * side):
+        raise PicturesMissing(
+            f"What is stored as the picture of {run.result.file_name} is not the picture of that"
+            " slide. Scan the slide again."
+        )
     scale = pictures.tile_px / run.geometry.tile_side
     return (
         max(1, round(run.geometry.width * scale)),
@@ -26,8 +36,8 @@ def overlaid_slide(run: StoredRun, pictures: Pictures) -> Image:
 
 def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
     """Draw only the tumour's colours, to put over the slide, uint8 RGBA (H, W, 4)."""
-    data = _heatmap_data(run, pictures)
     width, height = slide_extent(run, pictures)
+    data = _heatmap_data(run, pictures)
     strong = _per_pixel(data.strong.astype(np.float32), pictures.tile_px) > 0
     p = _per_pixel(np.nan_to_num(data.p_strong), pictures.tile_px)
     rgba = np.empty((*pictures.tumor.shape, 4), np.uint8)

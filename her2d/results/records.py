@@ -39,6 +39,7 @@ class SlideRecord:
         barcode_mismatch: whether it is another one than the file states.
         width, height: level-0 pixels.
         magnification_source: which statement the magnification was taken from, or `assumed`.
+        size, mtime_ns, ctime_ns: as in FileStamp, when the content was hashed; None if unknown.
     """
 
     content_hash: str
@@ -54,6 +55,9 @@ class SlideRecord:
     label_barcode: str | None = None
     barcode_mismatch: bool = False
     magnification_source: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
+    ctime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

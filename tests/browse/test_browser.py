@@ -1,6 +1,11 @@
 """The pages in headless chromium, as a newcomer uses them."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
+from browse_client import TOKEN
 
 pytestmark = pytest.mark.slow
 
@@ -141,3 +146,57 @@ def test_nothing_is_cut_off_or_scrolls_sideways(page, site):
         page.wait_for_load_state("networkidle")
         widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= widths[1]
+
+
+def test_the_printed_address_is_enough_and_the_token_does_not_stay_in_it(chromium, site):
+    context = chromium.new_context(extra_http_headers={})
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append((request.url, request.headers)))
+    assert page.goto(site.url).status == 401
+    page.goto(f"{site.url}/?token={TOKEN}")
+    assert page.url == f"{site.url}/"
+    page.click("a.card.positive")
+    page.wait_for_selector("body[data-ready=all][data-tiles]")
+    assert page.evaluate("document.cookie") == ""
+    page.go_back()
+    assert page.url == f"{site.url}/"
+    assert [url for url, headers in asked if TOKEN in headers.get("referer", "")] == []
+    assert sum(TOKEN in url for url, _ in asked) == 1
+    context.close()
+
+
+@pytest.fixture
+def other_port(tmp_path):
+    """Another program of this machine, which is the same site for cookies, but another origin."""
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_page_of_another_port_makes_nothing_compute(chromium, site, other_port):
+    folder, other = other_port
+    thumbnail, search = f"{site.url}/pictures/1/thumbnail.jpg", f"{site.url}/?text=a"
+    (folder / "page.html").write_text(
+        f"<img src='{thumbnail}'><iframe src='{site.url}'></iframe><script src='{search}'></script>"
+        f"<script>fetch('{search}', {{mode: 'no-cors', credentials: 'include'}})</script>"
+        f"<a href='{search}'>search</a>"
+    )
+    context = chromium.new_context(extra_http_headers={})
+    page, answers = context.new_page(), []
+    page.goto(f"{site.url}/?token={TOKEN}", wait_until="networkidle")
+    page.on("response", lambda response: answers.append((response.url, response.status)))
+    page.goto(f"{other}/page.html")
+    page.wait_for_load_state("networkidle")
+    page.click("a")
+    page.get_by_text("opened by a page of another site").wait_for()
+    seen = {url: status for url, status in answers if url.startswith(site.url)}
+    seen.setdefault(thumbnail, 403)  # chromium tells of no answer that it keeps from the page
+    assert seen == {thumbnail: 403, search: 403, f"{site.url}/": 403}
+    page.click("a")
+    assert "No slides match" not in page.locator("main").inner_text()
+    assert page.url == search
+    context.close()

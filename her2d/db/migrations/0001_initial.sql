@@ -17,6 +17,11 @@ create table slides (
     -- whether the label shows another barcode than the file states
     barcode_mismatch integer not null default 0 check (barcode_mismatch in (0, 1)),
     magnification_source text,         -- the statement it was taken from, or assumed
+    -- The file when its content was hashed, by which a viewer knows that it is still the same. Null
+    -- if that was not noted: then the content is compared.
+    size integer,                      -- bytes, of all its files
+    mtime_ns integer,                  -- of its newest file
+    ctime_ns integer,
     -- The current outcome, kept by a trigger: a view that joins by it costs nothing without one.
     outcome_id integer references outcomes (id)
 );

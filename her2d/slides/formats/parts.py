@@ -10,6 +10,7 @@ from her2d.slides.formats.recognition import (
     dicom_files,
     recognise,
 )
+from her2d.system.file_stamp import FileStamp
 
 _INDEX_BYTES = 1 << 20  # of a VMS file, which is a short text
 
@@ -31,6 +32,11 @@ def scan_files(path: Path) -> list[Path]:
     if found is HAMAMATSU_VMS:
         return [path, *_named_in(path)]
     return [path]
+
+
+def scan_stamp(path: Path) -> FileStamp:
+    """Return what the files of the scan at `path` look like now. Raises OSError."""
+    return FileStamp.of([file.stat() for file in scan_files(path)])
 
 
 def _files_below(folder: Path) -> list[Path]:
