@@ -30,6 +30,7 @@ from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.software import Software
+from her2d.processing.identity import open_scan
 from her2d.processing.processor import ScoredSlide, SlideProcessor, open_processor
 from her2d.processing.records import heatmap_data
 from her2d.results.heatmap import render_heatmap
@@ -231,7 +232,8 @@ class Scorer:
             FileChangedError: the file was written to meanwhile.
             OSError: the file cannot be read.
         """
-        scored = self._processor.score(Path(slide), cancel=cancel, progress=progress)
+        with open_scan(Path(slide)) as scan:
+            scored = self._processor.score(scan, cancel=cancel, progress=progress)
         return SlideScore(scored.path, scored.outcome, scored.stamp)
 
     def close(self) -> None:

@@ -39,6 +39,7 @@ Every class stands in the module that raises it:
     ├─ NoSuchPage
     ├─ NoSuchRun
     ├─ NoSuchTile
+    ├─ NotAFileError
     ├─ OwnShortageError
     ├─ OutcomesError
     ├─ PicturesMissing
@@ -67,6 +68,7 @@ Every class stands in the module that raises it:
     │  └─ TooFewTilesError
     ├─ SlideNotFound
     ├─ SourceChangedError
+    │  ├─ ContentChangedError
     │  └─ QueuedAgainError
     ├─ StudyError
     ├─ TilesPruned

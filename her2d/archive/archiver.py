@@ -14,6 +14,8 @@ from pathlib import Path
 import structlog
 
 from her2d.archive.safe_move import (
+    ContentChangedError,
+    Original,
     QueuedAgainError,
     SourceChangedError,
     free_name,
@@ -166,7 +168,7 @@ def _archive(
     if target is not None:
         if is_gone(job.path):  # otherwise the sidecars belong to a new scan with the same name
             with structlog.contextvars.bound_contextvars(job_id=job.id):
-                _move_sidecars(job.path, target, settings.sidecar)
+                _move_sidecars(job, target, settings.sidecar)
         log.info("slide_archived", job_id=job.id, file=job.path.name, folder=str(target.parent))
     return True
 
@@ -183,7 +185,7 @@ def _move_to_destination(
         OSError: the file cannot be moved.
     """
     if job.archived_path is not None and _has_arrived(job, job.archived_path, on_progress):
-        _remove_original(jobs, job)
+        _remove_original(jobs, job, on_progress)
         return job.archived_path
     wanted = destination(job, settings)
     if wanted is not None and _owns_its_file(jobs, job) and not is_gone(job.path):
@@ -191,6 +193,8 @@ def _move_to_destination(
             return _move(jobs, job, wanted, settings, on_progress)
         except SourceChangedError as reason:
             log.info("slide_not_archived", job_id=job.id, file=job.path.name, reason=str(reason))
+            if isinstance(reason, ContentChangedError):
+                _take_as_new_scan(jobs, job)
     if job.archived_path is not None:
         _remove_leftovers(job.archived_path)
     return None
@@ -213,16 +217,24 @@ def _owns_its_file(jobs: JobQueue, job: Job) -> bool:
     return newest is not None and (newest.id, newest.state, newest.claim) == known
 
 
-def _remove_original(jobs: JobQueue, job: Job) -> None:
+def _remove_original(jobs: JobQueue, job: Job, on_progress: Callable[[], None]) -> None:
     if is_gone(job.path):
         return
     try:
         if not _owns_its_file(jobs, job):
             raise QueuedAgainError(f"{job.path.name} was queued again.")
-        remove(job.path, _state_of(job))
-    except SourceChangedError:
+        remove(_original(job), on_progress=on_progress)
+    except SourceChangedError as reason:
         # A new scan has the same name, or the file was queued again.
         log.info("slide_left_in_inbox", job_id=job.id, file=job.path.name)
+        if isinstance(reason, ContentChangedError):
+            _take_as_new_scan(jobs, job)
+
+
+def _take_as_new_scan(jobs: JobQueue, job: Job) -> None:
+    """Let a file settle again whose time was put back after a change, which no sweep notices."""
+    again = jobs.discover_changed(job)
+    log.warning("slide_changed_after_result", job_id=again.id, file=job.path.name)
 
 
 def _move(
@@ -256,7 +268,7 @@ def _move(
             raise QueuedAgainError(f"{job.path.name} was queued again while it was moved.")
 
     try:
-        move(job.path, target, _state_of(job), on_progress=unless_queued_again)
+        move(_original(job), target, on_progress=unless_queued_again)
     except SourceChangedError:
         _remove_leftovers(target)
         raise
@@ -274,19 +286,19 @@ def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _state_of(job: Job) -> FileState:
-    return FileState(job.inode, job.size, job.mtime_ns)
+def _original(job: Job) -> Original:
+    return Original(job.path, job.file_state, job.content_hash, job.inbox_around)
 
 
-def _move_sidecars(slide: Path, target: Path, suffix: str) -> None:
+def _move_sidecars(job: Job, target: Path, suffix: str) -> None:
     """Move the slide's sidecars to where the slide was moved, and rename them as it was renamed.
 
     A crash before this leaves them in the inbox, where they do not count as scans. A stop waits for
     them because they are small.
     """
-    for here, there in zip(sidecars(slide, suffix), sidecars(target, suffix), strict=True):
+    for here, there in zip(sidecars(job.path, suffix), sidecars(target, suffix), strict=True):
         try:
-            move(here, free_name(there), FileState.of(here))
+            move(Original(here, FileState.of(here), inbox=job.inbox_around), free_name(there))
         except (OSError, SourceChangedError) as error:
             if not is_gone(here):
                 log.warning("slide_sidecar_not_archived", file=here.name, reason=str(error))

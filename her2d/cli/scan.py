@@ -27,7 +27,7 @@ from her2d.db.connection import open_database
 from her2d.db.migrate import migrate
 from her2d.db.place import share_problem
 from her2d.errors import Her2dError
-from her2d.processing.identity import scan_state
+from her2d.processing.identity import open_scan
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import JobFile, decide
 from her2d.queue.store import JobQueue, problem_of_name
@@ -121,23 +121,22 @@ def _scan_one(
     task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)
     try:
-        state = scan_state(path)
-        if (reason := problem_of_name(path)) is not None:
-            JobQueue(db, who).refuse(path, state, reason, barcode=barcode_of_file(path))
-            raise UserError(reason)
-        clock = RunClock(queued_at=None)
-        try:
-            digest = scorer.processor.content_hash(path)
-            clock.step_ended("hash")
-            scored = scorer.processor.score(
-                path,
-                expected=state,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-            )
-        except SlideError as error:
-            barcode = barcode_of_file(path)
-            JobQueue(db, who).refuse(path, state, str(error), barcode=barcode)
-            raise
+        with open_scan(path) as file:
+            if (reason := problem_of_name(path)) is not None:
+                JobQueue(db, who).refuse(path, file.state, reason, barcode=barcode_of_file(path))
+                raise UserError(reason)
+            clock = RunClock(queued_at=None)
+            try:
+                digest = scorer.processor.content_hash(file)
+                clock.step_ended("hash")
+                scored = scorer.processor.score(
+                    file,
+                    progress=lambda done, total: progress.update(task, completed=done, total=total),
+                )
+            except SlideError as error:
+                barcode = barcode_of_file(path)
+                JobQueue(db, who).refuse(path, file.state, str(error), barcode=barcode)
+                raise
         run_id = recorder.record(db, recorder.draw(scored, digest, clock))
         return result_of_run(db, run_id)
     finally:

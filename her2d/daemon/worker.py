@@ -14,7 +14,7 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import open_existing
 from her2d.db.integrity import is_damage
 from her2d.db.retry import until_written
-from her2d.intake.discovery import ScanRules, lies_within
+from her2d.intake.discovery import ScanRules
 from her2d.monitoring.metrics import Metrics
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.duplicates import ContentLocks, follow, refuse_duplicate
@@ -25,6 +25,7 @@ from her2d.processing.errors import (
     UnreadableStorageError,
 )
 from her2d.processing.evidence import Evidence
+from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import ScoredSlide, SlideProcessor
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
@@ -39,8 +40,6 @@ from her2d.results.records import SlideResult, StepTiming
 from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
 from her2d.slides.barcode_of_file import barcode_of_file
-from her2d.slides.errors import SlideError
-from her2d.system.file_identity import FileState
 from her2d.system.loggers import get_logger
 from her2d.system.memory import give_back_free_memory
 
@@ -139,10 +138,14 @@ class Worker:
             Exception: any error that `her2d.processing.retry_policy` has a rule for.
         """
         self._require_reachable(job)
-        _require_inside_inbox(job)
-        before = FileState.of(job.path)
-        if not before.same_file(FileState(job.inode, job.size, job.mtime_ns)):
-            raise FileChangedError(f"{job.path.name} changed after it had settled.")
+        with open_scan(job.path, job.inbox_around) as scan:
+            if not scan.state.is_unchanged(job.file_state):
+                raise FileChangedError(f"{job.path.name} changed after it had settled.")
+            run_id = self._score_and_record(jobs, job, scan)
+        return result_of_run(jobs.database, run_id)
+
+    def _score_and_record(self, jobs: JobQueue, job: Job, scan: Scan) -> int:
+        """Hash, score and record the open file of a claimed job, and return the run's id."""
         cancel = self._signals.cancel
 
         def heartbeat() -> None:
@@ -154,22 +157,22 @@ class Worker:
                 raise SlideCancelledError("The slide was cancelled.")
 
         clock = RunClock(job.queued_at)
-        digest = self._processor.content_hash(job.path, continue_or_cancel)
+        digest = self._processor.content_hash(scan, continue_or_cancel)
         clock.step_ended("hash")
-        until_written(lambda: jobs.store_content_hash(job, digest), cancel, heartbeat)
+        until_written(
+            lambda: jobs.store_content_hash(job, digest, scan.state.ctime_ns), cancel, heartbeat
+        )
         with self._contents.hold(digest, continue_or_cancel):
             self._refuse_duplicate(jobs, digest)
             scored = self._processor.score(
-                job.path,
+                scan,
                 inbox=job.inbox,
-                expected=before,
                 cancel=cancel,
                 progress=lambda *_: heartbeat(),
             )
             self._refuse_io_errors(job, scored)
             complete = self._recorder.draw(scored, digest, clock)
-            run_id = until_written(lambda: self._record(jobs, job, complete), cancel, heartbeat)
-        return result_of_run(jobs.database, run_id)
+            return until_written(lambda: self._record(jobs, job, complete), cancel, heartbeat)
 
     def _refuse_duplicate(self, jobs: JobQueue, digest: str) -> None:
         refuse_duplicate(jobs.database, digest, self._processor.bundle.digest)
@@ -290,12 +293,3 @@ class Worker:
             high_expression_percent=result.high_expression_percent,
             elapsed_s=result.elapsed_s,
         )
-
-
-def _require_inside_inbox(job: Job) -> None:
-    """Raise SlideError if a link has taken a folder's place since and leads out of the inbox."""
-    inbox = job.inbox
-    if inbox is None or not job.path.is_relative_to(inbox):
-        return  # queued by an operator, or retried from the archive
-    if not lies_within(job.path, inbox):
-        raise SlideError(job.path.name, "lies behind a link that leads out of the inbox")

@@ -172,15 +172,6 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def lies_within(path: Path, inbox: Path) -> bool:
-    """Return whether `path` is below `inbox` once all symbolic links are resolved.
-
-    Raises:
-        OSError: one of them does not exist or cannot be read.
-    """
-    return path.resolve(strict=True).is_relative_to(inbox.resolve(strict=True))
-
-
 def _regular_file(entry: "os.DirEntry[str]") -> os.stat_result | None:
     try:
         found = entry.stat(follow_symlinks=False)

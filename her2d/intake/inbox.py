@@ -200,7 +200,7 @@ class Inbox:
     def _is_left_out(self, job: Job) -> bool:
         if job.inbox not in self.sweeps.left_out | self.sweeps.paused:
             return False
-        now, state = self._clock(), FileState(job.inode, job.size, job.mtime_ns)
+        now, state = self._clock(), job.file_state
         watch = self._watches.get(job.id) or Watch.begin(state, now, self._patience)
         self._watches[job.id] = watch.postponed(now, self._patience)
         if job.inbox in self.sweeps.left_out:
@@ -229,7 +229,7 @@ class Inbox:
         watch = self._watches.get(job.id)
         if watch is None or watch.state != state:
             self._watches[job.id] = Watch.begin(state, now, self._patience)
-            if not state.same_file(FileState(job.inode, job.size, job.mtime_ns)):
+            if state != job.file_state:
                 self._jobs.update_settling(job, state)
             return False
         self._watches[job.id] = watch.checked(state, now, self._patience)
@@ -279,7 +279,7 @@ class Inbox:
         """Check the file again later, and log the reason once if it is overdue."""
         watch = self._watches.get(job.id)
         if watch is None:
-            watch = Watch.begin(FileState(job.inode, job.size, job.mtime_ns), now, self._patience)
+            watch = Watch.begin(job.file_state, now, self._patience)
         self._watches[job.id] = watch.postponed(now, self._patience)
         if not watch.is_overdue(now, self._patience):
             if job.reason != reason:

@@ -122,6 +122,7 @@ class Pipeline:
         self,
         path: Path,
         *,
+        fd: int | None = None,
         assume_magnification: float | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
@@ -132,6 +133,7 @@ class Pipeline:
 
         Args:
             path: a whole-slide TIFF.
+            fd: its descriptor if it is open already; it must stay open until the future is done.
             assume_magnification: objective magnification where the file states none.
             cancel: set it to give the slide up.
             progress: called with (tiles settled, tiles in all) from the pipeline's threads.
@@ -145,7 +147,7 @@ class Pipeline:
             raise SlideCancelledError("The pipeline is closed.")
         cancel = cancel or threading.Event()
         return self._slides.submit(
-            copy_context().run, self._score, path, assume_magnification, cancel, progress
+            copy_context().run, self._score, path, fd, assume_magnification, cancel, progress
         )
 
     def close(self) -> None:
@@ -163,6 +165,7 @@ class Pipeline:
     def _score(
         self,
         path: Path,
+        fd: int | None,
         assume_magnification: float | None,
         cancel: threading.Event,
         progress: Progress | None,
@@ -173,7 +176,10 @@ class Pipeline:
         if cancelled():
             raise SlideCancelledError("The slide was cancelled.")
         with open_slide(
-            path, assume_magnification=assume_magnification, um_per_px=self._rules.um_per_px
+            path,
+            assume_magnification=assume_magnification,
+            um_per_px=self._rules.um_per_px,
+            fd=fd,
         ) as slide:
             run = SlideRun(slide.grid, cancelled, progress)
             self._feed(slide, run)

@@ -25,12 +25,10 @@ from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
-from her2d.processing.errors import FileChangedError, TooFewTilesError
-from her2d.processing.identity import scan_hash, scan_state
+from her2d.processing.errors import TooFewTilesError
+from her2d.processing.identity import Scan
 from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
-from her2d.slides.formats.parts import scan_stamp
-from her2d.system.file_identity import FileState
 from her2d.system.file_stamp import FileStamp
 from her2d.system.linux import be_idle
 
@@ -85,30 +83,28 @@ class SlideProcessor:
         """The engine's back end and precision, as recorded with each result."""
         return self.software.backend
 
-    def content_hash(self, path: Path, on_progress: Callable[[], None] = lambda: None) -> str:
+    def content_hash(self, scan: Scan, on_progress: Callable[[], None] = lambda: None) -> str:
         """Return the scan's content hash, read at idle priority in a thread of the processor.
 
         `on_progress` is called at every MiB; what it raises ends the reading. Raises the
-        errors of `scan_hash`.
+        errors of `Scan.content_hash`.
         """
-        hashing = self._hashing.submit(copy_context().run, scan_hash, path, on_progress=on_progress)
+        hashing = self._hashing.submit(copy_context().run, scan.content_hash, on_progress)
         return hashing.result()
 
     def score(
         self,
-        path: Path,
+        scan: Scan,
         *,
         inbox: Path | None = None,
-        expected: FileState | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
     ) -> ScoredSlide:
         """Score one scan.
 
         Args:
-            path: the slide.
+            scan: the slide, which the caller has opened.
             inbox: the inbox that it was found in, which may have its own assume_magnification.
-            expected: what the file looked like when it was hashed; None means as it is now.
             cancel: set to end the work early.
             progress: called with tiles done and tiles in all, from any thread.
 
@@ -119,27 +115,27 @@ class SlideProcessor:
             EngineError, MemoryError: the engine failed, and the slide may be why.
             EngineDownError: the engine fails for every slide.
             DeviceLostError: it cannot succeed in this process.
-            FileChangedError: the file was written to meanwhile.
+            FileChangedError: the file was written to since it was opened.
             OSError: it cannot be read.
         """
-        before = expected or scan_state(path)
-        outcome = self._run(path, self._assume_magnification(path, inbox), cancel, progress)
-        stamp = scan_stamp(path)
-        if scan_state(path) != before:
-            raise FileChangedError(f"{path.name} changed while it was read.")
+        path = scan.path
+        outcome = self._run(scan, self._assume_magnification(path, inbox), cancel, progress)
+        stamp = scan.stamp()
+        scan.require_unchanged()
         _require_enough_tiles(path, outcome, self._max_unreadable_percent)
         return ScoredSlide(path, outcome, stamp)
 
     def _run(
         self,
-        path: Path,
+        scan: Scan,
         assume_magnification: float | None,
         cancel: threading.Event | None,
         progress: Progress | None,
     ) -> SlideOutcome:
         try:
             outcome = self.pipeline.submit(
-                path,
+                scan.path,
+                fd=scan.descriptor,
                 assume_magnification=assume_magnification,
                 cancel=cancel,
                 progress=progress,

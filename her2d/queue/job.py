@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from her2d.system.backoff import Backoff
+from her2d.system.file_identity import FileState
 
 # Half a minute after the first attempt; an hour at most, give or take a quarter.
 RETRY = Backoff(first_s=30.0, longest_s=4500.0, jitter=0.25)
@@ -43,7 +44,9 @@ class Job:
 
     Attributes:
         inbox: the inbox in which the file was found; None for a file that a person named.
-        inode: 0 if it is unknown or not stable (see `FileState`).
+        size, mtime_ns, inode, ctime_ns: the file's state (see `FileState`) before it was hashed, or
+            as it was last seen.
+        sidecar: the state of the sidecar that it was queued with; None without one.
         claim: how often the job was claimed; only the newest claim may end it.
         content_hash: known once the newest claim has read the whole file.
         interruptions: how often the daemon ended while it worked on the content.
@@ -61,6 +64,8 @@ class Job:
     size: int
     mtime_ns: int
     inode: int
+    ctime_ns: int
+    sidecar: str | None
     content_hash: str | None
     claim: int
     interruptions: int
@@ -72,6 +77,16 @@ class Job:
     slide_id: int | None
     archived_path: Path | None
     archived_at: str | None
+
+    @property
+    def file_state(self) -> FileState:
+        """The recorded state of the job's file."""
+        return FileState(self.inode, self.size, self.mtime_ns, self.ctime_ns)
+
+    @property
+    def inbox_around(self) -> Path | None:
+        """The inbox that the path is in; None for a file that a person named or in the archive."""
+        return self.inbox if self.inbox and self.path.is_relative_to(self.inbox) else None
 
     @property
     def whereabouts(self) -> Path:
@@ -100,6 +115,8 @@ class Job:
             size=row["size"],
             mtime_ns=row["mtime_ns"],
             inode=row["inode"],
+            ctime_ns=row["ctime_ns"],
+            sidecar=row["sidecar"],
             content_hash=row["content_hash"],
             claim=row["claim"],
             interruptions=row["interruptions"],

@@ -14,6 +14,7 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ from her2d.system.text import readable_text
 from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
-    "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode,"
+    "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode, ctime_ns,"
     " discovered_at, reason, attempts, barcode, finished_at) values (:path, :name, :inbox, :state,"
-    " :priority, :size, :mtime, :inode, :at, :reason, :attempts, :barcode, :finished)"
+    " :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode, :finished)"
 )
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
@@ -160,7 +161,7 @@ class JobQueue:
         """Return whether `newest`, the newest job of a path, is for the file in that state."""
         if newest.state in _NO_SCAN:
             return False
-        return newest.state in LIVE or state.same_file(_state_of(newest))
+        return newest.state in LIVE or state.same_file(newest.file_state)
 
     def _found_again(self, job: Job, state: FileState) -> Job | None:
         """Continue a job without its counts, because the file may be another scan."""
@@ -170,6 +171,7 @@ class JobQueue:
             "size": state.size,
             "mtime_ns": state.mtime_ns,
             "inode": state.inode,
+            "ctime_ns": state.ctime_ns,
             "attempts": 0,
             "interruptions": 0,
             "queued_at": None,
@@ -179,6 +181,19 @@ class JobQueue:
             "archived_at": None,
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
+
+    def discover_changed(self, job: Job) -> Job:
+        """Create a settling job for the file of a finished one, whose content has changed.
+
+        It settles first, because it may still change.
+        """
+        return self._insert(
+            job.path,
+            str(job.inbox or ""),
+            job.file_state,
+            JobState.SETTLING,
+            priority=job.priority,
+        )
 
     def archive_again(self, job: Job) -> None:
         """Schedule the file of a finished job for archiving, because it exists again."""
@@ -220,7 +235,7 @@ class JobQueue:
         again = self._insert(
             job.whereabouts,
             str(job.inbox or ""),
-            _state_of(job),
+            replace(job.file_state, ctime_ns=0),  # it may have been moved since
             JobState.SETTLING,
             priority=priority,
         )
@@ -228,11 +243,18 @@ class JobQueue:
         return self.get(again.id)
 
     def update_settling(self, job: Job, state: FileState) -> None:
-        """Store a settling file's new size and mtime, and clear a reported delay."""
+        """Store a settling file's new state, and clear a reported delay."""
         self._db.execute(
-            "update jobs set size = ?, mtime_ns = ?, inode = ?, overdue_at = null, reason = null"
-            " where id = ? and state = ?",
-            [state.size, state.mtime_ns, state.inode, job.id, JobState.SETTLING],
+            "update jobs set size = ?, mtime_ns = ?, inode = ?, ctime_ns = ?, overdue_at = null,"
+            " reason = null where id = ? and state = ?",
+            [
+                state.size,
+                state.mtime_ns,
+                state.inode,
+                state.ctime_ns,
+                job.id,
+                JobState.SETTLING,
+            ],
         )
 
     def record_incomplete(self, job: Job, reason: str) -> None:
@@ -299,14 +321,15 @@ class JobQueue:
         )
         return cursor.rowcount == 1
 
-    def store_content_hash(self, job: Job, content_hash: str) -> None:
-        """Store a claimed job's content hash.
+    def store_content_hash(self, job: Job, content_hash: str, ctime_ns: int) -> None:
+        """Store a claimed job's content hash, and its file's change time before it was hashed.
 
         From then on an interruption counts against the file and not against the storage.
         """
         self._db.execute(
-            "update jobs set content_hash = ? where id = ? and claim = ? and state = 'running'",
-            [content_hash, job.id, job.claim],
+            "update jobs set content_hash = ?, ctime_ns = ?"
+            " where id = ? and claim = ? and state = 'running'",
+            [content_hash, ctime_ns, job.id, job.claim],
         )
 
     def write_heartbeats(self, job_ids: Sequence[int]) -> None:
@@ -493,6 +516,7 @@ class JobQueue:
                     "size": file.size,
                     "mtime": file.mtime_ns,
                     "inode": file.inode,
+                    "ctime": file.ctime_ns,
                     "at": at,
                     "reason": reason,
                     "attempts": attempts,
@@ -537,10 +561,6 @@ def problem_of_name(path: Path) -> str | None:
     if readable_text(path.name) == path.name:
         return "The name of a folder above the file is not valid UTF-8: rename that folder."
     return "The file's name is not valid UTF-8: rename it and it is processed."
-
-
-def _state_of(job: Job) -> FileState:
-    return FileState(job.inode, job.size, job.mtime_ns)
 
 
 def _ended(reason: str, barcode: str | None) -> dict[str, Any]:

@@ -119,21 +119,21 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def refuse_oversized(path: Path) -> None:
+def refuse_oversized(path: Path, fd: int) -> None:
     """Refuse a TIFF of which so little is images that reading all of it takes hours.
 
     Whatever else is wrong with the file is left to `open_slide`.
+
+    Args:
+        path: the file, for the error's sentence.
+        fd: its descriptor.
 
     Raises:
         SlideError: it is such a file.
         OSError: it cannot be read.
     """
     try:
-        fd = open_regular(path)
-        try:
-            read_structure(fd)
-        finally:
-            os.close(fd)
+        read_structure(fd)
     except OversizedError as error:
         raise SlideError(path.name, str(error)) from error
     except StructureError:

@@ -46,6 +46,7 @@ def open_slide(
     *,
     assume_magnification: float | None = None,
     um_per_px: float = UM_PER_PX,
+    fd: int | None = None,
 ) -> Slide:
     """Open a whole-slide image.
 
@@ -58,6 +59,8 @@ def open_slide(
         assume_magnification: the objective's magnification at level 0, used where the file states
             none, or states two that exclude each other.
         um_per_px: micrometres per pixel that the models need; the grid has it within 5 %.
+        fd: descriptor of the file if the caller has opened it already, and closes it after the
+            slide. Then `path` only names it, and what lies there now is not read.
 
     Raises:
         SlideError: the file lacks directories, has no magnification, is over 25 % coarser than
@@ -67,14 +70,14 @@ def open_slide(
         SlideUnavailableError: the storage failed.
     """
     path = Path(path)
-    if (other := open_other(path, assume_magnification, um_per_px)) is not None:
+    if (other := open_other(path, assume_magnification, um_per_px, fd)) is not None:
         return other
-    with slide_errors(path), library_named(path):
-        fd = open_regular(path)
+    with slide_errors(path), library_named(path, fd):
+        own = open_regular(path) if fd is None else os.dup(fd)
         try:
-            return _open(path, fd, assume_magnification, um_per_px)
+            return _open(path, own, assume_magnification, um_per_px)
         except BaseException:
-            os.close(fd)
+            os.close(own)
             raise
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from her2d.system.linux import stores_inodes
+from her2d.system.linux import keeps_change_time, stores_inodes
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST = 2**63 - 1  # SQLite's largest integer; some file systems store years after 2262
@@ -21,12 +21,17 @@ class FileState:
         inode: 0 on file systems where it may differ after the next mount: network shares, FUSE,
             overlays and FAT.
         size: in bytes.
-        mtime_ns: time of the last change, in nanoseconds since 1970.
+        mtime_ns: time of the last change of the content, in nanoseconds since 1970, which every
+            program may set to another time.
+        ctime_ns: time of the last change of the content or of anything else, which no program can
+            set; 0 on file systems that do not keep it. Renaming a file, giving it another owner or
+            restoring its times also changes it.
     """
 
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
     @classmethod
     def of(cls, path: Path) -> Self:
@@ -40,19 +45,35 @@ class FileState:
     @classmethod
     def from_stat(cls, found: os.stat_result) -> Self:
         inode = found.st_ino if stores_inodes(found.st_dev) else 0
-        mtime_ns = max(-_LARGEST, min(found.st_mtime_ns, _LARGEST))
-        return cls(inode & _LARGEST, found.st_size, mtime_ns)
+        ctime_ns = found.st_ctime_ns if keeps_change_time(found.st_dev) else 0
+        return cls(
+            inode & _LARGEST, found.st_size, _storable(found.st_mtime_ns), _storable(ctime_ns)
+        )
 
     def same_file(self, other: "FileState") -> bool:
-        """Return whether both are the same, unchanged file; an inode of 0 equals any other."""
+        """Return whether both are the same file; an inode of 0 equals any other.
+
+        The change time does not count, because a file that was only renamed is the same.
+        """
         inodes = {self.inode, other.inode} - {0}
         return (self.size, self.mtime_ns) == (other.size, other.mtime_ns) and len(inodes) < 2
+
+    def is_unchanged(self, since: "FileState") -> bool:
+        """Return whether nothing about the file has changed; what is not known is not compared."""
+        ctimes = {self.ctime_ns, since.ctime_ns} - {0}
+        return self.same_file(since) and len(ctimes) < 2
+
+    def is_surely_unchanged(self, since: "FileState") -> bool:
+        """Return whether the change time proves that the content is as it was."""
+        return self.is_unchanged(since) and 0 not in (self.ctime_ns, since.ctime_ns)
+
+
+def _storable(nanoseconds: int) -> int:
+    return max(-_LARGEST, min(nanoseconds, _LARGEST))
 
 
 def content_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> str:
     """Return the file's BLAKE2b-256 hash, as `blake2b:` and 64 hexadecimal digits.
-
-    BLAKE2b is in the standard library and, at 1 GB/s, faster than a scanner's disk or share.
 
     Args:
         path: the file.
@@ -61,9 +82,22 @@ def content_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) 
     Raises:
         OSError: the file cannot be read.
     """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return hash_of_open_file(descriptor, on_progress=on_progress)
+    finally:
+        os.close(descriptor)
+
+
+def hash_of_open_file(descriptor: int, *, on_progress: Callable[[], None] = lambda: None) -> str:
+    """Return `content_hash` of an open file; its position in the file stays.
+
+    BLAKE2b is in the standard library and, at 1 GB/s, faster than a scanner's disk or share.
+    """
     digest = hashlib.blake2b(digest_size=32)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            on_progress()
+    at = 0
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, at):
+        digest.update(chunk)
+        at += len(chunk)
+        on_progress()
     return f"blake2b:{digest.hexdigest()}"

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import threading
+import time
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ _LOCK_KIND, _LOCK_PROCESS, _LOCK_FILE = 1, 4, 5
 
 # These store no inode numbers. Linux assigns one when it first reads a file (iunique, fs/inode.c).
 _WITHOUT_INODES = frozenset({"exfat", "msdos", "vfat"})
+# These have no change time. What a program in user space (FUSE) returns as it may be anything.
+_WITHOUT_CHANGE_TIME = _WITHOUT_INODES
+_TYPES_KEPT_S = 30.0
 
 # ioprio_set(2) has no wrapper in glibc; numbers from the kernel's unistd.h.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
@@ -68,13 +72,32 @@ def unmounted_above(path: Path, fstab: Path = Path("/etc/fstab")) -> Path | None
     return next(missing, None)
 
 
-@lru_cache(maxsize=64)
 def stores_inodes(device: int) -> bool:
     """Return whether files on a device (st_dev) have the same inodes after the next mount."""
     if not os.major(device):  # without a block device: network shares, FUSE, overlays
         return False
+    return _type_of_device(device) not in _WITHOUT_INODES
+
+
+def keeps_change_time(device: int) -> bool:
+    """Return whether the file system of a device (st_dev) keeps the change time of its files.
+
+    Devices of which nothing is known are subvolumes of btrfs and shares that are mounted on demand.
+    """
+    kind = _type_of_device(device)
+    return kind not in _WITHOUT_CHANGE_TIME and not kind.startswith("fuse")
+
+
+def _type_of_device(device: int) -> str:
+    """Return the file system's type; an empty text if it is not known."""
+    # Linux gives the number of an unmounted device to the next one.
+    return _types_in(int(time.monotonic() / _TYPES_KEPT_S)).get(device, "")
+
+
+@lru_cache(maxsize=1)
+def _types_in(_period: int) -> dict[int, str]:
     lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    return file_systems(lines).get(device) not in _WITHOUT_INODES
+    return file_systems(lines)
 
 
 def file_systems(mountinfo: Iterable[str]) -> dict[int, str]:

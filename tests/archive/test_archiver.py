@@ -12,7 +12,7 @@ import pytest
 from captured_logs import capture_logs
 
 from her2d.archive.archiver import Archiver
-from her2d.archive.safe_move import SourceChangedError, free_name, move
+from her2d.archive.safe_move import Original, SourceChangedError, free_name, move
 from her2d.intake.destination import destination
 from her2d.intake.inbox import Inbox
 from her2d.queue.job import JobState
@@ -546,7 +546,7 @@ def test_a_link_is_never_moved(tmp_path):
     link = tmp_path / "link.tif"
     link.symlink_to(real)
     with pytest.raises(SourceChangedError):
-        move(link, tmp_path / "archive" / "link.tif", FileState.of(link))
+        move(Original(link, FileState.of(link)), tmp_path / "archive" / "link.tif")
     assert real.exists()
 
 

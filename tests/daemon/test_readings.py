@@ -16,6 +16,7 @@ from her2d.daemon.readings import Outcomes, read_daemon
 from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.backup import back_up
 from her2d.db.connection import open_database
+from her2d.processing.identity import open_scan
 from her2d.processing.processor import open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
@@ -60,8 +61,9 @@ def db(settings):
 def record_slide(processor, settings, db, slide):
     recorder = Recorder(processor.bundle, processor.software, settings.results.heatmaps)
     clock = RunClock(queued_at=None)
-    digest = processor.content_hash(slide)
-    recorder.record(db, recorder.draw(processor.score(slide), digest, clock))
+    with open_scan(slide) as scan:
+        digest = processor.content_hash(scan)
+        recorder.record(db, recorder.draw(processor.score(scan), digest, clock))
 
 
 def read(settings, db, *slides, calibration=None):

@@ -1,19 +1,25 @@
 """One scan through the threads of the pipeline."""
 
 import os
+import shutil
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
+from touched_files import rewrite_in_place
 
 from her2d.processing.errors import FileChangedError
-from her2d.processing.processor import open_processor, pipeline_limits
+from her2d.processing.identity import open_scan
+from her2d.processing.processor import ScoredSlide, open_processor, pipeline_limits
 from her2d.settings import (
     InferenceSettings,
     PipelineSettings,
     ResultsSettings,
     Settings,
 )
+from her2d.slides.errors import SlideError
 
 
 @pytest.fixture
@@ -35,9 +41,13 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(
         thread = threading.current_thread().name.rstrip("_0123456789")
         bound.setdefault(thread, set()).add(get_contextvars().get("job_id"))
 
-    with open_processor(color_bundle, settings) as processor, bound_contextvars(job_id=7):
-        processor.content_hash(path, note)
-        processor.score(path, progress=note)
+    with (
+        open_processor(color_bundle, settings) as processor,
+        open_scan(path) as scan,
+        bound_contextvars(job_id=7),
+    ):
+        processor.content_hash(scan, note)
+        processor.score(scan, progress=note)
     assert bound == {
         "her2d-hash": {7},  # reads the file
         "her2d-slide": {7},  # settles background
@@ -46,23 +56,91 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(
     }
 
 
-def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(
+def replace(path: Path) -> None:
+    """Put a copy with the same size and time in the file's place."""
+    copy = path.with_name("copy.tif")
+    shutil.copy2(path, copy)
+    copy.replace(path)
+
+
+def link_the_folder_elsewhere(path: Path) -> None:
+    """Put a link to a copy of the folder in the folder's place."""
+    elsewhere = path.parent.with_name("elsewhere")
+    shutil.copytree(path.parent, elsewhere)
+    path.parent.rename(path.parent.with_name("away"))
+    path.parent.symlink_to(elsewhere)
+
+
+CHANGES = {
+    "another time": lambda path: os.utime(path, ns=(0, 0)),
+    "the same size and time": rewrite_in_place,
+    "another file": replace,
+}
+
+
+@pytest.fixture
+def score_while(settings, color_bundle, write_slide, tmp_path):
+    """Return a function that scores a slide, in an inbox, that is changed while it is scored."""
+
+    def score(change: Callable[[Path], None]) -> ScoredSlide:
+        (tmp_path / "inbox" / "day").mkdir(parents=True)
+        path = write_slide([".sS"], folder=tmp_path / "inbox" / "day")
+        changes = [change]
+
+        def progress(*_: object) -> None:
+            if changes:
+                changes.pop()(path)
+
+        with (
+            open_processor(color_bundle, settings) as processor,
+            open_scan(path, tmp_path / "inbox") as scan,
+        ):
+            return processor.score(scan, progress=progress)
+
+    return score
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_while_it_is_scored_does_not_get_a_score(score_while, change):
+    with pytest.raises(FileChangedError, match="changed while it was read"):
+        score_while(CHANGES[change])
+
+
+def test_a_file_that_changes_between_its_hash_and_its_score_does_not_get_a_score(
     settings, color_bundle, write_slide
 ):
     path = write_slide([".sS"])
-    changed = False
+    with open_processor(color_bundle, settings) as processor, open_scan(path) as scan:
+        processor.content_hash(scan)
+        rewrite_in_place(path)
+        with pytest.raises(FileChangedError):
+            processor.score(scan)
 
-    def change(*_: object) -> None:
-        nonlocal changed
-        if not changed:
-            os.utime(path, ns=(0, 0))
-            changed = True
 
-    with (
-        open_processor(color_bundle, settings) as processor,
-        pytest.raises(FileChangedError, match="changed while it was read"),
-    ):
-        processor.score(path, progress=change)
+def test_a_slide_behind_a_link_does_not_get_a_score(score_while):
+    with pytest.raises(SlideError, match="lies behind a link"):
+        score_while(link_the_folder_elsewhere)
+
+
+def test_the_file_that_was_hashed_is_the_one_that_is_scored(
+    settings, color_bundle, write_slide, tmp_path
+):
+    """A folder is exchanged after the hash, and back before the end."""
+    for name in ("day", "other"):
+        (tmp_path / name).mkdir()
+    path = write_slide(["SS"], folder=tmp_path / "day")
+    write_slide(["ww"], folder=tmp_path / "other")
+    with open_processor(color_bundle, settings) as processor, open_scan(path, tmp_path) as scan:
+        (tmp_path / "day").rename(tmp_path / "away")
+        (tmp_path / "other").rename(tmp_path / "day")
+
+        def back(*_: object) -> None:
+            if (tmp_path / "away").exists():
+                (tmp_path / "day").rename(tmp_path / "other")
+                (tmp_path / "away").rename(tmp_path / "day")
+
+        scored = processor.score(scan, progress=back)
+    assert scored.outcome.score.her2_status == "positive"
 
 
 @pytest.mark.parametrize(

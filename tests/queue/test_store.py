@@ -124,7 +124,7 @@ def test_a_job_whose_wait_is_not_over_is_not_claimed(jobs):
 def test_jobs_of_a_killed_daemon_are_queued_again_without_losing_an_attempt(jobs):
     queued(jobs)
     job = jobs.claim()
-    jobs.store_content_hash(job, "blake2b:00")
+    jobs.store_content_hash(job, "blake2b:00", 0)
     assert [found.id for found in jobs.recover()] == [job.id]
     again = jobs.claim()
     assert (again.id, again.attempts, again.interruptions) == (job.id, 1, 1)
@@ -132,7 +132,7 @@ def test_jobs_of_a_killed_daemon_are_queued_again_without_losing_an_attempt(jobs
 
 def read_and_interrupt(jobs) -> None:
     """Claim the next job, read its file, and recover as after a killed daemon."""
-    jobs.store_content_hash(jobs.claim(), "blake2b:00")
+    jobs.store_content_hash(jobs.claim(), "blake2b:00", 0)
     jobs.recover()
 
 

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from touched_files import rewrite_in_place
 
 from her2d.system.file_identity import FileState, content_hash
 from her2d.system.linux import be_idle
@@ -35,7 +37,9 @@ def test_hashing_reports_progress_and_can_be_interrupted(tmp_path):
         content_hash(tmp_path / "a.tif", on_progress=on_progress)
 
 
-states = st.builds(FileState, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2))
+states = st.builds(
+    FileState, st.integers(0, 3), st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)
+)
 
 
 @given(states, states)
@@ -46,6 +50,25 @@ def test_same_file_is_symmetric(one, other):
 @given(states)
 def test_an_unknown_inode_equals_any_other(state):
     assert state.same_file(FileState(0, state.size, state.mtime_ns))
+
+
+@given(states, states)
+def test_a_renamed_file_is_the_same_and_has_changed(one, other):
+    renamed = replace(one, ctime_ns=one.ctime_ns + 1)
+    assert renamed.same_file(one)
+    assert renamed.is_unchanged(one) == (one.ctime_ns == 0)
+    assert not renamed.is_surely_unchanged(one)
+    assert one.is_surely_unchanged(other) <= one.is_unchanged(other) <= one.same_file(other)
+
+
+def test_a_change_with_the_time_put_back_shows_in_the_change_time(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"scan")
+    before = FileState.of(path)
+    rewrite_in_place(path)
+    after = FileState.of(path)
+    assert after.same_file(before)
+    assert not after.is_unchanged(before)
 
 
 def test_two_files_on_a_disk_have_different_inodes(tmp_path):

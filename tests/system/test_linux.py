@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from her2d.system import linux
 from her2d.system.file_identity import FileState
-from her2d.system.linux import file_systems, mounts_below, stores_inodes
+from her2d.system.linux import file_systems, mounts_below
 
 
 def test_mounts_below_a_folder_are_found_even_with_escaped_names(tmp_path):
@@ -42,13 +43,34 @@ def test_file_systems_are_identified_by_their_device():
     assert found[os.makedev(0, 45)] == "cifs"
 
 
-def test_the_inode_is_unknown_on_a_disk_that_stores_no_inode_numbers(tmp_path, monkeypatch):
-    (tmp_path / "a.tif").touch()
-    device = (tmp_path / "a.tif").stat().st_dev
-    stores_inodes.cache_clear()
-    monkeypatch.setattr("her2d.system.linux.file_systems", lambda _: {device: "exfat"})
-    assert FileState.of(tmp_path / "a.tif").inode == 0
-    stores_inodes.cache_clear()
+@pytest.fixture
+def on_file_system(tmp_path, monkeypatch):
+    """Return a function that gives the state of a file on a file system of that type."""
+
+    def state(kind: str) -> FileState:
+        (tmp_path / "a.tif").touch()
+        device = (tmp_path / "a.tif").stat().st_dev
+        linux._types_in.cache_clear()
+        monkeypatch.setattr(linux, "file_systems", lambda _: {device: kind})
+        return FileState.of(tmp_path / "a.tif")
+
+    yield state
+    linux._types_in.cache_clear()
+
+
+def test_the_inode_is_unknown_on_a_disk_that_stores_no_inode_numbers(on_file_system):
+    assert on_file_system("exfat").inode == 0
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "cifs", "nfs4", "a subvolume"])
+def test_the_change_time_is_known_where_the_file_system_keeps_it(on_file_system, tmp_path, kind):
+    found = on_file_system(kind)
+    assert found.ctime_ns == (tmp_path / "a.tif").stat().st_ctime_ns
+
+
+@pytest.mark.parametrize("kind", ["vfat", "exfat", "fuse.sshfs", "fuseblk"])
+def test_the_change_time_is_unknown_where_it_may_be_anything(on_file_system, kind):
+    assert on_file_system(kind).ctime_ns == 0
 
 
 def test_every_file_system_of_this_machine_can_be_identified():

@@ -308,6 +308,8 @@ create table jobs (
     size integer not null,
     mtime_ns integer not null,
     inode integer not null default 0,                -- 0 if unknown or not stable
+    ctime_ns integer not null default 0,             -- 0 if unknown
+    sidecar text,                                    -- state of the sidecar that it was queued with
     content_hash text,
     barcode text,                      -- of a file that could not be scored, as far as it was read
     claim integer not null default 0,                -- counts claims; only the last one is valid

@@ -18,6 +18,7 @@ from her2d.slides.formats.recognition import (
 )
 from her2d.slides.formats.region_slide import RegionSlide
 from her2d.slides.formats.source import Source, UnknownFormatError
+from her2d.system.open_files import path_of_open_file
 
 INSTALL = "pip install 'her2d[formats]'"
 
@@ -44,19 +45,19 @@ class MissingLibraryError(UnreadableFormatError):
 
 
 def open_other(
-    path: Path, assume_magnification: float | None, um_per_px: float
+    path: Path, assume_magnification: float | None, um_per_px: float, fd: int | None = None
 ) -> RegionSlide | None:
     """Open a scan of a format beyond TIFF; return None for what is read, or refused, as TIFF.
 
     Args:
-        path, assume_magnification, um_per_px: as for `her2d.slides.reader.open_slide`.
+        path, assume_magnification, um_per_px, fd: as for `her2d.slides.reader.open_slide`.
 
     Raises:
         SlideError: no library reads the format, it is not installed, or it refuses the scan.
         SlideUnavailableError: the storage failed.
     """
     with slide_errors(path):
-        source = open_source(path)
+        source = open_source(path, fd)
         if source is None:
             return None
         try:
@@ -66,23 +67,27 @@ def open_other(
             raise
 
 
-def open_source(path: Path) -> Source | None:
+def open_source(path: Path, fd: int | None = None) -> Source | None:
     """Open a scan with the library that reads its format; return None for TIFF.
+
+    Args:
+        path: as for `her2d.slides.reader.open_slide`.
+        fd: descriptor of the file if it is open already; it must stay open as long as the source.
 
     Raises:
         RefusedError: no library reads the format, it is not installed, or it refuses the scan.
         OSError: the storage failed.
     """
-    found = recognise(path)
+    found = recognise(path, fd)
     if found is None or found.library is Library.TIFFFILE:
         return None
     if found.library is Library.NONE:
         raise UnreadableFormatError(f"is a {found.name}, which no open library reads; {found.hint}")
-    if found is DICOM and not path.is_dir():
+    if found is DICOM and (fd is not None or not path.is_dir()):
         raise RefusedError("is one file of a DICOM slide; name the folder that holds all of them")
     try:
         open_: Callable[[Path], Source] = _library(found).open_source
-        return open_(path)
+        return open_(path if fd is None else path_of_open_file(fd))
     except (MissingLibraryError, UnknownFormatError):
         if found in _ALSO_TIFF:
             return None
@@ -90,12 +95,16 @@ def open_source(path: Path) -> Source | None:
 
 
 @contextmanager
-def library_named(path: Path) -> Iterator[None]:
-    """Name the library that may read a TIFF which her2d refuses, where it is not installed."""
+def library_named(path: Path, fd: int | None = None) -> Iterator[None]:
+    """Name the library that may read a TIFF which her2d refuses, where it is not installed.
+
+    Args:
+        path, fd: as for `open_source`.
+    """
     try:
         yield
     except RefusedError as error:
-        found = recognise(path)
+        found = recognise(path, fd)
         if found in _ALSO_TIFF:
             try:
                 _library(found)

@@ -82,21 +82,25 @@ _VMS_HEADS = (b"[Virtual Microscope Specimen]", b"[Uncompressed Virtual Microsco
 EXTENSIONS = (".ndpi", ".scn", ".bif", ".czi", ".svslide", ".mrxs", ".vms", ".vmu")
 
 
-def recognise(path: Path) -> Format | None:
+def recognise(path: Path, fd: int | None = None) -> Format | None:
     """Return the format of a file, or of a folder that is one DICOM slide; None if it is unknown.
+
+    Args:
+        path: the file or folder.
+        fd: descriptor of the file if it is open already.
 
     Raises:
         OSError: it cannot be read.
     """
+    if fd is not None:
+        return _UNREADABLE.get(path.suffix.lower()) or _by_content(fd, path)
     if path.is_dir():
         return DICOM if dicom_files(path) else None
     if not path.is_file():
         return None
-    if (found := _UNREADABLE.get(path.suffix.lower())) is not None:
-        return found
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return _by_content(fd, path)
+        return recognise(path, fd)
     finally:
         os.close(fd)
 
