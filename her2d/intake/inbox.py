@@ -256,12 +256,33 @@ class Inbox:
             if verdict.when_overdue is WhenOverdue.QUARANTINE:
                 self._quarantine(job, reason)
                 return False
-        if missing := _missing_sidecar(job.path, self._settings.sidecar):
-            self._wait(job, f"The file's sidecar {missing} has not arrived.", now)
+        if (missing := self._missing_sidecar(job)) is not None:
+            self._wait(job, missing, now)
             return False
         if is_incomplete:
             log.warning("slide_taken_incomplete", job_id=job.id, file=job.path.name, reason=reason)
         return True
+
+    def _missing_sidecar(self, job: Job) -> str | None:
+        """Return why the file's sidecar is still to come; None if it is there, or not required.
+
+        One that an earlier scan of the same name was queued with says nothing about this scan.
+        """
+        names = sidecars(job.path, self._settings.sidecar)
+        if not names:
+            return None
+        found = [state for state in map(_sidecar_state, names) if state is not None]
+        if not found:
+            return f"The file's sidecar {names[0].name} has not arrived."
+        earlier = self._jobs.earlier_sidecar(job)
+        new = [state for state in found if state != earlier]
+        if not new:
+            return (
+                f"The file's sidecar {names[0].name} has not arrived: the one that is there is that"
+                " of an earlier scan with this name."
+            )
+        self._jobs.store_sidecar(job, new[0])
+        return None
 
     def _quarantine(self, job: Job, reason: str) -> None:
         if self._jobs.quarantine(job, reason, barcode=barcode_of_file(job.path)):
@@ -292,14 +313,10 @@ class Inbox:
         return next((inbox for inbox in self._settings.inboxes if path.is_relative_to(inbox)), None)
 
 
-def _missing_sidecar(slide: Path, suffix: str) -> str | None:
-    """Return the name of the sidecar that has not arrived yet, or None if none is missing."""
-    names = sidecars(slide, suffix)
-    return None if not names or any(map(_has_content, names)) else names[0].name
-
-
-def _has_content(path: Path) -> bool:
+def _sidecar_state(path: Path) -> str | None:
+    """Return what identifies a sidecar as it is now; None if it is missing or empty."""
     try:
-        return path.stat().st_size > 0
+        found = path.stat()
     except OSError:
-        return False
+        return None
+    return f"{path.name} {found.st_size} {found.st_mtime_ns}" if found.st_size else None

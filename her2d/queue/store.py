@@ -257,6 +257,22 @@ class JobQueue:
             ],
         )
 
+    def store_sidecar(self, job: Job, sidecar: str) -> None:
+        """Store what identifies the sidecar with which a settling file is queued."""
+        self._db.execute(
+            "update jobs set sidecar = ? where id = ? and state = ?",
+            [sidecar, job.id, JobState.SETTLING],
+        )
+
+    def earlier_sidecar(self, job: Job) -> str | None:
+        """Return the sidecar that the path's newest earlier job with one was queued with."""
+        row = self._db.execute(
+            "select sidecar from jobs where path = ? and id < ? and sidecar is not null"
+            " order by id desc limit 1",
+            [text_of(job.path), job.id],
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def record_incomplete(self, job: Job, reason: str) -> None:
         """Store why a settling file is incomplete as the job's reason, without an event."""
         self._db.execute(

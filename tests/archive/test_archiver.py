@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from captured_logs import capture_logs
+from touched_files import rewrite_in_place, touch_only
 
 from her2d.archive.archiver import Archiver
 from her2d.archive.safe_move import Original, SourceChangedError, free_name, move
@@ -18,6 +19,7 @@ from her2d.intake.inbox import Inbox
 from her2d.queue.job import JobState
 from her2d.queue.operator import cancel, reprocess, retry
 from her2d.settings import IntakeSettings
+from her2d.system import file_identity
 from her2d.system.file_identity import FileState, content_hash
 
 CONTENT = b"a scan" * 1000
@@ -49,12 +51,12 @@ def settings(folder, archive) -> IntakeSettings:
 def done(jobs, folder):
     """Make a file whose job has ended as done."""
 
-    def make(name="day/a.tif", content=CONTENT, state=JobState.DONE):
+    def make(name="day/a.tif", content=CONTENT, state=JobState.DONE, *, hashed=False):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         job = jobs.discover(path, folder, FileState.of(path))
-        jobs.move(job, state, {})
+        jobs.move(job, state, {"content_hash": content_hash(path)} if hashed else {})
         return jobs.get(job.id)
 
     return make
@@ -131,6 +133,96 @@ def test_a_file_that_changed_after_its_result_is_a_new_scan_and_stays(
     assert job.path.read_bytes() == b"the next scan"
     assert jobs.get(job.id).archived_path is None
     assert [path for path in archive.rglob("*") if path.is_file() and path.stat().st_size] == []
+
+
+@pytest.fixture(params=["a disk", "a share"])
+def storage(request, monkeypatch) -> str:
+    """What the inbox is on; inodes and change times of the share are not known."""
+    if request.param == "a share":
+        monkeypatch.setattr(file_identity, "stores_inodes", lambda _device: False)
+        monkeypatch.setattr(file_identity, "keeps_change_time", lambda _device: False)
+    return request.param
+
+
+@pytest.mark.usefixtures("storage")
+def test_a_file_that_was_rewritten_with_its_time_put_back_is_a_new_scan_and_stays(
+    jobs, settings, archive, done
+):
+    job = done(hashed=True)
+    rewrite_in_place(job.path)
+    with capture_logs() as logs:
+        Archiver().round(jobs, settings)
+        Archiver().round(jobs, settings)
+    assert job.path.read_bytes() != CONTENT
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+    (again,) = jobs.in_state(JobState.SETTLING)
+    assert again.path == job.path
+    assert [entry["event"] for entry in logs].count("slide_changed_after_result") == 1
+
+
+@pytest.mark.usefixtures("storage")
+def test_a_file_that_was_only_touched_is_moved(jobs, settings, archive, done):
+    job = done(hashed=True)
+    touch_only(job.path)
+    Archiver().round(jobs, settings)
+    assert (archive / "day" / "a.tif").read_bytes() == CONTENT
+    assert not job.path.exists()
+
+
+@pytest.mark.usefixtures("storage")
+@pytest.mark.parametrize("placed", ["a link", "a folder"])
+def test_no_other_file_is_moved_if_its_folder_is_exchanged(
+    jobs, settings, archive, done, tmp_path, placed
+):
+    """The other file has the same name, size and time."""
+    job = done(hashed=True)
+    day = job.path.parent
+    other = tmp_path / "other"
+    shutil.copytree(day, other)
+    rewrite_in_place(other / "a.tif")
+    day.rename(tmp_path / "away")
+    if placed == "a link":
+        day.symlink_to(other)
+    else:
+        other.rename(day)
+    Archiver().round(jobs, settings)
+    assert job.path.read_bytes() != CONTENT
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+
+
+def test_not_even_the_same_file_is_moved_from_behind_a_link(
+    jobs, settings, archive, done, tmp_path
+):
+    job = done(hashed=True)
+    job.path.parent.rename(tmp_path / "away")
+    job.path.parent.symlink_to(tmp_path / "away")
+    Archiver().round(jobs, settings)
+    assert (tmp_path / "away" / "a.tif").read_bytes() == CONTENT
+    assert [path for path in archive.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.usefixtures("storage")
+def test_no_original_is_deleted_that_is_not_the_one_that_was_copied(jobs, settings, archive, done):
+    job = done(hashed=True)
+    crashed_after_the_copy(jobs, job, settings)
+    rewrite_in_place(job.path)
+    Archiver().round(jobs, settings)
+    assert job.path.read_bytes() != CONTENT
+    assert (archive / "day" / "a.tif").read_bytes() == CONTENT
+    assert [again.path for again in jobs.in_state(JobState.SETTLING)] == [job.path]
+
+
+def test_a_file_that_surely_did_not_change_is_not_read_before_it_is_renamed(
+    jobs, settings, archive, done, tmp_path, monkeypatch
+):
+    if archive.parent != tmp_path:
+        pytest.skip("a copy reads the file in any case")
+    done(hashed=True)
+    monkeypatch.setattr(
+        "her2d.archive.safe_move.hash_of_open_file", lambda *_, **__: pytest.fail("it was read")
+    )
+    Archiver().round(jobs, settings)
+    assert (archive / "day" / "a.tif").exists()
 
 
 def test_a_file_whose_path_has_a_newer_job_stays(jobs, settings, folder, done):

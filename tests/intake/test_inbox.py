@@ -6,11 +6,12 @@ import time
 
 import pytest
 from captured_logs import capture_logs
+from touched_files import rewrite_in_place
 
 from her2d.intake.discovery import MOST_LEVELS
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
-from her2d.queue.job import BACKFILL, NEW_SCAN, JobState
+from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
 
@@ -42,6 +43,20 @@ def test_the_structure_of_a_growing_file_is_not_checked(inbox, jobs, folder, set
         settle(8)
     assert check.checked == []
     assert jobs.in_state(JobState.SETTLING)[0].size == 5
+
+
+def test_a_file_that_is_rewritten_with_its_time_put_back_settles_anew(inbox, jobs, folder, settle):
+    path = folder / "a.tif"
+    path.write_bytes(b"scan")
+    inbox.sweep()
+    for _ in range(3):
+        settle(6)
+        rewrite_in_place(path)
+    settle(6)
+    assert states(jobs) == [JobState.SETTLING]
+    settle(20)
+    (job,) = jobs.in_state()
+    assert (job.state, job.file_state) == (JobState.QUEUED, FileState.of(path))
 
 
 def test_an_unchanged_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, check):
@@ -488,6 +503,47 @@ def test_a_file_waits_for_its_sidecar(jobs, folder, clock, check, sidecar):
     (folder / sidecar).write_text("<done/>")
     wait()
     assert states(jobs) == [JobState.QUEUED]
+
+
+def test_the_sidecar_of_an_earlier_scan_of_the_same_name_is_not_the_new_ones(
+    jobs, folder, clock, check
+):
+    inbox = Inbox(jobs, IntakeSettings(inboxes=(folder,), sidecar=".xml"), check, clock)
+
+    def scanned(content: bytes) -> Job:
+        (folder / "a.tif").write_bytes(content)
+        for _ in range(40):
+            inbox.sweep()
+            inbox.settle()
+            clock.pass_(61)
+        return jobs.in_state()[-1]
+
+    (folder / "a.xml").write_text("<scan/>")
+    first = scanned(b"scan")
+    assert first.state is JobState.QUEUED
+    jobs.move(first, JobState.DONE, {})
+    second = scanned(b"another scan")
+    assert second.id != first.id
+    assert second.state is JobState.SETTLING
+    assert second.reason == (
+        "The file's sidecar a.xml has not arrived: the one that is there is that of an earlier scan"
+        " with this name."
+    )
+    os.utime(folder / "a.xml", ns=(1, 1))  # written again with the same content
+    assert scanned(b"another scan").state is JobState.QUEUED
+
+
+def test_a_file_that_settles_again_keeps_its_own_sidecar(jobs, folder, clock, check):
+    inbox = Inbox(jobs, IntakeSettings(inboxes=(folder,), sidecar=".xml"), check, clock)
+    (folder / "a.tif").write_bytes(b"scan")
+    (folder / "a.xml").write_text("<scan/>")
+    inbox.sweep()
+    for _ in range(2):
+        for _ in range(40):
+            inbox.settle()
+            clock.pass_(1)
+        assert states(jobs) == [JobState.QUEUED]
+        jobs.settle_again(jobs.claim(), "It changed.")
 
 
 @pytest.mark.parametrize("name", ["a b.tif", "größe.tif", "'; drop table jobs; --.tif"])
