@@ -59,6 +59,12 @@ class Archiver:
         self._clock = clock
         self._settings: IntakeSettings | None = None
         self._failed_moves = _FailedMoves(clock)
+        self._unmoved: set[int] = set()
+
+    @property
+    def unmoved(self) -> int:
+        """How many files could not be moved at the last attempt. Any thread may call this."""
+        return len(self._unmoved)
 
     def round(self, jobs: JobQueue, settings: IntakeSettings) -> None:
         """Move the files of at most a hundred finished jobs.
@@ -75,9 +81,11 @@ class Archiver:
         """
         states = states_to_archive(settings)
         if not states:
+            self._unmoved.clear()
             return
         if settings != self._settings:
             self._failed_moves = _FailedMoves(self._clock)  # the new settings may work
+            self._unmoved.clear()
             self._settings = settings
         waiting = _not_archived(jobs, states, self._failed_moves.deferred())
         if waiting:
@@ -88,6 +96,9 @@ class Archiver:
             job = jobs.get(job_id)
             if job.state in states and not _archive(jobs, job, settings, self._on_progress):
                 self._failed_moves.add(job_id)
+                self._unmoved.add(job_id)
+            else:
+                self._unmoved.discard(job_id)
         if len(waiting) < _ROUND_FILES:
             self._failed_moves.all_tried()
 
@@ -328,7 +339,7 @@ def _redirect_newer_jobs(jobs: JobQueue, job: Job, path: str) -> None:
     A worker may already have looked for the file at its old path; such a job is queued again.
     """
     rows = jobs.database.query(
-        "update jobs set path = ?, archived_path = null where path = ? and id >= ?"
+        "update jobs set path = ?, archived_path = null, ctime_ns = 0 where path = ? and id >= ?"
         " and archived_at is null and size = ? and mtime_ns = ? and inode = ? returning *",
         [path, str(job.path), job.id, job.size, job.mtime_ns, job.inode],
     )

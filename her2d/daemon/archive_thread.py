@@ -32,10 +32,12 @@ class ArchiveThread:
         settings: Callable[[], Settings],
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        on_unforeseen: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._stop = stop
         self._clock = clock
+        self._on_unforeseen = on_unforeseen
         self._archiver = Archiver(self._heartbeat)
         self._progress_at: float | None = None
 
@@ -56,7 +58,13 @@ class ArchiveThread:
                 self._stop.wait(_AFTER_ERROR_S)
             except Exception:
                 log.exception("archive_failed")
+                self._on_unforeseen()
                 self._stop.wait(_AFTER_ERROR_S)
+
+    @property
+    def unmoved(self) -> int:
+        """How many files could not be moved at the last attempt. Any thread may call this."""
+        return self._archiver.unmoved
 
     def problem(self) -> str | None:
         """Return a sentence if no file was moved for `stalled_after_s`, else None.

@@ -308,6 +308,7 @@ class Daemon:
             self._problem = f"The database is unavailable: {error}."
         except Exception as error:
             # No file may end the daemon: the next pass continues with the other files.
+            self._metrics.unforeseen.labels("pass").inc()
             if not self._passes_fail:
                 log.exception("daemon_pass_failed")
             self._passes_fail = True
@@ -394,6 +395,7 @@ class Daemon:
                 forbidden=intake_loop.forbidden if intake_loop is not None else 0,
                 watch_restarts=intake_loop.watch_restarts if intake_loop is not None else 0,
                 unused_plans=len(processor.unused_plans),
+                unmoved=self._supervisor.unmoved if self._supervisor is not None else 0,
                 ready=self._why_not_ready(storage, results) is None,
                 parts_ready=self._parts_ready(storage, results),
                 results_writable=results.problem() is None,

@@ -49,7 +49,11 @@ class Supervisor:
         self._threads = [
             self._started(number) for number in range(settings().pipeline.slides_in_flight)
         ]
-        self._archive_thread = ArchiveThread(settings, signals.stop_requested)
+        self._archive_thread = ArchiveThread(
+            settings,
+            signals.stop_requested,
+            on_unforeseen=metrics.unforeseen.labels("archive").inc,
+        )
         self._archive_is_stalled = False
         self._archiving = self._started_archive_thread()
 
@@ -68,6 +72,11 @@ class Supervisor:
     def archive_problem(self) -> str | None:
         """A sentence if moving finished files has stalled, else None."""
         return self._archive_thread.problem()
+
+    @property
+    def unmoved(self) -> int:
+        """How many finished files could not be moved at the last attempt."""
+        return self._archive_thread.unmoved
 
     def check(self, jobs: JobQueue) -> None:
         """Replace threads that died, write heartbeats, and queue orphaned jobs again.

@@ -93,6 +93,7 @@ class Worker:
             except Exception:
                 # The supervisor queues the job of this worker again.
                 log.exception("worker_failed")
+                self._metrics.unforeseen.labels("worker").inc()
                 self._signals.stop_requested.wait(_AFTER_ERROR_S)
 
     def _work(self, jobs: JobQueue) -> None:
@@ -204,7 +205,10 @@ class Worker:
     def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
         """Apply the retry policy to a job that ended without a result."""
         is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
-        decision = decide(error, JobFile(job.path, is_swept), lambda: self._evidence.failed(job.id))
+        file = JobFile(job.path, is_swept, job.unforeseen)
+        decision = decide(error, file, lambda: self._evidence.failed(job.id))
+        if decision.is_unforeseen:
+            self._metrics.unforeseen.labels("slide").inc()
         reason, event = decision.reason, decision.event
         trace = error if decision.is_unforeseen else None
         of_slide: dict[str, int] = {}
@@ -215,6 +219,8 @@ class Worker:
                 state = jobs.retry_later(job, reason, max_attempts=most, barcode=barcode)
                 event = "slide_quarantined" if state is JobState.QUARANTINED else event
                 trace = error
+            case Action.POSTPONE if decision.is_unforeseen:
+                jobs.postpone_unforeseen(job, reason, decision.wait_s)
             case Action.POSTPONE:
                 jobs.postpone(job, reason, decision.wait_s)
             case Action.SETTLE:

@@ -23,6 +23,7 @@ _WAITING_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 8
 # From a batch on a GPU to full-size networks on a CPU, where a tile waits for minutes.
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STATUSES = ("positive", "negative", "indeterminate")
+_UNFORESEEN_OF = ("slide", "worker", "archive", "pass")
 _TILE_CLASSES = ("background", "non_tumor", "weak", "strong", "unreadable")
 
 
@@ -53,6 +54,7 @@ class Metrics:
             tiles of finished slides by class.
         settling, processing, scan_to_result, steps: durations in seconds.
         clients_dropped: clients of the HTTP server that were disconnected before their response.
+        unforeseen: errors that nobody foresaw.
     """
 
     def __init__(self, reason_codes: Iterable[str] = ()) -> None:
@@ -110,6 +112,12 @@ class Metrics:
             "Number of HTTP clients that were disconnected because they were too slow or too many.",
             registry=registry,
         )
+        self.unforeseen = Counter(
+            "her2d_unforeseen_errors",
+            "Number of errors that nobody foresaw, by the work they ended; see the log.",
+            ["of"],
+            registry=registry,
+        )
         # rate() and increase() miss the first event of a series that does not start at 0.
         for status in _STATUSES:
             self.results.labels(status)
@@ -117,6 +125,8 @@ class Metrics:
             self.indeterminate.labels(reason_code)
         for tile_class in _TILE_CLASSES:
             self.tiles.labels(tile_class)
+        for of in _UNFORESEEN_OF:
+            self.unforeseen.labels(of)
         self._batches = Histogram(
             "her2d_stage_batch_seconds",
             "Time that a stage worked on one batch, in seconds.",
@@ -190,6 +200,11 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         "her2d_unresolved_slides",
         "Number of quarantined files that were neither scanned again, retried nor forgotten.",
         reading.unresolved,
+    )
+    yield _gauge(
+        "her2d_unmoved_files",
+        "Number of finished files that could not be moved to the archive at the last attempt.",
+        reading.unmoved,
     )
     yield _gauge(
         "her2d_oldest_waiting_seconds",

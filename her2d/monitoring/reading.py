@@ -136,6 +136,7 @@ class Reading:
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
         forbidden: files that the daemon's user may not read.
+        unmoved: finished files that could not be moved at the last attempt.
         unresolved: quarantined files that no newer scan has replaced, and nobody has forgotten.
         oldest_waiting_s: how long the new scan has waited for its result that was complete first;
             0 if none waits.
@@ -177,6 +178,7 @@ class Reading:
     overdue: int | None = None
     forbidden: int = 0
     unresolved: int | None = None
+    unmoved: int = 0
     oldest_waiting_s: float | None = None
     oldest_unfinished_s: float | None = None
     last_scan_at: float | None = None

@@ -1,7 +1,8 @@
 """The outcome of each error for a job: the first row of a table that matches decides.
 
 Only an error that the file itself causes costs an attempt. One that nobody foresaw counts as the
-process's, until other slides are scored while this one fails again. `her2d scan` words its errors
+process's, until other slides are scored while this one fails again, or until it has failed for a
+day. `her2d scan` words its errors
 by the same table, and the documentation's page on retries is this table.
 """
 
@@ -38,6 +39,9 @@ _UNREACHABLE_S = 300.0
 # The file may be the cause, and others must not wait while it fails again and again.
 SUSPECTED = Backoff(first_s=60.0, longest_s=3600.0)
 
+MOST_UNFORESEEN = 30
+"""Unforeseen errors of one slide until it is quarantined; with the waits between them, a day."""
+
 # Error numbers of a file system that refuses a file name.
 _BAD_NAME = frozenset({errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ})
 
@@ -72,10 +76,12 @@ class JobFile:
     Attributes:
         path: the file.
         is_swept: whether a sweep of its inbox finds it; a file in the archive is not swept.
+        unforeseen: how often it was postponed for an error that nobody foresaw.
     """
 
     path: Path
     is_swept: bool
+    unforeseen: int = 0
 
     def is_gone(self, error: OSError) -> bool:
         """Return whether the error reports a missing file, and the file is missing."""
@@ -116,6 +122,8 @@ class Rule:
         wait_s: seconds to wait, for POSTPONE.
         reason: the sentence kept with the job; by default what the error says.
         if_proven: the action instead, once another slide was scored since this one last failed so.
+            Without it the file is never the cause. With it the slide is quarantined after
+            MOST_UNFORESEEN errors in any case, because it may be the only one.
         is_suspected: whether the wait grows with each failure, because the file may be the cause.
     """
 
@@ -141,14 +149,23 @@ def decide(
         failed: notes a failure for which the file is only suspected, and returns what is known.
     """
     rule = next(rule for rule in RULES if rule.matches(error, file))
-    action, wait_s = rule.action, rule.wait_s
+    is_unforeseen = rule.if_proven is not None
+    action, wait_s, event = rule.action, rule.wait_s, rule.event
+    reason = rule.reason(error, file)
     if rule.is_suspected:
         suspicion = failed()
-        wait_s = SUSPECTED.wait_s(suspicion.failures)
-        if suspicion.is_proven and rule.if_proven is not None:
+        unforeseen = file.unforeseen + 1 if is_unforeseen else 0
+        wait_s = SUSPECTED.wait_s(max(suspicion.failures, unforeseen))
+        if rule.if_proven is not None and suspicion.is_proven:
             action = rule.if_proven
-    is_unforeseen = rule.if_proven is not None
-    return Decision(action, rule.reason(error, file), rule.event, rule.level, wait_s, is_unforeseen)
+        elif unforeseen >= MOST_UNFORESEEN:
+            action, event = Action.QUARANTINE, "slide_quarantined"
+            reason = (
+                f"{reason}. Given up after {unforeseen} attempts. her2d did not foresee this error,"
+                " and no other slide was scored meanwhile, so the file may not be the cause. Report"
+                " it; afterwards try again with her2d queue retry."
+            )
+    return Decision(action, reason, event, rule.level, wait_s, is_unforeseen)
 
 
 def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:

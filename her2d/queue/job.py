@@ -50,6 +50,7 @@ class Job:
         claim: how often the job was claimed; only the newest claim may end it.
         content_hash: known once the newest claim has read the whole file.
         interruptions: how often the daemon ended while it worked on the content.
+        unforeseen: how often the job was postponed for an error that nobody foresaw.
         overdue_at: when the file was reported as incomplete for too long.
         archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
     """
@@ -69,6 +70,7 @@ class Job:
     content_hash: str | None
     claim: int
     interruptions: int
+    unforeseen: int
     discovered_at: str
     queued_at: str | None
     started_at: str | None
@@ -120,6 +122,7 @@ class Job:
             content_hash=row["content_hash"],
             claim=row["claim"],
             interruptions=row["interruptions"],
+            unforeseen=row["unforeseen"],
             discovered_at=row["discovered_at"],
             queued_at=row["queued_at"],
             started_at=row["started_at"],

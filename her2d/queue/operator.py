@@ -50,6 +50,8 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         "finished_at": None,
         "attempts": 0,
         "interruptions": 0,
+        "unforeseen": 0,
+        "ctime_ns": 0,  # it may have been moved or given other permissions since
         "queued_at": now(),
     }
     if not jobs.move(job, JobState.QUEUED, fields):

@@ -174,6 +174,7 @@ class JobQueue:
             "ctime_ns": state.ctime_ns,
             "attempts": 0,
             "interruptions": 0,
+            "unforeseen": 0,
             "queued_at": None,
             "not_before": None,
             "finished_at": None,
@@ -382,12 +383,11 @@ class JobQueue:
 
     def postpone(self, job: Job, reason: str, wait_s: float) -> bool:
         """Retry in `wait_s` seconds, because of a cause outside the file; no attempt counts."""
-        fields = {
-            "reason": reason,
-            "not_before": in_seconds(wait_s),
-            "attempts": _one_less(job.attempts),
-        }
-        return self.move(job, JobState.FAILED, fields, event="postponed")
+        return self._postpone(job, reason, wait_s, job.unforeseen)
+
+    def postpone_unforeseen(self, job: Job, reason: str, wait_s: float) -> bool:
+        """Retry as `postpone` does, and count the error as one that nobody foresaw."""
+        return self._postpone(job, reason, wait_s, job.unforeseen + 1)
 
     def quarantine(self, job: Job, reason: str, *, barcode: str | None = None) -> bool:
         """End a job whose file will not be tried again; `reason` is for a technician."""
@@ -470,6 +470,15 @@ class JobQueue:
         return JobState.QUEUED
 
     # Parts of the methods above
+
+    def _postpone(self, job: Job, reason: str, wait_s: float, unforeseen: int) -> bool:
+        fields = {
+            "reason": reason,
+            "not_before": in_seconds(wait_s),
+            "attempts": _one_less(job.attempts),
+            "unforeseen": unforeseen,
+        }
+        return self.move(job, JobState.FAILED, fields, event="postponed")
 
     def move(
         self,

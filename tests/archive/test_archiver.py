@@ -313,6 +313,26 @@ def crashed_after_the_copy(jobs, job, settings) -> Path:
     return copy
 
 
+def test_files_that_cannot_be_moved_are_counted_until_they_are(
+    jobs, settings, archive, done, clock
+):
+    archive.parent.mkdir(exist_ok=True)
+    archive.write_text("a file in the folder's place")
+    for number in range(3):
+        done(f"day/{number}.tif", content=bytes([number]) * 10)
+    archiver = Archiver(clock=clock)
+    assert archiver.unmoved == 0
+    archiver.round(jobs, settings)
+    assert archiver.unmoved == 3
+    clock.pass_(60)
+    archiver.round(jobs, settings)
+    assert archiver.unmoved == 3
+    archive.unlink()
+    clock.pass_(120)
+    archiver.round(jobs, settings)
+    assert archiver.unmoved == 0
+
+
 def test_a_scan_that_replaces_the_original_while_an_interrupted_move_is_completed_stays(
     jobs, settings, done
 ):

@@ -28,6 +28,7 @@ from her2d.processing.errors import (
     ResultsUnwritableError,
     UnreadableStorageError,
 )
+from her2d.processing.retry_policy import MOST_UNFORESEEN
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.operator import retry
@@ -79,14 +80,17 @@ def queued(jobs, settings):
 
 
 @pytest.fixture
-def supervisor_of(settings, storage) -> Iterator[Callable[..., Supervisor]]:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def supervisor_of(settings, storage, metrics) -> Iterator[Callable[..., Supervisor]]:
     signals = StopSignals()
     supervisors = []
 
     def make(processor: Fails, settings: Settings = settings) -> Supervisor:
-        supervisors.append(
-            Supervisor(lambda: settings, processor, None, Metrics(), signals, storage)
-        )
+        supervisors.append(Supervisor(lambda: settings, processor, None, metrics, signals, storage))
         return supervisors[-1]
 
     yield make
@@ -121,6 +125,26 @@ def test_an_unexpected_error_is_retried_later_with_its_reason(jobs, queued, supe
     supervisor = supervisor_of(Fails(ZeroDivisionError("a bug")))
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
+
+
+def test_the_only_slide_that_always_fails_is_counted_and_quarantined_after_a_day(
+    jobs, queued, supervisor_of, metrics
+):
+    supervisor = supervisor_of(Fails(*[ZeroDivisionError("a bug")] * (MOST_UNFORESEEN + 1)))
+    no_wait = "update jobs set not_before = null where id = ?"
+
+    def has_ended() -> bool:
+        jobs.database.execute(no_wait, [queued.id])
+        return state(jobs, queued) is JobState.QUARANTINED
+
+    check_until(supervisor, jobs, has_ended)
+    ended = jobs.get(queued.id)
+    assert (ended.attempts, ended.claim) == (1, MOST_UNFORESEEN)
+    assert ended.reason.startswith("ZeroDivisionError: a bug. Given up after 30 attempts.")
+    assert ended.path.exists()
+    found = metrics.registry.get_sample_value("her2d_unforeseen_errors_total", {"of": "slide"})
+    assert found == MOST_UNFORESEEN
+    assert retry(jobs, queued.id).unforeseen == 0
 
 
 def caused(error: Exception, cause: OSError) -> Exception:

@@ -2,6 +2,7 @@
 
 import errno
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from her2d.processing.errors import (
     UnreadableStorageError,
 )
 from her2d.processing.evidence import Evidence
-from her2d.processing.retry_policy import RULES, Action, JobFile, decide
+from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, Action, JobFile, decide
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
 
@@ -147,6 +148,37 @@ def test_an_unforeseen_error_costs_an_attempt_once_another_slide_was_scored(swep
     evidence.scored(2)
     decision = decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1))
     assert decision.action is Action.RETRY
+
+
+def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_cause(swept):
+    evidence = Evidence()
+    waited_s, unforeseen = 0.0, 0
+    while True:
+        file = replace(swept, unforeseen=unforeseen)
+        decision = decide(ZeroDivisionError("x"), file, lambda: evidence.failed(1))
+        if decision.action is not Action.POSTPONE:
+            break
+        waited_s += decision.wait_s
+        unforeseen += 1
+    assert decision.action is Action.QUARANTINE
+    assert decision.event == "slide_quarantined"
+    assert unforeseen + 1 == MOST_UNFORESEEN
+    assert 24 < waited_s / 3600 < 25
+    assert decision.reason == (
+        "ZeroDivisionError: x. Given up after 30 attempts. her2d did not foresee this error, and no"
+        " other slide was scored meanwhile, so the file may not be the cause. Report it; afterwards"
+        " try again with her2d queue retry."
+    )
+
+
+def test_a_restart_makes_neither_the_wait_nor_the_count_begin_anew(swept):
+    file = replace(swept, unforeseen=20)
+    assert decide(ZeroDivisionError("x"), file, lambda: Evidence().failed(1)).wait_s == 3600
+
+
+def test_a_shortage_is_never_held_against_a_slide(swept):
+    file = replace(swept, unforeseen=MOST_UNFORESEEN)
+    assert decide(MemoryError(), file).action is Action.POSTPONE
 
 
 def test_a_shortage_costs_no_attempt_even_if_other_slides_are_scored(swept):

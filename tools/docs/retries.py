@@ -1,6 +1,6 @@
 """What an error leads to, from the table that decides it."""
 
-from her2d.processing.retry_policy import RULES, SUSPECTED, Action, Rule
+from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, SUSPECTED, Action, Rule
 from tools.docs.markdown import code, introduction, page, table
 from tools.docs.models import attribute_notes
 
@@ -27,4 +27,6 @@ def _row(rule: Rule) -> list[str]:
         if rule.if_proven is not None
         else ""
     )
+    if rule.if_proven is not None:
+        proven += f"; {code(Action.QUARANTINE.value)} after {MOST_UNFORESEEN} such failures"
     return [rule.when, f"{code(rule.action.value)}{wait}{proven}", code(rule.event)]

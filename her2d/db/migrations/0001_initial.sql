@@ -314,6 +314,7 @@ create table jobs (
     barcode text,                      -- of a file that could not be scored, as far as it was read
     claim integer not null default 0,                -- counts claims; only the last one is valid
     interruptions integer not null default 0,        -- times the daemon ended while it ran the job
+    unforeseen integer not null default 0,           -- errors of her2d that nobody foresaw
     slide_id integer references slides (id),
     run_id integer references runs (id),
     not_before text,
