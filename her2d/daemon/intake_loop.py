@@ -1,11 +1,12 @@
 """Work on the inboxes: find and settle scans, and pause when the disk is nearly full."""
 
 import errno
+import math
 import threading
 import time
 from pathlib import Path
 
-from her2d.daemon.storage_probe import StorageProbe
+from her2d.daemon.storage_probe import FolderProbe, StorageProbe
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.intake.watcher import UnwatchableError, Watcher
@@ -22,6 +23,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _ANSWER_S = 1.0
+_SPACE_EVERY_S = 5.0
 _COUNT_AGAIN_S = 3600.0
 
 
@@ -49,6 +51,8 @@ class IntakeLoop:
         self._too_large: dict[Path, float] = {}  # inbox -> when to count its folders again
         self._events_incomplete = False
         self._pause_reason: str | None = None
+        # On a share that hangs, asking for free space would block the passes.
+        self._space = FolderProbe(self._free_mb, _SPACE_EVERY_S)
 
     @property
     def problem(self) -> str | None:
@@ -69,6 +73,7 @@ class IntakeLoop:
 
     def close(self) -> None:
         self._watcher.stop()
+        self._space.close()
 
     def apply(self, settings: Settings) -> None:
         """Continue with other settings."""
@@ -141,23 +146,34 @@ class IntakeLoop:
         self._hanging = hanging
         self._inbox.leave_out(hanging, self._slow)
 
-    def _check_disk_space(self) -> None:
+    def _free_mb(self) -> float:
+        """Return how much room there is for results; infinity if that cannot be found out."""
         results = self._settings.results
-        min_free_mb = self._settings.intake.min_free_mb
         try:
-            free_mb = least_free_mb((results.database.parent, results.heatmaps))
+            return least_free_mb((results.database.parent, results.heatmaps))
         except OSError as error:
             log.warning("disk_unknown", reason=str(error))
-            return
+            return math.inf
+
+    def _check_disk_space(self) -> None:
+        """Pause while results could not be stored: there is no room, or their storage hangs."""
+        min_free_mb = self._settings.intake.min_free_mb
+        self._space.answers_within(_ANSWER_S)
+        free_mb = self._space.answer
         paused = self._paused.is_set()
-        if should_pause(free_mb, min_free_mb, paused=paused):
+        if free_mb is None:
+            self._pause_reason = "Intake is paused: the storage of results does not answer."
+            if not paused:
+                log.error("results_storage_not_answering")
+                self._paused.set()
+        elif should_pause(free_mb, min_free_mb, paused=paused):
             self._pause_reason = f"Intake is paused: {free_mb:.0f} MB are free for results."
             if not paused:
                 log.error("intake_paused", free_mb=round(free_mb), min_free_mb=min_free_mb)
                 self._paused.set()
         elif paused:
             self._pause_reason = None
-            log.info("intake_resumed", free_mb=round(free_mb))
+            log.info("intake_resumed", free_mb=None if free_mb == math.inf else round(free_mb))
             self._paused.clear()
             self._inbox.sweeps.request_full_sweep()
 

@@ -142,6 +142,8 @@ class Daemon:
         Raises WriteCancelledError if a stop is requested while the database is locked.
         """
         intake, results = self._settings.intake, self._settings.results
+        start.step("it accesses the folders of heatmaps and backups")
+        require_not_lost(results.database, results.heatmaps, results.backups)
         start.step(f"it opens the database {results.database}, which another process may lock")
         db, watch = self._open_database(resources)
         jobs = JobQueue(db)
@@ -151,7 +153,7 @@ class Daemon:
             log.warning(
                 "slide_recovered", job_id=job.id, attempt_id=job.attempt_id, file=job.path.name
             )
-        start.step("it accesses the folders that the settings name")
+        start.step("it accesses the folders of heatmaps, backups, inboxes and archives")
         _remove_incomplete_pictures(results.heatmaps)
         storage = StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
         resources.callback(storage.close)
@@ -181,7 +183,6 @@ class Daemon:
         if (doubt := share_doubt(database)) is not None:
             log.warning("database_perhaps_on_share", reason=doubt)
         resources.enter_context(hold_daemon_lock(database))
-        require_not_lost(database, results.heatmaps, results.backups)
         if not database.exists():
             create_if_missing(database)
             log.info("database_created", database=str(database))

@@ -245,7 +245,7 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
     )
     yield _gauge(
         "her2d_intake_paused",
-        "1 while no files are queued because the disk is full, otherwise 0.",
+        "1 while no files are queued because the disk is full or does not answer, otherwise 0.",
         reading.intake_paused,
     )
     yield _gauge(
