@@ -1,8 +1,8 @@
 """Open files below a folder without following links, and keep them by their descriptors.
 
-A path is resolved anew whenever it is used. Whoever may rename a folder on its way can put a link
-to another folder in its place, and a file that was checked is then not the one that is read, moved
-or deleted.
+A path is resolved each time that it is used. A user who may rename a folder on its way can put a
+link to another folder in its place, and a file that was checked is then not the one that is read,
+moved or deleted.
 """
 
 import errno

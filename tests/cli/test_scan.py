@@ -243,9 +243,9 @@ def test_a_slide_that_changes_while_it_is_read_is_one_sentence(her2d, write_slid
     slide = write_slide(["S"], "a.tif")
     score = SlideProcessor.score
 
-    def changed(self, path, **options):
-        os.utime(path, ns=(1, 1))
-        return score(self, path, **options)
+    def changed(self, scan, **options):
+        os.utime(scan.path, ns=(1, 1))
+        return score(self, scan, **options)
 
     monkeypatch.setattr(SlideProcessor, "score", changed)
     assert her2d("scan", slide)[::2] == (1, "her2d: a.tif changed while it was read.\n")
@@ -269,10 +269,10 @@ def test_an_unexpected_error_is_raised_after_the_other_outcomes(
     good, bad = write_slide(["S"], "good.tif"), write_slide(["w"], "bad.tif")
     score = SlideProcessor.score
 
-    def fail(self, path, **options):
-        if path.name == "bad.tif":
+    def fail(self, scan, **options):
+        if scan.path.name == "bad.tif":
             raise RuntimeError("a defect")
-        return score(self, path, **options)
+        return score(self, scan, **options)
 
     monkeypatch.setattr(SlideProcessor, "score", fail)
     with pytest.raises(RuntimeError, match="a defect"):

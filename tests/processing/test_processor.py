@@ -4,15 +4,23 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 from touched_files import rewrite_in_place
 
-from her2d.processing.errors import FileChangedError
+from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.processing.errors import FileChangedError, TooFewTilesError
 from her2d.processing.identity import open_scan
-from her2d.processing.processor import ScoredSlide, open_processor, pipeline_limits
+from her2d.processing.processor import (
+    ScoredSlide,
+    _require_enough_tiles,
+    open_processor,
+    pipeline_limits,
+)
 from her2d.settings import (
     InferenceSettings,
     PipelineSettings,
@@ -56,7 +64,7 @@ def test_log_lines_name_the_job_in_every_thread_that_works_on_a_slide(
     }
 
 
-def replace(path: Path) -> None:
+def exchange(path: Path) -> None:
     """Put a copy with the same size and time in the file's place."""
     copy = path.with_name("copy.tif")
     shutil.copy2(path, copy)
@@ -74,7 +82,7 @@ def link_the_folder_elsewhere(path: Path) -> None:
 CHANGES = {
     "another time": lambda path: os.utime(path, ns=(0, 0)),
     "the same size and time": rewrite_in_place,
-    "another file": replace,
+    "another file": exchange,
 }
 
 
@@ -154,3 +162,58 @@ def test_batches_suit_the_device_unless_the_settings_name_them(settings, backend
     named = PipelineSettings(segmenter_batch=3, classifier_batch=5)
     limits = pipeline_limits(settings.model_copy(update={"pipeline": named}), backend)
     assert (limits.segmenter_batch, limits.classifier_batch) == (3, 5)
+
+
+BAD_SECTOR, CORRUPT = "I/O error", "corrupt"
+
+
+@pytest.fixture
+def outcome_with(settings, color_bundle, write_slide):
+    """Return a function that gives an outcome of ten tissue tiles, the first ones unreadable."""
+    path = write_slide(["wwwww", "sssss"])
+    with open_processor(color_bundle, settings) as processor, open_scan(path) as scan:
+        whole = processor.score(scan).outcome
+
+    def outcome(*causes: str) -> SlideOutcome:
+        tile_class, io_error = whole.tile_class.copy(), np.zeros_like(whole.has_io_error)
+        tile_class.flat[: len(causes)] = TileClass.UNREADABLE
+        io_error.flat[: len(causes)] = [cause == BAD_SECTOR for cause in causes]
+        return replace(
+            whole,
+            tile_class=tile_class,
+            has_io_error=io_error,
+            unreadable_reason="block 0,0 cannot be read",
+        )
+
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("causes", "unreadable", "lost"),
+    [
+        ((), 0, 0),
+        ((CORRUPT, CORRUPT), 20, 20),
+        ((BAD_SECTOR, BAD_SECTOR), 20, 0),
+        ((BAD_SECTOR, CORRUPT, CORRUPT, CORRUPT), 40, 30),
+    ],
+)
+def test_what_no_later_attempt_can_read_is_lost(outcome_with, causes, unreadable, lost):
+    outcome = outcome_with(*causes)
+    assert (outcome.unreadable_percent, outcome.lost_percent) == (unreadable, lost)
+
+
+@pytest.mark.parametrize(
+    ("causes", "may_be_read_later"),
+    [
+        ((CORRUPT,) * 3, False),
+        ((BAD_SECTOR,) * 3, True),
+        ((BAD_SECTOR, BAD_SECTOR, CORRUPT, CORRUPT), True),  # 20 % are lost
+        ((BAD_SECTOR, CORRUPT, CORRUPT, CORRUPT), False),  # 30 % are lost
+    ],
+)
+def test_a_slide_with_io_errors_is_tried_again_only_if_that_can_help(
+    outcome_with, causes, may_be_read_later
+):
+    with pytest.raises(TooFewTilesError) as raised:
+        _require_enough_tiles(Path("a.tif"), outcome_with(*causes), 25.0)
+    assert raised.value.is_io_error is may_be_read_later

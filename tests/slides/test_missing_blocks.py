@@ -1,5 +1,7 @@
 """What a file does not store is bare glass; what a level lacks is made from the finer one."""
 
+import errno
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,29 @@ def test_a_hole_over_a_damaged_block_of_level_0_is_unreadable(
     overwrite_blocks(path, [5])
     (tile,) = tiles_of(path)[1]
     assert tile.reason.startswith("block 0,0 is not stored, and the finer level cannot replace it")
+
+
+@pytest.mark.parametrize("lacks", ["a hole", "damage"])
+def test_an_io_error_of_the_finer_level_is_told_as_one_since_it_may_be_read_later(
+    lacks: str, tmp_path: Path, picture: Callable[..., Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_pyramid(tmp_path / "a.tif", picture(1024, 1024))
+    (leave_out if lacks == "a hole" else overwrite_blocks)(path, [0], page=1)
+    with tifffile.TiffFile(path) as tiff:
+        bad = tiff.pages[0].dataoffsets[5]
+    pread = os.pread
+
+    def on_a_bad_disk(fd: int, size: int, offset: int) -> bytes:
+        if offset <= bad < offset + size:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, size, offset)
+
+    with open_slide(path) as slide:
+        monkeypatch.setattr(os, "pread", on_a_bad_disk)
+        tiles = list(slide.tiles())
+    (tile,) = [tile for tile in tiles if isinstance(tile, UnreadableTile)]
+    assert tile.is_io_error
+    assert tile.reason == "block 0,0 cannot be read: I/O error"
 
 
 def test_level_0_with_a_hole_is_not_needed_where_the_level_that_is_read_is_whole(
