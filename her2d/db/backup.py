@@ -1,5 +1,6 @@
 """Backups: complete copies in a folder, named by the time at which they were made."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from her2d.db.connection import require_database
@@ -43,7 +44,7 @@ def newest_backup(folder: Path) -> Path | None:
     because its age is not known.
     """
     newest = _of_now(folder)
-    return max((path for path in folder.glob(_PATTERN) if path <= newest), default=None)
+    return max((path for path in _backups_in(folder) if path <= newest), default=None)
 
 
 def drop_old_backups(folder: Path, keep: int) -> list[Path]:
@@ -59,10 +60,15 @@ def drop_old_backups(folder: Path, keep: int) -> list[Path]:
         OSError: a backup cannot be deleted.
     """
     newest = _of_now(folder)
-    old = sorted(folder.glob(_PATTERN), key=lambda path: (path <= newest, path))[:-keep]
+    old = sorted(_backups_in(folder), key=lambda path: (path <= newest, path))[:-keep]
     for path in old:
         path.unlink()
     return old
+
+
+def _backups_in(folder: Path) -> Iterator[Path]:
+    """Find the files that `back_up` names so; a folder or a link of that name is a person's."""
+    return (path for path in folder.glob(_PATTERN) if path.is_file() and not path.is_symlink())
 
 
 def _of_now(folder: Path) -> Path:

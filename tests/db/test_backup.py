@@ -127,6 +127,10 @@ def test_a_copy_that_a_person_made_in_the_folder_is_neither_counted_nor_deleted(
     by_hand = [tmp_path / name for name in ("her2d-2027-moved.sqlite", "her2d-2.sqlite")]
     for path in by_hand:
         path.touch()
+    folder, link = (tmp_path / f"her2d-2024010{n}T000000000000Z.sqlite" for n in (1, 2))
+    folder.mkdir()
+    link.symlink_to(by_hand[0])
+    by_hand += [folder, link]
     assert newest_backup(tmp_path) == made[1]
     assert drop_old_backups(tmp_path, 1) == made[:1]
     assert all(path.exists() for path in by_hand)
