@@ -361,6 +361,13 @@ def load_settings(config: Path | None) -> Settings:
     try:
         if config is not None and not config.is_file():
             raise SettingsError(f"There is no settings file {config}.")
+        if config is not None and config.stat().st_size == 0:
+            # What a full disk leaves of a file, or an editor for a moment. It would mean other
+            # inboxes and another database.
+            raise SettingsError(
+                f"The settings file {config} is empty. Restore it; a file with one line of comment"
+                " stands for the defaults."
+            )
     except OSError as error:
         raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
 

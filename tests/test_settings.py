@@ -54,7 +54,7 @@ def test_the_calibration_is_where_the_settings_say_also_of_the_packages_bundle(t
         PACKAGE_DATA / "her2net-demo",
         tmp_path / "signed.toml",
     )
-    assert load_settings(config(tmp_path, "")).bundle.calibration is None
+    assert load_settings(config(tmp_path, "[bundle]")).bundle.calibration is None
 
 
 def test_a_bundle_with_another_name_is_never_replaced(tmp_path):
@@ -187,6 +187,15 @@ def test_a_url_is_shown_without_secrets_and_used_with_them(tmp_path, url, shown)
 def test_a_missing_config_file_is_an_error(tmp_path):
     with pytest.raises(SettingsError, match="no settings file"):
         load_settings(tmp_path / "absent.toml")
+
+
+def test_an_empty_config_file_is_not_taken_for_the_defaults(tmp_path):
+    config = tmp_path / "config.toml"
+    config.touch()
+    with pytest.raises(SettingsError, match=f"^The settings file {config} is empty. Restore it"):
+        load_settings(config)
+    config.write_text("# the defaults\n")
+    assert load_settings(config).intake.settle_s == 10
 
 
 def test_settings_cannot_be_changed_afterwards():

@@ -49,6 +49,17 @@ def test_a_reload_of_invalid_settings_is_refused_and_the_old_ones_stay(site, wri
     assert "intake.settle_s" in refused["reason"]
 
 
+def test_a_reload_of_a_file_that_was_emptied_is_refused_and_the_inbox_stays(site, write_slide):
+    kept = site.config.read_text()
+    with site.daemon() as process:
+        site.config.write_text("")
+        process.send_signal(signal.SIGHUP)
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+        site.config.write_text(kept)
+
+
 def test_a_stop_waits_until_started_slides_are_finished(site, write_slide):
     write_slide(["Sw" * 4] * 8, "a.tif", folder=site.inbox)
     with site.daemon():

@@ -82,7 +82,7 @@ def test_an_error_of_permission_names_the_user_to_run_as(state, command: Callabl
 @only_root
 def test_the_error_for_unreadable_settings_names_their_owner(tmp_path, state):
     config = state.parent / "config.toml"
-    config.write_text("")
+    config.write_text("# the defaults\n")
     os.chown(config, 0, LABORATORY)
     config.chmod(0o640)
     with as_another_user(), pytest.raises(SettingsError, match="sudo -u #4322 her2d"):
@@ -231,7 +231,7 @@ def test_a_reader_is_interrupted_if_the_daemon_starts_to_write_meanwhile(read_by
 @pytest.mark.parametrize("whose", ["file", "folder"])
 def test_settings_that_another_user_can_change_are_not_obeyed(tmp_path, monkeypatch, whose):
     config = tmp_path / "config.toml"
-    config.write_text("")
+    config.write_text("# the defaults\n")
     os.chown(config if whose == "file" else tmp_path, DAEMON, DAEMON)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match=r"user #4321 can change it.*--config"):
@@ -242,7 +242,7 @@ def test_settings_that_another_user_can_change_are_not_obeyed(tmp_path, monkeypa
 @only_root
 def test_settings_of_a_link_to_another_users_file_are_not_obeyed(tmp_path, monkeypatch):
     theirs = tmp_path / "theirs.toml"
-    theirs.write_text("")
+    theirs.write_text("# the defaults\n")
     os.chown(theirs, DAEMON, DAEMON)
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -253,7 +253,7 @@ def test_settings_of_a_link_to_another_users_file_are_not_obeyed(tmp_path, monke
 
 
 def test_ones_own_settings_in_the_current_folder_are_obeyed(tmp_path, monkeypatch):
-    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "config.toml").write_text("# the defaults\n")
     monkeypatch.chdir(tmp_path)
     assert find_config() == Path("config.toml")
 
