@@ -336,7 +336,8 @@ class Daemon:
             log.info("settings_reloaded", changed=change.changed)
             if change.waiting:
                 log.warning("settings_wait_for_restart", keys=change.waiting)
-        self._notifier.ready("Settings were read again.")
+        finally:  # systemd waits for this, and would end a daemon that does not send it
+            self._notifier.ready("Settings were read again.")
 
     def _report_status(self, jobs: JobQueue, supervisor: Supervisor) -> None:
         if time.monotonic() < self._next_status:

@@ -49,6 +49,22 @@ def test_a_reload_of_invalid_settings_is_refused_and_the_old_ones_stay(site, wri
     assert "intake.settle_s" in refused["reason"]
 
 
+@pytest.mark.parametrize(
+    "inboxes", ['["~nobody-has-this-name/x"]', "[" * 5000], ids=["unknown user", "nested"]
+)
+def test_systemd_is_answered_whatever_a_reload_meets(site, write_slide, tmp_path, inboxes):
+    kept = site.config.read_text()
+    with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address) as daemon:
+        manager.wait_for("READY=1")
+        site.config.write_text(kept.replace("[intake]\n", f"[intake]\ninboxes = {inboxes}\n"))
+        daemon.send_signal(signal.SIGHUP)
+        manager.wait_for("RELOADING=1")
+        manager.wait_for("READY=1")
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+        site.config.write_text(kept)
+
+
 def test_a_reload_of_a_file_that_was_emptied_is_refused_and_the_inbox_stays(site, write_slide):
     kept = site.config.read_text()
     with site.daemon() as process:
