@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from stained_tiles import TUMOR_STRONG, stained
 from her2d.cli.slide_files import slide_files
 from her2d.db.connection import open_readonly
 from her2d.processing.processor import SlideProcessor
+from her2d.processing.recorder import Recorder
 from her2d.results.listing import list_results
 from her2d.simulator.motic import write_ihc_slide
 from her2d.simulator.plan import plan_slide
@@ -260,6 +262,17 @@ def test_a_shortage_of_the_process_is_one_sentence(her2d, write_slide, monkeypat
     assert (code, error) == (
         1,
         "her2d: a.tif: her2d lacks threads or processes. The file is not the cause.\n",
+    )
+
+
+def test_a_locked_database_is_one_sentence(her2d, write_slide, monkeypatch):
+    def locked(*_, **__):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(Recorder, "record", locked)
+    assert her2d("scan", write_slide(["S"], "a.tif"))[::2] == (
+        1,
+        "her2d: a.tif has no result, because the database cannot be changed: database is locked.\n",
     )
 
 
