@@ -106,6 +106,12 @@ def open_scan(path: Path, inbox: Path | None = None) -> Iterator[Scan]:
         os.close(descriptor)
 
 
+def scan_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> str:
+    """Open a scan and return its `content_hash`. Raises SlideError and OSError."""
+    with open_scan(path) as scan:
+        return scan.content_hash(on_progress)
+
+
 def _state_of_all(files: list[Path]) -> FileState:
     """Return what changes when any of the files is written to, replaced, added or removed."""
     states = [FileState.of(file) for file in files]
