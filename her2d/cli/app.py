@@ -6,7 +6,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli.errors import expected_errors
+from her2d.cli.errors import sentence_of
 from her2d.cli.lazy_group import LazyCommand, lazy_group
 from her2d.cli.terminal import say, say_error
 from her2d.errors import Her2dError
@@ -74,13 +74,10 @@ def main(command: typer.Typer = app) -> None:
     """Run a command. An expected error is printed as one sentence, with exit code 1."""
     try:
         command()
-    except Her2dError as error:
-        if not isinstance(error, expected_errors()):
+    except (Her2dError, sqlite3.Error) as error:
+        if (sentence := sentence_of(error)) is None:
             raise
-        say_error(error)
-        sys.exit(1)
-    except sqlite3.Error as error:
-        say_error(f"The database cannot be used: {error}. her2d db check looks for damage.")
+        say_error(sentence)
         sys.exit(1)
     except BrokenPipeError:
         # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from

@@ -1,10 +1,21 @@
 """Errors that a command prints as one sentence. Any other is a bug and ends with a traceback."""
 
+import sqlite3
+
 from her2d.errors import Her2dError
 
 
 class UserError(Her2dError):
     """A command cannot do what the user requested; the sentence says why."""
+
+
+def sentence_of(error: BaseException) -> str | None:
+    """Return the sentence with which an error ends a command; None if it is a bug."""
+    if isinstance(error, sqlite3.Error):
+        return f"The database cannot be used: {error}. her2d db check looks for damage."
+    if isinstance(error, Her2dError) and isinstance(error, expected_errors()):
+        return str(error)
+    return None
 
 
 def expected_errors() -> tuple[type[Her2dError], ...]:
