@@ -34,7 +34,7 @@ COMMANDS = tuple(
         ("queue", "queue:app", "List, retry, cancel and reorder jobs."),
         ("outcomes", "outcomes:app", "Import and list IHC and FISH results of slides."),
         ("bundle", "bundle:app", "Show, verify and build model bundles."),
-        ("config", "config:app", "Print and check the settings."),
+        ("config", "config:app", "Print, check and reload the settings."),
         ("db", "db:app", "Back up, restore, check and maintain the database."),
         ("webhook", "webhook:app", "Send events to the webhook again."),
         ("simulate", "simulate:app", "Write simulated slides with ground truth."),
