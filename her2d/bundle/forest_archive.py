@@ -65,10 +65,6 @@ def read_forest(content: bytes) -> Forest | None:
         return _Reader(archive).forest(schema)
 
 
-class _UnexpectedNodeError(ValueError):
-    """A node is not what scikit-learn writes there."""
-
-
 class _Reader:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -85,14 +81,14 @@ class _Reader:
         trees = [self._tree(tree, len(classes)) for tree in _content(found["estimators_"], _LIST)]
         features = _plain(found["n_features_in_"])
         if not isinstance(features, int):
-            raise _UnexpectedNodeError("the number of features is not a whole number")
+            raise ValueError("the number of features is not a whole number")
         return Forest(trees, classes, features)
 
     def _tree(self, node: Any, classes: int) -> Tree:
         found = _state(_state(node, _DECISION_TREE)["tree_"], _TREE)
         nodes, shares = self._array(found["nodes"]), self._array(found["values"])
         if nodes.ndim != 1 or shares.shape != (len(nodes), 1, classes):
-            raise _UnexpectedNodeError("the arrays of a tree differ in length")
+            raise ValueError("the arrays of a tree differ in length")
         return Tree(
             left=_field(nodes, "left_child", np.int64),
             right=_field(nodes, "right_child", np.int64),
@@ -104,7 +100,7 @@ class _Reader:
 
     def _array(self, node: Any) -> NDArray[Any]:
         if _type(node) != _ARRAY or node.get("type") != "numpy":
-            raise _UnexpectedNodeError("an array is not stored as one")
+            raise ValueError("an array is not stored as one")
         data = io.BytesIO(_member(self._archive, str(node.get("file"))))
         found: NDArray[Any] = np.lib.format.read_array(data, allow_pickle=False)
         return found
@@ -131,7 +127,7 @@ def _type(node: Any) -> tuple[Any, ...]:
 
 def _content(node: Any, kind: tuple[str, ...]) -> Any:
     if _type(node) != kind:
-        raise _UnexpectedNodeError(f"{kind[1]} expected, not {_type(node)}")
+        raise ValueError(f"{kind[1]} expected, not {_type(node)}")
     return node["content"]
 
 
@@ -146,14 +142,14 @@ def _plain(node: Any) -> Any:
 
 def _field(nodes: NDArray[Any], name: str, dtype: type[Any]) -> NDArray[Any]:
     if name not in (nodes.dtype.names or ()):
-        raise _UnexpectedNodeError(f"the nodes of a tree have no {name}")
+        raise ValueError(f"the nodes of a tree have no {name}")
     return _exactly(nodes[name], dtype)
 
 
 def _exactly(array: NDArray[Any], dtype: type[Any]) -> NDArray[Any]:
     """Return a native copy of an array that has this type; a rounded one would differ."""
     if not np.can_cast(array.dtype, dtype, "safe"):
-        raise _UnexpectedNodeError(f"an array of a tree is {array.dtype}, not {np.dtype(dtype)}")
+        raise ValueError(f"an array of a tree is {array.dtype}, not {np.dtype(dtype)}")
     return array.astype(dtype)
 
 
