@@ -36,7 +36,7 @@ COMMANDS = tuple(
         ("bundle", "bundle:app", "Show, verify and build model bundles."),
         ("config", "config:app", "Print, check and reload the settings."),
         ("db", "db:app", "Back up, restore, check and maintain the database."),
-        ("webhook", "webhook:app", "Send events to the webhook again."),
+        ("webhook", "webhook:app", "Send events again, or describe what is sent."),
         ("simulate", "simulate:app", "Write simulated slides with ground truth."),
         ("train", "train:app", "Train the models of a prepared study."),
         ("evaluate", "evaluate:app", "Measure a study's models on its test sets."),

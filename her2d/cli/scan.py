@@ -32,7 +32,6 @@ from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
-from her2d.slides.barcode_of_file import barcode_of_file
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.recognition import EXTENSIONS
 from her2d.system.text import printable, readable_text
@@ -118,6 +117,7 @@ def _scan_one(
     who: str,
 ) -> SlideResult:
     from her2d.processing.records import RunClock
+    from her2d.slides.barcode_of_file import barcode_of_file
 
     task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)

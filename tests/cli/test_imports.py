@@ -98,8 +98,6 @@ LIGHT = (
     "queue ls --json",
     "queue priority 1 5",
     "queue reprocess",
-    "queue cancel 1",
-    "queue retry 1",
     "config show",
     "config check",
     "config example",
