@@ -26,8 +26,8 @@ from her2d.bundle.site_calibration import with_calibration
 from her2d.db.connection import open_readonly
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.outcome import TileClass
-from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.software import Software
 from her2d.processing.identity import open_scan

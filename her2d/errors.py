@@ -57,6 +57,7 @@ Every class stands in the module that raises it:
     │  ├─ UnknownFormatError
     │  └─ UnreadableFormatError
     │     └─ MissingLibraryError
+    ├─ ReloadError
     ├─ ResultsUnwritableError
     ├─ ScanMissing
     │  ├─ ScanReplaced

@@ -1,10 +1,13 @@
 """The integrator, which classifies a tile by its five fold probabilities (paper, section 4.5).
 
-It is a scikit-learn classifier in skops format. Only an explicit list of types is restored, so that
-no code in a bundle is ever run.
+It is a scikit-learn classifier in skops format. A random forest, as the paper chose, is read as
+plain arrays. Of any other, skops restores only an explicit list of types. So no code in a bundle is
+ever run.
 """
 
 import sys
+import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from typing import Any
@@ -12,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.bundle.forest import Forest
+from her2d.bundle.forest_archive import read_forest
 from her2d.bundle.loading import Bundle, read_verified
 from her2d.bundle.manifest import BundleError
+from her2d.errors import Her2dError
 from her2d.method import FOLDS
 
 # The types of the paper's eight integrators that skops does not trust by default. They are data,
@@ -39,6 +45,18 @@ _INTEGRATORS = (
     "VotingClassifier",
     "MeanOfFolds",
 )
+# What reading a file raises that is damaged, or that somebody altered.
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +81,6 @@ class Integrator:
 
     def __init__(self, bundle: Bundle) -> None:
         self._model: Any = load_integrator(bundle)
-        # For a forest this small, threads take more time than they save, and joblib's threads stay
-        # alive after the call.
-        self._model.n_jobs = 1
         self._tile_cut = bundle.manifest.decision.tile_cut
 
     def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
@@ -86,22 +101,18 @@ class Integrator:
 def load_integrator(bundle: Bundle) -> Any:
     """Restore the classifier over five fold probabilities (paper, section 4.5).
 
+    It has scikit-learn's `predict_proba`. scikit-learn itself is only imported if the classifier is
+    not a random forest.
+
     Raises:
         BundleError: the file was changed since it was verified, is not a skops archive, contains a
             type that is not trusted or not installed, or is not one of the paper's eight
             classifiers or the mean of the five, with two classes and five features.
     """
-    # Importing skops imports scikit-learn, which takes a second; only a running pipeline needs it.
-    import zipfile
-
-    with _NoTorch():
-        import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
     content = read_verified(bundle.integrator, bundle.manifest.parts.integrator.sha256)
     try:
-        model = skops.io.loads(content, trusted=list(INTEGRATOR_TRUSTED_TYPES))
-    except UntrustedTypesFoundException as error:
+        model = read_forest(content) or _restored(content)
+    except _NotTrustedError as error:
         raise BundleError(
             f"The integrator of {bundle.directory} is not trusted: {error}"
         ) from error
@@ -109,20 +120,38 @@ def load_integrator(bundle: Bundle) -> Any:
         raise BundleError(
             f"The integrator of {bundle.directory} needs {error.name}, which is not installed."
         ) from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError) as error:
+    except _UNREADABLE as error:
         raise BundleError(
             f"The integrator of {bundle.directory} cannot be read: {error}"
         ) from error
-    if (
-        type(model).__name__ not in _INTEGRATORS
-        or list(model.classes_) != [0, 1]
-        or model.n_features_in_ != FOLDS
-    ):
+    is_one = isinstance(model, Forest) or type(model).__name__ in _INTEGRATORS
+    if not is_one or list(model.classes_) != [0, 1] or model.n_features_in_ != FOLDS:
         raise BundleError(
             f"The integrator of {bundle.directory} must be one of {', '.join(_INTEGRATORS)}"
             " that classifies five fold probabilities as 0 (weak) or 1 (strong)."
         )
+    if not isinstance(model, Forest):
+        # For a model this small, threads take more time than they save, and joblib's threads stay
+        # alive after the call.
+        model.n_jobs = 1
     return model
+
+
+class _NotTrustedError(Her2dError):
+    """An archive contains a type that is not trusted."""
+
+
+def _restored(content: bytes) -> Any:
+    """Have skops restore a model of trusted types. Raises _NotTrustedError and others."""
+    # Importing skops imports all of scikit-learn, which takes seconds.
+    with _NoTorch():
+        import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(content, trusted=list(INTEGRATOR_TRUSTED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise _NotTrustedError(str(error)) from error
 
 
 class _NoTorch(MetaPathFinder):

@@ -18,7 +18,6 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from her2d.calibration.proportion import CONFIDENCE
 
@@ -97,6 +96,8 @@ def sensitivity_at_least(patients: int, missed: float) -> float:
         patients: number of HER2-positive patients.
         missed: how many of them are below the cut.
     """
+    from scipy.special import betaincinv  # only a calibration needs it
+
     return float(betaincinv(patients - missed, missed + 1, 1 - CONFIDENCE))
 
 

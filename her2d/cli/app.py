@@ -6,33 +6,47 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli import (
-    browse,
-    bundle,
-    calibrate,
-    compare,
-    config,
-    db,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    outcomes,
-    prepare,
-    queue,
-    results,
-    run,
-    scan,
-    simulate,
-    train,
-    webhook,
-)
-from her2d.cli.compile import compile_
-from her2d.cli.errors import EXPECTED_ERRORS
+from her2d.cli.errors import sentence_of
+from her2d.cli.lazy_group import LazyCommand, lazy_group
 from her2d.cli.terminal import say, say_error
+from her2d.errors import Her2dError
+
+COMMANDS = tuple(
+    LazyCommand(name, f"her2d.cli.{place}", summary)
+    for name, place, summary in (
+        ("demo", "demo:demo", "Process six simulated slides and print their results."),
+        ("run", "run:run", "Run the daemon until it is stopped."),
+        ("scan", "scan:scan", "Process slides now and print their results."),
+        ("prepare", "prepare:prepare", "Write the labelled tiles of a cohort."),
+        ("results", "results:results", "List the current result of each slide, newest first."),
+        ("show", "results:show", "Print everything that is known about one slide."),
+        ("heatmap", "results:heatmap", "Print the path of a slide's heatmap, or copy the file."),
+        ("compile", "compile:compile_", "Compile a bundle for one back end."),
+        ("doctor", "doctor:doctor", "Check the installation and explain how to fix it."),
+        ("export", "export:export", "Write a slide's result to a file for other programs."),
+        ("browse", "browse:browse", "Show results in a web browser on this machine."),
+        ("compare", "compare:compare", "Compare two bundles on the slides that both have scored."),
+        (
+            "calibrate",
+            "calibrate:calibrate",
+            "Calibrate the bundle on the laboratory's own slides.",
+        ),
+        ("queue", "queue:app", "List, retry, cancel and reorder jobs."),
+        ("outcomes", "outcomes:app", "Import and list IHC and FISH results of slides."),
+        ("bundle", "bundle:app", "Show, verify and build model bundles."),
+        ("config", "config:app", "Print, check and reload the settings."),
+        ("db", "db:app", "Back up, restore, check and maintain the database."),
+        ("webhook", "webhook:app", "Send events again, or describe what is sent."),
+        ("simulate", "simulate:app", "Write simulated slides with ground truth."),
+        ("train", "train:app", "Train the models of a prepared study."),
+        ("evaluate", "evaluate:app", "Measure a study's models on its test sets."),
+    )
+)
+"""All commands, in the order of the help page. Each is imported when it is used."""
 
 app = typer.Typer(
     name="her2d",
+    cls=lazy_group(COMMANDS),
     help="Read HER2 status from gastric-cancer H&E whole-slide images. Research use only.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,39 +70,14 @@ def _root(
     pass
 
 
-app.command("demo")(demo.demo)
-app.command("run")(run.run)
-app.command("scan")(scan.scan)
-app.command("prepare")(prepare.prepare)
-app.command("results")(results.results)
-app.command("show")(results.show)
-app.command("heatmap")(results.heatmap)
-app.command("compile")(compile_)
-app.command("doctor")(doctor.doctor)
-app.command("export")(export.export)
-app.command("browse")(browse.browse)
-app.command("compare")(compare.compare)
-app.command("calibrate")(calibrate.calibrate)
-app.add_typer(queue.app, name="queue")
-app.add_typer(outcomes.app, name="outcomes")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(config.app, name="config")
-app.add_typer(db.app, name="db")
-app.add_typer(webhook.app, name="webhook")
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(train.app, name="train")
-app.add_typer(evaluate.app, name="evaluate")
-
-
 def main(command: typer.Typer = app) -> None:
     """Run a command. An expected error is printed as one sentence, with exit code 1."""
     try:
         command()
-    except EXPECTED_ERRORS as error:
-        say_error(error)
-        sys.exit(1)
-    except sqlite3.Error as error:
-        say_error(f"The database cannot be used: {error}. her2d db check looks for damage.")
+    except (Her2dError, sqlite3.Error) as error:
+        if (sentence := sentence_of(error)) is None:
+            raise
+        say_error(sentence)
         sys.exit(1)
     except BrokenPipeError:
         # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from

@@ -26,9 +26,6 @@ from her2d.cli.terminal import say
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision, usual_batch
 from her2d.inference.plans import Profile, Sidecar
-from her2d.pipeline.saturation import mean_saturation
-from her2d.slides.grid import Tile
-from her2d.slides.reader import open_slide
 
 _BACKENDS: dict[str, BackendName] = {
     "tensorrt": "tensorrt",
@@ -152,6 +149,10 @@ def _tissue(slides: list[Path] | None, wanted: int, rules: Preprocessing) -> Til
 
 
 def _tissue_of(path: Path, rules: Preprocessing) -> list[NDArray[np.uint8]]:
+    from her2d.pipeline.saturation import mean_saturation
+    from her2d.slides.grid import Tile
+    from her2d.slides.reader import open_slide
+
     with open_slide(path, um_per_px=rules.mpp) as slide:
         return [
             tile.pixels

@@ -23,7 +23,6 @@ from her2d.doctor.network import port_finding
 from her2d.doctor.sandbox import unit_findings
 from her2d.inference.backends import Candidate, candidates
 from her2d.intake.discovery import ScanRules
-from her2d.processing.processor import engine_options
 from her2d.settings import Settings
 
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
@@ -35,6 +34,8 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Checks inboxes, disks, database, clock, bundle, back ends, port and systemd's sandbox. Leaves no
     files behind. Exit code 1 if the daemon cannot work.
     """
+    from her2d.processing.processor import engine_options
+
     settings = settings_of(config)
     configure_logging_of(settings, level="error")
     bundle = verified_bundle(settings)

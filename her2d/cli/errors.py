@@ -1,38 +1,55 @@
 """Errors that a command prints as one sentence. Any other is a bug and ends with a traceback."""
 
-from her2d.bundle.manifest import BundleError
-from her2d.db.connection import DatabaseError
-from her2d.db.lock import AlreadyRunningError
+import sqlite3
+
 from her2d.errors import Her2dError
-from her2d.inference.engine import EngineError
-from her2d.monitoring.http import CannotListenError
-from her2d.queue.operator import RefusedByQueue
-from her2d.results.queries import (
-    AmbiguousBundle,
-    AmbiguousSlide,
-    BundleNotFound,
-    SlideNotFound,
-)
-from her2d.settings import SettingsError
-from her2d.slides.errors import SlideError
 
 
 class UserError(Her2dError):
     """A command cannot do what the user requested; the sentence says why."""
 
 
-EXPECTED_ERRORS = (
-    AlreadyRunningError,
-    AmbiguousBundle,
-    AmbiguousSlide,
-    BundleError,
-    BundleNotFound,
-    CannotListenError,
-    DatabaseError,
-    EngineError,
-    RefusedByQueue,
-    SettingsError,
-    SlideError,
-    SlideNotFound,
-    UserError,
-)
+def sentence_of(error: BaseException) -> str | None:
+    """Return the sentence with which an error ends a command; None if it is a bug."""
+    if isinstance(error, sqlite3.Error):
+        return f"The database cannot be used: {error}. her2d db check looks for damage."
+    if isinstance(error, Her2dError) and isinstance(error, expected_errors()):
+        return str(error)
+    return None
+
+
+def expected_errors() -> tuple[type[Her2dError], ...]:
+    """Return the errors that end a command with one sentence.
+
+    Their modules are imported here, because only a command that fails needs all of them.
+    """
+    from her2d.bundle.manifest import BundleError
+    from her2d.db.connection import DatabaseError
+    from her2d.db.lock import AlreadyRunningError
+    from her2d.inference.engine import EngineError
+    from her2d.monitoring.http import CannotListenError
+    from her2d.queue.operator import RefusedByQueue
+    from her2d.results.queries import (
+        AmbiguousBundle,
+        AmbiguousSlide,
+        BundleNotFound,
+        SlideNotFound,
+    )
+    from her2d.settings import SettingsError
+    from her2d.slides.errors import SlideError
+
+    return (
+        AlreadyRunningError,
+        AmbiguousBundle,
+        AmbiguousSlide,
+        BundleError,
+        BundleNotFound,
+        CannotListenError,
+        DatabaseError,
+        EngineError,
+        RefusedByQueue,
+        SettingsError,
+        SlideError,
+        SlideNotFound,
+        UserError,
+    )

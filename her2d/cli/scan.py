@@ -28,13 +28,10 @@ from her2d.db.migrate import migrate
 from her2d.db.place import share_problem
 from her2d.errors import Her2dError
 from her2d.processing.identity import open_scan
-from her2d.processing.records import RunClock
-from her2d.processing.retry_policy import JobFile, decide
 from her2d.queue.store import JobQueue, problem_of_name
 from her2d.results.queries import result_of_run
 from her2d.results.records import SlideResult
 from her2d.settings import Settings
-from her2d.slides.barcode_of_file import barcode_of_file
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.recognition import EXTENSIONS
 from her2d.system.text import printable, readable_text
@@ -76,6 +73,7 @@ def scan(
 
 
 def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
+    # Importing the pipeline takes half a second, which `--help` need not wait for.
     from her2d.api import Scorer
     from her2d.processing.recorder import Recorder
 
@@ -118,6 +116,9 @@ def _scan_one(
     progress: Progress,
     who: str,
 ) -> SlideResult:
+    from her2d.processing.records import RunClock
+    from her2d.slides.barcode_of_file import barcode_of_file
+
     task = progress.add_task(printable(path.name), total=None)
     db = open_database(settings.results.database)
     try:
@@ -156,6 +157,8 @@ def _outcome(path: Path, future: Future[SlideResult]) -> Outcome:
     except sqlite3.Error as error:
         return f"{name} has no result, because the database cannot be changed: {error}."
     except Exception as error:  # noqa: BLE001  an unforeseen one is raised later
+        from her2d.processing.retry_policy import JobFile, decide
+
         decision = decide(error, JobFile(path, is_swept=True))
         if decision.is_unforeseen and not isinstance(error, Her2dError):
             return error

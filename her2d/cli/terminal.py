@@ -1,9 +1,11 @@
 """Print text so that no name of a file or slide can steer the terminal."""
 
+import logging
 import sys
 
 import typer
 
+from her2d.system.journal import is_journal, with_priority
 from her2d.system.text import printable
 
 
@@ -36,4 +38,5 @@ def _encodable(text: str) -> str | bytes:
 
 def say_error(sentence: object) -> None:
     """Print the one line on stderr that says why a command or one of its files failed."""
-    typer.echo(f"her2d: {printable(str(sentence))}", err=True)
+    line = f"her2d: {printable(str(sentence))}"
+    typer.echo(with_priority(line, logging.ERROR) if is_journal(sys.stderr) else line, err=True)

@@ -27,6 +27,7 @@ from her2d.daemon.ops_port import OpsPort
 from her2d.daemon.readiness import is_overdue, why_not_ready, why_unhealthy
 from her2d.daemon.readings import Outcomes, read_daemon, read_memory
 from her2d.daemon.reload import merged
+from her2d.daemon.reload_channel import Outcome, answering
 from her2d.daemon.results_probe import ResultsProbe
 from her2d.daemon.shutdown import StopSignals
 from her2d.daemon.start import StartWatch, watching_start
@@ -325,19 +326,26 @@ class Daemon:
 
     def _apply(self, intake_loop: IntakeLoop) -> None:
         self._notifier.reloading()
+        status = "The settings could not be read again."
         try:
-            change = merged(self._settings, self._load())
-        except SettingsError as error:
-            log.error("settings_refused", reason=str(error))
-        else:
-            self._settings = change.settings
-            intake_loop.apply(change.settings)
-            logging.getLogger().setLevel(change.settings.ops.log_level.upper())
-            log.info("settings_reloaded", changed=change.changed)
-            if change.waiting:
-                log.warning("settings_wait_for_restart", keys=change.waiting)
+            with answering() as answer:
+                try:
+                    change = merged(self._settings, self._load())
+                except SettingsError as error:
+                    log.error("settings_refused", reason=str(error))
+                    answer(Outcome(refused=str(error)))
+                    status = f"New settings were refused: {error}"
+                else:
+                    self._settings = change.settings
+                    intake_loop.apply(change.settings)
+                    logging.getLogger().setLevel(change.settings.ops.log_level.upper())
+                    log.info("settings_reloaded", changed=change.changed)
+                    if change.waiting:
+                        log.warning("settings_wait_for_restart", keys=change.waiting)
+                    answer(Outcome(waiting=change.waiting))
+                    status = "Settings were read again."
         finally:  # systemd waits for this, and would end a daemon that does not send it
-            self._notifier.ready("Settings were read again.")
+            self._notifier.ready(status)
 
     def _report_status(self, jobs: JobQueue, supervisor: Supervisor) -> None:
         if time.monotonic() < self._next_status:

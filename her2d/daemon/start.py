@@ -8,7 +8,6 @@ a sentence.
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -118,6 +117,4 @@ def _end(notifier: Notifier, sentence: str) -> None:
     log.critical("start_stalled", reason=sentence)
     notifier.status(sentence)
     flush_log()
-    sys.stderr.write(f"her2d: {sentence}\n")
-    sys.stderr.flush()
     os._exit(1)

@@ -21,7 +21,15 @@ from her2d.system.ownership import access_hint, copy_owner
 
 
 class AlreadyRunningError(Her2dError):
-    """Another daemon uses the database; `str(error)` names its process."""
+    """Another daemon uses the database; `str(error)` names its process.
+
+    Attributes:
+        process: its process; None if it is not known.
+    """
+
+    def __init__(self, message: str, process: int | None = None) -> None:
+        super().__init__(message)
+        self.process = process
 
 
 class LockedDatabase:
@@ -123,6 +131,15 @@ def require_no_daemon(database: Path) -> None:
                 os.close(descriptor)
 
 
+def running_daemon(database: Path) -> int | None:
+    """Return the process of the daemon that uses `database`; None without one. Raises OSError."""
+    try:
+        require_no_daemon(database)
+    except AlreadyRunningError as error:
+        return error.process
+    return None
+
+
 def _lock_of(database: Path) -> Path:
     """Return the lock file, beside the database itself and not beside a link to it."""
     place = database.resolve()
@@ -144,4 +161,6 @@ def _noted(descriptor: int) -> int | None:
 
 def _already_running(holder: int | None, database: Path) -> AlreadyRunningError:
     process = f" (process {holder})" if holder is not None else ""
-    return AlreadyRunningError(f"Another her2d daemon{process} already works on {database}.")
+    return AlreadyRunningError(
+        f"Another her2d daemon{process} already works on {database}.", holder
+    )

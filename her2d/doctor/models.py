@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 
-from her2d.api import Scorer
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import BundleError
@@ -71,6 +70,8 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
 
 def _engine(settings: Settings, bundle: Bundle) -> Finding:
     """Open the engine as the daemon does, and process a blank tile."""
+    from her2d.api import Scorer
+
     check = "back end"
     started = time.perf_counter()
     try:

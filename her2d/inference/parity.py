@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
-from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.plans import Parity
 from her2d.method import TILE_PX
 
@@ -80,6 +79,8 @@ def compare(
 
 def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on: str) -> Parity:
     """Compare `engine` with ONNX Runtime in fp32 on `tiles`. Raises EngineError."""
+    from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+
     reference = OnnxRuntimeEngine(bundle)
     try:
         return compare(

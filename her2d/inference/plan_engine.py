@@ -6,7 +6,6 @@ import numpy as np
 
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
-from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BackendName, EngineOptions, Precision
 from her2d.inference.parity import measure_parity
 from her2d.inference.plans import (
@@ -81,6 +80,8 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
     if files.backend == "onnxruntime":
+        from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+
         return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=(files, sidecar))
     if files.backend == "openvino":
         from her2d.inference.openvino_engine import OpenVinoEngine

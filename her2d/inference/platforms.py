@@ -4,8 +4,6 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import onnxruntime
-
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
@@ -35,6 +33,8 @@ def platform_of(backend: BackendName) -> Platform:
         EngineError: the library is not installed, or tensorrt finds no GPU.
     """
     if backend == "onnxruntime":
+        import onnxruntime
+
         return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_name())
     if backend == "openvino":
         version = str(library_of(backend).__version__)

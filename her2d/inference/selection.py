@@ -5,7 +5,6 @@ from itertools import takewhile
 from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
-from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions, recorded_parts
 from her2d.inference.plan_engine import compiled_plan, open_plan
 from her2d.inference.plans import PlanFiles
@@ -92,8 +91,8 @@ def _warn_of_unused_plans(
         )
 
 
-# A back end is imported when it is opened, because its library may not be installed, and the daemon
-# must not import torch unless it was chosen.
+# A back end is imported when it is opened: its library may not be installed, the daemon must not
+# import torch unless it was chosen, and a command that opens none starts sooner.
 
 
 def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
@@ -102,6 +101,8 @@ def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
 
         return TorchEngine(bundle, options)
     if name == "onnxruntime" and options.precision in (None, "fp32"):
+        from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
+
         return OnnxRuntimeEngine(bundle, threads=options.threads)
     if name == "onnxruntime" and options.precision != "int8":
         raise EngineError(f"onnxruntime supports fp32 and int8, not {options.precision}.")

@@ -1,7 +1,9 @@
 """Write the log of a command: JSON lines under systemd, coloured text on a terminal.
 
-Each line has an event name. Every line about a slide also has `job_id`, in all threads.
-While the slide is processed it has `attempt_id`, which is JOB.CLAIM and distinguishes the attempts.
+Each line begins with its event's name. In the journal it has the priority of its level, so that
+`journalctl -p warning` shows warnings and errors. Every line about a slide also has `job_id`, in
+all threads. While the slide is processed it has `attempt_id`, which is JOB.CLAIM and distinguishes
+the attempts.
 `slide_finished` adds `slide_id` and `run_id`, which identify the result in the database.
 """
 
@@ -13,15 +15,21 @@ from typing import Any, Literal
 import structlog
 
 from her2d.monitoring.pseudonyms import Pseudonyms
+from her2d.system.journal import is_journal, with_priority
 from her2d.system.loggers import ADD_COMMON_FIELDS
 from her2d.system.text import printable
+
+_EVENT_WIDTH = 30
+_LEVEL_WIDTH = len("critical")
+
+LogFormat = Literal["auto", "json", "console"]
 
 # `structlog.processors.dict_tracebacks` logs local variables, which may hold secrets and names.
 _WITHOUT_LOCALS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logging(
-    log_format: Literal["auto", "json", "console"],
+    log_format: LogFormat,
     level: Literal["debug", "info", "warning", "error"],
     pseudonyms: Pseudonyms | None = None,
 ) -> None:
@@ -32,17 +40,18 @@ def configure_logging(
         level: lines below this level are dropped.
         pseudonyms: replaces the names of slides in all lines; None logs them as they are.
     """
-    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
-    exceptions, renderer = _rendering(as_json)
+    exceptions, renderer = _rendering(logs_json(log_format))
     hiding = [pseudonyms] if pseudonyms is not None else []
+    formatter = _JournalFormatter if is_journal(sys.stderr) else structlog.stdlib.ProcessorFormatter
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        formatter(
             foreign_pre_chain=ADD_COMMON_FIELDS,
             processors=[
                 exceptions,
                 *hiding,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _event_first,
                 renderer,
             ],
         )
@@ -57,6 +66,22 @@ def configure_logging(
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
+def logs_json(log_format: LogFormat) -> bool:
+    """Return whether the log of that format is JSON on the present stderr."""
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+
+
+class _JournalFormatter(structlog.stdlib.ProcessorFormatter):
+    """Gives each line the priority of its level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_priority(super().format(record), record.levelno)
+
+
+def _event_first(logger: Any, method: str, line: Any) -> Any:
+    return {"event": line.get("event"), **line}
+
+
 def _is_not_a_late_event(record: logging.LogRecord) -> bool:
     """Return False for watchdog's error about an event that arrives while a watch is stopped."""
     return "called when the thread is inactive" not in record.getMessage()
@@ -69,12 +94,40 @@ def _rendering(as_json: bool) -> tuple[Any, Any]:
             structlog.processors.ExceptionRenderer(_WITHOUT_LOCALS),
             structlog.processors.JSONRenderer(serializer=_json),
         )
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(
+        columns=_columns(colors=sys.stderr.isatty()),
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
     def on_terminal(logger: Any, method: str, line: Any) -> Any:
         return console(logger, method, {key: _printable(value) for key, value in line.items()})
 
     return structlog.processors.format_exc_info, on_terminal
+
+
+def _columns(*, colors: bool) -> list[structlog.dev.Column]:
+    """Return the columns of a line of text: the event, the level, the time, then all others."""
+    dev = structlog.dev
+    bright, dim, name, content, reset = (
+        (dev.BRIGHT, dev.DIM, dev.CYAN, dev.MAGENTA, dev.RESET_ALL) if colors else ("",) * 5
+    )
+    levels = dev.ConsoleRenderer.get_default_level_styles(colors)
+
+    def plain(style: str, width: int) -> dev.KeyValueColumnFormatter:
+        return dev.KeyValueColumnFormatter(None, style, reset, str, width)
+
+    return [
+        dev.Column("event", plain(bright, _EVENT_WIDTH)),
+        dev.Column("level", dev.LogLevelColumnFormatter(levels, reset, _LEVEL_WIDTH)),
+        dev.Column("timestamp", plain(dim, 0)),
+        dev.Column("", dev.KeyValueColumnFormatter(name, content, reset, _quoted)),
+    ]
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as it is if it is one word, else quoted."""
+    is_word = isinstance(value, str) and value and not set(value) & set(" \t=\r\n\"'")
+    return value if is_word else repr(value)
 
 
 def _printable(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """Log uncaught exceptions and warnings as one structured line each."""
 
+import contextlib
+import faulthandler
 import logging
 import sys
 import threading
@@ -13,12 +15,16 @@ log = get_logger(__name__)
 def log_uncaught() -> None:
     """Log exceptions that end the process or a thread or are raised in `__del__`, and warnings.
 
+    A crash in a library in C writes where each thread was to stderr.
+
     This sets hooks of the whole process. Only the daemon calls it.
     """
     sys.excepthook = _ends_the_process
     threading.excepthook = _ends_a_thread
     sys.unraisablehook = _is_ignored
     logging.captureWarnings(True)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr is not a file
+        faulthandler.enable()
 
 
 def _ends_the_process(

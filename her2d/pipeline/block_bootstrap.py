@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from her2d.method import COVERAGE
 from her2d.pipeline.interval import Interval, TumorTiles
@@ -70,6 +69,9 @@ def jeffreys_interval(
         observations: number of independent observations, not always an integer.
         confidence: of the interval (Brown, Cai and DasGupta 2001).
     """
+    # SciPy takes longer to import than a short command works; few slides need it here.
+    from scipy.special import betaincinv
+
     tail = (1 - confidence) / 2
     strong, weak = share * observations + 0.5, (1 - share) * observations + 0.5
     low = 0.0 if share <= 0 else float(betaincinv(strong, weak, tail))

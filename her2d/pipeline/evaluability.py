@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from her2d.bundle.manifest import Decision, Quality
 from her2d.method import THRESHOLD
-from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.tile_counts import TileCounts
 from her2d.slides.scale import ScaleDoubt
 

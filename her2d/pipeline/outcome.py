@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.pipeline.interval import TumorTiles
-from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.slides.grid import TileGrid
 from her2d.slides.metadata import SlideMetadata
 from her2d.slides.scale import ScaleDoubt

@@ -20,7 +20,8 @@ class Software:
         runtime: the library that runs the networks: onnxruntime, openvino, torch, tensorrt or
             tensorrt_rtx.
         runtime_version: of that library.
-        scikit_learn_version: of the library that runs the integrator.
+        scikit_learn_version: of the installed library. It runs every integrator but a random
+            forest, whose probabilities do not depend on it.
         software_version: of her2d.
         git_commit: of her2d where it runs from a checkout, with `-dirty` if files differ from it;
             None where it was installed from a package.

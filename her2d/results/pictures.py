@@ -6,7 +6,6 @@ Each has at most two megapixels, and a tile has at most 256 pixels along its sid
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,49 +40,70 @@ class Pictures:
 def write_pictures(stem: Path, pictures: Pictures) -> PictureRecord:
     """Write `stem`.slide.jpg and `stem`.tumor.png; no partial file is left. Raises OSError."""
     slide_path, tumor_path = (Path(f"{stem}.{end}") for end in ("slide.jpg", "tumor.png"))
-    rgb = cv2.cvtColor(pictures.rgb, cv2.COLOR_RGB2BGR)
-    write_whole(slide_path, _coded(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]))
+    write_whole(slide_path, jpeg_bytes(pictures.rgb))
     write_whole(tumor_path, _coded(".png", pictures.tumor, []))
     return PictureRecord(str(slide_path), str(tumor_path), pictures.tile_px)
 
 
 def read_pictures(record: PictureRecord) -> Pictures:
     """Read a run's pictures. Raises PicturesMissing."""
-    bgr = _decoded(record.slide_path, cv2.IMREAD_COLOR)
-    tumor = _decoded(record.tumor_path, cv2.IMREAD_GRAYSCALE)
-    if bgr.shape[:2] != tumor.shape:
+    rgb, tumor = _decoded_rgb(record.slide_path), _decoded_grey(record.tumor_path)
+    if rgb.shape[:2] != tumor.shape:
         raise PicturesMissing(f"{record.slide_path} and {record.tumor_path} have different sizes.")
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return Pictures(np.asarray(rgb, np.uint8), tumor, record.tile_px)
+    return Pictures(rgb, tumor, record.tile_px)
 
 
 def read_heatmap(path: str | None) -> Image:
     """Read a run's heatmap, uint8 (H, W, 3) RGB. Raises PicturesMissing."""
     if path is None:
         raise PicturesMissing("The run has no heatmap.")
-    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    return _decoded_rgb(path)
+
+
+# OpenCV is imported where a picture is decoded or encoded, because most commands only list results.
 
 
 def png_bytes(image: Image) -> bytes:
     """Encode an RGB or RGBA image, uint8 (H, W, 3 or 4), as PNG."""
+    import cv2
+
     turned = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
     return _coded(".png", cv2.cvtColor(image, turned), [])
 
 
 def jpeg_bytes(image: Image) -> bytes:
     """Encode an RGB image, uint8 (H, W, 3), as JPEG."""
+    import cv2
+
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return _coded(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
 
 
 def _coded(kind: str, image: object, options: list[int]) -> bytes:
+    import cv2
+
     coded, data = cv2.imencode(kind, np.asarray(image), options)
     if not coded:
         raise OSError(f"a picture could not be encoded as {kind[1:].upper()}")
     return bytes(data.tobytes())
 
 
+def _decoded_rgb(path: str) -> Image:
+    import cv2
+
+    bgr = _decoded(path, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _decoded_grey(path: str) -> Image:
+    import cv2
+
+    return _decoded(path, cv2.IMREAD_GRAYSCALE)
+
+
 def _decoded(path: str, mode: int) -> Image:
+    import cv2
+
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from her2d.calibration.outcome import Fish, Her2Outcome, Ihc
-from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Score
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.software import Software
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sqlite_utils import Database
 from sqlite_utils.db import Table
 
-from her2d.pipeline.quality import SlideQuality
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.results.records import (
     BundleRecord,
     CalibrationRecord,

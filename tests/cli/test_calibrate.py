@@ -188,8 +188,8 @@ def test_a_calibration_of_another_bundle_is_refused_at_the_start_and_by_doctor(
     for command in (("run",), ("scan", write_slide(["w"], "a.tif"))):
         code, _, err = her2d(*command)
         assert code == 1
-        # The daemon logs that it made its database first.
-        assert f"her2d: The calibration {path} is of colors 1 (digest aaaaaaaaaaaa" in err
+        # The daemon logs it, and that it made its database first.
+        assert f"The calibration {path} is of colors 1 (digest aaaaaaaaaaaa" in err
     (finding,) = (f for f in laboratory.json("doctor")["findings"] if f["check"] == "calibration")
     assert finding["verdict"] == "failure"
     assert "is of colors 1" in finding["message"]

@@ -1,6 +1,7 @@
 """A start that works is given time, one that hangs ends with a sentence, and a stop ends it."""
 
 import contextlib
+import json
 import os
 import signal
 import sqlite3
@@ -100,8 +101,10 @@ def test_a_daemon_whose_start_hangs_ends_with_a_sentence(tmp_path, color_bundle)
     process = hanging(Site.made(tmp_path / "site", color_bundle), 1.0)
     _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
-    assert error.splitlines()[-1].startswith("her2d: The start has made no progress for ")
-    assert error.endswith(" s while it loads the bundle and opens the back end.\n")
+    last = json.loads(error.splitlines()[-1])
+    assert (last["event"], last["level"]) == ("start_stalled", "critical")
+    assert last["reason"].startswith("The start has made no progress for ")
+    assert last["reason"].endswith(" s while it loads the bundle and opens the back end.")
 
 
 @pytest.mark.slow

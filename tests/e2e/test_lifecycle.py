@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from service_manager import service_manager
@@ -74,6 +76,47 @@ def test_a_reload_of_a_file_that_was_emptied_is_refused_and_the_inbox_stays(site
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)
         site.config.write_text(kept)
+
+
+def reload(site, *options: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "her2d", "config", "reload", *options]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.returncode, found.stdout, found.stderr
+
+
+def test_the_command_that_reloads_says_what_applies_and_what_waits(site):
+    config = ("--config", str(site.config))
+    with site.daemon() as daemon:
+        site.set("intake", settle_s=0.5)
+        code, out, _ = reload(site, *config)
+        assert (code, out) == (0, f"The daemon read the settings from {site.config}.\n")
+        site.set("pipeline", queue_tiles=8)
+        _, out, _ = reload(site, "--pid", str(daemon.pid), *config)
+        assert out.endswith("These apply when it is restarted: pipeline.queue_tiles.\n")
+        assert site.events()["settings_reloaded"] == 2
+    code, _, err = reload(site, *config)
+    assert (code, err) == (1, f"her2d: No daemon works on {site.database}.\n")
+
+
+def test_the_command_fails_if_its_own_check_refuses_the_settings_and_asks_no_daemon(site):
+    with site.daemon() as daemon:
+        site.set("intake", settle_s=-1)
+        code, _, err = reload(site, "--pid", str(daemon.pid), "--config", str(site.config))
+        assert (code, err.count("\n")) == (1, 1)
+        assert "intake.settle_s" in err
+        assert site.events()["settings_refused"] == site.events()["settings_reloaded"] == 0
+
+
+def test_the_command_fails_if_only_the_daemon_refuses_the_settings(site):
+    good = site.folder / "good.toml"
+    good.write_text(site.config.read_text())
+    with site.daemon() as daemon:
+        site.set("intake", settle_s=-1)
+        code, _, err = reload(site, "--pid", str(daemon.pid), "--config", str(good))
+        assert (code, err.count("\n")) == (1, 1)
+        assert err.startswith("her2d: The daemon keeps the settings it has. ")
+        assert "intake.settle_s" in err
+        assert site.events()["settings_refused"] == 1
 
 
 def test_a_stop_waits_until_started_slides_are_finished(site, write_slide):

@@ -34,6 +34,7 @@ def site(tmp_path, color_bundle, write_slide, monkeypatch):
     (tmp_path / "config.toml").write_text(
         f'[bundle]\npath = "{color_bundle.directory}"\n[intake]\nsettle_s = 0.2\nsweep_s = 0.3\n'
         '[inference]\nbackend = "onnxruntime"\nthreads = 1\n[ops]\nport = 0\n'
+        'log_format = "console"\n'  # a JSON log would make a child of this process
     )
     write_slide(["Sw"], "a.tif", folder=tmp_path / "inbox")
     command = ["her2d", "run", "--config", str(tmp_path / "config.toml")]

@@ -12,7 +12,8 @@ from real_slides import CMU
 from skimage.data import immunohistochemistry
 
 from her2d.bundle.manifest import HeStain
-from her2d.pipeline.quality import QualityLimits, QualityTally, SlideQuality, measure_tile
+from her2d.pipeline.quality import QualityLimits, QualityTally, measure_tile
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.stains import SlideStain, StainTally, degrees_between, find_stain_problem
 from her2d.simulator import render
 from her2d.simulator.plan import Artefacts, plan_slide

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from her2d.db.connection import open_database
-from her2d.pipeline.quality import SlideQuality
 from her2d.pipeline.scoring import Her2Status, Score
+from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.software import Software
 from her2d.results.records import (
     BundleRecord,

@@ -2,12 +2,15 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from her2d.cli.app import app
 from her2d.settings import load_settings
 
 PROJECT = Path(__file__).parents[2]
@@ -29,6 +32,16 @@ def units(tmp_path) -> Path:
         text = source.read_text().replace("/opt/her2d/bin/her2d", shutil.which("true") or "")
         (tmp_path / source.name).write_text(text)
     return tmp_path
+
+
+def parse(arguments: list[str]) -> None:
+    """Parse a command line of her2d's as Typer would. Raises typer's UsageError."""
+    command, context = get_command(app), None
+    while (context := command.make_context(None, arguments, parent=context)).args or getattr(
+        context, "_protected_args", []
+    ):
+        rest = [*getattr(context, "_protected_args", []), *context.args]
+        _, command, arguments = command.resolve_command(context, rest)
 
 
 def exposure(unit: Path) -> float:
@@ -180,6 +193,16 @@ def test_root_writes_nothing_below_a_folder_that_the_service_owns():
 def test_the_units_read_secrets_from_a_separate_file():
     for name in SERVICES:
         assert "EnvironmentFile=-/etc/her2d/secrets.env" in (UNITS / name).read_text()
+
+
+def test_a_reload_runs_the_command_that_fails_if_the_settings_are_refused():
+    lines = (UNITS / "her2d.service").read_text().splitlines()
+    (reload,) = [line for line in lines if line.startswith("ExecReload=")]
+    program, *arguments = shlex.split(reload.removeprefix("ExecReload="))
+    assert program == "/opt/her2d/bin/her2d"
+    parse([argument.replace("$MAINPID", "7") for argument in arguments])
+    (start,) = [line for line in lines if line.startswith("ExecStart=")]
+    assert arguments[-2:] == shlex.split(start)[-2:]  # with the daemon's own settings
 
 
 def test_a_dry_run_of_make_install_prints_all_steps_and_changes_nothing(tmp_path):
