@@ -1,19 +1,34 @@
 """Check whether the bundle is unaltered, and whether an engine can run it."""
 
+import re
+import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
 
 from her2d.api import Scorer
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.made_with import scikit_learn_of
 from her2d.bundle.manifest import BundleError
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.doctor.finding import Finding, failure, ok, warning
+from her2d.inference.backends import candidate
 from her2d.inference.engine import EngineError
-from her2d.inference.options import recorded_parts
+from her2d.inference.options import (
+    BACKENDS,
+    BackendName,
+    EngineOptions,
+    Precision,
+    recorded_parts,
+)
+from her2d.inference.plans import PlanError, PlanFiles, intact_plan
 from her2d.settings import Settings
 
 _DEMO = "demonstration"
+_SIDECAR = re.compile(rf"({'|'.join(BACKENDS)})-(fp32|fp16|bf16|int8)\.plan\.json")
 
 
 def verified_bundle(settings: Settings) -> Bundle | BundleError:
@@ -65,8 +80,54 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
         )
     else:
         yield ok(check, message)
+    yield from _made_with(bundle)
     yield calibration_finding(settings, bundle)
+    yield from _plans(bundle)
     yield _engine(settings, bundle)
+
+
+def _made_with(bundle: Bundle) -> Iterator[Finding]:
+    """Report an integrator that another scikit-learn runs than the one that made it."""
+    made_with, installed = scikit_learn_of(bundle), version("scikit-learn")
+    if made_with is None or made_with == installed:
+        return
+    yield warning(
+        "integrator",
+        f"It was made with scikit-learn {made_with}, but {installed} is installed. Results may"
+        " differ without an error.",
+        f"Run {sys.executable} -m pip install scikit-learn=={made_with}, or build the bundle again"
+        " with the installed version.",
+    )
+
+
+def _plans(bundle: Bundle) -> Iterator[Finding]:
+    """Report compiled plans that the daemon would pass over for a slower back end."""
+    for sidecar in sorted(bundle.directory.glob("*.plan.json")):
+        if (named := _SIDECAR.fullmatch(sidecar.name)) is None:
+            continue
+        backend, precision = cast(BackendName, named[1]), cast(Precision, named[2])
+        reason = _refusal(bundle, backend, precision)
+        if reason is not None:
+            yield warning(
+                "compiled plan",
+                f"{sidecar.name} is not used. {reason}",
+                f"Compile it again where the GPU works, or delete {_all_files(sidecar)}.",
+            )
+        else:
+            yield ok("compiled plan", f"{sidecar.name} can be used.")
+
+
+def _refusal(bundle: Bundle, backend: BackendName, precision: Precision) -> str | None:
+    try:
+        intact_plan(PlanFiles(bundle, backend, precision))
+    except PlanError as error:
+        return str(error)
+    found = candidate(backend, bundle, EngineOptions(precision=precision))
+    return None if found.usable else found.reason
+
+
+def _all_files(sidecar: Path) -> str:
+    return f"{sidecar.with_name(sidecar.name.partition('.')[0])}.*"
 
 
 def _engine(settings: Settings, bundle: Bundle) -> Finding:
