@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu clean
+.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu install-webhook clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -103,6 +103,11 @@ stopped:
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
+	test -n "$(DESTDIR)" || systemctl daemon-reload
+
+# As root: lets the daemon reach a webhook on a private network.
+install-webhook:
+	install -D -m 644 systemd/webhook.conf $(UNITS)/her2d.service.d/webhook.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 
 # The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours

@@ -36,6 +36,7 @@ from her2d.doctor.units import (
     service_user,
     state_findings,
     user_finding,
+    user_to_check_as,
 )
 from her2d.doctor.webhook import webhook_findings
 from her2d.inference.backends import Candidate, candidates
@@ -61,7 +62,8 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     except NoAnswerError as error:
         units = Units()
         unknown = [warning("systemd units", str(error), "Run systemctl show her2d.")]
-    user = service_user(units) if os.geteuid() == 0 else None
+    user, barred = user_to_check_as(units)
+    unknown += [barred] if barred is not None else []
     with nullcontext() if user is None else permissions_of(user):
         bundle = verified_bundle(settings)
         found = [*unknown, *_findings(path, settings, bundle, units)]

@@ -25,8 +25,12 @@ def archive_findings(settings: IntakeSettings, *, as_service: bool = False) -> I
     targets = archive_folders(settings)
     if not targets:
         return
-    # `inbox_findings` reports the inboxes that do not answer.
-    answering = tuple(inbox for inbox in settings.inboxes if inbox_answers(inbox, ANSWER_S))
+    # `inbox_findings` reports the inboxes that do not answer, or are not there.
+    answering = tuple(
+        inbox
+        for inbox in settings.inboxes
+        if inbox_answers(inbox, ANSWER_S) and os.access(inbox, os.F_OK, effective_ids=True)
+    )
     for inbox in answering:
         if os.access(inbox, os.W_OK | os.X_OK, effective_ids=True):
             yield ok(f"inbox {inbox}", "Finished files can be moved out of this inbox.")

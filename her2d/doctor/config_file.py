@@ -106,6 +106,7 @@ def _secret_files(units: Units) -> Iterator[Path]:
     """Return the files that `EnvironmentFiles` lists, such as "/etc/a.env (ignore_errors=yes)"."""
     for properties in (units.daemon, units.care):
         for line in properties.get("EnvironmentFiles", "").splitlines():
-            yield Path(line.partition(" (")[0])
+            if line.startswith("/"):
+                yield Path(line.partition(" (")[0])
     if not units.daemon:
         yield _SECRETS_FILE

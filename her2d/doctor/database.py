@@ -121,11 +121,17 @@ def room(check: str, folder: Path, what_to_do: str) -> Finding:
 
 
 def _lost(settings: Settings) -> Finding | None:
-    """Return the finding that there was a database before; None if there is one or never was."""
+    """Return the finding that there was a database before; None if there is one or never was.
+
+    Raises:
+        PermissionError: its folder cannot be accessed.
+    """
     results = settings.results
     try:
         require_not_lost(results.database, results.heatmaps, results.backups)
     except DatabaseError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise error.__cause__ from error
         return failure(
             "database",
             str(error),

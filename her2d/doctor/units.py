@@ -6,13 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import her2d
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.doctor.programs import output_of
+from her2d.system.ownership import forbidden_folder, permissions_of
 
 DAEMON = "her2d.service"
 CARE = "her2d-care.service"
 TIMER = "her2d-care.timer"
 _CHECK = "systemd units"
+# Files of Python and of her2d: a user who cannot read them cannot run the daemon.
+_PROGRAM = (Path(os.__file__), Path(her2d.__file__))
 _PROPERTIES = (
     "LoadState,UnitFileState,ActiveState,SubState,NeedDaemonReload,User,MainPID,ProtectSystem,"
     "ProtectHome,PrivateTmp,StateDirectory,ReadWritePaths,ReadOnlyPaths,InaccessiblePaths,"
@@ -64,6 +68,31 @@ def service_user(units: Units) -> pwd.struct_passwd | None:
         return pwd.getpwnam(units.daemon.get("User") or "root")
     except KeyError:
         return None
+
+
+def user_to_check_as(units: Units) -> tuple[pwd.struct_passwd | None, Finding | None]:
+    """Return the user whose permissions root should check, and what keeps root from that.
+
+    Returns:
+        The user of the daemon's unit, None to check as the user of this process; and the finding
+        that the unit's user cannot run her2d at all, if so.
+    """
+    user = service_user(units) if os.geteuid() == 0 else None
+    if user is None:
+        return None, None
+    try:
+        with permissions_of(user):
+            barred = next(filter(None, map(forbidden_folder, _PROGRAM)), None)
+    except OSError:
+        return None, None  # root of a container without that user; `user_finding` reports it
+    if barred is None:
+        return user, None
+    return None, failure(
+        "user",
+        f"User {user.pw_name} cannot enter {barred}, where her2d or its Python is.",
+        "Install her2d with an interpreter that all users may run: sudo make install"
+        " PYTHON=/usr/bin/python3",
+    )
 
 
 def user_finding(unit: str, properties: Properties) -> Finding:

@@ -72,8 +72,8 @@ def permissions_of(user: pwd.struct_passwd) -> Iterator[None]:
     It applies to all threads. Raises OSError if the kernel does not allow it.
     """
     before = os.getgroups()
+    os.initgroups(user.pw_name, user.pw_gid)
     try:
-        os.initgroups(user.pw_name, user.pw_gid)
         os.setegid(user.pw_gid)
         os.seteuid(user.pw_uid)
         yield
