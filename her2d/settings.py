@@ -9,7 +9,6 @@ import binascii
 import json
 import os
 import re
-import tomllib
 from base64 import b64decode
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -380,19 +379,26 @@ def load_settings(config: Path | None) -> Settings:
         settings = FromFile()
     except ValidationError as error:
         raise SettingsError(_sentence(error, config)) from error
-    except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (SettingsSourceError, ValueError, OSError) as error:
+        # A ValueError is no TOML, no UTF-8, or a number with thousands of digits.
         where = config if config is not None else "the environment"
         hint = f" {access_hint(config)}" if config and isinstance(error, PermissionError) else ""
         raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error
+    except RecursionError as error:
+        where = config if config is not None else "the environment"
+        raise SettingsError(
+            f"The settings cannot be read from {where}: they are nested too deeply."
+        ) from error
     base = config.resolve().parent if config is not None else Path.cwd()
     sections = {name: section for name, section in settings if isinstance(section, _Section)}
     anchored = {}
     for name, section in sections.items():
         try:
             anchored[name] = section.anchored(base)
-        except ValidationError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: "~user" without such a user
             where = f"{config}: " if config is not None else ""
-            raise SettingsError(f"{where}{name}: {_message(error)}.") from error
+            reason = _message(error) if isinstance(error, ValidationError) else str(error)
+            raise SettingsError(f"{where}{name}: {reason.rstrip('.')}.") from error
     if settings.bundle.path == _DEMO_BUNDLE:
         anchored["bundle"] = anchored["bundle"].model_copy(update={"path": demo_bundle(base)})
     return settings.model_copy(update=anchored)
@@ -417,6 +423,8 @@ def _is_missing(path: Path) -> bool:
 
 
 def _anchored(path: Path, base: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path must not contain a null character")
     return Path(os.path.normpath(base / path.expanduser()))
 
 
