@@ -92,7 +92,7 @@ install: stopped
 	tar -C engines -c her2net-demo | $(AS_SERVICE) sh -c 'mkdir -p $(STATE)/engines && tar -C $(STATE)/engines -x'
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 	@echo "Look through /etc/her2d/config.toml, then:"
-	@echo "  sudo -u her2d her2d doctor --config /etc/her2d/config.toml"
+	@echo "  her2d doctor --config /etc/her2d/config.toml"
 	@echo "  systemctl enable --now her2d her2d-care.timer"
 
 # A running daemon would import half of the old program and half of the new one.

@@ -363,6 +363,9 @@ def load_settings(config: Path | None) -> Settings:
     except OSError as error:
         raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
 
+    # pydantic-settings takes "~" for a home, but no path from the command line means one.
+    file = config.absolute() if config is not None else ()
+
     class FromFile(Settings):
         @classmethod
         def settings_customise_sources(
@@ -373,14 +376,14 @@ def load_settings(config: Path | None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config or ())
+            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
     try:
         settings = FromFile()
     except ValidationError as error:
         raise SettingsError(_sentence(error, config)) from error
     except (SettingsSourceError, ValueError, OSError) as error:
-        # A ValueError is no TOML, no UTF-8, or a number with thousands of digits.
+        # A ValueError is not TOML, not UTF-8, or a number with thousands of digits.
         where = config if config is not None else "the environment"
         hint = f" {access_hint(config)}" if config and isinstance(error, PermissionError) else ""
         raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error

@@ -10,6 +10,12 @@ from her2d.settings import Settings, find_config, load_settings
 if TYPE_CHECKING:
     from her2d.monitoring.pseudonyms import Pseudonyms
 
+MOST_ID = 2**63 - 1
+"""The largest integer of SQLite, and so the largest id."""
+MOST_SEED = 2**31
+MOST_LISTED = 1_000_000_000
+"""Of rows on a page, and of pages; their product must be an integer of SQLite."""
+
 Level = Literal["debug", "info", "warning", "error"]
 
 ConfigOption = Annotated[
