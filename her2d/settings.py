@@ -63,6 +63,9 @@ _URI = re.compile(
 # Scans of several files: the daemon can neither tell when all are there nor move them together.
 _OF_SEVERAL_FILES = frozenset({".dcm", ".mrxs", ".vms", ".vmu", ".vsi"})
 
+# Linux takes 4095 and 255 bytes, and files are created in and beside what the settings name.
+_LONGEST_PATH, _LONGEST_NAME = 3800, 240
+
 PositiveInt = Annotated[int, Field(ge=1)]
 # The limits are longer than any sensible value, and short enough to add to the current time.
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
@@ -246,6 +249,17 @@ class OpsSettings(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError("must be an IP address or a host name") from error
+        if not host or not host.isprintable() or " " in host:
+            raise ValueError("must be an IP address or a host name")
+        return host
+
 
 class WebhookSettings(_Section):
     """The webhook that receives results, failures and quarantines."""
@@ -428,7 +442,13 @@ def _is_missing(path: Path) -> bool:
 def _anchored(path: Path, base: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("a path must not contain a null character")
-    return Path(os.path.normpath(base / path.expanduser()))
+    found = Path(os.path.normpath(base / path.expanduser()))
+    longest = max(len(os.fsencode(part)) for part in found.parts)
+    if longest > _LONGEST_NAME or len(os.fsencode(found)) > _LONGEST_PATH:
+        raise ValueError(
+            f"a path may have {_LONGEST_PATH} characters, and each name in it {_LONGEST_NAME}"
+        )
+    return found
 
 
 def _refuse_unknown_variables() -> None:

@@ -7,13 +7,29 @@ scikit-learn promises nothing about models of another version
 import io
 import json
 import zipfile
+from importlib.metadata import version
 from typing import Any
 
 from her2d.bundle.loading import Bundle, read_verified
 from her2d.bundle.manifest import BundleError
+from her2d.system.loggers import get_logger
 
 _SCHEMA = "schema.json"
 _KEY = "_sklearn_version"  # scikit-learn adds it to the state of every estimator
+
+
+log = get_logger(__name__)
+
+
+def log_other_scikit_learn(bundle: Bundle) -> None:
+    """Log a warning if another scikit-learn is installed than the integrator was made with.
+
+    Raises:
+        BundleError: as for `scikit_learn_of`.
+    """
+    made_with, installed = scikit_learn_of(bundle), version("scikit-learn")
+    if made_with not in (None, installed):
+        log.warning("bundle_of_other_scikit_learn", made_with=made_with, installed=installed)
 
 
 def scikit_learn_of(bundle: Bundle) -> str | None:

@@ -113,7 +113,7 @@ def _plans(bundle: Bundle) -> Iterator[tuple[tuple[str, str], Finding]]:
             found = warning(
                 "compiled plan",
                 f"{sidecar.name} is not used. {reason}",
-                f"Compile it again where the GPU works, or delete {_all_files(sidecar)}.",
+                f"Compile it again here once that is mended, or delete {_all_files(sidecar)}.",
             )
         else:
             found = ok("compiled plan", f"{sidecar.name} can be used.")

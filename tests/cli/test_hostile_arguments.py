@@ -44,9 +44,9 @@ FLOATS = ("inf", "-inf", "nan", "1e308", "1e-308", "-1", "0")
 CONFIGS = {
     "a user who does not exist": '[intake]\ninboxes = ["~unknownuser/x"]',
     "a database of a user who does not exist": '[results]\ndatabase = "~unknownuser/x"',
-    "a deep list": "[intake]\ninboxes = " + "[" * 20_000 + "]" * 20_000,
-    "a deep table": "[" + ".".join("a" * 20_000) + "]",
-    "deep keys": ".".join("a" * 20_000) + " = 1",
+    "a deep list": "[intake]\ninboxes = " + "[" * 2_000 + "]" * 2_000,
+    "a deep table": "[" + ".".join("a" * 2_000) + "]",
+    "deep keys": ".".join("a" * 2_000) + " = 1",
     "an over-long path": f'[results]\ndatabase = "{"a/" * 3000}"',
     "an over-long name": f'[results]\ndatabase = "{"a" * 300}"',
     "an over-long bundle": f'[bundle]\npath = "{"a/" * 3000}"',
@@ -72,8 +72,8 @@ CONFIGS = {
 VARIABLES = {
     "HER2D_CONFIG": ("~unknownuser/x", "\udcff", "a" * 5000, "."),
     "HER2D_RESULTS__DATABASE": ("~unknownuser/x", "\udcff\udcfe", "a" * 5000, "/dev/full"),
-    "HER2D_INTAKE__INBOXES": ('["~unknownuser/x"]', "\udcff", "[" * 20_000, '["\\udcff"]'),
-    "HER2D_INTAKE": ("[" * 20_000, "{", "\udcff"),
+    "HER2D_INTAKE__INBOXES": ('["~unknownuser/x"]', "\udcff", "[" * 2_000, '["\\udcff"]'),
+    "HER2D_INTAKE": ("[" * 2_000, "{", "\udcff"),
     "HER2D_OPS__PORT": (str(2**70), "9" * 5000),
     "HER2D_WEBHOOK__URL": ("\udcff", "http://\udcff/"),
     "HER2D_OPS__PSEUDONYM_KEY": ("\udcff" * 20,),

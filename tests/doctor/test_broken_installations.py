@@ -638,7 +638,7 @@ def a_bundle_made_with_another_scikit_learn(site):
     WARNING,
     "onnxruntime-int8.plan.json is not used. The plan onnxruntime-int8 is refused. It was not"
     " compiled from the bundle's segmenter.onnx.",
-    "Compile it again where the GPU works, or delete {bundle}/onnxruntime-int8.*.",
+    "Compile it again here once that is mended, or delete {bundle}/onnxruntime-int8.*.",
 )
 def a_compiled_plan_of_an_earlier_bundle(site):
     part = {
