@@ -479,7 +479,7 @@ def _refuse_lists_that_are_none() -> None:
 def _is_list(text: str) -> bool:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, list) and all(isinstance(item, str) for item in found)
 

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,7 +47,7 @@ def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "
     ops = settings.ops
     pseudonyms = None
     if ops.pseudonym_key is not None:
-        key = ops.pseudonym_key.get_secret_value().encode()
+        key = os.fsencode(ops.pseudonym_key.get_secret_value())
         kinds = (*settings.intake.extensions, settings.intake.sidecar)
         pseudonyms = Pseudonyms(key, kinds, folders_of_names(settings))
     configure_logging(ops.log_format, level or ops.log_level, pseudonyms)
