@@ -1,5 +1,7 @@
 """`her2d doctor`."""
 
+from her2d.inference.options import BACKENDS
+
 
 def test_a_sound_laboratory_passes(laboratory):
     found = laboratory.run("doctor")
@@ -46,7 +48,7 @@ def test_brackets_are_printed_as_they_are(laboratory):
 
 def test_every_back_end_is_listed_with_its_reason(laboratory):
     backends = {backend["name"]: backend for backend in laboratory.json("doctor")["backends"]}
-    assert set(backends) == {"tensorrt", "tensorrt_rtx", "torch", "onnxruntime"}
+    assert tuple(backends) == BACKENDS
     assert backends["onnxruntime"]["usable"]
     assert all(backend["reason"] for backend in backends.values())
 
