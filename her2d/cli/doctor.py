@@ -80,6 +80,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         _finding_table(found).print(Console())
         say()
         _backend_table(backends).print(Console())
+        say(f"\n{_summary(found)}")
     if any(finding.verdict is Verdict.FAILURE for finding in found):
         raise typer.Exit(1)
 
@@ -106,6 +107,18 @@ def _findings(
     yield from sandbox_findings(settings, units)
     yield from unit_limit_findings(settings, units)
     yield from webhook_findings(settings.webhook, units.daemon)
+
+
+def _summary(found: list[Finding]) -> str:
+    """Say how many problems there are, since the table is long."""
+    verdicts = [finding.verdict for finding in found]
+    failures, warnings = verdicts.count(Verdict.FAILURE), verdicts.count(Verdict.WARNING)
+    if not failures and not warnings:
+        return "No problem was found."
+    return (
+        f"{failures} failure{'' if failures == 1 else 's'} and {warnings}"
+        f" warning{'' if warnings == 1 else 's'} are listed above."
+    )
 
 
 def _finding_table(found: list[Finding]) -> Listing:

@@ -103,10 +103,10 @@ def overlap_findings(settings: Settings) -> Iterator[Finding]:
             for inner, outer in ((inbox, other), (other, inbox)):
                 if real[inner] != real[outer] and real[inner].is_relative_to(real[outer]):
                     found.append(
-                        failure(
+                        warning(
                             check,
-                            f"The inbox {inner} is in the inbox {outer}, so each scan in it is"
-                            " found twice.",
+                            f"The inbox {inner} is in the inbox {outer}, so chance decides to which"
+                            " of them its scans belong, and where in the archive they are moved.",
                             f"Remove {inner} from [intake] inboxes. {outer} is searched with its"
                             " subfolders.",
                         )

@@ -6,6 +6,7 @@ Each call has one hostile value, of the parameter's type, and is otherwise sound
 
 import inspect
 import io
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from her2d.cli import main
 from her2d.cli.app import app
@@ -158,11 +160,26 @@ def in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory, color_bundle, write_slide_into) -> Path:
+    """A laboratory with one scored slide, which is slide 1 and job 1."""
+    folder = tmp_path_factory.mktemp("scored") / "lab"
+    (folder / "inbox").mkdir(parents=True)
+    (folder / "config.toml").write_text(
+        f'[bundle]\npath = "{color_bundle.directory}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
+    )
+    slide = write_slide_into(folder / "inbox", ["wS"], "a.tif")
+    command = ["scan", str(slide), "--config", str(folder / "config.toml")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    return folder
+
+
 @pytest.fixture
-def site(laboratory, monkeypatch) -> Path:
-    """A laboratory with a database, as the current folder, in which nothing long is started."""
-    assert laboratory.run("db", "create").exit_code == 0
-    monkeypatch.chdir(laboratory.folder)
+def site(scored, tmp_path, monkeypatch) -> Path:
+    """The laboratory, as the current folder, in which nothing long is started."""
+    folder = tmp_path / "lab"
+    shutil.copytree(scored, folder)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr("her2d.browse.server.serve", lambda *_: None)
     monkeypatch.setattr("her2d.simulator.cohort.write_cohort", planned)
     monkeypatch.setattr("her2d.simulator.scanner.run_scanner", planned)
@@ -171,7 +188,7 @@ def site(laboratory, monkeypatch) -> Path:
     monkeypatch.setattr("her2d.daemon.service.Daemon.run", lambda _: None)
     monkeypatch.setattr("her2d.daemon.signal_thread.handle_in_thread", lambda _: None)
     monkeypatch.setattr("her2d.simulator.tissue.tissue_tiles", few_tiles)
-    return laboratory.folder
+    return folder
 
 
 @contextmanager
