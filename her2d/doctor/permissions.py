@@ -10,7 +10,7 @@ from her2d.system.ownership import access_hint, forbidden_folder, name_of_user
 
 def user() -> str:
     """Return the name of the user whose permissions are checked."""
-    return name_of_user(os.geteuid())
+    return name_of_user(os.geteuid()).removeprefix("#")  # chown(1) takes a plain number
 
 
 def closed(check: str, path: Path, *, as_service: bool) -> Finding:
