@@ -149,10 +149,11 @@ def _engine(
         with Scorer(bundle, settings=settings) as scorer:
             seconds = time.perf_counter() - started
             message = f"{scorer.backend} works; it was ready after {seconds:.2f} s."
+            named = {key for key, found in plans.items() if found.verdict is not Verdict.OK}
             unused = [
                 plan
                 for plan in scorer.processor.unused_plans
-                if plans[plan.backend, plan.precision].verdict is Verdict.OK
+                if (plan.backend, plan.precision) not in named
             ]
         if not unused:
             return ok(check, message)

@@ -998,7 +998,7 @@ def test_the_table_has_the_28_broken_installations_and_more():
     assert len(ROWS) >= 28
 
 
-@pytest.mark.parametrize("row", map(row_of, ROWS))
+@pytest.mark.parametrize("row", [row_of(row) for row in ROWS])
 def test_doctor_names_what_is_broken_and_what_to_do(site, row):
     changed = row.breaks(site) or {}
     mode = site.config.stat().st_mode
