@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu clean
+.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu install-webhook clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -92,7 +92,7 @@ install: stopped
 	tar -C engines -c her2net-demo | $(AS_SERVICE) sh -c 'mkdir -p $(STATE)/engines && tar -C $(STATE)/engines -x'
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 	@echo "Look through /etc/her2d/config.toml, then:"
-	@echo "  sudo -u her2d her2d doctor --config /etc/her2d/config.toml"
+	@echo "  her2d doctor --config /etc/her2d/config.toml"
 	@echo "  systemctl enable --now her2d her2d-care.timer"
 
 # A running daemon would import half of the old program and half of the new one.
@@ -103,6 +103,11 @@ stopped:
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
+	test -n "$(DESTDIR)" || systemctl daemon-reload
+
+# As root: lets the daemon reach a webhook on a private network.
+install-webhook:
+	install -D -m 644 systemd/webhook.conf $(UNITS)/her2d.service.d/webhook.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 
 # The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours

@@ -9,7 +9,6 @@ import binascii
 import json
 import os
 import re
-import tomllib
 from base64 import b64decode
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -63,6 +62,9 @@ _URI = re.compile(
 
 # Scans of several files: the daemon can neither tell when all are there nor move them together.
 _OF_SEVERAL_FILES = frozenset({".dcm", ".mrxs", ".vms", ".vmu", ".vsi"})
+
+# Linux takes 4095 and 255 bytes, and files are created in and beside what the settings name.
+_LONGEST_PATH, _LONGEST_NAME = 3800, 240
 
 PositiveInt = Annotated[int, Field(ge=1)]
 # The limits are longer than any sensible value, and short enough to add to the current time.
@@ -247,6 +249,17 @@ class OpsSettings(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None
 
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str) -> str:
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            raise ValueError("must be an IP address or a host name") from error
+        if not host or not host.isprintable() or " " in host:
+            raise ValueError("must be an IP address or a host name")
+        return host
+
 
 class WebhookSettings(_Section):
     """The webhook that receives results, failures and quarantines."""
@@ -371,6 +384,9 @@ def load_settings(config: Path | None) -> Settings:
     except OSError as error:
         raise SettingsError(f"The settings cannot be read from {config}: {error}.") from error
 
+    # pydantic-settings takes "~" for a home, but no path from the command line means one.
+    file = config.absolute() if config is not None else ()
+
     class FromFile(Settings):
         @classmethod
         def settings_customise_sources(
@@ -381,25 +397,32 @@ def load_settings(config: Path | None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config or ())
+            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
     try:
         settings = FromFile()
     except ValidationError as error:
         raise SettingsError(_sentence(error, config)) from error
-    except (SettingsSourceError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (SettingsSourceError, ValueError, OSError) as error:
+        # A ValueError is not TOML, not UTF-8, or a number with thousands of digits.
         where = config if config is not None else "the environment"
         hint = f" {access_hint(config)}" if config and isinstance(error, PermissionError) else ""
         raise SettingsError(f"The settings cannot be read from {where}: {error}.{hint}") from error
+    except RecursionError as error:
+        where = config if config is not None else "the environment"
+        raise SettingsError(
+            f"The settings cannot be read from {where}: they are nested too deeply."
+        ) from error
     base = config.resolve().parent if config is not None else Path.cwd()
     sections = {name: section for name, section in settings if isinstance(section, _Section)}
     anchored = {}
     for name, section in sections.items():
         try:
             anchored[name] = section.anchored(base)
-        except ValidationError as error:
+        except (ValueError, RuntimeError) as error:  # RuntimeError: "~user" without such a user
             where = f"{config}: " if config is not None else ""
-            raise SettingsError(f"{where}{name}: {_message(error)}.") from error
+            reason = _message(error) if isinstance(error, ValidationError) else str(error)
+            raise SettingsError(f"{where}{name}: {reason.rstrip('.')}.") from error
     if settings.bundle.path == _DEMO_BUNDLE:
         anchored["bundle"] = anchored["bundle"].model_copy(update={"path": demo_bundle(base)})
     return settings.model_copy(update=anchored)
@@ -424,7 +447,15 @@ def _is_missing(path: Path) -> bool:
 
 
 def _anchored(path: Path, base: Path) -> Path:
-    return Path(os.path.normpath(base / path.expanduser()))
+    if "\0" in str(path):
+        raise ValueError("a path must not contain a null character")
+    found = Path(os.path.normpath(base / path.expanduser()))
+    longest = max(len(os.fsencode(part)) for part in found.parts)
+    if longest > _LONGEST_NAME or len(os.fsencode(found)) > _LONGEST_PATH:
+        raise ValueError(
+            f"a path may have {_LONGEST_PATH} characters, and each name in it {_LONGEST_NAME}"
+        )
+    return found
 
 
 def _refuse_unknown_variables() -> None:
@@ -455,7 +486,7 @@ def _refuse_lists_that_are_none() -> None:
 def _is_list(text: str) -> bool:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, list) and all(isinstance(item, str) for item in found)
 

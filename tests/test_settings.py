@@ -281,3 +281,23 @@ def test_an_extension_of_scans_of_several_files_is_refused_with_the_way_out(tmp_
         load_settings(config)
     assert "'.mrxs': such a scan has several files" in str(refused.value)
     assert "`her2d scan`" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[intake]\ninboxes = ["~unknownuser/scans"]', "Could not determine home directory"),
+        ('[results]\ndatabase = "~unknownuser/x"', "Could not determine home directory"),
+        ('[results]\ndatabase = "a\\u0000b"', "must not contain a null character"),
+        ("[intake]\ninboxes = " + "[" * 2000 + "]" * 2000, "nested too deeply"),
+        (f"[ops]\nport = {'9' * 5000}", "4300 digits"),
+        (f"[ops]\nport = {2**70}", "ops.port"),
+        ("[intake]\nsettle_s = 9999-12-31", "intake.settle_s"),
+    ],
+)
+def test_no_file_ends_in_another_error_than_a_sentence(tmp_path, text, says):
+    """A reload that meets any other error would leave systemd without an answer."""
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    with pytest.raises(SettingsError, match=says):
+        load_settings(config)

@@ -1,6 +1,5 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
-import tomllib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -24,6 +23,7 @@ from her2d.method import (
     TUMOR_FRACTION,
     UM_PER_PX,
 )
+from her2d.system.toml import parse_toml
 
 MANIFEST_FILE = "manifest.toml"
 # The 4x levels of scanners have 2.4 to 2.6 um/px.
@@ -377,11 +377,11 @@ class Manifest(_Section):
 def parse_manifest(text: bytes, path: Path) -> Manifest:
     """Return the manifest in `text`, which was read from `path`. Raises BundleError."""
     try:
-        return Manifest.model_validate(tomllib.loads(text.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is not TOML: {error}.") from error
+        return Manifest.model_validate(parse_toml(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise BundleError(f"{path}: {where}: {message}.") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is not TOML: {error}.") from error

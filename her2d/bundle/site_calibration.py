@@ -5,7 +5,6 @@ digest of the bundle that it was made for, and with another bundle it is refused
 """
 
 import hashlib
-import tomllib
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -15,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from her2d.bundle.loading import Bundle
 from her2d.bundle.manifest import BundleError, Sha256
+from her2d.system.files import read_bounded
+from her2d.system.toml import parse_toml
 
 SUFFIX = ".calibration.toml"
 
@@ -181,7 +182,7 @@ def with_calibration(bundle: Bundle, setting: Path | None) -> Bundle:
     """
     path = calibration_path(bundle, setting)
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
     except FileNotFoundError as error:
         if setting is None:
             return replace(bundle, calibration=None)
@@ -208,11 +209,11 @@ def with_calibration(bundle: Bundle, setting: Path | None) -> Bundle:
 
 def _parsed(data: bytes, path: Path) -> SiteCalibration:
     try:
-        return SiteCalibration.model_validate(tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"The calibration {path} is not TOML: {error}.") from error
+        return SiteCalibration.model_validate(parse_toml(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         raise CalibrationError(f"The calibration {path}: {where}: {message}.") from error
+    except ValueError as error:
+        raise CalibrationError(f"The calibration {path} is not TOML: {error}.") from error

@@ -15,6 +15,7 @@ from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
 from her2d.pipeline.scoring import Her2Status
 from her2d.results.comparison import Comparison, compare_bundles
+from her2d.system.text import readable_text
 
 BundleArgument = Annotated[
     str, typer.Argument(help="A bundle's name, 'name version', or the start of its digest.")
@@ -32,7 +33,7 @@ def compare(
     Prints how often they agree, and the slides on which they do not.
     """
     db = open_readonly(settings_of(config).results.database)
-    comparison = compare_bundles(db, first, second)
+    comparison = compare_bundles(db, readable_text(first), readable_text(second))
     if as_json:
         say(json.dumps(_json(comparison), indent=2))
         return

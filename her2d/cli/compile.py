@@ -79,7 +79,10 @@ def compile_(
         ),
     ] = None,
     tiles: Annotated[
-        int, typer.Option(min=2, help="Tissue tiles to use, half to calibrate, half to compare.")
+        int,
+        typer.Option(
+            min=2, max=10_000, help="Tissue tiles to use, half to calibrate, half to compare."
+        ),
     ] = 16,
     config: ConfigOption = None,
     as_json: JsonOption = False,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
-from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.options import MOST_LISTED, ConfigOption, JsonOption, settings_of
 from her2d.cli.result_tables import act_table
 from her2d.cli.terminal import say
 from her2d.db.acts import record_act
@@ -179,7 +179,7 @@ def migrate_(
 
 @app.command("history")
 def history(
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="How many.")] = 50,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

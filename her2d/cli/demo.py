@@ -18,7 +18,7 @@ from rich.console import Console
 from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
-from her2d.cli.options import settings_of
+from her2d.cli.options import MOST_SEED, settings_of
 from her2d.cli.result_tables import result_table
 from her2d.cli.terminal import say
 from her2d.db.connection import open_database
@@ -73,7 +73,9 @@ def demo(
     directory: Annotated[
         Path, typer.Option(help="Folder to work in; that of an earlier demo is replaced.")
     ] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 5,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same slides.")
+    ] = 5,
 ) -> None:
     """Process six simulated slides and print their results.
 

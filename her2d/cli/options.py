@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,12 @@ from her2d.settings import Settings, find_config, load_settings
 
 if TYPE_CHECKING:
     from her2d.monitoring.pseudonyms import Pseudonyms
+
+MOST_ID = 2**63 - 1
+"""The largest integer of SQLite, and so the largest id."""
+MOST_SEED = 2**31
+MOST_LISTED = 1_000_000_000
+"""Of rows on a page, and of pages; their product must be an integer of SQLite."""
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -40,7 +47,7 @@ def configure_logging_of(settings: Settings, *, level: Level | None = None) -> "
     ops = settings.ops
     pseudonyms = None
     if ops.pseudonym_key is not None:
-        key = ops.pseudonym_key.get_secret_value().encode()
+        key = os.fsencode(ops.pseudonym_key.get_secret_value())
         kinds = (*settings.intake.extensions, settings.intake.sidecar)
         pseudonyms = Pseudonyms(key, kinds, folders_of_names(settings))
     configure_logging(ops.log_format, level or ops.log_level, pseudonyms)

@@ -20,7 +20,10 @@ def moment_after(text: str | None) -> datetime | None:
     if text is None:
         return None
     moment = _moment(text)
-    return moment + timedelta(days=1) if len(text) == _DAY_LENGTH else moment
+    try:
+        return moment + timedelta(days=1) if len(text) == _DAY_LENGTH else moment
+    except OverflowError:
+        return moment  # the last day that there is; nothing is after it
 
 
 def _moment(text: str) -> datetime:
@@ -30,4 +33,7 @@ def _moment(text: str) -> datetime:
         raise UserError(
             f"{text!r} is not a day or time. Write it as 2026-03-01 or 2026-03-01T12:30."
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise UserError(f"{text!r} is not a time between the years 1 and 9999 in UTC.") from error

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from her2d.bundle.loading import load_bundle
 from her2d.cli.actor import actor
-from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.options import MOST_ID, ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
 from her2d.db.connection import DatabaseError, open_existing, open_readonly
@@ -22,9 +22,12 @@ from her2d.settings import Settings
 
 app = typer.Typer(help="List, retry, cancel and reorder jobs.", no_args_is_help=True)
 
+MOST_PRIORITY = 1_000_000_000
 _FINISHED = (JobState.DONE, JobState.VANISHED)
 
-JobArgument = Annotated[int, typer.Argument(help="Job id, as in `her2d queue ls`.")]
+JobArgument = Annotated[
+    int, typer.Argument(min=-MOST_ID, max=MOST_ID, help="Job id, as in `her2d queue ls`.")
+]
 
 
 @app.command("ls")
@@ -113,7 +116,12 @@ def forget_(job: JobArgument, config: ConfigOption = None) -> None:
 def priority(
     job: JobArgument,
     number: Annotated[
-        int, typer.Argument(help="Higher runs first. New scans have 0, back-fill has -10.")
+        int,
+        typer.Argument(
+            min=-MOST_PRIORITY,
+            max=MOST_PRIORITY,
+            help="Higher runs first. New scans have 0, back-fill has -10.",
+        ),
     ],
     config: ConfigOption = None,
 ) -> None:
@@ -126,7 +134,10 @@ def priority(
 @app.command("reprocess")
 def reprocess(
     job: Annotated[
-        int | None, typer.Argument(help="Only the slide of this finished job. Default: all slides.")
+        int | None,
+        typer.Argument(
+            max=MOST_ID, help="Only the slide of this finished job. Default: all slides."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
-from her2d.cli.options import ConfigOption, JsonOption, settings_of
+from her2d.cli.options import MOST_LISTED, ConfigOption, JsonOption, settings_of
 from her2d.cli.output import file_to_write
 from her2d.cli.periods import SINCE, UNTIL, first_moment, moment_after
 from her2d.cli.result_tables import (
@@ -33,11 +33,12 @@ from her2d.results.history import acts_on_slide, runs_of_slide, tile_summary, ti
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.records import QualityFlag
 from her2d.results.stored_run import pruned_at, tiles_pruned
+from her2d.system.text import readable_text
 
 
 def results(
-    limit: Annotated[int, typer.Option(min=1, help="Slides on a page.")] = 50,
-    page: Annotated[int, typer.Option(min=1, help="Number of the page.")] = 1,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="Slides on a page.")] = 50,
+    page: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="Number of the page.")] = 1,
     status: Annotated[Her2Status | None, typer.Option(help="Only slides of this status.")] = None,
     reason: Annotated[
         ReasonCode | None,
@@ -89,8 +90,8 @@ def results(
         send_to_ihc=send_to_ihc,
         since=first_moment(since),
         until=moment_after(until),
-        bundle=bundle,
-        text=text,
+        bundle=None if bundle is None else readable_text(bundle),
+        text=None if text is None else readable_text(text),
         flags=frozenset(flag or ()),
     )
     rising = sort in (SortKey.NAME, SortKey.MARGIN) if ascending is None else ascending

@@ -8,14 +8,25 @@ from rich.console import Console
 from rich.progress import Progress
 
 from her2d.cli.errors import UserError
+from her2d.cli.options import MOST_SEED
 from her2d.cli.terminal import say
 
 app = typer.Typer(help="Write simulated slides with ground truth.", no_args_is_help=True)
 
-SlidesOption = Annotated[int, typer.Option(min=1, help="Number of slides.")]
-SeedOption = Annotated[int, typer.Option(help="The same seed gives the same slides.")]
-WidthOption = Annotated[int, typer.Option(min=1024, help="Mean width in pixels at 4x.")]
-HeightOption = Annotated[int, typer.Option(min=1024, help="Mean height in pixels at 4x.")]
+# Larger slides than any scanner's; a slide of this size takes hours to render.
+_MOST_SLIDES = 100_000
+_MOST_PIXELS = 200_000
+
+SlidesOption = Annotated[int, typer.Option(min=1, max=_MOST_SLIDES, help="Number of slides.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same slides.")
+]
+WidthOption = Annotated[
+    int, typer.Option(min=1024, max=_MOST_PIXELS, help="Mean width in pixels at 4x.")
+]
+HeightOption = Annotated[
+    int, typer.Option(min=1024, max=_MOST_PIXELS, help="Mean height in pixels at 4x.")
+]
 MagnificationOption = Annotated[float, typer.Option(help="4 or 40.")]
 PositiveOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share of HER2-positive slides (paper: 0.125).")
@@ -35,7 +46,7 @@ def cohort(
     magnification: MagnificationOption = 4.0,
     positive: PositiveOption = 0.125,
     artefacts: ArtefactsOption = 0.0,
-    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes.")] = 2,
 ) -> None:
     """Write H&E and IHC slides with their ground truth.
 
@@ -77,7 +88,7 @@ def scanner(
     magnification: MagnificationOption = 4.0,
     positive: PositiveOption = 0.125,
     artefacts: ArtefactsOption = 0.0,
-    pace: Annotated[float, typer.Option(min=0.001, help="Megabytes per second.")] = 4.0,
+    pace: Annotated[float, typer.Option(min=0.001, max=1e6, help="Megabytes per second.")] = 4.0,
 ) -> None:
     """Write slides one by one, as a scanner does.
 

@@ -1,12 +1,16 @@
 """Print text so that no name of a file or slide can steer the terminal."""
 
 import logging
+import re
 import sys
 
 import typer
 
 from her2d.system.journal import is_journal, with_priority
 from her2d.system.text import printable
+
+# More than the longest path that Linux takes has no use in a sentence.
+_LONG_WORD = re.compile(r"(\S{300})\S{4096,}(\S{60})")
 
 
 def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -37,6 +41,10 @@ def _encodable(text: str) -> str | bytes:
 
 
 def say_error(sentence: object) -> None:
-    """Print the one line on stderr that says why a command or one of its files failed."""
-    line = f"her2d: {printable(str(sentence))}"
+    """Print the one line on stderr that says why a command or one of its files failed.
+
+    A name of thousands of characters is shortened, so that the sentence around it is seen.
+    """
+    text = _LONG_WORD.sub(lambda word: f"{word[1]}…{word[2]}", printable(str(sentence)))
+    line = f"her2d: {text}"
     typer.echo(with_priority(line, logging.ERROR) if is_journal(sys.stderr) else line, err=True)

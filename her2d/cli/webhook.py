@@ -8,7 +8,7 @@ import typer
 
 from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
-from her2d.cli.options import ConfigOption, settings_of
+from her2d.cli.options import MOST_ID, ConfigOption, settings_of
 from her2d.cli.periods import SINCE, first_moment
 from her2d.cli.terminal import say
 from her2d.db.acts import record_act
@@ -35,7 +35,9 @@ def resend(
     since: Annotated[str | None, typer.Option(help=SINCE)] = None,
     event: Annotated[
         int | None,
-        typer.Option(help="Only this event: 12 for webhook-id her2d-event-12-TIME."),
+        typer.Option(
+            min=0, max=MOST_ID, help="Only this event: 12 for webhook-id her2d-event-12-TIME."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

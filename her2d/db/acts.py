@@ -3,6 +3,7 @@
 from sqlite_utils import Database
 
 from her2d.system.clock import now
+from her2d.system.text import readable_text
 from her2d.system.write_transaction import write_transaction
 
 
@@ -12,7 +13,7 @@ def record_act(db: Database, name: str, detail: str, actor: str) -> None:
     Args:
         db: the database.
         name: of the event, such as `pruned`.
-        detail: what was done, as a sentence.
+        detail: what was done, as a sentence; names in it may hold bytes that are not UTF-8.
         actor: the user and the command.
 
     Raises:
@@ -21,5 +22,5 @@ def record_act(db: Database, name: str, detail: str, actor: str) -> None:
     with write_transaction(db):
         db.execute(
             "insert into events (at, name, detail, actor) values (?, ?, ?, ?)",
-            [now(), name, detail, actor],
+            [now(), name, readable_text(detail), actor],
         )

@@ -1,6 +1,8 @@
 """Check a database file for damage."""
 
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 from her2d.db.connection import DatabaseError, open_error, readonly_uri
@@ -16,6 +18,8 @@ _EXTERNAL_CAUSES = frozenset(
         sqlite3.SQLITE_NOMEM,
     }
 )
+
+_STEPS = 1000  # of SQLite's machine between two looks at the clock
 
 
 def is_damage(error: Exception) -> bool:
@@ -50,6 +54,33 @@ def problems(database: Path) -> list[str]:
         return [str(error)]
     broken = [f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in orphans]
     return [line for line in found if line != "ok"] + broken
+
+
+def first_problem(database: Path, within_s: float) -> str | None:
+    """Run SQLite's `quick_check` for a limited time.
+
+    Args:
+        database: a database that can be opened.
+        within_s: seconds after which the check ends, and what it has not read counts as sound.
+
+    Returns:
+        The first problem; None if none was found.
+
+    Raises:
+        DatabaseError: the database cannot be opened.
+    """
+    until = time.monotonic() + within_s
+    try:
+        with closing(sqlite3.connect(readonly_uri(database), uri=True)) as connection:
+            connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            (found,) = connection.execute("pragma quick_check(1)").fetchone()
+    except (PermissionError, sqlite3.DatabaseError) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+            return None
+        if is_damage(error):
+            return str(error)
+        raise open_error(database, error) from error
+    return None if found == "ok" else str(found)
 
 
 def _has_external_cause(error: sqlite3.DatabaseError) -> bool:

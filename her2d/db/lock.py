@@ -24,11 +24,12 @@ class AlreadyRunningError(Her2dError):
     """Another daemon uses the database; `str(error)` names its process.
 
     Attributes:
-        process: its process; None if it is not known.
+        process: its number; None if it is not known.
     """
 
-    def __init__(self, message: str, process: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, process: int | None, database: Path) -> None:
+        named = f" (process {process})" if process is not None else ""
+        super().__init__(f"Another her2d daemon{named} already works on {database}.")
         self.process = process
 
 
@@ -78,7 +79,7 @@ def hold_daemon_lock(database: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = flock_holder(descriptor) or _noted(descriptor)
-            raise _already_running(holder, database) from error
+            raise AlreadyRunningError(holder, database) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -105,7 +106,7 @@ def hold_database(database: Path) -> Iterator[LockedDatabase]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _already_running(flock_holder(descriptor), database) from error
+            raise AlreadyRunningError(flock_holder(descriptor), database) from error
         yield locked
 
 
@@ -126,7 +127,7 @@ def require_no_daemon(database: Path) -> None:
                 holder = flock_holder(descriptor)
                 if path == lock:
                     holder = holder or _noted(descriptor)
-                raise _already_running(holder, database) from error
+                raise AlreadyRunningError(holder, database) from error
             finally:
                 os.close(descriptor)
 
@@ -157,10 +158,3 @@ def _noted(descriptor: int) -> int | None:
     """Return the process that a lock file names."""
     text = os.pread(descriptor, 32, 0).strip()
     return int(text) if text.isdigit() else None
-
-
-def _already_running(holder: int | None, database: Path) -> AlreadyRunningError:
-    process = f" (process {holder})" if holder is not None else ""
-    return AlreadyRunningError(
-        f"Another her2d daemon{process} already works on {database}.", holder
-    )

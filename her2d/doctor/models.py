@@ -1,18 +1,33 @@
 """Check whether the bundle is unaltered, and whether an engine can run it."""
 
+import re
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.made_with import scikit_learn_of
 from her2d.bundle.manifest import BundleError
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
-from her2d.doctor.finding import Finding, failure, ok, warning
+from her2d.doctor.finding import Finding, Verdict, failure, ok, warning
+from her2d.inference.backends import candidate
 from her2d.inference.engine import EngineError
-from her2d.inference.options import recorded_parts
+from her2d.inference.options import (
+    BACKENDS,
+    BackendName,
+    EngineOptions,
+    Precision,
+    recorded_parts,
+)
+from her2d.inference.plans import PlanError, PlanFiles, intact_plan
 from her2d.settings import Settings
 
 _DEMO = "demonstration"
+_SIDECAR = re.compile(rf"({'|'.join(BACKENDS)})-(fp32|fp16|bf16|int8)\.plan\.json")
 
 
 def verified_bundle(settings: Settings) -> Bundle | BundleError:
@@ -64,13 +79,70 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
         )
     else:
         yield ok(check, message)
+    yield from _made_with(bundle)
     yield calibration_finding(settings, bundle)
-    yield _engine(settings, bundle)
+    plans = dict(_plans(bundle))
+    yield from plans.values()
+    yield _engine(settings, bundle, plans)
 
 
-def _engine(settings: Settings, bundle: Bundle) -> Finding:
-    """Open the engine as the daemon does, and process a blank tile."""
+def _made_with(bundle: Bundle) -> Iterator[Finding]:
+    """Report an integrator that another scikit-learn runs than the one that made it."""
+    made_with, installed = scikit_learn_of(bundle), version("scikit-learn")
+    if made_with is None or made_with == installed:
+        return
+    yield warning(
+        "integrator",
+        f"It was made with scikit-learn {made_with}, but {installed} is installed. Results may"
+        " differ without an error.",
+        f"Run {sys.executable} -m pip install scikit-learn=={made_with}, or build the bundle again"
+        " with the installed version.",
+    )
+
+
+def _plans(bundle: Bundle) -> Iterator[tuple[tuple[str, str], Finding]]:
+    """Yield each compiled plan, by back end and precision, and whether the daemon can use it."""
+    for sidecar in sorted(bundle.directory.glob("*.plan.json")):
+        if (named := _SIDECAR.fullmatch(sidecar.name)) is None:
+            continue
+        backend, precision = cast(BackendName, named[1]), cast(Precision, named[2])
+        reason = _refusal(bundle, backend, precision)
+        if reason is not None:
+            found = warning(
+                "compiled plan",
+                f"{sidecar.name} is not used. {reason}",
+                f"Compile it again here once that is mended, or delete {_all_files(sidecar)}.",
+            )
+        else:
+            found = ok("compiled plan", f"{sidecar.name} can be used.")
+        yield (backend, precision), found
+
+
+def _refusal(bundle: Bundle, backend: BackendName, precision: Precision) -> str | None:
+    try:
+        intact_plan(PlanFiles(bundle, backend, precision))
+    except PlanError as error:
+        return str(error)
+    found = candidate(backend, bundle, EngineOptions(precision=precision))
+    return None if found.usable else found.reason
+
+
+def _all_files(sidecar: Path) -> str:
+    return f"{sidecar.with_name(sidecar.name.partition('.')[0])}.*"
+
+
+def _engine(
+    settings: Settings, bundle: Bundle, plans: Mapping[tuple[str, str], Finding]
+) -> Finding:
+    """Open the engine as the daemon does, and process a blank tile.
+
+    Args:
+        settings: which engine to open.
+        bundle: the bundle.
+        plans: what was found of each compiled plan; one with a problem is not named again.
+    """
     from her2d.api import Scorer
+    from her2d.processing.processor import engine_options
 
     check = "back end"
     started = time.perf_counter()
@@ -78,7 +150,12 @@ def _engine(settings: Settings, bundle: Bundle) -> Finding:
         with Scorer(bundle, settings=settings) as scorer:
             seconds = time.perf_counter() - started
             message = f"{scorer.backend} works; it was ready after {seconds:.2f} s."
-            unused = scorer.processor.unused_plans
+            named = {key for key, found in plans.items() if found.verdict is not Verdict.OK}
+            unused = [
+                plan
+                for plan in scorer.processor.unused_plans
+                if (plan.backend, plan.precision) not in named
+            ]
         if not unused:
             return ok(check, message)
         plan = unused[0]
@@ -89,8 +166,14 @@ def _engine(settings: Settings, bundle: Bundle) -> Finding:
             f' [inference] backend = "{recorded_parts(scorer.backend)[0]}".',
         )
     except EngineError as error:
+        name = settings.inference.backend
+        reason = str(error)
+        if name in ("tensorrt", "tensorrt_rtx"):
+            # What the machine lacks comes before what the bundle lacks.
+            needed = candidate(name, None, engine_options(settings))
+            reason = reason if needed.usable else f"{name} does not work here. {needed.reason}"
         return failure(
             check,
-            str(error),
+            reason,
             'Set [inference] backend = "auto" to use the best back end that works here.',
         )

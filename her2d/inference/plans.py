@@ -215,10 +215,25 @@ def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:
     reason = _unfit(files, sidecar) or _foreign(sidecar, platform) or _altered(files, sidecar)
     if reason is None and sidecar.parity is not None:
         reason = sidecar.parity.refusal(files.bundle.manifest.tolerance)
+    _refuse(files, reason)
+    return sidecar
+
+
+def intact_plan(files: PlanFiles) -> Sidecar:
+    """Check that a plan is of its bundle and unaltered, wherever it may be loaded.
+
+    Raises:
+        PlanError: the plan was compiled from other graphs, or was altered since.
+    """
+    sidecar = read_sidecar(files)
+    _refuse(files, _unfit(files, sidecar) or _altered(files, sidecar))
+    return sidecar
+
+
+def _refuse(files: PlanFiles, reason: str | None) -> None:
     if reason is not None:
         name = f"{files.backend}-{files.precision}"
         raise PlanError(f"The plan {name} is refused. {reason} Compile it again: {files.command}.")
-    return sidecar
 
 
 def _unfit(files: PlanFiles, sidecar: Sidecar) -> str | None:

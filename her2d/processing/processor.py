@@ -13,6 +13,7 @@ from pathlib import Path
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
+from her2d.bundle.made_with import log_other_scikit_learn
 from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.options import EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
@@ -190,6 +191,7 @@ def open_processor(
     """
     require_threads(settings)
     integrator = Integrator(bundle)
+    log_other_scikit_learn(bundle)
     wanted, options = settings.inference.backend, engine_options(settings)
     engine = open_engine(bundle, backend=wanted, options=options)
     unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()

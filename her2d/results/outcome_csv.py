@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from her2d.calibration.outcome import Fish, Ihc
 from her2d.errors import Her2dError
+from her2d.system.files import open_table
 
 COLUMNS = {
     "slide": "Slide id, file name or barcode, as for `her2d show`; id:7, barcode:7 or name:7 where"
@@ -83,7 +84,7 @@ def read_outcomes(path: Path) -> tuple[list[OutcomeRow], list[BadRow]]:
         OutcomesError: the file cannot be read, or its header is not as `COLUMNS` has it.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             header = file.readline()
             delimiter = next((each for each in _DELIMITERS if each in header), ",")
             names = _names(path, next(csv.reader([header], delimiter=delimiter), []))

@@ -5,6 +5,7 @@ can only take permissions away.
 """
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -41,6 +42,29 @@ def create_file(path: Path, mode: int = PRIVATE) -> int:
 def private_opener(path: str, flags: int) -> int:
     """Open a file for `open(..., opener=...)`: never through a link, and private if it is new."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
+
+
+def read_bounded(path: Path, most_bytes: int = 64_000_000) -> bytes:
+    """Return the content of a file or pipe that a person named, which may be endless.
+
+    Raises:
+        OSError: it cannot be read, or has more than `most_bytes` (EFBIG).
+    """
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
+
+
+def open_table(path: Path) -> io.StringIO:
+    """Open a CSV file that a person named, for `csv.reader`; it may begin with a byte order mark.
+
+    Raises:
+        OSError: as for `read_bounded`.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return io.StringIO(read_bounded(path).decode("utf-8-sig"), newline="")
 
 
 def make_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ import grp
 import os
 import pwd
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -51,7 +52,7 @@ def foreign_owner(path: Path) -> str | None:
     owners = {each.stat().st_uid for each in (path, path.resolve(), path.resolve().parent)}
     owners.add(path.absolute().parent.stat().st_uid)
     others = sorted(owners - {0, os.geteuid()})
-    return _name_of_user(others[0]) if others else None
+    return name_of_user(others[0]) if others else None
 
 
 def access_hint(path: Path) -> str:
@@ -64,16 +65,50 @@ def access_hint(path: Path) -> str:
     return f"Run the command as its owner: sudo -u {name} her2d ..."
 
 
+@contextlib.contextmanager
+def permissions_of(user: pwd.struct_passwd) -> Iterator[None]:
+    """Give this process, which must be root's, the permissions of a user while the block runs.
+
+    It applies to all threads. Raises OSError if the kernel does not allow it.
+    """
+    before = os.getgroups()
+    os.initgroups(user.pw_name, user.pw_gid)
+    try:
+        os.setegid(user.pw_gid)
+        os.seteuid(user.pw_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        os.setgroups(before)
+
+
+def forbidden_folder(path: Path) -> Path | None:
+    """Return the first folder above `path` that this process may not enter; None if there is none.
+
+    `os.access` with the effective user counts, as in all checks of permissions.
+    """
+    above = reversed(path.absolute().parents)
+    return next((each for each in above if not _enters(each)), None)
+
+
+def _enters(folder: Path) -> bool:
+    try:
+        return not folder.is_dir() or os.access(folder, os.X_OK, effective_ids=True)
+    except PermissionError:
+        return False
+
+
 def acting_user() -> str:
     """Return the user of this process, and the one who called sudo(8) to become that user."""
-    user = _name_of_user(os.getuid())
+    user = name_of_user(os.getuid())
     caller = os.environ.get("SUDO_USER")
     return f"{caller} as {user}" if caller and caller != user else user
 
 
 def read_hint() -> str:
     """Return why a scan is not read, and what to do; it continues "FILE ..."."""
-    user = _name_of_user(os.geteuid())
+    user = name_of_user(os.geteuid())
     return (
         f"cannot be read: Permission denied. User {user} needs read permission for the file and its"
         " folders; give it with chmod, or add the user to the file's group."
@@ -88,10 +123,11 @@ def _owner(path: Path) -> tuple[str, str]:
         if path == path.parent:
             raise
         return _owner(path.parent)
-    return _name_of_user(status.st_uid), _name_of_group(status.st_gid)
+    return name_of_user(status.st_uid), _name_of_group(status.st_gid)
 
 
-def _name_of_user(number: int) -> str:
+def name_of_user(number: int) -> str:
+    """Return the name of a user, or `#` and the number if it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

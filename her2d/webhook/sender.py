@@ -69,6 +69,26 @@ def signature(secret: str, webhook_id: str, timestamp: int, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
+def request_headers(settings: WebhookSettings, webhook_id: str, body: bytes) -> dict[str, str]:
+    """Return the headers of a request, with its signature if the settings have a secret.
+
+    Args:
+        settings: hold the secret.
+        webhook_id: names the event.
+        body: the body of the request.
+    """
+    sent_at = int(datetime.now(UTC).timestamp())
+    headers = {
+        "content-type": "application/json",
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(sent_at),
+    }
+    if settings.secret is not None:
+        secret = settings.secret.get_secret_value()
+        headers["webhook-signature"] = signature(secret, webhook_id, sent_at, body)
+    return headers
+
+
 class Webhook:
     """Delivers events until `stop` is set; `run` belongs in a separate thread.
 
@@ -182,7 +202,7 @@ class Webhook:
             log.exception("webhook_event_not_readable")
             return _Outcome.FAILED
         try:
-            answer = exchange.post(body, self._headers(event, body))
+            answer = exchange.post(body, request_headers(self._settings, event.webhook_id, body))
         except DeliveryError as error:
             log.warning("webhook_unreachable", reason=str(error))
             return _Outcome.FAILED
@@ -197,18 +217,6 @@ class Webhook:
             return _Outcome.DELIVERED
         log.warning("webhook_refused", status=answer.status)
         return _Outcome.GONE if answer.status == HTTPStatus.GONE else _Outcome.FAILED
-
-    def _headers(self, event: Event, body: bytes) -> dict[str, str]:
-        sent_at = int(datetime.now(UTC).timestamp())
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": event.webhook_id,
-            "webhook-timestamp": str(sent_at),
-        }
-        if self._settings.secret is not None:
-            secret = self._settings.secret.get_secret_value()
-            headers["webhook-signature"] = signature(secret, event.webhook_id, sent_at, body)
-        return headers
 
 
 class WebhookSender:

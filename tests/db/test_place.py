@@ -8,7 +8,7 @@ from her2d.db.connection import DatabaseError
 from her2d.db.place import require_local, share_doubt, share_problem
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
-from her2d.settings import ResultsSettings
+from her2d.settings import ResultsSettings, Settings
 from her2d.system import filesystems
 
 # statfs(2)
@@ -33,10 +33,12 @@ def on(monkeypatch):
 
 
 def verdict(tmp_path: Path) -> tuple[Verdict, str]:
-    settings = ResultsSettings(
+    results = ResultsSettings(
         database=tmp_path / "her2d.sqlite", heatmaps=tmp_path, backups=tmp_path
     )
-    (found,) = (f for f in storage_findings(settings) if f.check == "database's disk")
+    (found,) = (
+        f for f in storage_findings(Settings(results=results)) if f.check == "database's disk"
+    )
     return found.verdict, found.message
 
 

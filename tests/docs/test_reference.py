@@ -18,6 +18,8 @@ from her2d.webhook.payload import webhook_schema
 from tools.docs import settings as settings_reference
 from tools.docs.alerts import alerts, alerts_page
 from tools.docs.commands import command_line_page, commands
+from tools.docs.doctor import doctor_page
+from tools.docs.doctor import problems as doctor_problems
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
 from tools.docs.fhir import fhir_page
@@ -156,6 +158,16 @@ def test_every_rule_for_errors_and_every_action_is_listed():
     page = retries_page()
     assert [rule.when for rule in RULES if f"| {rule.when} |" not in page] == []
     assert [action for action in Action if f"\n| `{action}` | " not in page] == []
+
+
+def test_every_problem_that_doctor_names_is_listed_with_what_to_do():
+    page, found = doctor_page(), doctor_problems()
+    problems = [problem for of_module in found.values() for problem in of_module]
+    assert len(problems) > 60
+    assert [summary for summary in found if f"\n## {summary}\n" not in page] == []
+    assert "| failure | This folder does not exist. | Create it, mount its share" in page
+    assert "her2d.service is not installed, so her2d does not start with" in page
+    assert [problem for problem in problems if not problem.remedy] == []
 
 
 def test_every_state_of_a_job_is_explained():

@@ -1,11 +1,15 @@
 """What the systemd units keep her2d from, given the properties that `systemctl show` prints."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from her2d.doctor.finding import Verdict
-from her2d.doctor.sandbox import care_findings, sandbox_findings
+from her2d.doctor import sandbox
+from her2d.doctor.finding import Verdict, ok
+from her2d.doctor.limits import unit_limit_findings
+from her2d.doctor.units import Units
+from her2d.doctor.webhook import webhook_findings
 from her2d.settings import (
     BundleSettings,
     IntakeSettings,
@@ -23,9 +27,11 @@ UNIT = {
     "StateDirectory": "her2d",
     "ReadWritePaths": "",
     "IPAddressAllow": "127.0.0.0/8 ::1/128",
+    "IPAddressDeny": "::/0 0.0.0.0/0",
     "TimeoutStopUSec": "2min",
 }
 STATE = Path("/var/lib/her2d")
+UNITS = Path(__file__).parents[2] / "systemd"
 
 
 def installed(**sections: object) -> Settings:
@@ -37,6 +43,20 @@ def installed(**sections: object) -> Settings:
         ),
     )
     return settings.model_copy(update=sections)
+
+
+def sandbox_findings(settings, daemon):
+    return sandbox.sandbox_findings(settings, Units(daemon))
+
+
+def care_findings(settings, care):
+    """Return the findings on the nightly unit, beside a daemon's that may access everything."""
+    free = {"LoadState": "loaded"}
+    return list(sandbox.sandbox_findings(settings, Units(free, care)))[1:]
+
+
+def limit_findings(settings, daemon):
+    return unit_limit_findings(settings, Units(daemon))
 
 
 def results(**paths: str) -> ResultsSettings:
@@ -54,7 +74,12 @@ def test_the_units_can_access_everything_that_the_installed_settings_name():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"ReadWritePaths": "/data"}, {"ReadWritePaths": "-/data/her2d"}, {"ProtectSystem": "full"}],
+    [
+        {"ReadWritePaths": "/data"},
+        {"ReadWritePaths": "-/data/her2d"},
+        {"ProtectSystem": "full"},
+        {"ReadOnlyPaths": "/data", "ReadWritePaths": "/data/her2d"},
+    ],
 )
 def test_a_results_folder_outside_the_state_folder_needs_permission(changed):
     settings = installed(results=results(heatmaps="/data/her2d/heatmaps"))
@@ -120,13 +145,66 @@ def test_a_private_temporary_folder_hides_the_shared_one():
     assert problems(sandbox_findings(settings, shared)) == []
 
 
-def test_a_webhook_on_another_machine_needs_permission():
-    settings = installed(webhook=WebhookSettings(url="https://lis.example/hook"))
-    assert problems(sandbox_findings(settings, UNIT)) == [
-        "her2d.service can only connect to this machine, but the webhook is at lis.example."
+def webhook_problems(url, monkeypatch, daemon):
+    """Return the problems of the sandbox, without a request to the webhook."""
+    monkeypatch.setattr("her2d.doctor.webhook._probe", lambda *_: ok("webhook", "It answers."))
+    return problems(webhook_findings(WebhookSettings(url=url), daemon))
+
+
+@pytest.fixture
+def name_server(tmp_path, monkeypatch):
+    def name_server(address: str) -> None:
+        (tmp_path / "resolv.conf").write_text(f"nameserver {address}\n")
+        monkeypatch.setattr("her2d.doctor.webhook._RESOLV_CONF", tmp_path / "resolv.conf")
+
+    return name_server
+
+
+def test_a_webhook_on_another_machine_needs_permission(monkeypatch, name_server):
+    name_server("127.0.0.53")
+    elsewhere = "https://lis.invalid/hook"
+    assert webhook_problems(elsewhere, monkeypatch, UNIT) == [
+        "her2d.service cannot connect to other machines, but the webhook is at lis.invalid."
     ]
-    here = installed(webhook=WebhookSettings(url="http://[::1]:8080/hook"))
-    assert problems(sandbox_findings(here, UNIT)) == []
+    assert webhook_problems("http://[::1]:8080/hook", monkeypatch, UNIT) == []
+    assert webhook_problems("http://localhost:8080/hook", monkeypatch, UNIT) == []
+    assert webhook_problems(elsewhere, monkeypatch, {"LoadState": "loaded"}) == []
+
+
+def test_what_is_allowed_wins_over_what_is_denied(monkeypatch):
+    assert webhook_problems("http://10.0.0.7/hook", monkeypatch, UNIT) == [
+        "her2d.service cannot connect to the webhook at 10.0.0.7 (10.0.0.7)."
+    ]
+    allowed = {**UNIT, "IPAddressAllow": "127.0.0.0/8 10.0.0.0/8"}
+    assert webhook_problems("http://10.0.0.7/hook", monkeypatch, allowed) == []
+
+
+def test_a_name_needs_its_name_server_too(monkeypatch, name_server):
+    name_server("10.0.0.53")
+    assert webhook_problems("https://lis.invalid/hook", monkeypatch, UNIT) == [
+        "her2d.service cannot connect to other machines, but the webhook is at lis.invalid and"
+        " cannot ask the name server 10.0.0.53, which finds lis.invalid."
+    ]
+    allowed = {**UNIT, "IPAddressAllow": "127.0.0.0/8 10.0.0.0/8"}
+    assert webhook_problems("https://lis.invalid/hook", monkeypatch, allowed) == []
+
+
+def test_a_name_in_the_hosts_file_needs_no_name_server(monkeypatch, name_server, tmp_path):
+    name_server("10.0.0.53")
+    (tmp_path / "hosts").write_text("10.0.0.7 lis.invalid lis  # ours\n")
+    monkeypatch.setattr("her2d.doctor.webhook._HOSTS", tmp_path / "hosts")
+    allowed = {**UNIT, "IPAddressAllow": "127.0.0.0/8 10.0.0.7/32"}
+    assert webhook_problems("https://lis.invalid/hook", monkeypatch, allowed) == []
+
+
+def test_the_drop_in_for_a_webhook_allows_private_networks(monkeypatch, name_server):
+    name_server("192.168.1.1")
+    drop_in = (UNITS / "webhook.conf").read_text()
+    (allowed,) = re.findall(r"^IPAddressAllow=(.*)", drop_in, re.MULTILINE)
+    unit = {**UNIT, "IPAddressAllow": f"127.0.0.0/8 {allowed}"}
+    assert webhook_problems("http://172.16.3.4/hook", monkeypatch, unit) == []
+    assert webhook_problems("https://lis.invalid/hook", monkeypatch, unit) == []
+    assert webhook_problems("http://8.8.8.8/hook", monkeypatch, unit) != []
 
 
 @pytest.mark.parametrize(
@@ -142,15 +220,15 @@ def test_a_webhook_on_another_machine_needs_permission():
 )
 def test_a_stop_timeout_shorter_than_drain_s_is_reported(drain_s, stop, cut):
     settings = installed(pipeline=PipelineSettings(drain_s=drain_s))
-    found = problems(sandbox_findings(settings, {**UNIT, "TimeoutStopUSec": stop}))
+    found = problems(limit_findings(settings, {**UNIT, "TimeoutStopUSec": stop}))
     assert bool(found) is cut
     assert all("drain_s" in line for line in found)
 
 
 @pytest.mark.parametrize(("tasks", "verdict"), [("100", Verdict.WARNING), ("20", Verdict.FAILURE)])
 def test_a_unit_with_fewer_tasks_than_the_cpus_need_is_named(monkeypatch, tasks, verdict):
-    monkeypatch.setattr("her2d.doctor.sandbox.usable_cpus", lambda: 64)
-    (finding,) = sandbox_findings(installed(), {**UNIT, "TasksMax": tasks})
+    monkeypatch.setattr("her2d.doctor.limits.usable_cpus", lambda: 64)
+    (finding,) = limit_findings(installed(), {**UNIT, "TasksMax": tasks})
     assert finding.verdict is verdict
     assert f"her2d.service may have {tasks} threads (TasksMax)" in finding.message
     assert "[Service] TasksMax=" in finding.remedy
@@ -158,5 +236,5 @@ def test_a_unit_with_fewer_tasks_than_the_cpus_need_is_named(monkeypatch, tasks,
 
 @pytest.mark.parametrize("tasks", ["2048", "infinity"])
 def test_the_units_own_limit_of_tasks_is_enough_for_64_cpus(monkeypatch, tasks):
-    monkeypatch.setattr("her2d.doctor.sandbox.usable_cpus", lambda: 64)
-    assert problems(sandbox_findings(installed(), {**UNIT, "TasksMax": tasks})) == []
+    monkeypatch.setattr("her2d.doctor.limits.usable_cpus", lambda: 64)
+    assert problems(limit_findings(installed(), {**UNIT, "TasksMax": tasks})) == []

@@ -208,3 +208,17 @@ def test_more_folders_than_are_watched_are_refused(watcher, folder, monkeypatch)
         (folder / str(number)).mkdir()
     with pytest.raises(UnwatchableError, match="more than 10 folders"):
         watcher.watch(folder)
+
+
+def test_a_watcher_without_a_watch_needs_nothing_of_the_system(wake, monkeypatch, folder):
+    """The system's limit of programs that watch may be reached; the daemon starts all the same."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "inotify instance limit reached")
+
+    monkeypatch.setattr("her2d.intake.watcher.Observer", refuse)
+    watcher = Watcher(wake)
+    with pytest.raises(OSError, match="limit reached"):
+        watcher.watch(folder)
+    assert watcher.check()
+    watcher.stop()

@@ -24,7 +24,8 @@ from her2d.db.restore import restore
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Verdict
 from her2d.doctor.inboxes import inbox_findings
-from her2d.settings import ResultsSettings, SettingsError, find_config, load_settings
+from her2d.doctor.permissions import user
+from her2d.settings import ResultsSettings, Settings, SettingsError, find_config, load_settings
 from her2d.system.ownership import access_hint, copy_owner
 
 NOBODY, DAEMON, LABORATORY = 65534, 4321, 4322
@@ -91,9 +92,9 @@ def test_the_error_for_unreadable_settings_names_their_owner(tmp_path, state):
 
 @only_root
 def test_doctor_reports_missing_permissions_as_findings(state):
-    settings = ResultsSettings(database=state / "her2d.sqlite", heatmaps=state / "heatmaps")
+    results = ResultsSettings(database=state / "her2d.sqlite", heatmaps=state / "heatmaps")
     with as_another_user():
-        found = [*storage_findings(settings), *inbox_findings(state / "inbox")]
+        found = [*storage_findings(Settings(results=results)), *inbox_findings(state / "inbox")]
     assert [finding.check for finding in found if finding.verdict is Verdict.FAILURE] == [
         "database's folder",
         "heatmaps' folder",
@@ -147,11 +148,15 @@ def test_doctor_reports_a_database_that_belongs_to_root(state):
     os.chown(database, 0, 0)
     database.chmod(0o644)
     state.chmod(0o777)
-    settings = ResultsSettings(database=database, heatmaps=state / "heatmaps")
+    results = ResultsSettings(database=database, heatmaps=state / "heatmaps")
     with as_another_user():
-        found = list(storage_findings(settings))[-1]
+        name = user()
+        found = list(storage_findings(Settings(results=results)))[-1]
     assert found.verdict is Verdict.FAILURE
-    assert found.remedy == f"If a command run as root created it, run chown her2d:her2d {database}*"
+    assert (
+        found.remedy
+        == f"If a command run as root created it, run sudo chown -R {name}: {database}*"
+    )
 
 
 def test_checking_for_a_daemon_does_not_create_a_lock(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tools.docs.alerts import alerts_page
 from tools.docs.commands import command_line_page
+from tools.docs.doctor import doctor_page
 from tools.docs.example_site import ExampleSite
 from tools.docs.exit_codes import exit_codes_page
 from tools.docs.fhir import fhir_page
@@ -30,6 +31,7 @@ FROM_CODE: Mapping[str, Callable[[], str]] = {
     "reference/alerts.md": alerts_page,
     "reference/command-line.md": command_line_page,
     "reference/database.md": schema_page,
+    "reference/doctor.md": doctor_page,
     "reference/exit-codes.md": exit_codes_page,
     "reference/log-events.md": log_events_page,
     "reference/manifest.md": lambda: manifest_page(

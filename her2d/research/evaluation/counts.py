@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.evaluation.misdiagnosis import LevelCounts
+from her2d.system.files import open_table
 
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
@@ -39,7 +40,7 @@ def read_counts(path: Path) -> list[LevelCounts]:
         CountsError: The file cannot be read, or a row is not valid.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             reader = csv.DictReader(file, restval="", restkey="surplus")
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.errors import Her2dError
+from her2d.system.files import open_table
 
 Text = Annotated[str, Field(min_length=1)]
 _NOT_MORPHOLOGY = frozenset({"her2_status"})
@@ -126,7 +127,7 @@ def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSli
         CohortError: The table is wrong; the message has a line for each wrong row.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             reader = csv.DictReader(file, restval="", restkey="surplus")
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

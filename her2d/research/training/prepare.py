@@ -41,6 +41,7 @@ from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
 from her2d.slides.scale import find_scale_doubt
+from her2d.system.files import open_table
 
 _CLASSES = "classes"
 
@@ -180,7 +181,7 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     """
     found: dict[tuple[str, int, int], str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_table(path) as file:
             reader = csv.DictReader(file)
             for row in reader:
                 found[row["slide"], int(row["column"]), int(row["row"])] = row["reason"]

@@ -4,8 +4,8 @@ Values that the paper does not state, such as epochs, patience, normalisation an
 classes, are her2d's and are marked "Ours".
 """
 
+import os
 import re
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -17,6 +17,8 @@ from her2d.errors import Her2dError
 from her2d.method import FOLDS, TILE_PX
 from her2d.research.training.folds import Grouping
 from her2d.research.training.study import write_text
+from her2d.system.files import read_bounded
+from her2d.system.toml import parse_toml
 
 RECIPE_FILE = "recipe.json"
 _BARE_TEXT = re.compile(r"[A-Za-z./][\w./+-]*")
@@ -179,8 +181,8 @@ def read_recipe(path: Path | None, settings: tuple[str, ...] = ()) -> Recipe:
         RecipeError: The file cannot be read, or a key or value is not valid.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(path.read_text()) if path is not None else {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values: dict[str, Any] = parse_toml(read_bounded(path)) if path is not None else {}
+    except (OSError, ValueError) as error:
         raise RecipeError(f"Cannot read the recipe: {error}.") from error
     return _changed(values, settings)
 
@@ -226,17 +228,19 @@ def _changed(values: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
         for setting in settings:
             _merge(values, _parsed(setting))
         # The default batch of classifiers differs; keep it if the section sets other keys only.
-        values.setdefault("classifier", {}).setdefault("batch", 64)
+        classifier = values.setdefault("classifier", {})
+        if isinstance(classifier, dict):
+            classifier.setdefault("batch", 64)
         return Recipe.model_validate(values)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(
-            f"The recipe's setting {setting!r} is not valid TOML: {error}."
-        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         raise RecipeError(f"In the recipe, {where + ': ' if where else ''}{said}.") from error
+    except ValueError as error:
+        raise RecipeError(
+            f"The recipe's setting {setting!r} is not valid TOML: {error}."
+        ) from error
 
 
 def _parsed(setting: str) -> dict[str, Any]:
@@ -245,12 +249,12 @@ def _parsed(setting: str) -> dict[str, Any]:
     A shell would strip quotes from the command line.
     """
     try:
-        return tomllib.loads(setting)
-    except tomllib.TOMLDecodeError:
+        return parse_toml(os.fsencode(setting))
+    except ValueError:
         key, _, value = (part.strip() for part in setting.partition("="))
         if not _BARE_TEXT.fullmatch(value):
             raise
-        return tomllib.loads(f'{key} = "{value}"')
+        return parse_toml(os.fsencode(f'{key} = "{value}"'))
 
 
 def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
