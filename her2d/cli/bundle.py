@@ -67,7 +67,8 @@ def info(
             (f"{name}.sha256", part.sha256),
         ]
     title = f"{bundle.manifest.name} {bundle.manifest.version}"
-    fields(rows, title=title).print(Console())
+    sentences = {name for name, _ in rows if name != "folder" and not name.endswith("file")}
+    fields(rows, title=title, sentences=sentences).print(Console())
 
 
 def _calibration(bundle: Bundle, setting: Path | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
 from her2d.inference.options import recorded_parts
 from her2d.settings import Settings
+from her2d.system.clock import local_day
 
 _DEMO = "demonstration"
 
@@ -39,7 +40,7 @@ def calibration_finding(settings: Settings, bundle: Bundle) -> Finding:
     return ok(
         check,
         f"{signed.path} is of this bundle. {content.signed_by} signed it on"
-        f" {content.signed_at[:10]}; slides are sent to IHC from P ="
+        f" {local_day(content.signed_at)}; slides are sent to IHC from P ="
         f" {content.zone.from_percent:g} %.",
     )
 

@@ -10,6 +10,7 @@ from her2d.method import FOLDS, TILE_PX
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
 from her2d.results.records import PictureRecord, SlideResult, TileTable
+from her2d.system.clock import local_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,8 @@ class StoredRun:
 
 def tiles_pruned(result: SlideResult, pruned_at: str) -> str:
     """Return the sentence that says that a run's tile rows were deleted, and what shows them."""
-    sentence = (
-        f"The tile rows of {result.file_name} were deleted on {pruned_at[:10]} (her2d db prune)."
-    )
+    day = local_day(pruned_at)
+    sentence = f"The tile rows of {result.file_name} were deleted on {day} (her2d db prune)."
     if result.heatmap_path is None:
         return sentence
     return f"{sentence} Its heatmap shows them: {result.heatmap_path}"

@@ -90,7 +90,7 @@ def test_a_results_name_and_status_are_whole_at_any_width(
     assert sum(name in line for line in printed.splitlines()) == 1
     assert "indeterminate" in printed
     assert "No tumour was found in any tile." in printed
-    assert ("Not shown at this width" in printed) == (width < 120)
+    assert ("Not shown at this width" in printed) == (width < 160)
     assert max(map(len, printed.splitlines())) <= width
     assert name in on_a_terminal(width, "show", name).splitlines()
 
@@ -105,6 +105,8 @@ def test_in_a_pipe_each_result_is_one_line_with_every_column(scanned):
         "high expression",
         "95 % interval",
         "tumour tiles",
+        "finished (UTC)",
+        "barcode",
         "remark",
     ]
     (positive,) = [row for row in rows if row[1] == "a.tif"]
