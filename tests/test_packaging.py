@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 IN_THE_PACKAGE = {
     "her2d/py.typed",
     "her2d/data/config.toml",
+    "her2d/data/constraints.txt",
     "her2d/data/her2net-demo/manifest.toml",
     "her2d/data/her2net-demo/segmenter.onnx",
     "her2d/data/her2net-demo/classifiers.onnx",
@@ -56,7 +57,7 @@ def archives(tmp_path_factory) -> Path:
         for name in ("her2d", "engines", "systemd"):
             ignored = shutil.ignore_patterns("__pycache__", "*.plan*", "*.timing")
             shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignored)
-        for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml"):
+        for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml", "constraints.txt"):
             shutil.copy(REPOSITORY / name, source)
         run(sys.executable, "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
 

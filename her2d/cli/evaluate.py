@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import require_extra
 from her2d.cli.options import JsonOption, StudyOption
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
@@ -35,6 +36,7 @@ def evaluate(
     """
     if context.invoked_subcommand is not None:
         return
+    require_extra("train", "her2d evaluate")
     from her2d.research.evaluation.evaluate import PAGE_FILE
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
     from her2d.research.training.fit import FitError

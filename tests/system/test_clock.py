@@ -114,9 +114,8 @@ def test_days_and_times_of_the_command_line_are_local(zone, given, first, after)
 )
 def test_a_time_that_is_in_no_year_of_utc_is_refused_in_one_sentence(zone, name, given):
     zone(name)
-    for moment in (first_moment, moment_after):
-        with pytest.raises(UserError, match=rf"^{given[:10]} is too far away\.$"):
-            moment(given)
+    with pytest.raises(UserError, match=rf"^{given[:10]} is too far away\.$"):
+        first_moment(given)
 
 
 def test_the_last_day_there_is_can_be_given(zone):

@@ -18,8 +18,7 @@ from her2d.slides.formats.recognition import (
 )
 from her2d.slides.formats.region_slide import RegionSlide
 from her2d.slides.formats.source import Source, UnknownFormatError
-
-INSTALL = "pip install 'her2d[formats]'"
+from her2d.system.extras import installing
 
 # TIFFs of which her2d reads some by itself. With the library all of them are read by it.
 _ALSO_TIFF = (NDPI, TRESTLE, VENTANA)
@@ -39,7 +38,8 @@ class MissingLibraryError(UnreadableFormatError):
 
     def __init__(self, found: Format) -> None:
         super().__init__(
-            f"is a {found.name}, which {found.library.value} reads; install it with {INSTALL}"
+            f"is a {found.name}, which {found.library.value} reads; install it with"
+            f" {installing('formats')}"
         )
 
 
@@ -100,7 +100,8 @@ def library_named(path: Path) -> Iterator[None]:
             try:
                 _library(found)
             except MissingLibraryError:
-                error.args = (f"{error}; {found.library.value} may read it: {INSTALL}",)
+                install = installing("formats")
+                error.args = (f"{error}; {found.library.value} may read it: {install}",)
         raise
 
 
