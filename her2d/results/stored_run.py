@@ -35,6 +35,11 @@ class SlideGeometry:
     um_per_px: float
     tile_side: float
 
+    @property
+    def level0_um_per_px(self) -> float | None:
+        """Micrometres per level-0 pixel of the grid; None if the file does not state a scale."""
+        return None if self.mpp is None else self.um_per_px * TILE_PX / self.tile_side
+
     def box(self, column: int, row: int) -> tuple[float, float, float, float]:
         """Return left, top, right, bottom of a tile in level-0 pixels, cut at the slide's edge."""
         side = self.tile_side
