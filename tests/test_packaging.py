@@ -109,3 +109,15 @@ def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
     said = run(installed / "her2d", "demo", cwd=tmp_path)
     assert "6 results in" in said
     assert (tmp_path / "demo" / "her2d.sqlite").is_file()
+
+
+def test_the_printed_command_installs_an_extra_where_her2d_is_installed(installed, tmp_path):
+    """Into this environment, of the installed version, from the index only what is missing."""
+    script = "from her2d.system.extras import installing; print(installing('parquet'))"
+    command = run(installed / "python", "-c", script, cwd=tmp_path).strip()
+    assert command.startswith(f"{installed}/python -m pip install 'her2d[parquet]' -c ")
+    constraints = Path(command.split()[-1])
+    assert constraints.read_text() == (REPOSITORY / "constraints.txt").read_text()
+    said = run("sh", "-c", f"{command} --no-index 2>&1", cwd=tmp_path)
+    assert "Requirement already satisfied: pyarrow" in said
+    assert "does not provide" not in said

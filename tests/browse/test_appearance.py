@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from typer.testing import CliRunner
 
+from her2d.cli.app import app
 from her2d.db.connection import open_database
 from her2d.queue.store import JobQueue
 from her2d.system.file_identity import FileState
@@ -53,6 +55,17 @@ def test_axe_finds_nothing_that_hinders_anybody(opened, own_site, size, theme):
     for address in ADDRESSES:
         found = Axe().run(opened(own_site.url + address, size, theme)).response
         assert [(each["id"], each["nodes"]) for each in found["violations"]] == [], address
+
+
+@pytest.mark.parametrize("size", [PHONE, LAPTOP], ids=["phone", "laptop"])
+def test_axe_finds_nothing_in_a_report_that_hinders_anybody(opened, site, tmp_path, size):
+    report = tmp_path / "report.html"
+    config = ["--config", str(site.folder / "config.toml")]
+    words = ["export", "positive.tif", "--format", "html", "-o", str(report), *config]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    page = opened(report.as_uri(), size)
+    assert [each["id"] for each in Axe().run(page).response["violations"]] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
 
 
 def test_axe_would_find_text_of_low_contrast_and_a_picture_without_a_name(opened, site):

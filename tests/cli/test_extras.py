@@ -70,6 +70,7 @@ NEEDED = {
     ("compile", "--backend", "tensorrt", "CONFIG"): "tensorrt",
     ("compile", "--backend", "tensorrt-rtx", "CONFIG"): "tensorrt-rtx",
     ("compile", "--backend", "onnxruntime", "CONFIG"): "onnxruntime",
+    ("compile", "--backend", "openvino", "CONFIG"): "openvino",
     ("browse", "--port", "0", "CONFIG"): "",
     ("export", SLIDE, "--format", "geojson", "-o", "out", "CONFIG"): "",
     ("export", SLIDE, "--format", "fhir", "-o", "out", "CONFIG"): "",
@@ -91,19 +92,6 @@ NEEDED = {
     ("outcomes", "ls", "CONFIG"): None,
     ("config", "show", "CONFIG"): None,
 }
-# Those that open no more than the database, and the two that start a daemon as a child.
-NO_PACKAGES = {
-    ("run",),
-    ("demo",),
-    ("calibrate",),
-    *(("queue", name) for name in ("retry", "cancel", "forget", "priority", "reprocess")),
-    *(("db", name) for name in ("create", "backup", "restore", "check", "prune")),
-    *(("db", name) for name in ("vacuum", "migrate")),
-    *(("outcomes", name) for name in ("import", "template")),
-    ("config", "check"),
-    ("config", "example"),
-    ("webhook", "resend"),
-}
 
 
 def leaves(command, words=()):
@@ -114,9 +102,16 @@ def leaves(command, words=()):
         yield from leaves(child, (*words, name))
 
 
-def test_the_table_has_every_command():
-    named = {words[:2] for words in NEEDED} | {words[:1] for words in NEEDED} | NO_PACKAGES
-    assert set(leaves(get_command(app))) - named == set()
+def test_each_command_that_imports_research_asks_for_its_packages_first():
+    commands = {path.stem: path.read_text() for path in (ROOT / "her2d" / "cli").glob("*.py")}
+    importing = {name for name, source in commands.items() if "from her2d.research" in source}
+    asking = {name for name, source in commands.items() if 'require_extra("train", ' in source}
+    assert importing == asking
+    tried = {words[0] for words, extra in NEEDED.items() if extra == "train"}
+    assert importing == tried
+
+
+HELP = [(*words, "--help") for words in leaves(get_command(app))]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +131,7 @@ def ends(tmp_path_factory, color_bundle, write_slide_into):
         "COUNTS": [str(counts)],
         "BUNDLE": [color_bundle.manifest.name],
     }
-    orders = [("scan", "SLIDE", "CONFIG"), *NEEDED]
+    orders = [("scan", "SLIDE", "CONFIG"), *NEEDED, *HELP]
     lines = [[part for word in words for part in known.get(word, [word])] for words in orders]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(BLOCKED)],
@@ -164,6 +159,14 @@ def test_a_command_without_its_packages_says_one_sentence_with_a_remedy(ends, wo
     assert err.endswith(f"with: {installing(extra or None)}\n")
     named = MODULES[extra] if extra else ALWAYS
     assert any(module in err for module in named)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_the_help_of_every_command_needs_no_package(ends, words):
+    code, out, err = ends[words]
+    assert (code, err) == (0, "")
+    assert "Usage: " in out
 
 
 @pytest.mark.parametrize(
