@@ -17,8 +17,8 @@ from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.queries import find_slide
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
-from her2d.system.text import printable
 from her2d.system.clock import local_time
+from her2d.system.text import printable
 
 PAGE = 60
 PARAMETERS = frozenset({"text", "status", "flag", "reason", "sort", "page"})
