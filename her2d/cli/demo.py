@@ -173,24 +173,28 @@ def _scanner(inbox: Path, plans: "list[SlidePlan]", seed: int) -> "Iterator[_Sca
 
 
 def _follow(daemon: _Daemon, db: Database, scanner: _Scanner, slides: int) -> None:
-    """Print what happens until all slides have ended. Raises UserError if that takes too long."""
-    deadline = time.monotonic() + _TIMEOUT_S
+    """Print what happens until all slides have ended. Raises UserError if nothing happens."""
     told = _Told(slides)
+    deadline = time.monotonic() + _TIMEOUT_S
     with Console().status("starting") as status:
         while time.monotonic() < deadline:
             daemon.check()
             if scanner.work.done():
                 scanner.work.result()  # raises what stopped it
-            while not scanner.delivered.empty():
-                each = scanner.delivered.get()
-                say(f"scanned  {each.path.name} ({each.style.value})")
-            for line in told.news(db):
+            for line in (*_scanned(scanner), *told.news(db)):
                 say(line)
+                deadline = time.monotonic() + _TIMEOUT_S  # a slow machine gets on, too
             status.update(told.summary)
             if told.ended >= slides:
                 return
             time.sleep(0.3)
     raise UserError(f"The slides were not processed in time. See {daemon.log}.")
+
+
+def _scanned(scanner: _Scanner) -> Iterator[str]:
+    while not scanner.delivered.empty():
+        each = scanner.delivered.get()
+        yield f"scanned  {each.path.name} ({each.style.value})"
 
 
 class _Told:
