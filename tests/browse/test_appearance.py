@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from browse_client import BEARER
 from typer.testing import CliRunner
 
 from her2d.cli.app import app
@@ -27,7 +28,11 @@ def opened(chromium):
     contexts, wrong = [], []
 
     def opened(url, size=LAPTOP, theme="light", **options):
-        contexts.append(chromium.new_context(viewport=size, color_scheme=theme, **options))
+        contexts.append(
+            chromium.new_context(
+                viewport=size, color_scheme=theme, extra_http_headers=BEARER, **options
+            )
+        )
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(url)

@@ -23,7 +23,7 @@ IMPORTED_AS = {
     "tensorrt-rtx-cu12": "tensorrt_rtx",
 }
 # What `browse` and `export` always need, which an incomplete installation may lack.
-ALWAYS = ("datasette", "uvicorn", "shapely", "fhir")
+ALWAYS = ("starlette", "uvicorn", "cachetools", "shapely", "fhir")
 BLOCKED = sorted({*ALWAYS, *(module for modules in MODULES.values() for module in modules)})
 
 # Runs each command as `her2d` does, in one process in which the packages cannot be imported.
