@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -36,6 +37,10 @@ from her2d.settings import Settings
 # The machine may be under load, so that durations of examples mean nothing.
 settings.register_profile("her2d", deadline=None)
 settings.load_profile("her2d")
+
+# Commands print local time; these tests, and the processes that they start, are in Greenwich.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 IN_THE_PACKAGE = {
     "her2d/py.typed",
     "her2d/data/config.toml",
+    "her2d/data/constraints.txt",
     "her2d/data/her2net-demo/manifest.toml",
     "her2d/data/her2net-demo/segmenter.onnx",
     "her2d/data/her2net-demo/classifiers.onnx",
@@ -56,7 +57,7 @@ def archives(tmp_path_factory) -> Path:
         for name in ("her2d", "engines", "systemd"):
             ignored = shutil.ignore_patterns("__pycache__", "*.plan*", "*.timing")
             shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignored)
-        for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml"):
+        for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml", "constraints.txt"):
             shutil.copy(REPOSITORY / name, source)
         run(sys.executable, "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
 
@@ -108,3 +109,15 @@ def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
     said = run(installed / "her2d", "demo", cwd=tmp_path)
     assert "6 results in" in said
     assert (tmp_path / "demo" / "her2d.sqlite").is_file()
+
+
+def test_the_printed_command_installs_an_extra_where_her2d_is_installed(installed, tmp_path):
+    """Into this environment, of the installed version, from the index only what is missing."""
+    script = "from her2d.system.extras import installing; print(installing('parquet'))"
+    command = run(installed / "python", "-c", script, cwd=tmp_path).strip()
+    assert command.startswith(f"{installed}/python -m pip install 'her2d[parquet]' -c ")
+    constraints = Path(command.split()[-1])
+    assert constraints.read_text() == (REPOSITORY / "constraints.txt").read_text()
+    said = run("sh", "-c", f"{command} --no-index 2>&1", cwd=tmp_path)
+    assert "Requirement already satisfied: pyarrow" in said
+    assert "does not provide" not in said

@@ -17,6 +17,7 @@ from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
 from her2d.results.queries import find_slide
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
+from her2d.system.clock import local_time
 from her2d.system.text import printable
 
 PAGE = 60
@@ -102,6 +103,8 @@ class SlideList:
     previous: str | None
     next: str | None
 
+    local_time = staticmethod(local_time)
+
 
 @dataclass(frozen=True, slots=True)
 class SlidePage:
@@ -115,6 +118,8 @@ class SlidePage:
     newer: int | None
     older: int | None
 
+    local_time = staticmethod(local_time)
+
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
@@ -124,7 +129,8 @@ class Viewer:
         base: address of the run's pictures.
         width, height: level-0 pixels.
         tile_side: level-0 pixels along a tile of the 4x grid.
-        um_per_px: resolution of level 0.
+        um_per_px: resolution of level 0; None where the file does not state it, so that no bar
+            shows a length that may be wrong.
         tile, max_level: tile side and highest level of the deep zoom.
         scan_missing, pictures_missing, tiles_pruned: a sentence that says why they are missing,
             else None.
@@ -134,7 +140,7 @@ class Viewer:
     width: int
     height: int
     tile_side: float
-    um_per_px: float
+    um_per_px: float | None
     tile: int
     max_level: int
     scan_missing: str | None

@@ -36,7 +36,6 @@ from her2d.browse.pictures import PictureCache
 from her2d.browse.runs import Runs
 from her2d.browse.workers import TooBusy, Workers
 from her2d.browse.zoom import TILE, NoSuchTile, ZoomGrid
-from her2d.method import TILE_PX
 from her2d.results.pictures import PicturesMissing
 from her2d.results.stored_run import tiles_pruned
 from her2d.system.text import printable
@@ -227,7 +226,7 @@ class Pages:
             width=geometry.width,
             height=geometry.height,
             tile_side=geometry.tile_side,
-            um_per_px=geometry.um_per_px * TILE_PX / geometry.tile_side,
+            um_per_px=geometry.level0_um_per_px,
             tile=TILE,
             max_level=ZoomGrid(geometry.width, geometry.height).max_level,
             scan_missing=missing,

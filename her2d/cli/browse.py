@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import needing
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
@@ -34,13 +35,9 @@ def browse(
     """
     database = settings_of(config).results.database
     open_readonly(database).close()
-    try:
+    with needing("her2d browse"):
         from her2d.browse.server import serve
         from her2d.browse.tokens import new_token
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"her2d browse needs the Python package {error.name}: pip install 'her2d[browse]'."
-        ) from error
     token = None if no_token else new_token()
     with _listening(port) as server:
         parameter = "" if token is None else f"?token={token}"

@@ -12,6 +12,7 @@ from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.cli.errors import UserError
+from her2d.cli.extras import require_extra
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 from her2d.cli.tables import fields
 from her2d.cli.terminal import say
@@ -67,7 +68,8 @@ def info(
             (f"{name}.sha256", part.sha256),
         ]
     title = f"{bundle.manifest.name} {bundle.manifest.version}"
-    fields(rows, title=title).print(Console())
+    sentences = {name for name, _ in rows if name != "folder" and not name.endswith("file")}
+    fields(rows, title=title, sentences=sentences).print(Console())
 
 
 def _calibration(bundle: Bundle, setting: Path | None) -> dict[str, Any] | None:
@@ -117,6 +119,7 @@ def build(
 
     The manifest contains what `her2d evaluate` measured.
     """
+    require_extra("train", "her2d bundle build")
     from her2d.research.evaluation.publish import publish
     from her2d.research.training.study import Study, StudyError
 

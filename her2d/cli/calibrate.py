@@ -41,7 +41,7 @@ from her2d.results.outcomes import (
     known_outcomes,
     outcomes_of_file,
 )
-from her2d.system.clock import now
+from her2d.system.clock import local_day, now
 
 _LEAST, _MOST = 0.5, 0.999
 _RATES = {
@@ -178,7 +178,7 @@ def _replaced(bundle: Bundle, setting: Path | None) -> str:
     assert signed is not None  # its file exists
     content = signed.content
     return (
-        f" It replaces the one that {content.signed_by} signed on {content.signed_at[:10]}"
+        f" It replaces the one that {content.signed_by} signed on {local_day(content.signed_at)}"
         f" (digest {signed.digest[:12]}…)."
     )
 

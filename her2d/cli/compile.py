@@ -20,6 +20,7 @@ from rich.progress import (
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import Preprocessing
 from her2d.cli.errors import UserError
+from her2d.cli.extras import needing
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Listing, fields
 from her2d.cli.terminal import say
@@ -94,7 +95,7 @@ def compile_(
     device to run it on, it is marked `unverified`, and the daemon compares it before the first
     slide.
     """
-    try:
+    with needing(f"her2d compile --backend {backend}", backend.value):
         # Only the extras install onnx.
         from her2d.inference.compiler.compile import (
             CompileOrder,
@@ -103,10 +104,6 @@ def compile_(
             fastest_precision,
             platform_for,
         )
-    except ImportError as error:
-        raise UserError(
-            f"{error.name} is not installed: pip install 'her2d[{backend}]'."
-        ) from error
     settings = settings_of(config)
     bundle = load_bundle(directory or settings.bundle.path)
     name, pipeline = _BACKENDS[backend], settings.pipeline

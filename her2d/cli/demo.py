@@ -4,17 +4,22 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
@@ -23,18 +28,21 @@ from her2d.cli.result_tables import result_table
 from her2d.cli.terminal import say
 from her2d.db.connection import open_database
 from her2d.db.place import share_problem
-from her2d.queue.job import JobState
+from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.listing import list_results
+from her2d.results.queries import find_slide
 from her2d.results.records import SlideResult
 from her2d.system.files import private_opener, write_whole
 
 if TYPE_CHECKING:
     from her2d.simulator.plan import SlidePlan, Status
+    from her2d.simulator.scanner import Delivered
 
 _MARKER = ".made-by-her2d-demo"
 _TIMEOUT_S = 170.0
 _STOP_S = 60.0
+_BROWSE_PORT = 8001  # the default of `her2d browse`
 _ENDED = (
     JobState.DONE,
     JobState.QUARANTINED,
@@ -55,6 +63,19 @@ path = {bundle!r}
 port = 0
 log_format = "json"
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanner:
+    """A simulated scanner at work.
+
+    Attributes:
+        delivered: the slides that it has written.
+        work: ends when it has written all.
+    """
+
+    delivered: "SimpleQueue[Delivered]"
+    work: Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +114,14 @@ def demo(
     with _daemon(config, directory / "daemon.log") as daemon:
         inbox = directory / "inbox"
         say(f"The daemon watches {inbox}. A simulated scanner writes slides there.")
-        plans = _scan(daemon, inbox, seed)
-        _await(daemon, db, len(plans))
+        plans = _plans(seed)
+        with _scanner(inbox, plans, seed) as scanned:
+            _follow(daemon, db, scanned, len(plans))
     results = list_results(db)
     result_table(reversed(results)).print(Console(), wider="a wider terminal")
     _refused(db)
-    say(f"{len(results)} results in {time.monotonic() - started:.0f} s. To see more:")
-    for line in _hints(config, results):
-        say(f"  {line}")
+    say(f"{len(results)} results in {time.monotonic() - started:.0f} s.")
+    _print_next_steps(config, results)
     db.close()
     if wrong := _wrong_calls(plans, results):
         raise UserError(" ".join(wrong))
@@ -132,26 +153,90 @@ def _plans(seed: int) -> "list[SlidePlan]":
     return [*plans, at_40x]
 
 
-def _scan(daemon: _Daemon, inbox: Path, seed: int) -> "list[SlidePlan]":
+@contextmanager
+def _scanner(inbox: Path, plans: "list[SlidePlan]", seed: int) -> "Iterator[_Scanner]":
+    """Let a simulated scanner write slides in a thread; it stops after the slide in progress."""
     from her2d.simulator.scanner import run_scanner
 
-    plans = _plans(seed)
-    for delivered in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
-        daemon.check()
-        say(f"scanned  {delivered.path.name} ({delivered.style.value})")
-    return plans
+    delivered: SimpleQueue[Delivered] = SimpleQueue()
+    stop = Event()
+
+    def scan() -> None:
+        for each in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
+            delivered.put(each)
+            if stop.is_set():
+                return
+
+    with ThreadPoolExecutor(1, thread_name_prefix="her2d-scanner") as pool:
+        try:
+            yield _Scanner(delivered, pool.submit(scan))
+        finally:
+            stop.set()
 
 
-def _await(daemon: _Daemon, db: Database, slides: int) -> None:
-    """Wait until the jobs of all slides have ended. Raises UserError if that takes too long."""
+def _follow(daemon: _Daemon, db: Database, scanner: _Scanner, slides: int) -> None:
+    """Print what happens until all slides have ended. Raises UserError if nothing happens."""
+    told = _Told(slides)
     deadline = time.monotonic() + _TIMEOUT_S
-    jobs = JobQueue(db)
-    while time.monotonic() < deadline:
-        daemon.check()
-        if sum(jobs.counts()[state] for state in _ENDED) >= slides:
-            return
-        time.sleep(0.3)
+    with Console().status("starting") as status:
+        while time.monotonic() < deadline:
+            daemon.check()
+            if scanner.work.done():
+                scanner.work.result()  # raises what stopped it
+            for line in (*_scanned(scanner), *told.news(db)):
+                say(line)
+                deadline = time.monotonic() + _TIMEOUT_S  # a slow machine gets on, too
+            status.update(told.summary)
+            if told.ended >= slides:
+                return
+            time.sleep(0.3)
     raise UserError(f"The slides were not processed in time. See {daemon.log}.")
+
+
+def _scanned(scanner: _Scanner) -> Iterator[str]:
+    while not scanner.delivered.empty():
+        each = scanner.delivered.get()
+        yield f"scanned  {each.path.name} ({each.style.value})"
+
+
+class _Told:
+    """What was printed about the jobs, so that only news are."""
+
+    def __init__(self, slides: int) -> None:
+        self._slides = slides
+        self._states: dict[int, JobState] = {}
+        self.summary = "scanning"
+
+    @property
+    def ended(self) -> int:
+        """The number of jobs that have ended."""
+        return sum(state in _ENDED for state in self._states.values())
+
+    def news(self, db: Database) -> Iterator[str]:
+        """Generate a line for each job whose scoring began or ended since the last call."""
+        jobs = JobQueue(db).in_state()
+        for job in jobs:
+            before, name = self._states.get(job.id), job.path.name
+            self._states[job.id] = job.state
+            if before in _ENDED:
+                continue
+            # A short job may have begun and ended between two looks at the database.
+            if before is not JobState.RUNNING and job.state in (JobState.RUNNING, JobState.DONE):
+                yield f"scoring  {name}"
+            if job.state is JobState.DONE:
+                yield f"scored   {name}: {_outcome(db, job)} ({self.ended} of {self._slides})"
+            elif job.state in _ENDED:
+                yield f"{job.state:8} {name}: {job.reason} ({self.ended} of {self._slides})"
+        running = [job.path.name for job in jobs if job.state is JobState.RUNNING]
+        doing = f"scoring {', '.join(running)}" if running else "scanning"
+        self.summary = escape(f"{doing} ({self.ended} of {self._slides} slides scored)")
+
+
+def _outcome(db: Database, job: Job) -> str:
+    if job.slide_id is None:
+        return "done"
+    result = find_slide(db, f"id:{job.slide_id}")
+    return f"{result.her2_status}, {result.tiles_total} tiles in {result.elapsed_s:.1f} s"
 
 
 def _refused(db: Database) -> None:
@@ -204,17 +289,39 @@ def _daemon(config: Path, log: Path) -> Iterator[_Daemon]:
 
 
 def _command() -> str:
-    """Return how to start her2d in a shell."""
-    if shutil.which("her2d"):
-        return "her2d"
+    """Return how to start this her2d, and no other, in a shell."""
     started = Path(sys.argv[0])
+    on_path = shutil.which("her2d")
+    if on_path is not None and started.exists() and Path(on_path).samefile(started):
+        return "her2d"
     if started.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m her2d"
     return shlex.quote(str(started))
 
 
+def _print_next_steps(config: Path, results: list[SlideResult]) -> None:
+    browse, *others = _hints(config, results)
+    say("Next, look at the slides and their heatmaps in a web browser:")
+    say(f"  {browse}")
+    say("Or in this terminal:")
+    for line in others:
+        say(f"  {line}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def _hints(config: Path, results: list[SlideResult]) -> Iterator[str]:
     her2d, config_option = _command(), f"--config {shlex.quote(str(config))}"
+    port = "" if _is_free(_BROWSE_PORT) else " --port 0"
+    yield f"{her2d} browse{port} {config_option}"
     yield f"{her2d} results {config_option}"
     if results:
         yield f"{her2d} show {results[0].slide_id} {config_option}"

@@ -1,7 +1,10 @@
 """`her2d evaluate`: measure a study's models."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +12,15 @@ import typer
 from rich.console import Console
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import require_extra
 from her2d.cli.options import JsonOption, StudyOption
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
+from her2d.pipeline.scoring import Her2Status
 
 if TYPE_CHECKING:
     from her2d.research.evaluation.misdiagnosis import FeatureTest
-    from her2d.research.evaluation.report import Report, ValidationRow
+    from her2d.research.evaluation.report import Report, SlideRow, ValidationRow
     from her2d.research.evaluation.rows import Interval
 
 app = typer.Typer(help="Measure a study's models on its test sets.", invoke_without_command=True)
@@ -31,6 +36,7 @@ def evaluate(
     """
     if context.invoked_subcommand is not None:
         return
+    require_extra("train", "her2d evaluate")
     from her2d.research.evaluation.evaluate import PAGE_FILE
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
     from her2d.research.training.fit import FitError
@@ -49,10 +55,8 @@ def evaluate(
     if as_json:
         say(report.model_dump_json(indent=2))
         return
-    _slides_table(report).print(Console())
-    for row in report.validation:
-        _validation_table(row).print(Console())
-    say(report.interval)
+    _print([*_slides_tables(report), *chain.from_iterable(map(_share_tables, report.validation))])
+    say(f"\n{report.interval}")
     say(f"{folder.evaluation / PAGE_FILE}")
 
 
@@ -79,59 +83,91 @@ def misdiagnosis(
     if as_json:
         say(json.dumps([asdict(test) for test in tests], indent=2))
         return
-    _tests_table(tests).print(Console())
+    by_table = groupby(tests, key=lambda test: test.table)
+    _print([_tests_table(name, list(those)) for name, those in by_table])
 
 
-def _slides_table(report: "Report") -> Listing:
-    listing = Listing(
-        Column("integrator", is_name=True),
-        Column("set"),
-        Column("accuracy", right=True),
-        Column("sensitivity", drop=9, right=True),
-        Column("specificity", drop=8, right=True),
-        Column("AUROC", drop=10, right=True),
-        *(Column(heading, drop=4, right=True) for heading in ("TP", "FN", "FP", "TN")),
-        Column("indeterminate", drop=3, right=True),
-        Column("accuracy, indeterminate as wrong", drop=2, right=True),
-        Column("no tumour: positive/negative/indeterminate", drop=1, right=True),
-        title=f"{report.segmenter}, {report.classifier}",
-    )
-    for row in report.slides:
-        counts, benign = row.confusion, row.without_tumor
-        listing.add(
-            f"{row.integrator} (selected)" if row.selected else row.integrator,
-            row.set,
-            *(_interval(f) for f in (row.accuracy, row.sensitivity, row.specificity, row.auroc)),
-            *(str(count) for count in (counts.tp, counts.fn, counts.fp, counts.tn)),
+def _print(listings: list[Listing]) -> None:
+    for number, listing in enumerate(listings):
+        if number:
+            say()
+        listing.print(Console())
+
+
+def _slides_tables(report: "Report") -> Iterator[Listing]:
+    """List what the integrators' calls are worth, in tables that fit into 80 columns."""
+    models = f"{report.segmenter}, {report.classifier}"
+    for first, second in (("accuracy", "AUROC"), ("sensitivity", "specificity")):
+        measures = (first.lower(), second.lower())
+        yield _by_integrator(
+            f"{models}: {first} and {second} (95 % intervals)",
+            [first, second],
+            report.slides,
+            partial(_measures, measures),
+        )
+    yield _by_integrator(
+        "Slides with tumour; this accuracy counts indeterminate as wrong",
+        ["TP", "FN", "FP", "TN", "indeterminate", "accuracy"],
+        report.slides,
+        lambda row: [
+            *(str(getattr(row.confusion, name)) for name in ("tp", "fn", "fp", "tn")),
             str(row.indeterminate),
             "unknown" if row.accuracy_of_all is None else f"{row.accuracy_of_all:.3f}",
-            f"{benign.positive}/{benign.negative}/{benign.indeterminate}",
-        )
+        ],
+    )
+    yield _by_integrator(
+        "Slides without tumour, by call",
+        ["positive", "negative", "indeterminate"],
+        report.slides,
+        lambda row: [str(getattr(row.without_tumor, status.value)) for status in Her2Status],
+    )
+
+
+def _measures(names: tuple[str, ...], row: "SlideRow") -> list[str]:
+    return [_interval(getattr(row, name)) for name in names]
+
+
+def _by_integrator(
+    title: str,
+    headings: list[str],
+    rows: "Iterable[SlideRow]",
+    cells: "Callable[[SlideRow], list[str]]",
+) -> Listing:
+    listing = Listing(
+        Column("integrator", is_name=True),
+        Column("set", is_name=True),
+        *(Column(heading, right=True) for heading in headings),
+        title=title,
+    )
+    for row in rows:
+        name = f"{row.integrator} (selected)" if row.selected else row.integrator
+        listing.add(name, row.set, *cells(row))
     return listing
 
 
-def _validation_table(row: "ValidationRow") -> Listing:
-    listing = Listing(
-        Column("P compared with the annotated share", is_name=True),
+def _share_tables(row: "ValidationRow") -> Iterator[Listing]:
+    """List how far P is from the annotated share, in tables that fit into 80 columns."""
+    both = (("by tile", row.by_tile), ("by area", row.by_area))
+    error = Listing(
+        Column("P", is_name=True),
         Column("slides", right=True),
         Column("bias", right=True),
-        Column("mean error", drop=2, right=True),
-        Column("limits of agreement", drop=1, right=True),
-        Column("in the 95 % interval", right=True),
-        Column("same status", drop=3, right=True),
-        title=f"P on {row.set}, in percentage points",
+        Column("mean error", right=True),
+        Column("limits of agreement", right=True),
+        title=f"P minus the annotated share on {row.set}, in percentage points",
     )
-    for name, found in (("by tile", row.by_tile), ("by area", row.by_area)):
-        listing.add(
-            name,
-            str(found.slides),
-            _points(found.bias),
-            _points(found.mean_absolute_error),
-            f"{_points(found.limits_low)} to {_points(found.limits_high)}",
-            _interval(found.covered),
-            _interval(found.same_status),
-        )
-    return listing
+    agreement = Listing(
+        Column("P", is_name=True),
+        Column("share in 95 % interval", right=True),
+        Column("same status", right=True),
+        title=f"Slides on {row.set} whose P agrees with the annotated share (95 % intervals)",
+    )
+    for name, found in both:
+        limits = f"{_points(found.limits_low)} to {_points(found.limits_high)}"
+        bias, mean = _points(found.bias), _points(found.mean_absolute_error)
+        error.add(name, str(found.slides), bias, mean, limits)
+        agreement.add(name, _interval(found.covered), _interval(found.same_status))
+    yield from (error, agreement)
 
 
 def _points(value: float | None) -> str:
@@ -146,33 +182,28 @@ def _interval(figure: "Interval") -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} – {figure.high:.3f})"
 
 
-def _tests_table(tests: "list[FeatureTest]") -> Listing:
+def _tests_table(name: str, tests: "list[FeatureTest]") -> Listing:
     listing = Listing(
-        Column("table", is_name=True),
         Column("feature", is_name=True),
         Column("level", is_name=True),
-        Column("FN", drop=3, right=True),
-        Column("TP", drop=3, right=True),
-        Column("P positives", drop=4, right=True),
-        Column("Fisher's P positives", drop=2, right=True),
-        Column("FP", drop=3, right=True),
-        Column("TN", drop=3, right=True),
-        Column("P negatives", drop=4, right=True),
-        Column("Fisher's P negatives", drop=2, right=True),
+        Column("FN/TP", right=True),
+        Column("P", right=True),
+        Column("exact", drop=1, right=True),
+        Column("FP/TN", right=True),
+        Column("P", right=True),
+        Column("exact", drop=1, right=True),
+        title=f"{name}: P by chi-square, and by Fisher's exact test",
     )
     for test in tests:
         for number, level in enumerate(test.levels):
             first = number == 0
             listing.add(
-                level.table,
                 level.feature,
                 level.level,
-                str(level.fn),
-                str(level.tp),
+                f"{level.fn}/{level.tp}",
                 test.positive.chi_square_text if first else "",
                 test.positive.fisher_text if first else "",
-                str(level.fp),
-                str(level.tn),
+                f"{level.fp}/{level.tn}",
                 test.negative.chi_square_text if first else "",
                 test.negative.fisher_text if first else "",
             )

@@ -10,6 +10,7 @@ import typer
 from sqlite_utils import Database
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import needing
 from her2d.cli.options import ConfigOption, settings_of
 from her2d.cli.output import file_to_write
 from her2d.cli.slide import SlideArgument, heatmap_of, result_of
@@ -71,13 +72,10 @@ def export(
     run = read_run(db, result_of(db, slide).run_id)
     patient = subject or patient_of(db, run.result.slide_id)
     wanted = _Export(run, format_, least_um2, settings.fhir, patient, db)
+    extra = "parquet" if format_ is ExportFormat.PARQUET else None
     try:
-        with file_to_write(output) as file:
+        with needing(f"--format {format_}", extra), file_to_write(output) as file:
             remark = _write(wanted, file)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{format_.value} needs the Python package {error.name}: pip install 'her2d[export]'."
-        ) from error
     except (PicturesMissing, TilesPruned) as error:
         raise UserError(str(error)) from error
     except OSError as error:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import require_extra
 from her2d.cli.options import StudyOption
 from her2d.cli.terminal import say
 
@@ -55,6 +56,7 @@ def prepare(
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
     Exclude, or as --class says. More in docs/how-to/training.md.
     """
+    require_extra("train", "her2d prepare")
     from her2d.research.training.cohort import CohortError, read_cohort
     from her2d.research.training.ihc import DAB_THRESHOLD
     from her2d.research.training.prepare import (

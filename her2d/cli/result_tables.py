@@ -9,6 +9,7 @@ from her2d.pipeline.scoring import Her2Status
 from her2d.results.history import Act, PastRun, TileClassSummary
 from her2d.results.records import QualityFlag, SlideResult, StepTiming
 from her2d.slides.metadata import MagnificationSource
+from her2d.system.clock import local_time, local_times
 
 STATUS_STYLES = {
     Her2Status.POSITIVE: "bold red",
@@ -17,18 +18,28 @@ STATUS_STYLES = {
 }
 
 
+_SENTENCES = frozenset(
+    {"reason", "ci_meaning", "ihc_advice", "unreadable_reason", "unread_pictures"}
+    | {"scale_remark", "quality_flags"}
+)
+
+
 def result_table(found: Iterable[SlideResult]) -> Listing:
     """List results, one a row, for `results`, `scan` and `demo`."""
+    results = list(found)
+    zone, finished = local_times([result.finished_at for result in results])
     listing = Listing(
-        Column("id", drop=4, right=True),
+        Column("id", right=True),
         Column("slide", is_name=True),
         Column("HER2"),
-        Column("high expression", drop=3, right=True),
+        Column("high expression", right=True),
         Column("95 % interval", drop=2, right=True),
         Column("tumour tiles", drop=1, right=True),
+        Column(time_heading("finished", zone)),
+        Column("barcode"),
         Column("remark", is_sentence=True),
     )
-    for result in found:
+    for result, time in zip(results, finished, strict=True):
         listing.add(
             str(result.slide_id),
             result.file_name,
@@ -36,6 +47,8 @@ def result_table(found: Iterable[SlideResult]) -> Listing:
             percent_text(result.high_expression_percent),
             _interval(result.ci_low, result.ci_high),
             f"{result.tiles_tumor} of {result.tiles_total}",
+            time,
+            result.barcode or "",
             "; ".join(_remarks(result)),
         )
     return listing
@@ -46,12 +59,14 @@ def slide_table(result: SlideResult) -> Listing:
     rows = []
     for name, value in result.model_dump(mode="json").items():
         text = ", ".join(value) or "none" if isinstance(value, list) else str(value)
+        if name.endswith("_at") and value is not None:
+            text = local_time(text, seconds=True)
         rows.append((name, "" if value is None else text))
         if name == "ci_calibrated" and result.ci_meaning is not None:
             rows.append(("ci_meaning", result.ci_meaning))
         if name == "send_to_ihc" and result.ihc_advice is not None:
             rows.append(("ihc_advice", result.ihc_advice))
-    return fields(rows, title=result.file_name)
+    return fields(rows, title=result.file_name, sentences=_SENTENCES)
 
 
 def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing:
@@ -81,9 +96,10 @@ def timing_table(timings: Sequence[StepTiming]) -> Listing:
 
 def run_table(runs: Sequence[PastRun]) -> Listing:
     """List a slide's runs, the current one first."""
+    zone, finished = local_times([run.finished_at for run in runs], seconds=True)
     listing = Listing(
         Column("run", is_name=True, right=True),
-        Column("finished (UTC)", drop=3),
+        Column(time_heading("finished", zone), drop=3),
         Column("bundle"),
         Column("HER2"),
         Column("high expression", drop=4, right=True),
@@ -91,10 +107,10 @@ def run_table(runs: Sequence[PastRun]) -> Listing:
         Column("seconds", drop=1, right=True),
         title="Runs",
     )
-    for run in runs:
+    for run, time in zip(runs, finished, strict=True):
         listing.add(
             str(run.run_id),
-            run.finished_at[:19].replace("T", " "),
+            time,
             run.bundle,
             status_text(run.her2_status),
             percent_text(run.high_expression_percent),
@@ -106,8 +122,9 @@ def run_table(runs: Sequence[PastRun]) -> Listing:
 
 def act_table(acts: Sequence[Act]) -> Listing:
     """List what persons did, in the order of `acts`."""
+    zone, times = local_times([act.at for act in acts], seconds=True)
     listing = Listing(
-        Column("time (UTC)"),
+        Column(time_heading("time", zone)),
         Column("who", is_name=True),
         Column("act"),
         Column("job", drop=1, right=True),
@@ -115,9 +132,9 @@ def act_table(acts: Sequence[Act]) -> Listing:
         Column("detail", is_sentence=True),
         title="Acts",
     )
-    for act in acts:
+    for act, time in zip(acts, times, strict=True):
         listing.add(
-            act.at[:19].replace("T", " "),
+            time,
             act.actor,
             act.act,
             "" if act.job_id is None else str(act.job_id),
@@ -125,6 +142,11 @@ def act_table(acts: Sequence[Act]) -> Listing:
             act.detail or "",
         )
     return listing
+
+
+def time_heading(name: str, zone: str) -> str:
+    """Return the heading of a column of times: with their zone, if they have it in common."""
+    return f"{name} ({zone})" if zone else name
 
 
 def status_text(status: str) -> Text:

@@ -6,7 +6,7 @@ listing. In a pipe every row is one line with all columns, at least two spaces b
 for an empty cell, and neither colours nor lines are drawn.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -26,7 +26,7 @@ class Column:
     """One column of a listing.
 
     Attributes:
-        heading: its words may be stacked on a narrow terminal.
+        heading: all headings are on one line.
         is_name: the column is always there, and each of its cells is whole on one line.
         is_sentence: cells may be wrapped between words, or printed under their row.
         drop: columns with the lowest number are left out first where there is too little room;
@@ -81,7 +81,9 @@ class Listing:
     def _lines(self, console: Console) -> Iterator[Text]:
         layout = self._layout(console)
         if self._title:
-            yield Text(str(_printable(self._title)), "bold")
+            title = _printable(self._title).plain
+            room = console.width if console.is_terminal else cell_len(title)
+            yield from (Text(line, "bold") for line in _wrapped(title, room))
         if any(column.heading for column in self._columns):
             yield from self._heading(console, layout)
         for row in self._rows:
@@ -89,29 +91,21 @@ class Listing:
 
     def _layout(self, console: Console) -> _Layout:
         widths = {
-            n: max((row[n].cell_len for row in self._rows), default=0)
-            for n in range(len(self._columns))
+            n: max([cell_len(column.heading), *(row[n].cell_len for row in self._rows)])
+            for n, column in enumerate(self._columns)
         }
         if not console.is_terminal:
-            headings = (cell_len(column.heading) for column in self._columns)
-            return _Layout({n: max(widths[n], heading) for n, heading in enumerate(headings)})
+            return _Layout(widths)
         narrowest = {
-            n: max((_longest_word(row[n].plain) for row in self._rows), default=0)
+            n: max([cell_len(column.heading), *(_longest_word(row[n].plain) for row in self._rows)])
             for n, column in enumerate(self._columns)
             if column.is_sentence
         }
-        for n, column in enumerate(self._columns):
-            widths[n] = max(widths[n], _longest_word(column.heading))
         return _fitted(self._columns, widths, narrowest, console.width)
 
     def _heading(self, console: Console, layout: _Layout) -> Iterator[Text]:
-        stacks = {
-            n: [Text(line, "bold") for line in _wrapped(self._columns[n].heading, width)]
-            for n, width in layout.widths.items()
-        }
-        height = max(map(len, stacks.values()))
-        stacks = {n: [Text()] * (height - len(stack)) + stack for n, stack in stacks.items()}
-        yield from self._side_by_side(layout, stacks)
+        headings = {n: Text(self._columns[n].heading, "bold") for n in layout.widths}
+        yield self._joined(layout, headings)
         if console.is_terminal:
             total = sum(layout.widths.values()) + len(_GAP) * (len(layout.widths) - 1)
             yield Text(("-" if console.options.ascii_only else "─") * min(total, console.width))
@@ -146,9 +140,32 @@ class Listing:
         return line
 
 
-def fields(rows: Iterable[tuple[str, str]], *, title: str = "") -> Listing:
-    """Return a listing of names and values, each pair whole on one line."""
-    listing = Listing(Column("", is_name=True), Column("", is_name=True), title=title)
+class _Fields(Listing):
+    """Names and values. Each pair is whole on one line, but sentences are wrapped on a terminal."""
+
+    def __init__(self, title: str, sentences: Container[str]) -> None:
+        super().__init__(Column("", is_name=True), Column("", is_name=True), title=title)
+        self._sentences = sentences
+
+    def _row(self, console: Console, layout: _Layout, row: Sequence[Text]) -> Iterator[Text]:
+        name, value = row
+        if not console.is_terminal or name.plain not in self._sentences:
+            yield from super()._row(console, layout, row)
+            return
+        room = console.width - layout.widths[0] - len(_GAP)
+        lines = [Text(line) for line in _wrapped(value.plain, room)]
+        yield from self._side_by_side(layout, {0: [name], 1: lines})
+
+
+def fields(
+    rows: Iterable[tuple[str, str]], *, title: str = "", sentences: Container[str] = ()
+) -> Listing:
+    """Return a listing of names and values.
+
+    Args:
+        sentences: names whose values are wrapped between words where a terminal is too narrow.
+    """
+    listing = _Fields(title, sentences)
     for name, value in rows:
         listing.add(name, value)
     return listing

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from her2d.cli.errors import UserError
+from her2d.cli.extras import require_extra
 from her2d.cli.options import StudyOption
 from her2d.cli.terminal import say
 
@@ -98,9 +99,9 @@ def everything(
     settings: SetOption = None,
 ) -> None:
     """Train all models of the recipe and select the best ones."""
-    from her2d.research.training.train import is_rank_zero
-
     with _study("all", study, recipe, settings, None) as (folder, how):
+        from her2d.research.training.train import is_rank_zero
+
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
         if is_rank_zero():
@@ -165,6 +166,7 @@ def _study(
 
     At the end the command is recorded for the bundle's manifest.
     """
+    require_extra("train", f"her2d train {kind}")
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.integrators import IntegratorError

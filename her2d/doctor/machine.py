@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from her2d import __version__
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.doctor.programs import NoAnswerError, output_of
+from her2d.system.clock import local_time
 
 _RELEASE_YEAR = 2026
 
@@ -13,6 +14,7 @@ def clock_finding() -> Finding:
     """Check whether the year is plausible and the clock is synchronised (timedatectl(1))."""
     check = "clock"
     now = datetime.now(UTC)
+    time = f"The time is {local_time(now.isoformat())}"
     if now.year < _RELEASE_YEAR:
         return failure(
             check,
@@ -24,13 +26,13 @@ def clock_finding() -> Finding:
     except NoAnswerError as error:
         return warning(
             check,
-            f"The time is {now:%Y-%m-%d %H:%M} UTC. {error}",
+            f"{time}. {error}",
             "Run systemctl status systemd-timedated.",
         )
     if synchronised is not None and synchronised.strip() == "no":
         return warning(
             check,
-            f"The time is {now:%Y-%m-%d %H:%M} UTC, and is not synchronised with a time server.",
+            f"{time}, and is not synchronised with a time server.",
             "Run timedatectl set-ntp true.",
         )
-    return ok(check, f"The time is {now:%Y-%m-%d %H:%M} UTC.")
+    return ok(check, f"{time}.")

@@ -25,6 +25,7 @@ from her2d.inference.options import (
 )
 from her2d.inference.plans import PlanError, PlanFiles, intact_plan
 from her2d.settings import Settings
+from her2d.system.clock import local_day
 
 _DEMO = "demonstration"
 _SIDECAR = re.compile(rf"({'|'.join(BACKENDS)})-(fp32|fp16|bf16|int8)\.plan\.json")
@@ -53,7 +54,7 @@ def calibration_finding(settings: Settings, bundle: Bundle) -> Finding:
     return ok(
         check,
         f"{signed.path} is of this bundle. {content.signed_by} signed it on"
-        f" {content.signed_at[:10]}; slides are sent to IHC from P ="
+        f" {local_day(content.signed_at)}; slides are sent to IHC from P ="
         f" {content.zone.from_percent:g} %.",
     )
 

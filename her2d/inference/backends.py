@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from her2d.bundle.loading import Bundle
 from her2d.errors import Her2dError
@@ -14,6 +13,7 @@ from her2d.inference.options import BACKENDS, BackendName, EngineOptions
 from her2d.inference.plan_engine import plan_for
 from her2d.inference.plans import loadable_plan
 from her2d.inference.platforms import platform_of
+from her2d.system.extras import installing, is_installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def _onnxruntime(bundle: Bundle | None, options: EngineOptions) -> str:
 
 
 def _require(module: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise _Unusable(f"{module} is not installed: pip install 'her2d[{extra}]'.")
+    if not is_installed(module):
+        raise _Unusable(f"{module} is not installed; install it with: {installing(extra)}")
 
 
 _PROBES: dict[BackendName, Callable[[Bundle | None, EngineOptions], str]] = {

@@ -9,6 +9,7 @@ from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import NO_GPU, Platform
 from her2d.system.cpus import processor_name
+from her2d.system.extras import installing
 
 
 def library_of(backend: BackendName) -> Any:
@@ -22,7 +23,7 @@ def library_of(backend: BackendName) -> Any:
     except ImportError as error:
         extra = backend.replace("_", "-")
         raise EngineError(
-            f"{backend} is not installed: pip install 'her2d[{extra}]' ({error})."
+            f"{backend} is not installed ({error}); install it with: {installing(extra)}"
         ) from error
 
 

@@ -10,6 +10,7 @@ from her2d.method import FOLDS, TILE_PX
 from her2d.results.pictures import Pictures, PicturesMissing, read_pictures
 from her2d.results.queries import result_of_run
 from her2d.results.records import PictureRecord, SlideResult, TileTable
+from her2d.system.clock import local_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class SlideGeometry:
     rows: int
     um_per_px: float
     tile_side: float
+
+    @property
+    def level0_um_per_px(self) -> float | None:
+        """Micrometres per level-0 pixel of the grid; None if the file does not state a scale."""
+        return None if self.mpp is None else self.um_per_px * TILE_PX / self.tile_side
 
     def box(self, column: int, row: int) -> tuple[float, float, float, float]:
         """Return left, top, right, bottom of a tile in level-0 pixels, cut at the slide's edge."""
@@ -83,9 +89,8 @@ class StoredRun:
 
 def tiles_pruned(result: SlideResult, pruned_at: str) -> str:
     """Return the sentence that says that a run's tile rows were deleted, and what shows them."""
-    sentence = (
-        f"The tile rows of {result.file_name} were deleted on {pruned_at[:10]} (her2d db prune)."
-    )
+    day = local_day(pruned_at)
+    sentence = f"The tile rows of {result.file_name} were deleted on {day} (her2d db prune)."
     if result.heatmap_path is None:
         return sentence
     return f"{sentence} Its heatmap shows them: {result.heatmap_path}"

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,37 @@ def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_shipped_bundle_gives_every_slide_its_simulated_status(tmp_path):
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    said = ended.stdout.splitlines()
     assert "6 results in" in ended.stdout
+    # Each slide is seen to be scanned, then scored, in that order, also without a terminal.
+    for name in ("gastric-001.tif", "gastric-006-at-40x.tif"):
+        told = [line.split()[0] for line in said if line.split()[1:2] in ([name], [f"{name}:"])]
+        assert set(told) >= {"scanned", "scoring", "scored"}
+        assert told.index("scoring") < told.index("scored")
+    assert sum(line.startswith("scored ") and " tiles in " in line for line in said) == 6
+    assert said[-5].endswith("in a web browser:")
+    words = shlex.split(said[-4])
+    assert "browse" in words
+    assert words[-2:] == ["--config", str(tmp_path / "demo/config.toml")]
+
+
+def test_where_the_port_of_browse_is_in_use_the_demo_suggests_a_free_one(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(demo_module, "_BROWSE_PORT", taken.getsockname()[1])
+        assert " browse --port 0 --config " in next(demo_module._hints(Path("c.toml"), []))
+    assert " browse --config " in next(demo_module._hints(Path("c.toml"), []))
+
+
+def test_another_her2d_on_the_path_is_not_suggested(monkeypatch, tmp_path):
+    other, ours = tmp_path / "bin" / "her2d", tmp_path / "venv" / "her2d"
+    for program in (other, ours):
+        program.parent.mkdir()
+        program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr("sys.argv", [str(ours)])
+    assert demo_module._command() == str(ours)
+    monkeypatch.setenv("PATH", str(ours.parent))
+    assert demo_module._command() == "her2d"
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path):

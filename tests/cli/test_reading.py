@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_results_name_and_status_are_whole_at_any_width(
     assert sum(name in line for line in printed.splitlines()) == 1
     assert "indeterminate" in printed
     assert "No tumour was found in any tile." in printed
-    assert ("Not shown at this width" in printed) == (width < 120)
+    assert ("Not shown at this width" in printed) == (width < 160)
     assert max(map(len, printed.splitlines())) <= width
     assert name in on_a_terminal(width, "show", name).splitlines()
 
@@ -105,6 +106,8 @@ def test_in_a_pipe_each_result_is_one_line_with_every_column(scanned):
         "high expression",
         "95 % interval",
         "tumour tiles",
+        "finished (UTC)",
+        "barcode",
         "remark",
     ]
     (positive,) = [row for row in rows if row[1] == "a.tif"]
@@ -224,3 +227,38 @@ def test_the_version_is_printed(laboratory):
 def test_every_listing_is_json_on_request(scanned):
     for command in (("results",), ("queue", "ls"), ("bundle", "info"), ("show", "a")):
         json.dumps(scanned.json(*command))
+
+
+@pytest.fixture
+def in_berlin(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_tables_show_local_time_and_barcode_and_programs_get_utc(scanned, in_berlin, tmp_path):
+    moments = ("2026-10-25T00:30:00.000000Z", "2026-10-25T01:30:00.000000Z")
+    with closing(open_database(scanned.database)) as db:
+        for number, moment in enumerate(moments, 1):
+            db.execute("update runs set finished_at = ? where slide_id = ?", [moment, number])
+    # The clock shows half past two twice in that night.
+    printed = scanned.run("results").stdout
+    assert re.search(r" a\.tif .* 2026-10-25 02:30 \+02:00  a ", printed)
+    assert re.search(r" b\.tif .* 2026-10-25 02:30 \+01:00  b ", printed)
+    shown = scanned.run("show", "b.tif").stdout
+    assert re.search(r"^finished_at +2026-10-25 02:30:00 \+01:00$", shown, re.MULTILINE)
+    assert "finished (+01:00)" in shown
+    report = tmp_path / "b.html"
+    scanned.run("export", "b.tif", "--format", "html", "-o", report)
+    assert "2026-10-25 02:30:00 +01:00" in report.read_text()
+    assert scanned.json("show", "b.tif")["finished_at"] == moments[1]
+    (row,) = csv.DictReader(io.StringIO(scanned.run("results", "--csv", "--text", "b.").stdout))
+    assert row["finished_at"] == moments[1]
+    fhir = tmp_path / "b.json"
+    scanned.run("export", "b.tif", "--format", "fhir", "-o", fhir)
+    assert "2026-10-25T01:30:00" in fhir.read_text()
+    found = scanned.json("results", "--until", "2026-10-25T02:00")
+    assert found == []
+    assert len(scanned.json("results", "--since", "2026-10-25", "--until", "2026-10-25")) == 2

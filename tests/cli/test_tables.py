@@ -112,20 +112,18 @@ SHORT = [
 
 def test_at_120_columns_everything_is_side_by_side():
     assert on_terminal(listed(SHORT), 120) == [
-        "                                      tumour",
-        "id  slide            HER2              tiles  remark",
-        "─" * 78,
-        " 7  gastric-001.tif  positive       12 of 30  borderline",
-        " 8  胃癌-0042.tif    indeterminate            No tumour was found in any tile.",
+        "id  slide            HER2           tumour tiles  remark",
+        "─" * 82,
+        " 7  gastric-001.tif  positive           12 of 30  borderline",
+        " 8  胃癌-0042.tif    indeterminate                No tumour was found in any tile.",
     ]
 
 
 def test_at_60_columns_sentences_go_beneath_their_row():
     assert on_terminal(listed(SHORT), 60) == [
-        "                                      tumour",
-        "id  slide            HER2              tiles",
-        "─" * 44,
-        " 7  gastric-001.tif  positive       12 of 30",
+        "id  slide            HER2           tumour tiles",
+        "─" * 48,
+        " 7  gastric-001.tif  positive           12 of 30",
         "    remark: borderline",
         " 8  胃癌-0042.tif    indeterminate",
         "    remark: No tumour was found in any tile.",
@@ -135,8 +133,8 @@ def test_at_60_columns_sentences_go_beneath_their_row():
 def test_a_sentence_is_wrapped_where_there_is_room_beside_its_row():
     printed = on_terminal(listed(SHORT), 70)
     assert printed[-2:] == [
-        " 8  胃癌-0042.tif    indeterminate            No tumour was found in",
-        "                                              any tile.",
+        " 8  胃癌-0042.tif    indeterminate                No tumour was found",
+        "                                                  in any tile.",
     ]
 
 
@@ -204,6 +202,23 @@ def test_fields_are_a_line_each_with_their_values_whole():
         f"path   {path}",
         "tiles  30",
     ]
+
+
+def test_a_sentence_among_fields_is_wrapped_between_words_on_a_terminal_only():
+    sentence = "The interval holds in 95 of 100 slides of 12 345."
+    found = fields([("id", "7"), ("meaning", sentence)], sentences={"meaning"})
+    assert on_terminal(found, 40) == [
+        "id       7",
+        "meaning  The interval holds in 95 of 100",
+        "         slides of 12 345.",
+    ]
+    assert in_pipe(found) == ["id       7", f"meaning  {sentence}"]
+
+
+def test_a_title_is_wrapped_between_words_on_a_terminal_only():
+    found = fields([("id", "7")], title="Slides by status: a 1 (rows) and b 2 (columns)")
+    assert on_terminal(found, 30)[:2] == ["Slides by status: a 1 (rows)", "and b 2 (columns)"]
+    assert in_pipe(found)[0] == "Slides by status: a 1 (rows) and b 2 (columns)"
 
 
 def test_a_row_must_have_a_cell_for_each_column():

@@ -24,6 +24,7 @@ from her2d.slides.levels import open_levels
 from her2d.slides.metadata import BarcodeSource, MagnificationSource
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
+from her2d.system.extras import installing
 
 Picture = NDArray[np.uint8]
 ISCAN = '<iScan Magnification="20" ScanRes="0.5" Barcode2D="V-1"/>'
@@ -341,7 +342,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(
     with pytest.raises(SlideError) as refused:
         open_slide(tmp_path / name)
     assert str(refused.value).startswith(f"{name} {what}")
-    assert str(refused.value).endswith("install it with pip install 'her2d[formats]'")
+    assert str(refused.value).endswith(f"; install it with {installing('formats')}")
 
 
 @pytest.mark.usefixtures("without_libraries")

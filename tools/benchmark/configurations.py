@@ -10,6 +10,7 @@ from her2d.inference.plan_engine import plan_for
 from her2d.inference.plans import read_sidecar
 from her2d.inference.selection import open_engine
 from her2d.pipeline.rules import Limits
+from her2d.system.extras import installing
 from tools.benchmark.report import DeviceKind
 
 
@@ -78,7 +79,9 @@ def _torch_on_cpu(bundle: Bundle, options: EngineOptions) -> Engine:
     try:
         from her2d.inference.torch_engine import TorchEngine
     except ImportError as error:
-        raise EngineError(f"{error.name} is not installed: pip install 'her2d[torch]'.") from error
+        raise EngineError(
+            f"{error.name} is not installed; install it with: {installing('torch')}"
+        ) from error
     return TorchEngine(bundle, options, device="cpu")
 
 

@@ -16,8 +16,9 @@ def exit_codes_page() -> str:
         ["0", "It did what was asked. For `her2d run`: it was asked to stop, and stopped cleanly."],
         [
             "1",
-            "It could not. One sentence on stderr says why, and where possible what to do; a check"
-            " (`scan`, `doctor`, `db check`, `demo`) found something wrong.",
+            "It could not. One sentence on stderr says why, and where possible what to do, such as"
+            " which package to install; a check (`scan`, `doctor`, `db check`, `demo`) found"
+            " something wrong.",
         ],
         ["2", "The command line is wrong: an unknown command or option, or a bad value."],
         [

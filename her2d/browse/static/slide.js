@@ -17,6 +17,9 @@ const viewer = OpenSeadragon({
   visibilityRatio: 0.6, maxZoomPixelRatio: 3, animationTime: 0.5, imageLoaderLimit: 6,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 });
+viewer.canvas.setAttribute("role", "application");
+viewer.canvas.setAttribute("aria-label", "The slide. Arrow keys pan, plus and minus zoom, 0 shows all.");
+viewer.container.append(byId("scale"));
 let heatmap = null;
 viewer.addHandler("open", () => {
   document.body.dataset.ready = "scan";
@@ -26,7 +29,7 @@ viewer.addHandler("open", () => {
     opacity: byId("opacity").value / 100,
     success: ({ item }) => { heatmap = item; setOpacity(byId("opacity").value); document.body.dataset.ready = "all"; },
   });
-  byId("viewer").focus();
+  if (matchMedia("(hover: hover)").matches) viewer.canvas.focus({ preventScroll: true });
 });
 
 function setOpacity(percent) {
@@ -111,15 +114,20 @@ byId("viewer").addEventListener("pointermove", (event) => {
 });
 byId("viewer").addEventListener("pointerleave", () => { byId("tip").hidden = true; viewer.removeOverlay(outline); outlined = null; });
 
+// The bar is as long as the largest round length that fits into a seventh of the viewer.
 function drawScale() {
-  if (!viewer.world.getItemCount()) return;
-  const umPerPixel = (run.width * run.um_per_px) / viewer.viewport.getContainerSize().x / viewer.viewport.getZoom(true);
-  const most = 0.14 * viewer.viewport.getContainerSize().x * umPerPixel, power = 10 ** Math.floor(Math.log10(most));
+  byId("scale").hidden = run.um_per_px === null || !viewer.world.getItemCount();
+  if (byId("scale").hidden) return;
+  const width = viewer.viewport.getContainerSize().x;
+  const umPerPixel = (run.width * run.um_per_px) / width / viewer.viewport.getZoom(true);
+  const most = Math.max(72, 0.14 * width) * umPerPixel, power = 10 ** Math.floor(Math.log10(most));
   const length = [5, 2, 1].map((digit) => digit * power).find((value) => value <= most);
-  byId("scale").querySelector("span").textContent = length >= 1000 ? `${length / 1000} mm` : `${length} µm`;
+  const text = length >= 1000 ? `${length / 1000} mm` : `${Number(length.toPrecision(1))} µm`;
+  byId("scale").querySelector("span").textContent = text;
+  byId("scale").setAttribute("aria-label", `Scale bar: ${text}`);
   byId("scale").querySelector("i").style.width = `${length / umPerPixel}px`;
 }
-for (const name of ["open", "animation", "resize"]) viewer.addHandler(name, drawScale);
+for (const name of ["open", "animation", "animation-finish", "resize"]) viewer.addHandler(name, drawScale);
 for (const tick of document.querySelectorAll(".tick")) tick.style.left = `${((Number(tick.dataset.at) + 2) / 104) * 100}%`;
 
 let before = 65;

@@ -21,6 +21,7 @@ from her2d.inference.cuda.device import (
 from her2d.inference.cuda.driver_graph import DriverGraph, capture, load_driver
 from her2d.inference.cuda_driver import leave_context
 from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.system.extras import installing
 from her2d.system.loggers import get_logger
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING; PyCUDA takes the number and has no name for it
@@ -40,7 +41,7 @@ class PyCudaDevice:
             import pycuda.driver as cuda
         except ImportError as error:
             raise EngineError(
-                f"pycuda is not installed: pip install 'her2d[tensorrt]' ({error})."
+                f"pycuda is not installed ({error}); install it with: {installing('tensorrt')}"
             ) from error
         self._cuda = cuda
         try:

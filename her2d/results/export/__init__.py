@@ -1,4 +1,4 @@
 """Export a run's result to files for other programs.
 
-Import the module of the format, because some need the extra `export`.
+Import the module of the format, because Parquet needs the extra `parquet`.
 """

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from her2d.results.records import SlideResult
 from her2d.results.stored_run import StoredRun
 from her2d.slides.metadata import MagnificationSource
+from her2d.system.clock import local_time
 
 Row = tuple[str, str]
 
@@ -113,7 +114,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("scale", _scale(result)),
         ("focal plane", result.focal_plane or "the only one"),
         ("not read", result.unread_pictures or "nothing"),
-        ("finished", f"{result.finished_at[:19].replace('T', ' ')} UTC"),
+        ("finished", local_time(result.finished_at, seconds=True)),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
         ("tile cut", f"{result.tile_cut:g}"),

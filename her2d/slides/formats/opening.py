@@ -18,9 +18,8 @@ from her2d.slides.formats.recognition import (
 )
 from her2d.slides.formats.region_slide import RegionSlide
 from her2d.slides.formats.source import Source, UnknownFormatError
+from her2d.system.extras import installing
 from her2d.system.open_files import path_of_open_file
-
-INSTALL = "pip install 'her2d[formats]'"
 
 # TIFFs of which her2d reads some by itself. With the library all of them are read by it.
 _ALSO_TIFF = (NDPI, TRESTLE, VENTANA)
@@ -40,7 +39,8 @@ class MissingLibraryError(UnreadableFormatError):
 
     def __init__(self, found: Format) -> None:
         super().__init__(
-            f"is a {found.name}, which {found.library.value} reads; install it with {INSTALL}"
+            f"is a {found.name}, which {found.library.value} reads; install it with"
+            f" {installing('formats')}"
         )
 
 
@@ -109,7 +109,8 @@ def library_named(path: Path, fd: int | None = None) -> Iterator[None]:
             try:
                 _library(found)
             except MissingLibraryError:
-                error.args = (f"{error}; {found.library.value} may read it: {INSTALL}",)
+                install = installing("formats")
+                error.args = (f"{error}; {found.library.value} may read it: {install}",)
         raise
 
 
