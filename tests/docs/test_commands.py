@@ -23,7 +23,11 @@ _OTHERS = frozenset(
     | {".ci/run"}
 )
 _ITS_COMMANDS = {command.words for command in commands()}
-_RULES = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+_RULES = [
+    rule
+    for path in (ROOT / "Makefile", *(ROOT / "packaging").glob("*.mk"))
+    for rule in re.findall(r"^([a-z][a-z -]*):", path.read_text(), re.MULTILINE)
+]
 _TARGETS = {target for rule in _RULES for target in rule.split()}
 
 
