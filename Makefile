@@ -65,7 +65,7 @@ demo-bundle study: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.m
 demo-bundle: $(VENV)/.dev
 	$(BIN)/python -m her2d.research.demo_bundle
 
-include packaging/install.mk
+include packaging/install.mk packaging/deb.mk
 
 # The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours
 STUDY ?= study
