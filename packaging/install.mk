@@ -30,6 +30,8 @@ AS_SERVICE = $(if $(DESTDIR),,runuser -u her2d --)
 PIP_INSTALL = $(PROGRAM)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt \
     $(if $(DESTDIR),--no-compile)
 
+FROM_WHEELS = --no-index --find-links $(WHEELS)
+
 .PHONY: install install-program install-files uninstall stopped install-gpu wheels
 install: stopped install-program install-files
 	test -e $(CONFIG) || (umask 027; sed -f systemd/config.sed config.toml > $(CONFIG))
@@ -46,8 +48,9 @@ install: stopped install-program install-files
 # `--clear`: what an older Python of this machine left there is of no use.
 install-program: | stopped
 	test -x $(PROGRAM)/bin/python || $(PYTHON) -m venv --clear $(PROGRAM)
-	rm -rf build  # setuptools would install what older versions left there
-	$(PIP_INSTALL) $(if $(WHEELS),--no-index --find-links $(WHEELS) '$(REQUIREMENT)','.$(REQUIREMENT:her2d%=%)')
+	$(if $(WHEELS),,rm -rf build)  # setuptools would install what older versions left there
+	$(PIP_INSTALL) $(if $(WHEELS),$(FROM_WHEELS) '$(REQUIREMENT)','.$(REQUIREMENT:her2d%=%)')
+	$(if $(WHEELS),$(PIP_INSTALL) $(FROM_WHEELS) --no-deps --force-reinstall her2d)
 	test -z "$(DESTDIR)" || $(PROGRAM)/bin/python packaging/relocate.py "$(DESTDIR)" /opt/her2d
 
 # zsh reads its file at the first TAB, which the last line answers.
@@ -79,6 +82,8 @@ stopped:
 	@test -n "$(DESTDIR)" || \
 	    ! systemctl is-active her2d her2d-care.timer her2d-care | grep -qvxE 'inactive|failed|unknown' || \
 	    { echo "her2d runs. First: systemctl stop her2d her2d-care.timer her2d-care" >&2; exit 1; }
+	@test -n "$(DESTDIR)" || ! dpkg-query -W -f '$${db:Status-Status}' her2d 2>/dev/null | grep -qx installed || \
+	    { echo "her2d is installed as a Debian package. Install the new package, or first: apt remove her2d" >&2; exit 1; }
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
