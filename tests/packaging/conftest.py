@@ -13,6 +13,7 @@ from debian_machine import Machine, booted, bootstrap
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("systemd-sysv", "dbus", "procps", "python3-venv", "make")
+WITHOUT_FSYNC = ("--force-unsafe-io",)  # dpkg flushes each of 13,000 files otherwise
 Boot = Callable[..., Machine]
 
 
@@ -74,6 +75,18 @@ def installed(debian, clone, tmp_path_factory) -> list[Path]:
             machine.run("make", "-C", clone, "install", "WHEELS=dist/wheels")
 
     return [built_once(run_folder(tmp_path_factory) / "installed", build) / "upper", debian]
+
+
+@pytest.fixture(scope="session")
+def packaged(debian, package, tmp_path_factory) -> list[Path]:
+    """Debian in which the package was installed, as folders to boot from; what it said is beside."""
+
+    def build(folder: Path) -> None:
+        with booted([debian], folder, package) as machine:
+            said = machine.run("dpkg", *WITHOUT_FSYNC, "-i", package)
+        (folder / "said").write_text(said)
+
+    return [built_once(run_folder(tmp_path_factory) / "packaged", build) / "upper", debian]
 
 
 @pytest.fixture

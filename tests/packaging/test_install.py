@@ -1,9 +1,7 @@
 """What `make install` and `make uninstall` do, as root and for packagers."""
 
 import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from debian_machine import needs_container
