@@ -2,8 +2,8 @@
 
 Usage: python relocate.py DESTDIR /opt/her2d
 
-pip writes the path of the interpreter into every script. An environment that was made below DESTDIR,
-and will lie without it, gets scripts, a pyvenv.cfg and bytecode that name its final path.
+pip writes the path of the interpreter into every script. An environment that was made below DESTDIR
+but will be used without it gets scripts, a pyvenv.cfg and bytecode that name its final path.
 """
 
 import base64
@@ -22,7 +22,9 @@ _TRAMPOLINE = re.compile(rb"\A#!/bin/sh\n'''exec' \"?([^\"\n]+?)\"? \"\$0\" \"\$
 def relocate(root: Path, final: Path) -> None:
     """Make the environment at `root` plus `final` one that lies at `final`."""
     staged = root / final.relative_to("/")
-    texts = [path for path in (staged / "bin").iterdir() if path.is_file() and not path.is_symlink()]
+    texts = [
+        path for path in (staged / "bin").iterdir() if path.is_file() and not path.is_symlink()
+    ]
     for path in [*texts, staged / "pyvenv.cfg"]:
         text = path.read_bytes().replace(bytes(staged), bytes(final))
         path.write_bytes(_TRAMPOLINE.sub(rb"#!\1\n", text))

@@ -18,9 +18,9 @@ _OPERATORS = re.compile(r"[;|&<>()]+")
 _ASSIGNMENT = re.compile(r"\w+=")
 # Programs whose options are their own matter; a misspelt one is not among them.
 _OTHERS = frozenset(
-    {"cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install", "journalctl"}
-    | {"mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl", "usermod"}
-    | {".ci/run"}
+    {"apt", "cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install"}
+    | {"journalctl", "mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl"}
+    | {"usermod", ".ci/run"}
 )
 _ITS_COMMANDS = {command.words for command in commands()}
 _RULES = [

@@ -79,7 +79,7 @@ def installed(debian, clone, tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def packaged(debian, package, tmp_path_factory) -> list[Path]:
-    """Debian in which the package was installed, as folders to boot from; what it said is beside."""
+    """Debian with the package, as folders to boot from. What it said is beside."""
 
     def build(folder: Path) -> None:
         with booted([debian], folder, package) as machine:

@@ -92,10 +92,11 @@ def test_an_installed_package_waits_for_a_person_to_enable_it_and_then_runs(pack
 
 
 def test_an_upgrade_restarts_the_daemon_and_keeps_settings_and_results(
-    packaged, clone, boot, tmp_path
+    debian, package, clone, boot, tmp_path
 ):
     newer = next_version(clone / "dist" / "deb", tmp_path)
-    machine = boot(packaged, newer)
+    machine = boot([debian], package, newer)
+    machine.run("dpkg", *WITHOUT_FSYNC, "-i", package)
     machine.shell(f"echo '# ours' >> {CONFIG}")
     machine.run("systemctl", "enable", "--now", "her2d")
     first, inode = machine.show("her2d", "MainPID"), machine.run("stat", "-c", "%i", RESULT)
