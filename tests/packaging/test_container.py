@@ -38,7 +38,10 @@ def test_the_image_has_the_documented_settings_but_for_paths_and_the_address(tmp
     assert settings.ops.host == "0.0.0.0"
     assert settings.bundle.path == Path("/opt/her2d/engines/her2net-demo")
     compose = yaml.safe_load((CONTAINER / "compose.yaml").read_text())
-    mounted = [volume.split(":")[1] for volume in compose["services"]["her2d"]["volumes"]]
+    mounted = [
+        volume.removesuffix(":ro").rpartition(":")[2]
+        for volume in compose["services"]["her2d"]["volumes"]
+    ]
     for path in (
         *settings.intake.inboxes,
         settings.results.database.parent,
@@ -111,7 +114,7 @@ def image(clone, debian, tmp_path_factory) -> Podman:
             podman("import", "-", "localhost/debian", stdin=packed.stdout.fileno())
         podman(
             *("build", "--format", "docker", "--layers=false", "--isolation", "chroot"),
-            *("--network", "none", "--ulimit", "nofile=1024:1024", "-t", "her2d"),
+            *("--network", "host", "--ulimit", "nofile=1024:1024", "-t", "her2d"),
             *("--build-arg", "BASE=localhost/debian", "--build-arg", "WHEELS=dist/wheels"),
             *("-f", clone / "container/Containerfile", clone),
         )
