@@ -5,12 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from built_once import built_once, run_folder
 from debian_machine import PATIENCE_S, needs_container
 
 from her2d.settings import load_settings
@@ -86,8 +87,8 @@ def test_every_file_that_the_image_is_built_from_is_in_its_context():
 class Podman:
     """Podman with images and containers in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.options = ["podman", "--root", folder / "storage", "--runroot", folder / "run"]
+    def __init__(self, folder: Path, run: str) -> None:
+        self.options = ["podman", "--root", folder, "--runroot", run]
         self.options += ["--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"]
         self.options += ["--events-backend", "file", "--runtime", "runc"]
 
@@ -103,12 +104,12 @@ class Podman:
         return done.stdout
 
 
-@pytest.fixture(scope="session")
-def image(clone, debian, tmp_path_factory) -> Podman:
+@pytest.fixture
+def image(clone, debian, tmp_path) -> Iterator[Podman]:
     """Podman, with the image her2d. No registry is asked: its base is `debian`."""
-
-    def build(folder: Path) -> None:
-        podman = Podman(folder)
+    run = tempfile.mkdtemp(prefix="her2d-")  # its path must be short
+    podman = Podman(tmp_path / "images", run)
+    try:
         with subprocess.Popen(["tar", "-C", debian, "-c", "."], stdout=subprocess.PIPE) as packed:
             assert packed.stdout is not None
             podman("import", "-", "localhost/debian", stdin=packed.stdout.fileno())
@@ -118,8 +119,12 @@ def image(clone, debian, tmp_path_factory) -> Podman:
             *("--build-arg", "BASE=localhost/debian", "--build-arg", "WHEELS=dist/wheels"),
             *("-f", clone / "container/Containerfile", clone),
         )
-
-    return Podman(built_once(run_folder(tmp_path_factory) / "image", build))
+        yield podman
+    finally:
+        podman("rm", "--all", "--force")
+        if (storage := tmp_path / "images" / "overlay").is_mount():
+            subprocess.run(["umount", storage], check=True)
+        shutil.rmtree(run)
 
 
 @pytest.mark.slow
@@ -144,18 +149,14 @@ def test_the_image_scores_a_slide_with_a_read_only_root_and_no_rights(image, tmp
         *("--volume", f"{inbox}:/srv/her2d/inbox:ro", "--volume", f"{name}:/var/lib/her2d"),
         *("--env", "HER2D_INTAKE__SETTLE_S=1", "her2d"),
     )
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not (rows := json.loads(image("exec", name, "her2d", "results", "--json"))):
-            assert time.monotonic() < deadline, image("logs", name)
-            time.sleep(1)
-        assert rows
-        image("exec", name, "her2d", "doctor")
-        ((_, *probe),) = [
-            json.loads(image("inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
-        ]
-        image("exec", name, *probe)
-        image("stop", "--time", 60, name)
-        assert image("inspect", "--format", "{{.State.ExitCode}}", name) == "0\n"
-    finally:
-        image("rm", "--force", name)
+    deadline = time.monotonic() + PATIENCE_S
+    while not json.loads(image("exec", name, "her2d", "results", "--json")):
+        assert time.monotonic() < deadline, image("logs", name)
+        time.sleep(1)
+    image("exec", name, "her2d", "doctor")
+    ((_, *probe),) = [
+        json.loads(image("inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
+    ]
+    image("exec", name, *probe)
+    image("stop", "--time", 60, name)
+    assert image("inspect", "--format", "{{.State.ExitCode}}", name) == "0\n"
