@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -93,15 +93,23 @@ class Podman:
         self.options += ["--events-backend", "file", "--runtime", "runc"]
 
     def __call__(self, *arguments: object, stdin: int | None = None) -> str:
-        done = subprocess.run(
+        done = self._run(arguments, stdin)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def succeeds(self, *arguments: object) -> bool:
+        return self._run(arguments, None).returncode == 0
+
+    def _run(
+        self, arguments: Sequence[object], stdin: int | None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [str(part) for part in (*self.options, *arguments)],
             stdin=stdin,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
 
 @pytest.fixture
@@ -149,14 +157,15 @@ def test_the_image_scores_a_slide_with_a_read_only_root_and_no_rights(image, tmp
         *("--volume", f"{inbox}:/srv/her2d/inbox:ro", "--volume", f"{name}:/var/lib/her2d"),
         *("--env", "HER2D_INTAKE__SETTLE_S=1", "her2d"),
     )
-    deadline = time.monotonic() + PATIENCE_S
-    while not json.loads(image("exec", name, "her2d", "results", "--json")):
-        assert time.monotonic() < deadline, image("logs", name)
-        time.sleep(1)
-    image("exec", name, "her2d", "doctor")
     ((_, *probe),) = [
         json.loads(image("inspect", "--format", "{{json .Config.Healthcheck.Test}}", name))
     ]
-    image("exec", name, *probe)
+    deadline = time.monotonic() + PATIENCE_S
+    while not image.succeeds("exec", name, *probe) or not json.loads(
+        image("exec", name, "her2d", "results", "--json")
+    ):
+        assert time.monotonic() < deadline, image("logs", name)
+        time.sleep(1)
+    image("exec", name, "her2d", "doctor")
     image("stop", "--time", 60, name)
     assert image("inspect", "--format", "{{.State.ExitCode}}", name) == "0\n"
