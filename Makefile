@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test slow lint docs soak gpu bench demo-bundle study stopped install install-gpu install-webhook clean
+.PHONY: demo test slow lint docs soak gpu bench demo-bundle study clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -65,50 +65,7 @@ demo-bundle study: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.m
 demo-bundle: $(VENV)/.dev
 	$(BIN)/python -m her2d.research.demo_bundle
 
-# As root: the daemon under systemd. `make -n install` prints what it would do; DESTDIR=/some/folder
-# puts it there instead, as packagers do, and leaves this machine's accounts and services alone.
-DESTDIR ?=
-UNITS   := $(DESTDIR)/etc/systemd/system
-STATE   := $(DESTDIR)/var/lib/her2d
-CONFIG  := $(DESTDIR)/etc/her2d/config.toml
-# The service's user owns $(STATE), and may have put a link anywhere in it. Root follows none: what goes
-# there is written by that user.
-AS_SERVICE = $(if $(DESTDIR),,runuser -u her2d --)
-install: stopped
-	test -x $(DESTDIR)/opt/her2d/bin/python || $(PYTHON) -m venv $(DESTDIR)/opt/her2d
-	rm -rf build  # setuptools would install what older versions left there
-	$(DESTDIR)/opt/her2d/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt .
-	install -d -m 755 $(DESTDIR)/usr/local/bin
-	ln -sfn /opt/her2d/bin/her2d $(DESTDIR)/usr/local/bin/her2d
-	install -D -m 644 systemd/her2d.sysusers $(DESTDIR)/usr/lib/sysusers.d/her2d.conf
-	install -D -m 644 systemd/her2d.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/her2d.conf
-	install -D -m 644 -t $(UNITS) systemd/her2d.service systemd/her2d-care.service systemd/her2d-care.timer
-	install -d -m 755 $(DESTDIR)/etc/her2d
-	test -e $(CONFIG) || (umask 027; sed -f systemd/config.sed config.toml > $(CONFIG))
-	test -n "$(DESTDIR)" || systemd-sysusers her2d.conf
-	test -n "$(DESTDIR)" || chgrp her2d $(CONFIG)
-	test -n "$(DESTDIR)" || test -e $(STATE) || install -d -o her2d -g her2d -m 750 $(STATE)
-	test -n "$(DESTDIR)" || systemd-tmpfiles --create her2d.conf
-	tar -C engines -c her2net-demo | $(AS_SERVICE) sh -c 'mkdir -p $(STATE)/engines && tar -C $(STATE)/engines -x'
-	test -n "$(DESTDIR)" || systemctl daemon-reload
-	@echo "Look through /etc/her2d/config.toml, then:"
-	@echo "  her2d doctor --config /etc/her2d/config.toml"
-	@echo "  systemctl enable --now her2d her2d-care.timer"
-
-# A running daemon would import half of the old program and half of the new one.
-stopped:
-	@test -n "$(DESTDIR)" || \
-	    ! systemctl is-active her2d her2d-care.timer her2d-care | grep -qvxE 'inactive|failed|unknown' || \
-	    { echo "her2d runs. First: systemctl stop her2d her2d-care.timer her2d-care" >&2; exit 1; }
-
-install-gpu:
-	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
-	test -n "$(DESTDIR)" || systemctl daemon-reload
-
-# As root: lets the daemon reach a webhook on a private network.
-install-webhook:
-	install -D -m 644 systemd/webhook.conf $(UNITS)/her2d.service.d/webhook.conf
-	test -n "$(DESTDIR)" || systemctl daemon-reload
+include packaging/install.mk packaging/deb.mk
 
 # The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours
 STUDY ?= study

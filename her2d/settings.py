@@ -35,6 +35,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError as SettingsSourceError
 
+from her2d import __version__
 from her2d.errors import Her2dError
 from her2d.system.ownership import access_hint, foreign_owner
 
@@ -505,6 +506,8 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
     else:
         where = f"{config}: " if config is not None else ""
     if first["type"] == "extra_forbidden":
+        if len(unknown := _unknown_keys(error)) > 1:
+            return f"{where}{', '.join(unknown)} are not settings of her2d {__version__}."
         return f"{where}{key} is not a setting{_instead_of(loc)}"
     message = _message(error)
     if len(loc) < 2 and first["type"] != "value_error":
@@ -516,6 +519,12 @@ def _sentence(error: ValidationError, config: Path | None) -> str:
     if len(loc) < 2 or not _SECRETS.isdisjoint(loc):
         return f"{where}{key}: {message}."
     return f"{where}{key}: {message} (found {first['input']!r})."
+
+
+def _unknown_keys(error: ValidationError) -> list[str]:
+    """Return what the file has and this version does not know, as after going back to it."""
+    found = [problem["loc"] for problem in error.errors() if problem["type"] == "extra_forbidden"]
+    return [".".join(map(str, loc)) for loc in found if _variable(*loc[:2]) not in os.environ]
 
 
 def _message(error: ValidationError) -> str:

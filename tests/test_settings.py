@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from her2d import __version__
 from her2d.settings import PACKAGE_DATA, Settings, SettingsError, find_config, load_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -72,6 +73,16 @@ def test_the_environment_takes_precedence_over_the_file(tmp_path, monkeypatch):
 def test_settings_can_come_from_the_environment_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("HER2D_INTAKE__INBOXES", '["/scans/a", "/scans/b"]')
     assert load_settings(None).intake.inboxes == (Path("/scans/a"), Path("/scans/b"))
+
+
+def test_all_keys_of_a_newer_version_are_named_at_once(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text("[intake]\nfuture_key = 3\nsettle_s = 2\n[later]\nother = 1\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings(config)
+    assert str(refused.value) == (
+        f"{config}: intake.future_key, later are not settings of her2d {__version__}."
+    )
 
 
 def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatch):

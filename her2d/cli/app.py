@@ -49,7 +49,6 @@ app = typer.Typer(
     cls=lazy_group(COMMANDS),
     help="Read HER2 status from gastric-cancer H&E whole-slide images. Research use only.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -18,12 +18,16 @@ _OPERATORS = re.compile(r"[;|&<>()]+")
 _ASSIGNMENT = re.compile(r"\w+=")
 # Programs whose options are their own matter; a misspelt one is not among them.
 _OTHERS = frozenset(
-    {"cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install", "journalctl"}
-    | {"mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl", "usermod"}
-    | {".ci/run"}
+    {"apt", "cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install"}
+    | {"journalctl", "mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl"}
+    | {"usermod", ".ci/run"}
 )
 _ITS_COMMANDS = {command.words for command in commands()}
-_RULES = re.findall(r"^([a-z][a-z -]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+_RULES = [
+    rule
+    for path in (ROOT / "Makefile", *(ROOT / "packaging").glob("*.mk"))
+    for rule in re.findall(r"^([a-z][a-z -]*):", path.read_text(), re.MULTILINE)
+]
 _TARGETS = {target for rule in _RULES for target in rule.split()}
 
 

@@ -74,8 +74,7 @@ def _section(command: Command, example: str | None) -> str:
     lines = [f"{depth} {command.name} {{ #{'-'.join(command.words)} }}", command.help]
     if example is not None:
         lines.append(block(example, "sh"))
-    parameters = [p for p in command.click.params if p.name != "help"]
-    if parameters:
+    if parameters := options_and_arguments(command):
         lines.append(
             table(
                 ["parameter", "takes", "default", ""], [_parameter(command, p) for p in parameters]
@@ -84,34 +83,44 @@ def _section(command: Command, example: str | None) -> str:
     return "\n\n".join(lines)
 
 
-def _parameter(command: Command, parameter: Any) -> list[str]:
-    is_option = parameter.param_type_name == "option"
-    names = [*parameter.opts, *parameter.secondary_opts] if is_option else [_metavar(parameter)]
-    takes = "" if getattr(parameter, "is_flag", False) else _type(command, parameter)
-    if parameter.multiple:
-        takes += ", may be repeated"
-    elif parameter.nargs == -1:
-        takes += ", one or more"
-    return [", ".join(map(code, names)), takes, _default(parameter), parameter.help or ""]
+def options_and_arguments(command: Command) -> list[Any]:
+    """What the command takes, without --help."""
+    return [p for p in command.click.params if p.name != "help"]
 
 
-def _metavar(parameter: Any) -> str:
-    return str(parameter.metavar or parameter.name.upper())
+def names_of(parameter: Any) -> list[str]:
+    """What is typed: `--json`, or the name of an argument."""
+    if parameter.param_type_name == "option":
+        return [*parameter.opts, *parameter.secondary_opts]
+    return [str(parameter.metavar or parameter.name.upper())]
 
 
-def _type(command: Command, parameter: Any) -> str:
+def choices_of(command: Command, parameter: Any) -> list[str]:
+    """The values that it takes, or one word for their kind, or nothing for a flag."""
+    if getattr(parameter, "is_flag", False):
+        return []
     shown = str(parameter.display_type(typer.Context(command.click))).strip("<>")
-    shown = shown.removeprefix("list[").removesuffix("]")
-    return " ".join(map(code, shown.split("|"))) if "|" in shown else shown
+    return shown.removeprefix("list[").removesuffix("]").split("|")
 
 
-def _default(parameter: Any) -> str:
-    if parameter.required:
-        return "required"
+def default_of(parameter: Any) -> str:
+    """Its default as it is typed; empty where there is none that could be."""
     default = parameter.default
-    if default in (None, False, ()) or callable(default):
+    if parameter.required or default in (None, False, ()) or callable(default):
         return ""
-    return code(getattr(default, "value", default))
+    return str(getattr(default, "value", default))
+
+
+def _parameter(command: Command, parameter: Any) -> list[str]:
+    choices = choices_of(command, parameter)
+    kind = " ".join(map(code, choices)) if len(choices) > 1 else "".join(choices)
+    if parameter.multiple:
+        kind += ", may be repeated"
+    elif parameter.nargs == -1:
+        kind += ", one or more"
+    default = default_of(parameter)
+    shown = "required" if parameter.required else code(default) if default else ""
+    return [", ".join(map(code, names_of(parameter))), kind, shown, parameter.help or ""]
 
 
 def _first_sentence(text: str) -> str:

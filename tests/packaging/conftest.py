@@ -1,0 +1,101 @@
+"""What is installed, built once for all workers of a run."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+from built_once import built_once, run_folder
+from debian_machine import Machine, booted, bootstrap
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGES = ("systemd-sysv", "dbus", "procps", "python3-venv", "make")
+WITHOUT_FSYNC = ("--force-unsafe-io",)  # dpkg flushes each of 13,000 files otherwise
+Boot = Callable[..., Machine]
+
+
+def run_here(*command: object, cwd: Path) -> str:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=kept,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A copy of the repository, with `make wheels` done."""
+
+    def build(folder: Path) -> None:
+        listed = run_here("git", "ls-files", "-co", "--exclude-standard", cwd=REPOSITORY)
+        files = [name for name in listed.splitlines() if os.path.lexists(REPOSITORY / name)]
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-P", REPOSITORY / name, folder / name], check=True)
+        run_here("make", "wheels", f"PYTHON={sys.executable}", cwd=folder)
+
+    return built_once(run_folder(tmp_path_factory) / "clone", build)
+
+
+@pytest.fixture(scope="session")
+def package(clone, tmp_path_factory) -> Path:
+    """The Debian package. `clone`/dist/deb keeps what it was packed from."""
+
+    def build(folder: Path) -> None:
+        environment = ["env", "DEB_LEVEL=1", "SOURCE_DATE_EPOCH=1700000000"]
+        run_here(*environment, "make", "deb", "WHEELS=dist/wheels", cwd=clone)
+
+    built_once(run_folder(tmp_path_factory) / "package", build)
+    (found,) = (clone / "dist").glob("*.deb")
+    return found
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory) -> Path:
+    """A root folder with Debian, systemd and Python."""
+    place = run_folder(tmp_path_factory) / "debian"
+    return built_once(place, lambda folder: bootstrap(folder / "root", PACKAGES)) / "root"
+
+
+@pytest.fixture(scope="session")
+def installed(debian, clone, tmp_path_factory) -> list[Path]:
+    """Debian in which root ran `make install`, as folders to boot from."""
+
+    def build(folder: Path) -> None:
+        with booted([debian], folder, clone) as machine:
+            machine.run("make", "-C", clone, "install", "WHEELS=dist/wheels")
+
+    return [built_once(run_folder(tmp_path_factory) / "installed", build) / "upper", debian]
+
+
+@pytest.fixture(scope="session")
+def packaged(debian, package, tmp_path_factory) -> list[Path]:
+    """Debian with the package, as folders to boot from. What it said is beside."""
+
+    def build(folder: Path) -> None:
+        with booted([debian], folder, package) as machine:
+            said = machine.run("dpkg", *WITHOUT_FSYNC, "-i", package)
+        (folder / "said").write_text(said)
+
+    return [built_once(run_folder(tmp_path_factory) / "packaged", build) / "upper", debian]
+
+
+@pytest.fixture
+def boot(tmp_path) -> Iterator[Boot]:
+    """Boot folders, and shut the machine down after the test."""
+    with ExitStack() as machines:
+
+        def start(lower: list[Path], *shown: Path) -> Machine:
+            machine: AbstractContextManager[Machine] = booted(lower, tmp_path / "machine", *shown)
+            return machines.enter_context(machine)
+
+        yield start
