@@ -13,7 +13,6 @@ from her2d.doctor.permissions import user
 from her2d.intake.discovery import Found, ScanRules, walk
 from her2d.intake.watcher import UnwatchableError, Watcher
 from her2d.settings import IntakeSettings, Settings
-from her2d.slides.formats.unread import explain_unread
 from her2d.system.filesystems import needs_polling
 from her2d.system.io_errors import is_forbidden
 from her2d.system.linux import inotify_watches, unmounted_above
@@ -177,6 +176,8 @@ def _forbidden(check: str, inbox: Path, forbidden: list[Path]) -> Finding:
 
 def _unread(check: str, inbox: Path, others: list[Path]) -> Finding:
     """Say of the first file why nothing reads it, as the daemon does."""
+    from her2d.slides.formats.unread import explain_unread
+
     first = min(others)
     more = f" Nor are {len(others) - 1} other files." if len(others) > 1 else ""
     try:

@@ -241,8 +241,12 @@ def in_berlin(monkeypatch):
 def test_tables_show_local_time_and_barcode_and_programs_get_utc(scanned, in_berlin, tmp_path):
     moments = ("2026-10-25T00:30:00.000000Z", "2026-10-25T01:30:00.000000Z")
     with closing(open_database(scanned.database)) as db:
-        for number, moment in enumerate(moments, 1):
-            db.execute("update runs set finished_at = ? where slide_id = ?", [moment, number])
+        for name, moment in zip(("a.tif", "b.tif"), moments, strict=True):
+            db.execute(
+                "update runs set finished_at = ?"
+                " where slide_id = (select id from slides where file_name = ?)",
+                [moment, name],
+            )
     # The clock shows half past two twice in that night.
     printed = scanned.run("results").stdout
     assert re.search(r" a\.tif .* 2026-10-25 02:30 \+02:00  a ", printed)

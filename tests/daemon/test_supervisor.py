@@ -127,6 +127,7 @@ def test_an_unexpected_error_is_retried_later_with_its_reason(jobs, queued, supe
     assert jobs.get(queued.id).reason == "ZeroDivisionError: a bug"
 
 
+@pytest.mark.slow
 def test_the_only_slide_that_always_fails_is_counted_and_quarantined_after_a_day(
     jobs, queued, supervisor_of, metrics
 ):
@@ -361,6 +362,7 @@ def stalled_archive(jobs, settings, hanging_archive) -> Settings:
     return settings.model_copy(update={"intake": settings.intake.model_copy(update=update)})
 
 
+@pytest.mark.slow
 def test_an_archive_that_hangs_is_reported_once_and_delays_no_slide(
     jobs, settings, stalled_archive, supervisor_of
 ):

@@ -9,6 +9,7 @@ from her2d.slides.reader import open_slide
 
 
 @pytest.mark.parametrize(("width", "height"), [(513, 512), (515, 514)])
+@pytest.mark.slow
 def test_an_ihc_slide_has_the_grid_of_its_he_slide_at_40x(tmp_path, width, height):
     """The pyramid of a 40x slide drops odd pixels, and one pixel can be a column of tiles."""
     plan = plan_slide(

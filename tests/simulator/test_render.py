@@ -85,6 +85,7 @@ def test_the_area_beyond_the_slide_is_background(positive):
     assert mean_saturation(render_region(positive, 5000, 5000, 128, 128).rgb) <= 10
 
 
+@pytest.mark.slow
 def test_ihc_is_brown_where_strong_and_blue_elsewhere(positive):
     region = render_region(positive, 0, 0, 2560, 2048)
     ihc = render_ihc_region(positive, 0, 0, 2560, 2048).astype(int)

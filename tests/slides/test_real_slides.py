@@ -81,6 +81,7 @@ def test_real_files_are_complete_and_cut_anywhere_they_are_not(
         assert check_integrity(path).completeness is Completeness.INCOMPLETE
 
 
+@pytest.mark.slow
 def test_100_flipped_bytes_end_in_tiles_or_a_reason(real_slide: Path, tmp_path: Path) -> None:
     data = (real_slide).read_bytes()
     path = tmp_path / real_slide.name

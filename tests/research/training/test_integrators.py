@@ -54,6 +54,7 @@ def overlapping(count: int = 900) -> FoldProbabilities:
 
 
 @pytest.mark.parametrize("name", INTEGRATORS)
+@pytest.mark.slow
 def test_each_integrator_learns_and_loads_from_a_bundle(tmp_path, color_bundle, name):
     fitted = fit_integrator(name, tiles(), seed=1, folds=3)
     assert fitted.score.auroc > 0.9
