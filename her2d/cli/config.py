@@ -10,6 +10,8 @@ from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.terminal import say
 from her2d.settings import PACKAGE_DATA, Settings, find_config
 
+_MOST_PID = 1 << 22  # PID_MAX_LIMIT, see proc(5)
+
 app = typer.Typer(help="Print, check and reload the settings.", no_args_is_help=True)
 
 # The daemon reloads between two passes over its inboxes, which a slow share prolongs.
@@ -50,7 +52,9 @@ def check(config: ConfigOption = None) -> None:
 def reload(
     pid: Annotated[
         int | None,
-        typer.Option(min=1, help="The daemon's process. Default: the one of the database."),
+        typer.Option(
+            min=1, max=_MOST_PID, help="The daemon's process. Default: the one of the database."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -88,6 +88,7 @@ def _last_words(log_format: "LogFormat") -> Iterator[None]:
     from her2d.monitoring.log import logs_json
     from her2d.monitoring.log_queue import flush_log
     from her2d.system.loggers import get_logger
+    from her2d.system.text import shortened
 
     log = get_logger(__name__)
     try:
@@ -97,7 +98,7 @@ def _last_words(log_format: "LogFormat") -> Iterator[None]:
             raise
         is_logged = logs_json(log_format)
         if is_logged:
-            log.critical("daemon_failed", reason=sentence)
+            log.critical("daemon_failed", reason=shortened(sentence))
         flush_log()
         if isinstance(error, DeviceLostError):
             # Exit at once: CUDA's libraries may hang or abort when they clean up for a lost device.

@@ -1,16 +1,12 @@
 """Print text so that no name of a file or slide can steer the terminal."""
 
 import logging
-import re
 import sys
 
 import typer
 
 from her2d.system.journal import is_journal, with_priority
-from her2d.system.text import printable
-
-# More than the longest path that Linux takes has no use in a sentence.
-_LONG_WORD = re.compile(r"(\S{300})\S{4096,}(\S{60})")
+from her2d.system.text import printable, shortened
 
 
 def say(text: object = "", *, err: bool = False, nl: bool = True) -> None:
@@ -45,6 +41,5 @@ def say_error(sentence: object) -> None:
 
     A name of thousands of characters is shortened, so that the sentence around it is seen.
     """
-    text = _LONG_WORD.sub(lambda word: f"{word[1]}…{word[2]}", printable(str(sentence)))
-    line = f"her2d: {text}"
+    line = f"her2d: {shortened(printable(str(sentence)))}"
     typer.echo(with_priority(line, logging.ERROR) if is_journal(sys.stderr) else line, err=True)

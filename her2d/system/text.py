@@ -1,8 +1,11 @@
 """Make text from files and file names safe to print."""
 
 import os
+import re
 import unicodedata
 
+# More than the longest path that Linux takes has no use in a sentence.
+_LONG_WORD = re.compile(r"(\S{300})\S{4096,}(\S{60})")
 _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
@@ -18,6 +21,11 @@ def printable(text: str) -> str:
     return "".join(
         char.encode("unicode_escape").decode() if _is_unprintable(char) else char for char in text
     )
+
+
+def shortened(sentence: str) -> str:
+    """Shorten words of thousands of characters, so that the sentence around them is seen."""
+    return _LONG_WORD.sub(lambda word: f"{word[1]}…{word[2]}", sentence)
 
 
 def _is_unprintable(char: str) -> bool:

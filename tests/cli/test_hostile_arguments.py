@@ -26,6 +26,8 @@ from her2d.cli.app import app
 
 PATIENCE_S = 60
 EXIT_CODES = (0, 1, 2)  # docs: reference/exit-codes.md
+# A command's, and that of `her2d run`, whose stderr is its log.
+SENTENCES = ("her2d: ", '{"event": "daemon_failed", "reason": "')
 MOST_CHARACTERS = 12_000  # of what is said of paths as long as Linux takes, or longer
 
 HUGE = ("9" * 30, str(2**63), str(-(2**63) - 1), "-1", "0", "1" * 5000)
@@ -117,7 +119,7 @@ class Ended:
         if self.code == 1:
             if not lines and not self.out:
                 return "said nothing"
-            if wrong := [line for line in lines if not line.startswith("her2d: ")]:
+            if wrong := [line for line in lines if not line.startswith(SENTENCES)]:
                 return f"said {wrong[0][:200]!r}"
             if len(self.err) > MOST_CHARACTERS:
                 return f"said {len(self.err)} characters"
@@ -184,7 +186,7 @@ def site(scored, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("her2d.simulator.cohort.write_cohort", planned)
     monkeypatch.setattr("her2d.simulator.scanner.run_scanner", planned)
     monkeypatch.setattr("her2d.cli.demo._daemon", no_daemon)
-    monkeypatch.setattr("her2d.cli.demo._await", lambda *_: None)
+    monkeypatch.setattr("her2d.cli.demo._follow", lambda *_: None)
     monkeypatch.setattr("her2d.daemon.service.Daemon.run", lambda _: None)
     monkeypatch.setattr("her2d.daemon.signal_thread.handle_in_thread", lambda _: None)
     monkeypatch.setattr("her2d.simulator.tissue.tissue_tiles", few_tiles)
