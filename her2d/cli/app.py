@@ -6,7 +6,7 @@ import sys
 import typer
 
 from her2d import __version__
-from her2d.cli.errors import sentence_of
+from her2d.cli.errors import end_at_once, is_device_lost, sentence_of
 from her2d.cli.lazy_group import LazyCommand, lazy_group
 from her2d.cli.terminal import say, say_error
 from her2d.errors import Her2dError
@@ -77,6 +77,8 @@ def main(command: typer.Typer = app) -> None:
         if (sentence := sentence_of(error)) is None:
             raise
         say_error(sentence)
+        if is_device_lost(error):
+            end_at_once(1)
         sys.exit(1)
     except BrokenPipeError:
         # The reader (such as `| head`) closed the pipe. Open, stderr would get a second error from

@@ -1,6 +1,9 @@
 """Errors that a command prints as one sentence. Any other is a bug and ends with a traceback."""
 
+import os
 import sqlite3
+import sys
+from typing import NoReturn
 
 from her2d.errors import Her2dError
 
@@ -53,3 +56,22 @@ def expected_errors() -> tuple[type[Her2dError], ...]:
         SlideNotFound,
         UserError,
     )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Return whether the GPU is lost to this process."""
+    from her2d.inference.engine import DeviceLostError
+
+    return isinstance(error, DeviceLostError)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process without cleaning up.
+
+    CUDA's libraries may hang, abort or print warnings when they clean up for a lost device.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)

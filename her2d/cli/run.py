@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from her2d.cli.errors import sentence_of
+from her2d.cli.errors import end_at_once, is_device_lost, sentence_of
 from her2d.cli.options import (
     ConfigOption,
     configure_logging_of,
@@ -84,7 +83,6 @@ def _run(settings: Settings, config: Path | None, pseudonyms: "Pseudonyms | None
 @contextmanager
 def _last_words(log_format: "LogFormat") -> Iterator[None]:
     """Log the sentence that ends the daemon, where the log is JSON; elsewhere `main` prints it."""
-    from her2d.inference.engine import DeviceLostError
     from her2d.monitoring.log import logs_json
     from her2d.monitoring.log_queue import flush_log
     from her2d.system.loggers import get_logger
@@ -100,14 +98,12 @@ def _last_words(log_format: "LogFormat") -> Iterator[None]:
         if is_logged:
             log.critical("daemon_failed", reason=shortened(sentence))
         flush_log()
-        if isinstance(error, DeviceLostError):
-            # Exit at once: CUDA's libraries may hang or abort when they clean up for a lost device.
+        if is_device_lost(error):
             try:
                 if not is_logged:
                     say_error(sentence)
-                sys.stderr.flush()
             finally:
-                os._exit(EXIT_DEVICE_LOST)
+                end_at_once(EXIT_DEVICE_LOST)
         if is_logged:
             raise typer.Exit(1) from error
         raise

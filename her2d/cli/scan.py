@@ -148,14 +148,18 @@ def _scan_one(
 def _outcome(path: Path, future: Future[SlideResult]) -> Outcome:
     """Return the result, or the sentence that says why there is none, as the daemon words it.
 
-    An unforeseen error is returned as it is, so that the outcomes of the other slides are printed
-    before it is raised.
+    An unforeseen error, and the loss of the GPU, are returned as they are, so that the outcomes of
+    the other slides are printed before they are raised.
     """
+    from her2d.inference.engine import DeviceLostError
+
     name = path.name
     try:
         return future.result()
     except sqlite3.Error as error:
         return f"{name} has no result, because the database cannot be changed: {error}."
+    except DeviceLostError as error:
+        return error
     except Exception as error:  # noqa: BLE001  an unforeseen one is raised later
         from her2d.processing.retry_policy import JobFile, decide
 

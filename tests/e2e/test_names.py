@@ -73,7 +73,8 @@ def test_no_line_contains_the_name_of_a_file_in_an_inbox_that_a_reload_added(sit
 
 def test_a_slide_that_hangs_is_reported_by_its_job_only(site, write_slide, tmp_path):
     site.set("intake", stalled_after_s=0.001)
-    site.set("pipeline", batch_wait_s=3600, drain_s=0)  # its one batch waits to be filled
+    # Its one batch waits to be filled.
+    site.set("pipeline", segmenter_batch=8, batch_wait_s=3600, drain_s=0)
     write_slide(["Sw"], "Li Si.tif", folder=site.inbox)
     with service_manager(tmp_path) as manager, site.daemon(NOTIFY_SOCKET=manager.address):
         site.wait_until(lambda: site.events()["slide_stalled"] > 0)

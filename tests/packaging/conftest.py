@@ -74,7 +74,7 @@ def installed(debian, clone, tmp_path_factory) -> list[Path]:
         with booted([debian], folder, clone) as machine:
             machine.run("make", "-C", clone, "install", "WHEELS=dist/wheels")
 
-    return [built_once(run_folder(tmp_path_factory) / "installed", build) / "upper", debian]
+    return [built_once(run_folder(tmp_path_factory) / "debian-installed", build) / "upper", debian]
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def packaged(debian, package, tmp_path_factory) -> list[Path]:
             said = machine.run("dpkg", *WITHOUT_FSYNC, "-i", package)
         (folder / "said").write_text(said)
 
-    return [built_once(run_folder(tmp_path_factory) / "packaged", build) / "upper", debian]
+    return [built_once(run_folder(tmp_path_factory) / "debian-packaged", build) / "upper", debian]
 
 
 @pytest.fixture
