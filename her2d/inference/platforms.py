@@ -38,8 +38,10 @@ def platform_of(backend: BackendName) -> Platform:
 
         return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_name())
     if backend == "openvino":
-        version = str(library_of(backend).__version__)
-        return Platform(version, NO_GPU, NO_GPU, processor_name())
+        library = library_of(backend)
+        # The unit's sandbox hides /proc/cpuinfo; OpenVINO asks the processor itself.
+        processor = str(library.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+        return Platform(str(library.__version__), NO_GPU, NO_GPU, processor)
     version = str(library_of(backend).__version__)
     try:
         gpu = find_gpu()
