@@ -108,7 +108,7 @@ def precision_problem(library: ModuleType, precision: Precision) -> str | None:
     if precision not in _HINTS:
         return f"OpenVINO on the CPU supports fp32, bf16 and int8, not {precision}."
     if precision == "bf16" and "BF16" not in _capabilities(library):
-        return "This processor has no instructions for bf16 (AVX512-BF16 or AMX). Use fp32."
+        return "This processor has no instructions for bf16 (AVX512-BF16 or AMX)."
     return None
 
 

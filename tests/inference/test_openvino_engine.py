@@ -158,6 +158,12 @@ def test_bf16_is_refused_on_a_processor_without_it():
     assert precision_problem(processor("FP32"), "fp32") is None
 
 
+def test_a_processor_without_bf16_gets_no_plan_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr("her2d.inference.compiler.compile.library_of", lambda _: processor("FP32"))
+    with pytest.raises(EngineError, match="not faster than ONNX Runtime"):
+        fastest_precision("openvino")
+
+
 def test_fp16_is_refused():
     order = CompileOrder("openvino", "fp16", Profile(best=1, most=1), Profile(best=1, most=1))
     with pytest.raises(EngineError, match="supports fp32, bf16 and int8, not fp16"):
