@@ -1,7 +1,8 @@
-"""Tiles in host memory, for engines that run on the CPU."""
+"""Tiles in host memory, and the engine of the libraries that compute on the CPU."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,3 +53,47 @@ def stacked(tiles: Sequence[KeptTile]) -> Tiles:
             raise TypeError("the tile was kept by another engine")
         pixels.append(tile.pixels)
     return np.stack(pixels)
+
+
+class HostNetwork(Protocol):
+    """One graph, loaded by a library that computes on the CPU."""
+
+    def run(self, tiles: Tiles) -> list[Any]:
+        """Compute the graph's outputs for tiles, in their agreed order. Raises EngineError."""
+        ...
+
+
+class HostEngine:
+    """An engine of two networks that take tiles from host memory.
+
+    Args:
+        segmenter, classifiers: the loaded graphs.
+        backend: name of back end and precision, as recorded with each result.
+    """
+
+    def __init__(self, segmenter: HostNetwork, classifiers: HostNetwork, backend: str) -> None:
+        self._segmenter = segmenter
+        self._classifiers = classifiers
+        self._backend = backend
+
+    @property
+    def backend(self) -> str:
+        return self._backend
+
+    def segment(self, tiles: Tiles) -> Segmentation:
+        tumor_pixels, mask = self._segmenter.run(tiles)
+        return Segmentation(tumor_pixels, mask)
+
+    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
+        p_strong: NDArray[np.float32]
+        (p_strong,) = self._classifiers.run(tiles)
+        return p_strong
+
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
+        return HostBatch(np.stack(tiles), self.segment)
+
+    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
+        return self.classify(stacked(tiles))
+
+    def close(self) -> None:
+        del self._segmenter, self._classifiers

@@ -1,24 +1,19 @@
 """The default back end: ONNX Runtime on the CPU."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import (
     CLASSIFIERS_OUTPUTS,
     SEGMENTER_OUTPUTS,
     EngineError,
-    KeptTile,
-    Segmentation,
     Tiles,
 )
 from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostBatch, stacked
+from her2d.inference.host_tiles import HostEngine
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles, Sidecar
 from her2d.method import TILE_PX
@@ -27,7 +22,7 @@ from her2d.system.cpus import usable_cpus
 _ERROR_SEVERITY = 3
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(HostEngine):
     """Both graphs as ONNX Runtime sessions.
 
     Args:
@@ -50,31 +45,28 @@ class OnnxRuntimeEngine:
         else:
             graphs, sidecar = plan
             hashes = sidecar.segmenter.plan_sha256, sidecar.classifiers.plan_sha256
-        self._segmenter = _open(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads)
-        self._classifiers = _open(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads)
-        self._backend = recorded_name("onnxruntime", plan[0].precision if plan else "fp32")
+        super().__init__(
+            _Network(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads),
+            _Network(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads),
+            recorded_name("onnxruntime", plan[0].precision if plan else "fp32"),
+        )
 
-    @property
-    def backend(self) -> str:
-        return self._backend
 
-    def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = _run(self._segmenter, SEGMENTER_OUTPUTS, tiles)
-        return Segmentation(tumor_pixels, mask)
+class _Network:
+    """One graph and its session."""
 
-    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        p_strong: NDArray[np.float32]
-        (p_strong,) = _run(self._classifiers, CLASSIFIERS_OUTPUTS, tiles)
-        return p_strong
+    def __init__(self, path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> None:
+        self._session = _open(path, sha256, outputs, threads)
+        self._outputs = outputs
 
-    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
-        return HostBatch(np.stack(tiles), self.segment)
-
-    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
-        return self.classify(stacked(tiles))
-
-    def close(self) -> None:
-        del self._segmenter, self._classifiers
+    def run(self, tiles: Tiles) -> list[Any]:
+        try:
+            found: list[Any] = self._session.run(self._outputs, {"tiles": tiles})
+        except Exception as error:
+            raise EngineError(
+                f"ONNX Runtime failed on a batch of {len(tiles)} tiles: {error}"
+            ) from error
+        return found
 
 
 def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
@@ -95,13 +87,3 @@ def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> or
     if missing := set(outputs) - {output.name for output in session.get_outputs()}:
         raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
     return session
-
-
-def _run(session: ort.InferenceSession, outputs: tuple[str, ...], tiles: Tiles) -> list[Any]:
-    try:
-        found: list[Any] = session.run(outputs, {"tiles": tiles})
-    except Exception as error:
-        raise EngineError(
-            f"ONNX Runtime failed on a batch of {len(tiles)} tiles: {error}"
-        ) from error
-    return found

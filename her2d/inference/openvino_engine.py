@@ -6,24 +6,20 @@ In bf16 it computes about twice as fast as fp32 on processors whose instructions
 """
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from her2d.inference.engine import (
     CLASSIFIERS_OUTPUTS,
     SEGMENTER_OUTPUTS,
     EngineError,
-    KeptTile,
-    Segmentation,
     Tiles,
 )
 from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostBatch, stacked
+from her2d.inference.host_tiles import HostEngine
 from her2d.inference.options import Precision, recorded_name
 from her2d.inference.plans import PlanFiles, Sidecar
 from her2d.inference.platforms import library_of
@@ -35,7 +31,7 @@ _DEVICE = "CPU"
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(HostEngine):
     """Both graphs of a plan, compiled by OpenVINO.
 
     Args:
@@ -62,40 +58,14 @@ class OpenVinoEngine:
         }
         # Each network's call uses all threads, so the two take turns.
         turn = threading.Lock()
-        self._segmenter = _Network(
-            core, files.segmenter, sidecar.segmenter.plan_sha256, SEGMENTER_OUTPUTS, options, turn
+        segmenter, classifiers = (
+            _Network(core, path, part.plan_sha256, outputs, options, turn)
+            for path, part, outputs in (
+                (files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS),
+                (files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS),
+            )
         )
-        self._classifiers = _Network(
-            core,
-            files.classifiers,
-            sidecar.classifiers.plan_sha256,
-            CLASSIFIERS_OUTPUTS,
-            options,
-            turn,
-        )
-        self._backend = recorded_name("openvino", files.precision)
-
-    @property
-    def backend(self) -> str:
-        return self._backend
-
-    def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = self._segmenter.run(tiles)
-        return Segmentation(tumor_pixels, mask)
-
-    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        p_strong: NDArray[np.float32]
-        (p_strong,) = self._classifiers.run(tiles)
-        return p_strong
-
-    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
-        return HostBatch(np.stack(tiles), self.segment)
-
-    def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
-        return self.classify(stacked(tiles))
-
-    def close(self) -> None:
-        del self._segmenter, self._classifiers
+        super().__init__(segmenter, classifiers, recorded_name("openvino", files.precision))
 
 
 def precision_problem(library: ModuleType, precision: Precision) -> str | None:
