@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from her2d.errors import Her2dError
 from her2d.processing.identity import scan_hash
 from her2d.slides.formats.parts import scan_files
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp
 from her2d.system.linux import be_idle
 
 _VERDICTS = 4096

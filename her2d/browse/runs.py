@@ -10,7 +10,7 @@ from her2d.browse.database import ResultsDatabase
 from her2d.browse.originals import RecordedOriginal
 from her2d.errors import Her2dError
 from her2d.results.stored_run import StoredRun, read_run
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp
 
 _RUNS = 8  # of a large slide, each has some 10 MB
 

@@ -11,8 +11,7 @@ from her2d.processing.errors import FileChangedError
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.parts import scan_files, scan_stamp
 from her2d.slides.integrity import refuse_oversized
-from her2d.system.file_identity import FileState, content_hash, hash_of_open_file
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp, FileState, content_hash, hash_of_open_file
 from her2d.system.open_files import NotAFileError, open_file, open_folder
 
 

@@ -30,7 +30,7 @@ from her2d.processing.errors import TooFewTilesError
 from her2d.processing.identity import Scan
 from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp
 from her2d.system.linux import be_idle
 
 AssumeMagnification = Callable[[Path, Path | None], float | None]

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -66,6 +66,30 @@ class FileState:
     def is_surely_unchanged(self, since: "FileState") -> bool:
         """Return whether the change time proves that the content is as it was."""
         return self.is_unchanged(since) and 0 not in (self.ctime_ns, since.ctime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What the files of a scan look like at a moment.
+
+    Attributes:
+        size: in bytes, of all files.
+        mtime_ns: time of the last change to the content of the newest file.
+        ctime_ns: time of the last change to a file, its name and its times included. No program
+            can put it back, but moving a file changes it, too.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, found: Sequence[os.stat_result]) -> Self:
+        return cls(
+            sum(each.st_size for each in found),
+            _storable(max((each.st_mtime_ns for each in found), default=0)),
+            _storable(max((each.st_ctime_ns for each in found), default=0)),
+        )
 
 
 def _storable(nanoseconds: int) -> int:

@@ -24,7 +24,7 @@ from her2d.cli.app import app
 from her2d.db.connection import open_database
 from her2d.processing import identity
 from her2d.slides.formats.parts import scan_stamp
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp
 
 TILE = "/pictures/1/tiles/11/0_0.jpg"
 

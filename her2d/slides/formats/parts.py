@@ -10,7 +10,7 @@ from her2d.slides.formats.recognition import (
     dicom_files,
     recognise,
 )
-from her2d.system.file_stamp import FileStamp
+from her2d.system.file_identity import FileStamp
 
 _INDEX_BYTES = 1 << 20  # of a VMS file, which is a short text
 
