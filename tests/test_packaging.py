@@ -1,8 +1,6 @@
 """The wheel and the source archive, and her2d as somebody has it who never saw the repository."""
 
-import os
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from built_once import built_once, run_folder
+from commands_elsewhere import run_elsewhere
 
 from her2d.settings import load_settings
 
@@ -33,20 +32,6 @@ IN_THE_PACKAGE = {
 }
 
 
-def run(*command: object, cwd: Path) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory) -> Path:
     """A folder with the wheel and the source archive, built from a copy of the repository."""
@@ -59,7 +44,9 @@ def archives(tmp_path_factory) -> Path:
             shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignored)
         for name in ("pyproject.toml", "README.md", "LICENSE", "config.toml", "constraints.txt"):
             shutil.copy(REPOSITORY / name, source)
-        run(sys.executable, "-m", "build", "--outdir", folder / "dist", source, cwd=folder)
+        run_elsewhere(
+            sys.executable, "-m", "build", "--outdir", folder / "dist", source, cwd=folder
+        )
 
     return built_once(run_folder(tmp_path_factory) / "archives", build) / "dist"
 
@@ -69,13 +56,13 @@ def installed(archives, tmp_path_factory) -> Path:
     """The `bin` folder of an environment that has the wheel, and this one's other packages."""
 
     def install(folder: Path) -> None:
-        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+        run_elsewhere(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
         python = folder / "venv" / "bin" / "python"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
         (wheel,) = archives.glob("*.whl")
-        run(*pip, "--python", python, "install", "--no-deps", wheel, cwd=folder)
+        run_elsewhere(*pip, "--python", python, "install", "--no-deps", wheel, cwd=folder)
         ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        packages = Path(run(python, "-c", ask, cwd=folder).strip())
+        packages = Path(run_elsewhere(python, "-c", ask, cwd=folder).strip())
         (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
 
     return built_once(run_folder(tmp_path_factory) / "installed", install) / "venv" / "bin"
@@ -95,18 +82,20 @@ def test_wheel_and_source_archive_hold_the_bundle_the_settings_and_the_units(arc
 
 
 def test_the_installed_command_finds_what_came_with_it(installed, tmp_path):
-    where = run(installed / "python", "-c", "import her2d; print(her2d.__file__)", cwd=tmp_path)
+    where = run_elsewhere(
+        installed / "python", "-c", "import her2d; print(her2d.__file__)", cwd=tmp_path
+    )
     assert Path(where.strip()).is_relative_to(installed.parent)
     example = tmp_path / "config.toml"
-    example.write_text(run(installed / "her2d", "config", "example", cwd=tmp_path))
+    example.write_text(run_elsewhere(installed / "her2d", "config", "example", cwd=tmp_path))
     assert example.read_text() == (REPOSITORY / "config.toml").read_text()
     assert load_settings(example).results.database == tmp_path / "her2d.sqlite"
-    shown = run(installed / "her2d", "config", "show", cwd=tmp_path)
+    shown = run_elsewhere(installed / "her2d", "config", "show", cwd=tmp_path)
     assert f"path = '{Path(where.strip()).parent}/data/her2net-demo'" in shown
 
 
 def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
-    said = run(installed / "her2d", "demo", cwd=tmp_path)
+    said = run_elsewhere(installed / "her2d", "demo", cwd=tmp_path)
     assert "6 results in" in said
     assert (tmp_path / "demo" / "her2d.sqlite").is_file()
 
@@ -114,10 +103,10 @@ def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
 def test_the_printed_command_installs_an_extra_where_her2d_is_installed(installed, tmp_path):
     """Into this environment, of the installed version, from the index only what is missing."""
     script = "from her2d.system.extras import installing; print(installing('parquet'))"
-    command = run(installed / "python", "-c", script, cwd=tmp_path).strip()
+    command = run_elsewhere(installed / "python", "-c", script, cwd=tmp_path).strip()
     assert command.startswith(f"{installed}/python -m pip install 'her2d[parquet]' -c ")
     constraints = Path(command.split()[-1])
     assert constraints.read_text() == (REPOSITORY / "constraints.txt").read_text()
-    said = run("sh", "-c", f"{command} --no-index 2>&1", cwd=tmp_path)
+    said = run_elsewhere("sh", "-c", f"{command} --no-index 2>&1", cwd=tmp_path)
     assert "Requirement already satisfied: pyarrow" in said
     assert "does not provide" not in said

@@ -1,7 +1,7 @@
 """The queries whose rows can be downloaded, each under its name.
 
-There is no way to send other SQL: a query that nobody has foreseen could take all memory, and keep
-the list waiting. On the machine, `sqlite3 -readonly` runs any.
+Other SQL cannot be sent, because any other query could take all memory and keep the list waiting.
+On the machine itself, `sqlite3 -readonly` runs it.
 """
 
 from collections.abc import Callable, Mapping

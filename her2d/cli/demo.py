@@ -185,7 +185,7 @@ def _follow(daemon: _Daemon, db: Database, scanner: _Scanner, slides: int) -> No
                 scanner.work.result()  # raises what stopped it
             for line in (*_scanned(scanner), *told.news(db)):
                 say(line)
-                deadline = time.monotonic() + _TIMEOUT_S  # a slow machine gets on, too
+                deadline = time.monotonic() + _TIMEOUT_S  # a slow machine makes progress, too
             status.update(told.summary)
             if told.ended >= slides:
                 return

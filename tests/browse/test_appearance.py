@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browse_client import BEARER
 from typer.testing import CliRunner
+from viewer_canvas import drawn
 
 from her2d.cli.app import app
 from her2d.db.connection import open_database
@@ -171,19 +172,6 @@ def test_a_phone_shows_everything_without_scrolling_sideways(opened, site, addre
         assert 300 < viewer["height"] < 600  # below it, there is room to scroll the page by
         page.locator("#runs").scroll_into_view_if_needed()
         assert page.locator("#runs").is_visible()
-
-
-def drawn(page, x: float, y: float) -> list[int]:
-    page.wait_for_timeout(900)
-    return page.evaluate(
-        """([x, y]) => {
-            const at = viewer.viewport.pixelFromPoint(
-                new OpenSeadragon.Point(x, y * run.height / run.width), true);
-            const canvas = viewer.drawer.canvas, ratio = canvas.width / canvas.clientWidth;
-            return [...canvas.getContext("2d").getImageData(at.x * ratio, at.y * ratio, 1, 1).data];
-        }""",
-        [x, y],
-    )
 
 
 def colour(page, selector: str, name: str) -> list[int]:

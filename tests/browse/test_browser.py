@@ -6,6 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from browse_client import TOKEN
+from viewer_canvas import drawn
 
 pytestmark = pytest.mark.slow
 
@@ -32,20 +33,6 @@ def page(chromium, request):
 def open_slide_page(page, site, slide_id=1, ready="all"):
     page.goto(f"{site.url}/slides/{slide_id}")
     page.wait_for_selector(f"body[data-ready={ready}][data-tiles]")
-
-
-def drawn(page, x: float, y: float) -> list[int]:
-    """The colour on the viewer's canvas at a place given in parts of the slide."""
-    page.wait_for_timeout(900)
-    return page.evaluate(
-        """([x, y]) => {
-            const at = viewer.viewport.pixelFromPoint(
-                new OpenSeadragon.Point(x, y * run.height / run.width), true);
-            const canvas = viewer.drawer.canvas, ratio = canvas.width / canvas.clientWidth;
-            return [...canvas.getContext("2d").getImageData(at.x * ratio, at.y * ratio, 1, 1).data];
-        }""",
-        [x, y],
-    )[:3]
 
 
 def test_nothing_is_ever_requested_from_another_host(page, site):
@@ -86,11 +73,11 @@ def test_a_slide_is_found_and_opened_by_keyboard_alone(page, site):
 
 def test_the_heatmap_lies_over_the_slide_and_fades(page, site):
     open_slide_page(page, site)
-    with_heatmap = drawn(page, 0.125, 1 / 6)
+    with_heatmap = drawn(page, 0.125, 1 / 6)[:3]
     assert with_heatmap[0] > with_heatmap[2]
     page.keyboard.press("h")
     assert page.locator("#opacity").input_value() == "0"
-    assert drawn(page, 0.125, 1 / 6) == pytest.approx([97, 102, 162], abs=6)
+    assert drawn(page, 0.125, 1 / 6)[:3] == pytest.approx([97, 102, 162], abs=6)
     page.keyboard.press("]")
     assert page.locator("#opacity-value").inner_text() == "10 %"
 
@@ -135,7 +122,7 @@ def test_a_slide_whose_original_is_gone_still_shows_where(page, own_site):
     (own_site.slides / "positive.tif").unlink()
     open_slide_page(page, own_site)
     assert "The original scan cannot be found at" in page.locator(".notice").inner_text()
-    color = drawn(page, 0.125, 1 / 6)
+    color = drawn(page, 0.125, 1 / 6)[:3]
     assert color[0] > color[2]
     assert page.wrong == []
 

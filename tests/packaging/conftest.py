@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from built_once import built_once, run_folder
+from commands_elsewhere import run_elsewhere
 from debian_machine import Machine, booted, bootstrap
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,31 +18,17 @@ WITHOUT_FSYNC = ("--force-unsafe-io",)  # dpkg flushes each of 13,000 files othe
 Boot = Callable[..., Machine]
 
 
-def run_here(*command: object, cwd: Path) -> str:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=kept,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory) -> Path:
     """A copy of the repository, with `make wheels` done."""
 
     def build(folder: Path) -> None:
-        listed = run_here("git", "ls-files", "-co", "--exclude-standard", cwd=REPOSITORY)
+        listed = run_elsewhere("git", "ls-files", "-co", "--exclude-standard", cwd=REPOSITORY)
         files = [name for name in listed.splitlines() if os.path.lexists(REPOSITORY / name)]
         for name in files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             subprocess.run(["cp", "-P", REPOSITORY / name, folder / name], check=True)
-        run_here("make", "wheels", f"PYTHON={sys.executable}", cwd=folder)
+        run_elsewhere("make", "wheels", f"PYTHON={sys.executable}", cwd=folder)
 
     return built_once(run_folder(tmp_path_factory) / "clone", build)
 
@@ -52,7 +39,7 @@ def package(clone, tmp_path_factory) -> Path:
 
     def build(folder: Path) -> None:
         environment = ["env", "DEB_LEVEL=1", "SOURCE_DATE_EPOCH=1700000000"]
-        run_here(*environment, "make", "deb", "WHEELS=dist/wheels", cwd=clone)
+        run_elsewhere(*environment, "make", "deb", "WHEELS=dist/wheels", cwd=clone)
 
     built_once(run_folder(tmp_path_factory) / "package", build)
     (found,) = (clone / "dist").glob("*.deb")
