@@ -1,6 +1,9 @@
 """PyCUDA's device as the runtime uses it, beside other threads and other users of CUDA."""
 
 import ctypes
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -122,3 +125,49 @@ def test_an_allocation_that_does_not_fit_is_out_of_memory_and_the_device_still_w
             device.allocate(1 << 50)
         device.allocate(1 << 20).free()
     device.close()
+
+
+LOST_BEFORE_FREEING = """
+import ctypes, sys, time
+from contextlib import suppress
+from pathlib import Path
+
+from her2d.inference.engine import DeviceLostError
+from her2d.inference.cuda.pycuda_device import PyCudaDevice, handle
+
+device, trigger = PyCudaDevice(), Path(sys.argv[1])
+driver = ctypes.CDLL("libcuda.so.1")
+nothing = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+with suppress(DeviceLostError), device.current():
+    stream = device.stream()
+    resources = [device.allocate(1 << 20), device.page_lock(1 << 20), device.event(), stream]
+    trigger.touch()
+    driver.cuLaunchHostFunc(ctypes.c_void_p(handle(stream).handle), nothing, None)
+    while trigger.exists():
+        time.sleep(0.01)
+    for resource in resources:
+        resource.free()
+"""
+
+
+def test_freeing_asks_first_whether_the_device_is_lost_so_that_pycuda_prints_nothing(
+    is_simulated, tmp_path
+):
+    pytest.importorskip("pycuda.driver")
+    if not is_simulated:
+        pytest.skip("only a simulated device can be lost at will")
+    trigger = tmp_path / "lose"
+    done = subprocess.run(
+        [sys.executable, "-c", LOST_BEFORE_FREEING, str(trigger)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={
+            **os.environ,
+            "SIMULATED_GPU_LOSE": str(trigger),
+            # It leaves what a lost device holds, for which these tests' own account has no place.
+            "SIMULATED_GPU_REPORT": str(tmp_path / "report"),
+        },
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0

@@ -72,13 +72,15 @@ class PyCudaDevice:
 
     def stream(self) -> "PyCudaStream":
         # Another library's work on the legacy stream must not wait for ours, nor ours for its.
-        return PyCudaStream(self._cuda.Stream(_NON_BLOCKING))
+        with self.own_errors():
+            return PyCudaStream(self._cuda.Stream(_NON_BLOCKING), self.freeing)
 
     def event(self) -> "PyCudaEvent":
         # Blocking: a spinning host thread would take the core that decodes.
         flags = self._cuda.event_flags
-        made = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
-        return PyCudaEvent(made, self.own_errors)
+        with self.own_errors():
+            made = self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
+        return PyCudaEvent(made, self.own_errors, self.freeing)
 
     def copy_in(self, to: Span, source: HostBuffer, nbytes: int, stream: Stream) -> None:
         memory = _as(PyCudaHostBuffer, source).memory[:nbytes]
@@ -141,13 +143,32 @@ class PyCudaDevice:
             raise self._lost(again) from error
 
     def freeing(self, free: Callable[[], object]) -> None:
-        """Call `free`, except on a lost device, where nothing can be freed and the process ends."""
-        if self._loss is not None:
+        """Call `free`, except on a lost device, where nothing can be freed and the process ends.
+
+        Work fails after its call has returned, so the first to meet a loss may be this. PyCUDA
+        would print a warning for each thing that it then frees: the device is asked before.
+        """
+        if self._is_lost():
             return
         try:
             free()
         except self._cuda.Error as error:
             log.warning("device_memory_not_freed", reason=str(error))
+
+    def _is_lost(self) -> bool:
+        if self._loss is not None:
+            return True
+        try:
+            self._enter()
+            try:
+                self._cuda.Context.synchronize()
+            finally:
+                self._cuda.Context.pop()
+        except self._cuda.Error as error:
+            self._lost(error)
+        except DeviceLostError as error:
+            log.debug("device_lost_before_freeing", reason=str(error))
+        return self._loss is not None
 
     def _lost(self, error: Exception) -> DeviceLostError:
         """Make PyCUDA regard the context as dead, and return the error to raise.
@@ -216,10 +237,11 @@ class PyCudaHostBuffer:
 
 
 class PyCudaStream:
-    """A stream, which PyCUDA destroys with the last reference to it."""
+    """A stream, which PyCUDA destroys with the last reference; `freeing` calls what drops it."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, freeing: Callable[[Callable[[], object]], None]) -> None:
         self.stream = stream
+        self._freeing = freeing
 
     def record(self, event: Event) -> None:
         _as(PyCudaEvent, event).record(self.stream)
@@ -228,15 +250,25 @@ class PyCudaStream:
         _as(PyCudaEvent, event).hold_back(self.stream)
 
     def free(self) -> None:
+        self._freeing(self._drop)
+        self._drop()
+
+    def _drop(self) -> None:
         self.stream = None
 
 
 class PyCudaEvent:
-    """An event, which PyCUDA destroys with the last reference to it."""
+    """An event, which PyCUDA destroys with the last reference; `freeing` calls what drops it."""
 
-    def __init__(self, event: Any, own_errors: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        event: Any,
+        own_errors: Callable[[], Any],
+        freeing: Callable[[Callable[[], object]], None],
+    ) -> None:
         self._event = event
         self._own_errors = own_errors
+        self._freeing = freeing
         self._recorded = False
 
     def record(self, stream: Any) -> None:
@@ -253,6 +285,10 @@ class PyCudaEvent:
                 self._event.synchronize()
 
     def free(self) -> None:
+        self._freeing(self._drop)
+        self._drop()
+
+    def _drop(self) -> None:
         self._event = None
         self._recorded = False
 
