@@ -14,7 +14,7 @@ from her2d.inference.engine import EngineError
 from her2d.inference.plans import Profile
 
 PROFILE = Profile(smallest=1, best=4, most=8)
-STREAM = PyCudaStream(SimpleNamespace(handle=9))
+STREAM = PyCudaStream(SimpleNamespace(handle=9), lambda free: free())
 
 
 class Allocation:
