@@ -34,7 +34,7 @@ class Need:
         network: its name.
         section: the recipe's section, `segmenter` or `classifier`.
         batch: tiles of a step on each device.
-        fixed: bytes on each device whatever the batch.
+        fixed: bytes on each device for a batch of any size.
         per_tile: further bytes for each tile of the batch.
         flop_per_tile: floating-point operations of a tile's step, forward and backward.
     """
