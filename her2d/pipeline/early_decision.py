@@ -19,7 +19,6 @@ from her2d.bundle.forest import Forest
 from her2d.bundle.forest_bounds import ForestBounds
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.manifest import Interval
-from her2d.inference.engine import Engine
 from her2d.method import FOLDS
 from her2d.pipeline.conformal import nearness
 
@@ -84,13 +83,16 @@ class EarlyDecision:
         )
 
 
-def early_decision_problem(
-    integrator: Integrator, interval: Interval | None, engine: Engine
-) -> str | None:
-    """Return in one sentence why tiles cannot be decided early; None if they can."""
+def bundle_problem(integrator: Integrator, interval: Interval | None) -> str | None:
+    """Return in one sentence why a bundle needs all sub-classifiers for every tile; None if not.
+
+    Args:
+        integrator: the bundle's.
+        interval: its calibration of the interval of P; None without one.
+    """
     if integrator.forest is None:
         return "The bundle's integrator is not a random forest."
-    return _interval_problem(interval) or engine.separate_folds_problem
+    return _interval_problem(interval)
 
 
 def _interval_problem(interval: Interval | None) -> str | None:

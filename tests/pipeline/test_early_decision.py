@@ -13,7 +13,7 @@ from her2d.bundle.integrator import Integrator
 from her2d.bundle.manifest import Interval, IntervalScale
 from her2d.method import FOLDS
 from her2d.pipeline.conformal import conformal_interval, nearness
-from her2d.pipeline.early_decision import EarlyDecision, early_decision_problem
+from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.interval import TumorTiles
 
 
@@ -108,28 +108,18 @@ def test_the_calibrated_interval_is_the_same_to_the_last_bit():
     assert interval(least, early.p_folds) == interval(probability, p)
 
 
-def test_an_interval_that_rests_on_disagreement_needs_all_sub_classifiers(color_bundle):
+def test_an_interval_that_rests_on_disagreement_needs_all_sub_classifiers():
     forest = read(RandomForestClassifier(2).fit(*folds_and_labels(1, 50, missing=False)))
     with pytest.raises(ValueError, match="how much the five sub-classifiers disagree"):
         EarlyDecision(forest, 0.5, calibrated(disagreement=0.1))
 
 
-@pytest.mark.parametrize(
-    ("forest", "interval", "engine", "reason"),
-    [
-        (None, None, None, "not a random forest"),
-        ("a forest", calibrated(disagreement=0.1), None, "sub-classifiers disagree"),
-        ("a forest", calibrated(near_cut=0.1), "It runs all at once.", "It runs all at once."),
-        ("a forest", calibrated(near_cut=0.1), None, None),
-        ("a forest", None, None, None),
-    ],
-    ids=["no forest", "disagreement", "engine", "calibrated", "not calibrated"],
-)
-def test_it_is_said_why_tiles_cannot_be_decided_early(forest, interval, engine, reason):
-    found = early_decision_problem(
-        SimpleNamespace(forest=forest), interval, SimpleNamespace(separate_folds_problem=engine)
-    )
-    assert found == reason if reason is None else reason in found
+def test_it_is_said_why_a_bundle_needs_all_sub_classifiers():
+    forest, other = SimpleNamespace(forest="a forest"), SimpleNamespace(forest=None)
+    assert "not a random forest" in bundle_problem(other, None)
+    assert "sub-classifiers disagree" in bundle_problem(forest, calibrated(disagreement=0.1))
+    assert bundle_problem(forest, calibrated(near_cut=0.1)) is None
+    assert bundle_problem(forest, None) is None
 
 
 def test_the_bundles_integrator_is_a_forest_with_its_cut(color_bundle):
