@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.inference.engine import KeptTile, Segmentation, Tiles
+from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.inference.separate_folds import SeparateFolds, side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +64,34 @@ class HostNetwork(Protocol):
         ...
 
 
+def p_strong_of(network: HostNetwork, tiles: Tiles) -> NDArray[np.float32]:
+    """Return p(strong) by each classifier in a network, float32 (N, K). Raises EngineError."""
+    p_strong: NDArray[np.float32]
+    (p_strong,) = network.run(tiles)
+    return p_strong
+
+
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
 
     Args:
         segmenter, classifiers: the loaded graphs.
         backend: name of back end and precision, as recorded with each result.
+        folds: the sub-classifiers' networks, which replace `classifiers` where they can be run one
+            by one.
     """
 
-    def __init__(self, segmenter: HostNetwork, classifiers: HostNetwork, backend: str) -> None:
+    def __init__(
+        self,
+        segmenter: HostNetwork,
+        classifiers: HostNetwork,
+        backend: str,
+        folds: SeparateFolds[HostNetwork] | None = None,
+    ) -> None:
         self._segmenter = segmenter
-        self._classifiers = classifiers
+        self._folds = folds or SeparateFolds()
+        # Their weights are not held twice.
+        self._classifiers = self._folds.networks or (classifiers,)
         self._backend = backend
 
     @property
@@ -85,9 +103,7 @@ class HostEngine:
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        p_strong: NDArray[np.float32]
-        (p_strong,) = self._classifiers.run(tiles)
-        return p_strong
+        return side_by_side(self._classifiers, tiles, p_strong_of)
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
         return HostBatch(np.stack(tiles), self.segment)
@@ -95,5 +111,14 @@ class HostEngine:
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
         return self.classify(stacked(tiles))
 
+    @property
+    def separate_folds_problem(self) -> str | None:
+        return self._folds.problem
+
+    def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
+        if self._folds.problem is not None:
+            raise EngineError(self._folds.problem)
+        return p_strong_of(self._folds.networks[fold], stacked(tiles))[:, 0]
+
     def close(self) -> None:
-        del self._segmenter, self._classifiers
+        del self._segmenter, self._classifiers, self._folds

@@ -13,9 +13,10 @@ from her2d.inference.engine import (
     Tiles,
 )
 from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostEngine
+from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.separate_folds import open_separately
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
@@ -28,6 +29,7 @@ class OnnxRuntimeEngine(HostEngine):
     Args:
         bundle: a verified bundle.
         threads: number of threads of each session; 0 is one for each core this process may use.
+        separate_folds: see `EngineOptions`.
         plan: int8 graphs to run in place of the bundle's graphs, and what describes them.
 
     Raises:
@@ -35,7 +37,12 @@ class OnnxRuntimeEngine(HostEngine):
     """
 
     def __init__(
-        self, bundle: Bundle, *, threads: int = 0, plan: tuple[PlanFiles, Sidecar] | None = None
+        self,
+        bundle: Bundle,
+        *,
+        threads: int = 0,
+        separate_folds: bool = False,
+        plan: tuple[PlanFiles, Sidecar] | None = None,
     ) -> None:
         threads = threads or usable_cpus()
         if plan is None:
@@ -45,18 +52,26 @@ class OnnxRuntimeEngine(HostEngine):
         else:
             graphs, sidecar = plan
             hashes = sidecar.segmenter.plan_sha256, sidecar.classifiers.plan_sha256
-        super().__init__(
-            _Network(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads),
-            _Network(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads),
-            recorded_name("onnxruntime", plan[0].precision if plan else "fp32"),
-        )
+        segmenter = read_graph(graphs.segmenter, hashes[0])
+        segmenting = _Network(graphs.segmenter, segmenter, SEGMENTER_OUTPUTS, threads)
+        del segmenter
+        classifiers = read_graph(graphs.classifiers, hashes[1])
+
+        def open_classifiers(graph: bytes) -> HostNetwork:
+            return _Network(graphs.classifiers, graph, CLASSIFIERS_OUTPUTS, threads)
+
+        joined, folds = open_classifiers(classifiers), None
+        if separate_folds:
+            folds = open_separately(classifiers, joined, open_classifiers, p_strong_of)
+        name = recorded_name("onnxruntime", plan[0].precision if plan else "fp32")
+        super().__init__(segmenting, joined, name, folds)
 
 
 class _Network:
     """One graph and its session."""
 
-    def __init__(self, path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> None:
-        self._session = _open(path, sha256, outputs, threads)
+    def __init__(self, path: Path, graph: bytes, outputs: tuple[str, ...], threads: int) -> None:
+        self._session = _open(path, graph, outputs, threads)
         self._outputs = outputs
 
     def run(self, tiles: Tiles) -> list[Any]:
@@ -69,14 +84,13 @@ class _Network:
         return found
 
 
-def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _open(path: Path, graph: bytes, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR_SEVERITY
     # Spinning threads of a session would take cores that the decoders need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    graph = read_graph(path, sha256)
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -19,10 +19,11 @@ from her2d.inference.engine import (
     Tiles,
 )
 from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostEngine
+from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
 from her2d.inference.options import Precision, recorded_name
 from her2d.inference.plans import PlanFiles, Sidecar
 from her2d.inference.platforms import library_of
+from her2d.inference.separate_folds import SeparateFolds, open_separately
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
@@ -38,13 +39,21 @@ class OpenVinoEngine(HostEngine):
         files: the plan.
         sidecar: what describes it.
         threads: number of threads in all; 0 is one for each core this process may use.
+        separate_folds: see `EngineOptions`.
 
     Raises:
         EngineError: OpenVINO is not installed, the processor lacks the precision, or a graph cannot
             be loaded.
     """
 
-    def __init__(self, files: PlanFiles, sidecar: Sidecar, *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        files: PlanFiles,
+        sidecar: Sidecar,
+        *,
+        threads: int = 0,
+        separate_folds: bool = False,
+    ) -> None:
         library = library_of("openvino")
         if problem := precision_problem(library, files.precision):
             raise EngineError(problem)
@@ -58,14 +67,24 @@ class OpenVinoEngine(HostEngine):
         }
         # Each network's call uses all threads, so the two take turns.
         turn = threading.Lock()
-        segmenter, classifiers = (
-            _Network(core, path, part.plan_sha256, outputs, options, turn)
-            for path, part, outputs in (
-                (files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS),
-                (files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS),
+        segmenter = read_graph(files.segmenter, sidecar.segmenter.plan_sha256)
+        segmenting = _Network(core, files.segmenter, segmenter, SEGMENTER_OUTPUTS, options, turn)
+        del segmenter
+        classifiers = read_graph(files.classifiers, sidecar.classifiers.plan_sha256)
+
+        def open_classifiers(graph: bytes) -> HostNetwork:
+            return _Network(core, files.classifiers, graph, CLASSIFIERS_OUTPUTS, options, turn)
+
+        joined, folds = open_classifiers(classifiers), None
+        if separate_folds and files.precision == "fp32":
+            folds = open_separately(classifiers, joined, open_classifiers, p_strong_of)
+        elif separate_folds:
+            # It fuses other steps then, and rounds to bf16 elsewhere.
+            folds = SeparateFolds(
+                problem=f"In {files.precision}, OpenVINO does not compute exactly the same one at a"
+                " time as all at once."
             )
-        )
-        super().__init__(segmenter, classifiers, recorded_name("openvino", files.precision))
+        super().__init__(segmenting, joined, recorded_name("openvino", files.precision), folds)
 
 
 def precision_problem(library: ModuleType, precision: Precision) -> str | None:
@@ -94,12 +113,11 @@ class _Network:
         self,
         core: Any,
         path: Path,
-        sha256: str,
+        graph: bytes,
         outputs: tuple[str, ...],
         options: dict[str, Any],
         turn: threading.Lock,
     ) -> None:
-        graph = read_graph(path, sha256)
         try:
             compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
             self._request = compiled.create_infer_request()

@@ -82,11 +82,18 @@ def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Eng
     if files.backend == "onnxruntime":
         from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=(files, sidecar))
+        return OnnxRuntimeEngine(
+            files.bundle,
+            threads=options.threads,
+            separate_folds=options.separate_folds,
+            plan=(files, sidecar),
+        )
     if files.backend == "openvino":
         from her2d.inference.openvino_engine import OpenVinoEngine
 
-        return OpenVinoEngine(files, sidecar, threads=options.threads)
+        return OpenVinoEngine(
+            files, sidecar, threads=options.threads, separate_folds=options.separate_folds
+        )
     from her2d.inference.cuda.open import open_cuda_engine
 
     return open_cuda_engine(files, sidecar, options)

@@ -90,6 +90,7 @@ class NetworkRecipe(_Section):
         return self.model_copy(update={"weights": self.weights.get(name)})
 
 
+Evidence: TypeAlias = Literal["few_tiles", "disagreement", "near_cut"]
 ClassWeight: TypeAlias = Literal["balanced", "none"]
 
 
@@ -110,6 +111,10 @@ class IntegratorRecipe(_Section):
     """`none` gives every tile the same weight, so that probabilities are those of the cohort.
     `balanced` gives all strong tiles together the same weight as all weak ones, and probabilities
     are those of a cohort of which half is strong. The paper does not mention weights."""
+    interval_evidence: tuple[Evidence, ...] = ("few_tiles", "disagreement", "near_cut")
+    """What may widen the interval of P: few tumour tiles, disagreement of the five
+    sub-classifiers, and tiles near the tile cut. Without `disagreement` the interval fits each
+    slide less closely, but `[inference] run_all_classifiers = false` can be used. Ours."""
 
 
 class GateSource(StrEnum):
