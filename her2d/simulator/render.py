@@ -17,9 +17,10 @@ from threadpoolctl import ThreadpoolController
 from her2d.method import MAGNIFICATION
 from her2d.simulator.anatomy import Anatomy, anatomy_of
 from her2d.simulator.artefacts import spoiled
-from her2d.simulator.cells import Box, Shapes, shapes_in
+from her2d.simulator.cells import shapes_in
 from her2d.simulator.noise import Floats, grid_noise, uniform
 from her2d.simulator.plan import SlidePlan
+from her2d.simulator.shapes import Box, Shapes
 from her2d.simulator.stain import developed, developed_ihc, stain_of
 
 _MARGIN_PX = 12
