@@ -5,13 +5,25 @@ of 5 px.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from her2d.simulator.anatomy import Anatomy
-from her2d.simulator.noise import Floats, value_noise
+from her2d.simulator.growth import Growth
+from her2d.simulator.patterns import (
+    GERMINAL_CENTER,
+    cribriform_glands,
+    floating_clusters,
+    germinal_centers,
+    papillae,
+    signet_ring_cells,
+)
 from her2d.simulator.shapes import (
     Box,
+    Nodes,
     Shapes,
+    fibre_angle,
     filled,
+    in_tumor,
     lattice_nodes,
     membranous_cells,
     nuclei,
@@ -29,10 +41,15 @@ def shapes_in(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
     parts = [
         *_glands(anatomy, seed, near),
         *_tubules(anatomy, seed, near),
+        *(papillae(anatomy, seed, near) if anatomy.has(Growth.PAPILLARY) else []),
+        *(cribriform_glands(anatomy, seed, near) if anatomy.has(Growth.CRIBRIFORM) else []),
         _stromal_nuclei(anatomy, seed, near),
         _lymphocytes(anatomy, seed, near),
+        *(germinal_centers(anatomy, seed, near) if anatomy.follicles else []),
         _vacuoles(anatomy, seed, near),
         _diffuse_nuclei(anatomy, seed, near),
+        *(signet_ring_cells(anatomy, seed, near) if anatomy.has(Growth.SIGNET_RING) else []),
+        *(floating_clusters(anatomy, seed, near) if anatomy.has(Growth.MUCINOUS) else []),
     ]
     return Shapes.joined([part for part in parts if len(part.outlines)] or parts[:1])
 
@@ -44,6 +61,8 @@ def _stromal_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
     keep = (anatomy.tissue(nodes.x, nodes.y) > 0.02) & (
         nodes.chance(0) < np.where(tumor, 0.25, 0.8)
     )
+    if anatomy.has(Growth.MUCINOUS):
+        keep &= anatomy.lake(nodes.x, nodes.y) <= 0
     nodes = nodes.where(keep)
     angle = fibre_angle(seed, nodes.x, nodes.y) + (nodes.chance(1) - 0.5) * 0.7
     long = 2.2 + 1.3 * nodes.chance(2)
@@ -55,6 +74,8 @@ def _lymphocytes(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
     nodes = lattice_nodes(seed, 2, box, spacing=4.2, jitter=0.8)
     tumor = anatomy.tumor(nodes.x, nodes.y) > 0
     density = np.where(tumor, 0.0, 0.85)
+    if anatomy.follicles:
+        density = np.where(anatomy.follicle(nodes.x, nodes.y) > GERMINAL_CENTER, 0.08, density)
     keep = (
         (anatomy.lymphoid(nodes.x, nodes.y) > 0)
         & (anatomy.tissue(nodes.x, nodes.y) > 0.04)
@@ -66,20 +87,28 @@ def _lymphocytes(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
 
 
 def _diffuse_nuclei(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Return the nuclei of HER2-low tumour: large, irregular, poorly cohesive, without order."""
+    """Return the nuclei of poorly cohesive tumour: large, irregular, without order."""
     nodes = lattice_nodes(seed, 3, box, spacing=6.5, jitter=1.0)
-    weak = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) <= 0)
-    nodes = nodes.where(weak & (nodes.chance(0) < 0.9))
+    nodes = nodes.where(_is_loose(anatomy, nodes) & (nodes.chance(0) < 0.9))
     radius = 1.9 + 1.1 * nodes.chance(2)
     narrow = radius * (0.7 + 0.3 * nodes.chance(3))
-    return nuclei(nodes.x, nodes.y, radius, narrow, nodes.chance(1) * 6, nodes, 0.9, rough=0.25)
+    found = nuclei(nodes.x, nodes.y, radius, narrow, nodes.chance(1) * 6, nodes, 0.9, rough=0.25)
+    return membranous_cells(found) if anatomy.is_varied else found
+
+
+def _is_loose(anatomy: Anatomy, nodes: Nodes) -> NDArray[np.bool_]:
+    """Return which nodes are in poorly cohesive tumour, outside of mucin."""
+    growth = anatomy.growth(nodes.x, nodes.y)
+    loose = in_tumor(anatomy, nodes) & ((growth == Growth.DIFFUSE) | (growth == Growth.MUCINOUS))
+    if anatomy.has(Growth.MUCINOUS):
+        loose &= anatomy.lake(nodes.x, nodes.y) <= 0
+    return np.asarray(loose)
 
 
 def _vacuoles(anatomy: Anatomy, seed: int, box: Box) -> Shapes:
-    """Return clefts and vacuoles of HER2-low tumour, as much white area as lumina of tubules."""
+    """Return clefts and vacuoles of poorly cohesive tumour, as white as lumina of tubules."""
     nodes = lattice_nodes(seed, 4, box, spacing=19.0, jitter=1.0)
-    weak = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) <= 0)
-    nodes = nodes.where(weak)
+    nodes = nodes.where(_is_loose(anatomy, nodes))
     radius = 1.6 + 2.4 * nodes.chance(2)
     outlines = outlines_of(
         nodes.x, nodes.y, radius, radius * (0.5 + 0.5 * nodes.chance(3)), nodes.chance(1) * 6, nodes
@@ -114,13 +143,13 @@ def _glands(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
 
 
 def _tubules(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
-    """Return the tubules of HER2-high tumour.
+    """Return the tubules of tumour, which without a histology is HER2-high.
 
     They are cohesive and back to back, with crowded large nuclei around each lumen.
     """
     nodes = lattice_nodes(seed, 6, box, spacing=35.0, jitter=0.45)
-    keep = (anatomy.tumor(nodes.x, nodes.y) > 0) & (anatomy.strong(nodes.x, nodes.y) > 0)
-    nodes = nodes.where(keep)
+    is_tubular = anatomy.growth(nodes.x, nodes.y) == Growth.TUBULAR
+    nodes = nodes.where(in_tumor(anatomy, nodes) & is_tubular)
     radius = 11.5 + 4.5 * nodes.chance(2)
     squash = 0.6 + 0.4 * nodes.chance(3)
     angle = nodes.chance(1) * 6
@@ -145,8 +174,3 @@ def _tubules(anatomy: Anatomy, seed: int, box: Box) -> list[Shapes]:
         membranous_cells(outer),
         membranous_cells(inner),
     ]
-
-
-def fibre_angle(seed: int, x: Floats, y: Floats) -> Floats:
-    """Compute the direction of stromal fibres, in radians, which changes slowly over the slide."""
-    return value_noise(seed, 20, x, y, 330) * np.float32(2.2)

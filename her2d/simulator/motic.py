@@ -7,7 +7,7 @@ disk, so that at most a row of tiles is in memory.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import render_ihc_region, render_region
+from her2d.slides.scale import TOLERANCE
 
 _QUALITY = 75
 _SMALLEST_LEVEL = 1024
@@ -41,34 +42,36 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
         OSError: the file cannot be written.
     """
 
+    magnification = pixels_at(plan.um_per_px)
+
     def render(x: int, y: int, width: int, height: int) -> Image:
-        return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
+        return render_region(plan, x, y, width, height, magnification=magnification).rgb
 
     _write(plan, path, render, size=_full_size(plan))
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
-    """Write the aligned HER2 IHC slide, which is at 4x also if the H&E slide is at 40x.
+    """Write the HER2 IHC slide, which has the H&E slide's grid at 4x, whatever its magnification.
 
     Readers use only 4x, and at 40x it would take as long as the H&E slide.
 
     Raises:
         OSError: the file cannot be written.
     """
-    at_4x = replace(plan, magnification=MAGNIFICATION)
+    grid = grid_of(plan)
+    at_4x = replace(plan, magnification=MAGNIFICATION, scale=grid.um_per_px / UM_PER_PX)
 
     def render(x: int, y: int, width: int, height: int) -> Image:
-        return render_ihc_region(at_4x, x, y, width, height)
+        return render_ihc_region(plan, x, y, width, height, magnification=pixels_at(grid.um_per_px))
 
-    _write(at_4x, path, render, size=_size_at_4x(plan))
+    _write(at_4x, path, render, size=(grid.width, grid.height))
 
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
     """Return the ImageDescription (tag 270) of level 0, as the software of Motic writes it."""
-    mpp = UM_PER_PX * MAGNIFICATION / plan.magnification
     return (
         f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{TILE_PX}x{TILE_PX}] JPEG/RGB"
-        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {mpp:g}"
+        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {plan.um_per_px:g}"
         f"|BackgroundColor = {_BACKGROUND_COLOR}|Barcode = {plan.barcode}"
     )
 
@@ -81,9 +84,34 @@ def describe_level(width: int, height: int, level_width: int, level_height: int)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The 4x grid over an H&E slide, as readers lay it."""
+
+    width: int
+    height: int
+    um_per_px: float
+
+
+def grid_of(plan: SlidePlan) -> Grid:
+    """Return the grid over the H&E slide: its 4x by the objective, if that is within 5 %."""
+    width, height = _full_size(plan)
+    if plan.scale == 1:
+        return Grid(*_size_at_4x(plan), UM_PER_PX)
+    within = abs(plan.scale - 1) <= TOLERANCE
+    um_per_px = UM_PER_PX * plan.scale if within else UM_PER_PX
+    factor = plan.um_per_px / um_per_px
+    return Grid(int(width * factor), int(height * factor), um_per_px)
+
+
+def pixels_at(um_per_px: float) -> float:
+    """Return the magnification at which a pixel has a size."""
+    return UM_PER_PX * MAGNIFICATION / um_per_px
+
+
 def _full_size(plan: SlidePlan) -> tuple[int, int]:
     """Return the width and height of the finest level of the H&E slide."""
-    scale = plan.magnification / MAGNIFICATION
+    scale = UM_PER_PX / plan.um_per_px
     return round(plan.width * scale), round(plan.height * scale)
 
 

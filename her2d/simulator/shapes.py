@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.simulator.anatomy import INFILTRATION, Anatomy
 from her2d.simulator.noise import Floats, uniform, value_noise
 
 _VERTICES = 9
@@ -81,6 +82,7 @@ class Nodes:
 
 
 def lattice_nodes(seed: int, salt: int, box: Box, spacing: float, jitter: float) -> Nodes:
+    """Return the nodes in and next to a box of a lattice with a spacing in 4x pixels."""
     columns = np.arange(np.floor(box.left / spacing), np.ceil(box.right / spacing) + 1)
     rows = np.arange(np.floor(box.top / spacing), np.ceil(box.bottom / spacing) + 1)
     column, row = (a.ravel().astype(np.int64) for a in np.meshgrid(columns, rows))
@@ -92,6 +94,23 @@ def lattice_nodes(seed: int, salt: int, box: Box, spacing: float, jitter: float)
     bent_x = x + _WARP_PX * value_noise(seed, 26, x, y, 70)
     bent_y = y + _WARP_PX * value_noise(seed, 27, x, y, 70)
     return Nodes(seed, salt, column, row, bent_x.astype(np.float32), bent_y.astype(np.float32))
+
+
+def in_tumor(anatomy: Anatomy, nodes: Nodes) -> NDArray[np.bool_]:
+    """Return which nodes are tumour; infiltrating tumour cells thin out across its edge."""
+    tumor = anatomy.tumor(nodes.x, nodes.y)
+    if anatomy.is_varied:
+        tumor = tumor + np.float32(INFILTRATION) * (2 * nodes.chance(5) - 1)
+    return np.asarray(tumor > 0)
+
+
+def repeated(nodes: Nodes, count: int) -> tuple[Nodes, NDArray[np.int64]]:
+    """Return `count` nodes without a position for each node, and their numbers."""
+    which = np.tile(np.arange(count), len(nodes.x))
+    around = np.repeat(nodes.column * 131 + nodes.row * 7919, count)
+    nowhere = np.empty(0, np.float32)
+    salt = nodes.salt * 64 + 30 + count
+    return Nodes(nodes.seed, salt, around, which, nowhere, nowhere), which
 
 
 def ring(
@@ -106,13 +125,7 @@ def ring(
     rough: float = 0.08,
 ) -> Shapes:
     """Return `count` nuclei around each node, with their long axes towards the node."""
-    n = len(nodes.x)
-    which = np.tile(np.arange(count), n)
-    around = np.repeat(nodes.column * 131 + nodes.row * 7919, count)
-    salt = nodes.salt * 64 + 30 + count
-    several = Nodes(
-        nodes.seed, salt, around, which, np.empty(0, np.float32), np.empty(0, np.float32)
-    )
+    several, which = repeated(nodes, count)
     turn = (which + 0.5 * several.chance(0)) * (2 * np.pi / count)
     wobble = 1 + 0.16 * (several.chance(1) - 0.5)
     along = np.repeat(radius_x, count) * wobble * np.cos(turn)
@@ -194,3 +207,8 @@ def membranous_cells(shapes: Shapes) -> Shapes:
         shapes.eosin,
         np.ones(len(shapes.outlines), np.bool_),
     )
+
+
+def fibre_angle(seed: int, x: Floats, y: Floats) -> Floats:
+    """Compute the direction of stromal fibres, in radians, which changes slowly over the slide."""
+    return value_noise(seed, 20, x, y, 330) * np.float32(2.2)
