@@ -168,7 +168,7 @@ def write_cohort(
             for future in as_completed(futures):
                 future.result()
                 progress(futures[future])
-    _write_table(directory / "cohort.csv", plans)
+    write_table(directory / "cohort.csv", plans)
     if any(plan.histology is not None for plan in plans):
         _write_plans(directory / "truth" / "plans.csv", plans)
 
@@ -181,7 +181,16 @@ def _write_slide(directory: Path, plan: SlidePlan) -> None:
         write_annotation(plan, directory / "annotations" / f"{plan.name}.tif")
 
 
-def _write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
+def write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
+    """Write the table of a cohort.
+
+    Args:
+        path: the CSV file; its folder is that of the cohort.
+        plans: the slides.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     patients = list(dict.fromkeys(plan.patient for plan in plans))
     in_test = set(patients[len(patients) - round(len(patients) * _TEST_FRACTION) :])
     _write_rows(

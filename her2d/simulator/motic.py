@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
 from her2d.simulator.plan import SlidePlan
 from her2d.simulator.render import render_ihc_region, render_region
-from her2d.slides.scale import TOLERANCE
 
 _QUALITY = 75
 _SMALLEST_LEVEL = 1024
 _THUMBNAIL_SIDE = 768
 _BIGTIFF_PIXELS = 1 << 31
 _BACKGROUND_COLOR = 16514557
+_ROUNDING = 1e-9
+_OBJECTIVES_GRID = 0.05  # readers take 4x by the objective where it is this near
 
 Image = NDArray[np.uint8]
 Render = Callable[[int, int, int, int], Image]
@@ -94,14 +95,18 @@ class Grid:
 
 
 def grid_of(plan: SlidePlan) -> Grid:
-    """Return the grid over the H&E slide: its 4x by the objective, if that is within 5 %."""
-    width, height = _full_size(plan)
-    if plan.scale == 1:
-        return Grid(*_size_at_4x(plan), UM_PER_PX)
-    within = abs(plan.scale - 1) <= TOLERANCE
+    """Return the grid over the H&E slide: its 4x by the objective, if that is within 5 %.
+
+    It is laid over the pyramid's level next to 4x, and halving drops odd pixels.
+    """
+    within = abs(plan.scale - 1) <= _OBJECTIVES_GRID
     um_per_px = UM_PER_PX * plan.scale if within else UM_PER_PX
-    factor = plan.um_per_px / um_per_px
-    return Grid(int(width * factor), int(height * factor), um_per_px)
+    (width, height), magnification, level_um = _full_size(plan), plan.magnification, plan.um_per_px
+    while magnification >= 2 * MAGNIFICATION:
+        width, height, magnification = width // 2, height // 2, magnification / 2
+        level_um *= 2
+    factor = level_um / um_per_px
+    return Grid(int(width * factor + _ROUNDING), int(height * factor + _ROUNDING), um_per_px)
 
 
 def pixels_at(um_per_px: float) -> float:
@@ -113,14 +118,6 @@ def _full_size(plan: SlidePlan) -> tuple[int, int]:
     """Return the width and height of the finest level of the H&E slide."""
     scale = UM_PER_PX / plan.um_per_px
     return round(plan.width * scale), round(plan.height * scale)
-
-
-def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
-    """Return the width and height of the H&E slide at 4x; its pyramid drops odd pixels."""
-    (width, height), magnification = _full_size(plan), plan.magnification
-    while magnification >= 2 * MAGNIFICATION:
-        width, height, magnification = width // 2, height // 2, magnification / 2
-    return int(width * MAGNIFICATION / magnification), int(height * MAGNIFICATION / magnification)
 
 
 def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]) -> None:

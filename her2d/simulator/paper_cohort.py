@@ -100,7 +100,7 @@ INTERNAL = Population(
         "true_negative": Rates(65 / 88, 22 / 88, 27 / 88, 3 / 88, 33 / 88),
         "false_positive": Rates(8 / 9, 2 / 9, 7 / 9, 1 / 9, 2 / 9),
     },
-    annotation=AnnotationNoise(tumor=0.16, strong=0.10),
+    annotation=AnnotationNoise(tumor=0.26, strong=0.10),
 )
 EXTERNAL = Population(
     center=SECOND,
@@ -114,7 +114,7 @@ EXTERNAL = Population(
         "true_negative": Rates(54 / 73, 9 / 73, 40 / 73, 1 / 73, 27 / 73),
         "false_positive": Rates(4 / 8, 2 / 8, 6 / 8, 2 / 8, 1 / 8),
     },
-    annotation=AnnotationNoise(tumor=0.20, strong=0.12),
+    annotation=AnnotationNoise(tumor=0.32, strong=0.12),
 )
 
 # Poor differentiation of positive and false positive slides (Tables 3 and 4 together; external
