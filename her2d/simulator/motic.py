@@ -52,7 +52,7 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
-    """Write the HER2 IHC slide, which has the H&E slide's grid at 4x, whatever its magnification.
+    """Write the HER2 IHC slide, which has the H&E slide's grid at 4x at every magnification.
 
     Readers use only 4x, and at 40x it would take as long as the H&E slide.
 

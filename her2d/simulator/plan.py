@@ -99,7 +99,7 @@ class SlidePlan:
         width, height: pixels at 4x (2.5 um each).
         magnification: objective magnification of the file's finest level.
         strong_fraction: fraction of the tumour area with HER2-high morphology. With a histology, P
-            of equation 1, and the tumour is HER2-high whatever it grows like.
+            of equation 1, and the tumour's growth is independent of it.
         ihc_score, fish: results of immunohistochemistry and in-situ hybridisation, which imply the
             status as in the paper (3+, or 2+ and FISH positive, is positive).
         scale: the scanner's um per pixel in parts of those that the magnification stands for.
