@@ -32,18 +32,18 @@ class Turns:
         self._clock = clock
         self._first = 0
         self._examined_at = [float("-inf")] * _BUCKETS
-        self._files = 0
+        self._files: int | None = None  # that the last search met; None to examine all
 
     @property
     def buckets(self) -> range:
         """The buckets that are examined next. After the last one, the first ones follow."""
-        share = _BUCKETS * self._most // max(self._files, 1)
+        share = _BUCKETS * self._most // (self._files or 1)
         return range(self._first, self._first + min(max(share, 1), _BUCKETS))
 
     @property
     def all_next(self) -> bool:
         """Whether the next search examines every file, however many there are."""
-        return self._files == 0
+        return self._files is None
 
     @property
     def examined_at(self) -> float:
@@ -59,7 +59,7 @@ class Turns:
 
     def take_all(self) -> None:
         """Examine every file in the next search."""
-        self._files = 0
+        self._files = None
 
 
 class KnownFiles:

@@ -185,6 +185,8 @@ class Sweeps:
             self._known.end(everywhere=self._turns is self._by_sweeps)
         if self._turns is self._by_sweeps:
             self._swept_at = self._clock()
+            if self._is_rare:  # so that the next poll need not examine everything again
+                self._by_polls.took(self._buckets, self._known.met)
         self._rest()
 
     def _rest(self) -> None:
