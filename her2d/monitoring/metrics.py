@@ -258,6 +258,17 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         "Number of times that a thread which watches the inboxes died and was replaced.",
         value=reading.watch_restarts,
     )
+    yield _gauge(
+        "her2d_inbox_sweep_age_seconds",
+        "Time since all inboxes were last searched for new files, in seconds.",
+        reading.swept_s,
+    )
+    yield _gauge(
+        "her2d_inbox_examined_age_seconds",
+        "Time since the known file in the inboxes was last examined for a change for which that is"
+        " longest ago, in seconds.",
+        reading.examined_s,
+    )
 
 
 def _stages(reading: Reading) -> Iterable[Metric]:

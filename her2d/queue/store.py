@@ -141,9 +141,9 @@ class JobQueue:
         rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
         return rows[0] if rows else None
 
-    def newest_of_each(self, paths: Iterable[Path]) -> dict[str, NewestJob]:
-        """Return the newest job of each path that has one, by `text_of` the path."""
-        rows = self._db.execute(_NEWEST_OF_EACH, [json.dumps([text_of(path) for path in paths])])
+    def newest_of_each(self, paths: Sequence[str]) -> dict[str, NewestJob]:
+        """Return the newest job of each path that has one; paths are as `text_of` writes them."""
+        rows = self._db.execute(_NEWEST_OF_EACH, [json.dumps(paths)])
         return {
             path: NewestJob(job_id, JobState(state), FileState(*file), bool(is_unmoved))
             for path, job_id, state, is_unmoved, *file in rows
@@ -582,7 +582,7 @@ class JobQueue:
         return [Job.of(row) for row in rows]
 
 
-def text_of(path: Path) -> str:
+def text_of(path: str | Path) -> str:
     """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc.
 
     No two paths have one text: where a name already contains such characters, its backslash is
