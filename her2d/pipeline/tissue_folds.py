@@ -86,7 +86,7 @@ def _long_dark_lines(density: Floats, tissue: Mask) -> Mask | None:
 def possible_lines(density: Floats) -> Iterator[Mask]:
     """Yield for each direction where `dark_lines` may find lines: bool (128, 128).
 
-    All that it finds is among them, whatever is tissue.
+    All that it finds is among them, on tissue and beside it.
 
     Args:
         density: float32 (128, 128), summed over R, G and B.

@@ -147,7 +147,7 @@ class SlideProcessor:
         """Score one scan while its content hash is read beside its tiles, and return both.
 
         Both end before this returns or raises. No verdict on a file is given before all of it was
-        read: an error of the hash counts, whatever its tiles led to meanwhile.
+        read: an error of the hash comes before one of the tiles.
 
         Args:
             scan: the slide, which the caller has opened.
@@ -160,19 +160,19 @@ class SlideProcessor:
             Exception: as `content_hash` and `score`.
         """
         abandoned = threading.Event()
-        scoring = self._begin(scan, inbox, _AnyOf(abandoned, cancel), progress)
+        stop = _AnyOf(abandoned, cancel)
+        scoring = self._begin(scan, inbox, stop, progress)
 
         def continue_or_stop() -> None:
             on_hash_progress()
+            if stop.is_set():
+                raise SlideCancelledError("The slide was cancelled.")
             if scoring.ended_without_verdict():
-                raise _HashUnneededError
+                self._outcome(scoring)  # raises why
 
-        digest = ""
         try:
             digest = self.content_hash(scan, continue_or_stop)
             hashed(digest)
-        except _HashUnneededError:
-            pass  # the error of the scoring is raised below
         except BaseException:
             abandoned.set()
             wait([scoring.future])  # it reads the open file
@@ -193,6 +193,13 @@ class SlideProcessor:
         )
 
     def _scored(self, scan: Scan, scoring: "_Scoring") -> ScoredSlide:
+        outcome = self._outcome(scoring)
+        stamp, first_block = scan.stamp(), scan.first_block()
+        scan.require_unchanged()
+        _require_enough_tiles(scan.path, outcome, self._max_unreadable_percent)
+        return ScoredSlide(scan.path, outcome, stamp, first_block, scoring.seconds)
+
+    def _outcome(self, scoring: "_Scoring") -> SlideOutcome:
         try:
             outcome = scoring.future.result()
         except DeviceLostError:
@@ -200,14 +207,7 @@ class SlideProcessor:
         except (EngineError, MemoryError) as error:
             raise self._health.judged(error) from error
         self._health.worked()
-        stamp, first_block = scan.stamp(), scan.first_block()
-        scan.require_unchanged()
-        _require_enough_tiles(scan.path, outcome, self._max_unreadable_percent)
-        return ScoredSlide(scan.path, outcome, stamp, first_block, scoring.seconds)
-
-
-class _HashUnneededError(Exception):
-    """The scoring ended for a reason that says nothing about the file."""
+        return outcome
 
 
 class _AnyOf:
