@@ -102,7 +102,8 @@ class Metrics:
         )
         self.steps = Histogram(
             "her2d_slide_step_seconds",
-            "Duration of each step of a finished slide (hash, tiles, pictures), in seconds.",
+            "Duration of each step of a finished slide (hash, tiles, pictures), in seconds. Hash"
+            " and tiles mostly overlap.",
             ["step"],
             buckets=_SLIDE_SECONDS,
             registry=registry,

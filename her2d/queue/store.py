@@ -458,19 +458,27 @@ class JobQueue:
             self.requeue_interrupted(job)
         return interrupted
 
-    def requeue_interrupted(self, job: Job) -> JobState:
+    def requeue_interrupted(self, job: Job, *, by_storage: bool = True) -> JobState:
         """Queue a running job again because its worker ended; no attempt counts.
 
         After several such interruptions the job is quarantined, because its file may be the cause.
-        An interruption counts only after the whole file was read, because a daemon is also killed
-        when its storage hangs.
+        A daemon is also killed when its storage hangs, so that an interruption counts only after
+        the whole file was read, and the next attempt reads it before anything else.
+
+        Args:
+            job: the claimed job.
+            by_storage: whether its storage may be why the worker ended.
 
         Returns:
             The job's new state.
         """
-        read = self.get(job.id).content_hash is not None
-        interruptions = job.interruptions + read
-        fields: dict[str, Any] = {"interruptions": interruptions, "heartbeat_at": None}
+        counts = not by_storage or self.get(job.id).content_hash is not None
+        interruptions = job.interruptions + counts
+        fields: dict[str, Any] = {
+            "interruptions": interruptions,
+            "hash_first": 1,
+            "heartbeat_at": None,
+        }
         if interruptions >= MOST_INTERRUPTIONS:
             fields |= {
                 "reason": f"her2d ended unexpectedly {interruptions} times while it worked on this"
