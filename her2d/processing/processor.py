@@ -305,7 +305,7 @@ def open_processor(
         self_test(engine)
         early = None
         if not runs_all:
-            problem = problem or engine.separate_folds_problem
+            problem = problem or engine.separate_folds_problem(limits.classifier_batch)
             early = _early_decision(integrator, rules, problem)
         with (
             hashing,
