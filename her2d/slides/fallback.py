@@ -231,8 +231,8 @@ class FallbackBlocks:
                 to_x, from_x = _place(across, horizontal)
                 part = area_parts(block[y, x], vertical, horizontal)
                 total[to_y, to_x] += part[from_y, from_x]
-                share_x[to_x] += horizontal.weight.sum(axis=0)[from_x]
-            share_y[to_y] += vertical.weight.sum(axis=0)[from_y]
+                share_x[to_x] += horizontal.share[from_x]
+            share_y[to_y] += vertical.share[from_y]
         # The last pixels may reach beyond the finer level: they are means of what is there.
         share = share_y[:, None, None] * share_x[None, :, None]
         np.divide(total, share, out=total, where=share > 0)
@@ -258,4 +258,4 @@ def _place(span: _Span, weights: AxisWeights) -> tuple[slice, slice]:
     """Return where weighted pixels go in a span, and which of them, as slices of both."""
     before = max(0, span.start - weights.first)
     first = weights.first + before - span.start
-    return slice(first, first + weights.index.shape[1] - before), slice(before, None)
+    return slice(first, first + len(weights.share) - before), slice(before, None)
