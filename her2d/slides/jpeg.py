@@ -8,7 +8,7 @@ marker, because JPEG has no checksum: such a block decodes to wrong pixels.
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import imagecodecs
 import numpy as np
@@ -26,6 +26,14 @@ from her2d.slides.block_format import (
 )
 from her2d.slides.colour import YCBCR
 from her2d.slides.errors import RefusedError
+from her2d.slides.turbo_jpeg import (
+    COLOR_MARKERS,
+    SAMPLINGS,
+    Span,
+    decode_turbo,
+    self_contained,
+    tables_to_decode,
+)
 
 JPEG = 7
 
@@ -55,6 +63,7 @@ class JpegHeader:
         restart_interval: units that are coded between restart markers, 0 for all.
         first_scan: where the coded data begin.
         has_end: whether there is an end marker.
+        color_markers: where segments begin and end that state colours, before the coded data.
     """
 
     width: int = 0
@@ -63,6 +72,7 @@ class JpegHeader:
     restart_interval: int = 0
     first_scan: int = 0
     has_end: bool = True
+    color_markers: list[Span] = field(default_factory=list)
 
     @property
     def is_subsampled(self) -> bool:
@@ -70,35 +80,74 @@ class JpegHeader:
         return len(set(self.sampling)) > 1
 
 
-def jpeg_decoder(stored: BlockFormat) -> Decode:
-    """Return the decoder of an image in JPEG; it decodes three components to RGB.
+class JpegDecoder:
+    """The decoder of an image in JPEG; it decodes three components to RGB.
 
     PhotometricInterpretation (tag 262) tells RGB from YCbCr, as in libtiff and OpenSlide, and
     markers of JFIF and Adobe do not. Only where chroma has fewer samples it cannot be RGB.
-
-    Raises:
-        RefusedError: JPEGTables (tag 347) are not tables.
     """
-    tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
 
-    def decode(data: bytes, size: BlockSize) -> Samples:
+    def __init__(self, stored: BlockFormat) -> None:
+        """Take the tables of an image.
+
+        Raises:
+            RefusedError: JPEGTables (tag 347) are not tables.
+        """
+        self._stored = stored
+        self._tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
+        self._to_decode = b"" if self._tables is None else tables_to_decode(self._tables)
+
+    def __call__(self, data: bytes, size: BlockSize) -> Samples:
+        """Decode a block; see `Decode`."""
+        stored = self._stored
         data = picture_bytes(data, stored, (_START,))
         across, down = stored.subsampling if stored.planes > 1 and size.plane else (1, 1)
         sizes = size.accepted
         if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples
             sizes |= {(-(-width // across), -(-height // down)) for width, height in sizes}
         header = check_jpeg(data, sizes=sizes, samples=stored.samples)
-        pixels = with_samples(_decoded(data, header, tables, _colorspace(header, stored)))
+        pixels = with_samples(self._decoded(data, header))
         if pixels.shape[0] < size.visible_height or pixels.shape[1] < size.visible_width:
             pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
         return pixels
 
-    return decode
+    def _decoded(self, data: bytes, header: JpegHeader) -> Samples:
+        if header.has_end:
+            return self._by_library(data, header)
+        data = _without_padding(data)
+        pixels = self._by_library(data + _END, header)
+        # Where coded data are missing, the decoder takes what follows for them. If nothing that
+        # follows changes a pixel, nothing is missing but the end marker.
+        if not all(
+            np.array_equal(pixels, self._by_library(data + more, header)) for more in _CONTINUATIONS
+        ):
+            raise RefusedError("is a JPEG that is cut short")
+        return pixels
+
+    def _by_library(self, data: bytes, header: JpegHeader) -> Samples:
+        colorspace = _colorspace(header, self._stored)
+        if colorspace is not None and header.sampling in SAMPLINGS:
+            pixels = decode_turbo(self._self_contained(data, header))
+            if pixels is not None:
+                return pixels
+        # The older interface says what is wrong with a JPEG, and reads over what can be read over.
+        return np.asarray(
+            imagecodecs.jpeg8_decode(
+                data,
+                tables=self._tables,
+                colorspace=colorspace,
+                outcolorspace=colorspace and "rgb",
+            )
+        )
+
+    def _self_contained(self, data: bytes, header: JpegHeader) -> bytes:
+        ycbcr = _colorspace(header, self._stored) == "ycbcr"
+        return self_contained(data, header.color_markers, self._to_decode, ycbcr=ycbcr)
 
 
 def old_jpeg_decoder(stored: BlockFormat) -> Decode:
     """Return the decoder of an image in old-style JPEG."""
-    decode_jpeg = jpeg_decoder(stored)
+    decode_jpeg = JpegDecoder(stored)
 
     def decode(data: bytes, size: BlockSize) -> Samples:
         whole = data if stored.old_jpeg is None else stored.old_jpeg.jpeg(data, size)
@@ -111,27 +160,6 @@ def _colorspace(header: JpegHeader, stored: BlockFormat) -> str | None:
     if stored.samples != 3:
         return None
     return "ycbcr" if stored.photometric == YCBCR or header.is_subsampled else "rgb"
-
-
-def _decoded(
-    data: bytes, header: JpegHeader, tables: bytes | None, colorspace: str | None
-) -> Samples:
-    def decode(jpeg: bytes) -> Samples:
-        return np.asarray(
-            imagecodecs.jpeg8_decode(
-                jpeg, tables=tables, colorspace=colorspace, outcolorspace=colorspace and "rgb"
-            )
-        )
-
-    if header.has_end:
-        return decode(data)
-    data = _without_padding(data)
-    pixels = decode(data + _END)
-    # Where coded data are missing, the decoder takes what follows for them. If nothing that
-    # follows changes a pixel, nothing is missing but the end marker.
-    if not all(np.array_equal(pixels, decode(data + more)) for more in _CONTINUATIONS):
-        raise RefusedError("is a JPEG that is cut short")
-    return pixels
 
 
 def _without_padding(data: bytes) -> bytes:
@@ -199,6 +227,8 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
             )
         elif marker == _DRI and length >= 4:
             header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
+        if marker in COLOR_MARKERS and not scans:
+            header.color_markers.append((at - 2, at + length))
         at += length
         if frames > 1 or scans > _MAX_SCANS:
             raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
