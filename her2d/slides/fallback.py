@@ -119,6 +119,17 @@ class FallbackBlocks:
                 raise
             return made
 
+    def read_halved(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one block at half its width and height, or whole where that is not possible.
+
+        Args, errors: as `read`.
+        """
+        try:
+            pixels = self._blocks.read_half(fd, column, row)
+        except (RefusedError, OSError):
+            pixels = None  # `read` raises it again, or makes the block from the finer level
+        return self.read(fd, column, row) if pixels is None else pixels
+
     def _filled(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return a block that is not stored: glass, unless the finer level has pixels there."""
         if self._finer is None:

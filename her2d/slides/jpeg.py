@@ -29,8 +29,10 @@ from her2d.slides.errors import RefusedError
 from her2d.slides.turbo_jpeg import (
     COLOR_MARKERS,
     SAMPLINGS,
+    SAMPLINGS_TO_HALVE,
     Span,
     decode_turbo,
+    decode_turbo_half,
     self_contained,
     tables_to_decode,
 )
@@ -110,6 +112,29 @@ class JpegDecoder:
         if pixels.shape[0] < size.visible_height or pixels.shape[1] < size.visible_width:
             pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
         return pixels
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether blocks may be decoded at half size: those of three components in one JPEG."""
+        return self._stored.samples == 3
+
+    def halved(self, data: bytes, size: BlockSize) -> Samples | None:
+        """Decode a block at half its width and height, as `decode_turbo_half` does.
+
+        Returns:
+            uint8 (height, width, 3) RGB, None for a block that has to be decoded whole: its sides
+            are odd, its end marker is missing, its sampling is unusual, or it is damaged.
+
+        Raises:
+            RefusedError: it is not a JPEG of the size of the block.
+        """
+        data = picture_bytes(data, self._stored, (_START,))
+        header = check_jpeg(data, sizes=size.accepted, samples=self._stored.samples)
+        if not header.has_end or header.sampling not in SAMPLINGS_TO_HALVE:
+            return None
+        if header.width % 2 or header.height % 2:
+            return None
+        return decode_turbo_half(self._self_contained(data, header), header.width, header.height)
 
     def _decoded(self, data: bytes, header: JpegHeader) -> Samples:
         if header.has_end:
@@ -225,10 +250,8 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
             raise RefusedError(
                 f"is corrupt, or a kind of JPEG that is not supported (marker {marker:02X})"
             )
-        elif marker == _DRI and length >= 4:
-            header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
-        if marker in COLOR_MARKERS and not scans:
-            header.color_markers.append((at - 2, at + length))
+        else:
+            _read_segment(header, marker, data, at, length)
         at += length
         if frames > 1 or scans > _MAX_SCANS:
             raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
@@ -244,6 +267,13 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
     if not (frames and scans):
         raise RefusedError("is a JPEG without an image")
     return header
+
+
+def _read_segment(header: JpegHeader, marker: int, data: bytes, at: int, length: int) -> None:
+    if marker == _DRI and length >= 4:
+        header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
+    elif marker in COLOR_MARKERS and not header.first_scan:
+        header.color_markers.append((at - 2, at + length))
 
 
 def _markers_after_scans(data: bytes) -> NDArray[np.intp]:

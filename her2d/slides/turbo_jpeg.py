@@ -23,6 +23,8 @@ _WHOLE = ((1, 1), (1, 1), (1, 1))
 _HALF_ACROSS = ((2, 1), (1, 1), (1, 1))
 _QUARTER = ((2, 2), (1, 1), (1, 1))
 SAMPLINGS = frozenset({_WHOLE, _HALF_ACROSS, _QUARTER})  # 4:4:4, 4:2:2 and 4:2:0
+# Of 4:2:2 the library halves the chroma, which has half as many samples across already, once more.
+SAMPLINGS_TO_HALVE = SAMPLINGS - {_HALF_ACROSS}
 
 Span = tuple[int, int]
 
