@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_BAND = 64  # grid pixels; larger temporaries leave the cache and need new pages
+_BAND = 128  # grid pixels; larger temporaries leave the cache and need new pages
 _KEPT_WEIGHTS = 1024  # of blocks' columns and rows, some 5 KiB each
 
 

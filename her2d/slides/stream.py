@@ -121,6 +121,8 @@ class TileStream:
     _across: _Axis = field(init=False)
     _down: _Axis = field(init=False)
     _canvases: dict[Position, _Canvas] = field(init=False, default_factory=dict)
+    # Sums of finished tiles, for the next ones: new memory would cost more than the sums.
+    _unused: list[NDArray[np.float32]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         layout, sampling = self.blocks.layout, self.sampling
@@ -212,7 +214,7 @@ class TileStream:
                 if self.sampling.as_is:
                     _paste(canvas, share, there_y, there_x)
                 else:
-                    _add(canvas, share, there_y, there_x)
+                    self._add(canvas, share, there_y, there_x)
 
     def _finish(self, column: int, row: int) -> Tile | UnreadableTile:
         canvas = self._canvases.pop((column, row))
@@ -221,11 +223,24 @@ class TileStream:
             return UnreadableTile(column, row, reason, canvas.is_io_error)
         if canvas.pixels.dtype == np.uint8:
             return Tile(column, row, canvas.pixels)
+        sums, canvas.pixels = canvas.pixels, None
+        sums += np.float32(0.5)  # halves are rounded up
+        # Weights sum to 1 within 1e-6, so no value reaches 256.
+        pixels = sums.astype(np.uint8)
         width, height = self.grid.extent(column, row)
-        pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
-        # Halves are rounded up. Weights sum to 1 within 1e-6, so no value reaches 256.
-        pixels[:height, :width] = canvas.pixels[:height, :width] + np.float32(0.5)
+        pixels[height:] = WHITE
+        pixels[:, width:] = WHITE
+        self._unused.append(sums)
         return Tile(column, row, pixels)
+
+    def _add(self, canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
+        if canvas.pixels is None:
+            if self._unused:
+                canvas.pixels = self._unused.pop()
+                canvas.pixels.fill(0)
+            else:
+                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
+        canvas.pixels[y, x] += share
 
 
 def _batched(positions: Iterator[Position], length: int) -> Iterator[Sequence[Position]]:
@@ -254,9 +269,3 @@ def _paste(canvas: _Canvas, share: NDArray[np.uint8], y: slice, x: slice) -> Non
     if canvas.pixels is None:
         canvas.pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
     canvas.pixels[y, x] = share
-
-
-def _add(canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
-    if canvas.pixels is None:
-        canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
-    canvas.pixels[y, x] += share
