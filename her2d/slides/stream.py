@@ -27,7 +27,7 @@ from her2d.slides.resample import area_parts, axis_weights, covered
 WHITE = 255
 
 _AHEAD_PER_WORKER = 2
-_RUN_BYTES = 2 * 2**20  # of blocks that a thread decodes before it returns them
+_RUN_BYTES = 2**20  # of blocks that a thread decodes before it returns them
 _AHEAD_BYTES = (
     128 * 2**20
 )  # decoded ahead of the receiver; one block that is larger is decoded nevertheless
@@ -153,7 +153,7 @@ class TileStream:
                         yield x, y
 
     def _parts(self, pool: ThreadPoolExecutor) -> Iterator[_Part]:
-        run = max(1, min(_RUN_BYTES, _AHEAD_BYTES) // self.blocks.block_bytes)
+        run = max(1, _RUN_BYTES // self.blocks.block_bytes)
         ahead = _AHEAD_BYTES // (run * self.blocks.block_bytes)
         ahead = max(1, min(ahead, _AHEAD_PER_WORKER * self.workers))
         under_way: deque[Future[list[_Part]]] = deque()
