@@ -96,6 +96,7 @@ def run_record(
         focal_plane=outcome.metadata.focal_plane,
         unread_pictures=outcome.metadata.unread_pictures,
         tiles_decided_early=outcome.tiles_decided_early,
+        decoding=outcome.metadata.decoding,
         scale_remark=None if outcome.scale is None else outcome.scale.remark,
     )
 

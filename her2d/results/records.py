@@ -97,6 +97,8 @@ class RunRecord:
         focal_plane: which plane of a z-stack was read, such as "2 of 5"; None where there is one.
         unread_pictures: which pictures of the file were neither read nor named, such as "1 further
             picture of 1200 x 900 was not read"; None where there is none.
+        decoding: "JPEG at half size" where tiles were made from blocks that were decoded so; None
+            where every pixel was decoded.
     """
 
     score: Score
@@ -117,6 +119,7 @@ class RunRecord:
     elapsed_s: float
     focal_plane: str | None = None
     unread_pictures: str | None = None
+    decoding: str | None = None
     scale_remark: str | None = None
     tiles_decided_early: int | None = None
 
@@ -203,6 +206,7 @@ class SlideResult(Score, _KnownSlide):
     run_id: int
     focal_plane: str | None
     unread_pictures: str | None
+    decoding: str | None
     tissue_mm2: float
     tumor_mm2: float
     focus: float | None

@@ -14,6 +14,7 @@ from her2d.slides.codecs import block_codec
 from her2d.slides.errors import RefusedError
 from her2d.slides.glass import WHITE, Color
 from her2d.slides.images import Image
+from her2d.slides.jpeg import JpegDecoder
 from her2d.slides.orientation import blocks_behind, mirror, mirrored
 from her2d.slides.structure import Directory
 from her2d.system.shortage import is_own_shortage
@@ -69,7 +70,10 @@ class BlockReader(Protocol):
         ...
 
     def read(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read and decode one block; errors and result are those of `Blocks.read`."""
+        """Read and decode one block; errors and result are those of `Blocks.read`.
+
+        A reader for averaging may return a block at half its width and height, if both are even.
+        """
         ...
 
 
@@ -149,6 +153,36 @@ class Blocks:
         pixels = np.full((height, width, 3), self._glass, np.uint8)
         copy_rectangle(pixels, x, y, self.layout, lambda *place: self._read_if_there(fd, *place))
         return mirror(pixels, self._mirrored)
+
+    @property
+    def can_halve(self) -> bool:
+        """Whether blocks may be decoded at half size, which only JPEG can be."""
+        decode = self._decode
+        return isinstance(decode, JpegDecoder) and decode.can_halve and not any(self._mirrored)
+
+    def read_half(self, fd: int, column: int, row: int) -> NDArray[np.uint8] | None:
+        """Read a block and decode it at half its width and height, if `can_halve`.
+
+        Args:
+            fd: descriptor of the file; its position is neither used nor changed.
+            column, row: the block's place in `layout`.
+
+        Returns:
+            uint8 (height, width, 3) RGB: the part of the block that lies within the image, each
+            pixel in the place of four. None where it has to be read whole.
+
+        Raises:
+            RefusedError: the block cannot be decoded; `read` says so too.
+            OSError: the storage failed.
+        """
+        size = self._size(column, row, 0)
+        if not self.is_stored(column, row) or size.visible_width % 2 or size.visible_height % 2:
+            return None
+        assert isinstance(self._decode, JpegDecoder)
+        samples = self._decode.halved(self._fetch(fd, row * self.layout.columns + column), size)
+        if samples is None:
+            return None
+        return self._to_rgb(samples[: size.visible_height // 2, : size.visible_width // 2])
 
     def _read_if_there(self, fd: int, column: int, row: int) -> NDArray[np.uint8] | None:
         return self._read_stored(fd, column, row) if self._stored[row, column] else None

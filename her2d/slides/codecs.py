@@ -8,7 +8,7 @@ from her2d.slides.byte_codecs import BYTE_CODECS, LZW, WITH_PREDICTOR, byte_deco
 from her2d.slides.colour import ToRGB, check_samples_readable, rgb_converter, significant_bits
 from her2d.slides.errors import RefusedError
 from her2d.slides.images import Image
-from her2d.slides.jpeg import JPEG, jpeg_decoder, old_jpeg_decoder
+from her2d.slides.jpeg import JPEG, JpegDecoder, old_jpeg_decoder
 from her2d.slides.jpeg2000 import JPEG_2000, jpeg2000_decoder
 from her2d.slides.jpeg_xl_xr import JPEG_XL, JPEG_XR, jpeg_xl_decoder, jpeg_xr_decoder
 from her2d.slides.old_jpeg import OLD_JPEG, old_jpeg_header
@@ -24,7 +24,7 @@ _DECODERS: MappingProxyType[int, Callable[[BlockFormat], Decode]] = MappingProxy
         **dict.fromkeys(JPEG_2000, jpeg2000_decoder),
         **dict.fromkeys(JPEG_XL, jpeg_xl_decoder),
         **dict.fromkeys(JPEG_XR, jpeg_xr_decoder),
-        JPEG: jpeg_decoder,
+        JPEG: JpegDecoder,
         OLD_JPEG: old_jpeg_decoder,
     }
 )

@@ -119,6 +119,17 @@ class FallbackBlocks:
                 raise
             return made
 
+    def read_halved(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one block at half its width and height, or whole where that is not possible.
+
+        Args, errors: as `read`.
+        """
+        try:
+            pixels = self._blocks.read_half(fd, column, row)
+        except (RefusedError, OSError):
+            pixels = None  # `read` raises it again, or makes the block from the finer level
+        return self.read(fd, column, row) if pixels is None else pixels
+
     def _filled(self, fd: int, column: int, row: int) -> NDArray[np.uint8]:
         """Return a block that is not stored: glass, unless the finer level has pixels there."""
         if self._finer is None:
@@ -231,8 +242,8 @@ class FallbackBlocks:
                 to_x, from_x = _place(across, horizontal)
                 part = area_parts(block[y, x], vertical, horizontal)
                 total[to_y, to_x] += part[from_y, from_x]
-                share_x[to_x] += horizontal.weight.sum(axis=0)[from_x]
-            share_y[to_y] += vertical.weight.sum(axis=0)[from_y]
+                share_x[to_x] += horizontal.share[from_x]
+            share_y[to_y] += vertical.share[from_y]
         # The last pixels may reach beyond the finer level: they are means of what is there.
         share = share_y[:, None, None] * share_x[None, :, None]
         np.divide(total, share, out=total, where=share > 0)
@@ -258,4 +269,4 @@ def _place(span: _Span, weights: AxisWeights) -> tuple[slice, slice]:
     """Return where weighted pixels go in a span, and which of them, as slices of both."""
     before = max(0, span.start - weights.first)
     first = weights.first + before - span.start
-    return slice(first, first + weights.index.shape[1] - before), slice(before, None)
+    return slice(first, first + len(weights.share) - before), slice(before, None)

@@ -8,7 +8,7 @@ marker, because JPEG has no checksum: such a block decodes to wrong pixels.
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import imagecodecs
 import numpy as np
@@ -26,6 +26,16 @@ from her2d.slides.block_format import (
 )
 from her2d.slides.colour import YCBCR
 from her2d.slides.errors import RefusedError
+from her2d.slides.turbo_jpeg import (
+    COLOR_MARKERS,
+    SAMPLINGS,
+    SAMPLINGS_TO_HALVE,
+    Span,
+    decode_turbo,
+    decode_turbo_half,
+    self_contained,
+    tables_to_decode,
+)
 
 JPEG = 7
 
@@ -55,6 +65,7 @@ class JpegHeader:
         restart_interval: units that are coded between restart markers, 0 for all.
         first_scan: where the coded data begin.
         has_end: whether there is an end marker.
+        color_markers: where segments begin and end that state colours, before the coded data.
     """
 
     width: int = 0
@@ -63,6 +74,7 @@ class JpegHeader:
     restart_interval: int = 0
     first_scan: int = 0
     has_end: bool = True
+    color_markers: list[Span] = field(default_factory=list)
 
     @property
     def is_subsampled(self) -> bool:
@@ -70,35 +82,97 @@ class JpegHeader:
         return len(set(self.sampling)) > 1
 
 
-def jpeg_decoder(stored: BlockFormat) -> Decode:
-    """Return the decoder of an image in JPEG; it decodes three components to RGB.
+class JpegDecoder:
+    """The decoder of an image in JPEG; it decodes three components to RGB.
 
     PhotometricInterpretation (tag 262) tells RGB from YCbCr, as in libtiff and OpenSlide, and
     markers of JFIF and Adobe do not. Only where chroma has fewer samples it cannot be RGB.
-
-    Raises:
-        RefusedError: JPEGTables (tag 347) are not tables.
     """
-    tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
 
-    def decode(data: bytes, size: BlockSize) -> Samples:
+    def __init__(self, stored: BlockFormat) -> None:
+        """Take the tables of an image.
+
+        Raises:
+            RefusedError: JPEGTables (tag 347) are not tables.
+        """
+        self._stored = stored
+        self._tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
+        self._to_decode = b"" if self._tables is None else tables_to_decode(self._tables)
+
+    def __call__(self, data: bytes, size: BlockSize) -> Samples:
+        """Decode a block; see `Decode`."""
+        stored = self._stored
         data = picture_bytes(data, stored, (_START,))
         across, down = stored.subsampling if stored.planes > 1 and size.plane else (1, 1)
         sizes = size.accepted
         if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples
             sizes |= {(-(-width // across), -(-height // down)) for width, height in sizes}
         header = check_jpeg(data, sizes=sizes, samples=stored.samples)
-        pixels = with_samples(_decoded(data, header, tables, _colorspace(header, stored)))
+        pixels = with_samples(self._decoded(data, header))
         if pixels.shape[0] < size.visible_height or pixels.shape[1] < size.visible_width:
             pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
         return pixels
 
-    return decode
+    @property
+    def can_halve(self) -> bool:
+        """Whether blocks may be decoded at half size: those of three components in one JPEG."""
+        return self._stored.samples == 3
+
+    def halved(self, data: bytes, size: BlockSize) -> Samples | None:
+        """Decode a block at half its width and height, as `decode_turbo_half` does.
+
+        Returns:
+            uint8 (height, width, 3) RGB, None for a block that has to be decoded whole: its sides
+            are odd, its end marker is missing, its sampling is unusual, or it is damaged.
+
+        Raises:
+            RefusedError: it is not a JPEG of the size of the block.
+        """
+        data = picture_bytes(data, self._stored, (_START,))
+        header = check_jpeg(data, sizes=size.accepted, samples=self._stored.samples)
+        if not header.has_end or header.sampling not in SAMPLINGS_TO_HALVE:
+            return None
+        if header.width % 2 or header.height % 2:
+            return None
+        return decode_turbo_half(self._self_contained(data, header), header.width, header.height)
+
+    def _decoded(self, data: bytes, header: JpegHeader) -> Samples:
+        if header.has_end:
+            return self._by_library(data, header)
+        data = _without_padding(data)
+        pixels = self._by_library(data + _END, header)
+        # Where coded data are missing, the decoder takes what follows for them. If nothing that
+        # follows changes a pixel, nothing is missing but the end marker.
+        if not all(
+            np.array_equal(pixels, self._by_library(data + more, header)) for more in _CONTINUATIONS
+        ):
+            raise RefusedError("is a JPEG that is cut short")
+        return pixels
+
+    def _by_library(self, data: bytes, header: JpegHeader) -> Samples:
+        colorspace = _colorspace(header, self._stored)
+        if colorspace is not None and header.sampling in SAMPLINGS:
+            pixels = decode_turbo(self._self_contained(data, header))
+            if pixels is not None:
+                return pixels
+        # The older interface says what is wrong with a JPEG, and reads over what can be read over.
+        return np.asarray(
+            imagecodecs.jpeg8_decode(
+                data,
+                tables=self._tables,
+                colorspace=colorspace,
+                outcolorspace=colorspace and "rgb",
+            )
+        )
+
+    def _self_contained(self, data: bytes, header: JpegHeader) -> bytes:
+        ycbcr = _colorspace(header, self._stored) == "ycbcr"
+        return self_contained(data, header.color_markers, self._to_decode, ycbcr=ycbcr)
 
 
 def old_jpeg_decoder(stored: BlockFormat) -> Decode:
     """Return the decoder of an image in old-style JPEG."""
-    decode_jpeg = jpeg_decoder(stored)
+    decode_jpeg = JpegDecoder(stored)
 
     def decode(data: bytes, size: BlockSize) -> Samples:
         whole = data if stored.old_jpeg is None else stored.old_jpeg.jpeg(data, size)
@@ -111,27 +185,6 @@ def _colorspace(header: JpegHeader, stored: BlockFormat) -> str | None:
     if stored.samples != 3:
         return None
     return "ycbcr" if stored.photometric == YCBCR or header.is_subsampled else "rgb"
-
-
-def _decoded(
-    data: bytes, header: JpegHeader, tables: bytes | None, colorspace: str | None
-) -> Samples:
-    def decode(jpeg: bytes) -> Samples:
-        return np.asarray(
-            imagecodecs.jpeg8_decode(
-                jpeg, tables=tables, colorspace=colorspace, outcolorspace=colorspace and "rgb"
-            )
-        )
-
-    if header.has_end:
-        return decode(data)
-    data = _without_padding(data)
-    pixels = decode(data + _END)
-    # Where coded data are missing, the decoder takes what follows for them. If nothing that
-    # follows changes a pixel, nothing is missing but the end marker.
-    if not all(np.array_equal(pixels, decode(data + more)) for more in _CONTINUATIONS):
-        raise RefusedError("is a JPEG that is cut short")
-    return pixels
 
 
 def _without_padding(data: bytes) -> bytes:
@@ -197,8 +250,8 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
             raise RefusedError(
                 f"is corrupt, or a kind of JPEG that is not supported (marker {marker:02X})"
             )
-        elif marker == _DRI and length >= 4:
-            header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
+        else:
+            _read_segment(header, marker, data, at, length)
         at += length
         if frames > 1 or scans > _MAX_SCANS:
             raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
@@ -214,6 +267,13 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
     if not (frames and scans):
         raise RefusedError("is a JPEG without an image")
     return header
+
+
+def _read_segment(header: JpegHeader, marker: int, data: bytes, at: int, length: int) -> None:
+    if marker == _DRI and length >= 4:
+        header.restart_interval = struct.unpack_from(">H", data, at + 2)[0]
+    elif marker in COLOR_MARKERS and not header.first_scan:
+        header.color_markers.append((at - 2, at + length))
 
 
 def _markers_after_scans(data: bytes) -> NDArray[np.intp]:

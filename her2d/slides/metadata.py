@@ -116,6 +116,8 @@ class SlideMetadata:
         width, height: pixels of level 0.
         magnification_source: the statement that `magnification` was taken from.
         focal_plane: which plane of a z-stack is read, such as "3 of 5"; None where there is one.
+        decoding: "JPEG at half size" where tiles are made from blocks that are decoded so; None
+            where every pixel is decoded.
         unread_pictures: a clause that says which pictures of the file were neither read nor named,
             such as "1 further picture of 1200 x 900 was not read"; None where there is none.
         barcode_source: where `barcode` was read; None where it is None.
@@ -134,6 +136,7 @@ class SlideMetadata:
     magnification_source: MagnificationSource
     focal_plane: str | None = None
     unread_pictures: str | None = None
+    decoding: str | None = None
     barcode_source: BarcodeSource | None = None
     label_barcode: str | None = None
     disputed_mpp: DisputedMpp | None = None

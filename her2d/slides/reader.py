@@ -15,6 +15,7 @@ from her2d.slides.fit import fit_grid
 from her2d.slides.formats.opening import library_named, open_other
 from her2d.slides.further_images import unread_pictures
 from her2d.slides.glass import Color, glass_color
+from her2d.slides.half_size import HALF_SIZE, is_read_at_half_size
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.integrity import open_regular
 from her2d.slides.metadata import (
@@ -105,6 +106,8 @@ def _open(path: Path, fd: int, assume_magnification: float | None, um_per_px: fl
         as_is=as_is,
     )
     check_is_coloured(level.image.page)
+    if is_read_at_half_size(blocks, sampling):
+        metadata = replace(metadata, decoding=HALF_SIZE)
     return TiffSlide(
         path,
         fd=fd,

@@ -6,15 +6,30 @@ it, and the parts of all blocks add up to the same pixel for any block layout.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_ROWS_AT_ONCE = (
-    32  # larger temporaries leave the cache and need new pages, which cost more than sums
-)
+_BAND = 128  # grid pixels; larger temporaries leave the cache and need new pages
+_KEPT_WEIGHTS = 1024  # of blocks' columns and rows, some 5 KiB each
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """The weights of a few grid pixels along one axis.
+
+    Attributes:
+        target: these grid pixels, from the first that the source pixels are part of.
+        source: the source pixels that they are made from, from the block's start.
+        matrix: float32 (target, source), sparse.
+    """
+
+    target: slice
+    source: slice
+    matrix: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +38,13 @@ class AxisWeights:
 
     Attributes:
         first: the first grid pixel that the source pixels are part of.
-        index: int64 (taps, n), source pixels relative to the block's start.
-        weight: float32 (taps, n), shares of a grid pixel; 0 where a tap adds nothing.
+        share: float32 (n,), which part of each grid pixel they make up.
+        bands: their weights.
     """
 
     first: int
-    index: NDArray[np.int64]
-    weight: NDArray[np.float32]
+    share: NDArray[np.float32]
+    bands: tuple[_Band, ...]
 
 
 def covered(start: int, stop: int, scale: float, length: int) -> tuple[int, int]:
@@ -43,6 +58,7 @@ def covered(start: int, stop: int, scale: float, length: int) -> tuple[int, int]
     return min(int(start // scale), length), min(int(-(-stop // scale)), length)
 
 
+@lru_cache(_KEPT_WEIGHTS)
 def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeights:
     """Return the weights of source pixels [start, stop) in the grid pixels they are part of.
 
@@ -57,11 +73,28 @@ def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeight
     source = np.maximum(np.floor(left).astype(np.int64), start) + np.arange(taps)[:, None]
     share = np.minimum(source + 1, left + scale) - np.maximum(source, left)
     inside = (share > 0) & (source < stop)
-    return AxisWeights(
-        first=first,
-        index=np.where(inside, source - start, 0),
-        weight=np.where(inside, share / scale, 0.0).astype(np.float32),
+    weight = np.where(inside, share / scale, 0.0).astype(np.float32)
+    bands = tuple(
+        _band(slice(at, at + _BAND), (source - start).T, weight.T, inside.T)
+        for at in range(0, last - first, _BAND)
     )
+    return AxisWeights(first, weight.sum(axis=0), bands)
+
+
+def _band(
+    target: slice,
+    source: NDArray[np.int64],
+    weight: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+) -> _Band:
+    from scipy.sparse import csr_array  # only scans that are not at 4x need it
+
+    some = inside[target]
+    index = source[target][some]
+    low, high = (int(index.min()), int(index.max()) + 1) if index.size else (0, 0)
+    ends = np.concatenate(([0], np.cumsum(some.sum(axis=1))))
+    matrix = csr_array((weight[target][some], index - low, ends), shape=(len(some), high - low))
+    return _Band(target, slice(low, high), matrix)
 
 
 def area_parts(
@@ -77,26 +110,23 @@ def area_parts(
         float32 (rows, columns, 3), 0 to 255, for grid pixels from (vertical.first,
         horizontal.first) on.
     """
-    parts = np.empty((vertical.index.shape[1], horizontal.index.shape[1], 3), np.float32)
-    for first in range(0, len(parts), _ROWS_AT_ONCE):
-        some = slice(first, first + _ROWS_AT_ONCE)
-        rows = _weigh(pixels, vertical.index[:, some], vertical.weight[:, some])
-        columns = _weigh(_transposed(rows), horizontal.index, horizontal.weight)
-        parts[some] = _transposed(columns)
+    parts = np.empty((len(vertical.share), len(horizontal.share), 3), np.float32)
+    for band in vertical.bands:
+        columns = _transposed(_weighed(pixels, band))
+        for across in horizontal.bands:
+            parts[band.target, across.target] = _transposed(_weighed(columns, across))
     return parts
 
 
-def _weigh(
-    pixels: NDArray[Any], index: NDArray[np.int64], weight: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return weighted sums along the first axis, computed for whole rows."""
-    rows = pixels.reshape(len(pixels), -1)
-    total = np.zeros((index.shape[1], rows.shape[1]), np.float32)
-    for tap_index, tap_weight in zip(index, weight, strict=True):
-        tap = rows[tap_index].astype(np.float32, copy=False)
-        tap *= tap_weight[:, None]
-        total += tap
-    return total.reshape(-1, *pixels.shape[1:])
+def _weighed(pixels: NDArray[Any], band: _Band) -> NDArray[np.float32]:
+    """Return weighted sums along the first axis.
+
+    The sparse product adds a grid pixel's source pixels one after the other, each multiplied by its
+    weight, for whole rows.
+    """
+    some = pixels[band.source]
+    rows = some.reshape(len(some), -1).astype(np.float32, copy=False)
+    return np.asarray(band.matrix @ rows).reshape(-1, *pixels.shape[1:])
 
 
 def _transposed(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

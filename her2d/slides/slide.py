@@ -26,6 +26,7 @@ from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError,
 from her2d.slides.fallback import FallbackBlocks, FinerLevel, finer_level
 from her2d.slides.glass import Color
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
+from her2d.slides.half_size import HALF_SIZE, HalvedBlocks
 from her2d.slides.images import Image, image_of, tifffile_on
 from her2d.slides.metadata import SlideMetadata
 from her2d.slides.openslide_names import AssociatedImages, Pair, Pixels, standard_properties
@@ -344,7 +345,9 @@ class TiffSlide:
 
     def _stream(self, shared: int, workers: int) -> Generator[Tile | UnreadableTile]:
         fd = os.dup(shared)
-        stream = TileStream(fd, self._blocks, self._sampling, self.grid, workers)
+        halved = self.metadata.decoding == HALF_SIZE
+        blocks = HalvedBlocks(self._blocks) if halved else self._blocks
+        stream = TileStream(fd, blocks, self._sampling, self.grid, workers)
         try:
             with closing(iter(stream)) as tiles:  # also if the receiver stops early
                 yield from checked_tiles(tiles, self.path, self.grid, deep=self._blocks.bits == 16)

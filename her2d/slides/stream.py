@@ -8,10 +8,11 @@ is complete.
 
 import errno
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from her2d.slides.resample import area_parts, axis_weights, covered
 WHITE = 255
 
 _AHEAD_PER_WORKER = 2
+_RUN_BYTES = 2**20  # of blocks that a thread decodes before it returns them
 _AHEAD_BYTES = (
     128 * 2**20
 )  # decoded ahead of the receiver; one block that is larger is decoded nevertheless
@@ -80,11 +82,11 @@ class _Axis:
 
     Attributes:
         pixels: (first, last) grid pixel of each block, last exclusive.
-        first_tile: int64 (blocks,), the first tile each touches; non-decreasing.
+        starting_in: for each tile, the blocks whose first tile it is.
     """
 
     pixels: list[tuple[int, int]]
-    first_tile: NDArray[np.int64]
+    starting_in: list[range]
 
     @classmethod
     def of(cls, source: int, block: int, scale: float, grid: int) -> "_Axis":
@@ -94,12 +96,9 @@ class _Axis:
         ]
         # Blocks beyond the last grid pixel belong to no tile.
         pixels = [span for span in pixels if span[0] < span[1]]
-        return cls(pixels, np.array([first // TILE_PX for first, _ in pixels], np.int64))
-
-    def starting_in(self, tile: int) -> range:
-        """Return the blocks whose first tile is `tile`."""
-        low, high = np.searchsorted(self.first_tile, (tile, tile + 1))
-        return range(int(low), int(high))
+        tiles = range(-(-grid // TILE_PX) + 1)
+        first = np.searchsorted([span[0] // TILE_PX for span in pixels], tiles).tolist()
+        return cls(pixels, [range(*ends) for ends in pairwise(first)])
 
 
 @dataclass(eq=False)
@@ -122,6 +121,8 @@ class TileStream:
     _across: _Axis = field(init=False)
     _down: _Axis = field(init=False)
     _canvases: dict[Position, _Canvas] = field(init=False, default_factory=dict)
+    # Sums of finished tiles, for the next ones: new memory would cost more than the sums.
+    _unused: list[NDArray[np.float32]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         layout, sampling = self.blocks.layout, self.sampling
@@ -136,7 +137,7 @@ class TileStream:
             parts = self._parts(pool)
             for row in range(self.grid.rows):
                 for column in range(self.grid.columns):
-                    new = len(self._across.starting_in(column)) * len(self._down.starting_in(row))
+                    new = len(self._across.starting_in[column]) * len(self._down.starting_in[row])
                     for _ in range(new):
                         self._place(next(parts))
                     yield self._finish(column, row)
@@ -147,23 +148,28 @@ class TileStream:
         """Yield blocks in the order in which tiles, row by row, first need them."""
         for row in range(self.grid.rows):
             for column in range(self.grid.columns):
-                for y in self._down.starting_in(row):
-                    for x in self._across.starting_in(column):
+                for y in self._down.starting_in[row]:
+                    for x in self._across.starting_in[column]:
                         yield x, y
 
     def _parts(self, pool: ThreadPoolExecutor) -> Iterator[_Part]:
-        ahead = _AHEAD_BYTES // self.blocks.block_bytes
+        run = max(1, _RUN_BYTES // self.blocks.block_bytes)
+        ahead = _AHEAD_BYTES // (run * self.blocks.block_bytes)
         ahead = max(1, min(ahead, _AHEAD_PER_WORKER * self.workers))
-        under_way: deque[Future[_Part]] = deque()
-        for position in self._order():
+        under_way: deque[Future[list[_Part]]] = deque()
+        for positions in _batched(self._order(), run):
             if len(under_way) >= ahead:
-                yield under_way.popleft().result()
-            under_way.append(pool.submit(copy_context().run, self._work, position))
+                yield from under_way.popleft().result()
+            under_way.append(pool.submit(copy_context().run, self._work, positions))
         while under_way:
-            yield under_way.popleft().result()
+            yield from under_way.popleft().result()
 
-    def _work(self, position: Position) -> _Part:
-        """Read and decode one block and average it to the scale of the grid; runs on a worker."""
+    def _work(self, positions: Sequence[Position]) -> list[_Part]:
+        """Read some blocks; runs on a worker."""
+        return [self._part(position) for position in positions]
+
+    def _part(self, position: Position) -> _Part:
+        """Read and decode one block and average it to the scale of the grid."""
         column, row = position
         span_x, span_y = self._across.pixels[column], self._down.pixels[row]
         try:
@@ -183,13 +189,12 @@ class TileStream:
 
     def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[np.float32]:
         layout, sampling = self.blocks.layout, self.sampling
+        width, height = layout.extent(column, row)
+        by = height // pixels.shape[0]  # 2 where the block was decoded at half size
         left, top = column * layout.block_width, row * layout.block_height
-        height, width = pixels.shape[:2]
-        return area_parts(
-            pixels,
-            axis_weights(top, top + height, sampling.scale_y, self.grid.height),
-            axis_weights(left, left + width, sampling.scale_x, self.grid.width),
-        )
+        down = (top // by, (top + height) // by, sampling.scale_y / by, self.grid.height)
+        across = (left // by, (left + width) // by, sampling.scale_x / by, self.grid.width)
+        return area_parts(pixels, axis_weights(*down), axis_weights(*across))
 
     def _place(self, part: _Part) -> None:
         """Add `part` to the canvas of each tile that it touches."""
@@ -209,7 +214,7 @@ class TileStream:
                 if self.sampling.as_is:
                     _paste(canvas, share, there_y, there_x)
                 else:
-                    _add(canvas, share, there_y, there_x)
+                    self._add(canvas, share, there_y, there_x)
 
     def _finish(self, column: int, row: int) -> Tile | UnreadableTile:
         canvas = self._canvases.pop((column, row))
@@ -218,11 +223,29 @@ class TileStream:
             return UnreadableTile(column, row, reason, canvas.is_io_error)
         if canvas.pixels.dtype == np.uint8:
             return Tile(column, row, canvas.pixels)
+        sums, canvas.pixels = canvas.pixels, None
+        sums += np.float32(0.5)  # halves are rounded up
+        # Weights sum to 1 within 1e-6, so no value reaches 256.
+        pixels = sums.astype(np.uint8)
         width, height = self.grid.extent(column, row)
-        pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
-        # Halves are rounded up. Weights sum to 1 within 1e-6, so no value reaches 256.
-        pixels[:height, :width] = canvas.pixels[:height, :width] + np.float32(0.5)
+        pixels[height:] = WHITE
+        pixels[:, width:] = WHITE
+        self._unused.append(sums)
         return Tile(column, row, pixels)
+
+    def _add(self, canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
+        if canvas.pixels is None:
+            if self._unused:
+                canvas.pixels = self._unused.pop()
+                canvas.pixels.fill(0)
+            else:
+                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
+        canvas.pixels[y, x] += share
+
+
+def _batched(positions: Iterator[Position], length: int) -> Iterator[Sequence[Position]]:
+    while some := tuple(islice(positions, length)):
+        yield some
 
 
 def _tiles(span: tuple[int, int]) -> range:
@@ -246,9 +269,3 @@ def _paste(canvas: _Canvas, share: NDArray[np.uint8], y: slice, x: slice) -> Non
     if canvas.pixels is None:
         canvas.pixels = np.full((TILE_PX, TILE_PX, 3), WHITE, np.uint8)
     canvas.pixels[y, x] = share
-
-
-def _add(canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
-    if canvas.pixels is None:
-        canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
-    canvas.pixels[y, x] += share

@@ -17,7 +17,17 @@ from her2d.system.file_identity import FileState
 HEAVY = frozenset(
     {"onnxruntime", "openvino", "sklearn", "skops", "scipy", "torch", "monai", "lightning", "onnx"}
     | {"tensorrt", "tensorrt_rtx", "pycuda", "xgboost", "skimage", "zarr", "matplotlib", "pandas"}
-    | {"cv2", "imagecodecs", "tifffile", "zxingcpp", "openslide", "wsidicom", "pydicom", "PIL"}
+    | {
+        "cv2",
+        "imagecodecs",
+        "simplejpeg",
+        "tifffile",
+        "zxingcpp",
+        "openslide",
+        "wsidicom",
+        "pydicom",
+        "PIL",
+    }
     | {"shapely", "pyarrow", "fhir", "jinja2", "datasette", "uvicorn", "starlette", "fastapi"}
     | {"httpx", "watchdog", "prometheus_client"}
 )
@@ -132,4 +142,12 @@ def test_a_scan_imports_no_scikit_learn(site, write_slide_into):
     found = newly_imported(site, "scan c.tif")["scan c.tif"]
     assert "onnxruntime" in found
     # SciPy computes the interval of a bundle that is not calibrated, as this one.
-    assert found <= {"onnxruntime", "cv2", "imagecodecs", "tifffile", "zxingcpp", "scipy"}
+    assert found <= {
+        "onnxruntime",
+        "cv2",
+        "imagecodecs",
+        "simplejpeg",
+        "tifffile",
+        "zxingcpp",
+        "scipy",
+    }

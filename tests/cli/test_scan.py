@@ -97,6 +97,25 @@ def test_the_focal_plane_that_was_read_is_told_and_kept(her2d, laboratory, write
     assert "3 of 3" in (tmp_path / "report.html").read_text()
 
 
+def test_a_run_records_that_jpeg_was_decoded_at_half_size(her2d, laboratory, write_slide, tmp_path):
+    small = tifffile.imread(write_slide(["Sw.", "www"], "flat.tif"))[:100, :140]
+    path = tmp_path / "forty.tif"
+    tifffile.imwrite(
+        path,
+        small.repeat(10, axis=0).repeat(10, axis=1),
+        tile=(256, 256),
+        compression="jpeg",
+        photometric="rgb",
+        description="AppMag = 40",
+        metadata=None,
+    )
+    assert her2d("scan", path)[0] == 0
+    (result,) = laboratory.json("results")
+    assert result["decoding"] == "JPEG at half size"
+    laboratory.run("export", "forty", "--format", "html", "-o", tmp_path / "report.html")
+    assert "JPEG at half size" in (tmp_path / "report.html").read_text()
+
+
 def test_a_picture_that_was_not_read_is_told_and_kept(her2d, laboratory, write_slide, tmp_path):
     scan = tifffile.imread(write_slide(["Sw.", "www"], "flat.tif"))
     path = tmp_path / "unnamed.tif"

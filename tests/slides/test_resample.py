@@ -75,9 +75,9 @@ def test_each_source_pixel_gives_its_whole_weight_once(
 ) -> None:
     stop = start + length
     axis = axis_weights(start, stop, scale, length=10**6)
-    assert axis.weight.sum() * scale == pytest.approx(length, rel=1e-4)
+    assert axis.share.sum() * scale == pytest.approx(length, rel=1e-4)
     first, last = covered(start, stop, scale, 10**6)
-    assert (axis.first, axis.weight.shape[1]) == (first, last - first)
+    assert (axis.first, len(axis.share)) == (first, last - first)
 
 
 @given(scales, st.integers(1, 255))

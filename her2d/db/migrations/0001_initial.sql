@@ -115,6 +115,7 @@ create table runs (
                                        -- because their class was certain; null if all were for all
     focal_plane text,                  -- of a z-stack, such as '2 of 5'; null if there is one plane
     unread_pictures text,              -- which pictures of the file were neither read nor named
+    decoding text,                     -- 'JPEG at half size'; null if every pixel was decoded
     grid_columns integer not null,
     grid_rows integer not null,
     um_per_px real not null,           -- micrometres per pixel of the 4x grid
@@ -426,6 +427,7 @@ select
     runs.id as run_id,
     runs.focal_plane,
     runs.unread_pictures,
+    runs.decoding,
     run_quality.tissue_mm2,
     run_quality.tumor_mm2,
     run_quality.focus,

@@ -122,6 +122,7 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("scale", _scale(result)),
         ("focal plane", result.focal_plane or "the only one"),
         ("not read", result.unread_pictures or "nothing"),
+        ("decoding", result.decoding or "every pixel"),
         ("finished", local_time(result.finished_at, seconds=True)),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
