@@ -1,5 +1,6 @@
 """Tiles in host memory, and the engine of the libraries that compute on the CPU."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,7 +57,7 @@ def stacked(tiles: Sequence[KeptTile]) -> Tiles:
 
 
 class HostNetwork(Protocol):
-    """One graph, loaded by a library that computes on the CPU."""
+    """One graph, loaded by a library that computes on the CPU. One thread calls it at a time."""
 
     def run(self, tiles: Tiles) -> list[Any]:
         """Compute the graph's outputs for tiles, in their agreed order. Raises EngineError."""
@@ -65,6 +66,8 @@ class HostNetwork(Protocol):
 
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
+
+    Each network's call uses all the threads that the engine may have, so the two take turns.
 
     Args:
         segmenter, classifiers: the loaded graphs.
@@ -75,18 +78,21 @@ class HostEngine:
         self._segmenter = segmenter
         self._classifiers = classifiers
         self._backend = backend
+        self._turn = threading.Lock()
 
     @property
     def backend(self) -> str:
         return self._backend
 
     def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = self._segmenter.run(tiles)
+        with self._turn:
+            tumor_pixels, mask = self._segmenter.run(tiles)
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
         p_strong: NDArray[np.float32]
-        (p_strong,) = self._classifiers.run(tiles)
+        with self._turn:
+            (p_strong,) = self._classifiers.run(tiles)
         return p_strong
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:

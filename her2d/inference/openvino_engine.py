@@ -5,7 +5,6 @@ In bf16 it computes about twice as fast as fp32 on processors whose instructions
 (AVX512-BF16, AMX); others would emulate them, so there a plan in bf16 is refused.
 """
 
-import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,7 @@ from her2d.inference.engine import (
     EngineError,
     Tiles,
 )
-from her2d.inference.graph_files import read_graph
+from her2d.inference.graph_files import loading_graph
 from her2d.inference.host_tiles import HostEngine
 from her2d.inference.options import Precision, recorded_name
 from her2d.inference.plans import PlanFiles, Sidecar
@@ -56,10 +55,8 @@ class OpenVinoEngine(HostEngine):
             # Pinned threads would wait for the decoders on their core while others are idle.
             "ENABLE_CPU_PINNING": False,
         }
-        # Each network's call uses all threads, so the two take turns.
-        turn = threading.Lock()
         segmenter, classifiers = (
-            _Network(core, path, part.plan_sha256, outputs, options, turn)
+            _Network(core, path, part.plan_sha256, outputs, options)
             for path, part, outputs in (
                 (files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS),
                 (files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS),
@@ -97,28 +94,25 @@ class _Network:
         sha256: str,
         outputs: tuple[str, ...],
         options: dict[str, Any],
-        turn: threading.Lock,
     ) -> None:
-        graph = read_graph(path, sha256)
-        try:
-            compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
-            self._request = compiled.create_infer_request()
-        except Exception as error:
-            raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
+        with loading_graph(path, sha256) as graph:
+            try:
+                compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
+                self._request = compiled.create_infer_request()
+            except Exception as error:
+                raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
         _check_input(compiled, path)
         self._outputs = [_index_of(compiled, name, path) for name in outputs]
-        self._turn = turn
 
     def run(self, tiles: Tiles) -> list[Any]:
-        with self._turn:
-            try:
-                self._request.infer({0: np.ascontiguousarray(tiles)}, share_inputs=True)
-                # The request's own memory is written again by the next call.
-                return [self._request.get_output_tensor(i).data.copy() for i in self._outputs]
-            except Exception as error:
-                raise EngineError(
-                    f"OpenVINO failed on a batch of {len(tiles)} tiles: {error}"
-                ) from error
+        try:
+            self._request.infer({0: np.ascontiguousarray(tiles)}, share_inputs=True)
+            # The request's own memory is written again by the next call.
+            return [self._request.get_output_tensor(i).data.copy() for i in self._outputs]
+        except Exception as error:
+            raise EngineError(
+                f"OpenVINO failed on a batch of {len(tiles)} tiles: {error}"
+            ) from error
 
 
 def _check_input(compiled: Any, path: Path) -> None:

@@ -10,6 +10,7 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.plans import Parity
 from her2d.method import TILE_PX
+from her2d.system.memory import give_back_free_memory
 
 _TILE_PIXELS = TILE_PX * TILE_PX
 _BATCH = 4
@@ -77,21 +78,44 @@ def compare(
     )
 
 
-def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on: str) -> Parity:
-    """Compare `engine` with ONNX Runtime in fp32 on `tiles`. Raises EngineError."""
+def reference_findings(bundle: Bundle, tiles: Tiles, *, threads: int = 0) -> Findings:
+    """Run `tiles`, N >= 1, through ONNX Runtime in fp32, which is closed before this returns.
+
+    Two engines of the paper's size would take the memory of both, so this comes first.
+
+    Args:
+        bundle: a verified bundle.
+        tiles: what is compared later.
+        threads: as in `EngineOptions`.
+
+    Raises:
+        EngineError: it cannot be opened, or failed.
+    """
     from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
-    reference = OnnxRuntimeEngine(bundle)
+    reference = OnnxRuntimeEngine(bundle, threads=threads)
     try:
-        return compare(
-            findings(reference, tiles),
-            findings(engine, tiles),
-            Integrator(bundle),
-            tumor_fraction=bundle.manifest.preprocessing.tumor_fraction,
-            verified_on=verified_on,
-        )
+        return findings(reference, tiles)
     finally:
         reference.close()
+        give_back_free_memory()
+
+
+def measure_parity(
+    bundle: Bundle, reference: Findings, engine: Engine, tiles: Tiles, *, verified_on: str
+) -> Parity:
+    """Compare `engine` with what `reference_findings` returned for the same tiles.
+
+    Raises:
+        EngineError: the engine failed.
+    """
+    return compare(
+        reference,
+        findings(engine, tiles),
+        Integrator(bundle),
+        tumor_fraction=bundle.manifest.preprocessing.tumor_fraction,
+        verified_on=verified_on,
+    )
 
 
 def tile_classes(

@@ -7,8 +7,9 @@ import numpy as np
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.options import BackendName, EngineOptions, Precision
-from her2d.inference.parity import measure_parity
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import (
+    Parity,
     PlanError,
     PlanFiles,
     Sidecar,
@@ -66,15 +67,9 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     files = plan_for(bundle, backend, options.precision)
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
-    engine = engine_of(files, sidecar, options)
     if platform.device is None or sidecar.verified_on == platform.device:
-        return engine
-    try:
-        _verify(files, sidecar, engine, platform.device)
-    except BaseException:
-        engine.close()
-        raise
-    return engine
+        return engine_of(files, sidecar, options)
+    return _verified(files, sidecar, options, platform.device)
 
 
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
@@ -92,11 +87,24 @@ def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Eng
     return open_cuda_engine(files, sidecar, options)
 
 
-def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> None:
+def _verified(files: PlanFiles, sidecar: Sidecar, options: EngineOptions, device: str) -> Engine:
+    """Open a plan's engine that was never compared with fp32 on this device, and compare it."""
     log.info("plan_verifying", plan=f"{files.backend}-{files.precision}", device=device)
     tiles = _check_tiles(files)
-    parity = measure_parity(files.bundle, engine, tiles, verified_on=device)
-    log.info("plan_verified", **parity.model_dump())
+    reference = reference_findings(files.bundle, tiles, threads=options.threads)
+    engine = engine_of(files, sidecar, options)
+    try:
+        parity = measure_parity(files.bundle, reference, engine, tiles, verified_on=device)
+        log.info("plan_verified", **parity.model_dump())
+        _accept(files, sidecar, parity)
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
+def _accept(files: PlanFiles, sidecar: Sidecar, parity: Parity) -> None:
+    """Write the comparison to the plan's sidecar. Raises PlanError if it differs too much."""
     reason = parity.refusal(files.bundle.manifest.tolerance)
     if reason is not None:
         raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")

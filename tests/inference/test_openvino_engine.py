@@ -1,5 +1,6 @@
 """OpenVINO on the CPU, from compiled plans."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from her2d.bundle.loading import load_bundle
@@ -70,6 +72,29 @@ def test_in_fp32_it_computes_what_onnxruntime_computes(bundle, compiled):
     assert (found.mask == expected.mask).all()
     assert (found.mask.dtype, found.tumor_pixels.dtype) == (np.uint8, np.int32)
     assert engine.classify(TILES) == pytest.approx(reference.classify(TILES), abs=1e-6)
+
+
+def sessions() -> set[int]:
+    """The sessions of ONNX Runtime that are open."""
+    return {id(each) for each in gc.get_objects() if type(each) is ort.InferenceSession}
+
+
+def test_while_a_plan_is_compared_one_engine_is_open_at_a_time(bundle, compiled, monkeypatch):
+    before = sessions()
+    open_meanwhile = []
+
+    class Noting(OpenVinoEngine):
+        def __init__(self, *arguments, **options):
+            open_meanwhile.append(sessions() - before)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("her2d.inference.openvino_engine.OpenVinoEngine", Noting)
+    plan = compiled("fp32")
+    parity = plan.sidecar.parity.model_copy(update={"verified_on": "another processor"})
+    elsewhere = plan.sidecar.model_copy(update={"parity": parity})
+    plan.files.sidecar.write_text(elsewhere.model_dump_json())
+    open_engine(bundle, backend="openvino", options=ONE_THREAD).close()
+    assert open_meanwhile == [set(), set()]
 
 
 def test_a_result_stays_as_it_was_when_the_next_batch_is_run(compiled):

@@ -18,7 +18,7 @@ from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.graph_files import read_graph
 from her2d.inference.openvino_engine import precision_problem
 from her2d.inference.options import BackendName, EngineOptions, Precision
-from her2d.inference.parity import measure_parity
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import (
     CompiledPart,
@@ -220,9 +220,10 @@ def _verified(files: PlanFiles, sidecar: Sidecar, platform: Platform, check: Til
         segmenter_batch=sidecar.segmenter.profile.most,
         classifier_batch=sidecar.classifiers.profile.most,
     )
+    reference = reference_findings(files.bundle, check)
     engine = engine_of(files, sidecar, options)
     try:
-        parity = measure_parity(files.bundle, engine, check, verified_on=platform.device)
+        parity = measure_parity(files.bundle, reference, engine, check, verified_on=platform.device)
     finally:
         engine.close()
     if reason := parity.refusal(files.bundle.manifest.tolerance):
