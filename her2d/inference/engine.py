@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.system.cpu_share import CpuShare
 
 Tiles: TypeAlias = NDArray[np.uint8]
 """uint8 (N, 512, 512, 3) RGB."""
@@ -77,6 +78,11 @@ class Engine(Protocol):
     @property
     def backend(self) -> str:
         """Name of the back end as recorded with each result, such as `onnxruntime`."""
+        ...
+
+    @property
+    def cpus(self) -> CpuShare:
+        """The CPUs, which the engine shares with the threads that prepare its tiles."""
         ...
 
     def segment(self, tiles: Tiles) -> Segmentation:

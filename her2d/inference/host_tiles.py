@@ -1,6 +1,5 @@
 """Tiles in host memory, and the engine of the libraries that compute on the CPU."""
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.inference.engine import KeptTile, Segmentation, Tiles
+from her2d.system.cpu_share import CpuShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +67,38 @@ class HostNetwork(Protocol):
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
 
-    Each network's call uses all the threads that the engine may have, so the two take turns.
+    Each network's call uses all threads that the engine may have, so the two take turns.
 
     Args:
         segmenter, classifiers: the loaded graphs.
         backend: name of back end and precision, as recorded with each result.
+        threads: of each network.
     """
 
-    def __init__(self, segmenter: HostNetwork, classifiers: HostNetwork, backend: str) -> None:
+    def __init__(
+        self, segmenter: HostNetwork, classifiers: HostNetwork, backend: str, threads: int
+    ) -> None:
         self._segmenter = segmenter
         self._classifiers = classifiers
         self._backend = backend
-        self._turn = threading.Lock()
+        self._cpus = CpuShare(threads)
 
     @property
     def backend(self) -> str:
         return self._backend
 
+    @property
+    def cpus(self) -> CpuShare:
+        return self._cpus
+
     def segment(self, tiles: Tiles) -> Segmentation:
-        with self._turn:
+        with self._cpus.engine():
             tumor_pixels, mask = self._segmenter.run(tiles)
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
         p_strong: NDArray[np.float32]
-        with self._turn:
+        with self._cpus.engine():
             (p_strong,) = self._classifiers.run(tiles)
         return p_strong
 

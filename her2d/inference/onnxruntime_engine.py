@@ -49,6 +49,7 @@ class OnnxRuntimeEngine(HostEngine):
             _Network(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads),
             _Network(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads),
             recorded_name("onnxruntime", plan[0].precision if plan else "fp32"),
+            threads,
         )
 
 

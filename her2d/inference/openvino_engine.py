@@ -47,10 +47,10 @@ class OpenVinoEngine(HostEngine):
         library = library_of("openvino")
         if problem := precision_problem(library, files.precision):
             raise EngineError(problem)
-        core = library.Core()
+        core, threads = library.Core(), threads or usable_cpus()
         options = {
             "INFERENCE_PRECISION_HINT": _HINTS[files.precision],
-            "INFERENCE_NUM_THREADS": threads or usable_cpus(),
+            "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             # Pinned threads would wait for the decoders on their core while others are idle.
             "ENABLE_CPU_PINNING": False,
@@ -62,7 +62,8 @@ class OpenVinoEngine(HostEngine):
                 (files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS),
             )
         )
-        super().__init__(segmenter, classifiers, recorded_name("openvino", files.precision))
+        name = recorded_name("openvino", files.precision)
+        super().__init__(segmenter, classifiers, name, threads)
 
 
 def precision_problem(library: ModuleType, precision: Precision) -> str | None:

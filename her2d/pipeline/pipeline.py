@@ -69,6 +69,7 @@ class Pipeline:
         observe: Observe = lambda _: None,
     ) -> None:
         self._integrator = integrator
+        self._cpus = engine.cpus
         self._rules = rules or PipelineRules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
@@ -195,6 +196,7 @@ class Pipeline:
             ahead=_AHEAD_PER_WORKER * workers,
             small_px=run.small_px,
             limits=self._rules.quality,
+            cpus=self._cpus,
         )
         try:
             for tile in found:
