@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.inference.options import BatchSizes
 from her2d.system.cpu_share import CpuShare
 
 Tiles: TypeAlias = NDArray[np.uint8]
@@ -78,6 +79,11 @@ class Engine(Protocol):
     @property
     def backend(self) -> str:
         """Name of the back end as recorded with each result, such as `onnxruntime`."""
+        ...
+
+    @property
+    def batches(self) -> BatchSizes:
+        """How many tiles to pass at once where the settings leave it open."""
         ...
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.inference.engine import KeptTile, Segmentation, Tiles
+from her2d.inference.options import BatchSizes
 from her2d.system.cpu_share import CpuShare
 
 
@@ -64,6 +65,18 @@ class HostNetwork(Protocol):
         ...
 
 
+def shares(tiles: Tiles, calls: int) -> list[Tiles]:
+    """Divide tiles, N >= 1, among at most that many calls, as evenly as possible."""
+    return np.array_split(tiles, min(calls, len(tiles)))
+
+
+def joined(outputs: Sequence[list[Any]]) -> list[Any]:
+    """Put together the outputs of the calls that a batch was divided among."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+
+
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
 
@@ -73,19 +86,30 @@ class HostEngine:
         segmenter, classifiers: the loaded graphs.
         backend: name of back end and precision, as recorded with each result.
         threads: of each network.
+        batches: how many tiles to pass to each at once.
     """
 
     def __init__(
-        self, segmenter: HostNetwork, classifiers: HostNetwork, backend: str, threads: int
+        self,
+        segmenter: HostNetwork,
+        classifiers: HostNetwork,
+        backend: str,
+        threads: int,
+        batches: BatchSizes,
     ) -> None:
         self._segmenter = segmenter
         self._classifiers = classifiers
         self._backend = backend
+        self._batches = batches
         self._cpus = CpuShare(threads)
 
     @property
     def backend(self) -> str:
         return self._backend
+
+    @property
+    def batches(self) -> BatchSizes:
+        return self._batches
 
     @property
     def cpus(self) -> CpuShare:

@@ -1,5 +1,6 @@
 """The default back end: ONNX Runtime on the CPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from her2d.inference.engine import (
     Tiles,
 )
 from her2d.inference.graph_files import loading_graph
-from her2d.inference.host_tiles import HostEngine
-from her2d.inference.options import recorded_name
-from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.host_tiles import HostEngine, joined, shares
+from her2d.inference.options import BatchSizes, recorded_name
+from her2d.inference.ways import Way, simplest_way
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
@@ -23,50 +24,60 @@ _ERROR_SEVERITY = 3
 
 
 class OnnxRuntimeEngine(HostEngine):
-    """Both graphs as ONNX Runtime sessions.
+    """A bundle's graphs in fp32, as ONNX Runtime sessions.
 
     Args:
         bundle: a verified bundle.
         threads: number of threads in all; 0 is one for each core this process may use.
-        plan: int8 graphs to run in place of the bundle's graphs, and what describes them.
 
     Raises:
         EngineError: a graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, threads: int = 0, plan: tuple[PlanFiles, Sidecar] | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
         threads = threads or usable_cpus()
-        if plan is None:
-            graphs: Bundle | PlanFiles = bundle
-            parts = bundle.manifest.parts
-            hashes = parts.segmenter.sha256, parts.classifiers.sha256
-        else:
-            graphs, sidecar = plan
-            hashes = sidecar.segmenter.plan_sha256, sidecar.classifiers.plan_sha256
+        way, parts = simplest_way(threads), bundle.manifest.parts
         super().__init__(
-            _Network(graphs.segmenter, hashes[0], SEGMENTER_OUTPUTS, threads),
-            _Network(graphs.classifiers, hashes[1], CLASSIFIERS_OUTPUTS, threads),
-            recorded_name("onnxruntime", plan[0].precision if plan else "fp32"),
+            OnnxRuntimeNetwork(bundle.segmenter, parts.segmenter.sha256, SEGMENTER_OUTPUTS, way),
+            OnnxRuntimeNetwork(
+                bundle.classifiers, parts.classifiers.sha256, CLASSIFIERS_OUTPUTS, way
+            ),
+            recorded_name("onnxruntime", "fp32"),
             threads,
+            BatchSizes(way.batch, way.batch),
         )
 
 
-class _Network:
-    """One graph and its session."""
+class OnnxRuntimeNetwork:
+    """One graph and its session.
 
-    def __init__(self, path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> None:
-        self._session = _open(path, sha256, outputs, threads)
+    Args:
+        path, sha256: the graph.
+        outputs: what to compute, in this order.
+        way: how to compute it.
+
+    Raises:
+        EngineError: the graph cannot be loaded, or its inputs and outputs are not those expected.
+    """
+
+    def __init__(self, path: Path, sha256: str, outputs: tuple[str, ...], way: Way) -> None:
+        self._session = _open(path, sha256, outputs, way.threads)
         self._outputs = outputs
+        self._callers = ThreadPoolExecutor(way.calls, thread_name_prefix="her2d-engine")
+        self._calls = way.calls
 
     def run(self, tiles: Tiles) -> list[Any]:
         try:
-            found: list[Any] = self._session.run(self._outputs, {"tiles": tiles})
+            if self._calls == 1:
+                return self._call(tiles)
+            return joined(list(self._callers.map(self._call, shares(tiles, self._calls))))
         except Exception as error:
             raise EngineError(
                 f"ONNX Runtime failed on a batch of {len(tiles)} tiles: {error}"
             ) from error
+
+    def _call(self, tiles: Tiles) -> list[Any]:
+        found: list[Any] = self._session.run(self._outputs, {"tiles": tiles})
         return found
 
 

@@ -5,65 +5,24 @@ In bf16 it computes about twice as fast as fp32 on processors whose instructions
 (AVX512-BF16, AMX); others would emulate them, so there a plan in bf16 is refused.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from her2d.inference.engine import (
-    CLASSIFIERS_OUTPUTS,
-    SEGMENTER_OUTPUTS,
-    EngineError,
-    Tiles,
-)
+from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.graph_files import loading_graph
-from her2d.inference.host_tiles import HostEngine
-from her2d.inference.options import Precision, recorded_name
-from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.host_tiles import joined, shares
+from her2d.inference.options import Precision
 from her2d.inference.platforms import library_of
+from her2d.inference.ways import Way
 from her2d.method import TILE_PX
-from her2d.system.cpus import usable_cpus
 
 _DEVICE = "CPU"
 # Of an int8 graph, OpenVINO computes what is not quantised in fp32.
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-
-
-class OpenVinoEngine(HostEngine):
-    """Both graphs of a plan, compiled by OpenVINO.
-
-    Args:
-        files: the plan.
-        sidecar: what describes it.
-        threads: number of threads in all; 0 is one for each core this process may use.
-
-    Raises:
-        EngineError: OpenVINO is not installed, the processor lacks the precision, or a graph cannot
-            be loaded.
-    """
-
-    def __init__(self, files: PlanFiles, sidecar: Sidecar, *, threads: int = 0) -> None:
-        library = library_of("openvino")
-        if problem := precision_problem(library, files.precision):
-            raise EngineError(problem)
-        core, threads = library.Core(), threads or usable_cpus()
-        options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[files.precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            # Pinned threads would wait for the decoders on their core while others are idle.
-            "ENABLE_CPU_PINNING": False,
-        }
-        segmenter, classifiers = (
-            _Network(core, path, part.plan_sha256, outputs, options)
-            for path, part, outputs in (
-                (files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS),
-                (files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS),
-            )
-        )
-        name = recorded_name("openvino", files.precision)
-        super().__init__(segmenter, classifiers, name, threads)
 
 
 def precision_problem(library: ModuleType, precision: Precision) -> str | None:
@@ -85,35 +44,67 @@ def _capabilities(library: ModuleType) -> list[str]:
     return found
 
 
-class _Network:
-    """One compiled graph with one request, which is reused: it holds all activations' memory."""
+class OpenVinoNetwork:
+    """One compiled graph with a request for each call, which holds its activations' memory.
+
+    Args:
+        path, sha256: the graph.
+        outputs: what to compute, in this order.
+        way: how to compute it.
+        precision: what to compute in.
+
+    Raises:
+        EngineError: OpenVINO is not installed, the processor lacks the precision, the graph cannot
+            be loaded, or its inputs and outputs are not those expected.
+    """
 
     def __init__(
-        self,
-        core: Any,
-        path: Path,
-        sha256: str,
-        outputs: tuple[str, ...],
-        options: dict[str, Any],
+        self, path: Path, sha256: str, outputs: tuple[str, ...], way: Way, precision: Precision
     ) -> None:
+        library = library_of("openvino")
+        if problem := precision_problem(library, precision):
+            raise EngineError(problem)
+        core = library.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": way.calls * way.threads,
+            "NUM_STREAMS": way.calls,
+            # Pinned threads would wait for the decoders on their core while others are idle.
+            "ENABLE_CPU_PINNING": False,
+        }
         with loading_graph(path, sha256) as graph:
             try:
                 compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
-                self._request = compiled.create_infer_request()
+                self._requests = [compiled.create_infer_request() for _ in range(way.calls)]
             except Exception as error:
                 raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
         _check_input(compiled, path)
         self._outputs = [_index_of(compiled, name, path) for name in outputs]
 
     def run(self, tiles: Tiles) -> list[Any]:
+        parts = [np.ascontiguousarray(part) for part in shares(tiles, len(self._requests))]
+        requests = self._requests[: len(parts)]
         try:
-            self._request.infer({0: np.ascontiguousarray(tiles)}, share_inputs=True)
-            # The request's own memory is written again by the next call.
-            return [self._request.get_output_tensor(i).data.copy() for i in self._outputs]
+            try:
+                for request, part in zip(requests, parts, strict=True):
+                    request.start_async({0: part}, share_inputs=True)
+            finally:
+                self._await(requests)
+            return joined([self._outputs_of(request) for request in requests])
         except Exception as error:
             raise EngineError(
                 f"OpenVINO failed on a batch of {len(tiles)} tiles: {error}"
             ) from error
+
+    def _outputs_of(self, request: Any) -> list[Any]:
+        # The request's own memory is written again by the next call.
+        return [request.get_output_tensor(index).data.copy() for index in self._outputs]
+
+    def _await(self, requests: list[Any]) -> None:
+        """Wait for every request, also if one fails, so that none computes on. Raises its error."""
+        with ExitStack() as waits:
+            for request in requests:
+                waits.callback(request.wait)
 
 
 def _check_input(compiled: Any, path: Path) -> None:

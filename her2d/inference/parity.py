@@ -13,7 +13,6 @@ from her2d.method import TILE_PX
 from her2d.system.memory import give_back_free_memory
 
 _TILE_PIXELS = TILE_PX * TILE_PX
-_BATCH = 4
 _NON_TUMOR, _WEAK, _STRONG = range(3)
 
 
@@ -33,14 +32,20 @@ class Findings:
 
 
 def findings(engine: Engine, tiles: Tiles) -> Findings:
-    """Run `tiles`, N >= 1, through both networks. Raises EngineError."""
-    parts = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
-    segmented = [engine.segment(part) for part in parts]
+    """Run `tiles`, N >= 1, through both networks in the engine's batches. Raises EngineError."""
+    batches = engine.batches
+    segmented = [engine.segment(part) for part in _parts(tiles, batches.segmenter)]
     return Findings(
         np.concatenate([found.tumor_pixels for found in segmented]).astype(np.int64),
         np.concatenate([found.mask for found in segmented]),
-        np.concatenate([engine.classify(part) for part in parts]),
+        np.concatenate(
+            [engine.classify(part) for part in _parts(tiles, engine.batches.classifiers)]
+        ),
     )
+
+
+def _parts(tiles: Tiles, batch: int) -> list[Tiles]:
+    return [tiles[at : at + batch] for at in range(0, len(tiles), batch)]
 
 
 def compare(

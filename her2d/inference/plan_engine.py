@@ -1,14 +1,24 @@
 """Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
 from her2d.bundle.loading import Bundle
-from her2d.inference.engine import Engine, Tiles
-from her2d.inference.options import BackendName, EngineOptions, Precision
+from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Engine, Tiles
+from her2d.inference.host_tiles import HostEngine, HostNetwork
+from her2d.inference.options import (
+    ON_CPU,
+    BackendName,
+    BatchSizes,
+    EngineOptions,
+    Precision,
+    recorded_name,
+)
 from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import (
+    CompiledPart,
     Parity,
     PlanError,
     PlanFiles,
@@ -18,6 +28,8 @@ from her2d.inference.plans import (
     write_sidecar,
 )
 from her2d.inference.platforms import platform_of
+from her2d.inference.ways import Way
+from her2d.system.cpus import usable_cpus
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -74,17 +86,41 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
 
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
-    if files.backend == "onnxruntime":
-        from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(files.bundle, threads=options.threads, plan=(files, sidecar))
-    if files.backend == "openvino":
-        from her2d.inference.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(files, sidecar, threads=options.threads)
+    if files.backend in ON_CPU:
+        threads = options.threads or usable_cpus()
+        segmenter, classifiers = sidecar.ways_on(threads)
+        return HostEngine(
+            host_segmenter(files, sidecar, segmenter),
+            host_classifiers(files, sidecar, classifiers),
+            recorded_name(files.backend, files.precision),
+            threads,
+            BatchSizes(segmenter.batch, classifiers.batch),
+        )
     from her2d.inference.cuda.open import open_cuda_engine
 
     return open_cuda_engine(files, sidecar, options)
+
+
+def host_segmenter(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
+    """Open a plan's segmenter on the CPU, to run in some way. Raises EngineError."""
+    return _host_network(files, files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS, way)
+
+
+def host_classifiers(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
+    """Open a plan's classifiers on the CPU, to run in some way. Raises EngineError."""
+    return _host_network(files, files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS, way)
+
+
+def _host_network(
+    files: PlanFiles, path: Path, part: CompiledPart, outputs: tuple[str, ...], way: Way
+) -> HostNetwork:
+    if files.backend == "openvino":
+        from her2d.inference.openvino_engine import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, part.plan_sha256, outputs, way, files.precision)
+    from her2d.inference.onnxruntime_engine import OnnxRuntimeNetwork
+
+    return OnnxRuntimeNetwork(path, part.plan_sha256, outputs, way)
 
 
 def _verified(files: PlanFiles, sidecar: Sidecar, options: EngineOptions, device: str) -> Engine:

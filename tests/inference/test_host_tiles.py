@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from her2d.inference.host_tiles import HostEngine
+from her2d.inference.options import BatchSizes
 
 TILE = np.zeros((1, 512, 512, 3), np.uint8)
 
@@ -42,7 +43,9 @@ class _Network:
 def test_the_two_networks_never_compute_at_once():
     networks = Networks()
     segmenter = networks.network(np.zeros(1, np.int32), np.zeros((1, 512, 512), np.uint8))
-    engine = HostEngine(segmenter, networks.network(np.zeros((1, 5), np.float32)), "cpu", 1)
+    engine = HostEngine(
+        segmenter, networks.network(np.zeros((1, 5), np.float32)), "cpu", 1, BatchSizes(1, 1)
+    )
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(call, TILE) for call in (engine.segment, engine.classify) * 4]:
             done.result()

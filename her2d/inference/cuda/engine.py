@@ -16,6 +16,7 @@ from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
 from her2d.inference.cuda.device import Device, Network, Span, Stream, freed_by
 from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.inference.options import BatchSizes
 from her2d.method import FOLDS, TILE_PX
 from her2d.system.cpu_share import CpuShare
 from her2d.system.loggers import get_logger
@@ -89,6 +90,10 @@ class CudaEngine:
     @property
     def backend(self) -> str:
         return self._backend
+
+    @property
+    def batches(self) -> BatchSizes:
+        return BatchSizes(self._batches.segmenter, self._batches.classifiers)
 
     @property
     def cpus(self) -> CpuShare:
