@@ -68,10 +68,13 @@ demo-bundle: $(VENV)/.dev
 include packaging/install.mk packaging/deb.mk
 
 # The paper's whole procedure at full size: make study COHORT=cohort.csv OUTPUT=engines/ours
+# RECIPE=recipe.toml and SET="segmenter.batch=16 classifier.batch=32" change the paper's recipe.
 STUDY ?= study
+HOW = $(if $(RECIPE),--recipe $(RECIPE)) $(foreach value,$(SET),--set $(value))
 study: $(VENV)/.dev
+	$(BIN)/her2d train check $(HOW)
 	$(BIN)/her2d prepare $(COHORT) --study $(STUDY) $(PREPARE)
-	$(BIN)/her2d train all --study $(STUDY)
+	$(BIN)/her2d train all --study $(STUDY) $(HOW)
 	$(BIN)/her2d evaluate --study $(STUDY)
 	$(BIN)/her2d bundle build $(OUTPUT) --study $(STUDY)
 

@@ -58,7 +58,8 @@ class TileArrays:
         tile_class: uint8, a `TileClass` each.
         tumor_pixels: int32, 0 where the segmenter did not look.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
-        p_folds: float32 (rows, columns, 5), the sub-classifiers' probabilities, likewise.
+        p_folds: float32 (rows, columns, 5), the sub-classifiers' probabilities, likewise. With
+            `[inference] run_all_classifiers = false`, NaN is also what was not computed.
     """
 
     tile_class: NDArray[np.uint8]

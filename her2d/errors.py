@@ -33,6 +33,7 @@ Every class stands in the module that raises it:
     ├─ FileChangedError
     ├─ FitError
     ├─ FoldsError
+    ├─ HardwareError
     ├─ IntegratorError
     ├─ NoAnswerError
     ├─ NoGpuError

@@ -217,6 +217,7 @@ class InferenceSettings(_Section):
     backend: Backend = "auto"
     precision: Precision = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
+    run_all_classifiers: bool = True
 
 
 class PipelineSettings(_Section):

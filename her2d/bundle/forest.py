@@ -26,6 +26,8 @@ class Tree:
         threshold: float64 (N,), up to which a tile goes left.
         missing_goes_left: bool (N,), where a tile goes whose feature is NaN.
         shares: float64 (N, C), shares of the classes among the node's training tiles.
+        impurity: float64 (N,), of those tiles.
+        weight: float64 (N,), the sum of their weights.
     """
 
     left: NDArray[np.int64]
@@ -34,6 +36,13 @@ class Tree:
     threshold: NDArray[np.float64]
     missing_goes_left: NDArray[np.bool_]
     shares: NDArray[np.float64]
+    impurity: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    @property
+    def is_inner(self) -> NDArray[np.bool_]:
+        """bool (N,): nodes that compare a feature, which leaves do not."""
+        return np.asarray(self.left != _LEAF)
 
     def check(self, features: int) -> None:
         """Raise ValueError if the arrays are not a tree over so many features.
@@ -43,7 +52,7 @@ class Tree:
         nodes = len(self.left)
         if nodes == 0:
             raise ValueError("a tree has no nodes")
-        inner = self.left != _LEAF
+        inner = self.is_inner
         children = np.concatenate([self.left[inner], self.right[inner]])
         if not np.array_equal(np.sort(children), np.arange(1, nodes)):
             raise ValueError("a tree has nodes that are not one another's children")
@@ -57,11 +66,23 @@ class Tree:
         if not np.all((self.shares >= 0) & (self.shares <= 1)):
             raise ValueError("a tree has a leaf without shares from 0 to 1")
 
+    def importance(self, features: int) -> NDArray[np.float64]:
+        """Return by how much each feature's comparisons reduce the impurity, float64 (features,).
+
+        It sums to 1, unless no comparison reduces it.
+        """
+        inner = self.is_inner
+        held = self.impurity * self.weight
+        reduced = held[inner] - held[self.left[inner]] - held[self.right[inner]]
+        total = np.bincount(self.feature[inner], reduced, features).astype(np.float64)
+        return np.asarray(total / total.sum() if total.sum() > 0 else total)
+
 
 class Forest:
     """A random forest.
 
     Attributes:
+        trees: its trees.
         classes_: the labels of the classes, as scikit-learn names them.
         n_features_in_: how many features a tile has.
     """
@@ -76,12 +97,13 @@ class Forest:
             raise ValueError("a forest has no trees")
         for tree in trees:
             tree.check(features)
+        self.trees = tuple(trees)
         self.classes_ = classes
         self.n_features_in_ = features
         sizes = [len(tree.left) for tree in trees]
         self._roots = np.cumsum([0, *sizes[:-1]])
         of_tree = np.repeat(self._roots, sizes)
-        inner = np.concatenate([tree.left for tree in trees]) != _LEAF
+        inner = np.concatenate([tree.is_inner for tree in trees])
         itself = np.arange(len(inner))
         # A leaf's children are the leaf itself, so that tiles in it stay there.
         self._left, self._right = (
@@ -93,6 +115,15 @@ class Forest:
         self._missing_goes_left = np.concatenate([tree.missing_goes_left for tree in trees])
         self._shares = np.concatenate([tree.shares for tree in trees])
         self._depth = self._longest_path()
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """The mean decrease in impurity by each feature, as scikit-learn defines it."""
+        grown = [tree for tree in self.trees if len(tree.left) > 1]
+        if not grown:
+            return np.zeros(self.n_features_in_)
+        mean = np.mean([tree.importance(self.n_features_in_) for tree in grown], axis=0)
+        return np.asarray(mean / mean.sum() if mean.sum() > 0 else mean, np.float64)
 
     def predict_proba(self, p_folds: Any) -> NDArray[np.float64]:
         """Return the probabilities of the classes, float64 (T, C).

@@ -96,6 +96,8 @@ class _Reader:
             threshold=_field(nodes, "threshold", np.float64),
             missing_goes_left=_field(nodes, "missing_go_to_left", np.uint8) != 0,
             shares=_exactly(shares[:, 0, :], np.float64),
+            impurity=_field(nodes, "impurity", np.float64),
+            weight=_field(nodes, "weighted_n_node_samples", np.float64),
         )
 
     def _array(self, node: Any) -> NDArray[Any]:

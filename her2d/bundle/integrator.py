@@ -83,6 +83,16 @@ class Integrator:
         self._model: Any = load_integrator(bundle)
         self._tile_cut = bundle.manifest.decision.tile_cut
 
+    @property
+    def tile_cut(self) -> float:
+        """The probability above which a tile is strong."""
+        return self._tile_cut
+
+    @property
+    def forest(self) -> Forest | None:
+        """The integrator if it is a random forest, else None."""
+        return self._model if isinstance(self._model, Forest) else None
+
     def integrate(self, p_folds: NDArray[np.float32]) -> Integrated:
         """Classify T tumour tiles.
 

@@ -38,6 +38,13 @@ def prepare(
             help="Class of the regions with a name: tumor, high_expression, excluded or ignore.",
         ),
     ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="With --expression dab: correct the shift of each IHC slide, as it was measured.",
+        ),
+    ] = False,
     excluded: Annotated[
         Path | None,
         typer.Option(help="CSV with columns slide, column, row, reason: tiles to leave out."),
@@ -53,16 +60,21 @@ def prepare(
     the scores; indeterminate means no tumour). All other columns are morphology. Paths are relative
     to the table's folder.
 
+    Each IHC slide is compared with its H&E slide. A shift, and an IHC slide of another piece of
+    tissue, are reported and recorded in the study's alignment.csv.
+
     Annotations are QuPath GeoJSON, Aperio XML or label images. Regions are named Tumor, HER2 high,
     Exclude, or as --class says. More in docs/how-to/training.md.
     """
     require_extra("train", "her2d prepare")
+    from her2d.research.training.alignment import write_alignments
     from her2d.research.training.cohort import CohortError, read_cohort
     from her2d.research.training.ihc import DAB_THRESHOLD
     from her2d.research.training.prepare import (
         ExpressionSource,
         LabelRules,
         PrepareError,
+        alignments,
         contradicting_slides,
         read_excluded,
     )
@@ -78,7 +90,10 @@ def prepare(
             DAB_THRESHOLD if dab_threshold is None else dab_threshold,
             read_excluded(excluded) if excluded is not None else {},
             _classes(region_classes or []),
+            align,
         )
+        if align and rules.expression is not ExpressionSource.DAB:
+            raise UserError("--align only has an effect with --expression dab.")
         folder.write_cohort(slides)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("slides", total=len(slides))
@@ -93,6 +108,11 @@ def prepare(
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be prepared: {error}.") from error
+    pairs = alignments(slides, folder.tiles)
+    try:
+        write_alignments(folder.alignment, pairs)
+    except OSError as error:
+        raise UserError(f"Cannot write {folder.alignment}: {error}.") from error
     store = TileStore(folder.tiles, [slide.name for slide in slides])
     if wrong := contradicting_slides(slides, store):
         most = sorted(wrong, key=lambda name: -wrong[name])[:5]

@@ -1,5 +1,6 @@
 """`her2d simulate cohort|scanner`: write simulated slides, at once or as a scanner does."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,45 +37,93 @@ ArtefactsOption = Annotated[
 ]
 
 
+class Difficulty(StrEnum):
+    """How hard the slides of a cohort are to tell apart."""
+
+    EASY = "easy"
+    PAPER = "paper"
+
+
 @app.command("cohort")
 def cohort(
     directory: Annotated[Path, typer.Argument(help="Folder to write; created if missing.")],
     slides: SlidesOption = 16,
     seed: SeedOption = 0,
+    difficulty: Annotated[
+        Difficulty,
+        typer.Option(
+            help="easy: HER2-high tumour grows in tubules, and only that. paper: about as hard as"
+            " the paper's cohort."
+        ),
+    ] = Difficulty.EASY,
     width: WidthOption = 4096,
     height: HeightOption = 3072,
-    magnification: MagnificationOption = 4.0,
-    positive: PositiveOption = 0.125,
+    magnification: Annotated[
+        float | None, typer.Option(help="4 or 40; easy only. Default: 4.", show_default=False)
+    ] = None,
+    positive: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of HER2-positive slides. Default: 0.125, external slides of paper: 0.206.",
+            show_default=False,
+        ),
+    ] = None,
     artefacts: ArtefactsOption = 0.0,
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes.")] = 2,
 ) -> None:
     """Write H&E and IHC slides with their ground truth.
 
-    The IHC slides are aligned with the H&E slides. cohort.csv is the table for `her2d prepare`.
+    cohort.csv is the table for `her2d prepare`. With --difficulty easy, the IHC slides are aligned
+    with the H&E slides, and all slides come from one centre.
+
+    With --difficulty paper, 12 % of the positive slides are poorly cohesive, and 8 % of the
+    negative ones grow in tubules or papillae. The slides come from two centres, the external split
+    from the second, and have annotations with noise. More in docs/explanation/simulated-slides.md.
     """
     from her2d.simulator.cohort import write_cohort
+    from her2d.simulator.paper_cohort import plan_paper_cohort
     from her2d.simulator.plan import plan_cohort
     from her2d.simulator.stain import DAB_THRESHOLD
 
+    is_paper = difficulty is Difficulty.PAPER
+    if is_paper and magnification is not None:
+        raise UserError(
+            "--magnification cannot be used with --difficulty paper, whose slides have several."
+        )
     try:
-        plans = plan_cohort(
-            slides,
-            seed,
-            positive_fraction=positive,
-            width=width,
-            height=height,
-            magnification=magnification,
-            artefact_probability=artefacts,
+        plans = (
+            plan_paper_cohort(
+                slides,
+                seed,
+                positive_fraction=positive,
+                width=width,
+                height=height,
+                artefact_probability=artefacts,
+            )
+            if is_paper
+            else plan_cohort(
+                slides,
+                seed,
+                positive_fraction=0.125 if positive is None else positive,
+                width=width,
+                height=height,
+                magnification=4.0 if magnification is None else magnification,
+                artefact_probability=artefacts,
+            )
         )
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("slides", total=slides)
             write_cohort(directory, plans, workers=workers, progress=lambda _: bar.advance(task))
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be simulated: {error}.") from error
+    say(f"Wrote {slides} slides to {directory}. Their table is {directory / 'cohort.csv'}.")
+    by_dab = f"--expression dab --dab-threshold {DAB_THRESHOLD}"
     say(
-        f"Wrote {slides} slides to {directory}. Their table is {directory / 'cohort.csv'}."
-        " To prepare them: --annotations 'truth/{slide}.tif', or in addition --expression dab"
-        f" --dab-threshold {DAB_THRESHOLD}."
+        f"Their annotations are in the table. To take expression from the IHC slides: {by_dab}."
+        if is_paper
+        else f"To prepare them: --annotations 'truth/{{slide}}.tif', or in addition {by_dab}."
     )
 
 

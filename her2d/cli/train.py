@@ -1,13 +1,14 @@
-"""`her2d train segmenter|classifiers|integrator|all`: train a prepared study's models."""
+"""`her2d train check|segmenter|classifiers|integrator|all`: train a prepared study's models."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from her2d.cli.errors import UserError
 from her2d.cli.extras import require_extra
@@ -32,6 +33,36 @@ NamesArgument = Annotated[
     list[str] | None, typer.Argument(help="Models to train. Default: all of the paper's.")
 ]
 SelectOption = Annotated[str | None, typer.Option(help="Select this model, not the best one.")]
+
+
+@app.command("check")
+def check(recipe: RecipeOption = None, settings: SetOption = None) -> None:
+    """Check that the recipe's networks fit in this machine's memory.
+
+    Nothing is trained and no study is needed. The other commands check before they train.
+    """
+    require_extra("train", "her2d train check")
+    from her2d.research.training.hardware import HardwareError, find_hardware
+    from her2d.research.training.memory import GB, check_memory, needed
+    from her2d.research.training.recipe import RecipeError, read_recipe
+
+    try:
+        how = read_recipe(recipe, tuple(settings or ()))
+        found = needed(how, how.segmenters, how.classifiers)
+        table = Table("network", "tiles a step", "memory", "TFLOP a tile", "device")
+        for need in found:
+            has = find_hardware(getattr(how, need.section))
+            table.add_row(
+                need.network,
+                f"{has.devices} x {need.batch}",
+                f"{need.memory / GB:.1f} of {has.free / GB:.1f} GB",
+                f"{need.flop_per_tile / 1e12:.2f}",
+                has.name,
+            )
+        Console().print(table)
+        check_memory(found, how)
+    except (HardwareError, RecipeError, ValueError) as error:
+        raise UserError(str(error)) from error
 
 
 @app.command("segmenter")
@@ -102,6 +133,7 @@ def everything(
     with _study("all", study, recipe, settings, None) as (folder, how):
         from her2d.research.training.train import is_rank_zero
 
+        _check_memory(folder, how, how.segmenters, how.classifiers)
         _train_segmenters(folder, how, None)
         _train_classifiers(folder, how, None)
         if is_rank_zero():
@@ -112,6 +144,7 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
     from her2d.research.training.train import train_segmenter
 
     progress = Console(stderr=True).is_terminal
+    _check_memory(study, recipe, names or recipe.segmenters, ())
     for name in names or recipe.segmenters:
         _print_fit(train_segmenter(study, recipe, name, show_progress=progress))
 
@@ -122,10 +155,33 @@ def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None
     from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal
+    _check_memory(study, recipe, (), names or recipe.classifiers)
     train_gate(study, recipe, show_progress=progress)
     for name in names or recipe.classifiers:
         for fold in range(FOLDS):
             _print_fit(train_classifier(study, recipe, name, fold, show_progress=progress))
+
+
+def _check_memory(
+    study: "Study", recipe: "Recipe", segmenters: Iterable[str], classifiers: Iterable[str]
+) -> None:
+    """Refuse networks that are still to be trained and do not fit, before any is trained."""
+    from her2d.method import FOLDS
+    from her2d.research.training.fit import RESULT_FILE
+    from her2d.research.training.memory import check_memory, needed
+    from her2d.research.training.train import is_rank_zero
+
+    if not is_rank_zero():
+        return
+    left = [
+        [name for name in segmenters if not (study.segmenter(name) / RESULT_FILE).is_file()],
+        [
+            name
+            for name in classifiers
+            if not (study.classifier(name, FOLDS - 1) / RESULT_FILE).is_file()
+        ],
+    ]
+    check_memory(needed(recipe, *left), recipe)
 
 
 def _train_integrators(
@@ -169,6 +225,7 @@ def _study(
     require_extra("train", f"her2d train {kind}")
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
+    from her2d.research.training.hardware import HardwareError
     from her2d.research.training.integrators import IntegratorError
     from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError, record_command
@@ -181,7 +238,7 @@ def _study(
             given = ["--recipe", recipe.name] if recipe is not None else []
             given += [word for setting in settings or () for word in ("--set", setting)]
             record_command(study, shlex.join(["her2d", "train", kind, *(words or []), *given]))
-    except (FitError, FoldsError, IntegratorError, RecipeError, StudyError) as error:
+    except (FitError, FoldsError, HardwareError, IntegratorError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"Training stopped: {error}.") from error

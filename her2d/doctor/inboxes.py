@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from her2d.daemon.storage_probe import inbox_answers
@@ -147,11 +148,10 @@ def _files(check: str, inbox: Path, rules: ScanRules) -> Iterator[Finding]:
             forbidden.append(folder)
 
     def other(file: Found) -> None:
-        if len(others) < _MOST_SCANS:
-            others.append(file.path)
+        others.append(file.path)
 
     found = walk(inbox, inbox, rules, on_unreadable=unreadable, on_other=other)
-    for number, scan in enumerate(found):
+    for number, scan in enumerate(chain.from_iterable(found)):
         if number == _MOST_SCANS or time.monotonic() > until:
             break
         if not os.access(scan.path, os.R_OK, effective_ids=True):

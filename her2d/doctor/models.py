@@ -157,6 +157,14 @@ def _engine(
                 for plan in scorer.processor.unused_plans
                 if (plan.backend, plan.precision) not in named
             ]
+            because = scorer.processor.runs_all_because
+        if because is not None:
+            return warning(
+                check,
+                f"{message} All sub-classifiers are run for every tumour tile, although [inference]"
+                f" run_all_classifiers is false. {because}",
+                "Set [inference] run_all_classifiers = true. Results are the same.",
+            )
         if not unused:
             return ok(check, message)
         plan = unused[0]

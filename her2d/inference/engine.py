@@ -114,6 +114,28 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def separate_folds_problem(self) -> str | None:
+        """Why `classify_fold` cannot be used, in one sentence; None if it can."""
+        ...
+
+    def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
+        """Classify tiles that this engine's batches kept by one sub-classifier, and keep them.
+
+        Its numbers are those of `classify_kept`.
+
+        Args:
+            tiles: as for `classify_kept`.
+            fold: number of the sub-classifier, from 0.
+
+        Returns:
+            p(strong), float32 (N,).
+
+        Raises:
+            EngineError: the engine failed, or was not opened for it.
+        """
+        ...
+
     def close(self) -> None:
         """Release all the engine's resources; it cannot be used afterwards."""
         ...

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.inference.engine import KeptTile, Segmentation, Tiles
+from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
 from her2d.inference.options import BatchSizes
+from her2d.inference.separate_folds import SeparateFolds, side_by_side
 from her2d.system.cpu_share import CpuShare
 
 
@@ -77,6 +78,13 @@ def joined(outputs: Sequence[list[Any]]) -> list[Any]:
     return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
+def p_strong_of(network: HostNetwork, tiles: Tiles) -> NDArray[np.float32]:
+    """Return p(strong) by each classifier in a network, float32 (N, K). Raises EngineError."""
+    p_strong: NDArray[np.float32]
+    (p_strong,) = network.run(tiles)
+    return p_strong
+
+
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
 
@@ -87,6 +95,8 @@ class HostEngine:
         backend: name of back end and precision, as recorded with each result.
         threads: of each network.
         batches: how many tiles to pass to each at once.
+        folds: the sub-classifiers' networks, which replace `classifiers` where they can be run one
+            by one.
     """
 
     def __init__(
@@ -96,9 +106,12 @@ class HostEngine:
         backend: str,
         threads: int,
         batches: BatchSizes,
+        folds: SeparateFolds[HostNetwork] | None = None,
     ) -> None:
         self._segmenter = segmenter
-        self._classifiers = classifiers
+        self._folds = folds or SeparateFolds()
+        # Their weights are not held twice.
+        self._classifiers = self._folds.networks or (classifiers,)
         self._backend = backend
         self._batches = batches
         self._cpus = CpuShare(threads)
@@ -121,10 +134,8 @@ class HostEngine:
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        p_strong: NDArray[np.float32]
         with self._cpus.engine():
-            (p_strong,) = self._classifiers.run(tiles)
-        return p_strong
+            return side_by_side(self._classifiers, tiles, p_strong_of)
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
         return HostBatch(np.stack(tiles), self.segment)
@@ -132,5 +143,15 @@ class HostEngine:
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
         return self.classify(stacked(tiles))
 
+    @property
+    def separate_folds_problem(self) -> str | None:
+        return self._folds.problem
+
+    def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
+        if self._folds.problem is not None:
+            raise EngineError(self._folds.problem)
+        with self._cpus.engine():
+            return p_strong_of(self._folds.networks[fold], stacked(tiles))[:, 0]
+
     def close(self) -> None:
-        del self._segmenter, self._classifiers
+        del self._segmenter, self._classifiers, self._folds

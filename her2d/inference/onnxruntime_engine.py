@@ -13,9 +13,10 @@ from her2d.inference.engine import (
     EngineError,
     Tiles,
 )
-from her2d.inference.graph_files import loading_graph
-from her2d.inference.host_tiles import HostEngine, joined, shares
+from her2d.inference.graph_files import loading_graph, read_graph
+from her2d.inference.host_tiles import HostEngine, HostNetwork, joined, p_strong_of, shares
 from her2d.inference.options import BatchSizes, recorded_name
+from her2d.inference.separate_folds import open_separately
 from her2d.inference.ways import Way, simplest_way
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
@@ -29,22 +30,33 @@ class OnnxRuntimeEngine(HostEngine):
     Args:
         bundle: a verified bundle.
         threads: number of threads in all; 0 is one for each core this process may use.
+        separate_folds: see `EngineOptions`.
 
     Raises:
         EngineError: a graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, separate_folds: bool = False) -> None:
         threads = threads or usable_cpus()
         way, parts = simplest_way(threads), bundle.manifest.parts
+        with loading_graph(bundle.segmenter, parts.segmenter.sha256) as graph:
+            segmenter = OnnxRuntimeNetwork(bundle.segmenter, graph, SEGMENTER_OUTPUTS, way)
+
+        def open_classifiers(graph: str | bytes) -> HostNetwork:
+            return OnnxRuntimeNetwork(bundle.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
+
+        with loading_graph(bundle.classifiers, parts.classifiers.sha256) as graph:
+            joined, folds = open_classifiers(graph), None
+        if separate_folds:
+            content = read_graph(bundle.classifiers, parts.classifiers.sha256)
+            folds = open_separately(content, joined, open_classifiers, p_strong_of)
         super().__init__(
-            OnnxRuntimeNetwork(bundle.segmenter, parts.segmenter.sha256, SEGMENTER_OUTPUTS, way),
-            OnnxRuntimeNetwork(
-                bundle.classifiers, parts.classifiers.sha256, CLASSIFIERS_OUTPUTS, way
-            ),
+            segmenter,
+            joined,
             recorded_name("onnxruntime", "fp32"),
             threads,
             BatchSizes(way.batch, way.batch),
+            folds,
         )
 
 
@@ -52,7 +64,8 @@ class OnnxRuntimeNetwork:
     """One graph and its session.
 
     Args:
-        path, sha256: the graph.
+        path: where the graph comes from.
+        graph: its path as `loading_graph` gives it, or its content.
         outputs: what to compute, in this order.
         way: how to compute it.
 
@@ -60,8 +73,8 @@ class OnnxRuntimeNetwork:
         EngineError: the graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
-    def __init__(self, path: Path, sha256: str, outputs: tuple[str, ...], way: Way) -> None:
-        self._session = _open(path, sha256, outputs, way.threads)
+    def __init__(self, path: Path, graph: str | bytes, outputs: tuple[str, ...], way: Way) -> None:
+        self._session = _open(path, graph, outputs, way.threads)
         self._outputs = outputs
         self._callers = ThreadPoolExecutor(way.calls, thread_name_prefix="her2d-engine")
         self._calls = way.calls
@@ -81,7 +94,9 @@ class OnnxRuntimeNetwork:
         return found
 
 
-def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _open(
+    path: Path, graph: str | bytes, outputs: tuple[str, ...], threads: int
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -92,11 +107,10 @@ def _open(path: Path, sha256: str, outputs: tuple[str, ...], threads: int) -> or
     # Memory that is planned ahead holds more activations at once than are ever in use: 500 MB more
     # at the paper's size, and no faster.
     options.enable_mem_pattern = False
-    with loading_graph(path, sha256) as graph:
-        try:
-            session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
+    try:
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
     found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
     if found_inputs != {("tiles", "tensor(uint8)", (TILE_PX, TILE_PX, 3))}:
         raise EngineError(f"{path} must have one input, tiles, uint8 (N, 512, 512, 3).")

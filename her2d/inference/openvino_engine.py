@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from her2d.inference.engine import EngineError, Tiles
-from her2d.inference.graph_files import loading_graph
 from her2d.inference.host_tiles import joined, shares
 from her2d.inference.options import Precision
 from her2d.inference.platforms import library_of
@@ -48,7 +47,8 @@ class OpenVinoNetwork:
     """One compiled graph with a request for each call, which holds its activations' memory.
 
     Args:
-        path, sha256: the graph.
+        path: where the graph comes from.
+        graph: its path as `loading_graph` gives it, or its content.
         outputs: what to compute, in this order.
         way: how to compute it.
         precision: what to compute in.
@@ -59,7 +59,12 @@ class OpenVinoNetwork:
     """
 
     def __init__(
-        self, path: Path, sha256: str, outputs: tuple[str, ...], way: Way, precision: Precision
+        self,
+        path: Path,
+        graph: str | bytes,
+        outputs: tuple[str, ...],
+        way: Way,
+        precision: Precision,
     ) -> None:
         library = library_of("openvino")
         if problem := precision_problem(library, precision):
@@ -72,12 +77,11 @@ class OpenVinoNetwork:
             # Pinned threads would wait for the decoders on their core while others are idle.
             "ENABLE_CPU_PINNING": False,
         }
-        with loading_graph(path, sha256) as graph:
-            try:
-                compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
-                self._requests = [compiled.create_infer_request() for _ in range(way.calls)]
-            except Exception as error:
-                raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
+        try:
+            compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
+            self._requests = [compiled.create_infer_request() for _ in range(way.calls)]
+        except Exception as error:
+            raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
         _check_input(compiled, path)
         self._outputs = [_index_of(compiled, name, path) for name in outputs]
 

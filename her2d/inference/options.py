@@ -29,6 +29,8 @@ class EngineOptions:
         threads: number of threads on the CPU; 0 is one for each core.
         segmenter_batch, classifier_batch: largest number of tiles at once.
         kept_tiles: largest number of tumour tiles that wait for classification.
+        separate_folds: whether sub-classifiers are to run one by one, where a back end can do so
+            and computes exactly the same.
         cuda_graphs: whether torch captures full batches on CUDA; the benchmark turns it off to
             measure the difference.
     """
@@ -38,6 +40,7 @@ class EngineOptions:
     segmenter_batch: int = 4
     classifier_batch: int = 4
     kept_tiles: int = 32
+    separate_folds: bool = False
     cuda_graphs: bool = True
 
 

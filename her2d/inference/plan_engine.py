@@ -7,7 +7,8 @@ import numpy as np
 
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Engine, Tiles
-from her2d.inference.host_tiles import HostEngine, HostNetwork
+from her2d.inference.graph_files import loading_graph, read_graph
+from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
 from her2d.inference.options import (
     ON_CPU,
     BackendName,
@@ -18,7 +19,6 @@ from her2d.inference.options import (
 )
 from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import (
-    CompiledPart,
     Parity,
     PlanError,
     PlanFiles,
@@ -28,6 +28,7 @@ from her2d.inference.plans import (
     write_sidecar,
 )
 from her2d.inference.platforms import platform_of
+from her2d.inference.separate_folds import SeparateFolds, open_separately
 from her2d.inference.ways import Way
 from her2d.system.cpus import usable_cpus
 from her2d.system.loggers import get_logger
@@ -87,40 +88,66 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
     if files.backend in ON_CPU:
-        threads = options.threads or usable_cpus()
-        segmenter, classifiers = sidecar.ways_on(threads)
-        return HostEngine(
-            host_segmenter(files, sidecar, segmenter),
-            host_classifiers(files, sidecar, classifiers),
-            recorded_name(files.backend, files.precision),
-            threads,
-            BatchSizes(segmenter.batch, classifiers.batch),
-        )
+        return _host_engine(files, sidecar, options)
     from her2d.inference.cuda.open import open_cuda_engine
 
     return open_cuda_engine(files, sidecar, options)
 
 
+def _host_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
+    threads = options.threads or usable_cpus()
+    segmenter, classifiers = sidecar.ways_on(threads)
+    segmenting = host_segmenter(files, sidecar, segmenter)
+    joined = host_classifiers(files, sidecar, classifiers)
+    return HostEngine(
+        segmenting,
+        joined,
+        recorded_name(files.backend, files.precision),
+        threads,
+        BatchSizes(segmenter.batch, classifiers.batch),
+        _folds(files, sidecar, joined, classifiers) if options.separate_folds else None,
+    )
+
+
 def host_segmenter(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
     """Open a plan's segmenter on the CPU, to run in some way. Raises EngineError."""
-    return _host_network(files, files.segmenter, sidecar.segmenter, SEGMENTER_OUTPUTS, way)
+    with loading_graph(files.segmenter, sidecar.segmenter.plan_sha256) as graph:
+        return _host_network(files, files.segmenter, graph, SEGMENTER_OUTPUTS, way)
 
 
 def host_classifiers(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
     """Open a plan's classifiers on the CPU, to run in some way. Raises EngineError."""
-    return _host_network(files, files.classifiers, sidecar.classifiers, CLASSIFIERS_OUTPUTS, way)
+    with loading_graph(files.classifiers, sidecar.classifiers.plan_sha256) as graph:
+        return _host_network(files, files.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
+
+
+def _folds(
+    files: PlanFiles, sidecar: Sidecar, joined: HostNetwork, way: Way
+) -> SeparateFolds[HostNetwork]:
+    if files.backend == "openvino" and files.precision != "fp32":
+        # It fuses other steps then, and rounds to bf16 elsewhere.
+        return SeparateFolds(
+            problem=f"In {files.precision}, OpenVINO does not compute exactly the same one at a"
+            " time as all at once."
+        )
+
+    def opened(graph: bytes) -> HostNetwork:
+        return _host_network(files, files.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
+
+    content = read_graph(files.classifiers, sidecar.classifiers.plan_sha256)
+    return open_separately(content, joined, opened, p_strong_of)
 
 
 def _host_network(
-    files: PlanFiles, path: Path, part: CompiledPart, outputs: tuple[str, ...], way: Way
+    files: PlanFiles, path: Path, graph: str | bytes, outputs: tuple[str, ...], way: Way
 ) -> HostNetwork:
     if files.backend == "openvino":
         from her2d.inference.openvino_engine import OpenVinoNetwork
 
-        return OpenVinoNetwork(path, part.plan_sha256, outputs, way, files.precision)
+        return OpenVinoNetwork(path, graph, outputs, way, files.precision)
     from her2d.inference.onnxruntime_engine import OnnxRuntimeNetwork
 
-    return OnnxRuntimeNetwork(path, part.plan_sha256, outputs, way)
+    return OnnxRuntimeNetwork(path, graph, outputs, way)
 
 
 def _verified(files: PlanFiles, sidecar: Sidecar, options: EngineOptions, device: str) -> Engine:

@@ -103,7 +103,9 @@ def _open(name: BackendName, bundle: Bundle, options: EngineOptions) -> Engine:
     if name == "onnxruntime" and options.precision in (None, "fp32"):
         from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(bundle, threads=options.threads)
+        return OnnxRuntimeEngine(
+            bundle, threads=options.threads, separate_folds=options.separate_folds
+        )
     if name == "onnxruntime" and options.precision != "int8":
         raise EngineError(f"onnxruntime supports fp32 and int8, not {options.precision}.")
     return open_plan(bundle, name, options)

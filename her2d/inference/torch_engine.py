@@ -27,6 +27,7 @@ from her2d.inference.engine import (
 from her2d.inference.graph_files import read_graph
 from her2d.inference.onnx_to_torch import GraphModule
 from her2d.inference.options import BatchSizes, EngineOptions, recorded_name
+from her2d.inference.separate_folds import SeparateFolds, open_separately
 from her2d.method import TILE_PX
 from her2d.system.cpu_share import CpuShare
 from her2d.system.cpus import usable_cpus
@@ -115,18 +116,29 @@ class TorchEngine:
 
     def _load(self, bundle: Bundle, options: EngineOptions, dtype: torch.dtype) -> None:
         parts = bundle.manifest.parts
-        self._segmenter, self._classifiers = (
-            _Network(path, read_graph(path, part.sha256), outputs, dtype, self._device)
-            for path, part, outputs in (
-                (bundle.segmenter, parts.segmenter, SEGMENTER_OUTPUTS),
-                (bundle.classifiers, parts.classifiers, CLASSIFIERS_OUTPUTS),
-            )
-        )
+
+        def opened(path: Path, graph: bytes, outputs: tuple[str, ...]) -> _Network:
+            return _Network(path, graph, outputs, dtype, self._device)
+
+        def open_classifiers(graph: bytes) -> _Network:
+            return opened(bundle.classifiers, graph, CLASSIFIERS_OUTPUTS)
+
+        segmenter = read_graph(bundle.segmenter, parts.segmenter.sha256)
+        self._segmenter = opened(bundle.segmenter, segmenter, SEGMENTER_OUTPUTS)
+        classifiers = read_graph(bundle.classifiers, parts.classifiers.sha256)
+        joined = open_classifiers(classifiers)
+        self._folds: SeparateFolds[_Network] = SeparateFolds()
+        if options.separate_folds:
+            self._folds = open_separately(classifiers, joined, open_classifiers, self._p_strong)
+        # Their weights are not held twice.
+        self._classifiers = self._folds.networks or (joined,)
+        del joined
         if self._device.type == "cuda" and options.cuda_graphs:
             # Only after all weights are loaded, and while no other thread uses the device: torch
             # captures every graph on the same stream.
             self._segmenter.capture(options.segmenter_batch)
-            self._classifiers.capture(options.classifier_batch)
+            for network in self._classifiers:
+                network.capture(options.classifier_batch)
 
     @property
     def backend(self) -> str:
@@ -158,8 +170,19 @@ class TorchEngine:
                 tile.release()
         return self._classify(kept)
 
+    @property
+    def separate_folds_problem(self) -> str | None:
+        return self._folds.problem
+
+    def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
+        if self._folds.problem is not None:
+            raise EngineError(self._folds.problem)
+        with _own_errors(_on(len(tiles))):
+            kept = torch.stack([_pixels(tile) for tile in tiles])
+        return self._classified(self._folds.networks[fold], kept)[:, 0]
+
     def close(self) -> None:
-        for network in ("_segmenter", "_classifiers"):
+        for network in ("_segmenter", "_classifiers", "_folds"):
             # If loading failed, they may not exist.
             self.__dict__.pop(network, None)
         if self._device.type == "cuda":
@@ -178,7 +201,15 @@ class TorchEngine:
         return Segmentation(found["tumor_pixels"].numpy(), found["mask"].numpy())
 
     def _classify(self, tiles: Tensor) -> NDArray[np.float32]:
-        p_strong: NDArray[np.float32] = self._classifiers(tiles)["p_strong"].float().numpy()
+        parts = [self._classified(network, tiles) for network in self._classifiers]
+        return np.concatenate(parts, axis=1)
+
+    def _p_strong(self, network: "_Network", tiles: Tiles) -> NDArray[np.float32]:
+        return self._classified(network, self._to_device(tiles))
+
+    @staticmethod
+    def _classified(network: "_Network", tiles: Tensor) -> NDArray[np.float32]:
+        p_strong: NDArray[np.float32] = network(tiles)["p_strong"].float().numpy()
         return p_strong
 
 

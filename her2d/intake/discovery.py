@@ -7,10 +7,12 @@ makes it a duplicate.
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +21,12 @@ from her2d.settings import IntakeSettings
 MOST_LEVELS = 100
 """How deep below an inbox folders are searched; no scanner nests them that deep."""
 
-OnFolder = Callable[[Path, int], None]
+MOST_OTHERS = 10_000
+"""How many files that are not scans a search reports; an inbox with more is not an inbox."""
+
+_ENTRIES_AT_ONCE = 500
+
+OnFolder = Callable[[str, int], None]
 """Called with each folder as it is entered, and the number of its device."""
 
 OnUnreadable = Callable[[Path, OSError], None]
@@ -37,6 +44,9 @@ class Found:
 
 OnOther = Callable[[Found], None]
 """Called with each file that is not a scan."""
+
+IsDue = Callable[[str], bool]
+"""Says of the path of a file, which may be a scan, whether it is to be examined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +73,21 @@ class ScanRules:
             settings.extensions, settings.ignore, settings.archive_folders, settings.sidecar.lower()
         )
 
-    def enters(self, folder: Path) -> bool:
+    def enters(self, folder: str | Path) -> bool:
         """Return whether the folder is searched."""
-        return not self._ignored(folder.name) and folder not in self.excluded_folders
+        path = os.fspath(folder)
+        excluded = any(path == os.fspath(each) for each in self.excluded_folders)
+        return not excluded and not self._ignored(path.rpartition("/")[2])
 
-    def takes(self, file: Path) -> bool:
+    def takes(self, name: str) -> bool:
         """Return whether a file of that name is a scan."""
-        return file.suffix.lower() in self.extensions and not self._ignored(file.name)
+        return _extension(name) in self.extensions and not self._ignored(name)
 
-    def passes_over(self, file: Path) -> bool:
+    def passes_over(self, name: str) -> bool:
         """Return whether a file of that name is not a scan, not ignored and not a sidecar."""
-        extension = file.suffix.lower()
+        extension = _extension(name)
         expected = extension in self.extensions or (extension and extension == self.sidecar)
-        return not expected and not self._ignored(file.name)
+        return not expected and not self._ignored(name)
 
     def reaches(self, path: Path, inbox: Path) -> bool:
         """Return whether every folder between the inbox and `path` is searched."""
@@ -87,12 +99,24 @@ class ScanRules:
         return (
             inbox is not None
             and path.is_relative_to(inbox)
-            and self.takes(path)
+            and self.takes(path.name)
             and self.reaches(path, inbox)
         )
 
     def _ignored(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self.ignore)
+        return bool(self.ignore) and _matcher(self.ignore)(name) is not None
+
+
+@lru_cache(maxsize=8)
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    """Return what matches a name with any of the patterns as fnmatchcase does with each."""
+    return re.compile("|".join(map(translate, patterns))).match
+
+
+def _extension(name: str) -> str:
+    """Return the extension in lower case, with the dot, as `Path.suffix` finds it."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def walk(
@@ -103,9 +127,11 @@ def walk(
     on_folder: OnFolder = lambda _folder, _device: None,
     on_unreadable: OnUnreadable = lambda _folder, _error: None,
     on_other: OnOther = lambda _file: None,
-) -> Iterator[Found]:
+    is_due: IsDue = lambda _path: True,
+) -> Iterator[list[Found]]:
     """Find every scan below a folder, with one folder open at a time.
 
+    The scans come in lists, which are short or empty, so that the caller can pause after each.
     Folders that are nested deeper than MOST_LEVELS below the inbox are not entered.
 
     Args:
@@ -115,32 +141,46 @@ def walk(
         on_folder: called with each folder that is entered.
         on_unreadable: called with each subfolder that cannot be read; the search continues with
             the others.
-        on_other: called with each file that is not a scan and not to be expected beside one.
+        on_other: called with each file that is not a scan and not to be expected beside one, with
+            MOST_OTHERS at most.
+        is_due: which of the files are examined; the others are left out of the lists. It is called
+            before anything but the path is known, because examining costs far more than listing.
 
     Raises:
         OSError: `folder` itself cannot be read.
     """
-    waiting = [(folder, len(folder.relative_to(inbox).parts))]
+    top = os.fspath(folder)
+    waiting = [(top, len(folder.relative_to(inbox).parts))]
+    others = 0
     while waiting:
         here, level = waiting.pop()
+        found: list[Found] = []
         try:
             if level > MOST_LEVELS:
                 raise OSError(errno.ELOOP, f"Folders are nested more than {MOST_LEVELS} deep")
             with os.scandir(here) as entries:
-                on_folder(here, here.stat().st_dev)
-                for entry in entries:
-                    path = Path(entry.path)
+                on_folder(here, Path(here).stat().st_dev)
+                for number, entry in enumerate(entries, start=1):
                     if entry.is_dir(follow_symlinks=False):
-                        if rules.enters(path):
-                            waiting.append((path, level + 1))
-                    elif rules.takes(path) and (found := _regular_file(entry)):
-                        yield Found(path, inbox, found)
-                    elif rules.passes_over(path) and (found := _regular_file(entry)):
-                        on_other(Found(path, inbox, found))
+                        if rules.enters(entry.path):
+                            waiting.append((entry.path, level + 1))
+                    elif is_due(entry.path) and (
+                        file := _examined(entry, inbox, rules, scans_only=others >= MOST_OTHERS)
+                    ):
+                        if rules.takes(entry.name):
+                            found.append(file)
+                        else:
+                            others += 1
+                            on_other(file)
+                    if number % _ENTRIES_AT_ONCE == 0:
+                        yield found
+                        found = []
         except OSError as error:
-            if here == folder:
+            if here == top:
+                yield found
                 raise
-            on_unreadable(here, error)
+            on_unreadable(Path(here), error)
+        yield found
 
 
 def find_scan(path: Path, inbox: Path, rules: ScanRules) -> Found | None:
@@ -172,9 +212,16 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _regular_file(entry: "os.DirEntry[str]") -> os.stat_result | None:
+def _examined(
+    entry: "os.DirEntry[str]", inbox: Path, rules: ScanRules, *, scans_only: bool
+) -> Found | None:
+    """Return a regular file that is a scan or, if wanted, one that nothing reads."""
+    if not rules.takes(entry.name) and (scans_only or not rules.passes_over(entry.name)):
+        return None
     try:
+        if not entry.is_file(follow_symlinks=False):  # as a rule without a call of the system
+            return None
         found = entry.stat(follow_symlinks=False)
     except OSError:
         return None
-    return found if stat.S_ISREG(found.st_mode) else None
+    return Found(Path(entry.path), inbox, found) if stat.S_ISREG(found.st_mode) else None

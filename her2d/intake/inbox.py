@@ -17,7 +17,14 @@ from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
 from her2d.intake.unread import Explain, UnreadFiles
-from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState, missing_from_archive
+from her2d.queue.job import (
+    BACKFILL,
+    NEW_SCAN,
+    Job,
+    JobState,
+    NewestJob,
+    missing_from_archive,
+)
 from her2d.queue.store import JobQueue, problem_of_name, text_of
 from her2d.settings import IntakeSettings
 from her2d.slides.barcode_of_file import barcode_of_file
@@ -97,8 +104,10 @@ class Inbox:
             True if no folder that is due is left.
         """
         end = time.monotonic() + _PASS_S
-        while batch := self.sweeps.take(_BATCH):
-            self._discover(batch)
+        while (batch := self.sweeps.take(_BATCH)) is not None:
+            with self.sweeps.working():
+                new = self._unknown(batch)
+            self._create_jobs(new)
             if time.monotonic() > end:
                 return False
         self._unread.look_at(self.sweeps.take_others())
@@ -123,7 +132,7 @@ class Inbox:
                 found.append(scan)
         files = iter(found)
         while batch := list(islice(files, _BATCH)):
-            self._discover(batch)
+            self._create_jobs(self._unknown(batch))
 
     def settle(self) -> list[Job]:
         """Check the settling files that are due for at most a quarter of a second.
@@ -161,30 +170,33 @@ class Inbox:
             if time.monotonic() > end:
                 return
 
-    def _discover(self, files: Iterable[Found]) -> None:
-        new = [file for file in files if not self._is_known(file)]
-        if not new:
+    def _unknown(self, files: list[Found]) -> list[Found]:
+        """Return those of the files that have no job as they are."""
+        newest = self._jobs.newest_of_each(file.path for file in files)
+        return [file for file in files if not self._is_known(file, newest.get(text_of(file.path)))]
+
+    def _create_jobs(self, files: list[Found]) -> None:
+        if not files:
             return
         with self._jobs.transaction():
-            jobs = [self._create_job(file) for file in new]
+            jobs = [self._create_job(file) for file in files]
         for job in jobs:
             if job is not None:
                 log.info("slide_discovered", job_id=job.id, file=job.path.name)
 
-    def _is_known(self, file: Found) -> bool:
-        job = self._jobs.newest_of(file.path)
-        if job is None or not self._jobs.is_known(job, FileState.from_stat(file.stat)):
+    def _is_known(self, file: Found, newest: NewestJob | None) -> bool:
+        if newest is None or not self._jobs.is_known(newest, FileState.from_stat(file.stat)):
             return False
-        # The paths differ if the name is not valid UTF-8: the job has it as escaped text.
-        if self._was_missing(job) and job.path == file.path:
-            self._jobs.archive_again(job)
-            log.info("slide_returned", job_id=job.id, file=job.path.name)
+        if newest.is_unmoved:
+            self._archive_again(self._jobs.get(newest.id), file)
         return True
 
-    def _was_missing(self, job: Job) -> bool:
-        """Return whether the job's file did not exist when it was to be archived."""
-        was_tried = job.archived_at is not None and job.archived_path is None
-        return was_tried and destination(job, self._settings) is not None
+    def _archive_again(self, job: Job, file: Found) -> None:
+        """Archive a file that did not exist when it was to be archived."""
+        # The paths differ if the name is not valid UTF-8: the job has it as escaped text.
+        if job.path == file.path and destination(job, self._settings) is not None:
+            self._jobs.archive_again(job)
+            log.info("slide_returned", job_id=job.id, file=job.path.name)
 
     def _create_job(self, file: Found) -> Job | None:
         state = FileState.from_stat(file.stat)

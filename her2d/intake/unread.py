@@ -117,7 +117,7 @@ class UnreadFiles:
         """Return whether a sweep finds the file or folder and does not take it as a scan."""
         if inbox not in self._settings.inboxes or not path.is_relative_to(inbox):
             return False
-        return self._rules.reaches(path, inbox) and self._rules.passes_over(path)
+        return self._rules.reaches(path, inbox) and self._rules.passes_over(path.name)
 
     def _name(self, file: Found, state: FileState) -> None:
         if self._known(file.path):

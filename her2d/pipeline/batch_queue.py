@@ -44,16 +44,22 @@ class BatchQueue(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def take(self, most: int, *, fill_s: float) -> list[T]:
-        """Wait for an item, then up to `fill_s` seconds for up to `most` of them.
+    def take(self, most: int, *, fill_s: float, enough: int | None = None) -> list[T]:
+        """Wait for an item, then up to `fill_s` seconds for `enough` of them.
 
-        Returns an empty list only once the queue is closed and empty.
+        Args:
+            most: how many are taken if they are there.
+            fill_s: how long it waits after the first.
+            enough: how many it waits for; None is `most`.
+
+        Returns:
+            Up to `most` items; none only once the queue is closed and empty.
         """
         with self._changed:
             while not self._items and not self._closed:
                 self._changed.wait()
             deadline = time.monotonic() + fill_s
-            full = min(most, self.capacity)
+            full = min(most if enough is None else enough, self.capacity)
             while len(self._items) < full and not self._closed:
                 left = deadline - time.monotonic()
                 if left <= 0:

@@ -19,6 +19,7 @@ from her2d.pipeline.interval import Interval, TumorTiles
 
 # On the scale of `stabilized`: 0.1 points on either side of 0 %, 3 points at 10 % are 0.05.
 _LEAST_HALF_WIDTH = 0.03
+_NEAR = 1
 EVIDENCE = ("few_tiles", "disagreement", "near_cut")
 """Evidence of doubt, in the order of `evidence_of_doubt`."""
 
@@ -59,7 +60,7 @@ def evidence_of_doubt(tiles: TumorTiles, tile_cut: float) -> NDArray[np.float64]
         share of tumour in tiles nearer to the tile cut than to 0 or 1. float64 (3,).
     """
     pixels = tiles.tumor_pixels / tiles.tumor_pixels.sum()
-    near = (tiles.p_strong > tile_cut / 2) & (tiles.p_strong < (1 + tile_cut) / 2)
+    near = nearness(tiles.p_strong, tile_cut) == _NEAR
     return np.array(
         [
             1 / math.sqrt(len(tiles)),
@@ -67,6 +68,15 @@ def evidence_of_doubt(tiles: TumorTiles, tile_cut: float) -> NDArray[np.float64]
             float(pixels @ near),
         ]
     )
+
+
+def nearness(p_strong: NDArray[np.floating], tile_cut: float) -> NDArray[np.int8]:
+    """Return to what probabilities are nearer: 0 to 0, 1 to the tile cut, 2 to 1; int8 (T,).
+
+    It never falls as the probability rises.
+    """
+    not_near_0, near_1 = p_strong > tile_cut / 2, p_strong >= (1 + tile_cut) / 2
+    return not_near_0.astype(np.int8) + near_1
 
 
 def scale_of(evidence: NDArray[np.float64], scale: IntervalScale) -> NDArray[np.float64]:
@@ -77,6 +87,8 @@ def scale_of(evidence: NDArray[np.float64], scale: IntervalScale) -> NDArray[np.
         scale: the calibration's.
     """
     weights = np.array([getattr(scale, name) for name in EVIDENCE])
+    # Evidence without weight may be unknown.
+    evidence = np.where(weights == 0, 0.0, evidence)
     return np.asarray(scale.base + evidence @ weights, np.float64)
 
 

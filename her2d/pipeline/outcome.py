@@ -50,8 +50,12 @@ class SlideOutcome:
     Attributes:
         tile_class: uint8, a TileClass each.
         tumor_pixels: int32, 0 where the segmenter was not used.
-        p_folds: float32 (rows, columns, 5), NaN outside tumour tiles.
-        p_strong: float32, the integrator's probability, NaN outside tumour tiles.
+        p_folds: float32 (rows, columns, 5), NaN outside tumour tiles, and where a sub-classifier
+            was not run because the tile's class was certain.
+        p_strong: float32, the integrator's probability, NaN outside tumour tiles, and where the
+            tile's class was certain before the probability was.
+        tiles_decided_early: number of tumour tiles for which not all sub-classifiers were run; None
+            if all always are.
         unreadable_pixels: pixels of the scan that could not be read and may be tumour.
         unreadable_reason: why the first unreadable tile could not be read, None if all were.
         has_io_error: bool, whether a tile could not be read because of I/O errors of the storage.
@@ -74,6 +78,7 @@ class SlideOutcome:
     unread_could_change_call: bool
     quality: SlideQuality
     scale: ScaleDoubt | None = None
+    tiles_decided_early: int | None = None
 
     @property
     def unreadable_percent(self) -> float:

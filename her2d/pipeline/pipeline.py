@@ -21,6 +21,7 @@ from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.block_bootstrap import block_bootstrap_interval
 from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
+from her2d.pipeline.early_decision import EarlyDecision
 from her2d.pipeline.evaluability import UnreadTiles, find_obstacle, unread_could_change_call
 from her2d.pipeline.inspection import InspectedTile, inspected
 from her2d.pipeline.interval import Interval, TumorTiles
@@ -41,6 +42,7 @@ from her2d.pipeline.stages import (
     TumorTile,
     UploadedBatch,
     classify,
+    classify_until_decided,
     segment,
     upload,
 )
@@ -67,9 +69,22 @@ class Pipeline:
         rules: PipelineRules | None = None,
         limits: Limits | None = None,
         observe: Observe = lambda _: None,
+        early_decision: EarlyDecision | None = None,
     ) -> None:
+        """Start the stages.
+
+        Args:
+            engine: of a bundle.
+            integrator: of the same bundle.
+            rules: what the pipeline decides by.
+            limits: how much it holds at once.
+            observe: called with each batch, from the stages' threads.
+            early_decision: decides tiles before all sub-classifiers have run; None runs all five
+                for every tumour tile.
+        """
         self._integrator = integrator
         self._cpus = engine.cpus
+        self._early_decision = early_decision
         self._rules = rules or PipelineRules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
@@ -96,8 +111,11 @@ class Pipeline:
         self.classifying = Stage(
             "classify",
             self._classify_queue,
-            classify(engine),
+            classify(engine)
+            if early_decision is None
+            else classify_until_decided(engine, early_decision, limits.classifier_batch),
             batch=limits.classifier_batch,
+            most=limits.classifier_batch if early_decision is None else limits.queue_tiles,
             fill_s=limits.batch_wait_s,
             observe=observe,
         )
@@ -230,12 +248,12 @@ class Pipeline:
             run.unreadable(tile)
 
     def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:
-        tumor = run.tile_class == TileClass.WEAK
-        integrated = self._integrator.integrate(run.p_folds[tumor])
-        run.tile_class[tumor] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
-        p_strong = np.full(run.tile_class.shape, np.nan, np.float32)
-        p_strong[tumor] = integrated.p_strong
-        tiles = find_tumor_tiles(run.tile_class, run.tumor_pixels, p_strong, run.p_folds)
+        complete = (run.tile_class == TileClass.WEAK) & ~run.decided_early
+        integrated = self._integrator.integrate(run.p_folds[complete])
+        run.tile_class[complete] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
+        run.p_strong[complete] = run.least_p_strong[complete] = integrated.p_strong
+        # Where only bounds of the probability are known, both lead to the same result.
+        tiles = find_tumor_tiles(run.tile_class, run.tumor_pixels, run.least_p_strong, run.p_folds)
         counts = TileCounts(tiles.tumor_pixels, tiles.strong)
         unreadable_pixels = pixels_that_may_be_tumor(
             run.grid, run.tile_class, self._rules.tumor_fraction
@@ -268,7 +286,7 @@ class Pipeline:
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,
-            p_strong=p_strong,
+            p_strong=run.p_strong,
             overview=run.overview,
             unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
@@ -276,6 +294,9 @@ class Pipeline:
             unread_could_change_call=unread_could_change_call(counts, unread.pixels, threshold),
             quality=quality,
             scale=scale,
+            tiles_decided_early=(
+                None if self._early_decision is None else int(run.decided_early.sum())
+            ),
         )
 
     def _interval(self, tiles: TumorTiles) -> Interval | None:

@@ -34,6 +34,9 @@ class SlideRun:
     Attributes:
         bound: the log context where the slide's work began.
         small_px: pixels along a tile's side in the overview.
+        p_folds: float32 (rows, columns, 5), NaN where a sub-classifier was not run.
+        decided_early: bool, whether a tile's class was certain before all sub-classifiers ran.
+        p_strong, least_p_strong: of these tiles, as in `Decisions`.
         artefact_tumor_pixels: tumour pixels that do not count because they are in artefacts.
     """
 
@@ -48,6 +51,9 @@ class SlideRun:
         self.tumor_pixels = np.zeros(shape, np.int32)
         self.artefact_tumor_pixels = 0
         self.p_folds = np.full((*shape, FOLDS), np.nan, np.float32)
+        self.decided_early = np.zeros(shape, np.bool_)
+        self.p_strong = np.full(shape, np.nan, np.float32)
+        self.least_p_strong = np.full(shape, np.nan, np.float32)
         self.unreadable_reason: str | None = None
         self.has_io_error = np.zeros(shape, np.bool_)
         self.quality = QualityTally()
@@ -108,6 +114,23 @@ class SlideRun:
         """Settle a tumour tile; weak until the integrator, at the slide's end, says strong."""
         self.p_folds[row, column] = p_folds
         self._settle(row, column, TileClass.WEAK)
+
+    def decided(
+        self,
+        row: int,
+        column: int,
+        p_folds: NDArray[np.float32],
+        *,
+        strong: bool,
+        p_strong: float,
+        least_p_strong: float,
+    ) -> None:
+        """Settle a tumour tile whose class is certain; NaN is what was not computed."""
+        self.p_folds[row, column] = p_folds
+        self.p_strong[row, column] = p_strong
+        self.least_p_strong[row, column] = least_p_strong
+        self.decided_early[row, column] = True
+        self._settle(row, column, TileClass.STRONG if strong else TileClass.WEAK)
 
     def fail(self, error: Exception) -> None:
         """End this slide, and only it, with `error`."""

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars
 
 from her2d.inference.engine import Engine, KeptTile, TileBatch
-from her2d.method import TILE_PX
+from her2d.method import FOLDS, TILE_PX
 from her2d.pipeline.batch_queue import BatchQueue
+from her2d.pipeline.early_decision import EarlyDecision
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.tumor_mask import count_tumor
 
@@ -175,7 +176,19 @@ class Stage(Generic[W]):
         batch: int,
         fill_s: float,
         observe: Observe,
+        most: int | None = None,
     ) -> None:
+        """Prepare the thread, which `start` starts.
+
+        Args:
+            name: of the stage.
+            queue: where its work comes from.
+            work: what it does with a batch.
+            batch: size of a full batch.
+            fill_s: how long it waits for one.
+            observe: called with each batch.
+            most: how much it takes at once if that much is there; None is a full batch.
+        """
         self.name = name
         self.queue = queue
         self.tiles = 0
@@ -183,6 +196,7 @@ class Stage(Generic[W]):
         self.busy_s = 0.0
         self._work = work
         self._batch = batch
+        self._most = most or batch
         self._fill_s = fill_s
         self._observe = observe
         self._thread = threading.Thread(target=self._loop, name=f"her2d-{name}", daemon=True)
@@ -194,7 +208,7 @@ class Stage(Generic[W]):
         self._thread.join()
 
     def _loop(self) -> None:
-        while batch := self.queue.take(self._batch, fill_s=self._fill_s):
+        while batch := self.queue.take(self._most, enough=self._batch, fill_s=self._fill_s):
             live = []
             for item in batch:
                 if item.given_up():
@@ -280,6 +294,82 @@ def classify(engine: Engine) -> Callable[[list[TumorTile]], None]:
             item.run.classified(item.row, item.column, p)
 
     return work
+
+
+def classify_until_decided(
+    engine: Engine, early_decision: EarlyDecision, full_batch: int
+) -> Callable[[list[TumorTile]], None]:
+    """The sub-classifiers' work, each only for the tiles that are not decided before it.
+
+    Args:
+        engine: one that can run sub-classifiers one by one.
+        early_decision: decides.
+        full_batch: how many tiles the engine takes at once. After each sub-classifier the tiles
+            that are left are put together to full batches again.
+    """
+
+    def work(tiles: list[TumorTile]) -> None:
+        p_folds = np.full((len(tiles), FOLDS), np.nan, np.float32)
+        left = np.arange(len(tiles))
+        for ran, fold in enumerate(early_decision.order, start=1):
+            for at in range(0, len(left), full_batch):
+                _classify_fold(engine, tiles, p_folds, left[at : at + full_batch], fold)
+            left = _still_wanted(tiles, left)
+            if ran < FOLDS:
+                left = _settle_decided(tiles, p_folds, left, early_decision, ran)
+        for index in left:
+            tile = tiles[index]
+            tile.drop()
+            tile.run.classified(tile.row, tile.column, p_folds[index])
+
+    return work
+
+
+def _classify_fold(
+    engine: Engine,
+    tiles: Sequence[TumorTile],
+    p_folds: NDArray[np.float32],
+    batch: NDArray[np.int64],
+    fold: int,
+) -> None:
+    """Run one sub-classifier for the tiles of `batch`; an error ends the slides of these only."""
+    try:
+        p_folds[batch, fold] = engine.classify_fold([tiles[index].kept for index in batch], fold)
+    except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
+        for index in batch:
+            tiles[index].fail(error)
+
+
+def _still_wanted(tiles: Sequence[TumorTile], left: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the tiles of `left` whose slides were not given up, and drop the others."""
+    given_up = np.array([tiles[index].given_up() for index in left], np.bool_)
+    for index in left[given_up]:
+        tiles[index].drop()
+    return left[~given_up]
+
+
+def _settle_decided(
+    tiles: Sequence[TumorTile],
+    p_folds: NDArray[np.float32],
+    left: NDArray[np.int64],
+    early_decision: EarlyDecision,
+    ran: int,
+) -> NDArray[np.int64]:
+    """Settle the tiles of `left` that are decided, and return which are not."""
+    found = early_decision.decide(p_folds[left], ran)
+    for at in np.flatnonzero(found.decided):
+        index = left[at]
+        tile = tiles[index]
+        tile.drop()
+        tile.run.decided(
+            tile.row,
+            tile.column,
+            p_folds[index],
+            strong=bool(found.strong[at]),
+            p_strong=float(found.p_strong[at]),
+            least_p_strong=float(found.low[at]),
+        )
+    return left[~found.decided]
 
 
 def _has_tumor(item: TileWork, mask: NDArray[np.uint8], tumor_fraction: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from her2d.bundle.integrator import Integrator
@@ -19,9 +19,10 @@ from her2d.inference.options import BatchSizes, EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
+from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
-from her2d.pipeline.rules import Limits, rules_of
+from her2d.pipeline.rules import Limits, PipelineRules, rules_of
 from her2d.pipeline.slide_run import Progress
 from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
@@ -32,6 +33,9 @@ from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
 from her2d.system.file_identity import FileStamp
 from her2d.system.linux import be_idle
+from her2d.system.loggers import get_logger
+
+log = get_logger(__name__)
 
 AssumeMagnification = Callable[[Path, Path | None], float | None]
 """Return the magnification to assume for a file, given its inbox; None to assume none."""
@@ -57,6 +61,8 @@ class SlideProcessor:
 
     Attributes:
         unused_plans: compiled plans that `auto` passed over for a slower back end.
+        runs_all_because: why all sub-classifiers are run for every tumour tile although the
+            settings do not ask for it; None if they do, or if not all are run.
     """
 
     def __init__(
@@ -69,10 +75,12 @@ class SlideProcessor:
         assume_magnification: AssumeMagnification = lambda _path, _inbox: None,
         max_unreadable_percent: float = 100.0,
         unused_plans: tuple[PlanFiles, ...] = (),
+        runs_all_because: str | None = None,
     ) -> None:
         self.bundle = bundle
         self.software = software
         self.unused_plans = unused_plans
+        self.runs_all_because = runs_all_because
         self.pipeline = pipeline
         self._hashing = hashing
         self._assume_magnification = assume_magnification
@@ -190,9 +198,12 @@ def open_processor(
         BundleError, EngineError: it cannot start; the sentence says why.
     """
     require_threads(settings)
-    integrator = Integrator(bundle)
+    integrator, rules = Integrator(bundle), rules_of(bundle)
     log_other_scikit_learn(bundle)
-    wanted, options = settings.inference.backend, engine_options(settings)
+    runs_all = settings.inference.run_all_classifiers
+    problem = None if runs_all else bundle_problem(integrator, rules.interval)
+    wanted = settings.inference.backend
+    options = replace(engine_options(settings), separate_folds=not runs_all and problem is None)
     engine = open_engine(bundle, backend=wanted, options=options)
     unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
     software = software_of(engine.backend)
@@ -203,7 +214,14 @@ def open_processor(
     )
     try:
         self_test(engine)
-        with hashing, Pipeline(engine, integrator, rules_of(bundle), limits, observe) as pipeline:
+        early = None
+        if not runs_all:
+            problem = problem or engine.separate_folds_problem
+            early = _early_decision(integrator, rules, problem)
+        with (
+            hashing,
+            Pipeline(engine, integrator, rules, limits, observe, early) as pipeline,
+        ):
             yield SlideProcessor(
                 bundle,
                 pipeline,
@@ -212,9 +230,20 @@ def open_processor(
                 assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,
                 unused_plans=unused,
+                runs_all_because=problem,
             )
     finally:
         engine.close()
+
+
+def _early_decision(
+    integrator: Integrator, rules: PipelineRules, problem: str | None
+) -> EarlyDecision | None:
+    """Return what decides tiles early; None, with a warning in the log, if there is a problem."""
+    if problem is not None or integrator.forest is None:
+        log.warning("all_classifiers_run", reason=problem)
+        return None
+    return EarlyDecision(integrator.forest, integrator.tile_cut, rules.interval)
 
 
 def pipeline_limits(settings: Settings, batches: BatchSizes) -> Limits:

@@ -89,6 +89,7 @@ def run_record(
         elapsed_s=clock.elapsed_s,
         focal_plane=outcome.metadata.focal_plane,
         unread_pictures=outcome.metadata.unread_pictures,
+        tiles_decided_early=outcome.tiles_decided_early,
         scale_remark=None if outcome.scale is None else outcome.scale.remark,
     )
 

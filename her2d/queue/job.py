@@ -134,6 +134,21 @@ class Job:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NewestJob:
+    """What a sweep needs of the newest job of a path.
+
+    Attributes:
+        file_state: the recorded state of the job's file.
+        is_unmoved: whether its file was to be moved, and was not there.
+    """
+
+    id: int
+    state: JobState
+    file_state: FileState
+    is_unmoved: bool
+
+
 def missing_from_archive(path: Path) -> str:
     """Return the reason of a job whose file is not in the folder that it was moved to.
 

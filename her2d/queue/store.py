@@ -9,6 +9,7 @@ the caller knows; a job that was changed meanwhile stays as it is. The state `do
 `her2d.results`, in the result's transaction.
 """
 
+import json
 import os
 import re
 import sqlite3
@@ -28,6 +29,7 @@ from her2d.queue.job import (
     RETRY,
     Job,
     JobState,
+    NewestJob,
     interruption_wait_s,
 )
 from her2d.system.clock import in_seconds, now
@@ -57,6 +59,14 @@ _CLAIM = """
         where not exists (select 1 from jobs as running where running.state = 'running'
                           and (running.interruptions > :free or head.interruptions > :free)))
     returning *
+"""
+
+_NEWEST_OF_EACH = """
+    select path, id, state, archived_at is not null and archived_path is null,
+        inode, size, mtime_ns, ctime_ns
+    from jobs where id in (
+        select (select max(id) from jobs as newest where newest.path = wanted.value)
+        from json_each(?) as wanted)
 """
 
 
@@ -131,6 +141,14 @@ class JobQueue:
         rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
         return rows[0] if rows else None
 
+    def newest_of_each(self, paths: Iterable[Path]) -> dict[str, NewestJob]:
+        """Return the newest job of each path that has one, by `text_of` the path."""
+        rows = self._db.execute(_NEWEST_OF_EACH, [json.dumps([text_of(path) for path in paths])])
+        return {
+            path: NewestJob(job_id, JobState(state), FileState(*file), bool(is_unmoved))
+            for path, job_id, state, is_unmoved, *file in rows
+        }
+
     # Discovery and settling
 
     def discover(
@@ -157,7 +175,7 @@ class JobQueue:
             return None  # Another process created a job for this path since `newest_of`.
 
     @staticmethod
-    def is_known(newest: Job, state: FileState) -> bool:
+    def is_known(newest: Job | NewestJob, state: FileState) -> bool:
         """Return whether `newest`, the newest job of a path, is for the file in that state."""
         if newest.state in _NO_SCAN:
             return False

@@ -17,6 +17,8 @@ from her2d.system.text import printable
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
+P_NOT_COMPUTED = 0.75
+"""The p(strong) by which a strong tile is drawn whose p(strong) was not computed."""
 HIGH_COLOR = np.array([121, 67, 24], np.float32)
 WEAK_COLOR = np.array([84, 110, 160], np.float32)
 _INK: Color = (35, 35, 40)
@@ -45,7 +47,7 @@ class HeatmapData:
         rgb: uint8 (rows * tile_px, columns * tile_px, 3), the slide at low resolution.
         tumor: uint8, same height and width, share of tumour pixels, 0..255.
         tile_px: side of a tile in pixels of `rgb`.
-        p_strong: float32 (rows, columns), NaN outside tumour tiles.
+        p_strong: float32 (rows, columns), NaN outside tumour tiles and where it was not computed.
         strong, unreadable: bool (rows, columns).
         um_per_px: micrometres per pixel of `rgb`.
         width, height: size of the slide in pixels of `rgb`; the rest is padding.
@@ -164,12 +166,15 @@ def write_png(path: Path, image: Image) -> None:
 def overlaid(data: HeatmapData) -> Image:
     """Colour strong tumour brown, darker with a higher p(strong), and weak tumour blue.
 
+    Where p(strong) was not computed, because the class was certain without it, the brown is that
+    of a p(strong) of 0.75.
+
     Returns:
         uint8 of the shape of `data.rgb`, including padding.
     """
     side = data.tile_px
     strong = _per_pixel(data.strong.astype(np.float32), side)
-    p = _per_pixel(np.nan_to_num(data.p_strong), side)
+    p = _per_pixel(np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED), side)
     tumor = data.tumor.astype(np.float32) / 255
     cover = tumor * np.where(strong > 0, 0.3 + 0.35 * p, 0.22)
     color = np.where(strong[..., None] > 0, HIGH_COLOR, WEAK_COLOR)

@@ -27,7 +27,10 @@ class PastRun:
 
 @dataclass(frozen=True, slots=True)
 class TileClassSummary:
-    """The tiles of one class in a run; `mean_p_strong` is None outside tumour."""
+    """The tiles of one class in a run.
+
+    `mean_p_strong` is None outside tumour, and where it is not known of all tiles.
+    """
 
     tile_class: str
     tiles: int
@@ -105,8 +108,8 @@ def tile_summary(db: Database, run_id: int) -> list[TileClassSummary]:
     """Count the tiles of a run by class, without background."""
     rows = db.query(
         "select tile_class, count(*) as tiles, sum(tumor_pixels) as tumor_pixels,"
-        " avg(p_strong) as mean_p_strong from tiles where run_id = ?"
-        " group by tile_class order by tile_class",
+        " iif(count(p_strong) = count(*), avg(p_strong), null) as mean_p_strong"
+        " from tiles where run_id = ? group by tile_class order by tile_class",
         [run_id],
     )
     return [TileClassSummary(**row) for row in rows]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
-from her2d.results.heatmap import HIGH_COLOR, WEAK_COLOR, HeatmapData, overlaid
+from her2d.results.heatmap import HIGH_COLOR, P_NOT_COMPUTED, WEAK_COLOR, HeatmapData, overlaid
 from her2d.results.pictures import Image, Pictures, PicturesMissing
 from her2d.results.stored_run import StoredRun
 
@@ -39,7 +39,7 @@ def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
     width, height = slide_extent(run, pictures)
     data = _heatmap_data(run, pictures)
     strong = _per_pixel(data.strong.astype(np.float32), pictures.tile_px) > 0
-    p = _per_pixel(np.nan_to_num(data.p_strong), pictures.tile_px)
+    p = _per_pixel(np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED), pictures.tile_px)
     rgba = np.empty((*pictures.tumor.shape, 4), np.uint8)
     rgba[..., :3] = np.where(strong[..., None], HIGH_COLOR, WEAK_COLOR)
     rgba[..., 3] = pictures.tumor * np.where(strong, 0.6 + 0.4 * p, 0.5)

@@ -85,6 +85,8 @@ class RunRecord:
 
     Attributes:
         tiles_total, tiles_tissue, tiles_unreadable: tiles of the grid.
+        tiles_decided_early: tumour tiles for which not all sub-classifiers were run, because their
+            class was certain; None if all were run for every tumour tile.
         unreadable_reason: why the first unreadable tile could not be read, None where all could.
         um_per_px: micrometres to a pixel of the 4x grid.
         scale_remark: why the scan's scale is doubtful, in sentences; None if it is not.
@@ -114,6 +116,7 @@ class RunRecord:
     focal_plane: str | None = None
     unread_pictures: str | None = None
     scale_remark: str | None = None
+    tiles_decided_early: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ class TileTable:
         tile_class: T of `non_tumor`, `weak`, `strong`, `unreadable`.
         tumor_pixels: int (T,).
         p_strong: float32 (T,), the integrator's probability, NaN outside tumour tiles.
-        p_folds: float32 (T, 5), likewise.
+        p_folds: float32 (T, 5), likewise. In tiles that were decided early, NaN is also what was
+            not computed.
     """
 
     row: NDArray[np.integer]
@@ -178,6 +182,7 @@ class SlideResult(Score, _KnownSlide):
     tiles_tissue: int
     tiles_unreadable: int
     unreadable_reason: str | None = None
+    tiles_decided_early: int | None = None
     bundle_name: str
     bundle_version: str
     bundle_digest: str

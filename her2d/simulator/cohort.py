@@ -6,12 +6,19 @@ he/NAME.tif           the H&E slide
 ihc/NAME.tif          the aligned IHC slide, at 4x
 truth/NAME.tif        uint8 at 4x: 0 none, 1 weak tumour, 2 strong tumour
 truth/NAME.tiles.csv  column, row, tumor_pixels, strong_pixels, tile_class
+
+A cohort with a histology has in addition:
+
+cohort.csv            annotation_path, age, sex, specimen, center, and a column for each feature of
+                      the histology, present or absent
+annotations/NAME.tif  the mask as an annotator drew it, which differs from the truth
+truth/plans.csv       slide, strong_fraction, the shares of the histology, the IHC slide's shift
 """
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -22,9 +29,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
-from her2d.simulator.motic import write_he_slide, write_ihc_slide
-from her2d.simulator.plan import SlidePlan
-from her2d.simulator.render import Region, render_region
+from her2d.simulator.motic import grid_of, pixels_at, write_he_slide, write_ihc_slide
+from her2d.simulator.plan import Histology, SlidePlan
+from her2d.simulator.render import Region, annotated_region, render_region
 
 _TEST_FRACTION = 115 / 646  # the paper's internal test set (section 2.1)
 
@@ -75,25 +82,15 @@ def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
         OSError: the folder cannot be written.
     """
     truths: list[TileTruth] = []
+    at = pixels_at(grid_of(plan).um_per_px)
 
-    def masks() -> Iterator[NDArray[np.uint8]]:
-        for row in range(-(-plan.height // TILE_PX)):
-            for column in range(-(-plan.width // TILE_PX)):
-                region = render_region(plan, column * TILE_PX, row * TILE_PX, TILE_PX, TILE_PX)
-                truths.append(tile_truth(column, row, region))
-                yield region.tumor.astype(np.uint8) + region.strong
+    def mask(column: int, row: int) -> NDArray[np.uint8]:
+        x, y = column * TILE_PX, row * TILE_PX
+        region = render_region(plan, x, y, TILE_PX, TILE_PX, magnification=at)
+        truths.append(tile_truth(column, row, region))
+        return region.tumor.astype(np.uint8) + region.strong
 
-    tifffile.imwrite(
-        folder / f"{plan.name}.tif",
-        masks(),
-        shape=(plan.height, plan.width),
-        dtype=np.uint8,
-        tile=(TILE_PX, TILE_PX),
-        compression="deflate",
-        photometric="minisblack",
-        metadata=None,
-        maxworkers=1,
-    )
+    _write_mask(plan, folder / f"{plan.name}.tif", mask)
     with (folder / f"{plan.name}.tiles.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["column", "row", "tumor_pixels", "strong_pixels", "tile_class"])
@@ -101,6 +98,40 @@ def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
             [t.column, t.row, t.tumor_pixels, t.strong_pixels, t.tile_class] for t in truths
         )
     return truths
+
+
+def write_annotation(plan: SlidePlan, path: Path) -> None:
+    """Write the mask of a slide as an annotator drew it, with the labels of the truth.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    at = pixels_at(grid_of(plan).um_per_px)
+
+    def mask(column: int, row: int) -> NDArray[np.uint8]:
+        x, y = column * TILE_PX, row * TILE_PX
+        drawn = annotated_region(plan, x, y, TILE_PX, TILE_PX, magnification=at)
+        return drawn.tumor.astype(np.uint8) + drawn.strong
+
+    _write_mask(plan, path, mask)
+
+
+def _write_mask(plan: SlidePlan, path: Path, mask: Callable[[int, int], NDArray[np.uint8]]) -> None:
+    """Write a mask of the size of the slide at 4x, tile by tile."""
+    grid = grid_of(plan)
+    size = (plan.width, plan.height) if plan.scale == 1 else (grid.width, grid.height)
+    columns, rows = (range(-(-side // TILE_PX)) for side in size)
+    tifffile.imwrite(
+        path,
+        (mask(column, row) for row in rows for column in columns),
+        shape=(size[1], size[0]),
+        dtype=np.uint8,
+        tile=(TILE_PX, TILE_PX),
+        compression="deflate",
+        photometric="minisblack",
+        metadata=None,
+        maxworkers=1,
+    )
 
 
 def write_cohort(
@@ -123,7 +154,8 @@ def write_cohort(
     Raises:
         OSError: the folder cannot be written.
     """
-    for part in ("he", "ihc", "truth"):
+    annotated = any(plan.annotation is not None for plan in plans)
+    for part in ("he", "ihc", "truth", *(["annotations"] if annotated else [])):
         (directory / part).mkdir(parents=True, exist_ok=True)
     if workers == 1:
         for plan in plans:
@@ -136,46 +168,93 @@ def write_cohort(
             for future in as_completed(futures):
                 future.result()
                 progress(futures[future])
-    _write_table(directory / "cohort.csv", plans)
+    write_table(directory / "cohort.csv", plans)
+    if any(plan.histology is not None for plan in plans):
+        _write_plans(directory / "truth" / "plans.csv", plans)
 
 
 def _write_slide(directory: Path, plan: SlidePlan) -> None:
     write_he_slide(plan, directory / "he" / f"{plan.name}.tif")
     write_ihc_slide(plan, directory / "ihc" / f"{plan.name}.tif")
     write_truth(plan, directory / "truth")
+    if plan.annotation is not None:
+        write_annotation(plan, directory / "annotations" / f"{plan.name}.tif")
 
 
-def _write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
+def write_table(path: Path, plans: Sequence[SlidePlan]) -> None:
+    """Write the table of a cohort.
+
+    Args:
+        path: the CSV file; its folder is that of the cohort.
+        plans: the slides.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     patients = list(dict.fromkeys(plan.patient for plan in plans))
     in_test = set(patients[len(patients) - round(len(patients) * _TEST_FRACTION) :])
+    _write_rows(
+        path,
+        [
+            {
+                "slide": plan.name,
+                "patient": plan.patient,
+                "he_path": f"he/{plan.name}.tif",
+                "ihc_path": f"ihc/{plan.name}.tif",
+                "ihc_score": plan.ihc_score,
+                "fish": plan.fish,
+                "her2_status": plan.her2_status,
+                "split": plan.split or ("test" if plan.patient in in_test else "train"),
+                "differentiation": plan.differentiation,
+                "magnification": f"{plan.magnification:g}x",
+            }
+            | _further_columns(plan)
+            for plan in plans
+        ],
+    )
+
+
+def _further_columns(plan: SlidePlan) -> dict[str, object]:
+    """Return the columns of a slide with a histology, named as in the paper's Tables 1 to 4."""
+    histology = plan.histology
+    if histology is None:
+        return {}
+    features = {
+        "tertiary_lymphoid_structure": histology.tertiary_lymphoid,
+        "mucinous_differentiation": histology.mucinous > 0,
+        "adenoid_differentiation": histology.adenoid > 0,
+        "papillary_differentiation": histology.papillary > 0,
+        "signet_ring_cell": histology.signet_ring > 0,
+    }
+    columns: dict[str, object] = {
+        "annotation_path": f"annotations/{plan.name}.tif",
+        "age": plan.age,
+        "sex": plan.sex,
+        "specimen": plan.specimen,
+        "center": plan.center.name,
+    }
+    return columns | {name: "present" if drawn else "absent" for name, drawn in features.items()}
+
+
+def _write_plans(path: Path, plans: Sequence[SlidePlan]) -> None:
+    """Write what is not known of a real slide, and so is not in the table of the cohort."""
+    _write_rows(
+        path,
+        [
+            {
+                "slide": plan.name,
+                "strong_fraction": plan.strong_fraction,
+                "um_per_px": plan.um_per_px,
+            }
+            | asdict(plan.histology or Histology())
+            | {"ihc_shift_x": plan.ihc.shift_x, "ihc_shift_y": plan.ihc.shift_y}
+            for plan in plans
+        ],
+    )
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(
-            [
-                "slide",
-                "patient",
-                "he_path",
-                "ihc_path",
-                "ihc_score",
-                "fish",
-                "her2_status",
-                "split",
-                "differentiation",
-                "magnification",
-            ]
-        )
-        for plan in plans:
-            table.writerow(
-                [
-                    plan.name,
-                    plan.patient,
-                    f"he/{plan.name}.tif",
-                    f"ihc/{plan.name}.tif",
-                    plan.ihc_score,
-                    plan.fish,
-                    plan.her2_status,
-                    "test" if plan.patient in in_test else "train",
-                    plan.differentiation,
-                    f"{plan.magnification:g}x",
-                ]
-            )
+        table = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+        table.writeheader()
+        table.writerows(rows)

@@ -7,7 +7,7 @@ disk, so that at most a row of tiles is in memory.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -25,6 +25,8 @@ _SMALLEST_LEVEL = 1024
 _THUMBNAIL_SIDE = 768
 _BIGTIFF_PIXELS = 1 << 31
 _BACKGROUND_COLOR = 16514557
+_ROUNDING = 1e-9
+_OBJECTIVES_GRID = 0.05  # readers take 4x by the objective where it is this near
 
 Image = NDArray[np.uint8]
 Render = Callable[[int, int, int, int], Image]
@@ -41,34 +43,36 @@ def write_he_slide(plan: SlidePlan, path: Path) -> None:
         OSError: the file cannot be written.
     """
 
+    magnification = pixels_at(plan.um_per_px)
+
     def render(x: int, y: int, width: int, height: int) -> Image:
-        return render_region(plan, x, y, width, height, magnification=plan.magnification).rgb
+        return render_region(plan, x, y, width, height, magnification=magnification).rgb
 
     _write(plan, path, render, size=_full_size(plan))
 
 
 def write_ihc_slide(plan: SlidePlan, path: Path) -> None:
-    """Write the aligned HER2 IHC slide, which is at 4x also if the H&E slide is at 40x.
+    """Write the HER2 IHC slide, which has the H&E slide's grid at 4x at every magnification.
 
     Readers use only 4x, and at 40x it would take as long as the H&E slide.
 
     Raises:
         OSError: the file cannot be written.
     """
-    at_4x = replace(plan, magnification=MAGNIFICATION)
+    grid = grid_of(plan)
+    at_4x = replace(plan, magnification=MAGNIFICATION, scale=grid.um_per_px / UM_PER_PX)
 
     def render(x: int, y: int, width: int, height: int) -> Image:
-        return render_ihc_region(at_4x, x, y, width, height)
+        return render_ihc_region(plan, x, y, width, height, magnification=pixels_at(grid.um_per_px))
 
-    _write(at_4x, path, render, size=_size_at_4x(plan))
+    _write(at_4x, path, render, size=(grid.width, grid.height))
 
 
 def describe(plan: SlidePlan, width: int, height: int) -> str:
     """Return the ImageDescription (tag 270) of level 0, as the software of Motic writes it."""
-    mpp = UM_PER_PX * MAGNIFICATION / plan.magnification
     return (
         f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{TILE_PX}x{TILE_PX}] JPEG/RGB"
-        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {mpp:g}"
+        f" Q = {_QUALITY}|AppMag = {plan.magnification:g}|MPP = {plan.um_per_px:g}"
         f"|BackgroundColor = {_BACKGROUND_COLOR}|Barcode = {plan.barcode}"
     )
 
@@ -81,18 +85,39 @@ def describe_level(width: int, height: int, level_width: int, level_height: int)
     )
 
 
-def _full_size(plan: SlidePlan) -> tuple[int, int]:
-    """Return the width and height of the finest level of the H&E slide."""
-    scale = plan.magnification / MAGNIFICATION
-    return round(plan.width * scale), round(plan.height * scale)
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The 4x grid over an H&E slide, as readers lay it."""
+
+    width: int
+    height: int
+    um_per_px: float
 
 
-def _size_at_4x(plan: SlidePlan) -> tuple[int, int]:
-    """Return the width and height of the H&E slide at 4x; its pyramid drops odd pixels."""
-    (width, height), magnification = _full_size(plan), plan.magnification
+def grid_of(plan: SlidePlan) -> Grid:
+    """Return the grid over the H&E slide: its 4x by the objective, if that is within 5 %.
+
+    It is laid over the pyramid's level next to 4x, and halving drops odd pixels.
+    """
+    within = abs(plan.scale - 1) <= _OBJECTIVES_GRID
+    um_per_px = UM_PER_PX * plan.scale if within else UM_PER_PX
+    (width, height), magnification, level_um = _full_size(plan), plan.magnification, plan.um_per_px
     while magnification >= 2 * MAGNIFICATION:
         width, height, magnification = width // 2, height // 2, magnification / 2
-    return int(width * MAGNIFICATION / magnification), int(height * MAGNIFICATION / magnification)
+        level_um *= 2
+    factor = level_um / um_per_px
+    return Grid(int(width * factor + _ROUNDING), int(height * factor + _ROUNDING), um_per_px)
+
+
+def pixels_at(um_per_px: float) -> float:
+    """Return the magnification at which a pixel has a size."""
+    return UM_PER_PX * MAGNIFICATION / um_per_px
+
+
+def _full_size(plan: SlidePlan) -> tuple[int, int]:
+    """Return the width and height of the finest level of the H&E slide."""
+    scale = UM_PER_PX / plan.um_per_px
+    return round(plan.width * scale), round(plan.height * scale)
 
 
 def _write(plan: SlidePlan, path: Path, render: Render, *, size: tuple[int, int]) -> None:

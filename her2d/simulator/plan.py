@@ -1,19 +1,28 @@
-"""Plans of simulated slides: size, diagnosis and artefacts, all drawn from one seed."""
+"""Plans of simulated slides: size, diagnosis and artefacts, all drawn from one seed.
+
+`plan_cohort` plans slides on which HER2-high tumour always grows in tubules and other tumour never
+does, which a small network learns in minutes. `her2d.simulator.paper_cohort` plans a cohort that is
+about as hard as the paper's.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from her2d.method import MAGNIFICATION, TILE_PX
+from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
+from her2d.simulator.centers import REFERENCE, Center
 
 Status = Literal["positive", "negative", "indeterminate"]
+Differentiation = Literal["poor", "moderate_or_well"]
+IhcScore = Literal["", "0", "1+", "2+", "3+"]
+Fish = Literal["", "positive", "negative"]
 
 # Table 1 of the paper, internal cohort: 646 slides of 632 patients, 81 positive; 137 of the 646
 # moderately or well differentiated.
 POSITIVE_FRACTION = 81 / 646
-_POOR_FRACTION = 509 / 646
-_SECOND_SLIDE_FRACTION = 14 / 632
+POOR_FRACTION = 509 / 646
+SECOND_SLIDE_FRACTION = 14 / 632
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +39,74 @@ class Artefacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Histology:
+    """How tumour grows on a slide, independent of HER2; each share is of the tumour's area.
+
+    Attributes:
+        glandular: share of tumour that grows in tubules, papillae and cribriform glands; None for
+            all HER2-high tumour and nothing else.
+        papillary, adenoid: share of papillae, and of cribriform glands. They are within the
+            glandular tumour, or in small foci where there is none.
+        signet_ring, mucinous: share of signet-ring cells, and of mucin with floating tumour, in
+            tumour without glands.
+        tertiary_lymphoid: whether lymphoid follicles with germinal centres lie beside the tumour.
+    """
+
+    glandular: float | None = None
+    papillary: float = 0.0
+    adenoid: float = 0.0
+    signet_ring: float = 0.0
+    mucinous: float = 0.0
+    tertiary_lymphoid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IhcSection:
+    """How the IHC section differs from the H&E section.
+
+    Attributes:
+        shift_x, shift_y: where the tissue lies on the IHC slide, to the right of and below its
+            place on the H&E slide, in pixels at 4x.
+        strong, weak: DAB of the membranes of HER2-high and of other tumour cells; 1 is IHC 3+.
+        noise: by which share the DAB of single cells and of regions varies.
+    """
+
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+    strong: float = 1.0
+    weak: float = 0.0
+    noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationNoise:
+    """How an annotator's outlines differ from what is drawn, in units of the fields of `Anatomy`.
+
+    Attributes:
+        tumor: of the tumour's edge; 0.1 is a tenth of the tumour's radius.
+        strong: of the edge of HER2-high tumour.
+    """
+
+    tumor: float
+    strong: float
+
+
+@dataclass(frozen=True, slots=True)
 class SlidePlan:
     """All properties from which a slide is rendered.
 
     Attributes:
         width, height: pixels at 4x (2.5 um each).
-        magnification: objective magnification of the file's finest level, 4 or 40.
-        strong_fraction: fraction of the tumour area with HER2-high morphology.
+        magnification: objective magnification of the file's finest level.
+        strong_fraction: fraction of the tumour area with HER2-high morphology. With a histology, P
+            of equation 1, and the tumour's growth is independent of it.
         ihc_score, fish: results of immunohistochemistry and in-situ hybridisation, which imply the
             status as in the paper (3+, or 2+ and FISH positive, is positive).
+        scale: the scanner's um per pixel in parts of those that the magnification stands for.
+        histology: growth of the tumour; None for tubules where HER2 is high, and poorly cohesive
+            cells elsewhere.
+        annotation: noise of the annotation; None if there is none beside the truth.
+        split: the split of the cohort; empty to choose it when the table is written.
     """
 
     name: str
@@ -49,11 +117,25 @@ class SlidePlan:
     her2_status: Status
     strong_fraction: float
     magnification: float = MAGNIFICATION
-    differentiation: Literal["poor", "moderate_or_well"] = "poor"
-    ihc_score: Literal["", "0", "1+", "2+", "3+"] = ""
-    fish: Literal["", "positive", "negative"] = ""
+    differentiation: Differentiation = "poor"
+    ihc_score: IhcScore = ""
+    fish: Fish = ""
     barcode: str = ""
     artefacts: Artefacts = field(default_factory=Artefacts)
+    scale: float = 1.0
+    specimen: Literal["resection", "biopsy"] = "resection"
+    center: Center = REFERENCE
+    histology: Histology | None = None
+    ihc: IhcSection = field(default_factory=IhcSection)
+    annotation: AnnotationNoise | None = None
+    split: Literal["", "train", "integrator", "test", "external"] = ""
+    age: int | None = None
+    sex: Literal["", "female", "male"] = ""
+
+    @property
+    def um_per_px(self) -> float:
+        """Micrometres per pixel of the file's finest level."""
+        return UM_PER_PX * MAGNIFICATION / self.magnification * self.scale
 
 
 def plan_slide(
@@ -89,7 +171,7 @@ def plan_slide(
         her2_status=her2_status,
         strong_fraction=strong_fraction,
         magnification=magnification,
-        differentiation="poor" if rng.random() < _POOR_FRACTION else "moderate_or_well",
+        differentiation="poor" if rng.random() < POOR_FRACTION else "moderate_or_well",
         ihc_score=ihc_score,
         fish=fish,
         barcode=str(rng.integers(100_000, 1_000_000)),
@@ -136,7 +218,7 @@ def plan_cohort(
         again = (
             number > 0
             and plans[-1].her2_status == status
-            and rng.random() < 4 * _SECOND_SLIDE_FRACTION
+            and rng.random() < 4 * SECOND_SLIDE_FRACTION
         )
         patient = plans[-1].patient if again else f"P{seed:03d}-{number:04d}"
         scale = rng.uniform(0.75, 1.25, 2)
@@ -149,15 +231,13 @@ def plan_cohort(
                 height=max(1024, int(height * scale[1])),
                 magnification=magnification,
                 patient=patient,
-                artefacts=_some_artefacts(artefact_probability, rng),
+                artefacts=some_artefacts(artefact_probability, rng),
             )
         )
     return plans
 
 
-def _particulars(
-    status: Status, rng: np.random.Generator
-) -> tuple[float, Literal["", "0", "1+", "2+", "3+"], Literal["", "positive", "negative"]]:
+def _particulars(status: Status, rng: np.random.Generator) -> tuple[float, IhcScore, Fish]:
     if status == "indeterminate":
         return 0.0, "", ""
     if status == "positive":
@@ -170,7 +250,9 @@ def _particulars(
     return (fraction, "1+", "") if rng.random() < 0.5 else (fraction, "0", "")
 
 
-def _some_artefacts(probability: float, rng: np.random.Generator) -> Artefacts:
+def some_artefacts(probability: float, rng: np.random.Generator) -> Artefacts:
+    """Draw the artefacts of a slide, each kind with the given probability."""
+
     def some(most: int) -> int:
         return int(rng.integers(1, most + 1)) if rng.random() < probability else 0
 

@@ -15,17 +15,22 @@ from scipy import signal
 from threadpoolctl import ThreadpoolController
 
 from her2d.method import MAGNIFICATION
-from her2d.simulator.anatomy import Anatomy, anatomy_of
+from her2d.simulator.anatomy import INFILTRATION, Anatomy, Masks, anatomy_of
 from her2d.simulator.artefacts import spoiled
-from her2d.simulator.cells import Box, Shapes, shapes_in
-from her2d.simulator.noise import Floats, grid_noise, uniform
+from her2d.simulator.cells import shapes_in
+from her2d.simulator.centers import LIGHT, Center
+from her2d.simulator.growth import Growth
+from her2d.simulator.noise import Floats, grid_noise, uniform, value_noise
+from her2d.simulator.patterns import GERMINAL_CENTER
 from her2d.simulator.plan import SlidePlan
+from her2d.simulator.shapes import Box, Shapes
 from her2d.simulator.stain import developed, developed_ihc, stain_of
 
 _MARGIN_PX = 12
 _SHIFT = 4
 _ROUNDING = 4
 _DENSITY_SCALE = 150.0
+_MEMBRANE = 140.0
 _BLAS = ThreadpoolController()
 
 
@@ -46,13 +51,21 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A raster of pixels on the slide, with the positions of their centres in 4x pixels."""
+    """A raster of pixels on the slide, with the positions of their centres in 4x pixels.
+
+    Attributes:
+        x, y: of the tissue that the pixels show.
+        left, top: of the raster on the slide, in its own pixels.
+        scale: pixels per 4x pixel.
+        shift: of the tissue on the slide, in 4x pixels.
+    """
 
     x: Floats
     y: Floats
     left: int
     top: int
     scale: float
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @property
     def box(self) -> Box:
@@ -108,11 +121,26 @@ def render_region(
     tissue = anatomy.masks(view.x, view.y).tissue
     if tissue.any():
         hematoxylin, eosin = _he_dyes(anatomy, plan.seed, view, tissue)
-        light = developed(stain_of(plan.seed), hematoxylin, eosin)
+        light = developed(stain_of(plan.seed, plan.center), hematoxylin, eosin)
     else:
         light = np.full((*tissue.shape, 3), 244, np.float32)
     light = spoiled(light, plan, view.x, view.y)
-    return Region(_photographed(light, plan.seed, view), masks.tumor, masks.strong)
+    return Region(_photographed(light, plan.seed, view, plan.center), masks.tumor, masks.strong)
+
+
+@_on_one_thread()
+def annotated_region(
+    plan: SlidePlan,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    *,
+    magnification: float = MAGNIFICATION,
+) -> Masks:
+    """Return the masks of a rectangle as an annotator drew them, see `render_region`."""
+    view = _view(x, y, width, height, magnification)
+    return anatomy_of(plan).annotated(view.x, view.y)
 
 
 @_on_one_thread()
@@ -125,7 +153,7 @@ def render_ihc_region(
     *,
     magnification: float = MAGNIFICATION,
 ) -> NDArray[np.uint8]:
-    """Render the aligned IHC slide, which has brown membranes where HER2 is high.
+    """Render the IHC slide, which has brown membranes where HER2 is high.
 
     Args:
         plan: the slide.
@@ -142,20 +170,31 @@ def render_ihc_region(
         width + 2 * _MARGIN_PX,
         height + 2 * _MARGIN_PX,
         magnification,
+        (plan.ihc.shift_x, plan.ihc.shift_y),
     )
     tissue = anatomy.masks(view.x, view.y).tissue
     shapes = shapes_in(anatomy, plan.seed, view.box)
     hematoxylin, _ = _painted(shapes, tissue, view, np.full(tissue.shape, 0.12, np.float32))
-    dab = _membranes(shapes, view, tissue.shape)
+    dab = _membranes(shapes, _dab_of(shapes, anatomy, plan), view, tissue.shape)
+    if plan.ihc.noise:
+        haze = grid_noise(plan.seed, 58, view.x, view.y, 60.0, 60.0)
+        dab = dab + np.float32(0.02 * plan.ihc.noise) * (1 + haze)
     light = developed_ihc(hematoxylin * tissue, dab * tissue)
-    return _photographed(light, plan.seed + 1, view)
+    return _photographed(light, plan.seed + 1, view, plan.center)
 
 
-def _view(x: int, y: int, width: int, height: int, magnification: float) -> _View:
+def _view(
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    magnification: float,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> _View:
     scale = magnification / MAGNIFICATION
-    across = ((np.arange(x, x + width) + 0.5) / scale).astype(np.float32)
-    down = ((np.arange(y, y + height) + 0.5) / scale).astype(np.float32)
-    return _View(across, down, x, y, scale)
+    across = ((np.arange(x, x + width) + 0.5) / scale - shift[0]).astype(np.float32)
+    down = ((np.arange(y, y + height) + 0.5) / scale - shift[1]).astype(np.float32)
+    return _View(across, down, x, y, scale, shift)
 
 
 def _he_dyes(
@@ -167,10 +206,19 @@ def _he_dyes(
     slower = grid_noise(seed, 24, view.x, view.y, 380.0, 380.0)
     eosin = 0.34 + 0.07 * fibres + 0.035 * grain
     hematoxylin = 0.07 + 0.02 * grain
-    tumor = anatomy.masks(view.x, view.y).tumor
     # Tumour has many cells, whose cytoplasm takes more haematoxylin and hides the fibres.
-    eosin = np.where(tumor, 0.30 + 0.02 * fibres + 0.05 * grain, eosin)
-    hematoxylin = np.where(tumor, 0.14 + 0.03 * grain, hematoxylin)
+    tumor_eosin = 0.30 + 0.02 * fibres + 0.05 * grain
+    tumor_hematoxylin = 0.14 + 0.03 * grain
+    if anatomy.is_varied:
+        depth = anatomy.on_grid(anatomy.tumor, view.x, view.y)
+        tumor = np.clip(depth * np.float32(0.5 / INFILTRATION) + np.float32(0.5), 0, 1)
+        eosin = eosin + tumor * (tumor_eosin - eosin)
+        hematoxylin = hematoxylin + tumor * (tumor_hematoxylin - hematoxylin)
+        hematoxylin, eosin = _backgrounds(anatomy, seed, view, hematoxylin, eosin)
+    else:
+        tumor = anatomy.masks(view.x, view.y).tumor
+        eosin = np.where(tumor, tumor_eosin, eosin)
+        hematoxylin = np.where(tumor, tumor_hematoxylin, hematoxylin)
     shapes = shapes_in(anatomy, seed, view.box)
     hematoxylin, eosin = _painted(shapes, tissue, view, hematoxylin, eosin)
     chromatin = grid_noise(seed, 25, view.x, view.y, 0.7, 0.7) if view.scale > 1 else grain
@@ -179,6 +227,24 @@ def _he_dyes(
         np.asarray(hematoxylin * (1 + 0.22 * slow) * tissue, np.float32),
         np.asarray(eosin * (1 + 0.25 * slower) * tissue, np.float32),
     )
+
+
+def _backgrounds(
+    anatomy: Anatomy, seed: int, view: _View, hematoxylin: Floats, eosin: Floats
+) -> tuple[Floats, Floats]:
+    """Apply what lies between the cells of mucin and of follicles to the densities of the dyes."""
+    if anatomy.has(Growth.MUCINOUS):
+        lake = np.clip(anatomy.on_grid(anatomy.lake, view.x, view.y) * np.float32(16), 0, 1)
+        wisps = grid_noise(seed, 28, view.x, view.y, 31.0, 8.0)
+        eosin = eosin + lake * (0.10 + 0.04 * wisps - eosin)
+        hematoxylin = hematoxylin + lake * (0.16 + 0.07 * wisps - hematoxylin)
+    if anatomy.follicles:
+        follicle = anatomy.on_grid(anatomy.follicle, view.x, view.y)
+        mantle = np.clip(follicle * np.float32(10), 0, 1)
+        middle = np.clip((follicle - np.float32(GERMINAL_CENTER)) * np.float32(16), 0, 1)
+        hematoxylin = hematoxylin + mantle * 0.12 - middle * 0.06
+        eosin = eosin - mantle * 0.10
+    return np.asarray(hematoxylin, np.float32), np.asarray(eosin, np.float32)
 
 
 def _painted(
@@ -206,15 +272,30 @@ def _painted(
     ) / _DENSITY_SCALE
 
 
-def _membranes(shapes: Shapes, view: _View, shape: tuple[int, ...]) -> Floats:
+def _dab_of(shapes: Shapes, anatomy: Anatomy, plan: SlidePlan) -> Floats:
+    """Return the DAB of the membrane of each membranous cell, in parts of IHC 3+."""
+    cells = shapes.outlines[shapes.membranous]
+    if not anatomy.is_varied:
+        return np.ones(len(cells), np.float32)
+    x, y = cells.mean(axis=1).T
+    is_strong = anatomy.strong(x, y) > 0
+    column, row = np.floor(x * 4).astype(np.int64), np.floor(y * 4).astype(np.int64)
+    single = 2 * uniform(plan.seed, 59, column, row) - 1
+    varied = 1 + plan.ihc.noise * (0.6 * single + 0.4 * value_noise(plan.seed, 60, x, y, 90))
+    return np.asarray(np.where(is_strong, plan.ihc.strong, plan.ihc.weak) * varied, np.float32)
+
+
+def _membranes(shapes: Shapes, dab: Floats, view: _View, shape: tuple[int, ...]) -> Floats:
     canvas = np.zeros(shape, np.uint8)
     cells = shapes.outlines[shapes.membranous]
     # The membrane of a cell lies outside its nucleus.
     membranes = cells + 0.45 * (cells - cells.mean(axis=1, keepdims=True))
     points = _to_raster(membranes, view)
     thickness = max(1, round(0.8 * view.scale))
-    for index in np.flatnonzero(_visible(points, shape)):
-        cv2.polylines(canvas, [points[index]], True, 140.0, thickness, cv2.LINE_AA, _SHIFT)
+    levels = np.clip(dab * _MEMBRANE, 0, 255)
+    for index in np.flatnonzero(_visible(points, shape) & (levels >= 1)):
+        color = float(levels[index])
+        cv2.polylines(canvas, [points[index]], True, color, thickness, cv2.LINE_AA, _SHIFT)
     return canvas.astype(np.float32) / _DENSITY_SCALE
 
 
@@ -227,7 +308,10 @@ def _to_raster(outlines: Floats, view: _View) -> NDArray[np.int32]:
     if view.scale > 1 and len(outlines):
         # Corners are invisible at 4x; at higher magnifications they are rounded.
         outlines = signal.resample(outlines, outlines.shape[1] * _ROUNDING, axis=1)
-    origin = np.array([view.left, view.top], np.float32)
+    shift_x, shift_y = view.shift
+    origin = np.array(
+        [view.left - shift_x * view.scale, view.top - shift_y * view.scale], np.float32
+    )
     pixels = outlines * np.float32(view.scale) - origin - np.float32(0.5)
     return np.round(pixels * (1 << _SHIFT)).astype(np.int32)
 
@@ -240,12 +324,15 @@ def _visible(points: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.bo
     return np.asarray((high >= 0).all(axis=1) & (low < limit).all(axis=1))
 
 
-def _photographed(light: Floats, seed: int, view: _View) -> NDArray[np.uint8]:
-    """Apply the slight blur and noise of optics and sensor, and cut the margin off."""
-    sharp = cv2.GaussianBlur(light, (0, 0), 0.55)
+def _photographed(light: Floats, seed: int, view: _View, center: Center) -> NDArray[np.uint8]:
+    """Apply the blur, tone curve and noise of optics and sensor, and cut the margin off."""
+    sharp = cv2.GaussianBlur(light, (0, 0), center.blur)
     inner = sharp[_MARGIN_PX:-_MARGIN_PX, _MARGIN_PX:-_MARGIN_PX]
+    if center.gamma != 1:
+        white = np.array(center.white, np.float32)
+        inner = white * (inner * np.float32(1 / LIGHT)) ** np.float32(center.gamma)
     height, width = inner.shape[:2]
     column = np.arange(view.left + _MARGIN_PX, view.left + _MARGIN_PX + width)[None, :]
     row = np.arange(view.top + _MARGIN_PX, view.top + _MARGIN_PX + height)[:, None]
     noise = uniform(seed, 99, column, row) - np.float32(0.5)
-    return np.asarray((inner + 5.0 * noise[..., None]).clip(0, 255).round(), np.uint8)
+    return np.asarray((inner + center.noise * noise[..., None]).clip(0, 255).round(), np.uint8)

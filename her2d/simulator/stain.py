@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from her2d.simulator.centers import LIGHT, REFERENCE, Center, Rgb
 from her2d.simulator.noise import Floats
 
-_HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
-_EOSIN = np.array([0.10, 0.93, 0.34])
+_HEMATOXYLIN = np.array(REFERENCE.hematoxylin)
 _DAB = np.array([0.27, 0.57, 0.78])
-_LIGHT = 244.0
 DAB_THRESHOLD = 0.015
 """The mean DAB density of a cell above which simulated tumour is strong.
 
@@ -30,24 +28,25 @@ class Stain:
     eosin: Floats
 
 
-def stain_of(seed: int) -> Stain:
+def stain_of(seed: int, center: Center) -> Stain:
     """Return the stain of the slide with a seed, which determines hue and strength."""
     rng = np.random.default_rng([seed, 3])
 
-    def drawn(dye: NDArray[np.float64]) -> Floats:
-        vector = np.clip(dye + rng.normal(0, 0.03, 3), 0.03, None)
-        return (vector / np.linalg.norm(vector) * rng.uniform(0.82, 1.2)).astype(np.float32)
+    def drawn(dye: Rgb) -> Floats:
+        vector = np.clip(np.array(dye) + rng.normal(0, center.stain_spread, 3), 0.03, None)
+        strength = rng.uniform(*center.stain_strength)
+        return (vector / np.linalg.norm(vector) * strength).astype(np.float32)
 
-    return Stain(drawn(_HEMATOXYLIN), drawn(_EOSIN))
+    return Stain(drawn(center.hematoxylin), drawn(center.eosin))
 
 
 def developed(stain: Stain, hematoxylin: Floats, eosin: Floats) -> Floats:
     """Convert amounts of dye (H, W) to transmitted light, float32 (H, W, 3), 0..255 RGB."""
     density = hematoxylin[..., None] * stain.hematoxylin + eosin[..., None] * stain.eosin
-    return np.asarray(np.float32(_LIGHT) * np.exp(-density), np.float32)
+    return np.asarray(np.float32(LIGHT) * np.exp(-density), np.float32)
 
 
 def developed_ihc(hematoxylin: Floats, dab: Floats) -> Floats:
     """Convert a pale counterstain and brown DAB (H, W) to light, as `developed` does."""
     density = (0.45 * hematoxylin)[..., None] * _HEMATOXYLIN + dab[..., None] * _DAB
-    return np.asarray(np.float32(_LIGHT) * np.exp(-density), np.float32)
+    return np.asarray(np.float32(LIGHT) * np.exp(-density), np.float32)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from separable_bundle import SCALES, write_separable_bundle
 
 from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import (
@@ -25,6 +26,7 @@ from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import PlanError, Profile, read_sidecar
 from her2d.inference.selection import open_engine
 from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
+from her2d.settings import PACKAGE_DATA
 from her2d.system.cpus import usable_cpus
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
@@ -252,3 +254,37 @@ def test_fp16_is_refused():
     order = CompileOrder("openvino", "fp16", Profile(best=1, most=1), Profile(best=1, most=1))
     with pytest.raises(EngineError, match="supports fp32, bf16 and int8, not fp16"):
         platform_for(order)
+
+
+def opened_separately(bundle, precision):
+    order = CompileOrder("openvino", precision, Profile(best=4, most=4), Profile(best=4, most=4))
+    plan = compile_bundle(bundle, order, TilesToTry(calibration=TILES, check=TILES))
+    return engine_of(plan.files, plan.sidecar, EngineOptions(threads=1, separate_folds=True))
+
+
+@pytest.mark.slow
+def test_in_fp32_the_shipped_sub_classifiers_run_one_by_one(tmp_path):
+    shutil.copytree(PACKAGE_DATA / "her2net-demo", tmp_path / "shipped")
+    engine = opened_separately(load_bundle(tmp_path / "shipped"), "fp32")
+    assert engine.separate_folds_problem is None
+    batch = engine.upload(list(TILES))
+    kept = [batch.keep(index) for index in range(len(TILES))]
+    one_by_one = np.stack([engine.classify_fold(kept, fold) for fold in range(5)], axis=1)
+    assert one_by_one.tobytes() == engine.classify(TILES).tobytes()
+
+
+def test_sub_classifiers_that_it_computes_otherwise_one_at_a_time_are_run_at_once(
+    color_bundle, tmp_path
+):
+    """Of one classifier it multiplies the last two factors first; of five it cannot."""
+    bundle = write_separable_bundle(color_bundle, tmp_path / "separable")
+    engine = opened_separately(bundle, "fp32")
+    assert "does not compute exactly the same" in engine.separate_folds_problem
+    assert engine.classify(TILES)[1] == pytest.approx(SCALES)
+
+
+def test_in_bf16_sub_classifiers_are_run_at_once(color_bundle, tmp_path):
+    if not has_bf16():
+        pytest.skip("this processor has no bf16")
+    engine = opened_separately(write_separable_bundle(color_bundle, tmp_path / "separable"), "bf16")
+    assert "In bf16, OpenVINO does not compute" in engine.separate_folds_problem

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from laboratory_sql import NUMBERS_SQL, RUNS_SQL, SLIDES_SQL
 
 from her2d.db.connection import open_readonly
 from her2d.queue.job import JobState
@@ -107,3 +108,38 @@ def test_a_slides_content_is_known_for_the_bundle_that_ran_it(db, record):
     assert slide_with_result(db, "blake2b:aa", "d" * 64) == slide_id
     assert slide_with_result(db, "blake2b:aa", "e" * 64) is None
     assert slide_with_result(db, "blake2b:bb", "d" * 64) is None
+
+
+def instructions(db, work) -> int:
+    """Return how many instructions SQLite executes for the work, those of triggers included."""
+    executed = 0
+
+    def count() -> int:
+        nonlocal executed
+        executed += 1
+        return 0
+
+    db.conn.set_progress_handler(count, 1)
+    work()
+    db.conn.set_progress_handler(None, 1)
+    return executed
+
+
+def test_recording_a_result_takes_as_many_steps_however_many_slides_there_are(db, record):
+    def recorded(name: str) -> int:
+        jobs = JobQueue(db)
+        job = jobs.discover(Path(f"/in/{name}.tif"), Path("/in"), FileState(1, 2, 3))
+        slide = {"content_hash": name, "file_name": f"{name}.tif", "path": str(job.path)}
+        return instructions(db, lambda: record(slide=slide, job_id=job.id))
+
+    recorded("the first, which adds the bundle")
+    few = recorded("one of few")
+    numbers = NUMBERS_SQL.format(last=2000).replace("select 1 ", "select 10 ")
+    with db.atomic():
+        db.execute(numbers + SLIDES_SQL)
+        db.execute(numbers + RUNS_SQL.format(bundle=1, step=1.7))
+        db.execute(
+            "insert into jobs (path, file_name, inbox, state, size, mtime_ns, discovered_at)"
+            " select path, file_name, '/in', 'done', 1, 1, first_seen_at from slides where id > 9"
+        )
+    assert recorded("one of many") < 1.1 * few

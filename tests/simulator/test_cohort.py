@@ -10,8 +10,24 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.simulator.cohort import high_expression_fraction, write_cohort, write_truth
-from her2d.simulator.plan import plan_cohort, plan_slide
+from her2d.research.training.annotations import read_annotation
+from her2d.research.training.cohort import Split, read_cohort
+from her2d.simulator.centers import SECOND
+from her2d.simulator.cohort import (
+    high_expression_fraction,
+    write_cohort,
+    write_table,
+    write_truth,
+)
+from her2d.simulator.paper_cohort import plan_paper_cohort
+from her2d.simulator.plan import (
+    AnnotationNoise,
+    Histology,
+    SlidePlan,
+    plan_cohort,
+    plan_slide,
+)
+from her2d.simulator.render import render_region
 from her2d.slides.integrity import check_integrity
 from her2d.slides.reader import open_slide
 
@@ -123,7 +139,6 @@ def test_tile_truth_agrees_with_the_mask(cohort):
 
 def test_a_40x_slide_has_the_same_4x_grid_and_pixels(tmp_path):
     from her2d.simulator.motic import write_he_slide
-    from her2d.simulator.render import render_region
 
     plan = plan_slide("a", 3, her2_status="positive", width=600, height=520, magnification=40.0)
     write_he_slide(plan, tmp_path / "a.tif")
@@ -133,6 +148,59 @@ def test_a_40x_slide_has_the_same_4x_grid_and_pixels(tmp_path):
         tile = next(slide.tiles())
     expected = render_region(plan, 0, 0, 512, 512).rgb
     assert np.abs(tile.pixels.astype(int) - expected).mean() < 14
+
+
+@pytest.mark.parametrize(
+    ("magnification", "scale", "um_per_px"),
+    [(20.0, 1.0, 2.5), (20.0, 0.92, 2.5), (20.0, 1.04, 2.6), (4.0, 0.96, 2.4), (4.0, 1.06, 2.5)],
+)
+def test_slides_of_other_scales_have_the_grid_of_their_truth_and_their_ihc(
+    tmp_path, magnification, scale, um_per_px
+):
+    plan = SlidePlan(
+        "a",
+        "P",
+        3,
+        620,
+        530,
+        "positive",
+        0.5,
+        magnification=magnification,
+        ihc_score="3+",
+        scale=scale,
+        histology=Histology(),
+        annotation=AnnotationNoise(0.0, 0.0),
+        center=SECOND,
+    )
+    write_cohort(tmp_path, [plan])
+    (slide,) = read_cohort(tmp_path / "cohort.csv")
+    with open_slide(slide.he_path) as he, open_slide(slide.ihc_path) as ihc:
+        assert he.grid.um_per_px == pytest.approx(um_per_px)
+        assert ihc.grid.um_per_px == pytest.approx(um_per_px, rel=1e-3)
+        assert (ihc.grid.width, ihc.grid.height) == (he.grid.width, he.grid.height)
+        drawn = read_annotation(slide.annotation_path, he.grid).tile(0, 0).tumor
+        pixels = next(he.tiles()).pixels
+    at = 10 / um_per_px
+    region = render_region(plan, 0, 0, 512, 512, magnification=at)
+    assert (drawn == region.tumor).mean() > 0.999
+    assert np.abs(pixels.astype(int) - region.rgb).mean() < 16
+
+
+def test_the_table_of_a_hard_cohort_is_read_by_prepare_and_says_what_is_drawn(tmp_path):
+    plans = plan_paper_cohort(4, 1, width=1024, height=1024)
+    for plan in plans:
+        for folder in ("he", "ihc", "annotations"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{plan.name}.tif").touch()
+    write_table(tmp_path / "cohort.csv", plans)
+    slides = read_cohort(tmp_path / "cohort.csv")
+    assert {slide.split for slide in slides} == set(Split)
+    for slide, plan in zip(slides, plans, strict=True):
+        assert slide.her2_status == plan.her2_status
+        assert slide.morphology["center"] == plan.center.name
+        assert slide.morphology["age"] == str(plan.age)
+        drawn = slide.morphology["papillary_differentiation"] == "present"
+        assert drawn == (plan.histology.papillary > 0)
 
 
 @pytest.mark.parametrize(("magnification", "width"), [(20.0, 1024), (4.0, 100)])

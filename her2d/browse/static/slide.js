@@ -108,7 +108,9 @@ byId("viewer").addEventListener("pointermove", (event) => {
   }
   if (!tile) return;
   const share = `${((100 * tile.pixels) / (512 * 512)).toFixed(0)} % tumour`;
-  byId("tip").textContent = tile.p === null ? LABELS[tile.tileClass] : `${LABELS[tile.tileClass]}\np(strong) ${tile.p.toFixed(2)}, ${share}`;
+  const p = tile.p === null ? "p(strong) not computed" : `p(strong) ${tile.p.toFixed(2)}`;
+  const isTumor = tile.tileClass === "strong" || tile.tileClass === "weak";
+  byId("tip").textContent = isTumor ? `${LABELS[tile.tileClass]}\n${p}, ${share}` : LABELS[tile.tileClass];
   byId("tip").style.left = `${Math.min(event.clientX + 16, innerWidth - byId("tip").offsetWidth - 8)}px`;
   byId("tip").style.top = `${Math.min(event.clientY + 18, innerHeight - byId("tip").offsetHeight - 8)}px`;
 });

@@ -109,6 +109,8 @@ create table runs (
     tiles_strong integer not null,
     tiles_unreadable integer not null,
     unreadable_reason text,            -- why the first unreadable tile could not be read
+    tiles_decided_early integer,       -- tumour tiles for which not all sub-classifiers were run,
+                                       -- because their class was certain; null if all were for all
     focal_plane text,                  -- of a z-stack, such as '2 of 5'; null if there is one plane
     unread_pictures text,              -- which pictures of the file were neither read nor named
     grid_columns integer not null,
@@ -204,6 +206,7 @@ create table tiles (
     tile_column integer not null,
     tile_class text not null check (tile_class in ('non_tumor', 'weak', 'strong', 'unreadable')),
     tumor_pixels integer not null,
+    -- In a tile that was decided early, a probability that was not computed is null.
     p_strong real,                     -- probability of strong staining, 0 to 1
     p_fold_1 real,                     -- the same by each cross-validation fold's network
     p_fold_2 real,
@@ -400,6 +403,7 @@ select
     runs.tiles_tissue,
     runs.tiles_unreadable,
     runs.unreadable_reason,
+    runs.tiles_decided_early,
     bundles.name as bundle_name,
     bundles.version as bundle_version,
     bundles.digest as bundle_digest,

@@ -139,6 +139,13 @@ class CudaEngine:
             for tile in tiles:
                 tile.release()
 
+    @property
+    def separate_folds_problem(self) -> str | None:
+        return f"{self._backend} runs the five sub-classifiers as one compiled network."
+
+    def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
+        raise EngineError(f"{self._backend} runs the five sub-classifiers as one compiled network.")
+
     def close(self) -> None:
         self._upload_slots.close()
         self._tile_slots.close()

@@ -44,11 +44,14 @@ def fewest_patients(coverage: float = COVERAGE) -> int:
     return math.ceil(round(coverage / (1 - coverage), 6))
 
 
-def fit_interval(slides: Sequence[CalibrationSlide], *, seed: int) -> Interval:
+def fit_interval(
+    slides: Sequence[CalibrationSlide], *, evidence: Sequence[str] = EVIDENCE, seed: int
+) -> Interval:
     """Calibrate the interval.
 
     Args:
         slides: of at least `fewest_patients()` patients.
+        evidence: what may widen the interval, of `EVIDENCE`; the rest gets no weight.
         seed: of the groups of patients by which the scale is fitted.
 
     Raises:
@@ -61,19 +64,19 @@ def fit_interval(slides: Sequence[CalibrationSlide], *, seed: int) -> Interval:
             f" are {len(names)}"
         )
     residual = np.array([abs(stabilized(s.share) - stabilized(s.annotated)) for s in slides])
-    evidence = np.stack([slide.evidence for slide in slides])
+    measured = np.stack([slide.evidence for slide in slides]) * np.isin(EVIDENCE, list(evidence))
     weight = 1 / np.bincount(patient)[patient]
     fold = np.random.default_rng(seed).permutation(len(names))[patient] % FOLDS
     scaled = np.empty(len(slides))
     for held_out in (fold == number for number in range(FOLDS)):
-        scale = _fit_scale(residual[~held_out], evidence[~held_out], weight[~held_out])
-        scaled[held_out] = residual[held_out] / scale_of(evidence[held_out], scale)
+        scale = _fit_scale(residual[~held_out], measured[~held_out], weight[~held_out])
+        scaled[held_out] = residual[held_out] / scale_of(measured[held_out], scale)
     return Interval(
         slides=len(slides),
         patients=len(names),
         residuals=tuple(round(float(value), _DIGITS) for value in scaled),
         patient=tuple(patient.tolist()),
-        scale=_fit_scale(residual, evidence, weight),
+        scale=_fit_scale(residual, measured, weight),
     )
 
 

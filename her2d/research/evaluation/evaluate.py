@@ -90,7 +90,9 @@ def evaluate(
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
     bundle = write_candidate(study, recipe, command=command or recorded)
     held_out = score_held_out(study, recipe, bundle, progress=progress)
-    calibrated = calibrate_interval(bundle, held_out, seed=recipe.seed)
+    calibrated = calibrate_interval(
+        bundle, held_out, evidence=recipe.integrator.interval_evidence, seed=recipe.seed
+    )
     false_tumor = find_false_tumor(study, bundle, progress=progress)
     limited = limit_tumor(calibrated.bundle, held_out, false_tumor, seed=recipe.seed)
     bundle = limited.bundle

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import Interval
-from her2d.pipeline.conformal import evidence_of_doubt
+from her2d.pipeline.conformal import EVIDENCE, evidence_of_doubt
 from her2d.research.evaluation.conformal import CalibrationSlide, fewest_patients, fit_interval
 from her2d.research.evaluation.held_out import HeldOutSlide
 from her2d.research.training.bundle_writer import write_manifest
@@ -25,7 +25,11 @@ class IntervalCalibration:
 
 
 def calibrate_interval(
-    bundle: Bundle, slides: Sequence[HeldOutSlide], *, seed: int
+    bundle: Bundle,
+    slides: Sequence[HeldOutSlide],
+    *,
+    evidence: Sequence[str] = EVIDENCE,
+    seed: int,
 ) -> IntervalCalibration:
     """Calibrate the candidate's interval of P, and write it to the candidate's manifest.
 
@@ -34,6 +38,7 @@ def calibrate_interval(
     Args:
         bundle: The study's candidate, not calibrated.
         slides: Slides that no model learned from.
+        evidence: What may widen the interval, of `EVIDENCE`.
         seed: Seed of the groups of patients.
 
     Raises:
@@ -47,7 +52,7 @@ def calibrate_interval(
             f" known share and a call, of {fewest_patients()} patients, and there are {patients}.",
         )
     interval = fit_interval(
-        calibration_slides(slides, bundle.manifest.decision.tile_cut), seed=seed
+        calibration_slides(slides, bundle.manifest.decision.tile_cut), evidence=evidence, seed=seed
     )
     return IntervalCalibration(
         _with_interval(bundle, interval),

@@ -21,6 +21,7 @@ from her2d.research.training.bundle_writer import (
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.research.training.integrators import IntegratorScore
 from her2d.research.training.model_selection import ModelSelection, check_selection, read_selection
 from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
 from her2d.research.training.recipe import Recipe
@@ -65,9 +66,10 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     shutil.copyfile(
         study.integrators / f"{selection.integrator}.skops", directory / INTEGRATOR_FILE
     )
-    cut = next(score.tile_cut for score in scores if score.name == selection.integrator)
+    integrator = next(score for score in scores if score.name == selection.integrator)
     write_manifest(
-        directory, _manifest(study, recipe, selection, normalization, directory, command, cut)
+        directory,
+        _manifest(study, recipe, selection, normalization, directory, command, integrator),
     )
     replace_folder(study.candidate, directory)
     return load_bundle(study.candidate)
@@ -113,7 +115,7 @@ def _manifest(
     normalization: Normalization,
     directory: Path,
     command: str,
-    tile_cut: float,
+    integrator: IntegratorScore,
 ) -> Manifest:
     segmenter = read_result(study.segmenter(selection.segmenter)).recipe
     classifier = read_result(study.classifier(selection.classifier, 0)).recipe
@@ -123,7 +125,7 @@ def _manifest(
         name="candidate",
         version="0",
         intended_use=INTENDED_USE,
-        decision=Decision(tile_cut=tile_cut),
+        decision=Decision(tile_cut=integrator.tile_cut),
         normalization=normalization,
         parts=Parts(
             segmenter=manifest_part(
@@ -145,6 +147,7 @@ def _manifest(
             notes=(
                 f"Folds grouped by {recipe.grouping.value}. Integrator fitted on"
                 f" {selection.integrator_fitted_on}."
+                f"{_parameters(integrator)}"
                 f" Recipe {_digest(recipe)[:12]}."
                 + (
                     f" Selected by the user: {', '.join(selection.overridden)}."
@@ -155,6 +158,12 @@ def _manifest(
         ),
         stain=measure_stain(TileStore(study.tiles, _training_slides(study))),
     )
+
+
+def _parameters(integrator: IntegratorScore) -> str:
+    """Return a sentence on the integrator's parameters, "" if it has none."""
+    chosen = ", ".join(f"{name} {value}" for name, value in integrator.parameters.items())
+    return f" Its parameters ({chosen}) by {integrator.parameters_by}." if chosen else ""
 
 
 def _digest(recipe: Recipe) -> str:

@@ -22,6 +22,7 @@ from her2d.bundle.manifest import Environment, Normalization
 from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.environment import training_environment
+from her2d.research.training.hardware import loader_workers, trained_devices
 from her2d.research.training.lightning_module import TileTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
 from her2d.research.training.recipe import NetworkRecipe
@@ -213,10 +214,11 @@ def shared_normalization(results: Sequence[FitResult]) -> Normalization:
 
 
 def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -> lightning.Trainer:
+    devices = trained_devices(recipe)
     return lightning.Trainer(
         accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        strategy=DDPStrategy(find_unused_parameters=False) if recipe.devices > 1 else "auto",
+        devices=devices,
+        strategy=DDPStrategy(find_unused_parameters=False) if devices > 1 else "auto",
         precision=recipe.precision,
         max_epochs=recipe.max_epochs,
         callbacks=callbacks,
@@ -253,7 +255,7 @@ def _training_loader(
         sampler=sampler,
         # Batch normalisation fails on a last batch of a single tile.
         drop_last=True,
-        num_workers=recipe.loader_workers,
+        num_workers=loader_workers(recipe),
     )
 
 
@@ -261,7 +263,7 @@ def _held_out_loader(task: Task, recipe: NetworkRecipe) -> DataLoader[Any]:
     return DataLoader(
         PlainTiles(task.store, task.target, task.held_out),
         _EVAL_BATCH,
-        num_workers=recipe.loader_workers,
+        num_workers=loader_workers(recipe),
     )
 
 

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from her2d.errors import Her2dError
 from her2d.method import SATURATION, UM_PER_PX
 from her2d.pipeline.saturation import mean_saturation
+from her2d.research.training.alignment import Alignment, measure_alignment, shifted_tiles
 from her2d.research.training.annotations import (
     AnnotationError,
     SlideAnnotation,
@@ -32,6 +33,7 @@ from her2d.research.training.tile_store import (
     ExcludedTile,
     PreparedTile,
     TileStore,
+    read_alignment,
     read_fingerprint,
     slide_path,
     write_slide,
@@ -67,12 +69,14 @@ class LabelRules:
             your own slides.
         excluded: Reasons of tiles that could not be annotated, by (slide, column, row).
         classes: Classes of the annotated regions' names.
+        align: Whether the shift of each IHC slide is corrected, see `alignment`.
     """
 
     expression: ExpressionSource = ExpressionSource.ANNOTATION
     dab_threshold: float = DAB_THRESHOLD
     excluded: dict[tuple[str, int, int], str] = field(default_factory=dict)
     classes: RegionClasses = field(default_factory=RegionClasses)
+    align: bool = False
 
     def excluded_of(self, slide: str) -> dict[tuple[int, int], str]:
         """Return the reasons of a slide's excluded tiles, by (column, row)."""
@@ -83,6 +87,8 @@ class LabelRules:
         settings: dict[str, Any] = {"expression": self.expression.value}
         if self.expression is ExpressionSource.DAB:
             settings["dab_threshold"] = self.dab_threshold
+            if self.align:
+                settings["align"] = True
         return settings
 
 
@@ -128,7 +134,11 @@ def prepare(
 
 
 def prepared_tiles(
-    slide: CohortSlide, he: Slide, annotation: SlideAnnotation, rules: LabelRules
+    slide: CohortSlide,
+    he: Slide,
+    annotation: SlideAnnotation,
+    rules: LabelRules,
+    alignment: Alignment | None = None,
 ) -> Iterator[PreparedTile | ExcludedTile]:
     """Yield every tile of a slide that is not background, labelled or excluded, row by row.
 
@@ -137,14 +147,17 @@ def prepared_tiles(
         he: Its open H&E slide.
         annotation: Its annotation.
         rules: How tiles are labelled.
+        alignment: How its IHC slide lies on the H&E slide, if it was measured. Expression is not
+            taken from an IHC slide of another piece of tissue.
 
     Raises:
         SlideError: A file cannot be read.
         ValueError: The tile grids of the H&E and the IHC slide differ.
     """
-    if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None:
+    is_same_tissue = alignment is None or alignment.fits
+    if rules.expression is ExpressionSource.DAB and slide.ihc_path is not None and is_same_tissue:
         with open_slide(slide.ihc_path) as ihc:
-            yield from _with_ihc(slide, he, ihc, annotation, rules)
+            yield from _with_ihc(slide, he, ihc, annotation, rules, alignment)
         return
     for tile in he.tiles():
         yield from _labelled(slide, tile, None, annotation, rules, he.grid.um_per_px)
@@ -194,6 +207,24 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     return found
 
 
+def alignments(slides: Sequence[CohortSlide], directory: Path) -> dict[str, Alignment | None]:
+    """Read how the IHC slides of prepared slides lie on their H&E slides.
+
+    Args:
+        slides: The slides.
+        directory: The folder of their tiles.
+
+    Returns:
+        Alignments by name of the slides that have an IHC slide; None if it was not measured.
+    """
+    found = {
+        slide.name: read_alignment(slide_path(directory, slide.name))
+        for slide in slides
+        if slide.ihc_path is not None
+    }
+    return {name: None if each is None else Alignment(**each) for name, each in found.items()}
+
+
 def contradicting_slides(slides: Sequence[CohortSlide], store: TileStore) -> dict[str, int]:
     """Find slides of IHC 0 or 1+ with strong tumour tiles.
 
@@ -238,12 +269,47 @@ def _write(
         if annotation.dropped:
             counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
             note(f"Left out of the annotation of {slide.name}: {counts}.")
+        alignment = _alignment_of(slide, he, rules, note)
         write_slide(
             path,
-            prepared_tiles(slide, he, annotation, rules),
+            prepared_tiles(slide, he, annotation, rules, alignment),
             expression_from=rules.expression.value,
             fingerprint=current | {_CLASSES: dict(annotation.classes)},
+            alignment=None if alignment is None else asdict(alignment),
         )
+
+
+def _alignment_of(
+    slide: CohortSlide, he: Slide, rules: LabelRules, note: Callable[[str], None]
+) -> Alignment | None:
+    """Measure how the IHC slide lies on the H&E slide, and report what is wrong with it."""
+    if slide.ihc_path is None:
+        return None
+    uses_ihc = rules.expression is ExpressionSource.DAB
+    try:
+        with open_slide(slide.ihc_path) as ihc:
+            found = measure_alignment(he, ihc)
+    except SlideError as error:
+        if uses_ihc:
+            raise
+        note(f"The IHC slide of {slide.name} was not compared with its H&E slide: {error}")
+        return None
+    if found is None:
+        note(
+            f"The IHC slide of {slide.name} was not compared with its H&E slide: too little tissue."
+        )
+    elif not found.fits:
+        note(
+            f"The IHC slide of {slide.name} does not show the same piece of tissue as its H&E slide"
+            f" (overlap {found.dice:.2f}, correlation {found.correlation:.2f})."
+            + (" Its expression is not used." if uses_ihc else "")
+        )
+    elif found.is_shifted and not rules.align:
+        note(
+            f"The tissue on the IHC slide of {slide.name} lies {found.describe_shift()} its place"
+            " on the H&E slide." + (" To correct it, prepare with --align." if uses_ihc else "")
+        )
+    return found
 
 
 def _changes(path: Path, current: Fingerprint, rules: LabelRules) -> list[str]:
@@ -270,14 +336,24 @@ def _check_rules(rules: LabelRules, directory: Path) -> None:
 
 
 def _with_ihc(
-    slide: CohortSlide, he: Slide, ihc: Slide, annotation: SlideAnnotation, rules: LabelRules
+    slide: CohortSlide,
+    he: Slide,
+    ihc: Slide,
+    annotation: SlideAnnotation,
+    rules: LabelRules,
+    alignment: Alignment | None,
 ) -> Iterator[PreparedTile | ExcludedTile]:
-    if (ihc.grid.columns, ihc.grid.rows) != (he.grid.columns, he.grid.rows):
+    if rules.align and alignment is not None:
+        right, down = round(alignment.right_px), round(alignment.down_px)
+        aligned: Iterator[Tile | UnreadableTile] = shifted_tiles(ihc, he.grid, right, down)
+    elif (ihc.grid.columns, ihc.grid.rows) == (he.grid.columns, he.grid.rows):
+        aligned = ihc.tiles(workers=1)
+    else:
         raise ValueError(
             f"its IHC slide has {ihc.grid.columns} x {ihc.grid.rows} tiles and its H&E slide"
-            f" {he.grid.columns} x {he.grid.rows}; align them first"
+            f" {he.grid.columns} x {he.grid.rows}; align them first, or prepare with --align"
         )
-    for tile, stained in zip(he.tiles(workers=1), ihc.tiles(workers=1), strict=True):
+    for tile, stained in zip(he.tiles(workers=1), aligned, strict=True):
         yield from _labelled(slide, tile, stained, annotation, rules, he.grid.um_per_px)
 
 

@@ -21,9 +21,11 @@ from her2d.system.files import read_bounded
 from her2d.system.toml import parse_toml
 
 RECIPE_FILE = "recipe.json"
-_BARE_TEXT = re.compile(r"[A-Za-z./][\w./+-]*")
+_BARE_TEXT = re.compile(r"[\w./][\w./+-]*")
 
 Positive = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+AUTO: Auto = "auto"
 
 
 class RecipeError(Her2dError):
@@ -62,10 +64,13 @@ class NetworkRecipe(_Section):
     SegNet also takes the weights of a VGG16 with batch normalisation for its encoder, and
     DeepLabv3+ those of a ResNet-101, as torchvision publishes them."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
-    devices: Positive = 1
-    """Number of GPUs; the paper used two."""
+    devices: Positive | Auto = AUTO
+    """Number of GPUs, between which each step's tiles are divided; the paper used two. `auto` takes
+    all of this machine's."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    loader_workers: Annotated[int, Field(ge=0)] = 2
+    loader_workers: Annotated[int, Field(ge=0)] | Auto = AUTO
+    """Processes that read and augment tiles for each GPU. `auto` divides the CPUs between them, up
+    to 8 for each. Ours."""
 
     @property
     def weights_file(self) -> Path | None:
@@ -85,6 +90,7 @@ class NetworkRecipe(_Section):
         return self.model_copy(update={"weights": self.weights.get(name)})
 
 
+Evidence: TypeAlias = Literal["few_tiles", "disagreement", "near_cut"]
 ClassWeight: TypeAlias = Literal["balanced", "none"]
 
 
@@ -105,6 +111,10 @@ class IntegratorRecipe(_Section):
     """`none` gives every tile the same weight, so that probabilities are those of the cohort.
     `balanced` gives all strong tiles together the same weight as all weak ones, and probabilities
     are those of a cohort of which half is strong. The paper does not mention weights."""
+    interval_evidence: tuple[Evidence, ...] = ("few_tiles", "disagreement", "near_cut")
+    """What may widen the interval of P: few tumour tiles, disagreement of the five
+    sub-classifiers, and tiles near the tile cut. Without `disagreement` the interval fits each
+    slide less closely, but `[inference] run_all_classifiers = false` can be used. Ours."""
 
 
 class GateSource(StrEnum):

@@ -4,6 +4,7 @@ study/cohort.json               the checked cohort
 study/recipe.json               how models are trained
 study/commands.txt              the commands that trained them
 study/tiles/SLIDE.zarr          prepared tiles
+study/alignment.csv             how each IHC slide lies on its H&E slide
 study/kept_apart.json           patients that are kept apart from the folds
 study/folds.json                the fold in which each slide is held out
 study/segmenters/NAME/          model.safetensors, result.json, provenance.json, checkpoints
@@ -55,6 +56,10 @@ class Study:
     @property
     def tiles(self) -> Path:
         return self.root / "tiles"
+
+    @property
+    def alignment(self) -> Path:
+        return self.root / "alignment.csv"
 
     @property
     def folds(self) -> Path:

@@ -26,6 +26,7 @@ from her2d.system.files import replace_folder
 _SHARD_TILES = 16
 _FINGERPRINT = "fingerprint"
 _CONTENT = "content"
+_ALIGNMENT = "alignment"
 
 Array: TypeAlias = zarr.Array[Any]
 
@@ -99,6 +100,7 @@ def write_slide(
     *,
     expression_from: str,
     fingerprint: Fingerprint,
+    alignment: dict[str, float] | None = None,
 ) -> None:
     """Write a slide's group atomically, replacing an earlier one.
 
@@ -109,6 +111,8 @@ def write_slide(
         tiles: The slide's tiles, in any order.
         expression_from: Source of `strong_pixels`, for the record.
         fingerprint: Fingerprint of the inputs that the tiles are made from.
+        alignment: How the IHC slide lies on the H&E slide, for the record; None if it was not
+            measured.
 
     Raises:
         OSError: The folder cannot be written.
@@ -140,6 +144,7 @@ def write_slide(
             "excluded": [[t.column, t.row, t.reason] for t in excluded],
             _CONTENT: content.hexdigest(),
             _FINGERPRINT: fingerprint,
+            _ALIGNMENT: alignment,
         }
     )
     replace_folder(path, part)
@@ -239,6 +244,12 @@ def read_fingerprint(path: Path) -> Fingerprint:
     """
     found: Any = zarr.open_group(path, mode="r").attrs[_FINGERPRINT]
     return dict(found)
+
+
+def read_alignment(path: Path) -> dict[str, float] | None:
+    """Read how the IHC slide of a slide's group lies on its H&E slide; None if not measured."""
+    found: Any = zarr.open_group(path, mode="r").attrs.get(_ALIGNMENT)
+    return None if found is None else dict(found)
 
 
 def _content(path: Path) -> str:

@@ -93,10 +93,10 @@ def _tile_feature(run: StoredRun, index: int) -> Feature:
     row, column = int(tiles.row[index]), int(tiles.column[index])
     left, top, right, bottom = run.geometry.box(column, row)
     measured = {"Tumour pixels (4x)": float(tiles.tumor_pixels[index])}
-    if not np.isnan(tiles.p_strong[index]):
-        measured["p(strong)"] = _rounded(tiles.p_strong[index])
-        for fold, p in enumerate(tiles.p_folds[index], start=1):
-            measured[f"p(strong) fold {fold}"] = _rounded(p)
+    probabilities = {"p(strong)": tiles.p_strong[index]} | {
+        f"p(strong) fold {fold}": p for fold, p in enumerate(tiles.p_folds[index], start=1)
+    }
+    measured |= {name: _rounded(p) for name, p in probabilities.items() if not np.isnan(p)}
     ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     return _feature(
         run,

@@ -97,10 +97,18 @@ def _findings(run: StoredRun) -> list[Row]:
         ("tissue tiles", str(result.tiles_tissue)),
         ("tumour tiles", str(result.tiles_tumor)),
         ("HER2-high tiles", str(result.tiles_strong)),
+        ("tiles decided early", _decided_early(result)),
         ("unreadable tiles", str(result.tiles_unreadable)),
         *because,
         *([("IHC and FISH", result.outcome_text)] if result.outcome_text else []),
     ]
+
+
+def _decided_early(result: SlideResult) -> str:
+    """Return for how many tumour tiles the class was certain before all sub-classifiers ran."""
+    if result.tiles_decided_early is None:
+        return "none: all sub-classifiers were run"
+    return f"{result.tiles_decided_early}: not all of their probabilities were computed"
 
 
 def _provenance(run: StoredRun) -> list[Row]:

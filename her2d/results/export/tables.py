@@ -12,7 +12,7 @@ from her2d.results.stored_run import StoredRun
 
 
 class TileRow(NamedTuple):
-    """A tile: x, y, width and height in level-0 pixels; p_* are None outside tumour tiles."""
+    """A tile: x, y, width and height in level-0 pixels; p_* are None if not computed."""
 
     column: int
     row: int

@@ -61,6 +61,12 @@ def test_arrays_of_any_length_give_what_onnxruntime_gives(rig, color_bundle):
     assert rig.engine.classify(batch) == pytest.approx(reference.classify(batch), abs=1e-5)
 
 
+def test_its_sub_classifiers_are_one_network_that_computes_all_five(rig):
+    assert "as one compiled network" in rig.engine.separate_folds_problem
+    with pytest.raises(EngineError, match="as one compiled network"):
+        rig.engine.classify_fold([], 0)
+
+
 def test_kept_tiles_are_classified_without_a_second_upload(rig):
     first, second = tiles(4, 1), tiles(4, 2)
     kept = []

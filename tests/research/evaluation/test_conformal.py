@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from her2d.pipeline.conformal import residual_quantile
+from her2d.pipeline.conformal import EVIDENCE, residual_quantile, scale_of
 from her2d.research.evaluation.conformal import (
     CalibrationSlide,
     fewest_patients,
@@ -27,6 +27,15 @@ def test_the_scale_is_of_what_the_errors_come_with():
     scale = fit_interval(slides(200), seed=1).scale
     assert scale.disagreement > 0.5
     assert scale.near_cut < 0.2 * scale.disagreement
+
+
+def test_evidence_that_is_left_out_gets_no_weight_and_need_not_be_known():
+    named = ("few_tiles", "near_cut")
+    found = fit_interval(slides(200), evidence=named, seed=1)
+    assert found.scale.disagreement == 0
+    assert fit_interval(slides(200), evidence=EVIDENCE, seed=1) == fit_interval(slides(200), seed=1)
+    known, unknown = np.array([0.1, 0.2, 0.3]), np.array([0.1, np.nan, 0.3])
+    assert scale_of(known, found.scale) == scale_of(unknown, found.scale)
 
 
 def test_a_residual_is_scaled_by_a_fit_without_its_patient():

@@ -13,8 +13,10 @@ from her2d.research.training.integrators import (
     INTEGRATORS,
     IntegratorError,
     IntegratorScore,
+    SearchRule,
     fit_integrator,
     select_integrator,
+    shallowest_of_equals,
 )
 from her2d.research.training.out_of_fold import FoldProbabilities
 from her2d.research.training.slide_level import (
@@ -111,6 +113,44 @@ def test_the_cut_does_not_depend_on_what_the_integrator_memorised(monkeypatch):
     learned = fitted.model.predict_proba(p.astype(np.float64))[:, 1]
     assert np.array_equal(learned > 0.5, strong)
     assert fitted.score.sensitivity < 0.5
+
+
+def grid(*models) -> dict:
+    """The results of a grid search: depth, number of trees and AUROCs by fold of each model."""
+    by_fold = np.array([scores for *_, scores in models], np.float64)
+    return {
+        "param_max_depth": [depth for depth, *_ in models],
+        "param_n_estimators": [trees for _, trees, _ in models],
+        "mean_test_score": by_fold.mean(axis=1),
+        **{f"split{fold}_test_score": by_fold[:, fold] for fold in range(by_fold.shape[1])},
+    }
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen"),
+    [
+        # The standard error of (0.90, 0.94, 0.98) is 0.0231.
+        ([(2, 50, (0.92, 0.92, 0.92)), (4, 50, (0.90, 0.94, 0.98))], 0),
+        ([(2, 50, (0.91, 0.91, 0.91)), (4, 50, (0.90, 0.94, 0.98))], 1),
+        ([(None, 50, (0.9, 0.9, 0.9)), (4, 50, (0.9, 0.9, 0.9)), (2, 50, (0.8, 0.8, 0.8))], 1),
+        ([(2, 50, (0.93, 0.93, 0.93)), (2, 100, (0.90, 0.94, 0.98)), (4, 9, (0.9, 0.9, 0.9))], 1),
+        ([(2, 50, (0.9, 0.94)), (2, 100, (0.9, 0.94))], 0),
+    ],
+    ids=["within", "beyond", "exact tie", "the better of equally shallow ones", "the first"],
+)
+def test_the_shallowest_forest_within_one_standard_error_of_the_best_is_taken(models, chosen):
+    assert shallowest_of_equals(grid(*models)) == chosen
+
+
+@pytest.mark.slow
+def test_a_forest_is_no_deeper_than_it_has_to_be_and_says_by_which_rule():
+    found = fit_integrator("rf", overlapping(), seed=1, folds=3)
+    assert found.score.parameters["max_depth"] == 2
+    assert found.score.parameters_by is SearchRule.ONE_STANDARD_ERROR
+    assert found.model.max_depth == 2
+    assert fit_integrator("lr", overlapping(), seed=1, folds=3).score.parameters_by == (
+        SearchRule.BEST
+    )
 
 
 def test_equation_1_weighs_a_tile_by_its_tumour_and_a_slide_as_one():
