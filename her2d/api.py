@@ -235,7 +235,9 @@ class Scorer:
         """
         with open_scan(Path(slide)) as scan:
             scored = self._processor.score(scan, cancel=cancel, progress=progress)
-        return SlideScore(scored.path, scored.outcome, scored.stamp)
+        return SlideScore(
+            scored.path, scored.outcome, scored.stamp, scored.first_block, scored.tiles_s
+        )
 
     def close(self) -> None:
         """Cancel the slides that are being scored and free the engine."""

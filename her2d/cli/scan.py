@@ -128,10 +128,9 @@ def _scan_one(
                 raise UserError(reason)
             clock = RunClock(queued_at=None)
             try:
-                digest = scorer.processor.content_hash(file)
-                clock.step_ended("hash")
-                scored = scorer.processor.score(
+                digest, scored = scorer.processor.hash_and_score(
                     file,
+                    lambda _: clock.step_ended("hash"),
                     progress=lambda done, total: progress.update(task, completed=done, total=total),
                 )
             except SlideError as error:

@@ -71,6 +71,16 @@ class IntakeLoop:
         """How often the inboxes' watches were made again because one of their threads had died."""
         return self._watcher.restarts
 
+    @property
+    def swept_s(self) -> float | None:
+        """The seconds since all inboxes were last searched; None before that."""
+        return self._inbox.sweeps.swept_s
+
+    @property
+    def examined_s(self) -> float | None:
+        """The seconds since the file was examined for which that is longest ago; None before."""
+        return self._inbox.sweeps.examined_s
+
     def close(self) -> None:
         self._watcher.stop()
         self._space.close()

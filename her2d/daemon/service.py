@@ -404,6 +404,8 @@ class Daemon:
                 age_s=age_s,
                 forbidden=intake_loop.forbidden if intake_loop is not None else 0,
                 watch_restarts=intake_loop.watch_restarts if intake_loop is not None else 0,
+                swept_s=intake_loop.swept_s if intake_loop is not None else None,
+                examined_s=intake_loop.examined_s if intake_loop is not None else None,
                 unused_plans=len(processor.unused_plans),
                 unmoved=self._supervisor.unmoved if self._supervisor is not None else 0,
                 ready=self._why_not_ready(storage, results) is None,

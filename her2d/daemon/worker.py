@@ -1,4 +1,8 @@
-"""A worker thread: claim a job, hash, score and record its slide, and end the job."""
+"""A worker thread: claim a job, hash, score and record its slide, and end the job.
+
+A slide is hashed beside its tiles. It is hashed before them where it may be a duplicate, which is
+not scored, and after an interruption, which counts against a file only once all of it was read.
+"""
 
 import contextlib
 import errno
@@ -35,7 +39,7 @@ from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
 from her2d.results.pictures import PicturesMissing
-from her2d.results.queries import result_of_run
+from her2d.results.queries import may_have_result, result_of_run
 from her2d.results.records import SlideResult, StepTiming
 from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
@@ -157,23 +161,40 @@ class Worker:
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
-        clock = RunClock(job.queued_at)
-        digest = self._processor.content_hash(scan, continue_or_cancel)
-        clock.step_ended("hash")
-        until_written(
-            lambda: jobs.store_content_hash(job, digest, scan.state.ctime_ns), cancel, heartbeat
-        )
-        with self._contents.hold(digest, continue_or_cancel):
-            self._refuse_duplicate(jobs, digest)
-            scored = self._processor.score(
-                scan,
-                inbox=job.inbox,
-                cancel=cancel,
-                progress=lambda *_: heartbeat(),
+        def hashed(digest: str) -> None:
+            clock.step_ended("hash")
+            until_written(
+                lambda: jobs.store_content_hash(job, digest, scan.state.ctime_ns), cancel, heartbeat
             )
+            self._refuse_duplicate(jobs, digest)
+
+        first_block = scan.first_block()
+        # Copies that arrive together are processed in turn, and so is what may be a copy.
+        with self._contents.hold(f"{scan.state.size} {first_block}", continue_or_cancel):
+            clock = RunClock(job.queued_at)
+            if job.hash_first or self._may_be_duplicate(jobs, scan, first_block):
+                digest = self._processor.content_hash(scan, continue_or_cancel)
+                hashed(digest)
+                scored = self._processor.score(
+                    scan, inbox=job.inbox, cancel=cancel, progress=lambda *_: heartbeat()
+                )
+            else:
+                digest, scored = self._processor.hash_and_score(
+                    scan,
+                    hashed,
+                    on_hash_progress=continue_or_cancel,
+                    inbox=job.inbox,
+                    cancel=cancel,
+                    progress=lambda *_: heartbeat(),
+                )
             self._refuse_io_errors(job, scored)
             complete = self._recorder.draw(scored, digest, clock)
             return until_written(lambda: self._record(jobs, job, complete), cancel, heartbeat)
+
+    def _may_be_duplicate(self, jobs: JobQueue, scan: Scan, first_block: str) -> bool:
+        """Return whether the bundle has a result of what may be the same content."""
+        bundle = self._processor.bundle.digest
+        return may_have_result(jobs.database, scan.state.size, first_block, bundle)
 
     def _refuse_duplicate(self, jobs: JobQueue, digest: str) -> None:
         refuse_duplicate(jobs.database, digest, self._processor.bundle.digest)
@@ -234,7 +255,7 @@ class Worker:
             case Action.DUPLICATE:
                 of_slide = {"slide_id": self._end_as_duplicate(jobs, job, error)}
             case Action.INTERRUPT:
-                jobs.requeue_interrupted(job)
+                jobs.requeue_interrupted(job, by_storage=False)
             case Action.NOTHING:
                 pass
         log.log(

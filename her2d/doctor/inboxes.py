@@ -209,7 +209,8 @@ def _with_a_file(inbox: Path, check: str, *, expect_all: bool) -> Iterator[Findi
         yield warning(
             check,
             f"Events are not used: {error}.",
-            "Move old folders out of the inbox. Until then its files are found by sweeps only.",
+            "Move old folders out of the inbox. Until then its files are found by searches only,"
+            " and one that is replaced under its old name may be noticed minutes later.",
         )
         return
     except OSError as error:

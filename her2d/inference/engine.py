@@ -114,9 +114,12 @@ class Engine(Protocol):
         """
         ...
 
-    @property
-    def separate_folds_problem(self) -> str | None:
-        """Why `classify_fold` cannot be used, in one sentence; None if it can."""
+    def separate_folds_problem(self, full_batch: int) -> str | None:
+        """Return why `classify_fold` cannot be used, in one sentence; None if it can.
+
+        Args:
+            full_batch: the most tiles that it will be given at once.
+        """
         ...
 
     def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:

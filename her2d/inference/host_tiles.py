@@ -143,9 +143,8 @@ class HostEngine:
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
         return self.classify(stacked(tiles))
 
-    @property
-    def separate_folds_problem(self) -> str | None:
-        return self._folds.problem
+    def separate_folds_problem(self, full_batch: int) -> str | None:
+        return self._folds.problem_for(full_batch)
 
     def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
         if self._folds.problem is not None:

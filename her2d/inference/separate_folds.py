@@ -21,10 +21,17 @@ class SeparateFolds(Generic[N]):
     Attributes:
         networks: five networks; none if they cannot be run one by one.
         problem: why they cannot be; None if they can.
+        in_batches: why they cannot be in batches of more than one tile, whose size changes as
+            tiles are decided; None if they can.
     """
 
     networks: tuple[N, ...] = ()
     problem: str | None = "The engine was opened to run all sub-classifiers at once."
+    in_batches: str | None = None
+
+    def problem_for(self, full_batch: int) -> str | None:
+        """Return why they cannot be run one by one in batches of up to so many tiles."""
+        return self.problem or (self.in_batches if full_batch > 1 else None)
 
 
 def open_separately(
@@ -34,6 +41,8 @@ def open_separately(
     classify: Callable[[N, Tiles], NDArray[np.float32]],
 ) -> SeparateFolds[N]:
     """Open each sub-classifier as a network, and compare all with the network of all five.
+
+    The numbers must be equal to the last bit.
 
     Args:
         graph: the content of `classifiers.onnx`.
@@ -52,9 +61,18 @@ def open_separately(
         )
     networks = tuple(map(open_network, parts))
     tiles = _check_tiles()
-    if not np.array_equal(classify(joined, tiles), side_by_side(networks, tiles, classify)):
+    apart = side_by_side(networks, tiles[:1], classify)
+    if not np.array_equal(classify(joined, tiles[:1]), apart):
         return SeparateFolds(
             problem="One at a time, this back end does not compute exactly the same as all at once."
+        )
+    in_batch = classify(joined, tiles)
+    if not np.array_equal(in_batch[:1], apart):
+        return SeparateFolds(
+            networks,
+            None,
+            "This back end does not compute exactly the same in batches of another size. With"
+            " [pipeline] classifier_batch = 1 it would.",
         )
     return SeparateFolds(networks, None)
 
@@ -67,7 +85,7 @@ def side_by_side(
 
 
 def _check_tiles() -> Tiles:
-    """Return a blank tile and one with structures of several sizes."""
+    """Return a tile with structures of several sizes, and a blank one."""
     rng = np.random.default_rng(0)
     noise = sum(
         np.kron(
@@ -77,4 +95,4 @@ def _check_tiles() -> Tiles:
         for size in (1, 4, 16, 64)
     )
     blank = np.full((TILE_PX, TILE_PX, 3), 255, np.uint8)
-    return np.stack([blank, np.asarray(noise, np.uint8)])
+    return np.stack([np.asarray(noise, np.uint8), blank])

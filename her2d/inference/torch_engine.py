@@ -170,9 +170,8 @@ class TorchEngine:
                 tile.release()
         return self._classify(kept)
 
-    @property
-    def separate_folds_problem(self) -> str | None:
-        return self._folds.problem
+    def separate_folds_problem(self, full_batch: int) -> str | None:
+        return self._folds.problem_for(full_batch)
 
     def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
         if self._folds.problem is not None:

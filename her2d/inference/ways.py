@@ -1,6 +1,6 @@
 """Ways to run a network on the CPUs, and the choice among them by what was measured.
 
-All ways compute the same. Which is the fastest depends on the network, the processor's caches and
+Ways differ at most in rounding. Which is the fastest depends on the network, the processor's caches and
 the number of CPUs, so that it is measured where a plan is compiled and kept in the plan's sidecar.
 """
 

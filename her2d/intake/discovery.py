@@ -35,11 +35,23 @@ OnUnreadable = Callable[[Path, OSError], None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A scan, and the state of its file when it was found."""
+    """A scan, and the state of its file when it was found.
 
-    path: Path
+    Attributes:
+        path_text: the file's path. A sweep finds thousands of files that it has nothing to do
+            with, and making a `Path` costs more than listing ten of them.
+        inbox: the inbox that it was found in.
+        stat: the state.
+    """
+
+    path_text: str
     inbox: Path
     stat: os.stat_result
+
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return Path(self.path_text)
 
 
 OnOther = Callable[[Found], None]
@@ -73,21 +85,19 @@ class ScanRules:
             settings.extensions, settings.ignore, settings.archive_folders, settings.sidecar.lower()
         )
 
-    def enters(self, folder: str | Path) -> bool:
+    def enters(self, folder: Path) -> bool:
         """Return whether the folder is searched."""
-        path = os.fspath(folder)
-        excluded = any(path == os.fspath(each) for each in self.excluded_folders)
-        return not excluded and not self._ignored(path.rpartition("/")[2])
+        return not self.ignores(folder.name) and folder not in self.excluded_folders
 
     def takes(self, name: str) -> bool:
         """Return whether a file of that name is a scan."""
-        return _extension(name) in self.extensions and not self._ignored(name)
+        return _extension(name) in self.extensions and not self.ignores(name)
 
     def passes_over(self, name: str) -> bool:
         """Return whether a file of that name is not a scan, not ignored and not a sidecar."""
         extension = _extension(name)
         expected = extension in self.extensions or (extension and extension == self.sidecar)
-        return not expected and not self._ignored(name)
+        return not expected and not self.ignores(name)
 
     def reaches(self, path: Path, inbox: Path) -> bool:
         """Return whether every folder between the inbox and `path` is searched."""
@@ -103,7 +113,8 @@ class ScanRules:
             and self.reaches(path, inbox)
         )
 
-    def _ignored(self, name: str) -> bool:
+    def ignores(self, name: str) -> bool:
+        """Return whether a pattern matches the name of a file or folder."""
         return bool(self.ignore) and _matcher(self.ignore)(name) is not None
 
 
@@ -151,6 +162,7 @@ def walk(
     """
     top = os.fspath(folder)
     waiting = [(top, len(folder.relative_to(inbox).parts))]
+    excluded = {os.fspath(each) for each in rules.excluded_folders}
     others = 0
     while waiting:
         here, level = waiting.pop()
@@ -159,19 +171,19 @@ def walk(
             if level > MOST_LEVELS:
                 raise OSError(errno.ELOOP, f"Folders are nested more than {MOST_LEVELS} deep")
             with os.scandir(here) as entries:
-                on_folder(here, Path(here).stat().st_dev)
+                on_folder(here, os.stat(here).st_dev)  # noqa: PTH116  a Path costs twice as much
                 for number, entry in enumerate(entries, start=1):
                     if entry.is_dir(follow_symlinks=False):
-                        if rules.enters(entry.path):
+                        if entry.path not in excluded and not rules.ignores(entry.name):
                             waiting.append((entry.path, level + 1))
-                    elif is_due(entry.path) and (
-                        file := _examined(entry, inbox, rules, scans_only=others >= MOST_OTHERS)
-                    ):
-                        if rules.takes(entry.name):
-                            found.append(file)
-                        else:
+                    elif not is_due(entry.path):
+                        continue
+                    elif rules.takes(entry.name):
+                        found += _examined(entry, inbox)
+                    elif others < MOST_OTHERS and rules.passes_over(entry.name):
+                        for other in _examined(entry, inbox):
                             others += 1
-                            on_other(file)
+                            on_other(other)
                     if number % _ENTRIES_AT_ONCE == 0:
                         yield found
                         found = []
@@ -191,7 +203,7 @@ def find_scan(path: Path, inbox: Path, rules: ScanRules) -> Found | None:
         found = path.lstat()
     except OSError:
         return None  # It was removed, or cannot be read; a sweep finds it if it returns.
-    return Found(path, inbox, found) if stat.S_ISREG(found.st_mode) else None
+    return Found(str(path), inbox, found) if stat.S_ISREG(found.st_mode) else None
 
 
 def sidecars(slide: Path, suffix: str) -> tuple[Path, ...]:
@@ -212,16 +224,12 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _examined(
-    entry: "os.DirEntry[str]", inbox: Path, rules: ScanRules, *, scans_only: bool
-) -> Found | None:
-    """Return a regular file that is a scan or, if wanted, one that nothing reads."""
-    if not rules.takes(entry.name) and (scans_only or not rules.passes_over(entry.name)):
-        return None
+def _examined(entry: "os.DirEntry[str]", inbox: Path) -> tuple[Found, ...]:
+    """Return the file; nothing if it is not a regular one, or cannot be examined."""
     try:
         if not entry.is_file(follow_symlinks=False):  # as a rule without a call of the system
-            return None
+            return ()
         found = entry.stat(follow_symlinks=False)
     except OSError:
-        return None
-    return Found(Path(entry.path), inbox, found) if stat.S_ISREG(found.st_mode) else None
+        return ()
+    return (Found(entry.path, inbox, found),) if stat.S_ISREG(found.st_mode) else ()

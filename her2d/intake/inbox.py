@@ -172,8 +172,13 @@ class Inbox:
 
     def _unknown(self, files: list[Found]) -> list[Found]:
         """Return those of the files that have no job as they are."""
-        newest = self._jobs.newest_of_each(file.path for file in files)
-        return [file for file in files if not self._is_known(file, newest.get(text_of(file.path)))]
+        names = [text_of(file.path_text) for file in files]
+        newest = self._jobs.newest_of_each(names)
+        return [
+            file
+            for file, name in zip(files, names, strict=True)
+            if not self._is_known(file, newest.get(name))
+        ]
 
     def _create_jobs(self, files: list[Found]) -> None:
         if not files:

@@ -25,8 +25,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _MOST_REQUESTED = 1000
-_EXAMINED_BY_A_SWEEP = 10_000
-_EXAMINED_BY_A_POLL = 5000
+_EXAMINED = 5000  # known files, by one search: as many as an inbox usually holds
 _STEP_S = 0.05
 _WORK_S, _LONG_S = 0.05, 1.0  # searches that take less may follow each other at once
 # Seconds for each second of work: a processor's hundredth, and a tenth for searches that examine
@@ -63,8 +62,8 @@ class Sweeps:
         self._entered = 0
         self._others: list[Found] = []
         self._known = KnownFiles()
-        self._by_sweeps = Turns(_EXAMINED_BY_A_SWEEP, clock)
-        self._by_polls = Turns(_EXAMINED_BY_A_POLL, clock)
+        self._by_sweeps = Turns(_EXAMINED, clock)
+        self._by_polls = Turns(_EXAMINED, clock)
         self._turns: Turns | None = None  # of the search under way
         self._buckets = range(0)
         self._is_rare = False
@@ -84,6 +83,16 @@ class Sweeps:
     def unreadable(self) -> frozenset[Path]:
         """The folders that could not be read at the last attempt."""
         return frozenset(self._unreadable)
+
+    @property
+    def swept_s(self) -> float | None:
+        """The seconds since a search of all inboxes last ended; None before the first end."""
+        return None if self._swept_at is None else self._clock() - self._swept_at
+
+    @property
+    def examined_s(self) -> float | None:
+        """The seconds since the known file was examined for which that is longest ago."""
+        return None if self._swept_at is None else self._clock() - self._by_sweeps.examined_at
 
     def apply(self, settings: IntakeSettings) -> None:
         """Continue with other settings; the next sweep is a full one."""
@@ -275,7 +284,7 @@ class Sweeps:
             ):
                 if takes_turns:
                     for file in files:
-                        self._known.add(str(file.path))
+                        self._known.add(file.path_text)
                 yield files
         except OSError as error:
             self._stop_polling(folder)  # it may be on another file system when it returns

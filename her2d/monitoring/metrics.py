@@ -102,7 +102,8 @@ class Metrics:
         )
         self.steps = Histogram(
             "her2d_slide_step_seconds",
-            "Duration of each step of a finished slide (hash, tiles, pictures), in seconds.",
+            "Duration of each step of a finished slide (hash, tiles, pictures), in seconds. Hash"
+            " and tiles mostly overlap.",
             ["step"],
             buckets=_SLIDE_SECONDS,
             registry=registry,
@@ -257,6 +258,17 @@ def _jobs(reading: Reading) -> Iterable[Metric]:
         "her2d_watch_restarts",
         "Number of times that a thread which watches the inboxes died and was replaced.",
         value=reading.watch_restarts,
+    )
+    yield _gauge(
+        "her2d_inbox_sweep_age_seconds",
+        "Time since all inboxes were last searched for new files, in seconds.",
+        reading.swept_s,
+    )
+    yield _gauge(
+        "her2d_inbox_examined_age_seconds",
+        "Time since the known file in the inboxes was last examined for a change for which that is"
+        " longest ago, in seconds.",
+        reading.examined_s,
     )
 
 

@@ -153,6 +153,9 @@ class Reading:
         unreachable_inboxes: inboxes that cannot be read or do not answer.
         watch_restarts: how often the watches of the inboxes were made again since the start,
             because one of their threads had died.
+        swept_s: how long ago all inboxes were last searched for new files; None before that.
+        examined_s: how long ago the known file was looked at for a change for which that is longest
+            ago; None before the first search.
         unused_plans: compiled plans that were passed over for a slower back end.
         database_bytes: size of the database and its write-ahead log.
         database_log_bytes: size of the write-ahead log.
@@ -191,6 +194,8 @@ class Reading:
     intake_paused: bool = False
     unreachable_inboxes: int = 0
     watch_restarts: int = 0
+    swept_s: float | None = None
+    examined_s: float | None = None
     unused_plans: int = 0
     database_bytes: int | None = None
     database_log_bytes: int | None = None

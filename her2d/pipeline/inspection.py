@@ -1,6 +1,6 @@
 """Measure the tiles of a slide on worker threads, in their order and only a few ahead.
 
-Decoding a tile takes about 2 ms of CPU time and measuring its quality about 5: one thread could
+Decoding a tile takes about 2 ms of CPU time and measuring its quality about 4: one thread could
 serve no GPU.
 """
 

@@ -34,7 +34,7 @@ from her2d.pipeline.outcome import (
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
 from her2d.pipeline.scoring import score_slide, with_ihc_zone
-from her2d.pipeline.slide_run import Progress, SlideCancelledError, SlideRun
+from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
     Stage,
@@ -143,7 +143,7 @@ class Pipeline:
         *,
         fd: int | None = None,
         assume_magnification: float | None = None,
-        cancel: threading.Event | None = None,
+        cancel: Flag | None = None,
         progress: Progress | None = None,
     ) -> Future[SlideOutcome]:
         """Score the slide at `path` as soon as there is room for it.
@@ -186,7 +186,7 @@ class Pipeline:
         path: Path,
         fd: int | None,
         assume_magnification: float | None,
-        cancel: threading.Event,
+        cancel: Flag,
         progress: Progress | None,
     ) -> SlideOutcome:
         def cancelled() -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.bundle.manifest import HeStain, Quality
+from her2d.pipeline.fold_lines import LINES_SIDE
 from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.stains import (
     StainTally,
@@ -26,7 +27,7 @@ from her2d.pipeline.stains import (
     find_stain_problem,
     measure_colours,
 )
-from her2d.pipeline.tissue_folds import LINES_SIDE, fold_mask
+from her2d.pipeline.tissue_folds import fold_mask, share
 
 Image = NDArray[np.uint8]
 
@@ -34,6 +35,7 @@ _WHITE = 245.0
 _TISSUE_SATURATION = 20
 _SMALL_SIDE = 256
 _BLOCK = 64
+_BAND = 2 * _BLOCK
 _BLOCK_TISSUE = 0.8
 _INK_GREEN_OVER_RED = 12  # eosin and haematoxylin both absorb green the most: ink need not
 _INK_CHROMA = 30
@@ -117,12 +119,12 @@ def measure_tile(pixels: Image, limits: QualityLimits) -> TileQuality:
     fold = fold_mask(optical_density(lines), lines_tissue)
     focus = _block_focus(pixels, tissue)
     return TileQuality(
-        tissue=float(tissue.mean()),
-        pen=float(pen.mean()),
-        fold=float(fold.mean()),
+        tissue=share(tissue),
+        pen=share(pen),
+        fold=share(fold),
         focus=focus[~np.isnan(focus)],
         density=_summed_density(small, tissue) / tissue.size,
-        saturation=float(saturation[tissue].sum(dtype=np.float64)) / tissue.size,
+        saturation=cv2.sumElems(cv2.multiply(saturation, tissue.view(np.uint8)))[0] / tissue.size,
         artefacts=_union(pen, fold, focus < limits.focus),
         colours=measure_colours(small, pen),
     )
@@ -134,18 +136,20 @@ def pen_mask(pixels: Image) -> NDArray[np.bool_]:
     Blue and green inks let green through better than red; black ink is dark without colour. Red
     ink looks like eosin and is not found.
     """
-    red, green, blue = (cv2.extractChannel(pixels, channel) for channel in range(3))
+    red, green, blue = cv2.split(pixels)
     brightest = cv2.max(cv2.max(red, green), blue)
     chroma = brightest - cv2.min(cv2.min(red, green), blue)
     coloured = (cv2.subtract(green, red) >= _INK_GREEN_OVER_RED) & (chroma > _INK_CHROMA)
     black = (brightest < _BLACK_INK) & (chroma < _INK_CHROMA)
-    ink = (coloured | black).astype(np.uint8)
-    return np.asarray(cv2.morphologyEx(ink, cv2.MORPH_OPEN, _FELT_TIP) > 0)
+    ink = coloured | black
+    if not ink.any():
+        return ink
+    return np.asarray(cv2.morphologyEx(ink.view(np.uint8), cv2.MORPH_OPEN, _FELT_TIP) > 0)
 
 
 def optical_density(pixels: Image) -> NDArray[np.float32]:
     """-log10 of transmitted light, float32 of the same shape, 0 where nothing is absorbed."""
-    return _density_table()[pixels]
+    return np.asarray(cv2.LUT(pixels, _density_table()), np.float32).reshape(pixels.shape)
 
 
 def _summed_density(pixels: Image, tissue: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -167,13 +171,27 @@ def _saturation(pixels: Image) -> Image:
 
 
 def _block_focus(pixels: Image, tissue: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Variance of the Laplacian of each block, NaN where it is not tissue: float32 (8, 8)."""
+    """Variance of the Laplacian of each block, NaN where it is not tissue: float32 (8, 8).
+
+    Measured in bands, which fit into the processor's cache and whose memory is used again.
+    """
     blocks = pixels.shape[0] // _BLOCK
-    sharp = cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
-    mean = cv2.resize(sharp, (blocks, blocks), interpolation=cv2.INTER_AREA)
-    square = cv2.resize(sharp * sharp, (blocks, blocks), interpolation=cv2.INTER_AREA)
     share = cv2.resize(tissue.astype(np.float32), (blocks, blocks), interpolation=cv2.INTER_AREA)
-    return np.where(share > _BLOCK_TISSUE, square - mean * mean, np.float32(np.nan))
+    bands = [_band_focus(pixels, top) for top in range(0, len(pixels), _BAND)]
+    return np.where(share > _BLOCK_TISSUE, np.concatenate(bands), np.float32(np.nan))
+
+
+def _band_focus(pixels: Image, top: int) -> NDArray[np.float32]:
+    """Variance of the Laplacian of each block from row `top` on: float32 (2, 8)."""
+    above = min(top, 1)
+    grey = cv2.cvtColor(pixels[top - above : top + _BAND + 1], cv2.COLOR_RGB2GRAY)
+    sharp = cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F)[above : above + _BAND]
+    rows, columns = (side // _BLOCK for side in sharp.shape)
+    # Sums of integers that float32 holds, so that their order does not count; squares are larger.
+    sums = np.add.reduce(sharp.reshape(rows, _BLOCK, -1), axis=1)
+    mean = sums.reshape(rows, columns, _BLOCK).sum(axis=2) / np.float32(_BLOCK * _BLOCK)
+    square = cv2.resize(sharp * sharp, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray(square - mean * mean, np.float32)
 
 
 def _union(*masks: NDArray[np.bool_]) -> NDArray[np.bool_] | None:

@@ -5,6 +5,7 @@ Memory is a few dozen bytes a tile, plus an overview of bounded size.
 
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,14 @@ _LARGEST_TILE_PX = 256
 _LOOK_UP_S = 0.2
 
 Progress = Callable[[int, int], None]
+
+
+class Flag(Protocol):
+    """What gives a slide up once it is set, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        ...
 
 
 class SlideCancelledError(Her2dError):

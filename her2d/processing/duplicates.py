@@ -55,28 +55,31 @@ def _is_another_scan(jobs: JobQueue, path: Path, content_hash: str) -> bool:
 
 
 class ContentLocks:
-    """One lock for each content, so that copies that arrive together are processed in turn."""
+    """One lock for each content, so that copies that arrive together are processed in turn.
+
+    A content is named by what is known of it before all of it is read.
+    """
 
     def __init__(self) -> None:
         self._held: set[str] = set()
         self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, content_hash: str, on_wait: Callable[[], None]) -> Iterator[None]:
+    def hold(self, content: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold a content's lock, waiting for the thread that has it.
 
         Args:
-            content_hash: the content.
+            content: the content's name.
             on_wait: called several times a second while waiting; what it raises ends the wait.
         """
         with self._changed:
-            while content_hash in self._held:
+            while content in self._held:
                 on_wait()
                 self._changed.wait(_WAIT_S)
-            self._held.add(content_hash)
+            self._held.add(content)
         try:
             yield
         finally:
             with self._changed:
-                self._held.discard(content_hash)
+                self._held.discard(content)
                 self._changed.notify_all()

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,20 @@ from her2d.processing.errors import FileChangedError
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.parts import scan_files, scan_stamp
 from her2d.slides.integrity import refuse_oversized
-from her2d.system.file_identity import FileStamp, FileState, content_hash, hash_of_open_file
+from her2d.system.file_identity import (
+    FileStamp,
+    FileState,
+    content_hash,
+    hash_of_first_block,
+    hash_of_open_file,
+    hash_of_open_first_block,
+)
 from her2d.system.open_files import NotAFileError, open_file, open_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A scan from its hash to its score: the file that is hashed is the file that is scored.
+    """A scan while it is hashed and scored: the file that is hashed is the file that is scored.
 
     Attributes:
         path: the scan.
@@ -47,11 +54,22 @@ class Scan:
         if self.descriptor is not None:
             refuse_oversized(self.path, self.descriptor)
             return hash_of_open_file(self.descriptor, on_progress=on_progress)
-        hashes = sorted(
+        return _joined(
             content_hash(file, on_progress=on_progress) for file in scan_files(self.path)
         )
-        digest = hashlib.blake2b("\n".join(hashes).encode(), digest_size=32)
-        return f"blake2b:{digest.hexdigest()}"
+
+    def first_block(self) -> str:
+        """Return the hash of the scan's first MiB, or over those of its files.
+
+        Scans of another size or another first block have other contents, which costs no reading.
+
+        Raises:
+            SlideError, OSError: as `content_hash`.
+        """
+        if self.descriptor is not None:
+            refuse_oversized(self.path, self.descriptor)
+            return hash_of_open_first_block(self.descriptor)
+        return _joined(map(hash_of_first_block, scan_files(self.path)))
 
     def stamp(self) -> FileStamp:
         """Return what the scan's files look like now, to know them again later. Raises OSError."""
@@ -109,6 +127,12 @@ def scan_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) -> 
     """Open a scan and return its `content_hash`. Raises SlideError and OSError."""
     with open_scan(path) as scan:
         return scan.content_hash(on_progress)
+
+
+def _joined(hashes: Iterable[str]) -> str:
+    """Return one hash over those of a scan's files, in any order."""
+    digest = hashlib.blake2b("\n".join(sorted(hashes)).encode(), digest_size=32)
+    return f"blake2b:{digest.hexdigest()}"
 
 
 def _state_of_all(files: list[Path]) -> FileState:

@@ -1,11 +1,12 @@
 """Score one scan, for `run`, `scan` and the Python API.
 
-The processor knows neither queue nor database: callers hash, record and retry.
+The processor knows neither queue nor database: callers record and retry.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules, rules_of
-from her2d.pipeline.slide_run import Progress
+from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError
 from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
@@ -49,11 +50,15 @@ class ScoredSlide:
         path: the file.
         outcome: its score, and the arrays it rests on.
         stamp: what the file looked like when it was scored.
+        first_block: see `Scan.first_block`.
+        tiles_s: seconds that its tiles took.
     """
 
     path: Path
     outcome: SlideOutcome
     stamp: FileStamp
+    first_block: str
+    tiles_s: float
 
 
 class SlideProcessor:
@@ -127,34 +132,118 @@ class SlideProcessor:
             FileChangedError: the file was written to since it was opened.
             OSError: it cannot be read.
         """
-        path = scan.path
-        outcome = self._run(scan, self._assume_magnification(path, inbox), cancel, progress)
-        stamp = scan.stamp()
-        scan.require_unchanged()
-        _require_enough_tiles(path, outcome, self._max_unreadable_percent)
-        return ScoredSlide(path, outcome, stamp)
+        return self._scored(scan, self._begin(scan, inbox, cancel, progress))
 
-    def _run(
+    def hash_and_score(
         self,
         scan: Scan,
-        assume_magnification: float | None,
-        cancel: threading.Event | None,
-        progress: Progress | None,
-    ) -> SlideOutcome:
+        hashed: Callable[[str], None],
+        *,
+        on_hash_progress: Callable[[], None] = lambda: None,
+        inbox: Path | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[str, ScoredSlide]:
+        """Score one scan while its content hash is read beside its tiles, and return both.
+
+        Both end before this returns or raises. No verdict on a file is given before all of it was
+        read: an error of the hash comes before one of the tiles.
+
+        Args:
+            scan: the slide, which the caller has opened.
+            hashed: called with the content hash once it is known, in the caller's thread; an error
+                that it raises ends the attempt.
+            on_hash_progress: as for `content_hash`.
+            inbox, cancel, progress: as for `score`.
+
+        Raises:
+            Exception: as `content_hash` and `score`.
+        """
+        abandoned = threading.Event()
+        stop = _AnyOf(abandoned, cancel)
+        scoring = self._begin(scan, inbox, stop, progress)
+
+        def continue_or_stop() -> None:
+            on_hash_progress()
+            if stop.is_set():
+                raise SlideCancelledError("The slide was cancelled.")
+            if scoring.ended_without_verdict():
+                self._outcome(scoring)  # raises why
+
         try:
-            outcome = self.pipeline.submit(
+            digest = self.content_hash(scan, continue_or_stop)
+            hashed(digest)
+        except BaseException:
+            abandoned.set()
+            wait([scoring.future])  # it reads the open file
+            raise
+        return digest, self._scored(scan, scoring)
+
+    def _begin(
+        self, scan: Scan, inbox: Path | None, cancel: Flag | None, progress: Progress | None
+    ) -> "_Scoring":
+        return _Scoring(
+            self.pipeline.submit(
                 scan.path,
                 fd=scan.descriptor,
-                assume_magnification=assume_magnification,
+                assume_magnification=self._assume_magnification(scan.path, inbox),
                 cancel=cancel,
                 progress=progress,
-            ).result()
+            )
+        )
+
+    def _scored(self, scan: Scan, scoring: "_Scoring") -> ScoredSlide:
+        outcome = self._outcome(scoring)
+        stamp, first_block = scan.stamp(), scan.first_block()
+        scan.require_unchanged()
+        _require_enough_tiles(scan.path, outcome, self._max_unreadable_percent)
+        return ScoredSlide(scan.path, outcome, stamp, first_block, scoring.seconds)
+
+    def _outcome(self, scoring: "_Scoring") -> SlideOutcome:
+        try:
+            outcome = scoring.future.result()
         except DeviceLostError:
             raise
         except (EngineError, MemoryError) as error:
             raise self._health.judged(error) from error
         self._health.worked()
         return outcome
+
+
+class _AnyOf:
+    """A flag that is set once any of some flags is."""
+
+    def __init__(self, *flags: Flag | None) -> None:
+        self._flags = [flag for flag in flags if flag is not None]
+
+    def is_set(self) -> bool:
+        return any(flag.is_set() for flag in self._flags)
+
+
+class _Scoring:
+    """A slide in the pipeline, and how long it was there."""
+
+    def __init__(self, future: Future[SlideOutcome]) -> None:
+        self.future = future
+        self._began = time.monotonic()
+        self._ended: float | None = None
+        future.add_done_callback(self._note_end)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, or has taken so far."""
+        return (self._ended or time.monotonic()) - self._began
+
+    def ended_without_verdict(self) -> bool:
+        """Return whether it ended for a reason that says nothing about the file."""
+        if not self.future.done():
+            return False
+        if self.future.cancelled():
+            return True
+        return isinstance(self.future.exception(), SlideCancelledError | EngineError | MemoryError)
+
+    def _note_end(self, _: Future[SlideOutcome]) -> None:
+        self._ended = time.monotonic()
 
 
 def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float) -> None:
@@ -216,7 +305,7 @@ def open_processor(
         self_test(engine)
         early = None
         if not runs_all:
-            problem = problem or engine.separate_folds_problem
+            problem = problem or engine.separate_folds_problem(limits.classifier_batch)
             early = _early_decision(integrator, rules, problem)
         with (
             hashing,

@@ -64,7 +64,7 @@ class Recorder:
 
         Raises ResultsUnwritableError.
         """
-        clock.step_ended("tiles")
+        clock.step_took("tiles", scored.tiles_s)
         outcome = scored.outcome
         heatmap = heatmap_path(self._heatmaps, scored.path, content_hash, self._bundle.digest)
         pictures = _draw(heatmap, scored.path.name, outcome)

@@ -39,8 +39,13 @@ class RunClock:
     def step_ended(self, step: str) -> None:
         """Record the time since the previous step ended."""
         at = time.monotonic()
-        self._timings.append(StepTiming(step, round(at - self._since, 3)))
+        self.step_took(step, at - self._since)
         self._since = at
+
+    def step_took(self, step: str, seconds: float) -> None:
+        """Record a step that took so long, beside another one."""
+        self._timings.append(StepTiming(step, round(seconds, 3)))
+        self._since = time.monotonic()
 
 
 def slide_record(scored: ScoredSlide, digest: str) -> SlideRecord:
@@ -62,6 +67,7 @@ def slide_record(scored: ScoredSlide, digest: str) -> SlideRecord:
         size=stamp.size,
         mtime_ns=stamp.mtime_ns,
         ctime_ns=stamp.ctime_ns,
+        first_block=scored.first_block,
     )
 
 

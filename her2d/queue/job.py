@@ -50,6 +50,8 @@ class Job:
         claim: how often the job was claimed; only the newest claim may end it.
         content_hash: known once the newest claim has read the whole file.
         interruptions: how often the daemon ended while it worked on the content.
+        hash_first: whether the file is read to its end before it is scored, because the daemon
+            ended while it worked on it.
         unforeseen: how often the job was postponed for an error that nobody foresaw.
         overdue_at: when the file was reported as incomplete for too long.
         archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
@@ -70,6 +72,7 @@ class Job:
     content_hash: str | None
     claim: int
     interruptions: int
+    hash_first: bool
     unforeseen: int
     discovered_at: str
     queued_at: str | None
@@ -122,6 +125,7 @@ class Job:
             content_hash=row["content_hash"],
             claim=row["claim"],
             interruptions=row["interruptions"],
+            hash_first=bool(row["hash_first"]),
             unforeseen=row["unforeseen"],
             discovered_at=row["discovered_at"],
             queued_at=row["queued_at"],

@@ -141,9 +141,9 @@ class JobQueue:
         rows = self._rows("path = ? order by id desc limit 1", [text_of(path)])
         return rows[0] if rows else None
 
-    def newest_of_each(self, paths: Iterable[Path]) -> dict[str, NewestJob]:
-        """Return the newest job of each path that has one, by `text_of` the path."""
-        rows = self._db.execute(_NEWEST_OF_EACH, [json.dumps([text_of(path) for path in paths])])
+    def newest_of_each(self, paths: Sequence[str]) -> dict[str, NewestJob]:
+        """Return the newest job of each path that has one; paths are as `text_of` writes them."""
+        rows = self._db.execute(_NEWEST_OF_EACH, [json.dumps(paths)])
         return {
             path: NewestJob(job_id, JobState(state), FileState(*file), bool(is_unmoved))
             for path, job_id, state, is_unmoved, *file in rows
@@ -458,19 +458,27 @@ class JobQueue:
             self.requeue_interrupted(job)
         return interrupted
 
-    def requeue_interrupted(self, job: Job) -> JobState:
+    def requeue_interrupted(self, job: Job, *, by_storage: bool = True) -> JobState:
         """Queue a running job again because its worker ended; no attempt counts.
 
         After several such interruptions the job is quarantined, because its file may be the cause.
-        An interruption counts only after the whole file was read, because a daemon is also killed
-        when its storage hangs.
+        A daemon is also killed when its storage hangs, so that an interruption counts only after
+        the whole file was read, and the next attempt reads it before anything else.
+
+        Args:
+            job: the claimed job.
+            by_storage: whether its storage may be why the worker ended.
 
         Returns:
             The job's new state.
         """
-        read = self.get(job.id).content_hash is not None
-        interruptions = job.interruptions + read
-        fields: dict[str, Any] = {"interruptions": interruptions, "heartbeat_at": None}
+        counts = not by_storage or self.get(job.id).content_hash is not None
+        interruptions = job.interruptions + counts
+        fields: dict[str, Any] = {
+            "interruptions": interruptions,
+            "hash_first": 1,
+            "heartbeat_at": None,
+        }
         if interruptions >= MOST_INTERRUPTIONS:
             fields |= {
                 "reason": f"her2d ended unexpectedly {interruptions} times while it worked on this"
@@ -582,7 +590,7 @@ class JobQueue:
         return [Job.of(row) for row in rows]
 
 
-def text_of(path: Path) -> str:
+def text_of(path: str | Path) -> str:
     """Return the path as the database stores it; bytes that are not UTF-8 become `\\xff` etc.
 
     No two paths have one text: where a name already contains such characters, its backslash is

@@ -165,12 +165,33 @@ def result_of_run(db: Database, run_id: int) -> SlideResult:
     raise KeyError(run_id)
 
 
+_SCORED = """slides join runs on runs.slide_id = slides.id
+    join bundles on bundles.id = runs.bundle_id"""
+
+
 def slide_with_result(db: Database, content_hash: str, bundle_digest: str) -> int | None:
     """Return the id of the slide with that content if the bundle has scored it, else None."""
     rows = db.query(
-        "select slides.id from slides join runs on runs.slide_id = slides.id"
-        " join bundles on bundles.id = runs.bundle_id"
-        " where slides.content_hash = ? and bundles.digest = ? limit 1",
+        f"select slides.id from {_SCORED} where slides.content_hash = ? and bundles.digest = ?"
+        " limit 1",
         [content_hash, bundle_digest],
     )
     return next((int(row["id"]) for row in rows), None)
+
+
+def may_have_result(db: Database, size: int, first_block: str, bundle_digest: str) -> bool:
+    """Return whether the bundle has scored a slide that may have the content of a file.
+
+    Args:
+        db: the database.
+        size: of the file, in bytes; of all files together if the scan has several.
+        first_block: hash of its first block. A slide of which it was not noted may be any.
+        bundle_digest: the bundle's.
+    """
+    rows = db.query(
+        f"select 1 from {_SCORED} where bundles.digest = ?"
+        " and (slides.size = ? or slides.size is null)"
+        " and (slides.first_block = ? or slides.first_block is null) limit 1",
+        [bundle_digest, size, first_block],
+    )
+    return any(True for _ in rows)

@@ -40,6 +40,7 @@ class SlideRecord:
         width, height: level-0 pixels.
         magnification_source: which statement the magnification was taken from, or `assumed`.
         size, mtime_ns, ctime_ns: as in FileStamp, when the content was hashed; None if unknown.
+        first_block: hash of the file's first block; None if unknown.
     """
 
     content_hash: str
@@ -58,6 +59,7 @@ class SlideRecord:
     size: int | None = None
     mtime_ns: int | None = None
     ctime_ns: int | None = None
+    first_block: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

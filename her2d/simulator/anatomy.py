@@ -155,10 +155,11 @@ class Anatomy:
     def follicle(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
         """Compute the field of follicles: 1 at their centres, 0 on their edges."""
         field = np.full(np.broadcast(x, y).shape, -1, np.float32)
-        for follicle in self.follicles:
+        near = [follicle for follicle in self.follicles if _is_near(follicle, x, y)]
+        for follicle in near:
             distance = np.hypot(x - follicle.x, y - follicle.y) / follicle.radius
             np.maximum(field, 1 - distance, out=field)
-        if self.follicles:
+        if near:
             field += np.float32(0.12) * value_noise(self._plan.seed, _LYMPH_SALT, x, y, 40)
         return field
 
@@ -201,17 +202,23 @@ class Anatomy:
         """Interpolate a field from the lattice on the grid of columns at `x` and rows at `y`."""
         return _lattice(x, y)(field)
 
+    def tissue_mask(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
+        """Compute only the mask of tissue, on the grid of `masks`."""
+        return (_lattice(x, y)(self.tissue) > 0) & self._on_slide(x, y)
+
     def _masks(self, x: Floats, y: Floats, tumor_field: Field, strong_field: Field) -> Masks:
         interpolated = _lattice(x, y)
         tissue, tumor, strong = (
             interpolated(field) > 0 for field in (self.tissue, tumor_field, strong_field)
         )
-        on_slide = ((x >= 0) & (x < self._plan.width))[None, :] & (
-            (y >= 0) & (y < self._plan.height)
-        )[:, None]
-        tissue &= on_slide
+        tissue &= self._on_slide(x, y)
         tumor &= tissue
         return Masks(tissue, tumor, strong & tumor)
+
+    def _on_slide(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
+        across = (x >= 0) & (x < self._plan.width)
+        down = (y >= 0) & (y < self._plan.height)
+        return np.asarray(across[None, :] & down[:, None])
 
     def _strength(self, x: NDArray[np.floating], y: NDArray[np.floating]) -> Floats:
         return value_noise(self._plan.seed, _STRONG_SALT, x, y, 1100)
@@ -326,6 +333,17 @@ def _biopsy(plan: SlidePlan, rng: np.random.Generator) -> list[_Blob]:
         for row in range(2)
         for column in range(columns)
     ]
+
+
+def _is_near(follicle: Follicle, x: NDArray[np.floating], y: NDArray[np.floating]) -> bool:
+    """Return whether a follicle, with the noise of its edge, may reach the points' rectangle."""
+    if not x.size:
+        return False
+    reach = 1.2 * follicle.radius
+    return bool(
+        x.min() - reach < follicle.x < x.max() + reach
+        and y.min() - reach < follicle.y < y.max() + reach
+    )
 
 
 @lru_cache(maxsize=64)

@@ -89,11 +89,13 @@ class GrowthField:
             strong: The HER2 field at the points.
             x, y: Points in 4x pixels.
         """
-        glandular, variety, cells = (
-            self._glandular(strong, x, y),
-            self._variety(x, y),
-            self._cells(x, y),
-        )
+        glandular = self._glandular(strong, x, y)
+        nothing = np.zeros(glandular.shape, np.float32)
+        histology = self._histology
+        has_kinds = histology.papillary or histology.adenoid
+        variety = self._variety(x, y) if has_kinds else nothing
+        has_cells = histology.signet_ring or histology.mucinous
+        cells = self._cells(x, y) if has_cells else nothing
         host = glandular if self._in_glands else np.ones_like(glandular)
         return np.select(
             [

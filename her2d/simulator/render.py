@@ -118,7 +118,7 @@ def render_region(
         height + 2 * _MARGIN_PX,
         magnification,
     )
-    tissue = anatomy.masks(view.x, view.y).tissue
+    tissue = anatomy.tissue_mask(view.x, view.y)
     if tissue.any():
         hematoxylin, eosin = _he_dyes(anatomy, plan.seed, view, tissue)
         light = developed(stain_of(plan.seed, plan.center), hematoxylin, eosin)
@@ -172,7 +172,7 @@ def render_ihc_region(
         magnification,
         (plan.ihc.shift_x, plan.ihc.shift_y),
     )
-    tissue = anatomy.masks(view.x, view.y).tissue
+    tissue = anatomy.tissue_mask(view.x, view.y)
     shapes = shapes_in(anatomy, plan.seed, view.box)
     hematoxylin, _ = _painted(shapes, tissue, view, np.full(tissue.shape, 0.12, np.float32))
     dab = _membranes(shapes, _dab_of(shapes, anatomy, plan), view, tissue.shape)
@@ -216,7 +216,7 @@ def _he_dyes(
         hematoxylin = hematoxylin + tumor * (tumor_hematoxylin - hematoxylin)
         hematoxylin, eosin = _backgrounds(anatomy, seed, view, hematoxylin, eosin)
     else:
-        tumor = anatomy.masks(view.x, view.y).tumor
+        tumor = tissue & (anatomy.on_grid(anatomy.tumor, view.x, view.y) > 0)
         eosin = np.where(tumor, tumor_eosin, eosin)
         hematoxylin = np.where(tumor, tumor_hematoxylin, hematoxylin)
     shapes = shapes_in(anatomy, seed, view.box)

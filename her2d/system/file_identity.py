@@ -113,6 +113,25 @@ def content_hash(path: Path, *, on_progress: Callable[[], None] = lambda: None) 
         os.close(descriptor)
 
 
+def hash_of_first_block(path: Path) -> str:
+    """Return the hash of a file's first MiB, as `content_hash` does of all of it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return hash_of_open_first_block(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_of_open_first_block(descriptor: int) -> str:
+    """Return `hash_of_first_block` of an open file; its position in the file stays."""
+    digest = hashlib.blake2b(os.pread(descriptor, _CHUNK_BYTES, 0), digest_size=32)
+    return f"blake2b:{digest.hexdigest()}"
+
+
 def hash_of_open_file(descriptor: int, *, on_progress: Callable[[], None] = lambda: None) -> str:
     """Return `content_hash` of an open file; its position in the file stays.
 

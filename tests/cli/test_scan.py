@@ -243,13 +243,13 @@ def test_a_slide_in_folders_deeper_than_pythons_stack_is_found(tmp_path):
 
 def test_a_slide_that_changes_while_it_is_read_is_one_sentence(her2d, write_slide, monkeypatch):
     slide = write_slide(["S"], "a.tif")
-    score = SlideProcessor.score
+    score = SlideProcessor.hash_and_score
 
-    def changed(self, scan, **options):
+    def changed(self, scan, *args, **options):
         os.utime(scan.path, ns=(1, 1))
-        return score(self, scan, **options)
+        return score(self, scan, *args, **options)
 
-    monkeypatch.setattr(SlideProcessor, "score", changed)
+    monkeypatch.setattr(SlideProcessor, "hash_and_score", changed)
     assert her2d("scan", slide)[::2] == (1, "her2d: a.tif changed while it was read.\n")
 
 
@@ -257,7 +257,7 @@ def test_a_shortage_of_the_process_is_one_sentence(her2d, write_slide, monkeypat
     def short(*_, **__):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(SlideProcessor, "score", short)
+    monkeypatch.setattr(SlideProcessor, "hash_and_score", short)
     code, _, error = her2d("scan", write_slide(["S"], "a.tif"))
     assert (code, error) == (
         1,
@@ -280,14 +280,14 @@ def test_an_unexpected_error_is_raised_after_the_other_outcomes(
     her2d, write_slide, monkeypatch, capfd
 ):
     good, bad = write_slide(["S"], "good.tif"), write_slide(["w"], "bad.tif")
-    score = SlideProcessor.score
+    score = SlideProcessor.hash_and_score
 
-    def fail(self, scan, **options):
+    def fail(self, scan, *args, **options):
         if scan.path.name == "bad.tif":
             raise RuntimeError("a defect")
-        return score(self, scan, **options)
+        return score(self, scan, *args, **options)
 
-    monkeypatch.setattr(SlideProcessor, "score", fail)
+    monkeypatch.setattr(SlideProcessor, "hash_and_score", fail)
     with pytest.raises(RuntimeError, match="a defect"):
         her2d("scan", bad, good)
     assert "good.tif" in capfd.readouterr().out

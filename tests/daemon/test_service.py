@@ -56,9 +56,9 @@ def resume() -> threading.Event:
 def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
     """A daemon whose processor hangs on every slide until `resume`."""
 
-    def hangs(path, _on_progress):
+    def hangs(scan, *_, **__):
         resume.wait(PATIENCE_S)
-        raise SlideError(path.name, "was seen")
+        raise SlideError(scan.path.name, "was seen")
 
     manifest = SimpleNamespace(name="none", version="1")
     processor = SimpleNamespace(
@@ -66,7 +66,7 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
         software=Software("none", "fp32", "none", "0", "0", "0", None),
         backend="none",
         unused_plans=(),
-        content_hash=hangs,
+        hash_and_score=hangs,
     )
     monkeypatch.setattr(
         daemon_module, "open_processor", lambda *_: contextlib.nullcontext(processor)

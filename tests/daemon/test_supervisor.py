@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from captured_logs import capture_logs
@@ -43,8 +44,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 class Fails:
     """A processor that raises or calls its arguments in order, then refuses every file."""
 
+    bundle = SimpleNamespace(digest="d" * 64)
+
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
         self.errors = list(errors)
+
+    def hash_and_score(self, scan, _hashed, *, on_hash_progress, **_):
+        return self.content_hash(scan, on_hash_progress)
 
     def content_hash(self, scan, on_progress):
         if not self.errors:

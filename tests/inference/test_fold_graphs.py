@@ -12,6 +12,7 @@ from her2d.inference.fold_graphs import fold_graphs
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
+from her2d.inference.separate_folds import open_separately
 from her2d.method import FOLDS
 from her2d.settings import PACKAGE_DATA
 
@@ -106,12 +107,17 @@ def opened_separately(bundle, backend):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
 def test_one_sub_classifier_at_a_time_an_engine_computes_the_same(tissue, backend):
-    engine, tiles = opened_separately(load_bundle(SHIPPED.parent), backend), tissue(2)
+    engine, tiles = opened_separately(load_bundle(SHIPPED.parent), backend), tissue(1)
     batch = engine.upload(list(tiles))
-    kept = [batch.keep(index) for index in range(2)]
+    kept = [batch.keep(0)]
     batch.release()
-    assert engine.separate_folds_problem is None
+    assert engine.separate_folds_problem(1) is None
+    assert (engine.separate_folds_problem(8) is None) == (backend == "onnxruntime")
     one_by_one = np.stack([engine.classify_fold(kept, fold) for fold in range(FOLDS)], axis=1)
+    whole = open_engine(load_bundle(SHIPPED.parent), backend="onnxruntime", threads=1)
+    if backend == "onnxruntime":
+        assert one_by_one.tobytes() == whole.classify(tiles).tobytes()
+    assert one_by_one == pytest.approx(whole.classify(tiles), abs=1e-5)
     assert one_by_one.tobytes() == engine.classify(tiles).tobytes()
     assert one_by_one.tobytes() == engine.classify_kept(kept).tobytes()
     engine.close()
@@ -120,7 +126,7 @@ def test_one_sub_classifier_at_a_time_an_engine_computes_the_same(tissue, backen
 def test_an_engine_says_why_its_sub_classifiers_are_run_at_once(color_bundle):
     """The networks of this bundle are one step, which repeats a value five times."""
     engine = opened_separately(color_bundle, "onnxruntime")
-    assert "does not end with a step that joins" in engine.separate_folds_problem
+    assert "does not end with a step that joins" in engine.separate_folds_problem(1)
     with pytest.raises(EngineError, match="does not end with"):
         engine.classify_fold([], 0)
     assert engine.classify(np.zeros((1, 512, 512, 3), np.uint8)).shape == (1, FOLDS)
@@ -132,11 +138,23 @@ def test_sub_classifiers_that_compute_otherwise_one_at_a_time_are_run_at_once(mo
         lambda graph: reversed(list(fold_graphs(graph))),
     )
     engine = OnnxRuntimeEngine(load_bundle(SHIPPED.parent), threads=1, separate_folds=True)
-    assert "does not compute exactly the same" in engine.separate_folds_problem
+    assert "does not compute exactly the same" in engine.separate_folds_problem(1)
+
+
+def test_where_numbers_depend_on_the_size_of_a_batch_only_single_tiles_run_one_by_one():
+    """As cuDNN's may."""
+
+    def classify(network: str, tiles) -> np.ndarray:
+        columns = FOLDS if network == "joined" else 1
+        return np.full((len(tiles), columns), 0.5 + 1e-6 * len(tiles), np.float32)
+
+    found = open_separately(SHIPPED.read_bytes(), "joined", lambda _: "one", classify)
+    assert found.problem_for(1) is None
+    assert "in batches of another size" in found.problem_for(8)
 
 
 def test_an_engine_that_was_opened_as_usual_says_so(color_bundle):
     engine = OnnxRuntimeEngine(color_bundle, threads=1)
-    assert engine.separate_folds_problem == (
+    assert engine.separate_folds_problem(1) == (
         "The engine was opened to run all sub-classifiers at once."
     )

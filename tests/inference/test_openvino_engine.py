@@ -266,7 +266,7 @@ def opened_separately(bundle, precision):
 def test_in_fp32_the_shipped_sub_classifiers_run_one_by_one(tmp_path):
     shutil.copytree(PACKAGE_DATA / "her2net-demo", tmp_path / "shipped")
     engine = opened_separately(load_bundle(tmp_path / "shipped"), "fp32")
-    assert engine.separate_folds_problem is None
+    assert engine.separate_folds_problem(1) is None
     batch = engine.upload(list(TILES))
     kept = [batch.keep(index) for index in range(len(TILES))]
     one_by_one = np.stack([engine.classify_fold(kept, fold) for fold in range(5)], axis=1)
@@ -279,7 +279,7 @@ def test_sub_classifiers_that_it_computes_otherwise_one_at_a_time_are_run_at_onc
     """Of one classifier it multiplies the last two factors first; of five it cannot."""
     bundle = write_separable_bundle(color_bundle, tmp_path / "separable")
     engine = opened_separately(bundle, "fp32")
-    assert "does not compute exactly the same" in engine.separate_folds_problem
+    assert "does not compute exactly the same" in engine.separate_folds_problem(1)
     assert engine.classify(TILES)[1] == pytest.approx(SCALES)
 
 
@@ -287,4 +287,4 @@ def test_in_bf16_sub_classifiers_are_run_at_once(color_bundle, tmp_path):
     if not has_bf16():
         pytest.skip("this processor has no bf16")
     engine = opened_separately(write_separable_bundle(color_bundle, tmp_path / "separable"), "bf16")
-    assert "In bf16, OpenVINO does not compute" in engine.separate_folds_problem
+    assert "In bf16, OpenVINO does not compute" in engine.separate_folds_problem(1)

@@ -33,8 +33,7 @@ class Examined(Inbox):
 @pytest.fixture
 def crowded(jobs, folder, clock, check, monkeypatch) -> Examined:
     """An inbox of forty quarantined files, of which a sweep and a poll examine about ten."""
-    monkeypatch.setattr(sweeps, "_EXAMINED_BY_A_SWEEP", MOST)
-    monkeypatch.setattr(sweeps, "_EXAMINED_BY_A_POLL", MOST)
+    monkeypatch.setattr(sweeps, "_EXAMINED", MOST)
     for number in range(FILES):
         (folder / f"{number}.tif").write_bytes(b"scan")
     inbox = Examined(jobs, IntakeSettings(inboxes=(folder,), sweep_s=60), check, clock)
@@ -111,7 +110,7 @@ def test_a_file_in_the_place_of_a_link_is_found_by_the_next_sweep(crowded, clock
 
 
 def test_files_of_polled_folders_take_turns_as_well(jobs, folder, clock, check, monkeypatch):
-    monkeypatch.setattr(sweeps, "_EXAMINED_BY_A_POLL", MOST)
+    monkeypatch.setattr(sweeps, "_EXAMINED", MOST)
     for number in range(FILES):
         (folder / f"{number}.tif").write_bytes(b"scan")
     settings = IntakeSettings(inboxes=(folder,), watch="poll", sweep_s=10_000, poll_s=10)

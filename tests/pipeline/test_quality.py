@@ -158,3 +158,13 @@ def test_the_order_of_tiles_does_not_matter(order):
 def test_optical_density_is_the_logarithm_of_the_transmitted_light():
     picture = np.array([[[245, 24, 255]]], np.uint8)
     assert optical_density(picture)[0, 0] == pytest.approx([0, np.log10(245 / 24), 0], abs=1e-6)
+
+
+def test_focus_has_no_seams_between_the_bands_that_it_is_measured_in():
+    picture = np.random.default_rng(3).integers(0, 256, (TILE, TILE, 3), np.uint8)
+    picture[..., 0], picture[..., 1] = 255, picture[..., 1] // 4  # saturated everywhere
+    sharp = cv2.Laplacian(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
+    mean, square = (
+        cv2.resize(image, (8, 8), interpolation=cv2.INTER_AREA) for image in (sharp, sharp * sharp)
+    )
+    assert measure_tile(picture, LIMITS).focus.tolist() == (square - mean * mean).ravel().tolist()

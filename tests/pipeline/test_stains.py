@@ -14,7 +14,13 @@ from skimage.data import immunohistochemistry
 from her2d.bundle.manifest import HeStain
 from her2d.pipeline.quality import QualityLimits, QualityTally, measure_tile
 from her2d.pipeline.slide_quality import SlideQuality
-from her2d.pipeline.stains import SlideStain, StainTally, degrees_between, find_stain_problem
+from her2d.pipeline.stains import (
+    SlideStain,
+    StainTally,
+    degrees_between,
+    find_stain_problem,
+    measure_colours,
+)
 from her2d.simulator import render
 from her2d.simulator.plan import Artefacts, plan_slide
 from her2d.simulator.stain import Stain
@@ -275,6 +281,19 @@ def test_two_dyes_are_found_from_their_mixtures():
     found = stain([mixed, GLASS])
     assert degrees_between(found.hematoxylin, HEMATOXYLIN) < 3
     assert degrees_between(found.eosin, EOSIN) < 3
+
+
+def test_every_second_pixel_is_counted_by_six_bits_of_each_channel():
+    rng = np.random.default_rng(7)
+    picture = rng.integers(0, 256, (32, 48, 3), np.uint8)
+    pen = rng.random((32, 48)) < 0.3
+    found = measure_colours(picture, pen)
+    red, green, blue = np.moveaxis(picture[::2, ::2].astype(np.int64) >> 2, 2, 0)
+    codes = (red * 64 + green) * 64 + blue
+    colours, pixels = np.unique(codes[~pen[::2, ::2]], return_counts=True)
+    assert found.colours.tolist() == colours.tolist()
+    assert found.pixels.tolist() == pixels.tolist()
+    assert (found.ink, found.counted) == (pen[::2, ::2].sum(), 16 * 24)
 
 
 def test_stained_tissue_is_measured_in_square_millimetres_without_ink():

@@ -145,6 +145,23 @@ def test_an_interruption_before_the_file_was_read_does_not_count(jobs):
     assert jobs.get(job.id).interruptions == 0
 
 
+def test_after_an_interruption_the_file_is_read_first_so_that_the_next_one_counts(jobs):
+    job = queued(jobs)
+    assert not jobs.claim().hash_first
+    jobs.recover()
+    assert jobs.claim().hash_first
+    jobs.store_content_hash(jobs.get(job.id), "blake2b:00", 0)
+    jobs.recover()
+    found = jobs.get(job.id)
+    assert (found.hash_first, found.interruptions) == (True, 1)
+
+
+def test_an_interruption_of_which_the_storage_is_not_the_cause_counts_at_once(jobs):
+    job = queued(jobs)
+    jobs.requeue_interrupted(jobs.claim(), by_storage=False)
+    assert jobs.get(job.id).interruptions == 1
+
+
 def test_a_job_with_several_interruptions_runs_alone(jobs):
     queued(jobs, "deadly.tif")
     for _ in range(3):

@@ -56,6 +56,15 @@ def test_a_higher_probability_is_darker(data):
     assert at(render_heatmap(data), data, 0, 1).sum() < at(render_heatmap(unsure), data, 0, 1).sum()
 
 
+def test_a_probability_that_was_not_computed_has_a_shade_between(data):
+    shades = [
+        at(render_heatmap(replace(data, p_strong=np.full_like(data.p_strong, p))), data, 0, 1).sum()
+        for p in (0.99, np.nan, 0.51)
+    ]
+    assert shades == sorted(shades)
+    assert len(set(shades)) == 3
+
+
 def test_unreadable_tiles_are_hatched(data):
     unreadable = np.zeros((2, 3), bool)
     unreadable[1, 2] = True

@@ -32,6 +32,19 @@ def test_tiles_are_counted_by_class(db, record):
     assert summary["non_tumor"].mean_p_strong is None
 
 
+def test_a_class_has_no_mean_probability_if_that_of_a_tile_was_not_computed(db, record):
+    run_id = record()
+    db.execute(
+        "insert into tiles select run_id, 99, 0, tile_class, tumor_pixels, null, p_fold_1, null,"
+        " null, null, null from tiles where run_id = ? and tile_class = 'strong'",
+        [run_id],
+    )
+    summary = {each.tile_class: each for each in tile_summary(db, run_id)}
+    assert summary["strong"].tiles == 2
+    assert summary["strong"].mean_p_strong is None
+    assert summary["weak"].mean_p_strong is not None
+
+
 def test_timings_come_longest_first(db, record):
     run_id = record(timings=[StepTiming("hash", 0.5), StepTiming("tiles", 9.0)])
     assert timings_of_run(db, run_id) == [StepTiming("tiles", 9.0), StepTiming("hash", 0.5)]

@@ -22,12 +22,14 @@ create table slides (
     size integer,                      -- bytes, of all its files
     mtime_ns integer,                  -- of its newest file
     ctime_ns integer,
+    first_block text,                  -- hash of its first MiB; a file with another one is new
     -- The current outcome, kept by a trigger: a view that joins by it costs nothing without one.
     outcome_id integer references outcomes (id)
 );
 create index slides_by_file_name on slides (file_name);
 create index slides_by_barcode on slides (barcode) where barcode is not null;
 create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
+create index slides_by_size on slides (size);
 create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
 -- Parts of names of three and more characters, for searches. The text itself stays in slides.
@@ -317,6 +319,8 @@ create table jobs (
     barcode text,                      -- of a file that could not be scored, as far as it was read
     claim integer not null default 0,                -- counts claims; only the last one is valid
     interruptions integer not null default 0,        -- times the daemon ended while it ran the job
+    -- whether it is read to its end before it is scored, because an attempt ended unexpectedly
+    hash_first integer not null default 0 check (hash_first in (0, 1)),
     unforeseen integer not null default 0,           -- errors of her2d that nobody foresaw
     slide_id integer references slides (id),
     run_id integer references runs (id),

@@ -139,8 +139,7 @@ class CudaEngine:
             for tile in tiles:
                 tile.release()
 
-    @property
-    def separate_folds_problem(self) -> str | None:
+    def separate_folds_problem(self, full_batch: int) -> str | None:
         return f"{self._backend} runs the five sub-classifiers as one compiled network."
 
     def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:

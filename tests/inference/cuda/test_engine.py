@@ -62,7 +62,7 @@ def test_arrays_of_any_length_give_what_onnxruntime_gives(rig, color_bundle):
 
 
 def test_its_sub_classifiers_are_one_network_that_computes_all_five(rig):
-    assert "as one compiled network" in rig.engine.separate_folds_problem
+    assert "as one compiled network" in rig.engine.separate_folds_problem(1)
     with pytest.raises(EngineError, match="as one compiled network"):
         rig.engine.classify_fold([], 0)
 
