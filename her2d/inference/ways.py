@@ -1,7 +1,8 @@
 """Ways to run a network on the CPUs, and the choice among them by what was measured.
 
-Ways differ at most in rounding. Which is the fastest depends on the network, the processor's caches and
-the number of CPUs, so that it is measured where a plan is compiled and kept in the plan's sidecar.
+Ways differ at most in rounding. Which is the fastest depends on the network, the processor's
+caches and the number of CPUs, so that it is measured where a plan is compiled and kept in the
+plan's sidecar.
 """
 
 from collections.abc import Sequence
