@@ -89,10 +89,26 @@ def read_verified(path: Path, sha256: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
-    found = hashlib.sha256(content).hexdigest()
+    _require_hash(path, hashlib.sha256(content).hexdigest(), sha256)
+    return content
+
+
+def verify(path: Path, sha256: str) -> None:
+    """Check a bundle's file of any size, of which only a part is in memory at a time.
+
+    Raises:
+        BundleError: the file cannot be read, or its SHA-256 is another one.
+    """
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"The bundle's {path} cannot be read: {error.strerror}.") from error
+    _require_hash(path, found, sha256)
+
+
+def _require_hash(path: Path, found: str, sha256: str) -> None:
     if found != sha256:
         raise BundleError(
             f"The bundle's {path} differs from the manifest:"
             f" its SHA-256 is {found[:12]}… and not {sha256[:12]}…."
         )
-    return content

@@ -27,6 +27,7 @@ from her2d.cli.terminal import say
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision, usual_batch
 from her2d.inference.plans import Profile, Sidecar
+from her2d.inference.ways import Way
 
 _BACKENDS: dict[str, BackendName] = {
     "tensorrt": "tensorrt",
@@ -168,10 +169,19 @@ def _listing(path: Path, sidecar: Sidecar) -> Listing:
         ("on", f"{sidecar.gpu}, compute capability {sidecar.compute_capability}"),
         ("verified on", sidecar.verified_on),
     ]
+    if sidecar.ways is not None:
+        rows.append(("segmenter runs", _way(sidecar.ways.segmenter.chosen)))
+        rows.append(("classifiers run", _way(sidecar.ways.classifiers.chosen)))
     if sidecar.parity is not None:
         for name, value in sidecar.parity.model_dump(exclude={"verified_on"}).items():
             rows.append((name, "none" if value is None else f"{value:.6g}"))
     return fields(rows, title=f"{sidecar.backend} {sidecar.precision}")
+
+
+def _way(way: Way) -> str:
+    tiles = "tile by tile" if way.batch == 1 else f"{way.batch} tiles at once"
+    calls = "" if way.calls == 1 else f", in {way.calls} calls side by side"
+    return f"{tiles}{calls}, threads: {way.calls * way.threads}"
 
 
 class _Bars(Progress):

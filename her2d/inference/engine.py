@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.inference.options import BatchSizes
+from her2d.system.cpu_share import CpuShare
 
 Tiles: TypeAlias = NDArray[np.uint8]
 """uint8 (N, 512, 512, 3) RGB."""
@@ -77,6 +79,16 @@ class Engine(Protocol):
     @property
     def backend(self) -> str:
         """Name of the back end as recorded with each result, such as `onnxruntime`."""
+        ...
+
+    @property
+    def batches(self) -> BatchSizes:
+        """How many tiles to pass at once where the settings leave it open."""
+        ...
+
+    @property
+    def cpus(self) -> CpuShare:
+        """The CPUs, which the engine shares with the threads that prepare its tiles."""
         ...
 
     def segment(self, tiles: Tiles) -> Segmentation:

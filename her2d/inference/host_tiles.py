@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.inference.options import BatchSizes
 from her2d.inference.separate_folds import SeparateFolds, side_by_side
+from her2d.system.cpu_share import CpuShare
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,23 @@ def stacked(tiles: Sequence[KeptTile]) -> Tiles:
 
 
 class HostNetwork(Protocol):
-    """One graph, loaded by a library that computes on the CPU."""
+    """One graph, loaded by a library that computes on the CPU. One thread calls it at a time."""
 
     def run(self, tiles: Tiles) -> list[Any]:
         """Compute the graph's outputs for tiles, in their agreed order. Raises EngineError."""
         ...
+
+
+def shares(tiles: Tiles, calls: int) -> list[Tiles]:
+    """Divide tiles, N >= 1, among at most that many calls, as evenly as possible."""
+    return np.array_split(tiles, min(calls, len(tiles)))
+
+
+def joined(outputs: Sequence[list[Any]]) -> list[Any]:
+    """Put together the outputs of the calls that a batch was divided among."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
 
 def p_strong_of(network: HostNetwork, tiles: Tiles) -> NDArray[np.float32]:
@@ -74,9 +88,13 @@ def p_strong_of(network: HostNetwork, tiles: Tiles) -> NDArray[np.float32]:
 class HostEngine:
     """An engine of two networks that take tiles from host memory.
 
+    Each network's call uses all threads that the engine may have, so the two take turns.
+
     Args:
         segmenter, classifiers: the loaded graphs.
         backend: name of back end and precision, as recorded with each result.
+        threads: of each network.
+        batches: how many tiles to pass to each at once.
         folds: the sub-classifiers' networks, which replace `classifiers` where they can be run one
             by one.
     """
@@ -86,6 +104,8 @@ class HostEngine:
         segmenter: HostNetwork,
         classifiers: HostNetwork,
         backend: str,
+        threads: int,
+        batches: BatchSizes,
         folds: SeparateFolds[HostNetwork] | None = None,
     ) -> None:
         self._segmenter = segmenter
@@ -93,17 +113,29 @@ class HostEngine:
         # Their weights are not held twice.
         self._classifiers = self._folds.networks or (classifiers,)
         self._backend = backend
+        self._batches = batches
+        self._cpus = CpuShare(threads)
 
     @property
     def backend(self) -> str:
         return self._backend
 
+    @property
+    def batches(self) -> BatchSizes:
+        return self._batches
+
+    @property
+    def cpus(self) -> CpuShare:
+        return self._cpus
+
     def segment(self, tiles: Tiles) -> Segmentation:
-        tumor_pixels, mask = self._segmenter.run(tiles)
+        with self._cpus.engine():
+            tumor_pixels, mask = self._segmenter.run(tiles)
         return Segmentation(tumor_pixels, mask)
 
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        return side_by_side(self._classifiers, tiles, p_strong_of)
+        with self._cpus.engine():
+            return side_by_side(self._classifiers, tiles, p_strong_of)
 
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
         return HostBatch(np.stack(tiles), self.segment)
@@ -117,7 +149,8 @@ class HostEngine:
     def classify_fold(self, tiles: Sequence[KeptTile], fold: int) -> NDArray[np.float32]:
         if self._folds.problem is not None:
             raise EngineError(self._folds.problem)
-        return p_strong_of(self._folds.networks[fold], stacked(tiles))[:, 0]
+        with self._cpus.engine():
+            return p_strong_of(self._folds.networks[fold], stacked(tiles))[:, 0]
 
     def close(self) -> None:
         del self._segmenter, self._classifiers, self._folds

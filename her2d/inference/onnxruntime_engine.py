@@ -1,5 +1,6 @@
 """The default back end: ONNX Runtime on the CPU."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from her2d.inference.engine import (
     EngineError,
     Tiles,
 )
-from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
-from her2d.inference.options import recorded_name
-from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.graph_files import loading_graph, read_graph
+from her2d.inference.host_tiles import HostEngine, HostNetwork, joined, p_strong_of, shares
+from her2d.inference.options import BatchSizes, recorded_name
 from her2d.inference.separate_folds import open_separately
+from her2d.inference.ways import Way, simplest_way
 from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
@@ -24,73 +25,88 @@ _ERROR_SEVERITY = 3
 
 
 class OnnxRuntimeEngine(HostEngine):
-    """Both graphs as ONNX Runtime sessions.
+    """A bundle's graphs in fp32, as ONNX Runtime sessions.
 
     Args:
         bundle: a verified bundle.
-        threads: number of threads of each session; 0 is one for each core this process may use.
+        threads: number of threads in all; 0 is one for each core this process may use.
         separate_folds: see `EngineOptions`.
-        plan: int8 graphs to run in place of the bundle's graphs, and what describes them.
 
     Raises:
         EngineError: a graph cannot be loaded, or its inputs and outputs are not those expected.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int = 0,
-        separate_folds: bool = False,
-        plan: tuple[PlanFiles, Sidecar] | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, threads: int = 0, separate_folds: bool = False) -> None:
         threads = threads or usable_cpus()
-        if plan is None:
-            graphs: Bundle | PlanFiles = bundle
-            parts = bundle.manifest.parts
-            hashes = parts.segmenter.sha256, parts.classifiers.sha256
-        else:
-            graphs, sidecar = plan
-            hashes = sidecar.segmenter.plan_sha256, sidecar.classifiers.plan_sha256
-        segmenter = read_graph(graphs.segmenter, hashes[0])
-        segmenting = _Network(graphs.segmenter, segmenter, SEGMENTER_OUTPUTS, threads)
-        del segmenter
-        classifiers = read_graph(graphs.classifiers, hashes[1])
+        way, parts = simplest_way(threads), bundle.manifest.parts
+        with loading_graph(bundle.segmenter, parts.segmenter.sha256) as graph:
+            segmenter = OnnxRuntimeNetwork(bundle.segmenter, graph, SEGMENTER_OUTPUTS, way)
 
-        def open_classifiers(graph: bytes) -> HostNetwork:
-            return _Network(graphs.classifiers, graph, CLASSIFIERS_OUTPUTS, threads)
+        def open_classifiers(graph: str | bytes) -> HostNetwork:
+            return OnnxRuntimeNetwork(bundle.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
 
-        joined, folds = open_classifiers(classifiers), None
+        with loading_graph(bundle.classifiers, parts.classifiers.sha256) as graph:
+            joined, folds = open_classifiers(graph), None
         if separate_folds:
-            folds = open_separately(classifiers, joined, open_classifiers, p_strong_of)
-        name = recorded_name("onnxruntime", plan[0].precision if plan else "fp32")
-        super().__init__(segmenting, joined, name, folds)
+            content = read_graph(bundle.classifiers, parts.classifiers.sha256)
+            folds = open_separately(content, joined, open_classifiers, p_strong_of)
+        super().__init__(
+            segmenter,
+            joined,
+            recorded_name("onnxruntime", "fp32"),
+            threads,
+            BatchSizes(way.batch, way.batch),
+            folds,
+        )
 
 
-class _Network:
-    """One graph and its session."""
+class OnnxRuntimeNetwork:
+    """One graph and its session.
 
-    def __init__(self, path: Path, graph: bytes, outputs: tuple[str, ...], threads: int) -> None:
-        self._session = _open(path, graph, outputs, threads)
+    Args:
+        path: where the graph comes from.
+        graph: its path as `loading_graph` gives it, or its content.
+        outputs: what to compute, in this order.
+        way: how to compute it.
+
+    Raises:
+        EngineError: the graph cannot be loaded, or its inputs and outputs are not those expected.
+    """
+
+    def __init__(self, path: Path, graph: str | bytes, outputs: tuple[str, ...], way: Way) -> None:
+        self._session = _open(path, graph, outputs, way.threads)
         self._outputs = outputs
+        self._callers = ThreadPoolExecutor(way.calls, thread_name_prefix="her2d-engine")
+        self._calls = way.calls
 
     def run(self, tiles: Tiles) -> list[Any]:
         try:
-            found: list[Any] = self._session.run(self._outputs, {"tiles": tiles})
+            if self._calls == 1:
+                return self._call(tiles)
+            return joined(list(self._callers.map(self._call, shares(tiles, self._calls))))
         except Exception as error:
             raise EngineError(
                 f"ONNX Runtime failed on a batch of {len(tiles)} tiles: {error}"
             ) from error
+
+    def _call(self, tiles: Tiles) -> list[Any]:
+        found: list[Any] = self._session.run(self._outputs, {"tiles": tiles})
         return found
 
 
-def _open(path: Path, graph: bytes, outputs: tuple[str, ...], threads: int) -> ort.InferenceSession:
+def _open(
+    path: Path, graph: str | bytes, outputs: tuple[str, ...], threads: int
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERROR_SEVERITY
-    # Spinning threads of a session would take cores that the decoders need.
+    # Spinning threads would take cores that the other network and the decoders need. The pool that
+    # sessions can share spins always, so each has its own, of which one works at a time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Memory that is planned ahead holds more activations at once than are ever in use: 500 MB more
+    # at the paper's size, and no faster.
+    options.enable_mem_pattern = False
     try:
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:

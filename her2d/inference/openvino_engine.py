@@ -5,86 +5,23 @@ In bf16 it computes about twice as fast as fp32 on processors whose instructions
 (AVX512-BF16, AMX); others would emulate them, so there a plan in bf16 is refused.
 """
 
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from her2d.inference.engine import (
-    CLASSIFIERS_OUTPUTS,
-    SEGMENTER_OUTPUTS,
-    EngineError,
-    Tiles,
-)
-from her2d.inference.graph_files import read_graph
-from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
-from her2d.inference.options import Precision, recorded_name
-from her2d.inference.plans import PlanFiles, Sidecar
+from her2d.inference.engine import EngineError, Tiles
+from her2d.inference.host_tiles import joined, shares
+from her2d.inference.options import Precision
 from her2d.inference.platforms import library_of
-from her2d.inference.separate_folds import SeparateFolds, open_separately
+from her2d.inference.ways import Way
 from her2d.method import TILE_PX
-from her2d.system.cpus import usable_cpus
 
 _DEVICE = "CPU"
 # Of an int8 graph, OpenVINO computes what is not quantised in fp32.
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
-
-
-class OpenVinoEngine(HostEngine):
-    """Both graphs of a plan, compiled by OpenVINO.
-
-    Args:
-        files: the plan.
-        sidecar: what describes it.
-        threads: number of threads in all; 0 is one for each core this process may use.
-        separate_folds: see `EngineOptions`.
-
-    Raises:
-        EngineError: OpenVINO is not installed, the processor lacks the precision, or a graph cannot
-            be loaded.
-    """
-
-    def __init__(
-        self,
-        files: PlanFiles,
-        sidecar: Sidecar,
-        *,
-        threads: int = 0,
-        separate_folds: bool = False,
-    ) -> None:
-        library = library_of("openvino")
-        if problem := precision_problem(library, files.precision):
-            raise EngineError(problem)
-        core = library.Core()
-        options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[files.precision],
-            "INFERENCE_NUM_THREADS": threads or usable_cpus(),
-            "NUM_STREAMS": 1,
-            # Pinned threads would wait for the decoders on their core while others are idle.
-            "ENABLE_CPU_PINNING": False,
-        }
-        # Each network's call uses all threads, so the two take turns.
-        turn = threading.Lock()
-        segmenter = read_graph(files.segmenter, sidecar.segmenter.plan_sha256)
-        segmenting = _Network(core, files.segmenter, segmenter, SEGMENTER_OUTPUTS, options, turn)
-        del segmenter
-        classifiers = read_graph(files.classifiers, sidecar.classifiers.plan_sha256)
-
-        def open_classifiers(graph: bytes) -> HostNetwork:
-            return _Network(core, files.classifiers, graph, CLASSIFIERS_OUTPUTS, options, turn)
-
-        joined, folds = open_classifiers(classifiers), None
-        if separate_folds and files.precision == "fp32":
-            folds = open_separately(classifiers, joined, open_classifiers, p_strong_of)
-        elif separate_folds:
-            # It fuses other steps then, and rounds to bf16 elsewhere.
-            folds = SeparateFolds(
-                problem=f"In {files.precision}, OpenVINO does not compute exactly the same one at a"
-                " time as all at once."
-            )
-        super().__init__(segmenting, joined, recorded_name("openvino", files.precision), folds)
 
 
 def precision_problem(library: ModuleType, precision: Precision) -> str | None:
@@ -106,37 +43,72 @@ def _capabilities(library: ModuleType) -> list[str]:
     return found
 
 
-class _Network:
-    """One compiled graph with one request, which is reused: it holds all activations' memory."""
+class OpenVinoNetwork:
+    """One compiled graph with a request for each call, which holds its activations' memory.
+
+    Args:
+        path: where the graph comes from.
+        graph: its path as `loading_graph` gives it, or its content.
+        outputs: what to compute, in this order.
+        way: how to compute it.
+        precision: what to compute in.
+
+    Raises:
+        EngineError: OpenVINO is not installed, the processor lacks the precision, the graph cannot
+            be loaded, or its inputs and outputs are not those expected.
+    """
 
     def __init__(
         self,
-        core: Any,
         path: Path,
-        graph: bytes,
+        graph: str | bytes,
         outputs: tuple[str, ...],
-        options: dict[str, Any],
-        turn: threading.Lock,
+        way: Way,
+        precision: Precision,
     ) -> None:
+        library = library_of("openvino")
+        if problem := precision_problem(library, precision):
+            raise EngineError(problem)
+        core = library.Core()
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": way.calls * way.threads,
+            "NUM_STREAMS": way.calls,
+            # Pinned threads would wait for the decoders on their core while others are idle.
+            "ENABLE_CPU_PINNING": False,
+        }
         try:
             compiled = core.compile_model(core.read_model(graph), _DEVICE, options)
-            self._request = compiled.create_infer_request()
+            self._requests = [compiled.create_infer_request() for _ in range(way.calls)]
         except Exception as error:
             raise EngineError(f"OpenVINO cannot load {path}: {error}") from error
         _check_input(compiled, path)
         self._outputs = [_index_of(compiled, name, path) for name in outputs]
-        self._turn = turn
 
     def run(self, tiles: Tiles) -> list[Any]:
-        with self._turn:
+        parts = [np.ascontiguousarray(part) for part in shares(tiles, len(self._requests))]
+        requests = self._requests[: len(parts)]
+        try:
             try:
-                self._request.infer({0: np.ascontiguousarray(tiles)}, share_inputs=True)
-                # The request's own memory is written again by the next call.
-                return [self._request.get_output_tensor(i).data.copy() for i in self._outputs]
-            except Exception as error:
-                raise EngineError(
-                    f"OpenVINO failed on a batch of {len(tiles)} tiles: {error}"
-                ) from error
+                for request, part in zip(requests, parts, strict=True):
+                    request.start_async({0: part}, share_inputs=True)
+            finally:
+                self._await(requests)
+            return joined([self._outputs_of(request) for request in requests])
+        except Exception as error:
+            raise EngineError(
+                f"OpenVINO failed on a batch of {len(tiles)} tiles: {error}"
+            ) from error
+
+    def _outputs_of(self, request: Any) -> list[Any]:
+        # The request's own memory is written again by the next call.
+        return [request.get_output_tensor(index).data.copy() for index in self._outputs]
+
+    def _await(self, requests: list[Any]) -> None:
+        """Wait for every request, also if one fails, so that none computes on. Raises its error."""
+        with ExitStack() as waits:
+            for request in requests:
+                waits.callback(request.wait)
 
 
 def _check_input(compiled: Any, path: Path) -> None:

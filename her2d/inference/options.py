@@ -15,6 +15,9 @@ BACKENDS: tuple[BackendName, ...] = (
 )
 """All back ends in the order in which `auto` tries them, best first."""
 
+ON_CPU: tuple[BackendName, ...] = ("openvino", "onnxruntime")
+"""Those that compute on the CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -43,7 +46,6 @@ class EngineOptions:
 
 # A CPU computes one tile faster than its share of a batch, which its caches do not hold.
 _CPU_BATCH, _GPU_BATCH = 1, 8
-_ON_CPU: tuple[BackendName, ...] = ("openvino", "onnxruntime")
 
 
 def usual_batch(backend: str) -> int:
@@ -52,7 +54,15 @@ def usual_batch(backend: str) -> int:
     Args:
         backend: one of `BACKENDS`.
     """
-    return _CPU_BATCH if backend in _ON_CPU else _GPU_BATCH
+    return _CPU_BATCH if backend in ON_CPU else _GPU_BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizes:
+    """How many tiles each network gets at once."""
+
+    segmenter: int
+    classifiers: int
 
 
 def recorded_name(backend: BackendName, precision: Precision) -> str:

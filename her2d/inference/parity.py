@@ -10,9 +10,9 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine, Tiles
 from her2d.inference.plans import Parity
 from her2d.method import TILE_PX
+from her2d.system.memory import give_back_free_memory
 
 _TILE_PIXELS = TILE_PX * TILE_PX
-_BATCH = 4
 _NON_TUMOR, _WEAK, _STRONG = range(3)
 
 
@@ -32,14 +32,20 @@ class Findings:
 
 
 def findings(engine: Engine, tiles: Tiles) -> Findings:
-    """Run `tiles`, N >= 1, through both networks. Raises EngineError."""
-    parts = [tiles[at : at + _BATCH] for at in range(0, len(tiles), _BATCH)]
-    segmented = [engine.segment(part) for part in parts]
+    """Run `tiles`, N >= 1, through both networks in the engine's batches. Raises EngineError."""
+    batches = engine.batches
+    segmented = [engine.segment(part) for part in _parts(tiles, batches.segmenter)]
     return Findings(
         np.concatenate([found.tumor_pixels for found in segmented]).astype(np.int64),
         np.concatenate([found.mask for found in segmented]),
-        np.concatenate([engine.classify(part) for part in parts]),
+        np.concatenate(
+            [engine.classify(part) for part in _parts(tiles, engine.batches.classifiers)]
+        ),
     )
+
+
+def _parts(tiles: Tiles, batch: int) -> list[Tiles]:
+    return [tiles[at : at + batch] for at in range(0, len(tiles), batch)]
 
 
 def compare(
@@ -77,21 +83,44 @@ def compare(
     )
 
 
-def measure_parity(bundle: Bundle, engine: Engine, tiles: Tiles, *, verified_on: str) -> Parity:
-    """Compare `engine` with ONNX Runtime in fp32 on `tiles`. Raises EngineError."""
+def reference_findings(bundle: Bundle, tiles: Tiles, *, threads: int = 0) -> Findings:
+    """Run `tiles`, N >= 1, through ONNX Runtime in fp32, which is closed before this returns.
+
+    Two engines of the paper's size would take the memory of both, so this comes first.
+
+    Args:
+        bundle: a verified bundle.
+        tiles: what is compared later.
+        threads: as in `EngineOptions`.
+
+    Raises:
+        EngineError: it cannot be opened, or failed.
+    """
     from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
-    reference = OnnxRuntimeEngine(bundle)
+    reference = OnnxRuntimeEngine(bundle, threads=threads)
     try:
-        return compare(
-            findings(reference, tiles),
-            findings(engine, tiles),
-            Integrator(bundle),
-            tumor_fraction=bundle.manifest.preprocessing.tumor_fraction,
-            verified_on=verified_on,
-        )
+        return findings(reference, tiles)
     finally:
         reference.close()
+        give_back_free_memory()
+
+
+def measure_parity(
+    bundle: Bundle, reference: Findings, engine: Engine, tiles: Tiles, *, verified_on: str
+) -> Parity:
+    """Compare `engine` with what `reference_findings` returned for the same tiles.
+
+    Raises:
+        EngineError: the engine failed.
+    """
+    return compare(
+        reference,
+        findings(engine, tiles),
+        Integrator(bundle),
+        tumor_fraction=bundle.manifest.preprocessing.tumor_fraction,
+        verified_on=verified_on,
+    )
 
 
 def tile_classes(

@@ -1,14 +1,25 @@
 """Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
 from her2d.bundle.loading import Bundle
-from her2d.inference.engine import Engine, Tiles
-from her2d.inference.options import BackendName, EngineOptions, Precision
-from her2d.inference.parity import measure_parity
+from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Engine, Tiles
+from her2d.inference.graph_files import loading_graph, read_graph
+from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
+from her2d.inference.options import (
+    ON_CPU,
+    BackendName,
+    BatchSizes,
+    EngineOptions,
+    Precision,
+    recorded_name,
+)
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import (
+    Parity,
     PlanError,
     PlanFiles,
     Sidecar,
@@ -17,6 +28,9 @@ from her2d.inference.plans import (
     write_sidecar,
 )
 from her2d.inference.platforms import platform_of
+from her2d.inference.separate_folds import SeparateFolds, open_separately
+from her2d.inference.ways import Way
+from her2d.system.cpus import usable_cpus
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -66,44 +80,94 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
     files = plan_for(bundle, backend, options.precision)
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
-    engine = engine_of(files, sidecar, options)
     if platform.device is None or sidecar.verified_on == platform.device:
-        return engine
+        return engine_of(files, sidecar, options)
+    return _verified(files, sidecar, options, platform.device)
+
+
+def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
+    """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
+    if files.backend in ON_CPU:
+        return _host_engine(files, sidecar, options)
+    from her2d.inference.cuda.open import open_cuda_engine
+
+    return open_cuda_engine(files, sidecar, options)
+
+
+def _host_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
+    threads = options.threads or usable_cpus()
+    segmenter, classifiers = sidecar.ways_on(threads)
+    segmenting = host_segmenter(files, sidecar, segmenter)
+    joined = host_classifiers(files, sidecar, classifiers)
+    return HostEngine(
+        segmenting,
+        joined,
+        recorded_name(files.backend, files.precision),
+        threads,
+        BatchSizes(segmenter.batch, classifiers.batch),
+        _folds(files, sidecar, joined, classifiers) if options.separate_folds else None,
+    )
+
+
+def host_segmenter(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
+    """Open a plan's segmenter on the CPU, to run in some way. Raises EngineError."""
+    with loading_graph(files.segmenter, sidecar.segmenter.plan_sha256) as graph:
+        return _host_network(files, files.segmenter, graph, SEGMENTER_OUTPUTS, way)
+
+
+def host_classifiers(files: PlanFiles, sidecar: Sidecar, way: Way) -> HostNetwork:
+    """Open a plan's classifiers on the CPU, to run in some way. Raises EngineError."""
+    with loading_graph(files.classifiers, sidecar.classifiers.plan_sha256) as graph:
+        return _host_network(files, files.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
+
+
+def _folds(
+    files: PlanFiles, sidecar: Sidecar, joined: HostNetwork, way: Way
+) -> SeparateFolds[HostNetwork]:
+    if files.backend == "openvino" and files.precision != "fp32":
+        # It fuses other steps then, and rounds to bf16 elsewhere.
+        return SeparateFolds(
+            problem=f"In {files.precision}, OpenVINO does not compute exactly the same one at a"
+            " time as all at once."
+        )
+
+    def opened(graph: bytes) -> HostNetwork:
+        return _host_network(files, files.classifiers, graph, CLASSIFIERS_OUTPUTS, way)
+
+    content = read_graph(files.classifiers, sidecar.classifiers.plan_sha256)
+    return open_separately(content, joined, opened, p_strong_of)
+
+
+def _host_network(
+    files: PlanFiles, path: Path, graph: str | bytes, outputs: tuple[str, ...], way: Way
+) -> HostNetwork:
+    if files.backend == "openvino":
+        from her2d.inference.openvino_engine import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, graph, outputs, way, files.precision)
+    from her2d.inference.onnxruntime_engine import OnnxRuntimeNetwork
+
+    return OnnxRuntimeNetwork(path, graph, outputs, way)
+
+
+def _verified(files: PlanFiles, sidecar: Sidecar, options: EngineOptions, device: str) -> Engine:
+    """Open a plan's engine that was never compared with fp32 on this device, and compare it."""
+    log.info("plan_verifying", plan=f"{files.backend}-{files.precision}", device=device)
+    tiles = _check_tiles(files)
+    reference = reference_findings(files.bundle, tiles, threads=options.threads)
+    engine = engine_of(files, sidecar, options)
     try:
-        _verify(files, sidecar, engine, platform.device)
+        parity = measure_parity(files.bundle, reference, engine, tiles, verified_on=device)
+        log.info("plan_verified", **parity.model_dump())
+        _accept(files, sidecar, parity)
     except BaseException:
         engine.close()
         raise
     return engine
 
 
-def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
-    """Open the engine of a plan that its sidecar describes, unchecked. Raises EngineError."""
-    if files.backend == "onnxruntime":
-        from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
-
-        return OnnxRuntimeEngine(
-            files.bundle,
-            threads=options.threads,
-            separate_folds=options.separate_folds,
-            plan=(files, sidecar),
-        )
-    if files.backend == "openvino":
-        from her2d.inference.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(
-            files, sidecar, threads=options.threads, separate_folds=options.separate_folds
-        )
-    from her2d.inference.cuda.open import open_cuda_engine
-
-    return open_cuda_engine(files, sidecar, options)
-
-
-def _verify(files: PlanFiles, sidecar: Sidecar, engine: Engine, device: str) -> None:
-    log.info("plan_verifying", plan=f"{files.backend}-{files.precision}", device=device)
-    tiles = _check_tiles(files)
-    parity = measure_parity(files.bundle, engine, tiles, verified_on=device)
-    log.info("plan_verified", **parity.model_dump())
+def _accept(files: PlanFiles, sidecar: Sidecar, parity: Parity) -> None:
+    """Write the comparison to the plan's sidecar. Raises PlanError if it differs too much."""
     reason = parity.refusal(files.bundle.manifest.tolerance)
     if reason is not None:
         raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")

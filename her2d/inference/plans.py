@@ -14,6 +14,7 @@ from her2d.bundle.loading import Bundle, sha256_of
 from her2d.bundle.manifest import Sha256, Tolerance
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName, Precision
+from her2d.inference.ways import PlanWays, Way, simplest_way
 from her2d.system.files import PUBLIC, write_whole
 
 NO_GPU = "none"
@@ -104,6 +105,7 @@ class Sidecar(_Section):
         library_version: version of the library that compiled it.
         gpu, compute_capability: device that it was compiled on; `none` without a GPU.
         segmenter, classifiers: the compiled graphs.
+        ways: how it runs fastest on the CPUs of the machine that compiled it; None on a GPU.
         parity: None for an unverified plan, which was compiled without a device.
         compiled_at: ISO 8601 time in UTC.
         software_version: of her2d.
@@ -116,6 +118,7 @@ class Sidecar(_Section):
     compute_capability: str
     segmenter: CompiledPart
     classifiers: CompiledPart
+    ways: PlanWays | None = None
     parity: Parity | None
     compiled_at: str
     software_version: str
@@ -124,6 +127,15 @@ class Sidecar(_Section):
     def verified_on(self) -> str:
         """Name of the device on which the plan was compared with fp32, or `unverified`."""
         return self.parity.verified_on if self.parity is not None else UNVERIFIED
+
+    def ways_on(self, threads: int) -> tuple[Way, Way]:
+        """Return how segmenter and classifiers run with a number of threads in all.
+
+        What was measured with another number says nothing about this one.
+        """
+        if self.ways is None or self.ways.cpus != threads:
+            return simplest_way(threads), simplest_way(threads)
+        return self.ways.segmenter.chosen, self.ways.classifiers.chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,10 @@ from her2d.inference.engine import (
 )
 from her2d.inference.graph_files import read_graph
 from her2d.inference.onnx_to_torch import GraphModule
-from her2d.inference.options import EngineOptions, recorded_name
+from her2d.inference.options import BatchSizes, EngineOptions, recorded_name
 from her2d.inference.separate_folds import SeparateFolds, open_separately
 from her2d.method import TILE_PX
+from her2d.system.cpu_share import CpuShare
 from her2d.system.cpus import usable_cpus
 from her2d.system.loggers import get_logger
 
@@ -98,6 +99,8 @@ class TorchEngine:
             raise EngineError("torch finds no CUDA device (or was built without CUDA).")
         self._backend = recorded_name("torch", precision)
         self._device = torch.device(device or "cuda")
+        self._batches = BatchSizes(options.segmenter_batch, options.classifier_batch)
+        self._cpus = CpuShare()
         if self._device.type == "cuda":
             # By default cuDNN rounds fp32 factors to ten bits of mantissa (TF32).
             torch.backends.cudnn.allow_tf32 = False
@@ -140,6 +143,14 @@ class TorchEngine:
     @property
     def backend(self) -> str:
         return self._backend
+
+    @property
+    def batches(self) -> BatchSizes:
+        return self._batches
+
+    @property
+    def cpus(self) -> CpuShare:
+        return self._cpus
 
     def segment(self, tiles: Tiles) -> Segmentation:
         return self._segment(self._to_device(tiles))

@@ -83,6 +83,7 @@ class Pipeline:
                 for every tumour tile.
         """
         self._integrator = integrator
+        self._cpus = engine.cpus
         self._early_decision = early_decision
         self._rules = rules or PipelineRules()
         self._limits = limits = limits or Limits()
@@ -213,6 +214,7 @@ class Pipeline:
             ahead=_AHEAD_PER_WORKER * workers,
             small_px=run.small_px,
             limits=self._rules.quality,
+            cpus=self._cpus,
         )
         try:
             for tile in found:

@@ -16,7 +16,7 @@ from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.bundle.made_with import log_other_scikit_learn
 from her2d.inference.engine import DeviceLostError, EngineError
-from her2d.inference.options import EngineOptions, usual_batch
+from her2d.inference.options import BatchSizes, EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
@@ -296,7 +296,7 @@ def open_processor(
     engine = open_engine(bundle, backend=wanted, options=options)
     unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
     software = software_of(engine.backend)
-    limits = pipeline_limits(settings, software.runtime)
+    limits = pipeline_limits(settings, engine.batches)
     # Reading a file for its hash must not slow the scanner that writes the next one.
     hashing = ThreadPoolExecutor(
         limits.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
@@ -335,15 +335,15 @@ def _early_decision(
     return EarlyDecision(integrator.forest, integrator.tile_cut, rules.interval)
 
 
-def pipeline_limits(settings: Settings, backend: str) -> Limits:
-    """Return the pipeline's limits as the settings have them, or else as suits a back end."""
+def pipeline_limits(settings: Settings, batches: BatchSizes) -> Limits:
+    """Return the pipeline's limits as the settings have them, or else as suits an engine."""
     wanted = settings.pipeline
     return Limits(
         decode_workers=pools_of(settings).decode_workers,
         slides_in_flight=wanted.slides_in_flight,
         queue_tiles=wanted.queue_tiles,
-        segmenter_batch=wanted.segmenter_batch or usual_batch(backend),
-        classifier_batch=wanted.classifier_batch or usual_batch(backend),
+        segmenter_batch=wanted.segmenter_batch or batches.segmenter,
+        classifier_batch=wanted.classifier_batch or batches.classifiers,
         batch_wait_s=wanted.batch_wait_s,
     )
 

@@ -36,12 +36,13 @@ def bound_thread_pools(environment: MutableMapping[str, str] = os.environ) -> No
 def usable_cpus(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int:
     """Return the number of CPUs that affinity and cgroup quotas leave to this process, at least 1.
 
-    A quota is `cpu.max` of cgroup v2 (systemd's `CPUQuota=`, a container's `--cpus`), of the
-    process's own cgroup or of one above it. A quota of 2.5 CPUs counts as 3.
+    A quota (systemd's `CPUQuota=`, a container's `--cpus`) is `cpu.max` of cgroup v2, or
+    `cpu.cfs_quota_us` of v1, of the process's own cgroup or of one above it. A quota of 2.5 CPUs
+    counts as 3.
 
     Args:
-        cgroups: where the cgroup v2 hierarchy is mounted.
-        own_cgroup: the file that names the process's cgroup, see cgroups(7).
+        cgroups: where the cgroup hierarchies are mounted, of version 2 or 1.
+        own_cgroup: the file that names the process's cgroups, see cgroups(7).
     """
     allowed = len(os.sched_getaffinity(0))
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(cgroups, own_cgroup))]))
@@ -74,8 +75,8 @@ def usable_tasks(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> in
     """
     limits = []
     for level in (
-        *_levels(cgroups, own_cgroup, "0::"),
-        *_levels(cgroups / "pids", own_cgroup, ":pids:"),
+        *_levels(cgroups, own_cgroup),
+        *_levels(cgroups / "pids", own_cgroup, "pids"),
     ):
         try:
             most = (level / "pids.max").read_text().strip()
@@ -99,29 +100,40 @@ def _own_threads() -> int:
 
 
 def _quotas(cgroups: Path, own_cgroup: Path) -> Iterator[float]:
-    for level in _levels(cgroups, own_cgroup, "0::"):
+    for level in _levels(cgroups, own_cgroup):
         try:
             quota, period = (level / "cpu.max").read_text().split()
         except (OSError, ValueError):
             continue  # the root has no such file, nor has version 1
         if quota != "max":
             yield int(quota) / int(period)
+    for level in _levels(cgroups / "cpu", own_cgroup, "cpu"):
+        try:
+            quota, period = (
+                (level / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")
+            )
+            if int(quota) > 0:  # -1 is none
+                yield int(quota) / int(period)
+        except (OSError, ValueError):
+            continue
 
 
-def _levels(mounted: Path, own_cgroup: Path, hierarchy: str) -> Iterator[Path]:
+def _levels(mounted: Path, own_cgroup: Path, controller: str = "") -> Iterator[Path]:
     """Yield the folders of the process's cgroup and of those above it.
 
     Args:
         mounted: where the hierarchy is mounted.
         own_cgroup: the file that names the process's cgroups.
-        hierarchy: what distinguishes the hierarchy's line there. Version 2 has one, numbered 0:
-            "0::/system.slice/her2d.service". Version 1 has one for each controller: "8:pids:/".
+        controller: the one whose hierarchy of version 1 is mounted there: "8:pids:/" or
+            "4:cpu,cpuacct:/". Empty for version 2, which has one line without any controllers:
+            "0::/system.slice/her2d.service".
     """
     try:
         lines = own_cgroup.read_text().splitlines()
     except OSError:
         return
-    names = (line.partition(hierarchy)[2] for line in lines if hierarchy in line)
+    entries = (line.split(":", 2) for line in lines if line.count(":") >= 2)
+    names = (name for _, controllers, name in entries if controller in controllers.split(","))
     folder = mounted / next(names, "/").lstrip("/")
     for level in (folder, *folder.parents):
         if not level.is_relative_to(mounted):

@@ -14,7 +14,7 @@ from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_b
 from her2d.inference.engine import EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
-from her2d.inference.parity import measure_parity
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import PlanFiles, Profile, read_sidecar, write_sidecar
 from her2d.inference.selection import open_engine
 from her2d.pipeline.pipeline import Pipeline
@@ -37,7 +37,9 @@ def test_torch_on_the_gpu_agrees_with_onnxruntime(torch_cuda, gpu, tissue, preci
     # Trained networks: random ones leave so many pixels near a tie that bf16 decides 3 % otherwise.
     bundle = load_bundle(SHIPPED)
     engine = open_engine(bundle, backend="torch", options=EngineOptions(precision=precision))
-    parity = measure_parity(bundle, engine, tissue, verified_on=gpu.name)
+    parity = measure_parity(
+        bundle, reference_findings(bundle, tissue), engine, tissue, verified_on=gpu.name
+    )
     assert parity.mask_agreement > 0.99
     assert parity.max_dp <= max_dp
     engine.close()

@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from inference_bundles import with_other_graphs
 
@@ -55,6 +56,21 @@ def test_a_graph_that_is_changed_after_it_was_verified_is_refused(color_bundle, 
     bundle = load_bundle(tmp_path / "b")
     shutil.copy(tmp_path / "b/classifiers.onnx", tmp_path / "b/segmenter.onnx")
     with pytest.raises(EngineError, match=r"segmenter\.onnx differs from the manifest"):
+        open_engine(bundle, backend="onnxruntime")
+
+
+def test_a_graph_that_is_changed_while_it_is_loaded_is_refused(color_bundle, tmp_path, monkeypatch):
+    shutil.copytree(color_bundle.directory, tmp_path / "b")
+    load = ort.InferenceSession
+
+    def changing(path, *arguments, **options):
+        session = load(path, *arguments, **options)
+        shutil.copy(tmp_path / "b/classifiers.onnx", path)
+        return session
+
+    bundle = load_bundle(tmp_path / "b")
+    monkeypatch.setattr(ort, "InferenceSession", changing)
+    with pytest.raises(EngineError, match=r"segmenter\.onnx was changed while it was loaded"):
         open_engine(bundle, backend="onnxruntime")
 
 

@@ -20,11 +20,14 @@ from her2d.inference.compiler.compile import (
 )
 from her2d.inference.engine import EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
-from her2d.inference.openvino_engine import OpenVinoEngine, precision_problem
-from her2d.inference.options import EngineOptions
+from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
+from her2d.inference.options import BatchSizes, EngineOptions
+from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import PlanError, Profile, read_sidecar
 from her2d.inference.selection import open_engine
+from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
 from her2d.settings import PACKAGE_DATA
+from her2d.system.cpus import usable_cpus
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
@@ -42,6 +45,13 @@ def processor(*capabilities: str) -> SimpleNamespace:
 
 def has_bf16() -> bool:
     return precision_problem(openvino, "bf16") is None
+
+
+@pytest.fixture(autouse=True)
+def measured_briefly(monkeypatch):
+    """What is measured when a plan is compiled decides only how fast it runs."""
+    monkeypatch.setattr("her2d.inference.compiler.measure_ways._LEAST_S", 1e-6)
+    monkeypatch.setattr("her2d.inference.compiler.measure_ways._ENOUGH_S", 0.0)
 
 
 @pytest.fixture
@@ -65,7 +75,7 @@ def compiled(bundle):
 
 def test_in_fp32_it_computes_what_onnxruntime_computes(bundle, compiled):
     plan, reference = compiled("fp32"), OnnxRuntimeEngine(bundle, threads=1)
-    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    engine = engine_of(plan.files, plan.sidecar, ONE_THREAD)
     found, expected = engine.segment(TILES), reference.segment(TILES)
     assert engine.backend == "openvino"
     assert found.tumor_pixels.tolist() == expected.tumor_pixels.tolist()
@@ -74,14 +84,86 @@ def test_in_fp32_it_computes_what_onnxruntime_computes(bundle, compiled):
     assert engine.classify(TILES) == pytest.approx(reference.classify(TILES), abs=1e-6)
 
 
+def test_while_a_plan_is_compared_one_engine_is_open_at_a_time(bundle, compiled, monkeypatch):
+    references, open_meanwhile = [], []
+
+    class Reference(OnnxRuntimeEngine):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            references.append(self)
+
+        def close(self):
+            super().close()
+            references.remove(self)
+
+    class Noting(OpenVinoNetwork):
+        def __init__(self, *arguments):
+            open_meanwhile.append(len(references))
+            super().__init__(*arguments)
+
+    monkeypatch.setattr("her2d.inference.onnxruntime_engine.OnnxRuntimeEngine", Reference)
+    monkeypatch.setattr("her2d.inference.openvino_engine.OpenVinoNetwork", Noting)
+    plan = compiled("fp32")
+    parity = plan.sidecar.parity.model_copy(update={"verified_on": "another processor"})
+    elsewhere = plan.sidecar.model_copy(update={"parity": parity})
+    plan.files.sidecar.write_text(elsewhere.model_dump_json())
+    open_engine(bundle, backend="openvino", options=ONE_THREAD).close()
+    assert len(open_meanwhile) >= 4
+    assert not any(open_meanwhile)
+
+
 def test_a_result_stays_as_it_was_when_the_next_batch_is_run(compiled):
     plan = compiled("fp32")
-    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    engine = engine_of(plan.files, plan.sidecar, ONE_THREAD)
     first = engine.segment(TILES[:1])
     before = first.mask.copy()
     engine.segment(TILES[1:])
     assert (first.mask == before).all()
     assert not (engine.segment(TILES[1:]).mask == before).all()
+
+
+ONE_BY_ONE = Way(batch=1, calls=1, threads=1)
+SIDE_BY_SIDE = Way(batch=3, calls=3, threads=1)
+
+
+def with_ways(sidecar, way, cpus):
+    measured = NetworkWays(chosen=way, tried=())
+    ways = PlanWays(cpus=cpus, segmenter=measured, classifiers=measured)
+    return sidecar.model_copy(update={"ways": ways})
+
+
+@pytest.mark.parametrize("tiles", [1, 2, 3, 5])
+def test_calls_side_by_side_compute_what_one_call_computes(compiled, tiles):
+    plan = compiled("fp32")
+    batch = np.stack([np.full((512, 512, 3), (60, 40 * i, 0), np.uint8) for i in range(tiles)])
+    one, several = (
+        engine_of(plan.files, with_ways(plan.sidecar, way, 3), EngineOptions(threads=3))
+        for way in (ONE_BY_ONE, SIDE_BY_SIDE)
+    )
+    assert (several.segment(batch).mask == one.segment(batch).mask).all()
+    assert several.segment(batch).tumor_pixels.tolist() == [512 * 512] * tiles
+    assert (several.classify(batch) == one.classify(batch)).all()
+
+
+def test_after_a_failed_batch_calls_side_by_side_compute_the_next(compiled):
+    plan = compiled("fp32")
+    sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3)
+    engine = engine_of(plan.files, sidecar, EngineOptions(threads=3))
+    with pytest.raises(EngineError, match="OpenVINO failed on a batch of 3 tiles"):
+        engine.segment(np.zeros((3, 8, 8, 3), np.uint8))
+    assert engine.segment(TILES).tumor_pixels.shape == (2,)
+
+
+def test_a_plan_runs_as_was_measured_on_as_many_cpus_and_else_tile_by_tile(compiled):
+    plan = compiled("fp32")
+    assert plan.sidecar.ways is not None
+    assert plan.sidecar.ways.cpus == usable_cpus()
+    assert len(plan.sidecar.ways.segmenter.tried) == len(candidate_ways(usable_cpus()))
+    assert read_sidecar(plan.files) == plan.sidecar
+    sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3)
+    for threads, batch in ((3, 3), (2, 1), (4, 1)):
+        engine = engine_of(plan.files, sidecar, EngineOptions(threads=threads))
+        assert engine.batches == BatchSizes(batch, batch)
 
 
 def test_without_a_plan_auto_passes_it_over(bundle):
@@ -116,7 +198,7 @@ def test_an_altered_plan_is_refused(bundle, compiled):
 
 def test_a_batch_of_the_wrong_shape_is_an_engine_error(compiled):
     plan = compiled("fp32")
-    engine = OpenVinoEngine(plan.files, plan.sidecar, threads=1)
+    engine = engine_of(plan.files, plan.sidecar, ONE_THREAD)
     with pytest.raises(EngineError, match="OpenVINO failed on a batch of 1 tiles"):
         engine.segment(np.zeros((1, 8, 8, 3), np.uint8))
     assert engine.segment(TILES).tumor_pixels.shape == (2,)
@@ -134,6 +216,8 @@ sys.addaudithook(lambda name, _: print(name) if name.startswith(("socket.", "os.
 import numpy as np
 from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
+from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
+from her2d.system.cpus import usable_cpus
 engine = open_engine(load_bundle(Path({str(plan.files.bundle.directory)!r})), backend="openvino")
 engine.segment(np.zeros((1, 512, 512, 3), np.uint8))
 """
@@ -175,7 +259,7 @@ def test_fp16_is_refused():
 def opened_separately(bundle, precision):
     order = CompileOrder("openvino", precision, Profile(best=4, most=4), Profile(best=4, most=4))
     plan = compile_bundle(bundle, order, TilesToTry(calibration=TILES, check=TILES))
-    return OpenVinoEngine(plan.files, plan.sidecar, threads=1, separate_folds=True)
+    return engine_of(plan.files, plan.sidecar, EngineOptions(threads=1, separate_folds=True))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from her2d.bundle.integrator import Integrator
-from her2d.inference.parity import Findings, compare, measure_parity
+from her2d.inference.parity import Findings, compare, measure_parity, reference_findings
 
 PIXELS = 512 * 512
 
@@ -67,6 +67,12 @@ def test_onnxruntime_agrees_with_itself(slim_bundle, tissue):
     from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 
     engine = OnnxRuntimeEngine(slim_bundle, threads=1)
-    parity = measure_parity(slim_bundle, engine, tissue(2), verified_on="cpu")
+    parity = measure_parity(
+        slim_bundle,
+        reference_findings(slim_bundle, tissue(2), threads=1),
+        engine,
+        tissue(2),
+        verified_on="cpu",
+    )
     assert (parity.mask_agreement, parity.verified_on) == (1.0, "cpu")
     assert parity.max_dp < 1e-6

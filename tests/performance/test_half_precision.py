@@ -12,7 +12,7 @@ import pytest
 
 from her2d.bundle.loading import load_bundle
 from her2d.inference.options import EngineOptions
-from her2d.inference.parity import measure_parity
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.torch_engine import TorchEngine
 from her2d.simulator.plan import plan_cohort
 from her2d.simulator.render import render_region
@@ -32,6 +32,8 @@ def tiles() -> np.ndarray:
 def test_the_shipped_bundle_stays_within_its_tolerance(tiles, precision):
     bundle = load_bundle(SHIPPED)
     engine = TorchEngine(bundle, EngineOptions(precision=precision), "cpu")
-    parity = measure_parity(bundle, engine, tiles, verified_on="cpu")
+    parity = measure_parity(
+        bundle, reference_findings(bundle, tiles), engine, tiles, verified_on="cpu"
+    )
     print(f"\n{precision}: {parity}")
     assert parity.refusal(bundle.manifest.tolerance) is None

@@ -9,6 +9,9 @@ import pytest
 from her2d.pipeline.inspection import InspectedTile, inspected
 from her2d.pipeline.quality import QualityLimits
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.system.cpu_share import CpuShare
+
+INSPECTION = {"limits": QualityLimits(), "cpus": CpuShare()}
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def grey(column: int) -> Tile:
 
 def test_tiles_keep_their_order_and_unreadable_ones_their_place(workers):
     tiles = [UnreadableTile(n, 0, "lost") if n % 5 == 2 else grey(n) for n in range(20)]
-    found = list(inspected(iter(tiles), workers, ahead=4, small_px=8, limits=QualityLimits()))
+    found = list(inspected(iter(tiles), workers, ahead=4, small_px=8, **INSPECTION))
     columns = [one.tile.column if isinstance(one, InspectedTile) else one.column for one in found]
     assert columns == list(range(20))
     assert [type(one) is UnreadableTile for one in found] == [n % 5 == 2 for n in range(20)]
@@ -40,7 +43,7 @@ def test_no_more_tiles_are_taken_than_may_be_under_inspection(workers):
             taken.append(column)
             yield grey(column)
 
-    found = inspected(tiles(), workers, ahead=4, small_px=8, limits=QualityLimits())
+    found = inspected(tiles(), workers, ahead=4, small_px=8, **INSPECTION)
     for number in range(1, 10):
         next(found)
         assert len(taken) <= number + 4
@@ -53,4 +56,4 @@ def test_an_error_of_the_reader_reaches_the_receiver(workers):
         raise OSError("the share is gone")
 
     with pytest.raises(OSError, match="the share is gone"):
-        list(inspected(tiles(), workers, ahead=4, small_px=8, limits=QualityLimits()))
+        list(inspected(tiles(), workers, ahead=4, small_px=8, **INSPECTION))

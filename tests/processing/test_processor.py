@@ -12,6 +12,7 @@ import pytest
 from structlog.contextvars import bound_contextvars, get_contextvars
 from touched_files import rewrite_in_place
 
+from her2d.inference.options import BatchSizes
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.processing.errors import FileChangedError, TooFewTilesError
 from her2d.processing.identity import open_scan
@@ -151,16 +152,14 @@ def test_the_file_that_was_hashed_is_the_one_that_is_scored(
     assert scored.outcome.score.her2_status == "positive"
 
 
-@pytest.mark.parametrize(
-    ("backend", "tiles"), [("onnxruntime", 1), ("openvino", 1), ("torch", 8), ("tensorrt", 8)]
-)
-def test_batches_suit_the_device_unless_the_settings_name_them(settings, backend, tiles):
+def test_batches_suit_the_engine_unless_the_settings_name_them(settings):
+    batches = BatchSizes(segmenter=2, classifiers=4)
     of_default = pipeline_limits(
-        settings.model_copy(update={"pipeline": PipelineSettings()}), backend
+        settings.model_copy(update={"pipeline": PipelineSettings()}), batches
     )
-    assert (of_default.segmenter_batch, of_default.classifier_batch) == (tiles, tiles)
+    assert (of_default.segmenter_batch, of_default.classifier_batch) == (2, 4)
     named = PipelineSettings(segmenter_batch=3, classifier_batch=5)
-    limits = pipeline_limits(settings.model_copy(update={"pipeline": named}), backend)
+    limits = pipeline_limits(settings.model_copy(update={"pipeline": named}), batches)
     assert (limits.segmenter_batch, limits.classifier_batch) == (3, 5)
 
 

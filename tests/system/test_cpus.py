@@ -1,6 +1,8 @@
 """The number of CPUs that the process may really use."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,66 @@ def test_the_smallest_quota_of_all_levels_counts(cgroup, monkeypatch):
     (folder / "cpu.max").write_text("800000 100000\n")
     (folder.parent / "cpu.max").write_text("400000 100000\n")
     assert cpus() == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["4:cpu,cpuacct:/docker/lab\n", "1:cpu:/docker/lab\n", "2:cpuacct,cpu:/docker/lab\n"]
+)
+def test_a_quota_of_cgroup_version_1_counts(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    own = tmp_path / "cgroup"
+    own.write_text(f"9:cpuset:/elsewhere\n{line}0::/\n")
+    folder = tmp_path / "fs" / "cpu" / "docker" / "lab"
+    folder.mkdir(parents=True)
+
+    def quota(level: Path, text: str) -> None:
+        (level / "cpu.cfs_quota_us").write_text(text)
+        (level / "cpu.cfs_period_us").write_text("50000\n")
+
+    quota(folder, "-1\n")
+    assert usable_cpus(tmp_path / "fs", own) == 64
+    quota(folder, "125000\n")
+    assert usable_cpus(tmp_path / "fs", own) == 3
+    quota(folder.parent, "100000\n")
+    assert usable_cpus(tmp_path / "fs", own) == 2
+
+
+def test_a_container_that_sees_only_its_own_cgroup_of_version_1_has_its_quota(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    own, mounted = tmp_path / "cgroup", tmp_path / "fs" / "cpu"
+    own.write_text("4:cpu,cpuacct:/docker/1f2e\n")
+    mounted.mkdir(parents=True)
+    (mounted / "cpu.cfs_quota_us").write_text("400000\n")
+    (mounted / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cpus(tmp_path / "fs", own) == 4
+
+
+@pytest.fixture
+def real_cgroup():
+    """The list of processes of a cgroup of this machine's kernel, which leaves them half a CPU."""
+    folder = Path("/sys/fs/cgroup/cpu") / f"her2d-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+        (folder / "cpu.cfs_quota_us").write_text("50000")
+    except OSError:
+        pytest.skip("no cgroup of version 1 can be made here")
+    yield folder / "cgroup.procs"
+    folder.rmdir()
+
+
+@pytest.mark.skipif(ALLOWED == 1, reason="one CPU cannot be divided")
+def test_a_process_in_a_real_cgroup_has_its_quota(real_cgroup):
+    script = f"""
+import os
+from pathlib import Path
+Path({str(real_cgroup)!r}).write_text(str(os.getpid()))
+from her2d.system.cpus import usable_cpus
+print(usable_cpus())
+"""
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 def test_a_machine_without_cgroups_has_its_affinity(tmp_path):

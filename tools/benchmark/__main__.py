@@ -18,6 +18,7 @@ from her2d.cli.app import main
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, configure_logging_of, settings_of
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
+from her2d.inference.options import BatchSizes
 from her2d.pipeline.rules import rules_of
 from her2d.processing.processor import pipeline_limits
 from tools.benchmark.configurations import CONFIGURATIONS, Configuration
@@ -93,7 +94,7 @@ def bench(
         repeats=repeats,
         reading_s=_READING_S,
         pipeline_s=pipeline_s,
-        limits=pipeline_limits(settings, "onnxruntime"),
+        limits=pipeline_limits(settings, BatchSizes(1, 1)),
         threads=settings.inference.threads,
     )
     report = _measured(bundle, slide, options, configurations)

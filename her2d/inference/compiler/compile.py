@@ -11,14 +11,15 @@ from her2d import __version__
 from her2d.bundle.loading import Bundle, sha256_of
 from her2d.bundle.manifest import Part
 from her2d.inference.compiler.cast_precision import UnknownOperatorError, cast_to_precision
+from her2d.inference.compiler.measure_ways import measure_ways
 from her2d.inference.compiler.quantize import quantized
 from her2d.inference.compiler.tensorrt_builder import BuildProgress, build_plan
 from her2d.inference.compiler.tensorrt_graph import for_tensorrt
 from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.graph_files import read_graph
 from her2d.inference.openvino_engine import precision_problem
-from her2d.inference.options import BackendName, EngineOptions, Precision
-from her2d.inference.parity import measure_parity
+from her2d.inference.options import ON_CPU, BackendName, EngineOptions, Precision
+from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import (
     CompiledPart,
@@ -160,7 +161,7 @@ def _compile(
         compiled_at=datetime.now(UTC).isoformat(timespec="seconds"),
         software_version=__version__,
     )
-    return _verified(files, sidecar, platform, tiles.check)
+    return _verified(files, sidecar, platform, tiles.check, progress)
 
 
 def _compile_part(
@@ -173,7 +174,7 @@ def _compile_part(
     progress: BuildProgress,
 ) -> CompiledPart:
     graph = _graph(source, part, order, calibration, progress)
-    if order.backend in ("onnxruntime", "openvino"):  # which compile the graph when they load it
+    if order.backend in ON_CPU:  # which compile the graph when they load it
         plan.write_bytes(graph)
     else:
         cache = source.parent / f"{order.backend}.timing"
@@ -210,8 +211,17 @@ def _graph(
     return bytes(model.SerializeToString())
 
 
-def _verified(files: PlanFiles, sidecar: Sidecar, platform: Platform, check: Tiles) -> Compiled:
-    """Compare the plan with fp32 if there is a device for it, then write its sidecar."""
+def _verified(
+    files: PlanFiles,
+    sidecar: Sidecar,
+    platform: Platform,
+    check: Tiles,
+    progress: BuildProgress,
+) -> Compiled:
+    """Compare the plan with fp32 if there is a device for it, then write its sidecar.
+
+    On the CPU it is compared in the way in which it will run.
+    """
     if platform.device is None:
         write_sidecar(files, sidecar)
         return Compiled(files, sidecar)
@@ -220,9 +230,13 @@ def _verified(files: PlanFiles, sidecar: Sidecar, platform: Platform, check: Til
         segmenter_batch=sidecar.segmenter.profile.most,
         classifier_batch=sidecar.classifiers.profile.most,
     )
+    reference = reference_findings(files.bundle, check)
+    if files.backend in ON_CPU:
+        ways = measure_ways(files, sidecar, check, progress=progress)
+        sidecar = sidecar.model_copy(update={"ways": ways})
     engine = engine_of(files, sidecar, options)
     try:
-        parity = measure_parity(files.bundle, engine, check, verified_on=platform.device)
+        parity = measure_parity(files.bundle, reference, engine, check, verified_on=platform.device)
     finally:
         engine.close()
     if reason := parity.refusal(files.bundle.manifest.tolerance):

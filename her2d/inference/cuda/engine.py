@@ -16,7 +16,9 @@ from her2d.inference.cuda.buffer_pool import BufferPool, TileSlot, UploadSlot
 from her2d.inference.cuda.device import Device, Network, Span, Stream, freed_by
 from her2d.inference.cuda.network_runner import TILE_BYTES, NetworkRunner, Output
 from her2d.inference.engine import EngineError, KeptTile, Segmentation, Tiles
+from her2d.inference.options import BatchSizes
 from her2d.method import FOLDS, TILE_PX
+from her2d.system.cpu_share import CpuShare
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -67,6 +69,7 @@ class CudaEngine:
     ) -> None:
         self._backend = backend
         self._device = device
+        self._cpus = CpuShare()
         self._networks = (segmenter, classifiers)
         self._resources = ExitStack()
         self._streams: list[Stream] = []
@@ -87,6 +90,14 @@ class CudaEngine:
     @property
     def backend(self) -> str:
         return self._backend
+
+    @property
+    def batches(self) -> BatchSizes:
+        return BatchSizes(self._batches.segmenter, self._batches.classifiers)
+
+    @property
+    def cpus(self) -> CpuShare:
+        return self._cpus
 
     def segment(self, tiles: Tiles) -> Segmentation:
         most = self._batches.segmenter

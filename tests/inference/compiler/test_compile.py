@@ -19,6 +19,13 @@ pytestmark = pytest.mark.slow
 SEGMENTER, CLASSIFIERS = Profile(best=4, most=8), Profile(best=2, most=2)
 
 
+@pytest.fixture(autouse=True)
+def measured_briefly(monkeypatch):
+    """What is measured when a plan is compiled decides only how fast it runs."""
+    monkeypatch.setattr("her2d.inference.compiler.measure_ways._LEAST_S", 1e-6)
+    monkeypatch.setattr("her2d.inference.compiler.measure_ways._ENOUGH_S", 0.0)
+
+
 @pytest.fixture
 def bundle(slim_bundle, tmp_path):
     shutil.copytree(slim_bundle.directory, tmp_path / "bundle")

@@ -1,0 +1,68 @@
+"""How many threads compute at a time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+from her2d.system.cpu_share import CpuShare
+
+CPUS = 4
+
+
+class Computing:
+    """Counts what computes; each block lasts until enough others would have begun."""
+
+    def __init__(self) -> None:
+        self.share = CpuShare(CPUS, cpus=CPUS)
+        self.engines = self.preparing = 0
+        self.seen: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def _counted(self, kind: str):
+        with self._lock:
+            setattr(self, kind, getattr(self, kind) + 1)
+            self.seen.append((self.engines, self.preparing))
+        threading.Event().wait(0.002)
+        yield
+        with self._lock:
+            setattr(self, kind, getattr(self, kind) - 1)
+
+    def engine(self) -> None:
+        with self.share.engine(), self._counted("engines"):
+            pass
+
+    def prepare(self) -> None:
+        with self.share.preparing(), self._counted("preparing"):
+            pass
+
+
+def test_beside_an_engine_one_thread_prepares_tiles_and_without_one_as_many_as_there_are_cpus():
+    computing = Computing()
+    with ThreadPoolExecutor(16) as pool:
+        wait([pool.submit(computing.prepare) for _ in range(40)])
+        assert max(preparing for _, preparing in computing.seen) == CPUS
+        mixed = [computing.engine, *[computing.prepare] * 5] * 20
+        for done in [pool.submit(each) for each in mixed]:
+            done.result()
+    assert max(engines for engines, _ in computing.seen) == 1
+    assert all(preparing <= 1 for engines, preparing in computing.seen if engines)
+    assert len(computing.seen) == 40 + len(mixed)
+
+
+def test_what_fails_leaves_its_place():
+    share = CpuShare(1, cpus=1)
+    for place in (share.engine, share.preparing) * 2:
+        try:
+            with place():
+                raise ValueError
+        except ValueError:
+            pass
+    with share.engine(), share.preparing():
+        pass
+
+
+def test_threads_that_an_engine_leaves_free_prepare_tiles_beside_it():
+    share = CpuShare(1, cpus=3)
+    with share.engine(), share.preparing(), share.preparing():
+        pass
