@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from her2d.pipeline.quality import QualityLimits, TileQuality, measure_tile, shrunk
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.system.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def inspected(
     ahead: int,
     small_px: int,
     limits: QualityLimits,
+    stopwatch: Stopwatch,
 ) -> Generator[InspectedTile | UnreadableTile]:
     """Yield the same tiles in the same order, the readable ones inspected.
 
@@ -51,13 +53,15 @@ def inspected(
         ahead: how many tiles may be under inspection, at least 1.
         small_px: pixels along a side of each tile's small picture.
         limits: beyond which a part of a tile is an artefact.
+        stopwatch: measures the threads' time.
     """
     under_way: deque[Future[InspectedTile] | UnreadableTile] = deque()
     try:
         for tile in tiles:
             if isinstance(tile, Tile):
                 context = copy_context()
-                under_way.append(workers.submit(context.run, _inspect, tile, small_px, limits))
+                work = workers.submit(context.run, _inspect, tile, small_px, limits, stopwatch)
+                under_way.append(work)
             else:
                 under_way.append(tile)
             if len(under_way) >= ahead:
@@ -70,11 +74,14 @@ def inspected(
                 waiting.cancel()
 
 
-def _inspect(tile: Tile, small_px: int, limits: QualityLimits) -> InspectedTile:
+def _inspect(
+    tile: Tile, small_px: int, limits: QualityLimits, stopwatch: Stopwatch
+) -> InspectedTile:
     pixels = tile.pixels
-    return InspectedTile(
-        tile, measure_tile(pixels, limits), mean_saturation(pixels), shrunk(pixels, small_px)
-    )
+    with stopwatch.running():
+        return InspectedTile(
+            tile, measure_tile(pixels, limits), mean_saturation(pixels), shrunk(pixels, small_px)
+        )
 
 
 def _result(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
+from her2d.slides.block_times import block_time
 from her2d.slides.blocks import BlockReader
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
@@ -158,9 +159,13 @@ class TileStream:
         for position in self._order():
             if len(under_way) >= ahead:
                 yield under_way.popleft().result()
-            under_way.append(pool.submit(copy_context().run, self._work, position))
+            under_way.append(pool.submit(copy_context().run, self._timed_work, position))
         while under_way:
             yield under_way.popleft().result()
+
+    def _timed_work(self, position: Position) -> _Part:
+        with block_time.running():
+            return self._work(position)
 
     def _work(self, position: Position) -> _Part:
         """Read and decode one block and average it to the scale of the grid; runs on a worker."""

@@ -1,12 +1,14 @@
 """The measurement of one configuration at one batch size."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from her2d.inference.engine import Engine, Tiles
+from her2d.pipeline.bottleneck import STAGES
 from tools.benchmark.configurations import Configuration
 from tools.benchmark.peak import Product
 from tools.benchmark.pipeline_run import PipelineRun
@@ -128,7 +130,7 @@ class Measurement:
         """
         repeats = self.repeats
         pairs = zip(repeats, first.repeats, strict=True)
-        last = repeats[-1].pipeline
+        bottlenecks = [repeat.pipeline.bottleneck for repeat in repeats]
         busy = [t.pipeline.utilisation for t in repeats if t.pipeline.utilisation is not None]
         return Row(
             name=self.configuration.name,
@@ -148,9 +150,9 @@ class Measurement:
             ),
             times_first=Spread.of([mine.scored_per_s / its.scored_per_s for mine, its in pairs]),
             pipeline_of_engines=Spread.of([t.scored_per_s / t.engines_per_s for t in repeats]),
+            bottleneck=Counter(one.stage for one in bottlenecks).most_common(1)[0][0],
             stages={
-                name: float(np.median([t.pipeline.stages[name] for t in repeats]))
-                for name in last.stages
+                name: float(np.median([one.busy[name] for one in bottlenecks])) for name in STAGES
             },
             utilisation=float(np.median(busy)) if busy else None,
         )

@@ -51,7 +51,9 @@ class Row:
         pipeline_of_engines: the pipeline's rate divided by the rate of the two networks alone, one
             after the other, on the same tissue and tumour tiles. It exceeds 1 if the stages, which
             overlap, use cores that one network alone leaves idle.
-        stages: share of the pipeline's time in which each stage worked or waited for the next.
+        bottleneck: what limited the pipeline in most repeats, one of
+            `her2d.pipeline.bottleneck.BOTTLENECKS`.
+        stages: share of the pipeline's time in which each part of it worked.
         utilisation: share of the pipeline's time in which the device was busy. For CUDA the driver
             reports it (None if it does not); for the CPU it is this process's time on all cores.
     """
@@ -65,6 +67,7 @@ class Row:
     pipeline: Rate
     times_first: Spread
     pipeline_of_engines: Spread
+    bottleneck: str
     stages: dict[str, float]
     utilisation: float | None
 
