@@ -113,7 +113,7 @@ def _sheets(report: Report, figures: _Figures) -> Iterator[_Sheet]:
     )
     yield _Sheet(
         "The pipeline over its run",
-        ("back end", "batch", "of the engines' rate", "bottleneck", "device busy", "stages busy"),
+        ("back end", "batch", "engines' share", "bottleneck", "device busy", "stages busy"),
         tuple(
             (
                 row.name,
