@@ -6,7 +6,7 @@ import numpy as np
 import skops.io
 import torch
 from sklearn.ensemble import RandomForestClassifier
-from torch import nn
+from torch import Tensor, nn
 
 from her2d.bundle.manifest import Manifest, Normalization, Parts, Tolerance, Training
 from her2d.inference.engine import Tiles
@@ -34,13 +34,14 @@ def write_random_bundle(folder: Path, tiles: Tiles) -> None:
     folder.mkdir(parents=True)
     torch.manual_seed(_SEED)
     segmenter = _shaken(build_segmenter("segnet"))
+    x = Normalized(_MEAN, _STD)(torch.from_numpy(tiles[:1]))
     with torch.inference_mode():
-        logits = segmenter(Normalized(_MEAN, _STD)(torch.from_numpy(tiles[:1])))
+        logits = segmenter(x)
     bias = list(segmenter.modules())[-1].get_parameter("bias")
     with torch.no_grad():
         bias[TUMOR] -= (logits[:, TUMOR] - logits[:, 1 - TUMOR]).median()
     export_segmenter(segmenter, folder / "segmenter.onnx", mean=_MEAN, std=_STD)
-    classifiers = [_shaken(build_classifier("resnet50")) for _ in range(5)]
+    classifiers = [_moderate(_shaken(build_classifier("resnet50")), x) for _ in range(5)]
     export_classifiers(classifiers, folder / "classifiers.onnx", mean=_MEAN, std=_STD)
     p = np.random.default_rng(_SEED).random((200, 5)).astype(np.float32)
     forest = RandomForestClassifier(50, max_depth=4, random_state=_SEED)
@@ -65,6 +66,15 @@ def write_random_bundle(folder: Path, tiles: Tiles) -> None:
             ),
         ),
     )
+
+
+def _moderate(network: nn.Module, x: Tensor) -> nn.Module:
+    """Scale a classifier's last layer so that its probability for `x` is neither 0 nor 1."""
+    with torch.inference_mode():
+        weak, strong = network(x)[0]
+    with torch.no_grad():
+        network.get_parameter("fc.weight").div_((strong - weak).abs())
+    return network
 
 
 def _shaken(network: nn.Module) -> nn.Module:

@@ -9,14 +9,13 @@ from onnx import numpy_helper
 
 from her2d.bundle.loading import Bundle
 
-_FLOAT = (np.float32,)
+_LAYERS = ("Conv", "Gemm")
 
 
 def write_weights(bundle: Bundle, path: Path) -> None:
     """Write the convolutions and linear layers of both graphs by name, and the normalisation.
 
-    The graphs call the bias of a convolution into which batch normalisation was folded
-    `NAME.weight_bias`; it is written as `NAME.bias`.
+    The graphs call a bias otherwise where batch normalisation was folded into a convolution.
     """
     normalization = bundle.manifest.normalization
     np.savez(
@@ -30,10 +29,14 @@ def write_weights(bundle: Bundle, path: Path) -> None:
 
 
 def _tensors(part: str, graph: Path) -> dict[str, Any]:
+    model = onnx.load(graph).graph
+    values = {each.name: numpy_helper.to_array(each) for each in model.initializer}
     found: dict[str, Any] = {}
-    for initializer in onnx.load(graph).graph.initializer:
-        value = numpy_helper.to_array(initializer)
-        name = initializer.name.replace(".weight_bias", ".bias")
-        if value.dtype in _FLOAT and name.endswith((".weight", ".bias")):
-            found[f"{part}/{name}"] = value
+    for node in model.node:
+        if node.op_type in _LAYERS:
+            # Of biases that are equal, the exporter keeps one.
+            _, weight, bias = node.input
+            name = weight.removesuffix(".weight")
+            found[f"{part}/{name}.weight"] = values[weight]
+            found[f"{part}/{name}.bias"] = values[bias]
     return found
