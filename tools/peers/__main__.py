@@ -41,6 +41,14 @@ class Size(StrEnum):
     FULL = "full"
 
 
+class Part(StrEnum):
+    """What can be compared."""
+
+    SCORING = "scoring"
+    CLASSIFYING = "classifying"
+    READING = "reading"
+
+
 @app.command()
 def peers(
     size: Annotated[
@@ -52,6 +60,13 @@ def peers(
         int | None,
         typer.Option(
             min=1, help="Tiles of the slide that is scored. Default: 176, or 4 at full size."
+        ),
+    ] = None,
+    parts: Annotated[
+        list[Part] | None,
+        typer.Option(
+            "--part",
+            help="What to compare; may be repeated. Default: all; at full size, not reading.",
         ),
     ] = None,
     only: Annotated[
@@ -76,8 +91,13 @@ def peers(
     if not (environment / "bin" / "python").exists():
         raise UserError(f"{environment} does not exist. Make it with: make .venv-peers/.installed")
     arena = _Arena(size, tiles, environment, folder, repeats, only)
-    comparisons = [arena.scoring(), arena.classifying()]
-    if size is Size.SHIPPED:
+    wanted = parts or [part for part in Part if size is Size.SHIPPED or part is not Part.READING]
+    comparisons = []
+    if Part.SCORING in wanted:
+        comparisons.append(arena.scoring())
+    if Part.CLASSIFYING in wanted:
+        comparisons.append(arena.classifying())
+    if Part.READING in wanted:
         comparisons += [arena.reading(layout) for layout in arena.layouts()]
     command = " ".join(["python -m tools.peers", *sys.argv[1:]])
     text = markdown(comparisons, command, arena.subject)

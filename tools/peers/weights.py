@@ -34,9 +34,10 @@ def _tensors(part: str, graph: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for node in model.node:
         if node.op_type in _LAYERS:
-            # Of biases that are equal, the exporter keeps one.
-            _, weight, bias = node.input
+            # Of biases that are equal, the exporter keeps one, and none of those that are 0.
+            _, weight, *biases = node.input
             name = weight.removesuffix(".weight")
             found[f"{part}/{name}.weight"] = values[weight]
-            found[f"{part}/{name}.bias"] = values[bias]
+            bias = values[biases[0]] if biases else np.zeros(len(values[weight]), np.float32)
+            found[f"{part}/{name}.bias"] = bias
     return found
