@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test slow lint docs soak gpu bench demo-bundle study clean
+.PHONY: demo test slow lint docs soak gpu bench peers demo-bundle study clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.base: pyproject.toml constraints.txt
@@ -57,6 +57,20 @@ gpu: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tools.benchmark
 	$(BIN)/pytest -m benchmark -s tests/performance
+
+# her2d beside other programs, which are installed in an environment of their own (7 GB), never with her2d.
+# On an idle machine: make peers, and make peers PEERS='--size full --repeats 3'
+PEERS ?=
+PEERS_VENV := .venv-peers
+PEERS_PIP := $(PEERS_VENV)/bin/python -m pip install --disable-pip-version-check -q --no-cache-dir --no-deps
+$(PEERS_VENV)/.installed: tools/peers/requirements.txt tools/peers/requirements-wsinfer.txt
+	test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_PIP) -r tools/peers/requirements.txt
+	$(PEERS_PIP) --upgrade --target $(PEERS_VENV)/wsinfer -r tools/peers/requirements-wsinfer.txt
+	touch $@
+
+peers: $(VENV)/.dev $(PEERS_VENV)/.installed
+	$(BIN)/python -m tools.peers $(PEERS)
 
 # glibc gives large tensors' memory back at once, and a fifth of training on a CPU went into having it
 # zeroed again.

@@ -17,6 +17,7 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.db.connection import DatabaseError, open_readonly
 from her2d.db.write_ahead_log import log_bytes
 from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
+from her2d.pipeline.bottleneck import BOTTLENECKS
 from her2d.pipeline.pipeline import Pipeline
 from her2d.queue.job import NEW_SCAN
 from her2d.queue.store import JobQueue
@@ -112,9 +113,12 @@ def read_memory(
     intake_paused: bool,
 ) -> Reading:
     """Return a reading with the values of this moment that are in memory, which never waits."""
+    bottleneck = pipeline.bottleneck()
     return replace(
         reading,
         stages=tuple(_stages(pipeline)),
+        bottleneck={name: name == bottleneck.stage for name in BOTTLENECKS},
+        busy_ratio=bottleneck.busy,
         decoded_tiles=pipeline.decoding.tiles,
         decode_wait_s=pipeline.decoding.wait_s,
         progress_at=progress_at,

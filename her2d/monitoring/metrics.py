@@ -289,7 +289,7 @@ def _stages(reading: Reading) -> Iterable[Metric]:
         (
             CounterMetricFamily,
             "her2d_stage_busy_seconds",
-            "Time that a stage has worked, in seconds.",
+            "Time that a stage has worked, in seconds, without waiting for another.",
             "busy_s",
         ),
         (
@@ -315,9 +315,27 @@ def _stages(reading: Reading) -> Iterable[Metric]:
     )
     yield CounterMetricFamily(
         "her2d_decode_wait_seconds",
-        "Time that slides waited for their next tile to be read and decoded, in seconds.",
+        "Time that slides waited for their next tile to be read, decoded and inspected, in"
+        " seconds.",
         value=reading.decode_wait_s,
     )
+    bottleneck = GaugeMetricFamily(
+        "her2d_bottleneck",
+        "1 for what limited the pipeline in the last five minutes, 0 for everything else.",
+        labels=["stage"],
+    )
+    for name, limits in reading.bottleneck.items():
+        bottleneck.add_metric([name], limits)
+    yield bottleneck
+    busy = GaugeMetricFamily(
+        "her2d_busy_ratio",
+        "Share of the time with slides in the pipeline, in the last five minutes, in which a part"
+        " of it worked, 0 to 1.",
+        labels=["stage"],
+    )
+    for name, ratio in reading.busy_ratio.items():
+        busy.add_metric([name], ratio)
+    yield busy
 
 
 def _daemon(reading: Reading) -> Iterable[Metric]:

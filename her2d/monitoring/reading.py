@@ -133,6 +133,9 @@ class Reading:
         stages: the stages of the pipeline.
         decoded_tiles: tiles read from slides since the start.
         decode_wait_s: seconds that slides waited for those tiles.
+        bottleneck: what can limit the pipeline -> whether it did in the last five minutes.
+        busy_ratio: what can limit the pipeline -> share of these five minutes' time with slides in
+            the pipeline in which it worked.
         waiting: files without a result.
         overdue: files that could not be opened, or lacked their sidecar, for too long.
         forbidden: files that the daemon's user may not read.
@@ -177,6 +180,8 @@ class Reading:
     stages: tuple[StageReading, ...] = ()
     decoded_tiles: int = 0
     decode_wait_s: float = 0.0
+    bottleneck: Mapping[str, bool] = field(default_factory=dict)
+    busy_ratio: Mapping[str, float] = field(default_factory=dict)
     waiting: int | None = None
     overdue: int | None = None
     forbidden: int = 0

@@ -16,6 +16,9 @@ class BatchQueue(Generic[T]):
 
     A full queue blocks its producers (backpressure); a consumer gets what is there, after having
     waited a little for a batch to fill.
+
+    Attributes:
+        blocked_s: seconds that producers waited for room, added up.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -25,6 +28,7 @@ class BatchQueue(Generic[T]):
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.blocked_s = 0.0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -36,13 +40,19 @@ class BatchQueue(Generic[T]):
         true meanwhile.
         """
         with self._changed:
-            while len(self._items) >= self.capacity and not self._closed and not abandoned():
-                self._changed.wait(_LOOK_UP_S)
+            if len(self._items) >= self.capacity:
+                self._wait_for_room(abandoned)
             if self._closed or abandoned():
                 return False
             self._items.append(item)
             self._changed.notify_all()
             return True
+
+    def _wait_for_room(self, abandoned: Callable[[], bool]) -> None:
+        started = time.monotonic()
+        while len(self._items) >= self.capacity and not self._closed and not abandoned():
+            self._changed.wait(_LOOK_UP_S)
+        self.blocked_s += time.monotonic() - started
 
     def take(self, most: int, *, fill_s: float, enough: int | None = None) -> list[T]:
         """Wait for an item, then up to `fill_s` seconds for `enough` of them.

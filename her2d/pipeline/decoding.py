@@ -1,9 +1,11 @@
-"""How long slides wait for their tiles: whether reading and decoding is what holds them up."""
+"""How long slides wait for their tiles, and how long threads inspect these."""
 
 import threading
 import time
 from collections.abc import Iterator
 from typing import TypeVar
+
+from her2d.system.stopwatch import Stopwatch
 
 T = TypeVar("T")
 
@@ -14,11 +16,13 @@ class DecodeTally:
     Attributes:
         tiles: tiles that were read, readable or not.
         wait_s: seconds that slides waited for them, summed over the slides in flight.
+        inspecting: time of the threads that inspect them.
     """
 
     def __init__(self) -> None:
         self.tiles = 0
         self.wait_s = 0.0
+        self.inspecting = Stopwatch()
         self._lock = threading.Lock()
 
     def timed(self, tiles: Iterator[T]) -> Iterator[T]:

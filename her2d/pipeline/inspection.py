@@ -17,6 +17,7 @@ from her2d.pipeline.quality import QualityLimits, TileQuality, measure_tile, shr
 from her2d.pipeline.saturation import mean_saturation
 from her2d.slides.grid import Tile, UnreadableTile
 from her2d.system.cpu_share import CpuShare
+from her2d.system.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ def inspected(
     small_px: int,
     limits: QualityLimits,
     cpus: CpuShare,
+    stopwatch: Stopwatch,
 ) -> Generator[InspectedTile | UnreadableTile]:
     """Yield the same tiles in the same order, the readable ones inspected.
 
@@ -54,15 +56,17 @@ def inspected(
         small_px: pixels along a side of each tile's small picture.
         limits: beyond which a part of a tile is an artefact.
         cpus: what the threads share with the engine.
+        stopwatch: measures the threads' time.
     """
     under_way: deque[Future[InspectedTile] | UnreadableTile] = deque()
     try:
         for tile in tiles:
             if isinstance(tile, Tile):
                 context = copy_context()
-                under_way.append(
-                    workers.submit(context.run, _inspect, tile, small_px, limits, cpus)
+                work = workers.submit(
+                    context.run, _inspect, tile, small_px, limits, cpus, stopwatch
                 )
+                under_way.append(work)
             else:
                 under_way.append(tile)
             if len(under_way) >= ahead:
@@ -75,9 +79,12 @@ def inspected(
                 waiting.cancel()
 
 
-def _inspect(tile: Tile, small_px: int, limits: QualityLimits, cpus: CpuShare) -> InspectedTile:
+def _inspect(
+    tile: Tile, small_px: int, limits: QualityLimits, cpus: CpuShare, stopwatch: Stopwatch
+) -> InspectedTile:
     pixels = tile.pixels
-    with cpus.preparing():
+    # What waits for a processor is not at work.
+    with cpus.preparing(), stopwatch.running():
         return InspectedTile(
             tile, measure_tile(pixels, limits), mean_saturation(pixels), shrunk(pixels, small_px)
         )

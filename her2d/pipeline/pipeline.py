@@ -7,6 +7,7 @@ Queues between them are bounded, so the slowest stage sets the pace and memory s
 """
 
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
@@ -19,6 +20,7 @@ from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.block_bootstrap import block_bootstrap_interval
+from her2d.pipeline.bottleneck import Bottleneck, Occupancy, PipelineTimes, RecentBottleneck
 from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.early_decision import EarlyDecision
@@ -47,12 +49,14 @@ from her2d.pipeline.stages import (
     upload,
 )
 from her2d.pipeline.tile_counts import TileCounts
+from her2d.slides.block_times import block_time, read_time
 from her2d.slides.glass import DARKEST_GLASS
 from her2d.slides.grid import UnreadableTile
 from her2d.slides.label import with_label_barcode
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
 from her2d.slides.scale import find_scale_doubt
+from her2d.system.stopwatch import Stopwatch
 
 # One batch is uploaded or waits while another is segmented; more would only take memory.
 _UPLOADED_BATCHES = 1
@@ -89,6 +93,8 @@ class Pipeline:
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
         self.decoding = DecodeTally()
+        self._occupancy = Occupancy()
+        self._scoring = Stopwatch()
         self._classify_queue: BatchQueue[TumorTile] = BatchQueue(limits.queue_tiles)
         self._segment_queue: BatchQueue[UploadedBatch] = BatchQueue(_UPLOADED_BATCHES)
         self._upload_queue: BatchQueue[TileWork] = BatchQueue(limits.queue_tiles)
@@ -99,6 +105,7 @@ class Pipeline:
             batch=limits.segmenter_batch,
             fill_s=limits.batch_wait_s,
             observe=observe,
+            hands_to=self._segment_queue,
         )
         self.segmenting = Stage(
             "segment",
@@ -107,6 +114,7 @@ class Pipeline:
             batch=1,
             fill_s=0.0,
             observe=observe,
+            hands_to=self._classify_queue,
         )
         self.classifying = Stage(
             "classify",
@@ -123,6 +131,7 @@ class Pipeline:
         self._inspectors = ThreadPoolExecutor(
             limits.decode_workers * limits.slides_in_flight, thread_name_prefix="her2d-inspect"
         )
+        self._recent = RecentBottleneck(self.times())
         for stage in (self.uploading, self.segmenting, self.classifying):
             stage.start()
 
@@ -169,6 +178,25 @@ class Pipeline:
             copy_context().run, self._score, path, fd, assume_magnification, cancel, progress
         )
 
+    def times(self) -> PipelineTimes:
+        """Return how long each part of the pipeline has worked so far."""
+        occupied_s, slide_s = self._occupancy.read()
+        stages = (self.uploading, self.segmenting, self.classifying)
+        return PipelineTimes(
+            at=time.monotonic(),
+            occupied_s=occupied_s,
+            slide_s=slide_s,
+            tile_wait_s=self.decoding.wait_s,
+            decode_s=block_time.seconds + self.decoding.inspecting.seconds,
+            read_s=read_time.seconds,
+            score_s=self._scoring.seconds,
+            stages={stage.name: stage.busy_s for stage in stages},
+        )
+
+    def bottleneck(self) -> Bottleneck:
+        """Return what limited the pipeline in the last five minutes."""
+        return self._recent.advance(self.times())
+
     def close(self) -> None:
         """Cancel the slides in flight, end every thread, and return when they have ended."""
         self._closing.set()
@@ -194,30 +222,35 @@ class Pipeline:
 
         if cancelled():
             raise SlideCancelledError("The slide was cancelled.")
-        with open_slide(
-            path,
-            assume_magnification=assume_magnification,
-            um_per_px=self._rules.um_per_px,
-            fd=fd,
-        ) as slide:
+        with (
+            self._occupancy.slide(),
+            open_slide(
+                path,
+                assume_magnification=assume_magnification,
+                um_per_px=self._rules.um_per_px,
+                fd=fd,
+            ) as slide,
+        ):
             run = SlideRun(slide.grid, cancelled, progress)
             self._feed(slide, run)
             run.wait()
-            return self._finish(slide, run)
+            with self._scoring.running():
+                return self._finish(slide, run)
 
     def _feed(self, slide: Slide, run: SlideRun) -> None:
         workers = self._limits.decode_workers
         tiles = slide.tiles(workers=workers)
         found = inspected(
-            self.decoding.timed(tiles),
+            tiles,
             self._inspectors,
             ahead=_AHEAD_PER_WORKER * workers,
             small_px=run.small_px,
             limits=self._rules.quality,
             cpus=self._cpus,
+            stopwatch=self.decoding.inspecting,
         )
         try:
-            for tile in found:
+            for tile in self.decoding.timed(found):
                 if run.ended:
                     return
                 if not isinstance(tile, InspectedTile):

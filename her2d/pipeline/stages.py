@@ -147,7 +147,7 @@ class BatchReport:
     """One batch of one stage.
 
     Attributes:
-        seconds: how long the stage worked on it.
+        seconds: how long the stage worked on it, without waiting for room in the next queue.
         waits_s: how long each of its tiles had waited before.
     """
 
@@ -164,7 +164,8 @@ class Stage(Generic[W]):
     """A thread that takes batches from a queue until the queue is closed.
 
     Attributes:
-        tiles, batches, busy_s: what it has done so far; written by its thread only.
+        tiles, batches, busy_s: what it has done so far; written by its thread only. Waiting for
+            room in the next stage's queue does not count as busy.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Stage(Generic[W]):
         fill_s: float,
         observe: Observe,
         most: int | None = None,
+        hands_to: BatchQueue[Any] | None = None,
     ) -> None:
         """Prepare the thread, which `start` starts.
 
@@ -188,6 +190,7 @@ class Stage(Generic[W]):
             fill_s: how long it waits for one.
             observe: called with each batch.
             most: how much it takes at once if that much is there; None is a full batch.
+            hands_to: the queue that this stage alone fills, if it fills one.
         """
         self.name = name
         self.queue = queue
@@ -199,6 +202,7 @@ class Stage(Generic[W]):
         self._most = most or batch
         self._fill_s = fill_s
         self._observe = observe
+        self._hands_to = hands_to
         self._thread = threading.Thread(target=self._loop, name=f"her2d-{name}", daemon=True)
 
     def start(self) -> None:
@@ -217,7 +221,7 @@ class Stage(Generic[W]):
                     live.append(item)
             if not live:
                 continue
-            started = time.monotonic()
+            started, blocked_s = time.monotonic(), self._blocked_s()
             try:
                 with bound_contextvars(**_bound_to(live)):
                     self._work(live)
@@ -225,12 +229,15 @@ class Stage(Generic[W]):
                 for item in live:
                     item.fail(error)
                     item.drop()
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - started - (self._blocked_s() - blocked_s)
             waits = tuple(started - since for item in live for since in item.waiting_since)
             self.busy_s += seconds
             self.tiles += len(waits)
             self.batches += 1
             self._observe(BatchReport(self.name, seconds, waits))
+
+    def _blocked_s(self) -> float:
+        return self._hands_to.blocked_s if self._hands_to is not None else 0.0
 
 
 def _bound_to(batch: Sequence[Work]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.slides.block_format import BlockSize, Samples
+from her2d.slides.block_times import read_time
 from her2d.slides.byte_codecs import NONE
 from her2d.slides.codecs import block_codec
 from her2d.slides.errors import RefusedError
@@ -217,7 +218,8 @@ class Blocks:
             raise RefusedError("is missing from the file")
         if size > 2 * self.block_bytes + 2**20:
             raise RefusedError(f"is {size} bytes long, more than its pixels can need")
-        data = os.pread(fd, size, offset)
+        with read_time.running():
+            data = os.pread(fd, size, offset)
         if len(data) < size:
             raise RefusedError("is cut short: the file ends inside it")
         return data

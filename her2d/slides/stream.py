@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
+from her2d.slides.block_times import block_time
 from her2d.slides.blocks import BlockReader
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
@@ -166,7 +167,8 @@ class TileStream:
 
     def _work(self, positions: Sequence[Position]) -> list[_Part]:
         """Read some blocks; runs on a worker."""
-        return [self._part(position) for position in positions]
+        with block_time.running():
+            return [self._part(position) for position in positions]
 
     def _part(self, position: Position) -> _Part:
         """Read and decode one block and average it to the scale of the grid."""

@@ -89,3 +89,14 @@ def test_every_item_comes_out_once_and_each_producers_in_order(producers, capaci
         thread.join()
     for producer, items in enumerate(producers):
         assert [item for which, item in taken if which == producer] == list(range(items))
+
+
+def test_the_time_that_producers_wait_for_room_is_counted():
+    queue = BatchQueue(1)
+    queue.put("first")
+    assert queue.blocked_s == 0.0
+    timer = threading.Timer(0.2, lambda: queue.take(1, fill_s=0.0))
+    timer.start()
+    queue.put("second")
+    timer.join()
+    assert queue.blocked_s >= 0.15

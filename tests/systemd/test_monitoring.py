@@ -154,6 +154,50 @@ def test_a_stat_is_red_from_where_its_alert_fires():
     assert compared >= 5
 
 
+@needs_promtool
+@pytest.mark.parametrize(
+    ("limits", "shown_as"),
+    [("segment", ("segment", 0.97)), ("waiting for slides", ("waiting for slides", 0))],
+)
+def test_the_bottleneck_is_shown_by_its_name_with_the_share_of_the_time(tmp_path, limits, shown_as):
+    (panel,) = (stat for stat in panels("stat") if stat["title"] == "Bottleneck")
+    (target,) = panel["targets"]
+    assert (target["legendFormat"], panel["options"]["textMode"]) == (
+        "{{stage}}",
+        "value_and_name",
+    )
+    busy = {"decode": 0.4, "segment": 0.97, "classify": 0.3}
+    of = 'job="her2d", instance="a"'
+    expression = target["expr"].replace('$job"', 'her2d"').replace('$instance"', 'a"')
+    stage, value = shown_as
+    series = [
+        *(
+            {"series": f'her2d_busy_ratio{{{of}, stage="{name}"}}', "values": str(ratio)}
+            for name, ratio in busy.items()
+        ),
+        *(
+            {
+                "series": f'her2d_bottleneck{{{of}, stage="{name}"}}',
+                "values": str(int(name == limits)),
+            }
+            for name in (*busy, "waiting for slides")
+        ),
+    ]
+    labels = f'{{{of}, stage="{stage}"}}'
+    if stage in busy:
+        labels = f"her2d_busy_ratio{labels}"
+    test = {
+        "expr": expression,
+        "eval_time": "0m",
+        "exp_samples": [{"labels": labels, "value": value}],
+    }
+    path = tmp_path / "bottleneck.yml"
+    tests = [{"interval": "1m", "input_series": series, "promql_expr_test": [test]}]
+    path.write_text(yaml.safe_dump({"tests": tests}))
+    found = tool("promtool", "test", "rules", str(path))
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_panels_lie_side_by_side_below_the_titles_of_their_rows():
     taken = set()
     ids = [panel["id"] for panel in panels()]

@@ -1,12 +1,14 @@
 """The measurement of one configuration at one batch size."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from her2d.inference.engine import Engine, Tiles
+from her2d.pipeline.bottleneck import STAGES
 from tools.benchmark.configurations import Configuration
 from tools.benchmark.peak import Product
 from tools.benchmark.pipeline_run import PipelineRun
@@ -17,17 +19,30 @@ _FIRST_SLIDES = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast one network alone is.
+
+    Attributes:
+        tiles_per_s: tiles per second.
+        cpu_s: processor time for one tile, of all threads.
+    """
+
+    tiles_per_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
-    """Rates at one moment.
+    """Speeds at one moment.
 
     Attributes:
         flops_per_s: rate of the matrix product; None if it cannot run.
-        segmented_per_s, classified_per_s: tiles per second of each network alone.
+        segmenter, classifiers: each network alone.
     """
 
     flops_per_s: float | None
-    segmented_per_s: float
-    classified_per_s: float
+    segmenter: Speed
+    classifiers: Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +60,11 @@ class Repeat:
 
     @property
     def segmented_per_s(self) -> float:
-        return (self.before.segmented_per_s + self.after.segmented_per_s) / 2
+        return (self.before.segmenter.tiles_per_s + self.after.segmenter.tiles_per_s) / 2
 
     @property
     def classified_per_s(self) -> float:
-        return (self.before.classified_per_s + self.after.classified_per_s) / 2
+        return (self.before.classifiers.tiles_per_s + self.after.classifiers.tiles_per_s) / 2
 
     @property
     def scored_per_s(self) -> float:
@@ -62,6 +77,19 @@ class Repeat:
         run = self.pipeline
         seconds = run.tissue / self.segmented_per_s + run.tumor / self.classified_per_s
         return run.tissue / seconds
+
+    @property
+    def share_of_time(self) -> float:
+        """The pipeline's rate divided by that of the networks alone."""
+        return self.scored_per_s / self.engines_per_s
+
+    @property
+    def share_of_cpu(self) -> float:
+        """Processor time of the networks alone for the same tiles, divided by the pipeline's."""
+        readings, run = (self.before, self.after), self.pipeline
+        segmenter = sum(each.segmenter.cpu_s for each in readings) / len(readings)
+        classifiers = sum(each.classifiers.cpu_s for each in readings) / len(readings)
+        return (run.tissue * segmenter + run.tumor * classifiers) / run.cpu_s
 
 
 class Measurement:
@@ -128,7 +156,9 @@ class Measurement:
         """
         repeats = self.repeats
         pairs = zip(repeats, first.repeats, strict=True)
-        last = repeats[-1].pipeline
+        # On a GPU the processor's time says nothing about the networks.
+        on_gpu = self.configuration.device == "cuda"
+        bottlenecks = [repeat.pipeline.bottleneck for repeat in repeats]
         busy = [t.pipeline.utilisation for t in repeats if t.pipeline.utilisation is not None]
         return Row(
             name=self.configuration.name,
@@ -147,10 +177,12 @@ class Measurement:
                 ),
             ),
             times_first=Spread.of([mine.scored_per_s / its.scored_per_s for mine, its in pairs]),
-            pipeline_of_engines=Spread.of([t.scored_per_s / t.engines_per_s for t in repeats]),
+            pipeline_of_engines=Spread.of(
+                [t.share_of_time if on_gpu else t.share_of_cpu for t in repeats]
+            ),
+            bottleneck=Counter(one.stage for one in bottlenecks).most_common(1)[0][0],
             stages={
-                name: float(np.median([t.pipeline.stages[name] for t in repeats]))
-                for name in last.stages
+                name: float(np.median([one.busy[name] for one in bottlenecks])) for name in STAGES
             },
             utilisation=float(np.median(busy)) if busy else None,
         )
@@ -173,14 +205,15 @@ class Measurement:
         product = self._product.flops_per_s
         return Readings(
             None if product is None else product(),
-            self._tiles_per_s(self.engine.segment),
-            self._tiles_per_s(self.engine.classify),
+            self._speed(self.engine.segment),
+            self._speed(self.engine.classify),
         )
 
-    def _tiles_per_s(self, run: Callable[[Tiles], object]) -> float:
-        calls, seconds, started = 0, 0.0, time.perf_counter()
+    def _speed(self, run: Callable[[Tiles], object]) -> Speed:
+        calls, seconds, started, worked = 0, 0.0, time.perf_counter(), time.process_time()
         while calls == 0 or seconds < self._reading_s:
             run(self._tiles)
             calls += 1
             seconds = time.perf_counter() - started
-        return calls * len(self._tiles) / seconds
+        tiles = calls * len(self._tiles)
+        return Speed(tiles / seconds, (time.process_time() - worked) / tiles)

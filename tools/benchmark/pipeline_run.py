@@ -8,6 +8,7 @@ from pathlib import Path
 
 from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
+from her2d.pipeline.bottleneck import Bottleneck, find_bottleneck
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules
@@ -21,15 +22,17 @@ class PipelineRun:
 
     Attributes:
         seconds: time from the first slide's submission to the last one's score.
+        cpu_s: processor time of all this process's threads in it.
         tissue, tumor: number of tiles that were segmented, and of those that were classified.
-        stages: share of `seconds` in which each stage worked or waited for the next, by name.
+        bottleneck: what limited it, and the share of the time in which each part worked.
         utilisation: share of `seconds` in which the device was busy; None if unknown.
     """
 
     seconds: float
+    cpu_s: float
     tissue: int
     tumor: int
-    stages: dict[str, float]
+    bottleneck: Bottleneck
     utilisation: float | None
 
 
@@ -55,20 +58,18 @@ def run_pipeline(
         EngineError: the engine failed.
     """
     tissue = tumor = 0
-    with Pipeline(engine, integrator, rules, limits) as pipeline:
-        with watched(device) as used:
-            started = time.perf_counter()
-            # Outcomes contain images, so no more are kept than the daemon has in flight.
-            waiting: deque[Future[SlideOutcome]] = deque()
-            for copy in range(copies + limits.slides_in_flight):
-                if copy < copies:
-                    waiting.append(pipeline.submit(slide))
-                if copy >= limits.slides_in_flight and waiting:
-                    outcome = waiting.popleft().result()
-                    tumor_here = outcome.count(TileClass.WEAK, TileClass.STRONG)
-                    tumor += tumor_here
-                    tissue += tumor_here + outcome.count(TileClass.NON_TUMOR)
-            seconds = time.perf_counter() - started
-        stages = (pipeline.uploading, pipeline.segmenting, pipeline.classifying)
-        busy = {stage.name: stage.busy_s / seconds for stage in stages}
-    return PipelineRun(seconds, tissue, tumor, busy, used.share)
+    with Pipeline(engine, integrator, rules, limits) as pipeline, watched(device) as used:
+        started, worked, before = time.perf_counter(), time.process_time(), pipeline.times()
+        # Outcomes contain images, so no more are kept than the daemon has in flight.
+        waiting: deque[Future[SlideOutcome]] = deque()
+        for copy in range(copies + limits.slides_in_flight):
+            if copy < copies:
+                waiting.append(pipeline.submit(slide))
+            if copy >= limits.slides_in_flight and waiting:
+                outcome = waiting.popleft().result()
+                tumor_here = outcome.count(TileClass.WEAK, TileClass.STRONG)
+                tumor += tumor_here
+                tissue += tumor_here + outcome.count(TileClass.NON_TUMOR)
+        seconds, cpu_s = time.perf_counter() - started, time.process_time() - worked
+        bottleneck = find_bottleneck(before, pipeline.times())
+    return PipelineRun(seconds, cpu_s, tissue, tumor, bottleneck, used.share)

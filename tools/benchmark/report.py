@@ -48,10 +48,12 @@ class Row:
         segmenter, classifiers: each network alone, from host memory to host memory.
         pipeline: tissue tiles from files on disk to scores, decoding included.
         times_first: the pipeline's rate divided by that of the first row of this batch size.
-        pipeline_of_engines: the pipeline's rate divided by the rate of the two networks alone, one
-            after the other, on the same tissue and tumour tiles. It exceeds 1 if the stages, which
-            overlap, use cores that one network alone leaves idle.
-        stages: share of the pipeline's time in which each stage worked or waited for the next.
+        pipeline_of_engines: how much of the pipeline is the two networks. On a CPU, their processor
+            time alone on the same tissue and tumour tiles, divided by that of the pipeline. On a
+            GPU, the pipeline's rate divided by that of the two networks alone, one after the other.
+        bottleneck: what limited the pipeline in most repeats, one of
+            `her2d.pipeline.bottleneck.BOTTLENECKS`.
+        stages: share of the pipeline's time in which each part of it worked.
         utilisation: share of the pipeline's time in which the device was busy. For CUDA the driver
             reports it (None if it does not); for the CPU it is this process's time on all cores.
     """
@@ -65,6 +67,7 @@ class Row:
     pipeline: Rate
     times_first: Spread
     pipeline_of_engines: Spread
+    bottleneck: str
     stages: dict[str, float]
     utilisation: float | None
 

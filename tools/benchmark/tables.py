@@ -113,12 +113,13 @@ def _sheets(report: Report, figures: _Figures) -> Iterator[_Sheet]:
     )
     yield _Sheet(
         "The pipeline over its run",
-        ("back end", "batch", "of the engines' rate", "device busy", "stages busy"),
+        ("back end", "batch", "engines' share", "bottleneck", "device busy", "stages busy"),
         tuple(
             (
                 row.name,
                 str(row.batch),
                 figures.share(row.pipeline_of_engines),
+                row.bottleneck,
                 "unknown" if row.utilisation is None else f"{row.utilisation:.0%}",
                 _stages(row),
             )

@@ -9,6 +9,7 @@ from nvml import pynvml as double
 
 from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
+from her2d.pipeline.bottleneck import STAGES
 from her2d.pipeline.rules import Limits, rules_of
 from her2d.simulator.tissue import tissue_tiles
 from her2d.slides.grid import Tile
@@ -48,7 +49,8 @@ def test_each_back_end_is_measured_at_each_batch_size(subject):
     for row in report.rows:
         for rate in (row.segmenter, row.classifiers, row.pipeline):
             assert 0 < rate.tiles_per_s.least <= rate.tiles_per_s.median <= rate.tiles_per_s.most
-        assert set(row.stages) == {"upload", "segment", "classify"}
+        assert set(row.stages) == set(STAGES)
+        assert row.bottleneck in STAGES
         assert row.times_first.median == 1.0
         assert row.pipeline_of_engines.least > 0
         assert row.utilisation is not None
