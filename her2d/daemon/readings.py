@@ -71,7 +71,7 @@ class Outcomes:
 
 def read_daemon(
     settings: Settings,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     outcomes: Outcomes,
     *,
     bundle: Bundle,
@@ -105,18 +105,22 @@ def read_daemon(
 def read_memory(
     reading: Reading,
     settings: Settings,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     *,
     storage: StorageProbe,
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
     """Return a reading with the values of this moment that are in memory, which never waits."""
+    if pipeline is not None:
+        reading = replace(
+            reading,
+            stages=tuple(_stages(pipeline)),
+            decoded_tiles=pipeline.decoding.tiles,
+            decode_wait_s=pipeline.decoding.wait_s,
+        )
     return replace(
         reading,
-        stages=tuple(_stages(pipeline)),
-        decoded_tiles=pipeline.decoding.tiles,
-        decode_wait_s=pipeline.decoding.wait_s,
         progress_at=progress_at,
         intake_paused=intake_paused,
         unreachable_inboxes=sum(

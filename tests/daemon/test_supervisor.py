@@ -44,6 +44,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 class Fails:
     """A processor that raises or calls its arguments in order, then refuses every file."""
 
+    capacity = 1
     bundle = SimpleNamespace(digest="d" * 64)
 
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
