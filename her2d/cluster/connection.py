@@ -40,9 +40,10 @@ class ClusterConnection:
     Safe to use from several threads.
     """
 
-    def __init__(self, order: DriverOrder, start: StartDriver = _start_driver) -> None:
+    def __init__(self, order: DriverOrder, start: StartDriver | None = None) -> None:
         self._order = order
-        self._start = start
+        self._start = start or _start_driver
+        self._manager: BaseManager | None = None
         self._driver: Any = None
         self._status = ClusterStatus()
         self._problem: str | None = "The cluster is being connected."
@@ -62,6 +63,8 @@ class ClusterConnection:
         trace: TracebackType | None,
     ) -> None:
         self._closing.set()
+        if self._manager is not None:  # the thread may wait for a head that does not answer
+            self._manager.shutdown()
         self._thread.join(_JOIN_S)
 
     @property
@@ -124,7 +127,13 @@ class ClusterConnection:
                 reason = str(error)
             except _ENDED as error:
                 reason = f"The process that connects to the cluster ended ({type(error).__name__})."
+            except Exception as error:
+                # Without this thread no slide would ever be scored again.
+                log.exception("cluster_connection_failed")
+                reason = f"The cluster cannot be used: {type(error).__name__}, see the log."
             else:
+                return
+            if self._closing.is_set():
                 return
             failures = 1 if was_connected else failures + 1
             self._lost(reason, was_connected, wait_s := _BACKOFF.wait_s(failures))
@@ -132,12 +141,12 @@ class ClusterConnection:
 
     @contextmanager
     def _process(self) -> Iterator[Any]:
-        manager, driver = self._start(self._order)
+        self._manager, driver = self._start(self._order)
         try:
             yield driver
         finally:
             self._driver, self._status = None, ClusterStatus()
-            manager.shutdown()
+            self._manager.shutdown()
 
     def _watch(self, driver: Any) -> None:
         """Read the status until the connection is closed or lost."""
