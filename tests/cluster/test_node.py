@@ -1,8 +1,9 @@
 """What runs on a node, without Ray: which nodes are refused, and what comes back of a slide."""
 
+import logging
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,13 @@ from her2d.processing.identity import open_scan, scan_hash
 from her2d.processing.processor import open_processor
 from her2d.settings import InferenceSettings, PipelineSettings, Settings
 from her2d.slides.errors import SlideError, SlideUnavailableError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Let her2d's log be seen again by the tests that share this process."""
+    yield
+    logging.getLogger("her2d").propagate = True
 
 
 @pytest.fixture(scope="module")
