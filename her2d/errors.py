@@ -3,6 +3,7 @@
 Every class stands in the module that raises it:
 
     Her2dError
+    ├─ ActorCrashedError
     ├─ AlreadyRunningError
     ├─ AmbiguousBundle
     ├─ AmbiguousSlide
@@ -14,6 +15,8 @@ Every class stands in the module that raises it:
     ├─ BundleNotFound
     ├─ CannotListenError
     ├─ ClaimLostError
+    ├─ ClusterLostError
+    ├─ ClusterUnavailableError
     ├─ CohortError
     ├─ CopyDiffersError
     ├─ CountsError
@@ -40,6 +43,8 @@ Every class stands in the module that raises it:
     ├─ NoSuchPage
     ├─ NoSuchRun
     ├─ NoSuchTile
+    ├─ NodeError
+    ├─ NodeRefusedError
     ├─ NotAFileError
     ├─ OwnShortageError
     ├─ OutcomesError
@@ -63,6 +68,7 @@ Every class stands in the module that raises it:
     ├─ ScanMissing
     │  ├─ ScanReplaced
     │  └─ ScanUnverified
+    ├─ ScanNotOnNodeError
     ├─ SettingsError
     ├─ SlideCancelledError
     ├─ SlideError

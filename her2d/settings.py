@@ -52,6 +52,9 @@ _SECRETS = frozenset({"secret", "pseudonym_key", "url"})
 _MASK = "***"
 _TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # a long part of a path that has a digit
 
+# A name or IPv4 address, or an IPv6 address in brackets, and a port.
+_CLUSTER = re.compile(r"(auto|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5})?")
+
 # What names a system of identifiers in FHIR. A misspelt OID or UUID would be another system.
 _URI = re.compile(
     r"https?://[a-z0-9.-]+(:[0-9]+)?(/[^\s|#]*)?"
@@ -233,6 +236,33 @@ class PipelineSettings(_Section):
     max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
 
 
+class ClusterSettings(_Section):
+    """Machines that score slides besides this one, in a cluster of Ray."""
+
+    address: str = ""
+    actor_cpus: PositiveInt = 4
+    actor_gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    most_slides: PositiveInt = 32
+    paths: dict[Path, Path] = {}
+
+    @field_validator("address")
+    @classmethod
+    def _is_one_of_rays(cls, address: str) -> str:
+        if not _CLUSTER.fullmatch(address):
+            raise ValueError(
+                "must be empty, 'auto', or the head's address, such as 'ray://head.example:10001'"
+            )
+        return address
+
+    @field_validator("paths")
+    @classmethod
+    def _absolute(cls, paths: dict[Path, Path]) -> dict[Path, Path]:
+        for path in (*paths, *paths.values()):
+            if not path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"must name folders by absolute paths without '..', not '{path}'")
+        return paths
+
+
 class ResultsSettings(_Section):
     """Where results are stored."""
 
@@ -318,10 +348,17 @@ class Settings(BaseSettings):
     bundle: BundleSettings = BundleSettings()
     inference: InferenceSettings = InferenceSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    cluster: ClusterSettings = ClusterSettings()
     results: ResultsSettings = ResultsSettings()
     ops: OpsSettings = OpsSettings()
     webhook: WebhookSettings = WebhookSettings()
     fhir: FhirSettings = FhirSettings()
+
+    @property
+    def workers(self) -> int:
+        """Number of slides that the daemon works on at once, on this machine or on a cluster."""
+        cluster = self.cluster
+        return cluster.most_slides if cluster.address else self.pipeline.slides_in_flight
 
 
 def find_config(given: Path | None = None) -> Path | None:

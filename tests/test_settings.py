@@ -118,6 +118,15 @@ def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatc
         ("[intake]\nsweep_s = 1e12", "intake.sweep_s: Input should be less than or equal"),
         ("[results]\nkeep_tiles_days = 1e7", "results.keep_tiles_days: Input should be less"),
         ("pipeline = 3", r"pipeline must be a section, \[pipeline\], with its keys below"),
+        (
+            '[cluster]\naddress = "head.example"\n',
+            r"cluster.address: must be empty, 'auto', or the head's address, such as"
+            r" 'ray://head.example:10001' \(found 'head.example'\)\.$",
+        ),
+        (
+            '[cluster]\npaths = { "scans" = "/data" }\n',
+            "cluster.paths: must name folders by absolute paths without '..', not 'scans'",
+        ),
     ],
 )
 def test_the_error_about_an_invalid_setting_names_it(tmp_path, text, sentence):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +19,7 @@ from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.backups import backup_findings
+from her2d.doctor.cluster import cluster_findings
 from her2d.doctor.config_file import config_findings
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Finding, Verdict, warning
@@ -46,7 +48,14 @@ from her2d.system.ownership import permissions_of
 _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    config: ConfigOption = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="Also ask the nodes of [cluster], which takes a minute."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check the installation and explain how to fix it.
 
     Checks settings, inboxes, disks, database, backups, clock, bundle, back ends, port, webhook and
@@ -68,6 +77,8 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     with nullcontext() if user is None else permissions_of(user):
         bundle = verified_bundle(settings)
         found = [*unknown, *_findings(path, settings, bundle, units)]
+        if cluster:
+            found += cluster_findings(settings, bundle)
         # A finding reports a bundle that cannot be used; the back ends are listed without it.
         usable = None if isinstance(bundle, BundleError) else bundle
         backends = candidates(usable, engine_options(settings))

@@ -72,7 +72,7 @@ class Outcomes:
 
 def read_daemon(
     settings: Settings,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     outcomes: Outcomes,
     *,
     bundle: Bundle,
@@ -106,21 +106,25 @@ def read_daemon(
 def read_memory(
     reading: Reading,
     settings: Settings,
-    pipeline: Pipeline,
+    pipeline: Pipeline | None,
     *,
     storage: StorageProbe,
     progress_at: float,
     intake_paused: bool,
 ) -> Reading:
     """Return a reading with the values of this moment that are in memory, which never waits."""
-    bottleneck = pipeline.bottleneck()
+    if pipeline is not None:
+        bottleneck = pipeline.bottleneck()
+        reading = replace(
+            reading,
+            stages=tuple(_stages(pipeline)),
+            bottleneck={name: name == bottleneck.stage for name in BOTTLENECKS},
+            busy_ratio=bottleneck.busy,
+            decoded_tiles=pipeline.decoding.tiles,
+            decode_wait_s=pipeline.decoding.wait_s,
+        )
     return replace(
         reading,
-        stages=tuple(_stages(pipeline)),
-        bottleneck={name: name == bottleneck.stage for name in BOTTLENECKS},
-        busy_ratio=bottleneck.busy,
-        decoded_tiles=pipeline.decoding.tiles,
-        decode_wait_s=pipeline.decoding.wait_s,
         progress_at=progress_at,
         intake_paused=intake_paused,
         unreachable_inboxes=sum(

@@ -20,6 +20,7 @@ from sqlite_utils import Database
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.site_calibration import with_calibration
+from her2d.cluster.processor import ClusterProcessor, open_cluster_processor
 from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.latest import Latest
@@ -52,7 +53,7 @@ from her2d.monitoring.metrics import Metrics
 from her2d.monitoring.reading import Reading
 from her2d.monitoring.sd_notify import Notifier
 from her2d.pipeline.evaluability import ReasonCode
-from her2d.processing.processor import SlideProcessor, open_processor
+from her2d.processing.processor import Processor, open_processor
 from her2d.processing.recorder import Recorder
 from her2d.queue.claims import StalledJob
 from her2d.queue.job import Job, JobState
@@ -102,6 +103,7 @@ class Daemon:
         self._next_status = 0.0
         self._problem: str | None = None
         self._passes_fail = False
+        self._cluster: ClusterProcessor | None = None
         self._supervisor: Supervisor | None = None
         self._ops_port: OpsPort | None = None
         self._intake_loop: IntakeLoop | None = None
@@ -137,7 +139,7 @@ class Daemon:
 
     def _start(
         self, start: StartWatch, resources: ExitStack
-    ) -> tuple[JobQueue, SlideProcessor, Recorder, StorageProbe, DatabaseWatch]:
+    ) -> tuple[JobQueue, Processor, Recorder, StorageProbe, DatabaseWatch]:
         """Open all that the daemon works with; `resources` closes it.
 
         Raises WriteCancelledError if a stop is requested while the database is locked.
@@ -159,15 +161,7 @@ class Daemon:
         storage = StorageProbe(intake.inboxes, results.backups, intake.archive_folders)
         resources.callback(storage.close)
         start.step("it loads the bundle and opens the back end")
-        processor = resources.enter_context(
-            open_processor(
-                with_calibration(
-                    load_bundle(self._settings.bundle.path), self._settings.bundle.calibration
-                ),
-                self._settings,
-                self._metrics.observe_batch,
-            )
-        )
+        processor = self._open_processor(resources)
         results_probe = ResultsProbe(results)
         resources.callback(results_probe.close)
         self._observe(processor, Outcomes(db), storage, results_probe, resources)
@@ -175,6 +169,17 @@ class Daemon:
         resources.callback(self._ops_port.close)
         recorder = Recorder(processor.bundle, processor.software, results.heatmaps)
         return jobs, processor, recorder, storage, watch
+
+    def _open_processor(self, resources: ExitStack) -> Processor:
+        """Open the bundle's engine, or connect to the cluster; `resources` closes it."""
+        settings = self._settings
+        bundle = with_calibration(load_bundle(settings.bundle.path), settings.bundle.calibration)
+        if not settings.cluster.address:
+            return resources.enter_context(
+                open_processor(bundle, settings, self._metrics.observe_batch)
+            )
+        self._cluster = resources.enter_context(open_cluster_processor(bundle, settings))
+        return self._cluster
 
     def _open_database(self, resources: ExitStack) -> tuple[Database, DatabaseWatch]:
         """Lock, create or migrate, and open the database; `resources` closes it."""
@@ -223,7 +228,7 @@ class Daemon:
     def _work(
         self,
         jobs: JobQueue,
-        processor: SlideProcessor,
+        processor: Processor,
         recorder: Recorder,
         storage: StorageProbe,
         watch: DatabaseWatch,
@@ -239,7 +244,7 @@ class Daemon:
             bundle=processor.bundle.manifest.name,
             bundle_version=processor.bundle.manifest.version,
             calibration=signed.digest if (signed := processor.bundle.calibration) else None,
-            backend=processor.backend,
+            backend=processor.software.backend,
             port=self._ops_port.port if self._ops_port is not None else None,
         )
         settings = self._settings
@@ -365,7 +370,7 @@ class Daemon:
 
     def _observe(
         self,
-        processor: SlideProcessor,
+        processor: Processor,
         outcomes: Outcomes,
         storage: StorageProbe,
         results: ResultsProbe,
@@ -377,7 +382,7 @@ class Daemon:
             {
                 "version": __version__,
                 "git_commit": processor.software.git_commit or "",
-                "backend": processor.backend,
+                "backend": processor.software.backend,
                 "runtime_version": processor.software.runtime_version,
                 "bundle": manifest.name,
                 "bundle_version": manifest.version,
@@ -412,6 +417,7 @@ class Daemon:
                 parts_ready=self._parts_ready(storage, results),
                 results_writable=results.problem() is None,
                 log_lines_dropped=lines_dropped(),
+                cluster=None if self._cluster is None else self._cluster.reading(),
             )
 
         self._metrics.read_from(read)
@@ -440,6 +446,7 @@ class Daemon:
             "slides": self._silent_s < intake.stalled_after_s,
             "results": results.problem() is None,
             "archive": archive_problem is None,
+            **({} if self._cluster is None else {"cluster": self._cluster_problem is None}),
         }
 
     def _why_not_ready(self, storage: StorageProbe, results: ResultsProbe) -> str | None:
@@ -454,9 +461,7 @@ class Daemon:
         """Seconds since the slowest slide in flight made progress; 0 if none is in flight."""
         return self._supervisor.silent_s if self._supervisor is not None else 0.0
 
-    def _read(
-        self, processor: SlideProcessor, outcomes: Outcomes, storage: StorageProbe
-    ) -> Reading:
+    def _read(self, processor: Processor, outcomes: Outcomes, storage: StorageProbe) -> Reading:
         return read_daemon(
             self._settings,
             processor.pipeline,
@@ -483,7 +488,11 @@ class Daemon:
         """
         archive = self._supervisor.archive_problem if self._supervisor is not None else None
         port = self._ops_port.problem if self._ops_port is not None else None
-        return " ".join(filter(None, (self._problem, archive, port))) or None
+        return " ".join(filter(None, (self._problem, self._cluster_problem, archive, port))) or None
+
+    @property
+    def _cluster_problem(self) -> str | None:
+        return None if self._cluster is None else self._cluster.connection.problem
 
 
 def _remove_incomplete_pictures(heatmaps: Path) -> None:

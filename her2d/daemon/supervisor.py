@@ -11,7 +11,7 @@ from her2d.daemon.worker import Worker
 from her2d.monitoring.metrics import Metrics
 from her2d.processing.duplicates import ContentLocks
 from her2d.processing.evidence import Evidence
-from her2d.processing.processor import SlideProcessor
+from her2d.processing.processor import Processor
 from her2d.processing.recorder import Recorder
 from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
@@ -29,7 +29,7 @@ class Supervisor:
     def __init__(
         self,
         settings: Callable[[], Settings],
-        processor: SlideProcessor,
+        processor: Processor,
         recorder: Recorder,
         metrics: Metrics,
         signals: StopSignals,
@@ -46,9 +46,7 @@ class Supervisor:
         self._claims = ClaimRegistry()
         self._next_heartbeat = 0.0
         self._reported: set[int] = set()
-        self._threads = [
-            self._started(number) for number in range(settings().pipeline.slides_in_flight)
-        ]
+        self._threads = [self._started(number) for number in range(settings().workers)]
         self._archive_thread = ArchiveThread(
             settings,
             signals.stop_requested,

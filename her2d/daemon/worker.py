@@ -30,7 +30,7 @@ from her2d.processing.errors import (
 )
 from her2d.processing.evidence import Evidence
 from her2d.processing.identity import Scan, open_scan
-from her2d.processing.processor import ScoredSlide, SlideProcessor
+from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import Action, Decision, JobFile, decide
@@ -61,7 +61,7 @@ class Worker:
     def __init__(
         self,
         settings: Callable[[], Settings],
-        processor: SlideProcessor,
+        processor: Processor,
         recorder: Recorder,
         contents: ContentLocks,
         metrics: Metrics,
@@ -102,7 +102,8 @@ class Worker:
 
     def _work(self, jobs: JobQueue) -> None:
         while not self._signals.stop_requested.is_set():
-            job = None if self._signals.paused.is_set() else self._claims.claim(jobs)
+            waits = self._signals.paused.is_set() or self._is_full()
+            job = None if waits else self._claims.claim(jobs)
             if job is not None:
                 try:
                     self._end(jobs, job)
@@ -111,6 +112,10 @@ class Worker:
                 give_back_free_memory()
             else:
                 self._signals.stop_requested.wait(_IDLE_S)
+
+    def _is_full(self) -> bool:
+        """Whether the processor takes no further slide; what waits for it stays in the queue."""
+        return len(self._claims.ids()) >= self._processor.capacity
 
     def _end(self, jobs: JobQueue, job: Job) -> None:
         """Process a claimed job and end it."""
@@ -176,7 +181,11 @@ class Worker:
                 digest = self._processor.content_hash(scan, continue_or_cancel)
                 hashed(digest)
                 scored = self._processor.score(
-                    scan, inbox=job.inbox, cancel=cancel, progress=lambda *_: heartbeat()
+                    scan,
+                    inbox=job.inbox,
+                    cancel=cancel,
+                    progress=lambda *_: heartbeat(),
+                    content_hash=digest,
                 )
             else:
                 digest, scored = self._processor.hash_and_score(

@@ -171,6 +171,7 @@ class _Readings(Collector):
         yield from _gpus(reading)
         yield from _day(reading)
         yield from _ihc(reading)
+        yield from _cluster(reading)
 
 
 def _jobs(reading: Reading) -> Iterable[Metric]:
@@ -567,6 +568,42 @@ def _drift(reading: Reading) -> Iterable[Metric]:
         for drift in reading.ihc.drifts:
             family.add_metric([drift.of], getattr(drift, field))
         yield family
+
+
+def _cluster(reading: Reading) -> Iterable[Metric]:
+    """Yield the cluster's metrics, without any series if there is no cluster."""
+    cluster = reading.cluster
+    yield _gauge(
+        "her2d_cluster_connected",
+        "1 while the cluster answers, otherwise 0.",
+        None if cluster is None else cluster.is_connected,
+    )
+    nodes = GaugeMetricFamily(
+        "her2d_cluster_nodes", "Number of living nodes of the cluster.", labels=["state"]
+    )
+    losses = CounterMetricFamily(
+        "her2d_cluster_lost_attempts",
+        "Number of attempts that failed because the node or its process was lost, or the file was"
+        " not found there.",
+        labels=["lost"],
+    )
+    if cluster is not None:
+        for state, number in cluster.nodes.items():
+            nodes.add_metric([state], number)
+        for lost, number in cluster.losses.items():
+            losses.add_metric([lost], number)
+    yield from (nodes, losses)
+    yield _gauge(
+        "her2d_cluster_places_slides",
+        "Number of slides that the cluster's nodes score at once.",
+        None if cluster is None else cluster.places,
+    )
+    disconnections = CounterMetricFamily(
+        "her2d_cluster_disconnections", "Number of times that the connected cluster was lost."
+    )
+    if cluster is not None:
+        disconnections.add_metric([], cluster.disconnections)
+    yield disconnections
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

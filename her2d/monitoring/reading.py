@@ -117,6 +117,25 @@ class IhcReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterReading:
+    """The machines that score slides besides the daemon's own.
+
+    Attributes:
+        is_connected: whether the cluster answers.
+        nodes: `usable`, `starting`, `refused` -> number of nodes.
+        places: number of slides that they take at once.
+        losses: `node`, `process`, `file` -> attempts that failed because it was lost or missing.
+        disconnections: how often the connected cluster was lost since the start.
+    """
+
+    is_connected: bool = False
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    places: int = 0
+    losses: Mapping[str, int] = field(default_factory=dict)
+    disconnections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """The daemon at one moment; times are seconds since 1970.
 
@@ -166,6 +185,7 @@ class Reading:
         gpus: the GPUs.
         day: the results of the last 24 hours.
         ihc: outcomes by IHC and FISH beside the bundle's calls.
+        cluster: the other machines; None without `[cluster] address`.
     """
 
     at: float | None = None
@@ -208,3 +228,4 @@ class Reading:
     gpus: tuple[GpuReading, ...] = ()
     day: DayReading = DayReading()
     ihc: IhcReading = IhcReading()
+    cluster: ClusterReading | None = None

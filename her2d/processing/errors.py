@@ -29,6 +29,18 @@ class ResultsUnwritableError(Her2dError, OSError):
     """The heatmap cannot be written; nothing was recorded. The slide is not the cause."""
 
 
+class ClusterLostError(Her2dError):
+    """The node that scored a slide, or the whole cluster, was lost. The slide is not the cause."""
+
+
+class ActorCrashedError(Her2dError):
+    """A node's process ended while it scored a slide, which may be the cause."""
+
+
+class ScanNotOnNodeError(Her2dError):
+    """A node cannot open a scan that the daemon has read, or finds other content there."""
+
+
 class TooFewTilesError(SlideError):
     """Too few tiles of a slide could be read to call it. The cause is the file, not the tissue.
 

@@ -6,16 +6,16 @@ The processor knows neither queue nor database: callers record and retry.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.bundle.made_with import log_other_scikit_learn
-from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.options import BatchSizes, EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
@@ -29,11 +29,11 @@ from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
 from her2d.processing.engine_health import EngineHealth
 from her2d.processing.errors import TooFewTilesError
+from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import Scan
 from her2d.processing.threads import pools_of, require_threads
 from her2d.settings import Settings
 from her2d.system.file_identity import FileStamp
-from her2d.system.linux import be_idle
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -61,10 +61,66 @@ class ScoredSlide:
     tiles_s: float
 
 
+class Processor(Protocol):
+    """Scores scans, in this process or elsewhere. Safe to use from several threads.
+
+    Attributes:
+        bundle, software: what scores, as recorded with each result.
+        capacity: number of slides that it takes at once now; 0 while it cannot take any.
+        pipeline: this process's own; None if it scores elsewhere.
+        unused_plans: compiled plans that `auto` passed over for a slower back end.
+    """
+
+    @property
+    def bundle(self) -> Bundle: ...
+    @property
+    def software(self) -> Software: ...
+    @property
+    def pipeline(self) -> Pipeline | None: ...
+    @property
+    def unused_plans(self) -> tuple[PlanFiles, ...]: ...
+    @property
+    def capacity(self) -> int: ...
+
+    def content_hash(self, scan: Scan, on_progress: Callable[[], None] = ...) -> str:
+        """See `SlideProcessor.content_hash`."""
+        ...
+
+    def score(
+        self,
+        scan: Scan,
+        *,
+        inbox: Path | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+        content_hash: str | None = None,
+    ) -> ScoredSlide:
+        """See `SlideProcessor.score`.
+
+        With `content_hash` a processor that opens the file elsewhere makes sure that it is the same
+        scan; such a processor needs it.
+        """
+        ...
+
+    def hash_and_score(
+        self,
+        scan: Scan,
+        hashed: Callable[[str], None],
+        *,
+        on_hash_progress: Callable[[], None] = ...,
+        inbox: Path | None = None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[str, ScoredSlide]:
+        """See `SlideProcessor.hash_and_score`."""
+        ...
+
+
 class SlideProcessor:
     """Scores slides in one pipeline. Safe to use from several threads.
 
     Attributes:
+        capacity: number of slides that it takes at once.
         unused_plans: compiled plans that `auto` passed over for a slower back end.
         runs_all_because: why all sub-classifiers are run for every tumour tile although the
             settings do not ask for it; None if they do, or if not all are run.
@@ -75,7 +131,8 @@ class SlideProcessor:
         bundle: Bundle,
         pipeline: Pipeline,
         software: Software,
-        hashing: ThreadPoolExecutor,
+        hashing: IdleHashing,
+        slides_in_flight: int,
         *,
         assume_magnification: AssumeMagnification = lambda _path, _inbox: None,
         max_unreadable_percent: float = 100.0,
@@ -87,6 +144,7 @@ class SlideProcessor:
         self.unused_plans = unused_plans
         self.runs_all_because = runs_all_because
         self.pipeline = pipeline
+        self.capacity = slides_in_flight
         self._hashing = hashing
         self._assume_magnification = assume_magnification
         self._max_unreadable_percent = max_unreadable_percent
@@ -103,8 +161,7 @@ class SlideProcessor:
         `on_progress` is called at every MiB; what it raises ends the reading. Raises the
         errors of `Scan.content_hash`.
         """
-        hashing = self._hashing.submit(copy_context().run, scan.content_hash, on_progress)
-        return hashing.result()
+        return self._hashing.content_hash(scan, on_progress)
 
     def score(
         self,
@@ -113,6 +170,7 @@ class SlideProcessor:
         inbox: Path | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
+        content_hash: str | None = None,
     ) -> ScoredSlide:
         """Score one scan.
 
@@ -121,6 +179,8 @@ class SlideProcessor:
             inbox: the inbox that it was found in, which may have its own assume_magnification.
             cancel: set to end the work early.
             progress: called with tiles done and tiles in all, from any thread.
+            content_hash: the scan's, if it is known. This processor reads the file that is open,
+                and does not need it; see `Processor`.
 
         Raises:
             SlideError: it is not a readable slide.
@@ -132,7 +192,19 @@ class SlideProcessor:
             FileChangedError: the file was written to since it was opened.
             OSError: it cannot be read.
         """
-        return self._scored(scan, self._begin(scan, inbox, cancel, progress))
+        assumed = self._assume_magnification(scan.path, inbox)
+        return self.score_assuming(scan, assumed, cancel=cancel, progress=progress)
+
+    def score_assuming(
+        self,
+        scan: Scan,
+        assume_magnification: float | None,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> ScoredSlide:
+        """Score one scan as `score` does, with a magnification where the file states none."""
+        return self._scored(scan, self._begin(scan, assume_magnification, cancel, progress))
 
     def hash_and_score(
         self,
@@ -161,7 +233,8 @@ class SlideProcessor:
         """
         abandoned = threading.Event()
         stop = _AnyOf(abandoned, cancel)
-        scoring = self._begin(scan, inbox, stop, progress)
+        assumed = self._assume_magnification(scan.path, inbox)
+        scoring = self._begin(scan, assumed, stop, progress)
 
         def continue_or_stop() -> None:
             on_hash_progress()
@@ -180,13 +253,17 @@ class SlideProcessor:
         return digest, self._scored(scan, scoring)
 
     def _begin(
-        self, scan: Scan, inbox: Path | None, cancel: Flag | None, progress: Progress | None
+        self,
+        scan: Scan,
+        assume_magnification: float | None,
+        cancel: Flag | None,
+        progress: Progress | None,
     ) -> "_Scoring":
         return _Scoring(
             self.pipeline.submit(
                 scan.path,
                 fd=scan.descriptor,
-                assume_magnification=self._assume_magnification(scan.path, inbox),
+                assume_magnification=assume_magnification,
                 cancel=cancel,
                 progress=progress,
             )
@@ -274,7 +351,11 @@ def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float)
 
 @contextmanager
 def open_processor(
-    bundle: Bundle, settings: Settings, observe: Observe = lambda _: None
+    bundle: Bundle,
+    settings: Settings,
+    observe: Observe = lambda _: None,
+    *,
+    check: Callable[[Engine], None] = self_test,
 ) -> Iterator[SlideProcessor]:
     """Open a bundle's engine and start the pipeline; close both when the block ends.
 
@@ -282,6 +363,7 @@ def open_processor(
         bundle: the bundle that scores; the one that `settings` name is not read.
         settings: how the engine and the pipeline run.
         observe: called with each batch, from the pipeline's threads.
+        check: raises EngineError if the engine may not be used.
 
     Raises:
         BundleError, EngineError: it cannot start; the sentence says why.
@@ -297,18 +379,14 @@ def open_processor(
     unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
     software = software_of(engine.backend)
     limits = pipeline_limits(settings, engine.batches)
-    # Reading a file for its hash must not slow the scanner that writes the next one.
-    hashing = ThreadPoolExecutor(
-        limits.slides_in_flight, thread_name_prefix="her2d-hash", initializer=be_idle
-    )
     try:
-        self_test(engine)
+        check(engine)
         early = None
         if not runs_all:
             problem = problem or engine.separate_folds_problem(limits.classifier_batch)
             early = _early_decision(integrator, rules, problem)
         with (
-            hashing,
+            IdleHashing(limits.slides_in_flight) as hashing,
             Pipeline(engine, integrator, rules, limits, observe, early) as pipeline,
         ):
             yield SlideProcessor(
@@ -316,6 +394,7 @@ def open_processor(
                 pipeline,
                 software,
                 hashing,
+                limits.slides_in_flight,
                 assume_magnification=settings.intake.magnification_for,
                 max_unreadable_percent=settings.pipeline.max_unreadable_percent,
                 unused_plans=unused,

@@ -18,10 +18,13 @@ from her2d.inference.engine import DeviceLostError
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
+    ActorCrashedError,
     ClaimLostError,
+    ClusterLostError,
     DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
+    ScanNotOnNodeError,
     TooFewTilesError,
     UnreadableStorageError,
 )
@@ -36,6 +39,7 @@ from her2d.system.shortage import is_own_shortage, shortage_of
 _ENGINE_DOWN_S = 60.0
 _RESULTS_UNWRITABLE_S = 30.0
 _UNREACHABLE_S = 300.0
+_NODE_LOST_S = 1.0
 # The file may be the cause, and others must not wait while it fails again and again.
 SUSPECTED = Backoff(first_s=60.0, longest_s=3600.0)
 
@@ -249,6 +253,31 @@ RULES: tuple[Rule, ...] = (
         Action.INTERRUPT,
         "device_lost",
         "critical",
+    ),
+    Rule(
+        "The node that scored the slide, or the whole cluster, was lost.",
+        _is_a(ClusterLostError),
+        Action.POSTPONE,
+        "slide_node_lost",
+        wait_s=_NODE_LOST_S,
+    ),
+    Rule(
+        "A node cannot open the file, or finds other content there.",
+        _is_a(ScanNotOnNodeError),
+        Action.POSTPONE,
+        "slide_not_on_node",
+        "error",
+        is_suspected=True,
+    ),
+    Rule(
+        # As with anything that nobody foresaw: only once other slides work is the file the cause.
+        "A node's process ended while it scored the slide, and the node lives.",
+        _is_a(ActorCrashedError),
+        Action.POSTPONE,
+        "slide_actor_crashed",
+        "error",
+        if_proven=Action.RETRY,
+        is_suspected=True,
     ),
     Rule(
         "her2d itself lacks memory, threads, processes or descriptors.",

@@ -29,6 +29,7 @@ MODULES = {
     "tensorrt": ("tensorrt", "pycuda", "onnx"),
     "tensorrt-rtx": ("tensorrt_rtx", "pycuda", "onnx"),
     "onnxruntime": ("onnx",),
+    "cluster": ("ray",),
 }
 """The modules that each extra in pyproject.toml installs for the program."""
 

@@ -1,6 +1,7 @@
 """Commands whose optional packages are not installed: one sentence with a remedy, no traceback."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -203,7 +204,7 @@ def test_the_extras_are_those_of_pyproject():
         extra: {
             IMPORTED_AS.get(name, name)
             for requirement in packages
-            if (name := requirement.partition(">")[0]) != "jinja2"  # always installed
+            if (name := re.split(r"\[|>", requirement)[0]) != "jinja2"  # always installed
         }
         for extra, packages in project["optional-dependencies"].items()
         if extra not in ("dev", "docs")

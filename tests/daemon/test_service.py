@@ -66,6 +66,8 @@ def running(settings, manager, monkeypatch, resume) -> Iterator[Daemon]:
         software=Software("none", "fp32", "none", "0", "0", "0", None),
         backend="none",
         unused_plans=(),
+        capacity=1,
+        pipeline=None,
         hash_and_score=hangs,
     )
     monkeypatch.setattr(

@@ -24,9 +24,11 @@ from her2d.processing.duplicates import ContentLocks
 from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ClaimLostError,
+    ClusterLostError,
     DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
+    ScanNotOnNodeError,
     UnreadableStorageError,
 )
 from her2d.processing.retry_policy import MOST_UNFORESEEN
@@ -44,6 +46,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExc
 class Fails:
     """A processor that raises or calls its arguments in order, then refuses every file."""
 
+    capacity = 1
     bundle = SimpleNamespace(digest="d" * 64)
 
     def __init__(self, *errors: BaseException | Callable[[], None]) -> None:
@@ -125,6 +128,26 @@ def test_a_worker_that_ends_unexpectedly_is_replaced_and_its_job_is_queued_again
     supervisor = supervisor_of(Fails(error))
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
     assert jobs.get(queued.id).claim == 2
+
+
+def test_a_job_stays_in_the_queue_while_the_processor_has_no_place_for_it(
+    jobs, queued, supervisor_of
+):
+    processor = Fails()
+    processor.capacity = 0
+    supervisor = supervisor_of(processor)
+    time.sleep(1.2)  # a worker looks for a job twice a second
+    assert state(jobs, queued) is JobState.QUEUED
+    processor.capacity = 1
+    check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
+
+
+@pytest.mark.parametrize("error", [ClusterLostError("gone"), ScanNotOnNodeError("not there")])
+def test_what_a_cluster_lost_costs_the_slide_no_attempt(jobs, queued, supervisor_of, error):
+    supervisor = supervisor_of(Fails(error))
+    check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)
+    assert jobs.get(queued.id).attempts == 0
+    assert jobs.get(queued.id).reason == str(error)
 
 
 def test_an_unexpected_error_is_retried_later_with_its_reason(jobs, queued, supervisor_of):

@@ -1,0 +1,178 @@
+"""What runs on a node: one engine that stays loaded, and the slides that it scores.
+
+Ray makes an actor of the class and calls its methods from several threads.
+"""
+
+import logging
+import pickle
+import socket
+import threading
+from contextlib import ExitStack
+
+import her2d
+from her2d.bundle.loading import load_bundle
+from her2d.bundle.site_calibration import with_calibration
+from her2d.cluster.errors import NodeError, NodeRefusedError
+from her2d.cluster.node_parity import require_parity
+from her2d.cluster.plan import (
+    Answer,
+    Failure,
+    NodePlan,
+    NodeReport,
+    ParityReference,
+    Progress,
+    SlideTask,
+)
+from her2d.errors import Her2dError
+from her2d.inference.engine import Engine, EngineError
+from her2d.inference.self_test import self_test
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.pipeline.software import Software
+from her2d.processing.errors import ScanNotOnNodeError
+from her2d.processing.identity import open_scan
+from her2d.processing.processor import SlideProcessor, open_processor
+from her2d.settings import Settings
+
+
+class SlideActor:
+    """Scores slides on one node with one engine. Safe to use from several threads."""
+
+    def __init__(self, plan: NodePlan, reference: ParityReference) -> None:
+        """Open the engine, or keep why the node cannot be used for `report`."""
+        # Ray keeps what its processes write in files, where names of slides must not stand.
+        logging.getLogger("her2d").propagate = False
+        self._plan = plan
+        self._resources = ExitStack()
+        self._processor: SlideProcessor | None = None
+        self._lock = threading.Lock()
+        self._progress: dict[str, Progress] = {}
+        self._cancel: dict[str, threading.Event] = {}
+        self._refusal: str | None = None
+        try:
+            self._processor = self._open(reference)
+        except Her2dError as error:
+            self._resources.close()
+            self._refusal = str(error)
+
+    def report(self) -> NodeReport:
+        """Say whether the node can be used."""
+        return NodeReport(self._refusal)
+
+    def score(self, task: SlideTask) -> Answer:
+        """Score a slide. It never raises: what ended it is in the answer."""
+        with self._lock:
+            cancel = self._cancel.setdefault(task.id, threading.Event())
+            self._progress[task.id] = Progress()
+        try:
+            return self._score(task, cancel)
+        except Exception as error:  # noqa: BLE001  the daemon's retry policy decides
+            return _portable(Failure(error, error.__cause__))
+        finally:
+            with self._lock:
+                self._progress.pop(task.id, None)
+                self._cancel.pop(task.id, None)
+
+    def progress(self, task_id: str) -> Progress:
+        """Return how far a slide is."""
+        with self._lock:
+            return self._progress.get(task_id, Progress())
+
+    def cancel(self, task_id: str) -> None:
+        """End a slide early, if it is being scored."""
+        with self._lock:
+            event = self._cancel.get(task_id)
+        if event is not None:
+            event.set()
+
+    def _open(self, reference: ParityReference) -> SlideProcessor:
+        plan = self._plan
+        _require_same("her2d", plan.software.software_version, her2d.__version__)
+        bundle = with_calibration(load_bundle(plan.bundle), plan.calibration)
+        _require_same("the bundle", plan.bundle_digest, bundle.digest)
+        signed = bundle.calibration
+        _require_same(
+            "the calibration", plan.calibration_digest, None if signed is None else signed.digest
+        )
+
+        def check(engine: Engine) -> None:
+            self_test(engine)
+            require_parity(bundle, engine, reference, socket.gethostname())
+
+        processor = self._resources.enter_context(
+            open_processor(bundle, node_settings(plan), check=check)
+        )
+        _require_same_software(plan.software, processor.software)
+        return processor
+
+    def _score(self, task: SlideTask, cancel: threading.Event) -> SlideOutcome:
+        if self._processor is None:
+            raise EngineError(self._refusal or "The node is not used.")
+
+        def require_wanted() -> None:
+            if cancel.is_set():
+                raise SlideCancelledError("The slide was cancelled.")
+
+        def note(done: int, total: int) -> None:
+            with self._lock:
+                self._progress[task.id] = Progress(done, total)
+
+        with ExitStack() as opened:
+            try:
+                scan = opened.enter_context(open_scan(task.path, task.inbox))
+            except (OSError, Her2dError) as error:
+                raise ScanNotOnNodeError(
+                    f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
+                    " the share there, or correct [cluster] paths."
+                ) from error
+            if scan.content_hash(require_wanted) != task.content_hash:
+                raise ScanNotOnNodeError(
+                    f"On the node {socket.gethostname()}, {task.path.name} has other content than"
+                    " on the daemon's machine. Correct [cluster] paths."
+                )
+            scored = self._processor.score_assuming(
+                scan, task.assume_magnification, cancel=cancel, progress=note
+            )
+            return scored.outcome
+
+
+def node_settings(plan: NodePlan) -> Settings:
+    """Return the settings that an actor computes with: the daemon's, on its own CPUs.
+
+    The node's own config.toml and environment count for nothing.
+    """
+    inference, pipeline = plan.inference, plan.pipeline
+    decoders = -(-plan.cpus // pipeline.slides_in_flight)
+    return Settings.model_construct(
+        inference=inference.model_copy(update={"threads": inference.threads or plan.cpus}),
+        pipeline=pipeline.model_copy(
+            update={"decode_workers": pipeline.decode_workers or decoders}
+        ),
+    )
+
+
+def _require_same_software(wanted: Software, found: Software) -> None:
+    for part, expected, present in (
+        ("the back end", wanted.backend, found.backend),
+        (wanted.runtime, wanted.runtime_version, found.runtime_version),
+        ("scikit-learn", wanted.scikit_learn_version, found.scikit_learn_version),
+        ("her2d's commit", wanted.git_commit, found.git_commit),
+    ):
+        _require_same(part, expected, present)
+
+
+def _require_same(part: str, wanted: str | None, found: str | None) -> None:
+    if wanted != found:
+        raise NodeRefusedError(
+            f"It has another version of {part}: {found or 'none'}, and the daemon has"
+            f" {wanted or 'none'}. Install the same on both."
+        )
+
+
+def _portable(failure: Failure) -> Failure:
+    """Return the failure, or one of the same words if it cannot be sent to another process."""
+    try:
+        pickle.loads(pickle.dumps(failure))  # noqa: S301  what was made in the line itself
+    except Exception:  # noqa: BLE001  a library's error may hold anything
+        return Failure(NodeError(f"{type(failure.error).__name__}: {failure.error}"))
+    return failure

@@ -1,0 +1,164 @@
+"""What passes between the daemon, the driver process and the nodes of a cluster."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from her2d.bundle.loading import Bundle
+from her2d.inference.parity import Findings
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.software import Software
+from her2d.settings import InferenceSettings, PipelineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """What a node must have and how it computes. A node that differs is not used.
+
+    Attributes:
+        bundle, calibration: paths on the node; no calibration is that beside the bundle, if any.
+        bundle_digest, calibration_digest: of the daemon's.
+        software: what computes, as recorded with each result.
+        inference, pipeline: the daemon's settings.
+        cpus: CPUs that an actor takes, which are its engine's threads.
+        gpus: GPUs that an actor takes.
+    """
+
+    bundle: Path
+    calibration: Path | None
+    bundle_digest: str
+    calibration_digest: str | None
+    software: Software
+    inference: InferenceSettings
+    pipeline: PipelineSettings
+    cpus: int
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriverOrder:
+    """What the driver process does.
+
+    Attributes:
+        address: `[cluster] address`.
+        plan: what nodes must have.
+        bundle: the daemon's, which nodes' engines are compared with.
+        cpus_taken: of a node by each actor, so that no other work gets them.
+        most_actors: on each node.
+    """
+
+    address: str
+    plan: NodePlan
+    bundle: Bundle
+    cpus_taken: int
+    most_actors: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReference:
+    """Tiles and what ONNX Runtime in fp32 finds in them on the daemon's machine.
+
+    Attributes:
+        tiles: uint8 (N, 512, 512, 3).
+        findings: of those tiles.
+    """
+
+    tiles: NDArray[np.uint8]
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What an actor says of itself.
+
+    Attributes:
+        refusal: one sentence why the node cannot be used; None if it can.
+    """
+
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlideTask:
+    """A slide to score on a node.
+
+    Attributes:
+        id: of this attempt.
+        path, inbox: on the node; see `open_scan`.
+        content_hash: of the scan, which the node checks before it scores.
+        assume_magnification: where the file states none.
+    """
+
+    id: str
+    path: Path
+    inbox: Path | None
+    content_hash: str
+    assume_magnification: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt is: tiles done and tiles in all."""
+
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt has no outcome. An error's cause is lost on its way, so it travels beside it.
+
+    Attributes:
+        error: what the retry policy decides by.
+        cause: the error's `__cause__`.
+    """
+
+    error: Exception
+    cause: BaseException | None = None
+
+    def to_raise(self) -> Exception:
+        """Return the error with its cause."""
+        self.error.__cause__ = self.cause
+        return self.error
+
+
+Answer: TypeAlias = SlideOutcome | Failure
+"""How an attempt ended. An outcome has the slide's tiles and an overview of two megapixels."""
+
+NodeState = Literal["starting", "usable", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One living node.
+
+    Attributes:
+        id: Ray's.
+        name: its host's.
+        actors: number of actors that score.
+        refusal: why the node is not used, in one sentence; None if it is.
+    """
+
+    id: str
+    name: str
+    state: NodeState
+    actors: int = 0
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """The cluster as the driver last saw it.
+
+    Attributes:
+        nodes: those that live and have CPUs or GPUs for an actor.
+        places: number of slides that all actors take at once.
+        age_s: how long ago that was, in seconds.
+    """
+
+    nodes: tuple[NodeStatus, ...] = field(default=())
+    places: int = 0
+    age_s: float = 0.0

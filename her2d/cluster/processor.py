@@ -1,0 +1,270 @@
+"""Score slides on the nodes of a cluster, in place of this process's own pipeline."""
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from her2d.bundle.loading import Bundle
+from her2d.cluster.connection import ClusterConnection
+from her2d.cluster.paths import path_on_nodes
+from her2d.cluster.plan import (
+    DriverOrder,
+    Failure,
+    NodePlan,
+    NodeState,
+    Progress,
+    SlideTask,
+)
+from her2d.inference.engine import EngineError
+from her2d.inference.options import recorded_name
+from her2d.inference.plans import PlanFiles
+from her2d.monitoring.reading import ClusterReading
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.pipeline import Pipeline
+from her2d.pipeline.slide_run import Progress as OnProgress
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.pipeline.software import Software, software_of
+from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.hashing import IdleHashing
+from her2d.processing.identity import Scan
+from her2d.processing.processor import AssumeMagnification, ScoredSlide
+from her2d.settings import Settings
+from her2d.system.extras import installing, missing_modules
+
+_POLL_S = 0.5
+
+LOSSES = {
+    ClusterLostError: "node",
+    ActorCrashedError: "process",
+    ScanNotOnNodeError: "file",
+}
+"""What was lost or missing when an attempt failed because of the cluster."""
+
+
+class ClusterProcessor:
+    """Scores each slide on a node. Safe to use from several threads.
+
+    Attributes:
+        bundle, software: what every node has.
+        pipeline, unused_plans: none; the nodes have theirs.
+    """
+
+    pipeline: Pipeline | None = None
+    unused_plans: tuple[PlanFiles, ...] = ()
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        software: Software,
+        connection: ClusterConnection,
+        hashing: IdleHashing,
+        *,
+        most_slides: int,
+        paths: Mapping[Path, Path],
+        assume_magnification: AssumeMagnification,
+    ) -> None:
+        self.bundle = bundle
+        self.software = software
+        self.connection = connection
+        self._hashing = hashing
+        self._most_slides = most_slides
+        self._paths = paths
+        self._assume_magnification = assume_magnification
+        self._lock = threading.Lock()
+        self._losses = Counter(dict.fromkeys(LOSSES.values(), 0))
+
+    @property
+    def capacity(self) -> int:
+        """Number of slides that the nodes take at once now."""
+        return min(self._most_slides, self.connection.status.places)
+
+    @property
+    def losses(self) -> Mapping[str, int]:
+        """What was lost (node, process or file) -> number of attempts that failed for it."""
+        with self._lock:
+            return dict(self._losses)
+
+    def reading(self) -> ClusterReading:
+        """Return what a scrape of /metrics reports."""
+        status = self.connection.status
+        states = Counter(dict.fromkeys(get_args(NodeState), 0))
+        states.update(node.state for node in status.nodes)
+        return ClusterReading(
+            self.connection.is_connected,
+            states,
+            status.places,
+            self.losses,
+            self.connection.losses,
+        )
+
+    def content_hash(self, scan: Scan, on_progress: Callable[[], None] = lambda: None) -> str:
+        """Return the scan's content hash, read on this machine; see `SlideProcessor`."""
+        return self._hashing.content_hash(scan, on_progress)
+
+    def score(
+        self,
+        scan: Scan,
+        *,
+        inbox: Path | None = None,
+        cancel: threading.Event | None = None,
+        progress: OnProgress | None = None,
+        content_hash: str | None = None,
+    ) -> ScoredSlide:
+        """Score one scan on a node; arguments as in `Processor.score`.
+
+        Raises:
+            ClusterLostError: the node or the cluster was lost.
+            ActorCrashedError: the node's process ended.
+            ScanNotOnNodeError: the node cannot open the file, or it is another one there.
+            Exception: what `SlideProcessor.score` raises.
+        """
+        task = SlideTask(
+            uuid.uuid4().hex,
+            path_on_nodes(scan.path, self._paths),
+            None if scan.inbox is None else path_on_nodes(scan.inbox, self._paths),
+            content_hash or self.content_hash(scan),
+            self._assume_magnification(scan.path, inbox),
+        )
+        began = time.monotonic()
+        try:
+            outcome = self._outcome(task, cancel or threading.Event(), progress)
+        except tuple(LOSSES) as error:
+            with self._lock:
+                self._losses[LOSSES[type(error)]] += 1
+            raise
+        seconds = time.monotonic() - began
+        stamp, first_block = scan.stamp(), scan.first_block()
+        scan.require_unchanged()
+        return ScoredSlide(scan.path, outcome, stamp, first_block, seconds)
+
+    def hash_and_score(
+        self,
+        scan: Scan,
+        hashed: Callable[[str], None],
+        *,
+        on_hash_progress: Callable[[], None] = lambda: None,
+        inbox: Path | None = None,
+        cancel: threading.Event | None = None,
+        progress: OnProgress | None = None,
+    ) -> tuple[str, ScoredSlide]:
+        """Hash one scan, then score it: the node checks the hash before it scores."""
+        digest = self.content_hash(scan, on_hash_progress)
+        hashed(digest)
+        scored = self.score(
+            scan, inbox=inbox, cancel=cancel, progress=progress, content_hash=digest
+        )
+        return digest, scored
+
+    def _outcome(
+        self, task: SlideTask, cancel: threading.Event, progress: OnProgress | None
+    ) -> SlideOutcome:
+        while not self.connection.begin(task):
+            if progress is not None:
+                progress(0, 0)
+            if cancel.wait(_POLL_S):
+                raise SlideCancelledError("The slide was cancelled.")
+        last = Progress()
+        while True:
+            found = self.connection.next(task, _POLL_S)
+            if isinstance(found, SlideOutcome):
+                return found
+            if isinstance(found, Failure):
+                raise found.to_raise()
+            if found is not None and found != last:
+                last = found
+                if progress is not None:
+                    progress(found.done, found.total)
+            if cancel.is_set():
+                self.connection.cancel(task)
+                raise SlideCancelledError("The slide was cancelled.")
+
+
+@contextmanager
+def open_cluster_processor(bundle: Bundle, settings: Settings) -> Iterator[ClusterProcessor]:
+    """Connect to the cluster, which may take its time; the processor's capacity is 0 until then.
+
+    Raises:
+        EngineError: the settings do not say what nodes compute with, or a package is missing.
+    """
+    wanted = settings.cluster
+    order = _order(bundle, settings)
+    with (
+        IdleHashing(wanted.most_slides) as hashing,
+        ClusterConnection(order) as connection,
+    ):
+        yield ClusterProcessor(
+            bundle,
+            order.plan.software,
+            connection,
+            hashing,
+            most_slides=wanted.most_slides,
+            paths=wanted.paths,
+            assume_magnification=settings.intake.magnification_for,
+        )
+
+
+def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
+    """Return an order for one actor a node that leaves the CPUs to the daemon's, to look at them.
+
+    Raises:
+        EngineError: as `open_cluster_processor`.
+    """
+    return replace(_order(bundle, settings), cpus_taken=0, most_actors=1)
+
+
+def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
+    wanted = settings.cluster
+    if missing := missing_modules("cluster"):
+        raise EngineError(
+            f"[cluster] address needs {', '.join(missing)}, which is not installed. Install it:"
+            f" {installing('cluster')}."
+        )
+    software = expected_software(settings)
+    signed = bundle.calibration
+    calibration = settings.bundle.calibration
+    plan = NodePlan(
+        path_on_nodes(bundle.directory, wanted.paths),
+        None if calibration is None else path_on_nodes(calibration, wanted.paths),
+        bundle.digest,
+        None if signed is None else signed.digest,
+        software,
+        settings.inference,
+        settings.pipeline,
+        wanted.actor_cpus,
+        wanted.actor_gpus,
+    )
+    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides)
+
+
+def expected_software(settings: Settings) -> Software:
+    """Return what every node must compute with, so that a slide's result is the same on each.
+
+    Raises:
+        EngineError: the settings leave it open, or the library is not installed here.
+    """
+    backend, precision = settings.inference.backend, settings.inference.precision
+    if backend == "auto":
+        raise EngineError(
+            "[cluster] address needs [inference] backend: every node must compute with the same"
+            " one. Set it, for example to onnxruntime."
+        )
+    if precision == "auto":
+        if backend not in ("onnxruntime", "torch"):
+            raise EngineError(
+                f"[cluster] address needs [inference] precision with {backend}: every node must"
+                " compute in the same one. Set it, for example to fp16."
+            )
+        precision = "fp32"
+    try:
+        return software_of(recorded_name(backend, precision))
+    except ImportError as error:
+        raise EngineError(
+            f"{backend} is not installed here. Every machine of the cluster needs the same"
+            f" version. Install it: {installing(None if backend == 'onnxruntime' else backend)}."
+        ) from error

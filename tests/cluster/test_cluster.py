@@ -1,0 +1,90 @@
+"""Slides that a real cluster scores, whatever happens to its nodes."""
+
+import random
+import time
+from collections import Counter
+from contextlib import ExitStack
+
+import pytest
+from daemon_site import Site
+from ray_nodes import RayNodes, cluster_site
+
+from her2d.queue.job import JobState
+
+pytestmark = pytest.mark.slow
+
+NODES, KILLS = 3, 2
+BATCH = 10
+SLIDES = BATCH * (1 + KILLS)
+# Some take a moment, so that a node can be killed in the middle of them.
+PICTURES = (["Sw"], ["ww", "Sh"], ["tSwSwSwS"] * 3, [".S", "hw"], ["wwwwS"] * 4)
+
+
+def fill(site: Site, write_slide, batch: int) -> None:
+    """Write a batch of slides with different content into the inbox."""
+    for number in range(batch * BATCH, (batch + 1) * BATCH):
+        write_slide(PICTURES[number % len(PICTURES)], f"{number:04}.tif", folder=site.inbox)
+
+
+def test_nodes_and_a_daemon_killed_at_random_lose_and_double_no_result(
+    ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
+):
+    rng = random.Random(19)
+    local = Site.made(tmp_path / "local", color_bundle)
+    for batch in range(1 + KILLS):
+        fill(local, write_slide, batch)
+    with local.daemon():
+        local.wait_for(JobState.DONE, jobs=SLIDES)
+
+    ray_nodes.add(NODES)
+    site = cluster_site(tmp_path / "site", color_bundle, ray_nodes.address)
+    killed = site.start()
+    site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
+    fill(site, write_slide, 0)
+    site.wait_for(JobState.RUNNING, jobs=2)
+    killed.kill()
+    killed.wait()
+    # Its engines end with it: on a node with one CPU there is no place for another.
+    with site.daemon():
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == 2 * NODES)
+        for batch in range(1, 1 + KILLS):
+            fill(site, write_slide, batch)
+            site.wait_for(JobState.RUNNING, jobs=3)
+            time.sleep(rng.uniform(0, 0.05))
+            ray_nodes.kill(rng.randrange(2))  # one that has been there for a while
+            ray_nodes.add()
+        site.wait_for(JobState.DONE, jobs=SLIDES)
+        _, metrics = site.answer("/metrics")
+
+    assert site.scores() == local.scores()
+    assert site.runs() == SLIDES
+    assert Counter(job.state for job in site.jobs()) == {JobState.DONE: SLIDES}
+    assert {job.attempts for job in site.jobs()} == {1}
+    assert site.events()["cluster_node_lost"] == KILLS
+    lost = site.events()["slide_node_lost"]
+    assert lost > 0
+    assert f'her2d_cluster_lost_attempts_total{{lost="node"}} {lost}.0' in metrics
+
+
+@pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily
+def test_a_daemon_whose_head_is_lost_runs_on_and_connects_to_the_next(
+    ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
+):
+    ray_nodes.add()
+    address = ray_nodes.address
+    site = cluster_site(tmp_path / "site", color_bundle, address)
+    with ExitStack() as ended, site.daemon():
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == 1)
+        ray_nodes.kill_head()
+        reason = site.wait_for_503("/readyz")
+        assert "The cluster is lost" in reason
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.QUEUED)
+        ray_nodes.end()
+        again = RayNodes(int(address.rpartition(":")[2]))
+        ended.callback(again.end)
+        again.add()
+        site.wait_for(JobState.DONE)
+    (job,) = site.jobs()
+    assert job.attempts == 1
+    assert site.events()["cluster_lost"] == 1

@@ -1,0 +1,212 @@
+"""What the driver makes of actors and nodes that end, with a Ray that the test plays."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from her2d.cluster.plan import Failure, NodeReport, Progress, SlideTask
+from her2d.inference.engine import DeviceLostError
+from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+
+pytestmark = pytest.mark.slow  # importing Ray takes a second
+
+driver = pytest.importorskip(
+    "her2d.cluster.driver",
+    reason="ray is not installed: pip install 'her2d[cluster]'",
+    exc_type=ImportError,
+)
+
+
+class PlayedRay:
+    """Ray with nodes that the test adds and removes. A reference is a list with its value."""
+
+    def __init__(self) -> None:
+        self.living: dict[str, float] = {}
+        self.placed: list[PlayedActor] = []
+        self.reports: dict[str, Any] = {}
+        self.answer: Any = None
+        self.options: dict[str, Any] = {}
+        self.is_gone = False
+
+    def nodes(self) -> list[dict[str, Any]]:
+        if self.is_gone:
+            raise driver.RayError("no head")
+        return [
+            {"NodeID": id_, "NodeManagerHostname": id_, "Alive": True, "Resources": {"CPU": cpus}}
+            for id_, cpus in self.living.items()
+        ]
+
+    def remote(self, _class: type) -> Any:
+        def options(**options: Any) -> Any:
+            actor = PlayedActor(self, options["scheduling_strategy"].node_id)
+            self.options = options
+            self.placed.append(actor)
+            return SimpleNamespace(remote=lambda *_: actor)
+
+        return SimpleNamespace(options=options)
+
+    def wait(self, references: list[Any], timeout: float) -> tuple[list[Any], list[Any]]:
+        done = [each for each in references if each[0] is not None]
+        return done, [each for each in references if each[0] is None]
+
+    def get(self, reference: Any, timeout: float | None = None) -> Any:
+        if isinstance(reference[0], Exception):
+            raise reference[0]
+        return reference[0]
+
+    def kill(self, actor: "PlayedActor") -> None:
+        actor.is_killed = True
+
+
+class PlayedActor:
+    def __init__(self, ray: PlayedRay, node: str) -> None:
+        self.node, self.is_killed = node, False
+        self.report = SimpleNamespace(remote=lambda: [ray.reports.get(node, NodeReport(None))])
+        self.progress = SimpleNamespace(remote=lambda _: [Progress(3, 9)])
+        score = SimpleNamespace(remote=lambda _: [ray.answer])
+        self.score = SimpleNamespace(options=lambda **_: score)
+
+
+@pytest.fixture
+def ray(monkeypatch) -> PlayedRay:
+    played = PlayedRay()
+    for name in ("nodes", "remote", "wait", "get", "kill"):
+        monkeypatch.setattr(driver.ray, name, getattr(played, name))
+    monkeypatch.setattr(
+        driver,
+        "NodeAffinitySchedulingStrategy",
+        lambda node_id, soft: SimpleNamespace(node_id=node_id),
+    )
+    monkeypatch.setattr(driver, "_REFRESH_S", 0.01)
+    monkeypatch.setattr(driver, "_NODE_DEATH_S", 0.05)
+    return played
+
+
+@pytest.fixture
+def cluster(ray) -> Any:
+    """A driver of a cluster with two nodes of two CPUs, whose actors have reported."""
+    plan: Any = SimpleNamespace(cpus=2, gpus=0, pipeline=SimpleNamespace(slides_in_flight=2))
+    order: Any = SimpleNamespace(plan=plan, cpus_taken=2, most_actors=32, address="auto")
+    ray.living = {"alpha": 2.0, "beta": 2.0}
+    found = driver.Driver(order)
+    found._refresh()
+    found._refresh()
+    return found
+
+
+def task(number: int = 1) -> SlideTask:
+    return SlideTask(str(number), Path("a.tif"), None, "blake2b:0", None)
+
+
+def states(cluster: Any) -> dict[str, str]:
+    return {node.name: node.state for node in cluster.status().nodes}
+
+
+def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Exception:
+    """Hand out a slide that ends with `answer`, and return the error of its failure."""
+    ray.answer = answer
+    assert cluster.begin(task(number))
+    found = cluster.next(str(number), 0)
+    assert isinstance(found, Failure)
+    return found.error
+
+
+def test_each_node_has_the_actors_that_its_cpus_allow_and_ray_retries_nothing(cluster, ray):
+    assert [actor.node for actor in ray.placed] == ["alpha", "beta"]
+    assert (ray.options["max_restarts"], ray.options["max_task_retries"]) == (0, 0)
+    assert ray.options["num_cpus"] == 2
+    assert cluster.status().places == 4
+    ray.living["gamma"] = 5.0
+    ray.living["small"] = 1.0
+    cluster._refresh()
+    cluster._refresh()
+    assert cluster.status().places == 8
+    assert states(cluster) == dict.fromkeys(("alpha", "beta", "gamma"), "usable")
+
+
+def test_a_slide_goes_to_the_actor_with_the_fewest_until_none_has_a_place(cluster):
+    assert [cluster.begin(task(number)) for number in range(5)] == [True] * 4 + [False]
+    assert {node.actors[0].slides for node in cluster._nodes.values()} == {2}
+
+
+def test_a_slide_that_is_not_done_reports_its_progress(cluster):
+    cluster.begin(task())
+    assert cluster.next("1", 0) == Progress(3, 9)
+
+
+def test_an_actor_that_ends_with_its_node_is_no_fault_of_the_slide(cluster, ray):
+    del ray.living["alpha"]
+    assert isinstance(ending(cluster, ray, driver.RayActorError()), ClusterLostError)
+
+
+def test_an_actor_that_ends_on_a_living_node_may_be_the_slides_fault_and_is_replaced(cluster, ray):
+    assert isinstance(ending(cluster, ray, driver.RayActorError()), ActorCrashedError)
+    assert ray.placed[0].is_killed
+    cluster._refresh()
+    cluster._refresh()
+    assert cluster.status().places == 4
+
+
+def test_a_slide_is_lost_with_the_head(cluster, ray):
+    ray.answer = driver.RayActorError()
+    cluster.begin(task())
+    ray.is_gone = True
+    assert isinstance(cluster.next("1", 0).error, ClusterLostError)
+
+
+def test_a_result_that_does_not_arrive_is_computed_again(cluster, ray):
+    """As when the object store is full, or the node dies before the result was fetched."""
+    error = ending(cluster, ray, driver.RayError("ObjectStoreFullError: no space"))
+    assert isinstance(error, ClusterLostError)
+    assert "ObjectStoreFullError" in str(error)
+
+
+def test_a_lost_gpu_costs_the_actor_and_not_the_daemon(cluster, ray):
+    error = ending(cluster, ray, Failure(DeviceLostError("The GPU is lost.")))
+    assert isinstance(error, ActorCrashedError)
+    assert "alpha: The GPU is lost." in str(error)
+    assert ray.placed[0].is_killed
+
+
+def test_a_node_that_finds_no_slide_does_not_draw_all_of_them(cluster, ray):
+    not_there = Failure(ScanNotOnNodeError("The node alpha cannot open a.tif."))
+    del ray.living["beta"]
+    cluster._refresh()
+    for number in range(3):
+        ending(cluster, ray, not_there, number)
+    assert states(cluster) == {"alpha": "refused"}
+    assert not cluster.begin(task(4))
+
+
+def test_a_refused_node_is_asked_again_after_a_while(cluster, ray, monkeypatch):
+    ray.reports["gamma"] = NodeReport("It has another version of her2d.")
+    ray.living["gamma"] = 2.0
+    for _ in range(3):
+        cluster._refresh()
+    assert states(cluster)["gamma"] == "refused"
+    placed = len(ray.placed)
+    ray.reports["gamma"] = NodeReport(None)
+    cluster._refresh()
+    assert len(ray.placed) == placed  # not at once
+    monkeypatch.setattr(driver, "_REFUSED_AGAIN_S", 0.0)
+    cluster._refresh()
+    assert states(cluster)["gamma"] == "refused"  # until it has answered
+    cluster._refresh()
+    assert states(cluster)["gamma"] == "usable"
+
+
+def test_a_node_without_her2d_is_refused_with_what_ray_says(cluster, ray):
+    ray.reports["gamma"] = driver.RayError("ModuleNotFoundError: No module named 'her2d'")
+    ray.living["gamma"] = 2.0
+    for _ in range(2):
+        cluster._refresh()
+    (gamma,) = [node for node in cluster.status().nodes if node.name == "gamma"]
+    assert "could not start: ModuleNotFoundError: No module named 'her2d'" in str(gamma.refusal)
+
+
+def test_a_node_that_leaves_is_forgotten(cluster, ray):
+    del ray.living["beta"]
+    cluster._refresh()
+    assert states(cluster) == {"alpha": "usable"}

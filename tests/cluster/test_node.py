@@ -1,0 +1,200 @@
+"""What runs on a node, without Ray: which nodes are refused, and what comes back of a slide."""
+
+import logging
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from her2d.cluster.node import SlideActor
+from her2d.cluster.node_parity import parity_reference
+from her2d.cluster.plan import Failure, NodePlan, ParityReference, SlideTask
+from her2d.cluster.processor import expected_software
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing.errors import ScanNotOnNodeError
+from her2d.processing.identity import open_scan, scan_hash
+from her2d.processing.processor import open_processor
+from her2d.settings import InferenceSettings, PipelineSettings, Settings
+from her2d.slides.errors import SlideError, SlideUnavailableError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def log_as_before() -> Iterator[None]:
+    """Let her2d's log be seen again by the tests that share this process."""
+    yield
+    logging.getLogger("her2d").propagate = True
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return Settings(inference=InferenceSettings(backend="onnxruntime", threads=1))
+
+
+@pytest.fixture(scope="module")
+def reference(color_bundle) -> ParityReference:
+    return parity_reference(color_bundle)
+
+
+@pytest.fixture(scope="module")
+def plan(color_bundle, settings) -> NodePlan:
+    return NodePlan(
+        color_bundle.directory,
+        None,
+        color_bundle.digest,
+        None,
+        expected_software(settings),
+        settings.inference,
+        PipelineSettings(),
+        cpus=1,
+        gpus=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def actor(plan, reference) -> SlideActor:
+    return SlideActor(plan, reference)
+
+
+@pytest.fixture
+def task(write_slide) -> SlideTask:
+    path = write_slide(["Sw.", "tSS"])
+    return SlideTask("1", path, None, scan_hash(path), None)
+
+
+def failure_of(actor: SlideActor, task: SlideTask) -> Exception:
+    """Score a slide that cannot be scored, and return the error as another process gets it."""
+    answer = pickle.loads(pickle.dumps(actor.score(task)))  # noqa: S301
+    assert isinstance(answer, Failure)
+    return answer.to_raise()
+
+
+def test_a_slide_has_the_same_outcome_on_a_node_as_on_this_machine(
+    actor, task, color_bundle, settings
+):
+    answer = pickle.loads(pickle.dumps(actor.score(task)))  # noqa: S301
+    assert isinstance(answer, SlideOutcome)
+    with open_processor(color_bundle, settings) as processor, open_scan(task.path) as scan:
+        local = processor.score(scan).outcome
+    assert (answer.score, answer.quality, answer.grid) == (local.score, local.quality, local.grid)
+    for array in ("tile_class", "tumor_pixels", "p_folds", "p_strong"):
+        assert np.array_equal(getattr(answer, array), getattr(local, array), equal_nan=True), array
+    assert np.array_equal(answer.overview.rgb, local.overview.rgb)
+
+
+def test_an_answer_is_at_most_as_large_as_a_heatmap(actor, task):
+    assert len(pickle.dumps(actor.score(task))) < 9 * 2**20
+
+
+def test_a_node_like_the_daemon_is_used(actor):
+    assert actor.report().refusal is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda p: {"bundle_digest": "0" * 64}, "another version of the bundle"),
+        (lambda p: {"calibration_digest": "1" * 64}, "another version of the calibration"),
+        (
+            lambda p: {"software": replace(p.software, software_version="0.0.1")},
+            "another version of her2d",
+        ),
+        (
+            lambda p: {"software": replace(p.software, runtime_version="1.0")},
+            "another version of onnxruntime",
+        ),
+        (
+            lambda p: {"software": replace(p.software, scikit_learn_version="1.0")},
+            "another version of scikit-learn",
+        ),
+        (
+            lambda p: {"software": replace(p.software, git_commit="abc")},
+            "another version of her2d's commit",
+        ),
+        (
+            lambda p: {"bundle": p.bundle / "nowhere"},
+            "There is no readable model bundle in",
+        ),
+    ],
+)
+def test_a_node_that_differs_is_refused_with_one_sentence(
+    plan, reference, change: Callable[[NodePlan], dict[str, object]], sentence
+):
+    refused = SlideActor(replace(plan, **change(plan)), reference)
+    assert sentence in str(refused.report().refusal)
+
+
+def test_a_node_whose_engine_finds_something_else_is_refused(plan, reference):
+    wrong = replace(reference.findings, p_folds=1 - reference.findings.p_folds)
+    refused = SlideActor(plan, replace(reference, findings=wrong))
+    assert "fails the parity check" in str(refused.report().refusal)
+
+
+def test_a_refused_node_scores_nothing(plan, reference, task):
+    refused = SlideActor(replace(plan, bundle_digest="0" * 64), reference)
+    assert "another version of the bundle" in str(failure_of(refused, task))
+
+
+def test_a_file_with_other_content_on_the_node_is_not_scored(actor, task):
+    error = failure_of(actor, replace(task, content_hash="blake2b:" + "0" * 64))
+    assert isinstance(error, ScanNotOnNodeError)
+    assert "has other content" in str(error)
+
+
+def test_a_file_that_the_node_lacks_is_the_nodes_problem(actor, task, tmp_path):
+    error = failure_of(actor, replace(task, path=tmp_path / "nowhere" / "slide.tif"))
+    assert isinstance(error, ScanNotOnNodeError)
+    assert "Mount the share there, or correct [cluster] paths." in str(error)
+
+
+def test_a_file_that_is_no_slide_fails_as_it_does_without_a_cluster(actor, task, tmp_path):
+    text = tmp_path / "text.tif"
+    text.write_text("not a slide")
+    error = failure_of(actor, replace(task, path=text, content_hash=scan_hash(text)))
+    assert isinstance(error, SlideError)
+    assert not isinstance(error, SlideUnavailableError)
+
+
+def test_what_the_storage_said_travels_with_the_error():
+    error = SlideUnavailableError("a.tif", "cannot be read")
+    arrived = pickle.loads(pickle.dumps(Failure(error, OSError(5, "I/O error"))))  # noqa: S301
+    assert arrived.to_raise().__cause__.errno == 5
+
+
+def test_an_error_that_cannot_be_sent_arrives_in_its_words(actor, task, monkeypatch):
+    class LibraryError(Exception):
+        pass  # of a class that no other process can import
+
+    def fail(*_: object, **__: object) -> None:
+        raise LibraryError("out of order")
+
+    monkeypatch.setattr(actor._processor, "score_assuming", fail)
+    assert "LibraryError: out of order" in str(failure_of(actor, task))
+
+
+def test_a_cancelled_slide_ends_early(actor, task, monkeypatch):
+    begun = threading.Event()
+    score = actor._processor.score_assuming
+
+    def slow(*arguments, cancel: threading.Event, **options):
+        begun.set()
+        assert cancel.wait(30)
+        return score(*arguments, cancel=cancel, **options)
+
+    monkeypatch.setattr(actor._processor, "score_assuming", slow)
+    errors: list[Exception] = []
+    thread = threading.Thread(target=lambda: errors.append(failure_of(actor, task)))
+    thread.start()
+    assert begun.wait(30)
+    actor.cancel(task.id)
+    thread.join(30)
+    assert isinstance(errors[0], SlideCancelledError)
+
+
+def test_the_log_of_a_node_goes_nowhere_that_could_show_a_patients_name(actor, task, capfd):
+    actor.score(replace(task, content_hash="blake2b:0"))
+    captured = capfd.readouterr()
+    assert task.path.name not in captured.out + captured.err

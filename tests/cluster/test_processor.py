@@ -1,0 +1,250 @@
+"""The daemon's side of a cluster, with a driver process that the test plays."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from captured_logs import capture_logs
+from waiting import wait_until
+
+from her2d.cluster import connection as connection_module
+from her2d.cluster.connection import ClusterConnection
+from her2d.cluster.errors import ClusterUnavailableError
+from her2d.cluster.plan import ClusterStatus, Failure, NodeStatus, Progress, SlideTask
+from her2d.cluster.processor import ClusterProcessor, expected_software
+from her2d.inference.engine import EngineError
+from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.hashing import IdleHashing
+from her2d.processing.identity import open_scan
+from her2d.settings import InferenceSettings, Settings
+from her2d.system.backoff import Backoff
+
+NODE = NodeStatus("1", "alpha", "usable", 1)
+
+
+class PlayedDriver:
+    """Stands for the driver process: answers what the test has laid out.
+
+    Attributes:
+        opens: errors of the next attempts to connect; None connects.
+        answers: what `next` answers in order; an exception is raised.
+    """
+
+    def __init__(self) -> None:
+        self.opens: list[Exception | None] = []
+        self.status_now = ClusterStatus((NODE,), 2, 0.0)
+        self.has_place = True
+        self.answers: list[Any] = []
+        self.calls: Counter[str] = Counter()
+        self.tasks: list[SlideTask] = []
+        self.is_dead = False
+
+    def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
+        self.calls["start"] += 1
+        self.is_dead = False
+        return SimpleNamespace(shutdown=lambda: None), self
+
+    def open(self) -> None:
+        error = self.opens.pop(0) if self.opens else None
+        if error is not None:
+            raise error
+
+    def status(self) -> ClusterStatus:
+        if self.is_dead:
+            raise EOFError
+        return self.status_now
+
+    def begin(self, task: SlideTask) -> bool:
+        self.tasks.append(task)
+        return self.has_place
+
+    def next(self, _task_id: str, _wait_s: float) -> Any:
+        answer = self.answers.pop(0) if self.answers else Progress()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def cancel(self, _task_id: str) -> None:
+        self.calls["cancel"] += 1
+
+
+@pytest.fixture
+def played(monkeypatch) -> PlayedDriver:
+    played = PlayedDriver()
+    monkeypatch.setattr(connection_module, "_LOOK_S", 0.01)
+    monkeypatch.setattr(connection_module, "_BACKOFF", Backoff(0.01, 0.01))
+    monkeypatch.setattr("her2d.cluster.processor._POLL_S", 0.01)
+    return played
+
+
+@pytest.fixture
+def connection(played) -> Iterator[ClusterConnection]:
+    order: Any = SimpleNamespace(address="auto")
+    with ClusterConnection(order, played.start) as connection:
+        yield connection
+
+
+@pytest.fixture
+def processor(connection) -> Iterator[ClusterProcessor]:
+    bundle: Any = SimpleNamespace(digest="d")
+    software: Any = SimpleNamespace(backend="onnxruntime")
+    with IdleHashing(1) as hashing:
+        yield ClusterProcessor(
+            bundle,
+            software,
+            connection,
+            hashing,
+            most_slides=8,
+            paths={Path("/tmp"): Path("/data")},
+            assume_magnification=lambda path, inbox: 40.0,
+        )
+
+
+@pytest.fixture
+def score(processor, write_slide) -> Callable[..., Any]:
+    path = write_slide(["S"])
+
+    def score(**options: Any) -> Any:
+        wait_until(lambda: processor.connection.is_connected)
+        with open_scan(path) as scan:
+            return processor.score(scan, content_hash="blake2b:1", **options)
+
+    return score
+
+
+def test_no_slide_is_taken_before_a_node_has_a_place(processor, played):
+    played.status_now = ClusterStatus()
+    wait_until(lambda: "no node" in str(processor.connection.problem))
+    assert processor.capacity == 0
+    played.status_now = ClusterStatus((NODE,), 2)
+    wait_until(lambda: processor.capacity == 2)
+    assert processor.connection.problem is None
+
+
+def test_no_more_slides_are_taken_than_the_settings_allow(processor, played):
+    played.status_now = ClusterStatus((NODE,), 100)
+    wait_until(lambda: processor.capacity == 8)
+
+
+def test_a_node_gets_the_path_that_the_file_has_there_and_what_to_check(score, played, tmp_path):
+    played.answers = [Failure(ClusterLostError("gone"))]
+    with pytest.raises(ClusterLostError):
+        score()
+    (task,) = played.tasks
+    assert task.path == Path("/data") / (tmp_path / "slide.tif").relative_to("/tmp")
+    assert (task.content_hash, task.assume_magnification) == ("blake2b:1", 40.0)
+
+
+def test_progress_on_a_node_is_progress_of_the_slide(score, played):
+    found: list[tuple[int, int]] = []
+    played.answers = [Progress(1, 9), Progress(1, 9), None, Progress(2, 9),
+                      Failure(ClusterLostError("gone"))]  # fmt: skip
+    with pytest.raises(ClusterLostError):
+        score(progress=lambda *done: found.append(done))
+    assert found == [(1, 9), (2, 9)]
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (ClusterLostError("gone"), "node"),
+        (ActorCrashedError("ended"), "process"),
+        (ScanNotOnNodeError("elsewhere"), "file"),
+    ],
+)
+def test_an_attempt_that_a_node_ended_is_counted_by_what_was_lost(
+    score, processor, played, error, lost
+):
+    played.answers = [Failure(error)]
+    with pytest.raises(type(error)):
+        score()
+    assert processor.reading().losses == {"node": 0, "process": 0, "file": 0} | {lost: 1}
+
+
+def test_an_error_of_the_slide_arrives_with_its_cause_and_counts_as_no_loss(
+    score, processor, played
+):
+    played.answers = [Failure(EngineError("broken"), OSError(5, "I/O error"))]
+    with pytest.raises(EngineError) as caught:
+        score()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert sum(processor.losses.values()) == 0
+
+
+def test_a_slide_is_cancelled_on_its_node(score, played):
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(SlideCancelledError):
+        score(cancel=cancel)
+    assert played.calls["cancel"] == 1
+
+
+def test_a_slide_that_waits_for_a_place_can_be_cancelled(score, played):
+    played.has_place = False
+    cancel = threading.Event()
+    waiting: list[object] = []
+
+    def note(*_: object) -> None:
+        waiting.append(1)
+        cancel.set()
+
+    with pytest.raises(SlideCancelledError):
+        score(cancel=cancel, progress=note)
+    assert waiting
+
+
+def test_a_driver_process_that_ends_is_replaced_and_its_slides_are_lost_to_the_cluster(
+    score, processor, played
+):
+    def end(*_: object) -> None:
+        played.is_dead = True
+
+    played.answers = [Progress(1, 9), EOFError()]
+    with capture_logs() as events:
+        with pytest.raises(ClusterLostError):
+            score(progress=end)
+        wait_until(lambda: played.calls["start"] == 2 and processor.connection.is_connected)
+    assert processor.connection.losses == 1
+    assert [e["level"] for e in events if e["event"] == "cluster_lost"] == ["error"]
+
+
+def test_a_cluster_that_does_not_answer_is_tried_again_and_logged_once(played):
+    played.opens = [ClusterUnavailableError("nobody there")] * 3 + [None]
+    order: Any = SimpleNamespace(address="auto")
+    with capture_logs() as events, ClusterConnection(order, played.start) as connection:
+        wait_until(lambda: connection.is_connected)
+    names = Counter(event["event"] for event in events)
+    assert (names["cluster_unavailable"], names["cluster_connected"]) == (1, 1)
+    assert played.calls["start"] == 4
+
+
+def test_a_driver_that_hears_nothing_of_the_cluster_is_replaced(connection, played):
+    wait_until(lambda: connection.is_connected)
+    played.status_now = replace(played.status_now, age_s=31.0)
+    wait_until(lambda: connection.losses >= 1)
+    assert "has not answered for 31 s" in str(connection.problem)
+
+
+def test_nodes_that_come_go_or_are_refused_are_logged(connection, played):
+    wait_until(lambda: connection.is_connected)
+    refused = NodeStatus("2", "beta", "refused", 0, "It has another version of her2d.")
+    with capture_logs() as events:
+        played.status_now = ClusterStatus((refused,), 0)
+        wait_until(lambda: connection.status.nodes == (refused,))
+    named = {event["event"]: event["node"] for event in events}
+    assert named == {"cluster_node_refused": "beta", "cluster_node_lost": "alpha"}
+    wait_until(lambda: connection.problem is not None)
+    assert "another version of her2d" in str(connection.problem)
+
+
+def test_settings_that_leave_open_what_computes_are_refused():
+    with pytest.raises(EngineError, match=r"needs \[inference\] backend"):
+        expected_software(Settings())
+    with pytest.raises(EngineError, match=r"needs \[inference\] precision with openvino"):
+        expected_software(Settings(inference=InferenceSettings(backend="openvino")))

@@ -1,0 +1,97 @@
+"""`her2d doctor --cluster`, with a driver process that the test plays."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from her2d.bundle.manifest import BundleError
+from her2d.cluster import connection
+from her2d.cluster.errors import ClusterUnavailableError
+from her2d.cluster.plan import ClusterStatus, NodeStatus
+from her2d.doctor import cluster as checks
+from her2d.doctor.cluster import cluster_findings
+from her2d.doctor.finding import Verdict
+from her2d.settings import ClusterSettings, InferenceSettings, Settings
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(
+        cluster=ClusterSettings(address="ray://head.example:10001"),
+        inference=InferenceSettings(backend="onnxruntime"),
+    )
+
+
+@pytest.fixture
+def driver(monkeypatch) -> SimpleNamespace:
+    driver = SimpleNamespace(open=lambda: None, status=ClusterStatus, orders=[])
+
+    def start(order: Any) -> tuple[Any, Any]:
+        driver.orders.append(order)
+        return SimpleNamespace(shutdown=lambda: None), driver
+
+    monkeypatch.setattr(connection, "_start_driver", start)
+    monkeypatch.setattr(checks, "_NODES_S", 0.5)
+    monkeypatch.setattr(checks, "_LOOK_S", 0.01)
+    return driver
+
+
+def found(settings: Settings, bundle: Any) -> dict[str, tuple[Verdict, str]]:
+    return {f.check: (f.verdict, f.message) for f in cluster_findings(settings, bundle)}
+
+
+def test_each_node_says_whether_it_can_be_used(settings, driver, color_bundle):
+    nodes = (
+        NodeStatus("1", "alpha", "usable", 1),
+        NodeStatus("2", "beta", "refused", 0, "It has another version of her2d: 0, not 1."),
+    )
+    driver.status = lambda: ClusterStatus(nodes, 2)
+    assert found(settings, color_bundle) == {
+        "node alpha": (Verdict.OK, "Its versions, bundle and engine are as on this machine."),
+        "node beta": (
+            Verdict.FAILURE,
+            "The node is not used. It has another version of her2d: 0, not 1.",
+        ),
+    }
+
+
+def test_the_check_takes_no_cpu_from_the_daemons_engines(settings, driver, color_bundle):
+    driver.status = lambda: ClusterStatus((NodeStatus("1", "alpha", "usable", 1),), 2)
+    found(settings, color_bundle)
+    assert (driver.orders[0].cpus_taken, driver.orders[0].most_actors) == (0, 1)
+
+
+def test_a_node_that_does_not_answer_is_a_warning(settings, driver, color_bundle):
+    driver.status = lambda: ClusterStatus((NodeStatus("1", "alpha", "starting"),), 0)
+    assert found(settings, color_bundle)["node alpha"][0] is Verdict.WARNING
+
+
+def test_a_cluster_without_nodes_is_a_failure(settings, driver, color_bundle):
+    verdict, message = found(settings, color_bundle)["cluster"]
+    assert verdict is Verdict.FAILURE
+    assert "no node" in message
+
+
+def test_a_cluster_that_does_not_answer_is_a_failure_that_says_why(settings, driver, color_bundle):
+    def refuse() -> None:
+        raise ClusterUnavailableError("The cluster cannot be reached: no route to host")
+
+    driver.open = refuse
+    assert found(settings, color_bundle)["cluster"] == (
+        Verdict.FAILURE,
+        "The cluster cannot be reached: no route to host",
+    )
+
+
+def test_settings_without_a_back_end_are_a_failure(settings, driver, color_bundle):
+    open_ended = settings.model_copy(update={"inference": InferenceSettings()})
+    assert "needs [inference] backend" in found(open_ended, color_bundle)["cluster"][1]
+
+
+def test_a_bundle_that_cannot_be_used_is_not_asked_about(settings, driver):
+    assert found(settings, BundleError("broken"))["cluster"][0] is Verdict.WARNING
+
+
+def test_without_a_cluster_there_is_nothing_to_ask():
+    assert found(Settings(), None)["cluster"][0] is Verdict.OK
