@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from stained_tiles import STROMA, stained
+from stained_tiles import STROMA, TUMOR_WEAK, stained
 
 TILE = 512
-STRONG = (80, 100, 160)
 pytestmark = pytest.mark.benchmark
 
 
 def tissue() -> list[np.ndarray]:
-    """Return tiles of strong tumour, which have a row each with all values, and of stroma."""
-    colors = [STRONG] * 10 + [STROMA] * 6
+    """Return tiles of tumour, which have a row each with all values, and of stroma."""
+    colors = [TUMOR_WEAK] * 10 + [STROMA] * 6
     return [stained(color, TILE, TILE) for color in colors]
 
 
