@@ -115,6 +115,7 @@ class Pipeline:
             fill_s=0.0,
             observe=observe,
             hands_to=self._classify_queue,
+            cpus=engine.cpus,
         )
         self.classifying = Stage(
             "classify",
@@ -126,6 +127,7 @@ class Pipeline:
             most=limits.classifier_batch if early_decision is None else limits.queue_tiles,
             fill_s=limits.batch_wait_s,
             observe=observe,
+            cpus=engine.cpus,
         )
         self._slides = ThreadPoolExecutor(limits.slides_in_flight, thread_name_prefix="her2d-slide")
         self._inspectors = ThreadPoolExecutor(

@@ -20,6 +20,7 @@ from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.early_decision import EarlyDecision
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.tumor_mask import count_tumor
+from her2d.system.cpu_share import CpuShare
 
 _TILE_PIXELS = TILE_PX * TILE_PX
 
@@ -165,7 +166,7 @@ class Stage(Generic[W]):
 
     Attributes:
         tiles, batches, busy_s: what it has done so far; written by its thread only. Waiting for
-            room in the next stage's queue does not count as busy.
+            room in the next stage's queue, or for the engine's turn, does not count as busy.
     """
 
     def __init__(
@@ -179,6 +180,7 @@ class Stage(Generic[W]):
         observe: Observe,
         most: int | None = None,
         hands_to: BatchQueue[Any] | None = None,
+        cpus: CpuShare | None = None,
     ) -> None:
         """Prepare the thread, which `start` starts.
 
@@ -191,6 +193,7 @@ class Stage(Generic[W]):
             observe: called with each batch.
             most: how much it takes at once if that much is there; None is a full batch.
             hands_to: the queue that this stage alone fills, if it fills one.
+            cpus: what it shares with other stages, if it computes on the CPU.
         """
         self.name = name
         self.queue = queue
@@ -203,6 +206,7 @@ class Stage(Generic[W]):
         self._fill_s = fill_s
         self._observe = observe
         self._hands_to = hands_to
+        self._cpus = cpus
         self._thread = threading.Thread(target=self._loop, name=f"her2d-{name}", daemon=True)
 
     def start(self) -> None:
@@ -237,7 +241,8 @@ class Stage(Generic[W]):
             self._observe(BatchReport(self.name, seconds, waits))
 
     def _blocked_s(self) -> float:
-        return self._hands_to.blocked_s if self._hands_to is not None else 0.0
+        for_room = self._hands_to.blocked_s if self._hands_to is not None else 0.0
+        return for_room + (self._cpus.waited_s() if self._cpus is not None else 0.0)
 
 
 def _bound_to(batch: Sequence[Work]) -> Mapping[str, Any]:

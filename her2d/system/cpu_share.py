@@ -5,6 +5,7 @@ of its network, which meet after every layer.
 """
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,16 +28,23 @@ class CpuShare:
         self._changed = threading.Condition()
         self._engine_calls = 0
         self._preparing_threads = 0
+        self._of_thread = threading.local()
+
+    def waited_s(self) -> float:
+        """Return how long the calling thread has waited for the engine so far, in seconds."""
+        return float(getattr(self._of_thread, "waited_s", 0.0))
 
     @contextmanager
     def engine(self) -> Iterator[None]:
         """Wait until the block may compute with the engine's threads; one such block at a time."""
+        asked = time.monotonic()
         with self._changed:
             self._engine_calls += 1
         try:
             with self._turn:
                 with self._changed:
                     self._changed.wait_for(lambda: self._preparing_threads <= self._beside_engine)
+                self._of_thread.waited_s = self.waited_s() + time.monotonic() - asked
                 yield
         finally:
             with self._changed:

@@ -14,6 +14,7 @@ MODULES = {
         "torch",
         "monai",
         "onnx",
+        "psutil",
         "lightning",
         "zarr",
         "skimage",

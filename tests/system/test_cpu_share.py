@@ -66,3 +66,27 @@ def test_threads_that_an_engine_leaves_free_prepare_tiles_beside_it():
     share = CpuShare(1, cpus=3)
     with share.engine(), share.preparing(), share.preparing():
         pass
+
+
+def test_a_thread_that_waits_for_its_turn_knows_how_long_and_others_waited_not_at_all():
+    share = CpuShare(CPUS, cpus=CPUS)
+    began, goes_on = threading.Event(), threading.Event()
+
+    def first() -> float:
+        with share.engine():
+            began.set()
+            goes_on.wait()
+        return share.waited_s()
+
+    def second() -> float:
+        with share.engine():
+            return share.waited_s()
+
+    with ThreadPoolExecutor(2) as pool:
+        at_work = pool.submit(first)
+        began.wait()
+        waiting = pool.submit(second)
+        threading.Event().wait(0.2)
+        goes_on.set()
+        assert waiting.result() > 0.1 > at_work.result()
+    assert share.waited_s() == 0
