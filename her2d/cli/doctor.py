@@ -19,7 +19,6 @@ from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.backups import backup_findings
-from her2d.doctor.cluster import cluster_findings
 from her2d.doctor.config_file import config_findings
 from her2d.doctor.database import storage_findings
 from her2d.doctor.finding import Finding, Verdict, warning
@@ -78,6 +77,8 @@ def doctor(
         bundle = verified_bundle(settings)
         found = [*unknown, *_findings(path, settings, bundle, units)]
         if cluster:
+            from her2d.doctor.cluster import cluster_findings
+
             found += cluster_findings(settings, bundle)
         # A finding reports a bundle that cannot be used; the back ends are listed without it.
         usable = None if isinstance(bundle, BundleError) else bundle

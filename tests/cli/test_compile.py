@@ -25,6 +25,7 @@ def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_describes_the_plan(
     assert (demo / "tensorrt_rtx-fp16.classifiers.plan").stat().st_size > 1_000_000
 
 
+@pytest.mark.slow
 def test_the_shipped_bundle_in_int8_passes_its_own_gate_on_the_cpu(laboratory, demo):
     arguments = ("--backend", "onnxruntime", "--precision", "int8", "--tiles", "4")
     parity = laboratory.json("compile", demo, *arguments)["parity"]
@@ -32,6 +33,7 @@ def test_the_shipped_bundle_in_int8_passes_its_own_gate_on_the_cpu(laboratory, d
     assert parity["mask_agreement"] >= 0.99
 
 
+@pytest.mark.slow
 def test_int8_that_differs_by_more_than_the_manifest_tolerates_is_refused(her2d, demo):
     manifest = demo / "manifest.toml"
     text = manifest.read_text()

@@ -68,7 +68,7 @@ def tissue(
     with pytest.MonkeyPatch.context() as patch:
         if dyes is not None:
             stain = Stain(np.array(dyes[0], np.float32), np.array(dyes[1], np.float32))
-            patch.setattr(render, "stain_of", lambda _: stain)
+            patch.setattr(render, "stain_of", lambda *_: stain)
         boxes = [(TILE * column, TILE * row, TILE, TILE) for row in (0, 1) for column in (0, 1)]
         if ihc:
             return tuple(render.render_ihc_region(plan, *box) for box in boxes)

@@ -176,6 +176,7 @@ def test_the_mean_of_the_five_has_nothing_to_learn():
     assert found.score.parameters == {}
 
 
+@pytest.mark.slow
 def test_balanced_weights_are_those_of_a_balanced_forest():
     found = fit_integrator("rf", overlapping(), seed=1, folds=3, class_weight="balanced")
     forest = RandomForestClassifier(
@@ -186,6 +187,7 @@ def test_balanced_weights_are_those_of_a_balanced_forest():
     assert np.array_equal(found.model.predict_proba(p), forest.predict_proba(p))
 
 
+@pytest.mark.slow
 def test_the_same_seed_fits_the_same_forest():
     one, other = (fit_integrator("rf", tiles(), seed=4, folds=3) for _ in range(2))
     assert one.score == other.score

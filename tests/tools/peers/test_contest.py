@@ -126,6 +126,7 @@ def test_masks_are_compared_pixel_by_pixel(tmp_path):
     assert not found.within(Tolerance())
 
 
+@pytest.mark.slow
 def test_without_the_peers_environment_the_command_says_how_to_make_it(tmp_path):
     command = [sys.executable, "-m", "tools.peers", "--environment", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
