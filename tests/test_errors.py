@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 import pkgutil
 import re
 
@@ -10,6 +11,8 @@ import pytest
 import her2d
 from her2d import errors
 from her2d.errors import Her2dError
+from her2d.processing.errors import TooFewTilesError
+from her2d.slides.errors import SlideError
 
 # Needs a CUDA toolkit, or is a script.
 LEFT_OUT = {"her2d.__main__", "her2d.inference.cuda.pycuda_device"}
@@ -48,3 +51,18 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_code(found):
         parents[name] = path[depth - 1] if depth else "Her2dError"
     bases = {each.__name__: each.__bases__[0].__name__ for each in found}
     assert parents == {name: bases[name] for name in names}
+
+
+def test_what_ends_a_slide_says_the_same_after_its_way_from_another_process(found):
+    """As from the process that reads a scan by another library, or from a node of a cluster."""
+    kinds = [each for each in found if issubclass(each, SlideError)]
+    assert TooFewTilesError in kinds
+    for error in (
+        *[kind("a.tif", "is cut short") for kind in kinds],
+        SlideError("a.tif", "holds two scans", "several_areas"),
+        TooFewTilesError("a.tif", "has too few tiles", is_io_error=True),
+    ):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301  what was made in the line itself
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert vars(again) == vars(error)

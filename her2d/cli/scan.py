@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,13 +97,15 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         recorder = Recorder(
             scorer.bundle, scorer.processor.software, settings.results.heatmaps, who
         )
+        cancel = threading.Event()
         futures = {
-            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress, who)
+            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress, who, cancel)
             for path in files
         }
         try:
             return {path: _outcome(path, future) for path, future in futures.items()}
         except KeyboardInterrupt:
+            cancel.set()
             pool.shutdown(wait=False, cancel_futures=True)
             scorer.close()
             raise
@@ -115,6 +118,7 @@ def _scan_one(
     path: Path,
     progress: Progress,
     who: str,
+    cancel: threading.Event,
 ) -> SlideResult:
     from her2d.processing.records import RunClock
     from her2d.slides.barcode_of_file import barcode_of_file
@@ -131,6 +135,7 @@ def _scan_one(
                 digest, scored = scorer.processor.hash_and_score(
                     file,
                     lambda _: clock.step_ended("hash"),
+                    cancel=cancel,
                     progress=lambda done, total: progress.update(task, completed=done, total=total),
                 )
             except SlideError as error:

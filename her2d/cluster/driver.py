@@ -39,6 +39,7 @@ _REFRESH_S = 1.0
 _REFUSED_AGAIN_S = 60.0
 _MOST_NOT_ON_NODE = 3
 _ANSWER_S = 30.0
+_MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
 
 T = TypeVar("T")
@@ -46,12 +47,18 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Actor:
-    """An actor and its places for slides."""
+    """An actor and its places for slides.
+
+    Attributes:
+        report: reference to the answer that is waited for.
+        is_dismissed: whether it was ended here, so that its slides are not what ended it.
+    """
 
     handle: Any
-    report: Any  # reference to the answer that is waited for
+    report: Any
     is_usable: bool = False
     slides: int = 0
+    is_dismissed: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +81,7 @@ class _Node:
         """Use none of its actors until some time has passed."""
         self.refusal, self.refused_at, self.not_found = reason, time.monotonic(), 0
         for actor in self.actors:
+            actor.is_dismissed = True
             _kill(actor)
         self.actors.clear()
 
@@ -156,15 +164,20 @@ class Driver:
             done, _ = ray.wait([handed.answer], timeout=wait_s)
             if not done:
                 progress: Progress = ray.get(
-                    handed.actor.handle.progress.remote(task_id), timeout=_ANSWER_S
+                    handed.actor.handle.progress.remote(task_id), timeout=_MOMENT_S
                 )
                 return progress
             answer: Answer = ray.get(handed.answer, timeout=_ANSWER_S)
         except GetTimeoutError:
             return None
         except RayActorError as error:
-            self._forget(handed)
-            answer = Failure(self._loss(handed.node, error))
+            if handed.actor.is_dismissed:
+                answer = Failure(
+                    ClusterLostError(f"The process on {handed.node.name} was replaced.")
+                )
+            else:
+                self._forget(handed)
+                answer = Failure(self._loss(handed.node, error))
         except RayError as error:
             answer = Failure(
                 ClusterLostError(f"The result was lost on its way: {_first_line(error)}")
@@ -178,7 +191,7 @@ class Driver:
         if handed is None:
             return
         handed.actor.handle.cancel.remote(task_id)
-        ray.wait([handed.answer], timeout=_ANSWER_S)
+        ray.wait([handed.answer], timeout=_MOMENT_S)
         self._free(handed)
 
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
@@ -188,6 +201,7 @@ class Driver:
         error = answer.error if isinstance(answer, Failure) else None
         if isinstance(error, DeviceLostError):
             # The device is lost to that process only, which is replaced.
+            handed.actor.is_dismissed = True
             self._forget(handed)
             return Failure(ActorCrashedError(f"On {handed.node.name}: {error}"))
         with self._lock:

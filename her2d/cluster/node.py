@@ -8,6 +8,7 @@ import pickle
 import socket
 import threading
 from contextlib import ExitStack
+from itertools import count
 
 import her2d
 from her2d.bundle.loading import load_bundle
@@ -109,7 +110,11 @@ class SlideActor:
         if self._processor is None:
             raise EngineError(self._refusal or "The node is not used.")
 
+        hashed = count(1)
+
         def require_wanted() -> None:
+            with self._lock:
+                self._progress[task.id] = Progress(hashed_mb=next(hashed))
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
@@ -125,7 +130,14 @@ class SlideActor:
                     f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
                     " the share there, or correct [cluster] paths."
                 ) from error
-            if scan.content_hash(require_wanted) != task.content_hash:
+            try:
+                digest = scan.content_hash(require_wanted)
+            except OSError as error:
+                raise ScanNotOnNodeError(
+                    f"The node {socket.gethostname()} cannot read {task.path.name}: {error}. Check"
+                    " the share there."
+                ) from error
+            if digest != task.content_hash:
                 raise ScanNotOnNodeError(
                     f"On the node {socket.gethostname()}, {task.path.name} has other content than"
                     " on the daemon's machine. Correct [cluster] paths."

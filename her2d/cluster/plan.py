@@ -101,10 +101,11 @@ class SlideTask:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an attempt is: tiles done and tiles in all."""
+    """How far an attempt is: tiles done and tiles in all, and megabytes hashed before."""
 
     done: int = 0
     total: int = 0
+    hashed_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)

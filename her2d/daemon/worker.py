@@ -102,8 +102,9 @@ class Worker:
 
     def _work(self, jobs: JobQueue) -> None:
         while not self._signals.stop_requested.is_set():
-            waits = self._signals.paused.is_set() or self._is_full()
-            job = None if waits else self._claims.claim(jobs)
+            # What the processor has no room for stays in the queue.
+            room = 0 if self._signals.paused.is_set() else self._processor.capacity
+            job = self._claims.claim(jobs, room) if room else None
             if job is not None:
                 try:
                     self._end(jobs, job)
@@ -112,10 +113,6 @@ class Worker:
                 give_back_free_memory()
             else:
                 self._signals.stop_requested.wait(_IDLE_S)
-
-    def _is_full(self) -> bool:
-        """Whether the processor takes no further slide; what waits for it stays in the queue."""
-        return len(self._claims.ids()) >= self._processor.capacity
 
     def _end(self, jobs: JobQueue, job: Job) -> None:
         """Process a claimed job and end it."""

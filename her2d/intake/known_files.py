@@ -33,10 +33,11 @@ class Turns:
         self._first = 0
         self._examined_at = [float("-inf")] * _BUCKETS
         self._files: int | None = None  # that the last search met; None to examine all
+        self._all_wanted = False  # since the search under way began
 
-    @property
-    def buckets(self) -> range:
-        """The buckets that are examined next. After the last one, the first ones follow."""
+    def begin(self) -> range:
+        """Begin a search; return the buckets to examine. After the last one, the first follow."""
+        self._all_wanted = False
         share = _BUCKETS * self._most // (self._files or 1)
         return range(self._first, self._first + min(max(share, 1), _BUCKETS))
 
@@ -55,31 +56,32 @@ class Turns:
         for bucket in buckets:
             self._examined_at[bucket % _BUCKETS] = self._clock()
         self._first = buckets.stop % _BUCKETS
-        self._files = files
+        self._files = None if self._all_wanted else files
 
     def take_all(self) -> None:
-        """Examine every file in the next search."""
-        self._files = None
+        """Examine every file in the next search, the one under way not counted."""
+        self._files, self._all_wanted = None, True
 
 
 class KnownFiles:
     """The files that sweeps have seen, as hashes of their paths.
 
     Attributes:
-        met: number of files that the search under way has met.
+        met: number of files that the search under way, or the last one, has met.
+        examined: how many of them were examined.
     """
 
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._met: set[int] = set()
         self._buckets = range(_BUCKETS)
-        self.met = 0
+        self.met = self.examined = 0
 
     def begin(self, buckets: range) -> None:
         """Begin a search that examines these buckets."""
         self._met = set()
         self._buckets = buckets
-        self.met = 0
+        self.met = self.examined = 0
 
     def is_due(self, path: str) -> bool:
         """Return whether to examine the file: it is not known, or it is its turn."""
@@ -95,6 +97,7 @@ class KnownFiles:
     def add(self, path: str) -> None:
         """Remember a file that was found and examined."""
         self.met += 1
+        self.examined += 1
         if len(self._met) < _MOST_KNOWN:
             self._met.add(hash(path))
 

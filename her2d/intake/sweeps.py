@@ -25,6 +25,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _MOST_REQUESTED = 1000
+_MANY = 2  # times as many examined files as usual are rare
 _EXAMINED = 5000  # known files, by one search: as many as an inbox usually holds
 _STEP_S = 0.05
 _WORK_S, _LONG_S = 0.05, 1.0  # searches that take less may follow each other at once
@@ -196,6 +197,8 @@ class Sweeps:
             self._swept_at = self._clock()
             if self._is_rare:  # so that the next poll need not examine everything again
                 self._by_polls.took(self._buckets, self._known.met)
+        if self._turns is not None and self._known.examined > _MANY * _EXAMINED:
+            self._is_rare = True  # as after an inbox was away, whose files are new to the sweep
         self._rest()
 
     def _rest(self) -> None:
@@ -235,7 +238,7 @@ class Sweeps:
         self._turns = turns
         self._is_rare = turns is None or turns.all_next
         if turns is not None:
-            self._buckets = turns.buckets
+            self._buckets = turns.begin()
             self._known.begin(self._buckets)
 
     def _everything(self) -> Iterator[list[Found]]:

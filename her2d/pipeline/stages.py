@@ -216,29 +216,36 @@ class Stage(Generic[W]):
         self._thread.join()
 
     def _loop(self) -> None:
-        while batch := self.queue.take(self._most, enough=self._batch, fill_s=self._fill_s):
-            live = []
-            for item in batch:
-                if item.given_up():
-                    item.drop()
-                else:
-                    live.append(item)
-            if not live:
-                continue
-            started, blocked_s = time.monotonic(), self._blocked_s()
-            try:
-                with bound_contextvars(**_bound_to(live)):
-                    self._work(live)
-            except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
-                for item in live:
-                    item.fail(error)
-                    item.drop()
-            seconds = time.monotonic() - started - (self._blocked_s() - blocked_s)
-            waits = tuple(started - since for item in live for since in item.waiting_since)
-            self.busy_s += seconds
-            self.tiles += len(waits)
-            self.batches += 1
-            self._observe(BatchReport(self.name, seconds, waits))
+        # A local variable here would hold the last batch, and its slide, until the next one.
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Take a batch and work on it; return False if the queue is closed."""
+        batch = self.queue.take(self._most, enough=self._batch, fill_s=self._fill_s)
+        live = []
+        for item in batch:
+            if item.given_up():
+                item.drop()
+            else:
+                live.append(item)
+        if not live:
+            return bool(batch)
+        started, blocked_s = time.monotonic(), self._blocked_s()
+        try:
+            with bound_contextvars(**_bound_to(live)):
+                self._work(live)
+        except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
+            for item in live:
+                item.fail(error)
+                item.drop()
+        seconds = time.monotonic() - started - (self._blocked_s() - blocked_s)
+        waits = tuple(started - since for item in live for since in item.waiting_since)
+        self.busy_s += seconds
+        self.tiles += len(waits)
+        self.batches += 1
+        self._observe(BatchReport(self.name, seconds, waits))
+        return True
 
     def _blocked_s(self) -> float:
         for_room = self._hands_to.blocked_s if self._hands_to is not None else 0.0

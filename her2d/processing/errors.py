@@ -1,5 +1,8 @@
 """Errors of a slide that could be opened and has no recorded result."""
 
+from functools import partial
+from typing import Any
+
 from her2d.errors import Her2dError
 from her2d.slides.errors import SlideError
 
@@ -52,3 +55,6 @@ class TooFewTilesError(SlideError):
     def __init__(self, name: str, reason: str, *, is_io_error: bool = False) -> None:
         super().__init__(name, reason)
         self.is_io_error = is_io_error
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return partial(type(self), is_io_error=self.is_io_error), (self.name, self.reason)

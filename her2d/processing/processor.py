@@ -6,8 +6,8 @@ The processor knows neither queue nor database: callers record and retry.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -248,7 +248,7 @@ class SlideProcessor:
             hashed(digest)
         except BaseException:
             abandoned.set()
-            wait([scoring.future])  # it reads the open file
+            scoring.wait()  # it reads the open file
             raise
         return digest, self._scored(scan, scoring)
 
@@ -279,6 +279,8 @@ class SlideProcessor:
     def _outcome(self, scoring: "_Scoring") -> SlideOutcome:
         try:
             outcome = scoring.future.result()
+        except CancelledError as error:
+            raise SlideCancelledError("The slide was cancelled.") from error
         except DeviceLostError:
             raise
         except (EngineError, MemoryError) as error:
@@ -303,13 +305,20 @@ class _Scoring:
     def __init__(self, future: Future[SlideOutcome]) -> None:
         self.future = future
         self._began = time.monotonic()
-        self._ended: float | None = None
-        future.add_done_callback(self._note_end)
+        self._ended: list[float] = []
+        ended = self._ended  # a callback that holds this object would keep the outcome alive
+        future.add_done_callback(lambda _: ended.append(time.monotonic()))
 
     @property
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
-        return (self._ended or time.monotonic()) - self._began
+        return next(iter(self._ended), time.monotonic()) - self._began
+
+    def wait(self) -> None:
+        """Wait until it has ended, in any way."""
+        # `concurrent.futures.wait` never returns for one that was cancelled before it began.
+        with suppress(CancelledError):
+            self.future.exception()
 
     def ended_without_verdict(self) -> bool:
         """Return whether it ended for a reason that says nothing about the file."""
@@ -318,9 +327,6 @@ class _Scoring:
         if self.future.cancelled():
             return True
         return isinstance(self.future.exception(), SlideCancelledError | EngineError | MemoryError)
-
-    def _note_end(self, _: Future[SlideOutcome]) -> None:
-        self._ended = time.monotonic()
 
 
 def _require_enough_tiles(path: Path, outcome: SlideOutcome, max_percent: float) -> None:

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from her2d.inference.engine import EngineError
+from her2d.method import FOLDS
 from her2d.settings import Settings
 from her2d.system.cpus import usable_cpus, usable_tasks
 from her2d.system.loggers import get_logger
@@ -19,7 +20,9 @@ log = get_logger(__name__)
 _OWN_THREADS = 48
 _PER_INBOX = 2
 _PER_SLIDE = 4
-_SESSIONS = 2  # segmenter and classifiers, each with a pool of the engine
+# Networks with a pool of the engine each: segmenter and classifiers; or, while it is checked that
+# the five sub-classifiers compute the same one by one, these as well.
+_NETWORKS, _SEPARATE_NETWORKS = 2, 2 + FOLDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,9 @@ def threads_needed(settings: Settings, cpus: int) -> int:
     # A decoder that is not safe in this process has a child for each decoding thread.
     per_slide = _PER_SLIDE + 3 * pools.decode_workers
     folders = len(settings.intake.inboxes) + len(settings.intake.archive_folders)
+    networks = _NETWORKS if settings.inference.run_all_classifiers else _SEPARATE_NETWORKS
     return (
-        _OWN_THREADS + _PER_INBOX * folders + _SESSIONS * pools.engine_threads + slides * per_slide
+        _OWN_THREADS + _PER_INBOX * folders + networks * pools.engine_threads + slides * per_slide
     )
 
 

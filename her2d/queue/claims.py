@@ -27,16 +27,18 @@ class ClaimRegistry:
         self._held: dict[int, Job] = {}
         self._progress_at: dict[int, float] = {}
 
-    def claim(self, jobs: JobQueue) -> Job | None:
-        """Claim the next job and add it to the registry.
+    def claim(self, jobs: JobQueue, most: int) -> Job | None:
+        """Claim the next job and add it to the registry, unless it holds `most` already.
 
         Both happen under one lock, so that `orphaned_jobs` does not see a claimed job without its
         worker. The database may be locked meanwhile; the other methods do not wait for it.
 
         Returns:
-            The job, or None if no job is due.
+            The job, or None if no job is due or too many are held.
         """
         with self._claiming:
+            if len(self.ids()) >= most:
+                return None
             job = jobs.claim()
             if job is not None:
                 with self._lock:

@@ -177,7 +177,11 @@ class Blocks:
             OSError: the storage failed.
         """
         size = self._size(column, row, 0)
-        if not self.is_stored(column, row) or size.visible_width % 2 or size.visible_height % 2:
+        # A block that begins or ends in the middle of four pixels would be moved by half a pixel.
+        left, top = column * self.layout.block_width, row * self.layout.block_height
+        if any(edge % 2 for edge in (left, top, size.visible_width, size.visible_height)):
+            return None
+        if not self.is_stored(column, row):
             return None
         assert isinstance(self._decode, JpegDecoder)
         samples = self._decode.halved(self._fetch(fd, row * self.layout.columns + column), size)

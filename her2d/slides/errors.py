@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from her2d.errors import Her2dError
 from her2d.system.shortage import is_own_shortage
@@ -28,7 +29,7 @@ class SlideError(Her2dError):
         self.reason = reason
         self.code = code
 
-    def __reduce__(self) -> tuple[type["SlideError"], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[Any, tuple[str, ...]]:
         return type(self), (self.name, self.reason, self.code)
 
 

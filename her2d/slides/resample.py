@@ -5,6 +5,7 @@ The mean is separable and additive: each block contributes the part of a grid pi
 it, and the parts of all blocks add up to the same pixel for any block layout.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -125,7 +126,8 @@ def _weighed(pixels: NDArray[Any], band: _Band) -> NDArray[np.float32]:
     weight, for whole rows.
     """
     some = pixels[band.source]
-    rows = some.reshape(len(some), -1).astype(np.float32, copy=False)
+    # By rounding, a band's only grid pixel may have no source pixels.
+    rows = some.reshape(len(some), math.prod(some.shape[1:])).astype(np.float32, copy=False)
     return np.asarray(band.matrix @ rows).reshape(-1, *pixels.shape[1:])
 
 

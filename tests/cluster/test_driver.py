@@ -210,3 +210,15 @@ def test_a_node_that_leaves_is_forgotten(cluster, ray):
     del ray.living["beta"]
     cluster._refresh()
     assert states(cluster) == {"alpha": "usable"}
+
+
+def test_a_slide_whose_actor_was_ended_for_another_ones_file_is_not_blamed(cluster, ray):
+    del ray.living["beta"]
+    cluster._refresh()
+    cluster.begin(task(9))
+    under_way = cluster._slides["9"].answer
+    for number in range(3):
+        ending(cluster, ray, Failure(ScanNotOnNodeError("It is not there.")), number)
+    assert states(cluster) == {"alpha": "refused"}
+    under_way[0] = driver.RayActorError()
+    assert isinstance(cluster.next("9", 0).error, ClusterLostError)

@@ -127,9 +127,9 @@ def test_files_of_polled_folders_take_turns_as_well(jobs, folder, clock, check, 
 @pytest.mark.parametrize("files", [1, 255, 10_000, 10_001, 99_999, 10_000_000])
 def test_each_bucket_has_its_turn_whatever_the_number_of_files(clock, files):
     turns, seen, searches = Turns(10_000, clock), set(), 0
-    turns.took(turns.buckets, files)
+    turns.took(turns.begin(), files)
     while len(seen) < 256:
-        buckets = turns.buckets
+        buckets = turns.begin()
         seen |= {bucket % 256 for bucket in buckets}
         turns.took(buckets, files)
         searches += 1
@@ -138,14 +138,27 @@ def test_each_bucket_has_its_turn_whatever_the_number_of_files(clock, files):
 
 def test_the_oldest_look_is_as_old_as_the_round(clock):
     turns = Turns(64, clock)
-    turns.took(turns.buckets, 256)
+    turns.took(turns.begin(), 256)
     for _ in range(3):
         clock.pass_(60)
-        turns.took(turns.buckets, 256)
+        turns.took(turns.begin(), 256)
     assert clock() - turns.examined_at == 180
     clock.pass_(60)
-    turns.took(turns.buckets, 256)
+    turns.took(turns.begin(), 256)
     assert clock() - turns.examined_at == 180
+
+
+def test_what_is_wanted_during_a_search_is_examined_in_the_next_one(clock):
+    """As where events were lost, or a file that was found could not be queued."""
+    turns = Turns(10, clock)
+    turns.took(turns.begin(), 1000)
+    under_way = turns.begin()
+    turns.take_all()
+    turns.took(under_way, 1000)
+    assert turns.all_next
+    assert len(turns.begin()) == 256
+    turns.took(range(256), 1000)
+    assert not turns.all_next
 
 
 def test_an_interrupted_search_forgets_no_file():

@@ -1,11 +1,14 @@
 """A scan is hashed while it is scored, and no verdict is given before all of it was read."""
 
 import errno
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 from touched_files import rewrite_in_place
+from waiting import wait_until
 
 from her2d.inference.engine import EngineError
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -194,3 +197,15 @@ def test_an_engine_that_fails_is_reported_before_the_file_was_read_to_its_end(
     with pytest.raises(EngineError, match="failed"):
         score(processor, path, on_hash_progress=note)
     assert len(reads) < 4
+
+
+def test_a_slides_outcome_is_freed_with_its_last_reference(processor, path):
+    gc.collect()
+    gc.disable()
+    try:
+        _, scored = score(processor, path)
+        outcome = weakref.ref(scored.outcome.tile_class)
+        del scored
+        wait_until(lambda: outcome() is None)
+    finally:
+        gc.enable()

@@ -37,3 +37,8 @@ def test_more_threads_than_may_be_started_are_refused_with_the_remedy(machine):
     wanted = Settings(inference=InferenceSettings(threads=200))
     with pytest.raises(EngineError, match=r"but may have 256\. Raise the limit \(TasksMax="):
         require_threads(wanted)
+
+
+def test_sub_classifiers_that_run_one_by_one_have_pools_each():
+    one_by_one = Settings(inference=InferenceSettings(run_all_classifiers=False))
+    assert threads_needed(one_by_one, 8) == threads_needed(Settings(), 8) + 5 * 8

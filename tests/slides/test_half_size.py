@@ -1,5 +1,6 @@
 """JPEG blocks are decoded at half size where that changes next to nothing, and the run says so."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +168,25 @@ def test_blocks_with_odd_sides_at_the_edge_are_decoded_whole(
     found = differences(write(picture(1281, 1535), description=AT_40X, **JPEG))
     assert found[:128, 128:153].max() == 0  # from the blocks of 255 x 256 pixels
     assert found[:128, :128].max() > 0
+
+
+def test_strips_that_begin_at_an_odd_row_are_decoded_whole(
+    write: Callable[..., Path], retag: Callable[..., Path], differences: Callable[[Path], Any]
+) -> None:
+    even = np.full((801, 1200, 3), 245, np.uint8)
+    strips = [
+        imagecodecs.jpeg8_encode(rows, colorspace="rgb", outcolorspace="ycbcr", subsampling="420")
+        for rows in (even[:401], even[401:])
+    ]
+    path = write(even, rowsperstrip=401, compression="zlib", description=AT_40X)
+    at = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"".join(strips))
+    odd = {
+        259: (3, 1, struct.pack("<H", 7)),
+        262: (3, 1, struct.pack("<H", 6)),
+        273: (4, 2, struct.pack("<II", at, at + len(strips[0]))),
+        279: (4, 2, struct.pack("<II", *map(len, strips))),
+        530: (3, 2, struct.pack("<HH", 2, 2)),
+    }
+    assert differences(retag(path, odd)).max() == 0

@@ -118,3 +118,12 @@ def test_a_finer_scan_is_averaged_to_4x_from_any_layout(
     low, high = piece.min(axis=(0, 1)), piece.max(axis=(0, 1))
     assert (pixels[y, x] >= low - 1).all()
     assert (pixels[y, x] <= high + 1).all()
+
+
+@pytest.mark.parametrize("scale", [4 / 3, 1.25 * 8 / 10 * 1.006])
+def test_a_grid_pixel_that_exists_by_rounding_only_has_no_share(scale: float) -> None:
+    weights = axis_weights(0, 512, scale, 10_000)
+    block = np.full((512, 512, 3), 200, np.uint8)
+    parts = area_parts(block, weights, weights)
+    assert parts.shape == (len(weights.share), len(weights.share), 3)
+    assert parts.max() <= 200.01
