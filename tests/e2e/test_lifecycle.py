@@ -127,9 +127,8 @@ def test_a_stop_waits_until_started_slides_are_finished(site, write_slide):
 
 
 def test_a_stop_returns_slides_that_do_not_finish_in_time_to_the_queue(site, write_slide):
-    site.set(
-        "pipeline", drain_s=0, batch_wait_s=3600
-    )  # so that its only batch waits for more tiles
+    # Its only batch waits for more tiles.
+    site.set("pipeline", drain_s=0, batch_wait_s=3600, segmenter_batch=4, classifier_batch=4)
     write_slide(["Sw"], "a.tif", folder=site.inbox)
     with site.daemon():
         site.wait_for(JobState.RUNNING)

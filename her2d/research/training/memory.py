@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ _LIBRARIES = GB
 """For CUDA's context and the workspaces of cuDNN's algorithms, or of oneDNN's on a CPU."""
 _COPIES = 4
 """Float32 copies of every weight: itself, its gradient, and Adam's two means."""
+_PASSES = 3
+"""A step takes as long as three forward passes: the gradients of inputs and of weights take two."""
 _AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
@@ -103,30 +106,39 @@ def _refusal(need: Need, how: NetworkRecipe, has: Hardware) -> str:
 
 def _need(recipe: NetworkRecipe, section: str, build: Callable[..., nn.Module], name: str) -> Need:
     # A step of twice as many tiles differs by what the further ones take.
-    of_two, of_four = (_step(build, recipe, name, tiles) for tiles in (2, 4))
+    how = (build, name, recipe.width_multiplier, recipe.crop, recipe.precision)
+    of_two, of_four = _step(*how, 2), _step(*how, 4)
     per_tile = (of_four.saved - of_two.saved) // 2
     fixed = of_two.saved - 2 * per_tile + _COPIES * of_two.weights + _LIBRARIES
     # What is left of a batch over all devices, as `fit` divides it.
     batch = max(2, recipe.batch // trained_devices(recipe))
-    return Need(name, section, batch, fixed, per_tile, (of_four.flop - of_two.flop) // 2)
+    return Need(name, section, batch, fixed, per_tile, _PASSES * (of_four.flop - of_two.flop) // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A step's numbers: bytes that are kept for the backward pass, of weights, and operations."""
+    """A step's numbers: bytes kept for the backward pass, and of weights; forward operations."""
 
     saved: int
     weights: int
     flop: int
 
 
-def _step(build: Callable[..., nn.Module], recipe: NetworkRecipe, name: str, tiles: int) -> _Step:
-    """Play a step with tensors that have shapes and no memory."""
+@cache
+def _step(
+    build: Callable[..., nn.Module],
+    name: str,
+    width_multiplier: float,
+    crop: int,
+    precision: str,
+    tiles: int,
+) -> _Step:
+    """Play a forward pass with tensors that have shapes and no memory."""
     kept: dict[int, int] = {}
     alive = []  # so that no storage's address is used twice
     counter = FlopCounterMode(display=False)
     with FakeTensorMode(), counter:
-        network = build(name, width_multiplier=recipe.width_multiplier).train()
+        network = build(name, width_multiplier=width_multiplier).train()
         weights = [parameter.untyped_storage() for parameter in network.parameters()]
         theirs = {storage._cdata for storage in weights}
 
@@ -137,16 +149,15 @@ def _step(build: Callable[..., nn.Module], recipe: NetworkRecipe, name: str, til
                 alive.append(storage)
             return tensor
 
-        pixels = torch.empty(tiles, 3, recipe.crop, recipe.crop)
-        mixed = _AUTOCAST.get(recipe.precision)
+        pixels = torch.empty(tiles, 3, crop, crop)
+        mixed = _AUTOCAST.get(precision)
         with (
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
             torch.autocast("cpu", mixed, enabled=mixed is not None),
         ):
             logits = network(pixels)
             targets = torch.empty((tiles, *logits.shape[2:]), dtype=torch.int64)
-            loss = functional.cross_entropy(logits, targets)
-        torch.autograd.backward(loss)
+            functional.cross_entropy(logits, targets)
     # The gradients of two layers' outputs live at once in the backward pass.
     saved = sum(kept.values()) + 2 * max(kept.values())
     return _Step(saved, sum(storage.nbytes() for storage in weights), counter.get_total_flops())
