@@ -362,6 +362,7 @@ def test_a_hundred_flipped_bytes_give_a_result_or_a_reason(her2d, laboratory, wr
         assert len(laboratory.json("queue", "ls", "--state", "quarantined")) == 1
 
 
+@pytest.mark.slow
 def test_a_real_slide_without_magnification_is_refused_until_one_is_assumed(
     her2d, monkeypatch, tmp_path
 ):

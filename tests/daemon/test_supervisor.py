@@ -325,6 +325,7 @@ def test_a_file_that_stays_missing_from_its_archive_is_quarantined_and_can_be_re
     assert retry(jobs, queued.id).path == tmp_path / "archive" / "a.tif"
 
 
+@pytest.mark.slow
 def test_an_active_job_has_a_heartbeat(jobs, queued, supervisor_of):
     resume = threading.Event()
     supervisor = supervisor_of(Fails(lambda: resume.wait(60)))

@@ -52,6 +52,7 @@ def test_bursts_pause_twice(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_scanner_delivers_complete_slides_one_by_one(tmp_path):
     plans = plan_cohort(2, 1, width=1100, height=1100)
     for delivered in run_scanner(tmp_path, plans, seed=0, bytes_per_second=1e9):
