@@ -8,24 +8,23 @@ import tifffile
 from her2d.inference.engine import Tiles
 
 _TILE = 512
-_COLUMNS = 8
 
 
-def write_tissue_slide(path: Path, tissue: Tiles, rows: int) -> None:
-    """Write a 4x slide in Motic's format, 8 tiles wide, that repeats `tissue` tiles.
+def write_tissue_slide(path: Path, tissue: Tiles, rows: int, columns: int = 8) -> None:
+    """Write a 4x slide in Motic's format that repeats `tissue` tiles.
 
     Args:
         path: the TIFF file, with JPEG tiles as a scanner writes them.
         tissue: uint8 (N, 512, 512, 3), N >= 1.
-        rows: height in tiles.
+        rows, columns: height and width in tiles.
 
     Raises:
         OSError: the file cannot be written.
     """
-    height, width = rows * _TILE, _COLUMNS * _TILE
+    height, width = rows * _TILE, columns * _TILE
     tifffile.imwrite(
         path,
-        (tissue[at % len(tissue)] for at in range(rows * _COLUMNS)),
+        (tissue[at % len(tissue)] for at in range(rows * columns)),
         shape=(height, width, 3),
         dtype=np.uint8,
         tile=(_TILE, _TILE),

@@ -19,11 +19,12 @@ from her2d.cli.errors import UserError
 from her2d.inference.selection import open_engine
 from her2d.pipeline.rules import rules_of
 from her2d.slides.grid import Tile
+from tools.benchmark.slide import write_tissue_slide
 from tools.peers.agreement import agreement
 from tools.peers.contest import Contestant, compare
 from tools.peers.random_bundle import write_random_bundle
 from tools.peers.report import Comparison, markdown
-from tools.peers.slides import Layout, whole_tissue, write_layouts, write_slide
+from tools.peers.slides import Layout, whole_tissue, write_layouts
 from tools.peers.weights import write_weights
 
 _ROOT = Path(__file__).parents[2]
@@ -131,7 +132,7 @@ class _Arena:
         self.tiles = rows * columns
         self.slide = self.folder / f"slide-{columns}x{rows}.tif"
         if not self.slide.exists():
-            write_slide(self.slide, self._tissue, columns, rows)
+            write_tissue_slide(self.slide, self._tissue, rows, columns)
         manifest = self.bundle.manifest
         self.subject = (
             f"Bundle: {manifest.name} {manifest.version} ({manifest.parts.segmenter.architecture};"

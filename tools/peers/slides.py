@@ -11,6 +11,7 @@ import tifffile
 from her2d.inference.engine import Tiles
 from her2d.pipeline.quality import QualityLimits, measure_tile
 from her2d.simulator.tissue import tissue_tiles
+from tools.benchmark.slide import write_tissue_slide
 
 _TILE = 512
 _RENDERED = 24
@@ -40,32 +41,11 @@ def whole_tissue(limits: QualityLimits) -> Tiles:
     return np.stack([tile for tile in tiles if measure_tile(tile, limits).artefacts is None])
 
 
-def write_slide(path: Path, tissue: Tiles, columns: int, rows: int) -> None:
-    """Write a 4x slide in Motic's format that repeats `tissue`, in JPEG tiles of 512 x 512."""
-    width, height = columns * _TILE, rows * _TILE
-    tifffile.imwrite(
-        path,
-        (tissue[at % len(tissue)] for at in range(rows * columns)),
-        shape=(height, width, 3),
-        dtype=np.uint8,
-        tile=(_TILE, _TILE),
-        photometric="rgb",
-        compression="jpeg",
-        compressionargs={"level": 75},
-        description=(
-            f"Motic V1.0.0\n{width}x{height} [0,0 {width}x{height}] [{_TILE}x{_TILE}]"
-            " JPEG/RGB Q = 75|AppMag = 4|MPP = 2.5|BackgroundColor = 16514557|Barcode = peers"
-        ),
-        metadata=None,
-        maxworkers=1,
-    )
-
-
 def write_layouts(folder: Path, tissue: Tiles) -> tuple[Layout, ...]:
     """Write the layouts into a folder: native 4x; 40x with a 10x level; 40x alone."""
     native, levels, flat = (folder / f"{name}.tif" for name in ("4x", "40x-and-10x", "40x"))
     if not flat.exists():
-        write_slide(native, tissue, 8, 26)
+        write_tissue_slide(native, tissue, rows=26)
         _write_aperio(levels, tissue, with_10x=True)
         _write_aperio(flat, tissue, with_10x=False)
     return (
