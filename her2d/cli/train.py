@@ -77,6 +77,7 @@ def segmenter(
     Their names are unet, segnet and deeplabv3plus. A stopped training is continued.
     """
     with _study("segmenter", study, recipe, settings, names) as (folder, how):
+        _check_memory(folder, how, names or how.segmenters, ())
         _train_segmenters(folder, how, names)
 
 
@@ -92,6 +93,7 @@ def classifiers(
     Their networks are resnet18 to resnet152 and densenet121. A stopped training is continued.
     """
     with _study("classifiers", study, recipe, settings, names) as (folder, how):
+        _check_memory(folder, how, (), names or how.classifiers)
         _train_classifiers(folder, how, names)
 
 
@@ -144,7 +146,6 @@ def _train_segmenters(study: "Study", recipe: "Recipe", names: list[str] | None)
     from her2d.research.training.train import train_segmenter
 
     progress = Console(stderr=True).is_terminal
-    _check_memory(study, recipe, names or recipe.segmenters, ())
     for name in names or recipe.segmenters:
         _print_fit(train_segmenter(study, recipe, name, show_progress=progress))
 
@@ -155,7 +156,6 @@ def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None
     from her2d.research.training.train import train_classifier
 
     progress = Console(stderr=True).is_terminal
-    _check_memory(study, recipe, (), names or recipe.classifiers)
     train_gate(study, recipe, show_progress=progress)
     for name in names or recipe.classifiers:
         for fold in range(FOLDS):
@@ -165,7 +165,10 @@ def _train_classifiers(study: "Study", recipe: "Recipe", names: list[str] | None
 def _check_memory(
     study: "Study", recipe: "Recipe", segmenters: Iterable[str], classifiers: Iterable[str]
 ) -> None:
-    """Refuse networks that are still to be trained and do not fit, before any is trained."""
+    """Refuse networks that are still to be trained and do not fit, before any is trained.
+
+    After a training torch keeps a GPU's memory for the next one, and it would not count as free.
+    """
     from her2d.method import FOLDS
     from her2d.research.training.fit import RESULT_FILE
     from her2d.research.training.memory import check_memory, needed
