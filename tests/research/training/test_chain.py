@@ -1,5 +1,6 @@
 """The paper's procedure from a cohort to a served bundle, in small, and killed in the middle."""
 
+import csv
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from her2d.research.training.cohort import Split
 from her2d.research.training.recipe import study_recipe
 from her2d.research.training.study import Study
 from her2d.simulator.cohort import write_cohort
-from her2d.simulator.plan import plan_cohort
+from her2d.simulator.paper_cohort import plan_splits
 from her2d.simulator.stain import DAB_THRESHOLD
 
 pytestmark = pytest.mark.slow
@@ -99,10 +100,12 @@ def models(study: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A simulated cohort of twenty-four slides, prepared, with its recipe."""
+    """A hard cohort of twenty-eight slides from two centres, prepared, with its recipe."""
 
     def build(folder: Path) -> None:
-        plans = plan_cohort(24, 4, positive_fraction=0.6, width=1100, height=1100)
+        slides = {"train": 20, "test": 4, "external": 4}
+        positive = dict.fromkeys(slides, 0.5)
+        plans = plan_splits(slides, 4, positive=positive, width=1100, height=1100)
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
@@ -110,8 +113,7 @@ def prepared(tmp_path_factory) -> Path:
             folder / "cohort" / "cohort.csv",
             "--study",
             folder / "prepared",
-            "--annotations",
-            "truth/{slide}.tif",
+            "--align",
             "--expression",
             "dab",
             "--dab-threshold",
@@ -208,7 +210,7 @@ def test_slides_are_kept_apart_and_the_report_says_how_much_the_five_disagree(tr
     cohort = Study(trained).cohort()
     kept = [one for one in cohort if one.split is Split.INTEGRATOR]
     assert {one.her2_status for one in kept} == {"positive", "negative"}
-    assert [row["set"] for row in evaluated["disagreement"]] == ["integrator", "test"]
+    assert [row["set"] for row in evaluated["disagreement"]] == ["integrator", "test", "external"]
     assert all(0 <= row["not_unanimous"] <= 1 for row in evaluated["disagreement"])
 
 
@@ -247,19 +249,37 @@ def test_the_report_holds_every_table(evaluated):
     assert len(evaluated["classifiers"][0]["auroc"]) == 5
     assert {row["name"] for row in evaluated["integrators"]} == {"lr", "rf"}
     assert {(row["integrator"], row["set"]) for row in evaluated["slides"]} == {
-        ("lr", "test"),
-        ("rf", "test"),
+        (integrator, split) for integrator in ("lr", "rf") for split in ("test", "external")
     }
-    assert len(evaluated["predictions"]) == 4
+    assert len(evaluated["predictions"]) == 8
     assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
 
 
 def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
     page = (trained / "evaluation" / "report.html").read_text()
     assert page.count("<svg") >= 2
-    assert page.count('src="data:image/jpeg') == 4
+    assert page.count('src="data:image/jpeg') == 8
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "url(" not in page.replace("url(#", "")
+
+
+def test_stain_is_compared_within_the_centre_and_outside(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    before = models(study)
+    her2d("train", "stain", "resnet18", "--study", study)
+    with (study / "evaluation" / "stain.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["stain"], row["split"]) for row in rows} == {
+        (stain, split)
+        for stain in ("recipe", "as scanned", "macenko", "reinhard")
+        for split in ("test", "external")
+    }
+    assert len({row["auroc"] for row in rows}) == len(rows)
+    assert all(0 <= float(row["auroc"]) <= 1 for row in rows)
+    # Nothing of it becomes part of a bundle.
+    assert before.items() <= models(study).items()
+    assert "stain" not in (study / "commands.txt").read_text()
 
 
 def test_the_bundle_states_what_was_measured(trained, bundle, evaluated):
