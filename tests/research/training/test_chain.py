@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -105,7 +105,13 @@ def prepared(tmp_path_factory) -> Path:
     def build(folder: Path) -> None:
         slides = {"train": 20, "test": 4, "external": 4}
         positive = dict.fromkeys(slides, 0.5)
-        plans = plan_splits(slides, 4, positive=positive, width=1100, height=1100)
+        plans = [
+            # So that folds of so few slides have strong tiles.
+            replace(plan, strong_fraction=max(plan.strong_fraction, 0.6))
+            if plan.her2_status == "positive"
+            else plan
+            for plan in plan_splits(slides, 4, positive=positive, width=1100, height=1100)
+        ]
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
