@@ -1,7 +1,7 @@
 """An ONNX graph as nodes and weights, without the onnx package.
 
 That package is not part of every installation. Weights are copied as they are and decoded only
-where a value is asked for.
+where a value is asked for; like this machine's numbers, they have their lowest byte first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ _DIMS, _DATA_TYPE, _TENSOR_NAME, _RAW_DATA = 1, 2, 8, 9
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _TENSOR, _ELEMENT, _SHAPE, _DIMENSION, _SIZE, _SYMBOL = 1, 1, 2, 1, 1, 2
 
-_ELEMENTS = {1: np.dtype("<f4"), 7: np.dtype("<i8")}
-FLOAT, INT64 = _ELEMENTS
+FLOAT, INT64 = 1, 7
+"""Numbers of the types of values."""
 
 Attribute: TypeAlias = int | bytes | tuple[int, ...] | None
 Array: TypeAlias = NDArray[np.float32] | NDArray[np.int64]
@@ -165,8 +165,22 @@ class Graph:
                         return version
         return None
 
-    def value(self, name: str) -> Array | None:
-        """Decode a weight, float32 or int64; None if there is none of that name and type."""
+    def floats(self, name: str) -> NDArray[np.float32] | None:
+        """Decode a weight of float32; None if there is none of that name and type."""
+        found = self._weight(name, FLOAT)
+        return found and np.frombuffer(found[0], "<f4").astype(np.float32, copy=False).reshape(
+            found[1]
+        )
+
+    def ints(self, name: str) -> NDArray[np.int64] | None:
+        """Decode a weight of int64; None if there is none of that name and type."""
+        found = self._weight(name, INT64)
+        return found and np.frombuffer(found[0], "<i8").astype(np.int64, copy=False).reshape(
+            found[1]
+        )
+
+    def _weight(self, name: str, wanted: int) -> tuple[memoryview, list[int]] | None:
+        """Return the content and shape of a weight of the wanted type."""
         if name not in self.weights:
             return None
         dims: list[int] = []
@@ -178,9 +192,7 @@ class Graph:
                 kind = value
             elif number_ == _RAW_DATA and isinstance(value, memoryview):
                 raw = value
-        if raw is None or kind not in _ELEMENTS:
-            return None
-        return np.frombuffer(raw, _ELEMENTS[kind]).reshape(dims)
+        return (raw, dims) if raw is not None and kind == wanted else None
 
     def leave_out_unused(self) -> None:
         """Leave out the nodes, weights and descriptions that no output needs."""
@@ -226,7 +238,7 @@ def tensor(name: str, value: Array) -> bytes:
     """Return a weight, float32 or int64, as it is in protobuf."""
     kind = INT64 if value.dtype == np.int64 else FLOAT
     dims = b"".join(number(_DIMS, size) for size in value.shape)
-    content = np.ascontiguousarray(value, _ELEMENTS[kind]).tobytes()
+    content = value.tobytes()
     named = with_length(_TENSOR_NAME, name.encode())
     return dims + number(_DATA_TYPE, kind) + named + with_length(_RAW_DATA, content)
 
@@ -241,7 +253,8 @@ def float_value(name: str, shape: Shape) -> bytes:
 
 
 def _attribute(content: memoryview) -> tuple[str, Attribute]:
-    name, value = "", None
+    name = ""
+    value: Attribute = None
     for number_, found in fields(content):
         if number_ == _ATTRIBUTE_NAME and isinstance(found, memoryview):
             name = bytes(found).decode()

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from her2d.inference.cpu_graph.replacement import Known, Replacement
 from her2d.inference.onnx_graph import Node, Shape, made_graph, tensor
+from her2d.system.loggers import get_logger
+
+log = get_logger(__name__)
 
 _LOCK = threading.Lock()
 _FOUND: dict[object, bool] = {}
@@ -62,13 +65,15 @@ def _looks(
     numbers: dict[str, int] = {}
 
     def look(name: str) -> object:
-        weight = replacement.weights.get(name, known.graph.value(name))
-        of_weight = (
-            None
-            if weight is None
-            else (weight.shape, weight.tobytes() if weight.dtype == np.int64 else None)
-        )
-        return numbers.setdefault(name, len(numbers)), inputs.get(name), of_weight
+        weight = replacement.weights.get(name)
+        if weight is None:
+            weight = known.graph.ints(name)
+        if weight is None:
+            weight = known.graph.floats(name)
+        if weight is None:
+            return numbers.setdefault(name, len(numbers)), inputs.get(name)
+        # Whole numbers are shapes and places.
+        return weight.shape, weight.tobytes() if weight.dtype == np.int64 else None
 
     return tuple(
         (node.kind, tuple(sorted(node.attributes.items())), tuple(map(look, node.inputs)))
@@ -95,8 +100,8 @@ def _compare(
         session = ort.InferenceSession(graph.written(), options, providers=["CPUExecutionProvider"])
         values = {name: _values(rng, shape) for name, shape in inputs.items()}
         found = session.run(None, values)
-    except Exception:
-        # What this version of ONNX Runtime cannot compute stays as it was.
+    except Exception as error:  # noqa: BLE001 - whatever it cannot compute stays as it was
+        log.warning("graph_not_rewritten", value=wanted[0], reason=str(error))
         return False
     count = len(wanted)
     return all(map(np.array_equal, found[:count], found[count:]))

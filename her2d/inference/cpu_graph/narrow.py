@@ -53,14 +53,13 @@ class Convolution:
         node, pixels = known.made(value, "Conv"), known.pixels(value)
         if node is None or pixels is None or len(node.inputs) != 3:
             return None
-        weight, bias = known.graph.value(node.inputs[1]), known.graph.value(node.inputs[2])
+        weight, bias = known.graph.floats(node.inputs[1]), known.graph.floats(node.inputs[2])
         attributes = {**_ALL_AT_ONCE, **node.attributes}
         strides = attributes.get("strides", (1, 1))
         pads = attributes.get("pads", (0, 0, 0, 0))
         if (
             weight is None
             or bias is None
-            or weight.dtype != np.float32
             or weight.ndim != 4
             or weight.shape[1] >= LANES
             or any(attributes[name] != value for name, value in _ALL_AT_ONCE.items())

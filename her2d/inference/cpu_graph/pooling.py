@@ -17,7 +17,7 @@ from her2d.inference.onnx_graph import FLOAT, INT64, Attribute, Node
 
 # What a value must be: a name that stands for the same value everywhere, numbers that a weight
 # must hold (None: any), or a node: kind, attributes that it must have, and its inputs.
-Pattern: TypeAlias = "str | tuple[int, ...] | None | Step"
+Pattern: TypeAlias = "str | tuple[int, ...] | Step | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Step:
     kind: str
     inputs: tuple[Pattern, ...]
     attributes: Mapping[str, Attribute]
-    name: str | None = None
+    name: str = ""
 
 
-def _step(kind: str, *inputs: Pattern, name: str | None = None, **attributes: Attribute) -> Step:
+def _step(kind: str, *inputs: Pattern, name: str = "", **attributes: Attribute) -> Step:
     return Step(kind, inputs, attributes, name)
 
 
@@ -81,24 +81,26 @@ def unpooling_by_positions(known: Known) -> Replacements:
 
 
 def _matches(known: Known, value: str, pattern: Pattern, found: dict[str, str]) -> bool:
-    if pattern is None:
-        return True
+    if isinstance(pattern, Step):
+        if pattern.name in found:
+            return found[pattern.name] == value
+        return _is_step(known, value, pattern, found)
     if isinstance(pattern, str):
         return found.setdefault(pattern, value) == value
-    if isinstance(pattern, tuple):
-        return known.ints(value) == list(pattern)
-    if pattern.name is not None and pattern.name in found:
-        return found[pattern.name] == value
-    node = known.made(value, pattern.kind)
-    if node is None or len(node.inputs) != len(pattern.inputs):
+    return pattern is None or known.ints(value) == list(pattern)
+
+
+def _is_step(known: Known, value: str, step: Step, found: dict[str, str]) -> bool:
+    node = known.made(value, step.kind)
+    if node is None or len(node.inputs) != len(step.inputs):
         return False
-    if any(node.attributes.get(name) != wanted for name, wanted in pattern.attributes.items()):
+    if any(node.attributes.get(name) != wanted for name, wanted in step.attributes.items()):
         return False
-    if pattern.name is not None:
-        found[pattern.name] = value
+    if step.name:
+        found[step.name] = value
     return all(
         _matches(known, given, wanted, found)
-        for given, wanted in zip(node.inputs, pattern.inputs, strict=True)
+        for given, wanted in zip(node.inputs, step.inputs, strict=True)
     )
 
 

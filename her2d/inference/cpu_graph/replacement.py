@@ -18,11 +18,13 @@ class Replacement:
         outputs: the graph's values that they compute.
         nodes: each behind those that compute its inputs.
         weights: what they need beside the graph's values.
+        adds_up: whether they compute sums, which are rounded according to the order of their terms.
     """
 
     outputs: tuple[str, ...]
     nodes: list[Node] = field(default_factory=list)
     weights: dict[str, Array] = field(default_factory=dict)
+    adds_up: bool = False
     _names: int = 0
 
     def add(
@@ -30,6 +32,7 @@ class Replacement:
     ) -> str:
         """Add a node and return the name of its first output, which is made up if none is given."""
         outputs = outputs or (self._unused(),)
+        self.adds_up |= kind == "Conv"
         self.nodes.append(Node.made(kind, inputs, outputs, **attributes))
         return outputs[0]
 
@@ -94,8 +97,11 @@ class Known:
 
     def ints(self, value: str) -> list[int] | None:
         """Return the numbers of an int64 weight; None if it is none."""
-        found = self.graph.value(value)
-        return None if found is None or found.dtype != np.int64 else found.flatten().tolist()
+        found = self.graph.ints(value)
+        if found is None:
+            return None
+        listed: list[int] = found.flatten().tolist()
+        return listed
 
 
 def applied(graph: Graph, replacements: list[Replacement]) -> None:
