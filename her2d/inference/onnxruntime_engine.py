@@ -23,14 +23,14 @@ from her2d.method import TILE_PX
 from her2d.system.cpus import usable_cpus
 
 _ERROR_SEVERITY = 3
-# Larger graphs have no narrow layers, and their content would be in memory once more.
-_MOST_TO_REWRITE = 200_000_000
+# Larger networks gain less than 1 % and would take 200 MB more, for positions and the content.
+_MOST_TO_REWRITE = 50_000_000
 
 
 class OnnxRuntimeEngine(HostEngine):
     """A bundle's graphs in fp32, as ONNX Runtime sessions.
 
-    The graphs are rewritten for the CPU where that changes no bit of the results.
+    Small graphs are rewritten for the CPU where that changes no bit of the results.
 
     Args:
         bundle: a verified bundle.
