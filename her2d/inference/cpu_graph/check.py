@@ -100,7 +100,7 @@ def _compare(
         session = ort.InferenceSession(graph.written(), options, providers=["CPUExecutionProvider"])
         values = {name: _values(rng, shape) for name, shape in inputs.items()}
         found = session.run(None, values)
-    except Exception as error:  # noqa: BLE001 - whatever it cannot compute stays as it was
+    except Exception as error:  # noqa: BLE001  what it cannot compute stays as it was
         log.warning("graph_not_rewritten", value=wanted[0], reason=str(error))
         return False
     count = len(wanted)
