@@ -17,6 +17,7 @@ from her2d.system.file_identity import FileState
 HEAVY = frozenset(
     {"onnxruntime", "openvino", "sklearn", "skops", "scipy", "torch", "monai", "lightning", "onnx"}
     | {"tensorrt", "tensorrt_rtx", "pycuda", "xgboost", "skimage", "zarr", "matplotlib", "pandas"}
+    | {"weasyprint"}
     | {
         "cv2",
         "imagecodecs",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from built_once import built_once, run_folder
+from pango import needs_pango
 from typer.testing import CliRunner
 
 from her2d.bundle.loading import load_bundle, sha256_of
@@ -264,7 +265,12 @@ def test_the_report_holds_every_table(evaluated):
 def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
     page = (trained / "evaluation" / "report.html").read_text()
     assert page.count("<svg") >= 2
-    assert page.count('src="data:image/jpeg') == 8
+    called = [p for p in evaluated["predictions"] if p["predicted"] != "indeterminate"]
+    for prediction in called:
+        for picture in ("H&amp;E", "heatmap", "IHC", "H&amp;E at 4x", "IHC at 4x"):
+            assert f'alt="{picture} of {prediction["name"]} ({prediction["set"]}): ' in page
+    statuses = {p["true_status"] for p in evaluated["predictions"]} - {"indeterminate"}
+    assert page.count('alt="annotated of ') == len(statuses)
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "url(" not in page.replace("url(#", "")
 
@@ -286,6 +292,34 @@ def test_stain_is_compared_within_the_centre_and_outside(trained, tmp_path):
     # Nothing of it becomes part of a bundle.
     assert before.items() <= models(study).items()
     assert "stain" not in (study / "commands.txt").read_text()
+
+
+def test_the_report_holds_the_paper_and_what_readers_ask_for(trained, evaluated):
+    page = (trained / "evaluation" / "report.html").read_text()
+    for number in ("Tables 3 and 4", *(f"Table {n}" for n in (1, 2, "S1", "S2", "S3", "S4", "S5"))):
+        assert f"<h3>{number}. " in page
+    for number in (1, 2, 3, 4, "S1", "S2", "S3"):
+        assert f"<h3>Figure {number}. " in page
+    assert [row["set"] for row in evaluated["patients"]] == ["test", "external"]
+    assert {row["by"] for row in evaluated["subgroups"]} >= {"IHC score", "differentiation"}
+    assert [row["name"] for row in evaluated["references"]] == ["unet", "resnet18", "lr", "rf"]
+    assert len(evaluated["tripod"]) == 52
+
+
+def test_the_rule_out_threshold_comes_from_slides_that_were_kept_apart(evaluated):
+    kept = next(each for each in evaluated["sets"] if each["set"] == "integrator")
+    assert evaluated["rule_out"]["slides"] <= kept["positive"] + kept["negative"]
+
+
+@needs_pango
+def test_the_report_is_a_pdf_too_which_can_be_written_again(trained, tmp_path):
+    written = (trained / "evaluation" / "report.pdf").read_bytes()
+    assert written.startswith(b"%PDF-")
+    (tmp_path / "evaluation").mkdir()
+    page = (trained / "evaluation" / "report.html").read_text()
+    (tmp_path / "evaluation" / "report.html").write_text(page[: page.index("<h2")])
+    her2d("evaluate", "pdf", "--study", tmp_path)
+    assert (tmp_path / "evaluation" / "report.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_the_bundle_states_what_was_measured(trained, bundle, evaluated):
