@@ -14,6 +14,10 @@ RETRY = Backoff(first_s=30.0, longest_s=4500.0, jitter=0.25)
 
 NEW_SCAN = 0
 BACKFILL = -10
+MOST_OF_INBOX = 4
+"""How far an inbox's own priority may raise or lower that of its files."""
+LEAST_NEW = NEW_SCAN - MOST_OF_INBOX
+"""Back-fill has a lower priority than this, whatever inbox it is found in."""
 
 MOST_INTERRUPTIONS = 10
 FREE_INTERRUPTIONS = 2

@@ -22,7 +22,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from her2d.queue.job import (
-    FREE_INTERRUPTIONS,
     LIVE,
     MOST_INTERRUPTIONS,
     NEW_SCAN,
@@ -32,6 +31,7 @@ from her2d.queue.job import (
     NewestJob,
     interruption_wait_s,
 )
+from her2d.queue.turns import claim_next
 from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 from her2d.system.text import readable_text
@@ -45,21 +45,6 @@ _INSERT = (
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
-
-# Left to itself, SQLite reads every waiting job by another index and sorts them.
-_CLAIM = """
-    update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
-        content_hash = null, started_at = :at, heartbeat_at = :at
-    where id = (
-        select id from (
-            select id, interruptions from jobs indexed by jobs_to_claim
-            where state in ('queued', 'failed')
-              and (not_before is null or not_before <= :at or not_before > :longest)
-            order by priority desc, interruptions, id limit 1) as head
-        where not exists (select 1 from jobs as running where running.state = 'running'
-                          and (running.interruptions > :free or head.interruptions > :free)))
-    returning *
-"""
 
 _NEWEST_OF_EACH = """
     select path, id, state, archived_at is not null and archived_path is null,
@@ -318,30 +303,14 @@ class JobQueue:
     def claim(self) -> Job | None:
         """Take the next job that is due, atomically, so that no two callers get the same one.
 
-        Jobs with a higher priority come first, then those with fewer interruptions, then the
-        oldest. A job with several interruptions runs alone, so that a crash is not counted against
-        other files. When it is next, no job is claimed until the running ones have ended. A wait
-        that is longer than any the queue sets means that the clock was set back, and counts as
-        over.
+        `her2d.queue.turns` says which one is next.
 
         Returns:
             The job, now running, or None if no job is due.
         """
         with write_transaction(self._db):
-            rows = list(
-                self._db.query(
-                    _CLAIM,
-                    {
-                        "at": now(),
-                        "longest": in_seconds(RETRY.longest_s + 1),
-                        "free": FREE_INTERRUPTIONS,
-                    },
-                )
-            )
-            if not rows:
-                return None
-            job = Job.of(rows[0])
-            self._event(job.id, "running", None)
+            if (job := claim_next(self._db)) is not None:
+                self._event(job.id, "running", None)
         return job
 
     def holds_claim(self, job: Job) -> bool:
