@@ -58,6 +58,7 @@ class Job:
             ended while it worked on it.
         unforeseen: how often the job was postponed for an error that nobody foresaw.
         overdue_at: when the file was reported as incomplete for too long.
+        backfill_id: the back-fill that it belongs to; None for a file of an inbox.
         archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
     """
 
@@ -86,6 +87,7 @@ class Job:
     slide_id: int | None
     archived_path: Path | None
     archived_at: str | None
+    backfill_id: int | None = None
 
     @property
     def file_state(self) -> FileState:
@@ -139,6 +141,7 @@ class Job:
             slide_id=row["slide_id"],
             archived_path=Path(row["archived_path"]) if row["archived_path"] else None,
             archived_at=row["archived_at"],
+            backfill_id=row["backfill_id"],
         )
 
 

@@ -39,8 +39,9 @@ from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode, ctime_ns,"
-    " discovered_at, reason, attempts, barcode, finished_at) values (:path, :name, :inbox, :state,"
-    " :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode, :finished)"
+    " discovered_at, reason, attempts, barcode, finished_at, backfill_id) values (:path, :name,"
+    " :inbox, :state, :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode,"
+    " :finished, :backfill)"
 )
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
@@ -137,7 +138,13 @@ class JobQueue:
     # Discovery and settling
 
     def discover(
-        self, path: Path, inbox: Path, state: FileState, priority: int = NEW_SCAN
+        self,
+        path: Path,
+        inbox: Path,
+        state: FileState,
+        priority: int = NEW_SCAN,
+        *,
+        backfill_id: int | None = None,
     ) -> Job | None:
         """Create a settling job for a file, unless the file is known.
 
@@ -153,9 +160,17 @@ class JobQueue:
             if self.is_known(known, state):
                 return None
             if known.state in _NO_SCAN:
-                return self._found_again(known, state)
+                again = {} if backfill_id is None else _of_backfill(inbox, priority, backfill_id)
+                return self._found_again(known, state, again)
         try:
-            return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
+            return self._insert(
+                path,
+                str(inbox),
+                state,
+                JobState.SETTLING,
+                priority=priority,
+                backfill_id=backfill_id,
+            )
         except sqlite3.IntegrityError:
             return None  # Another process created a job for this path since `newest_of`.
 
@@ -166,7 +181,7 @@ class JobQueue:
             return False
         return newest.state in LIVE or state.same_file(newest.file_state)
 
-    def _found_again(self, job: Job, state: FileState) -> Job | None:
+    def _found_again(self, job: Job, state: FileState, more: Mapping[str, Any]) -> Job | None:
         """Continue a job without its counts, because the file may be another scan."""
         fields = {
             "reason": None,
@@ -183,6 +198,7 @@ class JobQueue:
             "finished_at": None,
             "archived_path": None,
             "archived_at": None,
+            **more,
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
@@ -197,6 +213,7 @@ class JobQueue:
             job.file_state,
             JobState.SETTLING,
             priority=job.priority,
+            backfill_id=job.backfill_id,
         )
 
     def archive_again(self, job: Job) -> None:
@@ -213,6 +230,7 @@ class JobQueue:
         *,
         inbox: Path | None = None,
         barcode: str | None = None,
+        backfill_id: int | None = None,
     ) -> Job:
         """Record a file that was never queued as quarantined, with the reason."""
         return self._insert(
@@ -223,6 +241,7 @@ class JobQueue:
             reason=reason,
             attempts=1,
             barcode=barcode,
+            backfill_id=backfill_id,
         )
 
     def name_unread(self, path: Path, inbox: Path, state: FileState, reason: str) -> Job:
@@ -242,6 +261,7 @@ class JobQueue:
             replace(job.file_state, ctime_ns=0),  # it may have been moved since
             JobState.SETTLING,
             priority=priority,
+            backfill_id=job.backfill_id,
         )
         self.queue(again)
         return self.get(again.id)
@@ -522,6 +542,7 @@ class JobQueue:
         reason: str | None = None,
         attempts: int = 0,
         barcode: str | None = None,
+        backfill_id: int | None = None,
     ) -> Job:
         at = now()
         with write_transaction(self._db):
@@ -542,6 +563,7 @@ class JobQueue:
                     "attempts": attempts,
                     "barcode": barcode,
                     "finished": None if state in LIVE else at,
+                    "backfill": backfill_id,
                 },
             )
             job_id = int(cursor.lastrowid or 0)
@@ -590,6 +612,10 @@ def _ended(reason: str, barcode: str | None) -> dict[str, Any]:
 def _known(barcode: str | None) -> dict[str, Any]:
     """Return the field of a barcode that was read; one that an earlier attempt read stays."""
     return {} if barcode is None else {"barcode": barcode}
+
+
+def _of_backfill(folder: Path, priority: int, backfill_id: int) -> dict[str, Any]:
+    return {"inbox": str(folder), "priority": priority, "backfill_id": backfill_id}
 
 
 def _one_less(attempts: int) -> int:

@@ -18,7 +18,8 @@ CLAIMS = 50
 _WAITING = """
 with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)
 insert into jobs (path, file_name, inbox, state, size, mtime_ns, discovered_at)
-select '/in/' || i, i || '.tif', '/in' || (i % ?), 'queued', 1, 1, '2026-01-01T00:00:00.000000Z' from n
+select '/in/' || i, i || '.tif', '/in' || (i % ?), 'queued', 1, 1, '2026-01-01T00:00:00.000000Z'
+from n
 """
 
 
