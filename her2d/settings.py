@@ -255,6 +255,8 @@ class ClusterSettings(_Section):
     actor_gpus: Annotated[int, Field(ge=0, le=1)] = 0
     most_slides: PositiveInt = 32
     paths: dict[Path, Path] = {}
+    spool: Path = Path("/var/tmp")
+    spool_mb: Annotated[float, Field(ge=0, le=1e9)] = 20_000.0
 
     @field_validator("address")
     @classmethod
