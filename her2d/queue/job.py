@@ -17,7 +17,7 @@ BACKFILL = -10
 MOST_OF_INBOX = 4
 """How far an inbox's own priority may raise or lower that of its files."""
 LEAST_NEW = NEW_SCAN - MOST_OF_INBOX
-"""Back-fill has a lower priority than this, whatever inbox it is found in."""
+"""Back-fill has a lower priority than this in every inbox."""
 
 MOST_INTERRUPTIONS = 10
 FREE_INTERRUPTIONS = 2
