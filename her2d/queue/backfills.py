@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from her2d.db.acts import record_act
 from her2d.queue.job import LEAST_NEW, JobState
 from her2d.system.clock import as_text, now
 from her2d.system.write_transaction import write_transaction
@@ -127,7 +126,7 @@ class Backfills:
                 " on conflict (folder) do update set searched_at = null, files = 0, problem = null",
                 [str(folder), now(), actor],
             )
-            record_act(self._db, "backfill_requested", str(folder), actor)
+            self._record("backfill_requested", folder, actor)
         (found,) = [each for each in self.all() if each.folder == folder]
         return found
 
@@ -234,7 +233,14 @@ class Backfills:
     def _set(self, backfill: Backfill, change: str, event: str, actor: str) -> None:
         with write_transaction(self._db):
             self._db.execute(f"update backfills set {change} where id = ?", [now(), backfill.id])
-            record_act(self._db, event, str(backfill.folder), actor)
+            self._record(event, backfill.folder, actor)
+
+    def _record(self, name: str, folder: Path, actor: str) -> None:
+        """Record what a person did, in the caller's transaction."""
+        self._db.execute(
+            "insert into events (at, name, detail, actor) values (?, ?, ?, ?)",
+            [now(), name, str(folder), actor],
+        )
 
     def _rows(self, where: str) -> list[Backfill]:
         rows = self._db.query(f"select * from backfills where {where} order by id")
