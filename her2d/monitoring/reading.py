@@ -126,6 +126,7 @@ class ClusterReading:
         places: number of slides that they take at once.
         losses: `node`, `process`, `file` -> attempts that failed because it was lost or missing.
         disconnections: how often the connected cluster was lost since the start.
+        sent_bytes: of slides that were sent to nodes that lacked them.
     """
 
     is_connected: bool = False
@@ -133,6 +134,7 @@ class ClusterReading:
     places: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
     disconnections: int = 0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,8 @@ LIGHT = (
     "queue ls --json",
     "queue priority 1 5",
     "queue reprocess",
+    "backfill --json",
+    "backfill --pause",
     "config show",
     "config check",
     "config example",
