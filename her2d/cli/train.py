@@ -30,7 +30,7 @@ SetOption = Annotated[
     typer.Option("--set", help="Set one value, such as classifier.learning_rate=1e-4; repeatable."),
 ]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Models to train. Default: all of the paper's.")
+    list[str] | None, typer.Argument(help="Models to train. Default: all of the recipe's.")
 ]
 SelectOption = Annotated[str | None, typer.Option(help="Select this model, not the best one.")]
 
@@ -90,7 +90,8 @@ def classifiers(
 ) -> None:
     """Train the five sub-classifiers, fold by fold.
 
-    Their networks are resnet18 to resnet152 and densenet121. A stopped training is continued.
+    Their networks are resnet18 to resnet152, densenet121, vit_b_16 and vit_b_32. A stopped training
+    is continued.
     """
     with _study("classifiers", study, recipe, settings, names) as (folder, how):
         _check_memory(folder, how, (), names or how.classifiers)

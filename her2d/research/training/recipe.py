@@ -57,12 +57,14 @@ class NetworkRecipe(_Section):
     stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest relative change of the optical density, see `augment`. Ours."""
     width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Scales hidden channel counts; 1.0 is the published network. Ours."""
+    """Scales hidden channel counts; 1.0 is the published network. A Vision Transformer's number of
+    heads is scaled, so that 0.5 is ViT-S and 0.25 is ViT-Ti. Ours."""
     weights: Path | dict[str, Path] | None = None
     """Safetensors file with initial weights, or a table with a file for each network by its name,
     such as `{ resnet50 = "resnet50.safetensors" }`; networks without one are initialised at random.
     SegNet also takes the weights of a VGG16 with batch normalisation for its encoder, and
-    DeepLabv3+ those of a ResNet-101, as torchvision publishes them."""
+    DeepLabv3+ those of a ResNet-101, as torchvision publishes them. Positions of a
+    Vision Transformer are interpolated to those of a tile."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     devices: Positive | Auto = AUTO
     """Number of GPUs, between which each step's tiles are divided; the paper used two. `auto` takes
@@ -146,7 +148,10 @@ class Recipe(_Section):
         "resnet101",
         "resnet152",
         "densenet121",
+        "vit_b_32",
     )
+    """The paper's six, and a Vision Transformer as a baseline, which is ours. `vit_b_16` can be
+    named too, and takes five times as long."""
     integrators: tuple[str, ...] = (
         "lr",
         "dt",
