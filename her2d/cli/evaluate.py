@@ -39,7 +39,9 @@ def evaluate(
     require_extra("train", "her2d evaluate")
     from her2d.research.evaluation.evaluate import PAGE_FILE
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
+    from her2d.research.training.encoders import EncoderError
     from her2d.research.training.fit import FitError
+    from her2d.research.training.folds import FoldsError
     from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError
 
@@ -48,7 +50,7 @@ def evaluate(
     try:
         with console.status("evaluating") as status:
             report = evaluate_study(folder, study_recipe(study, None), progress=status.update)
-    except (FitError, RecipeError, StudyError) as error:
+    except (EncoderError, FitError, FoldsError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"The study cannot be evaluated: {error}.") from error

@@ -1,4 +1,4 @@
-"""`her2d train check|segmenter|classifiers|integrator|all`: train a prepared study's models."""
+"""`her2d train check|segmenter|classifiers|integrator|mil|all`: train a prepared study's models."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -126,6 +126,31 @@ def integrator(
         _train_integrators(folder, how, names, selected)
 
 
+@app.command("mil")
+def mil(
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train the baseline that learns from slide labels alone.
+
+    Gated-attention multiple-instance learning on features of tumour tiles, from the selected
+    classifier or from an ONNX encoder (mil.encoder). her2d evaluate then measures it too.
+    """
+    with _study("mil", study, recipe, settings, None) as (folder, how):
+        from her2d.research.training.mil import train_mil
+
+        console = Console(stderr=True)
+        with console.status("making features") as status:
+            found, decision = train_mil(folder, how, progress=status.update)
+        for result in found:
+            _print_fit(result)
+        say(
+            f"A slide is positive from p = {decision.threshold:.3f} on, chosen on {decision.slides}"
+            f" {decision.chosen_on} ({decision.positive} positive); {decision.encoder}."
+        )
+
+
 @app.command("all")
 def everything(
     study: StudyOption = Path("study"),
@@ -227,6 +252,7 @@ def _study(
     At the end the command is recorded for the bundle's manifest.
     """
     require_extra("train", f"her2d train {kind}")
+    from her2d.research.training.encoders import EncoderError
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.hardware import HardwareError
@@ -242,7 +268,15 @@ def _study(
             given = ["--recipe", recipe.name] if recipe is not None else []
             given += [word for setting in settings or () for word in ("--set", setting)]
             record_command(study, shlex.join(["her2d", "train", kind, *(words or []), *given]))
-    except (FitError, FoldsError, HardwareError, IntegratorError, RecipeError, StudyError) as error:
+    except (
+        EncoderError,
+        FitError,
+        FoldsError,
+        HardwareError,
+        IntegratorError,
+        RecipeError,
+        StudyError,
+    ) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"Training stopped: {error}.") from error
