@@ -109,8 +109,8 @@ def penultimate(network: nn.Module, x: Tensor) -> Tensor:
     return read[0].flatten(1)
 
 
-class _Description(BaseModel):
-    """An encoder's TOML file."""
+class Description(BaseModel):
+    """An encoder's TOML file, see above."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -132,7 +132,7 @@ class OnnxEncoder:
     """
 
     def __init__(self, path: Path) -> None:
-        self._how = how = _read_description(path)
+        self._how = how = read_description(path)
         graph = path.parent / how.file
         self.name = graph.name
         self.sets = 1
@@ -184,9 +184,14 @@ class OnnxEncoder:
             )
 
 
-def _read_description(path: Path) -> _Description:
+def read_description(path: Path) -> Description:
+    """Read an encoder's TOML file.
+
+    Raises:
+        EncoderError: It cannot be read, or a key is not valid.
+    """
     try:
-        return _Description.model_validate(parse_toml(read_bounded(path)))
+        return Description.model_validate(parse_toml(read_bounded(path)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(key) for key in first["loc"])
@@ -228,7 +233,7 @@ def _only_input(session: onnxruntime.InferenceSession, graph: Path) -> Any:
 
 
 def _batch_and_size(
-    shape: Sequence[int | str | None], how: _Description, path: Path
+    shape: Sequence[int | str | None], how: Description, path: Path
 ) -> tuple[int | None, tuple[int, int]]:
     """Return the graph's batch, None if any, and the rows and columns of its pictures."""
     batch, *rest = (size if isinstance(size, int) and size > 0 else None for size in shape)
