@@ -316,14 +316,15 @@ def _einsum(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) ->
 
 def _layer_norm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     # The exporter stores equal weights once, so that a product may have cast them.
-    x, *weights = (value.float() for value in inputs)
-    shape = x.shape[attributes.get("axis", -1) :]
-    return functional.layer_norm(x, shape, *weights, eps=attributes.get("epsilon", 1e-5))
+    x, scale, *bias = (value.float() for value in inputs)
+    shape = list(x.shape[attributes.get("axis", -1) :])
+    epsilon = attributes.get("epsilon", 1e-5)
+    return functional.layer_norm(x, shape, scale, bias[0] if bias else None, epsilon)
 
 
 def _expand(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     x, shape = inputs
-    return x.expand(torch.broadcast_shapes(x.shape, _ints(shape)))
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(_ints(shape))))
 
 
 def _slice(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:

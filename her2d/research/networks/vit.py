@@ -130,7 +130,7 @@ def _interpolated(positions: Tensor, grid: tuple[int, int], wanted: tuple[int, i
     """Resize positions, (1, rows x columns, channels), from one grid of patches to another."""
     if grid == wanted:
         return positions
-    as_image = positions.transpose(1, 2).unflatten(2, grid)
+    as_image = positions.transpose(1, 2).reshape(1, -1, *grid)
     # As torchvision interpolates them.
     resized = functional.interpolate(as_image, size=wanted, mode="bicubic", align_corners=True)
     return resized.flatten(2).transpose(1, 2)

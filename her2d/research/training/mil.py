@@ -380,7 +380,7 @@ def _decide(
             p = [
                 float(network(features)[0].sigmoid())
                 for network, task in zip(networks, tasks, strict=True)
-                for features, _ in _WholeBags(task.bags, task.features, task.held_out)
+                for features, _ in task.held_out_loader(recipe.mil)
             ]
     return MilDecision(
         threshold=choose_threshold(positive, np.array(p)),

@@ -124,6 +124,15 @@ def test_a_fold_trained_again_has_the_same_weights_and_nothing_else_is_trained(c
 
 
 @pytest.mark.slow
+def test_without_slides_kept_apart_each_fold_predicts_those_that_it_held_out(copied):
+    study, recipe = copied
+    study.write_cohort([one for one in study.cohort() if one.split is Split.TRAIN])
+    _, decision = train_mil(study, recipe)
+    assert (decision.slides, decision.positive) == (12, 6)
+    assert decision.chosen_on.startswith("training slides")
+
+
+@pytest.mark.slow
 def test_a_slide_that_it_learned_from_cannot_test_it(copied):
     study, recipe = copied
     others = [one for one in study.cohort() if one.name != "S0"]
