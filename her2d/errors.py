@@ -27,6 +27,7 @@ Every class stands in the module that raises it:
     ├─ DecoderCrashedError
     ├─ DeliveryError
     ├─ DuplicateScanError
+    ├─ EncoderError
     ├─ EngineError
     │  ├─ DeviceLostError
     │  ├─ DeviceOutOfMemoryError

@@ -40,7 +40,9 @@ def evaluate(
     from her2d.research.evaluation.evaluate import PAGE_FILE, PDF_FILE, write_report_pdf
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
     from her2d.research.evaluation.pdf import PdfError
+    from her2d.research.training.encoders import EncoderError
     from her2d.research.training.fit import FitError
+    from her2d.research.training.folds import FoldsError
     from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError
 
@@ -55,7 +57,7 @@ def evaluate(
                 write_report_pdf(folder)
             except PdfError as error:
                 without_pdf = str(error)
-    except (FitError, RecipeError, StudyError) as error:
+    except (EncoderError, FitError, FoldsError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"The study cannot be evaluated: {error}.") from error

@@ -1,4 +1,4 @@
-"""`her2d train check|segmenter|classifiers|integrator|stain|all`: train a study's models."""
+"""`her2d train check|segmenter|classifiers|integrator|stain|mil|all`: train a study's models."""
 
 import shlex
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ SetOption = Annotated[
     typer.Option("--set", help="Set one value, such as classifier.learning_rate=1e-4; repeatable."),
 ]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(help="Models to train. Default: all of the paper's.")
+    list[str] | None, typer.Argument(help="Models to train. Default: all of the recipe's.")
 ]
 SelectOption = Annotated[str | None, typer.Option(help="Select this model, not the best one.")]
 
@@ -90,7 +90,8 @@ def classifiers(
 ) -> None:
     """Train the five sub-classifiers, fold by fold.
 
-    Their networks are resnet18 to resnet152 and densenet121. A stopped training is continued.
+    Their networks are resnet18 to resnet152, densenet121, vit_b_16 and vit_b_32. A stopped training
+    is continued.
     """
     with _study("classifiers", study, recipe, settings, names) as (folder, how):
         _check_memory(folder, how, (), names or how.classifiers)
@@ -154,6 +155,31 @@ def stain(
                 f"{row.auroc.low:.3f} - {row.auroc.high:.3f}",
             )
         Console().print(table)
+
+
+@app.command("mil")
+def mil(
+    study: StudyOption = Path("study"),
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train the baseline that learns from slide labels alone.
+
+    Gated-attention multiple-instance learning on features of tumour tiles, from the selected
+    classifier or from an ONNX encoder (mil.encoder). her2d evaluate then measures it too.
+    """
+    with _study("mil", study, recipe, settings, None) as (folder, how):
+        from her2d.research.training.mil import train_mil
+
+        console = Console(stderr=True)
+        with console.status("making features") as status:
+            found, decision = train_mil(folder, how, progress=status.update)
+        for result in found:
+            _print_fit(result)
+        say(
+            f"A slide is positive from p = {decision.threshold:.3f} on, chosen on {decision.slides}"
+            f" {decision.chosen_on} ({decision.positive} positive); {decision.encoder}."
+        )
 
 
 @app.command("all")
@@ -270,6 +296,7 @@ def _opened(
 ) -> "Iterator[tuple[Study, Recipe]]":
     """Open a study and its recipe; an expected error becomes one sentence."""
     require_extra("train", f"her2d train {kind}")
+    from her2d.research.training.encoders import EncoderError
     from her2d.research.training.fit import FitError
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.hardware import HardwareError
@@ -279,7 +306,15 @@ def _opened(
 
     try:
         yield Study(folder), study_recipe(folder, recipe, tuple(settings or ()))
-    except (FitError, FoldsError, HardwareError, IntegratorError, RecipeError, StudyError) as error:
+    except (
+        EncoderError,
+        FitError,
+        FoldsError,
+        HardwareError,
+        IntegratorError,
+        RecipeError,
+        StudyError,
+    ) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"Training stopped: {error}.") from error

@@ -21,7 +21,7 @@ from her2d.inference.engine import EngineError
 
 _OPSETS = range(17, 19)
 # Only the weights of operators that multiply many values may be cast to half precision.
-_CAST = ("Conv", "ConvTranspose", "Gemm")
+_CAST = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 Attributes: TypeAlias = dict[str, Any]
 Operator: TypeAlias = Callable[["GraphModule", Attributes, list[Tensor]], Tensor]
@@ -74,7 +74,7 @@ class GraphModule(nn.Module):
         self._names: dict[str, str] = {}
         self._shapes: dict[str, Tensor] = {}
         self._on_device: dict[tuple[int, ...], Tensor] = {}
-        cast = {name for node in graph.node if node.op_type in _CAST for name in node.input[1:]}
+        cast = _cast_weights(graph)
         for number, initializer in enumerate(graph.initializer):
             value = torch.from_numpy(numpy_helper.to_array(initializer).copy())
             if value.dtype == torch.int64:
@@ -144,6 +144,19 @@ def _nodes(graph: onnx.GraphProto, path: Path) -> list[_Node]:
         dead = {n for n in step.inputs if n and last_use[n] == at} - kept - constants
         nodes.append(_Node(step, tuple(sorted(dead))))
     return nodes
+
+
+def _cast_weights(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the weights and biases of operators that multiply many values."""
+    products = {node.output[0] for node in graph.node if node.op_type == "MatMul"}
+    cast: set[str] = set()
+    for node in graph.node:
+        if node.op_type in _CAST:
+            cast.update(node.input[1:])
+        elif node.op_type == "Add" and products.intersection(node.input):
+            # A bias of another type than the product's would change the sum's type.
+            cast.update(name for name in node.input if name not in products)
+    return cast
 
 
 def _fused(steps: list[_Step], kept: set[str]) -> list[_Step]:
@@ -291,6 +304,29 @@ def _gemm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> T
     return product + torch.mul(inputs[2], attributes.get("beta", 1.0))
 
 
+def _mat_mul(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    a, b = inputs
+    return a.to(graph.dtype) @ b.to(graph.dtype)
+
+
+def _einsum(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    cast = [x.to(graph.dtype) for x in inputs]
+    return torch.einsum(attributes["equation"].decode(), *cast)
+
+
+def _layer_norm(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    # The exporter stores equal weights once, so that a product may have cast them.
+    x, scale, *bias = (value.float() for value in inputs)
+    shape = list(x.shape[attributes.get("axis", -1) :])
+    epsilon = attributes.get("epsilon", 1e-5)
+    return functional.layer_norm(x, shape, scale, bias[0] if bias else None, epsilon)
+
+
+def _expand(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
+    x, shape = inputs
+    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(_ints(shape))))
+
+
 def _slice(graph: GraphModule, attributes: Attributes, inputs: list[Tensor]) -> Tensor:
     x, starts, ends = inputs[:3]
     axes = _ints(inputs[3]) if len(inputs) > 3 else list(range(len(_ints(starts))))
@@ -375,11 +411,16 @@ _OPERATORS: dict[str, Operator] = {
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Div": lambda _g, _a, i: i[0] / i[1],
+    "Einsum": _einsum,
     "Equal": lambda _g, _a, i: i[0] == i[1],
+    "Erf": lambda _g, _a, i: torch.erf(i[0]),
+    "Expand": _expand,
     "Gather": _gather,
     "Gemm": _gemm,
     "Greater": lambda _g, _a, i: i[0] > i[1],
+    "LayerNormalization": _layer_norm,
     "Less": lambda _g, _a, i: i[0] < i[1],
+    "MatMul": _mat_mul,
     "Max": lambda _g, _a, i: torch.maximum(i[0], i[1]),
     "MaxPool": _max_pool,
     "Mul": lambda _g, _a, i: i[0] * i[1],

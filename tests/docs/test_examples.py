@@ -8,6 +8,7 @@ import pytest
 from documentation import ROOT, Example, examples_in
 
 from her2d.db.connection import open_database
+from her2d.research.training.encoders import read_description
 from her2d.research.training.recipe import read_recipe
 from her2d.results.outcome_csv import COLUMNS, read_outcomes
 from her2d.settings import Settings, load_settings
@@ -15,12 +16,14 @@ from tools.docs.example_site import ExampleSite
 
 
 @pytest.mark.parametrize("example", examples_in("toml"), ids=str)
-def test_toml_loads_as_settings_or_as_a_recipe(example: Example, tmp_path: Path):
+def test_toml_loads_as_settings_a_recipe_or_an_encoder(example: Example, tmp_path: Path):
     file = tmp_path / "example.toml"
     file.write_text(example.text)
     sections = set(tomllib.loads(example.text))
     if sections <= set(Settings.model_fields):
         load_settings(file)
+    elif "layout" in sections:
+        assert read_description(file).layout in ("NCHW", "NHWC")
     else:
         read_recipe(file)
 

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 from her2d.errors import Her2dError
 
 # Operators that multiply many values are cast; those that they feed follow.
-_CAST = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_CAST = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
 # Operators that add many values, divide by small ones, or give a probability stay in fp32.
-_FP32 = frozenset({"BatchNormalization", "ReduceMean", "Softmax"})
+_FP32 = frozenset({"BatchNormalization", "LayerNormalization", "ReduceMean", "Softmax"})
 _FOLLOWING = frozenset(
     {"Add", "Mul", "Max", "Relu", "Slice", "Equal", "Greater", "Concat", "Reshape"}
     | {"DepthToSpace", "Unsqueeze", "Squeeze", "MaxPool", "Transpose", "Gather"}
-    | {"AveragePool", "Resize", "Shape"}
+    | {"AveragePool", "Resize", "Shape", "Div", "Erf", "Expand"}
 )
 _BOOL_OUTPUT = frozenset({"Equal", "Greater"})
 _TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}

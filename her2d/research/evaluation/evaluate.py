@@ -16,6 +16,7 @@ from her2d.research.evaluation.held_out import find_false_tumor, held_out_calls,
 from her2d.research.evaluation.html import render
 from her2d.research.evaluation.interval_calibration import calibrate_interval
 from her2d.research.evaluation.least_tumor import limit_tumor
+from her2d.research.evaluation.mil import MIL, MilPredictions
 from her2d.research.evaluation.participants import set_counts, table_1, table_2
 from her2d.research.evaluation.patients import patient_row
 from her2d.research.evaluation.pdf import write_pdf
@@ -44,6 +45,7 @@ from her2d.research.evaluation.tiles import (
 from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.candidate import describe_cohort, selected_files, write_candidate
 from her2d.research.training.cohort import CohortSlide, Split
+from her2d.research.training.mil import load_mil
 from her2d.research.training.model_selection import read_selection
 from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
@@ -79,8 +81,8 @@ def evaluate(
         The report.
 
     Raises:
-        StudyError, FitError: Models are missing, or learned from slides that are not training
-            slides now, or the cohort does not have test slides.
+        EncoderError, StudyError, FoldsError, FitError: Models are missing, or learned from slides
+            that are not training slides now, or the cohort does not have test slides.
         SlideError: A test slide cannot be read.
         OSError: The study cannot be written.
     """
@@ -89,6 +91,8 @@ def evaluate(
     sets = tuple(split for split in _SETS if any(s.split is split for s in cohort))
     if not sets:
         raise StudyError("The cohort does not have slides in the splits test and external.")
+    trained_mil = load_mil(study, recipe)
+    mil = MilPredictions(study, trained_mil) if trained_mil is not None else None
     progress("exporting the selected models")
     models = selected_files(study)
     recorded = "; ".join(recorded_commands(study)) or "her2d train (arguments not recorded)"
@@ -103,8 +107,10 @@ def evaluate(
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, pictures = _predictions(
-        study, bundle, evaluation_slides(cohort), cuts, progress
+        study, bundle, evaluation_slides(cohort), cuts, mil, progress
     )
+    if mil is not None:
+        mil.write_attention()
     progress("predicting test tiles")
     tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
     misdiagnosis = misdiagnosis_of(own)
@@ -209,6 +215,7 @@ def _predictions(
     bundle: Bundle,
     slides: list[CohortSlide],
     tile_cuts: Mapping[str, float],
+    mil: MilPredictions | None,
     progress: Progress,
 ) -> tuple[
     dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], SlidePictures
@@ -225,6 +232,8 @@ def _predictions(
             predictions[name].append(
                 integrator_prediction(study, name, found, tile_cut=cut, rules=rules)
             )
+        if mil is not None:
+            predictions.setdefault(MIL, []).append(mil.predict(found))
         own.append((found.slide, slide_prediction(found, annotated.get(found.slide.name))))
         pictures.add(found)
     return predictions, own, pictures

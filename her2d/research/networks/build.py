@@ -12,6 +12,7 @@ from her2d.research.networks.densenet import densenet121
 from her2d.research.networks.resnet import ResNetName, resnet
 from her2d.research.networks.segnet import SegNet
 from her2d.research.networks.unet import UNet
+from her2d.research.networks.vit import VisionTransformer, VitName
 from her2d.research.networks.weights import load_weights
 
 __all__ = ["CLASSIFIERS", "SEGMENTERS", "build_classifier", "build_segmenter"]
@@ -26,8 +27,9 @@ SEGMENTERS: dict[str, Callable[..., nn.Module]] = {
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(resnet, name) for name in get_args(ResNetName)},
     "densenet121": densenet121,
+    **{name: partial(VisionTransformer, name) for name in get_args(VitName)},
 }
-"""The paper's tile-level classifiers (section 4.4, Table S2)."""
+"""The paper's tile-level classifiers (section 4.4, Table S2), and two Vision Transformers."""
 
 
 def build_segmenter(

@@ -100,7 +100,7 @@ def export_segmenter(
     Raises:
         OSError: The file cannot be written.
     """
-    _export(SegmenterGraph(network, mean, std), path, ["tumor_pixels", "mask"])
+    _export_tiles(SegmenterGraph(network, mean, std), path, ["tumor_pixels", "mask"])
 
 
 def export_classifiers(
@@ -116,17 +116,34 @@ def export_classifiers(
     Raises:
         OSError: The file cannot be written.
     """
-    _export(ClassifiersGraph(networks, mean, std), path, ["p_strong"])
+    _export_tiles(ClassifiersGraph(networks, mean, std), path, ["p_strong"])
 
 
-def _export(graph: nn.Module, path: Path, outputs: list[str]) -> None:
+def _export_tiles(graph: nn.Module, path: Path, outputs: list[str]) -> None:
     example = torch.zeros(2, TILE_PX, TILE_PX, 3, dtype=torch.uint8)
+    export_graph(graph, path, example, inputs=["tiles"], outputs=outputs)
+
+
+def export_graph(
+    graph: nn.Module, path: Path, example: Tensor, *, inputs: list[str], outputs: list[str]
+) -> None:
+    """Write a module as an ONNX graph in which the first axis of the input has any size.
+
+    Args:
+        graph: Module with one input.
+        path: ONNX file to write.
+        example: An input with two rows.
+        inputs, outputs: Names of the graph's input and outputs.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     with _quiet():
         torch.onnx.export(
             graph.eval(),
             (example,),
             path,
-            input_names=["tiles"],
+            input_names=inputs,
             output_names=outputs,
             dynamic_shapes=({0: torch.export.Dim("N")},),
             opset_version=_OPSET,

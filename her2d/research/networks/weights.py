@@ -32,7 +32,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     The last layer may be missing or have another number of classes, as with ImageNet weights; then
     it keeps its initial values. Batch counts may be missing, as in the files that torchvision
     publishes, because no output depends on them. Tensor names of torchvision's ResNets are those
-    of ours; names of its DenseNets are translated.
+    of ours; names of its DenseNets and Vision Transformers are translated.
 
     A segmenter with `encoder_names` also takes the weights of the classifier that its encoder is.
     The rest of it keeps its initial values.
@@ -53,7 +53,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
     if names and not found.keys() & expected.keys():
         _load_encoder(network, names, found, path)
         return
-    found = {_translate(name): tensor for name, tensor in found.items()}
+    try:
+        found = getattr(network, "translated", _translated)(found)
+    except ValueError as error:
+        raise ValueError(f"the weights {path} belong to another network; {error}") from error
     head = list(expected)[-2:]  # each network ends in the weight and bias of one layer
     for name in list(expected):
         fits = name in found and found[name].shape == expected[name].shape
@@ -97,7 +100,7 @@ def _load_encoder(
         network.load_state_dict(expected)
 
 
-def _translate(name: str) -> str:
-    """Translate a tensor name of torchvision's DenseNet to MONAI's; return others unchanged."""
-    name = _DENSE_LAYER.sub(r"\1.layers.\2\3.", name)
-    return re.sub(r"^classifier\.", "class_layers.out.", name)
+def _translated(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename the tensors of torchvision's DenseNet as MONAI does; return others unchanged."""
+    renamed = ((_DENSE_LAYER.sub(r"\1.layers.\2\3.", name), t) for name, t in found.items())
+    return {re.sub(r"^classifier\.", "class_layers.out.", name): t for name, t in renamed}

@@ -117,8 +117,8 @@ def _manifest(
     command: str,
     integrator: IntegratorScore,
 ) -> Manifest:
-    segmenter = read_result(study.segmenter(selection.segmenter)).recipe
-    classifier = read_result(study.classifier(selection.classifier, 0)).recipe
+    segmenter = read_result(study.segmenter(selection.segmenter))
+    classifier = read_result(study.classifier(selection.classifier, 0))
     model = skops.io.get_untrusted_types(file=directory / INTEGRATOR_FILE)
     restored = f"; restores {', '.join(model)}" if model else ""
     return Manifest(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import lightning
 import numpy as np
@@ -23,9 +23,9 @@ from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.environment import training_environment
 from her2d.research.training.hardware import loader_workers, trained_devices
-from her2d.research.training.lightning_module import TileTraining
+from her2d.research.training.lightning_module import NetworkTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
-from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.recipe import FitRecipe, MilRecipe, NetworkRecipe
 from her2d.research.training.sampling import AugmentedTiles, EpochSampler, PlainTiles
 from her2d.research.training.study import write_text
 from her2d.research.training.tile_store import TileStore
@@ -49,7 +49,7 @@ class FitResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    recipe: NetworkRecipe
+    recipe: NetworkRecipe | MilRecipe
     seed: int
     best_epoch: int
     epochs: int
@@ -60,10 +60,32 @@ class FitResult(BaseModel):
     environment: Environment | None = None
     """What the network was trained on; None if an earlier version of her2d trained it."""
 
+    @property
+    def width_multiplier(self) -> float:
+        """Width of a network of tiles; others have none."""
+        return self.recipe.width_multiplier if isinstance(self.recipe, NetworkRecipe) else 1.0
+
+
+class FitData(Protocol):
+    """What a network is trained and validated on.
+
+    Attributes:
+        monitor: The validation metric by which the best epoch is selected.
+    """
+
+    @property
+    def monitor(self) -> str: ...
+
+    def training_loader(
+        self, provenance: Provenance, trainer: lightning.Trainer
+    ) -> DataLoader[Any]: ...
+
+    def held_out_loader(self, recipe: Any) -> DataLoader[Any]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The training and validation data of one network.
+    """The tiles that one network is trained and validated on.
 
     Attributes:
         store: The prepared tiles.
@@ -85,6 +107,73 @@ class Task:
     def digest(self) -> str:
         """Return the SHA-256 of tiles, labels and their use for training or validation, in hex."""
         return self.store.digest(self.learned, np.array([-1]), self.held_out)
+
+    def training_loader(
+        self, provenance: Provenance, trainer: lightning.Trainer
+    ) -> DataLoader[Any]:
+        """Load the tiles of an epoch for one of the trainer's processes.
+
+        Raises:
+            FitError: There are no tiles to learn from.
+        """
+        recipe, world = provenance.recipe, trainer.world_size
+        assert isinstance(recipe, NetworkRecipe)
+        sampler = epoch_sampler(
+            self.learned, self.of_second, provenance, trainer, tiles=recipe.tiles_per_epoch
+        )
+        batch = max(2, min(recipe.batch // world, len(sampler)))
+        return DataLoader(
+            AugmentedTiles(
+                self.store, self.target, crop=recipe.crop, stain_jitter=recipe.stain_jitter
+            ),
+            batch,
+            sampler=sampler,
+            # Batch normalisation fails on a last batch of a single tile.
+            drop_last=True,
+            num_workers=loader_workers(recipe),
+        )
+
+    def held_out_loader(self, recipe: FitRecipe) -> DataLoader[Any]:
+        """Load the tiles for validation, as they are."""
+        return DataLoader(
+            PlainTiles(self.store, self.target, self.held_out),
+            _EVAL_BATCH,
+            num_workers=loader_workers(recipe),
+        )
+
+
+def epoch_sampler(
+    learned: NDArray[np.int64],
+    of_second: NDArray[np.bool_],
+    provenance: Provenance,
+    trainer: lightning.Trainer,
+    *,
+    tiles: int | None,
+) -> EpochSampler:
+    """Return the sampler of what one of the trainer's processes learns from in each epoch.
+
+    Args:
+        learned: Indices of what to sample from, int64 (T,).
+        of_second: Whether each is of the second class, bool (T,).
+        provenance: Its recipe and seed determine the samples.
+        trainer: The trainer.
+        tiles: Samples of an epoch; None means T.
+
+    Raises:
+        FitError: There is nothing of one class to learn from.
+    """
+    try:
+        return EpochSampler(
+            learned,
+            of_second,
+            sampling=provenance.recipe.sampling,
+            tiles=tiles,
+            seed=provenance.seed,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+        )
+    except ValueError as error:
+        raise FitError(f"Cannot train the network: {error}.") from error
 
 
 class _Best(ModelCheckpoint):
@@ -115,8 +204,8 @@ class _StopsAgain(EarlyStopping):
 def fit(
     directory: Path,
     name: str,
-    model: TileTraining,
-    task: Task,
+    model: NetworkTraining,
+    task: FitData,
     provenance: Provenance,
     *,
     show_progress: bool,
@@ -167,8 +256,8 @@ def fit(
         last = directory / _LAST
         trainer.fit(
             model,
-            _training_loader(task, provenance, trainer),
-            _held_out_loader(task, recipe),
+            task.training_loader(provenance, trainer),
+            task.held_out_loader(recipe),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
@@ -213,7 +302,7 @@ def shared_normalization(results: Sequence[FitResult]) -> Normalization:
     return first
 
 
-def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -> lightning.Trainer:
+def _trainer(recipe: FitRecipe, callbacks: list[Any], show_progress: bool) -> lightning.Trainer:
     devices = trained_devices(recipe)
     return lightning.Trainer(
         accelerator=recipe.accelerator,
@@ -232,48 +321,13 @@ def _trainer(recipe: NetworkRecipe, callbacks: list[Any], show_progress: bool) -
     )
 
 
-def _training_loader(
-    task: Task, provenance: Provenance, trainer: lightning.Trainer
-) -> DataLoader[Any]:
-    recipe, world = provenance.recipe, trainer.world_size
-    try:
-        sampler = EpochSampler(
-            task.learned,
-            task.of_second,
-            sampling=recipe.sampling,
-            tiles=recipe.tiles_per_epoch,
-            seed=provenance.seed,
-            rank=trainer.global_rank,
-            world=world,
-        )
-    except ValueError as error:
-        raise FitError(f"Cannot train the network: {error}.") from error
-    batch = max(2, min(recipe.batch // world, len(sampler)))
-    return DataLoader(
-        AugmentedTiles(task.store, task.target, crop=recipe.crop, stain_jitter=recipe.stain_jitter),
-        batch,
-        sampler=sampler,
-        # Batch normalisation fails on a last batch of a single tile.
-        drop_last=True,
-        num_workers=loader_workers(recipe),
-    )
-
-
-def _held_out_loader(task: Task, recipe: NetworkRecipe) -> DataLoader[Any]:
-    return DataLoader(
-        PlainTiles(task.store, task.target, task.held_out),
-        _EVAL_BATCH,
-        num_workers=loader_workers(recipe),
-    )
-
-
 def _keep(
     directory: Path,
     name: str,
-    model: TileTraining,
+    model: NetworkTraining,
     provenance: Provenance,
     trainer: lightning.Trainer,
-    task: Task,
+    task: FitData,
 ) -> FitResult:
     if trainer.is_global_zero:
         checkpoint = torch.load(directory / _BEST, map_location="cpu", weights_only=True)
@@ -295,7 +349,7 @@ def _keep(
 
 
 def _validation_metrics(
-    model: TileTraining, task: Task, recipe: NetworkRecipe
+    model: NetworkTraining, task: FitData, recipe: FitRecipe
 ) -> dict[str, float | None]:
     """Compute the metrics on the held-out tiles in this process alone."""
     model.metrics = model.make_metrics(synchronised=False)
@@ -308,7 +362,7 @@ def _validation_metrics(
             enable_model_summary=False,
             enable_checkpointing=False,
         )
-        found = trainer.validate(model.to("cpu"), _held_out_loader(task, recipe), verbose=False)[0]
+        found = trainer.validate(model.to("cpu"), task.held_out_loader(recipe), verbose=False)[0]
     return {key: None if math.isnan(v) else float(v) for key, v in found.items()}
 
 

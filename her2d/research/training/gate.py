@@ -169,7 +169,7 @@ def segmenter_in(directory: Path, name: str) -> nn.Module:
         StudyError: The weights cannot be used.
         FitError: It is not trained.
     """
-    width = read_result(directory).recipe.width_multiplier
+    width = read_result(directory).width_multiplier
     try:
         network = build_segmenter(name, width_multiplier=width, weights=directory / WEIGHTS_FILE)
     except ValueError as error:

@@ -6,7 +6,7 @@ import psutil
 import torch
 
 from her2d.errors import Her2dError
-from her2d.research.training.recipe import AUTO, NetworkRecipe
+from her2d.research.training.recipe import AUTO, FitRecipe
 from her2d.system.cpus import usable_cpus
 
 _MOST_LOADERS = 8  # for each device; a tile's reading and augmenting takes less than its step
@@ -31,7 +31,7 @@ class Hardware:
     free: int
 
 
-def find_hardware(recipe: NetworkRecipe) -> Hardware:
+def find_hardware(recipe: FitRecipe) -> Hardware:
     """Find what a network of this recipe is trained on, on this machine.
 
     Raises:
@@ -46,12 +46,12 @@ def find_hardware(recipe: NetworkRecipe) -> Hardware:
     return Hardware(torch.cuda.get_device_name(0), devices, free)
 
 
-def trained_devices(recipe: NetworkRecipe) -> int:
+def trained_devices(recipe: FitRecipe) -> int:
     """Return the number of devices that a network of this recipe is trained on."""
     return max(1, _gpus(recipe)) if recipe.devices == AUTO else recipe.devices
 
 
-def loader_workers(recipe: NetworkRecipe) -> int:
+def loader_workers(recipe: FitRecipe) -> int:
     """Return how many processes read the tiles of one device; 0 reads them in the training's."""
     if recipe.loader_workers != AUTO:
         return recipe.loader_workers
@@ -59,5 +59,5 @@ def loader_workers(recipe: NetworkRecipe) -> int:
     return min(_MOST_LOADERS, max(0, usable_cpus() // trained_devices(recipe) - 1))
 
 
-def _gpus(recipe: NetworkRecipe) -> int:
+def _gpus(recipe: FitRecipe) -> int:
     return 0 if recipe.accelerator == "cpu" else torch.cuda.device_count()

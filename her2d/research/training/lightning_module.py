@@ -17,67 +17,33 @@ from torchmetrics.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from her2d.research.networks.export import STRONG, Normalized
-from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.recipe import FitRecipe, NetworkRecipe
 from her2d.research.training.sampling import PADDING
 
 MIOU, AUROC, SENSITIVITY = "miou", "auroc", "sensitivity"
 
 
-class TileTraining(lightning.LightningModule):
-    """A network with its cross-entropy loss; subclasses define the validation metrics.
+class NetworkTraining(lightning.LightningModule):
+    """A network with its optimiser; subclasses define the loss and the validation metrics.
 
     Args:
-        network: Maps float32 (N, 3, H, W) to logits float32 (N, 2, ...).
+        network: The network.
         recipe: Optimiser and learning-rate schedule.
-        mean, std: Normalisation, on the 0..1 scale.
         seed: With the epoch, seeds everything random inside the network, such as dropout.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: NetworkRecipe,
-        mean: Sequence[float],
-        std: Sequence[float],
-        seed: int,
-    ) -> None:
+    def __init__(self, network: nn.Module, recipe: FitRecipe, seed: int) -> None:
         super().__init__()
         self.network = network
-        self.normalized = Normalized(mean, std)
         self.metrics: MetricCollection = self.make_metrics()
         self._recipe, self._seed = recipe, seed
 
     def make_metrics(self, *, synchronised: bool = True) -> MetricCollection:
-        """Return fresh validation metrics, over the tiles of all processes if `synchronised`."""
+        """Return fresh validation metrics, over the data of all processes if `synchronised`."""
         raise NotImplementedError
-
-    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
-        """Add a batch to the validation metrics.
-
-        Args:
-            logits: float32 (N, 2, ...).
-            targets: int64 (N, ...), class 0 or 1.
-        """
-        raise NotImplementedError
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """Map uint8 (N, H, W, 3) RGB tiles to logits float32 (N, 2, ...)."""
-        # Channels-last input to narrow convolutions makes oneDNN's backward pass (torch 2.13.0 on
-        # AVX-512) write outside its memory: the process may crash, or continue with corrupt data.
-        return torch.as_tensor(self.network(self.normalized(tiles).contiguous()))
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self._seed * 10_007 + self.current_epoch)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        tiles, targets = batch
-        loss = functional.cross_entropy(self(tiles), targets)
-        self.log("loss", loss, prog_bar=True, batch_size=len(tiles))
-        return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        tiles, targets = batch
-        self.update_metrics(self(tiles), targets)
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict(self.metrics.compute(), prog_bar=True)
@@ -101,6 +67,53 @@ class TileTraining(lightning.LightningModule):
         }
 
 
+class TileTraining(NetworkTraining):
+    """A network of tiles with its cross-entropy loss; subclasses define the validation metrics.
+
+    Args:
+        network: Maps float32 (N, 3, H, W) to logits float32 (N, 2, ...).
+        recipe: Optimiser and learning-rate schedule.
+        mean, std: Normalisation, on the 0..1 scale.
+        seed: With the epoch, seeds everything random inside the network, such as dropout.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: NetworkRecipe,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+    ) -> None:
+        super().__init__(network, recipe, seed)
+        self.normalized = Normalized(mean, std)
+
+    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch to the validation metrics.
+
+        Args:
+            logits: float32 (N, 2, ...).
+            targets: int64 (N, ...), class 0 or 1.
+        """
+        raise NotImplementedError
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Map uint8 (N, H, W, 3) RGB tiles to logits float32 (N, 2, ...)."""
+        # Channels-last input to narrow convolutions makes oneDNN's backward pass (torch 2.13.0 on
+        # AVX-512) write outside its memory: the process may crash, or continue with corrupt data.
+        return torch.as_tensor(self.network(self.normalized(tiles).contiguous()))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        tiles, targets = batch
+        loss = functional.cross_entropy(self(tiles), targets)
+        self.log("loss", loss, prog_bar=True, batch_size=len(tiles))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        tiles, targets = batch
+        self.update_metrics(self(tiles), targets)
+
+
 class SegmenterTraining(TileTraining):
     """A segmenter, validated by MIoU over an epoch's pixels of scan (paper, section 4.3)."""
 
@@ -114,7 +127,7 @@ class SegmenterTraining(TileTraining):
         self.metrics.update(logits.argmax(dim=1), targets)
 
 
-class _Auroc(BinaryAUROC):
+class Auroc(BinaryAUROC):
     """AUROC that is NaN if all targets are of one class, where torchmetrics returns 0."""
 
     def compute(self) -> Tensor:  # type: ignore[override]  # as in torchmetrics
@@ -131,7 +144,7 @@ class ClassifierTraining(TileTraining):
         # Torchmetrics combines the states of several processes itself.
         return MetricCollection(
             {
-                AUROC: _Auroc(sync_on_compute=synchronised),
+                AUROC: Auroc(sync_on_compute=synchronised),
                 SENSITIVITY: BinaryRecall(sync_on_compute=synchronised),
             },
             compute_groups=False,

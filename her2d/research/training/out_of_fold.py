@@ -206,7 +206,7 @@ def load_classifiers(study: Study, name: str) -> list[nn.Module]:
     networks = []
     for fold in range(FOLDS):
         directory = study.classifier(name, fold)
-        width = read_result(directory).recipe.width_multiplier
+        width = read_result(directory).width_multiplier
         try:
             network = build_classifier(
                 name, width_multiplier=width, weights=directory / WEIGHTS_FILE

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from her2d.bundle.manifest import Normalization
 from her2d.errors import Her2dError
-from her2d.research.training.recipe import NetworkRecipe
+from her2d.research.training.recipe import MilRecipe, NetworkRecipe
 from her2d.research.training.study import write_text
 
 PROVENANCE_FILE = "provenance.json"
@@ -25,7 +25,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int
-    recipe: NetworkRecipe
+    recipe: NetworkRecipe | MilRecipe
     normalization: Normalization
     data: str
     """SHA-256 of the tiles, the labels and the assignment to training or validation, in hex."""

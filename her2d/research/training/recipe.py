@@ -36,34 +36,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NetworkRecipe(_Section):
-    """Training of one kind of network, by Adam on cross-entropy (paper, sections 4.3 and 4.4)."""
+class FitRecipe(_Section):
+    """Training of a network by Adam on cross-entropy, until it no longer improves."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    batch: Annotated[int, Field(ge=2)] = 32
-    """Tiles per step over all devices; 64 for classifiers."""
     max_epochs: Positive = 100
     """Most epochs. Ours."""
     patience: Positive = 10
     """Epochs without improvement of the validation metric after which training stops. Ours."""
     schedule: Literal["constant", "one_cycle"] = "constant"
     sampling: Literal["as_is", "balanced"] = "as_is"
-    """`as_is` samples every tile once per epoch, `balanced` both classes equally often. Ours."""
-    tiles_per_epoch: Positive | None = None
-    """None means every tile once. Ours."""
-    crop: Annotated[int, Field(ge=32, le=TILE_PX, multiple_of=32)] = TILE_PX
-    """Side of the random crop of a tile, in pixels; 512 is the whole tile. Ours."""
-    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    """Largest relative change of the amounts of haematoxylin and eosin, see `augment`; 0 leaves
-    the stain as it is. Ours."""
-    width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Scales hidden channel counts; 1.0 is the published network. Ours."""
-    weights: Path | dict[str, Path] | None = None
-    """Safetensors file with initial weights, or a table with a file for each network by its name,
-    such as `{ resnet50 = "resnet50.safetensors" }`; networks without one are initialised at random.
-    SegNet also takes the weights of a VGG16 with batch normalisation for its encoder, and
-    DeepLabv3+ those of a ResNet-101, as torchvision publishes them."""
+    """`as_is` samples everything once per epoch, `balanced` both classes equally often. Ours."""
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     devices: Positive | Auto = AUTO
     """Number of GPUs, between which each step's tiles are divided; the paper used two. `auto` takes
@@ -72,6 +56,29 @@ class NetworkRecipe(_Section):
     loader_workers: Annotated[int, Field(ge=0)] | Auto = AUTO
     """Processes that read and augment tiles for each GPU. `auto` divides the CPUs between them, up
     to 8 for each. Ours."""
+
+
+class NetworkRecipe(FitRecipe):
+    """Training of one kind of network on tiles (paper, sections 4.3 and 4.4)."""
+
+    batch: Annotated[int, Field(ge=2)] = 32
+    """Tiles per step over all devices; 64 for classifiers."""
+    tiles_per_epoch: Positive | None = None
+    """None means every tile once. Ours."""
+    crop: Annotated[int, Field(ge=32, le=TILE_PX, multiple_of=32)] = TILE_PX
+    """Side of the random crop of a tile, in pixels; 512 is the whole tile. Ours."""
+    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Largest relative change of the amounts of haematoxylin and eosin, see `augment`; 0 leaves
+    the stain as it is. Ours."""
+    width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Scales hidden channel counts; 1.0 is the published network. A Vision Transformer's number of
+    heads is scaled, so that 0.5 is ViT-S and 0.25 is ViT-Ti. Ours."""
+    weights: Path | dict[str, Path] | None = None
+    """Safetensors file with initial weights, or a table with a file for each network by its name,
+    such as `{ resnet50 = "resnet50.safetensors" }`; networks without one are initialised at random.
+    SegNet also takes the weights of a VGG16 with batch normalisation for its encoder, and
+    DeepLabv3+ those of a ResNet-101, as torchvision publishes them. Positions of a
+    Vision Transformer are interpolated to those of a tile."""
 
     @property
     def weights_file(self) -> Path | None:
@@ -89,6 +96,29 @@ class NetworkRecipe(_Section):
         if not isinstance(self.weights, dict):
             return self
         return self.model_copy(update={"weights": self.weights.get(name)})
+
+
+class MilRecipe(FitRecipe):
+    """Training of the baseline that learns from slide labels (Ilse et al. 2018), ours altogether.
+
+    A step is one slide, so that several GPUs and loaders would not help.
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    devices: Literal[1] = 1
+    loader_workers: Literal[0] = 0
+    encoder: Path | None = None
+    """TOML file that describes an ONNX encoder of tiles. None takes the features of the selected
+    tile classifier, which its last layer reads."""
+    hidden: Positive = 256
+    """Channels to which a tile's features are reduced."""
+    attention: Positive = 128
+    """Channels of the gated attention."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of the reduced channels that a training step leaves out."""
+    tiles_per_slide: Positive = 1024
+    """Most tiles of a slide in a training step; of more, as many are drawn at random."""
 
 
 Evidence: TypeAlias = Literal["few_tiles", "disagreement", "near_cut"]
@@ -147,7 +177,10 @@ class Recipe(_Section):
         "resnet101",
         "resnet152",
         "densenet121",
+        "vit_b_32",
     )
+    """The paper's six, and a Vision Transformer as a baseline, which is ours. `vit_b_16` can be
+    named too, and takes five times as long."""
     integrators: tuple[str, ...] = (
         "lr",
         "dt",
@@ -162,6 +195,7 @@ class Recipe(_Section):
     segmenter: NetworkRecipe = NetworkRecipe()
     classifier: NetworkRecipe = NetworkRecipe(batch=64)
     integrator: IntegratorRecipe = IntegratorRecipe()
+    mil: MilRecipe = MilRecipe()
 
     @model_validator(mode="after")
     def _weights_belong_to_networks_of_the_recipe(self) -> "Recipe":

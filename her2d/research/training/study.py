@@ -12,6 +12,10 @@ study/segmenters/NAME/gate/FOLD/  the same without another fold, to gate its til
 study/gate.json                 tumour in the training tiles as these segmenters predict it
 study/classifiers/NAME/FOLD/    the same for each fold
 study/integrators/NAME.skops    fitted integrators, with integrators/results.json
+study/mil/FOLD/                 the baseline that learns from slide labels, likewise
+study/mil/features/SLIDE.safetensors  features of the slide's tumour tiles
+study/mil/decision.json         from which probability the baseline calls a slide positive
+study/mil/attention.onnx        its five networks as one graph
 study/model_selection.json      the models that the bundle consists of
 study/candidate/                the selected models as a bundle without figures
 study/evaluation/               report.html, report.json, report.pdf
@@ -101,6 +105,10 @@ class Study:
 
     def classifier(self, name: str, fold: int) -> Path:
         return self.classifiers / name / str(fold)
+
+    @property
+    def mil(self) -> Path:
+        return self.root / "mil"
 
     @property
     def commands(self) -> Path:

@@ -71,6 +71,7 @@ class TileTable:
     Attributes:
         slide: Index of the tile's slide, int64 (T,).
         position: Index of the tile within its slide, int64 (T,).
+        column, row: Position on the slide's tile grid, int64 (T,).
         tumor_pixels: Number of tumour pixels in the tile by the annotation, int64 (T,).
         gate_pixels: Number of tumour pixels by which the tile is gated, int64 (T,); those of the
             annotation, or a segmenter's, see `gate`.
@@ -83,6 +84,8 @@ class TileTable:
 
     slide: NDArray[np.int64]
     position: NDArray[np.int64]
+    column: NDArray[np.int64]
+    row: NDArray[np.int64]
     tumor_pixels: NDArray[np.int64]
     gate_pixels: NDArray[np.int64]
     strong_pixels: NDArray[np.int64]
@@ -183,6 +186,8 @@ class TileStore:
         self.table = TileTable(
             slide=np.repeat(np.arange(len(names)), counts),
             position=np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)]),
+            column=joined[:, 0],
+            row=joined[:, 1],
             tumor_pixels=joined[:, 2],
             gate_pixels=joined[:, 2],
             strong_pixels=np.maximum(joined[:, 3], 0),
@@ -233,6 +238,17 @@ class TileStore:
             digest.update(change.encode())
         for array in more:
             digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def slide_digest(self, name: str, tiles: NDArray[np.int64]) -> str:
+        """Return the SHA-256, in hex, of some tiles of one slide.
+
+        Args:
+            name: Name of the slide.
+            tiles: Indices of its tiles, int64 (T,).
+        """
+        digest = hashlib.sha256(_content(self._paths[self.names.index(name)]).encode())
+        digest.update(self.table.position[tiles].tobytes())
         return digest.hexdigest()
 
     def pixels(self, index: int) -> NDArray[np.uint8]:

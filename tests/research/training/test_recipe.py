@@ -15,7 +15,8 @@ def test_the_defaults_are_the_papers():
         assert (network.learning_rate, network.weight_decay) == (1e-5, 1e-3)
     assert (recipe.segmenter.batch, recipe.classifier.batch) == (32, 64)
     assert set(recipe.segmenters) == set(SEGMENTERS)
-    assert set(recipe.classifiers) == set(CLASSIFIERS)
+    # ViT-B/16 would take more hours than the paper's six, and has to be named.
+    assert set(recipe.classifiers) == set(CLASSIFIERS) - {"vit_b_16"}
     assert set(recipe.integrators) == set(INTEGRATORS)
 
 
