@@ -39,9 +39,11 @@ class RayNodes:
     def address(self) -> str:
         return str(self._cluster.address)
 
-    def add(self, number: int = 1) -> None:
+    def add(self, number: int = 1, *, cpus: int = 1) -> None:
         for _ in range(number):
-            self.nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES))
+            self.nodes.append(
+                self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
+            )
 
     def kill(self, number: int) -> None:
         """Kill every process of a node, as a power cut does."""
@@ -54,6 +56,9 @@ class RayNodes:
             started.process.kill()
 
     def end(self) -> None:
+        """End all processes; nothing happens if they were ended before."""
+        if self._cluster.head_node is None:
+            return
         session = self._cluster.head_node.get_session_dir_path()
         self._cluster.shutdown()
         shutil.rmtree(session, ignore_errors=True)
