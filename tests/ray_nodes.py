@@ -39,11 +39,9 @@ class RayNodes:
     def address(self) -> str:
         return str(self._cluster.address)
 
-    def add(self, number: int = 1, *, cpus: int = 1) -> None:
+    def add(self, number: int = 1) -> None:
         for _ in range(number):
-            self.nodes.append(
-                self._cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
-            )
+            self.nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES))
 
     def kill(self, number: int) -> None:
         """Kill every process of a node, as a power cut does."""

@@ -2,23 +2,20 @@
 
 pytest -m benchmark -s tests/performance/test_cluster_overhead.py
 
-The same slides by both, in turn, each with engines that are loaded: seconds until the last is scored,
-which mean something on an idle machine only, and seconds of processor time, by whose they are. It
-takes five minutes of two idle cores.
+The same slides by both, in turn, each with engines that are loaded: seconds until the last is
+scored, which mean something on an idle machine only, and seconds of processor time, by whose they
+are. It takes five minutes of two idle cores.
 """
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
-from ray_nodes import RayNodes
 from waiting import wait_until
 
 from her2d.bundle.loading import load_bundle
@@ -28,6 +25,7 @@ from her2d.processing.processor import Processor, open_processor
 from her2d.settings import ClusterSettings, InferenceSettings, Settings
 from her2d.simulator.tissue import tissue_tiles
 from tools.benchmark.slide import write_tissue_slide
+from tools.cluster_simulation.local_cluster import PARTS, cpu_by_part, cpu_since, local_cluster
 
 pytestmark = pytest.mark.benchmark
 
@@ -41,34 +39,11 @@ class Cost:
     """What a round of all slides took, in seconds: until its end, and of processor time by part."""
 
     wall_s: float
-    cpu_s: Counter[str]
+    cpu_s: Mapping[str, float]
 
     @property
     def all_cpu_s(self) -> float:
-        return self.cpu_s.total()
-
-
-def cpu_by_part() -> Counter[str]:
-    """Return the processor time that this process and those that it started took so far."""
-    found: Counter[str] = Counter()
-    here = psutil.Process()
-    for process in (here, *here.children(recursive=True)):
-        try:
-            command = " ".join(process.cmdline())
-            taken = process.cpu_times()
-        except psutil.Error:
-            continue
-        part = "Ray itself"
-        if process == here:
-            part = "this process"
-        elif "SlideActor" in command:
-            part = "actors"
-        elif "multiprocessing" in command:
-            part = "driver process"
-        found[part] += taken.user + taken.system
-        if process != here:  # of its children that ended; they are of its kind
-            found[part] += taken.children_user + taken.children_system
-    return found
+        return sum(self.cpu_s.values())
 
 
 @contextmanager
@@ -76,9 +51,7 @@ def costing(costs: list[Cost]) -> Iterator[None]:
     before, began = cpu_by_part(), time.monotonic()
     yield
     wall_s = time.monotonic() - began
-    after = cpu_by_part()
-    after.subtract(before)
-    costs.append(Cost(wall_s, after))
+    costs.append(Cost(wall_s, cpu_since(before)))
 
 
 def score_all(processor: Processor, slides: list[Path]) -> None:
@@ -96,15 +69,13 @@ def report(name: str, costs: list[Cost]) -> None:
     wall_s = statistics.median(cost.wall_s for cost in costs)
     cpu_s = statistics.median(cost.all_cpu_s for cost in costs)
     parts = ", ".join(
-        f"{part} {statistics.median(cost.cpu_s[part] for cost in costs):.2f}"
-        for part in ("this process", "driver process", "actors", "Ray itself")
+        f"{part} {statistics.median(cost.cpu_s[part] for cost in costs):.2f}" for part in PARTS
     )
     print(f"{name}: {wall_s:.1f} s, {cpu_s:.2f} s of processor time ({parts})")
 
 
-def test_two_actors_of_a_cluster_against_two_threads_of_this_process(tmp_path, monkeypatch):
+def test_two_actors_of_a_cluster_against_two_threads_of_this_process(tmp_path):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'her2d[cluster]'")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     slides = [tmp_path / f"{number}.tif" for number in range(SLIDES)]
     for path in slides:
         write_tissue_slide(path, tissue_tiles(8), ROWS)
@@ -115,13 +86,11 @@ def test_two_actors_of_a_cluster_against_two_threads_of_this_process(tmp_path, m
     starts: list[Cost] = []
     rest: list[Cost] = []
     with ExitStack() as opened:
-        nodes = RayNodes()
-        opened.callback(nodes.end)
-        nodes.add(cpus=ACTORS)
+        address = opened.enter_context(local_cluster(nodes=1, cpus=ACTORS))
         two_threads = inference.model_copy(update={"threads": ACTORS})
         local = opened.enter_context(open_processor(bundle, Settings(inference=two_threads)))
         settings = Settings(
-            inference=inference, cluster=ClusterSettings(address=nodes.address, actor_cpus=1)
+            inference=inference, cluster=ClusterSettings(address=address, actor_cpus=1)
         )
         with costing(starts):
             remote = opened.enter_context(open_cluster_processor(bundle, settings))

@@ -1,4 +1,4 @@
-"""What is shared evenly by all that use it at a time: a network link, or an engine of two slides."""
+"""What is shared evenly by all that use it at a time, as a network link or an engine is."""
 
 import heapq
 import math
