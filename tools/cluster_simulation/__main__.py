@@ -9,16 +9,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from her2d.settings import ClusterSettings
 from tools.benchmark.machine import this_machine
 from tools.cluster_simulation.figures import draw_busy, draw_curves
-from tools.cluster_simulation.measure import measure, measured, save
-from tools.cluster_simulation.model import Losses, most_slides_an_hour
-from tools.cluster_simulation.scenarios import BY_THE_DAEMON, SCENARIOS, SLIDES, Point, curve, point
+from tools.cluster_simulation.measure import machine, measure, measured, save
+from tools.cluster_simulation.model import Losses
+from tools.cluster_simulation.page import Study, page
+from tools.cluster_simulation.scenarios import (
+    BY_THE_DAEMON,
+    NODES,
+    SCENARIOS,
+    SLIDES,
+    curve,
+    point,
+)
 from tools.cluster_simulation.validate import validate
 
 _ROOT = Path(__file__).parents[2]
 _BUNDLE = _ROOT / "engines" / "her2net-demo"
-_FIGURES = _ROOT / "docs" / "how-to" / "cluster"
+_PAGES = _ROOT / "docs" / "explanation"
+_MOST_SLIDES = ClusterSettings().most_slides
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 _console = Console()
@@ -31,9 +41,9 @@ def measure_command(bundle: Bundle = _BUNDLE) -> None:
     """Measure the service times on this machine, and keep them for the other commands."""
     with tempfile.TemporaryDirectory() as folder:
         times = measure(bundle, Path(folder))
-    machine = this_machine()
+    here = this_machine()
     date = datetime.now(UTC).date().isoformat()
-    save(times, {"processor": machine.processor, "cores": str(machine.cores), "date": date})
+    save(times, {"processor": here.processor, "cores": str(here.cores), "date": date})
     _console.print(times)
 
 
@@ -41,30 +51,35 @@ def measure_command(bundle: Bundle = _BUNDLE) -> None:
 def curves(
     slides: Annotated[int, typer.Option(min=1, help="Slides in the archive.")] = SLIDES,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 19,
-    folder: Annotated[Path, typer.Option(help="Folder for the figures.")] = _FIGURES,
+    folder: Annotated[Path, typer.Option(help="Folder for the page and its figures.")] = _PAGES,
 ) -> None:
-    """Simulate 1 to 64 nodes, print what limits them, and draw the figures of the documentation."""
+    """Simulate 1 to 64 nodes, and write the documentation's page with its figures."""
     times = measured()
-    found = [list(curve(scenario, times, slides, seed)) for scenario in SCENARIOS]
+    found = []
+    for scenario in SCENARIOS:
+        _console.print(scenario.name)
+        found.append(list(curve(scenario, times, slides, seed)))
     daemon = list(curve(BY_THE_DAEMON, times, slides, seed))
-    for points in (*found, daemon):
-        _print(points)
-    gpu = SCENARIOS[2]
-    with_losses = [
-        (f"a node lives {hours} h", point(gpu, times, slides, 16, seed, Losses(hours * 3600)))
-        for hours in (24, 1)
-    ]
-    default = point(gpu, times, slides, 64, seed, most_slides=32)
-    for name, each in (*with_losses, ("[cluster] most_slides = 32", default)):
-        seen = each.found
-        _console.print(
-            f"{each.scenario.name}, {each.nodes} nodes, {name}: {seen.slides_an_hour:,.0f} slides"
-            f" an hour, {seen.lost} attempts lost, {seen.slides} slides with a result,"
-            f" {seen.recorded_twice} with two"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_curves(found, folder / "scaling.svg")
-    draw_busy(daemon, folder / "daemon.svg")
+    losing = SCENARIOS[2]
+    hours: dict[float | None, Losses] = {each: Losses(each * 3600) for each in (24.0, 1.0)}
+    hours[None] = Losses()
+    study = Study(
+        times,
+        machine(),
+        slides,
+        found,
+        daemon,
+        {each: point(losing, times, slides, 16, seed, losses) for each, losses in hours.items()},
+        point(losing, times, slides, NODES[-1], seed, most_slides=_MOST_SLIDES),
+        Losses().noticed_s,
+        Losses().back_s,
+    )
+    figures = folder / "cluster"
+    figures.mkdir(parents=True, exist_ok=True)
+    draw_curves(found, figures / "scaling.svg")
+    draw_busy(daemon, figures / "daemon.svg")
+    (folder / "cluster-at-scale.md").write_text(page(study))
+    _console.print(f"Written: {folder / 'cluster-at-scale.md'}")
 
 
 @app.command("validate")
@@ -89,25 +104,6 @@ def validate_command(
             f"{each.simulated / one.simulated:.2f}",
         )
     _console.print(table)
-
-
-def _print(points: list[Point]) -> None:
-    scenario = points[0].scenario
-    table = Table("nodes", "slides an hour", "limit", "its share", title=scenario.name)
-    for each in points:
-        found = each.found
-        table.add_row(
-            str(each.nodes),
-            f"{found.slides_an_hour:,.0f}",
-            found.limit,
-            f"{100 * found.busy[found.limit]:.0f} %",
-        )
-    _console.print(table)
-    last = points[-1]
-    alone = most_slides_an_hour(
-        scenario.times(measured()), scenario.site(last.nodes), scenario.archive(1)
-    )
-    _console.print("each part alone: ", {part: f"{most:,.0f}" for part, most in alone.items()})
 
 
 if __name__ == "__main__":

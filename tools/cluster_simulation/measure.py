@@ -6,18 +6,20 @@ All are processor time, which other programs on the machine do not change, excep
 import json
 import statistics
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.cluster.plan import SlideTask
 from her2d.cluster.processor import open_cluster_processor
 from her2d.db.connection import open_database
-from her2d.processing.identity import open_scan
+from her2d.pipeline.outcome import SlideOutcome
+from her2d.processing.identity import open_scan, scan_hash
 from her2d.processing.processor import Processor, ScoredSlide, open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
@@ -25,7 +27,7 @@ from her2d.queue.store import JobQueue
 from her2d.settings import ClusterSettings, InferenceSettings, Settings
 from her2d.simulator.tissue import tissue_tiles
 from tools.benchmark.slide import write_tissue_slide
-from tools.cluster_simulation.local_cluster import cpu_by_part, cpu_since, local_cluster
+from tools.cluster_simulation.local_cluster import PARTS, cpu_by_part, cpu_since, local_cluster
 from tools.cluster_simulation.model import ServiceTimes
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -35,6 +37,9 @@ _HASHED_MB = 256
 _SLIDES = 12
 _PICTURE = (13, 16)  # tiles, as many as the tissue of a section; what a picture is drawn of
 _CPUS = 1
+_POLLS = 200
+_REST_S = 5.0
+_LONG_S = 600.0
 _WAITING = """
 with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)
 insert into jobs (path, file_name, inbox, state, size, mtime_ns, discovered_at)
@@ -45,6 +50,12 @@ select '/in/' || i, i || '.tif', '/in', 'queued', 1, 1, '2026-01-01T00:00:00.000
 def measured() -> ServiceTimes:
     """Return what was measured last."""
     return ServiceTimes(**json.loads(MEASURED.read_text())["seconds"])
+
+
+def machine() -> str:
+    """Return what that was measured on, and when."""
+    found = json.loads(MEASURED.read_text())["machine"]
+    return f"{found['cores']} cores ({found['processor']}, {found['date']})"
 
 
 def measure(bundle_path: Path, folder: Path) -> ServiceTimes:
@@ -65,26 +76,28 @@ def measure(bundle_path: Path, folder: Path) -> ServiceTimes:
         recorder = Recorder(bundle, processor.software, folder / "heatmaps")
         claim_s, hashed_s, draw_s, record_s = _owner_s(recorder, scored, folder / "measured.sqlite")
     result = scored.outcome.overview
-    driver_s, python_s, start_s = _cluster_s(bundle, glass)
+    handing = _handing(bundle, glass, many)
     return ServiceTimes(
         claim_s=claim_s,
         hashed_s=hashed_s,
         record_s=record_s,
-        python_s=python_s,
+        python_s=handing.python_s,
         draw_s=draw_s,
-        driver_s=driver_s,
+        driver_s=handing.driver_s,
+        driver_poll_s=handing.driver_poll_s,
+        python_poll_s=handing.python_poll_s,
         hash_mb_s=_hash_mb_s(folder / "hashed"),
         slide_s=max(0.0, few_s - 8 * tile_s),
         tile_s=tile_s,
         result_mb=(result.rgb.nbytes + result.tumor.nbytes) / 1e6,
-        start_s=start_s,
+        start_s=handing.start_s,
     )
 
 
-def save(times: ServiceTimes, machine: dict[str, str]) -> None:
+def save(times: ServiceTimes, here: dict[str, str]) -> None:
     """Store what was measured, and on what."""
     rounded = {name: float(f"{value:.4g}") for name, value in asdict(times).items()}
-    MEASURED.write_text(json.dumps({"machine": machine, "seconds": rounded}, indent=2) + "\n")
+    MEASURED.write_text(json.dumps({"machine": here, "seconds": rounded}, indent=2) + "\n")
 
 
 def _score(processor: Processor, path: Path) -> ScoredSlide:
@@ -134,11 +147,22 @@ def _hash_mb_s(path: Path) -> float:
     return _HASHED_MB / seconds
 
 
-def _cluster_s(bundle: Bundle, slide: Path) -> tuple[float, float, float]:
-    """Return what a slide takes of the driver process and of this one, and how long the start is.
+@dataclass(frozen=True, slots=True)
+class _Handing:
+    """What handing a slide to a node takes of the driver process and of the daemon's.
 
-    What hashes the file is counted with the daemon's process, and little here.
+    A poll asks whether a slide is done; `start_s` is until the first engine can be used.
     """
+
+    driver_s: float
+    python_s: float
+    driver_poll_s: float
+    python_poll_s: float
+    start_s: float
+
+
+def _handing(bundle: Bundle, slide: Path, long_slide: Path) -> _Handing:
+    """Hand slides to a real cluster; what its parts take at rest is not counted."""
     with local_cluster(nodes=1, cpus=_CPUS) as address:
         settings = Settings(
             inference=InferenceSettings(backend="onnxruntime"),
@@ -149,9 +173,41 @@ def _cluster_s(bundle: Bundle, slide: Path) -> tuple[float, float, float]:
             while not processor.capacity:
                 time.sleep(0.05)
             start_s = time.monotonic() - began
-            _score(processor, slide)
-            before = cpu_by_part()
-            with ThreadPoolExecutor(processor.capacity) as workers:
-                list(workers.map(lambda _: _score(processor, slide), range(_SLIDES)))
-            taken = cpu_since(before)
-    return taken["driver process"] / _SLIDES, taken["this process"] / _SLIDES, start_s
+            connection = processor.connection
+
+            def hand(path: Path) -> SlideTask:
+                task = SlideTask(uuid.uuid4().hex, path, None, scan_hash(path), None)
+                assert connection.begin(task)
+                return task
+
+            def finish(task: SlideTask) -> None:
+                while not isinstance(connection.next(task, _LONG_S), SlideOutcome):
+                    pass
+
+            finish(hand(slide))
+            rest = _Rate.of(lambda: time.sleep(_REST_S))
+            handed = _Rate.of(lambda: [finish(hand(slide)) for _ in range(_SLIDES)])
+            under_way = hand(long_slide)
+            polled = _Rate.of(lambda: [connection.next(under_way, 0.0) for _ in range(_POLLS)])
+            finish(under_way)
+    driver, python = (handed.beyond(rest, part) / _SLIDES for part in PARTS[1::-1])
+    driver_poll, python_poll = (polled.beyond(rest, part) / _POLLS for part in PARTS[1::-1])
+    return _Handing(driver, python, driver_poll, python_poll, start_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rate:
+    """Processor time that each part took while something was done, which took so long."""
+
+    cpu_s: Mapping[str, float]
+    wall_s: float
+
+    @classmethod
+    def of(cls, step: Callable[[], object]) -> "_Rate":
+        before, began = cpu_by_part(), time.monotonic()
+        step()
+        return cls(cpu_since(before), time.monotonic() - began)
+
+    def beyond(self, rest: "_Rate", part: str) -> float:
+        """Return what a part took beyond what it takes at rest in that time."""
+        return max(0.0, self.cpu_s[part] - rest.cpu_s[part] * self.wall_s / rest.wall_s)

@@ -14,6 +14,7 @@ class ServiceTimes:
         python_s: other work of the daemon's interpreter, which runs one thread at a time.
         draw_s: a core of the daemon's machine draws the pictures.
         driver_s: the process that speaks with Ray takes.
+        driver_poll_s, python_poll_s: both take each half second that a slide is on a node.
         hash_mb_s: megabytes that one thread hashes in a second.
         slide_s, tile_s: an engine takes for a slide, and for each of its tiles.
         result_mb: megabytes of a result.
@@ -26,6 +27,8 @@ class ServiceTimes:
     python_s: float
     draw_s: float
     driver_s: float
+    driver_poll_s: float
+    python_poll_s: float
     hash_mb_s: float
     slide_s: float
     tile_s: float

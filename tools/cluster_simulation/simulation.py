@@ -15,6 +15,7 @@ from tools.cluster_simulation.model import Archive, Found, Losses, ServiceTimes,
 Steps = Generator[Event, Any, Any]
 
 _BLOCK = 4096
+_POLL_S = 0.5  # of `her2d.cluster.processor`
 
 
 class _NodeLostError(Exception):
@@ -213,7 +214,7 @@ class Simulation:
                 self._add(slide)
                 continue
             self._waited_s += began - slide.arrived_s
-            yield from self._record(slide)
+            yield from self._record(slide, polls=(env.now - began) / _POLL_S)
 
     def _place_and_score(self, slide: _Slide) -> Steps:
         """Score a slide on the engine that has the fewest; return when that began."""
@@ -267,14 +268,16 @@ class Simulation:
                 link.abandon(event)
             raise _NodeLostError
 
-    def _record(self, slide: _Slide) -> Steps:
+    def _record(self, slide: _Slide, polls: float) -> Steps:
         env, times = self._env, self._times
+        driver_s = times.driver_s + polls * times.driver_poll_s
+        python_s = times.python_s + polls * times.python_poll_s
         if times.result_mb:
             yield self._owner_network.carry(times.result_mb)
-        cpu_s = times.driver_s + times.python_s + times.draw_s
+        cpu_s = driver_s + python_s + times.draw_s
         shared = None if self._shared is None else self._shared.carry(cpu_s)
-        yield from self._driver.take(env, times.driver_s)
-        yield from self._python.take(env, times.python_s)
+        yield from self._driver.take(env, driver_s)
+        yield from self._python.take(env, python_s)
         yield from self._cpus.take(env, times.draw_s)
         if shared is not None:
             yield shared

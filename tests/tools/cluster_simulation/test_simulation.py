@@ -20,11 +20,12 @@ from tools.cluster_simulation.simulation import Simulation
 
 NOTHING = ServiceTimes(
     claim_s=0, hashed_s=0, record_s=0, python_s=0, draw_s=0, driver_s=0, hash_mb_s=math.inf,
-    slide_s=0, tile_s=1, result_mb=0, start_s=0,
+    driver_poll_s=0, python_poll_s=0, slide_s=0, tile_s=1, result_mb=0, start_s=0,
 )  # fmt: skip
 SOMETHING = ServiceTimes(
     claim_s=0.01, hashed_s=0.02, record_s=0.07, python_s=0.3, draw_s=0.5, driver_s=0.1,
-    hash_mb_s=500, slide_s=0.4, tile_s=0.1, result_mb=8, start_s=5,
+    driver_poll_s=0.01, python_poll_s=0.02, hash_mb_s=500, slide_s=0.4, tile_s=0.1, result_mb=8,
+    start_s=5,
 )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ def test_one_place_and_times_without_variation_take_the_sum_of_all_steps():
     archive = Archive(7, tiles=12, tiles_variation=0, size_mb=300, size_variation=0)
     owner = 0.01 + 300 / 100 + 0.02 + 8 / 100 + 0.1 + 0.3 + 0.5 + 0.07
     node = 300 / 50 + 0.4 + 12 * 0.1
+    owner += 2 * node * (0.01 + 0.02)
     found = Simulation(SOMETHING, site, archive).run()
     assert found.seconds == pytest.approx(7 * (owner + node))
     assert found.busy["database"] == pytest.approx(0.1 / (owner + node))
