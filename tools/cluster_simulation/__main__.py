@@ -17,7 +17,6 @@ from tools.cluster_simulation.model import Losses
 from tools.cluster_simulation.page import Study, page
 from tools.cluster_simulation.scenarios import (
     BY_THE_DAEMON,
-    NODES,
     SCENARIOS,
     SLIDES,
     curve,
@@ -70,7 +69,9 @@ def curves(
         found,
         daemon,
         {each: point(losing, times, slides, 16, seed, losses) for each, losses in hours.items()},
-        point(losing, times, slides, NODES[-1], seed, most_slides=_MOST_SLIDES),
+        point(SCENARIOS[0], times, slides, 16, seed, most_slides=_MOST_SLIDES),
+        point(SCENARIOS[0], times, slides, 16, seed),
+        _MOST_SLIDES,
         Losses().noticed_s,
         Losses().back_s,
     )

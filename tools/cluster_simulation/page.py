@@ -33,7 +33,7 @@ class Study:
         curves: a run with each number of nodes, of each scenario.
         daemon: the same with a network that takes no time.
         losses: hours that a node lives on average -> a run; None for nodes that are not lost.
-        default: 64 nodes with the default `most_slides`.
+        default, enough: nodes with the default `most_slides`, and with as many as have a place.
     """
 
     times: ServiceTimes
@@ -43,17 +43,26 @@ class Study:
     daemon: Sequence[Point]
     losses: Mapping[float | None, Point]
     default: Point
+    enough: Point
+    most_slides: int
     noticed_s: float
     back_s: float
 
 
 def page(study: Study) -> str:
-    """Return the page in Markdown."""
+    """Return the page in Markdown.
+
+    Raises:
+        ValueError: a slide has no result, or two.
+    """
     first = study.curves[0][0].scenario
     gpu = study.daemon[-1]
-    enough = next(
-        points[-1] for points in study.curves if points[-1].scenario is study.default.scenario
-    )
+    if any(
+        (point.found.slides, point.found.recorded_twice) != (study.slides, 0)
+        for points in (*study.curves, study.daemon, study.losses.values())
+        for point in points
+    ):
+        raise ValueError("A simulated slide was lost or recorded twice.")
     return _PAGE.read_text().format(
         slides=study.slides,
         tiles=first.archive(1).tiles,
@@ -65,7 +74,9 @@ def page(study: Study) -> str:
         database_percent=100 * gpu.found.busy["database"],
         losses=_losses(study),
         default=study.default.found.slides_an_hour,
-        enough=enough.found.slides_an_hour,
+        enough=study.enough.found.slides_an_hour,
+        most_slides=study.most_slides,
+        nodes=f"{study.default.nodes} nodes ({study.default.scenario.name})",
         times=_times(study.times),
         gpu_ms=1000 * (gpu.scenario.tile_s or 0.0),
         noticed_s=study.noticed_s,
@@ -148,7 +159,7 @@ def _losses(study: Study) -> str:
 
 def _times(times: ServiceTimes) -> str:
     rows = [
-        [meaning, f"{1000 * getattr(times, name):.2g} ms"] for name, meaning in _MEANING.items()
+        [meaning, f"{1000 * getattr(times, name):.3g} ms"] for name, meaning in _MEANING.items()
     ]
     rows.append(["one core: hash", f"{times.hash_mb_s:,.0f} MB/s"])
     rows.append(["a result on its way", f"{times.result_mb:.1f} MB"])
