@@ -186,7 +186,12 @@ def _handing(bundle: Bundle, slide: Path, long_slide: Path) -> _Handing:
 
             finish(hand(slide))
             rest = _Rate.of(lambda: time.sleep(_REST_S))
-            handed = _Rate.of(lambda: [finish(hand(slide)) for _ in range(_SLIDES)])
+
+            def hand_all() -> None:
+                for _ in range(_SLIDES):
+                    finish(hand(slide))
+
+            handed = _Rate.of(hand_all)
             under_way = hand(long_slide)
             polled = _Rate.of(lambda: [connection.next(under_way, 0.0) for _ in range(_POLLS)])
             finish(under_way)

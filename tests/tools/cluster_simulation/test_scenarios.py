@@ -20,7 +20,7 @@ def points() -> list[Point]:
 def test_all_times_that_were_measured_are_there():
     times = measured()
     assert 0 < times.claim_s < times.record_s < times.tile_s
-    assert times.result_mb == pytest.approx(8, rel=0.5)  # two megapixels of three bytes and one
+    assert 2 < times.result_mb < 8.4  # at most two megapixels, of three bytes and one
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -47,8 +47,8 @@ def test_the_figures_are_the_same_for_the_same_numbers(points, tmp_path):
 def test_actors_beyond_the_cores_of_one_machine_add_nothing(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     one, two, three = (simulated(measured(), actors, 40) for actors in (1, 2, 3))
-    assert two > 1.8 * one
-    assert three == pytest.approx(two, rel=0.1)
+    assert two > 1.6 * one
+    assert three == pytest.approx(two, rel=0.15)
 
 
 def test_slides_that_come_more_slowly_than_they_are_scored_do_not_wait():
