@@ -54,6 +54,9 @@ class RayNodes:
             started.process.kill()
 
     def end(self) -> None:
+        """End all processes; nothing happens if they were ended before."""
+        if self._cluster.head_node is None:
+            return
         session = self._cluster.head_node.get_session_dir_path()
         self._cluster.shutdown()
         shutil.rmtree(session, ignore_errors=True)

@@ -41,6 +41,7 @@ _MOST_NOT_ON_NODE = 3
 _PARTS = 2  # of a slide's file, under way at a time
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
+_PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
 
 T = TypeVar("T")
@@ -87,18 +88,20 @@ class _Node:
         self.actors.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Handed:
     """A slide that an actor scores.
 
     Attributes:
         parts: references to the parts of its file that are under way to the node.
+        asked_at: when its progress was last asked for.
     """
 
     node: _Node
     actor: _Actor
     answer: Any
     parts: list[Any] = field(default_factory=list)
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class Driver:
@@ -163,12 +166,15 @@ class Driver:
         return True
 
     def next(self, task_id: str, wait_s: float) -> Progress | Answer | None:
-        """Wait for a slide, and return its answer, or else how far it is; None if unknown."""
+        """Wait for a slide, and return its answer, or now and then how far it is, or None."""
         with self._lock:
             handed = self._slides[task_id]
         try:
             done, _ = ray.wait([handed.answer], timeout=wait_s)
             if not done:
+                if time.monotonic() - handed.asked_at < _PROGRESS_S:
+                    return None
+                handed.asked_at = time.monotonic()
                 progress: Progress = ray.get(
                     handed.actor.handle.progress.remote(task_id), timeout=_MOMENT_S
                 )

@@ -40,6 +40,7 @@ from her2d.settings import Settings
 
 # Seconds without a part of a file after which its sender is gone.
 _SILENT_S = 120.0
+_DIGEST_LETTERS = 64  # of SHA-256 in hexadecimal
 
 
 class SlideActor:
@@ -224,9 +225,16 @@ def _require_same_software(wanted: Software, found: Software) -> None:
 def _require_same(part: str, wanted: str | None, found: str | None) -> None:
     if wanted != found:
         raise NodeRefusedError(
-            f"It has another version of {part}: {found or 'none'}, and the daemon has"
-            f" {wanted or 'none'}. Install the same on both."
+            f"It has another version of {part}: {_short(found)}, and the daemon has"
+            f" {_short(wanted)}. Install the same on both."
         )
+
+
+def _short(version: str | None) -> str:
+    """Return a version, or the beginning of a digest."""
+    if version is None:
+        return "none"
+    return f"{version[:12]}…" if len(version) == _DIGEST_LETTERS else version
 
 
 def _portable(failure: Failure) -> Failure:

@@ -15,10 +15,10 @@ from her2d.queue.job import JobState
 pytestmark = pytest.mark.slow
 
 NODES, KILLS = 3, 2
-BATCH = 10
+BATCH = 20
 SLIDES = BATCH * (1 + KILLS)
-# Some take a moment, so that a node can be killed in the middle of them.
-PICTURES = (["Sw"], ["ww", "Sh"], ["tSwSwSwS"] * 3, [".S", "hw"], ["wwwwS"] * 4)
+# Few tiles: what takes time are the nodes. Some take a moment, to be killed in the middle of them.
+PICTURES = (["Sw"], ["tSwS"] * 2, [".S", "hw"])
 
 
 def fill(site: Site, write_slide, batch: int) -> None:

@@ -137,8 +137,10 @@ def test_a_slide_goes_to_the_actor_with_the_fewest_until_none_has_a_place(cluste
     assert {node.actors[0].slides for node in cluster._nodes.values()} == {2}
 
 
-def test_a_slide_that_is_not_done_reports_its_progress(cluster):
+def test_a_slide_that_is_not_done_reports_its_progress_now_and_then(cluster, monkeypatch):
     cluster.begin(task())
+    assert cluster.next("1", 0) is None
+    monkeypatch.setattr(driver, "_PROGRESS_S", 0.0)
     assert cluster.next("1", 0) == Progress(3, 9)
 
 
