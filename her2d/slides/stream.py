@@ -23,7 +23,8 @@ from her2d.slides.block_times import block_time
 from her2d.slides.blocks import BlockReader
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
-from her2d.slides.resample import area_parts, axis_weights, covered
+from her2d.slides.means import Means, means_at
+from her2d.slides.resample import area_parts, covered
 
 WHITE = 255
 
@@ -63,7 +64,7 @@ class _Part:
 
     x: tuple[int, int]
     y: tuple[int, int]
-    pixels: NDArray[Any] | None  # uint8 where used as is, float32 where averaged
+    pixels: NDArray[Any] | None  # uint8 where used as is, sums where averaged
     reason: str | None = None
     is_io_error: bool = False
 
@@ -72,7 +73,7 @@ class _Part:
 class _Canvas:
     """A tile that is being assembled; `reason` says why it cannot be read."""
 
-    pixels: NDArray[Any] | None = None
+    pixels: NDArray[Any] | None = None  # as in _Part
     reason: str | None = None
     is_io_error: bool = False
 
@@ -123,10 +124,12 @@ class TileStream:
     _down: _Axis = field(init=False)
     _canvases: dict[Position, _Canvas] = field(init=False, default_factory=dict)
     # Sums of finished tiles, for the next ones: new memory would cost more than the sums.
-    _unused: list[NDArray[np.float32]] = field(init=False, default_factory=list)
+    _unused: list[NDArray[Any]] = field(init=False, default_factory=list)
+    _means: Means = field(init=False)
 
     def __post_init__(self) -> None:
         layout, sampling = self.blocks.layout, self.sampling
+        self._means = means_at(sampling.scale_x, sampling.scale_y)
         self._across = _Axis.of(layout.width, layout.block_width, sampling.scale_x, self.grid.width)
         self._down = _Axis.of(
             layout.height, layout.block_height, sampling.scale_y, self.grid.height
@@ -189,14 +192,14 @@ class TileStream:
             return _Part(span_x, span_y, pixels)
         return _Part(span_x, span_y, self._averaged(pixels, column, row))
 
-    def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[np.float32]:
+    def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[Any]:
         layout, sampling = self.blocks.layout, self.sampling
         width, height = layout.extent(column, row)
         by = height // pixels.shape[0]  # 2 where the block was decoded at half size
         left, top = column * layout.block_width, row * layout.block_height
         down = (top // by, (top + height) // by, sampling.scale_y / by, self.grid.height)
         across = (left // by, (left + width) // by, sampling.scale_x / by, self.grid.width)
-        return area_parts(pixels, axis_weights(*down), axis_weights(*across))
+        return area_parts(pixels, self._means.weights(*down), self._means.weights(*across))
 
     def _place(self, part: _Part) -> None:
         """Add `part` to the canvas of each tile that it touches."""
@@ -223,25 +226,23 @@ class TileStream:
         if canvas.pixels is None:
             reason = canvas.reason or "holds no pixels"
             return UnreadableTile(column, row, reason, canvas.is_io_error)
-        if canvas.pixels.dtype == np.uint8:
+        if self.sampling.as_is:
             return Tile(column, row, canvas.pixels)
         sums, canvas.pixels = canvas.pixels, None
-        sums += np.float32(0.5)  # halves are rounded up
-        # Weights sum to 1 within 1e-6, so no value reaches 256.
-        pixels = sums.astype(np.uint8)
+        pixels = self._means.rounded(sums)
         width, height = self.grid.extent(column, row)
         pixels[height:] = WHITE
         pixels[:, width:] = WHITE
         self._unused.append(sums)
         return Tile(column, row, pixels)
 
-    def _add(self, canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
+    def _add(self, canvas: _Canvas, share: NDArray[Any], y: slice, x: slice) -> None:
         if canvas.pixels is None:
             if self._unused:
                 canvas.pixels = self._unused.pop()
                 canvas.pixels.fill(0)
             else:
-                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
+                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), self._means.dtype)
         canvas.pixels[y, x] += share
 
 
