@@ -149,9 +149,12 @@ class JpegDecoder:
     def _header(self, data: bytes, size: BlockSize) -> JpegHeader:
         """Check a block; what one states that begins like another of its size is not read again."""
         known = self._starts.get(size)
-        if known is not None and data.startswith(known.data):
-            if _has_one_scan(data, known.header.first_scan):
-                return known.header
+        if (
+            known is not None
+            and data.startswith(known.data)
+            and _has_one_scan(data, known.header.first_scan)
+        ):
+            return known.header
         across, down = self._subsampling(size)
         sizes = size.accepted
         if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples

@@ -74,7 +74,9 @@ def axis_weights(start: int, stop: int, scale: float, length: int) -> AxisWeight
 
 @lru_cache(_KEPT_WEIGHTS)
 def whole_weights(start: int, stop: int, scale: float, length: int) -> AxisWeights:
-    """Return the same weights as whole numbers, uint16, of which all of a pixel's are `parts`.
+    """Return the same weights as whole numbers, uint16, instead of shares of 1.
+
+    They are in the unit in which all are whole: of 2.5 source pixels, 2, 2 and 1 fifths.
 
     Args:
         start, stop, length: as for `axis_weights`.
@@ -103,8 +105,7 @@ def _shares(
 
 def _weights(first: int, source: NDArray[np.int64], weight: NDArray[Any]) -> AxisWeights:
     bands = tuple(
-        _band(slice(at, at + _BAND), source.T, weight.T)
-        for at in range(0, weight.shape[1], _BAND)
+        _band(slice(at, at + _BAND), source.T, weight.T) for at in range(0, weight.shape[1], _BAND)
     )
     return AxisWeights(first, weight.sum(axis=0, dtype=weight.dtype), bands)
 
@@ -131,7 +132,7 @@ def area_parts(
 
     Returns:
         (rows, columns, 3), for grid pixels from (vertical.first, horizontal.first) on: float32, 0
-        to 255; or uint16, that many times as large as both axes have parts.
+        to 255, or uint16 in the product of both axes' units.
     """
     dtype = vertical.share.dtype
     parts = np.empty((len(vertical.share), len(horizontal.share), 3), dtype)

@@ -29,7 +29,9 @@ from her2d.slides.resample import area_parts, covered
 WHITE = 255
 
 _AHEAD_PER_WORKER = 2
-_RUN_BYTES = 2**20  # of blocks that a thread decodes before it returns them
+# A thread works on some blocks before it returns what it made of them: as many as both allow.
+_RUN_BYTES = 4 * 2**20  # of decoded blocks
+_RETURNED_BYTES = 2**20
 _AHEAD_BYTES = (
     128 * 2**20
 )  # decoded ahead of the receiver; one block that is larger is decoded nevertheless
@@ -157,7 +159,7 @@ class TileStream:
                         yield x, y
 
     def _parts(self, pool: ThreadPoolExecutor) -> Iterator[_Part]:
-        run = max(1, _RUN_BYTES // self.blocks.block_bytes)
+        run = max(1, min(_RUN_BYTES // self.blocks.block_bytes, self._blocks_returned()))
         ahead = _AHEAD_BYTES // (run * self.blocks.block_bytes)
         ahead = max(1, min(ahead, _AHEAD_PER_WORKER * self.workers))
         under_way: deque[Future[list[_Part]]] = deque()
@@ -167,6 +169,13 @@ class TileStream:
             under_way.append(pool.submit(copy_context().run, self._work, positions))
         while under_way:
             yield from under_way.popleft().result()
+
+    def _blocks_returned(self) -> int:
+        """Return from how many blocks _RETURNED_BYTES are made."""
+        layout, sampling = self.blocks.layout, self.sampling
+        sample_bytes = 1 if sampling.as_is else np.dtype(self._means.dtype).itemsize
+        pixels = layout.block_width * layout.block_height / (sampling.scale_x * sampling.scale_y)
+        return int(_RETURNED_BYTES // (3 * pixels * sample_bytes))
 
     def _work(self, positions: Sequence[Position]) -> list[_Part]:
         """Read some blocks; runs on a worker."""
