@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import imagecodecs
 import numpy as np
-from numpy.typing import NDArray
 
 from her2d.slides.block_format import (
     BlockFormat,
@@ -47,10 +46,10 @@ _EOI, _SOS, _DRI = 0xD9, 0xDA, 0xDD
 _SEQUENTIAL = frozenset({0xC0, 0xC1})  # Huffman-coded frames: baseline and extended
 _FRAMES = _SEQUENTIAL | {0xC2}  # and progressive
 _TABLES = frozenset({0xC4, 0xDB, _DRI, 0xFE, *range(0xE0, 0xF0)})  # DHT DQT DRI COM APPn
-_ENDS_SCAN = np.ones(256, bool)  # by the byte after 0xFF: not stuffing, filling or RSTn
-_ENDS_SCAN[[0x00, 0xFF, *range(0xD0, 0xD8)]] = False
+_ENDS_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # not stuffing, filling or RSTn
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
+_LONGEST_START = 2**16  # bytes before coded data that are kept, to know blocks that begin alike
 _PADDING = 8  # zeros at the end of a block, beyond what coded data may end in
 _CONTINUATIONS = (b"\x55" * 64 + _END, b"\xaa" * 64 + _END)
 
@@ -82,6 +81,19 @@ class JpegHeader:
         return len(set(self.sampling)) > 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How a block begins that was checked: up to its coded data.
+
+    Attributes:
+        data: these bytes, the start of a JPEG of one scan.
+        header: what they state.
+    """
+
+    data: bytes
+    header: JpegHeader
+
+
 class JpegDecoder:
     """The decoder of an image in JPEG; it decodes three components to RGB.
 
@@ -98,17 +110,15 @@ class JpegDecoder:
         self._stored = stored
         self._tables = None if stored.jpeg_tables is None else check_jpeg_tables(stored.jpeg_tables)
         self._to_decode = b"" if self._tables is None else tables_to_decode(self._tables)
+        # Most blocks of an image begin alike, and a size has few values: those at the edges.
+        self._starts: dict[BlockSize, _Start] = {}
 
     def __call__(self, data: bytes, size: BlockSize) -> Samples:
         """Decode a block; see `Decode`."""
         stored = self._stored
         data = picture_bytes(data, stored, (_START,))
-        across, down = stored.subsampling if stored.planes > 1 and size.plane else (1, 1)
-        sizes = size.accepted
-        if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples
-            sizes |= {(-(-width // across), -(-height // down)) for width, height in sizes}
-        header = check_jpeg(data, sizes=sizes, samples=stored.samples)
-        pixels = with_samples(self._decoded(data, header))
+        across, down = self._subsampling(size)
+        pixels = with_samples(self._decoded(data, self._header(data, size)))
         if pixels.shape[0] < size.visible_height or pixels.shape[1] < size.visible_width:
             pixels = pixels.repeat(down, axis=0).repeat(across, axis=1)
         return pixels
@@ -129,12 +139,34 @@ class JpegDecoder:
             RefusedError: it is not a JPEG of the size of the block.
         """
         data = picture_bytes(data, self._stored, (_START,))
-        header = check_jpeg(data, sizes=size.accepted, samples=self._stored.samples)
+        header = self._header(data, size)
         if not header.has_end or header.sampling not in SAMPLINGS_TO_HALVE:
             return None
         if header.width % 2 or header.height % 2:
             return None
         return decode_turbo_half(self._self_contained(data, header), header.width, header.height)
+
+    def _header(self, data: bytes, size: BlockSize) -> JpegHeader:
+        """Check a block; what one states that begins like another of its size is not read again."""
+        known = self._starts.get(size)
+        if (
+            known is not None
+            and data.startswith(known.data)
+            and _has_one_scan(data, known.header.first_scan)
+        ):
+            return known.header
+        across, down = self._subsampling(size)
+        sizes = size.accepted
+        if (across, down) != (1, 1):  # chroma of separate planes may have fewer samples
+            sizes |= {(-(-width // across), -(-height // down)) for width, height in sizes}
+        header = check_jpeg(data, sizes=sizes, samples=self._stored.samples)
+        if header.first_scan <= _LONGEST_START and _has_one_scan(data, header.first_scan):
+            self._starts[size] = _Start(data[: header.first_scan], header)
+        return header
+
+    def _subsampling(self, size: BlockSize) -> tuple[int, int]:
+        stored = self._stored
+        return stored.subsampling if stored.planes > 1 and size.plane else (1, 1)
 
     def _decoded(self, data: bytes, header: JpegHeader) -> Samples:
         if header.has_end:
@@ -235,7 +267,6 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
         raise RefusedError("does not begin like a JPEG")
     header = JpegHeader()
     at, frame, frames, scans = 2, 0, 0, 0
-    markers: NDArray[np.intp] | None = None
     while True:
         marker, at = _marker(data, at)
         if marker == _EOI:
@@ -257,13 +288,11 @@ def check_jpeg(data: bytes, *, sizes: Sizes, samples: int) -> JpegHeader:
             raise RefusedError(f"is a JPEG of {frames} frames and {scans} scans")
         if marker == _SOS:
             header.first_scan = header.first_scan or at
-            if markers is None:
-                markers = _markers_after_scans(data)
-            following = int(np.searchsorted(markers, at))
-            if following == len(markers):
+            following = _ENDS_SCAN.search(data, at)
+            if following is None:
                 _check_unended(data, header, frame, scans)
                 break
-            at = int(markers[following])
+            at = following.start()
     if not (frames and scans):
         raise RefusedError("is a JPEG without an image")
     return header
@@ -276,11 +305,10 @@ def _read_segment(header: JpegHeader, marker: int, data: bytes, at: int, length:
         header.color_markers.append((at - 2, at + length))
 
 
-def _markers_after_scans(data: bytes) -> NDArray[np.intp]:
-    """Return where there are markers that can follow coded data, in one pass over all bytes."""
-    values = np.frombuffer(data, np.uint8)
-    at = np.flatnonzero(values[:-1] == 0xFF)
-    return at[_ENDS_SCAN[values[at + 1]]]
+def _has_one_scan(data: bytes, first_scan: int) -> bool:
+    """Return whether the end marker follows the coded data that begin at `first_scan`."""
+    following = _ENDS_SCAN.search(data, first_scan)
+    return following is not None and data[following.start() + 1] == _EOI
 
 
 def _check_unended(data: bytes, header: JpegHeader, frame: int, scans: int) -> None:

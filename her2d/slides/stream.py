@@ -23,12 +23,15 @@ from her2d.slides.block_times import block_time
 from her2d.slides.blocks import BlockReader
 from her2d.slides.errors import RefusedError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
-from her2d.slides.resample import area_parts, axis_weights, covered
+from her2d.slides.means import Means, means_at
+from her2d.slides.resample import area_parts, covered
 
 WHITE = 255
 
 _AHEAD_PER_WORKER = 2
-_RUN_BYTES = 2**20  # of blocks that a thread decodes before it returns them
+# A thread works on some blocks before it returns what it made of them: as many as both allow.
+_RUN_BYTES = 4 * 2**20  # of decoded blocks
+_RETURNED_BYTES = 2**20
 _AHEAD_BYTES = (
     128 * 2**20
 )  # decoded ahead of the receiver; one block that is larger is decoded nevertheless
@@ -63,7 +66,7 @@ class _Part:
 
     x: tuple[int, int]
     y: tuple[int, int]
-    pixels: NDArray[Any] | None  # uint8 where used as is, float32 where averaged
+    pixels: NDArray[Any] | None  # uint8 where used as is, sums where averaged
     reason: str | None = None
     is_io_error: bool = False
 
@@ -72,7 +75,7 @@ class _Part:
 class _Canvas:
     """A tile that is being assembled; `reason` says why it cannot be read."""
 
-    pixels: NDArray[Any] | None = None
+    pixels: NDArray[Any] | None = None  # as in _Part
     reason: str | None = None
     is_io_error: bool = False
 
@@ -123,10 +126,12 @@ class TileStream:
     _down: _Axis = field(init=False)
     _canvases: dict[Position, _Canvas] = field(init=False, default_factory=dict)
     # Sums of finished tiles, for the next ones: new memory would cost more than the sums.
-    _unused: list[NDArray[np.float32]] = field(init=False, default_factory=list)
+    _unused: list[NDArray[Any]] = field(init=False, default_factory=list)
+    _means: Means = field(init=False)
 
     def __post_init__(self) -> None:
         layout, sampling = self.blocks.layout, self.sampling
+        self._means = means_at(sampling.scale_x, sampling.scale_y)
         self._across = _Axis.of(layout.width, layout.block_width, sampling.scale_x, self.grid.width)
         self._down = _Axis.of(
             layout.height, layout.block_height, sampling.scale_y, self.grid.height
@@ -154,7 +159,7 @@ class TileStream:
                         yield x, y
 
     def _parts(self, pool: ThreadPoolExecutor) -> Iterator[_Part]:
-        run = max(1, _RUN_BYTES // self.blocks.block_bytes)
+        run = max(1, min(_RUN_BYTES // self.blocks.block_bytes, self._blocks_returned()))
         ahead = _AHEAD_BYTES // (run * self.blocks.block_bytes)
         ahead = max(1, min(ahead, _AHEAD_PER_WORKER * self.workers))
         under_way: deque[Future[list[_Part]]] = deque()
@@ -164,6 +169,13 @@ class TileStream:
             under_way.append(pool.submit(copy_context().run, self._work, positions))
         while under_way:
             yield from under_way.popleft().result()
+
+    def _blocks_returned(self) -> int:
+        """Return from how many blocks _RETURNED_BYTES are made."""
+        layout, sampling = self.blocks.layout, self.sampling
+        sample_bytes = 1 if sampling.as_is else np.dtype(self._means.dtype).itemsize
+        pixels = layout.block_width * layout.block_height / (sampling.scale_x * sampling.scale_y)
+        return int(_RETURNED_BYTES // (3 * pixels * sample_bytes))
 
     def _work(self, positions: Sequence[Position]) -> list[_Part]:
         """Read some blocks; runs on a worker."""
@@ -189,14 +201,14 @@ class TileStream:
             return _Part(span_x, span_y, pixels)
         return _Part(span_x, span_y, self._averaged(pixels, column, row))
 
-    def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[np.float32]:
+    def _averaged(self, pixels: NDArray[np.uint8], column: int, row: int) -> NDArray[Any]:
         layout, sampling = self.blocks.layout, self.sampling
         width, height = layout.extent(column, row)
         by = height // pixels.shape[0]  # 2 where the block was decoded at half size
         left, top = column * layout.block_width, row * layout.block_height
         down = (top // by, (top + height) // by, sampling.scale_y / by, self.grid.height)
         across = (left // by, (left + width) // by, sampling.scale_x / by, self.grid.width)
-        return area_parts(pixels, axis_weights(*down), axis_weights(*across))
+        return area_parts(pixels, self._means.weights(*down), self._means.weights(*across))
 
     def _place(self, part: _Part) -> None:
         """Add `part` to the canvas of each tile that it touches."""
@@ -223,25 +235,23 @@ class TileStream:
         if canvas.pixels is None:
             reason = canvas.reason or "holds no pixels"
             return UnreadableTile(column, row, reason, canvas.is_io_error)
-        if canvas.pixels.dtype == np.uint8:
+        if self.sampling.as_is:
             return Tile(column, row, canvas.pixels)
         sums, canvas.pixels = canvas.pixels, None
-        sums += np.float32(0.5)  # halves are rounded up
-        # Weights sum to 1 within 1e-6, so no value reaches 256.
-        pixels = sums.astype(np.uint8)
+        pixels = self._means.rounded(sums)
         width, height = self.grid.extent(column, row)
         pixels[height:] = WHITE
         pixels[:, width:] = WHITE
         self._unused.append(sums)
         return Tile(column, row, pixels)
 
-    def _add(self, canvas: _Canvas, share: NDArray[np.float32], y: slice, x: slice) -> None:
+    def _add(self, canvas: _Canvas, share: NDArray[Any], y: slice, x: slice) -> None:
         if canvas.pixels is None:
             if self._unused:
                 canvas.pixels = self._unused.pop()
                 canvas.pixels.fill(0)
             else:
-                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), np.float32)
+                canvas.pixels = np.zeros((TILE_PX, TILE_PX, 3), self._means.dtype)
         canvas.pixels[y, x] += share
 
 

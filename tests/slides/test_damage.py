@@ -15,8 +15,10 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from her2d.slides.errors import SlideError, SlideUnavailableError
+from her2d.slides.block_format import BlockFormat, BlockSize
+from her2d.slides.errors import RefusedError, SlideError, SlideUnavailableError
 from her2d.slides.grid import Tile, UnreadableTile
+from her2d.slides.jpeg import JpegDecoder
 from her2d.slides.lzw import decode_lzw
 from her2d.slides.reader import open_slide
 
@@ -258,3 +260,49 @@ def test_any_100_flipped_bytes_end_in_tiles_or_a_reason(
         path = tmp_path / "flipped.tif"
         path.write_bytes(damaged)
         assert outcome(path)
+
+
+def jpeg_decoder() -> JpegDecoder:
+    stored = BlockFormat(
+        compression=7,
+        photometric=6,
+        bits=8,
+        significant_bits=8,
+        samples=3,
+        planes=1,
+        predictor=1,
+        byteorder="<",
+        bits_reversed=False,
+        subsampling=(2, 2),
+    )
+    return JpegDecoder(stored)
+
+
+def test_a_jpeg_that_begins_like_the_one_before_is_checked_to_its_end(
+    picture: Callable[..., Picture],
+) -> None:
+    decode, size = jpeg_decoder(), BlockSize(64, 64, 64, 64)
+    pictures = (picture(64, 64), picture(64, 64)[::-1])
+    first, other = (bytes(imagecodecs.jpeg8_encode(each, 75)) for each in pictures)
+    pixels = decode(first, size)
+    assert not np.array_equal(decode(other, size), pixels)
+    np.testing.assert_array_equal(decode(first, size), pixels)
+
+    frame = first[first.index(b"\xff\xc0") : first.index(b"\xff\xda")]
+    for damaged, reason in (
+        (other[:-2] + frame + other[-2:], "2 frames"),
+        (other[: len(other) // 2], "cut short"),
+        (other[:-2] + b"\xff\xe7\x00", "cut short"),
+    ):
+        with pytest.raises(RefusedError, match=reason):
+            decode(damaged, size)
+
+
+def test_a_jpeg_that_begins_like_the_one_before_must_fit_its_own_block(
+    picture: Callable[..., Picture],
+) -> None:
+    decode = jpeg_decoder()
+    jpeg = bytes(imagecodecs.jpeg8_encode(picture(64, 64), 75))
+    decode(jpeg, BlockSize(64, 64, 64, 64))
+    with pytest.raises(RefusedError, match="64 x 64 pixels instead of 32 x 64"):
+        decode(jpeg, BlockSize(32, 64, 32, 64))

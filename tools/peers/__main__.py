@@ -219,12 +219,17 @@ class _Arena:
         with open_slide(layout.path) as slide:
             tiles = slide.grid.rows * slide.grid.columns * layout.passes
         comparison = self._compare(f"Reading alone, {layout.name}", ours, theirs, tiles)
-        reference = comparison.standings[0].found.get("means", [])
-        for standing in comparison.standings:
-            means = standing.found.get("means", [])
-            if standing.turns and not (
-                len(means) == len(reference) and np.allclose(means, reference, atol=2)
-            ):
+        reference = comparison.standings[0].found
+        for standing in comparison.standings if reference else ():
+            if not standing.turns:
+                continue
+            if (level := standing.found["level"]) != reference["level"]:
+                raise UserError(
+                    f"{standing.name} read level {level} of {layout.path}, her2d level"
+                    f" {reference['level']}: their times say nothing."
+                )
+            means, expected = standing.found["means"], reference["means"]
+            if len(means) != len(expected) or not np.allclose(means, expected, atol=2):
                 raise UserError(f"{standing.name} read other pixels from {layout.path} than her2d.")
         return comparison
 

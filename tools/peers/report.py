@@ -65,12 +65,14 @@ def markdown(comparisons: Sequence[Comparison], command: str, subject: str) -> s
 def _table(comparison: Comparison) -> str:
     ours = [each for each in comparison.standings if each.name in comparison.ours and each.turns]
     scored = bool(comparison.agreements)
+    levels = any("level" in standing.found for standing in comparison.standings)
     head = [
         "",
         "CPU, s",
         "ms a tile",
         *(f"x {each.name}" for each in ours),
         "peak, MiB",
+        *(("level",) if levels else ()),
         *(("masks", "max dp", "change in P", "agrees") if scored else ()),
     ]
     rows = [
@@ -80,6 +82,7 @@ def _table(comparison: Comparison) -> str:
             f"{1000 * standing.cpu_s / comparison.tiles:.3g}",
             *(_spread(ratio(standing, each)) for each in ours),
             f"{np.median([turn.peak_mib for turn in standing.turns]):.0f}",
+            *((standing.found["level"],) if levels else ()),
             *(_agreement(comparison, standing.name) if scored else ()),
         ]
         for standing in comparison.standings

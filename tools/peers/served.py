@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +50,11 @@ def serve(work: Work, libraries: Iterable[str]) -> None:
             "found": found,
         }
         print(json.dumps(measured), file=answers, flush=True)
+
+
+def mean_of(tile: NDArray[np.uint8]) -> float:
+    """Return the mean of a tile's pixels, for little time beside that of reading them."""
+    return sum(cv2.mean(tile)[:3]) / 3
 
 
 def _peak_mib() -> float:

@@ -43,7 +43,8 @@ def whole_tissue(limits: QualityLimits) -> Tiles:
 
 def write_layouts(folder: Path, tissue: Tiles) -> tuple[Layout, ...]:
     """Write the layouts into a folder: native 4x; 40x with a 10x level; 40x alone."""
-    native, levels, flat = (folder / f"{name}.tif" for name in ("4x", "40x-and-10x", "40x"))
+    # By this ending fastslide knows an Aperio scan, and by that its levels.
+    native, levels, flat = (folder / name for name in ("4x.tif", "40x-and-10x.svs", "40x.svs"))
     if not flat.exists():
         write_tissue_slide(native, tissue, rows=26)
         _write_aperio(levels, tissue, with_10x=True)

@@ -94,6 +94,13 @@ def test_the_table_says_how_fast_each_is_whether_it_agrees_and_what_is_missing()
     assert "`python -m tools.peers`" in text
 
 
+def test_the_table_says_which_level_each_reader_chose():
+    both = [standing("her2d", 2.0, level="1 (5120 x 5120)"), standing("openslide", 3.0, level="0")]
+    text = markdown([Comparison("Reading", 16, both, ["her2d"], {}, {})], "", "")
+    assert "| peak, MiB | level |" in text
+    assert "| 500 | 1 (5120 x 5120) |" in text
+
+
 @pytest.mark.parametrize(
     ("changed", "agrees"),
     [

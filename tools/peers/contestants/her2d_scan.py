@@ -10,7 +10,7 @@ from her2d import Scorer, load_bundle, open_slide
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
 from her2d.slides.grid import Tile
-from tools.peers.served import Work, arguments, serve
+from tools.peers.served import Work, arguments, mean_of, serve
 
 
 def main() -> None:
@@ -72,11 +72,13 @@ def _reading(given: dict[str, str]) -> Work:
         for _ in range(passes):
             with open_slide(Path(given["slide"])) as slide:
                 means = [
-                    float(tile.pixels.mean())
+                    mean_of(tile.pixels)
                     for tile in slide.tiles(workers=1)
                     if isinstance(tile, Tile)
                 ]
-        return {"means": means}
+                level = slide.get_best_level_for_downsample(slide.grid.level0_downsample)
+                size = slide.level_dimensions[level]
+        return {"means": means, "level": "{} ({} x {})".format(level, *size)}
 
     return read
 
