@@ -1,5 +1,6 @@
 """Score slides on the nodes of a cluster, in place of this process's own pipeline."""
 
+import sys
 import threading
 import time
 import uuid
@@ -21,6 +22,7 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
+from her2d.cluster.scaling import ScalingRules
 from her2d.inference.engine import EngineError
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles
@@ -98,10 +100,21 @@ class ClusterProcessor:
         return ClusterReading(
             self.connection.is_connected,
             states,
+            self.connection.nodes,
+            {
+                "wanted": status.wanted,
+                "usable": sum(node.actors for node in status.nodes),
+                "starting": status.starting,
+                "requested": status.requested,
+            },
             status.places,
             self.losses,
             self.connection.losses,
         )
+
+    def note_backlog(self, slides: int) -> None:
+        """Say how many slides are due or scored; `capacity` follows."""
+        self.connection.note_backlog(slides)
 
     def content_hash(self, scan: Scan, on_progress: Callable[[], None] = lambda: None) -> str:
         """Return the scan's content hash, read on this machine; see `SlideProcessor`."""
@@ -215,7 +228,9 @@ def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
     Raises:
         EngineError: as `open_cluster_processor`.
     """
-    return replace(_order(bundle, settings), cpus_taken=0, most_actors=1)
+    everywhere = ScalingRules(sys.maxsize, sys.maxsize, 1, 1.0)
+    order = _order(bundle, settings)
+    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere)
 
 
 def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
@@ -239,7 +254,15 @@ def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
         wanted.actor_cpus,
         wanted.actor_gpus,
     )
-    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides)
+    slides = settings.pipeline.slides_in_flight
+    scaling = ScalingRules(
+        wanted.least_engines,
+        -(-wanted.most_slides // slides),
+        slides,
+        wanted.release_after_s,
+        wanted.autoscales,
+    )
+    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides, scaling)
 
 
 def expected_software(settings: Settings) -> Software:

@@ -61,6 +61,16 @@ _CLAIM = """
     returning *
 """
 
+_DUE = """
+    select count(*) from (
+        select 1 from jobs where state = 'running'
+        union all
+        select 1 from jobs indexed by jobs_to_claim
+        where state in ('queued', 'failed')
+          and (not_before is null or not_before <= :at or not_before > :longest)
+        limit :most)
+"""
+
 _NEWEST_OF_EACH = """
     select path, id, state, archived_at is not null and archived_path is null,
         inode, size, mtime_ns, ctime_ns
@@ -343,6 +353,11 @@ class JobQueue:
             job = Job.of(rows[0])
             self._event(job.id, "running", None)
         return job
+
+    def due(self, most: int) -> int:
+        """Return how many jobs run or could run now, and `most` if there are more."""
+        at = {"at": now(), "longest": in_seconds(RETRY.longest_s + 1), "most": most}
+        return int(self._db.execute(_DUE, at).fetchone()[0])
 
     def holds_claim(self, job: Job) -> bool:
         """Return whether the claim is still valid.

@@ -44,6 +44,7 @@ class PlayedDriver:
         self.calls: Counter[str] = Counter()
         self.tasks: list[SlideTask] = []
         self.is_dead = False
+        self.backlog = 0
 
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
@@ -54,6 +55,9 @@ class PlayedDriver:
         error = self.opens.pop(0) if self.opens else None
         if error is not None:
             raise error
+
+    def note_backlog(self, slides: int) -> None:
+        self.backlog = slides
 
     def status(self) -> ClusterStatus:
         if self.is_dead:
@@ -119,7 +123,7 @@ def score(processor, write_slide) -> Callable[..., Any]:
 
 
 def test_no_slide_is_taken_before_a_node_has_a_place(processor, played):
-    played.status_now = ClusterStatus()
+    played.status_now = ClusterStatus(wanted=1)
     wait_until(lambda: "no node" in str(processor.connection.problem))
     assert processor.capacity == 0
     played.status_now = ClusterStatus((NODE,), 2)
@@ -235,9 +239,9 @@ def test_nodes_that_come_go_or_are_refused_are_logged(connection, played):
     wait_until(lambda: connection.is_connected)
     refused = NodeStatus("2", "beta", "refused", 0, "It has another version of her2d.")
     with capture_logs() as events:
-        played.status_now = ClusterStatus((refused,), 0)
+        played.status_now = ClusterStatus((refused,), 0, wanted=1)
         wait_until(lambda: connection.status.nodes == (refused,))
-    named = {event["event"]: event["node"] for event in events}
+    named = {event["event"]: event["node"] for event in events if "node" in event}
     assert named == {"cluster_node_refused": "beta", "cluster_node_lost": "alpha"}
     wait_until(lambda: connection.problem is not None)
     assert "another version of her2d" in str(connection.problem)
