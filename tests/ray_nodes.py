@@ -72,9 +72,9 @@ class RayNodes:
 
 
 class ScalingRayNodes(RayNodes):
-    """A cluster whose nodes are started and ended by Ray's own autoscaler, at most two."""
+    """A cluster whose nodes are started and ended by Ray's own autoscaler, at most one at once."""
 
-    MOST = 2
+    MOST = 1
     ENVIRONMENT: ClassVar = {
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
@@ -101,6 +101,7 @@ class ScalingRayNodes(RayNodes):
                     "provider": {
                         "type": "fake_multinode",
                         "disable_node_updaters": True,
+                        "use_node_id_as_ip": True,
                         "disable_launch_config_check": True,
                         "gcs_address": f"{get_node_ip_address()}:{port}",
                     },
@@ -130,7 +131,7 @@ class ScalingRayNodes(RayNodes):
         session = Path(self._cluster.head_node.get_session_dir_path()).name
         super().end()
         found = subprocess.run(
-            ["pgrep", "-f", f"--session-dir=.*{session}|{session}"],
+            ["pgrep", "-f", session],
             capture_output=True,
             text=True,
             check=False,
