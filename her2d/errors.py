@@ -64,6 +64,7 @@ Every class stands in the module that raises it:
     │  └─ UnreadableFormatError
     │     └─ MissingLibraryError
     ├─ ReloadError
+    ├─ ResultLostError
     ├─ ResultsUnwritableError
     ├─ ScanMissing
     │  ├─ ScanReplaced

@@ -15,7 +15,13 @@ from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from her2d.cluster.errors import ClusterUnavailableError
@@ -34,7 +40,12 @@ from her2d.cluster.plan import (
 )
 from her2d.cluster.scaling import Scale, rescaled
 from her2d.inference.engine import DeviceLostError
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 NAMESPACE = "her2d"
 _REFRESH_S = 1.0
@@ -43,7 +54,8 @@ _MOST_NOT_ON_NODE = 3
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
-_LOSSES = (ClusterLostError, ActorCrashedError, ScanNotOnNodeError)
+_FULL_S = 60.0
+_LOSSES = (ClusterLostError, ActorCrashedError, ResultLostError, ScanNotOnNodeError)
 
 T = TypeVar("T")
 
@@ -74,6 +86,7 @@ class _Node:
     Attributes:
         room: number of actors that its CPUs and GPUs allow.
         not_found: slides in a row that could not be opened there.
+        full_until: when it gets slides again, because it had no room for the last one's result.
         scored, lost, busy_s: see `NodeStatus`.
     """
 
@@ -86,6 +99,7 @@ class _Node:
     refusal: str | None = None
     refused_at: float = 0.0
     not_found: int = 0
+    full_until: float = 0.0
     scored: int = 0
     lost: int = 0
     busy_s: float = 0.0
@@ -193,13 +207,13 @@ class Driver:
 
     def begin(self, task: SlideTask) -> bool:
         """Hand a slide to the actor that has the fewest; return False if none has a place."""
-        most = self._plan.pipeline.slides_in_flight
+        most, now = self._plan.pipeline.slides_in_flight, time.monotonic()
         with self._lock:
             free = [
                 (actor.slides, node.not_found, number, node, actor)
                 for number, node in enumerate(self._nodes.values())
                 for actor in node.staying
-                if actor.is_usable and actor.slides < most
+                if actor.is_usable and actor.slides < most and now >= node.full_until
             ]
             if not free:
                 return False
@@ -228,6 +242,15 @@ class Driver:
                 time.sleep(min(wait_s, _REFRESH_S))
                 return None
             answer = Failure(loss)
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            # Not at once again: to score slides whose results cannot be sent helps nobody.
+            handed.node.full_until = time.monotonic() + _FULL_S
+            answer = Failure(
+                ResultLostError(
+                    f"The node {handed.node.name} has no room for the result in Ray's object store,"
+                    f" and none on its disk: {_first_line(error)}"
+                )
+            )
         except RayError as error:
             answer = Failure(
                 ClusterLostError(f"The result was lost on its way: {_first_line(error)}")

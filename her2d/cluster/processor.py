@@ -32,7 +32,12 @@ from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import Progress as OnProgress
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.pipeline.software import Software, software_of
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import Scan
 from her2d.processing.processor import AssumeMagnification, ScoredSlide
@@ -44,6 +49,7 @@ _POLL_S = 0.5
 LOSSES = {
     ClusterLostError: "node",
     ActorCrashedError: "process",
+    ResultLostError: "result",
     ScanNotOnNodeError: "file",
 }
 """What was lost or missing when an attempt failed because of the cluster."""
@@ -134,6 +140,7 @@ class ClusterProcessor:
         Raises:
             ClusterLostError: the node or the cluster was lost.
             ActorCrashedError: the node's process ended.
+            ResultLostError: the node has no room for the result.
             ScanNotOnNodeError: the node cannot open the file, or it is another one there.
             Exception: what `SlideProcessor.score` raises.
         """

@@ -146,7 +146,8 @@ class ClusterReading:
         each_node: the living nodes.
         engines: `wanted`, `usable`, `starting`, `requested` -> number of engines.
         places: number of slides that they take at once.
-        losses: `node`, `process`, `file` -> attempts that failed because it was lost or missing.
+        losses: `node`, `process`, `result`, `file` -> attempts that failed because it was lost or
+            missing.
         disconnections: how often the connected cluster was lost since the start.
     """
 

@@ -10,7 +10,12 @@ from her2d.cluster.node import Vacancy
 from her2d.cluster.plan import Failure, NodeReport, Progress, SlideTask
 from her2d.cluster.scaling import ScalingRules
 from her2d.inference.engine import DeviceLostError
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 pytestmark = pytest.mark.slow  # importing Ray takes a second
 
@@ -184,10 +189,22 @@ def test_a_slide_is_lost_with_the_head(cluster, ray):
 
 
 def test_a_result_that_does_not_arrive_is_computed_again(cluster, ray):
-    """As when the object store is full, or the node dies before the result was fetched."""
-    error = ending(cluster, ray, driver.RayError("ObjectStoreFullError: no space"))
+    """As when the node dies before the result was fetched."""
+    error = ending(cluster, ray, driver.RayError("ObjectLostError: gone"))
     assert isinstance(error, ClusterLostError)
-    assert "ObjectStoreFullError" in str(error)
+    assert "ObjectLostError" in str(error)
+
+
+@pytest.mark.parametrize("full", [driver.ObjectStoreFullError, driver.OutOfDiskError])
+def test_a_node_without_room_for_results_gets_no_slides_for_a_while(cluster, ray, full):
+    error = ending(cluster, ray, full("no space"))
+    assert isinstance(error, ResultLostError)
+    assert "The node alpha has no room for the result" in str(error)
+    assert [cluster.begin(task(number)) for number in range(4)] == [True, True, False, False]
+    assert not any(actor.is_killed for actor in ray.placed)
+    for node in cluster._nodes.values():
+        node.full_until = 0.0
+    assert cluster.begin(task(5))
 
 
 def test_a_lost_gpu_costs_the_actor_and_not_the_daemon(cluster, ray):

@@ -19,7 +19,12 @@ from her2d.cluster.plan import ClusterStatus, Failure, NodeStatus, Progress, Sli
 from her2d.cluster.processor import ClusterProcessor, expected_software
 from her2d.inference.engine import EngineError
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import open_scan
 from her2d.settings import InferenceSettings, Settings
@@ -159,6 +164,7 @@ def test_progress_on_a_node_is_progress_of_the_slide(score, played):
     [
         (ClusterLostError("gone"), "node"),
         (ActorCrashedError("ended"), "process"),
+        (ResultLostError("full"), "result"),
         (ScanNotOnNodeError("elsewhere"), "file"),
     ],
 )
@@ -168,7 +174,8 @@ def test_an_attempt_that_a_node_ended_is_counted_by_what_was_lost(
     played.answers = [Failure(error)]
     with pytest.raises(type(error)):
         score()
-    assert processor.reading().losses == {"node": 0, "process": 0, "file": 0} | {lost: 1}
+    none = dict.fromkeys(("node", "process", "result", "file"), 0)
+    assert processor.reading().losses == none | {lost: 1}
 
 
 def test_an_error_of_the_slide_arrives_with_its_cause_and_counts_as_no_loss(
