@@ -55,7 +55,13 @@ _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
 _FULL_S = 60.0
-_LOSSES = (ClusterLostError, ActorCrashedError, ResultLostError, ScanNotOnNodeError)
+_LOSSES = (
+    ClusterLostError,
+    ActorCrashedError,
+    DeviceLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 T = TypeVar("T")
 
