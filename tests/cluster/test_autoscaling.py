@@ -34,6 +34,7 @@ def engines(site: Site, state: str) -> float:
     return metric(site, f'her2d_cluster_engines{{state="{state}"}}')
 
 
+@pytest.mark.soak  # Ray takes most of a minute to start a node for it and to end it again
 def test_rays_autoscaler_starts_nodes_for_waiting_slides_and_ends_them_afterwards(
     scaling, tmp_path, color_bundle, write_slide
 ):
