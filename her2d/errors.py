@@ -48,6 +48,7 @@ Every class stands in the module that raises it:
     ├─ NotAFileError
     ├─ OwnShortageError
     ├─ OutcomesError
+    ├─ PdfError
     ├─ PicturesMissing
     ├─ PrepareError
     ├─ ProvenanceError

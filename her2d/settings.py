@@ -108,6 +108,7 @@ class IntakeSettings(_Section):
     extensions: tuple[str, ...] = (".tif", ".tiff", ".svs")
     ignore: tuple[str, ...] = (".*", "*.part", "*.tmp", "Thumbs.db", "desktop.ini")
     sidecar: str = ""
+    priorities: dict[Path, Annotated[int, Field(ge=-4, le=4)]] = {}
     assume_magnification: dict[str, Annotated[float, Field(gt=0, le=100)]] = {}
     settle_s: Seconds = 10.0
     incomplete_after_s: Seconds = 3600.0
@@ -171,14 +172,24 @@ class IntakeSettings(_Section):
         return self.archive, self.quarantine
 
     def anchored(self, base: Path) -> Self:
-        """Return the section with absolute paths, also in the keys of `assume_magnification`."""
+        """Return the section with absolute paths, also in keys.
+
+        Raises:
+            ValueError: `priorities` names a folder that is not an inbox.
+        """
         section = super().anchored(base)
+        priorities = {_anchored(inbox, base): n for inbox, n in self.priorities.items()}
+        for folder in priorities:
+            if folder not in section.inboxes:
+                raise ValueError(f"priorities names {folder}, which is not one of the inboxes")
         assumed = {}
         for key, magnification in self.assume_magnification.items():
             path = _anchored(Path(key), base)
             is_folder = "/" in key or path in section.inboxes
             assumed[str(path) if is_folder else key] = magnification
-        return section.model_copy(update={"assume_magnification": assumed})
+        return section.model_copy(
+            update={"assume_magnification": assumed, "priorities": priorities}
+        )
 
     def magnification_for(self, path: Path, inbox: Path | None = None) -> float | None:
         """Return the magnification to assume for a file that states none.
@@ -247,6 +258,8 @@ class ClusterSettings(_Section):
     release_after_s: Seconds = 600.0
     autoscales: bool = False
     paths: dict[Path, Path] = {}
+    spool: Path = Path("/var/tmp")
+    spool_mb: Annotated[float, Field(ge=0, le=1e9)] = 20_000.0
 
     @field_validator("address")
     @classmethod

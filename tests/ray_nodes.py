@@ -141,10 +141,15 @@ class ScalingRayNodes(RayNodes):
                 os.kill(pid, signal.SIGKILL)
 
 
-def cluster_site(folder: Path, bundle: Bundle, address: str) -> Site:
-    """Create a site whose slides a cluster scores."""
+def cluster_site(folder: Path, bundle: Bundle, address: str, lacking: Path | None = None) -> Site:
+    """Create a site whose slides a cluster scores.
+
+    Args:
+        lacking: a folder that no node has.
+    """
     site = Site.made(folder, bundle)
-    site.config.write_text(site.config.read_text() + "[cluster]\n")
+    paths = "" if lacking is None else f'paths = {{ "{lacking}" = "/nowhere" }}\n'
+    site.config.write_text(f"{site.config.read_text()}[cluster]\n{paths}")
     site.set("cluster", address=address, actor_cpus=1, most_slides=8, least_engines=8)
     site.set("inference", backend="onnxruntime")
     return site

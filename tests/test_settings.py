@@ -106,6 +106,8 @@ def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatc
         ('[intake]\nextensions = ["tif"]', "with its dot"),
         ('[intake]\nsidecar = "xml"', "with its dot"),
         ('[intake]\ninboxes = ["done/in"]\narchive = "done"', r"^[^{]*must not lie in done\.$"),
+        ('[intake]\npriorities = { "inbox" = 5 }', "priorities.inbox: .*less than or equal to 4"),
+        ('[intake]\npriorities = { "old" = 1 }', r"names .*/old, which is not one of the inboxes"),
         ("[pipeline", "cannot be read"),
         ("[intake]\ninboxes = []", "intake.inboxes: must name at least one folder"),
         ("[intake]\nsettle_s = inf", "intake.settle_s: Input should be a finite number"),

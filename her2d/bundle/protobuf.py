@@ -51,9 +51,27 @@ def whole_fields(
         yield field, value, data[start:at]
 
 
+def numbers(packed: memoryview) -> list[int]:
+    """Return the numbers of a repeated field that holds them side by side.
+
+    Raises:
+        IndexError, ValueError: they are none.
+    """
+    found, at = [], 0
+    while at < len(packed):
+        value, at = _varint(packed, at)
+        found.append(value)
+    return found
+
+
 def with_length(field: int, content: bytes) -> bytes:
     """Return a field that has a length, as it stands in a message."""
-    return _written(field << 3 | _LENGTH) + _written(len(content)) + content
+    return head(field, len(content)) + content
+
+
+def head(field: int, length: int) -> bytes:
+    """Return what stands before the content of a field that has a length."""
+    return _written(field << 3 | _LENGTH) + _written(length)
 
 
 def number(field: int, value: int) -> bytes:

@@ -31,6 +31,11 @@ COMMANDS = tuple(
             "calibrate:calibrate",
             "Calibrate the bundle on the laboratory's own slides.",
         ),
+        (
+            "backfill",
+            "backfill:backfill",
+            "Score folders of older scans after the new ones, and show how far that is.",
+        ),
         ("queue", "queue:app", "List, retry, cancel and reorder jobs."),
         ("outcomes", "outcomes:app", "Import and list IHC and FISH results of slides."),
         ("bundle", "bundle:app", "Show, verify and build model bundles."),

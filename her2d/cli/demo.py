@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -79,6 +79,22 @@ class _Scanner:
 
 
 @dataclass(frozen=True, slots=True)
+class _Case:
+    """A simulated slide and its right result.
+
+    Attributes:
+        plan: the slide.
+        result: `positive`, `negative`, `borderline`, or the code of the reason why a slide has no
+            call.
+        is_ihc: whether the scanner takes the section with immunohistochemistry.
+    """
+
+    plan: "SlidePlan"
+    result: str
+    is_ihc: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Daemon:
     process: subprocess.Popen[bytes]
     log: Path
@@ -100,8 +116,9 @@ def demo(
 ) -> None:
     """Process six simulated slides and print their results.
 
-    Starts the daemon and a simulated scanner that writes slides into its inbox. Exit code 1 if a
-    slide's HER2 status is not the simulated one.
+    Starts the daemon and a simulated scanner that writes slides into its inbox: HER2-negative and
+    positive ones, one near the threshold, one of benign tissue, and one with immunohistochemistry.
+    Exit code 1 if a slide's result is not what was simulated.
     """
     started = time.monotonic()
     bundle = settings_of(None).bundle.path
@@ -114,55 +131,69 @@ def demo(
     with _daemon(config, directory / "daemon.log") as daemon:
         inbox = directory / "inbox"
         say(f"The daemon watches {inbox}. A simulated scanner writes slides there.")
-        plans = _plans(seed)
-        with _scanner(inbox, plans, seed) as scanned:
-            _follow(daemon, db, scanned, len(plans))
+        cases = _cases(seed)
+        with _scanner(inbox, cases, seed) as scanned:
+            _follow(daemon, db, scanned, len(cases))
     results = list_results(db)
     result_table(reversed(results)).print(Console(), wider="a wider terminal")
     _refused(db)
     say(f"{len(results)} results in {time.monotonic() - started:.0f} s.")
     _print_next_steps(config, results)
     db.close()
-    if wrong := _wrong_calls(plans, results):
+    if wrong := _wrong_results(cases, results):
         raise UserError(" ".join(wrong))
 
 
-def _plans(seed: int) -> "list[SlidePlan]":
-    """Plan one slide of each common kind, small enough to be written in seconds."""
-    from her2d.simulator.plan import Artefacts, plan_slide
+def _cases(seed: int) -> "list[_Case]":
+    """Plan a slide for each kind of result, small enough to be written in seconds."""
+    from her2d.simulator.plan import Histology, plan_slide
 
-    cases: list[tuple[str, Status, Artefacts]] = [
-        ("gastric-001", "negative", Artefacts()),
-        ("gastric-002", "positive", Artefacts()),
-        ("gastric-003-benign", "indeterminate", Artefacts()),
-        ("gastric-004-pen", "negative", Artefacts(pen_marks=1, dust=12)),
-        ("gastric-005", "positive", Artefacts()),
+    cases: list[tuple[str, Status, float, str]] = [
+        ("gastric-001", "negative", 0.0, "negative"),
+        ("gastric-002", "positive", 0.85, "positive"),
+        ("gastric-003-near-10", "positive", 0.1, "borderline"),
+        ("gastric-004-benign", "indeterminate", 0.0, "too-little-tumor"),
+        ("gastric-005-ihc", "positive", 0.7, "not-he"),
+        ("gastric-006-at-40x", "positive", 0.85, "positive"),
     ]
-    plans = [
-        plan_slide(name, seed + n, her2_status=status, width=2816, height=2304, artefacts=artefacts)
-        for n, (name, status, artefacts) in enumerate(cases)
+    return [
+        _Case(
+            replace(
+                plan_slide(
+                    name,
+                    seed + number,
+                    her2_status=status,
+                    width=1408 if is_40x else 2816,
+                    height=1152 if is_40x else 2304,
+                    magnification=40.0 if is_40x else 4.0,
+                ),
+                strong_fraction=strong,
+                histology=Histology(),
+            ),
+            result,
+            is_ihc=result == "not-he",
+        )
+        for number, (name, status, strong, result) in enumerate(cases)
+        for is_40x in (name.endswith("40x"),)
     ]
-    at_40x = plan_slide(
-        "gastric-006-at-40x",
-        seed + len(cases),
-        her2_status="positive",
-        width=1280,
-        height=1024,
-        magnification=40.0,
-    )
-    return [*plans, at_40x]
 
 
 @contextmanager
-def _scanner(inbox: Path, plans: "list[SlidePlan]", seed: int) -> "Iterator[_Scanner]":
+def _scanner(inbox: Path, cases: "list[_Case]", seed: int) -> "Iterator[_Scanner]":
     """Let a simulated scanner write slides in a thread; it stops after the slide in progress."""
+    from her2d.simulator.motic import write_he_slide, write_ihc_slide
     from her2d.simulator.scanner import run_scanner
 
     delivered: SimpleQueue[Delivered] = SimpleQueue()
     stop = Event()
+    ihc = {case.plan.name for case in cases if case.is_ihc}
+
+    def write(plan: "SlidePlan", path: Path) -> None:
+        (write_ihc_slide if plan.name in ihc else write_he_slide)(plan, path)
 
     def scan() -> None:
-        for each in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6):
+        plans = [case.plan for case in cases]
+        for each in run_scanner(inbox, plans, seed=seed, bytes_per_second=2e6, write=write):
             delivered.put(each)
             if stop.is_set():
                 return
@@ -244,15 +275,20 @@ def _refused(db: Database) -> None:
         say(f"{job.path.name} could not be processed: {job.reason}")
 
 
-def _wrong_calls(plans: "list[SlidePlan]", results: list[SlideResult]) -> list[str]:
+def _wrong_results(cases: list[_Case], results: list[SlideResult]) -> list[str]:
     """Return a sentence for each slide whose result is not what was simulated."""
-    called = {Path(result.file_name).stem: result.her2_status for result in results}
+    found = {Path(result.file_name).stem: _result(result) for result in results}
     return [
-        f"{plan.name} was simulated as {plan.her2_status},"
-        f" but its result is {called.get(plan.name, 'missing')}."
-        for plan in plans
-        if called.get(plan.name) != plan.her2_status
+        f"{case.plan.name} was simulated to be {case.result},"
+        f" but its result is {found.get(case.plan.name, 'missing')}."
+        for case in cases
+        if found.get(case.plan.name) != case.result
     ]
+
+
+def _result(result: SlideResult) -> str:
+    """Return the result as a `_Case` has it."""
+    return result.reason_code or ("borderline" if result.borderline else result.her2_status)
 
 
 def _prepare(directory: Path, bundle: Path) -> None:

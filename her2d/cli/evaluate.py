@@ -32,32 +32,61 @@ def evaluate(
 ) -> None:
     """Measure a study's models on its test sets.
 
-    Measures the selected models, and writes report.html and report.json.
+    Measures the selected models, and writes report.html, report.json and report.pdf.
     """
     if context.invoked_subcommand is not None:
         return
     require_extra("train", "her2d evaluate")
-    from her2d.research.evaluation.evaluate import PAGE_FILE
+    from her2d.research.evaluation.evaluate import PAGE_FILE, PDF_FILE, write_report_pdf
     from her2d.research.evaluation.evaluate import evaluate as evaluate_study
+    from her2d.research.evaluation.pdf import PdfError
     from her2d.research.training.fit import FitError
     from her2d.research.training.recipe import RecipeError, study_recipe
     from her2d.research.training.study import Study, StudyError
 
     folder = Study(study)
     console = Console(stderr=True)
+    without_pdf = ""
     try:
         with console.status("evaluating") as status:
             report = evaluate_study(folder, study_recipe(study, None), progress=status.update)
+            status.update("writing the PDF")
+            try:
+                write_report_pdf(folder)
+            except PdfError as error:
+                without_pdf = str(error)
     except (FitError, RecipeError, StudyError) as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise UserError(f"The study cannot be evaluated: {error}.") from error
+    if without_pdf:
+        console.print(without_pdf)
     if as_json:
         say(report.model_dump_json(indent=2))
         return
     _print([*_slides_tables(report), *chain.from_iterable(map(_share_tables, report.validation))])
     say(f"\n{report.interval}")
+    if report.rule_out is not None:
+        say(report.rule_out.note)
     say(f"{folder.evaluation / PAGE_FILE}")
+    if not without_pdf:
+        say(f"{folder.evaluation / PDF_FILE}")
+
+
+@app.command("pdf")
+def pdf(study: StudyOption = Path("study")) -> None:
+    """Write report.pdf again, from the report.html of the last evaluation."""
+    require_extra("train", "her2d evaluate pdf")
+    from her2d.research.evaluation.evaluate import write_report_pdf
+    from her2d.research.evaluation.pdf import PdfError
+    from her2d.research.training.study import Study, StudyError
+
+    try:
+        say(f"{write_report_pdf(Study(study))}")
+    except (PdfError, StudyError) as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise UserError(f"The PDF cannot be written: {error}.") from error
 
 
 @app.command("misdiagnosis")

@@ -51,6 +51,7 @@ NAMESPACE = "her2d"
 _REFRESH_S = 1.0
 _REFUSED_AGAIN_S = 60.0
 _MOST_NOT_ON_NODE = 3
+_PARTS = 2  # of a slide's file, under way at a time
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
@@ -139,11 +140,13 @@ class _Handed:
 
     Attributes:
         ended_at: when the actor was found to have ended; None while it lives.
+        parts: references to the parts of its file that are under way to the node.
     """
 
     node: _Node
     actor: _Actor
     answer: Any
+    parts: list[Any] = field(default_factory=list)
     ended_at: float | None = None
 
 
@@ -262,6 +265,25 @@ class Driver:
                 ClusterLostError(f"The result was lost on its way: {_first_line(error)}")
             )
         return self._ended(task_id, handed, answer)
+
+    def send(self, task_id: str, offset: int, data: bytes) -> bool:
+        """Send a part of a slide's file; return False if the slide has ended.
+
+        Few parts are under way at a time, so that neither Ray's object store nor the network has
+        more of a slide than that.
+        """
+        with self._lock:
+            handed = self._slides[task_id]
+        if ray.wait([handed.answer], timeout=0)[0]:
+            return False
+        try:
+            while len(handed.parts) >= _PARTS:
+                ray.get(handed.parts.pop(0), timeout=_ANSWER_S)
+            receive = handed.actor.handle.receive.options(name="her2d part")
+            handed.parts.append(receive.remote(task_id, offset, data))
+        except RayError:  # `next` finds out what it means
+            return False
+        return True
 
     def cancel(self, task_id: str) -> None:
         """End a slide early; its place is free when it has ended."""
@@ -494,8 +516,8 @@ class Driver:
                 num_cpus=self._order.cpus_taken,
                 num_gpus=plan.gpus,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-                # Slides, the daemon's questions, and what it cancels.
-                max_concurrency=2 * plan.pipeline.slides_in_flight + 2,
+                # Slides, the daemon's questions or parts of files, and what it cancels.
+                max_concurrency=(1 + _PARTS) * plan.pipeline.slides_in_flight + 2,
                 max_restarts=0,
                 max_task_retries=0,
             )
@@ -508,7 +530,7 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "cancel")
+_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel")
 _Manager.register("Driver", Driver, exposed=_EXPOSED)
 
 

@@ -7,8 +7,10 @@ import logging
 import pickle
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
+from typing import Any
 
 import her2d
 from her2d.bundle.loading import load_bundle
@@ -24,6 +26,7 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
+from her2d.cluster.spool import NoRoomError, ReceivedFile, ReceivedScan, ReceiveError, Spool
 from her2d.errors import Her2dError
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.self_test import self_test
@@ -31,9 +34,12 @@ from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.pipeline.software import Software
 from her2d.processing.errors import ScanNotOnNodeError
-from her2d.processing.identity import open_scan
+from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.settings import Settings
+
+# Seconds without a part of a file after which its sender is gone.
+_SILENT_S = 120.0
 
 
 class Vacancy:
@@ -56,6 +62,8 @@ class SlideActor:
         self._lock = threading.Lock()
         self._progress: dict[str, Progress] = {}
         self._cancel: dict[str, threading.Event] = {}
+        self._spool = Spool(plan.spool, int(plan.spool_mb * 10**6))
+        self._arriving: dict[str, ReceivedFile] = {}
         self._refusal: str | None = None
         try:
             self._processor = self._open(reference)
@@ -89,6 +97,13 @@ class SlideActor:
         with self._lock:
             return self._progress.get(task_id, Progress())
 
+    def receive(self, task_id: str, offset: int, data: bytes) -> None:
+        """Take a part of a slide's file, unless it is not waited for any longer."""
+        with self._lock:
+            file = self._arriving.get(task_id)
+        if file is not None:
+            file.write(offset, data)
+
     def cancel(self, task_id: str) -> None:
         """End a slide early, if it is being scored."""
         with self._lock:
@@ -120,11 +135,11 @@ class SlideActor:
         if self._processor is None:
             raise EngineError(self._refusal or "The node is not used.")
 
-        hashed = count(1)
+        steps = count(1)
 
-        def require_wanted() -> None:
+        def show(**progress: Any) -> None:
             with self._lock:
-                self._progress[task.id] = Progress(hashed_mb=next(hashed))
+                self._progress[task.id] = Progress(**progress)
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
@@ -133,29 +148,52 @@ class SlideActor:
                 self._progress[task.id] = Progress(done, total)
 
         with ExitStack() as opened:
+            scan = self._opened(task, opened, show)
             try:
-                scan = opened.enter_context(open_scan(task.path, task.inbox))
-            except (OSError, Her2dError) as error:
-                raise ScanNotOnNodeError(
-                    f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
-                    " the share there, or correct [cluster] paths."
-                ) from error
-            try:
-                digest = scan.content_hash(require_wanted)
+                digest = scan.content_hash(lambda: show(hashed_mb=next(steps)))
             except OSError as error:
                 raise ScanNotOnNodeError(
                     f"The node {socket.gethostname()} cannot read {task.path.name}: {error}. Check"
                     " the share there."
                 ) from error
             if digest != task.content_hash:
-                raise ScanNotOnNodeError(
-                    f"On the node {socket.gethostname()}, {task.path.name} has other content than"
-                    " on the daemon's machine. Correct [cluster] paths."
-                )
+                raise _other_content(task, scan)
             scored = self._processor.score_assuming(
                 scan, task.assume_magnification, cancel=cancel, progress=note
             )
             return scored.outcome
+
+    def _opened(self, task: SlideTask, opened: ExitStack, show: Callable[..., None]) -> Scan:
+        """Open a slide's file, or receive it if it cannot be opened here.
+
+        Raises:
+            ScanNotOnNodeError: it can be neither opened nor received.
+        """
+        try:
+            return opened.enter_context(open_scan(task.path, task.inbox))
+        except (OSError, Her2dError) as error:
+            if task.size is None:
+                raise ScanNotOnNodeError(
+                    f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
+                    " the share there, or correct [cluster] paths."
+                ) from error
+        waits = count(1)
+        try:
+            file = opened.enter_context(
+                self._spool.file(task.size, lambda: show(waited=next(waits)))
+            )
+            with self._lock:
+                self._arriving[task.id] = file
+            file.wait(lambda: show(waited=next(waits), wants_file=True), _SILENT_S)
+        except (NoRoomError, ReceiveError) as error:
+            raise ScanNotOnNodeError(
+                f"The node {socket.gethostname()} lacks {task.path.name} and cannot receive it:"
+                f" {str(error).rstrip('.')}. Mount the share there, or make room."
+            ) from error
+        finally:
+            with self._lock:
+                self._arriving.pop(task.id, None)
+        return file.scan(task.path)
 
 
 def node_settings(plan: NodePlan) -> Settings:
@@ -170,6 +208,16 @@ def node_settings(plan: NodePlan) -> Settings:
         pipeline=pipeline.model_copy(
             update={"decode_workers": pipeline.decode_workers or decoders}
         ),
+    )
+
+
+def _other_content(task: SlideTask, scan: Scan) -> ScanNotOnNodeError:
+    node, name = socket.gethostname(), task.path.name
+    if isinstance(scan, ReceivedScan):
+        return ScanNotOnNodeError(f"{name} was damaged on its way to the node {node}.")
+    return ScanNotOnNodeError(
+        f"On the node {node}, {name} has other content than on the daemon's machine. Correct"
+        " [cluster] paths."
     )
 
 

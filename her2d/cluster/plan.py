@@ -26,6 +26,8 @@ class NodePlan:
         inference, pipeline: the daemon's settings.
         cpus: CPUs that an actor takes, which are its engine's threads.
         gpus: GPUs that an actor takes.
+        spool, spool_mb: folder on the node for slides that it lacks, and how much of it an actor
+            may take.
     """
 
     bundle: Path
@@ -37,6 +39,8 @@ class NodePlan:
     pipeline: PipelineSettings
     cpus: int
     gpus: int
+    spool: Path = Path("/var/tmp")
+    spool_mb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class SlideTask:
         path, inbox: on the node; see `open_scan`.
         content_hash: of the scan, which the node checks before it scores.
         assume_magnification: where the file states none.
+        size: bytes of the file if it can be sent to a node that lacks it, else None.
     """
 
     id: str
@@ -102,15 +107,23 @@ class SlideTask:
     inbox: Path | None
     content_hash: str
     assume_magnification: float | None
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an attempt is: tiles done and tiles in all, and megabytes hashed before."""
+    """How far an attempt is: tiles done and tiles in all, and megabytes hashed before.
+
+    Attributes:
+        waited: how often the node has said that it waits, for room or for the file.
+        wants_file: whether it lacks the file, and waits for it.
+    """
 
     done: int = 0
     total: int = 0
     hashed_mb: int = 0
+    waited: int = 0
+    wants_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Score slides on the nodes of a cluster, in place of this process's own pipeline."""
 
+import os
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ from her2d.pipeline.software import Software, software_of
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
+    FileChangedError,
     ResultLostError,
     ScanNotOnNodeError,
 )
@@ -43,8 +45,13 @@ from her2d.processing.identity import Scan
 from her2d.processing.processor import AssumeMagnification, ScoredSlide
 from her2d.settings import Settings
 from her2d.system.extras import installing, missing_modules
+from her2d.system.loggers import get_logger
+
+log = get_logger(__name__)
 
 _POLL_S = 0.5
+# Smaller than a heatmap, so that Ray's object store is not filled by it.
+_PART_BYTES = 2**20
 
 LOSSES = {
     ClusterLostError: "node",
@@ -76,6 +83,7 @@ class ClusterProcessor:
         most_slides: int,
         paths: Mapping[Path, Path],
         assume_magnification: AssumeMagnification,
+        sends_files: bool = True,
     ) -> None:
         self.bundle = bundle
         self.software = software
@@ -84,7 +92,9 @@ class ClusterProcessor:
         self._most_slides = most_slides
         self._paths = paths
         self._assume_magnification = assume_magnification
+        self._sends_files = sends_files
         self._lock = threading.Lock()
+        self._sent_bytes = 0
         self._losses = Counter(dict.fromkeys(LOSSES.values(), 0))
 
     @property
@@ -116,6 +126,7 @@ class ClusterProcessor:
             status.places,
             self.losses,
             self.connection.losses,
+            self._sent_bytes,
         )
 
     def note_backlog(self, slides: int) -> None:
@@ -150,10 +161,11 @@ class ClusterProcessor:
             None if scan.inbox is None else path_on_nodes(scan.inbox, self._paths),
             content_hash or self.content_hash(scan),
             self._assume_magnification(scan.path, inbox),
+            scan.state.size if self._sends_files and scan.descriptor is not None else None,
         )
         began = time.monotonic()
         try:
-            outcome = self._outcome(task, cancel or threading.Event(), progress)
+            outcome = self._outcome(task, scan, cancel or threading.Event(), progress)
         except tuple(LOSSES) as error:
             with self._lock:
                 self._losses[LOSSES[type(error)]] += 1
@@ -182,14 +194,14 @@ class ClusterProcessor:
         return digest, scored
 
     def _outcome(
-        self, task: SlideTask, cancel: threading.Event, progress: OnProgress | None
+        self, task: SlideTask, scan: Scan, cancel: threading.Event, progress: OnProgress | None
     ) -> SlideOutcome:
         while not self.connection.begin(task):
             if progress is not None:
                 progress(0, 0)
             if cancel.wait(_POLL_S):
                 raise SlideCancelledError("The slide was cancelled.")
-        last = Progress()
+        last, is_sent = Progress(), False
         while True:
             found = self.connection.next(task, _POLL_S)
             if isinstance(found, SlideOutcome):
@@ -200,9 +212,43 @@ class ClusterProcessor:
                 last = found
                 if progress is not None:
                     progress(found.done, found.total)
+                if found.wants_file and not is_sent:
+                    is_sent = True
+                    self._send(task, scan, cancel, progress)
             if cancel.is_set():
                 self.connection.cancel(task)
                 raise SlideCancelledError("The slide was cancelled.")
+
+    def _send(
+        self, task: SlideTask, scan: Scan, cancel: threading.Event, progress: OnProgress | None
+    ) -> None:
+        """Send a slide's file to the node that lacks it, until all is sent or the slide has ended.
+
+        Raises:
+            FileChangedError: the file has become shorter.
+            OSError: it cannot be read.
+        """
+        assert scan.descriptor is not None
+        began = time.monotonic()
+        try:
+            for offset in range(0, scan.state.size, _PART_BYTES):
+                data = os.pread(scan.descriptor, min(_PART_BYTES, scan.state.size - offset), offset)
+                if not data:
+                    raise FileChangedError(f"{scan.path.name} changed while it was read.")
+                if cancel.is_set() or not self.connection.send(task, offset, data):
+                    return
+                with self._lock:
+                    self._sent_bytes += len(data)
+                if progress is not None:
+                    progress(0, 0)
+        except (FileChangedError, OSError):
+            self.connection.cancel(task)
+            raise
+        log.info(
+            "slide_sent_to_node",
+            mb=round(scan.state.size / 10**6),
+            seconds=round(time.monotonic() - began, 1),
+        )
 
 
 @contextmanager
@@ -226,6 +272,7 @@ def open_cluster_processor(bundle: Bundle, settings: Settings) -> Iterator[Clust
             most_slides=wanted.most_slides,
             paths=wanted.paths,
             assume_magnification=settings.intake.magnification_for,
+            sends_files=wanted.spool_mb > 0,
         )
 
 
@@ -260,6 +307,8 @@ def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
         settings.pipeline,
         wanted.actor_cpus,
         wanted.actor_gpus,
+        wanted.spool,
+        wanted.spool_mb,
     )
     slides = settings.pipeline.slides_in_flight
     scaling = ScalingRules(

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from her2d.daemon.storage_probe import FolderProbe, StorageProbe
+from her2d.intake.backfill_search import BackfillSearch
 from her2d.intake.inbox import Inbox
 from her2d.intake.settling import Completeness, Verdict, WhenOverdue
 from her2d.intake.watcher import UnwatchableError, Watcher
@@ -45,6 +46,7 @@ class IntakeLoop:
         self._hanging: frozenset[Path] = frozenset()
         self._slow: frozenset[Path] = frozenset()
         self._inbox = Inbox(jobs, settings.intake, check_slide, explain=explain_unread)
+        self._backfills = BackfillSearch(jobs, settings.intake)
         self._watcher = Watcher(wake)
         self._next_check = 0.0
         self._eventless: set[Path] = set()
@@ -89,6 +91,7 @@ class IntakeLoop:
         """Continue with other settings."""
         self._settings = settings
         self._inbox.apply(settings.intake)
+        self._backfills.apply(settings.intake)
         self._watcher.keep_only(settings.intake.inboxes)
         self._too_large.clear()
         self._next_check = 0.0
@@ -123,6 +126,7 @@ class IntakeLoop:
         self._inbox.sweep()
         self._check_watches()
         self._inbox.settle()
+        self._backfills.run_once(self._hanging | self._slow)
 
     def _check_watches(self) -> None:
         """Poll the inboxes if the kernel watches fewer folders than there are.
@@ -145,7 +149,8 @@ class IntakeLoop:
         intake = self._settings.intake
         watched = intake.inboxes
         if time.monotonic() >= self._next_check:
-            self._storage.apply({*watched, *self._jobs.inboxes()}, intake.archive_folders)
+            others = self._jobs.inboxes() | self._backfills.folders()
+            self._storage.apply({*watched, *others}, intake.archive_folders)
         self._slow = self._storage.slow(_ANSWER_S)
         hanging = self._storage.hanging()
         for inbox in hanging - self._hanging:

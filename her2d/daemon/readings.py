@@ -19,7 +19,7 @@ from her2d.db.write_ahead_log import log_bytes
 from her2d.monitoring.reading import DayReading, Reading, StageReading, VolumeReading
 from her2d.pipeline.bottleneck import BOTTLENECKS
 from her2d.pipeline.pipeline import Pipeline
-from her2d.queue.job import NEW_SCAN
+from her2d.queue.job import LEAST_NEW
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
 from her2d.system.clock import in_seconds
@@ -196,7 +196,7 @@ def _first_complete(db: Database) -> float | None:
     row = db.execute(
         "select min(coalesce(queued_at, discovered_at)) from jobs"
         " where state in ('queued', 'running', 'failed') and priority >= ?",
-        [NEW_SCAN],
+        [LEAST_NEW],
     ).fetchone()
     return _seconds(row[0])
 
@@ -211,7 +211,7 @@ def _first_unfinished(db: Database) -> float | None:
         "select min((select max(at) from events where job_id = jobs.id"
         " and name in ('discovered', 'settling')))"
         " from jobs where state = 'settling' and priority >= ? and overdue_at is null",
-        [NEW_SCAN],
+        [LEAST_NEW],
     ).fetchone()
     return _seconds(row[0])
 
@@ -220,7 +220,7 @@ def _last_scan(db: Database) -> float | None:
     """Return when the newest scan arrived."""
     # Ids grow with time, so the last row is the newest; no other row is read.
     row = db.execute(
-        "select discovered_at from jobs where priority >= ? order by id desc limit 1", [NEW_SCAN]
+        "select discovered_at from jobs where priority >= ? order by id desc limit 1", [LEAST_NEW]
     ).fetchone()
     return _seconds(row[0] if row else None)
 

@@ -246,7 +246,7 @@ class Worker:
                 state = jobs.retry_later(job, reason, max_attempts=most, barcode=barcode)
                 event = "slide_quarantined" if state is JobState.QUARANTINED else event
                 trace = error
-            case Action.POSTPONE if decision.is_unforeseen:
+            case Action.POSTPONE if decision.is_counted:
                 jobs.postpone_unforeseen(job, reason, decision.wait_s)
             case Action.POSTPONE:
                 jobs.postpone(job, reason, decision.wait_s)

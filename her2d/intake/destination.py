@@ -12,9 +12,12 @@ _FAILURES = (JobState.QUARANTINED,)
 def destination(job: Job, settings: IntakeSettings) -> Path | None:
     """Return the path to move the job's file to, or None if it stays in place.
 
-    The file of a quarantined job is only moved out of an inbox. If a slide has a result and
-    processing it again fails, its original stays in the archive.
+    A file of a back-fill is in an archive already, and stays there. The file of a quarantined job
+    is only moved out of an inbox. If a slide has a result and processing it again fails, its
+    original stays in the archive.
     """
+    if job.backfill_id is not None:
+        return None
     in_inbox = job.inbox is not None and job.path.is_relative_to(job.inbox)
     if job.state in _SUCCESSES and settings.on_success == "move":
         folder = settings.archive

@@ -212,7 +212,9 @@ class Inbox:
             return None
         age_s = time.time() - file.stat.st_mtime
         old = age_s > self._settings.backfill_after_s
-        return self._jobs.discover(file.path, file.inbox, state, BACKFILL if old else NEW_SCAN)
+        of_inbox = self._settings.priorities.get(file.inbox, 0)
+        priority = (BACKFILL if old else NEW_SCAN) + of_inbox
+        return self._jobs.discover(file.path, file.inbox, state, priority)
 
     def _is_left_out(self, job: Job) -> bool:
         if job.inbox not in self.sweeps.left_out | self.sweeps.paused:

@@ -612,9 +612,13 @@ def _cluster(reading: Reading) -> Iterable[Metric]:
     disconnections = CounterMetricFamily(
         "her2d_cluster_disconnections", "Number of times that the connected cluster was lost."
     )
+    sent = CounterMetricFamily(
+        "her2d_cluster_sent_bytes", "Bytes of slides that were sent to nodes that lacked them."
+    )
     if cluster is not None:
         disconnections.add_metric([], cluster.disconnections)
-    yield disconnections
+        sent.add_metric([], cluster.sent_bytes)
+    yield from (disconnections, sent)
 
 
 def _cluster_nodes(nodes: Iterable[NodeReading]) -> Iterable[Metric]:

@@ -149,6 +149,7 @@ class ClusterReading:
         losses: `node`, `process`, `result`, `file` -> attempts that failed because it was lost or
             missing.
         disconnections: how often the connected cluster was lost since the start.
+        sent_bytes: of slides that were sent to nodes that lacked them.
     """
 
     is_connected: bool = False
@@ -158,6 +159,7 @@ class ClusterReading:
     places: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
     disconnections: int = 0
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

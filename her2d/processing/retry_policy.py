@@ -107,6 +107,7 @@ class Decision:
         event: the log event.
         level: the log event's level.
         is_unforeseen: whether the error's traceback belongs in the log.
+        is_counted: whether a postponement counts towards MOST_UNFORESEEN.
     """
 
     action: Action
@@ -115,6 +116,7 @@ class Decision:
     level: str
     wait_s: float = 0.0
     is_unforeseen: bool = False
+    is_counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class Rule:
             Without it the file is never the cause. With it the slide is quarantined after
             MOST_UNFORESEEN errors in any case, because it may be the only one.
         is_suspected: whether the wait grows with each failure, because the file may be the cause.
+        ends: whether the slide is quarantined after MOST_UNFORESEEN of these errors.
     """
 
     when: str
@@ -141,6 +144,7 @@ class Rule:
     reason: Callable[[Exception, JobFile], str] = lambda error, _: str(error)
     if_proven: Action | None = None
     is_suspected: bool = False
+    ends: bool = False
 
 
 def decide(
@@ -159,18 +163,21 @@ def decide(
     reason = rule.reason(error, file)
     if rule.is_suspected:
         suspicion = failed()
-        unforeseen = file.unforeseen + 1 if is_unforeseen else 0
+        unforeseen = file.unforeseen + 1 if is_unforeseen or rule.ends else 0
         wait_s = SUSPECTED.wait_s(max(suspicion.failures, unforeseen))
         if rule.if_proven is not None and suspicion.is_proven:
             action = rule.if_proven
         elif unforeseen >= MOST_UNFORESEEN:
             action, event = Action.QUARANTINE, "slide_quarantined"
-            reason = (
-                f"{reason}. Given up after {unforeseen} attempts. her2d did not foresee this error,"
-                " and no other slide was scored meanwhile, so the file may not be the cause. Report"
-                " it; afterwards try again with her2d queue retry."
+            reason = f"{reason.rstrip('.')}. Given up after {unforeseen} attempts. " + (
+                "Mend that, and try again with her2d queue retry."
+                if rule.ends
+                else "her2d did not foresee this error, and no other slide was scored meanwhile, so"
+                " the file may not be the cause. Report it; afterwards try again with her2d queue"
+                " retry."
             )
-    return Decision(action, reason, event, rule.level, wait_s, is_unforeseen)
+    is_counted = is_unforeseen or rule.ends
+    return Decision(action, reason, event, rule.level, wait_s, is_unforeseen, is_counted)
 
 
 def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:
@@ -277,6 +284,7 @@ RULES: tuple[Rule, ...] = (
         "slide_not_on_node",
         "error",
         is_suspected=True,
+        ends=True,
     ),
     Rule(
         # As with anything that nobody foresaw: only once other slides work is the file the cause.

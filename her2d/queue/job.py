@@ -14,6 +14,10 @@ RETRY = Backoff(first_s=30.0, longest_s=4500.0, jitter=0.25)
 
 NEW_SCAN = 0
 BACKFILL = -10
+MOST_OF_INBOX = 4
+"""How far an inbox's own priority may raise or lower that of its files."""
+LEAST_NEW = NEW_SCAN - MOST_OF_INBOX
+"""Back-fill has a lower priority than this in every inbox."""
 
 MOST_INTERRUPTIONS = 10
 FREE_INTERRUPTIONS = 2
@@ -54,6 +58,7 @@ class Job:
             ended while it worked on it.
         unforeseen: how often the job was postponed for an error that nobody foresaw.
         overdue_at: when the file was reported as incomplete for too long.
+        backfill_id: the back-fill that it belongs to; None for a file of an inbox.
         archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
     """
 
@@ -82,6 +87,7 @@ class Job:
     slide_id: int | None
     archived_path: Path | None
     archived_at: str | None
+    backfill_id: int | None = None
 
     @property
     def file_state(self) -> FileState:
@@ -135,6 +141,7 @@ class Job:
             slide_id=row["slide_id"],
             archived_path=Path(row["archived_path"]) if row["archived_path"] else None,
             archived_at=row["archived_at"],
+            backfill_id=row["backfill_id"],
         )
 
 

@@ -22,7 +22,6 @@ from typing import Any
 from sqlite_utils import Database
 
 from her2d.queue.job import (
-    FREE_INTERRUPTIONS,
     LIVE,
     MOST_INTERRUPTIONS,
     NEW_SCAN,
@@ -32,6 +31,7 @@ from her2d.queue.job import (
     NewestJob,
     interruption_wait_s,
 )
+from her2d.queue.turns import claim_next
 from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 from her2d.system.text import readable_text
@@ -39,35 +39,27 @@ from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode, ctime_ns,"
-    " discovered_at, reason, attempts, barcode, finished_at) values (:path, :name, :inbox, :state,"
-    " :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode, :finished)"
+    " discovered_at, reason, attempts, barcode, finished_at, backfill_id) values (:path, :name,"
+    " :inbox, :state, :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode,"
+    " :finished, :backfill)"
 )
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
-# Left to itself, SQLite reads every waiting job by another index and sorts them.
-_CLAIM = """
-    update jobs set state = 'running', attempts = attempts + 1, claim = claim + 1,
-        content_hash = null, started_at = :at, heartbeat_at = :at
-    where id = (
-        select id from (
-            select id, interruptions from jobs indexed by jobs_to_claim
-            where state in ('queued', 'failed')
-              and (not_before is null or not_before <= :at or not_before > :longest)
-            order by priority desc, interruptions, id limit 1) as head
-        where not exists (select 1 from jobs as running where running.state = 'running'
-                          and (running.interruptions > :free or head.interruptions > :free)))
-    returning *
-"""
-
+# What could be claimed now; see `her2d.queue.turns`.
 _DUE = """
     select count(*) from (
         select 1 from jobs where state = 'running'
         union all
         select 1 from jobs indexed by jobs_to_claim
-        where state in ('queued', 'failed')
-          and (not_before is null or not_before <= :at or not_before > :longest)
+        where state in ('queued', 'failed') and not_before is null
+          and source not in (select source from backfills where paused_at is not null)
+        union all
+        select 1 from jobs indexed by jobs_that_wait
+        where state in ('queued', 'failed') and not_before is not null
+          and (not_before <= :at or not_before > :longest)
+          and source not in (select source from backfills where paused_at is not null)
         limit :most)
 """
 
@@ -162,7 +154,13 @@ class JobQueue:
     # Discovery and settling
 
     def discover(
-        self, path: Path, inbox: Path, state: FileState, priority: int = NEW_SCAN
+        self,
+        path: Path,
+        inbox: Path,
+        state: FileState,
+        priority: int = NEW_SCAN,
+        *,
+        backfill_id: int | None = None,
     ) -> Job | None:
         """Create a settling job for a file, unless the file is known.
 
@@ -178,9 +176,17 @@ class JobQueue:
             if self.is_known(known, state):
                 return None
             if known.state in _NO_SCAN:
-                return self._found_again(known, state)
+                again = {} if backfill_id is None else _of_backfill(inbox, priority, backfill_id)
+                return self._found_again(known, state, again)
         try:
-            return self._insert(path, str(inbox), state, JobState.SETTLING, priority=priority)
+            return self._insert(
+                path,
+                str(inbox),
+                state,
+                JobState.SETTLING,
+                priority=priority,
+                backfill_id=backfill_id,
+            )
         except sqlite3.IntegrityError:
             return None  # Another process created a job for this path since `newest_of`.
 
@@ -191,7 +197,7 @@ class JobQueue:
             return False
         return newest.state in LIVE or state.same_file(newest.file_state)
 
-    def _found_again(self, job: Job, state: FileState) -> Job | None:
+    def _found_again(self, job: Job, state: FileState, more: Mapping[str, Any]) -> Job | None:
         """Continue a job without its counts, because the file may be another scan."""
         fields = {
             "reason": None,
@@ -208,6 +214,7 @@ class JobQueue:
             "finished_at": None,
             "archived_path": None,
             "archived_at": None,
+            **more,
         }
         return self.get(job.id) if self.move(job, JobState.SETTLING, fields) else None
 
@@ -222,6 +229,7 @@ class JobQueue:
             job.file_state,
             JobState.SETTLING,
             priority=job.priority,
+            backfill_id=job.backfill_id,
         )
 
     def archive_again(self, job: Job) -> None:
@@ -238,6 +246,7 @@ class JobQueue:
         *,
         inbox: Path | None = None,
         barcode: str | None = None,
+        backfill_id: int | None = None,
     ) -> Job:
         """Record a file that was never queued as quarantined, with the reason."""
         return self._insert(
@@ -248,6 +257,7 @@ class JobQueue:
             reason=reason,
             attempts=1,
             barcode=barcode,
+            backfill_id=backfill_id,
         )
 
     def name_unread(self, path: Path, inbox: Path, state: FileState, reason: str) -> Job:
@@ -267,6 +277,7 @@ class JobQueue:
             replace(job.file_state, ctime_ns=0),  # it may have been moved since
             JobState.SETTLING,
             priority=priority,
+            backfill_id=job.backfill_id,
         )
         self.queue(again)
         return self.get(again.id)
@@ -328,30 +339,14 @@ class JobQueue:
     def claim(self) -> Job | None:
         """Take the next job that is due, atomically, so that no two callers get the same one.
 
-        Jobs with a higher priority come first, then those with fewer interruptions, then the
-        oldest. A job with several interruptions runs alone, so that a crash is not counted against
-        other files. When it is next, no job is claimed until the running ones have ended. A wait
-        that is longer than any the queue sets means that the clock was set back, and counts as
-        over.
+        `her2d.queue.turns` says which one is next.
 
         Returns:
             The job, now running, or None if no job is due.
         """
         with write_transaction(self._db):
-            rows = list(
-                self._db.query(
-                    _CLAIM,
-                    {
-                        "at": now(),
-                        "longest": in_seconds(RETRY.longest_s + 1),
-                        "free": FREE_INTERRUPTIONS,
-                    },
-                )
-            )
-            if not rows:
-                return None
-            job = Job.of(rows[0])
-            self._event(job.id, "running", None)
+            if (job := claim_next(self._db)) is not None:
+                self._event(job.id, "running", None)
         return job
 
     def due(self, most: int) -> int:
@@ -568,6 +563,7 @@ class JobQueue:
         reason: str | None = None,
         attempts: int = 0,
         barcode: str | None = None,
+        backfill_id: int | None = None,
     ) -> Job:
         at = now()
         with write_transaction(self._db):
@@ -588,6 +584,7 @@ class JobQueue:
                     "attempts": attempts,
                     "barcode": barcode,
                     "finished": None if state in LIVE else at,
+                    "backfill": backfill_id,
                 },
             )
             job_id = int(cursor.lastrowid or 0)
@@ -636,6 +633,10 @@ def _ended(reason: str, barcode: str | None) -> dict[str, Any]:
 def _known(barcode: str | None) -> dict[str, Any]:
     """Return the field of a barcode that was read; one that an earlier attempt read stays."""
     return {} if barcode is None else {"barcode": barcode}
+
+
+def _of_backfill(folder: Path, priority: int, backfill_id: int) -> dict[str, Any]:
+    return {"inbox": str(folder), "priority": priority, "backfill_id": backfill_id}
 
 
 def _one_less(attempts: int) -> int:

@@ -6,7 +6,7 @@ HER2-high tumour mostly grows in tubules, but 12 % of the positive slides are po
 frequencies of Tables 1, 3 and 4, and the external slides come from another centre.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,12 +146,41 @@ def plan_paper_cohort(
             half of that.
         artefact_probability: probability of each kind of artefact on a slide.
     """
+    return plan_splits(
+        _counts(slides, _SPLITS),
+        seed,
+        positive={} if positive_fraction is None else dict.fromkeys(_SPLITS, positive_fraction),
+        width=width,
+        height=height,
+        artefact_probability=artefact_probability,
+    )
+
+
+def plan_splits(
+    slides: Mapping[Split, int],
+    seed: int,
+    *,
+    positive: Mapping[Split, float],
+    width: int,
+    height: int,
+    artefact_probability: float = 0.0,
+) -> list[SlidePlan]:
+    """Draw the plans of a hard cohort whose splits have given sizes.
+
+    Args:
+        slides: number of slides of each split.
+        seed: the same seed gives the same cohort.
+        positive: fraction of HER2-positive slides of each split; for splits that are not named,
+            that of their centre in Table 1.
+        width, height: mean size of resections in pixels at 4x. Biopsies and scans at over 4x have
+            half of that.
+        artefact_probability: probability of each kind of artefact on a slide.
+    """
     rng = np.random.default_rng([seed, 30])
     plans: list[SlidePlan] = []
-    for split, count in _counts(slides, _SPLITS).items():
+    for split, count in slides.items():
         population = EXTERNAL if split == "external" else INTERNAL
-        positive = population.positive if positive_fraction is None else positive_fraction
-        groups = _groups(count, positive, rng)
+        groups = _groups(count, positive.get(split, population.positive), rng)
         for number, group in enumerate(groups):
             earlier = plans[-1] if number and groups[number - 1] == group else None
             again = earlier is not None and rng.random() < 4 * SECOND_SLIDE_FRACTION

@@ -88,6 +88,7 @@ def run_scanner(
     *,
     seed: int,
     bytes_per_second: float = 4e6,
+    write: Callable[[SlidePlan, Path], None] = write_he_slide,
     styles: tuple[WriteStyle, ...] = tuple(WriteStyle),
 ) -> Iterator[Delivered]:
     """Render slides and deliver them into an inbox, one after the other.
@@ -97,6 +98,7 @@ def run_scanner(
         plans: the slides.
         seed: seed by which a style is drawn for each slide.
         bytes_per_second: speed of the writing.
+        write: renders a slide into a file.
         styles: styles to draw from.
 
     Yields:
@@ -109,7 +111,7 @@ def run_scanner(
     with tempfile.TemporaryDirectory(prefix="her2d-scanner-") as folder:
         for plan in plans:
             finished = Path(folder) / f"{plan.name}.tif"
-            write_he_slide(plan, finished)
+            write(plan, finished)
             style = styles[rng.integers(len(styles))]
             target = inbox / finished.name
             deliver(finished, target, style=style, bytes_per_second=bytes_per_second)

@@ -12,6 +12,8 @@ _OWN_CGROUP = Path("/proc/self/cgroup")
 _PROCESSORS = Path("/proc/cpuinfo")
 _OWN_STATUS = Path("/proc/self/status")
 
+_AVX_512F = 13  # OpenCV's number of it, which has no name in Python
+
 # Each of these libraries has a pool with a thread for each CPU of the machine, even if the process
 # may use fewer. her2d multiplies no large matrices, and its own threads call OpenCV side by side.
 _OF_ONE_THREAD = (
@@ -60,6 +62,14 @@ def processor_name(described: Path = _PROCESSORS) -> str:
         lines = []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, "") or platform.machine()
+
+
+def computes_512_bits() -> bool:
+    """Whether this machine's processor computes 512 bits at once (AVX-512)."""
+    # The unit's sandbox hides /proc/cpuinfo; OpenCV asks the processor itself.
+    import cv2
+
+    return bool(cv2.checkHardwareSupport(_AVX_512F))
 
 
 def usable_tasks(cgroups: Path = _CGROUPS, own_cgroup: Path = _OWN_CGROUP) -> int | None:

@@ -20,6 +20,7 @@ MODULES = {
         "skimage",
         "xgboost",
         "matplotlib",
+        "weasyprint",
         "safetensors",
         "onnxscript",
     ),

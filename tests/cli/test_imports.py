@@ -17,6 +17,7 @@ from her2d.system.file_identity import FileState
 HEAVY = frozenset(
     {"onnxruntime", "openvino", "sklearn", "skops", "scipy", "torch", "monai", "lightning", "onnx"}
     | {"tensorrt", "tensorrt_rtx", "pycuda", "xgboost", "skimage", "zarr", "matplotlib", "pandas"}
+    | {"weasyprint"}
     | {
         "cv2",
         "imagecodecs",
@@ -108,6 +109,8 @@ LIGHT = (
     "queue ls --json",
     "queue priority 1 5",
     "queue reprocess",
+    "backfill --json",
+    "backfill --pause",
     "config show",
     "config check",
     "config example",

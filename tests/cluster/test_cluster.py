@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from daemon_site import Site
@@ -21,23 +22,38 @@ PICTURES = (["Sw"], ["ww", "Sh"], ["tSwSwSwS"] * 3, [".S", "hw"], ["wwwwS"] * 4)
 
 
 def fill(site: Site, write_slide, batch: int) -> None:
-    """Write a batch of slides with different content into the inbox."""
+    """Write a batch of slides with different content into the inboxes."""
     for number in range(batch * BATCH, (batch + 1) * BATCH):
-        write_slide(PICTURES[number % len(PICTURES)], f"{number:04}.tif", folder=site.inbox)
+        inbox = far(site) if number % 2 else site.inbox
+        write_slide(PICTURES[number % len(PICTURES)], f"{number:04}.tif", folder=inbox)
 
 
-def test_nodes_and_a_daemon_killed_at_random_lose_and_double_no_result(
+def far(site: Site) -> Path:
+    """Return an inbox that no node of the cluster can open."""
+    return site.folder / "far"
+
+
+def with_two_inboxes(site: Site) -> Site:
+    far(site).mkdir()
+    site.set("intake", inboxes=[str(site.inbox), str(far(site))])
+    return site
+
+
+def test_nodes_and_a_daemon_killed_at_random_lose_double_and_change_no_result(
     ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
 ):
     rng = random.Random(19)
-    local = Site.made(tmp_path / "local", color_bundle)
+    local = with_two_inboxes(Site.made(tmp_path / "local", color_bundle))
     for batch in range(1 + KILLS):
         fill(local, write_slide, batch)
     with local.daemon():
         local.wait_for(JobState.DONE, jobs=SLIDES)
 
     ray_nodes.add(NODES)
-    site = cluster_site(tmp_path / "site", color_bundle, ray_nodes.address)
+    folder = tmp_path / "site"
+    site = with_two_inboxes(
+        cluster_site(folder, color_bundle, ray_nodes.address, lacking=folder / "far")
+    )
     killed = site.start()
     site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
     fill(site, write_slide, 0)
@@ -61,6 +77,8 @@ def test_nodes_and_a_daemon_killed_at_random_lose_and_double_no_result(
     assert Counter(job.state for job in site.jobs()) == {JobState.DONE: SLIDES}
     assert {job.attempts for job in site.jobs()} == {1}
     assert site.events()["cluster_node_lost"] == KILLS
+    assert site.events()["slide_sent_to_node"] >= SLIDES / 2
+    assert "her2d_cluster_sent_bytes_total 0.0" not in metrics
     lost = site.events()["slide_node_lost"]
     assert lost > 0
     assert f'her2d_cluster_lost_attempts_total{{lost="node"}} {lost}.0' in metrics

@@ -90,8 +90,14 @@ class PlayedActor:
         self.reports = lambda: ray.reports.get(node, NodeReport(None))
         self.report = SimpleNamespace(remote=lambda: [self.reports()])
         self.progress = SimpleNamespace(remote=lambda _: [Progress(3, 9)])
+        self.parts: list[tuple[str, int, bytes]] = []
         score = SimpleNamespace(remote=lambda _: [ray.answer])
+        self.receive = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._part))
         self.score = SimpleNamespace(options=lambda **_: score)
+
+    def _part(self, *part: Any) -> list[Any]:
+        self.parts.append(part)
+        return [True]
 
 
 @pytest.fixture
@@ -385,3 +391,30 @@ def test_what_a_node_did_is_counted(cluster, ray):
     nodes = cluster.status().nodes
     assert (sum(node.scored for node in nodes), sum(node.lost for node in nodes)) == (1, 1)
     assert [node.busy_s for node in nodes] == [7.5, 7.5]
+
+
+def test_parts_of_a_file_go_to_the_actor_that_scores_it_and_few_are_under_way(
+    cluster, ray, monkeypatch
+):
+    waited_for: list[Any] = []
+    get = ray.get
+    monkeypatch.setattr(driver.ray, "get", lambda *a, **k: waited_for.append(a) or get(*a, **k))
+    cluster.begin(task())
+    for number in range(5):
+        assert cluster.send("1", number, b"x")
+        assert len(cluster._slides["1"].parts) <= 2
+    assert ray.placed[0].parts == [("1", number, b"x") for number in range(5)]
+    assert len(waited_for) == 3
+
+
+def test_no_part_is_sent_of_a_slide_that_has_ended(cluster, ray):
+    ray.answer = Failure(ScanNotOnNodeError("There is no room."))
+    cluster.begin(task())
+    assert not cluster.send("1", 0, b"x")
+    assert ray.placed[0].parts == []
+
+
+def test_a_part_that_a_lost_node_cannot_take_ends_the_sending(cluster, ray):
+    cluster.begin(task())
+    cluster._slides["1"].parts[:] = [[driver.RayActorError()]] * 2
+    assert not cluster.send("1", 0, b"x")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from her2d.cluster.node import SlideActor
 from her2d.cluster.node_parity import parity_reference
@@ -198,3 +199,97 @@ def test_the_log_of_a_node_goes_nowhere_that_could_show_a_patients_name(actor, t
     actor.score(replace(task, content_hash="blake2b:0"))
     captured = capfd.readouterr()
     assert task.path.name not in captured.out + captured.err
+
+
+@pytest.fixture
+def receiving(plan, reference, tmp_path) -> SlideActor:
+    """An actor whose node takes 1 MB of files that it lacks."""
+    (tmp_path / "spool").mkdir()
+    return SlideActor(replace(plan, spool=tmp_path / "spool", spool_mb=1.0), reference)
+
+
+def sent(actor: SlideActor, task: SlideTask, parts: list[tuple[int, bytes]]) -> object:
+    """Score a slide that the node lacks, and send these parts of it once it asks for them."""
+    answers: list[object] = []
+    thread = threading.Thread(target=lambda: answers.append(actor.score(task)))
+    thread.start()
+    wait_until(lambda: actor.progress(task.id).wants_file or not thread.is_alive())
+    for part in parts:
+        actor.receive(task.id, *part)
+    thread.join(60)
+    return pickle.loads(pickle.dumps(answers[0]))  # noqa: S301
+
+
+@pytest.fixture
+def lacking(task, tmp_path) -> tuple[SlideTask, bytes]:
+    """A slide that is at no path of the node, and its bytes."""
+    content = task.path.read_bytes()
+    path = tmp_path / "nowhere" / task.path.name
+    return replace(task, path=path, size=len(content)), content
+
+
+def test_a_slide_that_a_node_lacks_is_received_and_has_the_same_outcome(
+    actor, receiving, task, lacking, tmp_path
+):
+    missing, content = lacking
+    parts = [(at, content[at : at + 1000]) for at in range(0, len(content), 1000)]
+    found = sent(receiving, missing, parts[::-1])
+    local = actor.score(task)
+    assert isinstance(found, SlideOutcome)
+    assert isinstance(local, SlideOutcome)
+    assert (found.score, found.quality, found.grid) == (local.score, local.quality, local.grid)
+    for array in ("tile_class", "tumor_pixels", "p_folds", "p_strong"):
+        assert np.array_equal(getattr(found, array), getattr(local, array), equal_nan=True), array
+    assert np.array_equal(found.overview.rgb, local.overview.rgb)
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [0, -1])
+def test_a_file_that_was_damaged_on_its_way_gives_no_result(receiving, lacking, damage):
+    missing, content = lacking
+    damaged = bytearray(content)
+    damaged[damage] ^= 1
+    answer = sent(receiving, missing, [(0, bytes(damaged))])
+    assert isinstance(answer, Failure)
+    assert isinstance(answer.error, ScanNotOnNodeError)
+    assert "was damaged on its way" in str(answer.error)
+
+
+def test_a_half_of_a_file_gives_no_result(receiving, lacking, monkeypatch):
+    monkeypatch.setattr("her2d.cluster.node._SILENT_S", 0.2)
+    monkeypatch.setattr("her2d.cluster.spool._LOOK_S", 0.1)
+    missing, content = lacking
+    answer = sent(receiving, missing, [(0, content[: len(content) // 2])])
+    assert isinstance(answer, Failure)
+    assert isinstance(answer.error, ScanNotOnNodeError)
+    assert "No part of it has arrived" in str(answer.error)
+
+
+def test_a_file_for_which_there_is_no_room_is_refused_before_a_byte_is_sent(receiving, lacking):
+    missing, _ = lacking
+    error = failure_of(receiving, replace(missing, size=3_000_000))
+    assert isinstance(error, ScanNotOnNodeError)
+    assert "it has 3 MB, and [cluster] spool_mb allows 1" in str(error)
+
+
+def test_a_slide_that_is_cancelled_while_it_arrives_ends_and_frees_its_room(
+    receiving, lacking, monkeypatch
+):
+    monkeypatch.setattr("her2d.cluster.spool._LOOK_S", 0.1)
+    missing, _ = lacking
+    whole = replace(missing, size=1_000_000)
+    for _ in range(2):
+        answers: list[object] = []
+        thread = threading.Thread(
+            target=lambda into: into.append(receiving.score(whole)), args=(answers,)
+        )
+        thread.start()
+        wait_until(lambda: receiving.progress(whole.id).wants_file)
+        receiving.cancel(whole.id)
+        thread.join(30)
+        assert isinstance(answers[0], Failure)
+        assert isinstance(answers[0].error, SlideCancelledError)
+
+
+def test_a_part_that_comes_too_late_is_dropped(receiving):
+    receiving.receive("unknown", 0, b"x")

@@ -22,6 +22,7 @@ from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
+    FileChangedError,
     ResultLostError,
     ScanNotOnNodeError,
 )
@@ -50,6 +51,8 @@ class PlayedDriver:
         self.tasks: list[SlideTask] = []
         self.is_dead = False
         self.backlog = 0
+        self.parts: list[tuple[int, bytes]] = []
+        self.most_parts = 10**9
 
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
@@ -78,6 +81,11 @@ class PlayedDriver:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def send(self, task_id: str, offset: int, data: bytes) -> bool:
+        assert task_id == self.tasks[-1].id
+        self.parts.append((offset, data))
+        return len(self.parts) < self.most_parts
 
     def cancel(self, _task_id: str) -> None:
         self.calls["cancel"] += 1
@@ -259,3 +267,80 @@ def test_settings_that_leave_open_what_computes_are_refused():
         expected_software(Settings())
     with pytest.raises(EngineError, match=r"needs \[inference\] precision with openvino"):
         expected_software(Settings(inference=InferenceSettings(backend="openvino")))
+
+
+def test_a_node_that_asks_for_a_file_gets_it_once_in_small_parts(
+    processor, score, played, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("her2d.cluster.processor._PART_BYTES", 1000)
+    content = (tmp_path / "slide.tif").read_bytes()
+    played.answers = [
+        Progress(waited=1),
+        Progress(waited=2, wants_file=True),
+        Progress(waited=3, wants_file=True),
+        Failure(ClusterLostError("gone")),
+    ]
+    beats: list[tuple[int, int]] = []
+    with pytest.raises(ClusterLostError):
+        score(progress=lambda *done: beats.append(done))
+    assert b"".join(data for _, data in played.parts) == content
+    assert [at for at, _ in played.parts] == list(range(0, len(content), 1000))
+    assert len(beats) >= len(played.parts)
+    assert played.tasks[0].size == len(content)
+    assert processor.reading().sent_bytes == len(content)
+
+
+def test_the_sending_ends_when_the_slide_has_ended(score, played, monkeypatch):
+    monkeypatch.setattr("her2d.cluster.processor._PART_BYTES", 1000)
+    played.most_parts = 3
+    played.answers = [Progress(wants_file=True), Failure(ScanNotOnNodeError("no room"))]
+    with pytest.raises(ScanNotOnNodeError):
+        score()
+    assert len(played.parts) == 3
+
+
+def test_a_cancelled_slide_is_sent_no_further(score, played, monkeypatch):
+    monkeypatch.setattr("her2d.cluster.processor._PART_BYTES", 1000)
+    cancel = threading.Event()
+    played.answers = [Progress(wants_file=True)]
+
+    def stop(*_: object) -> None:
+        if played.parts:
+            cancel.set()
+
+    with pytest.raises(SlideCancelledError):
+        score(cancel=cancel, progress=stop)
+    assert len(played.parts) == 1
+    assert played.calls["cancel"] == 1
+
+
+def test_a_file_that_was_cut_while_it_is_sent_settles_again(score, played, tmp_path, monkeypatch):
+    monkeypatch.setattr("her2d.cluster.processor._PART_BYTES", 1000)
+    played.answers = [Progress(wants_file=True)]
+
+    def cut(*_: object) -> None:
+        (tmp_path / "slide.tif").write_bytes(b"short")
+
+    with pytest.raises(FileChangedError):
+        score(progress=cut)
+    assert played.calls["cancel"] == 1
+
+
+def test_no_file_is_offered_where_nodes_have_no_room_for_any(connection, played, write_slide):
+    bundle: Any = SimpleNamespace(digest="d")
+    with IdleHashing(1) as hashing, open_scan(write_slide(["S"])) as scan:
+        processor = ClusterProcessor(
+            bundle,
+            bundle,
+            connection,
+            hashing,
+            most_slides=8,
+            paths={},
+            assume_magnification=lambda path, inbox: None,
+            sends_files=False,
+        )
+        wait_until(lambda: connection.is_connected)
+        played.answers = [Failure(ClusterLostError("gone"))]
+        with pytest.raises(ClusterLostError):
+            processor.score(scan, content_hash="blake2b:1")
+    assert played.tasks[0].size is None

@@ -20,7 +20,7 @@ from her2d.processing.identity import open_scan
 from her2d.processing.processor import open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
-from her2d.queue.job import BACKFILL, Job
+from her2d.queue.job import BACKFILL, MOST_OF_INBOX, NEW_SCAN, Job
 from her2d.queue.operator import forget, retry
 from her2d.queue.store import JobQueue
 from her2d.settings import (
@@ -197,6 +197,17 @@ def test_a_scan_of_last_month_whose_file_is_there_again_has_not_waited_since(
     jobs.mark_vanished(found_hours_ago(db, jobs, path, 24 * 30))
     jobs.queue(jobs.discover(path, path.parent, FileState(1, 2, 3)))
     assert read(settings, db).oldest_waiting_s < 60
+
+
+def test_a_scan_of_an_inbox_with_a_low_priority_counts_as_backlog(settings, db, tmp_path):
+    jobs = JobQueue(db)
+    inbox = tmp_path / "inbox"
+    jobs.discover(inbox / "old.tif", inbox, FileState(1, 2, 3), BACKFILL + MOST_OF_INBOX)
+    jobs.discover(inbox / "new.tif", inbox, FileState(1, 2, 3), NEW_SCAN - MOST_OF_INBOX)
+    db.execute("update jobs set state = 'queued', discovered_at = '2020-01-01T00:00:00.000000Z'")
+    assert read(settings, db).oldest_waiting_s > 0
+    db.execute("update jobs set state = 'done' where file_name = 'new.tif'")
+    assert read(settings, db).oldest_waiting_s == 0.0
 
 
 def test_back_fill_and_overdue_files_do_not_count_as_backlog(settings, db, tmp_path):

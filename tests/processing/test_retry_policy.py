@@ -17,6 +17,7 @@ from her2d.processing.errors import (
     DuplicateScanError,
     FileChangedError,
     ResultsUnwritableError,
+    ScanNotOnNodeError,
     TooFewTilesError,
     UnreadableStorageError,
 )
@@ -168,6 +169,28 @@ def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_ca
         "ZeroDivisionError: x. Given up after 30 attempts. her2d did not foresee this error, and no"
         " other slide was scored meanwhile, so the file may not be the cause. Report it; afterwards"
         " try again with her2d queue retry."
+    )
+
+
+def test_a_slide_that_no_node_can_open_is_given_up_after_a_day_with_what_is_wrong(swept):
+    error = ScanNotOnNodeError("The node a cannot open x.svs: no such file.")
+    waited_s, unforeseen = 0.0, 0
+    while True:
+        evidence = Evidence()  # as after a restart: what counts is with the job
+        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: evidence.failed(1))  # noqa: B023
+        evidence.scored(2)
+        if decision.action is not Action.POSTPONE:
+            break
+        assert decision.is_counted
+        waited_s += decision.wait_s
+        unforeseen += 1
+    assert decision.action is Action.QUARANTINE
+    assert unforeseen + 1 == MOST_UNFORESEEN
+    assert 24 < waited_s / 3600 < 25
+    assert not decision.is_unforeseen
+    assert decision.reason == (
+        "The node a cannot open x.svs: no such file. Given up after 30 attempts. Mend that, and try"
+        " again with her2d queue retry."
     )
 
 

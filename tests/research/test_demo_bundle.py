@@ -12,13 +12,15 @@ from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.research import demo_bundle
-from her2d.research.demo_bundle import Scans, Sizes, build, cohort_plans
+from her2d.research.demo_bundle import Sizes, build, cohort_plans
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.recipe import GateSource
 
 TINY = Sizes(
-    at_4x=Scans(slides=(12, 6, 4), width=1100, height=1100),
-    at_40x=Scans(slides=(0, 0, 0), width=1100, height=1100),
+    slides={"train": 12, "integrator": 6, "test": 4, "external": 4},
+    width=1100,
+    height=1100,
+    enlarged=100,
     segmenter_width=1 / 16,
     classifier_width=1 / 32,
     segmenter_steps=10,
@@ -71,19 +73,24 @@ def test_the_manifest_says_what_was_measured_and_that_it_is_no_diagnosis(built):
     manifest = load_bundle(built).manifest
     assert manifest.measured.slides == 4
     assert "split test" in manifest.measured.cohort
+    assert manifest.measured_external.slides == 4
+    assert "split external" in manifest.measured_external.cohort
     assert "not for diagnosis" in manifest.intended_use
     assert "--seed 1" in manifest.training.command
 
 
-def test_every_split_holds_slides_of_both_magnifications_and_no_slide_or_patient_twice():
+def test_every_split_holds_slides_of_all_magnifications_and_no_slide_or_patient_twice():
     splits = cohort_plans(Sizes(), seed=11)
     for plans in splits.values():
-        assert {plan.magnification for plan in plans} == {4.0, 40.0}
-        assert {plan.her2_status for plan in plans if plan.magnification == 40.0} >= {
-            "positive",
-            "negative",
-        }
+        assert {plan.magnification for plan in plans} == {4.0, 20.0, 40.0}
+        enlarged = {plan.her2_status for plan in plans if plan.magnification > 4}
+        assert enlarged >= {"positive", "negative"}
     everything = [plan for plans in splits.values() for plan in plans]
     assert len({plan.name for plan in everything}) == len(everything)
     for one, other in combinations(splits.values(), 2):
         assert not {plan.patient for plan in one} & {plan.patient for plan in other}
+
+
+def test_the_external_slides_are_of_the_second_centre_and_no_others():
+    for split, plans in cohort_plans(Sizes(), seed=11).items():
+        assert {plan.center.name for plan in plans} == {"two" if split == "external" else "one"}

@@ -123,6 +123,7 @@ def example_site() -> Iterator[ExampleSite]:
             (folder / f"{bundle}.toml").write_text(_CONFIG.format(bundle=bundle))
         (folder / "her2net-demo.toml").rename(folder / "config.toml")
         (folder / "inbox").mkdir()
+        (folder / "archive-2025").mkdir()
         (folder / "broken.tif").write_text("not a slide\n")
         site = ExampleSite(folder)
         site.her2d(

@@ -16,6 +16,7 @@ def json_output_page(site: ExampleSite) -> str:
         ("her2d results --json", site.json("results")),
         ("her2d show slide.tif --json", site.json("show", "slide.tif")),
         ("her2d queue ls --json", site.json("queue", "ls")),
+        ("her2d backfill archive-2025 --json", site.json("backfill", "archive-2025")),
         (
             "her2d scan slide.tif broken.tif --json",
             site.json("scan", "slide.tif", "broken.tif", fails=True),

@@ -27,6 +27,6 @@ def _row(rule: Rule) -> list[str]:
         if rule.if_proven is not None
         else ""
     )
-    if rule.if_proven is not None:
+    if rule.if_proven is not None or rule.ends:
         proven += f"; {code(Action.QUARANTINE.value)} after {MOST_UNFORESEEN} such failures"
     return [rule.when, f"{code(rule.action.value)}{wait}{proven}", code(rule.event)]

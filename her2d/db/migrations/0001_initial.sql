@@ -299,6 +299,29 @@ begin
                     and bundle_id = other.bundle_id);
 end;
 
+-- Folders of older scans that a person asked for. The daemon searches each once, and creates the
+-- jobs of its scans.
+create table backfills (
+    id integer primary key,
+    folder text not null,
+    requested_at text not null,
+    requested_by text not null,        -- user and command
+    searched_at text,                  -- when the search of the folder ended; null until then
+    files integer not null default 0,  -- that the search has found so far
+    known integer not null default 0,  -- of these, files that had a job already
+    problem text,                      -- why the folder cannot be searched now, as a sentence
+    paused_at text,                    -- since when no job of it is claimed; null if they are
+    resumed_at text,                   -- when it was last resumed
+    source text generated always as ('backfill ' || id) virtual
+);
+create unique index backfills_by_folder on backfills (folder);
+
+-- When each source of jobs had its last turn, as the number of that claim.
+create table turns (
+    source text primary key,           -- an inbox or a back-fill, as in jobs
+    claim integer not null
+) without rowid;
+
 -- The queue: one row for each time a file was found, or was queued by a person.
 create table jobs (
     id integer primary key,
@@ -325,7 +348,7 @@ create table jobs (
     unforeseen integer not null default 0,           -- errors of her2d that nobody foresaw
     slide_id integer references slides (id),
     run_id integer references runs (id),
-    not_before text,
+    not_before text,                   -- null once the job is due
     discovered_at text not null,
     queued_at text,
     started_at text,
@@ -333,15 +356,23 @@ create table jobs (
     overdue_at text,                                 -- when it was reported as incomplete
     finished_at text,
     archived_path text,                              -- where on_success or on_failure moves it
-    archived_at text                                 -- when the move was complete
+    archived_at text,                                -- when the move was complete
+    backfill_id integer references backfills (id),   -- that it belongs to; null for one of an inbox
+    -- Whose turn a claim of this job is: the inbox's, or the back-fill's.
+    source text generated always as
+        (iif(backfill_id is null, inbox, 'backfill ' || backfill_id)) virtual
 );
 create unique index jobs_one_live_for_a_path on jobs (path)
     where state in ('settling', 'queued', 'running', 'failed');
 create index jobs_by_path on jobs (path, id);
 create index jobs_by_file_name on jobs (file_name, id);
 create index jobs_by_state on jobs (state, priority desc, id);
-create index jobs_to_claim on jobs (priority desc, interruptions, id, not_before)
-    where state in ('queued', 'failed');
+create index jobs_to_claim on jobs (priority desc, source, interruptions, id)
+    where state in ('queued', 'failed') and not_before is null;
+create index jobs_that_wait on jobs (not_before)
+    where state in ('queued', 'failed') and not_before is not null;
+create index jobs_by_backfill on jobs (backfill_id, state, finished_at)
+    where backfill_id is not null;
 create index jobs_unarchived on jobs (state, id) where archived_at is null;
 
 -- What happened, in order. Rows are added and never changed.

@@ -1,29 +1,31 @@
 """Evaluate a study's models on its test sets and write the report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
 from her2d.pipeline.rules import rules_of
 from her2d.research.evaluation.annotated_share import annotated_shares
+from her2d.research.evaluation.coverage import CoverageRow, coverage_rows
+from her2d.research.evaluation.decision_curve import decision_curve, fit_status_probability
 from her2d.research.evaluation.disagreement import disagreement_rows
-from her2d.research.evaluation.figures import (
-    agreement_figure,
-    bland_altman_figure,
-    calibration_figure,
-    confusion_figure,
-    heatmap_figure,
-    risk_coverage_figure,
-    roc_figure,
-)
-from her2d.research.evaluation.held_out import find_false_tumor, score_held_out
+from her2d.research.evaluation.held_out import find_false_tumor, held_out_calls, score_held_out
 from her2d.research.evaluation.html import render
 from her2d.research.evaluation.interval_calibration import calibrate_interval
 from her2d.research.evaluation.least_tumor import limit_tumor
+from her2d.research.evaluation.participants import set_counts, table_1, table_2
+from her2d.research.evaluation.patients import patient_row
+from her2d.research.evaluation.pdf import write_pdf
+from her2d.research.evaluation.references import reference_rows
+from her2d.research.evaluation.reflex_testing import choose_rule_out, reflex_row
 from her2d.research.evaluation.report import Report, SlidePrediction
+from her2d.research.evaluation.report_figures import report_figures
+from her2d.research.evaluation.slide_pictures import SlidePictures
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
-    PredictedSlide,
     integrator_prediction,
     misdiagnosis_of,
     predict_slides,
@@ -32,12 +34,14 @@ from her2d.research.evaluation.slide_predictions import (
     validated_slides,
     validation_rows,
 )
+from her2d.research.evaluation.subgroups import subgroup_rows
 from her2d.research.evaluation.tiles import (
     calibration_rows,
     classifier_rows,
     integrator_rows,
     segmenter_rows,
 )
+from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.candidate import describe_cohort, selected_files, write_candidate
 from her2d.research.training.cohort import CohortSlide, Split
 from her2d.research.training.model_selection import read_selection
@@ -45,10 +49,10 @@ from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import Study, StudyError, recorded_commands, write_text
 
-REPORT_FILE, PAGE_FILE = "report.json", "report.html"
+REPORT_FILE, PAGE_FILE, PDF_FILE = "report.json", "report.html", "report.pdf"
 _SETS = (Split.TEST, Split.EXTERNAL)
-_HEATMAPS_EACH = 4
 
+Found = TypeVar("Found")
 Progress = Callable[[str], None]
 
 
@@ -62,7 +66,7 @@ def evaluate(
     """Evaluate the selected models, and those they were selected from, on the test sets.
 
     Writes report.json and report.html into `study.evaluation`, and the evaluated bundle into
-    `study.candidate`.
+    `study.candidate`. `write_report_pdf` makes report.pdf from them.
 
     Args:
         study: Study with selected models.
@@ -98,12 +102,20 @@ def evaluate(
     bundle = limited.bundle
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
-    predictions, own, heatmaps = _predictions(
+    predictions, own, pictures = _predictions(
         study, bundle, evaluation_slides(cohort), cuts, progress
     )
     progress("predicting test tiles")
     tiles = {split: split_probabilities(study, selection.classifier, split) for split in sets}
     misdiagnosis = misdiagnosis_of(own)
+    decision = bundle.manifest.decision
+    of_sets = {split.value: [p for _, p in own if p.set == split.value] for split in sets}
+    held_out_p = held_out_calls(held_out, decision)
+    rule_out = choose_rule_out(held_out_p, decision.threshold)
+    probability = fit_status_probability(held_out_p)
+    slides = slide_rows(predictions, selection.integrator)
+    segmenters = segmenter_rows(study, recipe, sets, selection.segmenter, progress)
+    classifiers = classifier_rows(study, recipe, selection.classifier)
     report = Report(
         cohort=describe_cohort(cohort),
         code_version=__version__,
@@ -117,14 +129,28 @@ def evaluate(
         overridden=selection.overridden,
         interval=calibrated.note,
         least_tumor=limited.note,
-        segmenters=segmenter_rows(study, recipe, sets, selection.segmenter, progress),
-        classifiers=classifier_rows(study, recipe, selection.classifier),
-        integrators=integrator_rows(study, selection, scores, tiles),
-        slides=slide_rows(predictions, selection.integrator),
-        predictions=tuple(prediction for _, prediction in own),
-        validation=validation_rows(
-            [prediction for _, prediction in own], bundle.manifest.decision.threshold
+        sets=set_counts(cohort),
+        table_1=table_1(cohort),
+        table_2=table_2(cohort),
+        references=reference_rows(
+            [
+                *(("segmenter", row.name) for row in segmenters),
+                *(("classifier", row.name) for row in classifiers),
+                *(("integrator", name) for name in dict.fromkeys(r.integrator for r in slides)),
+            ]
         ),
+        segmenters=segmenters,
+        classifiers=classifiers,
+        integrators=integrator_rows(study, selection, scores, tiles),
+        slides=slides,
+        predictions=tuple(prediction for _, prediction in own),
+        patients=tuple(patient_row(name, of) for name, of in of_sets.items()),
+        subgroups=subgroup_rows(own),
+        validation=validation_rows([prediction for _, prediction in own], decision.threshold),
+        coverage=tuple(chain.from_iterable(map(_coverage, of_sets.items()))),
+        rule_out=rule_out,
+        reflex=_known(reflex_row(name, of, rule_out) for name, of in of_sets.items()),
+        decision=_known(decision_curve(name, of, probability) for name, of in of_sets.items()),
         calibration=calibration_rows(study, selection.integrator, tiles),
         disagreement=disagreement_rows(
             {Split.INTEGRATOR: split_probabilities(study, selection.classifier, Split.INTEGRATOR)}
@@ -134,12 +160,31 @@ def evaluate(
         misdiagnosis_numbers=misdiagnosis.numbers,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
-    figures = _figures(report, predictions[selection.integrator])
-    page = render(report, figures=figures, heatmaps=heatmaps, share_figures=_share_figures(report))
+    report = report.model_copy(update={"tripod": tripod_rows(report, recipe)})
+    figures = report_figures(
+        report, predictions[selection.integrator], tile_cut=decision.tile_cut, pictures=pictures
+    )
     study.evaluation.mkdir(parents=True, exist_ok=True)
-    write_text(study.evaluation / PAGE_FILE, page)
+    write_text(study.evaluation / PAGE_FILE, render(report, figures))
     write_text(study.evaluation / REPORT_FILE, report.model_dump_json(indent=1))
     return report
+
+
+def write_report_pdf(study: Study) -> Path:
+    """Write report.pdf from the report.html of the last evaluation, and return its path.
+
+    Raises:
+        StudyError: The study is not evaluated.
+        PdfError: The PDF cannot be made.
+        OSError: The PDF cannot be written.
+    """
+    try:
+        page = (study.evaluation / PAGE_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StudyError(f"{study.root} is not evaluated. Run `her2d evaluate` first.") from error
+    path = study.evaluation / PDF_FILE
+    write_pdf(page, path)
+    return path
 
 
 def evaluation_slides(cohort: list[CohortSlide]) -> list[CohortSlide]:
@@ -166,15 +211,14 @@ def _predictions(
     tile_cuts: Mapping[str, float],
     progress: Progress,
 ) -> tuple[
-    dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], list[str]
+    dict[str, list[IntegratorPrediction]], list[tuple[CohortSlide, SlidePrediction]], SlidePictures
 ]:
-    """Run each slide through the pipeline once, and draw heatmaps of some."""
+    """Run each slide through the pipeline once, and draw pictures of some."""
     predictions: dict[str, list[IntegratorPrediction]] = {name: [] for name in tile_cuts}
     own: list[tuple[CohortSlide, SlidePrediction]] = []
     rules = rules_of(bundle)
     annotated = annotated_shares(study, slides)
-    # Heatmaps of slides predicted wrong and right; pixels of other slides are not kept.
-    heatmaps: dict[bool, list[str]] = {True: [], False: []}
+    pictures = SlidePictures(study)
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name, cut in tile_cuts.items():
@@ -182,37 +226,15 @@ def _predictions(
                 integrator_prediction(study, name, found, tile_cut=cut, rules=rules)
             )
         own.append((found.slide, slide_prediction(found, annotated.get(found.slide.name))))
-        drawn = heatmaps[_is_correct(found)]
-        if len(drawn) < _HEATMAPS_EACH:
-            drawn.append(heatmap_figure(found))
-    return predictions, own, heatmaps[True] + heatmaps[False]
+        pictures.add(found)
+    return predictions, own, pictures
 
 
-def _is_correct(found: PredictedSlide) -> bool:
-    return found.outcome.score.her2_status.value == found.slide.her2_status.value
+def _coverage(of_set: tuple[str, Sequence[SlidePrediction]]) -> tuple[CoverageRow, ...]:
+    name, predictions = of_set
+    slides = validated_slides(predictions)
+    return coverage_rows(name, slides.by_area, slides.low, slides.high)
 
 
-def _figures(report: Report, predictions: list[IntegratorPrediction]) -> list[str]:
-    figures = []
-    for row in report.slides:
-        if row.selected:
-            of_set = [prediction for prediction in predictions if prediction.set == row.set]
-            figures.append(roc_figure(of_set, f"ROC of slides, {row.set}"))
-            figures.append(confusion_figure(row.confusion, f"Slides, {row.set}"))
-    figures += [
-        calibration_figure(row.calibration, f"Calibration of tiles, {row.set}")
-        for row in report.calibration
-    ]
-    return [figure for figure in figures if figure is not None]
-
-
-def _share_figures(report: Report) -> list[str]:
-    figures = []
-    for row in report.validation:
-        slides = validated_slides([p for p in report.predictions if p.set == row.set])
-        for name, annotated in (("by tile", slides.by_tile), ("by area", slides.by_area)):
-            title = f"P, annotated share {name}, {row.set}"
-            figures.append(agreement_figure(slides, annotated, row.threshold_percent, title))
-            figures.append(bland_altman_figure(slides, annotated, title))
-        figures.append(risk_coverage_figure(row.risk_coverage, f"Risk and coverage, {row.set}"))
-    return [figure for figure in figures if figure is not None]
+def _known(rows: Iterable[Found | None]) -> tuple[Found, ...]:
+    return tuple(row for row in rows if row is not None)

@@ -1,25 +1,28 @@
 """Draw the report's figures, each as text to embed in an HTML page."""
 
-import base64
 import io
 from collections.abc import Sequence
 
-import cv2
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from her2d.pipeline.outcome import TileClass
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
+from her2d.research.evaluation.decision_curve import DecisionCurve
+from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.share_validation import RiskPoint, ValidatedSlides, agreement
-from her2d.research.evaluation.slide_predictions import IntegratorPrediction, PredictedSlide
-from her2d.results.heatmap import HeatmapData, render_heatmap
+from her2d.research.evaluation.slide_predictions import IntegratorPrediction
+from her2d.research.evaluation.subgroups import SubgroupRow
 
-_INK, _BROWN = "#23232b", "#79431a"
-_HEATMAP_SIDE = 900
+INK, BROWN = "#23232b", "#79431a"
+_FAINT, _BLUE = "#a8a8b2", "#2a5d9c"
+_WIDE = 4.6
+_SHARE_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
+_FOREST = ("sensitivity", "specificity")
 
 
 def roc_figure(predictions: list[IntegratorPrediction], title: str) -> str | None:
@@ -40,10 +43,10 @@ def roc_figure(predictions: list[IntegratorPrediction], title: str) -> str | Non
         return None
     false_positive, sensitivity, _ = roc_curve(positive, [c.fraction for c in known])
     figure, axes = _square(title)
-    axes.plot([0, 1], [0, 1], color="#c0c0c8", linewidth=1)
-    axes.plot(false_positive, sensitivity, color=_BROWN, linewidth=2)
+    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)
+    axes.plot(false_positive, sensitivity, color=BROWN, linewidth=2)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def confusion_figure(confusion: Confusion, title: str) -> str:
@@ -52,7 +55,7 @@ def confusion_figure(confusion: Confusion, title: str) -> str:
     figure, axes = _square(title)
     axes.imshow(cells, cmap="YlOrBr", vmin=0, vmax=max(1, int(cells.max()) * 1.4))
     for (row, column), count in np.ndenumerate(cells):
-        axes.text(column, row, str(count), ha="center", va="center", fontsize=16, color=_INK)
+        axes.text(column, row, str(count), ha="center", va="center", fontsize=16, color=INK)
     axes.set(
         xticks=[0, 1],
         yticks=[0, 1],
@@ -61,23 +64,23 @@ def confusion_figure(confusion: Confusion, title: str) -> str:
         xlabel="predicted status",
         ylabel="true status",
     )
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def calibration_figure(found: Calibration, title: str) -> str:
     """Draw the observed share of strong tiles against p(strong) as SVG text."""
     figure, axes = _square(title)
-    axes.plot([0, 1], [0, 1], color="#c0c0c8", linewidth=1)
+    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)
     axes.plot(
         [b.predicted for b in found.bins],
         [b.observed for b in found.bins],
-        color=_BROWN,
+        color=BROWN,
         marker="o",
     )
     axes.set(
         xlabel="p(strong)", ylabel="share of strong tiles", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
     )
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def agreement_figure(
@@ -102,14 +105,26 @@ def agreement_figure(
         return None
     truth, share = 100 * annotated[known], 100 * slides.share[known]
     low, high = 100 * slides.low[known], 100 * slides.high[known]
-    figure, axes = _square(title)
-    axes.plot([0, 100], [0, 100], color="#c0c0c8", linewidth=1)
-    axes.axhline(threshold_percent, color="#c0c0c8", linewidth=1, linestyle=":")
-    axes.axvline(threshold_percent, color="#c0c0c8", linewidth=1, linestyle=":")
-    axes.vlines(truth, low, high, color=_BROWN, linewidth=0.6, alpha=0.5)
-    axes.scatter(truth, share, color=_BROWN, s=9, zorder=3)
-    axes.set(xlabel="annotated share, %", ylabel="P, %", xlim=(-2, 102), ylim=(-2, 102))
-    return _svg(figure)
+    covered = (low <= truth) & (truth <= high)
+    figure, axes = _square(title, _WIDE)
+    axes.plot([0, 100], [0, 100], color=_FAINT, linewidth=1)
+    axes.axhline(threshold_percent, color=_FAINT, linewidth=1, linestyle=":")
+    axes.axvline(threshold_percent, color=_FAINT, linewidth=1, linestyle=":")
+    for those, color, label in (
+        (covered, BROWN, "in the interval"),
+        (~covered, _BLUE, "not in the interval"),
+    ):
+        if those.any():
+            count = f"{label}: {those.sum()}"
+            axes.vlines(truth[those], low[those], high[those], color=color, linewidth=0.8)
+            axes.scatter(truth[those], share[those], color=color, s=11, zorder=3, label=count)
+    # The root spreads the shares around the threshold, where calls are decided.
+    axes.set_xscale("function", functions=(_root, np.square))
+    axes.set_yscale("function", functions=(_root, np.square))
+    axes.set(xticks=_SHARE_TICKS, yticks=_SHARE_TICKS)
+    axes.set(xlabel="annotated share, %", ylabel="P, %", xlim=(0, 101), ylim=(0, 101))
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    return svg_text(figure)
 
 
 def bland_altman_figure(
@@ -131,12 +146,12 @@ def bland_altman_figure(
     truth, share = 100 * annotated[known], 100 * slides.share[known]
     found = agreement(slides, annotated, 0.0)
     figure, axes = _square(title)
-    axes.scatter((truth + share) / 2, share - truth, color=_BROWN, s=9)
+    axes.scatter((truth + share) / 2, share - truth, color=BROWN, s=9)
     for height, style in ((found.bias, "-"), (found.limits_low, "--"), (found.limits_high, "--")):
         if height is not None:
-            axes.axhline(height, color=_INK, linewidth=1, linestyle=style)
+            axes.axhline(height, color=INK, linewidth=1, linestyle=style)
     axes.set(xlabel="mean of P and the annotated share, %", ylabel="difference, points")
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def risk_coverage_figure(points: Sequence[RiskPoint], title: str) -> str | None:
@@ -152,61 +167,94 @@ def risk_coverage_figure(points: Sequence[RiskPoint], title: str) -> str | None:
     if not points:
         return None
     figure, axes = _square(title)
-    axes.step([p.called for p in points], [p.wrong for p in points], where="post", color=_BROWN)
+    axes.step([p.called for p in points], [p.wrong for p in points], where="post", color=BROWN)
     axes.set(xlabel="share of slides called", ylabel="share of calls wrong", xlim=(0, 1.02))
     axes.set_ylim(bottom=0)
-    return _svg(figure)
+    return svg_text(figure)
 
 
-def heatmap_figure(found: PredictedSlide) -> str:
-    """Draw a slide's heatmap as in the paper's Figures 3 and 4.
+def decision_figure(curve: DecisionCurve, title: str) -> str:
+    """Draw net benefit against the threshold probability as SVG text.
+
+    Args:
+        curve: The decision curve of a test set.
+        title: Title of the figure.
+    """
+    figure, axes = _square(title, _WIDE)
+    x = [point.threshold for point in curve.points]
+    axes.axhline(0, color=INK, linewidth=1, label="none")
+    axes.plot(x, [point.all for point in curve.points], color=_FAINT, label="all")
+    axes.plot(
+        x,
+        [point.by_call for point in curve.points],
+        color=_BLUE,
+        linestyle="--",
+        label="positive calls",
+    )
+    known = [point for point in curve.points if point.by_probability is not None]
+    if known:
+        x = [point.threshold for point in known]
+        low, high = [p.low or 0.0 for p in known], [p.high or 0.0 for p in known]
+        axes.fill_between(x, low, high, color=BROWN, alpha=0.15, linewidth=0)
+        benefit = [point.by_probability or 0.0 for point in known]
+        axes.plot(x, benefit, color=BROWN, linewidth=2, label="probability by P")
+    prevalence = curve.positive / curve.slides
+    axes.set(
+        xlabel="threshold probability",
+        ylabel="net benefit",
+        xlim=(0, max(x)),
+        ylim=(-0.25 * prevalence, 1.1 * prevalence),
+    )
+    axes.legend(fontsize=8, frameon=False)
+    return svg_text(figure)
+
+
+def forest_figure(rows: Sequence[SubgroupRow], title: str) -> str | None:
+    """Draw sensitivity and specificity of subgroups with their intervals.
+
+    Args:
+        rows: Subgroups of one test set.
+        title: Title of the figure.
 
     Returns:
-        Data URL of a JPEG with at most 900 pixels per side.
-
-    Raises:
-        OSError: The image cannot be encoded.
+        SVG text, or None without rows.
     """
-    outcome, score = found.outcome, found.outcome.score
-    grid, overview = outcome.grid, outcome.overview
-    scale = overview.tile_px / grid.tile_size
-    percent = score.high_expression_percent
-    image = render_heatmap(
-        HeatmapData(
-            rgb=overview.rgb,
-            tumor=overview.tumor,
-            tile_px=overview.tile_px,
-            p_strong=outcome.p_strong,
-            strong=outcome.tile_class == TileClass.STRONG,
-            unreadable=outcome.tile_class == TileClass.UNREADABLE,
-            um_per_px=grid.um_per_px / scale,
-            width=max(1, round(grid.width * scale)),
-            height=max(1, round(grid.height * scale)),
-            title=found.slide.name,
-            subtitle=(
-                f"true {found.slide.her2_status.value}, predicted {score.her2_status.value}"
-                + ("" if percent is None else f" at {percent:.1f} %")
-            ),
-        )
-    )
-    shrink = _HEATMAP_SIDE / max(image.shape[:2])
-    small = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    coded, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-    if not coded:
-        raise OSError(f"cannot encode the heatmap of {found.slide.name}")
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    if not rows:
+        return None
+    figure = Figure(figsize=(8, 0.9 + 0.24 * len(rows)), layout="constrained")
+    figure.suptitle(title, fontsize=10, color=INK)
+    places = range(len(rows))
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), _FOREST, strict=True):
+        for place, row in zip(places, rows, strict=True):
+            found: Interval = getattr(row, name)
+            if found.value is None or found.low is None or found.high is None:
+                continue
+            color = _FAINT if row.is_small else BROWN
+            axes.hlines(place, found.low, found.high, color=color, linewidth=1.4)
+            axes.scatter([found.value], [place], color=color, s=16, zorder=3)
+        axes.set(xlabel=name, xlim=(-0.02, 1.02))
+        axes.set_yticks(places, [f"{row.by} {row.level} (n = {row.slides})" for row in rows])
+        axes.tick_params(labelsize=8)
+        axes.grid(axis="x", color="#e6e6ea", linewidth=0.6)
+    axes.invert_yaxis()
+    return svg_text(figure)
 
 
-def _square(title: str) -> tuple[Figure, "mpl.axes.Axes"]:
-    figure = Figure(figsize=(3.4, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=10, color=_INK)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """Return a figure as SVG text, which is the same for the same figure."""
     text = io.StringIO()
     # A fixed salt and no date, so that the same report gives the same bytes.
     with mpl.rc_context({"svg.hashsalt": "her2d"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _square(title: str, side: float = 3.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10, color=INK)
+    return figure, axes
+
+
+def _root(percent: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sqrt(np.maximum(percent, 0))

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import Decision
 from her2d.pipeline.interval import TumorTiles
 from her2d.pipeline.scoring import Her2Status
 from her2d.research.evaluation.annotated_share import AnnotatedShare, annotated_shares
+from her2d.research.evaluation.reflex_testing import HeldOutCalls
 from her2d.research.evaluation.slide_predictions import predict_slides
 from her2d.research.evaluation.tiles import load_model, predict_strong
 from her2d.research.training.cohort import CohortSlide, Split, Status
@@ -27,12 +29,14 @@ class HeldOutSlide:
 
     Attributes:
         patient: its patient.
+        is_positive: its true HER2 status.
         tiles: its tumour tiles, as an integrator calls them that did not learn from the patient.
         annotated: annotated share of HER2-high tumour, 0 to 1.
         pixel_mm2: area of a pixel.
     """
 
     patient: str
+    is_positive: bool
     tiles: TumorTiles
     annotated: float
     pixel_mm2: float
@@ -162,8 +166,30 @@ def held_out_slides(
             continue
         tiles = models.integrated(slide.patient, outcome.tumor_tiles, cut)
         share = annotated[slide.name].by_area
-        found.append(HeldOutSlide(slide.patient, tiles, share, outcome.grid.pixel_mm2))
+        is_positive = slide.her2_status is Status.POSITIVE
+        pixel_mm2 = outcome.grid.pixel_mm2
+        found.append(HeldOutSlide(slide.patient, is_positive, tiles, share, pixel_mm2))
     return found
+
+
+def held_out_calls(slides: Sequence[HeldOutSlide], decision: Decision) -> HeldOutCalls:
+    """Return P and the true status of the slides that have enough tumour for a call.
+
+    Args:
+        slides: Slides that no model learned from.
+        decision: The bundle's rules, with its least tumour.
+    """
+    called = [
+        slide
+        for slide in slides
+        if len(slide.tiles) >= decision.min_tumor_tiles
+        and slide.tile_mm2.sum() >= decision.min_tumor_mm2
+    ]
+    return HeldOutCalls(
+        np.array([slide.tiles.share for slide in called], np.float64),
+        np.array([slide.is_positive for slide in called], bool),
+        np.array([slide.patient for slide in called], str),
+    )
 
 
 def _held_out_models(study: Study, recipe: Recipe) -> HeldOutModels:

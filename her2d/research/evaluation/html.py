@@ -1,36 +1,45 @@
-"""Render the report as one self-contained HTML page."""
-
-from collections.abc import Sequence
+"""Render the report as one self-contained HTML page, which is also what its PDF is made from."""
 
 import jinja2
 
+from her2d.research.evaluation.patients import PATIENT_RULE
+from her2d.research.evaluation.reflex_testing import LOWEST_NPV
 from her2d.research.evaluation.report import Report
+from her2d.research.evaluation.report_figures import ReportFigures
+from her2d.research.evaluation.rows import Interval
+from her2d.research.evaluation.subgroups import FEWEST
 
 
-def render(
-    report: Report,
-    *,
-    figures: Sequence[str],
-    heatmaps: Sequence[str],
-    share_figures: Sequence[str] = (),
-) -> str:
+def render(report: Report, figures: ReportFigures) -> str:
     """Render the page.
 
     Args:
         report: The report.
-        figures: SVG texts.
-        heatmaps: Data URLs of images.
-        share_figures: SVG texts about P and the annotated share.
+        figures: Its figures.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("her2d.research.evaluation", "."),
+        loader=jinja2.PackageLoader("her2d.research.evaluation", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "points": _points, "p_value": _p_value}
-    sets = list(dict.fromkeys(row.set for row in report.slides))
+    environment.filters |= {
+        "number": _number,
+        "points": _points,
+        "p_value": _p_value,
+        "interval": _interval,
+        "percent": _percent,
+        "of": _of,
+        "words": _words,
+    }
     return environment.get_template("report.html.j2").render(
-        report=report, sets=sets, figures=figures, heatmaps=heatmaps, share_figures=share_figures
+        report=report,
+        figures=figures,
+        sets=list(dict.fromkeys(row.set for row in report.slides)),
+        patient_rule=PATIENT_RULE,
+        lowest_npv=LOWEST_NPV,
+        fewest=FEWEST,
     )
 
 
@@ -44,3 +53,21 @@ def _p_value(value: float | None) -> str:
 
 def _points(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
+
+
+def _interval(found: Interval) -> str:
+    if found.value is None or found.low is None or found.high is None:
+        return "–"
+    return f"{found.value:.3f} ({found.low:.3f} – {found.high:.3f})"
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} ({100 * part / whole:.1f} %)" if whole else f"{part}"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

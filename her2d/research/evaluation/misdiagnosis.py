@@ -157,8 +157,8 @@ def number_test(
     return NumberTest(
         table,
         feature,
-        all=_group(everything),
-        **{name: _group(group) for name, group in groups.items()},
+        all=group_of(everything),
+        **{name: group_of(group) for name, group in groups.items()},
         positive=_rank_test(groups["fn"], groups["tp"]),
         negative=_rank_test(groups["fp"], groups["tn"]),
     )
@@ -179,7 +179,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _group(values: Sequence[float]) -> Group:
+def group_of(values: Sequence[float]) -> Group:
+    """Return the number, the mean and the standard deviation of values."""
     return Group(
         len(values),
         float(np.mean(values)) if values else None,

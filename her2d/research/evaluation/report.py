@@ -1,10 +1,18 @@
 """The report of an evaluation, as saved in report.json and shown in report.html."""
 
+from enum import StrEnum
+
 from her2d.bundle.manifest import CallCounts
 from her2d.method import TILE_CUT
 from her2d.research.evaluation.calibration import Calibration
 from her2d.research.evaluation.confusion import Confusion
+from her2d.research.evaluation.coverage import CoverageRow
+from her2d.research.evaluation.decision_curve import DecisionCurve
 from her2d.research.evaluation.misdiagnosis import FeatureTest, NumberTest, holm
+from her2d.research.evaluation.participants import CharacteristicsTable, SetCounts
+from her2d.research.evaluation.patients import PatientRow
+from her2d.research.evaluation.references import ReferenceRow
+from her2d.research.evaluation.reflex_testing import ReflexRow, RuleOut
 from her2d.research.evaluation.rows import Interval, Number, Row
 from her2d.research.evaluation.share_validation import (
     Agreement,
@@ -14,6 +22,7 @@ from her2d.research.evaluation.share_validation import (
     TileRule,
 )
 from her2d.research.evaluation.slides import SlideMetrics
+from her2d.research.evaluation.subgroups import SubgroupRow
 from her2d.research.training.slide_level import SlideLevel
 
 
@@ -225,6 +234,33 @@ class DisagreementRow(Row):
     not_unanimous_strong: Number
 
 
+class TripodStatus(StrEnum):
+    """Who answers a part of the TRIPOD+AI checklist."""
+
+    STUDY = "from the study"
+    IN_PART = "in part"
+    AUTHORS = "by the authors"
+
+
+class TripodRow(Row):
+    """One part of the TRIPOD+AI checklist.
+
+    Attributes:
+        item: Its number in the checklist.
+        section, topic: Where it stands in an article.
+        asked: What is asked, in short.
+        answer: What the study knows, and what is left to the authors.
+        status: Who answers it.
+    """
+
+    item: str
+    section: str
+    topic: str
+    asked: str
+    answer: str
+    status: TripodStatus
+
+
 class Report(Row):
     """All results of an evaluation, and the models and cohort they belong to."""
 
@@ -243,18 +279,29 @@ class Report(Row):
     """On what the bundle's interval of P is calibrated, or why it is not, in one sentence."""
     least_tumor: str
     """From how much tumour on the bundle calls a slide, and whether that is measured."""
+    sets: tuple[SetCounts, ...] = ()
+    table_1: CharacteristicsTable | None = None
+    table_2: CharacteristicsTable | None = None
+    references: tuple[ReferenceRow, ...] = ()
     segmenters: tuple[SegmenterRow, ...]
     classifiers: tuple[ClassifierRow, ...]
     integrators: tuple[IntegratorRow, ...]
     slides: tuple[SlideRow, ...]
     predictions: tuple[SlidePrediction, ...]
+    patients: tuple[PatientRow, ...] = ()
+    subgroups: tuple[SubgroupRow, ...] = ()
     validation: tuple[ValidationRow, ...]
+    coverage: tuple[CoverageRow, ...] = ()
+    rule_out: RuleOut | None = None
+    reflex: tuple[ReflexRow, ...] = ()
+    decision: tuple[DecisionCurve, ...] = ()
     calibration: tuple[CalibrationRow, ...]
     disagreement: tuple[DisagreementRow, ...] = ()
     misdiagnosis: tuple[FeatureTest, ...]
     misdiagnosis_numbers: tuple[NumberTest, ...] = ()
     misdiagnosis_left_out: tuple[str, ...]
     """A sentence for each feature without a test, with the reason."""
+    tripod: tuple[TripodRow, ...] = ()
 
     def holm_of(self, table: str, feature: str, group: str) -> float | None:
         """Return P of a feature as adjusted for all features that its table compares.

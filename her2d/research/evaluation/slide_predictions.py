@@ -1,6 +1,5 @@
 """Predict test slides with the bundle, as the daemon does, and with every integrator."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from her2d.pipeline.rules import PipelineRules
 from her2d.pipeline.scoring import score_slide
 from her2d.pipeline.tile_counts import TileCounts
 from her2d.research.evaluation.annotated_share import AnnotatedShare
+from her2d.research.evaluation.columns import MOST_LEVELS, is_column_of_numbers, number
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
     GroupTests,
@@ -39,7 +39,6 @@ from her2d.research.evaluation.tiles import load_model, predict_strong
 from her2d.research.training.cohort import CohortSlide, Status
 from her2d.research.training.study import Study
 
-_MOST_LEVELS = 6
 _UNTESTED = GroupTests(None, None)
 _INDETERMINATE = Status.INDETERMINATE.value
 
@@ -290,7 +289,7 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Mis
         elif len(levels) == 1:
             left_out.append(f"{feature} ({table}) is {levels[0].level} in all slides.")
             tests.append(FeatureTest(table, feature, tuple(levels), _UNTESTED, _UNTESTED))
-        elif len(levels) > _MOST_LEVELS:
+        elif len(levels) > MOST_LEVELS:
             left_out.append(f"{feature} ({table}) has {len(levels)} levels.")
         else:
             tests += misdiagnosis_tests(levels)
@@ -302,12 +301,8 @@ def _columns_of_numbers(found: Sequence[tuple[CohortSlide, SlidePrediction]]) ->
     columns: dict[str, set[str]] = {}
     for slide, _ in found:
         for feature, value in slide.morphology.items():
-            columns.setdefault(feature, set()).update([value] if value else [])
-    return frozenset(
-        feature
-        for feature, values in columns.items()
-        if len(values) > 2 and all(_number(value) is not None for value in values)
-    )
+            columns.setdefault(feature, set()).add(value)
+    return frozenset(f for f, values in columns.items() if is_column_of_numbers(values))
 
 
 def _number_tests(
@@ -316,7 +311,7 @@ def _number_tests(
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
     for slide, prediction in found:
         for feature in features & slide.morphology.keys():
-            value = _number(slide.morphology[feature])
+            value = number(slide.morphology[feature])
             if value is not None:
                 cells = groups.setdefault((prediction.set, feature), {})
                 cells.setdefault(_outcome(prediction) or "", []).append(value)
@@ -324,15 +319,6 @@ def _number_tests(
         number_test(table, feature, cells, cells.get("", []))
         for (table, feature), cells in sorted(groups.items())
     )
-
-
-def _number(text: str) -> float | None:
-    """Return the finite number that a cell of the table holds, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _outcome(prediction: SlidePrediction) -> str | None:

@@ -54,8 +54,9 @@ class NetworkRecipe(_Section):
     """None means every tile once. Ours."""
     crop: Annotated[int, Field(ge=32, le=TILE_PX, multiple_of=32)] = TILE_PX
     """Side of the random crop of a tile, in pixels; 512 is the whole tile. Ours."""
-    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest relative change of the optical density, see `augment`. Ours."""
+    stain_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Largest relative change of the amounts of haematoxylin and eosin, see `augment`; 0 leaves
+    the stain as it is. Ours."""
     width_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Scales hidden channel counts; 1.0 is the published network. Ours."""
     weights: Path | dict[str, Path] | None = None

@@ -101,7 +101,7 @@ class AugmentedTiles(Dataset[Sample]):
         store: The prepared tiles.
         target: `mask` for the tumour mask, (crop, crop), or `strong` for the class of the tile, ().
         crop: Side of the random crop in pixels.
-        stain_jitter: Largest relative change of the optical density, see `augment`.
+        stain_jitter: Largest relative change of the amounts of the dyes, see `augment`.
     """
 
     def __init__(

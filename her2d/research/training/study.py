@@ -14,7 +14,7 @@ study/classifiers/NAME/FOLD/    the same for each fold
 study/integrators/NAME.skops    fitted integrators, with integrators/results.json
 study/model_selection.json      the models that the bundle consists of
 study/candidate/                the selected models as a bundle without figures
-study/evaluation/               report.html, report.json
+study/evaluation/               report.html, report.json, report.pdf
 """
 
 from dataclasses import dataclass

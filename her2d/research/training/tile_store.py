@@ -8,7 +8,7 @@ each tile, and WebDataset can only be read in order.
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +29,7 @@ _CONTENT = "content"
 _ALIGNMENT = "alignment"
 
 Array: TypeAlias = zarr.Array[Any]
+Change: TypeAlias = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class TileStore:
     Attributes:
         names: Names of the slides.
         table: Labels of all their tiles.
+        places: Column and row of each tile on its slide's grid, int64 (T, 2).
 
     Raises:
         FileNotFoundError: A slide is not prepared.
@@ -171,10 +173,13 @@ class TileStore:
             if not path.is_dir():
                 raise FileNotFoundError(2, "This slide is not prepared", str(path))
         self._open: dict[int, tuple[Array, Array]] = {}
+        self._change: Change = _as_stored
+        self._changes: tuple[str, ...] = ()
         self.names = tuple(names)
         tables = [np.asarray(_array(path, "table")[:], np.int64) for path in self._paths]
         counts = [len(table) for table in tables]
         joined = np.concatenate([np.zeros((0, 4), np.int64), *tables])
+        self.places = joined[:, :2]
         self.table = TileTable(
             slide=np.repeat(np.arange(len(names)), counts),
             position=np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)]),
@@ -198,6 +203,18 @@ class TileStore:
         found.table = replace(self.table, gate_pixels=tumor_pixels)
         return found
 
+    def changed(self, name: str, change: Change) -> "TileStore":
+        """Return the same tiles with pixels that are changed when they are read.
+
+        Args:
+            name: Name of the change, which becomes part of the digest.
+            change: Maps the index of a tile and its pixels, uint8 (512, 512, 3) RGB, to others.
+        """
+        found = copy(self)
+        found._change = change
+        found._changes = (*self._changes, name)
+        return found
+
     def digest(self, *more: NDArray[Any]) -> str:
         """Return the SHA-256, in hex, of the slides' names, their tiles and further arrays.
 
@@ -212,13 +229,16 @@ class TileStore:
             digest.update(column.tobytes())
         digest.update((table.strong & table.labelled).tobytes())
         digest.update(self._contents)
+        for change in self._changes:
+            digest.update(change.encode())
         for array in more:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
     def pixels(self, index: int) -> NDArray[np.uint8]:
         """Read the pixels of the tile at `index` of `table`, uint8 (512, 512, 3) RGB."""
-        return np.asarray(self._arrays(index)[0][int(self.table.position[index])], np.uint8)
+        stored = self._arrays(index)[0][int(self.table.position[index])]
+        return self._change(index, np.asarray(stored, np.uint8))
 
     def tumor(self, index: int) -> NDArray[np.uint8]:
         """Read the tumour mask of the tile at `index` of `table`, uint8 (512, 512), 0 or 1."""
@@ -234,6 +254,10 @@ class TileStore:
             path = self._paths[slide]
             self._open[slide] = _array(path, "pixels"), _array(path, "tumor")
         return self._open[slide]
+
+
+def _as_stored(index: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return pixels
 
 
 def read_fingerprint(path: Path) -> Fingerprint:

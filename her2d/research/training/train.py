@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -210,6 +211,30 @@ def train_classifier(
     """
     tiles = gated_training_tiles(study, recipe)
     _check_folds(study, tiles)
+    return fit_classifier(
+        study.classifier(name, fold), recipe, name, fold, tiles, show_progress=show_progress
+    )
+
+
+def fit_classifier(
+    directory: Path,
+    recipe: Recipe,
+    name: str,
+    fold: int,
+    tiles: TrainingTiles,
+    *,
+    show_progress: bool = False,
+) -> FitResult:
+    """Train one fold's sub-classifier on tiles that are already opened; see `train_classifier`.
+
+    Args:
+        directory: The network's folder.
+        recipe: How to train.
+        name: A key of CLASSIFIERS.
+        fold: The fold to hold out, from 0.
+        tiles: The training tiles.
+        show_progress: Show a progress bar.
+    """
     seed = recipe.seed * FOLDS + fold
     torch.manual_seed(seed)
     how = recipe.classifier.of_network(name)
@@ -218,7 +243,7 @@ def train_classifier(
     )
     task = classifier_task(tiles, fold)
     return fit(
-        study.classifier(name, fold),
+        directory,
         f"{name}, fold {fold}",
         ClassifierTraining(network, how, recipe.mean, recipe.std, seed),
         task,

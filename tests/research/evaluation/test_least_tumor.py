@@ -31,7 +31,8 @@ def slide(number: int, strong: np.ndarray, *, pixels: int = TILE) -> HeldOutSlid
         p_strong=called.astype(np.float32),
         p_folds=np.repeat(called[:, None], 5, axis=1).astype(np.float32),
     )
-    return HeldOutSlide(f"P{number}", tiles, float(called.mean()), PIXEL_MM2)
+    share = float(called.mean())
+    return HeldOutSlide(f"P{number}", share >= 0.1, tiles, share, PIXEL_MM2)
 
 
 def cohort(mosaic, *, pixels: int = TILE) -> list[HeldOutSlide]:
@@ -72,7 +73,7 @@ def test_weak_tiles_that_are_called_strong_here_and_there_cost_specificity():
     errors = [rng.random((16, 16)) < 0.04 for _ in range(10)]
     slides = [slide(number, positive) for number in range(10)]
     slides += [
-        HeldOutSlide(f"N{number}", slide(number, wrong).tiles, 0.0, PIXEL_MM2)
+        HeldOutSlide(f"N{number}", False, slide(number, wrong).tiles, 0.0, PIXEL_MM2)
         for number, wrong in enumerate(errors)
     ]
     assert measured(slides).tiles > 10

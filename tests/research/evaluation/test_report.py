@@ -34,6 +34,7 @@ from her2d.research.evaluation.report import (
     SlideRow,
     TileMetrics,
 )
+from her2d.research.evaluation.report_figures import ReportFigures
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
     misdiagnosis_of,
@@ -137,7 +138,7 @@ def test_slides_without_tumour_are_counted_by_predicted_status():
 
 
 def test_the_page_shows_the_predictions_of_slides_without_tumour():
-    page = render(benign_called_positive(), figures=[], heatmaps=[])
+    page = render(benign_called_positive(), ReportFigures())
     assert "<th>slides without tumour predicted positive<th>negative<th>indeterminate" in page
     assert "<td>8<td>0<td>1" in page
 
@@ -193,7 +194,7 @@ def test_what_is_not_defined_is_null_in_json():
 
 
 def test_the_page_escapes_the_cohorts_description():
-    page = render(report(), figures=["<svg></svg>"], heatmaps=["data:image/jpeg;base64,"])
+    page = render(report(), ReportFigures(slides=["<svg></svg>"]))
     assert "a &lt;b&gt;cohort" in page
     assert "0.9043" in page
     assert "<svg></svg>" in page
@@ -276,7 +277,7 @@ def test_a_feature_that_all_slides_share_keeps_its_row_without_a_test():
 def test_the_page_marks_a_p_value_that_is_estimated():
     levels = [LevelCounts("test", "grade", str(n), 40 + n, 60 - n, 0, 0) for n in range(6)]
     tests = tuple(misdiagnosis_tests(levels))
-    page = render(report(misdiagnosis=tests), figures=[], heatmaps=[])
+    page = render(report(misdiagnosis=tests), ReportFigures())
     assert f"≈ {tests[0].positive.fisher:.3f}" in page
 
 
@@ -285,7 +286,7 @@ def test_a_column_of_many_levels_is_reported_as_left_out():
     found = misdiagnosis_of(predictions)
     assert found.tests == ()
     assert found.left_out == ("block (test) has 7 levels.",)
-    page = render(report(misdiagnosis_left_out=found.left_out), figures=[], heatmaps=[])
+    page = render(report(misdiagnosis_left_out=found.left_out), ReportFigures())
     assert "Features without a test: block (test) has 7 levels." in page
 
 
@@ -310,10 +311,8 @@ def test_a_column_of_numbers_is_compared_by_its_means():
 
 
 def test_the_page_shows_the_mean_age():
-    page = render(
-        report(misdiagnosis_numbers=misdiagnosis_of(ages()).numbers), figures=[], heatmaps=[]
-    )
-    assert "<td>age<td>" in page
+    page = render(report(misdiagnosis_numbers=misdiagnosis_of(ages()).numbers), ReportFigures())
+    assert '<td class="text">age<td>' in page
     assert "71.500 ± 1.291" in page
 
 
@@ -356,7 +355,7 @@ def test_the_page_shows_the_specificity_of_integrators_on_tiles():
         validation_specificity=0.7123,
         sets={"test": figures},
     )
-    page = render(report(integrators=(row,)), figures=[], heatmaps=[])
+    page = render(report(integrators=(row,)), ReportFigures())
     assert "<td>0.7123" in page
     assert "<td>0.6123" in page
 
@@ -427,7 +426,7 @@ def test_the_page_and_json_compare_p_with_the_annotated_share():
     assert row.by_area.bias == pytest.approx(-2)
     assert row.tile_rule.other_status == 1
     made = report(validation=(row,))
-    page = render(made, figures=[], heatmaps=[], share_figures=["<svg>agreement</svg>"])
+    page = render(made, ReportFigures(shares=["<svg>agreement</svg>"]))
     assert "<td>by tile<td>4<td>+1.50<td>+1.50" in page
     assert "puts 1 of 3 slides on the other side of 10 %" in page
     assert "<svg>agreement</svg>" in page

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage.color import rgb2hed
 
 from her2d.research.training.augment import augment, jitter_stain, mask_pixels, rotate
 
@@ -54,10 +55,29 @@ def test_the_same_seed_augments_the_same_way(seed):
 
 
 @given(seeds)
-def test_restaining_keeps_the_order_of_brightness(seed):
+def test_restaining_varies_the_amounts_of_the_dyes(seed):
+    # Half a unit of haematoxylin and of eosin.
+    dyes = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
+    before = np.uint8(256 * np.exp(-0.5 * dyes) - 1)[None]
+    after = jitter_stain(before, np.random.default_rng(seed), 0.15)
+    amounts = [np.diag(rgb2hed(image / 255)[0]) for image in (before, after)]
+    hematoxylin, eosin = amounts[1] / amounts[0]
+    assert 0.8 < hematoxylin < 1.2
+    assert 0.8 < eosin < 1.2
+
+
+@given(seeds)
+def test_restaining_shows_darker_greys_darker(seed):
     ramp = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
     stained = jitter_stain(ramp, np.random.default_rng(seed)).astype(int)
     assert (np.diff(stained, axis=1) >= 0).all()
+
+
+def test_without_jitter_restaining_changes_nothing():
+    before = image(0)
+    assert (
+        np.abs(jitter_stain(before, np.random.default_rng(0), 0.0).astype(int) - before).max() == 0
+    )
 
 
 @given(seeds)

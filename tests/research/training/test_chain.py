@@ -1,5 +1,6 @@
 """The paper's procedure from a cohort to a served bundle, in small, and killed in the middle."""
 
+import csv
 import json
 import os
 import re
@@ -7,12 +8,13 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from built_once import built_once, run_folder
+from pango import needs_pango
 from typer.testing import CliRunner
 
 from her2d.bundle.loading import load_bundle, sha256_of
@@ -22,7 +24,7 @@ from her2d.research.training.cohort import Split
 from her2d.research.training.recipe import study_recipe
 from her2d.research.training.study import Study
 from her2d.simulator.cohort import write_cohort
-from her2d.simulator.plan import plan_cohort
+from her2d.simulator.paper_cohort import plan_splits
 from her2d.simulator.stain import DAB_THRESHOLD
 
 pytestmark = pytest.mark.slow
@@ -99,10 +101,18 @@ def models(study: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A simulated cohort of twenty-four slides, prepared, with its recipe."""
+    """A hard cohort of twenty-eight slides from two centres, prepared, with its recipe."""
 
     def build(folder: Path) -> None:
-        plans = plan_cohort(24, 4, positive_fraction=0.6, width=1100, height=1100)
+        slides = {"train": 20, "test": 4, "external": 4}
+        positive = dict.fromkeys(slides, 0.5)
+        plans = [
+            # So that folds of so few slides have strong tiles.
+            replace(plan, strong_fraction=max(plan.strong_fraction, 0.6))
+            if plan.her2_status == "positive"
+            else plan
+            for plan in plan_splits(slides, 4, positive=positive, width=1100, height=1100)
+        ]
         write_cohort(folder / "cohort", plans, workers=2)
         (folder / "recipe.toml").write_text(RECIPE)
         her2d(
@@ -110,8 +120,7 @@ def prepared(tmp_path_factory) -> Path:
             folder / "cohort" / "cohort.csv",
             "--study",
             folder / "prepared",
-            "--annotations",
-            "truth/{slide}.tif",
+            "--align",
             "--expression",
             "dab",
             "--dab-threshold",
@@ -208,7 +217,7 @@ def test_slides_are_kept_apart_and_the_report_says_how_much_the_five_disagree(tr
     cohort = Study(trained).cohort()
     kept = [one for one in cohort if one.split is Split.INTEGRATOR]
     assert {one.her2_status for one in kept} == {"positive", "negative"}
-    assert [row["set"] for row in evaluated["disagreement"]] == ["integrator", "test"]
+    assert [row["set"] for row in evaluated["disagreement"]] == ["integrator", "test", "external"]
     assert all(0 <= row["not_unanimous"] <= 1 for row in evaluated["disagreement"])
 
 
@@ -247,19 +256,70 @@ def test_the_report_holds_every_table(evaluated):
     assert len(evaluated["classifiers"][0]["auroc"]) == 5
     assert {row["name"] for row in evaluated["integrators"]} == {"lr", "rf"}
     assert {(row["integrator"], row["set"]) for row in evaluated["slides"]} == {
-        ("lr", "test"),
-        ("rf", "test"),
+        (integrator, split) for integrator in ("lr", "rf") for split in ("test", "external")
     }
-    assert len(evaluated["predictions"]) == 4
+    assert len(evaluated["predictions"]) == 8
     assert evaluated["segmenters"][0]["sets"]["test"] > 0.4
 
 
 def test_the_page_holds_its_figures_and_needs_nothing_beside_it(trained, evaluated):
     page = (trained / "evaluation" / "report.html").read_text()
     assert page.count("<svg") >= 2
-    assert page.count('src="data:image/jpeg') == 4
+    called = [p for p in evaluated["predictions"] if p["predicted"] != "indeterminate"]
+    for prediction in called:
+        for picture in ("H&amp;E", "heatmap", "IHC", "H&amp;E at 4x", "IHC at 4x"):
+            assert f'alt="{picture} of {prediction["name"]} ({prediction["set"]}): ' in page
+    statuses = {p["true_status"] for p in evaluated["predictions"]} - {"indeterminate"}
+    assert page.count('alt="annotated of ') == len(statuses)
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
     assert "url(" not in page.replace("url(#", "")
+
+
+def test_stain_is_compared_within_the_centre_and_outside(trained, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(trained, study)
+    before = models(study)
+    her2d("train", "stain", "resnet18", "--study", study)
+    with (study / "evaluation" / "stain.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["stain"], row["split"]) for row in rows} == {
+        (stain, split)
+        for stain in ("recipe", "as scanned", "macenko", "reinhard")
+        for split in ("test", "external")
+    }
+    assert len({row["auroc"] for row in rows}) == len(rows)
+    assert all(0 <= float(row["auroc"]) <= 1 for row in rows)
+    # Nothing of it becomes part of a bundle.
+    assert before.items() <= models(study).items()
+    assert "stain" not in (study / "commands.txt").read_text()
+
+
+def test_the_report_holds_the_paper_and_what_readers_ask_for(trained, evaluated):
+    page = (trained / "evaluation" / "report.html").read_text()
+    for number in ("Tables 3 and 4", *(f"Table {n}" for n in (1, 2, "S1", "S2", "S3", "S4", "S5"))):
+        assert f"<h3>{number}. " in page
+    for number in (1, 2, 3, 4, "S1", "S2", "S3"):
+        assert f"<h3>Figure {number}. " in page
+    assert [row["set"] for row in evaluated["patients"]] == ["test", "external"]
+    assert {row["by"] for row in evaluated["subgroups"]} >= {"IHC score", "differentiation"}
+    assert [row["name"] for row in evaluated["references"]] == ["unet", "resnet18", "lr", "rf"]
+    assert len(evaluated["tripod"]) == 52
+
+
+def test_the_rule_out_threshold_comes_from_slides_that_were_kept_apart(evaluated):
+    kept = next(each for each in evaluated["sets"] if each["set"] == "integrator")
+    assert evaluated["rule_out"]["slides"] <= kept["positive"] + kept["negative"]
+
+
+@needs_pango
+def test_the_report_is_a_pdf_too_which_can_be_written_again(trained, tmp_path):
+    written = (trained / "evaluation" / "report.pdf").read_bytes()
+    assert written.startswith(b"%PDF-")
+    (tmp_path / "evaluation").mkdir()
+    page = (trained / "evaluation" / "report.html").read_text()
+    (tmp_path / "evaluation" / "report.html").write_text(page[: page.index("<h2")])
+    her2d("evaluate", "pdf", "--study", tmp_path)
+    assert (tmp_path / "evaluation" / "report.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_the_bundle_states_what_was_measured(trained, bundle, evaluated):

@@ -14,7 +14,6 @@ def test_the_defaults_are_the_papers():
     for network in (recipe.segmenter, recipe.classifier):
         assert (network.learning_rate, network.weight_decay) == (1e-5, 1e-3)
     assert (recipe.segmenter.batch, recipe.classifier.batch) == (32, 64)
-    assert recipe.segmenter.stain_jitter == 0
     assert set(recipe.segmenters) == set(SEGMENTERS)
     assert set(recipe.classifiers) == set(CLASSIFIERS)
     assert set(recipe.integrators) == set(INTEGRATORS)
