@@ -66,6 +66,7 @@ Every class stands in the module that raises it:
     │  └─ UnreadableFormatError
     │     └─ MissingLibraryError
     ├─ ReloadError
+    ├─ ResultLostError
     ├─ ResultsUnwritableError
     ├─ ScanMissing
     │  ├─ ScanReplaced

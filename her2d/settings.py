@@ -254,6 +254,9 @@ class ClusterSettings(_Section):
     actor_cpus: PositiveInt = 4
     actor_gpus: Annotated[int, Field(ge=0, le=1)] = 0
     most_slides: PositiveInt = 32
+    least_engines: Annotated[int, Field(ge=0)] = 1
+    release_after_s: Seconds = 600.0
+    autoscales: bool = False
     paths: dict[Path, Path] = {}
     spool: Path = Path("/var/tmp")
     spool_mb: Annotated[float, Field(ge=0, le=1e9)] = 20_000.0

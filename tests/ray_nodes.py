@@ -1,7 +1,13 @@
 """A real cluster of Ray on this machine: a head without CPUs, and nodes that can be killed."""
 
+import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
 from pathlib import Path
+from typing import Any, ClassVar
 
 from daemon_site import Site
 
@@ -10,11 +16,20 @@ from her2d.bundle.loading import Bundle
 _STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
 
+# A killed node is noticed in two seconds, not in fifteen.
+_SOON = {
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 3,
+    "health_check_initial_delay_ms": 500,
+}
+
+
 class RayNodes:
     """A cluster of this machine's processes."""
 
-    def __init__(self, port: int = 0) -> None:
-        """Start the head on a port, or on any free one."""
+    def __init__(self, port: int = 0, **head: Any) -> None:
+        """Start the head on a port, or on any free one; `head` are further settings of Ray's."""
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(
@@ -24,13 +39,8 @@ class RayNodes:
                 "gcs_server_port": port,
                 "object_store_memory": _STORE_BYTES,
                 "include_dashboard": False,
-                # A killed node is noticed in two seconds, not in fifteen.
-                "_system_config": {
-                    "health_check_period_ms": 500,
-                    "health_check_timeout_ms": 1000,
-                    "health_check_failure_threshold": 3,
-                    "health_check_initial_delay_ms": 500,
-                },
+                "_system_config": _SOON | head.pop("system", {}),
+                **head,
             },
         )
         self.nodes: list[object] = []
@@ -39,9 +49,11 @@ class RayNodes:
     def address(self) -> str:
         return str(self._cluster.address)
 
-    def add(self, number: int = 1) -> None:
+    def add(self, number: int = 1, **node: Any) -> None:
         for _ in range(number):
-            self.nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES))
+            self.nodes.append(
+                self._cluster.add_node(num_cpus=1, object_store_memory=_STORE_BYTES, **node)
+            )
 
     def kill(self, number: int) -> None:
         """Kill every process of a node, as a power cut does."""
@@ -62,6 +74,76 @@ class RayNodes:
         shutil.rmtree(session, ignore_errors=True)
 
 
+class ScalingRayNodes(RayNodes):
+    """A cluster whose nodes are started and ended by Ray's own autoscaler, at most one at once."""
+
+    MOST = 1
+    ENVIRONMENT: ClassVar = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+    def __init__(self, folder: Path) -> None:
+        from ray._private.services import get_node_ip_address
+
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        config = folder / "autoscaler.json"
+        node = {"resources": {"CPU": 1, "object_store_memory": _STORE_BYTES}, "node_config": {}}
+        lists = ("initialization", "setup", "head_setup", "worker_setup")
+        starts = ("head_start_ray_commands", "worker_start_ray_commands")
+        config.write_text(
+            json.dumps(
+                {
+                    "cluster_name": "her2d",
+                    "max_workers": self.MOST,
+                    "idle_timeout_minutes": 0.05,
+                    "upscaling_speed": 1.0,
+                    "provider": {
+                        "type": "fake_multinode",
+                        "disable_node_updaters": True,
+                        "use_node_id_as_ip": True,
+                        "disable_launch_config_check": True,
+                        "gcs_address": f"{get_node_ip_address()}:{port}",
+                    },
+                    "auth": {},
+                    "head_node_type": "ray.head.default",
+                    "available_node_types": {
+                        "ray.head.default": {
+                            "resources": {},
+                            "node_config": {},
+                            "max_workers": 0,
+                        },
+                        "worker": {**node, "min_workers": 0, "max_workers": self.MOST},
+                    },
+                    "file_mounts": {},
+                    "cluster_synced_files": [],
+                    "file_mounts_sync_continuously": False,
+                    "rsync_exclude": [],
+                    **{f"{name}_commands": [] for name in lists},
+                    **{name: [] for name in starts},
+                }
+            )
+        )
+        super().__init__(port, autoscaling_config=str(config))
+
+    def end(self) -> None:
+        """End the nodes as well, which are children of the autoscaler and not of this process."""
+        session = Path(self._cluster.head_node.get_session_dir_path()).name
+        super().end()
+        found = subprocess.run(
+            ["pgrep", "-f", session],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for pid in map(int, found.stdout.split()):
+            if pid != os.getpid():
+                os.kill(pid, signal.SIGKILL)
+
+
 def cluster_site(folder: Path, bundle: Bundle, address: str, lacking: Path | None = None) -> Site:
     """Create a site whose slides a cluster scores.
 
@@ -71,6 +153,6 @@ def cluster_site(folder: Path, bundle: Bundle, address: str, lacking: Path | Non
     site = Site.made(folder, bundle)
     paths = "" if lacking is None else f'paths = {{ "{lacking}" = "/nowhere" }}\n'
     site.config.write_text(f"{site.config.read_text()}[cluster]\n{paths}")
-    site.set("cluster", address=address, actor_cpus=1, most_slides=8)
+    site.set("cluster", address=address, actor_cpus=1, most_slides=8, least_engines=8)
     site.set("inference", backend="onnxruntime")
     return site

@@ -28,7 +28,7 @@ from her2d.doctor.machine import clock_finding
 from her2d.doctor.models import model_findings, verified_bundle
 from her2d.doctor.network import port_finding
 from her2d.doctor.programs import NoAnswerError
-from her2d.doctor.sandbox import sandbox_findings
+from her2d.doctor.sandbox import cluster_sandbox_findings, sandbox_findings
 from her2d.doctor.units import (
     DAEMON,
     Units,
@@ -118,6 +118,7 @@ def _findings(
         yield user_finding(DAEMON, units.daemon)
     yield from state_findings(units)
     yield from sandbox_findings(settings, units)
+    yield from cluster_sandbox_findings(settings.cluster, units.daemon)
     yield from unit_limit_findings(settings, units)
     yield from webhook_findings(settings.webhook, units.daemon)
 

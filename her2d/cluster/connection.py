@@ -7,8 +7,10 @@ from multiprocessing.managers import BaseManager, RemoteError
 from types import TracebackType
 from typing import Any, Self
 
+from her2d.cluster.node_series import NodeSeries
 from her2d.cluster.plan import Answer, ClusterStatus, DriverOrder, NodeStatus, Progress, SlideTask
 from her2d.errors import Her2dError
+from her2d.monitoring.reading import NodeReading
 from her2d.processing.errors import ClusterLostError
 from her2d.system.backoff import Backoff
 from her2d.system.loggers import get_logger
@@ -18,6 +20,7 @@ log = get_logger(__name__)
 _BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 _LOOK_S = 0.5
 _SILENT_S = 30.0
+_START_S = 300.0  # in which engines are loaded, and an autoscaler starts a machine
 _JOIN_S = 10.0
 # What a call to a process that ended raises.
 _ENDED = (EOFError, OSError, RemoteError)
@@ -49,6 +52,9 @@ class ClusterConnection:
         self._problem: str | None = "The cluster is being connected."
         self._told = False
         self._losses = 0
+        self._backlog = 0
+        self._has_scored = False
+        self._series = NodeSeries()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="her2d-cluster", daemon=True)
 
@@ -82,6 +88,11 @@ class ClusterConnection:
         return self._told
 
     @property
+    def nodes(self) -> tuple[NodeReading, ...]:
+        """The nodes as metrics show them."""
+        return self._series.reading
+
+    @property
     def losses(self) -> int:
         """How often the connected cluster was lost."""
         return self._losses
@@ -90,6 +101,10 @@ class ClusterConnection:
     def problem(self) -> str | None:
         """One sentence if the cluster scores nothing, else None."""
         return self._problem
+
+    def note_backlog(self, slides: int) -> None:
+        """Say how many slides wait or are scored, which decides on the number of engines."""
+        self._backlog = slides
 
     def begin(self, task: SlideTask) -> bool:
         """Hand a slide to a node; False if none has a place. Raises ClusterLostError."""
@@ -151,21 +166,41 @@ class ClusterConnection:
             yield driver
         finally:
             self._driver, self._status = None, ClusterStatus()
+            self._series.update(())
+            self._has_scored = False
             self._manager.shutdown()
 
     def _watch(self, driver: Any) -> None:
         """Read the status until the connection is closed or lost."""
         while not self._closing.is_set():
+            driver.note_backlog(self._backlog)
             status: ClusterStatus = driver.status()
             if status.age_s > _SILENT_S:
                 raise ClusterLostError(f"The cluster has not answered for {status.age_s:.0f} s.")
             if self._driver is None:
                 log.info("cluster_connected", address=self._order.address)
             self._report(self._status.nodes, status.nodes)
+            if status.wanted != self._status.wanted:
+                log.info(
+                    "cluster_scaled",
+                    engines=status.wanted,
+                    before=self._status.wanted,
+                    slides=self._backlog,
+                )
+            self._series.update(status.nodes)
             self._status, self._driver = status, driver
             self._told = False
-            self._problem = None if status.places else _without_places(status)
+            self._problem = self._problem_of(status)
             self._closing.wait(_LOOK_S)
+
+    def _problem_of(self, status: ClusterStatus) -> str | None:
+        self._has_scored = self._has_scored or bool(status.places)
+        if status.places or not status.wanted:
+            return None
+        is_coming = status.requested or any(node.state == "starting" for node in status.nodes)
+        if is_coming and self._has_scored and status.waiting_s < _START_S:
+            return None
+        return _without_places(status)
 
     def _lost(self, reason: str, was_connected: bool, wait_s: float) -> None:
         self._losses += was_connected
@@ -203,8 +238,10 @@ def _while_connected() -> Iterator[None]:
 
 def _without_places(status: ClusterStatus) -> str:
     refusal = next((node.refusal for node in status.nodes if node.refusal is not None), None)
+    if any(node.state == "starting" for node in status.nodes):
+        return "The nodes of the cluster are starting."
     if refusal is not None:
         return f"No node of the cluster can be used: {refusal}"
-    if status.nodes:
-        return "The nodes of the cluster are starting."
+    if status.requested:
+        return "The cluster was asked to start a node, and none has started yet."
     return "The cluster has no node with the CPUs and GPUs that an actor takes."

@@ -15,11 +15,17 @@ from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from her2d.cluster.errors import ClusterUnavailableError
-from her2d.cluster.node import SlideActor
+from her2d.cluster.node import SlideActor, Vacancy
 from her2d.cluster.node_parity import parity_reference
 from her2d.cluster.plan import (
     Answer,
@@ -27,12 +33,19 @@ from her2d.cluster.plan import (
     DriverOrder,
     Failure,
     NodeReport,
+    NodeState,
     NodeStatus,
     Progress,
     SlideTask,
 )
+from her2d.cluster.scaling import Scale, rescaled
 from her2d.inference.engine import DeviceLostError
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 NAMESPACE = "her2d"
 _REFRESH_S = 1.0
@@ -43,6 +56,14 @@ _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
+_FULL_S = 60.0
+_LOSSES = (
+    ClusterLostError,
+    ActorCrashedError,
+    DeviceLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +74,7 @@ class _Actor:
 
     Attributes:
         report: reference to the answer that is waited for.
+        is_leaving: whether it gets no further slide, and ends after those that it has.
         is_dismissed: whether it was ended here, so that its slides are not what ended it.
     """
 
@@ -60,7 +82,9 @@ class _Actor:
     report: Any
     is_usable: bool = False
     slides: int = 0
+    is_leaving: bool = False
     is_dismissed: bool = False
+    busy_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -68,16 +92,39 @@ class _Node:
     """A living node.
 
     Attributes:
+        room: number of actors that its CPUs and GPUs allow.
         not_found: slides in a row that could not be opened there.
+        full_until: when it gets slides again, because it had no room for the last one's result.
+        scored, lost, busy_s: see `NodeStatus`.
     """
 
     id: str
     name: str
-    wanted: int
+    room: int
+    cpus: float
+    gpus: float
     actors: list[_Actor] = field(default_factory=list)
     refusal: str | None = None
     refused_at: float = 0.0
     not_found: int = 0
+    full_until: float = 0.0
+    scored: int = 0
+    lost: int = 0
+    busy_s: float = 0.0
+
+    @property
+    def slides(self) -> int:
+        return sum(actor.slides for actor in self.actors)
+
+    @property
+    def staying(self) -> list[_Actor]:
+        return [actor for actor in self.actors if not actor.is_leaving]
+
+    def end(self, actor: _Actor) -> None:
+        """End one of its actors that has no slide."""
+        actor.is_dismissed = True
+        self.actors.remove(actor)
+        _kill(actor)
 
     def refuse(self, reason: str) -> None:
         """Use none of its actors until some time has passed."""
@@ -93,6 +140,7 @@ class _Handed:
     """A slide that an actor scores.
 
     Attributes:
+        ended_at: when the actor was found to have ended; None while it lives.
         parts: references to the parts of its file that are under way to the node.
         asked_at: when its progress was last asked for.
     """
@@ -102,6 +150,15 @@ class _Handed:
     answer: Any
     parts: list[Any] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Vacancy:
+    """What waits for a node that has room for an engine; `found` is answered there."""
+
+    handle: Any
+    found: Any
 
 
 class Driver:
@@ -114,7 +171,10 @@ class Driver:
         self._lock = threading.Lock()
         self._nodes: dict[str, _Node] = {}
         self._slides: dict[str, _Handed] = {}
-        self._seen_at = time.monotonic()
+        self._backlog = 0
+        self._scale = Scale()
+        self._vacancies: list[_Vacancy] = []
+        self._served_at = self._seen_at = time.monotonic()
 
     def open(self) -> None:
         """Connect to the cluster, and begin to place actors.
@@ -143,19 +203,29 @@ class Driver:
         """Return the nodes as they were last seen; never waits for Ray."""
         with self._lock:
             nodes = tuple(_status_of(node) for node in self._nodes.values())
-            usable = sum(node.actors for node in nodes)
-            age_s = time.monotonic() - self._seen_at
-        return ClusterStatus(nodes, usable * self._plan.pipeline.slides_in_flight, age_s)
+            return ClusterStatus(
+                nodes,
+                sum(node.actors for node in nodes) * self._plan.pipeline.slides_in_flight,
+                time.monotonic() - self._seen_at,
+                self._wanted(),
+                sum(not actor.is_usable for node in self._nodes.values() for actor in node.actors),
+                self._missing_room(),
+                self._seen_at - self._served_at,
+            )
+
+    def note_backlog(self, slides: int) -> None:
+        """Say how many slides wait or are scored, which decides on the number of engines."""
+        self._backlog = slides
 
     def begin(self, task: SlideTask) -> bool:
         """Hand a slide to the actor that has the fewest; return False if none has a place."""
-        most = self._plan.pipeline.slides_in_flight
+        most, now = self._plan.pipeline.slides_in_flight, time.monotonic()
         with self._lock:
             free = [
                 (actor.slides, node.not_found, number, node, actor)
                 for number, node in enumerate(self._nodes.values())
-                for actor in node.actors
-                if actor.is_usable and actor.slides < most
+                for actor in node.staying
+                if actor.is_usable and actor.slides < most and now >= node.full_until
             ]
             if not free:
                 return False
@@ -183,13 +253,19 @@ class Driver:
         except GetTimeoutError:
             return None
         except RayActorError as error:
-            if handed.actor.is_dismissed:
-                answer = Failure(
-                    ClusterLostError(f"The process on {handed.node.name} was replaced.")
+            if (loss := self._loss(handed, error)) is None:
+                time.sleep(min(wait_s, _REFRESH_S))
+                return None
+            answer = Failure(loss)
+        except (ObjectStoreFullError, OutOfDiskError) as error:
+            # Not at once again: to score slides whose results cannot be sent helps nobody.
+            handed.node.full_until = time.monotonic() + _FULL_S
+            answer = Failure(
+                ResultLostError(
+                    f"The node {handed.node.name} has no room for the result in Ray's object store,"
+                    f" and none on its disk: {_first_line(error)}"
                 )
-            else:
-                self._forget(handed)
-                answer = Failure(self._loss(handed.node, error))
+            )
         except RayError as error:
             answer = Failure(
                 ClusterLostError(f"The result was lost on its way: {_first_line(error)}")
@@ -230,6 +306,9 @@ class Driver:
             self._slides.pop(task_id, None)
         self._free(handed)
         error = answer.error if isinstance(answer, Failure) else None
+        with self._lock:
+            handed.node.scored += error is None
+            handed.node.lost += isinstance(error, _LOSSES)
         if isinstance(error, DeviceLostError):
             # The device is lost to that process only, which is replaced.
             handed.actor.is_dismissed = True
@@ -255,17 +334,24 @@ class Driver:
             if handed.actor in handed.node.actors:
                 handed.node.actors.remove(handed.actor)
 
-    def _loss(self, node: _Node, error: RayActorError) -> Exception:
-        """Return what an actor's end means: the node's, or that of its process only."""
-        deadline = time.monotonic() + _NODE_DEATH_S
-        while time.monotonic() < deadline:
-            try:
-                is_lost = node.id not in _living_nodes()
-            except RayError as lost:
-                return ClusterLostError(f"The cluster was lost: {_first_line(lost)}")
-            if is_lost:
+    def _loss(self, handed: _Handed, error: RayActorError) -> Exception | None:
+        """Return what an actor's end means: the node's, or that of its process only.
+
+        Ray notices a node's end later than that of its processes, so None means: ask again.
+        """
+        node = handed.node
+        if handed.ended_at is None:
+            if handed.actor.is_dismissed:
+                return ClusterLostError(f"The process on {node.name} was replaced.")
+            handed.ended_at = time.monotonic()
+            self._forget(handed)
+        try:
+            if node.id not in _living_nodes():
                 return ClusterLostError(f"The node {node.name} was lost.")
-            time.sleep(_REFRESH_S)
+        except RayError as lost:
+            return ClusterLostError(f"The cluster was lost: {_first_line(lost)}")
+        if time.monotonic() - handed.ended_at < _NODE_DEATH_S:
+            return None
         return ActorCrashedError(
             f"The process on the node {node.name} ended while it scored the slide:"
             f" {_first_line(error)}"
@@ -282,21 +368,30 @@ class Driver:
                 continue
 
     def _refresh(self) -> None:
-        """Drop the nodes that died, and see to it that each of the others has its actors."""
+        """Drop the nodes that died, and see to it that there are the actors that are wanted."""
         living = _living_nodes()
         for id_, found in living.items():
-            wanted = self._actors_on(found.get("Resources", {}))
-            if wanted and id_ not in self._nodes:
+            resources = found.get("Resources", {})
+            room = self._actors_on(resources)
+            if room and id_ not in self._nodes:
                 name = found.get("NodeManagerHostname") or found.get("NodeManagerAddress") or id_
+                cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
                 with self._lock:
-                    self._nodes[id_] = _Node(id_, name, wanted)
+                    self._nodes[id_] = _Node(id_, name, room, cpus, gpus)
         for id_ in self._nodes.keys() - living.keys():
             with self._lock:
                 del self._nodes[id_]
         for node in list(self._nodes.values()):
             self._look_at(node)
+        now = time.monotonic()
         with self._lock:
-            self._seen_at = time.monotonic()
+            self._scale = rescaled(self._scale, self._backlog, now, self._order.scaling)
+            self._match()
+            self._ask_again(now)
+            self._seen_at = now
+            if not self._wanted() or any(a.is_usable for _, a in self._staying()):
+                self._served_at = now
+        self._request(self._missing_room())
 
     def _actors_on(self, resources: dict[str, float]) -> int:
         plan = self._plan
@@ -304,18 +399,10 @@ class Driver:
         return min(actors, int(resources.get("GPU", 0)) // plan.gpus) if plan.gpus else actors
 
     def _look_at(self, node: _Node) -> None:
-        """Read the reports that have come, and replace actors that have ended."""
-        is_refused = node.refusal is not None
-        if is_refused and time.monotonic() - node.refused_at < _REFUSED_AGAIN_S:
-            return
+        """Read the reports that have come."""
         for actor in list(node.actors):
             if ray.wait([actor.report], timeout=0)[0]:
                 self._read(node, actor)
-        with self._lock:
-            if node.refusal is not None and not is_refused:
-                return
-            missing = node.wanted - len(node.actors)
-            node.actors += [self._placed(node) for _ in range(missing)]
 
     def _read(self, node: _Node, actor: _Actor) -> None:
         try:
@@ -334,7 +421,98 @@ class Driver:
                 node.refuse(report.refusal)
                 return
             actor.is_usable, node.refusal = True, None
+            node.busy_s += report.busy_s - actor.busy_s
+            actor.busy_s = report.busy_s
             actor.report = actor.handle.report.remote()
+
+    # The number of actors, with the lock held
+
+    def _usable_nodes(self) -> list[_Node]:
+        return [node for node in self._nodes.values() if node.refusal is None]
+
+    def _staying(self) -> list[tuple[_Node, _Actor]]:
+        return [(node, actor) for node in self._usable_nodes() for actor in node.staying]
+
+    def _wanted(self) -> int:
+        """Return how many actors there should be: no more than could run, but one in any case."""
+        wanted = self._scale.engines
+        if self._order.scaling.autoscales:
+            return wanted
+        return min(wanted, max(1, self._room()))
+
+    def _room(self) -> int:
+        return sum(node.room for node in self._usable_nodes())
+
+    def _missing_room(self) -> int:
+        """Return the number of actors for which a node must be started."""
+        if not self._order.scaling.autoscales:
+            return 0
+        return max(0, self._scale.engines - self._room())
+
+    def _match(self) -> None:
+        """Start actors where some are missing, and release those that are too many."""
+        missing = self._scale.engines - len(self._staying())
+        for _ in range(missing):
+            if not self._add_actor():
+                break
+        for _ in range(-missing):
+            # From the node that is the first to have none, so that it can be switched off.
+            node, actor = min(
+                self._staying(),
+                key=lambda each: (each[0].slides, len(each[0].actors), each[1].slides),
+            )
+            actor.is_leaving = True
+        for node in self._nodes.values():
+            for actor in [each for each in node.actors if each.is_leaving and not each.slides]:
+                node.end(actor)
+
+    def _add_actor(self) -> bool:
+        """Keep an actor that would leave, or else start one; return False if there is no room."""
+        nodes = self._usable_nodes()
+        leaving = [actor for node in nodes for actor in node.actors if actor.is_leaving]
+        if leaving:
+            max(leaving, key=lambda actor: actor.slides).is_leaving = False
+            return True
+        free = [node for node in nodes if len(node.actors) < node.room]
+        if free:
+            node = min(free, key=lambda node: len(node.actors) / node.room)
+            node.actors.append(self._placed(node))
+        return bool(free)
+
+    def _ask_again(self, now: float) -> None:
+        """Start one actor on each refused node after some time, if engines are wanted at all."""
+        for node in self._nodes.values():
+            is_over = node.refusal is not None and now - node.refused_at >= _REFUSED_AGAIN_S
+            if is_over and self._scale.engines and not node.actors:
+                node.actors.append(self._placed(node))
+
+    def _request(self, number: int) -> None:
+        """Let so many vacancies wait for a node, which Ray's autoscaler then starts.
+
+        One that has found its place gives it up at once, for the engine that is placed there.
+        """
+        filled = [each for each in self._vacancies if ray.wait([each.found], timeout=0)[0]]
+        surplus = [each for each in self._vacancies if each not in filled][number:]
+        for vacancy in (*filled, *surplus):
+            ray.kill(vacancy.handle)
+            self._vacancies.remove(vacancy)
+        if not filled:
+            self._vacancies += [self._vacancy() for _ in range(number - len(self._vacancies))]
+
+    def _vacancy(self) -> "_Vacancy":
+        refused = [node.id for node in self._nodes.values() if node.refusal is not None]
+        elsewhere = {"ray.io/node-id": f"!in({','.join(refused)})"} if refused else None
+        handle = (
+            ray.remote(Vacancy)
+            .options(
+                num_cpus=self._order.cpus_taken,
+                num_gpus=self._plan.gpus,
+                label_selector=elsewhere,
+                max_restarts=0,
+            )
+            .remote()
+        )
+        return _Vacancy(handle, handle.ready.remote())
 
     def _placed(self, node: _Node) -> _Actor:
         plan = self._plan
@@ -358,7 +536,7 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "begin", "next", "send", "cancel")
+_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel")
 _Manager.register("Driver", Driver, exposed=_EXPOSED)
 
 
@@ -395,9 +573,29 @@ def _kill(actor: _Actor) -> None:
 
 
 def _status_of(node: _Node) -> NodeStatus:
-    usable = sum(actor.is_usable for actor in node.actors)
-    state = "refused" if node.refusal is not None else "usable" if usable else "starting"
-    return NodeStatus(node.id, node.name, state, usable, node.refusal)  # type: ignore[arg-type]
+    usable = sum(actor.is_usable for actor in node.staying)
+    return NodeStatus(
+        node.id,
+        node.name,
+        _state_of(node),
+        usable,
+        node.refusal,
+        room=node.room,
+        cpus=node.cpus,
+        gpus=node.gpus,
+        slides=node.slides,
+        scored=node.scored,
+        lost=node.lost,
+        busy_s=node.busy_s,
+    )
+
+
+def _state_of(node: _Node) -> NodeState:
+    if node.refusal is not None:
+        return "refused"
+    if any(actor.is_usable for actor in node.actors):
+        return "usable"
+    return "starting" if node.actors else "idle"
 
 
 def _first_line(error: BaseException) -> str:

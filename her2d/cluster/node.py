@@ -43,6 +43,13 @@ _SILENT_S = 120.0
 _DIGEST_LETTERS = 64  # of SHA-256 in hexadecimal
 
 
+class Vacancy:
+    """Takes the CPUs and GPUs of an engine where there are none, so that Ray asks for a node."""
+
+    def ready(self) -> None:
+        """Answer once there is such a node."""
+
+
 class SlideActor:
     """Scores slides on one node with one engine. Safe to use from several threads."""
 
@@ -66,8 +73,11 @@ class SlideActor:
             self._refusal = str(error)
 
     def report(self) -> NodeReport:
-        """Say whether the node can be used."""
-        return NodeReport(self._refusal)
+        """Say whether the node can be used, and how long its engine has worked."""
+        processor = self._processor
+        if processor is None:
+            return NodeReport(self._refusal)
+        return NodeReport(None, max(processor.pipeline.times().stages.values()))
 
     def score(self, task: SlideTask) -> Answer:
         """Score a slide. It never raises: what ended it is in the answer."""

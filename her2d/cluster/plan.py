@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.bundle.loading import Bundle
+from her2d.cluster.scaling import ScalingRules
 from her2d.inference.parity import Findings
 from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.software import Software
@@ -52,6 +53,7 @@ class DriverOrder:
         bundle: the daemon's, which nodes' engines are compared with.
         cpus_taken: of a node by each actor, so that no other work gets them.
         most_actors: on each node.
+        scaling: how many actors there are on all nodes.
     """
 
     address: str
@@ -59,6 +61,7 @@ class DriverOrder:
     bundle: Bundle
     cpus_taken: int
     most_actors: int
+    scaling: ScalingRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +83,11 @@ class NodeReport:
 
     Attributes:
         refusal: one sentence why the node cannot be used; None if it can.
+        busy_s: seconds that its engine's busiest stage has worked.
     """
 
     refusal: str | None
+    busy_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +147,8 @@ class Failure:
 Answer: TypeAlias = SlideOutcome | Failure
 """How an attempt ended. An outcome has the slide's tiles and an overview of two megapixels."""
 
-NodeState = Literal["starting", "usable", "refused"]
+NodeState = Literal["idle", "starting", "usable", "refused"]
+"""An idle node could be used, and no engine is wanted on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +160,12 @@ class NodeStatus:
         name: its host's.
         actors: number of actors that score.
         refusal: why the node is not used, in one sentence; None if it is.
+        room: number of actors for which it has CPUs and GPUs.
+        cpus, gpus: that Ray may use there.
+        slides: number of slides that are being scored there.
+        scored, lost: attempts that had a result, and that ended because of the node or one of its
+            processes, since the driver has known the node.
+        busy_s: seconds that its engines' busiest stages have worked, added up.
     """
 
     id: str
@@ -161,6 +173,13 @@ class NodeStatus:
     state: NodeState
     actors: int = 0
     refusal: str | None = None
+    room: int = 0
+    cpus: float = 0
+    gpus: float = 0
+    slides: int = 0
+    scored: int = 0
+    lost: int = 0
+    busy_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +190,16 @@ class ClusterStatus:
         nodes: those that live and have CPUs or GPUs for an actor.
         places: number of slides that all actors take at once.
         age_s: how long ago that was, in seconds.
+        wanted: number of actors that the waiting slides need.
+        starting: number of actors that were started and have not answered yet.
+        requested: number of actors for which Ray's autoscaler was asked to start a node.
+        waiting_s: for how long actors have been wanted and none could be used.
     """
 
     nodes: tuple[NodeStatus, ...] = field(default=())
     places: int = 0
     age_s: float = 0.0
+    wanted: int = 0
+    starting: int = 0
+    requested: int = 0
+    waiting_s: float = 0.0

@@ -1,6 +1,7 @@
 """Score slides on the nodes of a cluster, in place of this process's own pipeline."""
 
 import os
+import sys
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
+from her2d.cluster.scaling import ScalingRules
 from her2d.inference.engine import EngineError
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles
@@ -35,6 +37,7 @@ from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
     FileChangedError,
+    ResultLostError,
     ScanNotOnNodeError,
 )
 from her2d.processing.hashing import IdleHashing
@@ -53,6 +56,7 @@ _PART_BYTES = 2**20
 LOSSES = {
     ClusterLostError: "node",
     ActorCrashedError: "process",
+    ResultLostError: "result",
     ScanNotOnNodeError: "file",
 }
 """What was lost or missing when an attempt failed because of the cluster."""
@@ -112,11 +116,22 @@ class ClusterProcessor:
         return ClusterReading(
             self.connection.is_connected,
             states,
+            self.connection.nodes,
+            {
+                "wanted": status.wanted,
+                "usable": sum(node.actors for node in status.nodes),
+                "starting": status.starting,
+                "requested": status.requested,
+            },
             status.places,
             self.losses,
             self.connection.losses,
             self._sent_bytes,
         )
+
+    def note_backlog(self, slides: int) -> None:
+        """Say how many slides are due or scored; `capacity` follows."""
+        self.connection.note_backlog(slides)
 
     def content_hash(self, scan: Scan, on_progress: Callable[[], None] = lambda: None) -> str:
         """Return the scan's content hash, read on this machine; see `SlideProcessor`."""
@@ -136,6 +151,7 @@ class ClusterProcessor:
         Raises:
             ClusterLostError: the node or the cluster was lost.
             ActorCrashedError: the node's process ended.
+            ResultLostError: the node has no room for the result.
             ScanNotOnNodeError: the node cannot open the file, or it is another one there.
             Exception: what `SlideProcessor.score` raises.
         """
@@ -266,7 +282,9 @@ def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
     Raises:
         EngineError: as `open_cluster_processor`.
     """
-    return replace(_order(bundle, settings), cpus_taken=0, most_actors=1)
+    everywhere = ScalingRules(sys.maxsize, sys.maxsize, 1, 1.0)
+    order = _order(bundle, settings)
+    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere)
 
 
 def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
@@ -292,7 +310,15 @@ def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
         wanted.spool,
         wanted.spool_mb,
     )
-    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides)
+    slides = settings.pipeline.slides_in_flight
+    scaling = ScalingRules(
+        wanted.least_engines,
+        -(-wanted.most_slides // slides),
+        slides,
+        wanted.release_after_s,
+        wanted.autoscales,
+    )
+    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides, scaling)
 
 
 def expected_software(settings: Settings) -> Software:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.site_calibration import with_calibration
-from her2d.cluster.processor import ClusterProcessor, open_cluster_processor
 from her2d.daemon.database_watch import DatabaseWatch, damaged
 from her2d.daemon.intake_loop import IntakeLoop
 from her2d.daemon.latest import Latest
@@ -64,6 +64,9 @@ from her2d.system.gpus import Gpus
 from her2d.system.loggers import get_logger
 from her2d.webhook.sender import WebhookSender
 from her2d.webhook.sent_mark import report_lost_events
+
+if TYPE_CHECKING:
+    from her2d.cluster.processor import ClusterProcessor
 
 log = get_logger(__name__)
 
@@ -178,6 +181,9 @@ class Daemon:
             return resources.enter_context(
                 open_processor(bundle, settings, self._metrics.observe_batch)
             )
+        # Nothing of it is loaded where there is no cluster.
+        from her2d.cluster.processor import open_cluster_processor
+
         self._cluster = resources.enter_context(open_cluster_processor(bundle, settings))
         return self._cluster
 
@@ -300,6 +306,9 @@ class Daemon:
                 self._apply(intake_loop)
             intake_loop.run_once()
             supervisor.check(jobs)
+            if self._cluster is not None:
+                is_paused = self._signals.paused.is_set()
+                self._cluster.note_backlog(0 if is_paused else jobs.due(self._settings.workers))
             self._problem = intake_loop.problem or _stalled_problem(stalled)
             self._checked_at = time.monotonic()
             self._report_status(jobs, supervisor)

@@ -49,31 +49,64 @@ def cluster_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterat
             return
         _wait(lambda: _all_have_answered(connection.status.nodes), _NODES_S)
         nodes = connection.status.nodes
+    yield _of_engines(nodes, settings)
+    for node in nodes:
+        yield _of_node(node, settings)
+
+
+def _of_engines(nodes: tuple[NodeStatus, ...], settings: Settings) -> Finding:
+    """Compare the room for engines on all nodes with the settings."""
+    check, wanted = "cluster", settings.cluster
+    most = -(-wanted.most_slides // settings.pipeline.slides_in_flight)
+    room = sum(_engines(node, settings) for node in nodes if node.refusal is None)
+    found = f"It has room for {_number(room, 'engine')} on {_number(len(nodes), 'node')}"
+    if wanted.autoscales:
+        return ok(check, f"{found} now. Ray's autoscaler is asked for up to {most}.")
     if not nodes:
-        yield failure(
+        return failure(
             check,
             "The cluster has no node with the CPUs and GPUs that an actor takes.",
             "Start Ray on the nodes (ray start --address ...), or lower [cluster] actor_cpus.",
         )
-    for node in nodes:
-        yield _of_node(node)
+    if room > most:
+        return warning(
+            check,
+            f"{found}, and {_number(most, 'engine')} at most will be started.",
+            f"To use all of it, set [cluster] most_slides to"
+            f" {room * settings.pipeline.slides_in_flight}.",
+        )
+    return ok(check, f"{found}.")
 
 
-def _of_node(node: NodeStatus) -> Finding:
+def _engines(node: NodeStatus, settings: Settings) -> int:
+    wanted = settings.cluster
+    by_cpus = int(node.cpus) // wanted.actor_cpus
+    return min(by_cpus, int(node.gpus) // wanted.actor_gpus) if wanted.actor_gpus else by_cpus
+
+
+def _number(count: int, of: str) -> str:
+    return f"{count} {of}{'' if count == 1 else 's'}"
+
+
+def _of_node(node: NodeStatus, settings: Settings) -> Finding:
     check = f"node {node.name}"
+    has = (
+        f"It has {_number(int(node.cpus), 'CPU')} and {_number(int(node.gpus), 'GPU')}, room for"
+        f" {_number(_engines(node, settings), 'engine')}."
+    )
     if node.refusal is not None:
         return failure(
             check,
-            f"The node is not used. {node.refusal}",
+            f"{has} The node is not used. {node.refusal}",
             "See Her2dClusterNodeRefused in the runbook.",
         )
     if not node.actors:
         return warning(
             check,
-            "The node has not answered in time.",
+            f"{has} It has not answered in time.",
             "Run ray status on the head: other work may have its GPU.",
         )
-    return ok(check, "Its versions, bundle and engine are as on this machine.")
+    return ok(check, f"{has} Its versions, bundle and engine are as on this machine.")
 
 
 def _all_have_answered(nodes: tuple[NodeStatus, ...]) -> bool:

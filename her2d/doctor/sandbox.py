@@ -5,8 +5,9 @@ from pathlib import Path
 
 from her2d.doctor.archive import archive_folders
 from her2d.doctor.finding import Finding, failure, ok
+from her2d.doctor.reach import reach_finding
 from her2d.doctor.units import CARE, DAEMON, Properties, Units, edit, is_loaded, paths
-from her2d.settings import Settings
+from her2d.settings import ClusterSettings, Settings
 
 _CHECK = "systemd sandbox"
 _STATE = Path("/var/lib")
@@ -32,6 +33,23 @@ def _of_daemon(settings: Settings, properties: Properties) -> Iterator[Finding]:
     seen = [*intake.inboxes, *_bundle_paths(settings), *written]
     found = [*_unwritable(DAEMON, written, properties), *_hidden(DAEMON, seen, properties)]
     yield from found or [ok(_CHECK, f"{DAEMON} can access everything that the settings name.")]
+
+
+def cluster_sandbox_findings(settings: ClusterSettings, daemon: Properties) -> Iterator[Finding]:
+    """Check whether the daemon's unit can reach the head of the cluster, if there is one."""
+    if not settings.address or not is_loaded(daemon):
+        return
+    if settings.address == "auto":
+        if daemon.get("PrivateTmp", "no") != "no":
+            yield failure(
+                _CHECK,
+                f'{DAEMON} has a private temporary folder and cannot see /tmp/ray, by which "auto"'
+                " finds the cluster.",
+                'Name the head in [cluster] address: "ray://head.example:10001".',
+            )
+        return
+    host = settings.address.removeprefix("ray://").rpartition(":")[0].strip("[]")
+    yield reach_finding(host, "the cluster's head", "cluster", daemon)
 
 
 def _of_care(settings: Settings, properties: Properties) -> Iterator[Finding]:

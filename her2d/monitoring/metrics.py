@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from her2d.monitoring.reading import Reading
+from her2d.monitoring.reading import NodeReading, Reading
 
 _SLIDE_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 _WAITING_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 86400)
@@ -583,8 +583,8 @@ def _cluster(reading: Reading) -> Iterable[Metric]:
     )
     losses = CounterMetricFamily(
         "her2d_cluster_lost_attempts",
-        "Number of attempts that failed because the node or its process was lost, or the file was"
-        " not found there.",
+        "Number of attempts that failed because the node, its process or the result was lost, or"
+        " the file was not found there.",
         labels=["lost"],
     )
     if cluster is not None:
@@ -593,6 +593,17 @@ def _cluster(reading: Reading) -> Iterable[Metric]:
         for lost, number in cluster.losses.items():
             losses.add_metric([lost], number)
     yield from (nodes, losses)
+    engines = GaugeMetricFamily(
+        "her2d_cluster_engines",
+        "Number of engines that the waiting slides need, that score, that are being started, and"
+        " for which Ray was asked to start a node.",
+        labels=["state"],
+    )
+    if cluster is not None:
+        for state, number in cluster.engines.items():
+            engines.add_metric([state], number)
+    yield engines
+    yield from _cluster_nodes(() if cluster is None else cluster.each_node)
     yield _gauge(
         "her2d_cluster_places_slides",
         "Number of slides that the cluster's nodes score at once.",
@@ -608,6 +619,47 @@ def _cluster(reading: Reading) -> Iterable[Metric]:
         disconnections.add_metric([], cluster.disconnections)
         sent.add_metric([], cluster.sent_bytes)
     yield from (disconnections, sent)
+
+
+def _cluster_nodes(nodes: Iterable[NodeReading]) -> Iterable[Metric]:
+    """Yield a series for each living node; their number is bounded."""
+    families = (
+        (
+            GaugeMetricFamily,
+            "her2d_cluster_node_engines",
+            "Number of engines that score on a node.",
+            "engines",
+        ),
+        (
+            GaugeMetricFamily,
+            "her2d_cluster_node_slides",
+            "Number of slides that are being scored on a node.",
+            "slides",
+        ),
+        (
+            CounterMetricFamily,
+            "her2d_cluster_node_scored_slides",
+            "Number of slides that a node has scored.",
+            "scored",
+        ),
+        (
+            CounterMetricFamily,
+            "her2d_cluster_node_lost_attempts",
+            "Number of attempts that failed because of a node, while the node lived.",
+            "lost",
+        ),
+        (
+            CounterMetricFamily,
+            "her2d_cluster_node_busy_seconds",
+            "Time that the busiest stage of a node's engines has worked, in seconds, added up.",
+            "busy_s",
+        ),
+    )
+    for kind, name, text, field in families:
+        family = kind(name, text, labels=["node"])
+        for node in nodes:
+            family.add_metric([node.name], getattr(node, field))
+        yield family
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -117,20 +117,45 @@ class IhcReading:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeReading:
+    """One node of the cluster, or all for which there is no series of their own.
+
+    Attributes:
+        name: its host's, or `other`.
+        engines: number of engines that score.
+        slides: number of slides that are being scored.
+        scored, lost: attempts that had a result, and that ended because of the node or a process.
+        busy_s: seconds that its engines' busiest stages have worked, added up.
+    """
+
+    name: str
+    engines: int = 0
+    slides: int = 0
+    scored: int = 0
+    lost: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterReading:
     """The machines that score slides besides the daemon's own.
 
     Attributes:
         is_connected: whether the cluster answers.
-        nodes: `usable`, `starting`, `refused` -> number of nodes.
+        nodes: `usable`, `starting`, `idle`, `refused` -> number of nodes.
+        each_node: the living nodes.
+        engines: `wanted`, `usable`, `starting`, `requested` -> number of engines.
         places: number of slides that they take at once.
-        losses: `node`, `process`, `file` -> attempts that failed because it was lost or missing.
+        losses: `node`, `process`, `result`, `file` -> attempts that failed because it was lost or
+            missing.
         disconnections: how often the connected cluster was lost since the start.
         sent_bytes: of slides that were sent to nodes that lacked them.
     """
 
     is_connected: bool = False
     nodes: Mapping[str, int] = field(default_factory=dict)
+    each_node: tuple[NodeReading, ...] = ()
+    engines: Mapping[str, int] = field(default_factory=dict)
     places: int = 0
     losses: Mapping[str, int] = field(default_factory=dict)
     disconnections: int = 0

@@ -36,6 +36,10 @@ class ClusterLostError(Her2dError):
     """The node that scored a slide, or the whole cluster, was lost. The slide is not the cause."""
 
 
+class ResultLostError(Her2dError):
+    """A node has no room for a slide's result. The slide is not the cause."""
+
+
 class ActorCrashedError(Her2dError):
     """A node's process ended while it scored a slide, which may be the cause."""
 

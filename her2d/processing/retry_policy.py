@@ -23,6 +23,7 @@ from her2d.processing.errors import (
     ClusterLostError,
     DuplicateScanError,
     FileChangedError,
+    ResultLostError,
     ResultsUnwritableError,
     ScanNotOnNodeError,
     TooFewTilesError,
@@ -267,6 +268,14 @@ RULES: tuple[Rule, ...] = (
         Action.POSTPONE,
         "slide_node_lost",
         wait_s=_NODE_LOST_S,
+    ),
+    Rule(
+        "The node that scored the slide has no room for the result: Ray's object store is full.",
+        _is_a(ResultLostError),
+        Action.POSTPONE,
+        "slide_result_lost",
+        "error",
+        is_suspected=True,
     ),
     Rule(
         "A node cannot open the file, or finds other content there.",

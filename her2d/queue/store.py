@@ -47,6 +47,22 @@ _INSERT = (
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
+# What could be claimed now; see `her2d.queue.turns`.
+_DUE = """
+    select count(*) from (
+        select 1 from jobs where state = 'running'
+        union all
+        select 1 from jobs indexed by jobs_to_claim
+        where state in ('queued', 'failed') and not_before is null
+          and source not in (select source from backfills where paused_at is not null)
+        union all
+        select 1 from jobs indexed by jobs_that_wait
+        where state in ('queued', 'failed') and not_before is not null
+          and (not_before <= :at or not_before > :longest)
+          and source not in (select source from backfills where paused_at is not null)
+        limit :most)
+"""
+
 _NEWEST_OF_EACH = """
     select path, id, state, archived_at is not null and archived_path is null,
         inode, size, mtime_ns, ctime_ns
@@ -332,6 +348,11 @@ class JobQueue:
             if (job := claim_next(self._db)) is not None:
                 self._event(job.id, "running", None)
         return job
+
+    def due(self, most: int) -> int:
+        """Return how many jobs run or could run now, and `most` if there are more."""
+        at = {"at": now(), "longest": in_seconds(RETRY.longest_s + 1), "most": most}
+        return int(self._db.execute(_DUE, at).fetchone()[0])
 
     def holds_claim(self, job: Job) -> bool:
         """Return whether the claim is still valid.

@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
+from her2d.cluster.node import Vacancy
 from her2d.cluster.plan import Failure, NodeReport, Progress, SlideTask
+from her2d.cluster.scaling import ScalingRules
 from her2d.inference.engine import DeviceLostError
-from her2d.processing.errors import ActorCrashedError, ClusterLostError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    ActorCrashedError,
+    ClusterLostError,
+    ResultLostError,
+    ScanNotOnNodeError,
+)
 
 pytestmark = pytest.mark.slow  # importing Ray takes a second
 
@@ -25,6 +32,7 @@ class PlayedRay:
     def __init__(self) -> None:
         self.living: dict[str, float] = {}
         self.placed: list[PlayedActor] = []
+        self.vacancies: list[PlayedVacancy] = []
         self.reports: dict[str, Any] = {}
         self.answer: Any = None
         self.options: dict[str, Any] = {}
@@ -38,8 +46,12 @@ class PlayedRay:
             for id_, cpus in self.living.items()
         ]
 
-    def remote(self, _class: type) -> Any:
+    def remote(self, class_: type) -> Any:
         def options(**options: Any) -> Any:
+            if class_ is Vacancy:
+                vacancy = PlayedVacancy(options)
+                self.vacancies.append(vacancy)
+                return SimpleNamespace(remote=lambda: vacancy)
             actor = PlayedActor(self, options["scheduling_strategy"].node_id)
             self.options = options
             self.placed.append(actor)
@@ -56,14 +68,27 @@ class PlayedRay:
             raise reference[0]
         return reference[0]
 
-    def kill(self, actor: "PlayedActor") -> None:
+    def kill(self, actor: "PlayedActor | PlayedVacancy") -> None:
         actor.is_killed = True
+
+    @property
+    def wanting(self) -> "list[PlayedVacancy]":
+        """The vacancies for which Ray's autoscaler starts nodes."""
+        return [each for each in self.vacancies if not each.is_killed]
+
+
+class PlayedVacancy:
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options, self.is_killed = options, False
+        self.found: list[Any] = [None]
+        self.ready = SimpleNamespace(remote=lambda: self.found)
 
 
 class PlayedActor:
     def __init__(self, ray: PlayedRay, node: str) -> None:
         self.node, self.is_killed = node, False
-        self.report = SimpleNamespace(remote=lambda: [ray.reports.get(node, NodeReport(None))])
+        self.reports = lambda: ray.reports.get(node, NodeReport(None))
+        self.report = SimpleNamespace(remote=lambda: [self.reports()])
         self.progress = SimpleNamespace(remote=lambda _: [Progress(3, 9)])
         self.parts: list[tuple[str, int, bytes]] = []
         score = SimpleNamespace(remote=lambda _: [ray.answer])
@@ -93,9 +118,15 @@ def ray(monkeypatch) -> PlayedRay:
 @pytest.fixture
 def cluster(ray) -> Any:
     """A driver of a cluster with two nodes of two CPUs, whose actors have reported."""
-    plan: Any = SimpleNamespace(cpus=2, gpus=0, pipeline=SimpleNamespace(slides_in_flight=2))
-    order: Any = SimpleNamespace(plan=plan, cpus_taken=2, most_actors=32, address="auto")
     ray.living = {"alpha": 2.0, "beta": 2.0}
+    return driver_with(ScalingRules(32, 32, 2, 600.0))
+
+
+def driver_with(scaling: ScalingRules) -> Any:
+    plan: Any = SimpleNamespace(cpus=2, gpus=0, pipeline=SimpleNamespace(slides_in_flight=2))
+    order: Any = SimpleNamespace(
+        plan=plan, cpus_taken=2, most_actors=32, address="auto", scaling=scaling
+    )
     found = driver.Driver(order)
     found._refresh()
     found._refresh()
@@ -114,7 +145,8 @@ def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Except
     """Hand out a slide that ends with `answer`, and return the error of its failure."""
     ray.answer = answer
     assert cluster.begin(task(number))
-    found = cluster.next(str(number), 0)
+    while (found := cluster.next(str(number), 0.01)) is None:
+        pass
     assert isinstance(found, Failure)
     return found.error
 
@@ -165,10 +197,22 @@ def test_a_slide_is_lost_with_the_head(cluster, ray):
 
 
 def test_a_result_that_does_not_arrive_is_computed_again(cluster, ray):
-    """As when the object store is full, or the node dies before the result was fetched."""
-    error = ending(cluster, ray, driver.RayError("ObjectStoreFullError: no space"))
+    """As when the node dies before the result was fetched."""
+    error = ending(cluster, ray, driver.RayError("ObjectLostError: gone"))
     assert isinstance(error, ClusterLostError)
-    assert "ObjectStoreFullError" in str(error)
+    assert "ObjectLostError" in str(error)
+
+
+@pytest.mark.parametrize("full", [driver.ObjectStoreFullError, driver.OutOfDiskError])
+def test_a_node_without_room_for_results_gets_no_slides_for_a_while(cluster, ray, full):
+    error = ending(cluster, ray, full("no space"))
+    assert isinstance(error, ResultLostError)
+    assert "The node alpha has no room for the result" in str(error)
+    assert [cluster.begin(task(number)) for number in range(4)] == [True, True, False, False]
+    assert not any(actor.is_killed for actor in ray.placed)
+    for node in cluster._nodes.values():
+        node.full_until = 0.0
+    assert cluster.begin(task(5))
 
 
 def test_a_lost_gpu_costs_the_actor_and_not_the_daemon(cluster, ray):
@@ -230,6 +274,125 @@ def test_a_slide_whose_actor_was_ended_for_another_ones_file_is_not_blamed(clust
     assert states(cluster) == {"alpha": "refused"}
     under_way[0] = driver.RayActorError()
     assert isinstance(cluster.next("9", 0).error, ClusterLostError)
+
+
+def test_a_slide_can_be_cancelled_while_its_process_is_found_to_have_ended(cluster, ray):
+    """A stop waits for the answer, and Ray may notice a node's end only after 20 s."""
+    ray.answer = driver.RayActorError()
+    cluster.begin(task())
+    assert cluster.next("1", 0) is None
+    cluster.cancel(task())
+    assert sum(node.slides for node in cluster.status().nodes) == 0
+
+
+@pytest.fixture
+def scaling(ray) -> Any:
+    """A driver of four nodes that keeps one engine, and releases the others at once."""
+    ray.living = dict.fromkeys(("alpha", "beta", "gamma", "delta"), 2.0)
+    return driver_with(ScalingRules(1, 8, 2, 0.0))
+
+
+def settle(cluster: Any, slides: int) -> None:
+    """Let a backlog be noted, and its engines start and answer."""
+    cluster.note_backlog(slides)
+    for _ in range(3):
+        cluster._refresh()
+
+
+def test_there_are_as_many_engines_as_the_slides_need_and_the_nodes_allow(scaling, ray):
+    assert (scaling.status().places, len(ray.placed)) == (2, 1)
+    settle(scaling, 5)
+    assert (scaling.status().places, scaling.status().wanted) == (6, 3)
+    assert len({actor.node for actor in ray.placed}) == 3
+    settle(scaling, 100)
+    assert (scaling.status().places, scaling.status().wanted) == (8, 4)
+
+
+def test_engines_that_no_slide_needs_end_and_their_nodes_are_idle(scaling, ray):
+    settle(scaling, 8)
+    settle(scaling, 0)
+    assert scaling.status().places == 2
+    assert sum(actor.is_killed for actor in ray.placed) == 3
+    assert sorted(states(scaling).values()) == ["idle", "idle", "idle", "usable"]
+
+
+def test_an_engine_is_released_after_its_slides_and_gets_no_further_one(scaling, ray):
+    settle(scaling, 8)
+    assert all(scaling.begin(task(number)) for number in range(8))
+    settle(scaling, 1)
+    assert scaling.status().places == 2
+    assert not any(actor.is_killed for actor in ray.placed)
+    assert not scaling.begin(task(9))
+    for number in range(8):
+        scaling._slides[str(number)].answer[0] = Failure(ValueError("of the slide"))
+        assert isinstance(scaling.next(str(number), 0), Failure)
+    scaling._refresh()
+    assert sum(actor.is_killed for actor in ray.placed) == 3
+    assert scaling.begin(task(9))
+
+
+def test_an_engine_that_would_leave_stays_when_slides_come(scaling, ray):
+    settle(scaling, 8)
+    assert all(scaling.begin(task(number)) for number in range(8))
+    settle(scaling, 1)
+    settle(scaling, 8)
+    assert (scaling.status().places, len(ray.placed)) == (8, 4)
+
+
+def test_an_idle_cluster_whose_node_is_refused_does_not_ask_it_again(ray, monkeypatch):
+    monkeypatch.setattr(driver, "_REFUSED_AGAIN_S", 0.0)
+    ray.reports["alpha"] = NodeReport("It has another version of her2d.")
+    ray.living = {"alpha": 2.0}
+    cluster = driver_with(ScalingRules(0, 8, 2, 0.0))
+    assert ray.placed == []
+    settle(cluster, 1)
+    settle(cluster, 0)
+    placed = len(ray.placed)
+    settle(cluster, 0)
+    assert placed > 0
+    assert len(ray.placed) == placed
+
+
+def test_rays_autoscaler_is_asked_for_the_engines_that_no_node_has_room_for(ray):
+    ray.living = {"alpha": 2.0}
+    cluster = driver_with(ScalingRules(0, 3, 2, 0.0, autoscales=True))
+    assert ray.wanting == []
+    settle(cluster, 100)
+    assert (cluster.status().wanted, cluster.status().requested) == (3, 2)
+    assert [each.options["num_cpus"] for each in ray.wanting] == [2, 2]
+    ray.living["beta"] = 2.0
+    ray.wanting[0].found[0] = True  # Ray has placed it there, where the engine is to be
+    settle(cluster, 100)
+    assert (cluster.status().places, len(ray.wanting)) == (4, 1)
+    settle(cluster, 0)
+    assert (cluster.status().places, ray.wanting) == (0, [])
+
+
+def test_room_on_a_refused_node_is_not_what_is_asked_for(ray):
+    ray.living = {"alpha": 2.0}
+    ray.reports["alpha"] = NodeReport("It has another version of her2d.")
+    cluster = driver_with(ScalingRules(1, 3, 2, 0.0, autoscales=True))
+    cluster._refresh()
+    assert ray.wanting[-1].options["label_selector"] == {"ray.io/node-id": "!in(alpha)"}
+
+
+def test_nobody_is_asked_where_the_cluster_does_not_scale(scaling, ray):
+    settle(scaling, 100)
+    assert ray.vacancies == []
+
+
+def test_what_a_node_did_is_counted(cluster, ray):
+    ending(cluster, ray, Failure(ScanNotOnNodeError("elsewhere")), 1)
+    ray.answer = SimpleNamespace()
+    cluster.begin(task(2))
+    cluster.next("2", 0)
+    for actor in ray.placed:
+        actor.report = SimpleNamespace(remote=lambda: [NodeReport(None, 7.5)])
+    cluster._refresh()
+    cluster._refresh()
+    nodes = cluster.status().nodes
+    assert (sum(node.scored for node in nodes), sum(node.lost for node in nodes)) == (1, 1)
+    assert [node.busy_s for node in nodes] == [7.5, 7.5]
 
 
 def test_parts_of_a_file_go_to_the_actor_that_scores_it_and_few_are_under_way(

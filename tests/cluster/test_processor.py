@@ -23,6 +23,7 @@ from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
     FileChangedError,
+    ResultLostError,
     ScanNotOnNodeError,
 )
 from her2d.processing.hashing import IdleHashing
@@ -49,6 +50,7 @@ class PlayedDriver:
         self.calls: Counter[str] = Counter()
         self.tasks: list[SlideTask] = []
         self.is_dead = False
+        self.backlog = 0
         self.parts: list[tuple[int, bytes]] = []
         self.most_parts = 10**9
 
@@ -61,6 +63,9 @@ class PlayedDriver:
         error = self.opens.pop(0) if self.opens else None
         if error is not None:
             raise error
+
+    def note_backlog(self, slides: int) -> None:
+        self.backlog = slides
 
     def status(self) -> ClusterStatus:
         if self.is_dead:
@@ -131,7 +136,7 @@ def score(processor, write_slide) -> Callable[..., Any]:
 
 
 def test_no_slide_is_taken_before_a_node_has_a_place(processor, played):
-    played.status_now = ClusterStatus()
+    played.status_now = ClusterStatus(wanted=1)
     wait_until(lambda: "no node" in str(processor.connection.problem))
     assert processor.capacity == 0
     played.status_now = ClusterStatus((NODE,), 2)
@@ -167,6 +172,7 @@ def test_progress_on_a_node_is_progress_of_the_slide(score, played):
     [
         (ClusterLostError("gone"), "node"),
         (ActorCrashedError("ended"), "process"),
+        (ResultLostError("full"), "result"),
         (ScanNotOnNodeError("elsewhere"), "file"),
     ],
 )
@@ -176,7 +182,8 @@ def test_an_attempt_that_a_node_ended_is_counted_by_what_was_lost(
     played.answers = [Failure(error)]
     with pytest.raises(type(error)):
         score()
-    assert processor.reading().losses == {"node": 0, "process": 0, "file": 0} | {lost: 1}
+    none = dict.fromkeys(("node", "process", "result", "file"), 0)
+    assert processor.reading().losses == none | {lost: 1}
 
 
 def test_an_error_of_the_slide_arrives_with_its_cause_and_counts_as_no_loss(
@@ -247,9 +254,9 @@ def test_nodes_that_come_go_or_are_refused_are_logged(connection, played):
     wait_until(lambda: connection.is_connected)
     refused = NodeStatus("2", "beta", "refused", 0, "It has another version of her2d.")
     with capture_logs() as events:
-        played.status_now = ClusterStatus((refused,), 0)
+        played.status_now = ClusterStatus((refused,), 0, wanted=1)
         wait_until(lambda: connection.status.nodes == (refused,))
-    named = {event["event"]: event["node"] for event in events}
+    named = {event["event"]: event["node"] for event in events if "node" in event}
     assert named == {"cluster_node_refused": "beta", "cluster_node_lost": "alpha"}
     wait_until(lambda: connection.problem is not None)
     assert "another version of her2d" in str(connection.problem)

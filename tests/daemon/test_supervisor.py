@@ -27,6 +27,7 @@ from her2d.processing.errors import (
     ClusterLostError,
     DuplicateScanError,
     FileChangedError,
+    ResultLostError,
     ResultsUnwritableError,
     ScanNotOnNodeError,
     UnreadableStorageError,
@@ -142,7 +143,10 @@ def test_a_job_stays_in_the_queue_while_the_processor_has_no_place_for_it(
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.QUARANTINED)
 
 
-@pytest.mark.parametrize("error", [ClusterLostError("gone"), ScanNotOnNodeError("not there")])
+@pytest.mark.parametrize(
+    "error",
+    [ClusterLostError("gone"), ScanNotOnNodeError("not there"), ResultLostError("no room")],
+)
 def test_what_a_cluster_lost_costs_the_slide_no_attempt(jobs, queued, supervisor_of, error):
     supervisor = supervisor_of(Fails(error))
     check_until(supervisor, jobs, lambda: state(jobs, queued) is JobState.FAILED)

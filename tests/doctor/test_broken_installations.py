@@ -784,7 +784,7 @@ def _webhook_by_name(site, *, address, name_server):
     """
     resolv_conf = site.folder / "etc" / "resolv.conf"
     resolv_conf.write_text(f"search hospital\nnameserver {name_server}\n")
-    site.monkeypatch.setattr("her2d.doctor.webhook._RESOLV_CONF", resolv_conf)
+    site.monkeypatch.setattr("her2d.doctor.reach.RESOLV_CONF", resolv_conf)
     url = run_webhook(site)
     port = int(url.split(":")[2].partition("/")[0])
     looked_up = socket.getaddrinfo

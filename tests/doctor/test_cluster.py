@@ -25,7 +25,9 @@ def settings() -> Settings:
 
 @pytest.fixture
 def driver(monkeypatch) -> SimpleNamespace:
-    driver = SimpleNamespace(open=lambda: None, status=ClusterStatus, orders=[])
+    driver = SimpleNamespace(
+        open=lambda: None, status=ClusterStatus, note_backlog=lambda _: None, orders=[]
+    )
 
     def start(order: Any) -> tuple[Any, Any]:
         driver.orders.append(order)
@@ -41,19 +43,56 @@ def found(settings: Settings, bundle: Any) -> dict[str, tuple[Verdict, str]]:
     return {f.check: (f.verdict, f.message) for f in cluster_findings(settings, bundle)}
 
 
-def test_each_node_says_whether_it_can_be_used(settings, driver, color_bundle):
+def test_each_node_says_what_it_has_and_whether_it_can_be_used(settings, driver, color_bundle):
     nodes = (
-        NodeStatus("1", "alpha", "usable", 1),
-        NodeStatus("2", "beta", "refused", 0, "It has another version of her2d: 0, not 1."),
+        NodeStatus("1", "alpha", "usable", 1, cpus=8.0, gpus=1.0),
+        NodeStatus("2", "beta", "refused", 0, "It has another version of her2d: 0, not 1.", cpus=4),
     )
     driver.status = lambda: ClusterStatus(nodes, 2)
     assert found(settings, color_bundle) == {
-        "node alpha": (Verdict.OK, "Its versions, bundle and engine are as on this machine."),
+        "cluster": (Verdict.OK, "It has room for 2 engines on 2 nodes."),
+        "node alpha": (
+            Verdict.OK,
+            "It has 8 CPUs and 1 GPU, room for 2 engines. Its versions, bundle and engine are as on"
+            " this machine.",
+        ),
         "node beta": (
             Verdict.FAILURE,
-            "The node is not used. It has another version of her2d: 0, not 1.",
+            "It has 4 CPUs and 0 GPUs, room for 1 engine. The node is not used. It has another"
+            " version of her2d: 0, not 1.",
         ),
     }
+
+
+def test_a_cluster_of_which_the_settings_leave_a_part_unused_is_a_warning(
+    settings, driver, color_bundle
+):
+    nodes = tuple(NodeStatus(str(n), f"n{n}", "usable", 1, cpus=64) for n in range(2))
+    driver.status = lambda: ClusterStatus(nodes, 2)
+    (finding, *_) = cluster_findings(settings, color_bundle)
+    assert finding.verdict is Verdict.WARNING
+    assert finding.message == (
+        "It has room for 32 engines on 2 nodes, and 16 engines at most will be started."
+    )
+    assert finding.remedy == "To use all of it, set [cluster] most_slides to 64."
+
+
+def test_a_gpu_for_each_engine_limits_the_room(settings, driver, color_bundle):
+    of_gpus = settings.model_copy(
+        update={"cluster": settings.cluster.model_copy(update={"actor_gpus": 1})}
+    )
+    driver.status = lambda: ClusterStatus((NodeStatus("1", "a", "usable", 1, cpus=64, gpus=2),), 2)
+    assert found(of_gpus, color_bundle)["cluster"][1] == "It has room for 2 engines on 1 node."
+
+
+def test_a_cluster_that_scales_may_have_no_node_now(settings, driver, color_bundle):
+    scaling = settings.model_copy(
+        update={"cluster": settings.cluster.model_copy(update={"autoscales": True})}
+    )
+    assert found(scaling, color_bundle)["cluster"] == (
+        Verdict.OK,
+        "It has room for 0 engines on 0 nodes now. Ray's autoscaler is asked for up to 16.",
+    )
 
 
 def test_the_check_takes_no_cpu_from_the_daemons_engines(settings, driver, color_bundle):

@@ -12,6 +12,7 @@ from her2d.doctor.units import Units
 from her2d.doctor.webhook import webhook_findings
 from her2d.settings import (
     BundleSettings,
+    ClusterSettings,
     IntakeSettings,
     PipelineSettings,
     ResultsSettings,
@@ -155,7 +156,7 @@ def webhook_problems(url, monkeypatch, daemon):
 def name_server(tmp_path, monkeypatch):
     def name_server(address: str) -> None:
         (tmp_path / "resolv.conf").write_text(f"nameserver {address}\n")
-        monkeypatch.setattr("her2d.doctor.webhook._RESOLV_CONF", tmp_path / "resolv.conf")
+        monkeypatch.setattr("her2d.doctor.reach.RESOLV_CONF", tmp_path / "resolv.conf")
 
     return name_server
 
@@ -192,7 +193,7 @@ def test_a_name_needs_its_name_server_too(monkeypatch, name_server):
 def test_a_name_in_the_hosts_file_needs_no_name_server(monkeypatch, name_server, tmp_path):
     name_server("10.0.0.53")
     (tmp_path / "hosts").write_text("10.0.0.7 lis.invalid lis  # ours\n")
-    monkeypatch.setattr("her2d.doctor.webhook._HOSTS", tmp_path / "hosts")
+    monkeypatch.setattr("her2d.doctor.reach._HOSTS", tmp_path / "hosts")
     allowed = {**UNIT, "IPAddressAllow": "127.0.0.0/8 10.0.0.7/32"}
     assert webhook_problems("https://lis.invalid/hook", monkeypatch, allowed) == []
 
@@ -205,6 +206,35 @@ def test_the_drop_in_for_a_webhook_allows_private_networks(monkeypatch, name_ser
     assert webhook_problems("http://172.16.3.4/hook", monkeypatch, unit) == []
     assert webhook_problems("https://lis.invalid/hook", monkeypatch, unit) == []
     assert webhook_problems("http://8.8.8.8/hook", monkeypatch, unit) != []
+
+
+def cluster_problems(address: str, daemon: dict[str, str]) -> list[str]:
+    return problems(sandbox.cluster_sandbox_findings(ClusterSettings(address=address), daemon))
+
+
+def test_the_head_of_a_cluster_on_another_machine_needs_permission(name_server):
+    name_server("192.168.1.1")
+    assert cluster_problems("ray://10.0.0.7:10001", UNIT) == [
+        "her2d.service cannot connect to the cluster's head at 10.0.0.7 (10.0.0.7)."
+    ]
+    assert cluster_problems("ray://127.0.0.1:10001", UNIT) == []
+    assert cluster_problems("[::1]:6379", UNIT) == []
+    assert cluster_problems("", UNIT) == []
+
+
+def test_the_drop_in_for_a_cluster_allows_private_networks(name_server):
+    name_server("192.168.1.1")
+    drop_in = (UNITS / "cluster.conf").read_text()
+    (allowed,) = re.findall(r"^IPAddressAllow=(.*)", drop_in, re.MULTILINE)
+    unit = {**UNIT, "IPAddressAllow": f"127.0.0.0/8 {allowed}"}
+    assert cluster_problems("ray://10.0.0.7:10001", unit) == []
+    assert cluster_problems("ray://head.invalid:10001", unit) == []
+    assert cluster_problems("ray://8.8.8.8:10001", unit) != []
+
+
+def test_a_daemon_with_a_private_temporary_folder_does_not_find_the_cluster_of_its_machine():
+    assert "cannot see /tmp/ray" in cluster_problems("auto", UNIT)[0]
+    assert cluster_problems("auto", {**UNIT, "PrivateTmp": "no"}) == []
 
 
 @pytest.mark.parametrize(

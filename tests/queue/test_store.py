@@ -303,6 +303,16 @@ def test_counts_name_every_state(jobs):
     assert counts[JobState.QUEUED] == 1
 
 
+def test_due_jobs_are_those_that_run_or_could_run_now(jobs):
+    for name in ("a.tif", "b.tif", "c.tif"):
+        queued(jobs, name)
+    jobs.postpone(jobs.claim(), "The cluster is lost.", wait_s=30)
+    jobs.claim()
+    jobs.discover(Path("/inbox/settling.tif"), Path("/inbox"), STATE)
+    assert jobs.due(10) == 2
+    assert jobs.due(1) == 1
+
+
 def test_an_unknown_job_raises_a_key_error(jobs):
     with pytest.raises(KeyError):
         jobs.get(99)
