@@ -44,6 +44,7 @@ INTENDED_USE = (
 )
 SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
 _BATCH = 12
+_ARTEFACTS = 0.1
 _LEAST_SIDE = 1024  # pixels at 4x
 _PATHS = ("he_path", "ihc_path", "annotation_path")
 
@@ -58,6 +59,8 @@ class Sizes:
             12.5 %, so that strong tiles are not rare in training, and sensitivity can be measured.
             The splits that the integrator and its intervals are fitted to, and tested on, have the
             same.
+        benign: Further slides of splits, without tumour. The least tumour of a call is measured on
+            those that are kept apart for the integrator.
         width, height: Mean size of resections in pixels at 4x.
         enlarged: Every how many-th slide is scanned at 20x and 40x, by turns. Tiles of such scans
             do not have the noise and blur of tiles scanned at 4x, and networks trained on 4x scans
@@ -75,6 +78,9 @@ class Sizes:
     )
     positive: Mapping[Split, float] = field(
         default_factory=lambda: {"train": 0.45, "integrator": 0.3, "test": 0.3, "external": 0.3}
+    )
+    benign: Mapping[Split, int] = field(
+        default_factory=lambda: {"integrator": 12, "test": 8, "external": 8}
     )
     width: int = 2816
     height: int = 2304
@@ -192,7 +198,16 @@ def cohort_plans(sizes: Sizes, seed: int) -> dict[Split, list[SlidePlan]]:
         positive=sizes.positive,
         width=sizes.width,
         height=sizes.height,
-        artefact_probability=0.1,
+        artefact_probability=_ARTEFACTS,
+    )
+    plans += plan_splits(
+        sizes.benign,
+        seed + 1,
+        positive=dict.fromkeys(sizes.benign, 0.0),
+        width=sizes.width,
+        height=sizes.height,
+        benign_fraction=1.0,
+        artefact_probability=_ARTEFACTS,
     )
     cohorts: dict[Split, list[SlidePlan]] = {split: [] for split in sizes.slides}
     for number, plan in enumerate(plans):

@@ -163,6 +163,7 @@ def plan_splits(
     positive: Mapping[Split, float],
     width: int,
     height: int,
+    benign_fraction: float = _BENIGN_FRACTION,
     artefact_probability: float = 0.0,
 ) -> list[SlidePlan]:
     """Draw the plans of a hard cohort whose splits have given sizes.
@@ -174,13 +175,14 @@ def plan_splits(
             that of their centre in Table 1.
         width, height: mean size of resections in pixels at 4x. Biopsies and scans at over 4x have
             half of that.
+        benign_fraction: fraction of slides without tumour, most of them biopsies.
         artefact_probability: probability of each kind of artefact on a slide.
     """
     rng = np.random.default_rng([seed, 30])
     plans: list[SlidePlan] = []
     for split, count in slides.items():
         population = EXTERNAL if split == "external" else INTERNAL
-        groups = _groups(count, positive.get(split, population.positive), rng)
+        groups = _groups(count, positive.get(split, population.positive), benign_fraction, rng)
         for number, group in enumerate(groups):
             earlier = plans[-1] if number and groups[number - 1] == group else None
             again = earlier is not None and rng.random() < 4 * SECOND_SLIDE_FRACTION
@@ -213,12 +215,14 @@ def _counts(total: int, shares: dict[Split, float]) -> dict[Split, int]:
     return counts
 
 
-def _groups(count: int, positive: float, rng: np.random.Generator) -> list[Group | None]:
+def _groups(
+    count: int, positive: float, benign_fraction: float, rng: np.random.Generator
+) -> list[Group | None]:
     """Return the group of each slide of a split, None for benign slides, in random order."""
     positives = round(count * positive)
     if count >= 4 and positive > 0:
         positives = max(positives, 1)
-    benign = min(round(count * _BENIGN_FRACTION), count - positives)
+    benign = min(round(count * benign_fraction), count - positives)
     groups: list[Group | None] = [
         *_some(positives, POORLY_COHESIVE_POSITIVES, "false_negative", "true_positive", rng),
         *_some(
