@@ -13,6 +13,7 @@ MODULES = {
     "train": (
         "torch",
         "monai",
+        "einops",
         "onnx",
         "psutil",
         "lightning",

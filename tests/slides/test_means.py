@@ -29,6 +29,7 @@ def averaged(image: Picture, scale: float, means: Means, block: tuple[int, int])
     return means.rounded(total)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([1.0, 1.125, 1.25, 1.75, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 7.0, 8.0]),

@@ -139,6 +139,7 @@ def test_a_run_is_repeated_by_its_seed():
 def test_the_part_that_is_always_busy_limits_the_site():
     archive = Archive(400, tiles=0, tiles_variation=0)
     site = Site(nodes=64)
-    found = Simulation(replace(SOMETHING, python_s=0.01), site, archive).run()
+    times = replace(SOMETHING, python_s=0.01, driver_poll_s=0, python_poll_s=0)
+    found = Simulation(times, site, archive).run()
     assert found.limit in ("database", "driver process")
     assert found.slides_an_hour == pytest.approx(3600 / 0.1, rel=0.1)
