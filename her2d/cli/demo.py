@@ -84,8 +84,8 @@ class _Case:
 
     Attributes:
         plan: the slide.
-        result: `positive`, `negative`, `borderline`, or the code of the reason why a slide has no
-            call.
+        result: `positive`, `negative`; `borderline`, which may be called either; or the code of
+            the reason why a slide has no call.
         is_ihc: whether the scanner takes the section with immunohistochemistry.
     """
 
@@ -277,18 +277,22 @@ def _refused(db: Database) -> None:
 
 def _wrong_results(cases: list[_Case], results: list[SlideResult]) -> list[str]:
     """Return a sentence for each slide whose result is not what was simulated."""
-    found = {Path(result.file_name).stem: _result(result) for result in results}
+    found = {Path(result.file_name).stem: result for result in results}
     return [
-        f"{case.plan.name} was simulated to be {case.result},"
-        f" but its result is {found.get(case.plan.name, 'missing')}."
+        f"{case.plan.name} was simulated to be {case.result}, but its result is {_called(result)}."
         for case in cases
-        if found.get(case.plan.name) != case.result
+        if (result := found.get(case.plan.name)) is None or not _is_right(case, result)
     ]
 
 
-def _result(result: SlideResult) -> str:
-    """Return the result as a `_Case` has it."""
-    return result.reason_code or ("borderline" if result.borderline else result.her2_status)
+def _called(result: SlideResult | None) -> str:
+    return "missing" if result is None else result.reason_code or result.her2_status
+
+
+def _is_right(case: _Case, result: SlideResult) -> bool:
+    if case.result == "borderline":
+        return result.borderline
+    return case.result == (result.reason_code or result.her2_status)
 
 
 def _prepare(directory: Path, bundle: Path) -> None:
