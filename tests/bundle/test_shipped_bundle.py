@@ -30,11 +30,14 @@ def test_it_is_unaltered_and_under_twelve_megabytes(bundle):
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 12e6
 
 
-def test_its_measured_figures_meet_the_bar(bundle):
-    measured = bundle.manifest.measured
-    assert measured.segmenter_miou >= 0.80
-    assert measured.tile_auroc >= 0.90
-    assert measured.slide_accuracy >= 0.90
+def test_its_figures_are_about_the_papers_in_both_centres(bundle):
+    """As hard slides allow: better figures than these would be those of an easy cohort."""
+    for measured in (bundle.manifest.measured, bundle.manifest.measured_external):
+        assert 0.78 <= measured.segmenter_miou <= 0.90
+        assert 0.87 <= measured.tile_auroc <= 0.97
+        assert 0.85 <= measured.slide_accuracy <= 0.97
+        assert measured.slide_accuracy_ci_low < measured.slide_accuracy
+        assert measured.slides_without_call > 0
 
 
 def test_its_calls_rest_on_slides_that_no_model_learned_from(bundle):
@@ -44,7 +47,8 @@ def test_its_calls_rest_on_slides_that_no_model_learned_from(bundle):
     assert manifest.decision.min_tumor_mm2 > 0
     assert manifest.interval.patients >= 19
     assert manifest.stain.he != HeStain()
-    assert manifest.measured.calls_without_tumor.positive == 0
+    for measured in (manifest.measured, manifest.measured_external):
+        assert measured.calls_without_tumor.positive == 0
 
 
 def test_it_says_plainly_what_it_is_not(bundle):

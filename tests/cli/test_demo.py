@@ -5,6 +5,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_the_shipped_bundle_gives_every_slide_its_simulated_status(tmp_path):
+def test_the_shipped_bundle_gives_every_slide_its_simulated_result(tmp_path):
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     said = ended.stdout.splitlines()
@@ -93,15 +94,16 @@ print(next(demo._hints(Path("a b/config.toml"), [])))
 
 
 @pytest.mark.slow
-def test_wrong_statuses_are_named_and_fail_the_demo(tmp_path, color_bundle, monkeypatch, capsys):
+def test_wrong_results_are_named_and_fail_the_demo(tmp_path, color_bundle, monkeypatch, capsys):
     """The bundle that one can compute by hand finds no tumour in haematoxylin and eosin."""
-    plans = demo_module._plans(5)[1:3]
-    monkeypatch.setattr(demo_module, "_plans", lambda seed: plans)
+    _, positive, _, benign, *_ = demo_module._cases(5)
+    cases = [positive, replace(benign, result="no-tumor")]
+    monkeypatch.setattr(demo_module, "_cases", lambda seed: cases)
     monkeypatch.setenv("HER2D_BUNDLE__PATH", str(color_bundle.directory))
     monkeypatch.setattr("sys.argv", ["her2d", "demo", "--directory", str(tmp_path / "demo")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert "gastric-002 was simulated as positive, but its result is" in said
-    assert "gastric-003-benign was" not in said
+    assert "gastric-002 was simulated to be positive, but its result is" in said
+    assert "gastric-004-benign was" not in said
