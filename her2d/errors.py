@@ -41,6 +41,7 @@ Every class stands in the module that raises it:
     ├─ IntegratorError
     ├─ NoAnswerError
     ├─ NoGpuError
+    ├─ NoRoomError
     ├─ NoSuchPage
     ├─ NoSuchRun
     ├─ NoSuchTile
@@ -54,6 +55,7 @@ Every class stands in the module that raises it:
     ├─ PrepareError
     ├─ ProvenanceError
     ├─ QueryTooHeavy
+    ├─ ReceiveError
     ├─ RecipeError
     ├─ RefusedByQueue
     ├─ RefusedError
@@ -81,6 +83,7 @@ Every class stands in the module that raises it:
     ├─ SourceChangedError
     │  ├─ ContentChangedError
     │  └─ QueuedAgainError
+    ├─ StainError
     ├─ StudyError
     ├─ TilesPruned
     ├─ TooBusy

@@ -34,7 +34,7 @@ COMMANDS = tuple(
         (
             "backfill",
             "backfill:backfill",
-            "Score folders of older scans after the new ones, and show how far that is.",
+            "Score folders of older scans after new ones, and show progress.",
         ),
         ("queue", "queue:app", "List, retry, cancel and reorder jobs."),
         ("outcomes", "outcomes:app", "Import and list IHC and FISH results of slides."),

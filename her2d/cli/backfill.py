@@ -49,7 +49,7 @@ def backfill(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score folders of older scans after the new ones, and show how far that is.
+    """Score folders of older scans after new ones, and show progress.
 
     The daemon searches the folders and scores what has no result, on this machine or on a cluster.
     New scans go first. It goes on after a restart, and this command need not run meanwhile.

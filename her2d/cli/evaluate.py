@@ -77,7 +77,7 @@ def evaluate(
 
 @app.command("pdf")
 def pdf(study: StudyOption = Path("study")) -> None:
-    """Write report.pdf again, from the report.html of the last evaluation."""
+    """Write report.pdf again from the last report.html."""
     require_extra("train", "her2d evaluate pdf")
     from her2d.research.evaluation.evaluate import write_report_pdf
     from her2d.research.evaluation.pdf import PdfError

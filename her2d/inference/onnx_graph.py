@@ -199,7 +199,7 @@ class Graph:
         needed, nodes = set(self.outputs), []
         for node in reversed(self.nodes):
             if needed.intersection(node.outputs):
-                needed.update(node.inputs)
+                needed.update(filter(None, node.inputs))
                 nodes.append(node)
         self.nodes = nodes[::-1]
         self.weights = {name: self.weights[name] for name in self.weights if name in needed}

@@ -127,7 +127,8 @@ def applied(graph: Graph, replacements: list[Replacement]) -> None:
 
 def _in_order(nodes: list[Node]) -> list[Node]:
     """Return nodes each behind those that compute its inputs, and else in the order given."""
-    made = {output for node in nodes for output in node.outputs}
+    # An empty name stands for each optional value that is left out.
+    made = {output for node in nodes for output in node.outputs if output}
     waiting = [set(node.inputs) & made for node in nodes]
     readers: dict[str, list[int]] = {}
     for number, names in enumerate(waiting):

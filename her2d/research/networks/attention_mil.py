@@ -51,7 +51,7 @@ class BagGraph(nn.Module):
 
     Args:
         networks: One per fold.
-        own_features: Whether each network has features of its own, from its fold's classifier.
+        own_features: Whether each network has other features, from its fold's classifier.
     """
 
     def __init__(self, networks: Sequence[AttentionMil], *, own_features: bool) -> None:

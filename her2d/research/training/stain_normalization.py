@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.errors import Her2dError
+
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
@@ -24,7 +26,7 @@ _LEAST_SPREAD = 1.0  # grey levels
 _DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
 
-class StainError(ValueError):
+class StainError(Her2dError):
     """There is too little tissue to measure a stain on."""
 
 

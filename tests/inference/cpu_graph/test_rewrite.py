@@ -202,6 +202,26 @@ def test_shapes_that_the_file_does_not_name_leave_it_alone():
     assert rewritten(model.SerializeToString()) is None
 
 
+def test_optional_values_that_are_left_out_do_not_stand_in_its_way():
+    """ONNX names each of them by an empty text, as if all were one value."""
+    model = onnx.load_model_from_string(POOLING)
+    model.graph.node.extend(
+        [
+            helper.make_node("Dropout", ["pooled"], ["same", ""]),
+            helper.make_node("Dropout", ["same"], ["same again", ""]),
+            helper.make_node("Clip", ["same again", "", "highest"], ["clipped"]),
+        ]
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "highest"))
+    model.graph.output.append(helper.make_empty_tensor_value_info("clipped"))
+    rng = np.random.default_rng(0)
+    given = {
+        "x": rng.normal(size=(3, 2, 4, 6)).astype(np.float32),
+        "y": rng.normal(size=(3, 2, 2, 3)).astype(np.float32),
+    }
+    assert same(model.SerializeToString(), given)
+
+
 # What is checked on the machine.
 
 
@@ -245,7 +265,7 @@ def test_without_wide_vectors_only_poolings_are_rewritten(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "seed"), [(0.05, 1), (0.2, 2)])
+@pytest.mark.parametrize(("width", "seed"), [(0.05, 1), (0.125, 2)])
 def test_maps_of_random_segnets_are_the_same_to_the_last_bit(width, seed, tmp_path, tissue):
     torch.manual_seed(seed)
     network = shaken(build_segmenter("segnet", width_multiplier=width))
@@ -261,4 +281,4 @@ def test_random_resnets_compute_the_same_to_the_last_bit(tmp_path, tissue):
     torch.manual_seed(1)
     networks = [shaken(build_classifier("resnet18", width_multiplier=1 / 16)) for _ in range(5)]
     export_classifiers(networks, tmp_path / "classifiers.onnx", mean=MEAN, std=STD)
-    assert same((tmp_path / "classifiers.onnx").read_bytes(), {"tiles": some_tiles(tissue)})
+    assert same((tmp_path / "classifiers.onnx").read_bytes(), {"tiles": some_tiles(tissue)[1:3]})
