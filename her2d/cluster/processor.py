@@ -235,7 +235,7 @@ class ClusterProcessor:
                 data = os.pread(scan.descriptor, min(_PART_BYTES, scan.state.size - offset), offset)
                 if not data:
                     raise FileChangedError(f"{scan.path.name} changed while it was read.")
-                if cancel.is_set() or not self.connection.send(task, offset, data):
+                if not self._send_part(task, offset, data, cancel):
                     return
                 with self._lock:
                     self._sent_bytes += len(data)
@@ -249,6 +249,17 @@ class ClusterProcessor:
             mb=round(scan.state.size / 10**6),
             seconds=round(time.monotonic() - began, 1),
         )
+
+    def _send_part(
+        self, task: SlideTask, offset: int, data: bytes, cancel: threading.Event
+    ) -> bool:
+        """Send a part, however slow the network is; False if the slide has ended or is to end."""
+        is_sent: bool | None = None
+        while is_sent is None:
+            if cancel.is_set():
+                return False
+            is_sent = self.connection.send(task, offset, data)
+        return is_sent
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def requested(backfills, jobs, folder, slides, *, since=NOW - timedelta(days=9))
         )
         jobs.queue(job)
     backfills.found(found, slides)
-    backfills.searched(found, None)
+    backfills.searched(found, slides, None)
     jobs.database.execute(
         "update backfills set requested_at = ? where id = ?", [as_text(since), found.id]
     )
@@ -124,6 +124,21 @@ def test_a_halt_shows_in_the_rate_and_then_no_end_is_promised(backfills, jobs):
 def test_a_back_fill_of_which_nothing_ever_ended_stands_still(backfills, jobs):
     found = requested(backfills, jobs, "/old", 1, since=NOW - timedelta(hours=3))
     assert backfills.progress(found, NOW).still_s == 3 * 3600
+
+
+def test_a_back_fill_that_is_requested_again_after_its_end_begins_anew(backfills, jobs):
+    requested(backfills, jobs, "/old", 30, since=NOW - timedelta(days=90))
+    end(jobs, 30, at=NOW - timedelta(days=80))
+    new = jobs.discover(Path("/old/new.tif"), Path("/old"), STATE, BACKFILL, backfill_id=1)
+    before = backfills.request(Path("/old"), "alice")
+    jobs.queue(new)
+    assert backfills.progress(before, NOW).still_s is not None  # it had not ended
+    jobs.move(jobs.claim(), JobState.DONE, {"finished_at": as_text(NOW)})
+    found = backfills.request(Path("/old"), "alice")
+    again = jobs.discover(Path("/old/b.tif"), Path("/old"), STATE, BACKFILL, backfill_id=1)
+    jobs.queue(again)
+    now = datetime.fromisoformat(found.requested_at) + timedelta(minutes=2)
+    assert backfills.progress(found, now).still_s is None
 
 
 def test_a_paused_back_fill_promises_nothing_and_does_not_count_as_standing_still(backfills, jobs):
