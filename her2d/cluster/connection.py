@@ -128,6 +128,11 @@ class ClusterConnection:
         with _while_connected():
             self._connected().cancel(task.id)
 
+    def give_up(self, task: SlideTask, silent_s: float) -> str:
+        """End a slide that hangs; see `Driver.give_up`. Raises ClusterLostError."""
+        with _while_connected():
+            return str(self._connected().give_up(task.id, silent_s))
+
     def _connected(self) -> Any:
         if (driver := self._driver) is None:
             raise ClusterLostError("The cluster is not connected.")

@@ -311,6 +311,21 @@ class Driver:
         ray.wait([handed.answer], timeout=_MOMENT_S)
         self._free(handed)
 
+    def give_up(self, task_id: str, silent_s: float) -> str:
+        """End a slide that has hung for so long, and use its node no more for a while.
+
+        Its storage may hang, where each further slide would hang as well.
+
+        Returns:
+            The node's name.
+        """
+        with self._lock:
+            handed = self._slides.pop(task_id)
+            handed.actor.slides -= 1
+            handed.node.lost += 1
+            handed.node.refuse(f"A slide made no progress there for {silent_s:.0f} s.")
+        return handed.node.name
+
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
         with self._lock:
             self._slides.pop(task_id, None)
@@ -546,7 +561,7 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel")
+_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
 _Manager.register("Driver", Driver, exposed=_EXPOSED)
 
 

@@ -304,6 +304,19 @@ def test_a_slide_whose_actor_was_ended_for_another_ones_file_is_not_blamed(clust
     assert isinstance(cluster.next("9", 0).error, ClusterLostError)
 
 
+def test_a_node_where_a_slide_hangs_is_not_used_for_a_while(cluster, ray):
+    assert all(cluster.begin(task(number)) for number in range(4))
+    on_alpha = [id_ for id_, handed in cluster._slides.items() if handed.node.name == "alpha"]
+    hanging, other = on_alpha
+    answer = cluster._slides[other].answer
+    assert cluster.give_up(hanging, 630.2) == "alpha"
+    assert states(cluster) == {"alpha": "refused", "beta": "usable"}
+    assert ray.placed[0].is_killed
+    answer[0] = driver.RayActorError()
+    assert isinstance(cluster.next(other, 0).error, ClusterLostError)  # not its fault
+    assert sum(node.slides for node in cluster.status().nodes) == 2
+
+
 def test_a_slide_can_be_cancelled_while_its_process_is_found_to_have_ended(cluster, ray):
     """A stop waits for the answer, and Ray may notice a node's end only after 20 s."""
     ray.answer = driver.RayActorError()

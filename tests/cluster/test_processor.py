@@ -91,6 +91,10 @@ class PlayedDriver:
         self.parts.append((offset, data))
         return len(self.parts) < self.most_parts
 
+    def give_up(self, _task_id: str, _silent_s: float) -> str:
+        self.calls["give_up"] += 1
+        return "alpha"
+
     def cancel(self, _task_id: str) -> None:
         self.calls["cancel"] += 1
 
@@ -198,6 +202,21 @@ def test_an_error_of_the_slide_arrives_with_its_cause_and_counts_as_no_loss(
         score()
     assert isinstance(caught.value.__cause__, OSError)
     assert sum(processor.losses.values()) == 0
+
+
+def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hanging(
+    score, processor, played
+):
+    """Its storage may not answer; the daemon would be restarted, and all slides with it."""
+    processor._silent_s = 0.2
+    played.answers = [Progress(1, 9), None]
+    with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+        score()
+    played.busy_sends = 10**9
+    played.answers = [Progress(wants_file=True)]
+    with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+        score()
+    assert (played.calls["give_up"], processor.losses["process"]) == (2, 2)
 
 
 def test_a_slide_is_cancelled_on_its_node(score, played):
