@@ -161,3 +161,31 @@ def test_what_is_said_of_progress_is_read_from_indexes(backfills, jobs):
     reads = {step for step in plan if "jobs" in step}
     assert all("jobs_by_backfill" in step or "jobs_by_state" in step for step in reads)
     assert not any(step.startswith("SCAN jobs") for step in reads)
+
+
+def test_what_is_due_leaves_out_paused_back_fills_and_reads_none_of_their_jobs(backfills, jobs):
+    def steps() -> int:
+        counted: list[int] = []
+        jobs.database.conn.set_progress_handler(lambda: counted.append(1), 1)
+        jobs.due(50)
+        jobs.database.conn.set_progress_handler(None, 1)
+        return len(counted)
+
+    def paused(folder: str, slides: int) -> None:
+        backfills.pause(requested(backfills, jobs, folder, slides), "alice")
+
+    paused("/old/a", 2)
+    requested(backfills, jobs, "/old/b", 3)
+    for number in range(2):
+        new = jobs.discover(Path(f"/in/{number}.tif"), Path("/in"), STATE, number)
+        jobs.queue(new)
+    jobs.claim()
+    assert jobs.due(50) == 5
+    assert [jobs.due(most) for most in (1, 4)] == [1, 4]
+    before = steps()
+    for number in range(200):
+        at = Path("/old/a")
+        job = jobs.discover(at / f"n{number}.tif", at, STATE, BACKFILL, backfill_id=1)
+        jobs.queue(job)
+    assert jobs.due(50) == 5
+    assert steps() == before
