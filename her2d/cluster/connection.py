@@ -117,15 +117,21 @@ class ClusterConnection:
             found: Progress | Answer | None = self._connected().next(task.id, wait_s)
             return found
 
-    def send(self, task: SlideTask, offset: int, data: bytes) -> bool:
+    def send(self, task: SlideTask, offset: int, data: bytes) -> bool | None:
         """Send a part of a slide's file; see `Driver.send`. Raises ClusterLostError."""
         with _while_connected():
-            return bool(self._connected().send(task.id, offset, data))
+            is_sent: bool | None = self._connected().send(task.id, offset, data)
+            return is_sent
 
     def cancel(self, task: SlideTask) -> None:
         """End a slide early. Raises ClusterLostError."""
         with _while_connected():
             self._connected().cancel(task.id)
+
+    def give_up(self, task: SlideTask, silent_s: float) -> str:
+        """End a slide that hangs; see `Driver.give_up`. Raises ClusterLostError."""
+        with _while_connected():
+            return str(self._connected().give_up(task.id, silent_s))
 
     def _connected(self) -> Any:
         if (driver := self._driver) is None:

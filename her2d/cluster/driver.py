@@ -55,6 +55,7 @@ _PARTS = 2  # of a slide's file, under way at a time
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
+_FIRST_PROGRESS_S = 0.5  # a node that lacks the file says so, and does nothing until it is sent
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
 _FULL_S = 60.0
 _LOSSES = (
@@ -143,6 +144,7 @@ class _Handed:
         ended_at: when the actor was found to have ended; None while it lives.
         parts: references to the parts of its file that are under way to the node.
         asked_at: when its progress was last asked for.
+        is_scored: whether tiles are scored, and the file is there.
     """
 
     node: _Node
@@ -150,6 +152,7 @@ class _Handed:
     answer: Any
     parts: list[Any] = field(default_factory=list)
     asked_at: float = field(default_factory=time.monotonic)
+    is_scored: bool = False
     ended_at: float | None = None
 
 
@@ -242,12 +245,14 @@ class Driver:
         try:
             done, _ = ray.wait([handed.answer], timeout=wait_s)
             if not done:
-                if time.monotonic() - handed.asked_at < _PROGRESS_S:
+                every_s = _PROGRESS_S if handed.is_scored else _FIRST_PROGRESS_S
+                if time.monotonic() - handed.asked_at < every_s:
                     return None
                 handed.asked_at = time.monotonic()
                 progress: Progress = ray.get(
                     handed.actor.handle.progress.remote(task_id), timeout=_MOMENT_S
                 )
+                handed.is_scored = progress.total > 0
                 return progress
             answer: Answer = ray.get(handed.answer, timeout=_ANSWER_S)
         except GetTimeoutError:
@@ -272,11 +277,14 @@ class Driver:
             )
         return self._ended(task_id, handed, answer)
 
-    def send(self, task_id: str, offset: int, data: bytes) -> bool:
+    def send(self, task_id: str, offset: int, data: bytes) -> bool | None:
         """Send a part of a slide's file; return False if the slide has ended.
 
         Few parts are under way at a time, so that neither Ray's object store nor the network has
         more of a slide than that.
+
+        Returns:
+            None if the node has not taken those before within a moment; the part is not sent then.
         """
         with self._lock:
             handed = self._slides[task_id]
@@ -284,7 +292,9 @@ class Driver:
             return False
         try:
             while len(handed.parts) >= _PARTS:
-                ray.get(handed.parts.pop(0), timeout=_ANSWER_S)
+                if not ray.wait(handed.parts[:1], timeout=_MOMENT_S)[0]:
+                    return None
+                ray.get(handed.parts.pop(0), timeout=_MOMENT_S)
             receive = handed.actor.handle.receive.options(name="her2d part")
             handed.parts.append(receive.remote(task_id, offset, data))
         except RayError:  # `next` finds out what it means
@@ -300,6 +310,21 @@ class Driver:
         handed.actor.handle.cancel.remote(task_id)
         ray.wait([handed.answer], timeout=_MOMENT_S)
         self._free(handed)
+
+    def give_up(self, task_id: str, silent_s: float) -> str:
+        """End a slide that has hung for so long, and use its node no more for a while.
+
+        Its storage may hang, where each further slide would hang as well.
+
+        Returns:
+            The node's name.
+        """
+        with self._lock:
+            handed = self._slides.pop(task_id)
+            handed.actor.slides -= 1
+            handed.node.lost += 1
+            handed.node.refuse(f"A slide made no progress there for {silent_s:.0f} s.")
+        return handed.node.name
 
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
         with self._lock:
@@ -536,7 +561,7 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel")
+_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
 _Manager.register("Driver", Driver, exposed=_EXPOSED)
 
 

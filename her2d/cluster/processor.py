@@ -1,5 +1,6 @@
 """Score slides on the nodes of a cluster, in place of this process's own pipeline."""
 
+import math
 import os
 import sys
 import threading
@@ -50,6 +51,8 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _POLL_S = 0.5
+# A hanging node is given up before the daemon counts as hanging, and is restarted.
+_SILENT_PART = 0.7
 # Smaller than a heatmap, so that Ray's object store is not filled by it.
 _PART_BYTES = 2**20
 
@@ -84,6 +87,7 @@ class ClusterProcessor:
         paths: Mapping[Path, Path],
         assume_magnification: AssumeMagnification,
         sends_files: bool = True,
+        stalled_after_s: float = math.inf,
     ) -> None:
         self.bundle = bundle
         self.software = software
@@ -93,6 +97,7 @@ class ClusterProcessor:
         self._paths = paths
         self._assume_magnification = assume_magnification
         self._sends_files = sends_files
+        self._silent_s = _SILENT_PART * stalled_after_s
         self._lock = threading.Lock()
         self._sent_bytes = 0
         self._losses = Counter(dict.fromkeys(LOSSES.values(), 0))
@@ -150,7 +155,7 @@ class ClusterProcessor:
 
         Raises:
             ClusterLostError: the node or the cluster was lost.
-            ActorCrashedError: the node's process ended.
+            ActorCrashedError: the node's process ended, or made no progress for too long.
             ResultLostError: the node has no room for the result.
             ScanNotOnNodeError: the node cannot open the file, or it is another one there.
             Exception: what `SlideProcessor.score` raises.
@@ -202,6 +207,7 @@ class ClusterProcessor:
             if cancel.wait(_POLL_S):
                 raise SlideCancelledError("The slide was cancelled.")
         last, is_sent = Progress(), False
+        heard_at = time.monotonic()
         while True:
             found = self.connection.next(task, _POLL_S)
             if isinstance(found, SlideOutcome):
@@ -209,15 +215,26 @@ class ClusterProcessor:
             if isinstance(found, Failure):
                 raise found.to_raise()
             if found is not None and found != last:
-                last = found
+                last, heard_at = found, time.monotonic()
                 if progress is not None:
                     progress(found.done, found.total)
                 if found.wants_file and not is_sent:
                     is_sent = True
                     self._send(task, scan, cancel, progress)
+                    heard_at = time.monotonic()
+            self._give_up_if_hanging(task, heard_at)
             if cancel.is_set():
                 self.connection.cancel(task)
                 raise SlideCancelledError("The slide was cancelled.")
+
+    def _give_up_if_hanging(self, task: SlideTask, heard_at: float) -> None:
+        silent_s = time.monotonic() - heard_at
+        if silent_s > self._silent_s:
+            node = self.connection.give_up(task, silent_s)
+            raise ActorCrashedError(
+                f"The node {node} made no progress with the slide for {silent_s:.0f} s. Its storage"
+                " may hang."
+            )
 
     def _send(
         self, task: SlideTask, scan: Scan, cancel: threading.Event, progress: OnProgress | None
@@ -225,6 +242,7 @@ class ClusterProcessor:
         """Send a slide's file to the node that lacks it, until all is sent or the slide has ended.
 
         Raises:
+            ActorCrashedError: the node took no part for too long.
             FileChangedError: the file has become shorter.
             OSError: it cannot be read.
         """
@@ -235,7 +253,7 @@ class ClusterProcessor:
                 data = os.pread(scan.descriptor, min(_PART_BYTES, scan.state.size - offset), offset)
                 if not data:
                     raise FileChangedError(f"{scan.path.name} changed while it was read.")
-                if cancel.is_set() or not self.connection.send(task, offset, data):
+                if not self._send_part(task, offset, data, cancel):
                     return
                 with self._lock:
                     self._sent_bytes += len(data)
@@ -249,6 +267,19 @@ class ClusterProcessor:
             mb=round(scan.state.size / 10**6),
             seconds=round(time.monotonic() - began, 1),
         )
+
+    def _send_part(
+        self, task: SlideTask, offset: int, data: bytes, cancel: threading.Event
+    ) -> bool:
+        """Send a part, however slow the network is; False if the slide has ended or is to end."""
+        is_sent: bool | None = None
+        began = time.monotonic()
+        while is_sent is None:
+            self._give_up_if_hanging(task, began)
+            if cancel.is_set():
+                return False
+            is_sent = self.connection.send(task, offset, data)
+        return is_sent
 
 
 @contextmanager
@@ -273,6 +304,7 @@ def open_cluster_processor(bundle: Bundle, settings: Settings) -> Iterator[Clust
             paths=wanted.paths,
             assume_magnification=settings.intake.magnification_for,
             sends_files=wanted.spool_mb > 0,
+            stalled_after_s=settings.intake.stalled_after_s,
         )
 
 

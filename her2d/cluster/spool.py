@@ -102,7 +102,11 @@ class Spool:
                 os.ftruncate(file.fileno(), size)
             except OSError as error:
                 raise NoRoomError(f"{self._folder} cannot be used: {error.strerror}") from error
-            yield ReceivedFile(file.fileno(), size)
+            received = ReceivedFile(file.fileno(), size)
+            try:
+                yield received
+            finally:
+                received.end()
 
 
 class ReceivedFile:
@@ -112,27 +116,40 @@ class ReceivedFile:
         self.descriptor = descriptor
         self.size = size
         self._parts: dict[int, int] = {}
+        self._received = 0
         self._problem: str | None = None
+        self._is_ended = False
         self._changed = threading.Condition()
 
     def write(self, offset: int, data: bytes) -> None:
-        """Write a part."""
-        try:
-            if offset < 0 or offset + len(data) > self.size:
-                raise ReceiveError("A part lies outside the file.")
-            written = 0
-            while written < len(data):
-                written += os.pwrite(self.descriptor, data[written:], offset + written)
-        except (OSError, ReceiveError) as error:
-            self._problem = str(error)
+        """Write a part, unless the file has been closed."""
         with self._changed:
+            if self._is_ended:
+                return
+            try:
+                self._write(offset, data)
+            except (OSError, ReceiveError) as error:
+                self._problem = str(error)
+            self._received += len(data) - self._parts.get(offset, 0)
             self._parts[offset] = len(data)
             self._changed.notify_all()
+
+    def _write(self, offset: int, data: bytes) -> None:
+        if offset < 0 or offset + len(data) > self.size:
+            raise ReceiveError("A part lies outside the file.")
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self.descriptor, data[written:], offset + written)
+
+    def end(self) -> None:
+        """Let no part be written from now on: the descriptor's number may be another file's."""
+        with self._changed:
+            self._is_ended = True
 
     @property
     def received(self) -> int:
         """Number of bytes that have arrived."""
-        return sum(self._parts.values())
+        return self._received
 
     def wait(self, on_wait: Callable[[], None], silent_s: float) -> None:
         """Wait until all of it has arrived.

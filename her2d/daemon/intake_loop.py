@@ -126,7 +126,11 @@ class IntakeLoop:
         self._inbox.sweep()
         self._check_watches()
         self._inbox.settle()
-        self._backfills.run_once(self._hanging | self._slow)
+        # A folder that was asked for just now is probed first: if it hangs, so would this thread.
+        unknown = {
+            folder for folder in self._backfills.folders() if self._storage.status(folder) is None
+        }
+        self._backfills.run_once(self._slow | unknown)
 
     def _check_watches(self) -> None:
         """Poll the inboxes if the kernel watches fewer folders than there are.

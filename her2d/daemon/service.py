@@ -308,7 +308,8 @@ class Daemon:
             supervisor.check(jobs)
             if self._cluster is not None:
                 is_paused = self._signals.paused.is_set()
-                self._cluster.note_backlog(0 if is_paused else jobs.due(self._settings.workers))
+                due = supervisor.active if is_paused else jobs.due(self._settings.workers)
+                self._cluster.note_backlog(due)
             self._problem = intake_loop.problem or _stalled_problem(stalled)
             self._checked_at = time.monotonic()
             self._report_status(jobs, supervisor)

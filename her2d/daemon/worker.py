@@ -44,6 +44,7 @@ from her2d.results.records import SlideResult, StepTiming
 from her2d.results.renaming import rename_pictures
 from her2d.settings import Settings
 from her2d.slides.barcode_of_file import barcode_of_file
+from her2d.system.filesystems import is_missing_or_empty
 from her2d.system.loggers import get_logger
 from her2d.system.memory import give_back_free_memory
 
@@ -225,13 +226,20 @@ class Worker:
             return self._recorder.record(jobs.database, complete, job.id)
 
     def _require_reachable(self, job: Job) -> None:
-        """Raise TimeoutError if the storage does not answer: waiting would block the worker."""
+        """Raise OSError if the job's storage is away.
+
+        Waiting for storage that does not answer would block the worker. The folder of a share that
+        is not mounted is empty, and no sweep would find the scans of a back-fill again.
+        """
         if not self._storage.is_reachable(job.path):
             raise TimeoutError(errno.ETIMEDOUT, "its storage does not answer")
+        if job.backfill_id is not None and job.inbox is not None and is_missing_or_empty(job.inbox):
+            raise OSError(errno.ENODEV, f"{job.inbox} is empty; mount its share")
 
     def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
         """Apply the retry policy to a job that ended without a result."""
-        is_swept = ScanRules.of(self._settings().intake).finds(job.path, job.inbox)
+        rules = ScanRules.of(self._settings().intake)
+        is_swept = job.backfill_id is None and rules.finds(job.path, job.inbox)
         file = JobFile(job.path, is_swept, job.unforeseen)
         decision = decide(error, file, lambda: self._evidence.failed(job.id))
         if decision.is_unforeseen:

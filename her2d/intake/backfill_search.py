@@ -5,7 +5,7 @@ over what has a job already.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from her2d.intake.discovery import Found, ScanRules, walk
@@ -60,7 +60,7 @@ class BackfillSearch:
         """Search for at most a quarter of a second.
 
         Args:
-            left_out: folders that do not answer, of which nothing is read.
+            left_out: folders that do not answer, or are not probed yet; nothing of them is read.
         """
         end = time.monotonic() + _PASS_S
         wanted = {
@@ -69,17 +69,27 @@ class BackfillSearch:
             if backfill.folder not in left_out
             and self._clock() >= self._not_before.get(backfill.id, 0.0)
         }
-        if self._search is not None and self._search.backfill.id not in wanted:
+        if self._search is not None and not self._search.is_of(wanted):
             self._search = None
         while wanted and time.monotonic() < end:
-            if self._search is None:
-                self._search = _Search(next(iter(wanted.values())), self._settings)
-            if not self._step(self._search):
-                wanted.pop(self._search.backfill.id)
-                self._search = None
+            search = self._search or self._begun(next(iter(wanted.values())))
+            # If the database fails, the search begins again: it has passed over the scans at hand.
+            self._search = None
+            if self._step(search):
+                self._search = search
+            else:
+                wanted.pop(search.backfill.id)
+
+    def _begun(self, backfill: Backfill) -> "_Search":
+        self._backfills.found(backfill, 0)
+        return _Search(backfill, self._settings)
 
     def _step(self, search: "_Search") -> bool:
-        """Search on; return False when the search has ended."""
+        """Search on; return False when the search has ended.
+
+        Raises:
+            sqlite3.Error: the database failed; the scans at hand have no jobs.
+        """
         try:
             files = search.take(_BATCH)
         except OSError as error:
@@ -92,7 +102,8 @@ class BackfillSearch:
                 self._backfills.found(search.backfill, search.files)
         if not search.has_ended:
             return True
-        self._backfills.searched(search.backfill, search.problem)
+        if not self._backfills.searched(search.backfill, search.files, search.problem):
+            return False  # it was requested again meanwhile
         log.info("backfill_searched", folder=str(search.backfill.folder), files=search.files)
         return False
 
@@ -154,6 +165,11 @@ class _Search:
             rules,
             on_unreadable=lambda folder, _: self._unreadable.append(folder),
         )
+
+    def is_of(self, wanted: Mapping[int, Backfill]) -> bool:
+        """Return whether it goes on, and not from the start because it was requested again."""
+        now = wanted.get(self.backfill.id)
+        return now is not None and now.files == self.files
 
     @property
     def problem(self) -> str | None:

@@ -231,7 +231,8 @@ class Inbox:
         try:
             return FileState.of(job.path)
         except FileNotFoundError:
-            if not self.sweeps.rules.finds(job.path, job.inbox):
+            is_swept = job.backfill_id is None and self.sweeps.rules.finds(job.path, job.inbox)
+            if not is_swept:
                 self._wait(job, missing_from_archive(job.path), now)
             elif self._jobs.mark_vanished(job):
                 log.info("slide_vanished", job_id=job.id, file=job.path.name)

@@ -41,7 +41,7 @@ class ResultLostError(Her2dError):
 
 
 class ActorCrashedError(Her2dError):
-    """A node's process ended while it scored a slide, which may be the cause."""
+    """A node's process ended or hung while it scored a slide, which may be the cause."""
 
 
 class ScanNotOnNodeError(Her2dError):

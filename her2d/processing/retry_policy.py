@@ -288,7 +288,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         # As with anything that nobody foresaw: only once other slides work is the file the cause.
-        "A node's process ended while it scored the slide, and the node lives.",
+        "A node's process ended or hung while it scored the slide, and the node lives.",
         _is_a(ActorCrashedError),
         Action.POSTPONE,
         "slide_actor_crashed",

@@ -19,6 +19,8 @@ from her2d.system.write_transaction import write_transaction
 LEFT = (JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED)
 ENDED = tuple(state for state in JobState if state not in LEFT)
 
+_LEFT = ", ".join(f"'{state}'" for state in LEFT)
+
 # A rate is measured over the shortest of these in which enough slides ended, or else the longest.
 _WINDOWS = (timedelta(hours=1), timedelta(days=1))
 _ENOUGH, _FEWEST = 20, 3
@@ -123,7 +125,9 @@ class Backfills:
         with write_transaction(self._db):
             self._db.execute(
                 "insert into backfills (folder, requested_at, requested_by) values (?, ?, ?)"
-                " on conflict (folder) do update set searched_at = null, files = 0, problem = null",
+                " on conflict (folder) do update set searched_at = null, files = 0, problem = null,"
+                " requested_at = iif(exists (select 1 from jobs where backfill_id = backfills.id"
+                f" and state in ({_LEFT})), requested_at, excluded.requested_at)",
                 [str(folder), now(), actor],
             )
             self._record("backfill_requested", folder, actor)
@@ -142,12 +146,17 @@ class Backfills:
         """Note how many scans the search of the folder has found so far."""
         self._db.execute("update backfills set files = ? where id = ?", [files, backfill.id])
 
-    def searched(self, backfill: Backfill, problem: str | None) -> None:
-        """Note that all of the folder has been searched, except what `problem` says."""
-        self._db.execute(
-            "update backfills set searched_at = ?, problem = ? where id = ?",
-            [now(), problem, backfill.id],
+    def searched(self, backfill: Backfill, files: int, problem: str | None) -> bool:
+        """Note that all of the folder has been searched, except what `problem` says.
+
+        Returns:
+            False if it was requested again since `found` noted so many files.
+        """
+        cursor = self._db.execute(
+            "update backfills set searched_at = ?, problem = ? where id = ? and files = ?",
+            [now(), problem, backfill.id, files],
         )
+        return bool(cursor.rowcount)
 
     def cannot_search(self, backfill: Backfill, problem: str) -> None:
         """Note why the folder cannot be searched now."""
@@ -171,7 +180,8 @@ class Backfills:
         left = sum(jobs[state] for state in LEFT)
         rate = still = None
         if backfill.paused_at is None and left:
-            began = datetime.fromisoformat(backfill.resumed_at or backfill.requested_at)
+            times = filter(None, (backfill.requested_at, backfill.resumed_at))
+            began = max(map(datetime.fromisoformat, times))
             rate = self._per_second(backfill, began, at)
             still = self._still(backfill, began, at, rate)
         is_moving = rate is not None and still is None and backfill.searched_at is not None

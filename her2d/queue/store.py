@@ -31,7 +31,7 @@ from her2d.queue.job import (
     NewestJob,
     interruption_wait_s,
 )
-from her2d.queue.turns import claim_next
+from her2d.queue.turns import claim_next, number_due
 from her2d.system.clock import in_seconds, now
 from her2d.system.file_identity import FileState
 from her2d.system.text import readable_text
@@ -47,14 +47,10 @@ _INSERT = (
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
-# What could be claimed now; see `her2d.queue.turns`.
-_DUE = """
+# What runs, and what waited for a time that is over and was not claimed since.
+_RUNNING_OR_WAITED = """
     select count(*) from (
         select 1 from jobs where state = 'running'
-        union all
-        select 1 from jobs indexed by jobs_to_claim
-        where state in ('queued', 'failed') and not_before is null
-          and source not in (select source from backfills where paused_at is not null)
         union all
         select 1 from jobs indexed by jobs_that_wait
         where state in ('queued', 'failed') and not_before is not null
@@ -352,7 +348,8 @@ class JobQueue:
     def due(self, most: int) -> int:
         """Return how many jobs run or could run now, and `most` if there are more."""
         at = {"at": now(), "longest": in_seconds(RETRY.longest_s + 1), "most": most}
-        return int(self._db.execute(_DUE, at).fetchone()[0])
+        number = int(self._db.execute(_RUNNING_OR_WAITED, at).fetchone()[0])
+        return min(most, number + number_due(self._db, most))
 
     def holds_claim(self, job: Job) -> bool:
         """Return whether the claim is still valid.

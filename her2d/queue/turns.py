@@ -9,6 +9,8 @@ A claim reads one row of each source, in the order of an index, and no row of a 
 its time. Its cost does not depend on how many jobs wait.
 """
 
+from collections.abc import Iterator
+
 from sqlite_utils import Database
 
 from her2d.queue.job import FREE_INTERRUPTIONS, RETRY, Job
@@ -34,7 +36,7 @@ _HIGHEST = f"select max(priority) from jobs indexed by jobs_to_claim where {_DUE
 _NEXT_LOWER = f"{_HIGHEST} and priority < :priority"
 
 # Left to itself, SQLite reads every waiting job by another index and sorts them.
-_SOURCE = f"""
+_SOURCES = f"""
     with recursive sources (source) as (
         select min(source) from jobs indexed by jobs_to_claim
         where {_DUE} and priority = :priority
@@ -42,14 +44,30 @@ _SOURCE = f"""
         select (select min(jobs.source) from jobs indexed by jobs_to_claim
                 where {_DUE} and priority = :priority and jobs.source > sources.source)
         from sources where sources.source is not null)
+"""
+_IS_ACTIVE = """
+    sources.source is not null
+      and sources.source not in (select source from backfills where paused_at is not null)
+"""
+
+_SOURCE = f"""
+    {_SOURCES}
     select sources.source,
         (select id from jobs indexed by jobs_to_claim
          where {_DUE} and priority = :priority and jobs.source = sources.source
          order by interruptions, id limit 1) as oldest
     from sources left join turns on turns.source = sources.source
-    where sources.source is not null
-      and sources.source not in (select source from backfills where paused_at is not null)
+    where {_IS_ACTIVE}
     order by coalesce(turns.claim, 0), oldest limit 1
+"""
+
+_NUMBER = f"""
+    {_SOURCES}
+    select total((
+        select count(*) from (
+            select 1 from jobs indexed by jobs_to_claim
+            where {_DUE} and priority = :priority and jobs.source = sources.source limit :most)))
+    from sources where {_IS_ACTIVE}
 """
 
 _CLAIM = """
@@ -92,12 +110,32 @@ def claim_next(db: Database) -> Job | None:
     return Job.of(rows[0])
 
 
+def number_due(db: Database, most: int) -> int:
+    """Return how many jobs are due by their sources, and `most` if there are more.
+
+    As with a claim, the jobs of a back-fill that is paused are not read.
+    """
+    number = 0
+    for priority in _priorities(db):
+        found = db.execute(_NUMBER, {"priority": priority, "most": most}).fetchone()
+        number += int(found[0])
+        if number >= most:
+            return most
+    return number
+
+
 def _next(db: Database) -> tuple[str, int] | None:
     """Return whose turn it is, and that source's next job."""
-    (priority,) = db.execute(_HIGHEST).fetchone()
-    while priority is not None:
+    for priority in _priorities(db):
         row = db.execute(_SOURCE, {"priority": priority}).fetchone()
         if row is not None:
             return str(row[0]), int(row[1])
-        (priority,) = db.execute(_NEXT_LOWER, {"priority": priority}).fetchone()
     return None
+
+
+def _priorities(db: Database) -> Iterator[int]:
+    """Yield the priorities of the jobs that are due, the highest first."""
+    (priority,) = db.execute(_HIGHEST).fetchone()
+    while priority is not None:
+        yield priority
+        (priority,) = db.execute(_NEXT_LOWER, {"priority": priority}).fetchone()

@@ -1,5 +1,6 @@
 """What a file system does: report changes to the kernel, and share memory between programs."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +58,17 @@ def possible_share(folder: Path) -> str | None:
         OSError: the folder cannot be examined.
     """
     return _PERHAPS_SHARED.get(file_system_type(folder))
+
+
+def is_missing_or_empty(folder: Path) -> bool:
+    """Return whether there is nothing in `folder`, as where a share is not mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # it is there, and cannot be read
 
 
 def needs_polling(folder: Path, mode: WatchMode) -> bool:

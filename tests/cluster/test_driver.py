@@ -172,8 +172,36 @@ def test_a_slide_goes_to_the_actor_with_the_fewest_until_none_has_a_place(cluste
 def test_a_slide_that_is_not_done_reports_its_progress_now_and_then(cluster, monkeypatch):
     cluster.begin(task())
     assert cluster.next("1", 0) is None
+    monkeypatch.setattr(driver, "_FIRST_PROGRESS_S", 0.0)
+    assert cluster.next("1", 0) == Progress(3, 9)
+    assert cluster.next("1", 0) is None  # tiles are being scored
     monkeypatch.setattr(driver, "_PROGRESS_S", 0.0)
     assert cluster.next("1", 0) == Progress(3, 9)
+
+
+def test_a_node_that_lacks_the_file_is_asked_often_until_it_scores(cluster, ray, monkeypatch):
+    monkeypatch.setattr(driver, "_FIRST_PROGRESS_S", 0.0)
+    lacks = Progress(waited=1, wants_file=True)
+    ray.placed[0].progress = SimpleNamespace(remote=lambda _: [lacks])
+    cluster.begin(task())
+    assert [cluster.next("1", 0) for _ in range(3)] == [lacks] * 3
+
+
+def test_a_part_is_not_sent_while_the_node_has_not_taken_those_before(cluster, ray):
+    """A daemon that stops does not wait for a slow network."""
+    cluster.begin(task())
+    taken: list[list[Any]] = [[None], [True], [True], [True]]
+    ray.placed[0].receive = SimpleNamespace(
+        options=lambda **_: SimpleNamespace(remote=lambda *_: taken[len(sent) - 1])
+    )
+    sent: list[bool | None] = []
+    for _ in range(2):
+        sent.append(True)
+        assert cluster.send("1", 0, b"x") is True
+    assert cluster.send("1", 2, b"x") is None
+    assert cluster.send("1", 2, b"x") is None
+    taken[0][0] = True
+    assert cluster.send("1", 2, b"x") is True
 
 
 def test_an_actor_that_ends_with_its_node_is_no_fault_of_the_slide(cluster, ray):
@@ -274,6 +302,19 @@ def test_a_slide_whose_actor_was_ended_for_another_ones_file_is_not_blamed(clust
     assert states(cluster) == {"alpha": "refused"}
     under_way[0] = driver.RayActorError()
     assert isinstance(cluster.next("9", 0).error, ClusterLostError)
+
+
+def test_a_node_where_a_slide_hangs_is_not_used_for_a_while(cluster, ray):
+    assert all(cluster.begin(task(number)) for number in range(4))
+    on_alpha = [id_ for id_, handed in cluster._slides.items() if handed.node.name == "alpha"]
+    hanging, other = on_alpha
+    answer = cluster._slides[other].answer
+    assert cluster.give_up(hanging, 630.2) == "alpha"
+    assert states(cluster) == {"alpha": "refused", "beta": "usable"}
+    assert ray.placed[0].is_killed
+    answer[0] = driver.RayActorError()
+    assert isinstance(cluster.next(other, 0).error, ClusterLostError)  # not its fault
+    assert sum(node.slides for node in cluster.status().nodes) == 2
 
 
 def test_a_slide_can_be_cancelled_while_its_process_is_found_to_have_ended(cluster, ray):

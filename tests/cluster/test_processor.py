@@ -53,6 +53,7 @@ class PlayedDriver:
         self.backlog = 0
         self.parts: list[tuple[int, bytes]] = []
         self.most_parts = 10**9
+        self.busy_sends = 0
 
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
@@ -82,10 +83,17 @@ class PlayedDriver:
             raise answer
         return answer
 
-    def send(self, task_id: str, offset: int, data: bytes) -> bool:
+    def send(self, task_id: str, offset: int, data: bytes) -> bool | None:
         assert task_id == self.tasks[-1].id
+        if self.busy_sends:
+            self.busy_sends -= 1
+            return None
         self.parts.append((offset, data))
         return len(self.parts) < self.most_parts
+
+    def give_up(self, _task_id: str, _silent_s: float) -> str:
+        self.calls["give_up"] += 1
+        return "alpha"
 
     def cancel(self, _task_id: str) -> None:
         self.calls["cancel"] += 1
@@ -196,6 +204,21 @@ def test_an_error_of_the_slide_arrives_with_its_cause_and_counts_as_no_loss(
     assert sum(processor.losses.values()) == 0
 
 
+def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hanging(
+    score, processor, played
+):
+    """Its storage may not answer; the daemon would be restarted, and all slides with it."""
+    processor._silent_s = 0.2
+    played.answers = [Progress(1, 9), None]
+    with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+        score()
+    played.busy_sends = 10**9
+    played.answers = [Progress(wants_file=True)]
+    with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+        score()
+    assert (played.calls["give_up"], processor.losses["process"]) == (2, 2)
+
+
 def test_a_slide_is_cancelled_on_its_node(score, played):
     cancel = threading.Event()
     cancel.set()
@@ -297,6 +320,32 @@ def test_the_sending_ends_when_the_slide_has_ended(score, played, monkeypatch):
     with pytest.raises(ScanNotOnNodeError):
         score()
     assert len(played.parts) == 3
+
+
+def test_a_part_that_a_node_has_no_room_for_yet_is_sent_later(score, played, tmp_path, monkeypatch):
+    monkeypatch.setattr("her2d.cluster.processor._PART_BYTES", 1000)
+    played.busy_sends = 3
+    played.answers = [Progress(wants_file=True), Failure(ClusterLostError("gone"))]
+    with pytest.raises(ClusterLostError):
+        score()
+    sent = b"".join(data for _, data in played.parts)
+    assert sent == (tmp_path / "slide.tif").read_bytes()
+
+
+def test_a_slide_is_cancelled_while_a_node_takes_no_part(score, played):
+    cancel = threading.Event()
+    send = played.send
+
+    def never(*part: Any) -> bool | None:
+        played.busy_sends = 1
+        cancel.set()
+        return send(*part)
+
+    played.send = never
+    played.answers = [Progress(wants_file=True)]
+    with pytest.raises(SlideCancelledError):
+        score(cancel=cancel)
+    assert played.parts == []
 
 
 def test_a_cancelled_slide_is_sent_no_further(score, played, monkeypatch):

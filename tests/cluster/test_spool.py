@@ -78,3 +78,12 @@ def test_room_is_freed_after_a_failure(tmp_path):
     for _ in range(3):
         with pytest.raises(RuntimeError), spool.file(10, wait_nothing):
             raise RuntimeError
+
+
+def test_a_part_that_comes_when_its_file_is_closed_is_written_into_no_other_file(tmp_path):
+    with Spool(tmp_path, 10**6).file(10, wait_nothing) as file:
+        pass
+    with (tmp_path / "other").open("w+b") as other:
+        assert other.fileno() == file.descriptor
+        file.write(0, b"abc")
+        assert (tmp_path / "other").read_bytes() == b""

@@ -11,7 +11,9 @@ import pytest
 
 from her2d.daemon import intake_loop as module
 from her2d.daemon.intake_loop import IntakeLoop
+from her2d.intake.backfill_search import BackfillSearch
 from her2d.intake.watcher import Watcher
+from her2d.queue.backfills import Backfills
 from her2d.queue.job import JobState
 from her2d.settings import IntakeSettings, ResultsSettings, Settings
 
@@ -169,3 +171,26 @@ def test_an_inbox_that_was_deleted_and_created_again_is_watched_again(
     time.sleep(0.3)
     write_slide(["w"], "b.tif", folder=folder)
     run_until(lambda: jobs.counts()[JobState.QUEUED] == 2)
+
+
+def test_a_back_fills_folder_that_was_never_probed_is_not_read(
+    run_until, settings, jobs, storage, tmp_path, monkeypatch
+):
+    """It may be on a share that hangs, and this thread does all passes."""
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    read: list[bool] = []
+    run_once = BackfillSearch.run_once
+
+    def noted(search: BackfillSearch, left_out: frozenset) -> None:
+        if archive not in left_out:
+            read.append(storage.status(archive) is not None)
+        run_once(search, left_out)
+
+    monkeypatch.setattr(BackfillSearch, "run_once", noted)
+    run_until(lambda: True)
+    passes: list[int] = []
+    Backfills(jobs.database).request(archive, "alice")
+    run_until(lambda: passes.append(1) or Backfills(jobs.database).all()[0].searched_at is not None)
+    assert read[-1]
+    assert False not in read

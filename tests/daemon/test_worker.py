@@ -15,6 +15,7 @@ from her2d.monitoring.metrics import Metrics
 from her2d.processing.duplicates import ContentLocks
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.processing.recorder import Recorder
+from her2d.queue.backfills import Backfills
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -217,3 +218,35 @@ def test_two_copies_at_once_are_scored_once(site, slide, steps):
     found = site.process_at_once(site.queued(slide), site.queued(copy))
     assert {job.state for job in found} == {JobState.DONE, JobState.DUPLICATE}
     assert steps == ["hash_and_score"]
+
+
+@pytest.fixture
+def archived(site, slide, tmp_path) -> tuple[Path, int]:
+    """A slide of a back-fill, and the back-fill's id."""
+    found = Backfills(site.jobs.database).request(tmp_path / "archive", "alice")
+    (tmp_path / "archive").mkdir()
+    path = tmp_path / "archive" / "a.tif"
+    slide.rename(path)
+    return path, found.id
+
+
+@pytest.mark.parametrize("has_folder", [True, False])
+def test_slides_of_a_back_fill_wait_while_its_share_is_not_mounted(site, archived, has_folder):
+    path, of = archived
+    job = site.queued(path, backfill_id=of, inbox=str(path.parent))
+    path.unlink()
+    if not has_folder:
+        path.parent.rmdir()
+    (job,) = site.process_at_once(job)
+    assert (job.state, job.attempts) == (JobState.FAILED, 0)
+    assert job.reason == f"a.tif cannot be read: {path.parent} is empty; mount its share."
+
+
+def test_a_slide_that_was_removed_from_a_back_fills_folder_is_reported(site, archived):
+    """No sweep looks for it, so that it would be forgotten if it counted as vanished."""
+    path, of = archived
+    job = site.queued(path, backfill_id=of, inbox=str(path.parent))
+    path.rename(path.with_name("another.txt"))
+    (job,) = site.process_at_once(job)
+    assert (job.state, job.attempts) == (JobState.FAILED, 1)
+    assert "a.tif is not in" in str(job.reason)

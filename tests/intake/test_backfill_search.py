@@ -1,6 +1,7 @@
 """The search of a back-fill's folder: every scan in it gets one job, whatever happens meanwhile."""
 
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -43,7 +44,14 @@ def settings(old: Path, **keys) -> IntakeSettings:
 
 def searched(jobs, old, **keys) -> None:
     time.sleep(0.02)
-    BackfillSearch(jobs, settings(old, **keys)).run_once(frozenset())
+    finish(BackfillSearch(jobs, settings(old, **keys)))
+
+
+def finish(search: BackfillSearch) -> None:
+    """Search until nothing is left, in as many passes as this machine needs."""
+    search.run_once(frozenset())
+    while search._search is not None:
+        search.run_once(frozenset())
 
 
 def states(jobs) -> dict[str, str]:
@@ -91,6 +99,60 @@ def test_a_search_that_a_restart_ended_begins_again_and_doubles_no_job(jobs, old
     searched(jobs, old)
     assert len(jobs.in_state()) == 30
     assert backfills.to_search() == []
+
+
+def test_a_database_that_fails_for_a_moment_costs_no_scan(jobs, old, monkeypatch):
+    scans(old, *(f"{number}.tif" for number in range(30)))
+    backfills = Backfills(jobs.database)
+    backfills.request(old, "alice")
+    monkeypatch.setattr("her2d.intake.backfill_search._BATCH", 1)
+    monkeypatch.setattr("her2d.intake.discovery._ENTRIES_AT_ONCE", 3)
+    noted, failures = backfills.found, [True, True]
+
+    def found(_self, backfill, files):
+        if files and failures and failures.pop(0):
+            raise sqlite3.OperationalError("database is locked")
+        noted(backfill, files)
+
+    monkeypatch.setattr(Backfills, "found", found)
+    time.sleep(0.02)
+    search = BackfillSearch(jobs, settings(old))
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError):
+            search.run_once(frozenset())
+    finish(search)
+    assert len(jobs.in_state()) == 30
+    assert (backfills.to_search(), backfills.all()[0].files) == ([], 30)
+
+
+def test_a_request_during_the_search_finds_what_came_after_the_search_had_passed(
+    jobs, old, monkeypatch
+):
+    scans(old, *(f"{number}.tif" for number in range(30)))
+    backfills = Backfills(jobs.database)
+    backfills.request(old, "alice")
+    search = BackfillSearch(jobs, settings(old))
+    with monkeypatch.context() as patched:
+        patched.setattr("her2d.intake.backfill_search._PASS_S", 0.0001)
+        patched.setattr("her2d.intake.backfill_search._BATCH", 1)
+        patched.setattr("her2d.intake.discovery._ENTRIES_AT_ONCE", 3)
+        while not jobs.in_state():  # a pass ends at once on a busy machine
+            search.run_once(frozenset())
+    assert 0 < len(jobs.in_state()) < 30
+    scans(old, "new.tif")  # the folder's list was read before
+    backfills.request(old, "alice")
+    finish(search)
+    assert "new.tif" in states(jobs)
+    assert (backfills.to_search(), backfills.all()[0].files) == ([], 31)
+
+
+def test_a_request_at_the_end_of_a_search_is_not_taken_for_searched(jobs, old):
+    backfills = Backfills(jobs.database)
+    found = backfills.request(old, "alice")
+    backfills.found(found, 5)
+    backfills.request(old, "alice")
+    assert not backfills.searched(found, 5, None)
+    assert len(backfills.to_search()) == 1
 
 
 def test_a_second_request_finds_what_is_new_and_what_has_a_result_stays(jobs, old):

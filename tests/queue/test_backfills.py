@@ -28,7 +28,7 @@ def requested(backfills, jobs, folder, slides, *, since=NOW - timedelta(days=9))
         )
         jobs.queue(job)
     backfills.found(found, slides)
-    backfills.searched(found, None)
+    backfills.searched(found, slides, None)
     jobs.database.execute(
         "update backfills set requested_at = ? where id = ?", [as_text(since), found.id]
     )
@@ -126,6 +126,21 @@ def test_a_back_fill_of_which_nothing_ever_ended_stands_still(backfills, jobs):
     assert backfills.progress(found, NOW).still_s == 3 * 3600
 
 
+def test_a_back_fill_that_is_requested_again_after_its_end_begins_anew(backfills, jobs):
+    requested(backfills, jobs, "/old", 30, since=NOW - timedelta(days=90))
+    end(jobs, 30, at=NOW - timedelta(days=80))
+    new = jobs.discover(Path("/old/new.tif"), Path("/old"), STATE, BACKFILL, backfill_id=1)
+    before = backfills.request(Path("/old"), "alice")
+    jobs.queue(new)
+    assert backfills.progress(before, NOW).still_s is not None  # it had not ended
+    jobs.move(jobs.claim(), JobState.DONE, {"finished_at": as_text(NOW)})
+    found = backfills.request(Path("/old"), "alice")
+    again = jobs.discover(Path("/old/b.tif"), Path("/old"), STATE, BACKFILL, backfill_id=1)
+    jobs.queue(again)
+    now = datetime.fromisoformat(found.requested_at) + timedelta(minutes=2)
+    assert backfills.progress(found, now).still_s is None
+
+
 def test_a_paused_back_fill_promises_nothing_and_does_not_count_as_standing_still(backfills, jobs):
     found = requested(backfills, jobs, "/old", 60)
     end(jobs, 30, every=timedelta(minutes=1))
@@ -146,3 +161,31 @@ def test_what_is_said_of_progress_is_read_from_indexes(backfills, jobs):
     reads = {step for step in plan if "jobs" in step}
     assert all("jobs_by_backfill" in step or "jobs_by_state" in step for step in reads)
     assert not any(step.startswith("SCAN jobs") for step in reads)
+
+
+def test_what_is_due_leaves_out_paused_back_fills_and_reads_none_of_their_jobs(backfills, jobs):
+    def steps() -> int:
+        counted: list[int] = []
+        jobs.database.conn.set_progress_handler(lambda: counted.append(1), 1)
+        jobs.due(50)
+        jobs.database.conn.set_progress_handler(None, 1)
+        return len(counted)
+
+    def paused(folder: str, slides: int) -> None:
+        backfills.pause(requested(backfills, jobs, folder, slides), "alice")
+
+    paused("/old/a", 2)
+    requested(backfills, jobs, "/old/b", 3)
+    for number in range(2):
+        new = jobs.discover(Path(f"/in/{number}.tif"), Path("/in"), STATE, number)
+        jobs.queue(new)
+    jobs.claim()
+    assert jobs.due(50) == 5
+    assert [jobs.due(most) for most in (1, 4)] == [1, 4]
+    before = steps()
+    for number in range(200):
+        at = Path("/old/a")
+        job = jobs.discover(at / f"n{number}.tif", at, STATE, BACKFILL, backfill_id=1)
+        jobs.queue(job)
+    assert jobs.due(50) == 5
+    assert steps() == before
