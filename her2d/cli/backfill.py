@@ -80,7 +80,11 @@ def _request(settings: Settings, folders: Sequence[Path]) -> None:
 
 def _require_usable(folder: Path, settings: Settings) -> None:
     """Raise UserError if the daemon could not take a folder's scans."""
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror or error}.") from error
+    if not is_folder:
         raise UserError(f"There is no folder {folder}.")
     if problem_of_name(folder / "scan.tif") is not None:
         raise UserError(

@@ -155,6 +155,7 @@ def test_the_tables_of_an_evaluation_fit_into_80_columns_with_and_without_a_term
         interval="It is calibrated.",
     )
     monkeypatch.setattr(evaluation, "evaluate", lambda *args, **options: report)
+    monkeypatch.setattr(evaluation, "write_report_pdf", lambda study: None)
     arguments = ["evaluate", "--study", str(tmp_path)]
     check(arguments)
     for environment in ({"TTY_COMPATIBLE": "1"}, {}):
