@@ -26,6 +26,7 @@ LONGEST = 2000
 _PIPE_BYTES = 2**20  # holds the tracebacks of all threads, which a crash writes at once
 _STDIN_STDOUT_STDERR = 3
 _PATIENCE_S = 2.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -46,11 +47,14 @@ def stderr_lines_logged() -> Iterator[None]:
     reading, writing = os.pipe()
     with contextlib.suppress(OSError):  # more than this user may have; the default holds 64 KiB
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    # A signal to the whole group may come before the child ignores it, and would end the child.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     if (child := os.fork()) == 0:
         with contextlib.suppress(BaseException):
             os.close(writing)
             _log_all(reading)
         os._exit(0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     os.close(reading)
     os.set_blocking(writing, False)
     os.dup2(writing, descriptor)
@@ -81,7 +85,7 @@ def _wait_for(child: int) -> None:
 def _log_all(reading: int) -> None:
     """Run the child process."""
     # Stopping is the daemon's matter; what it says meanwhile is still logged.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for inherited in range(_STDIN_STDOUT_STDERR):

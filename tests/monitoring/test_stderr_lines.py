@@ -31,10 +31,12 @@ with stderr_lines_logged():
 """
 
 
-def started(code: str, *, hiding: bool = False, **streams: Any) -> "subprocess.Popen[str]":
+def started(
+    code: str, *, hiding: bool = False, before: str = "", **streams: Any
+) -> "subprocess.Popen[str]":
     """Start a process that runs `code` while the lines on its stderr are logged."""
     body = "".join(f"    {line}\n" for line in code.splitlines())
-    program = f"HIDING = {hiding}\ndef RUN():\n{body}{SET_UP}"
+    program = f"HIDING = {hiding}\ndef RUN():\n{body}{before}{SET_UP}"
     return subprocess.Popen([sys.executable, "-c", program], text=True, **streams)
 
 
@@ -140,7 +142,20 @@ print("written", flush=True)
         process.communicate(timeout=60)
 
 
-def test_a_signal_to_the_whole_group_is_left_to_the_daemon():
+SLOW_CHILD = """
+import os, time
+fork = os.fork
+def slow():
+    child = fork()
+    if child == 0:
+        time.sleep(0.5)
+    return child
+os.fork = slow
+"""
+
+
+@pytest.mark.parametrize("before", ["", SLOW_CHILD], ids=["ready", "hardly-started"])
+def test_a_signal_to_the_whole_group_is_left_to_the_daemon(before):
     code = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("ready", flush=True)
@@ -149,6 +164,7 @@ written_in_c("after the signal" + chr(10))
 """
     process = started(
         code,
+        before=before,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
