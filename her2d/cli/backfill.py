@@ -1,7 +1,6 @@
 """`her2d backfill`: score folders of older scans beside the new ones, and show how far that is."""
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,7 +17,7 @@ from her2d.cli.actor import actor
 from her2d.cli.errors import UserError
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
 from her2d.cli.terminal import say
-from her2d.db.connection import DatabaseError, open_existing, open_readonly
+from her2d.db.connection import changing, open_readonly
 from her2d.db.lock import AlreadyRunningError, require_no_daemon
 from her2d.queue.backfills import Backfill, BackfillProgress, Backfills
 from her2d.queue.job import JobState
@@ -217,11 +216,8 @@ def _pace(progress: BackfillProgress) -> str:
         )
     if progress.per_hour is None:
         return "Too few slides have ended to say how long it takes."
-    pace = (
-        f"{progress.per_hour:,.0f} an hour"
-        if progress.per_hour >= 10
-        else (f"{progress.per_hour:.1f} an hour")
-    )
+    digits = 0 if progress.per_hour >= 10 else 1
+    pace = f"{progress.per_hour:,.{digits}f} an hour"
     if progress.left_s is None:
         return f"{pace}."
     end = as_text(datetime.now(UTC) + timedelta(seconds=progress.left_s))
@@ -261,9 +257,5 @@ def _as_json(progress: BackfillProgress) -> dict[str, object]:
 @contextmanager
 def _backfills(settings: Settings) -> Iterator[Backfills]:
     """Open the back-fills for changes. Raises DatabaseError if the database cannot be changed."""
-    database = settings.results.database
-    with closing(open_existing(database)) as db:
-        try:
-            yield Backfills(db)
-        except sqlite3.Error as error:
-            raise DatabaseError(f"The database {database} cannot be changed: {error}.") from error
+    with changing(settings.results.database) as db:
+        yield Backfills(db)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _MARKER = ".made-by-her2d-demo"
 _TIMEOUT_S = 170.0
 _STOP_S = 60.0
+_IHC_RESULT = "not-he"
 _BROWSE_PORT = 8001  # the default of `her2d browse`
 _ENDED = (
     JobState.DONE,
@@ -85,13 +86,12 @@ class _Case:
     Attributes:
         plan: the slide.
         result: `positive`, `negative`; `borderline`, which may be called either; or the code of
-            the reason why a slide has no call.
-        is_ihc: whether the scanner takes the section with immunohistochemistry.
+            the reason why a slide has no call. The scanner takes the section with
+            immunohistochemistry where that is the right one.
     """
 
     plan: "SlidePlan"
     result: str
-    is_ihc: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,34 +148,28 @@ def _cases(seed: int) -> "list[_Case]":
     """Plan a slide for each kind of result, small enough to be written in seconds."""
     from her2d.simulator.plan import Histology, plan_slide
 
-    cases: list[tuple[str, Status, float, str]] = [
-        ("gastric-001", "negative", 0.0, "negative"),
-        ("gastric-002", "positive", 0.85, "positive"),
-        ("gastric-003-near-10", "positive", 0.1, "borderline"),
-        ("gastric-004-benign", "indeterminate", 0.0, "too-little-tumor"),
-        ("gastric-005-ihc", "positive", 0.7, "not-he"),
-        ("gastric-006-at-40x", "positive", 0.85, "positive"),
+    cases: list[tuple[str, Status, float, float, str]] = [
+        ("gastric-001", "negative", 0.0, 4.0, "negative"),
+        ("gastric-002", "positive", 0.85, 4.0, "positive"),
+        ("gastric-003-near-10", "positive", 0.1, 4.0, "borderline"),
+        ("gastric-004-benign", "indeterminate", 0.0, 4.0, "too-little-tumor"),
+        ("gastric-005-ihc", "positive", 0.7, 4.0, _IHC_RESULT),
+        ("gastric-006-at-40x", "positive", 0.85, 40.0, "positive"),
     ]
-    return [
-        _Case(
-            replace(
-                plan_slide(
-                    name,
-                    seed + number,
-                    her2_status=status,
-                    width=1408 if is_40x else 2816,
-                    height=1152 if is_40x else 2304,
-                    magnification=40.0 if is_40x else 4.0,
-                ),
-                strong_fraction=strong,
-                histology=Histology(),
-            ),
-            result,
-            is_ihc=result == "not-he",
+    found = []
+    for number, (name, status, strong, magnification, result) in enumerate(cases):
+        half = 1 if magnification == 4.0 else 2
+        plan = plan_slide(
+            name,
+            seed + number,
+            her2_status=status,
+            width=2816 // half,
+            height=2304 // half,
+            magnification=magnification,
         )
-        for number, (name, status, strong, result) in enumerate(cases)
-        for is_40x in (name.endswith("40x"),)
-    ]
+        plan = replace(plan, strong_fraction=strong, histology=Histology())
+        found.append(_Case(plan, result))
+    return found
 
 
 @contextmanager
@@ -186,7 +180,7 @@ def _scanner(inbox: Path, cases: "list[_Case]", seed: int) -> "Iterator[_Scanner
 
     delivered: SimpleQueue[Delivered] = SimpleQueue()
     stop = Event()
-    ihc = {case.plan.name for case in cases if case.is_ihc}
+    ihc = {case.plan.name for case in cases if case.result == _IHC_RESULT}
 
     def write(plan: "SlidePlan", path: Path) -> None:
         (write_ihc_slide if plan.name in ihc else write_he_slide)(plan, path)
@@ -292,7 +286,7 @@ def _called(result: SlideResult | None) -> str:
 def _is_right(case: _Case, result: SlideResult) -> bool:
     if case.result == "borderline":
         return result.borderline
-    return case.result == (result.reason_code or result.her2_status)
+    return case.result == _called(result)
 
 
 def _prepare(directory: Path, bundle: Path) -> None:

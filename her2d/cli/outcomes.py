@@ -1,7 +1,6 @@
 """`her2d outcomes import|ls|template`: IHC and FISH results of slides."""
 
 import json
-import sqlite3
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from her2d.cli.result_tables import percent_text, status_text
 from her2d.cli.slide import result_of
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say, say_error
-from her2d.db.connection import DatabaseError, open_existing, open_readonly
+from her2d.db.connection import changing, open_readonly
 from her2d.results.outcome_csv import COLUMNS, OutcomesError
 from her2d.results.outcomes import (
     ResolvedOutcome,
@@ -43,13 +42,9 @@ def import_(
     All rows are imported, or none if one of them cannot be used. A slide's outcome may be imported
     again: the newest counts, and the earlier ones are kept.
     """
-    database = settings_of(config).results.database
-    with closing(open_existing(database)) as db:
+    with changing(settings_of(config).results.database) as db:
         outcomes = outcomes_in(db, file)
-        try:
-            counts = import_outcomes(db, outcomes, source=file.name, actor=actor("outcomes import"))
-        except sqlite3.Error as error:
-            raise DatabaseError(f"The database {database} cannot be changed: {error}.") from error
+        counts = import_outcomes(db, outcomes, source=file.name, actor=actor("outcomes import"))
     say(
         f"Imported outcomes of {counts.added + counts.replaced} slides: {counts.added} are new,"
         f" {counts.replaced} replace an earlier one. {counts.unchanged} were known already."

@@ -1,7 +1,6 @@
 """`her2d queue`: list and change jobs."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Annotated
@@ -14,7 +13,7 @@ from her2d.cli.actor import actor
 from her2d.cli.options import MOST_ID, ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
 from her2d.cli.terminal import say
-from her2d.db.connection import DatabaseError, open_existing, open_readonly
+from her2d.db.connection import changing, open_readonly
 from her2d.queue import operator
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -155,12 +154,8 @@ def reprocess(
 @contextmanager
 def _queue(settings: Settings, command: str) -> Iterator[JobQueue]:
     """Open the queue for changes by a command. Raises DatabaseError if it cannot be changed."""
-    database = settings.results.database
-    with closing(open_existing(database)) as db:
-        try:
-            yield JobQueue(db, actor(f"queue {command}"))
-        except sqlite3.Error as error:
-            raise DatabaseError(f"The database {database} cannot be changed: {error}.") from error
+    with changing(settings.results.database) as db:
+        yield JobQueue(db, actor(f"queue {command}"))
 
 
 def _row(job: Job) -> dict[str, object]:

@@ -38,7 +38,7 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
-from her2d.cluster.scaling import Scale, rescaled
+from her2d.cluster.scaling import Scale, engines_on, rescaled
 from her2d.inference.engine import DeviceLostError
 from her2d.processing.errors import (
     ActorCrashedError,
@@ -327,11 +327,10 @@ class Driver:
         return handed.node.name
 
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
-        with self._lock:
-            self._slides.pop(task_id, None)
-        self._free(handed)
         error = answer.error if isinstance(answer, Failure) else None
         with self._lock:
+            self._slides.pop(task_id, None)
+            handed.actor.slides -= 1
             handed.node.scored += error is None
             handed.node.lost += isinstance(error, _LOSSES)
         if isinstance(error, DeviceLostError):
@@ -397,10 +396,12 @@ class Driver:
         living = _living_nodes()
         for id_, found in living.items():
             resources = found.get("Resources", {})
-            room = self._actors_on(resources)
+            cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+            plan = self._plan
+            room = engines_on(cpus, gpus, cpus_each=plan.cpus, gpus_each=plan.gpus)
+            room = min(room, self._order.most_actors)
             if room and id_ not in self._nodes:
                 name = found.get("NodeManagerHostname") or found.get("NodeManagerAddress") or id_
-                cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
                 with self._lock:
                     self._nodes[id_] = _Node(id_, name, room, cpus, gpus)
         for id_ in self._nodes.keys() - living.keys():
@@ -417,11 +418,6 @@ class Driver:
             if not self._wanted() or any(a.is_usable for _, a in self._staying()):
                 self._served_at = now
         self._request(self._missing_room())
-
-    def _actors_on(self, resources: dict[str, float]) -> int:
-        plan = self._plan
-        actors = min(int(resources.get("CPU", 0)) // plan.cpus, self._order.most_actors)
-        return min(actors, int(resources.get("GPU", 0)) // plan.gpus) if plan.gpus else actors
 
     def _look_at(self, node: _Node) -> None:
         """Read the reports that have come."""
@@ -492,7 +488,7 @@ class Driver:
                 node.end(actor)
 
     def _add_actor(self) -> bool:
-        """Keep an actor that would leave, or else start one; return False if there is no room."""
+        """Keep an actor that was to leave, or start another; False if no node has room for it."""
         nodes = self._usable_nodes()
         leaving = [actor for node in nodes for actor in node.actors if actor.is_leaving]
         if leaving:
@@ -605,7 +601,6 @@ def _status_of(node: _Node) -> NodeStatus:
         _state_of(node),
         usable,
         node.refusal,
-        room=node.room,
         cpus=node.cpus,
         gpus=node.gpus,
         slides=node.slides,

@@ -160,7 +160,6 @@ class NodeStatus:
         name: its host's.
         actors: number of actors that score.
         refusal: why the node is not used, in one sentence; None if it is.
-        room: number of actors for which it has CPUs and GPUs.
         cpus, gpus: that Ray may use there.
         slides: number of slides that are being scored there.
         scored, lost: attempts that had a result, and that ended because of the node or one of its
@@ -173,7 +172,6 @@ class NodeStatus:
     state: NodeState
     actors: int = 0
     refusal: str | None = None
-    room: int = 0
     cpus: float = 0
     gpus: float = 0
     slides: int = 0

@@ -342,15 +342,14 @@ def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
         wanted.spool,
         wanted.spool_mb,
     )
-    slides = settings.pipeline.slides_in_flight
-    scaling = ScalingRules(
-        wanted.least_engines,
-        -(-wanted.most_slides // slides),
-        slides,
-        wanted.release_after_s,
-        wanted.autoscales,
+    return DriverOrder(
+        wanted.address,
+        plan,
+        bundle,
+        wanted.actor_cpus,
+        wanted.most_slides,
+        ScalingRules.of(settings),
     )
-    return DriverOrder(wanted.address, plan, bundle, wanted.actor_cpus, wanted.most_slides, scaling)
 
 
 def expected_software(settings: Settings) -> Software:

@@ -1,6 +1,9 @@
 """How many engines the waiting slides need. Ray and its autoscaler decide where they run."""
 
 from dataclasses import dataclass
+from typing import Self
+
+from her2d.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,33 @@ class ScalingRules:
     release_after_s: float
     autoscales: bool = False
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits that the settings state."""
+        wanted, slides = settings.cluster, settings.pipeline.slides_in_flight
+        return cls(
+            wanted.least_engines,
+            -(-wanted.most_slides // slides),
+            slides,
+            wanted.release_after_s,
+            wanted.autoscales,
+        )
+
     def needed(self, backlog: int) -> int:
         """Return the number of engines that take so many slides at once, within the limits."""
         engines = -(-backlog // self.slides_per_engine)
         return max(min(engines, self.most), min(self.least, self.most))
+
+
+def engines_on(cpus: float, gpus: float, *, cpus_each: int, gpus_each: int) -> int:
+    """Return the number of engines for which a node has CPUs and GPUs.
+
+    Args:
+        cpus, gpus: of the node.
+        cpus_each, gpus_each: that an engine takes; one without a GPU takes 0 of them.
+    """
+    by_cpus = int(cpus) // cpus_each
+    return min(by_cpus, int(gpus) // gpus_each) if gpus_each else by_cpus
 
 
 @dataclass(frozen=True, slots=True)

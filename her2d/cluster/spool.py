@@ -64,7 +64,7 @@ class Spool:
             on_wait: called each second while other files take the room; what it raises ends it.
 
         Raises:
-            NoRoomError: there is no room, and none will be freed.
+            NoRoomError: the file is larger than the spool, or the disk is too full.
         """
         self._take(size, on_wait)
         try:

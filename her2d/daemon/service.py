@@ -181,7 +181,7 @@ class Daemon:
             return resources.enter_context(
                 open_processor(bundle, settings, self._metrics.observe_batch)
             )
-        # Nothing of it is loaded where there is no cluster.
+        # Imported here, since most sites have no cluster.
         from her2d.cluster.processor import open_cluster_processor
 
         self._cluster = resources.enter_context(open_cluster_processor(bundle, settings))

@@ -9,7 +9,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -136,6 +136,20 @@ def open_existing(path: Path, *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> Dat
     """
     require_database(path)
     return open_database(path, busy_timeout_s=busy_timeout_s)
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[Database]:
+    """Open a database that must exist, for the changes of a command, and close it.
+
+    Raises:
+        DatabaseError: as for `open_existing`, or a statement of the block failed.
+    """
+    with closing(open_existing(path)) as db:
+        try:
+            yield db
+        except sqlite3.Error as error:
+            raise DatabaseError(f"The database {path} cannot be changed: {error}.") from error
 
 
 def open_readonly(

@@ -8,6 +8,7 @@ from her2d.bundle.manifest import BundleError
 from her2d.cluster.connection import ClusterConnection
 from her2d.cluster.plan import NodeStatus
 from her2d.cluster.processor import check_order
+from her2d.cluster.scaling import ScalingRules, engines_on
 from her2d.doctor.finding import Finding, failure, ok, warning
 from her2d.inference.engine import EngineError
 from her2d.settings import Settings
@@ -57,7 +58,7 @@ def cluster_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterat
 def _of_engines(nodes: tuple[NodeStatus, ...], settings: Settings) -> Finding:
     """Compare the room for engines on all nodes with the settings."""
     check, wanted = "cluster", settings.cluster
-    most = -(-wanted.most_slides // settings.pipeline.slides_in_flight)
+    most = ScalingRules.of(settings).most
     room = sum(_engines(node, settings) for node in nodes if node.refusal is None)
     found = f"It has room for {_number(room, 'engine')} on {_number(len(nodes), 'node')}"
     if wanted.autoscales:
@@ -80,8 +81,9 @@ def _of_engines(nodes: tuple[NodeStatus, ...], settings: Settings) -> Finding:
 
 def _engines(node: NodeStatus, settings: Settings) -> int:
     wanted = settings.cluster
-    by_cpus = int(node.cpus) // wanted.actor_cpus
-    return min(by_cpus, int(node.gpus) // wanted.actor_gpus) if wanted.actor_gpus else by_cpus
+    return engines_on(
+        node.cpus, node.gpus, cpus_each=wanted.actor_cpus, gpus_each=wanted.actor_gpus
+    )
 
 
 def _number(count: int, of: str) -> str:

@@ -118,7 +118,7 @@ class IhcReading:
 
 @dataclass(frozen=True, slots=True)
 class NodeReading:
-    """One node of the cluster, or all for which there is no series of their own.
+    """One node of the cluster, or together all that are counted as `other`.
 
     Attributes:
         name: its host's, or `other`.

@@ -47,17 +47,6 @@ _INSERT = (
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
 _NO_SCAN = (JobState.VANISHED, JobState.UNREAD)
 
-# What runs, and what waited for a time that is over and was not claimed since.
-_RUNNING_OR_WAITED = """
-    select count(*) from (
-        select 1 from jobs where state = 'running'
-        union all
-        select 1 from jobs indexed by jobs_that_wait
-        where state in ('queued', 'failed') and not_before is not null
-          and (not_before <= :at or not_before > :longest)
-          and source not in (select source from backfills where paused_at is not null)
-        limit :most)
-"""
 
 _NEWEST_OF_EACH = """
     select path, id, state, archived_at is not null and archived_path is null,
@@ -347,9 +336,7 @@ class JobQueue:
 
     def due(self, most: int) -> int:
         """Return how many jobs run or could run now, and `most` if there are more."""
-        at = {"at": now(), "longest": in_seconds(RETRY.longest_s + 1), "most": most}
-        number = int(self._db.execute(_RUNNING_OR_WAITED, at).fetchone()[0])
-        return min(most, number + number_due(self._db, most))
+        return number_due(self._db, most)
 
     def holds_claim(self, job: Job) -> bool:
         """Return whether the claim is still valid.

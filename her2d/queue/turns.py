@@ -45,10 +45,8 @@ _SOURCES = f"""
                 where {_DUE} and priority = :priority and jobs.source > sources.source)
         from sources where sources.source is not null)
 """
-_IS_ACTIVE = """
-    sources.source is not null
-      and sources.source not in (select source from backfills where paused_at is not null)
-"""
+_IS_PAUSED = "(select source from backfills where paused_at is not null)"
+_IS_ACTIVE = f"sources.source is not null and sources.source not in {_IS_PAUSED}"
 
 _SOURCE = f"""
     {_SOURCES}
@@ -59,6 +57,17 @@ _SOURCE = f"""
     from sources left join turns on turns.source = sources.source
     where {_IS_ACTIVE}
     order by coalesce(turns.claim, 0), oldest limit 1
+"""
+
+# What runs, and what waited for a time that is over and was not claimed since.
+_RUNNING_OR_WAITED = f"""
+    select count(*) from (
+        select 1 from jobs where state = 'running'
+        union all
+        select 1 from jobs indexed by jobs_that_wait
+        where state in ('queued', 'failed') and not_before is not null
+          and (not_before <= :at or not_before > :longest) and source not in {_IS_PAUSED}
+        limit :most)
 """
 
 _NUMBER = f"""
@@ -96,14 +105,13 @@ def claim_next(db: Database) -> Job | None:
     Returns:
         The job, or None if no job is due or the next one must wait for those that run.
     """
-    at = now()
-    waits = {"at": at, "longest": in_seconds(RETRY.longest_s + 1), "most": _MOST_AT_ONCE}
+    waits = _waits(_MOST_AT_ONCE)
     db.execute(_END_WAITS, waits)
     found = _next(db)
     if found is None:
         return None
     source, job_id = found
-    rows = list(db.query(_CLAIM, {"at": at, "id": job_id, "free": FREE_INTERRUPTIONS}))
+    rows = list(db.query(_CLAIM, {"at": waits["at"], "id": job_id, "free": FREE_INTERRUPTIONS}))
     if not rows:
         return None
     db.execute(_TAKE_TURN, {"source": source})
@@ -111,17 +119,22 @@ def claim_next(db: Database) -> Job | None:
 
 
 def number_due(db: Database, most: int) -> int:
-    """Return how many jobs are due by their sources, and `most` if there are more.
+    """Return how many jobs run or could run now, and `most` if there are more.
 
     As with a claim, the jobs of a back-fill that is paused are not read.
     """
-    number = 0
+    (number,) = db.execute(_RUNNING_OR_WAITED, _waits(most)).fetchone()
     for priority in _priorities(db):
         found = db.execute(_NUMBER, {"priority": priority, "most": most}).fetchone()
         number += int(found[0])
         if number >= most:
-            return most
-    return number
+            break
+    return min(most, int(number))
+
+
+def _waits(most: int) -> dict[str, object]:
+    """Return the limits between which a wait is not over, and how many jobs are read at most."""
+    return {"at": now(), "longest": in_seconds(RETRY.longest_s + 1), "most": most}
 
 
 def _next(db: Database) -> tuple[str, int] | None:

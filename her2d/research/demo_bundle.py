@@ -35,7 +35,7 @@ from her2d.research.training.recipe import GateSource, IntegratorRecipe, Network
 from her2d.research.training.study import Study
 from her2d.research.training.train import train_classifier, train_segmenter
 from her2d.simulator.cohort import write_cohort
-from her2d.simulator.paper_cohort import Split, plan_splits
+from her2d.simulator.paper_cohort import SMALLEST_SIDE, Split, plan_splits
 from her2d.simulator.plan import SlidePlan
 
 INTENDED_USE = (
@@ -45,7 +45,6 @@ INTENDED_USE = (
 SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
 _BATCH = 12
 _ARTEFACTS = 0.1
-_LEAST_SIDE = 1024  # pixels at 4x
 _PATHS = ("he_path", "ihc_path", "annotation_path")
 
 
@@ -222,8 +221,7 @@ def cohort_plans(sizes: Sizes, seed: int) -> dict[Split, list[SlidePlan]]:
 def _magnified(plan: SlidePlan, magnification: float) -> SlidePlan:
     """Return the plan of a slide scanned at a higher magnification, of half the size."""
     half = 2 if plan.specimen == "resection" and plan.magnification == MAGNIFICATION else 1
-    sides = (max(side // half, _LEAST_SIDE) for side in (plan.width, plan.height))
-    width, height = sides
+    width, height = (max(side // half, SMALLEST_SIDE) for side in (plan.width, plan.height))
     return replace(plan, magnification=magnification, width=width, height=height)
 
 

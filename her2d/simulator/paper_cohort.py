@@ -29,6 +29,8 @@ from her2d.simulator.plan import (
 
 POORLY_COHESIVE_POSITIVES = 0.12
 GLANDULAR_NEGATIVES = 0.08
+SMALLEST_SIDE = 1024
+"""Of a slide, in pixels at 4x."""
 GLANDULAR_SHARE = (0.12, 0.70)
 """Least and greatest share of tumour tiles with glands on such a negative slide."""
 
@@ -41,7 +43,6 @@ _BIOPSY_FRACTION = 0.12
 _HIGH_MAGNIFICATION = {"resection": 0.05, "biopsy": 0.3}
 _ODD_SCALE_FRACTION = 0.15
 _ODD_SCALES = (0.92, 0.96, 1.04, 1.06)
-_SMALLEST_SIDE = 1024
 
 # The paper's 748 slides (section 2.1), with 15 % of the training slides kept for the integrator.
 _SPLITS: dict[Split, float] = {
@@ -277,8 +278,8 @@ def _plan(
         name=name,
         patient=f"P{name}" if earlier is None else earlier.patient,
         seed=int(rng.integers(1 << 31)),
-        width=max(_SMALLEST_SIDE, int(size[0] * variation[0])),
-        height=max(_SMALLEST_SIDE, int(size[1] * variation[1])),
+        width=max(SMALLEST_SIDE, int(size[0] * variation[0])),
+        height=max(SMALLEST_SIDE, int(size[1] * variation[1])),
         her2_status=status,
         strong_fraction=strong,
         magnification=20.0 if high else MAGNIFICATION,

@@ -34,14 +34,17 @@ def with_call(predictions: Sequence[Prediction]) -> list[Prediction]:
     return [each for each in with_status(predictions) if each.predicted != INDETERMINATE]
 
 
+def called_arrays(predictions: Sequence[Prediction]) -> SlidePredictions:
+    """Return those with a true status and a call as arrays."""
+    known = with_call(predictions)
+    return SlidePredictions(
+        np.array([each.true_status == Status.POSITIVE for each in known], bool),
+        np.array([each.predicted == Status.POSITIVE for each in known], bool),
+        np.array([each.percent for each in known], np.float64) / 100,
+        np.array([each.patient for each in known], str),
+    )
+
+
 def metrics_of(predictions: Sequence[Prediction]) -> SlideMetrics:
     """Measure those with a true status and a call."""
-    known = with_call(predictions)
-    return slide_metrics(
-        SlidePredictions(
-            np.array([each.true_status == Status.POSITIVE for each in known], bool),
-            np.array([each.predicted == Status.POSITIVE for each in known], bool),
-            np.array([each.percent for each in known], np.float64) / 100,
-            np.array([each.patient for each in known], str),
-        )
-    )
+    return slide_metrics(called_arrays(predictions))

@@ -1,7 +1,7 @@
 """Which columns of a cohort table are known by their name, and which hold numbers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from her2d.research.training.cohort import CohortSlide
@@ -35,7 +35,12 @@ class KnownColumn(Enum):
 
 def values_of(slides: Sequence[CohortSlide], column: str) -> list[str]:
     """Return a column's values in the order of the slides; "" where a slide has none."""
-    return [slide.morphology.get(column, "") for slide in slides]
+    return [*map(value_in(column), slides)]
+
+
+def value_in(column: str) -> Callable[[CohortSlide], str]:
+    """Return what gives a slide's value in a column; "" where it has none."""
+    return lambda slide: slide.morphology.get(column, "")
 
 
 def number(text: str) -> float | None:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from her2d.calibration.proportion import Z
-from her2d.research.evaluation.called_slides import Prediction, with_call
+from her2d.research.evaluation.called_slides import Prediction, called_arrays
 from her2d.research.evaluation.reflex_testing import HeldOutCalls
 from her2d.research.evaluation.rows import Number, Row
-from her2d.research.training.cohort import Status
+from her2d.research.evaluation.slides import SlidePredictions
 
 PROBABILITIES = tuple(round(0.01 * percent, 2) for percent in (*range(1, 10), *range(10, 51, 5)))
 """Threshold probabilities: how sure of a positive status one must be to act."""
@@ -73,7 +73,7 @@ class StatusProbability:
 
     def of(self, share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probability of each share, float64 (S,)."""
-        return np.asarray(1 / (1 + np.exp(-(self.intercept + self.slope * _logits(share)))))
+        return np.asarray(expit(self.intercept + self.slope * _logits(share)))
 
 
 def fit_status_probability(held_out: HeldOutCalls) -> StatusProbability | None:
@@ -120,19 +120,16 @@ def decision_curve(
     Returns:
         None if one status has no slides.
     """
-    known = with_call(slides)
-    positive = np.array([each.true_status == Status.POSITIVE for each in known], bool)
+    called = called_arrays(slides)
+    positive = called.positive
     if not positive.any() or positive.all():
         return None
-    patient = np.array([each.patient for each in known])
-    called = np.array([each.predicted == Status.POSITIVE for each in known])
-    share = np.array([each.percent for each in known], np.float64) / 100
-    p = None if probability is None else probability.of(share)
+    p = None if probability is None else probability.of(called.fraction)
     return DecisionCurve(
         set=set_name,
-        slides=len(known),
+        slides=len(positive),
         positive=int(positive.sum()),
-        points=tuple(_point(t, positive, called, p, patient) for t in PROBABILITIES),
+        points=tuple(_point(t, called, p) for t in PROBABILITIES),
         note=_note(probability),
     )
 
@@ -150,22 +147,19 @@ def _note(probability: StatusProbability | None) -> str:
 
 
 def _point(
-    threshold: float,
-    positive: NDArray[np.bool_],
-    called: NDArray[np.bool_],
-    p: NDArray[np.float64] | None,
-    patient: NDArray[np.str_],
+    threshold: float, slides: SlidePredictions, p: NDArray[np.float64] | None
 ) -> DecisionPoint:
+    positive = slides.positive
     value = half = None
     if p is not None:
         benefit = _contributions(positive, p >= threshold, threshold)
-        value, half = float(benefit.mean()), Z * _standard_error(benefit, patient)
+        value, half = float(benefit.mean()), Z * _standard_error(benefit, slides.patient)
     return DecisionPoint(
         threshold=threshold,
         by_probability=value,
         low=None if value is None or half is None else value - half,
         high=None if value is None or half is None else value + half,
-        by_call=net_benefit(positive, called, threshold),
+        by_call=net_benefit(positive, slides.predicted, threshold),
         all=net_benefit(positive, np.ones_like(positive), threshold),
     )
 

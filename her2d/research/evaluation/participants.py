@@ -12,6 +12,7 @@ from her2d.research.evaluation.columns import (
     KnownColumn,
     is_column_of_numbers,
     number,
+    value_in,
     values_of,
 )
 from her2d.research.evaluation.misdiagnosis import Group, group_of
@@ -138,10 +139,8 @@ def table_1(slides: Sequence[CohortSlide]) -> CharacteristicsTable:
         if number_of_levels > MOST_GROUPS:
             left_out.append(f"{name} has {number_of_levels} levels.")
         else:
-            levels += _level_rows(name, datasets, _column(name))
-    levels += _level_rows(
-        "IHC score", datasets, lambda slide: slide.ihc_score or _NOT_DONE, _SCORES
-    )
+            levels += _level_rows(name, datasets, value_in(name))
+    levels += _level_rows("IHC score", datasets, _score, _SCORES)
     age = KnownColumn.AGE.find(slides)
     return CharacteristicsTable(
         slides={name: len(of) for name, of in datasets.items()},
@@ -171,7 +170,7 @@ def table_2(slides: Sequence[CohortSlide]) -> CharacteristicsTable:
         elif _count_levels(values) > MOST_LEVELS:
             left_out.append(f"{name} has {_count_levels(values)} levels.")
         else:
-            levels += _level_rows(name, datasets, _column(name))
+            levels += _level_rows(name, datasets, value_in(name))
     return CharacteristicsTable(
         slides={name: len(of) for name, of in datasets.items()},
         patients={name: _patients(of) for name, of in datasets.items()},
@@ -222,10 +221,6 @@ def _mean_rows(column: str, datasets: dict[str, list[CohortSlide]]) -> tuple[Mea
 
 def _count_levels(values: Sequence[str]) -> int:
     return len(set(filter(None, values)))
-
-
-def _column(name: str) -> Callable[[CohortSlide], str]:
-    return lambda slide: slide.morphology.get(name, "")
 
 
 def _status(slide: CohortSlide) -> str:

@@ -50,7 +50,7 @@ _MODELS: Mapping[str, tuple[str, str, str]] = {
         "nothing is fitted",
         "her2d.bundle.mean_of_folds",
     ),
-    "abmil": ("Gated-attention MIL", "Ilse et al. 2018, ICML, 2127", _HERE),
+    "attention MIL": ("Gated-attention MIL", "Ilse et al. 2018, ICML, 2127", _HERE),
 }
 
 

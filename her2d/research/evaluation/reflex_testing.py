@@ -39,7 +39,7 @@ class RuleOut(Row):
     """The rule-out threshold, and what it does on the slides that it was chosen on.
 
     Attributes:
-        threshold_percent: Slides under this P are not tested; None if there is no such threshold.
+        threshold_percent: Slides under this P are not tested; None if no threshold was chosen.
         slides, patients, positive: The slides that it was chosen on.
         saved: Share of these slides that are not tested.
         npv: Their negative predictive value.

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
 from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.processing.records import heatmap_data
 from her2d.research.evaluation.slide_predictions import PredictedSlide
 from her2d.research.training.alignment import Alignment
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
 from her2d.research.training.tile_store import TileStore, read_alignment, slide_path
 from her2d.research.training.train import open_tiles
-from her2d.results.heatmap import HeatmapData, overlaid
+from her2d.results.heatmap import overlaid
 from her2d.slides.errors import SlideError
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
@@ -224,23 +225,7 @@ def draw_tumor(study: Study, found: PredictedSlide) -> Case:
 
 def heatmap(outcome: SlideOutcome) -> Image:
     """Colour a slide's strong tumour brown and its weak tumour blue, without a heading."""
-    grid, overview = outcome.grid, outcome.overview
-    scale = overview.tile_px / grid.tile_size
-    return overlaid(
-        HeatmapData(
-            rgb=overview.rgb,
-            tumor=overview.tumor,
-            tile_px=overview.tile_px,
-            p_strong=outcome.p_strong,
-            strong=outcome.tile_class == TileClass.STRONG,
-            unreadable=outcome.tile_class == TileClass.UNREADABLE,
-            um_per_px=grid.um_per_px / scale,
-            width=max(1, round(grid.width * scale)),
-            height=max(1, round(grid.height * scale)),
-            title="",
-            subtitle="",
-        )
-    )
+    return overlaid(heatmap_data("", outcome))
 
 
 def telling_tile(
@@ -269,8 +254,8 @@ def telling_tile(
 
 def _annotated_strong(tiles: TileStore, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     table, found = tiles.table, np.zeros(shape, bool)
-    column, row = tiles.places[table.labelled & table.strong & table.is_tumor].T
-    found[row, column] = True
+    strong = table.labelled & table.strong & table.is_tumor
+    found[table.row[strong], table.column[strong]] = True
     return found
 
 
@@ -283,8 +268,9 @@ def annotated_tumor(tiles: TileStore, outcome: SlideOutcome) -> Image:
     """
     side = outcome.overview.tile_px
     found = np.zeros(outcome.overview.tumor.shape, np.uint8)
-    for index, (column, row) in enumerate(tiles.places.tolist()):
-        if tiles.table.tumor_pixels[index]:
+    table = tiles.table
+    for index, (column, row) in enumerate(zip(table.column, table.row, strict=True)):
+        if table.tumor_pixels[index]:
             mask = 255 * tiles.tumor(index)
             small = cv2.resize(mask, (side, side), interpolation=cv2.INTER_AREA)
             found[row * side : (row + 1) * side, column * side : (column + 1) * side] = small

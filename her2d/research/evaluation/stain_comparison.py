@@ -6,7 +6,9 @@ Normalisation is measured only; bundles with it cannot be made.
 """
 
 import csv
+import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from her2d.research.training.stain_normalization import (
     macenko_look,
     reinhard_look,
 )
-from her2d.research.training.study import Study, StudyError
+from her2d.research.training.study import Study, StudyError, write_text
 from her2d.research.training.tile_store import TileStore
 from her2d.research.training.train import (
     fit_classifier,
@@ -78,13 +80,15 @@ def compare_stains(
         progress: Called with what is done next.
 
     Raises:
-        ValueError: There is no such classifier.
+        ValueError: The name is not a key of CLASSIFIERS.
         StudyError, FoldsError, FitError: The networks cannot be trained, or there are neither test
             nor external slides, or a slide's stain cannot be measured.
         OSError: The study cannot be written.
     """
+    cohort = study.cohort()
+    patient_of = {slide.name: slide.patient for slide in cohort}
     stores = {
-        split: open_tiles(study, [slide for slide in study.cohort() if slide.split is split])
+        split: open_tiles(study, [slide for slide in cohort if slide.split is split])
         for split in (Split.TEST, Split.EXTERNAL)
     }
     if not any(map(len, stores.values())):
@@ -110,13 +114,16 @@ def compare_stains(
             if not len(found):
                 continue
             p = p_strong([network], shown(store), found, how.normalization)[:, 0]
+            patients = np.array([patient_of[name] for name in store.names])
             rows.append(
                 StainRow(
                     stain,
                     how.classifier.stain_jitter,
                     split.value,
                     len(found),
-                    auroc_estimate(store.table.strong[found], p, _patients(study, store, found)),
+                    auroc_estimate(
+                        store.table.strong[found], p, patients[store.table.slide[found]]
+                    ),
                 )
             )
     if is_rank_zero():
@@ -130,32 +137,35 @@ def _shown_as(stain: str, training: TileStore) -> Callable[[TileStore], TileStor
     if stain not in _METHODS:
         return lambda store: store
     measure = _METHODS[stain]
-    target = _middle_slide(training, measure)
+    looks = _looks(training, measure)
+    target = _middle(list(looks.values()))
 
     def shown(store: TileStore) -> TileStore:
-        looks: dict[int, Look] = {}
-
         def change(index: int, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
             slide = int(store.table.slide[index])
-            if slide not in looks:
-                looks[slide] = _look(store, slide, measure)
-            return looks[slide].turned_into(target, pixels)
+            name = store.names[slide]
+            if name not in looks:
+                looks[name] = _look(store, slide, measure)
+            return looks[name].turned_into(target, pixels)
 
         return store.changed(stain, change)
 
     return shown
 
 
-def _middle_slide(store: TileStore, measure: Measure) -> Look:
-    """Return the stain of the training slide whose numbers are nearest to the median of all."""
-    looks = []
-    for slide in range(len(store.names)):
-        try:
-            looks.append(_look(store, slide, measure))
-        except StudyError:
-            continue
+def _looks(store: TileStore, measure: Measure) -> dict[str, Look]:
+    """Measure the stain of each slide that shows enough tissue, by its name."""
+    looks: dict[str, Look] = {}
+    for slide, name in enumerate(store.names):
+        with suppress(StudyError):
+            looks[name] = _look(store, slide, measure)
     if not looks:
         raise StudyError("No training slide shows enough tissue to measure its stain.")
+    return looks
+
+
+def _middle(looks: list[Look]) -> Look:
+    """Return the stain whose numbers are nearest to the median of all."""
     numbers = np.array([np.concatenate([np.ravel(v) for v in _numbers(look)]) for look in looks])
     spread = np.maximum(numbers.std(axis=0), 1e-9)
     far = (np.abs(numbers - np.median(numbers, axis=0)) / spread).sum(axis=1)
@@ -177,15 +187,11 @@ def _look(store: TileStore, slide: int, measure: Measure) -> Look:
         raise StudyError(f"{store.names[slide]}: {error}.") from error
 
 
-def _patients(study: Study, store: TileStore, indices: NDArray[np.int64]) -> NDArray[np.str_]:
-    of_slide = {slide.name: slide.patient for slide in study.cohort()}
-    return np.array([of_slide[name] for name in store.names])[store.table.slide[indices]]
-
-
 def _write(path: Path, rows: list[StainRow]) -> None:
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["stain", "jitter", "split", "tiles", "auroc", "auroc_low", "auroc_high"])
-        for row in rows:
-            values = asdict(row.auroc)
-            table.writerow([row.stain, row.jitter, row.split, row.tiles, *values.values()])
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["stain", "jitter", "split", "tiles", "auroc", "auroc_low", "auroc_high"])
+    for row in rows:
+        values = asdict(row.auroc)
+        table.writerow([row.stain, row.jitter, row.split, row.tiles, *values.values()])
+    write_text(path, text.getvalue())

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from her2d.research.evaluation.called_slides import Prediction, metrics_of, with_status
-from her2d.research.evaluation.columns import MOST_GROUPS, KnownColumn, number
+from her2d.research.evaluation.columns import MOST_GROUPS, KnownColumn, number, value_in
 from her2d.research.evaluation.rows import Interval, Row
 from her2d.research.training.cohort import CohortSlide, Status
 
@@ -79,19 +79,15 @@ def _divisions(found: Sequence[Predicted]) -> Iterator[tuple[str, Callable[[Coho
     for by, column in _BY_COLUMN.items():
         name = column.find(slides)
         if name is not None:
-            yield by, _value_of(name)
+            yield by, value_in(name)
     age = KnownColumn.AGE.find(slides)
     if age is not None:
         yield "age", _age_group(age)
 
 
-def _value_of(column: str) -> Callable[[CohortSlide], str]:
-    return lambda slide: slide.morphology.get(column, "")
-
-
 def _age_group(column: str) -> Callable[[CohortSlide], str]:
     def group(slide: CohortSlide) -> str:
-        age = number(slide.morphology.get(column, ""))
+        age = number(value_in(column)(slide))
         if age is None:
             return ""
         return f"from {OLDER_FROM} years" if age >= OLDER_FROM else f"under {OLDER_FROM} years"

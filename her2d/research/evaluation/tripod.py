@@ -105,7 +105,7 @@ def _preparation(facts: _Facts) -> str:
 def _outcome(facts: _Facts) -> str:
     return (
         "HER2 status: positive if IHC is 3+, or 2+ with positive FISH; otherwise negative"
-        " (Figure S1). There is no time horizon."
+        " (Figure S1). No time horizon applies."
     )
 
 

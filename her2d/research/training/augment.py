@@ -5,17 +5,17 @@ differently in each epoch, by a seeded generator, and masks as many, one in seve
 an addition of her2d, because stains differ more between laboratories than within a cohort.
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from skimage.color import hed_from_rgb, rgb_from_hed
+
+from her2d.research.training.optical_density import with_density_changed
 
 Image = NDArray[np.uint8]
 
 _LEAST_MASKED, _MOST_MASKED = 0.01, 0.05
 _MASKED_TILES = 1 / 7
 _SHIFT = 0.1
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
 
 def rotate(image: NDArray[np.generic], quarter: int, mirror: bool) -> NDArray[np.generic]:
@@ -54,12 +54,7 @@ def jitter_stain(image: Image, rng: np.random.Generator, jitter: float = 0.15) -
     factors = rng.uniform(1 - jitter, 1 + jitter, 3)
     shifts = rng.uniform(-_SHIFT * jitter, _SHIFT * jitter, 3)
     colours = hed_from_rgb @ np.diag(factors) @ rgb_from_hed
-    # OpenCV multiplies columns: each output channel is a row of the matrix, and its last value is
-    # added.
-    change = np.column_stack([colours.T, shifts @ rgb_from_hed])
-    density = cv2.transform(cv2.LUT(image, _DENSITY), change)
-    light = 256 * cv2.exp(-density) - 1
-    return np.asarray(light.round().clip(0, 255).astype(np.uint8))
+    return with_density_changed(image, np.column_stack([colours.T, shifts @ rgb_from_hed]))
 
 
 def augment(

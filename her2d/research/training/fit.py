@@ -114,7 +114,7 @@ class Task:
         """Load the tiles of an epoch for one of the trainer's processes.
 
         Raises:
-            FitError: There are no tiles to learn from.
+            FitError: No tile can be learned from.
         """
         recipe, world = provenance.recipe, trainer.world_size
         assert isinstance(recipe, NetworkRecipe)
@@ -160,7 +160,7 @@ def epoch_sampler(
         tiles: Samples of an epoch; None means T.
 
     Raises:
-        FitError: There is nothing of one class to learn from.
+        FitError: Both classes are needed, and one is missing.
     """
     try:
         return EpochSampler(

@@ -115,7 +115,7 @@ class BagTask:
         """Load a slide a step, with some of its tiles if it has many.
 
         Raises:
-            FitError: There are no slides of one class to learn from.
+            FitError: Slides of both statuses are needed, and one is missing.
         """
         recipe = provenance.recipe
         assert isinstance(recipe, MilRecipe)

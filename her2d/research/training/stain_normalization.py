@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.errors import Her2dError
+from her2d.research.training.optical_density import DENSITY, with_density_changed
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -23,7 +24,6 @@ _EXTREME_PERCENT = 1.0
 _STRONG_PERCENT = 99.0
 _FEWEST_PIXELS = 1000
 _LEAST_SPREAD = 1.0  # grey levels
-_DENSITY = -np.log((np.arange(256, dtype=np.float32) + 1) / 256)
 
 
 class StainError(Her2dError):
@@ -57,8 +57,7 @@ class MacenkoLook:
         """
         assert isinstance(other, MacenkoLook)
         amounts = np.linalg.pinv(self.vectors) * (other.strength / self.strength)
-        density = cv2.transform(cv2.LUT(image, _DENSITY), (amounts @ other.vectors).T)
-        return np.asarray((256 * cv2.exp(-density) - 1).round().clip(0, 255).astype(np.uint8))
+        return with_density_changed(image, (amounts @ other.vectors).T)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +94,7 @@ def macenko_look(images: Sequence[Image]) -> MacenkoLook:
     Raises:
         StainError: The tiles show too little tissue.
     """
-    density = _density(_pixels(images)).astype(np.float64)
-    tissue = density[(density > _LEAST_DENSITY).all(axis=1)]
-    if len(tissue) < _FEWEST_PIXELS:
-        raise StainError("the slide shows too little tissue to measure its stain")
+    tissue = DENSITY[_tissue(images)].astype(np.float64)
     _, axes = np.linalg.eigh(np.cov(tissue.T))
     plane = axes[:, 1:]
     # Both axes point into the tissue, so that no angle is cut in two.
@@ -122,17 +118,14 @@ def reinhard_look(images: Sequence[Image]) -> ReinhardLook:
     Raises:
         StainError: The tiles show too little tissue.
     """
-    pixels = _pixels(images)
-    tissue = pixels[(_density(pixels) > _LEAST_DENSITY).all(axis=1)]
-    if len(tissue) < _FEWEST_PIXELS:
-        raise StainError("the slide shows too little tissue to measure its stain")
-    lab = cv2.cvtColor(tissue[None], cv2.COLOR_RGB2LAB)[0].astype(np.float64)
+    lab = cv2.cvtColor(_tissue(images)[None], cv2.COLOR_RGB2LAB)[0].astype(np.float64)
     return ReinhardLook(lab.mean(axis=0), np.maximum(lab.std(axis=0), _LEAST_SPREAD))
 
 
-def _pixels(images: Sequence[Image]) -> Image:
-    return np.concatenate([image.reshape(-1, 3) for image in images])
-
-
-def _density(pixels: Image) -> NDArray[np.float32]:
-    return np.asarray(_DENSITY[pixels])
+def _tissue(images: Sequence[Image]) -> Image:
+    """Return the pixels of tissue, uint8 (N, 3). Raises StainError if they are too few."""
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images])
+    tissue = pixels[(DENSITY > _LEAST_DENSITY)[pixels].all(axis=1)]
+    if len(tissue) < _FEWEST_PIXELS:
+        raise StainError("the slide shows too little tissue to measure its stain")
+    return np.asarray(tissue)

@@ -164,7 +164,6 @@ class TileStore:
     Attributes:
         names: Names of the slides.
         table: Labels of all their tiles.
-        places: Column and row of each tile on its slide's grid, int64 (T, 2).
 
     Raises:
         FileNotFoundError: A slide is not prepared.
@@ -182,7 +181,6 @@ class TileStore:
         tables = [np.asarray(_array(path, "table")[:], np.int64) for path in self._paths]
         counts = [len(table) for table in tables]
         joined = np.concatenate([np.zeros((0, 4), np.int64), *tables])
-        self.places = joined[:, :2]
         self.table = TileTable(
             slide=np.repeat(np.arange(len(names)), counts),
             position=np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)]),
