@@ -25,7 +25,10 @@ from her2d.slides.reader import open_slide
 Picture = NDArray[np.uint8]
 
 
-@pytest.fixture(scope="module", params=[4.0, 40.0], ids=["4x", "40x"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(4.0, id="4x"), pytest.param(40.0, id="40x", marks=pytest.mark.slow)],
+)
 def simulated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated slide with a pyramid of at least two levels, thumbnail, label and macro."""
     magnification: float = request.param

@@ -152,6 +152,7 @@ def peak_while_reading(path: Path) -> int:
             tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("small", "large", "options"),
     # Also the small ones hold more than is read ahead, all of which may wait for a slow thread.
