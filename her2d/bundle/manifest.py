@@ -256,6 +256,8 @@ class Interval(_Section):
         slides, patients: number of those that the residuals are of.
         residuals: absolute residual of each slide.
         patient: number of each slide's patient, from 0; all patients weigh the same.
+        call: each slide's call, `positive` or `negative`: a new slide's interval rests on those
+            that are called as it is. Without it, on all.
     """
 
     coverage: float = COVERAGE
@@ -263,6 +265,7 @@ class Interval(_Section):
     patients: Annotated[int, Field(ge=1)]
     residuals: tuple[NotNegative, ...]
     patient: tuple[Annotated[int, Field(ge=0)], ...]
+    call: tuple[Literal["positive", "negative"], ...] = ()
     scale: IntervalScale
 
     @field_validator("coverage")
@@ -279,12 +282,24 @@ class Interval(_Section):
     def _agrees_with_itself(self) -> Self:
         if not len(self.residuals) == len(self.patient) == self.slides:
             raise ValueError("slides, residuals and patient must be of equally many slides")
+        if self.call and len(self.call) != self.slides:
+            raise ValueError("call must be of each slide, or left out")
         if len(set(self.patient)) != self.patients:
             raise ValueError("patients and patient must be of equally many patients")
-        # A quantile beyond the largest residual is infinite.
-        if self.patients < self.coverage * (self.patients + 1):
-            raise ValueError(f"{self.patients} patients are too few for {self.coverage:g} coverage")
+        of_call: dict[str, set[int]] = {}
+        for patient, call in zip(self.patient, self.call, strict=False):
+            of_call.setdefault(call, set()).add(patient)
+        for call in ("positive", "negative") if self.call else ():
+            self._are_enough(len(of_call.get(call, ())), f" with slides called {call}")
+        self._are_enough(self.patients, "")
         return self
+
+    def _are_enough(self, patients: int, which: str) -> None:
+        # A quantile beyond the largest residual is infinite.
+        if patients < self.coverage * (patients + 1):
+            raise ValueError(
+                f"{patients} patients{which} are too few for {self.coverage:g} coverage"
+            )
 
 
 class Environment(_Section):

@@ -3,12 +3,16 @@
 The bundle holds, for slides that no model learned from, how far P was from the annotated share,
 relative to how much doubt there was (Lei et al. 2018, "Distribution-Free Predictive Inference for
 Regression"). If a new slide is one like them, the interval below holds its annotated share with
-the calibration's coverage, for any distribution of errors. Slides of one patient are not
-independent, so patients weigh the same and not slides (Lee, Barber and Willett 2023).
+the calibration's coverage, for any distribution of errors. Slides that are called positive are
+compared with such slides only, and so are negative ones, so that the coverage holds for either
+call (Vovk et al. 2003, "Mondrian Confidence Machine"): positive calls are wrong more often. Slides
+of one patient are not independent, so patients weigh the same and not slides (Lee, Barber and
+Willett 2023).
 """
 
 import math
 from collections import Counter
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +24,22 @@ from her2d.pipeline.interval import Interval, TumorTiles
 # On the scale of `stabilized`: 0.1 points on either side of 0 %, 3 points at 10 % are 0.05.
 _LEAST_HALF_WIDTH = 0.03
 _NEAR = 1
+
+Call = Literal["positive", "negative"]
 EVIDENCE = ("few_tiles", "disagreement", "near_cut")
 """Evidence of doubt, in the order of `evidence_of_doubt`."""
 
 
-def conformal_interval(tiles: TumorTiles, calibration: Calibration, tile_cut: float) -> Interval:
+def conformal_interval(
+    tiles: TumorTiles, calibration: Calibration, tile_cut: float, threshold: float
+) -> Interval:
     """Return the interval of a slide's annotated share of HER2-high tumour.
 
     Args:
         tiles: at least one tile.
         calibration: the bundle's.
         tile_cut: the integrator's probability above which a tile is strong.
+        threshold: P from which the bundle calls a slide positive, 0 to 1.
 
     Raises:
         ValueError: there are no tumour tiles.
@@ -39,12 +48,18 @@ def conformal_interval(tiles: TumorTiles, calibration: Calibration, tile_cut: fl
         raise ValueError("a slide without tumour has no interval")
     center = stabilized(tiles.share)
     scale = scale_of(evidence_of_doubt(tiles, tile_cut), calibration.scale)
-    half = max(_LEAST_HALF_WIDTH, residual_quantile(calibration) * float(scale))
+    call = call_of(tiles.share, threshold)
+    half = max(_LEAST_HALF_WIDTH, residual_quantile(calibration, call) * float(scale))
     return Interval(
         low=math.sin(max(center - half, 0.0)) ** 2,
         high=math.sin(min(center + half, math.pi / 2)) ** 2,
         calibrated=True,
     )
+
+
+def call_of(share: float, threshold: float) -> Call:
+    """Return what a slide with that P is called."""
+    return "positive" if share >= threshold else "negative"
 
 
 def stabilized(share: float) -> float:
@@ -92,12 +107,19 @@ def scale_of(evidence: NDArray[np.float64], scale: IntervalScale) -> NDArray[np.
     return np.asarray(scale.base + evidence @ weights, np.float64)
 
 
-def residual_quantile(calibration: Calibration) -> float:
-    """Return the residual that a new patient's slide exceeds with 1 - coverage at the most."""
-    slides_of = Counter(calibration.patient)
-    order = np.argsort(calibration.residuals, kind="stable")
-    residuals = np.asarray(calibration.residuals)[order]
+def residual_quantile(calibration: Calibration, call: Call) -> float:
+    """Return the residual that a new patient's slide exceeds with 1 - coverage at the most.
+
+    Args:
+        calibration: the bundle's.
+        call: what the new slide is called.
+    """
+    alike = np.array([each == call for each in calibration.call] or [True] * calibration.slides)
+    residuals = np.array(calibration.residuals)[alike]
+    patient = np.array(calibration.patient)[alike]
+    order = np.argsort(residuals, kind="stable")
+    slides_of = Counter(patient.tolist())
     # The new patient is one more, whose residual may be any.
-    weight = np.array([1 / slides_of[patient] for patient in calibration.patient])[order]
-    reached = np.cumsum(weight) >= calibration.coverage * (calibration.patients + 1) - 1e-9
-    return float(residuals[int(np.argmax(reached))])
+    weight = np.array([1 / slides_of[number] for number in patient.tolist()])[order]
+    reached = np.cumsum(weight) >= calibration.coverage * (len(slides_of) + 1) - 1e-9
+    return float(residuals[order][int(np.argmax(reached))])

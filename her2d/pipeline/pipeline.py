@@ -340,4 +340,6 @@ class Pipeline:
             return None
         if self._rules.interval is None:
             return block_bootstrap_interval(tiles, seed=self._rules.bootstrap_seed)
-        return conformal_interval(tiles, self._rules.interval, self._rules.tile_cut)
+        return conformal_interval(
+            tiles, self._rules.interval, self._rules.tile_cut, self._rules.threshold
+        )

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.manifest import Interval, IntervalScale
-from her2d.method import FOLDS
+from her2d.method import FOLDS, THRESHOLD
 from her2d.pipeline.conformal import conformal_interval, nearness
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.interval import TumorTiles
@@ -102,7 +102,7 @@ def test_the_calibrated_interval_is_the_same_to_the_last_bit():
     def interval(p_strong, p_folds):
         place, pixels = np.arange(len(p)), np.full(len(p), 30_000)
         tiles = TumorTiles(place, place, pixels, probability > 0.4, p_strong, p_folds)
-        return conformal_interval(tiles, calibration, 0.4)
+        return conformal_interval(tiles, calibration, 0.4, THRESHOLD)
 
     least = np.where(early.ran < FOLDS, early.low, probability)
     assert interval(least, early.p_folds) == interval(probability, p)

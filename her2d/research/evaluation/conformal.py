@@ -2,12 +2,14 @@
 
 The scale is a regression of the absolute residual on the evidence of doubt with weights that are
 not negative. Each residual is divided by a scale that was fitted without the slide's patient, so
-that residuals are as large as those of new slides.
+that residuals are as large as those of new slides. The residuals of slides that are called positive
+and negative are kept apart if each are of enough patients.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from scipy.optimize import nnls
 
 from her2d.bundle.manifest import Interval, IntervalScale
 from her2d.method import COVERAGE, FOLDS
-from her2d.pipeline.conformal import EVIDENCE, scale_of, stabilized
+from her2d.pipeline.conformal import EVIDENCE, Call, call_of, scale_of, stabilized
 
 # Of the mean residual: no slide's scale is so small that its residual decides everything.
 _LEAST_BASE = 0.2
@@ -45,12 +47,17 @@ def fewest_patients(coverage: float = COVERAGE) -> int:
 
 
 def fit_interval(
-    slides: Sequence[CalibrationSlide], *, evidence: Sequence[str] = EVIDENCE, seed: int
+    slides: Sequence[CalibrationSlide],
+    threshold: float,
+    *,
+    evidence: Sequence[str] = EVIDENCE,
+    seed: int,
 ) -> Interval:
     """Calibrate the interval.
 
     Args:
         slides: of at least `fewest_patients()` patients.
+        threshold: P from which the bundle calls a slide positive, 0 to 1.
         evidence: what may widen the interval, of `EVIDENCE`; the rest gets no weight.
         seed: of the groups of patients by which the scale is fitted.
 
@@ -76,8 +83,19 @@ def fit_interval(
         patients=len(names),
         residuals=tuple(round(float(value), _DIGITS) for value in scaled),
         patient=tuple(patient.tolist()),
+        call=_calls(slides, threshold),
         scale=_fit_scale(residual, measured, weight),
     )
+
+
+def _calls(slides: Sequence[CalibrationSlide], threshold: float) -> tuple[Call, ...]:
+    """Return each slide's call; nothing if slides of either call are of too few patients."""
+    calls = tuple(call_of(slide.share, threshold) for slide in slides)
+    for call in get_args(Call):
+        alike = {slide.patient for slide, each in zip(slides, calls, strict=True) if each == call}
+        if len(alike) < fewest_patients():
+            return ()
+    return calls
 
 
 def _fit_scale(

@@ -51,13 +51,23 @@ def calibrate_interval(
             "The interval of P is not calibrated: that needs slides that were kept apart, with a"
             f" known share and a call, of {fewest_patients()} patients, and there are {patients}.",
         )
+    decision = bundle.manifest.decision
     interval = fit_interval(
-        calibration_slides(slides, bundle.manifest.decision.tile_cut), evidence=evidence, seed=seed
+        calibration_slides(slides, decision.tile_cut),
+        decision.threshold,
+        evidence=evidence,
+        seed=seed,
+    )
+    calls = (
+        f", {interval.call.count('positive')} called positive and {interval.call.count('negative')}"
+        " negative, each call by itself"
+        if interval.call
+        else ", whose call makes no difference, since one of the calls has too few"
     )
     return IntervalCalibration(
         _with_interval(bundle, interval),
         f"The interval of P is calibrated on {interval.slides} slides of {interval.patients}"
-        " patients that were kept apart.",
+        f" patients that were kept apart{calls}.",
     )
 
 

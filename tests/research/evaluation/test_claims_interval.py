@@ -26,6 +26,7 @@ def calibrated(slides: list[HardSlide]):
             )
             for number, s in enumerate(slides)
         ],
+        THRESHOLD,
         seed=0,
     )
 
@@ -38,7 +39,7 @@ def tested():
         rng = np.random.default_rng(seed)
         calibration = calibrated(hard_slides(rng, 80, cut=CUT))
         found += [
-            (slide, conformal_interval(slide.tiles, calibration, CUT))
+            (slide, conformal_interval(slide.tiles, calibration, CUT, THRESHOLD))
             for slide in hard_slides(rng, 200, cut=CUT)
         ]
     return found
