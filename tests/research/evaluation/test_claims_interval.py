@@ -31,13 +31,11 @@ def calibrated(slides: list[HardSlide]):
     )
 
 
-@pytest.fixture(scope="module")
-def tested():
-    """Test slides with their intervals: 200 for each of eight calibrations on 80 others."""
+def intervals_after(calibrations: int):
     found = []
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        calibration = calibrated(hard_slides(rng, 80, cut=CUT))
+        calibration = calibrated(hard_slides(rng, calibrations, cut=CUT))
         found += [
             (slide, conformal_interval(slide.tiles, calibration, CUT, THRESHOLD))
             for slide in hard_slides(rng, 200, cut=CUT)
@@ -45,8 +43,31 @@ def tested():
     return found
 
 
+@pytest.fixture(scope="module")
+def tested():
+    """Test slides with their intervals: 200 for each of eight calibrations on 80 others.
+
+    Of these 80, in most cases too few are called positive to tell the two calls apart.
+    """
+    return intervals_after(80)
+
+
+@pytest.fixture(scope="module")
+def tested_by_call():
+    """The same after calibrations on 300 others, of which enough are called positive."""
+    return intervals_after(300)
+
+
 def coverage(found) -> float:
     return float(np.mean([i.low <= slide.annotated <= i.high for slide, i in found]))
+
+
+def borderline(found) -> float:
+    return float(np.mean([i.low <= THRESHOLD <= i.high for _, i in found]))
+
+
+def is_called(slide: HardSlide, call: str) -> bool:
+    return (slide.tiles.share >= THRESHOLD) == (call == "positive")
 
 
 def test_calibrated_intervals_cover_the_annotated_share_of_95_slides_in_100(tested):
@@ -74,7 +95,22 @@ def test_most_wrong_calls_are_borderline(tested):
         if (slide.tiles.share >= THRESHOLD) != (slide.annotated >= THRESHOLD)
     ]
     assert len(wrong) > 50
-    assert np.mean([i.low <= THRESHOLD <= i.high for _, i in wrong]) > 0.85
+    assert borderline(wrong) > 0.85
+
+
+@pytest.mark.parametrize("call", ["positive", "negative"])
+def test_with_enough_slides_they_cover_it_for_either_call(tested_by_call, call):
+    alike = [(slide, i) for slide, i in tested_by_call if is_called(slide, call)]
+    assert len(alike) > 200
+    assert 0.93 <= coverage(alike) <= 0.99
+
+
+def test_then_most_negative_calls_are_certain_and_most_wrong_ones_are_not(tested_by_call):
+    negative = [(slide, i) for slide, i in tested_by_call if is_called(slide, "negative")]
+    wrong = [(slide, i) for slide, i in negative if slide.annotated >= THRESHOLD]
+    assert len(wrong) > 20
+    assert borderline(negative) < 0.4
+    assert borderline(wrong) > 0.85
 
 
 def test_their_width_depends_on_the_slide(tested):
