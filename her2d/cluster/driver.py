@@ -46,6 +46,7 @@ from her2d.processing.errors import (
     ResultLostError,
     ScanNotOnNodeError,
 )
+from her2d.system.parent_process import end_with_parent
 
 NAMESPACE = "her2d"
 _REFRESH_S = 1.0
@@ -575,14 +576,7 @@ def _prepare() -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(0)
-
-    threading.Thread(target=watch, name="her2d-parent", daemon=True).start()
+    end_with_parent()
 
 
 def _living_nodes() -> dict[str, dict[str, Any]]:

@@ -32,6 +32,7 @@ from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
 from her2d.simulator.motic import grid_of, pixels_at, write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Histology, SlidePlan
 from her2d.simulator.render import Region, annotated_region, render_region
+from her2d.system.parent_process import end_with_parent
 
 _TEST_FRACTION = 115 / 646  # the paper's internal test set (section 2.1)
 
@@ -163,7 +164,8 @@ def write_cohort(
             progress(plan)
     else:
         # A fork does not return while another thread computes in BLAS, because it waits for BLAS.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        spawned = get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawned, initializer=end_with_parent) as pool:
             futures = {pool.submit(_write_slide, directory, plan): plan for plan in plans}
             for future in as_completed(futures):
                 future.result()
