@@ -25,7 +25,7 @@ from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.site_calibration import with_calibration
 from her2d.db.connection import open_readonly
 from her2d.pipeline.evaluability import ReasonCode
-from her2d.pipeline.outcome import TileClass
+from her2d.pipeline.outcome import TileClass, is_tumor
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.slide_run import Progress
@@ -74,8 +74,8 @@ class TileArrays:
 
     @property
     def tumor(self) -> NDArray[np.bool_]:
-        """bool: tumour tiles, strong and weak."""
-        return np.isin(self.tile_class, (TileClass.STRONG, TileClass.WEAK))
+        """bool: tumour tiles."""
+        return is_tumor(self.tile_class)
 
 
 @dataclass(frozen=True, slots=True)

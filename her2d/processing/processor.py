@@ -21,6 +21,7 @@ from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules, rules_of
@@ -393,7 +394,7 @@ def open_processor(
             early = _early_decision(integrator, rules, problem)
         with (
             IdleHashing(limits.slides_in_flight) as hashing,
-            Pipeline(engine, integrator, rules, limits, observe, early) as pipeline,
+            Pipeline(Her2Net(engine, integrator, early), rules, limits, observe) as pipeline,
         ):
             yield SlideProcessor(
                 bundle,

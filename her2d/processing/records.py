@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.outcome import SlideOutcome, TileClass, is_tissue
 from her2d.pipeline.software import Software
 from her2d.processing.processor import ScoredSlide
 from her2d.results.heatmap import HeatmapData, heading
@@ -80,7 +80,7 @@ def run_record(
         score=outcome.score,
         quality=outcome.quality,
         tiles_total=grid.rows * grid.columns,
-        tiles_tissue=outcome.count(TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG),
+        tiles_tissue=int(is_tissue(outcome.tile_class).sum()),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_reason=outcome.unreadable_reason,
         grid_columns=grid.columns,
