@@ -16,16 +16,21 @@ from her2d.slides.scale import ScaleDoubt
 
 
 class TileClass(IntEnum):
-    """The result of a tile (paper, section 4.2 to 4.5)."""
+    """The result of a tile (paper, section 4.2 to 4.5).
+
+    Tumour tiles are weak or strong by HER2Net. A method that calls slides as a whole only knows
+    that they are tumour.
+    """
 
     BACKGROUND = 0
     NON_TUMOR = 1
     WEAK = 2
     STRONG = 3
     UNREADABLE = 4
+    TUMOR = 5
 
 
-_TUMOR = (TileClass.WEAK, TileClass.STRONG)
+_TUMOR = (TileClass.WEAK, TileClass.STRONG, TileClass.TUMOR)
 _TISSUE = (TileClass.NON_TUMOR, *_TUMOR)
 
 
