@@ -25,7 +25,7 @@ from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.site_calibration import with_calibration
 from her2d.db.connection import open_readonly
 from her2d.pipeline.evaluability import ReasonCode
-from her2d.pipeline.outcome import TileClass
+from her2d.pipeline.outcome import TileClass, is_tumor
 from her2d.pipeline.scoring import Her2Status
 from her2d.pipeline.slide_quality import SlideQuality
 from her2d.pipeline.slide_run import Progress
@@ -60,12 +60,15 @@ class TileArrays:
         p_strong: float32, the integrator's probability, NaN outside tumour tiles.
         p_folds: float32 (rows, columns, 5), the sub-classifiers' probabilities, likewise. With
             `[inference] run_all_classifiers = false`, NaN is also what was not computed.
+        attention: float32, the weight of each tumour tile in the call, NaN outside tumour tiles;
+            None for a bundle that classifies tiles, and without a call.
     """
 
     tile_class: NDArray[np.uint8]
     tumor_pixels: NDArray[np.int32]
     p_strong: NDArray[np.float32]
     p_folds: NDArray[np.float32]
+    attention: NDArray[np.float32] | None = None
 
     @property
     def strong(self) -> NDArray[np.bool_]:
@@ -74,8 +77,8 @@ class TileArrays:
 
     @property
     def tumor(self) -> NDArray[np.bool_]:
-        """bool: tumour tiles, strong and weak."""
-        return np.isin(self.tile_class, (TileClass.STRONG, TileClass.WEAK))
+        """bool: tumour tiles."""
+        return is_tumor(self.tile_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,20 @@ class SlideScore(ScoredSlide):
 
     @property
     def percent(self) -> float | None:
-        """P of equation 1 (paper, section 4.6) in percent; None without a call."""
+        """P of equation 1 (paper, section 4.6) in percent; None without a call, and without P."""
         return self.outcome.score.high_expression_percent
 
     @property
+    def positive_probability(self) -> float | None:
+        """The probability that the slide is HER2-positive, by a bundle that calls it as a whole.
+
+        None without a call, and for HER2Net's bundles.
+        """
+        return self.outcome.score.positive_probability
+
+    @property
     def interval(self) -> tuple[float, float] | None:
-        """The interval of `percent`; None without a call."""
+        """The interval of `percent`; None without that."""
         score = self.outcome.score
         if score.ci_low is None or score.ci_high is None:
             return None
@@ -112,7 +123,7 @@ class SlideScore(ScoredSlide):
 
     @property
     def interval_meaning(self) -> str | None:
-        """What `interval` is an interval of, and whether it is calibrated, in one sentence."""
+        """What `interval` is an interval of, and whether it is calibrated; or why there is none."""
         return self.outcome.score.ci_meaning
 
     @property
@@ -135,7 +146,11 @@ class SlideScore(ScoredSlide):
         """The tiles, as arrays."""
         outcome = self.outcome
         return TileArrays(
-            outcome.tile_class, outcome.tumor_pixels, outcome.p_strong, outcome.p_folds
+            outcome.tile_class,
+            outcome.tumor_pixels,
+            outcome.p_strong,
+            outcome.p_folds,
+            outcome.attention,
         )
 
     def heatmap(self) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ select i, case i % 7 when 0 then '3+' when 1 then '2+' when 2 then '1+' else '0'
 TILES_SQL = """
 insert into tiles select runs.id, n.i / 20, n.i % 20,
     case n.i % 5 when 0 then 'strong' when 1 then 'weak' else 'non_tumor' end,
-    iif(n.p is null, 0, 120000), n.p, n.p, n.p, n.p, n.p, n.p
+    iif(n.p is null, 0, 120000), n.p, n.p, n.p, n.p, n.p, n.p, null
 from runs cross join (select i, iif(i % 5 < 2, 0.4 + i / 1e4, null) as p from n) as n
 where runs.id between ? and ?
 """

@@ -52,10 +52,10 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One slide of the list."""
+    """One slide of the list; without a gauge if its bundle knows no share of HER2-high tumour."""
 
     result: SlideResult
-    gauge: Gauge
+    gauge: Gauge | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class SlidePage:
     """The page of a slide; `newer` and `older` are ids of the slides next to it in time."""
 
     result: SlideResult
-    gauge: Gauge
+    gauge: Gauge | None
     quality: tuple[tuple[str, str], ...]
     runs: tuple[PastRun, ...]
     timings: tuple[StepTiming, ...]
@@ -234,13 +234,18 @@ def number_of(given: Mapping[str, str], name: str, default: int, most: int) -> i
     return int(text)
 
 
-def gauge_of(result: SlideResult) -> Gauge:
-    """Return the places of a slide's share, its interval and its bundle's threshold on a line."""
+def gauge_of(result: SlideResult) -> Gauge | None:
+    """Return the places of a slide's share, its interval and its bundle's threshold on a line.
+
+    None if the bundle knows no share of HER2-high tumour.
+    """
+    threshold = result.threshold_percent
+    if threshold is None:
+        return None
 
     def place(value: float | None) -> float | None:
         return None if value is None else _place(value)
 
-    threshold = result.threshold_percent
     # A tick beside the threshold would overlap with it.
     others = {tick for tick in _TICKS if abs(_place(tick) - _place(threshold)) >= _LEAST_GAP}
     return Gauge(

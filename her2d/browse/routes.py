@@ -242,6 +242,7 @@ class Pages:
             tiles.tile_class,
             tiles.p_strong,
             tiles.tumor_pixels,
+            [np.nan] * len(tiles.row) if tiles.attention is None else tiles.attention,
             strict=True,
         )
         return [
@@ -251,8 +252,9 @@ class Pages:
                 tile_class,
                 None if np.isnan(p) else round(float(p), 3),
                 int(tumor),
+                None if np.isnan(weight) else float(f"{weight:.3g}"),
             ]
-            for column, row, tile_class, p, tumor in columns
+            for column, row, tile_class, p, tumor, weight in columns
         ]
 
     async def _picture(

@@ -119,7 +119,7 @@ def load_integrator(bundle: Bundle) -> Any:
             type that is not trusted or not installed, or is not one of the paper's eight
             classifiers or the mean of the five, with two classes and five features.
     """
-    content = read_verified(bundle.integrator, bundle.manifest.parts.integrator.sha256)
+    content = read_verified(bundle.integrator, bundle.her2net.integrator.sha256)
     try:
         model = read_forest(content) or _restored(content)
     except _NotTrustedError as error:

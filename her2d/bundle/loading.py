@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from her2d.bundle.external_data import has_external_data
-from her2d.bundle.manifest import MANIFEST_FILE, BundleError, Manifest, parse_manifest
+from her2d.bundle.manifest import (
+    MANIFEST_FILE,
+    BundleError,
+    Manifest,
+    Mil,
+    MilParts,
+    Part,
+    Parts,
+    parse_manifest,
+)
 
 if TYPE_CHECKING:
     from her2d.bundle.site_calibration import SignedCalibration
@@ -35,11 +44,45 @@ class Bundle:
 
     @property
     def classifiers(self) -> Path:
-        return self.directory / self.manifest.parts.classifiers.file
+        return self.directory / self.her2net.classifiers.file
 
     @property
     def integrator(self) -> Path:
-        return self.directory / self.manifest.parts.integrator.file
+        return self.directory / self.her2net.integrator.file
+
+    @property
+    def encoder(self) -> Path:
+        return self.directory / self.mil_parts.encoder.file
+
+    @property
+    def attention(self) -> Path:
+        return self.directory / self.mil_parts.attention.file
+
+    @property
+    def her2net(self) -> Parts:
+        """The parts of HER2Net. Raises BundleError: the bundle calls slides by another method."""
+        parts = self.manifest.parts
+        if isinstance(parts, MilParts):
+            raise BundleError(
+                f"The bundle {self.directory} calls slides by attention (mil) and has no tile"
+                " classifiers, which this needs."
+            )
+        return parts
+
+    @property
+    def mil_parts(self) -> MilParts:
+        """The parts of a bundle with `mil`. Raises BundleError: it is HER2Net's."""
+        parts = self.manifest.parts
+        if not isinstance(parts, MilParts):
+            raise BundleError(f"The bundle {self.directory} has no encoder: it is HER2Net's.")
+        return parts
+
+    @property
+    def mil(self) -> Mil:
+        """How it calls slides by attention. Raises BundleError: it is HER2Net's."""
+        if self.manifest.mil is None:
+            raise BundleError(f"The bundle {self.directory} has no section mil: it is HER2Net's.")
+        return self.manifest.mil
 
 
 def load_bundle(directory: Path | str) -> Bundle:
@@ -59,14 +102,20 @@ def load_bundle(directory: Path | str) -> Bundle:
         ) from error
     manifest = parse_manifest(text, manifest_path)
     parts = manifest.parts
-    for part in (parts.segmenter, parts.classifiers):
+    graphs: tuple[Part, ...]
+    if isinstance(parts, MilParts):
+        graphs = (parts.segmenter, parts.encoder, parts.attention)
+    else:
+        graphs = (parts.segmenter, parts.classifiers)
+    for part in graphs:
         path = directory / part.file
         if has_external_data(read_verified(path, part.sha256)):
             raise BundleError(
                 f"The bundle's {path} keeps weights in other files, which its manifest does not"
                 " verify. Export it as one file."
             )
-    read_verified(directory / parts.integrator.file, parts.integrator.sha256)
+    if isinstance(parts, Parts):
+        read_verified(directory / parts.integrator.file, parts.integrator.sha256)
     return Bundle(directory.resolve(), manifest, hashlib.sha256(text).hexdigest())
 
 

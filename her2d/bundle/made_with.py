@@ -38,7 +38,7 @@ def scikit_learn_of(bundle: Bundle) -> str | None:
     Raises:
         BundleError: the integrator's file cannot be read.
     """
-    content = read_verified(bundle.integrator, bundle.manifest.parts.integrator.sha256)
+    content = read_verified(bundle.integrator, bundle.her2net.integrator.sha256)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             schema = json.loads(archive.read(_SCHEMA))

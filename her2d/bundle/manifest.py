@@ -1,12 +1,15 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -33,6 +36,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
 NotNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class BundleError(Her2dError):
@@ -65,6 +70,44 @@ class Parts(_Section):
     segmenter: Part
     classifiers: Part
     integrator: Part
+
+
+class MilParts(_Section):
+    """The three graphs of a bundle that calls a slide as a whole, by attention to its tiles.
+
+    Attributes:
+        segmenter: as HER2Net's; its tumour tiles are the ones that count.
+        encoder: makes the features of a tile.
+        attention: weighs the features of a slide's tiles, and makes a probability of them.
+    """
+
+    segmenter: Part
+    encoder: Part
+    attention: Part
+
+
+class MethodName(StrEnum):
+    """How a bundle calls a slide.
+
+    `her2net` classifies tiles and calls a slide by the share of HER2-high tumour (paper, section
+    4). `mil` weighs the tiles of a whole slide by attention, and calls it by a probability (Ilse et
+    al. 2018, arXiv:1802.04712).
+    """
+
+    HER2NET = "her2net"
+    MIL = "mil"
+
+
+def _method_of_parts(parts: Any) -> MethodName:
+    """Return which method's parts a manifest lists; those of HER2Net unless it has an encoder."""
+    is_mil = "encoder" in parts if isinstance(parts, dict) else isinstance(parts, MilParts)
+    return MethodName.MIL if is_mil else MethodName.HER2NET
+
+
+AnyParts = Annotated[
+    Annotated[Parts, Tag(MethodName.HER2NET)] | Annotated[MilParts, Tag(MethodName.MIL)],
+    Discriminator(_method_of_parts),
+]
 
 
 class Preprocessing(_Section):
@@ -337,6 +380,74 @@ class Training(_Section):
     environments: tuple[Environment, ...] = ()
 
 
+class EncoderInput(_Section):
+    """What an encoder takes: her2d makes it of raw tiles before the graph runs.
+
+    Attributes:
+        layout: order of the axes: batch, channels, rows, columns, or batch, rows, columns,
+            channels.
+        dtype: `uint8` for values of 0 to 255; otherwise values of 0 to 1, then mean and std.
+        rows, columns: size of the picture. Tiles of 512 x 512 pixels are resized where it differs.
+        mean, std: of red, green and blue, subtracted and divided by.
+        batch: 1 if the graph takes one tile at a time; without it any number.
+    """
+
+    layout: Literal["NCHW", "NHWC"] = "NHWC"
+    dtype: Literal["uint8", "float32", "float16"] = "uint8"
+    rows: Annotated[int, Field(ge=1, le=4096)] = TILE_PX
+    columns: Annotated[int, Field(ge=1, le=4096)] = TILE_PX
+    mean: tuple[Finite, Finite, Finite] = (0.0, 0.0, 0.0)
+    std: tuple[Positive, Positive, Positive] = (1.0, 1.0, 1.0)
+    batch: Literal[1] | None = None
+
+    @model_validator(mode="after")
+    def _normalises_floats_only(self) -> Self:
+        if self.dtype == "uint8" and (any(self.mean) or self.std != (1.0, 1.0, 1.0)):
+            raise ValueError("mean and std are for a float input, and the encoder takes uint8")
+        return self
+
+
+class ReferenceBag(_Section):
+    """What the graphs make of tiles that her2d draws itself, when the bundle was built.
+
+    It is computed again at every start, and an engine that finds something else is not used.
+
+    Attributes:
+        p_positive: the probability.
+        attention: the weight of each tile.
+        tolerance: the largest difference of any of these numbers.
+    """
+
+    p_positive: Fraction
+    attention: tuple[Fraction, ...]
+    tolerance: Annotated[float, Field(gt=0, le=0.05)] = 0.001
+
+
+class Mil(_Section):
+    """How a slide is called as a whole, by attention to its tumour tiles.
+
+    Attributes:
+        threshold: probability from which a slide is HER2-positive.
+        chosen_on: the slides that the threshold was chosen on.
+        encoder: what makes the features, for people.
+        sets: feature sets of a tile: one for all networks, or one for each of five.
+        channels: numbers in a set.
+        max_tiles: tumour tiles of a slide whose features are held, as half-precision numbers. A
+            slide with more is not called.
+        input: what the encoder takes.
+        reference: what the graphs must find at every start.
+    """
+
+    threshold: Fraction
+    chosen_on: str
+    encoder: str
+    sets: Literal[1, 5]
+    channels: Annotated[int, Field(ge=1, le=1 << 16)]
+    max_tiles: Annotated[int, Field(ge=1, le=100_000)] = 4096
+    input: EncoderInput = EncoderInput()
+    reference: ReferenceBag
+
+
 class CallCounts(_Section):
     """Numbers of slides by their predicted status."""
 
@@ -359,7 +470,8 @@ class Measured(_Section):
     """Slides with a HER2 status that were predicted indeterminate. The figures of slides, such as
     `slide_accuracy`, do not include them."""
     segmenter_miou: Fraction
-    tile_auroc: Fraction
+    tile_auroc: Fraction | None = None
+    """Of the integrator; a bundle that calls slides as a whole classifies no tiles."""
     slide_accuracy: Fraction
     slide_accuracy_ci_low: Fraction | None = None
     slide_accuracy_ci_high: Fraction | None = None
@@ -381,12 +493,34 @@ class Manifest(_Section):
     quality: Quality = Quality()
     normalization: Normalization
     tolerance: Tolerance = Tolerance()
-    parts: Parts
+    parts: AnyParts
+    mil: Mil | None = None
     training: Training
     measured: Measured | None = None
     measured_external: Measured | None = None
     stain: Stain | None = None
     interval: Interval | None = None
+
+    @model_validator(mode="after")
+    def _is_of_one_method(self) -> Self:
+        is_mil = isinstance(self.parts, MilParts)
+        if is_mil and self.mil is None:
+            raise ValueError("a bundle with an encoder needs the section mil")
+        if not is_mil and self.mil is not None:
+            raise ValueError("the section mil needs the parts segmenter, encoder and attention")
+        if is_mil and self.interval is not None:
+            raise ValueError("interval is of a share of tumour, and a bundle with mil has none")
+        if is_mil and (self.decision.threshold, self.decision.tile_cut) != (THRESHOLD, TILE_CUT):
+            raise ValueError(
+                "decision.threshold and decision.tile_cut are HER2Net's; a bundle with mil has"
+                " mil.threshold"
+            )
+        return self
+
+    @property
+    def method(self) -> MethodName:
+        """How the bundle calls a slide."""
+        return MethodName.MIL if self.mil is not None else MethodName.HER2NET
 
 
 def parse_manifest(text: bytes, path: Path) -> Manifest:
@@ -395,8 +529,12 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
         return Manifest.model_validate(parse_toml(text))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
+        steps = first["loc"]
+        if steps[:1] == ("parts",) and steps[1:2] and steps[1] in set(MethodName):
+            steps = (steps[0], *steps[2:])  # pydantic's name for which parts these are
+        where = ".".join(map(str, steps))
         message = first["msg"].removeprefix("Value error, ")
-        raise BundleError(f"{path}: {where}: {message}.") from error
+        at = f"{path}: {where}" if where else f"{path}"
+        raise BundleError(f"{at}: {message}.") from error
     except ValueError as error:
         raise BundleError(f"{path} is not TOML: {error}.") from error

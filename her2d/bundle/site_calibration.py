@@ -13,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import BundleError, Sha256
+from her2d.bundle.manifest import BundleError, MethodName, Sha256
 from her2d.system.files import read_bounded
 from her2d.system.toml import parse_toml
 
@@ -178,7 +178,8 @@ def with_calibration(bundle: Bundle, setting: Path | None) -> Bundle:
             need not.
 
     Raises:
-        CalibrationError: the file cannot be read, is not valid, or is of another bundle.
+        CalibrationError: the file cannot be read, is not valid, or is of another bundle, or the
+            bundle has no share of HER2-high tumour that a zone could be of.
     """
     path = calibration_path(bundle, setting)
     try:
@@ -202,6 +203,11 @@ def with_calibration(bundle: Bundle, setting: Path | None) -> Bundle:
             f" and the bundle is {manifest.name} {manifest.version} (digest"
             f" {bundle.digest[:12]}…). Calibrate this bundle with her2d calibrate, or move the file"
             " away to run without a calibration."
+        )
+    if bundle.manifest.method is MethodName.MIL:
+        raise CalibrationError(
+            f"The calibration {path} is of the share of HER2-high tumour, and the bundle"
+            f" {bundle.directory} calls slides by a probability. Move the file away."
         )
     digest = hashlib.sha256(data).hexdigest()
     return replace(bundle, calibration=SignedCalibration(path, digest, data.decode(), content))

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.manifest import MethodName
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.cli.errors import UserError
 from her2d.cli.extras import require_extra
@@ -41,6 +42,7 @@ def info(
         return
     rows = [
         ("intended use", bundle.manifest.intended_use),
+        ("method", bundle.manifest.method.value),
         ("folder", str(bundle.directory)),
         ("digest", bundle.digest),
         *(
@@ -52,6 +54,7 @@ def info(
     for section in (
         "preprocessing",
         "decision",
+        "mil",
         "normalization",
         "tolerance",
         "training",
@@ -98,10 +101,16 @@ def _rows(name: str, values: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def verify(directory: BundleArgument = None, config: ConfigOption = None) -> None:
     """Check a bundle's files against their hashes.
 
-    Also loads the integrator. Exit code 1 if a check fails.
+    Also loads the integrator, or computes the reference tiles of a bundle with mil. Exit code 1 if
+    a check fails.
     """
     bundle = load_bundle(directory or settings_of(config).bundle.path)
-    load_integrator(bundle)
+    if bundle.manifest.method is MethodName.MIL:
+        from her2d.inference.mil_engine import check_mil_bundle
+
+        check_mil_bundle(bundle)
+    else:
+        load_integrator(bundle)
     name = f"{bundle.manifest.name} {bundle.manifest.version}"
     say(f"{name} is unaltered. Its digest is {bundle.digest}.")
 
@@ -114,17 +123,22 @@ def build(
     intended_use: Annotated[
         str | None, typer.Option(help="One sentence. Default: research only.")
     ] = None,
+    method: Annotated[
+        MethodName,
+        typer.Option(help="her2net, or mil: the baseline by attention, if it was trained."),
+    ] = MethodName.HER2NET,
 ) -> None:
     """Pack an evaluated study's models as a bundle.
 
     The manifest contains what `her2d evaluate` measured.
     """
     require_extra("train", "her2d bundle build")
-    from her2d.research.evaluation.publish import publish
+    from her2d.research.evaluation.publish import publish, publish_mil
     from her2d.research.training.study import Study, StudyError
 
+    written = publish_mil if method is MethodName.MIL else publish
     try:
-        bundle = publish(Study(study), directory, version=version, intended_use=intended_use)
+        bundle = written(Study(study), directory, version=version, intended_use=intended_use)
     except StudyError as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle
+from her2d.bundle.manifest import MethodName
 from her2d.bundle.site_calibration import (
     CalibrationError,
     CalibrationSlides,
@@ -92,6 +93,11 @@ def calibrate(
         raise UserError("--signed-by needs the name of a person.")
     settings = settings_of(config)
     bundle = load_bundle(settings.bundle.path)
+    if bundle.manifest.method is MethodName.MIL:
+        raise UserError(
+            f"{_name(bundle)} calls slides by a probability and has no share of HER2-high tumour,"
+            " from which a calibration sends slides to IHC."
+        )
     with closing(open_readonly(settings.results.database)) as db:
         compared = _compared(db, outcomes, bundle)
     slides, measured = _slides(compared), measure_here(compared.called)

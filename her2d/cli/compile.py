@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import load_bundle
-from her2d.bundle.manifest import Preprocessing
+from her2d.bundle.manifest import MethodName, Preprocessing
 from her2d.cli.errors import UserError
 from her2d.cli.extras import needing
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
@@ -107,6 +107,11 @@ def compile_(
         )
     settings = settings_of(config)
     bundle = load_bundle(directory or settings.bundle.path)
+    if bundle.manifest.method is MethodName.MIL:
+        raise UserError(
+            f"The bundle {bundle.directory} calls slides by attention (mil): it runs on ONNX"
+            " Runtime in fp32 and needs no compiled plan."
+        )
     name, pipeline = _BACKENDS[backend], settings.pipeline
     segmenter = pipeline.segmenter_batch or usual_batch(name)
     classifiers = pipeline.classifier_batch or usual_batch(name)

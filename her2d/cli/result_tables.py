@@ -165,6 +165,11 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def _remarks(result: SlideResult) -> list[str]:
     remarks = []
+    if result.positive_probability is not None:
+        remarks.append(
+            f"probability {result.positive_probability:.3f}, positive from"
+            f" {result.probability_threshold:.3f}, no interval"
+        )
     if result.borderline:
         remarks.append("borderline")
     if result.send_to_ihc:

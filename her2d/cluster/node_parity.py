@@ -5,6 +5,7 @@ A broken GPU, driver or memory shows as another answer; a slide must never be ca
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import MethodName
 from her2d.cluster.plan import ParityReference
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
@@ -15,7 +16,16 @@ _TILES = 4
 
 
 def parity_reference(bundle: Bundle) -> ParityReference:
-    """Compute what every node must find. Raises EngineError."""
+    """Compute what every node must find.
+
+    Raises:
+        EngineError: it failed, or the bundle's method is scored on the daemon's machine only.
+    """
+    if bundle.manifest.method is MethodName.MIL:
+        raise EngineError(
+            f"The bundle {bundle.directory} calls slides by attention (mil), which a cluster does"
+            " not run. Remove [cluster] address to score on this machine."
+        )
     tiles = tissue_tiles(_TILES)
     engine = OnnxRuntimeEngine(bundle)
     try:

@@ -317,12 +317,15 @@ class Worker:
         if result.reason_code is not None:
             metrics.indeterminate.labels(result.reason_code.value).inc()
         metrics.processing.observe(result.elapsed_s)
+        # By attention a tumour tile is neither weak nor strong.
+        strong = result.tiles_strong
         background = result.tiles_total - result.tiles_tissue - result.tiles_unreadable
         for tile_class, tiles in (
             ("background", background),
             ("non_tumor", result.tiles_tissue - result.tiles_tumor),
-            ("weak", result.tiles_tumor - result.tiles_strong),
-            ("strong", result.tiles_strong),
+            ("weak", 0 if strong is None else result.tiles_tumor - strong),
+            ("strong", strong or 0),
+            ("tumor", result.tiles_tumor if strong is None else 0),
             ("unreadable", result.tiles_unreadable),
         ):
             metrics.tiles.labels(tile_class).inc(tiles)
@@ -332,5 +335,6 @@ class Worker:
             run_id=result.run_id,
             her2_status=result.her2_status,
             high_expression_percent=result.high_expression_percent,
+            positive_probability=result.positive_probability,
             elapsed_s=result.elapsed_s,
         )

@@ -11,7 +11,7 @@ from typing import cast
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.made_with import scikit_learn_of
-from her2d.bundle.manifest import BundleError
+from her2d.bundle.manifest import BundleError, MethodName
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.doctor.finding import Finding, Verdict, failure, ok, warning
 from her2d.inference.backends import candidate
@@ -35,7 +35,8 @@ def verified_bundle(settings: Settings) -> Bundle | BundleError:
     """Load the bundle and verify all its hashes; return the error if it cannot be used."""
     try:
         bundle = load_bundle(settings.bundle.path)
-        Integrator(bundle)
+        if bundle.manifest.method is MethodName.HER2NET:
+            Integrator(bundle)
     except BundleError as error:
         return error
     return bundle
@@ -80,9 +81,10 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
         )
     else:
         yield ok(check, message)
-    yield from _made_with(bundle)
+    if manifest.method is MethodName.HER2NET:
+        yield from _made_with(bundle)
     yield calibration_finding(settings, bundle)
-    plans = dict(_plans(bundle))
+    plans = dict(_plans(bundle)) if manifest.method is MethodName.HER2NET else {}
     yield from plans.values()
     yield _engine(settings, bundle, plans)
 

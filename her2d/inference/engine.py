@@ -73,8 +73,11 @@ class TileBatch(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A loaded bundle's two graphs on one back end. Safe to call from several threads at once."""
+class TileEngine(Protocol):
+    """A loaded bundle on one back end, as far as every method needs it: tiles and their tumour.
+
+    Safe to call from several threads at once.
+    """
 
     @property
     def backend(self) -> str:
@@ -95,12 +98,20 @@ class Engine(Protocol):
         """Find tumour pixels. Raises EngineError."""
         ...
 
-    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
-        """Compute p(strong) by each of the five folds, float32 (N, 5). Raises EngineError."""
-        ...
-
     def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> TileBatch:
         """Copy tiles, uint8 (512, 512, 3) each, into the engine's memory. Raises EngineError."""
+        ...
+
+    def close(self) -> None:
+        """Release all the engine's resources; it cannot be used afterwards."""
+        ...
+
+
+class Engine(TileEngine, Protocol):
+    """HER2Net's two graphs, the segmenter and the classifiers, on one back end."""
+
+    def classify(self, tiles: Tiles) -> NDArray[np.float32]:
+        """Compute p(strong) by each of the five folds, float32 (N, 5). Raises EngineError."""
         ...
 
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
@@ -137,8 +148,4 @@ class Engine(Protocol):
         Raises:
             EngineError: the engine failed, or was not opened for it.
         """
-        ...
-
-    def close(self) -> None:
-        """Release all the engine's resources; it cannot be used afterwards."""
         ...

@@ -85,33 +85,22 @@ def p_strong_of(network: HostNetwork, tiles: Tiles) -> NDArray[np.float32]:
     return p_strong
 
 
-class HostEngine:
-    """An engine of two networks that take tiles from host memory.
+class HostTileEngine:
+    """A segmenter that takes tiles from host memory, and what every engine on the CPU has.
 
-    Each network's call uses all threads that the engine may have, so the two take turns.
+    Each network's call uses all threads that the engine may have, so networks take turns.
 
     Args:
-        segmenter, classifiers: the loaded graphs.
+        segmenter: the loaded graph.
         backend: name of back end and precision, as recorded with each result.
         threads: of each network.
-        batches: how many tiles to pass to each at once.
-        folds: the sub-classifiers' networks, which replace `classifiers` where they can be run one
-            by one.
+        batches: how many tiles to pass to each network at once.
     """
 
     def __init__(
-        self,
-        segmenter: HostNetwork,
-        classifiers: HostNetwork,
-        backend: str,
-        threads: int,
-        batches: BatchSizes,
-        folds: SeparateFolds[HostNetwork] | None = None,
+        self, segmenter: HostNetwork, backend: str, threads: int, batches: BatchSizes
     ) -> None:
         self._segmenter = segmenter
-        self._folds = folds or SeparateFolds()
-        # Their weights are not held twice.
-        self._classifiers = self._folds.networks or (classifiers,)
         self._backend = backend
         self._batches = batches
         self._cpus = CpuShare(threads)
@@ -133,12 +122,40 @@ class HostEngine:
             tumor_pixels, mask = self._segmenter.run(tiles)
         return Segmentation(tumor_pixels, mask)
 
+    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
+        return HostBatch(np.stack(tiles), self.segment)
+
+    def close(self) -> None:
+        del self._segmenter
+
+
+class HostEngine(HostTileEngine):
+    """HER2Net's two networks on the CPU.
+
+    Args:
+        segmenter, classifiers: the loaded graphs.
+        backend, threads, batches: as for `HostTileEngine`.
+        folds: the sub-classifiers' networks, which replace `classifiers` where they can be run one
+            by one.
+    """
+
+    def __init__(
+        self,
+        segmenter: HostNetwork,
+        classifiers: HostNetwork,
+        backend: str,
+        threads: int,
+        batches: BatchSizes,
+        folds: SeparateFolds[HostNetwork] | None = None,
+    ) -> None:
+        super().__init__(segmenter, backend, threads, batches)
+        self._folds = folds or SeparateFolds()
+        # Their weights are not held twice.
+        self._classifiers = self._folds.networks or (classifiers,)
+
     def classify(self, tiles: Tiles) -> NDArray[np.float32]:
         with self._cpus.engine():
             return side_by_side(self._classifiers, tiles, p_strong_of)
-
-    def upload(self, tiles: Sequence[NDArray[np.uint8]]) -> HostBatch:
-        return HostBatch(np.stack(tiles), self.segment)
 
     def classify_kept(self, tiles: Sequence[KeptTile]) -> NDArray[np.float32]:
         return self.classify(stacked(tiles))
@@ -153,4 +170,5 @@ class HostEngine:
             return p_strong_of(self._folds.networks[fold], stacked(tiles))[:, 0]
 
     def close(self) -> None:
-        del self._segmenter, self._classifiers, self._folds
+        super().close()
+        del self._classifiers, self._folds

@@ -43,11 +43,8 @@ class OnnxRuntimeEngine(HostEngine):
 
     def __init__(self, bundle: Bundle, *, threads: int = 0, separate_folds: bool = False) -> None:
         threads = threads or usable_cpus()
-        way, parts = simplest_way(threads), bundle.manifest.parts
-        with loading_graph(bundle.segmenter, parts.segmenter.sha256) as graph:
-            segmenter = OnnxRuntimeNetwork(
-                bundle.segmenter, _for_cpu(graph), SEGMENTER_OUTPUTS, way
-            )
+        way, parts = simplest_way(threads), bundle.her2net
+        segmenter = open_segmenter(bundle, way)
 
         def open_classifiers(graph: str | bytes) -> HostNetwork:
             return OnnxRuntimeNetwork(bundle.classifiers, _for_cpu(graph), CLASSIFIERS_OUTPUTS, way)
@@ -65,6 +62,12 @@ class OnnxRuntimeEngine(HostEngine):
             BatchSizes(way.batch, way.batch),
             folds,
         )
+
+
+def open_segmenter(bundle: Bundle, way: Way) -> HostNetwork:
+    """Load a bundle's segmenter, to run in some way. Raises EngineError."""
+    with loading_graph(bundle.segmenter, bundle.manifest.parts.segmenter.sha256) as graph:
+        return OnnxRuntimeNetwork(bundle.segmenter, _for_cpu(graph), SEGMENTER_OUTPUTS, way)
 
 
 def _for_cpu(graph: str | bytes) -> str | bytes:
@@ -114,6 +117,26 @@ class OnnxRuntimeNetwork:
 def _open(
     path: Path, graph: str | bytes, outputs: tuple[str, ...], threads: int
 ) -> ort.InferenceSession:
+    session = open_session(path, graph, threads)
+    found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
+    if found_inputs != {("tiles", "tensor(uint8)", (TILE_PX, TILE_PX, 3))}:
+        raise EngineError(f"{path} must have one input, tiles, uint8 (N, 512, 512, 3).")
+    if missing := set(outputs) - {output.name for output in session.get_outputs()}:
+        raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
+    return session
+
+
+def open_session(path: Path, graph: str | bytes, threads: int) -> ort.InferenceSession:
+    """Load a graph on the CPU.
+
+    Args:
+        path: where it comes from.
+        graph: its path as `loading_graph` gives it, or its content.
+        threads: how many compute it.
+
+    Raises:
+        EngineError: ONNX Runtime cannot load it.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -125,12 +148,6 @@ def _open(
     # at the paper's size, and no faster.
     options.enable_mem_pattern = False
     try:
-        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load {path}: {error}") from error
-    found_inputs = {(i.name, i.type, tuple(i.shape[1:])) for i in session.get_inputs()}
-    if found_inputs != {("tiles", "tensor(uint8)", (TILE_PX, TILE_PX, 3))}:
-        raise EngineError(f"{path} must have one input, tiles, uint8 (N, 512, 512, 3).")
-    if missing := set(outputs) - {output.name for output in session.get_outputs()}:
-        raise EngineError(f"{path} lacks the output {', '.join(sorted(missing))}.")
-    return session

@@ -249,7 +249,7 @@ def _refuse(files: PlanFiles, reason: str | None) -> None:
 
 
 def _unfit(files: PlanFiles, sidecar: Sidecar) -> str | None:
-    parts = files.bundle.manifest.parts
+    parts = files.bundle.her2net
     if (sidecar.backend, sidecar.precision) != (files.backend, files.precision):
         return f"It was compiled for {sidecar.backend} in {sidecar.precision}."
     for part, compiled in (

@@ -115,7 +115,7 @@ class TorchEngine:
             raise
 
     def _load(self, bundle: Bundle, options: EngineOptions, dtype: torch.dtype) -> None:
-        parts = bundle.manifest.parts
+        parts = bundle.her2net
 
         def opened(path: Path, graph: bytes, outputs: tuple[str, ...]) -> _Network:
             return _Network(path, graph, outputs, dtype, self._device)

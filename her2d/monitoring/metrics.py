@@ -24,7 +24,7 @@ _WAITING_SECONDS = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 43200, 8
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _STATUSES = ("positive", "negative", "indeterminate")
 _UNFORESEEN_OF = ("slide", "worker", "archive", "pass")
-_TILE_CLASSES = ("background", "non_tumor", "weak", "strong", "unreadable")
+_TILE_CLASSES = ("background", "non_tumor", "weak", "strong", "tumor", "unreadable")
 
 
 class Batch(Protocol):

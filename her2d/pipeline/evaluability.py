@@ -26,6 +26,7 @@ class ReasonCode(StrEnum):
     FOLDED = "folded"
     PEN_MARKED = "pen-marked"
     WRONG_SCALE = "wrong-scale"
+    TOO_MUCH_TUMOR = "too-much-tumor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,54 @@ def find_obstacle(
         scale: why the scan's scale is doubtful; None if it is not.
         threshold: P from which a slide is positive, as a decimal number.
     """
+    tiles = len(counts.strong)
+    could_change = unread_could_change_call(counts, unread.pixels, threshold)
+    return _first_obstacle(tiles, quality, unread, limits, scale, could_change=could_change)
+
+
+def find_bag_obstacle(
+    tiles: int,
+    quality: SlideQuality,
+    unread: UnreadTiles,
+    limits: EvaluableLimits,
+    *,
+    scale: ScaleDoubt | None,
+    most_tiles: int,
+) -> Obstacle | None:
+    """Return the first reason why a slide cannot be called as a whole; None if it can be.
+
+    Args:
+        tiles: number of its tumour tiles.
+        quality, unread, limits, scale: as for `find_obstacle`.
+        most_tiles: how many tumour tiles the bundle weighs.
+    """
+    could_change = unread_could_change_weights(unread)
+    found = _first_obstacle(tiles, quality, unread, limits, scale, could_change=could_change)
+    if found is None and tiles > most_tiles:
+        return Obstacle(
+            ReasonCode.TOO_MUCH_TUMOR,
+            f"The slide has {_tiles(tiles)} with tumour, and the bundle weighs at most"
+            f" {most_tiles}.",
+        )
+    return found
+
+
+def _first_obstacle(
+    tiles: int,
+    quality: SlideQuality,
+    unread: UnreadTiles,
+    limits: EvaluableLimits,
+    scale: ScaleDoubt | None,
+    *,
+    could_change: bool,
+) -> Obstacle | None:
     # Artefacts hide tumour: they come before too little of it.
     return (
         _not_he(quality)
         or _wrong_scale(scale)
-        or _too_little_read(counts, unread, threshold)
+        or _too_little_read(tiles, unread, could_change=could_change)
         or _too_much_spoilt(quality, limits)
-        or _too_little_tumor(counts, quality, limits)
+        or _too_little_tumor(tiles, quality, limits)
     )
 
 
@@ -115,13 +157,13 @@ def _wrong_scale(scale: ScaleDoubt | None) -> Obstacle | None:
     return Obstacle(ReasonCode.WRONG_SCALE, scale.remark)
 
 
-def _too_little_read(counts: TileCounts, unread: UnreadTiles, threshold: float) -> Obstacle | None:
-    if counts.total == 0 and unread.tiles:
+def _too_little_read(tiles: int, unread: UnreadTiles, *, could_change: bool) -> Obstacle | None:
+    if tiles == 0 and unread.tiles:
         return Obstacle(
             ReasonCode.UNREADABLE,
             f"No tumour was found, but {_tiles(unread.tiles)} could not be read.",
         )
-    if unread_could_change_call(counts, unread.pixels, threshold):
+    if could_change:
         return Obstacle(
             ReasonCode.UNREADABLE,
             f"{_tiles(unread.tiles)} could not be read: what is there could change the call.",
@@ -156,9 +198,9 @@ def _too_much_spoilt(quality: SlideQuality, limits: EvaluableLimits) -> Obstacle
 
 
 def _too_little_tumor(
-    counts: TileCounts, quality: SlideQuality, limits: EvaluableLimits
+    tiles: int, quality: SlideQuality, limits: EvaluableLimits
 ) -> Obstacle | None:
-    tiles, tumor_mm2 = len(counts.strong), quality.tumor_mm2
+    tumor_mm2 = quality.tumor_mm2
     if tiles == 0 and quality.artefact_tumor_percent:
         return Obstacle(
             ReasonCode.NO_TUMOR,
@@ -201,6 +243,14 @@ def unread_could_change_call(
     least = Fraction(counts.strong_total, total)
     most = Fraction(counts.strong_total + unreadable_pixels, total)
     return (least >= limit) != (most >= limit)
+
+
+def unread_could_change_weights(unread: UnreadTiles) -> bool:
+    """Return whether unread tiles could change a call that weighs a slide's tiles by attention.
+
+    One tile can have all the weight, so any that may be a tumour tile could.
+    """
+    return unread.pixels > 0
 
 
 def _tiles(number: int) -> str:

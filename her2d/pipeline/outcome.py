@@ -16,16 +16,32 @@ from her2d.slides.scale import ScaleDoubt
 
 
 class TileClass(IntEnum):
-    """The result of a tile (paper, section 4.2 to 4.5)."""
+    """The result of a tile (paper, section 4.2 to 4.5).
+
+    Tumour tiles are weak or strong by HER2Net. A method that calls slides as a whole only knows
+    that they are tumour.
+    """
 
     BACKGROUND = 0
     NON_TUMOR = 1
     WEAK = 2
     STRONG = 3
     UNREADABLE = 4
+    TUMOR = 5
 
 
-_TISSUE = (TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG)
+_TUMOR = (TileClass.WEAK, TileClass.STRONG, TileClass.TUMOR)
+_TISSUE = (TileClass.NON_TUMOR, *_TUMOR)
+
+
+def is_tumor(tile_class: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which tiles are tumour tiles, bool of the same shape."""
+    return np.isin(tile_class, _TUMOR)
+
+
+def is_tissue(tile_class: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which tiles show tissue, tumour or not, bool of the same shape."""
+    return np.isin(tile_class, _TISSUE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,8 @@ class SlideOutcome:
             was not run because the tile's class was certain.
         p_strong: float32, the integrator's probability, NaN outside tumour tiles, and where the
             tile's class was certain before the probability was.
+        attention: float32, the weight of each tumour tile in the call of a slide as a whole, with a
+            sum of 1, NaN outside tumour tiles; None if the method weighs no tiles, or made no call.
         tiles_decided_early: number of tumour tiles for which not all sub-classifiers were run; None
             if all always are.
         unreadable_pixels: pixels of the scan that could not be read and may be tumour.
@@ -78,6 +96,7 @@ class SlideOutcome:
     unread_could_change_call: bool
     quality: SlideQuality
     scale: ScaleDoubt | None = None
+    attention: NDArray[np.float32] | None = None
     tiles_decided_early: int | None = None
 
     @property
@@ -87,7 +106,7 @@ class SlideOutcome:
         A tile that could not be read may be tissue.
         """
         unreadable = _area(self.grid, self.tile_class == TileClass.UNREADABLE)
-        tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE))
+        tissue = _area(self.grid, is_tissue(self.tile_class))
         return 100 * unreadable / (unreadable + tissue) if unreadable else 0.0
 
     @property
@@ -103,7 +122,7 @@ class SlideOutcome:
         """
         unreadable = self.tile_class == TileClass.UNREADABLE
         lost = _area(self.grid, unreadable & ~self.has_io_error)
-        tissue = _area(self.grid, np.isin(self.tile_class, _TISSUE) | self.has_io_error)
+        tissue = _area(self.grid, is_tissue(self.tile_class) | self.has_io_error)
         return 100 * lost / (lost + tissue) if lost else 0.0
 
     @property
@@ -123,7 +142,7 @@ def find_tumor_tiles(
     p_folds: NDArray[np.float32],
 ) -> TumorTiles:
     """Return the tumour tiles of a grid, row by row; arguments as in `SlideOutcome`."""
-    row, column = np.nonzero(np.isin(tile_class, (TileClass.WEAK, TileClass.STRONG)))
+    row, column = np.nonzero(is_tumor(tile_class))
     return TumorTiles(
         row=row,
         column=column,

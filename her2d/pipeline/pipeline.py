@@ -1,9 +1,10 @@
 """The producer/consumer queue: decode -> inspect -> upload -> segment -> tumour gate -> classify
--> integrate -> score.
+-> call.
 
-Each slide in flight has a thread that reads its tiles and, once every tile is settled, integrates
-and scores; upload, segmentation and classification have one thread each, shared by all slides.
-Queues between them are bounded, so the slowest stage sets the pace and memory stays what it is.
+Each slide in flight has a thread that reads its tiles and, once every tile is settled, has the
+bundle's method call the slide; upload, segmentation and classification have one thread each, shared
+by all slides. Queues between them are bounded, so the slowest stage sets the pace and memory stays
+what it is.
 """
 
 import threading
@@ -14,28 +15,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from her2d.bundle.integrator import Integrator
-from her2d.inference.engine import Engine
 from her2d.pipeline.batch_queue import BatchQueue
-from her2d.pipeline.block_bootstrap import block_bootstrap_interval
 from her2d.pipeline.bottleneck import Bottleneck, Occupancy, PipelineTimes, RecentBottleneck
-from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.decoding import DecodeTally
-from her2d.pipeline.early_decision import EarlyDecision
-from her2d.pipeline.evaluability import UnreadTiles, find_obstacle, unread_could_change_call
+from her2d.pipeline.evaluability import UnreadTiles
 from her2d.pipeline.inspection import InspectedTile, inspected
-from her2d.pipeline.interval import Interval, TumorTiles
+from her2d.pipeline.method import Evidence, Method
 from her2d.pipeline.outcome import (
     SlideOutcome,
     TileClass,
-    find_tumor_tiles,
+    is_tumor,
     pixels_that_may_be_tumor,
 )
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
-from her2d.pipeline.scoring import score_slide, with_ihc_zone
 from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -43,12 +36,9 @@ from her2d.pipeline.stages import (
     TileWork,
     TumorTile,
     UploadedBatch,
-    classify,
-    classify_until_decided,
     segment,
     upload,
 )
-from her2d.pipeline.tile_counts import TileCounts
 from her2d.slides.block_times import block_time, read_time
 from her2d.slides.glass import DARKEST_GLASS
 from her2d.slides.grid import UnreadableTile
@@ -68,27 +58,22 @@ class Pipeline:
 
     def __init__(
         self,
-        engine: Engine,
-        integrator: Integrator,
+        method: Method,
         rules: PipelineRules | None = None,
         limits: Limits | None = None,
         observe: Observe = lambda _: None,
-        early_decision: EarlyDecision | None = None,
     ) -> None:
         """Start the stages.
 
         Args:
-            engine: of a bundle.
-            integrator: of the same bundle.
+            method: judges tumour tiles and slides, by the engine of its bundle.
             rules: what the pipeline decides by.
             limits: how much it holds at once.
             observe: called with each batch, from the stages' threads.
-            early_decision: decides tiles before all sub-classifiers have run; None runs all five
-                for every tumour tile.
         """
-        self._integrator = integrator
+        engine = method.engine
+        self._method = method
         self._cpus = engine.cpus
-        self._early_decision = early_decision
         self._rules = rules or PipelineRules()
         self._limits = limits = limits or Limits()
         self._closing = threading.Event()
@@ -120,11 +105,9 @@ class Pipeline:
         self.classifying = Stage(
             "classify",
             self._classify_queue,
-            classify(engine)
-            if early_decision is None
-            else classify_until_decided(engine, early_decision, limits.classifier_batch),
+            method.tumor_work(limits.classifier_batch),
             batch=limits.classifier_batch,
-            most=limits.classifier_batch if early_decision is None else limits.queue_tiles,
+            most=method.most_at_once(limits),
             fill_s=limits.batch_wait_s,
             observe=observe,
             cpus=engine.cpus,
@@ -283,13 +266,8 @@ class Pipeline:
             run.unreadable(tile)
 
     def _finish(self, slide: Slide, run: SlideRun) -> SlideOutcome:
-        complete = (run.tile_class == TileClass.WEAK) & ~run.decided_early
-        integrated = self._integrator.integrate(run.p_folds[complete])
-        run.tile_class[complete] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
-        run.p_strong[complete] = run.least_p_strong[complete] = integrated.p_strong
-        # Where only bounds of the probability are known, both lead to the same result.
-        tiles = find_tumor_tiles(run.tile_class, run.tumor_pixels, run.least_p_strong, run.p_folds)
-        counts = TileCounts(tiles.tumor_pixels, tiles.strong)
+        self._method.integrate(run)
+        tumor_pixels = int(run.tumor_pixels[is_tumor(run.tile_class)].sum())
         unreadable_pixels = pixels_that_may_be_tumor(
             run.grid, run.tile_class, self._rules.tumor_fraction
         )
@@ -299,47 +277,26 @@ class Pipeline:
             self._rules.quality,
             tile_mm2=run.grid.tile_size**2 * pixel_mm2,
             slide_mm2=run.grid.width * run.grid.height * pixel_mm2,
-            tumor_mm2=counts.total * pixel_mm2,
+            tumor_mm2=tumor_pixels * pixel_mm2,
             artefact_tumor_percent=run.artefact_tumor_percent,
         )
-        threshold = self._rules.threshold
         scale = find_scale_doubt(slide.metadata, self._rules.um_per_px)
-        obstacle = find_obstacle(
-            counts, quality, unread, self._rules.evaluable, scale=scale, threshold=threshold
-        )
-        score = score_slide(
-            counts,
-            obstacle=obstacle,
-            threshold=threshold,
-            tile_cut=self._rules.tile_cut,
-            interval=self._interval(tiles),
-        )
+        verdict = self._method.call(run, Evidence(quality, unread, scale), self._rules)
         return SlideOutcome(
             metadata=with_label_barcode(slide),
             grid=run.grid,
-            score=with_ihc_zone(score, self._rules.ihc_zone),
+            score=verdict.score,
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,
             p_strong=run.p_strong,
+            attention=verdict.attention,
             overview=run.overview,
             unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
             has_io_error=run.has_io_error,
-            unread_could_change_call=unread_could_change_call(counts, unread.pixels, threshold),
+            unread_could_change_call=verdict.unread_could_change_call,
             quality=quality,
             scale=scale,
-            tiles_decided_early=(
-                None if self._early_decision is None else int(run.decided_early.sum())
-            ),
-        )
-
-    def _interval(self, tiles: TumorTiles) -> Interval | None:
-        """Return the calibrated interval if the bundle has a calibration, else a bootstrap's."""
-        if len(tiles) == 0:
-            return None
-        if self._rules.interval is None:
-            return block_bootstrap_interval(tiles, seed=self._rules.bootstrap_seed)
-        return conformal_interval(
-            tiles, self._rules.interval, self._rules.tile_cut, self._rules.threshold
+            tiles_decided_early=verdict.tiles_decided_early,
         )

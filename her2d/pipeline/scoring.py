@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict
 
+from her2d.bundle.manifest import MethodName
 from her2d.bundle.site_calibration import IhcZone
 from her2d.method import THRESHOLD, TILE_CUT
 from her2d.pipeline.evaluability import Obstacle, ReasonCode
@@ -24,25 +25,44 @@ class Her2Status(StrEnum):
     INDETERMINATE = "indeterminate"
 
 
+NO_INTERVAL = (
+    "There is no interval: how far the probability of this slide may be off is not known, and no"
+    " result is marked as borderline."
+)
+"""What is said of a call by attention beside its probability."""
+
+
 class Score(BaseModel):
     """A slide's result; its fields are columns of `runs` and of the view `slide_results`.
 
+    A bundle of the method `mil` gives a probability, and nothing that rests on the classes of
+    tiles: these fields are None.
+
     Attributes:
+        method: how the bundle calls slides.
         reason_code, reason: why the status is indeterminate, as a code and as a sentence; None for
             a call.
         high_expression_percent: P of equation 1 in percent, None without a call.
         ci_low, ci_high: interval of P in percent, None without a call.
         ci_calibrated: whether the interval is calibrated on slides with a known share; None
             without an interval.
-        borderline: whether the interval holds the threshold.
-        threshold_percent: P in percent from which the bundle calls a slide positive.
-        tile_cut: the integrator's probability above which the bundle calls a tile strong.
+        borderline: whether the interval holds the threshold; never without an interval.
+        threshold_percent: P in percent from which the bundle calls a slide positive; None by `mil`.
+        tile_cut: the integrator's probability above which the bundle calls a tile strong; None by
+            `mil`.
+        positive_probability: the probability that the slide is HER2-positive, by `mil`; None
+            without a call.
+        probability_threshold: the probability from which the bundle calls a slide positive; None by
+            `her2net`.
         send_to_ihc: whether the laboratory's calibration of the bundle sends the slide to IHC; None
             without a calibration.
+        tumor_pixels, tiles_tumor: tumour, in pixels and in tiles.
+        strong_pixels, tiles_strong: the same of strong tiles; None by `mil`.
     """
 
     model_config = ConfigDict(frozen=True)
 
+    method: MethodName = MethodName.HER2NET
     her2_status: Her2Status
     reason_code: ReasonCode | None = None
     reason: str | None = None
@@ -51,17 +71,24 @@ class Score(BaseModel):
     ci_high: float | None = None
     ci_calibrated: bool | None = None
     borderline: bool = False
-    threshold_percent: float = 100 * THRESHOLD
-    tile_cut: float = TILE_CUT
+    threshold_percent: float | None = 100 * THRESHOLD
+    tile_cut: float | None = TILE_CUT
+    positive_probability: float | None = None
+    probability_threshold: float | None = None
     send_to_ihc: bool | None = None
     tumor_pixels: int = 0
-    strong_pixels: int = 0
+    strong_pixels: int | None = 0
     tiles_tumor: int = 0
-    tiles_strong: int = 0
+    tiles_strong: int | None = 0
 
     @property
     def ci_meaning(self) -> str | None:
-        """What the interval is an interval of, in one sentence; None without an interval."""
+        """What the interval is an interval of, in one sentence, or that a call has none.
+
+        None without a call.
+        """
+        if self.positive_probability is not None:
+            return NO_INTERVAL
         return None if self.ci_calibrated is None else interval_meaning(self.ci_calibrated)
 
     @property
@@ -127,6 +154,44 @@ def score_slide(
             "borderline": interval.low <= threshold <= interval.high,
         }
     return counted.model_copy(update=called)
+
+
+def score_bag(
+    p_positive: float | None,
+    *,
+    obstacle: Obstacle | None,
+    threshold: float,
+    tiles: int,
+    tumor_pixels: int,
+) -> Score:
+    """Return the status of a slide that attention called as a whole.
+
+    Args:
+        p_positive: the probability that it is HER2-positive; None for a slide with an obstacle.
+        obstacle: why it cannot be called, from `find_bag_obstacle`; None if it can be.
+        threshold: the probability from which a slide is positive.
+        tiles, tumor_pixels: its tumour.
+
+    Raises:
+        ValueError: there is neither a probability nor an obstacle.
+    """
+    scored = Score(
+        method=MethodName.MIL,
+        her2_status=Her2Status.INDETERMINATE,
+        threshold_percent=None,
+        tile_cut=None,
+        probability_threshold=threshold,
+        tumor_pixels=tumor_pixels,
+        strong_pixels=None,
+        tiles_tumor=tiles,
+        tiles_strong=None,
+    )
+    if obstacle is not None:
+        return scored.model_copy(update={"reason_code": obstacle.code, "reason": obstacle.sentence})
+    if p_positive is None:
+        raise ValueError("a slide without an obstacle needs a probability")
+    called = Her2Status.POSITIVE if p_positive >= threshold else Her2Status.NEGATIVE
+    return scored.model_copy(update={"her2_status": called, "positive_probability": p_positive})
 
 
 def with_ihc_zone(score: Score, zone: IhcZone | None) -> Score:

@@ -1,6 +1,7 @@
 """The tiles of one slide while they pass through the stages.
 
-Memory is a few dozen bytes a tile, plus an overview of bounded size.
+Memory is a few dozen bytes a tile, plus an overview of bounded size, plus the features of as many
+tumour tiles as a bundle allows if it weighs those.
 """
 
 import threading
@@ -46,6 +47,7 @@ class SlideRun:
         p_folds: float32 (rows, columns, 5), NaN where a sub-classifier was not run.
         decided_early: bool, whether a tile's class was certain before all sub-classifiers ran.
         p_strong, least_p_strong: of these tiles, as in `Decisions`.
+        features: what an encoder made of tumour tiles, float16 (sets, channels) by row and column.
         artefact_tumor_pixels: tumour pixels that do not count because they are in artefacts.
     """
 
@@ -63,6 +65,7 @@ class SlideRun:
         self.decided_early = np.zeros(shape, np.bool_)
         self.p_strong = np.full(shape, np.nan, np.float32)
         self.least_p_strong = np.full(shape, np.nan, np.float32)
+        self.features: dict[tuple[int, int], NDArray[np.float16]] = {}
         self.unreadable_reason: str | None = None
         self.has_io_error = np.zeros(shape, np.bool_)
         self.quality = QualityTally()
@@ -140,6 +143,15 @@ class SlideRun:
         self.least_p_strong[row, column] = least_p_strong
         self.decided_early[row, column] = True
         self._settle(row, column, TileClass.STRONG if strong else TileClass.WEAK)
+
+    def encoded(self, row: int, column: int, features: NDArray[np.float16]) -> None:
+        """Keep a tumour tile's features, which are weighed at the slide's end, and settle it."""
+        self.features[row, column] = features
+        self._settle(row, column, TileClass.TUMOR)
+
+    def not_encoded(self, row: int, column: int) -> None:
+        """Settle a tumour tile whose features are not kept, because the slide has too many."""
+        self._settle(row, column, TileClass.TUMOR)
 
     def fail(self, error: Exception) -> None:
         """End this slide, and only it, with `error`."""

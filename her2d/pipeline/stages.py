@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars
 
-from her2d.inference.engine import Engine, KeptTile, TileBatch
+from her2d.inference.engine import Engine, KeptTile, TileBatch, TileEngine
 from her2d.method import FOLDS, TILE_PX
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.early_decision import EarlyDecision
@@ -260,7 +260,7 @@ def _bound_to(batch: Sequence[Work]) -> Mapping[str, Any]:
 
 
 def upload(
-    engine: Engine, segment_queue: BatchQueue[UploadedBatch]
+    engine: TileEngine, segment_queue: BatchQueue[UploadedBatch]
 ) -> Callable[[list[TileWork]], None]:
     """Bring a batch of tiles to the engine."""
 

@@ -10,17 +10,22 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.bundle.made_with import log_other_scikit_learn
-from her2d.inference.engine import DeviceLostError, Engine, EngineError
+from her2d.bundle.manifest import MethodName
+from her2d.inference.engine import DeviceLostError, Engine, EngineError, TileEngine
+from her2d.inference.mil_engine import mil_self_test, open_mil_engine
 from her2d.inference.options import BatchSizes, EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
+from her2d.pipeline.her2net import Her2Net
+from her2d.pipeline.method import Method
+from her2d.pipeline.mil import AttentionMil
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules, rules_of
@@ -38,6 +43,7 @@ from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
 
+AnyEngine = TypeVar("AnyEngine", bound=TileEngine)
 AssumeMagnification = Callable[[Path, Path | None], float | None]
 """Return the magnification to assume for a file, given its inbox; None to assume none."""
 
@@ -369,43 +375,81 @@ def open_processor(
         bundle: the bundle that scores; the one that `settings` name is not read.
         settings: how the engine and the pipeline run.
         observe: called with each batch, from the pipeline's threads.
-        check: raises EngineError if the engine may not be used.
+        check: raises EngineError if HER2Net's engine may not be used. That of a bundle with `mil`
+            is compared with what its manifest states.
 
     Raises:
         BundleError, EngineError: it cannot start; the sentence says why.
     """
     require_threads(settings)
-    integrator, rules = Integrator(bundle), rules_of(bundle)
+    rules = rules_of(bundle)
+    with _opened_method(bundle, settings, rules, check) as opened:
+        engine = opened.method.engine
+        limits = pipeline_limits(settings, engine.batches)
+        with (
+            IdleHashing(limits.slides_in_flight) as hashing,
+            Pipeline(opened.method, rules, limits, observe) as pipeline,
+        ):
+            yield SlideProcessor(
+                bundle,
+                pipeline,
+                software_of(engine.backend),
+                hashing,
+                limits.slides_in_flight,
+                assume_magnification=settings.intake.magnification_for,
+                max_unreadable_percent=settings.pipeline.max_unreadable_percent,
+                unused_plans=opened.unused_plans,
+                runs_all_because=opened.runs_all_because,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenedMethod:
+    """A bundle's method with its engine, and what there is to say of how it runs.
+
+    Attributes:
+        unused_plans, runs_all_because: see `SlideProcessor`.
+    """
+
+    method: Method
+    unused_plans: tuple[PlanFiles, ...] = ()
+    runs_all_because: str | None = None
+
+
+@contextmanager
+def _opened_method(
+    bundle: Bundle, settings: Settings, rules: PipelineRules, check: Callable[[Engine], None]
+) -> Iterator[_OpenedMethod]:
+    """Open a bundle's engine, check it, and close it when the block ends."""
+    if bundle.manifest.method is MethodName.MIL:
+        options = engine_options(settings)
+        with _closing(
+            open_mil_engine(bundle, backend=settings.inference.backend, options=options)
+        ) as mil_engine:
+            mil_self_test(mil_engine)
+            yield _OpenedMethod(AttentionMil(mil_engine))
+        return
+    integrator = Integrator(bundle)
     log_other_scikit_learn(bundle)
     runs_all = settings.inference.run_all_classifiers
     problem = None if runs_all else bundle_problem(integrator, rules.interval)
     wanted = settings.inference.backend
     options = replace(engine_options(settings), separate_folds=not runs_all and problem is None)
-    engine = open_engine(bundle, backend=wanted, options=options)
-    unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
-    software = software_of(engine.backend)
-    limits = pipeline_limits(settings, engine.batches)
-    try:
+    with _closing(open_engine(bundle, backend=wanted, options=options)) as engine:
+        unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
         check(engine)
         early = None
         if not runs_all:
-            problem = problem or engine.separate_folds_problem(limits.classifier_batch)
+            batch = pipeline_limits(settings, engine.batches).classifier_batch
+            problem = problem or engine.separate_folds_problem(batch)
             early = _early_decision(integrator, rules, problem)
-        with (
-            IdleHashing(limits.slides_in_flight) as hashing,
-            Pipeline(engine, integrator, rules, limits, observe, early) as pipeline,
-        ):
-            yield SlideProcessor(
-                bundle,
-                pipeline,
-                software,
-                hashing,
-                limits.slides_in_flight,
-                assume_magnification=settings.intake.magnification_for,
-                max_unreadable_percent=settings.pipeline.max_unreadable_percent,
-                unused_plans=unused,
-                runs_all_because=problem,
-            )
+        yield _OpenedMethod(Her2Net(engine, integrator, early), unused, problem)
+
+
+@contextmanager
+def _closing(engine: AnyEngine) -> Iterator[AnyEngine]:
+    try:
+        yield engine
     finally:
         engine.close()
 

@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.bundle.manifest import MethodName
+from her2d.pipeline.outcome import SlideOutcome, TileClass, is_tissue
 from her2d.pipeline.software import Software
 from her2d.processing.processor import ScoredSlide
 from her2d.results.heatmap import HeatmapData, heading
@@ -80,7 +82,7 @@ def run_record(
         score=outcome.score,
         quality=outcome.quality,
         tiles_total=grid.rows * grid.columns,
-        tiles_tissue=outcome.count(TileClass.NON_TUMOR, TileClass.WEAK, TileClass.STRONG),
+        tiles_tissue=int(is_tissue(outcome.tile_class).sum()),
         tiles_unreadable=outcome.count(TileClass.UNREADABLE),
         unreadable_reason=outcome.unreadable_reason,
         grid_columns=grid.columns,
@@ -111,6 +113,7 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         tumor=overview.tumor,
         tile_px=overview.tile_px,
         p_strong=outcome.p_strong,
+        attention=_drawn_attention(outcome),
         strong=outcome.tile_class == TileClass.STRONG,
         unreadable=outcome.tile_class == TileClass.UNREADABLE,
         um_per_px=grid.um_per_px * reduction,
@@ -120,6 +123,13 @@ def heatmap_data(name: str, outcome: SlideOutcome) -> HeatmapData:
         subtitle=lines.subtitle,
         note=lines.note,
     )
+
+
+def _drawn_attention(outcome: SlideOutcome) -> NDArray[np.float32] | None:
+    """Return the attention to draw; None for a method that classifies tiles."""
+    if outcome.score.method is not MethodName.MIL or outcome.attention is not None:
+        return outcome.attention
+    return np.zeros(outcome.tile_class.shape, np.float32)
 
 
 def tile_table(outcome: SlideOutcome) -> TileTable:
@@ -133,4 +143,5 @@ def tile_table(outcome: SlideOutcome) -> TileTable:
         tumor_pixels=outcome.tumor_pixels[row, column],
         p_strong=outcome.p_strong[row, column],
         p_folds=outcome.p_folds[row, column],
+        attention=None if outcome.attention is None else outcome.attention[row, column],
     )

@@ -1,4 +1,7 @@
-"""Draw the slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4."""
+"""Draw the slide with its HER2-high tumour in brown, as in the paper's Figures 3 and 4.
+
+Where a bundle weighs tiles instead of classifying them, the tumour with most attention is brown.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -49,6 +52,8 @@ class HeatmapData:
         tile_px: side of a tile in pixels of `rgb`.
         p_strong: float32 (rows, columns), NaN outside tumour tiles and where it was not computed.
         strong, unreadable: bool (rows, columns).
+        attention: float32 (rows, columns), see `TileTable`, without a call all 0; None for a method
+            that classifies tiles.
         um_per_px: micrometres per pixel of `rgb`.
         width, height: size of the slide in pixels of `rgb`; the rest is padding.
         title, subtitle, note: lines of text above the picture, in any script.
@@ -66,6 +71,7 @@ class HeatmapData:
     title: str
     subtitle: str
     note: str = ""
+    attention: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,13 @@ class Heading:
 
 
 def heading(name: str, score: Score) -> Heading:
-    """Return the heading of a slide's heatmap: its name and status, P, and what the interval is."""
+    """Return a heatmap's heading: the slide's name and status, and what the call rests on."""
     subtitle = score.reason or ""
+    if score.positive_probability is not None:
+        subtitle = (
+            f"probability of HER2-positive {score.positive_probability:.3f}; positive from"
+            f" {score.probability_threshold:.3f}"
+        )
     if score.high_expression_percent is not None:
         subtitle = (
             f"{score.high_expression_percent:.1f} % of tumour is HER2-high"
@@ -117,7 +128,7 @@ def render_heatmap(data: HeatmapData) -> Image:
     )
     _write_heading(page, Heading(data.title, data.subtitle, data.note))
     _scale_bar(page, (_MARGIN, _HEADER + size[1] + 40), data.um_per_px / scale, size[0])
-    _legend(page, _HEADER + size[1] + 34, bool(data.unreadable.any()))
+    _legend(page, _HEADER + size[1] + 34, data)
     return page
 
 
@@ -166,20 +177,51 @@ def write_png(path: Path, image: Image) -> None:
 def overlaid(data: HeatmapData) -> Image:
     """Colour strong tumour brown, darker with a higher p(strong), and weak tumour blue.
 
+    By attention, tumour with at least the mean of it is brown, darker with more, and other tumour
+    is blue.
+
     Where p(strong) was not computed, because the class was certain without it, the brown is that
     of a p(strong) of 0.75.
 
     Returns:
         uint8 of the shape of `data.rgb`, including padding.
     """
-    side = data.tile_px
-    strong = _per_pixel(data.strong.astype(np.float32), side)
-    p = _per_pixel(np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED), side)
+    tint = tint_of(data)
     tumor = data.tumor.astype(np.float32) / 255
-    cover = tumor * np.where(strong > 0, 0.3 + 0.35 * p, 0.22)
-    color = np.where(strong[..., None] > 0, HIGH_COLOR, WEAK_COLOR)
+    cover = tumor * np.where(tint.high, 0.3 + 0.35 * tint.strength, 0.22)
+    color = np.where(tint.high[..., None], HIGH_COLOR, WEAK_COLOR)
     blended = data.rgb + (color - data.rgb) * cover[..., None]
     return np.asarray(blended.round().clip(0, 255), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Tint:
+    """How tumour is coloured, for every pixel of the picture.
+
+    Attributes:
+        high: bool (H, W), whether it is brown; else it is blue.
+        strength: float32 (H, W), 0 to 1, how dark the brown is.
+    """
+
+    high: NDArray[np.bool_]
+    strength: NDArray[np.float32]
+
+
+def tint_of(data: HeatmapData) -> Tint:
+    """Return the colours of strong tiles by p(strong), or of weighed tiles by their attention.
+
+    The tile with most attention has the darkest brown, and one with less than the mean is blue.
+    """
+    side = data.tile_px
+    if data.attention is None:
+        strength = np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED)
+        high = data.strong
+    else:
+        weights = np.nan_to_num(data.attention)
+        most = float(weights.max())
+        strength = weights / most if most > 0 else weights
+        high = (weights > 0) & (weights * (weights > 0).sum() >= weights.sum())
+    return Tint(_per_pixel(high.astype(np.float32), side) > 0, _per_pixel(strength, side))
 
 
 def _per_pixel(tiles: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -221,12 +263,13 @@ def _scale_bar(page: Image, at: tuple[int, int], um_per_px: float, width: int) -
     _text(page, label, (x, y + 36), _LEGEND_PX, _INK)
 
 
-def _legend(page: Image, y: int, unreadable: bool) -> None:
+def _legend(page: Image, y: int, data: HeatmapData) -> None:
+    high = "HER2-high tumour" if data.attention is None else "tumour with most attention"
     entries: list[tuple[str, Color]] = [
-        ("HER2-high tumour", (141, 88, 48)),
+        (high, (141, 88, 48)),
         ("other tumour", (168, 180, 208)),
     ]
-    if unreadable:
+    if data.unreadable.any():
         entries.append(("unreadable", _UNREADABLE))
     x = page.shape[1] - _MARGIN - sum(_legend_width(text) for text, _ in entries)
     for text, color in entries:

@@ -1,10 +1,9 @@
 """Draw a stored run: the tumour in colour, over the slide or on a transparent background."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
-from her2d.results.heatmap import HIGH_COLOR, P_NOT_COMPUTED, WEAK_COLOR, HeatmapData, overlaid
+from her2d.results.heatmap import HIGH_COLOR, WEAK_COLOR, HeatmapData, overlaid, tint_of
 from her2d.results.pictures import Image, Pictures, PicturesMissing
 from her2d.results.stored_run import StoredRun
 
@@ -38,11 +37,10 @@ def transparent_overlay(run: StoredRun, pictures: Pictures) -> Image:
     """Draw only the tumour's colours, to put over the slide, uint8 RGBA (H, W, 4)."""
     width, height = slide_extent(run, pictures)
     data = _heatmap_data(run, pictures)
-    strong = _per_pixel(data.strong.astype(np.float32), pictures.tile_px) > 0
-    p = _per_pixel(np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED), pictures.tile_px)
+    tint = tint_of(data)
     rgba = np.empty((*pictures.tumor.shape, 4), np.uint8)
-    rgba[..., :3] = np.where(strong[..., None], HIGH_COLOR, WEAK_COLOR)
-    rgba[..., 3] = pictures.tumor * np.where(strong, 0.6 + 0.4 * p, 0.5)
+    rgba[..., :3] = np.where(tint.high[..., None], HIGH_COLOR, WEAK_COLOR)
+    rgba[..., 3] = pictures.tumor * np.where(tint.high, 0.6 + 0.4 * tint.strength, 0.5)
     return rgba[:height, :width]
 
 
@@ -52,6 +50,10 @@ def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
     index = (run.tiles.row, run.tiles.column)
     p_strong = np.full(shape, np.nan, np.float32)
     p_strong[index] = run.tiles.p_strong
+    attention = None
+    if run.tiles.attention is not None:
+        attention = np.full(shape, np.nan, np.float32)
+        attention[index] = run.tiles.attention
     strong, unreadable = np.zeros(shape, bool), np.zeros(shape, bool)
     strong[index], unreadable[index] = tile_class == "strong", tile_class == "unreadable"
     width, height = slide_extent(run, pictures)
@@ -67,8 +69,5 @@ def _heatmap_data(run: StoredRun, pictures: Pictures) -> HeatmapData:
         height=height,
         title=run.result.file_name,
         subtitle="",
+        attention=attention,
     )
-
-
-def _per_pixel(tiles: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    return np.repeat(np.repeat(tiles, side, axis=0), side, axis=1)

@@ -130,11 +130,13 @@ class TileTable:
 
     Attributes:
         row, column: int (T,), place in the grid.
-        tile_class: T of `non_tumor`, `weak`, `strong`, `unreadable`.
+        tile_class: T of `non_tumor`, `weak`, `strong`, `tumor`, `unreadable`.
         tumor_pixels: int (T,).
         p_strong: float32 (T,), the integrator's probability, NaN outside tumour tiles.
         p_folds: float32 (T, 5), likewise. In tiles that were decided early, NaN is also what was
             not computed.
+        attention: float32 (T,), the weight of each tumour tile in the call of a slide as a whole,
+            NaN outside tumour tiles; None if the method weighs no tiles, or made no call.
     """
 
     row: NDArray[np.integer]
@@ -143,6 +145,7 @@ class TileTable:
     tumor_pixels: NDArray[np.integer]
     p_strong: NDArray[np.float32]
     p_folds: NDArray[np.float32]
+    attention: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

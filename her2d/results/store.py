@@ -165,13 +165,14 @@ def _insert_details(
 
 def _insert_tiles(db: Database, run_id: int, tiles: TileTable) -> None:
     db.conn.executemany(
-        "insert into tiles values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _tile_rows(run_id, tiles)
+        "insert into tiles values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _tile_rows(run_id, tiles)
     )
 
 
 def _tile_rows(run_id: int, tiles: TileTable) -> Iterator[tuple[Any, ...]]:
     for index, tile_class in enumerate(tiles.tile_class):
-        p = (tiles.p_strong[index], *tiles.p_folds[index])
+        weight = np.nan if tiles.attention is None else tiles.attention[index]
+        p = (tiles.p_strong[index], *tiles.p_folds[index], weight)
         yield (
             run_id,
             int(tiles.row[index]),

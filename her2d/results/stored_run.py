@@ -130,17 +130,20 @@ def read_tiles(db: Database, run_id: int) -> TileTable:
     """Read a run's tiles, without background, row by row."""
     rows = db.execute(
         "select tile_row, tile_column, tile_class, tumor_pixels, p_strong, p_fold_1, p_fold_2,"
-        " p_fold_3, p_fold_4, p_fold_5 from tiles where run_id = ? order by tile_row, tile_column",
+        " p_fold_3, p_fold_4, p_fold_5, attention from tiles where run_id = ?"
+        " order by tile_row, tile_column",
         [run_id],
     ).fetchall()
-    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 1 + FOLDS)
+    p = np.array([row[4:] for row in rows], np.float32).reshape(len(rows), 2 + FOLDS)
+    attention = p[:, 1 + FOLDS]
     return TileTable(
         row=np.array([row[0] for row in rows], np.int64),
         column=np.array([row[1] for row in rows], np.int64),
         tile_class=tuple(row[2] for row in rows),
         tumor_pixels=np.array([row[3] for row in rows], np.int64),
         p_strong=p[:, 0],
-        p_folds=p[:, 1:],
+        p_folds=p[:, 1 : 1 + FOLDS],
+        attention=None if np.isnan(attention).all() else attention,
     )
 
 

@@ -29,6 +29,7 @@ from her2d.webhook.payload import (
     RenamedEvent,
     RenamedResult,
     ResultEvent,
+    version_of,
 )
 
 _TYPES = {
@@ -250,11 +251,14 @@ class Outbox:
         document: BaseModel
         match event.type:
             case "slide.result":
-                document = ResultEvent(timestamp=at, data=self._result(event))
+                result = self._result(event)
+                document = ResultEvent(timestamp=at, data=result, schema_version=version_of(result))
             case "slide.renamed":
                 result, former = self._result(event), self._former_name(event)
                 renamed = RenamedResult(**result.model_dump(), former_file_name=former)
-                document = RenamedEvent(timestamp=at, data=renamed)
+                document = RenamedEvent(
+                    timestamp=at, data=renamed, schema_version=version_of(result)
+                )
             case "slide.duplicate":
                 slide_id = self._slide_of(event.job_id)
                 data = DuplicateData(**self._job(event), slide_id=slide_id)

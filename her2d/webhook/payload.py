@@ -2,17 +2,23 @@
 
 The form is that of Standard Webhooks: `type`, `timestamp` and `data`, with the version beside them.
 A field that is added leaves SCHEMA_VERSION as it is, so receivers must allow for fields that they
-do not know. It changes when a field is removed or renamed, or means something else.
+do not know. It changes when a field is removed or renamed, or means something else. A result of a
+bundle that calls slides as a whole has no value where version 1 promises one, so it is sent as
+version 2; everything else stays version 1.
 """
 
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from her2d.bundle.manifest import MethodName
 from her2d.results.records import SlideResult
 
+Version = Literal["1", "2"]
+
 SCHEMA_VERSION: Final = "1"
-_SCHEMA_ID = f"urn:her2d:webhook:{SCHEMA_VERSION}"
+_OF_WHOLE_SLIDES: Final = "2"
+_SCHEMA_ID = f"urn:her2d:webhook:{_OF_WHOLE_SLIDES}"
 
 
 class _Model(BaseModel):
@@ -64,8 +70,8 @@ class DuplicateData(JobData):
 
 
 class _Event(_Model):
-    schema_version: Literal["1"] = SCHEMA_VERSION
-    """The version of this form."""
+    schema_version: Version = SCHEMA_VERSION
+    """The version of this form: 2 for a result of a bundle that calls slides as a whole, else 1."""
     timestamp: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     """When it happened, in UTC; a repetition has the same."""
 
@@ -112,6 +118,11 @@ class CancelledEvent(_Event):
     data: FailureData
 
 
+def version_of(result: SlideResult) -> Version:
+    """Return the version of the form in which a result is sent."""
+    return _OF_WHOLE_SLIDES if result.method is MethodName.MIL else SCHEMA_VERSION
+
+
 EVENTS: tuple[type[_Event], ...] = (
     ResultEvent,
     FailedEvent,
@@ -140,6 +151,6 @@ def webhook_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": _SCHEMA_ID,
-        "title": f"Webhook of her2d, version {SCHEMA_VERSION}",
+        "title": f"Webhook of her2d, versions {SCHEMA_VERSION} and {_OF_WHOLE_SLIDES}",
         **_ANY.json_schema(mode="serialization"),
     }

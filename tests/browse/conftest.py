@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from browse_client import BEARER, TOKEN, get
+from mil_bundles import write_mil_bundle
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 from typer.testing import CliRunner
 
@@ -65,6 +66,14 @@ def scanned(tmp_path_factory, color_bundle, write_slide_into) -> Path:
 def site(scanned) -> Iterator[Site]:
     """Three slides that every test may look at and none may change."""
     yield from serve(scanned)
+
+
+@pytest.fixture(scope="module")
+def weighed_site(tmp_path_factory, color_bundle, write_slide_into) -> Iterator[Site]:
+    """The same slides, scored by a bundle that calls each as a whole, by attention."""
+    folder = tmp_path_factory.mktemp("weighed")
+    bundle = write_mil_bundle(color_bundle, folder / "attention")
+    yield from serve(laboratory(folder, bundle, write_slide_into))
 
 
 @pytest.fixture

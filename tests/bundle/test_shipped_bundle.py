@@ -10,6 +10,7 @@ from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import HeStain
 from her2d.inference.selection import open_engine
 from her2d.method import TILE_CUT
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import rules_of
 from her2d.simulator.motic import write_he_slide
@@ -67,7 +68,7 @@ def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnificat
     )
     write_he_slide(plan, tmp_path / "new.tif")
     engine = open_engine(bundle, backend="auto")
-    with Pipeline(engine, Integrator(bundle), rules_of(bundle)) as pipeline:
+    with Pipeline(Her2Net(engine, Integrator(bundle)), rules_of(bundle)) as pipeline:
         outcome = pipeline.submit(tmp_path / "new.tif").result()
     engine.close()
     assert outcome.score.her2_status.value == status

@@ -6,6 +6,7 @@ from pathlib import Path
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.inference.engine import Engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
@@ -18,5 +19,5 @@ PICTURES = [["sSw", "twh"], ["SSSS"], ["....", "s.wh"], ["wwwwwwww", "SSSSSSSS"]
 
 
 def outcomes(engine: Engine, bundle: Bundle, paths: Sequence[Path]) -> list[SlideOutcome]:
-    with Pipeline(engine, Integrator(bundle), rules_of(bundle), LIMITS) as pipeline:
+    with Pipeline(Her2Net(engine, Integrator(bundle)), rules_of(bundle), LIMITS) as pipeline:
         return [future.result() for future in [pipeline.submit(path) for path in paths]]

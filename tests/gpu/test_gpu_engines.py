@@ -17,6 +17,7 @@ from her2d.inference.options import EngineOptions
 from her2d.inference.parity import measure_parity, reference_findings
 from her2d.inference.plans import PlanFiles, Profile, read_sidecar, write_sidecar
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
 
@@ -60,7 +61,9 @@ def test_a_tensorrt_plan_scores_a_slide_as_onnxruntime_does(compiled, backend, w
     for name in ("onnxruntime", backend):
         precision = "fp16" if name == backend else "fp32"
         engine = open_engine(compiled, backend=name, options=EngineOptions(precision=precision))
-        with Pipeline(engine, Integrator(compiled), rules_of(compiled), LIMITS) as pipeline:
+        with Pipeline(
+            Her2Net(engine, Integrator(compiled)), rules_of(compiled), LIMITS
+        ) as pipeline:
             percents.append(pipeline.submit(path).result().score.high_expression_percent)
         engine.close()
     assert percents[0] == pytest.approx(percents[1], abs=0.5)

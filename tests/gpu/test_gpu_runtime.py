@@ -13,6 +13,7 @@ from letter_slides import LIMITS, PICTURES, outcomes
 from her2d.bundle.integrator import Integrator
 from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import rules_of
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -108,7 +109,9 @@ def test_slides_in_flight_together_get_what_onnxruntime_gives_them(
 
 def test_cancelled_slides_leave_no_slot_taken(opened, color_bundle, write_slide):
     path = write_slide(PICTURES[3], "long.tif")
-    with Pipeline(opened(), Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(opened(), Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         for _ in range(5):
             cancel = threading.Event()
             slide = pipeline.submit(path, cancel=cancel, progress=lambda *_, c=cancel: c.set())

@@ -20,6 +20,7 @@ from her2d.inference.compiler.quantize import quantized
 from her2d.inference.options import EngineOptions
 from her2d.inference.plans import Profile
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.research.networks.build import build_classifier, build_segmenter
@@ -105,7 +106,7 @@ def test_p_moves_less_than_half_a_percentage_point_on_a_simulated_cohort(engines
         write_he_slide(plan, tmp_path / "slide.tif")
         outcomes = []
         for engine in both:
-            with Pipeline(engine, Integrator(bundle)) as pipeline:
+            with Pipeline(Her2Net(engine, Integrator(bundle))) as pipeline:
                 outcomes.append(pipeline.submit(tmp_path / "slide.tif").result())
         fp32, int8 = (outcome.score.high_expression_percent for outcome in outcomes)
         tumor = outcomes[0].count(TileClass.WEAK, TileClass.STRONG)

@@ -11,6 +11,7 @@ import pytest
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.simulator.motic import write_he_slide
@@ -30,7 +31,7 @@ def test_shares_of_decoding_segmenting_and_classifying(tmp_path):
     decoding = time.perf_counter() - started
     bundle = load_bundle(BUNDLE)
     engine = open_engine(bundle, backend="auto")
-    with Pipeline(engine, Integrator(bundle)) as pipeline:
+    with Pipeline(Her2Net(engine, Integrator(bundle))) as pipeline:
         started = time.perf_counter()
         outcome = pipeline.submit(tmp_path / "speed.tif").result()
         whole = time.perf_counter() - started

@@ -14,6 +14,7 @@ from her2d.bundle.integrator import Integrator
 from her2d.bundle.manifest import Decision, HeStain, Quality
 from her2d.inference.selection import open_engine
 from her2d.pipeline.evaluability import ReasonCode
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.quality import QualityLimits, measure_tile
@@ -45,7 +46,7 @@ def score(engine, color_bundle, tmp_path):
             path, image, photometric="rgb", description="AppMag = 4|MPP = 2.5", metadata=None
         )
         rules = any_stain(rules or PipelineRules())
-        with Pipeline(engine, Integrator(color_bundle), rules, LIMITS) as pipeline:
+        with Pipeline(Her2Net(engine, Integrator(color_bundle)), rules, LIMITS) as pipeline:
             return pipeline.submit(path, assume_magnification=4.0).result()
 
     return score

@@ -12,6 +12,7 @@ from real_slides import CMU
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.simulator.plan import plan_slide
 from her2d.simulator.render import render_region
@@ -48,7 +49,7 @@ def test_no_tile_changes_its_class(make, tmp_path, monkeypatch):
     tifffile.imwrite(path, make(), **options, description="AppMag = 40")
     bundle = load_bundle(BUNDLE)
     engine = open_engine(bundle, backend="onnxruntime")
-    with Pipeline(engine, Integrator(bundle)) as pipeline:
+    with Pipeline(Her2Net(engine, Integrator(bundle))) as pipeline:
         at_half_size = pipeline.submit(path).result()
         monkeypatch.setattr(reader, "is_read_at_half_size", lambda *_: False)
         whole = pipeline.submit(path).result()

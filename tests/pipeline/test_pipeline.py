@@ -17,6 +17,7 @@ from her2d.bundle.integrator import Integrator
 from her2d.bundle.manifest import Interval, IntervalScale
 from her2d.inference.engine import EngineError
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
@@ -37,7 +38,9 @@ def engine(color_bundle):
 
 @pytest.fixture
 def pipeline(engine, color_bundle):
-    with Pipeline(engine, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(engine, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         yield pipeline
 
 
@@ -74,7 +77,9 @@ def test_batches_hold_tiles_of_several_slides_and_results_stay_separate(
 ):
     limits = Limits(slides_in_flight=4, segmenter_batch=8, batch_wait_s=0.05)
     paths = [write_slide(["S" + "w" * n], f"{n}.tif") for n in range(1, 7)]
-    with Pipeline(engine, Integrator(color_bundle), rules_of(color_bundle), limits) as pipeline:
+    with Pipeline(
+        Her2Net(engine, Integrator(color_bundle)), rules_of(color_bundle), limits
+    ) as pipeline:
         futures = [pipeline.submit(path) for path in paths]
         percents = [future.result().score.high_expression_percent for future in futures]
     assert percents == pytest.approx([100 / (n + 1) for n in range(1, 7)])
@@ -101,7 +106,9 @@ def test_padding_is_never_tumor(engine, color_bundle, write_slide, tmp_path):
     path = tmp_path / "small.tif"
     image = stained(TUMOR_STRONG, 300, 700)
     tifffile.imwrite(path, image, photometric="rgb", description="AppMag = 4|MPP = 2.5")
-    with Pipeline(engine, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(engine, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         outcome = pipeline.submit(path, assume_magnification=4.0).result()
     assert outcome.tumor_pixels.sum() == 300 * 700
 
@@ -135,7 +142,9 @@ def test_log_lines_about_a_batch_name_every_slide_in_it(engine, color_bundle, wr
     recording = RecordingEngine(engine)
     limits = Limits(slides_in_flight=2, segmenter_batch=4, batch_wait_s=60)  # waits until it fills
     paths = [write_slide(["Sw"], f"{number}.tif") for number in range(2)]
-    with Pipeline(recording, Integrator(color_bundle), rules_of(color_bundle), limits) as pipeline:
+    with Pipeline(
+        Her2Net(recording, Integrator(color_bundle)), rules_of(color_bundle), limits
+    ) as pipeline:
         futures = []
         for number, path in enumerate(paths):
             with bound_contextvars(job_id=number):
@@ -165,7 +174,7 @@ class FailingOnce:
 
 def test_an_engine_error_fails_its_slide_and_not_the_pipeline(engine, color_bundle, write_slide):
     with Pipeline(
-        FailingOnce(engine), Integrator(color_bundle), rules_of(color_bundle), LIMITS
+        Her2Net(FailingOnce(engine), Integrator(color_bundle)), rules_of(color_bundle), LIMITS
     ) as pipeline:
         with pytest.raises(EngineError, match="out of memory"):
             pipeline.submit(write_slide(["SSSSSSSS"] * 3, "first.tif")).result()
@@ -214,7 +223,9 @@ class CountedBatch(CountedTile):
 
 def test_every_batch_and_kept_tile_is_returned_to_the_engine(engine, color_bundle, write_slide):
     counted = Counted(engine)
-    with Pipeline(counted, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(counted, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         assert pipeline.submit(write_slide(["sSw", "twh"])).result().count(TileClass.STRONG) == 1
         assert counted.lent == set()
 
@@ -223,7 +234,9 @@ def test_batches_and_tiles_of_a_cancelled_slide_are_returned_to_the_engine(
     engine, color_bundle, write_slide
 ):
     counted, cancel = Counted(engine), threading.Event()
-    with Pipeline(counted, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(counted, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         future = pipeline.submit(
             write_slide(["SSSSSSSS"] * 4), cancel=cancel, progress=lambda *_: cancel.set()
         )
@@ -243,7 +256,7 @@ def test_a_cancelled_slide_raises_a_cancellation_error(pipeline, write_slide):
 
 def test_closing_cancels_running_slides_and_ends_every_thread(engine, color_bundle, write_slide):
     before = set(threading.enumerate())
-    pipeline = Pipeline(engine, Integrator(color_bundle), rules_of(color_bundle), LIMITS)
+    pipeline = Pipeline(Her2Net(engine, Integrator(color_bundle)), rules_of(color_bundle), LIMITS)
     started = threading.Event()
     future = pipeline.submit(write_slide(["SSSSSSSS"] * 4), progress=lambda *_: started.set())
     started.wait()
@@ -336,7 +349,7 @@ def test_a_calibrated_bundle_has_calibrated_intervals(engine, color_bundle, writ
         scale=IntervalScale(base=0.1),
     )
     rules = replace(rules_of(color_bundle), interval=calibration)
-    with Pipeline(engine, Integrator(color_bundle), rules, LIMITS) as pipeline:
+    with Pipeline(Her2Net(engine, Integrator(color_bundle)), rules, LIMITS) as pipeline:
         score = pipeline.submit(write_slide(["wwww", "wwww"])).result().score
     assert (score.ci_low, score.ci_high) == (0.0, pytest.approx(100 * math.sin(0.1) ** 2))
     assert (score.ci_calibrated, score.borderline) == (True, False)

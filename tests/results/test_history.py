@@ -36,7 +36,7 @@ def test_a_class_has_no_mean_probability_if_that_of_a_tile_was_not_computed(db, 
     run_id = record()
     db.execute(
         "insert into tiles select run_id, 99, 0, tile_class, tumor_pixels, null, p_fold_1, null,"
-        " null, null, null from tiles where run_id = ? and tile_class = 'strong'",
+        " null, null, null, null from tiles where run_id = ? and tile_class = 'strong'",
         [run_id],
     )
     summary = {each.tile_class: each for each in tile_summary(db, run_id)}

@@ -9,7 +9,8 @@ from pathlib import Path
 from her2d.bundle.integrator import Integrator
 from her2d.inference.engine import Engine
 from her2d.pipeline.bottleneck import Bottleneck, find_bottleneck
-from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.her2net import Her2Net
+from her2d.pipeline.outcome import SlideOutcome, TileClass, is_tumor
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules
 from tools.benchmark.report import DeviceKind
@@ -58,7 +59,7 @@ def run_pipeline(
         EngineError: the engine failed.
     """
     tissue = tumor = 0
-    with Pipeline(engine, integrator, rules, limits) as pipeline, watched(device) as used:
+    with Pipeline(Her2Net(engine, integrator), rules, limits) as pipeline, watched(device) as used:
         started, worked, before = time.perf_counter(), time.process_time(), pipeline.times()
         # Outcomes contain images, so no more are kept than the daemon has in flight.
         waiting: deque[Future[SlideOutcome]] = deque()
@@ -67,7 +68,7 @@ def run_pipeline(
                 waiting.append(pipeline.submit(slide))
             if copy >= limits.slides_in_flight and waiting:
                 outcome = waiting.popleft().result()
-                tumor_here = outcome.count(TileClass.WEAK, TileClass.STRONG)
+                tumor_here = int(is_tumor(outcome.tile_class).sum())
                 tumor += tumor_here
                 tissue += tumor_here + outcome.count(TileClass.NON_TUMOR)
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - worked

@@ -14,8 +14,8 @@ from tools.docs.markdown import code, table
 
 def allowed(schema: Mapping[str, Any]) -> str:
     """What a value may be, from its JSON schema."""
-    if "anyOf" in schema:
-        kinds = [allowed(one) for one in schema["anyOf"] if one.get("type") != "null"]
+    if one_of := schema.get("anyOf", schema.get("oneOf")):
+        kinds = [allowed(one) for one in one_of if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema:
         return " ".join(code(json.dumps(value)) for value in schema["enum"])

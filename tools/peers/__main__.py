@@ -136,7 +136,7 @@ class _Arena:
         manifest = self.bundle.manifest
         self.subject = (
             f"Bundle: {manifest.name} {manifest.version} ({manifest.parts.segmenter.architecture};"
-            f" {manifest.parts.classifiers.architecture}). PyTorch's batch: {self._batch}."
+            f" {self.bundle.her2net.classifiers.architecture}). PyTorch's batch: {self._batch}."
         )
         self._weights = self.folder / "weights.npz"
         if not self._weights.exists():

@@ -2,7 +2,7 @@
 "use strict";
 const run = JSON.parse(document.getElementById("run").textContent);
 const byId = (id) => document.getElementById(id);
-const LABELS = { strong: "HER2-high tumour", weak: "other tumour", non_tumor: "tissue without tumour", unreadable: "unreadable" };
+const LABELS = { strong: "HER2-high tumour", weak: "other tumour", tumor: "tumour", non_tumor: "tissue without tumour", unreadable: "unreadable" };
 
 const scan = run.scan_missing
   ? { type: "image", url: `${run.base}/overview.jpg` }
@@ -43,13 +43,16 @@ byId("opacity").addEventListener("input", (event) => setOpacity(event.target.val
 // Tiles under the pointer. In viewport coordinates every scan has width 1.
 const tiles = new Map();
 let regions = [];
-if (run.tiles_pruned) byId("region").textContent = "regions not kept";
+// A method that weighs tiles as a whole has no HER2-high regions, and its page no buttons for them.
+const hasRegions = byId("region") !== null;
+if (run.tiles_pruned) { if (hasRegions) byId("region").textContent = "regions not kept"; }
 else fetch(`${run.base}/tiles.json`).then((response) => response.json()).then((rows) => {
-  for (const [column, row, tileClass, p, pixels] of rows) tiles.set(`${column},${row}`, { column, row, tileClass, p, pixels });
+  for (const [column, row, tileClass, p, pixels, attention] of rows) tiles.set(`${column},${row}`, { column, row, tileClass, p, pixels, attention });
+  document.body.dataset.tiles = rows.length;
+  if (!hasRegions) return;
   regions = connected([...tiles.values()].filter((tile) => tile.tileClass === "strong"));
   byId("region").textContent = regions.length ? `${regions.length} HER2-high region${regions.length > 1 ? "s" : ""}` : "no HER2-high region";
   for (const id of ["previous-region", "next-region"]) byId(id).disabled = !regions.length;
-  document.body.dataset.tiles = rows.length;
 });
 const rectangle = (left, top, right, bottom) => {
   const unit = run.tile_side / run.width;
@@ -87,8 +90,8 @@ function showRegion(step) {
   viewer.viewport.fitBoundsWithConstraints(rectangle(region.left - 0.4, region.top - 0.4, region.right + 0.4, region.bottom + 0.4));
   byId("region").textContent = `region ${shown + 1} of ${regions.length}: ${region.tiles} tile${region.tiles > 1 ? "s" : ""}`;
 }
-byId("next-region").addEventListener("click", () => showRegion(1));
-byId("previous-region").addEventListener("click", () => showRegion(-1));
+byId("next-region")?.addEventListener("click", () => showRegion(1));
+byId("previous-region")?.addEventListener("click", () => showRegion(-1));
 
 const outline = document.createElement("div");
 outline.className = "tile-outline";
@@ -109,8 +112,9 @@ byId("viewer").addEventListener("pointermove", (event) => {
   if (!tile) return;
   const share = `${((100 * tile.pixels) / (512 * 512)).toFixed(0)} % tumour`;
   const p = tile.p === null ? "p(strong) not computed" : `p(strong) ${tile.p.toFixed(2)}`;
-  const isTumor = tile.tileClass === "strong" || tile.tileClass === "weak";
-  byId("tip").textContent = isTumor ? `${LABELS[tile.tileClass]}\n${p}, ${share}` : LABELS[tile.tileClass];
+  const attention = tile.attention === null ? "no attention" : `attention ${(100 * tile.attention).toFixed(1)} %`;
+  const found = { strong: p, weak: p, tumor: attention }[tile.tileClass];
+  byId("tip").textContent = found ? `${LABELS[tile.tileClass]}\n${found}, ${share}` : LABELS[tile.tileClass];
   byId("tip").style.left = `${Math.min(event.clientX + 16, innerWidth - byId("tip").offsetWidth - 8)}px`;
   byId("tip").style.top = `${Math.min(event.clientY + 18, innerHeight - byId("tip").offsetHeight - 8)}px`;
 });

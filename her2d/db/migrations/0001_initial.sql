@@ -91,6 +91,7 @@ create table runs (
     id integer primary key,
     slide_id integer not null references slides (id),
     bundle_id integer not null references bundles (id),
+    method text not null default 'her2net' check (method in ('her2net', 'mil')),
     her2_status text not null check (her2_status in ('positive', 'negative', 'indeterminate')),
     reason_code text,                  -- why the status is indeterminate, null for a call
     reason text,                       -- the same as a sentence
@@ -99,16 +100,20 @@ create table runs (
     ci_high real,
     ci_calibrated integer check (ci_calibrated in (0, 1)),  -- null without an interval
     borderline integer not null check (borderline in (0, 1)),
-    threshold_percent real not null,   -- P from which the bundle calls a slide positive
-    tile_cut real not null,            -- the integrator's probability above which a tile is strong
+    threshold_percent real,            -- P from which the bundle calls a slide positive; null by mil
+    tile_cut real,                     -- the integrator's probability above which a tile is strong;
+                                       -- null by mil
+    positive_probability real,         -- that the slide is HER2-positive, by mil; null without a call
+    probability_threshold real,        -- probability from which the bundle calls a slide positive;
+                                       -- null by her2net
     send_to_ihc integer check (send_to_ihc in (0, 1)),  -- by the calibration; null without one
     calibration text references calibrations (digest),
     tumor_pixels integer not null,
-    strong_pixels integer not null,
+    strong_pixels integer,             -- null by mil
     tiles_total integer not null,
     tiles_tissue integer not null,
     tiles_tumor integer not null,
-    tiles_strong integer not null,
+    tiles_strong integer,              -- null by mil
     tiles_unreadable integer not null,
     unreadable_reason text,            -- why the first unreadable tile could not be read
     tiles_decided_early integer,       -- tumour tiles for which not all sub-classifiers were run,
@@ -207,7 +212,7 @@ create table tiles (
     run_id integer not null references runs (id) on delete cascade,
     tile_row integer not null,
     tile_column integer not null,
-    tile_class text not null check (tile_class in ('non_tumor', 'weak', 'strong', 'unreadable')),
+    tile_class text not null check (tile_class in ('non_tumor', 'weak', 'strong', 'tumor', 'unreadable')),
     tumor_pixels integer not null,
     -- In a tile that was decided early, a probability that was not computed is null.
     p_strong real,                     -- probability of strong staining, 0 to 1
@@ -216,6 +221,7 @@ create table tiles (
     p_fold_3 real,
     p_fold_4 real,
     p_fold_5 real,
+    attention real,                    -- weight of the tile in the call of a slide as a whole, by mil
     primary key (run_id, tile_row, tile_column)
 ) without rowid;
 
@@ -420,6 +426,7 @@ select
     slides.path,
     slides.barcode,
     slides.content_hash,
+    runs.method,
     runs.her2_status,
     runs.reason_code,
     runs.reason,
@@ -430,6 +437,8 @@ select
     runs.borderline,
     runs.threshold_percent,
     runs.tile_cut,
+    runs.positive_probability,
+    runs.probability_threshold,
     runs.send_to_ihc,
     runs.tumor_pixels,
     runs.strong_pixels,

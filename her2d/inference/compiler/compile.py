@@ -140,7 +140,7 @@ def _compile(
     tiles: TilesToTry,
     progress: BuildProgress,
 ) -> Compiled:
-    bundle, parts = files.bundle, files.bundle.manifest.parts
+    bundle, parts = files.bundle, files.bundle.her2net
     segmenter, classifiers = (
         _compile_part(source, part, plan, profile, order, tiles.calibration, progress)
         for source, part, plan, profile in (

@@ -45,7 +45,8 @@ from her2d.research.evaluation.tiles import (
 from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.candidate import describe_cohort, selected_files, write_candidate
 from her2d.research.training.cohort import CohortSlide, Split
-from her2d.research.training.mil import load_mil
+from her2d.research.training.mil import load_mil, mil_files
+from her2d.research.training.mil_candidate import write_mil_candidate
 from her2d.research.training.model_selection import read_selection
 from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
@@ -104,6 +105,10 @@ def evaluate(
     false_tumor = find_false_tumor(study, bundle, progress=progress)
     limited = limit_tumor(calibrated.bundle, held_out, false_tumor, seed=recipe.seed)
     bundle = limited.bundle
+    mil_bundle = None
+    if trained_mil is not None:
+        progress("exporting the baseline that learns from slide labels")
+        mil_bundle = write_mil_candidate(study, trained_mil, bundle)
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, pictures = _predictions(
@@ -128,6 +133,8 @@ def evaluate(
         seed=recipe.seed,
         bundle_digest=bundle.digest,
         models=models,
+        mil_bundle_digest=None if mil_bundle is None else mil_bundle.digest,
+        mil_models=mil_files(study),
         segmenter=selection.segmenter,
         classifier=selection.classifier,
         integrator=selection.integrator,

@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 
-from her2d.pipeline.outcome import TileClass
+from her2d.pipeline.outcome import is_tumor
 from her2d.research.evaluation.slide_predictions import IntegratorPrediction, PredictedSlide
 from her2d.research.training.bags import features_file, read_features
 from her2d.research.training.cohort import Status
@@ -48,8 +48,7 @@ class MilPredictions:
         slide, outcome = found.slide, found.outcome
         store = open_tiles(self._study, [slide])
         column, row = store.table.column, store.table.row
-        is_tumor = np.isin(outcome.tile_class, (TileClass.WEAK, TileClass.STRONG))
-        tiles = np.flatnonzero(is_tumor[row, column])
+        tiles = np.flatnonzero(is_tumor(outcome.tile_class)[row, column])
         predicted, p = Status.INDETERMINATE.value, float("nan")
         if len(tiles):
             path = features_file(self._study, slide.name, store, tiles, self._mil.encoder)

@@ -27,9 +27,7 @@ def _lines(manifest: Manifest) -> Iterator[str]:
     yield (
         f"Tiles have {rules.tile} x {rules.tile} pixels at {rules.magnification:g}x. Tiles with a"
         f" mean saturation of at most {rules.saturation:g} are background. Tumour tiles are more"
-        f" than {100 * rules.tumor_fraction:g} % tumour. They are strong above a probability of"
-        f" {manifest.decision.tile_cut:.4g}. A slide is positive from"
-        f" {100 * manifest.decision.threshold:g} % of tumour tiles with high expression."
+        f" than {100 * rules.tumor_fraction:g} % tumour. {_call(manifest)}"
     )
     yield ""
     yield _evaluable(manifest)
@@ -60,6 +58,20 @@ def _lines(manifest: Manifest) -> Iterator[str]:
             yield from _measured(measured)
 
 
+def _call(manifest: Manifest) -> str:
+    mil, decision = manifest.mil, manifest.decision
+    if mil is not None:
+        return (
+            f"Their features ({mil.encoder}) are weighed by attention, and a slide is positive from"
+            f" a probability of {mil.threshold:.4g}, chosen on {mil.chosen_on}. A slide with more"
+            f" than {mil.max_tiles} tumour tiles is not called."
+        )
+    return (
+        f"They are strong above a probability of {decision.tile_cut:.4g}. A slide is positive from"
+        f" {100 * decision.threshold:g} % of tumour tiles with high expression."
+    )
+
+
 def _evaluable(manifest: Manifest) -> str:
     decision, quality = manifest.decision, manifest.quality
     tiles = decision.min_tumor_tiles
@@ -74,6 +86,11 @@ def _evaluable(manifest: Manifest) -> str:
 
 def _interval(manifest: Manifest) -> str:
     found = manifest.interval
+    if manifest.mil is not None:
+        return (
+            "The method gives no share of HER2-high tumour, and its probability has no interval: no"
+            " slide is marked as borderline."
+        )
     if found is None:
         return f"The interval of P: {interval_meaning(calibrated=False)}"
     return (

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from her2d.bundle.manifest import CallCounts
 from her2d.method import TILE_CUT
 from her2d.research.evaluation.calibration import Calibration
@@ -270,6 +272,10 @@ class Report(Row):
     bundle_digest: str
     models: dict[str, str]
     """SHA-256 of model_selection.json and of each selected model, by path within the study."""
+    mil_bundle_digest: str | None = None
+    """Digest of the baseline that learns from slide labels as a bundle; None without one."""
+    mil_models: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of that baseline's files, by path within the study."""
     segmenter: str
     classifier: str
     integrator: str

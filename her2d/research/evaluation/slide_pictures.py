@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.method import TILE_PX
-from her2d.pipeline.outcome import SlideOutcome, TileClass
+from her2d.pipeline.outcome import SlideOutcome, TileClass, is_tumor
 from her2d.processing.records import heatmap_data
 from her2d.research.evaluation.slide_predictions import PredictedSlide
 from her2d.research.training.alignment import Alignment
@@ -240,7 +240,7 @@ def telling_tile(
     Returns:
         None without a tumour tile.
     """
-    tumor = np.isin(tile_class, (TileClass.WEAK, TileClass.STRONG))
+    tumor = is_tumor(tile_class)
     if not tumor.any():
         return None
     # A tile whose probability was not computed was certain without it.

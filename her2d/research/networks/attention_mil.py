@@ -69,13 +69,11 @@ class BagGraph(nn.Module):
         return torch.cat(logits).sigmoid(), torch.stack(attentions, dim=1)
 
 
-def export_bag_graph(
-    networks: Sequence[AttentionMil], path: Path, *, sets: int, channels: int
-) -> None:
+def export_bag_graph(graph: BagGraph, path: Path, *, sets: int, channels: int) -> None:
     """Write the networks of all folds as one graph, see `BagGraph`.
 
     Args:
-        networks: One per fold.
+        graph: The networks.
         path: ONNX file to write.
         sets: Number of feature sets of a tile: one for each network, or one for all.
         channels: Number of features of a set.
@@ -83,6 +81,5 @@ def export_bag_graph(
     Raises:
         OSError: The file cannot be written.
     """
-    graph = BagGraph(networks, own_features=sets > 1)
     example = torch.zeros(2, sets, channels)
     export_graph(graph, path, example, inputs=["features"], outputs=["p_positive", "attention"])

@@ -1,9 +1,10 @@
-"""Export torch networks as the two ONNX graphs of a bundle.
+"""Export torch networks as the ONNX graphs of a bundle that take tiles.
 
 Normalisation, layout and post-processing are part of the graphs, so that every back end computes
 the same result from raw uint8 tiles.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -87,6 +88,38 @@ class ClassifiersGraph(nn.Module):
         return torch.stack([n(x).softmax(dim=1)[:, STRONG] for n in self.networks], dim=1)
 
 
+class FeaturesGraph(nn.Module):
+    """Make the features of uint8 (N, 512, 512, 3) RGB tiles, by the classifiers of all folds.
+
+    Outputs `features`, float32 (N, folds, channels): what the last linear layer of each reads.
+
+    Args:
+        networks: One per fold; each maps float32 (N, 3, 512, 512) to logits (N, 2).
+        mean, std: Normalisation, see `Normalized`.
+    """
+
+    def __init__(
+        self, networks: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.normalized = Normalized(mean, std)
+        self.networks = nn.ModuleList(without_last_layer(network) for network in networks)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        x = self.normalized(tiles)
+        return torch.stack([n(x).flatten(1) for n in self.networks], dim=1)
+
+
+def without_last_layer(network: nn.Module) -> nn.Module:
+    """Return a copy of a classifier that gives what its last linear layer reads."""
+    cut = copy.deepcopy(network)
+    *_, (name, _last) = (
+        (name, layer) for name, layer in cut.named_modules() if isinstance(layer, nn.Linear)
+    )
+    cut.set_submodule(name, nn.Identity())
+    return cut
+
+
 def export_segmenter(
     network: nn.Module, path: Path, *, mean: Sequence[float], std: Sequence[float]
 ) -> None:
@@ -117,6 +150,22 @@ def export_classifiers(
         OSError: The file cannot be written.
     """
     _export_tiles(ClassifiersGraph(networks, mean, std), path, ["p_strong"])
+
+
+def export_features(
+    networks: Sequence[nn.Module], path: Path, *, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """Write the sub-classifiers of all folds as an encoder of tiles, see `FeaturesGraph`.
+
+    Args:
+        networks: One per fold; each maps float32 (N, 3, 512, 512) to logits (N, 2).
+        path: ONNX file to write.
+        mean, std: Normalisation the networks were trained with, on the 0..1 scale.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    _export_tiles(FeaturesGraph(networks, mean, std), path, ["features"])
 
 
 def _export_tiles(graph: nn.Module, path: Path, outputs: list[str]) -> None:

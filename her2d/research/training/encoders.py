@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -25,17 +24,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from her2d.bundle.loading import sha256_of
-from her2d.bundle.manifest import Normalization
+from her2d.bundle.manifest import EncoderInput, Normalization
 from her2d.errors import Her2dError
+from her2d.inference.encoder_input import encoder_input
 from her2d.method import FOLDS, TILE_PX
-from her2d.research.networks.export import Normalized
+from her2d.research.networks.export import Normalized, export_features
 from her2d.research.training.fit import WEIGHTS_FILE
 from her2d.research.training.out_of_fold import classifiers_normalization, load_classifiers
 from her2d.research.training.study import Study
 from her2d.system.files import read_bounded
 from her2d.system.toml import parse_toml
 
-_DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+_DTYPES: dict[str, Literal["uint8", "float32", "float16"]] = {
+    "tensor(uint8)": "uint8",
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+}
+_MOST_BYTES = onnx.checker.MAXIMUM_PROTOBUF
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 Positive = Annotated[float, Field(gt=0)]
 
@@ -52,15 +57,25 @@ class Encoder(Protocol):
         digest: SHA-256 of everything that determines the features, in hex.
         sets: Number of feature sets of a tile: one for each fold, or one for all.
         normalization: Normalisation of the tiles.
+        input: What the graph takes that `export` writes.
     """
 
     name: str
     digest: str
     sets: int
     normalization: Normalization
+    input: EncoderInput
 
     def features(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map uint8 (N, 512, 512, 3) RGB tiles to float32 (N, sets, channels)."""
+
+    def export(self, path: Path) -> None:
+        """Write the encoder as one ONNX file, for a bundle.
+
+        Raises:
+            EncoderError: It does not fit into one file.
+            OSError: The file cannot be written.
+        """
 
 
 class ClassifierEncoder:
@@ -80,6 +95,7 @@ class ClassifierEncoder:
     def __init__(self, study: Study, classifier: str) -> None:
         self.name = f"features of {classifier}"
         self.sets = FOLDS
+        self.input = EncoderInput()
         self.normalization = classifiers_normalization(study, classifier)
         paths = [study.classifier(classifier, fold) / WEIGHTS_FILE for fold in range(FOLDS)]
         self.digest = _sha256(
@@ -95,6 +111,11 @@ class ClassifierEncoder:
             x = self._normalized(torch.from_numpy(tiles).to(self._device)).contiguous()
             sets = [penultimate(network, x).cpu().numpy() for network in self._networks]
         return np.stack(sets, axis=1)
+
+    def export(self, path: Path) -> None:
+        networks = [network.cpu() for network in self._networks]
+        export_features(networks, path, mean=self.normalization.mean, std=self.normalization.std)
+        self._networks = [network.to(self._device) for network in networks]
 
 
 def penultimate(network: nn.Module, x: Tensor) -> Tensor:
@@ -132,14 +153,13 @@ class OnnxEncoder:
     """
 
     def __init__(self, path: Path) -> None:
-        self._how = how = read_description(path)
+        how = read_description(path)
         graph = path.parent / how.file
         self.name = graph.name
         self.sets = 1
         self._session = _load(graph)
         self._input = _only_input(self._session, graph)
-        self._dtype = _DTYPES[self._input.type]
-        if self._dtype == np.uint8 and (how.mean or how.std):
+        if _DTYPES[self._input.type] == "uint8" and (how.mean or how.std):
             raise EncoderError(
                 f"{path}: mean and std are for a float input, and {graph} takes uint8."
             )
@@ -148,6 +168,16 @@ class OnnxEncoder:
             mean=how.mean or (0.0, 0.0, 0.0), std=how.std or (1.0, 1.0, 1.0)
         )
         self.digest = _sha256([how.model_dump_json(), *map(sha256_of, _files(graph))])
+        self.input = EncoderInput(
+            layout=how.layout,
+            dtype=_DTYPES[self._input.type],
+            rows=self._size[0],
+            columns=self._size[1],
+            mean=self.normalization.mean,
+            std=self.normalization.std,
+            batch=1 if self._batch else None,
+        )
+        self.graph = graph
         self._check_output(graph)
 
     def features(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -158,17 +188,19 @@ class OnnxEncoder:
             raise EncoderError(f"{self.name} gives features that are not finite numbers.")
         return found[:, None]
 
+    def export(self, path: Path) -> None:
+        # A bundle's file is verified as a whole, so weights in other files become part of it.
+        model = onnx.load_model(self.graph)
+        if model.ByteSize() > _MOST_BYTES:
+            raise EncoderError(
+                f"{self.graph} has {model.ByteSize() / 1e9:.1f} GB with its weights, and an ONNX"
+                " file in a bundle holds 2 GB. Export it in float16."
+            )
+        onnx.save_model(model, path)
+
     def _run(self, tiles: NDArray[np.uint8]) -> NDArray[Any]:
-        if self._size != tiles.shape[1:3]:
-            rows, columns = self._size
-            tiles = np.stack([_resized(tile, rows, columns) for tile in tiles])
-        x: NDArray[Any] = tiles
-        if self._dtype != np.uint8:
-            mean, std = np.array([self.normalization.mean, self.normalization.std], np.float32)
-            x = ((tiles.astype(np.float32) / 255 - mean) / std).astype(self._dtype)
-        if self._how.layout == "NCHW":
-            x = x.transpose(0, 3, 1, 2)
-        return np.asarray(self._session.run(None, {self._input.name: np.ascontiguousarray(x)})[0])
+        given = {self._input.name: encoder_input(tiles, self.input)}
+        return np.asarray(self._session.run(None, given)[0])
 
     def _check_output(self, graph: Path) -> None:
         """Refuse a graph that does not make a vector of each of two blank tiles."""
@@ -254,12 +286,6 @@ def _batch_and_size(
             f" {TILE_PX}. Set resize = true to have tiles made smaller, or export it for {TILE_PX}."
         )
     return batch, (rows, columns)
-
-
-def _resized(tile: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    smaller = rows <= TILE_PX and columns <= TILE_PX
-    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(tile, (columns, rows), interpolation=how), np.uint8)
 
 
 def _sha256(parts: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MetricCollection
 
+from her2d.bundle.loading import sha256_of
 from her2d.method import FOLDS
 from her2d.research.networks.attention_mil import AttentionMil, BagGraph, export_bag_graph
 from her2d.research.networks.weights import load_weights
@@ -168,6 +169,7 @@ class TrainedMil:
     graph: BagGraph
     encoder: Encoder
     decision: MilDecision
+    channels: int
 
     def predict(self, features: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
         """Predict a slide.
@@ -241,8 +243,8 @@ def train_mil(
         )
     networks = _load_networks(study, recipe.mil, channels)
     decision = _decide(study, recipe, encoder, networks, tasks, progress)
-    path = study.mil / GRAPH_FILE
-    export_bag_graph(networks, path, sets=encoder.sets, channels=channels)
+    graph = BagGraph(networks, own_features=encoder.sets > 1)
+    export_bag_graph(graph, study.mil / GRAPH_FILE, sets=encoder.sets, channels=channels)
     write_text(study.mil / DECISION_FILE, decision.model_dump_json(indent=1))
     return results, decision
 
@@ -270,9 +272,26 @@ def load_mil(study: Study, recipe: Recipe) -> TrainedMil | None:
         decision = MilDecision.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise StudyError(f"{path} is not valid. Run `her2d train mil` again.") from error
-    networks = _load_networks(study, recipe.mil, bags.features(0).shape[2])
+    channels = bags.features(0).shape[2]
+    networks = _load_networks(study, recipe.mil, channels)
     graph = BagGraph(networks, own_features=encoder.sets > 1)
-    return TrainedMil(graph.eval(), encoder, decision)
+    return TrainedMil(graph.eval(), encoder, decision, channels)
+
+
+def mil_files(study: Study) -> dict[str, str]:
+    """Compute the SHA-256 of the baseline's decision and networks; empty if it is not trained.
+
+    Returns:
+        Hexadecimal digests, by path relative to the study.
+
+    Raises:
+        OSError: A file is missing.
+    """
+    decision = study.mil / DECISION_FILE
+    if not decision.is_file():
+        return {}
+    paths = [decision, *(study.mil / str(fold) / WEIGHTS_FILE for fold in range(FOLDS))]
+    return {path.relative_to(study.root).as_posix(): sha256_of(path) for path in paths}
 
 
 def choose_threshold(positive: NDArray[np.bool_], p: NDArray[np.floating]) -> float:

@@ -18,6 +18,7 @@ study/mil/decision.json         from which probability the baseline calls a slid
 study/mil/attention.onnx        its five networks as one graph
 study/model_selection.json      the models that the bundle consists of
 study/candidate/                the selected models as a bundle without figures
+study/candidate-mil/            the baseline that learns from slide labels as a bundle, likewise
 study/evaluation/               report.html, report.json, report.pdf
 """
 
@@ -84,6 +85,10 @@ class Study:
     @property
     def candidate(self) -> Path:
         return self.root / "candidate"
+
+    @property
+    def mil_candidate(self) -> Path:
+        return self.root / "candidate-mil"
 
     @property
     def evaluation(self) -> Path:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from fhir.resources.R4B.bundle import Bundle
 
+from her2d.bundle.manifest import MethodName
 from her2d.results.export import fhir_codes as codes
 from her2d.results.export.fhir_codes import concept, percent, quantity, standard
 from her2d.results.export.fhir_picture import Picture, heatmap_picture
@@ -30,6 +31,15 @@ _INTERPRETATIONS = {
     "positive": ("POS", "Positive"),
     "negative": ("NEG", "Negative"),
     "indeterminate": ("IND", "Indeterminate"),
+}
+_CODES = {MethodName.HER2NET: "her2-h-and-e", MethodName.MIL: "her2-h-and-e-by-attention"}
+_OBSERVED = {
+    MethodName.HER2NET: "her2-high-expression-percent",
+    MethodName.MIL: "her2-positive-probability",
+}
+_SHOWN = {
+    MethodName.HER2NET: "HER2-high tumour in brown",
+    MethodName.MIL: "Tumour with most attention in brown",
 }
 _NOT_APPLICABLE = frozenset({"not-he", "no-tumor"})
 
@@ -209,24 +219,13 @@ class _Report:
             **self._of_run("Observation", "observation"),
             "status": self._status,
             "category": [standard(codes.CATEGORY, "laboratory", "Laboratory")],
-            "code": concept("her2-high-expression-percent"),
+            "code": concept(_OBSERVED[result.method]),
             "specimen": _reference(self._specimen_id),
             "device": _reference(self._device_id),
             "effectiveDateTime": result.finished_at,
             "issued": result.finished_at,
             "interpretation": list(_interpretation(result)),
-            "referenceRange": [
-                {
-                    "low": percent(result.threshold_percent),
-                    "type": {"text": "HER2 positive"},
-                    "text": f"positive from {result.threshold_percent:g} %, the bundle's threshold",
-                },
-                {
-                    "high": percent(result.threshold_percent),
-                    "type": {"text": "HER2 negative"},
-                    "text": f"negative below {result.threshold_percent:g} %",
-                },
-            ],
+            "referenceRange": list(_reference_range(result)),
             "component": [
                 *_components(result),
                 *(_flag(flag, flag in result.quality_flags) for flag in QualityFlag),
@@ -234,10 +233,11 @@ class _Report:
             ],
             "note": [{"text": text} for text in self._notes()],
         }
-        if result.high_expression_percent is None:
+        observed = _observed(result)
+        if observed is None:
             observation["dataAbsentReason"] = _absent(result)
         else:
-            observation["valueQuantity"] = percent(result.high_expression_percent)
+            observation["valueQuantity"] = observed
         return observation
 
     def _notes(self) -> Iterator[str]:
@@ -292,7 +292,7 @@ class _Report:
             **self._of_run("DiagnosticReport", "report"),
             "status": self._status,
             "category": [standard(codes.SECTION, "SP", "Surgical Pathology")],
-            "code": concept("her2-h-and-e"),
+            "code": concept(_CODES[result.method]),
             "specimen": [_reference(self._specimen_id)],
             "effectiveDateTime": result.finished_at,
             "issued": result.finished_at,
@@ -302,12 +302,41 @@ class _Report:
         }
         if has_picture:
             link = _reference(self.run_id("heatmap"))
-            report["media"] = [{"comment": "HER2-high tumour in brown", "link": link}]
+            report["media"] = [{"comment": _SHOWN[result.method], "link": link}]
         return report
 
 
 def _reference(found: uuid.UUID) -> Resource:
     return {"reference": f"urn:uuid:{found}"}
+
+
+def _observed(result: SlideResult) -> Resource | None:
+    """Return what the call rests on: P, or a probability; None without a call."""
+    if result.high_expression_percent is not None:
+        return percent(result.high_expression_percent)
+    if result.positive_probability is not None:
+        return quantity(result.positive_probability, "1")
+    return None
+
+
+def _reference_range(result: SlideResult) -> Iterator[Resource]:
+    if result.threshold_percent is not None:
+        threshold, text = percent(result.threshold_percent), f"{result.threshold_percent:g} %"
+    elif result.probability_threshold is not None:
+        threshold = quantity(result.probability_threshold, "1")
+        text = f"a probability of {result.probability_threshold:g}"
+    else:
+        return
+    yield {
+        "low": threshold,
+        "type": {"text": "HER2 positive"},
+        "text": f"positive from {text}, the bundle's threshold",
+    }
+    yield {
+        "high": threshold,
+        "type": {"text": "HER2 negative"},
+        "text": f"negative below {text}",
+    }
 
 
 def _interpretation(result: SlideResult) -> Iterator[Resource]:
@@ -327,9 +356,14 @@ def _components(result: SlideResult) -> Iterator[Resource]:
         if value is not None:
             text = f"{codes.CODES[code]}{calibrated}"
             yield {"code": concept(code, text), "valueQuantity": percent(value)}
-    threshold = percent(result.threshold_percent)
-    yield {"code": concept("threshold-percent"), "valueQuantity": threshold}
-    yield {"code": concept("tile-cut"), "valueQuantity": quantity(result.tile_cut, "1")}
+    if result.threshold_percent is not None:
+        threshold = percent(result.threshold_percent)
+        yield {"code": concept("threshold-percent"), "valueQuantity": threshold}
+    if result.tile_cut is not None:
+        yield {"code": concept("tile-cut"), "valueQuantity": quantity(result.tile_cut, "1")}
+    if result.probability_threshold is not None:
+        threshold = quantity(result.probability_threshold, "1")
+        yield {"code": concept("probability-threshold"), "valueQuantity": threshold}
 
 
 def _absent(result: SlideResult) -> Resource:

@@ -54,11 +54,14 @@ FLAGS: Mapping[QualityFlag, str] = {
 }
 CODES: Mapping[str, str] = {
     "her2-h-and-e": "HER2 status read from H&E by HER2Net (research use only)",
+    "her2-h-and-e-by-attention": "HER2 status read from H&E by attention (research use only)",
     "her2-high-expression-percent": "Share of tumour that is HER2-high",
+    "her2-positive-probability": "Probability that the slide is HER2-positive",
     "ci-low": "95 % interval, lower end",
     "ci-high": "95 % interval, upper end",
     "threshold-percent": "Share from which the models call a slide positive",
     "tile-cut": "Probability above which a tile is HER2-high",
+    "probability-threshold": "Probability from which the models call a slide positive",
     "borderline": "The interval includes the threshold",
     "send-to-ihc": "Send to IHC, by the laboratory's calibration",
     "her2-positive": "HER2 positive by H&E",
@@ -74,6 +77,7 @@ CODES: Mapping[str, str] = {
     ReasonCode.FOLDED: "Too much is folded for a call",
     ReasonCode.PEN_MARKED: "Too much is under pen marks for a call",
     ReasonCode.WRONG_SCALE: "The scale of the scan is contradictory",
+    ReasonCode.TOO_MUCH_TUMOR: "More tumour tiles than the models weigh",
 }
 """Every code of the system HER2D, and what it means."""
 

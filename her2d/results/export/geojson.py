@@ -30,6 +30,7 @@ from her2d.results.stored_run import StoredRun
 _CLASSES: dict[str, tuple[str, tuple[int, int, int]]] = {
     "strong": ("HER2 high", (121, 67, 24)),
     "weak": ("Tumor", (84, 110, 160)),
+    "tumor": ("Tumor", (84, 110, 160)),
     "non_tumor": ("Other", (120, 160, 120)),
     "unreadable": ("Exclude", (200, 60, 60)),
 }
@@ -96,6 +97,8 @@ def _tile_feature(run: StoredRun, index: int) -> Feature:
     probabilities = {"p(strong)": tiles.p_strong[index]} | {
         f"p(strong) fold {fold}": p for fold, p in enumerate(tiles.p_folds[index], start=1)
     }
+    if tiles.attention is not None:
+        probabilities["attention"] = tiles.attention[index]
     measured |= {name: _rounded(p) for name, p in probabilities.items() if not np.isnan(p)}
     ring = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     return _feature(

@@ -84,7 +84,7 @@ class Outlines:
                 tumor & _tiles_of(run, pictures, classes),
                 least_px=least_um2 / self.resolution_um**2 if least_um2 else 0.0,
             )
-            for strong, classes in ((False, ("weak", "strong")), (True, ("strong",)))
+            for strong, classes in ((False, ("weak", "strong", "tumor")), (True, ("strong",)))
         }
         specks = self._regions[False].left_out_px
         self.left_out = LeftOut(len(specks), float(specks.sum()) * self._pixel_mm2)

@@ -9,12 +9,22 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from her2d.bundle.manifest import MethodName
 from her2d.results.records import SlideResult
 from her2d.results.stored_run import StoredRun
 from her2d.slides.metadata import MagnificationSource
 from her2d.system.clock import local_time
 
 Row = tuple[str, str]
+
+_SHOWN = {
+    MethodName.HER2NET: "its HER2-high tumour",
+    MethodName.MIL: "the tumour with most attention",
+}
+_SOURCES = {
+    MethodName.HER2NET: "HER2Net: Liao et al., Advanced Science 2025, 10.1002/advs.202408451.",
+    MethodName.MIL: "Attention over the whole slide: Ilse et al. 2018, arXiv:1802.04712.",
+}
 
 
 def report_html(run: StoredRun) -> str:
@@ -28,6 +38,8 @@ def report_html(run: StoredRun) -> str:
         findings=_findings(run),
         quality=quality_rows(result),
         provenance=_provenance(run),
+        shown=_SHOWN[result.method],
+        source=_SOURCES[result.method],
     )
 
 
@@ -89,19 +101,25 @@ def _picture(result: SlideResult) -> str | None:
 
 def _findings(run: StoredRun) -> list[Row]:
     result = run.result
+    is_mil = result.method is MethodName.MIL
     because = [("because", result.unreadable_reason)] if result.unreadable_reason else []
     return [
         ("tumour pixels at 4x", f"{result.tumor_pixels:,}"),
-        ("of these in HER2-high tiles", f"{result.strong_pixels:,}"),
+        ("of these in HER2-high tiles", _of_strong(result.strong_pixels)),
         ("tiles", str(result.tiles_total)),
         ("tissue tiles", str(result.tiles_tissue)),
         ("tumour tiles", str(result.tiles_tumor)),
-        ("HER2-high tiles", str(result.tiles_strong)),
-        ("tiles decided early", _decided_early(result)),
+        ("HER2-high tiles", _of_strong(result.tiles_strong)),
+        *([] if is_mil else [("tiles decided early", _decided_early(result))]),
         ("unreadable tiles", str(result.tiles_unreadable)),
         *because,
         *([("IHC and FISH", result.outcome_text)] if result.outcome_text else []),
     ]
+
+
+def _of_strong(number: int | None) -> str:
+    """Return a number of strong tiles or pixels, or that the method has none."""
+    return "not known: tiles are weighed, not classified" if number is None else f"{number:,}"
 
 
 def _decided_early(result: SlideResult) -> str:
@@ -126,10 +144,14 @@ def _provenance(run: StoredRun) -> list[Row]:
         ("finished", local_time(result.finished_at, seconds=True)),
         ("seconds", f"{result.elapsed_s:.1f}"),
         ("models", f"{result.bundle_name} {result.bundle_version}, {result.bundle_digest[:12]}"),
-        ("tile cut", f"{result.tile_cut:g}"),
+        *([] if result.tile_cut is None else [("tile cut", f"{result.tile_cut:g}")]),
         ("calibration", result.calibration or "none"),
         ("networks", f"{result.runtime} {result.runtime_version}, {result.precision}"),
-        ("integrator", f"scikit-learn {result.scikit_learn_version}"),
+        *(
+            [("integrator", f"scikit-learn {result.scikit_learn_version}")]
+            if result.method is MethodName.HER2NET
+            else []
+        ),
         ("her2d", _her2d(result)),
         ("run", str(result.run_id)),
     ]

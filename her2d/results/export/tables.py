@@ -12,7 +12,7 @@ from her2d.results.stored_run import StoredRun
 
 
 class TileRow(NamedTuple):
-    """A tile: x, y, width and height in level-0 pixels; p_* are None if not computed."""
+    """A tile: x, y, width and height in level-0 pixels; what was not computed is None."""
 
     column: int
     row: int
@@ -28,6 +28,7 @@ class TileRow(NamedTuple):
     p_fold_3: float | None
     p_fold_4: float | None
     p_fold_5: float | None
+    attention: float | None
 
 
 def tile_rows(run: StoredRun) -> Iterator[TileRow]:
@@ -38,7 +39,11 @@ def tile_rows(run: StoredRun) -> Iterator[TileRow]:
         left, top, right, bottom = run.geometry.box(column, row)
         p = (
             None if np.isnan(value) else float(value)
-            for value in (tiles.p_strong[index], *tiles.p_folds[index])
+            for value in (
+                tiles.p_strong[index],
+                *tiles.p_folds[index],
+                np.nan if tiles.attention is None else tiles.attention[index],
+            )
         )
         yield TileRow(
             column,

@@ -12,6 +12,7 @@ from her2d.inference.cuda.engine import Batches, CudaEngine
 from her2d.inference.cuda.network_runner import TILE_BYTES
 from her2d.inference.engine import DeviceLostError
 from her2d.inference.selection import open_engine
+from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import rules_of
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -70,7 +71,9 @@ def test_each_tissue_tile_crosses_the_bus_once_and_each_tumor_tile_moves_on_the_
 
 
 def test_cancelled_slides_leave_no_slot_and_no_kept_tile_taken(rig, color_bundle, slides):
-    with Pipeline(rig.engine, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(rig.engine, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         for _ in range(5):
             with pytest.raises(SlideCancelledError):
                 cancelled_in_progress(pipeline, slides[3]).result()
@@ -84,7 +87,9 @@ def test_a_lost_device_fails_every_slide_and_hangs_none(rig, color_bundle, slide
 
     monkeypatch.setattr(rig.classifiers, "enqueue", lost)
     monkeypatch.setattr(FakeGraph, "launch", lost)
-    with Pipeline(rig.engine, Integrator(color_bundle), rules_of(color_bundle), LIMITS) as pipeline:
+    with Pipeline(
+        Her2Net(rig.engine, Integrator(color_bundle)), rules_of(color_bundle), LIMITS
+    ) as pipeline:
         for _ in range(3):
             futures = [pipeline.submit(path) for path in slides]
             for future in futures:

@@ -41,9 +41,9 @@ def test_a_bag_of_one_gets_all_attention_and_a_repeated_tile_changes_nothing():
 @pytest.mark.parametrize("sets", [1, 5])
 def test_the_exported_graph_is_the_torch_networks(tmp_path, sets):
     of_folds = networks()
-    export_bag_graph(of_folds, tmp_path / "a.onnx", sets=sets, channels=CHANNELS)
-    session = ort.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     graph = BagGraph(of_folds, own_features=sets > 1)
+    export_bag_graph(graph, tmp_path / "a.onnx", sets=sets, channels=CHANNELS)
+    session = ort.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
     for tiles in (1, 2, 9):
         features = torch.randn(tiles, sets, CHANNELS)
         p, attention = session.run(None, {"features": features.numpy()})

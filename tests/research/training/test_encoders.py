@@ -1,6 +1,7 @@
 """What makes tiles' features: a classifier of the study, or an ONNX graph that a user brings."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from encoder_graphs import NCHW, NHWC, write_encoder
@@ -8,6 +9,7 @@ from onnx import TensorProto
 from torch import nn
 
 from her2d.research.networks.build import build_classifier
+from her2d.research.networks.export import Normalized, export_features
 from her2d.research.training.encoders import EncoderError, OnnxEncoder, penultimate
 
 
@@ -102,3 +104,22 @@ def test_a_missing_graph_and_one_that_is_none_are_refused(tmp_path):
         OnnxEncoder(path)
     with pytest.raises(EncoderError, match="Cannot read the encoder's description"):
         OnnxEncoder(tmp_path / "other.toml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_32"])
+def test_the_exported_features_are_what_the_last_layer_reads(name, tmp_path):
+    torch.manual_seed(1)
+    networks = [build_classifier(name, width_multiplier=1 / 16).eval() for _ in range(2)]
+    mean, std = (0.7, 0.6, 0.7), (0.2, 0.2, 0.2)
+    path = tmp_path / "encoder.onnx"
+    export_features(networks, path, mean=mean, std=std)
+    tiles = np.random.default_rng(1).integers(0, 256, (2, 512, 512, 3), np.uint8)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["features"], {"tiles": tiles})
+    with torch.inference_mode():
+        x = Normalized(mean, std)(torch.from_numpy(tiles))
+        expected = torch.stack([penultimate(network, x) for network in networks], dim=1)
+        assert networks[0](x).shape == (2, 2)  # it stays whole
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected.numpy(), atol=1e-4, rtol=1e-4)

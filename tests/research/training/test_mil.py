@@ -1,5 +1,6 @@
 """The baseline that learns from slide labels, with the mean colour of a tile as its features."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,14 +10,18 @@ from encoder_graphs import NCHW, write_encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from her2d.bundle.loading import sha256_of
+from her2d.bundle.loading import load_bundle, sha256_of
+from her2d.bundle.manifest import Decision
+from her2d.inference.mil_engine import OnnxRuntimeMilEngine, mil_self_test
 from her2d.method import FOLDS
+from her2d.research.training.bags import read_features
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, FitError
 from her2d.research.training.mil import TrainedMil, choose_threshold, load_mil, train_mil
+from her2d.research.training.mil_candidate import write_mil_candidate
 from her2d.research.training.recipe import GateSource, IntegratorRecipe, MilRecipe, Recipe
 from her2d.research.training.study import Study, StudyError
-from her2d.research.training.tile_store import PreparedTile, slide_path, write_slide
+from her2d.research.training.tile_store import PreparedTile, TileStore, slide_path, write_slide
 
 TUMOR = np.ones((512, 512), np.uint8)
 
@@ -169,3 +174,40 @@ def test_no_threshold_separates_slides_better_than_the_chosen_one(slides):
 
     chosen = choose_threshold(positive, p)
     assert worth(chosen) >= max(worth(cut) for cut in p) - 1e-9
+
+
+@pytest.mark.slow
+def test_as_a_bundle_it_makes_the_same_features_and_the_same_probability(
+    copied, color_bundle, tmp_path
+):
+    study, recipe = copied
+    mil = loaded(study, recipe)
+    bundle = write_mil_candidate(study, mil, color_bundle)
+    assert bundle.manifest.mil == load_bundle(study.mil_candidate).mil
+    engine = OnnxRuntimeMilEngine(bundle, threads=1)
+    mil_self_test(engine)
+    for path in (study.mil / "features").iterdir():
+        store = TileStore(study.tiles, [path.stem])
+        features = engine.encode(np.stack([store.pixels(number) for number in range(2)]))
+        trained_on = read_features(path)
+        assert np.array_equal(features.astype(np.float32), trained_on)
+        p, attention = mil.predict(trained_on)
+        found = engine.attend(features)
+        assert found.p_positive == pytest.approx(p, abs=1e-6)
+        assert found.attention == pytest.approx(attention, abs=1e-6)
+    engine.close()
+
+
+@pytest.mark.slow
+def test_the_bundle_has_the_limits_by_which_the_evaluation_leaves_slides_uncalled(
+    copied, color_bundle
+):
+    study, recipe = copied
+    decision = Decision(tile_cut=0.7, min_tumor_tiles=4, min_tumor_mm2=1.5)
+    manifest = color_bundle.manifest.model_copy(update={"decision": decision})
+    limited = dataclasses.replace(color_bundle, manifest=manifest)
+    found = write_mil_candidate(study, loaded(study, recipe), limited).manifest
+    assert (found.decision.min_tumor_tiles, found.decision.min_tumor_mm2) == (4, 1.5)
+    assert found.decision.tile_cut == Decision().tile_cut
+    assert found.interval is None
+    assert found.parts.segmenter.sha256 == color_bundle.manifest.parts.segmenter.sha256
