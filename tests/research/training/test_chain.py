@@ -8,19 +8,28 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from built_once import built_once, run_folder
+from encoder_graphs import write_encoder
 from pango import needs_pango
 from typer.testing import CliRunner
 
 from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.cli.app import app
+from her2d.db.connection import open_readonly
+from her2d.research.evaluation.evaluate import evaluation_slides
+from her2d.research.evaluation.mil import MIL as MIL_ROW
+from her2d.research.evaluation.mil import MilPredictions
+from her2d.research.evaluation.slide_predictions import IntegratorPrediction, predict_slides
 from her2d.research.training.candidate import write_candidate
 from her2d.research.training.cohort import Split
+from her2d.research.training.mil import load_mil
 from her2d.research.training.recipe import study_recipe
 from her2d.research.training.study import Study
 from her2d.simulator.cohort import write_cohort
@@ -384,3 +393,132 @@ def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):
     assert found["bundle_name"] == "ours"
     assert found["her2_status"] in ("positive", "negative", "indeterminate")
     assert found["tiles_tissue"] > 0
+
+
+MIL = tuple(
+    word
+    for setting in (
+        "accelerator='cpu'",
+        "learning_rate=0.01",
+        "max_epochs=3",
+        "hidden=16",
+        "attention=8",
+    )
+    for word in ("--set", f"mil.{setting}")
+)
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The study with its baseline that learns from slide labels, and that as a bundle."""
+
+    study: Study
+    bundle: Path
+
+    def evaluated(self) -> dict[str, IntegratorPrediction]:
+        """What the evaluation predicts of each test slide by the baseline, by its file's name."""
+        mil = load_mil(self.study, study_recipe(self.study.root, None))
+        assert mil is not None
+        predictions = MilPredictions(self.study, mil)
+        slides = evaluation_slides(self.study.cohort())
+        return {
+            found.slide.he_path.name: predictions.predict(found)
+            for found in predict_slides(load_bundle(self.study.candidate), slides)
+        }
+
+    def served(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """What `her2d scan` records of each test slide by the bundle, by its file's name."""
+        config = folder / "config.toml"
+        config.write_text(
+            f'[bundle]\npath = "{self.bundle}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
+            f'[results]\ndatabase = "{folder / "her2d.sqlite"}"\n'
+            f'heatmaps = "{folder / "heatmaps"}"\n'
+        )
+        slides = [slide.he_path for slide in evaluation_slides(self.study.cohort())]
+        her2d("scan", *slides, "--config", config)
+        with closing(open_readonly(folder / "her2d.sqlite")) as db:
+            return {row["file_name"]: row for row in db.query("select * from slide_results")}
+
+
+def weighed_study(trained: Path, folder: Path, *more: str) -> Weighed:
+    study = Study(folder / "study")
+    shutil.copytree(trained, study.root)
+    her2d("train", "mil", "--study", study.root, *MIL, *more)
+    her2d("evaluate", "--study", study.root)
+    bundle = folder / "engines" / "attention"
+    bundle.parent.mkdir()
+    her2d("bundle", "build", bundle, "--study", study.root, "--method", "mil")
+    return Weighed(study, bundle)
+
+
+@pytest.fixture(scope="module")
+def weighed(trained) -> Weighed:
+    folder = built_once(
+        trained.parent.with_name("chain-weighed"), lambda folder: weighed_study(trained, folder)
+    )
+    return Weighed(Study(folder / "study"), folder / "engines" / "attention")
+
+
+def same_as_evaluated(weighed: Weighed, folder: Path) -> None:
+    evaluated, served = weighed.evaluated(), weighed.served(folder)
+    assert evaluated.keys() == served.keys()
+    called = {name: row for name, row in served.items() if row["her2_status"] != "indeterminate"}
+    assert called
+    for name, row in called.items():
+        assert row["method"] == "mil"
+        assert row["high_expression_percent"] is None
+        assert row["positive_probability"] == pytest.approx(evaluated[name].fraction, abs=1e-6)
+    assert {name: row["her2_status"] for name, row in served.items()} == {
+        name: prediction.predicted for name, prediction in evaluated.items()
+    }
+
+
+def test_a_bundle_of_the_baseline_serves_what_was_evaluated(weighed, tmp_path):
+    same_as_evaluated(weighed, tmp_path)
+
+
+def test_so_does_one_with_an_encoder_of_the_users(trained, tmp_path):
+    encoder = write_encoder(
+        tmp_path, ("N", 3, 224, 224), more="resize = true\nmean = [0.7, 0.6, 0.7]\n"
+    )
+    weighed = weighed_study(trained, tmp_path, "--set", f"mil.encoder='{encoder}'")
+    assert load_bundle(weighed.bundle).mil.input.rows == 224
+    same_as_evaluated(weighed, tmp_path)
+
+
+def test_its_manifest_states_what_was_measured_of_it(weighed):
+    manifest = load_bundle(weighed.bundle).manifest
+    report = json.loads((weighed.study.evaluation / "report.json").read_text())
+    (row,) = (
+        row for row in report["slides"] if (row["integrator"], row["set"]) == (MIL_ROW, "test")
+    )
+    assert manifest.name == "attention"
+    assert manifest.measured.slide_accuracy == row["accuracy"]["value"]
+    assert manifest.measured.tile_auroc is None
+    decision = json.loads((weighed.study.mil / "decision.json").read_text())
+    assert manifest.mil.threshold == decision["threshold"]
+    assert len(manifest.mil.reference.attention) == 3
+    assert "weighed by attention" in (weighed.bundle / "MODEL_CARD.md").read_text()
+
+
+def test_her2d_bundle_verify_computes_its_reference_tiles(weighed):
+    assert "is unaltered" in her2d("bundle", "verify", weighed.bundle)
+
+
+def test_a_baseline_trained_again_after_it_was_measured_is_not_shipped(weighed, tmp_path):
+    study = tmp_path / "study"
+    shutil.copytree(weighed.study.root, study)
+    path = study / "mil" / "decision.json"
+    path.write_text(path.read_text() + "\n")
+    arguments = ["bundle", "build", str(tmp_path / "b"), "--study", str(study), "--method", "mil"]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code != 0
+    assert "mil/decision.json" in str(found.exception)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_study_without_a_baseline_has_no_bundle_of_it(trained, tmp_path):
+    arguments = ["bundle", "build", str(tmp_path / "b"), "--study", str(trained)]
+    found = CliRunner().invoke(app, [*arguments, "--method", "mil"])
+    assert found.exit_code != 0
+    assert "her2d train mil" in str(found.exception)
