@@ -1,5 +1,6 @@
-"""The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once."""
+"""The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once; its name."""
 
+from enum import StrEnum
 from typing import Final
 
 MAGNIFICATION = 4.0
@@ -28,3 +29,15 @@ TILE_CUT = 0.5
 
 COVERAGE = 0.95
 """Share of slides whose interval of P is to hold what it is an interval of. Ours."""
+
+
+class MethodName(StrEnum):
+    """How a bundle calls a slide.
+
+    `her2net` classifies tiles and calls a slide by the share of HER2-high tumour (paper, section
+    4). `mil` weighs the tiles of a whole slide by attention, and calls it by a probability (Ilse et
+    al. 2018, arXiv:1802.04712).
+    """
+
+    HER2NET = "her2net"
+    MIL = "mil"

@@ -10,7 +10,6 @@ archive is left to skops, which refuses types that are not trusted.
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,10 +56,16 @@ def read_forest(content: bytes) -> Forest | None:
         TypeError, ValueError: it is a forest whose parts do not fit together.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        schema = json.loads(_member(archive, _SCHEMA))
+        objects: list[dict[str, Any]] = []
+
+        def listed(found: dict[str, Any]) -> dict[str, Any]:
+            objects.append(found)
+            return found
+
+        schema = json.loads(_member(archive, _SCHEMA), object_hook=listed)
         if _type(schema) != _FOREST or schema.get("protocol") != _PROTOCOL:
             return None
-        if not all(_type(node) in _TYPES for node in _nodes(schema)):
+        if not all(_type(found) in _TYPES for found in objects if _is_node(found)):
             return None
         return _Reader(archive).forest(schema)
 
@@ -108,17 +113,9 @@ class _Reader:
         return found
 
 
-def _nodes(node: Any) -> Iterator[Any]:
-    """Yield all nodes of a schema: each has a type, as only the schema's inner mappings do not."""
-    waiting = [node]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            if "__class__" in found or "__loader__" in found:
-                yield found
-            waiting.extend(found.values())
-        elif isinstance(found, list):
-            waiting.extend(found)
+def _is_node(found: dict[str, Any]) -> bool:
+    """Return whether an object of a schema has a type, as only the inner mappings have none."""
+    return "__class__" in found or "__loader__" in found
 
 
 def _type(node: Any) -> tuple[Any, ...]:

@@ -1,6 +1,5 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
-from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +24,7 @@ from her2d.method import (
     TILE_PX,
     TUMOR_FRACTION,
     UM_PER_PX,
+    MethodName,
 )
 from her2d.system.toml import parse_toml
 
@@ -84,18 +84,6 @@ class MilParts(_Section):
     segmenter: Part
     encoder: Part
     attention: Part
-
-
-class MethodName(StrEnum):
-    """How a bundle calls a slide.
-
-    `her2net` classifies tiles and calls a slide by the share of HER2-high tumour (paper, section
-    4). `mil` weighs the tiles of a whole slide by attention, and calls it by a probability (Ilse et
-    al. 2018, arXiv:1802.04712).
-    """
-
-    HER2NET = "her2net"
-    MIL = "mil"
 
 
 def _method_of_parts(parts: Any) -> MethodName:

@@ -7,6 +7,8 @@ https://protobuf.dev/programming-guides/encoding/.
 from collections.abc import Iterator
 
 _VARINT, _EIGHT_BYTES, _LENGTH, _GROUP, _END_OF_GROUP, _FOUR_BYTES = range(6)
+_MORE = 0x80
+"""Set in each byte of a number but the last."""
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
@@ -15,7 +17,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     Raises:
         IndexError, ValueError: it is not a message.
     """
-    for field, value, _ in whole_fields(data):
+    for field, value, _, _ in _read(data):
         if value is not None:
             yield field, value
 
@@ -30,17 +32,24 @@ def whole_fields(
     Raises:
         IndexError, ValueError: it is not a message.
     """
-    at = 0
-    while at < len(data):
+    for field, value, start, end in _read(data):
+        yield field, value, data[start:end]
+
+
+def _read(data: memoryview) -> Iterator[tuple[int, int | memoryview | None, int, int]]:
+    """Generate the fields of a message, and where each begins and ends."""
+    at, end = 0, len(data)
+    while at < end:
         start = at
-        key, at = _varint(data, at)
-        field, kind = key >> 3, key & 7
+        # Almost every key and length is one byte, and a graph has 100,000 of them.
+        key, at = (data[at], at + 1) if data[at] < _MORE else _varint(data, at)
+        kind = key & 7
         value: int | memoryview | None = None
         if kind == _VARINT:
             value, at = _varint(data, at)
         elif kind == _LENGTH:
-            length, at = _varint(data, at)
-            if length > len(data) - at:
+            length, at = (data[at], at + 1) if data[at] < _MORE else _varint(data, at)
+            if length > end - at:
                 raise ValueError("a field reaches beyond its message")
             value = data[at : at + length]
             at += length
@@ -48,7 +57,7 @@ def whole_fields(
             at += 8 if kind == _EIGHT_BYTES else 4
         elif kind not in (_GROUP, _END_OF_GROUP):
             raise ValueError(f"there is no wire type {kind}")
-        yield field, value, data[start:at]
+        yield key >> 3, value, start, at
 
 
 def numbers(packed: memoryview) -> list[int]:
@@ -81,8 +90,8 @@ def number(field: int, value: int) -> bytes:
 
 def _written(value: int) -> bytes:
     found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+    while value >= _MORE:
+        found.append(value & 0x7F | _MORE)
         value >>= 7
     found.append(value)
     return bytes(found)
@@ -95,7 +104,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         shift += 7
-        if byte < 0x80:
+        if byte < _MORE:
             return value, at
         if shift > 63:
             raise ValueError("a number has more than 64 bits")

@@ -13,7 +13,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import BundleError, MethodName, Sha256
+from her2d.bundle.manifest import BundleError, Sha256
+from her2d.method import MethodName
 from her2d.system.files import read_bounded
 from her2d.system.toml import parse_toml
 

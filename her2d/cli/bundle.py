@@ -10,13 +10,13 @@ from rich.console import Console
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import Bundle, load_bundle
-from her2d.bundle.manifest import MethodName
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.cli.errors import UserError
 from her2d.cli.extras import require_extra
 from her2d.cli.options import ConfigOption, JsonOption, StudyOption, settings_of
 from her2d.cli.tables import fields
 from her2d.cli.terminal import say
+from her2d.method import MethodName
 
 app = typer.Typer(help="Show, verify and build model bundles.", no_args_is_help=True)
 

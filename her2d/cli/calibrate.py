@@ -13,7 +13,6 @@ from sqlite_utils import Database
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle, load_bundle
-from her2d.bundle.manifest import MethodName
 from her2d.bundle.site_calibration import (
     CalibrationError,
     CalibrationSlides,
@@ -36,6 +35,7 @@ from her2d.cli.outcomes import outcomes_in
 from her2d.cli.tables import Listing, fields
 from her2d.cli.terminal import say
 from her2d.db.connection import open_readonly
+from her2d.method import MethodName
 from her2d.results.outcomes import (
     ComparedSlides,
     compare_with_calls,

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from her2d.bundle.loading import load_bundle
-from her2d.bundle.manifest import MethodName, Preprocessing
+from her2d.bundle.manifest import Preprocessing
 from her2d.cli.errors import UserError
 from her2d.cli.extras import needing
 from her2d.cli.options import ConfigOption, JsonOption, settings_of
@@ -28,6 +28,7 @@ from her2d.inference.engine import EngineError, Tiles
 from her2d.inference.options import BackendName, Precision, usual_batch
 from her2d.inference.plans import Profile, Sidecar
 from her2d.inference.ways import Way
+from her2d.method import MethodName
 
 _BACKENDS: dict[str, BackendName] = {
     "tensorrt": "tensorrt",

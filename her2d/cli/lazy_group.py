@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from her2d.system.imports import importing_much
+
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
@@ -31,7 +33,8 @@ class LazyCommand:
     def load(self) -> Any:
         """Import the command, and return it as Typer runs it."""
         module, _, name = self.place.partition(":")
-        found = getattr(importlib.import_module(module), name)
+        with importing_much():
+            found = getattr(importlib.import_module(module), name)
         app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=self.name)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from her2d.bundle.loading import load_bundle
 from her2d.cli.actor import actor
 from her2d.cli.options import MOST_ID, ConfigOption, JsonOption, settings_of
 from her2d.cli.tables import Column, Listing
@@ -145,6 +144,8 @@ def reprocess(
     The current bundle is the one in config.toml. Old results are kept.
     """
     settings = settings_of(config)
+    from her2d.bundle.loading import load_bundle  # which no other command of jobs needs
+
     digest = load_bundle(settings.bundle.path).digest
     with _queue(settings, "reprocess") as jobs:
         queued = operator.reprocess(jobs, digest, job)

@@ -35,6 +35,7 @@ from her2d.results.records import SlideResult
 from her2d.settings import Settings
 from her2d.slides.errors import SlideError
 from her2d.slides.formats.recognition import EXTENSIONS
+from her2d.system.imports import importing_much
 from her2d.system.text import printable, readable_text
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ def scan(
 
 def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     # Importing the pipeline takes half a second, which `--help` need not wait for.
-    from her2d.api import Scorer
-    from her2d.processing.recorder import Recorder
+    with importing_much():
+        from her2d.api import Scorer
+        from her2d.processing.recorder import Recorder
 
     results = settings.results
     if (problem := share_problem(results.database)) is not None:

@@ -5,11 +5,11 @@ A broken GPU, driver or memory shows as another answer; a slide must never be ca
 
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import MethodName
 from her2d.cluster.plan import ParityReference
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.parity import compare, findings
+from her2d.method import MethodName
 from her2d.simulator.tissue import tissue_tiles
 
 _TILES = 4

@@ -11,7 +11,7 @@ from typing import cast
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.made_with import scikit_learn_of
-from her2d.bundle.manifest import BundleError, MethodName
+from her2d.bundle.manifest import BundleError
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
 from her2d.doctor.finding import Finding, Verdict, failure, ok, warning
 from her2d.inference.backends import candidate
@@ -24,8 +24,10 @@ from her2d.inference.options import (
     recorded_parts,
 )
 from her2d.inference.plans import PlanError, PlanFiles, intact_plan
+from her2d.method import MethodName
 from her2d.settings import Settings
 from her2d.system.clock import local_day
+from her2d.system.extras import installing
 
 _DEMO = "demonstration"
 _SIDECAR = re.compile(rf"({'|'.join(BACKENDS)})-(fp32|fp16|bf16|int8)\.plan\.json")
@@ -86,7 +88,7 @@ def model_findings(settings: Settings, bundle: Bundle | BundleError) -> Iterator
     yield calibration_finding(settings, bundle)
     plans = dict(_plans(bundle)) if manifest.method is MethodName.HER2NET else {}
     yield from plans.values()
-    yield _engine(settings, bundle, plans)
+    yield from _engine(settings, bundle, plans)
 
 
 def _made_with(bundle: Bundle) -> Iterator[Finding]:
@@ -136,7 +138,7 @@ def _all_files(sidecar: Path) -> str:
 
 def _engine(
     settings: Settings, bundle: Bundle, plans: Mapping[tuple[str, str], Finding]
-) -> Finding:
+) -> Iterator[Finding]:
     """Open the engine as the daemon does, and process a blank tile.
 
     Args:
@@ -152,7 +154,8 @@ def _engine(
     try:
         with Scorer(bundle, settings=settings) as scorer:
             seconds = time.perf_counter() - started
-            message = f"{scorer.backend} works; it was ready after {seconds:.2f} s."
+            backend = scorer.backend
+            message = f"{backend} works; it was ready after {seconds:.2f} s."
             named = {key for key, found in plans.items() if found.verdict is not Verdict.OK}
             unused = [
                 plan
@@ -160,22 +163,6 @@ def _engine(
                 if (plan.backend, plan.precision) not in named
             ]
             because = scorer.processor.runs_all_because
-        if because is not None:
-            return warning(
-                check,
-                f"{message} All sub-classifiers are run for every tumour tile, although [inference]"
-                f" run_all_classifiers is false. {because}",
-                "Set [inference] run_all_classifiers = true. Results are the same.",
-            )
-        if not unused:
-            return ok(check, message)
-        plan = unused[0]
-        return warning(
-            check,
-            f"{message} The faster plan {plan.backend}-{plan.precision} is there and is not used.",
-            f"`her2d run` logs why (plan_not_used). Compile it again: {plan.command}. Or set"
-            f' [inference] backend = "{recorded_parts(scorer.backend)[0]}".',
-        )
     except EngineError as error:
         name = settings.inference.backend
         reason = str(error)
@@ -183,8 +170,51 @@ def _engine(
             # What the machine lacks comes before what the bundle lacks.
             needed = candidate(name, None, engine_options(settings))
             reason = reason if needed.usable else f"{name} does not work here. {needed.reason}"
-        return failure(
+        yield failure(
             check,
             reason,
             'Set [inference] backend = "auto" to use the best back end that works here.',
         )
+        return
+    if because is not None:
+        yield warning(
+            check,
+            f"{message} All sub-classifiers are run for every tumour tile, although [inference]"
+            f" run_all_classifiers is false. {because}",
+            "Set [inference] run_all_classifiers = true. Results are the same.",
+        )
+    elif unused:
+        plan = unused[0]
+        yield warning(
+            check,
+            f"{message} The faster plan {plan.backend}-{plan.precision} is there and is not used.",
+            f"`her2d run` logs why (plan_not_used). Compile it again: {plan.command}. Or set"
+            f' [inference] backend = "{recorded_parts(backend)[0]}".',
+        )
+    else:
+        yield ok(check, message)
+    if recorded_parts(backend) == ("onnxruntime", "fp32"):
+        yield _rewritten(bundle, engine_options(settings).threads)
+
+
+def _rewritten(bundle: Bundle, threads: int) -> Finding:
+    """Compare the networks that are rewritten for the CPU with those of the bundle."""
+    from her2d.inference.cpu_graph.whole_graph import compare_rewritten
+
+    check = "rewritten networks"
+    try:
+        found = compare_rewritten(bundle, threads=threads)
+    except EngineError as error:
+        return failure(check, str(error), "Run her2d doctor again.")
+    if networks := " and ".join(found.differing):
+        return failure(
+            check,
+            f"On this machine, ONNX Runtime computes {networks}, rewritten for the CPU, differently"
+            " from the bundle's own. The daemon computes with the rewritten networks all the same,"
+            " and its results can differ from the bundle's.",
+            "Stop the daemon, and install the version of ONNX Runtime that her2d is tested with:"
+            f" {installing(None)}. Report it if this finding stays.",
+        )
+    if networks := " and ".join(found.rewritten):
+        return ok(check, f"Rewritten for the CPU, {networks} give the same bits as the bundle's.")
+    return ok(check, "ONNX Runtime computes the bundle's networks as they are.")

@@ -18,6 +18,7 @@ _GRAPH_OF_MODEL, _OPSET = 7, 8
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _NODE, _NAME, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 2, 5, 11, 12, 13
 _INPUT_OF_NODE, _OUTPUT_OF_NODE, _NAME_OF_NODE, _KIND, _ATTRIBUTE, _DOMAIN = 1, 2, 3, 4, 5, 7
+_NAMES_IN_NODE = (_INPUT_OF_NODE, _OUTPUT_OF_NODE, _KIND, _DOMAIN)
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_BYTES, _ATTRIBUTE_GRAPH = 1, 3, 4, 6
 _ATTRIBUTE_INTS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_TYPE = 8, 11, 20
 _INT_ATTRIBUTE, _INTS_ATTRIBUTE = 2, 7
@@ -57,19 +58,27 @@ class Node:
     @classmethod
     def read(cls, content: memoryview) -> Self:
         """Read a node. Raises IndexError or ValueError if it is not one."""
-        attributes = list(_messages(content, _ATTRIBUTE))
+        # One pass, since a graph has hundreds of nodes.
+        named: dict[int, list[str]] = {field: [] for field in _NAMES_IN_NODE}
+        attributes: dict[str, Attribute] = {}
+        has_graphs = False
+        for number_, value in fields(content):
+            if not isinstance(value, memoryview):
+                continue
+            if number_ in named:
+                named[number_].append(bytes(value).decode())
+            elif number_ == _ATTRIBUTE:
+                name, found, is_graph = _attribute(value)
+                attributes[name] = found
+                has_graphs |= is_graph
         return cls(
             # Operators of other domains are none that we know.
-            ".".join([*filter(None, _texts(content, _DOMAIN)), *_texts(content, _KIND)]),
-            tuple(_texts(content, _INPUT_OF_NODE)),
-            tuple(_texts(content, _OUTPUT_OF_NODE)),
-            dict(map(_attribute, attributes)),
+            ".".join([*filter(None, named[_DOMAIN]), *named[_KIND]]),
+            tuple(named[_INPUT_OF_NODE]),
+            tuple(named[_OUTPUT_OF_NODE]),
+            attributes,
             content,
-            any(
-                field in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS)
-                for attribute in attributes
-                for field, _ in fields(attribute)
-            ),
+            has_graphs,
         )
 
     @classmethod
@@ -252,10 +261,12 @@ def float_value(name: str, shape: Shape) -> bytes:
     return with_length(_VALUE_NAME, name.encode()) + described
 
 
-def _attribute(content: memoryview) -> tuple[str, Attribute]:
-    name = ""
+def _attribute(content: memoryview) -> tuple[str, Attribute, bool]:
+    """Return an attribute's name, its value, and whether it contains graphs."""
+    name, has_graphs = "", False
     value: Attribute = None
     for number_, found in fields(content):
+        has_graphs |= number_ in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS)
         if number_ == _ATTRIBUTE_NAME and isinstance(found, memoryview):
             name = bytes(found).decode()
         elif number_ == _ATTRIBUTE_INT and isinstance(found, int):
@@ -266,7 +277,7 @@ def _attribute(content: memoryview) -> tuple[str, Attribute]:
             more = [found] if isinstance(found, int) else numbers(found)
             before = value if isinstance(value, tuple) else ()
             value = (*before, *map(_signed, more))
-    return name, value
+    return name, value, has_graphs
 
 
 def _written_attribute(name: str, value: Attribute) -> bytes:

@@ -47,7 +47,9 @@ class OnnxRuntimeEngine(HostEngine):
         segmenter = open_segmenter(bundle, way)
 
         def open_classifiers(graph: str | bytes) -> HostNetwork:
-            return OnnxRuntimeNetwork(bundle.classifiers, _for_cpu(graph), CLASSIFIERS_OUTPUTS, way)
+            return OnnxRuntimeNetwork(
+                bundle.classifiers, graph_for_cpu(graph), CLASSIFIERS_OUTPUTS, way
+            )
 
         with loading_graph(bundle.classifiers, parts.classifiers.sha256) as graph:
             joined, folds = open_classifiers(graph), None
@@ -67,11 +69,15 @@ class OnnxRuntimeEngine(HostEngine):
 def open_segmenter(bundle: Bundle, way: Way) -> HostNetwork:
     """Load a bundle's segmenter, to run in some way. Raises EngineError."""
     with loading_graph(bundle.segmenter, bundle.manifest.parts.segmenter.sha256) as graph:
-        return OnnxRuntimeNetwork(bundle.segmenter, _for_cpu(graph), SEGMENTER_OUTPUTS, way)
+        return OnnxRuntimeNetwork(bundle.segmenter, graph_for_cpu(graph), SEGMENTER_OUTPUTS, way)
 
 
-def _for_cpu(graph: str | bytes) -> str | bytes:
-    """Return a graph's path or content, or the content of one that computes the same sooner."""
+def graph_for_cpu(graph: str | bytes) -> str | bytes:
+    """Return a graph, or the content of one that computes the same sooner.
+
+    Args:
+        graph: its path as `loading_graph` gives it, or its content.
+    """
     if isinstance(graph, bytes):
         return rewritten(graph) or graph
     path = Path(graph)

@@ -6,15 +6,17 @@ expression; P >= 10 % is positive. The borderline flag and the indeterminate sta
 
 from enum import StrEnum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from her2d.bundle.manifest import MethodName
-from her2d.bundle.site_calibration import IhcZone
-from her2d.method import THRESHOLD, TILE_CUT
+from her2d.method import THRESHOLD, TILE_CUT, MethodName
 from her2d.pipeline.evaluability import Obstacle, ReasonCode
 from her2d.pipeline.interval import Interval, interval_meaning
 from her2d.pipeline.tile_counts import TileCounts, high_expression_fraction
+
+if TYPE_CHECKING:  # reading it takes longer than a list of results
+    from her2d.bundle.site_calibration import IhcZone
 
 
 class Her2Status(StrEnum):
@@ -194,7 +196,7 @@ def score_bag(
     return scored.model_copy(update={"her2_status": called, "positive_probability": p_positive})
 
 
-def with_ihc_zone(score: Score, zone: IhcZone | None) -> Score:
+def with_ihc_zone(score: Score, zone: "IhcZone | None") -> Score:
     """Return the score with whether the slide is sent to IHC, by the laboratory's calibration.
 
     A slide without a call is always sent; one that is called positive never is.

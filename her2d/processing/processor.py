@@ -15,13 +15,13 @@ from typing import Protocol, TypeVar
 from her2d.bundle.integrator import Integrator
 from her2d.bundle.loading import Bundle
 from her2d.bundle.made_with import log_other_scikit_learn
-from her2d.bundle.manifest import MethodName
 from her2d.inference.engine import DeviceLostError, Engine, EngineError, TileEngine
 from her2d.inference.mil_engine import mil_self_test, open_mil_engine
 from her2d.inference.options import BatchSizes, EngineOptions, usual_batch
 from her2d.inference.plans import PlanFiles
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.self_test import self_test
+from her2d.method import MethodName
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.method import Method

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from her2d.bundle.manifest import MethodName
+from her2d.method import MethodName
 from her2d.pipeline.outcome import SlideOutcome, TileClass, is_tissue
 from her2d.pipeline.software import Software
 from her2d.processing.processor import ScoredSlide

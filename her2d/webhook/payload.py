@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from her2d.bundle.manifest import MethodName
+from her2d.method import MethodName
 from her2d.results.records import SlideResult
 
 Version = Literal["1", "2"]

@@ -1,8 +1,10 @@
 """Which large libraries a command imports: none that its work does not need."""
 
 import json
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,32 @@ def test_no_help_page_imports_an_engine(tmp_path):
     assert {page: new for page, new in found.items() if new} == {}
 
 
+PLUGIN = """
+print("a plugin of another package")
+class Plugin:
+    def new_schema_validator(self, *_args, **_more):
+        return None, None, None
+plugin = Plugin()
+"""
+
+
+def test_no_plugin_that_another_package_has_for_pydantic_is_imported(tmp_path):
+    package = tmp_path / "other-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[pydantic]\nother = other:plugin\n")
+    (tmp_path / "other.py").write_text(PLUGIN)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    environment.pop("PYDANTIC_DISABLE_PLUGINS", None)  # which this process has set for commands
+    run = partial(subprocess.run, env=environment, capture_output=True, text=True, check=True)
+    model = "import pydantic; type('M', (pydantic.BaseModel,), {})"
+    found = run([sys.executable, "-c", model])
+    assert "a plugin of another package" in found.stdout
+    command = [sys.executable, "-m", "her2d", "config", "example"]
+    found = run(command)
+    assert "a plugin of another package" not in found.stdout
+
+
 def test_each_summary_in_the_help_page_is_the_first_line_of_the_commands_own():
     group = get_command(app)
     summaries = {command.name: command.summary for command in COMMANDS}
@@ -131,6 +159,47 @@ LIGHT = (
 
 def test_a_command_that_needs_no_engine_imports_none(site):
     assert {command: new for command, new in newly_imported(site, *LIGHT).items() if new} == {}
+
+
+# Runs a command, and names the modules of her2d that were imported.
+MODULES = """
+import sys
+from her2d.cli import main
+sys.argv[0] = "her2d"
+try:
+    main()
+except SystemExit as exit_:
+    assert not exit_.code
+print(*(name.removeprefix("her2d.") for name in sys.modules if name.startswith("her2d.")),
+      file=sys.stderr)
+"""
+NEVER = frozenset({"archive", "browse", "cluster", "daemon", "doctor", "research", "simulator"})
+
+
+@pytest.mark.parametrize(
+    ("command", "others"),
+    [
+        ("queue ls", {"bundle", "inference", "pipeline", "processing", "results", "slides"}),
+        ("results", {"bundle.loading", "inference.engine", "processing", "slides.reader"}),
+        ("scan d.tif", {"intake.watcher", "results.export", "webhook"}),
+    ],
+)
+def test_a_command_imports_no_part_that_its_work_does_not_need(
+    command, others, site, write_slide_into
+):
+    write_slide_into(site, ["S"], "d.tif")
+    found = subprocess.run(
+        [sys.executable, "-c", MODULES, *command.split()],
+        cwd=site,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    modules = {f"{name}." for name in found.stderr.split()}
+    assert "cli.app." in modules
+    unneeded = tuple(f"{name}." for name in {*others, *NEVER})
+    assert {name for name in modules if name.startswith(unneeded)} == set()
 
 
 def test_an_export_imports_the_library_of_its_format(site):

@@ -12,7 +12,7 @@ from mil_bundles import write_attention, write_encoder, write_mil_bundle
 from onnx import helper
 
 from her2d.bundle.loading import load_bundle
-from her2d.bundle.manifest import BundleError, MethodName
+from her2d.bundle.manifest import BundleError
 from her2d.inference.engine import EngineError
 from her2d.inference.mil_engine import (
     OnnxRuntimeMilEngine,
@@ -23,6 +23,7 @@ from her2d.inference.mil_engine import (
 )
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
+from her2d.method import MethodName
 
 
 @pytest.fixture(scope="module")

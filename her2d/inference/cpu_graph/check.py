@@ -109,5 +109,6 @@ def _compare(
 
 def _values(rng: np.random.Generator, shape: Shape) -> NDArray[np.float32]:
     """Return values of which many are equal and whose products have to be rounded."""
-    steps = rng.integers(-128, 128, [size or 1 for size in shape], np.int8)
-    return steps.astype(np.float32) / np.float32(37)
+    values = rng.integers(-128, 128, [size or 1 for size in shape], np.int8).astype(np.float32)
+    values /= np.float32(37)
+    return values

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from fhir.resources.R4B.bundle import Bundle
 
-from her2d.bundle.manifest import MethodName
+from her2d.method import MethodName
 from her2d.results.export import fhir_codes as codes
 from her2d.results.export.fhir_codes import concept, percent, quantity, standard
 from her2d.results.export.fhir_picture import Picture, heatmap_picture

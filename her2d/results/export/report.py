@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from her2d.bundle.manifest import MethodName
+from her2d.method import MethodName
 from her2d.results.records import SlideResult
 from her2d.results.stored_run import StoredRun
 from her2d.slides.metadata import MagnificationSource
