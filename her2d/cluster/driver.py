@@ -35,6 +35,7 @@ from her2d.cluster.plan import (
     NodeReport,
     NodeState,
     NodeStatus,
+    Part,
     Progress,
     SlideTask,
 )
@@ -277,7 +278,7 @@ class Driver:
             )
         return self._ended(task_id, handed, answer)
 
-    def send(self, task_id: str, offset: int, data: bytes) -> bool | None:
+    def send(self, task_id: str, part: Part) -> bool | None:
         """Send a part of a slide's file; return False if the slide has ended.
 
         Few parts are under way at a time, so that neither Ray's object store nor the network has
@@ -296,7 +297,7 @@ class Driver:
                     return None
                 ray.get(handed.parts.pop(0), timeout=_MOMENT_S)
             receive = handed.actor.handle.receive.options(name="her2d part")
-            handed.parts.append(receive.remote(task_id, offset, data))
+            handed.parts.append(receive.remote(task_id, part))
         except RayError:  # `next` finds out what it means
             return False
         return True
