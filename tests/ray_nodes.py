@@ -25,6 +25,13 @@ _SOON = {
 }
 
 
+def free_port() -> int:
+    """Return a port that no program listens on."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
+
+
 class RayNodes:
     """A cluster of this machine's processes."""
 
@@ -74,6 +81,18 @@ class RayNodes:
         shutil.rmtree(session, ignore_errors=True)
 
 
+class ClientRayNodes(RayNodes):
+    """A cluster whose head has a port for clients, as in the documentation."""
+
+    def __init__(self) -> None:
+        self._client_port = free_port()
+        super().__init__(ray_client_server_port=self._client_port)
+
+    @property
+    def address(self) -> str:
+        return f"ray://127.0.0.1:{self._client_port}"
+
+
 class ScalingRayNodes(RayNodes):
     """A cluster whose nodes are started and ended by Ray's own autoscaler, at most one at once."""
 
@@ -87,9 +106,7 @@ class ScalingRayNodes(RayNodes):
     def __init__(self, folder: Path) -> None:
         from ray._private.services import get_node_ip_address
 
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         config = folder / "autoscaler.json"
         node = {"resources": {"CPU": 1, "object_store_memory": _STORE_BYTES}, "node_config": {}}
         lists = ("initialization", "setup", "head_setup", "worker_setup")

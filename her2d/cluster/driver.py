@@ -58,6 +58,7 @@ _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
 _FIRST_PROGRESS_S = 0.5  # a node that lacks the file says so, and does nothing until it is sent
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
+_HEAD_SILENT_S = 5.0  # then it is not known which nodes live
 _FULL_S = 60.0
 _LOSSES = (
     ClusterLostError,
@@ -362,7 +363,8 @@ class Driver:
     def _loss(self, handed: _Handed, error: RayActorError) -> Exception | None:
         """Return what an actor's end means: the node's, or that of its process only.
 
-        Ray notices a node's end later than that of its processes, so None means: ask again.
+        Ray notices a node's end later than that of its processes, so None means: ask again. The
+        head is not asked here: where it is gone, that takes a minute, and a stop waits for it.
         """
         node = handed.node
         if handed.ended_at is None:
@@ -370,12 +372,10 @@ class Driver:
                 return ClusterLostError(f"The process on {node.name} was replaced.")
             handed.ended_at = time.monotonic()
             self._forget(handed)
-        try:
-            if node.id not in _living_nodes():
-                return ClusterLostError(f"The node {node.name} was lost.")
-        except RayError as lost:
-            return ClusterLostError(f"The cluster was lost: {_first_line(lost)}")
-        if time.monotonic() - handed.ended_at < _NODE_DEATH_S:
+        if node.id not in self._nodes:
+            return ClusterLostError(f"The node {node.name} was lost.")
+        now = time.monotonic()
+        if now - handed.ended_at < _NODE_DEATH_S or now - self._seen_at > _HEAD_SILENT_S:
             return None
         return ActorCrashedError(
             f"The process on the node {node.name} ended while it scored the slide:"

@@ -1,6 +1,7 @@
 """Slides that a real cluster scores, whatever happens to its nodes."""
 
 import random
+import re
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemon_site import Site
-from ray_nodes import RayNodes, cluster_site
+from ray_nodes import ClientRayNodes, RayNodes, cluster_site
 
 from her2d.queue.job import JobState
 
@@ -82,6 +83,51 @@ def test_nodes_and_a_daemon_killed_at_random_lose_double_and_change_no_result(
     lost = site.events()["slide_node_lost"]
     assert lost > 0
     assert f'her2d_cluster_lost_attempts_total{{lost="node"}} {lost}.0' in metrics
+
+
+def test_slides_are_scored_through_rays_client_and_a_killed_node_costs_none(
+    client_nodes: ClientRayNodes, tmp_path, color_bundle, write_slide
+):
+    """The documented address, by which the daemon's machine is no node of the cluster."""
+    local = with_two_inboxes(Site.made(tmp_path / "local", color_bundle))
+    folder = tmp_path / "site"
+    site = with_two_inboxes(
+        cluster_site(folder, color_bundle, client_nodes.address, lacking=folder / "far")
+    )
+    for each in (local, site):
+        fill(each, write_slide, 0)
+    with local.daemon():
+        local.wait_for(JobState.DONE, jobs=BATCH)
+    client_nodes.add(2)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+        client_nodes.kill(0)
+        site.wait_for(JobState.DONE, jobs=BATCH)
+        site.wait_until(lambda: site.events()["cluster_node_lost"] == 1)
+    assert site.scores() == local.scores()
+    assert site.runs() == BATCH
+    assert site.events()["slide_sent_to_node"] >= BATCH / 2
+    assert {job.attempts for job in site.jobs()} == {1}
+
+
+@pytest.mark.parametrize("cluster", ["ray_nodes", "client_nodes"])
+def test_a_stop_soon_after_all_of_the_cluster_is_lost_is_clean(
+    cluster, request, tmp_path, color_bundle, write_slide
+):
+    nodes: RayNodes = request.getfixturevalue(cluster)
+    nodes.add()
+    site = cluster_site(tmp_path / "site", color_bundle, nodes.address)
+    site.set("pipeline", drain_s=1)
+    with site.daemon():
+        write_slide(["SwSwSwSw"] * 40, "a.tif", folder=site.inbox)
+        site.wait_for(JobState.RUNNING)
+        under_way = re.compile(r"^her2d_cluster_node_slides\{.*\} 1\.0$", re.MULTILINE)
+        site.wait_until(lambda: under_way.search(site.answer("/metrics")[1]) is not None)
+        nodes.kill(0)
+        nodes.kill_head()
+    (job,) = site.jobs()
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    assert site.events()["stop_forced"] == 0
 
 
 @pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily

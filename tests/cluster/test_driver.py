@@ -205,8 +205,12 @@ def test_a_part_is_not_sent_while_the_node_has_not_taken_those_before(cluster, r
 
 
 def test_an_actor_that_ends_with_its_node_is_no_fault_of_the_slide(cluster, ray):
+    ray.answer = driver.RayActorError()
+    assert cluster.begin(task())
+    assert cluster.next("1", 0) is None
     del ray.living["alpha"]
-    assert isinstance(ending(cluster, ray, driver.RayActorError()), ClusterLostError)
+    cluster._refresh()
+    assert isinstance(cluster.next("1", 0).error, ClusterLostError)
 
 
 def test_an_actor_that_ends_on_a_living_node_may_be_the_slides_fault_and_is_replaced(cluster, ray):
@@ -217,11 +221,18 @@ def test_an_actor_that_ends_on_a_living_node_may_be_the_slides_fault_and_is_repl
     assert cluster.status().places == 4
 
 
-def test_a_slide_is_lost_with_the_head(cluster, ray):
+def test_a_slide_is_not_blamed_while_the_head_is_gone_and_a_stop_need_not_wait_for_it(
+    cluster, ray, monkeypatch
+):
     ray.answer = driver.RayActorError()
     cluster.begin(task())
-    ray.is_gone = True
-    assert isinstance(cluster.next("1", 0).error, ClusterLostError)
+    ray.is_gone = True  # who asks it now waits for a minute
+    monkeypatch.setattr(driver, "_HEAD_SILENT_S", 0.0)
+    monkeypatch.setattr(driver, "_NODE_DEATH_S", 0.0)
+    assert cluster.next("1", 0) is None
+    assert cluster.next("1", 0) is None
+    monkeypatch.setattr(driver, "_HEAD_SILENT_S", 60.0)
+    assert isinstance(cluster.next("1", 0).error, ActorCrashedError)
 
 
 def test_a_result_that_does_not_arrive_is_computed_again(cluster, ray):
