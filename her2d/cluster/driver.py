@@ -558,20 +558,26 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
-_Manager.register("Driver", Driver, exposed=_EXPOSED)
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no data is sent to third parties
+    # Else Ray looks by psutil whether `uv` started this program, for which the unit's sandbox has
+    # no /proc/stat (ProcSubset=pid).
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
+_Manager.register("Driver", Driver, exposed=EXPOSED)
 
 
 def start_driver(order: DriverOrder) -> tuple[BaseManager, Any]:
     """Start the process; return its manager, which ends it, and a proxy of its `Driver`."""
+    os.environ.update(_ENVIRONMENT)  # Ray reads it when that process imports it
     manager = _Manager(ctx=multiprocessing.get_context("spawn"))
-    manager.start(initializer=_prepare)
+    manager.start(initializer=prepare_process)
     return manager, manager.Driver(order)  # type: ignore[attr-defined]
 
 
-def _prepare() -> None:
+def prepare_process() -> None:
     """End with the daemon, also if it is killed, and leave its stderr to it."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no data is sent to third parties
     # Ray writes all that it has to say into the files of its session, below /tmp/ray.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
