@@ -16,8 +16,10 @@ from her2d.bundle.loading import Bundle
 _STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
 
-# A killed node is noticed in two seconds, not in fifteen.
+# A killed node is noticed in two seconds, not in fifteen. Ray gives its workers way to everything
+# else, and on a busy machine they would not start in the time that a test waits.
 _SOON = {
+    "worker_niceness": 0,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
@@ -50,11 +52,12 @@ class RayNodes:
                 **head,
             },
         )
+        self._address = str(self._cluster.address)  # which Ray forgets when the cluster has ended
         self.nodes: list[object] = []
 
     @property
     def address(self) -> str:
-        return str(self._cluster.address)
+        return self._address
 
     def add(self, number: int = 1, **node: Any) -> None:
         for _ in range(number):
@@ -72,6 +75,10 @@ class RayNodes:
         for started in head.all_processes["gcs_server"]:
             started.process.kill()
 
+    def again(self) -> "RayNodes":
+        """Start another cluster at the same address, after this one has ended."""
+        return RayNodes(int(self.address.rpartition(":")[2]))
+
     def end(self) -> None:
         """End all processes; nothing happens if they were ended before."""
         if self._cluster.head_node is None:
@@ -84,13 +91,16 @@ class RayNodes:
 class ClientRayNodes(RayNodes):
     """A cluster whose head has a port for clients, as in the documentation."""
 
-    def __init__(self) -> None:
-        self._client_port = free_port()
+    def __init__(self, client_port: int = 0) -> None:
+        self._client_port = client_port or free_port()
         super().__init__(ray_client_server_port=self._client_port)
 
     @property
     def address(self) -> str:
         return f"ray://127.0.0.1:{self._client_port}"
+
+    def again(self) -> "ClientRayNodes":
+        return ClientRayNodes(self._client_port)
 
 
 class ScalingRayNodes(RayNodes):

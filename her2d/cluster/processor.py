@@ -338,7 +338,7 @@ class ClusterProcessor:
 
 
 class _Digest:
-    """A slide's content hash, whoever finds it first.
+    """A slide's content hash, as the first that read all of the file has found it.
 
     Args:
         value: the hash, if it is known.

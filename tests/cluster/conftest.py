@@ -17,7 +17,8 @@ def ray_nodes(monkeypatch) -> Iterator[RayNodes]:
 
 @pytest.fixture
 def client_nodes(monkeypatch) -> Iterator[ClientRayNodes]:
-    pytest.importorskip("ray", reason="ray is not installed: pip install 'her2d[cluster]'")
+    for module in ("ray", "grpc"):  # Ray installs it for its clients only
+        pytest.importorskip(module, reason=f"{module} is missing: pip install 'her2d[cluster]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     nodes = ClientRayNodes()
     yield nodes

@@ -56,11 +56,13 @@ def test_nodes_and_a_daemon_killed_at_random_lose_double_and_change_no_result(
         cluster_site(folder, color_bundle, ray_nodes.address, lacking=folder / "far")
     )
     killed = site.start()
-    site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
-    fill(site, write_slide, 0)
-    site.wait_for(JobState.RUNNING, jobs=2)
-    killed.kill()
-    killed.wait()
+    try:
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
+        fill(site, write_slide, 0)
+        site.wait_for(JobState.RUNNING, jobs=2)
+    finally:
+        killed.kill()
+        killed.wait()
     # Its engines end with it: on a node with one CPU there is no place for another.
     with site.daemon():
         site.wait_until(lambda: site.events()["cluster_node_usable"] == 2 * NODES)
@@ -131,21 +133,22 @@ def test_a_stop_soon_after_all_of_the_cluster_is_lost_is_clean(
 
 
 @pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily
+@pytest.mark.parametrize("cluster", ["ray_nodes", "client_nodes"])
 def test_a_daemon_whose_head_is_lost_runs_on_and_connects_to_the_next(
-    ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
+    cluster, request, tmp_path, color_bundle, write_slide
 ):
-    ray_nodes.add()
-    address = ray_nodes.address
-    site = cluster_site(tmp_path / "site", color_bundle, address)
+    nodes: RayNodes = request.getfixturevalue(cluster)
+    nodes.add()
+    site = cluster_site(tmp_path / "site", color_bundle, nodes.address)
     with ExitStack() as ended, site.daemon():
         site.wait_until(lambda: site.events()["cluster_node_usable"] == 1)
-        ray_nodes.kill_head()
+        nodes.kill_head()
         reason = site.wait_for_503("/readyz")
         assert "The cluster is lost" in reason
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.QUEUED)
-        ray_nodes.end()
-        again = RayNodes(int(address.rpartition(":")[2]))
+        nodes.end()
+        again = nodes.again()
         ended.callback(again.end)
         again.add()
         site.wait_for(JobState.DONE)
