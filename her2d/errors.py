@@ -70,6 +70,7 @@ Every class stands in the module that raises it:
     ├─ ReloadError
     ├─ ResultLostError
     ├─ ResultsUnwritableError
+    ├─ SameFileUnsureError
     ├─ ScanMissing
     │  ├─ ScanReplaced
     │  └─ ScanUnverified

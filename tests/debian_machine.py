@@ -81,8 +81,8 @@ class Machine:
     def journal(self) -> str:
         return self.try_run("journalctl", "--no-pager", "-o", "cat", "-u", "her2d").stdout
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_until(self, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
+        deadline = time.monotonic() + patience_s
         while not condition():
             assert time.monotonic() < deadline, self.journal()
             time.sleep(0.3)
@@ -111,12 +111,12 @@ def bootstrap(folder: Path, packages: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def booted(lower: Sequence[Path], folder: Path, *shown: Path) -> Iterator[Machine]:
+def booted(lower: Sequence[Path], folder: Path, *shown: Path | str) -> Iterator[Machine]:
     """Boot what lies in the folders `lower`, the highest first.
 
     Args:
         folder: what the machine writes is in its folder `upper`.
-        shown: what it sees of this machine at the same paths, read-only.
+        shown: what it sees of this machine, read-only: at the same path, or at B for "A:B".
     """
     for name in ("upper", "work", "root"):
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -16,13 +16,22 @@ from her2d.bundle.loading import Bundle
 _STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
 
-# A killed node is noticed in two seconds, not in fifteen.
+# A killed node is noticed in two seconds, not in fifteen. Ray gives its workers way to everything
+# else, and on a busy machine they would not start in the time that a test waits.
 _SOON = {
+    "worker_niceness": 0,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 1000,
     "health_check_failure_threshold": 3,
     "health_check_initial_delay_ms": 500,
 }
+
+
+def free_port() -> int:
+    """Return a port that no program listens on."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 class RayNodes:
@@ -43,11 +52,12 @@ class RayNodes:
                 **head,
             },
         )
+        self._address = str(self._cluster.address)  # which Ray forgets when the cluster has ended
         self.nodes: list[object] = []
 
     @property
     def address(self) -> str:
-        return str(self._cluster.address)
+        return self._address
 
     def add(self, number: int = 1, **node: Any) -> None:
         for _ in range(number):
@@ -65,6 +75,10 @@ class RayNodes:
         for started in head.all_processes["gcs_server"]:
             started.process.kill()
 
+    def again(self) -> "RayNodes":
+        """Start another cluster at the same address, after this one has ended."""
+        return RayNodes(int(self.address.rpartition(":")[2]))
+
     def end(self) -> None:
         """End all processes; nothing happens if they were ended before."""
         if self._cluster.head_node is None:
@@ -72,6 +86,21 @@ class RayNodes:
         session = self._cluster.head_node.get_session_dir_path()
         self._cluster.shutdown()
         shutil.rmtree(session, ignore_errors=True)
+
+
+class ClientRayNodes(RayNodes):
+    """A cluster whose head has a port for clients, as in the documentation."""
+
+    def __init__(self, client_port: int = 0) -> None:
+        self._client_port = client_port or free_port()
+        super().__init__(ray_client_server_port=self._client_port)
+
+    @property
+    def address(self) -> str:
+        return f"ray://127.0.0.1:{self._client_port}"
+
+    def again(self) -> "ClientRayNodes":
+        return ClientRayNodes(self._client_port)
 
 
 class ScalingRayNodes(RayNodes):
@@ -87,9 +116,7 @@ class ScalingRayNodes(RayNodes):
     def __init__(self, folder: Path) -> None:
         from ray._private.services import get_node_ip_address
 
-        with socket.socket() as free:
-            free.bind(("", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         config = folder / "autoscaler.json"
         node = {"resources": {"CPU": 1, "object_store_memory": _STORE_BYTES}, "node_config": {}}
         lists = ("initialization", "setup", "head_setup", "worker_setup")

@@ -8,7 +8,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from her2d.cluster.node_series import NodeSeries
-from her2d.cluster.plan import Answer, ClusterStatus, DriverOrder, NodeStatus, Progress, SlideTask
+from her2d.cluster.plan import (
+    Answer,
+    ClusterStatus,
+    DriverOrder,
+    NodeStatus,
+    Part,
+    Progress,
+    SlideTask,
+)
 from her2d.errors import Her2dError
 from her2d.monitoring.reading import NodeReading
 from her2d.processing.errors import ClusterLostError
@@ -117,10 +125,10 @@ class ClusterConnection:
             found: Progress | Answer | None = self._connected().next(task.id, wait_s)
             return found
 
-    def send(self, task: SlideTask, offset: int, data: bytes) -> bool | None:
+    def send(self, task: SlideTask, part: Part) -> bool | None:
         """Send a part of a slide's file; see `Driver.send`. Raises ClusterLostError."""
         with _while_connected():
-            is_sent: bool | None = self._connected().send(task.id, offset, data)
+            is_sent: bool | None = self._connected().send(task.id, part)
             return is_sent
 
     def cancel(self, task: SlideTask) -> None:

@@ -35,6 +35,7 @@ from her2d.cluster.plan import (
     NodeReport,
     NodeState,
     NodeStatus,
+    Part,
     Progress,
     SlideTask,
 )
@@ -58,6 +59,7 @@ _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
 _FIRST_PROGRESS_S = 0.5  # a node that lacks the file says so, and does nothing until it is sent
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
+_HEAD_SILENT_S = 5.0  # then it is not known which nodes live
 _FULL_S = 60.0
 _LOSSES = (
     ClusterLostError,
@@ -278,7 +280,7 @@ class Driver:
             )
         return self._ended(task_id, handed, answer)
 
-    def send(self, task_id: str, offset: int, data: bytes) -> bool | None:
+    def send(self, task_id: str, part: Part) -> bool | None:
         """Send a part of a slide's file; return False if the slide has ended.
 
         Few parts are under way at a time, so that neither Ray's object store nor the network has
@@ -297,7 +299,7 @@ class Driver:
                     return None
                 ray.get(handed.parts.pop(0), timeout=_MOMENT_S)
             receive = handed.actor.handle.receive.options(name="her2d part")
-            handed.parts.append(receive.remote(task_id, offset, data))
+            handed.parts.append(receive.remote(task_id, part))
         except RayError:  # `next` finds out what it means
             return False
         return True
@@ -362,7 +364,8 @@ class Driver:
     def _loss(self, handed: _Handed, error: RayActorError) -> Exception | None:
         """Return what an actor's end means: the node's, or that of its process only.
 
-        Ray notices a node's end later than that of its processes, so None means: ask again.
+        Ray notices a node's end later than that of its processes, so None means: ask again. The
+        head is not asked here: where it is gone, that takes a minute, and a stop waits for it.
         """
         node = handed.node
         if handed.ended_at is None:
@@ -370,12 +373,10 @@ class Driver:
                 return ClusterLostError(f"The process on {node.name} was replaced.")
             handed.ended_at = time.monotonic()
             self._forget(handed)
-        try:
-            if node.id not in _living_nodes():
-                return ClusterLostError(f"The node {node.name} was lost.")
-        except RayError as lost:
-            return ClusterLostError(f"The cluster was lost: {_first_line(lost)}")
-        if time.monotonic() - handed.ended_at < _NODE_DEATH_S:
+        if node.id not in self._nodes:
+            return ClusterLostError(f"The node {node.name} was lost.")
+        now = time.monotonic()
+        if now - handed.ended_at < _NODE_DEATH_S or now - self._seen_at > _HEAD_SILENT_S:
             return None
         return ActorCrashedError(
             f"The process on the node {node.name} ended while it scored the slide:"
@@ -558,20 +559,26 @@ class _Manager(BaseManager):
     pass
 
 
-_EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
-_Manager.register("Driver", Driver, exposed=_EXPOSED)
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # no data is sent to third parties
+    # Else Ray looks by psutil whether `uv` started this program, for which the unit's sandbox has
+    # no /proc/stat (ProcSubset=pid).
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
+_Manager.register("Driver", Driver, exposed=EXPOSED)
 
 
 def start_driver(order: DriverOrder) -> tuple[BaseManager, Any]:
     """Start the process; return its manager, which ends it, and a proxy of its `Driver`."""
+    os.environ.update(_ENVIRONMENT)  # Ray reads it when that process imports it
     manager = _Manager(ctx=multiprocessing.get_context("spawn"))
-    manager.start(initializer=_prepare)
+    manager.start(initializer=prepare_process)
     return manager, manager.Driver(order)  # type: ignore[attr-defined]
 
 
-def _prepare() -> None:
+def prepare_process() -> None:
     """End with the daemon, also if it is killed, and leave its stderr to it."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no data is sent to third parties
     # Ray writes all that it has to say into the files of its session, below /tmp/ray.
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)

@@ -11,5 +11,9 @@ class NodeRefusedError(Her2dError):
     """A node differs from what the daemon asks for, and is not used."""
 
 
+class SameFileUnsureError(Her2dError):
+    """Only its content hash can tell whether a node's file is the daemon's."""
+
+
 class NodeError(Her2dError):
     """An error of a node of which only the words could be sent."""

@@ -9,20 +9,23 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import her2d
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.site_calibration import with_calibration
-from her2d.cluster.errors import NodeError, NodeRefusedError
+from her2d.cluster.errors import NodeError, NodeRefusedError, SameFileUnsureError
 from her2d.cluster.node_parity import require_parity
 from her2d.cluster.plan import (
     Answer,
     Failure,
     NodePlan,
     NodeReport,
+    NodeResult,
     ParityReference,
+    Part,
     Progress,
     SlideTask,
 )
@@ -30,17 +33,18 @@ from her2d.cluster.spool import NoRoomError, ReceivedFile, ReceivedScan, Receive
 from her2d.errors import Her2dError
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.self_test import self_test
-from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.pipeline.software import Software
 from her2d.processing.errors import ScanNotOnNodeError
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.settings import Settings
+from her2d.system.shortage import is_own_shortage
 
 # Seconds without a part of a file after which its sender is gone.
 _SILENT_S = 120.0
 _DIGEST_LETTERS = 64  # of SHA-256 in hexadecimal
+_SAME_TIME_NS = 2 * 10**9  # FAT's steps; mounts of one share may round a time differently
 
 
 class Vacancy:
@@ -98,12 +102,12 @@ class SlideActor:
         with self._lock:
             return self._progress.get(task_id, Progress())
 
-    def receive(self, task_id: str, offset: int, data: bytes) -> None:
+    def receive(self, task_id: str, part: Part) -> None:
         """Take a part of a slide's file, unless it is not waited for any longer."""
         with self._lock:
             file = self._arriving.get(task_id)
         if file is not None:
-            file.write(offset, data)
+            file.write(part)
 
     def cancel(self, task_id: str) -> None:
         """End a slide early, if it is being scored."""
@@ -132,7 +136,13 @@ class SlideActor:
         _require_same_software(plan.software, processor.software)
         return processor
 
-    def _score(self, task: SlideTask, cancel: threading.Event) -> SlideOutcome:
+    def _score(self, task: SlideTask, cancel: threading.Event) -> NodeResult:
+        """Score a slide's file while it is hashed; see `SlideProcessor.hash_and_score`.
+
+        Raises:
+            SameFileUnsureError: the daemon has to hash the file first.
+            ScanNotOnNodeError: there is no such file here, or one with other content.
+        """
         if self._processor is None:
             raise EngineError(self._refusal or "The node is not used.")
 
@@ -140,52 +150,67 @@ class SlideActor:
 
         def show(**progress: Any) -> None:
             with self._lock:
-                self._progress[task.id] = Progress(**progress)
+                self._progress[task.id] = replace(self._progress[task.id], **progress)
+
+        def wait(**progress: Any) -> None:
+            show(**progress)
             if cancel.is_set():
                 raise SlideCancelledError("The slide was cancelled.")
 
-        def note(done: int, total: int) -> None:
-            with self._lock:
-                self._progress[task.id] = Progress(done, total)
-
         with ExitStack() as opened:
-            scan = self._opened(task, opened, show)
-            try:
-                digest = scan.content_hash(lambda: show(hashed_mb=next(steps)))
-            except OSError as error:
-                raise ScanNotOnNodeError(
-                    f"The node {socket.gethostname()} cannot read {task.path.name}: {error}. Check"
-                    " the share there."
-                ) from error
-            if digest != task.content_hash:
-                raise _other_content(task, scan)
-            scored = self._processor.score_assuming(
-                scan, task.assume_magnification, cancel=cancel, progress=note
-            )
-            return scored.outcome
+            scan, wanted = self._opened(task, opened, wait)
 
-    def _opened(self, task: SlideTask, opened: ExitStack, show: Callable[..., None]) -> Scan:
+            def hashed(digest: str) -> None:
+                if wanted not in (None, digest):
+                    raise _other_content(task, scan)
+                show(content_hash=digest)
+
+            try:
+                digest, scored = self._processor.hash_and_score_assuming(
+                    scan,
+                    task.assume_magnification,
+                    hashed,
+                    on_hash_progress=lambda: show(hashed_mb=next(steps)),
+                    cancel=cancel,
+                    progress=lambda done, total: show(done=done, total=total),
+                )
+            except OSError as error:
+                if is_own_shortage(error):
+                    raise
+                raise _unreadable(task, error) from error
+            return NodeResult(digest, scored.outcome)
+
+    def _opened(
+        self, task: SlideTask, opened: ExitStack, wait: Callable[..., None]
+    ) -> tuple[Scan, str | None]:
         """Open a slide's file, or receive it if it cannot be opened here.
 
+        Returns:
+            The scan, and the content hash that it must have, if that is known.
+
         Raises:
-            ScanNotOnNodeError: it can be neither opened nor received.
+            SameFileUnsureError: the daemon has to hash the file first.
+            ScanNotOnNodeError: it can be neither opened nor received, or is another file.
         """
         try:
-            return opened.enter_context(open_scan(task.path, task.inbox))
+            scan = opened.enter_context(open_scan(task.path, task.inbox))
         except (OSError, Her2dError) as error:
-            if task.size is None:
+            if not task.can_be_sent:
                 raise ScanNotOnNodeError(
                     f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
                     " the share there, or correct [cluster] paths."
                 ) from error
+        else:
+            _require_same_file(task, scan)
+            return scan, task.content_hash
         waits = count(1)
         try:
             file = opened.enter_context(
-                self._spool.file(task.size, lambda: show(waited=next(waits)))
+                self._spool.file(task.size, lambda: wait(waited=next(waits)))
             )
             with self._lock:
                 self._arriving[task.id] = file
-            file.wait(lambda: show(waited=next(waits), wants_file=True), _SILENT_S)
+            file.wait(lambda: wait(waited=next(waits), wants_file=True), _SILENT_S)
         except (NoRoomError, ReceiveError) as error:
             raise ScanNotOnNodeError(
                 f"The node {socket.gethostname()} lacks {task.path.name} and cannot receive it:"
@@ -194,7 +219,30 @@ class SlideActor:
         finally:
             with self._lock:
                 self._arriving.pop(task.id, None)
-        return file.scan(task.path)
+        return file.scan(task.path), file.content_hash or task.content_hash
+
+
+def _require_same_file(task: SlideTask, scan: Scan) -> None:
+    """Check that a file is the daemon's, so far as that shows before all of it was read.
+
+    Two scans of one size may begin with the same glass. Where the daemon has not read all of its
+    file, the time of the last change must be the same as well.
+
+    Raises:
+        SameFileUnsureError: only that time differs, as that of a copy does.
+        ScanNotOnNodeError: it is another file, or cannot be read.
+    """
+    try:
+        is_like = (scan.state.size, scan.first_block()) == (task.size, task.first_block)
+    except OSError as error:
+        raise _unreadable(task, error) from error
+    if not is_like:
+        raise _other_content(task, scan)
+    if task.content_hash is None and abs(scan.state.mtime_ns - task.mtime_ns) > _SAME_TIME_NS:
+        raise SameFileUnsureError(
+            f"On the node {socket.gethostname()}, {task.path.name} has another time of its last"
+            " change than on the daemon's machine."
+        )
 
 
 def node_settings(plan: NodePlan) -> Settings:
@@ -209,6 +257,13 @@ def node_settings(plan: NodePlan) -> Settings:
         pipeline=pipeline.model_copy(
             update={"decode_workers": pipeline.decode_workers or decoders}
         ),
+    )
+
+
+def _unreadable(task: SlideTask, error: OSError) -> ScanNotOnNodeError:
+    return ScanNotOnNodeError(
+        f"The node {socket.gethostname()} cannot read {task.path.name}: {error}. Check the share"
+        " there."
     )
 
 

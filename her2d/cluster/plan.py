@@ -97,24 +97,46 @@ class SlideTask:
     Attributes:
         id: of this attempt.
         path, inbox: on the node; see `open_scan`.
-        content_hash: of the scan, which the node checks before it scores.
+        size, mtime_ns, first_block: of the file on the daemon's machine, by which the node
+            recognises it; see `FileState` and `Scan.first_block`.
         assume_magnification: where the file states none.
-        size: bytes of the file if it can be sent to a node that lacks it, else None.
+        content_hash: which the file must have on the node; None if the daemon's machine has not
+            read all of it.
+        can_be_sent: whether the daemon sends the file to a node that lacks it.
     """
 
     id: str
     path: Path
     inbox: Path | None
-    content_hash: str
+    size: int
+    mtime_ns: int
+    first_block: str
     assume_magnification: float | None
-    size: int | None = None
+    content_hash: str | None = None
+    can_be_sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a file that is sent to a node.
+
+    Attributes:
+        offset: of the part in the file, in bytes.
+        data: its bytes.
+        content_hash: of the whole file; the last part has it.
+    """
+
+    offset: int
+    data: bytes
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an attempt is: tiles done and tiles in all, and megabytes hashed before.
+    """How far an attempt is: tiles done and tiles in all, and megabytes hashed beside them.
 
     Attributes:
+        content_hash: of the file, once all of it was read.
         waited: how often the node has said that it waits, for room or for the file.
         wants_file: whether it lacks the file, and waits for it.
     """
@@ -122,8 +144,22 @@ class Progress:
     done: int = 0
     total: int = 0
     hashed_mb: int = 0
+    content_hash: str | None = None
     waited: int = 0
     wants_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What a node found in a slide.
+
+    Attributes:
+        content_hash: of the file that was scored.
+        outcome: has the slide's tiles and an overview of two megapixels.
+    """
+
+    content_hash: str
+    outcome: SlideOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +180,8 @@ class Failure:
         return self.error
 
 
-Answer: TypeAlias = SlideOutcome | Failure
-"""How an attempt ended. An outcome has the slide's tiles and an overview of two megapixels."""
+Answer: TypeAlias = NodeResult | Failure
+"""How an attempt ended."""
 
 NodeState = Literal["idle", "starting", "usable", "refused"]
 """An idle node could be used, and no engine is wanted on it."""

@@ -15,12 +15,15 @@ from typing import get_args
 
 from her2d.bundle.loading import Bundle
 from her2d.cluster.connection import ClusterConnection
+from her2d.cluster.errors import SameFileUnsureError
 from her2d.cluster.paths import path_on_nodes
 from her2d.cluster.plan import (
     DriverOrder,
     Failure,
     NodePlan,
+    NodeResult,
     NodeState,
+    Part,
     Progress,
     SlideTask,
 )
@@ -46,6 +49,7 @@ from her2d.processing.identity import Scan
 from her2d.processing.processor import AssumeMagnification, ScoredSlide
 from her2d.settings import Settings
 from her2d.system.extras import installing, missing_modules
+from her2d.system.file_identity import FileHash
 from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
@@ -160,25 +164,11 @@ class ClusterProcessor:
             ScanNotOnNodeError: the node cannot open the file, or it is another one there.
             Exception: what `SlideProcessor.score` raises.
         """
-        task = SlideTask(
-            uuid.uuid4().hex,
-            path_on_nodes(scan.path, self._paths),
-            None if scan.inbox is None else path_on_nodes(scan.inbox, self._paths),
-            content_hash or self.content_hash(scan),
-            self._assume_magnification(scan.path, inbox),
-            scan.state.size if self._sends_files and scan.descriptor is not None else None,
-        )
-        began = time.monotonic()
-        try:
-            outcome = self._outcome(task, scan, cancel or threading.Event(), progress)
-        except tuple(LOSSES) as error:
-            with self._lock:
-                self._losses[LOSSES[type(error)]] += 1
-            raise
-        seconds = time.monotonic() - began
-        stamp, first_block = scan.stamp(), scan.first_block()
-        scan.require_unchanged()
-        return ScoredSlide(scan.path, outcome, stamp, first_block, seconds)
+        if content_hash is None:
+            return self.hash_and_score(
+                scan, lambda _: None, inbox=inbox, cancel=cancel, progress=progress
+            )[1]
+        return self._scored(scan, _Digest(content_hash), inbox, cancel, progress)
 
     def hash_and_score(
         self,
@@ -190,16 +180,64 @@ class ClusterProcessor:
         cancel: threading.Event | None = None,
         progress: OnProgress | None = None,
     ) -> tuple[str, ScoredSlide]:
-        """Hash one scan, then score it: the node checks the hash before it scores."""
-        digest = self.content_hash(scan, on_hash_progress)
-        hashed(digest)
-        scored = self.score(
-            scan, inbox=inbox, cancel=cancel, progress=progress, content_hash=digest
+        """Score one scan on a node, which hashes the file beside its tiles.
+
+        Arguments as in `SlideProcessor.hash_and_score`. This machine reads the file only if a node
+        lacks it, while it is sent, or if the node's may be another one.
+
+        Raises:
+            Exception: as `score`, and what `hashed` raises.
+        """
+        digest = _Digest(None, hashed)
+        try:
+            scored = self._scored(scan, digest, inbox, cancel, progress)
+        except SameFileUnsureError:
+            digest.found(self.content_hash(scan, on_hash_progress))
+            scored = self._scored(scan, digest, inbox, cancel, progress)
+        assert digest.value is not None
+        return digest.value, scored
+
+    def _scored(
+        self,
+        scan: Scan,
+        digest: "_Digest",
+        inbox: Path | None,
+        cancel: threading.Event | None,
+        progress: OnProgress | None,
+    ) -> ScoredSlide:
+        first_block = scan.first_block()
+        task = SlideTask(
+            uuid.uuid4().hex,
+            path_on_nodes(scan.path, self._paths),
+            None if scan.inbox is None else path_on_nodes(scan.inbox, self._paths),
+            scan.state.size,
+            scan.state.mtime_ns,
+            first_block,
+            self._assume_magnification(scan.path, inbox),
+            digest.value,
+            can_be_sent=self._sends_files and scan.descriptor is not None,
         )
-        return digest, scored
+        began = time.monotonic()
+        try:
+            outcome = self._outcome(task, scan, digest, cancel or threading.Event(), progress)
+        except tuple(LOSSES) as error:
+            if isinstance(error, ScanNotOnNodeError):
+                scan.require_unchanged()  # else the node is right
+            with self._lock:
+                self._losses[LOSSES[type(error)]] += 1
+            raise
+        seconds = time.monotonic() - began
+        stamp = scan.stamp()
+        scan.require_unchanged()
+        return ScoredSlide(scan.path, outcome, stamp, first_block, seconds)
 
     def _outcome(
-        self, task: SlideTask, scan: Scan, cancel: threading.Event, progress: OnProgress | None
+        self,
+        task: SlideTask,
+        scan: Scan,
+        digest: "_Digest",
+        cancel: threading.Event,
+        progress: OnProgress | None,
     ) -> SlideOutcome:
         while not self.connection.begin(task):
             if progress is not None:
@@ -210,8 +248,9 @@ class ClusterProcessor:
         heard_at = time.monotonic()
         while True:
             found = self.connection.next(task, _POLL_S)
-            if isinstance(found, SlideOutcome):
-                return found
+            if isinstance(found, NodeResult):
+                digest.found(found.content_hash)
+                return found.outcome
             if isinstance(found, Failure):
                 raise found.to_raise()
             if found is not None and found != last:
@@ -220,12 +259,27 @@ class ClusterProcessor:
                     progress(found.done, found.total)
                 if found.wants_file and not is_sent:
                     is_sent = True
-                    self._send(task, scan, cancel, progress)
+                    with self._cancelling(task):
+                        self._send(task, scan, digest, cancel, progress)
                     heard_at = time.monotonic()
+                if found.content_hash is not None:
+                    with self._cancelling(task):
+                        digest.found(found.content_hash)
             self._give_up_if_hanging(task, heard_at)
             if cancel.is_set():
                 self.connection.cancel(task)
                 raise SlideCancelledError("The slide was cancelled.")
+
+    @contextmanager
+    def _cancelling(self, task: SlideTask) -> Iterator[None]:
+        """End the slide on its node if the block raises anything that is not the node's end."""
+        try:
+            yield
+        except (ClusterLostError, ActorCrashedError):
+            raise
+        except Exception:
+            self.connection.cancel(task)
+            raise
 
     def _give_up_if_hanging(self, task: SlideTask, heard_at: float) -> None:
         silent_s = time.monotonic() - heard_at
@@ -237,40 +291,41 @@ class ClusterProcessor:
             )
 
     def _send(
-        self, task: SlideTask, scan: Scan, cancel: threading.Event, progress: OnProgress | None
+        self,
+        task: SlideTask,
+        scan: Scan,
+        digest: "_Digest",
+        cancel: threading.Event,
+        progress: OnProgress | None,
     ) -> None:
         """Send a slide's file to the node that lacks it, until all is sent or the slide has ended.
 
+        It is hashed on its way; its node checks that what arrived has this hash.
+
         Raises:
             ActorCrashedError: the node took no part for too long.
-            FileChangedError: the file has become shorter.
+            FileChangedError: the file has changed.
             OSError: it cannot be read.
         """
-        assert scan.descriptor is not None
         began = time.monotonic()
-        try:
-            for offset in range(0, scan.state.size, _PART_BYTES):
-                data = os.pread(scan.descriptor, min(_PART_BYTES, scan.state.size - offset), offset)
-                if not data:
-                    raise FileChangedError(f"{scan.path.name} changed while it was read.")
-                if not self._send_part(task, offset, data, cancel):
-                    return
-                with self._lock:
-                    self._sent_bytes += len(data)
-                if progress is not None:
-                    progress(0, 0)
-        except (FileChangedError, OSError):
-            self.connection.cancel(task)
-            raise
+        for part in _parts(scan):
+            if part.content_hash is not None and digest.value not in (None, part.content_hash):
+                raise FileChangedError(f"{scan.path.name} changed while it was read.")
+            if not self._send_part(task, part, cancel):
+                return
+            with self._lock:
+                self._sent_bytes += len(part.data)
+            if progress is not None:
+                progress(0, 0)
+            if part.content_hash is not None:
+                digest.found(part.content_hash)
         log.info(
             "slide_sent_to_node",
             mb=round(scan.state.size / 10**6),
             seconds=round(time.monotonic() - began, 1),
         )
 
-    def _send_part(
-        self, task: SlideTask, offset: int, data: bytes, cancel: threading.Event
-    ) -> bool:
+    def _send_part(self, task: SlideTask, part: Part, cancel: threading.Event) -> bool:
         """Send a part, however slow the network is; False if the slide has ended or is to end."""
         is_sent: bool | None = None
         began = time.monotonic()
@@ -278,8 +333,49 @@ class ClusterProcessor:
             self._give_up_if_hanging(task, began)
             if cancel.is_set():
                 return False
-            is_sent = self.connection.send(task, offset, data)
+            is_sent = self.connection.send(task, part)
         return is_sent
+
+
+class _Digest:
+    """A slide's content hash, as the first that read all of the file has found it.
+
+    Args:
+        value: the hash, if it is known.
+        hashed: called with it once it is found.
+    """
+
+    def __init__(
+        self, value: str | None = None, hashed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.value = value
+        self._hashed = hashed
+
+    def found(self, digest: str) -> None:
+        """Note what a reader of the file has found. Raises ScanNotOnNodeError if it differs."""
+        if self.value is None:
+            self.value = digest
+            self._hashed(digest)
+        elif self.value != digest:
+            raise ScanNotOnNodeError("A node has scored other content than the daemon has read.")
+
+
+def _parts(scan: Scan) -> Iterator[Part]:
+    """Read an open file in parts, the last of which has its content hash.
+
+    Raises:
+        FileChangedError: it has become shorter.
+        OSError: it cannot be read.
+    """
+    assert scan.descriptor is not None
+    hashing, size = FileHash(), scan.state.size
+    for offset in range(0, size, _PART_BYTES):
+        data = os.pread(scan.descriptor, min(_PART_BYTES, size - offset), offset)
+        if not data:
+            raise FileChangedError(f"{scan.path.name} changed while it was read.")
+        hashing.update(data)
+        is_last = offset + len(data) >= size
+        yield Part(offset, data, hashing.value if is_last else None)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from her2d.cluster.plan import Part
 from her2d.errors import Her2dError
 from her2d.processing.errors import FileChangedError
 from her2d.processing.identity import Scan
@@ -110,28 +111,34 @@ class Spool:
 
 
 class ReceivedFile:
-    """A file that arrives in parts, in any order."""
+    """A file that arrives in parts, in any order.
+
+    Attributes:
+        content_hash: that its sender found; None until the part that has it has arrived.
+    """
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.descriptor = descriptor
         self.size = size
+        self.content_hash: str | None = None
         self._parts: dict[int, int] = {}
         self._received = 0
         self._problem: str | None = None
         self._is_ended = False
         self._changed = threading.Condition()
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, part: Part) -> None:
         """Write a part, unless the file has been closed."""
         with self._changed:
             if self._is_ended:
                 return
             try:
-                self._write(offset, data)
+                self._write(part.offset, part.data)
             except (OSError, ReceiveError) as error:
                 self._problem = str(error)
-            self._received += len(data) - self._parts.get(offset, 0)
-            self._parts[offset] = len(data)
+            self.content_hash = part.content_hash or self.content_hash
+            self._received += len(part.data) - self._parts.get(part.offset, 0)
+            self._parts[part.offset] = len(part.data)
             self._changed.notify_all()
 
     def _write(self, offset: int, data: bytes) -> None:

@@ -39,14 +39,16 @@ def cluster_sandbox_findings(settings: ClusterSettings, daemon: Properties) -> I
     """Check whether the daemon's unit can reach the head of the cluster, if there is one."""
     if not settings.address or not is_loaded(daemon):
         return
+    is_client = settings.address.startswith("ray://")
+    if not is_client and daemon.get("PrivateTmp", "no") != "no":
+        yield failure(
+            _CHECK,
+            f"{DAEMON} has a private temporary folder and cannot see /tmp/ray, by which"
+            f' "{settings.address}" finds the cluster.',
+            'Name the head in [cluster] address: "ray://head.example:10001".',
+        )
+        return
     if settings.address == "auto":
-        if daemon.get("PrivateTmp", "no") != "no":
-            yield failure(
-                _CHECK,
-                f'{DAEMON} has a private temporary folder and cannot see /tmp/ray, by which "auto"'
-                " finds the cluster.",
-                'Name the head in [cluster] address: "ray://head.example:10001".',
-            )
         return
     host = settings.address.removeprefix("ray://").rpartition(":")[0].strip("[]")
     yield reach_finding(host, "the cluster's head", "cluster", daemon)

@@ -103,8 +103,8 @@ class Processor(Protocol):
     ) -> ScoredSlide:
         """See `SlideProcessor.score`.
 
-        With `content_hash` a processor that opens the file elsewhere makes sure that it is the same
-        scan; such a processor needs it.
+        With `content_hash` a processor that opens the file elsewhere makes sure that it has this
+        hash there.
         """
         ...
 
@@ -199,18 +199,7 @@ class SlideProcessor:
             OSError: it cannot be read.
         """
         assumed = self._assume_magnification(scan.path, inbox)
-        return self.score_assuming(scan, assumed, cancel=cancel, progress=progress)
-
-    def score_assuming(
-        self,
-        scan: Scan,
-        assume_magnification: float | None,
-        *,
-        cancel: threading.Event | None = None,
-        progress: Progress | None = None,
-    ) -> ScoredSlide:
-        """Score one scan as `score` does, with a magnification where the file states none."""
-        return self._scored(scan, self._begin(scan, assume_magnification, cancel, progress))
+        return self._scored(scan, self._begin(scan, assumed, cancel, progress))
 
     def hash_and_score(
         self,
@@ -237,10 +226,29 @@ class SlideProcessor:
         Raises:
             Exception: as `content_hash` and `score`.
         """
+        return self.hash_and_score_assuming(
+            scan,
+            self._assume_magnification(scan.path, inbox),
+            hashed,
+            on_hash_progress=on_hash_progress,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def hash_and_score_assuming(
+        self,
+        scan: Scan,
+        assume_magnification: float | None,
+        hashed: Callable[[str], None],
+        *,
+        on_hash_progress: Callable[[], None] = lambda: None,
+        cancel: threading.Event | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[str, ScoredSlide]:
+        """Do what `hash_and_score` does, with a magnification where the file states none."""
         abandoned = threading.Event()
         stop = _AnyOf(abandoned, cancel)
-        assumed = self._assume_magnification(scan.path, inbox)
-        scoring = self._begin(scan, assumed, stop, progress)
+        scoring = self._begin(scan, assume_magnification, stop, progress)
 
         def continue_or_stop() -> None:
             on_hash_progress()

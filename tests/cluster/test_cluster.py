@@ -1,6 +1,7 @@
 """Slides that a real cluster scores, whatever happens to its nodes."""
 
 import random
+import re
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from daemon_site import Site
-from ray_nodes import RayNodes, cluster_site
+from ray_nodes import ClientRayNodes, RayNodes, cluster_site
 
 from her2d.queue.job import JobState
 
@@ -55,11 +56,13 @@ def test_nodes_and_a_daemon_killed_at_random_lose_double_and_change_no_result(
         cluster_site(folder, color_bundle, ray_nodes.address, lacking=folder / "far")
     )
     killed = site.start()
-    site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
-    fill(site, write_slide, 0)
-    site.wait_for(JobState.RUNNING, jobs=2)
-    killed.kill()
-    killed.wait()
+    try:
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == NODES)
+        fill(site, write_slide, 0)
+        site.wait_for(JobState.RUNNING, jobs=2)
+    finally:
+        killed.kill()
+        killed.wait()
     # Its engines end with it: on a node with one CPU there is no place for another.
     with site.daemon():
         site.wait_until(lambda: site.events()["cluster_node_usable"] == 2 * NODES)
@@ -84,22 +87,68 @@ def test_nodes_and_a_daemon_killed_at_random_lose_double_and_change_no_result(
     assert f'her2d_cluster_lost_attempts_total{{lost="node"}} {lost}.0' in metrics
 
 
-@pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily
-def test_a_daemon_whose_head_is_lost_runs_on_and_connects_to_the_next(
-    ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
+def test_slides_are_scored_through_rays_client_and_a_killed_node_costs_none(
+    client_nodes: ClientRayNodes, tmp_path, color_bundle, write_slide
 ):
-    ray_nodes.add()
-    address = ray_nodes.address
-    site = cluster_site(tmp_path / "site", color_bundle, address)
+    """The documented address, by which the daemon's machine is no node of the cluster."""
+    local = with_two_inboxes(Site.made(tmp_path / "local", color_bundle))
+    folder = tmp_path / "site"
+    site = with_two_inboxes(
+        cluster_site(folder, color_bundle, client_nodes.address, lacking=folder / "far")
+    )
+    for each in (local, site):
+        fill(each, write_slide, 0)
+    with local.daemon():
+        local.wait_for(JobState.DONE, jobs=BATCH)
+    client_nodes.add(2)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+        client_nodes.kill(0)
+        site.wait_for(JobState.DONE, jobs=BATCH)
+        site.wait_until(lambda: site.events()["cluster_node_lost"] == 1)
+    assert site.scores() == local.scores()
+    assert site.runs() == BATCH
+    assert site.events()["slide_sent_to_node"] >= BATCH / 2
+    assert {job.attempts for job in site.jobs()} == {1}
+
+
+@pytest.mark.parametrize("cluster", ["ray_nodes", "client_nodes"])
+def test_a_stop_soon_after_all_of_the_cluster_is_lost_is_clean(
+    cluster, request, tmp_path, color_bundle, write_slide
+):
+    nodes: RayNodes = request.getfixturevalue(cluster)
+    nodes.add()
+    site = cluster_site(tmp_path / "site", color_bundle, nodes.address)
+    site.set("pipeline", drain_s=1)
+    with site.daemon():
+        write_slide(["SwSwSwSw"] * 40, "a.tif", folder=site.inbox)
+        site.wait_for(JobState.RUNNING)
+        under_way = re.compile(r"^her2d_cluster_node_slides\{.*\} 1\.0$", re.MULTILINE)
+        site.wait_until(lambda: under_way.search(site.answer("/metrics")[1]) is not None)
+        nodes.kill(0)
+        nodes.kill_head()
+    (job,) = site.jobs()
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
+    assert site.events()["stop_forced"] == 0
+
+
+@pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily
+@pytest.mark.parametrize("cluster", ["ray_nodes", "client_nodes"])
+def test_a_daemon_whose_head_is_lost_runs_on_and_connects_to_the_next(
+    cluster, request, tmp_path, color_bundle, write_slide
+):
+    nodes: RayNodes = request.getfixturevalue(cluster)
+    nodes.add()
+    site = cluster_site(tmp_path / "site", color_bundle, nodes.address)
     with ExitStack() as ended, site.daemon():
         site.wait_until(lambda: site.events()["cluster_node_usable"] == 1)
-        ray_nodes.kill_head()
+        nodes.kill_head()
         reason = site.wait_for_503("/readyz")
         assert "The cluster is lost" in reason
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.QUEUED)
-        ray_nodes.end()
-        again = RayNodes(int(address.rpartition(":")[2]))
+        nodes.end()
+        again = nodes.again()
         ended.callback(again.end)
         again.add()
         site.wait_for(JobState.DONE)

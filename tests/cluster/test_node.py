@@ -1,22 +1,34 @@
 """What runs on a node, without Ray: which nodes are refused, and what comes back of a slide."""
 
 import logging
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from touched_files import rewrite_in_place
 from waiting import wait_until
 
+from her2d.cluster.errors import SameFileUnsureError
 from her2d.cluster.node import SlideActor
 from her2d.cluster.node_parity import parity_reference
-from her2d.cluster.plan import Failure, NodePlan, ParityReference, SlideTask
+from her2d.cluster.plan import (
+    Failure,
+    NodePlan,
+    NodeResult,
+    ParityReference,
+    Part,
+    Progress,
+    SlideTask,
+)
 from her2d.cluster.processor import expected_software
-from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.errors import ScanNotOnNodeError
+from her2d.processing.errors import FileChangedError, ScanNotOnNodeError
 from her2d.processing.identity import open_scan, scan_hash
 from her2d.processing.processor import open_processor
 from her2d.settings import InferenceSettings, PipelineSettings, Settings
@@ -62,8 +74,25 @@ def actor(plan, reference) -> SlideActor:
 
 @pytest.fixture
 def task(write_slide) -> SlideTask:
-    path = write_slide(["Sw.", "tSS"])
-    return SlideTask("1", path, None, scan_hash(path), None)
+    return task_of(write_slide(["Sw.", "tSS"]))
+
+
+def task_of(path: Path) -> SlideTask:
+    with open_scan(path) as scan:
+        state, first_block = scan.state, scan.first_block()
+    return SlideTask("1", path, None, state.size, state.mtime_ns, first_block, None)
+
+
+def assert_same(found: object, expected: object) -> None:
+    """Check that both are the same result, bit by bit."""
+    assert isinstance(found, NodeResult)
+    assert isinstance(expected, NodeResult)
+    assert found.content_hash == expected.content_hash
+    a, b = found.outcome, expected.outcome
+    assert (a.score, a.quality, a.grid) == (b.score, b.quality, b.grid)
+    for array in ("tile_class", "tumor_pixels", "p_folds", "p_strong"):
+        assert np.array_equal(getattr(a, array), getattr(b, array), equal_nan=True), array
+    assert np.array_equal(a.overview.rgb, b.overview.rgb)
 
 
 def failure_of(actor: SlideActor, task: SlideTask) -> Exception:
@@ -77,13 +106,9 @@ def test_a_slide_has_the_same_outcome_on_a_node_as_on_this_machine(
     actor, task, color_bundle, settings
 ):
     answer = pickle.loads(pickle.dumps(actor.score(task)))  # noqa: S301
-    assert isinstance(answer, SlideOutcome)
     with open_processor(color_bundle, settings) as processor, open_scan(task.path) as scan:
-        local = processor.score(scan).outcome
-    assert (answer.score, answer.quality, answer.grid) == (local.score, local.quality, local.grid)
-    for array in ("tile_class", "tumor_pixels", "p_folds", "p_strong"):
-        assert np.array_equal(getattr(answer, array), getattr(local, array), equal_nan=True), array
-    assert np.array_equal(answer.overview.rgb, local.overview.rgb)
+        digest, scored = processor.hash_and_score(scan, lambda _: None)
+    assert_same(answer, NodeResult(digest, scored.outcome))
 
 
 def test_an_answer_is_at_most_as_large_as_a_heatmap(actor, task):
@@ -145,6 +170,65 @@ def test_a_file_with_other_content_on_the_node_is_not_scored(actor, task):
     assert "has other content" in str(error)
 
 
+def test_another_file_is_known_by_its_size_or_its_first_block_and_is_not_read(
+    actor, task, monkeypatch
+):
+    monkeypatch.setattr(actor, "_processor", SimpleNamespace())
+    for other in (replace(task, size=task.size + 1), replace(task, first_block="blake2b:0")):
+        error = failure_of(actor, other)
+        assert isinstance(error, ScanNotOnNodeError)
+        assert "has other content" in str(error)
+
+
+def test_a_file_of_another_time_is_scored_once_the_daemon_has_hashed_its_own(actor, task):
+    """It may be a copy, or another scan of one size that begins with the same glass."""
+    os.utime(task.path, ns=(0, task.mtime_ns + 3 * 10**9))
+    digest = scan_hash(task.path)
+    assert isinstance(failure_of(actor, task), SameFileUnsureError)
+    answer = actor.score(replace(task, content_hash=digest))
+    assert isinstance(answer, NodeResult)
+    assert answer.content_hash == digest
+
+
+def test_a_time_that_a_mount_rounds_is_the_same(actor, task):
+    os.utime(task.path, ns=(0, task.mtime_ns // 10**9 * 10**9))
+    assert isinstance(actor.score(task), NodeResult)
+
+
+def test_a_file_is_hashed_while_its_tiles_are_scored_and_its_hash_is_known_before_the_end(
+    actor, task, monkeypatch
+):
+    seen: list[Progress] = []
+    score = actor._processor.hash_and_score_assuming
+
+    def watched(scan, magnification, hashed, **options):
+        def note(digest: str) -> None:
+            hashed(digest)
+            seen.append(actor.progress(task.id))
+
+        return score(scan, magnification, note, **options)
+
+    monkeypatch.setattr(actor._processor, "hash_and_score_assuming", watched)
+    answer = actor.score(task)
+    assert isinstance(answer, NodeResult)
+    assert [progress.content_hash for progress in seen] == [answer.content_hash]
+    assert seen[0].hashed_mb > 0
+
+
+def test_a_file_that_changes_while_a_node_scores_it_has_no_result(actor, task, monkeypatch):
+    score = actor._processor.hash_and_score_assuming
+
+    def changed(scan, magnification, hashed, **options):
+        def change(digest: str) -> None:
+            hashed(digest)
+            rewrite_in_place(task.path)
+
+        return score(scan, magnification, change, **options)
+
+    monkeypatch.setattr(actor._processor, "hash_and_score_assuming", changed)
+    assert isinstance(failure_of(actor, task), FileChangedError)
+
+
 def test_a_file_that_the_node_lacks_is_the_nodes_problem(actor, task, tmp_path):
     error = failure_of(actor, replace(task, path=tmp_path / "nowhere" / "slide.tif"))
     assert isinstance(error, ScanNotOnNodeError)
@@ -154,7 +238,7 @@ def test_a_file_that_the_node_lacks_is_the_nodes_problem(actor, task, tmp_path):
 def test_a_file_that_is_no_slide_fails_as_it_does_without_a_cluster(actor, task, tmp_path):
     text = tmp_path / "text.tif"
     text.write_text("not a slide")
-    error = failure_of(actor, replace(task, path=text, content_hash=scan_hash(text)))
+    error = failure_of(actor, task_of(text))
     assert isinstance(error, SlideError)
     assert not isinstance(error, SlideUnavailableError)
 
@@ -172,20 +256,20 @@ def test_an_error_that_cannot_be_sent_arrives_in_its_words(actor, task, monkeypa
     def fail(*_: object, **__: object) -> None:
         raise LibraryError("out of order")
 
-    monkeypatch.setattr(actor._processor, "score_assuming", fail)
+    monkeypatch.setattr(actor._processor, "hash_and_score_assuming", fail)
     assert "LibraryError: out of order" in str(failure_of(actor, task))
 
 
 def test_a_cancelled_slide_ends_early(actor, task, monkeypatch):
     begun = threading.Event()
-    score = actor._processor.score_assuming
+    score = actor._processor.hash_and_score_assuming
 
     def slow(*arguments, cancel: threading.Event, **options):
         begun.set()
         assert cancel.wait(30)
         return score(*arguments, cancel=cancel, **options)
 
-    monkeypatch.setattr(actor._processor, "score_assuming", slow)
+    monkeypatch.setattr(actor._processor, "hash_and_score_assuming", slow)
     errors: list[Exception] = []
     thread = threading.Thread(target=lambda: errors.append(failure_of(actor, task)))
     thread.start()
@@ -208,14 +292,14 @@ def receiving(plan, reference, tmp_path) -> SlideActor:
     return SlideActor(replace(plan, spool=tmp_path / "spool", spool_mb=1.0), reference)
 
 
-def sent(actor: SlideActor, task: SlideTask, parts: list[tuple[int, bytes]]) -> object:
+def sent(actor: SlideActor, task: SlideTask, parts: list[Part]) -> object:
     """Score a slide that the node lacks, and send these parts of it once it asks for them."""
     answers: list[object] = []
     thread = threading.Thread(target=lambda: answers.append(actor.score(task)))
     thread.start()
     wait_until(lambda: actor.progress(task.id).wants_file or not thread.is_alive())
     for part in parts:
-        actor.receive(task.id, *part)
+        actor.receive(task.id, part)
     thread.join(60)
     return pickle.loads(pickle.dumps(answers[0]))  # noqa: S301
 
@@ -225,31 +309,26 @@ def lacking(task, tmp_path) -> tuple[SlideTask, bytes]:
     """A slide that is at no path of the node, and its bytes."""
     content = task.path.read_bytes()
     path = tmp_path / "nowhere" / task.path.name
-    return replace(task, path=path, size=len(content)), content
+    return replace(task, path=path, can_be_sent=True), content
 
 
 def test_a_slide_that_a_node_lacks_is_received_and_has_the_same_outcome(
     actor, receiving, task, lacking, tmp_path
 ):
     missing, content = lacking
-    parts = [(at, content[at : at + 1000]) for at in range(0, len(content), 1000)]
-    found = sent(receiving, missing, parts[::-1])
-    local = actor.score(task)
-    assert isinstance(found, SlideOutcome)
-    assert isinstance(local, SlideOutcome)
-    assert (found.score, found.quality, found.grid) == (local.score, local.quality, local.grid)
-    for array in ("tile_class", "tumor_pixels", "p_folds", "p_strong"):
-        assert np.array_equal(getattr(found, array), getattr(local, array), equal_nan=True), array
-    assert np.array_equal(found.overview.rgb, local.overview.rgb)
+    parts = [Part(at, content[at : at + 1000]) for at in range(0, len(content), 1000)]
+    parts[-1] = replace(parts[-1], content_hash=scan_hash(task.path))
+    assert_same(sent(receiving, missing, parts[::-1]), actor.score(task))
     assert list((tmp_path / "spool").iterdir()) == []
 
 
 @pytest.mark.parametrize("damage", [0, -1])
-def test_a_file_that_was_damaged_on_its_way_gives_no_result(receiving, lacking, damage):
+def test_a_file_that_was_damaged_on_its_way_gives_no_result(receiving, task, lacking, damage):
     missing, content = lacking
     damaged = bytearray(content)
     damaged[damage] ^= 1
-    answer = sent(receiving, missing, [(0, bytes(damaged))])
+    part = Part(0, bytes(damaged), scan_hash(task.path))
+    answer = sent(receiving, missing, [part])
     assert isinstance(answer, Failure)
     assert isinstance(answer.error, ScanNotOnNodeError)
     assert "was damaged on its way" in str(answer.error)
@@ -259,7 +338,7 @@ def test_a_half_of_a_file_gives_no_result(receiving, lacking, monkeypatch):
     monkeypatch.setattr("her2d.cluster.node._SILENT_S", 0.2)
     monkeypatch.setattr("her2d.cluster.spool._LOOK_S", 0.1)
     missing, content = lacking
-    answer = sent(receiving, missing, [(0, content[: len(content) // 2])])
+    answer = sent(receiving, missing, [Part(0, content[: len(content) // 2])])
     assert isinstance(answer, Failure)
     assert isinstance(answer.error, ScanNotOnNodeError)
     assert "No part of it has arrived" in str(answer.error)
@@ -292,4 +371,4 @@ def test_a_slide_that_is_cancelled_while_it_arrives_ends_and_frees_its_room(
 
 
 def test_a_part_that_comes_too_late_is_dropped(receiving):
-    receiving.receive("unknown", 0, b"x")
+    receiving.receive("unknown", Part(0, b"x"))

@@ -1,5 +1,6 @@
 """The daemon's side of a cluster, with a driver process that the test plays."""
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,18 +11,28 @@ from typing import Any
 
 import pytest
 from captured_logs import capture_logs
+from touched_files import rewrite_in_place
 from waiting import wait_until
 
 from her2d.cluster import connection as connection_module
 from her2d.cluster.connection import ClusterConnection
-from her2d.cluster.errors import ClusterUnavailableError
-from her2d.cluster.plan import ClusterStatus, Failure, NodeStatus, Progress, SlideTask
+from her2d.cluster.errors import ClusterUnavailableError, SameFileUnsureError
+from her2d.cluster.plan import (
+    ClusterStatus,
+    Failure,
+    NodeResult,
+    NodeStatus,
+    Part,
+    Progress,
+    SlideTask,
+)
 from her2d.cluster.processor import ClusterProcessor, expected_software
 from her2d.inference.engine import EngineError
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
+    DuplicateScanError,
     FileChangedError,
     ResultLostError,
     ScanNotOnNodeError,
@@ -30,7 +41,9 @@ from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import open_scan
 from her2d.settings import InferenceSettings, Settings
 from her2d.system.backoff import Backoff
+from her2d.system.file_identity import content_hash
 
+MIB = 1 << 20
 NODE = NodeStatus("1", "alpha", "usable", 1)
 
 
@@ -39,7 +52,7 @@ class PlayedDriver:
 
     Attributes:
         opens: errors of the next attempts to connect; None connects.
-        answers: what `next` answers in order; an exception is raised.
+        answers: what `next` answers in order; an exception is raised, a function is called.
     """
 
     def __init__(self) -> None:
@@ -51,7 +64,7 @@ class PlayedDriver:
         self.tasks: list[SlideTask] = []
         self.is_dead = False
         self.backlog = 0
-        self.parts: list[tuple[int, bytes]] = []
+        self.parts: list[Part] = []
         self.most_parts = 10**9
         self.busy_sends = 0
 
@@ -81,14 +94,17 @@ class PlayedDriver:
         answer = self.answers.pop(0) if self.answers else Progress()
         if isinstance(answer, BaseException):
             raise answer
+        if callable(answer):
+            answer()
+            return None
         return answer
 
-    def send(self, task_id: str, offset: int, data: bytes) -> bool | None:
+    def send(self, task_id: str, part: Part) -> bool | None:
         assert task_id == self.tasks[-1].id
         if self.busy_sends:
             self.busy_sends -= 1
             return None
-        self.parts.append((offset, data))
+        self.parts.append(part)
         return len(self.parts) < self.most_parts
 
     def give_up(self, _task_id: str, _silent_s: float) -> str:
@@ -138,7 +154,7 @@ def score(processor, write_slide) -> Callable[..., Any]:
     def score(**options: Any) -> Any:
         wait_until(lambda: processor.connection.is_connected)
         with open_scan(path) as scan:
-            return processor.score(scan, content_hash="blake2b:1", **options)
+            return processor.score(scan, content_hash=content_hash(path), **options)
 
     return score
 
@@ -163,7 +179,135 @@ def test_a_node_gets_the_path_that_the_file_has_there_and_what_to_check(score, p
         score()
     (task,) = played.tasks
     assert task.path == Path("/data") / (tmp_path / "slide.tif").relative_to("/tmp")
-    assert (task.content_hash, task.assume_magnification) == ("blake2b:1", 40.0)
+    assert task.content_hash == content_hash(tmp_path / "slide.tif")
+    assert task.assume_magnification == 40.0
+
+
+@pytest.fixture
+def large(write_slide) -> Path:
+    """A slide of more than six MiB."""
+    path = write_slide(["S"], "large.tif")
+    with path.open("ab") as file:
+        file.write(bytes(6 * MIB))
+    return path
+
+
+@pytest.fixture
+def read_bytes(monkeypatch) -> Counter[str]:
+    """Counts the bytes of each file that this process reads to recognise, hash or send it."""
+    found: Counter[str] = Counter()
+    pread = os.pread
+
+    def counted(descriptor: int, *arguments: Any) -> bytes:
+        data = pread(descriptor, *arguments)
+        found[Path(f"/proc/self/fd/{descriptor}").readlink().name] += len(data)
+        return data
+
+    monkeypatch.setattr(os, "pread", counted)
+    return found
+
+
+def hash_and_score(
+    processor: ClusterProcessor, path: Path, hashed: Callable[[str], None] = lambda _: None
+) -> Any:
+    wait_until(lambda: processor.connection.is_connected)
+    with open_scan(path) as scan:
+        return processor.hash_and_score(scan, hashed)
+
+
+OUTCOME: Any = SimpleNamespace()
+
+
+def test_a_slide_is_read_by_its_node_and_only_its_first_block_by_the_daemon(
+    processor, played, large, read_bytes
+):
+    played.answers = [NodeResult("blake2b:7", OUTCOME)]
+    reported: list[str] = []
+    digest, scored = hash_and_score(processor, large, reported.append)
+    assert MIB <= read_bytes["large.tif"] < 2 * MIB
+    assert [digest] == reported == ["blake2b:7"]
+    assert scored.outcome is OUTCOME
+    (task,) = played.tasks
+    assert task.content_hash is None
+    assert (task.size, task.mtime_ns) == (large.stat().st_size, large.stat().st_mtime_ns)
+    with open_scan(large) as scan:
+        assert task.first_block == scored.first_block == scan.first_block()
+
+
+def test_a_slide_that_is_sent_is_read_once_for_that_and_for_its_hash(
+    processor, played, large, read_bytes
+):
+    whole = content_hash(large)
+    read_bytes.clear()
+    played.answers = [Progress(wants_file=True), NodeResult(whole, OUTCOME)]
+    reported: list[str] = []
+    digest, _ = hash_and_score(processor, large, reported.append)
+    size = large.stat().st_size
+    assert size + MIB <= read_bytes["large.tif"] < size + 2 * MIB
+    assert [digest] == reported == [whole]
+
+
+def test_a_file_that_may_be_another_one_on_the_node_is_hashed_here_before_it_is_scored(
+    processor, played, large
+):
+    whole = content_hash(large)
+    played.answers = [Failure(SameFileUnsureError("a copy")), NodeResult(whole, OUTCOME)]
+    reported: list[str] = []
+    digest, _ = hash_and_score(processor, large, reported.append)
+    assert [digest] == reported == [whole]
+    assert [task.content_hash for task in played.tasks] == [None, whole]
+    assert sum(processor.losses.values()) == 0
+
+
+def test_a_hash_that_a_node_reports_beside_its_tiles_is_reported_at_once_and_once(
+    processor, played, large
+):
+    done: list[str] = []
+    played.answers = [
+        Progress(1, 9, content_hash="blake2b:7"),
+        lambda: done.append("next"),
+        Progress(2, 9, content_hash="blake2b:7"),
+        NodeResult("blake2b:7", OUTCOME),
+    ]
+    hash_and_score(processor, large, done.append)
+    assert done == ["blake2b:7", "next"]
+
+
+def test_a_slide_that_turns_out_to_be_a_duplicate_is_cancelled_on_its_node(
+    processor, played, large
+):
+    def is_known(digest: str) -> None:
+        raise DuplicateScanError(7, digest)
+
+    played.answers = [Progress(1, 9, content_hash="blake2b:7")]
+    with pytest.raises(DuplicateScanError):
+        hash_and_score(processor, large, is_known)
+    assert played.calls["cancel"] == 1
+
+
+def test_a_file_that_changes_while_its_node_scores_it_has_no_score(processor, played, large):
+    played.answers = [lambda: rewrite_in_place(large), NodeResult("blake2b:7", OUTCOME)]
+    with pytest.raises(FileChangedError):
+        hash_and_score(processor, large)
+
+
+def test_a_node_that_finds_other_content_because_the_file_changed_is_right(
+    processor, played, large
+):
+    played.answers = [
+        lambda: rewrite_in_place(large),
+        Failure(ScanNotOnNodeError("It has other content.")),
+    ]
+    with pytest.raises(FileChangedError):
+        hash_and_score(processor, large)
+    assert sum(processor.losses.values()) == 0
+
+
+def test_a_result_of_other_content_than_the_daemon_has_read_is_not_taken(score, processor, played):
+    played.answers = [NodeResult("blake2b:7", OUTCOME)]
+    with pytest.raises(ScanNotOnNodeError, match="has scored other content"):
+        score()
+    assert processor.losses["file"] == 1
 
 
 def test_progress_on_a_node_is_progress_of_the_slide(score, played):
@@ -306,10 +450,12 @@ def test_a_node_that_asks_for_a_file_gets_it_once_in_small_parts(
     beats: list[tuple[int, int]] = []
     with pytest.raises(ClusterLostError):
         score(progress=lambda *done: beats.append(done))
-    assert b"".join(data for _, data in played.parts) == content
-    assert [at for at, _ in played.parts] == list(range(0, len(content), 1000))
+    assert b"".join(part.data for part in played.parts) == content
+    assert [part.offset for part in played.parts] == list(range(0, len(content), 1000))
     assert len(beats) >= len(played.parts)
     assert played.tasks[0].size == len(content)
+    assert [part.content_hash for part in played.parts[:-1]] == [None] * (len(played.parts) - 1)
+    assert played.parts[-1].content_hash == content_hash(tmp_path / "slide.tif")
     assert processor.reading().sent_bytes == len(content)
 
 
@@ -328,7 +474,7 @@ def test_a_part_that_a_node_has_no_room_for_yet_is_sent_later(score, played, tmp
     played.answers = [Progress(wants_file=True), Failure(ClusterLostError("gone"))]
     with pytest.raises(ClusterLostError):
         score()
-    sent = b"".join(data for _, data in played.parts)
+    sent = b"".join(part.data for part in played.parts)
     assert sent == (tmp_path / "slide.tif").read_bytes()
 
 
@@ -392,4 +538,4 @@ def test_no_file_is_offered_where_nodes_have_no_room_for_any(connection, played,
         played.answers = [Failure(ClusterLostError("gone"))]
         with pytest.raises(ClusterLostError):
             processor.score(scan, content_hash="blake2b:1")
-    assert played.tasks[0].size is None
+    assert not played.tasks[0].can_be_sent

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from her2d.cluster.plan import Part
 from her2d.cluster.spool import NoRoomError, ReceiveError, Spool
 
 
@@ -40,9 +41,10 @@ def test_a_file_takes_its_room_on_the_disk_at_once_and_has_no_name(tmp_path):
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_nothing_behind(tmp_path):
     code = (
-        "import os, sys, pathlib; from her2d.cluster.spool import Spool\n"
+        "import os, sys, pathlib; from her2d.cluster.plan import Part\n"
+        "from her2d.cluster.spool import Spool\n"
         "with Spool(pathlib.Path(sys.argv[1]), 10**6).file(9, lambda: None) as file:\n"
-        "    file.write(0, b'x'); os.kill(os.getpid(), 9)"
+        "    file.write(Part(0, b'x')); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
     assert list(tmp_path.iterdir()) == []
@@ -68,7 +70,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 
 def test_a_part_outside_the_file_is_refused(tmp_path):
     with Spool(tmp_path, 10**7).file(10, wait_nothing) as file:
-        file.write(8, b"abc")
+        file.write(Part(8, b"abc"))
         with pytest.raises(ReceiveError, match="outside the file"):
             file.wait(wait_nothing, 1)
 
@@ -85,5 +87,5 @@ def test_a_part_that_comes_when_its_file_is_closed_is_written_into_no_other_file
         pass
     with (tmp_path / "other").open("w+b") as other:
         assert other.fileno() == file.descriptor
-        file.write(0, b"abc")
+        file.write(Part(0, b"abc"))
         assert (tmp_path / "other").read_bytes() == b""

@@ -218,7 +218,7 @@ def test_the_head_of_a_cluster_on_another_machine_needs_permission(name_server):
         "her2d.service cannot connect to the cluster's head at 10.0.0.7 (10.0.0.7)."
     ]
     assert cluster_problems("ray://127.0.0.1:10001", UNIT) == []
-    assert cluster_problems("[::1]:6379", UNIT) == []
+    assert cluster_problems("ray://[::1]:10001", UNIT) == []
     assert cluster_problems("", UNIT) == []
 
 
@@ -232,9 +232,10 @@ def test_the_drop_in_for_a_cluster_allows_private_networks(name_server):
     assert cluster_problems("ray://8.8.8.8:10001", unit) != []
 
 
-def test_a_daemon_with_a_private_temporary_folder_does_not_find_the_cluster_of_its_machine():
-    assert "cannot see /tmp/ray" in cluster_problems("auto", UNIT)[0]
-    assert cluster_problems("auto", {**UNIT, "PrivateTmp": "no"}) == []
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379"])
+def test_a_daemon_with_a_private_temporary_folder_does_not_find_the_cluster_of_its_machine(address):
+    assert "cannot see /tmp/ray" in cluster_problems(address, UNIT)[0]
+    assert cluster_problems(address, {**UNIT, "PrivateTmp": "no"}) == []
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def boot(tmp_path) -> Iterator[Boot]:
     """Boot folders, and shut the machine down after the test."""
     with ExitStack() as machines:
 
-        def start(lower: list[Path], *shown: Path) -> Machine:
+        def start(lower: list[Path], *shown: Path | str) -> Machine:
             machine: AbstractContextManager[Machine] = booted(lower, tmp_path / "machine", *shown)
             return machines.enter_context(machine)
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from her2d.bundle.loading import Bundle, load_bundle
-from her2d.cluster.plan import SlideTask
+from her2d.cluster.plan import NodeResult, SlideTask
 from her2d.cluster.processor import open_cluster_processor
 from her2d.db.connection import open_database
-from her2d.pipeline.outcome import SlideOutcome
-from her2d.processing.identity import open_scan, scan_hash
+from her2d.processing.identity import open_scan
 from her2d.processing.processor import Processor, ScoredSlide, open_processor
 from her2d.processing.recorder import Recorder
 from her2d.processing.records import RunClock
@@ -176,12 +175,16 @@ def _handing(bundle: Bundle, slide: Path, long_slide: Path) -> _Handing:
             connection = processor.connection
 
             def hand(path: Path) -> SlideTask:
-                task = SlideTask(uuid.uuid4().hex, path, None, scan_hash(path), None)
+                with open_scan(path) as scan:
+                    state, first_block = scan.state, scan.first_block()
+                task = SlideTask(
+                    uuid.uuid4().hex, path, None, state.size, state.mtime_ns, first_block, None
+                )
                 assert connection.begin(task)
                 return task
 
             def finish(task: SlideTask) -> None:
-                while not isinstance(connection.next(task, _LONG_S), SlideOutcome):
+                while not isinstance(connection.next(task, _LONG_S), NodeResult):
                     pass
 
             finish(hand(slide))

@@ -147,7 +147,7 @@ def most_slides_an_hour(times: ServiceTimes, site: Site, archive: Archive) -> di
         "daemon's interpreter": times.python_s,
         "daemon's processors": times.draw_s / site.owner_cpus,
         "driver process": times.driver_s,
-        "storage": 2 * archive.size_mb / site.storage_mb_s,
-        "daemon's network": (archive.size_mb + times.result_mb) / site.owner_mb_s,
+        "storage": archive.size_mb / site.storage_mb_s,
+        "daemon's network": times.result_mb / site.owner_mb_s,
     }
     return {part: 3600 / each if each else math.inf for part, each in seconds.items()}

@@ -113,7 +113,7 @@ def _limits(curves: Sequence[Sequence[Point]], slides: int) -> str:
                 points[0].scenario.name,
                 str(max(worth)),
                 f"{last.limit}, {100 * last.busy[last.limit]:.0f} % busy",
-                f"{slides / last.slides_an_hour / 24:.1f} days",
+                f"{slides / last.slides_an_hour:.1f} h",
             ]
         )
     heads = [

@@ -203,8 +203,6 @@ class Simulation:
                 yield self._more
             slide = self._queue.popleft()
             yield from self._database.take(env, self._times.claim_s)
-            yield from self._read(slide, self._owner_network)
-            yield from self._database.take(env, self._times.hashed_s)
             try:
                 began = yield from self._place_and_score(slide)
             except _NodeLostError:
@@ -213,11 +211,16 @@ class Simulation:
                 yield from self._database.take(env, self._times.claim_s)
                 self._add(slide)
                 continue
+            polls = (env.now - began) / _POLL_S
+            yield from self._database.take(env, self._times.hashed_s)
             self._waited_s += began - slide.arrived_s
-            yield from self._record(slide, polls=(env.now - began) / _POLL_S)
+            yield from self._record(slide, polls)
 
     def _place_and_score(self, slide: _Slide) -> Steps:
-        """Score a slide on the engine that has the fewest; return when that began."""
+        """Score a slide on the engine that has the fewest; return when that began.
+
+        Its file is read through the storage's link and the node's, and hashed, beside its tiles.
+        """
         env = self._env
         while (found := self._place()) is None:
             if self._freed.triggered:
@@ -227,9 +230,10 @@ class Simulation:
         began = env.now
         engine.slides += 1
         try:
-            yield from self._read(slide, node.network, node)
             seconds = self._times.slide_s + slide.tiles * self._times.tile_s
             flows = [(engine.cpu, seconds)]
+            if slide.size_mb:
+                flows += [(self._storage, slide.size_mb), (node.network, slide.size_mb)]
             if self._shared is not None:
                 flows.append((self._shared, seconds))
             yield from self._carry(flows, node)
@@ -250,15 +254,10 @@ class Simulation:
         best = min(free, key=lambda each: each[:2], default=None)
         return None if best is None else (best[2], best[3])
 
-    def _read(self, slide: _Slide, network: FairLink, node: _Node | None = None) -> Steps:
-        """Read a file once: through the storage's link and the reader's, whichever is slower."""
-        if slide.size_mb:
-            yield from self._carry([(self._storage, slide.size_mb), (network, slide.size_mb)], node)
-
-    def _carry(self, flows: list[tuple[FairLink, float]], node: _Node | None) -> Steps:
+    def _carry(self, flows: list[tuple[FairLink, float]], node: _Node) -> Steps:
         """Wait for all flows. Raises _NodeLostError if the node is lost before."""
         events = [link.carry(amount) for link, amount in flows]
-        if node is None or math.isinf(self._losses.every_s):
+        if math.isinf(self._losses.every_s):
             for event in events:
                 yield event
             return
