@@ -5,12 +5,13 @@ shows whether ONNX Runtime joins steps otherwise around a part that was replaced
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import Parts
+from her2d.bundle.manifest import Part, Parts
 from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Tiles
 from her2d.inference.graph_files import loading_graph
 from her2d.inference.onnxruntime_engine import OnnxRuntimeNetwork, graph_for_cpu
@@ -50,7 +51,9 @@ def compare_rewritten(bundle: Bundle, *, threads: int = 0) -> RewrittenNetworks:
         EngineError: a graph cannot be loaded, or ONNX Runtime failed.
     """
     way, parts = simplest_way(threads or usable_cpus()), bundle.manifest.parts
-    networks = [(bundle.segmenter, parts.segmenter, SEGMENTER_OUTPUTS)]
+    networks: list[tuple[Path, Part, tuple[str, ...]]] = [
+        (bundle.segmenter, parts.segmenter, SEGMENTER_OUTPUTS)
+    ]
     if isinstance(parts, Parts):  # an encoder is never rewritten
         networks.append((bundle.classifiers, parts.classifiers, CLASSIFIERS_OUTPUTS))
     rewritten, differing = [], []
