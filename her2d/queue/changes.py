@@ -14,8 +14,8 @@ _CHANGED = """
 class StateChanges:
     """The jobs that entered and left one state, through a connection that stays in one thread.
 
-    Every change of a state is a row of `events`, whoever makes it, so that a call reads what has
-    changed since the one before, however many jobs are in the state.
+    Every change of a state, by the daemon or by a command, is a row of `events`. So a call reads
+    what has changed since the one before, however many jobs are in the state.
     """
 
     def __init__(self, db: Database, state: JobState) -> None:

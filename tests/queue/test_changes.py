@@ -39,7 +39,7 @@ def change(jobs: JobQueue, what: str, number: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(_STEPS)
-def test_who_keeps_what_has_changed_knows_the_jobs_in_the_state(steps):
+def test_the_changes_together_are_the_jobs_in_the_state(steps):
     with empty_queue() as jobs:
         changes, known = StateChanges(jobs.database, JobState.SETTLING), set()
         for step in [*steps, "look"]:

@@ -534,6 +534,8 @@ create table events (
 );
 create index events_by_job on events (job_id, id);
 create index events_by_slide on events (slide_id, id) where slide_id is not null;
+create index events_to_deliver on events (id)
+    where name in ('done', 'failed', 'quarantined', 'cancelled', 'duplicate', 'renamed');
 create index events_by_persons on events (id) where actor is not null;
 
 -- The last event that the webhook is finished with: one row, written after each delivery.
