@@ -96,7 +96,6 @@ def fill(db, size: int) -> None:
             db.execute(numbers + _JOBS.format(kind=kind, **text), values)
         db.execute(_EVENTS)
         db.execute("insert into webhook_cursor values (1, 0, :at)", values)
-    db.execute("pragma wal_checkpoint(truncate)")
 
 
 @contextmanager
@@ -125,6 +124,8 @@ def laboratory(folder: Path, size: int) -> Iterator[Laboratory]:
         inbox.settle()
         while any(inbox._times.due(clock())):
             inbox.settle()
+        # The daemon does so each minute; a long log makes the next changes slower.
+        db.execute("pragma wal_checkpoint(truncate)")
         yield Laboratory(jobs, settings, inbox, iter(range(10**9)))
 
 

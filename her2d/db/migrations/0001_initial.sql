@@ -188,7 +188,7 @@ begin
     on conflict do update set number = number + 1;
 end;
 
-create trigger runs_are_counted_anew
+create trigger runs_are_counted_again
 after update of is_current, her2_status, reason_code, borderline, send_to_ihc, bundle_id on runs
 begin
     insert into result_counts values (old.her2_status, coalesce(old.reason_code, ''),
@@ -253,7 +253,7 @@ begin
     on conflict do update set number = number + new.is_current;
 end;
 
-create trigger outcomes_are_counted_anew after update of is_current, ihc, fish on outcomes
+create trigger outcomes_are_counted_again after update of is_current, ihc, fish on outcomes
 begin
     insert into outcome_counts values (old.her2_outcome, -old.is_current)
     on conflict do update set number = number - old.is_current;
@@ -500,7 +500,7 @@ begin
     on conflict do update set number = number + 1;
 end;
 
-create trigger jobs_are_counted_anew
+create trigger jobs_are_counted_again
 after update of state, not_before, priority, backfill_id, inbox, overdue_at, is_newest on jobs
 when (old.state, old.not_before is null, old.priority, old.source, old.inbox,
       old.overdue_at is null, old.is_newest)
