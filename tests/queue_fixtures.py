@@ -1,6 +1,8 @@
 """A real queue on a real database, and a clock that the test advances."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,16 @@ class Check:
     def __call__(self, path: Path) -> Verdict:
         self.checked.append(path)
         return self.verdict
+
+
+@contextmanager
+def empty_queue() -> Iterator[JobQueue]:
+    """Make an empty queue for one example of a law."""
+    with tempfile.TemporaryDirectory() as folder:
+        db = open_database(Path(folder) / "her2d.sqlite")
+        db.execute("pragma synchronous = off")
+        yield JobQueue(db)
+        db.close()
 
 
 @pytest.fixture

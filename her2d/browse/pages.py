@@ -12,6 +12,7 @@ from her2d.browse.asgi import BadParameter
 from her2d.errors import Her2dError
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
+from her2d.queue.store import JobQueue
 from her2d.results.export.report import quality_rows
 from her2d.results.history import PastRun, runs_of_slide, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -328,19 +329,23 @@ def _failures(db: Database, query: ListQuery) -> Failures:
     """Return the files that could not be processed and were not replaced by another file since."""
     if query.page > 1 or query.status or query.flag or query.reason:
         return Failures(0, ())
-    rows = list(
-        db.query(
-            "select id, file_name, reason, finished_at, count(*) over () as total from jobs"
-            " where state = 'quarantined' and instr(lower(file_name), lower(?)) > 0"
-            " and not exists (select 1 from jobs as newer where newer.path = jobs.path"
-            " and newer.id > jobs.id) order by finished_at desc, id desc limit ?",
-            [query.text, _FAILURES],
-        )
+    named = "instr(lower(file_name), lower(:text)) > 0" if query.text else "1"
+    # Left to itself, SQLite sorts all quarantined jobs.
+    unresolved = (
+        f"jobs indexed by jobs_unresolved where state = 'quarantined' and is_newest = 1 and {named}"
     )
     files = [
-        FailedFile(row["id"], row["file_name"], row["reason"], row["finished_at"]) for row in rows
+        FailedFile(**row)
+        for row in db.query(
+            f"select id as job_id, file_name, reason, finished_at from {unresolved}"
+            " order by finished_at desc, id desc limit :most",
+            {"text": query.text, "most": _FAILURES},
+        )
     ]
-    return Failures(rows[0]["total"] if rows else 0, tuple(files))
+    if not query.text:
+        return Failures(JobQueue(db).unresolved(), tuple(files))
+    (total,) = db.execute(f"select count(*) from {unresolved}", {"text": query.text}).fetchone()
+    return Failures(int(total), tuple(files))
 
 
 def slide_page(db: Database, key: str) -> SlidePage:

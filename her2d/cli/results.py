@@ -28,6 +28,8 @@ from her2d.db.connection import open_readonly
 from her2d.errors import Her2dError
 from her2d.pipeline.evaluability import ReasonCode
 from her2d.pipeline.scoring import Her2Status
+from her2d.queue.job import JobState
+from her2d.queue.store import JobQueue
 from her2d.results.export.results_csv import results_csv
 from her2d.results.history import acts_on_slide, runs_of_slide, tile_summary, timings_of_run
 from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
@@ -122,7 +124,7 @@ def _print_more(db: Database, shown: int, matching: int, page: int, limit: int) 
     if matching > shown:
         pages = -(-matching // limit)
         say(f"{shown} of {matching} slides, page {page} of {pages} (--page).")
-    refused = next(db.query("select count(*) as n from jobs where state = 'quarantined'"))["n"]
+    refused = JobQueue(db).counts()[JobState.QUARANTINED]
     if refused:
         say(
             f"{refused} file{'s' if refused > 1 else ''} could not be processed. To list them:"

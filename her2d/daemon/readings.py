@@ -39,6 +39,8 @@ _FLAGS = {
     "off_scale": "scale_remark is not null",
 }
 _OUTCOMES = ("done", "failed", "postponed", "quarantined", "cancelled", "duplicate", "vanished")
+# An index has the jobs of one kind in the order of a time, but not those of several kinds.
+_KINDS_OF_NEW = "select distinct state, priority from job_counts where priority >= ?"
 _WAITING = ("settling", "queued", "running", "failed")
 
 
@@ -141,7 +143,8 @@ def _with_database(
     database = settings.results.database
     db = open_readonly(database)
     try:
-        jobs = {state.value: number for state, number in JobQueue(db).counts().items()}
+        queue = JobQueue(db)
+        jobs = {state.value: number for state, number in queue.counts().items()}
         delivers = settings.webhook.url is not None
         outbox = Outbox(db)
         return replace(
@@ -150,7 +153,7 @@ def _with_database(
             outcomes=outcomes.advance(db),
             waiting=sum(jobs[state] for state in _WAITING),
             overdue=_overdue(db),
-            unresolved=_unresolved(db),
+            unresolved=queue.unresolved(),
             oldest_waiting_s=_since(_first_complete(db)),
             oldest_unfinished_s=_since(_first_unfinished(db)),
             last_scan_at=_last_scan(db),
@@ -194,8 +197,10 @@ def _first_complete(db: Database) -> float | None:
     and reprocessing do not count, and the wait of a retry begins when it is requested.
     """
     row = db.execute(
-        "select min(coalesce(queued_at, discovered_at)) from jobs"
-        " where state in ('queued', 'running', 'failed') and priority >= ?",
+        "select min((select min(coalesce(queued_at, discovered_at))"
+        " from jobs indexed by jobs_complete where state in ('queued', 'running', 'failed')"
+        " and state = kinds.state and priority = kinds.priority))"
+        f" from ({_KINDS_OF_NEW}) as kinds where state in ('queued', 'running', 'failed')",
         [LEAST_NEW],
     ).fetchone()
     return _seconds(row[0])
@@ -208,9 +213,9 @@ def _first_unfinished(db: Database) -> float | None:
     is waited for from then on.
     """
     row = db.execute(
-        "select min((select max(at) from events where job_id = jobs.id"
-        " and name in ('discovered', 'settling')))"
-        " from jobs where state = 'settling' and priority >= ? and overdue_at is null",
+        "select min((select min(settling_since) from jobs indexed by jobs_unfinished"
+        " where state = 'settling' and overdue_at is null and priority = kinds.priority))"
+        f" from ({_KINDS_OF_NEW}) as kinds where state = 'settling'",
         [LEAST_NEW],
     ).fetchone()
     return _seconds(row[0])
@@ -218,9 +223,12 @@ def _first_unfinished(db: Database) -> float | None:
 
 def _last_scan(db: Database) -> float | None:
     """Return when the newest scan arrived."""
-    # Ids grow with time, so the last row is the newest; no other row is read.
+    # Ids grow with time, so the last one of each kind is its newest; no other row is read.
     row = db.execute(
-        "select discovered_at from jobs where priority >= ? order by id desc limit 1", [LEAST_NEW]
+        "select discovered_at from jobs where id = (select max((select max(id)"
+        " from jobs indexed by jobs_by_state where state = kinds.state"
+        f" and priority = kinds.priority)) from ({_KINDS_OF_NEW}) as kinds)",
+        [LEAST_NEW],
     ).fetchone()
     return _seconds(row[0] if row else None)
 
@@ -232,15 +240,7 @@ def _first_event(db: Database) -> float | None:
 
 def _overdue(db: Database) -> int:
     row = db.execute(
-        "select count(*) from jobs where state = 'settling' and overdue_at is not null"
-    ).fetchone()
-    return int(row[0])
-
-
-def _unresolved(db: Database) -> int:
-    row = db.execute(
-        "select count(*) from jobs as ended where state = 'quarantined' and not exists"
-        " (select 1 from jobs where jobs.path = ended.path and jobs.id > ended.id)"
+        "select total(number) from job_counts where state = 'settling' and is_overdue = 1"
     ).fetchone()
     return int(row[0])
 
@@ -251,7 +251,8 @@ def _day(db: Database) -> DayReading:
         "select her2_status, high_expression_percent, send_to_ihc, tiles_tissue, tiles_tumor,"
         " run_quality.stain_distance, run_quality.saturation, run_quality.saturation_distance,"
         f" {', '.join(_FLAGS.values())}"
-        " from slide_results join run_quality using (run_id) where finished_at >= ?",
+        " from runs join run_quality on run_quality.run_id = runs.id"
+        " where is_current = 1 and finished_at >= ?",
         [since],
     ).fetchall()
     if not rows:

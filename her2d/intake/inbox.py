@@ -9,14 +9,17 @@ done in short passes, so that ten thousand files at once do not delay the caller
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+from her2d.intake.check_times import CheckTimes
 from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
 from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
 from her2d.intake.unread import Explain, UnreadFiles
+from her2d.queue.changes import StateChanges
 from her2d.queue.job import (
     BACKFILL,
     NEW_SCAN,
@@ -67,7 +70,8 @@ class Inbox:
         self._jobs = jobs
         self._check = check
         self._clock = clock
-        self._watches: dict[int, Watch] = {}
+        self._times = CheckTimes()
+        self._changes = StateChanges(jobs.database, JobState.SETTLING)
         self.sweeps = Sweeps(settings, clock)
         self._unread = UnreadFiles(jobs, settings, explain, clock)
         self._settings = settings
@@ -92,7 +96,7 @@ class Inbox:
         """
         if self.sweeps.left_out - hanging:
             for job_id in self._unwatched:
-                self._watches.pop(job_id, None)
+                self._times.start_again(job_id)
             self._unwatched.clear()
         self.sweeps.leave_out(hanging)
         self.sweeps.paused = slow
@@ -140,18 +144,13 @@ class Inbox:
         Returns:
             The jobs that this call queued.
         """
-        settling = set(self._jobs.ids_in(JobState.SETTLING))
-        self._watches = {id_: self._watches[id_] for id_ in self._watches if id_ in settling}
-        self.forbidden &= settling
-        now = self._clock()
-        due = [id_ for id_ in settling if id_ not in self._watches]
-        due += [id_ for id_, watch in self._watches.items() if watch.check_at <= now]
-        due.sort(key=lambda id_: (self._check_at(id_), id_))
-        settled = [
-            job
-            for job in self._within_one_pass(due)
-            if not self._is_left_out(job) and self._settled(job)
-        ]
+        self._take_changes()
+        with closing(self._times.due(self._clock())) as due:
+            settled = [
+                job
+                for job in self._within_one_pass(due)
+                if not self._is_left_out(job) and self._settled(job)
+            ]
         if settled:
             with self._jobs.transaction():
                 settled = [job for job in settled if self._jobs.queue(job)]
@@ -159,14 +158,20 @@ class Inbox:
             log.info("slide_queued", job_id=job.id, file=job.path.name)
         return settled
 
-    def _check_at(self, job_id: int) -> float:
-        watch = self._watches.get(job_id)
-        return watch.check_at if watch else float("-inf")
+    def _take_changes(self) -> None:
+        settling, others = self._changes.take()
+        for job_id in settling:
+            self._times.add(job_id)
+        for job_id in others:
+            self._times.discard(job_id)
+            self.forbidden.discard(job_id)
 
     def _within_one_pass(self, job_ids: Iterable[int]) -> Iterator[Job]:
         end = time.monotonic() + _PASS_S
         for job_id in job_ids:
-            yield self._jobs.get(job_id)
+            job = self._jobs.get(job_id)
+            if job.state is JobState.SETTLING:
+                yield job
             if time.monotonic() > end:
                 return
 
@@ -220,8 +225,8 @@ class Inbox:
         if job.inbox not in self.sweeps.left_out | self.sweeps.paused:
             return False
         now, state = self._clock(), job.file_state
-        watch = self._watches.get(job.id) or Watch.begin(state, now, self._patience)
-        self._watches[job.id] = watch.postponed(now, self._patience)
+        watch = self._times.watch(job.id) or Watch.begin(state, now, self._patience)
+        self._times.put(job.id, watch.postponed(now, self._patience))
         if job.inbox in self.sweeps.left_out:
             self._unwatched.add(job.id)
         return True
@@ -246,13 +251,13 @@ class Inbox:
         now = self._clock()
         if (state := self._state_of(job, now)) is None:
             return False
-        watch = self._watches.get(job.id)
+        watch = self._times.watch(job.id)
         if watch is None or watch.state != state:
-            self._watches[job.id] = Watch.begin(state, now, self._patience)
+            self._times.put(job.id, Watch.begin(state, now, self._patience))
             if state != job.file_state:
                 self._jobs.update_settling(job, state)
             return False
-        self._watches[job.id] = watch.checked(state, now, self._patience)
+        self._times.put(job.id, watch.checked(state, now, self._patience))
         if not watch.is_still(now, self._patience):
             return False
         return self._is_finished(job, now)
@@ -269,7 +274,8 @@ class Inbox:
         reason = f"The file stays incomplete: it {verdict.reason}."
         is_incomplete = verdict.completeness is Completeness.INCOMPLETE
         if is_incomplete:
-            is_overdue = self._watches[job.id].is_overdue(now, self._patience)
+            watch = self._times.watch(job.id)
+            is_overdue = watch is not None and watch.is_overdue(now, self._patience)
             if verdict.when_overdue is WhenOverdue.WAIT or not is_overdue:
                 self._wait(job, reason, now)
                 return False
@@ -318,10 +324,10 @@ class Inbox:
 
     def _wait(self, job: Job, reason: str, now: float) -> None:
         """Check the file again later, and log the reason once if it is overdue."""
-        watch = self._watches.get(job.id)
+        watch = self._times.watch(job.id)
         if watch is None:
             watch = Watch.begin(job.file_state, now, self._patience)
-        self._watches[job.id] = watch.postponed(now, self._patience)
+        self._times.put(job.id, watch.postponed(now, self._patience))
         if not watch.is_overdue(now, self._patience):
             if job.reason != reason:
                 self._jobs.record_incomplete(job, reason)

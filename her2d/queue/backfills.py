@@ -24,6 +24,7 @@ _LEFT = ", ".join(f"'{state}'" for state in LEFT)
 # A rate is measured over the shortest of these in which enough slides ended, or else the longest.
 _WINDOWS = (timedelta(hours=1), timedelta(days=1))
 _ENOUGH, _FEWEST = 20, 3
+_MOST = 1000  # ends that are counted, in a shorter time if there are more
 _SHORTEST = timedelta(seconds=20)
 # It stands still if no slide has ended for this long, and for this many times the usual.
 _STILL, _STILL_TIMES = timedelta(minutes=10), 10
@@ -171,8 +172,8 @@ class Backfills:
         """
         at = at or datetime.now(UTC)
         rows = self._db.execute(
-            "select state, count(*) from jobs indexed by jobs_by_backfill where backfill_id = ?"
-            " group by state",
+            "select state, sum(number) from job_counts"
+            " where source = (select source from backfills where id = ?) group by state",
             [backfill.id],
         )
         counts = {JobState(state): int(number) for state, number in rows}
@@ -199,43 +200,53 @@ class Backfills:
         ended, since = 0, at
         for window in _WINDOWS:
             since = max(began, at - window)
-            ended = self._ended_since(backfill, since)
+            times = self._ends_since(backfill, since)
+            ended = len(times)
+            if ended == _MOST:
+                since = datetime.fromisoformat(times[-1])
             if ended >= _ENOUGH or since == began:
                 break
-        if ended < _FEWEST or at - since < _SHORTEST:
+        if ended < _FEWEST or at - began < _SHORTEST or at <= since:
             return None
         return ended / (at - since).total_seconds()
 
     def _still(
         self, backfill: Backfill, began: datetime, at: datetime, rate: float | None
     ) -> float | None:
+        last_ends = self._of_each_end("max(finished_at) as at")
         (last,) = self._db.execute(
-            f"select max(at) from ({self._of_each_end('max(finished_at) as at')})",
+            f"select max(at) from ({' union all '.join(last_ends)})",
             {"id": backfill.id, "since": as_text(began)},
         ).fetchone()
         silent = at - (began if last is None else datetime.fromisoformat(last))
         usual = timedelta(0) if rate is None else timedelta(seconds=1 / rate)
         return silent.total_seconds() if silent > max(_STILL, _STILL_TIMES * usual) else None
 
-    def _ended_since(self, backfill: Backfill, since: datetime) -> int:
-        (number,) = self._db.execute(
-            f"select sum(n) from ({self._of_each_end('count(*) as n')})",
+    def _ends_since(self, backfill: Backfill, since: datetime) -> list[str]:
+        """Return the times of the newest ends, the newest first."""
+        of_each_state = " union all ".join(
+            f"select * from ({ends} order by finished_at desc limit {_MOST})"
+            for ends in self._of_each_end("finished_at")
+        )
+        rows = self._db.execute(
+            f"select finished_at from ({of_each_state}) order by finished_at desc limit {_MOST}",
             {"id": backfill.id, "since": as_text(since)},
-        ).fetchone()
-        return int(number)
+        )
+        return [at for (at,) in rows]
 
     @staticmethod
-    def _of_each_end(value: str) -> str:
-        """Return a query that reads the jobs of each final state by their index."""
-        return " union all ".join(
+    def _of_each_end(value: str) -> list[str]:
+        """Return queries that read the jobs of one final state each by their index."""
+        return [
             f"select {value} from jobs indexed by jobs_by_backfill"
             f" where backfill_id = :id and state = '{state}' and finished_at >= :since"
             for state in ENDED
-        )
+        ]
 
     def _new_scans(self) -> int:
         (number,) = self._db.execute(
-            "select count(*) from jobs where state in ('queued', 'failed') and priority >= ?",
+            "select total(number) from job_counts"
+            " where state in ('queued', 'failed') and priority >= ?",
             [LEAST_NEW],
         ).fetchone()
         return int(number)

@@ -39,9 +39,9 @@ from her2d.system.write_transaction import write_transaction
 
 _INSERT = (
     "insert into jobs (path, file_name, inbox, state, priority, size, mtime_ns, inode, ctime_ns,"
-    " discovered_at, reason, attempts, barcode, finished_at, backfill_id) values (:path, :name,"
-    " :inbox, :state, :priority, :size, :mtime, :inode, :ctime, :at, :reason, :attempts, :barcode,"
-    " :finished, :backfill)"
+    " discovered_at, settling_since, reason, attempts, barcode, finished_at, backfill_id) values"
+    " (:path, :name, :inbox, :state, :priority, :size, :mtime, :inode, :ctime, :at, :settling,"
+    " :reason, :attempts, :barcode, :finished, :backfill)"
 )
 
 _LIKE_ESCAPED = re.compile(rb"\\(?=x[0-9a-f]{2})")
@@ -112,16 +112,24 @@ class JobQueue:
 
     def inboxes(self) -> set[Path]:
         """Return the inboxes of unfinished jobs, also those that the settings no longer name."""
-        states = [JobState.SETTLING, JobState.QUEUED, JobState.RUNNING, JobState.FAILED]
-        marks = ", ".join("?" for _ in states)
-        rows = self._db.query(f"select distinct inbox from jobs where state in ({marks})", states)
+        marks = ", ".join("?" for _ in LIVE)
+        rows = self._db.query(
+            f"select distinct inbox from job_counts where state in ({marks})", list(LIVE)
+        )
         return {Path(row["inbox"]) for row in rows if row["inbox"]}
 
     def counts(self) -> dict[JobState, int]:
         """Return the number of jobs in each state."""
-        rows = self._db.query("select state, count(*) as n from jobs group by state")
+        rows = self._db.query("select state, sum(number) as n from job_counts group by state")
         found = {JobState(row["state"]): int(row["n"]) for row in rows}
         return {state: found.get(state, 0) for state in JobState}
+
+    def unresolved(self) -> int:
+        """Return the number of quarantined jobs whose file has no newer job."""
+        (number,) = self._db.execute(
+            "select total(number) from job_counts where state = 'quarantined' and is_newest = 1"
+        ).fetchone()
+        return int(number)
 
     def newest_of(self, path: Path) -> Job | None:
         """Return the newest job of a path, or None."""
@@ -517,6 +525,8 @@ class JobQueue:
         Returns:
             Whether the job was changed.
         """
+        if state is JobState.SETTLING:
+            fields = {"settling_since": now(), **fields}
         columns = "".join(f", {name} = :{name}" for name in fields)
         with write_transaction(self._db):
             cursor = self._db.execute(
@@ -564,6 +574,7 @@ class JobQueue:
                     "inode": file.inode,
                     "ctime": file.ctime_ns,
                     "at": at,
+                    "settling": at if state is JobState.SETTLING else None,
                     "reason": reason,
                     "attempts": attempts,
                     "barcode": barcode,

@@ -5,11 +5,9 @@ first. Among these the sources take turns: the next job is one of the source fro
 claim is longest ago, so that one scanner's ten thousand slides do not delay another's single one.
 Within a source the jobs with fewer interruptions come first, then the oldest.
 
-A claim reads one row of each source, in the order of an index, and no row of a job that waits for
-its time. Its cost does not depend on how many jobs wait.
+Whose turn it is follows from `job_counts`, which has a row for each kind of job that there is. So a
+claim looks for one job only, in the order of an index, and costs the same however many jobs wait.
 """
-
-from collections.abc import Iterator
 
 from sqlite_utils import Database
 
@@ -20,63 +18,41 @@ _MOST_AT_ONCE = 200  # jobs that become due by one claim, so that a share that r
 
 _DUE = "state in ('queued', 'failed') and not_before is null"
 
-# The times are compared as text, and only here, so that claims need not look at jobs that wait.
-_END_WAITS = """
-    update jobs set not_before = null where id in (
-        select id from jobs indexed by jobs_that_wait
-        where state in ('queued', 'failed') and not_before is not null and not_before <= :at
-        limit :most)
-    or id in (
-        select id from jobs indexed by jobs_that_wait
-        where state in ('queued', 'failed') and not_before is not null and not_before > :longest
-        limit :most)
+_IS_ACTIVE = "source not in (select source from backfills where paused_at is not null)"
+
+# Jobs of sources that are not paused whose wait is over. The times are compared as text, and only
+# here, so that nothing else looks at jobs that wait.
+_WAITING = f"""
+    select jobs.id from (select distinct source from job_counts
+                         where state in ('queued', 'failed') and waits = 1 and {_IS_ACTIVE}) as some
+    cross join jobs indexed by jobs_that_wait on jobs.source = some.source
+    where state in ('queued', 'failed') and not_before is not null
+"""
+_WAITED = f"{_WAITING} and not_before <= :at union all {_WAITING} and not_before > :longest"
+_END_WAITS = f"update jobs set not_before = null where id in ({_WAITED} limit :most)"
+_NUMBER_WAITED = f"select count(*) from ({_WAITED} limit :most)"
+
+_IS_COUNTED_DUE = "state in ('queued', 'failed') and waits = 0"
+
+_HIGHEST = f"select max(priority) from job_counts where {_IS_COUNTED_DUE} and {_IS_ACTIVE}"
+
+# Sources that never had a turn go in the order of their oldest jobs.
+_NEXT = f"""
+    with sources (source, priority, turn) as materialized (
+        select job_counts.source, job_counts.priority, coalesce(turns.claim, 0)
+        from job_counts left join turns on turns.source = job_counts.source
+        where {_IS_COUNTED_DUE} and job_counts.{_IS_ACTIVE} and priority = ({_HIGHEST}))
+    select source, (
+        select id from jobs indexed by jobs_to_claim
+        where {_DUE} and jobs.priority = sources.priority and jobs.source = sources.source
+        order by interruptions, id limit 1) as oldest
+    from sources where turn = (select min(turn) from sources)
+    order by oldest limit 1
 """
 
-_HIGHEST = f"select max(priority) from jobs indexed by jobs_to_claim where {_DUE}"
-_NEXT_LOWER = f"{_HIGHEST} and priority < :priority"
-
-# Left to itself, SQLite reads every waiting job by another index and sorts them.
-_SOURCES = f"""
-    with recursive sources (source) as (
-        select min(source) from jobs indexed by jobs_to_claim
-        where {_DUE} and priority = :priority
-        union all
-        select (select min(jobs.source) from jobs indexed by jobs_to_claim
-                where {_DUE} and priority = :priority and jobs.source > sources.source)
-        from sources where sources.source is not null)
-"""
-_IS_PAUSED = "(select source from backfills where paused_at is not null)"
-_IS_ACTIVE = f"sources.source is not null and sources.source not in {_IS_PAUSED}"
-
-_SOURCE = f"""
-    {_SOURCES}
-    select sources.source,
-        (select id from jobs indexed by jobs_to_claim
-         where {_DUE} and priority = :priority and jobs.source = sources.source
-         order by interruptions, id limit 1) as oldest
-    from sources left join turns on turns.source = sources.source
-    where {_IS_ACTIVE}
-    order by coalesce(turns.claim, 0), oldest limit 1
-"""
-
-# What runs, and what waited for a time that is over and was not claimed since.
-_RUNNING_OR_WAITED = f"""
-    select count(*) from (
-        select 1 from jobs where state = 'running'
-        union all
-        select 1 from jobs indexed by jobs_that_wait
-        where state in ('queued', 'failed') and not_before is not null
-          and (not_before <= :at or not_before > :longest) and source not in {_IS_PAUSED}
-        limit :most)
-"""
-
-_NUMBER = f"""
-    {_SOURCES}
-    select total((
-        select count(*) from (
-            select 1 from jobs indexed by jobs_to_claim
-            where {_DUE} and priority = :priority and jobs.source = sources.source limit :most)))
-    from sources where {_IS_ACTIVE}
+_RUNNING_OR_DUE = f"""
+    select (select total(number) from job_counts where state = 'running')
+        + (select total(number) from job_counts where {_IS_COUNTED_DUE} and {_IS_ACTIVE})
 """
 
 _CLAIM = """
@@ -123,12 +99,9 @@ def number_due(db: Database, most: int) -> int:
 
     As with a claim, the jobs of a back-fill that is paused are not read.
     """
-    (number,) = db.execute(_RUNNING_OR_WAITED, _waits(most)).fetchone()
-    for priority in _priorities(db):
-        found = db.execute(_NUMBER, {"priority": priority, "most": most}).fetchone()
-        number += int(found[0])
-        if number >= most:
-            break
+    (number,) = db.execute(_RUNNING_OR_DUE).fetchone()
+    if number < most:
+        number += db.execute(_NUMBER_WAITED, _waits(most)).fetchone()[0]
     return min(most, int(number))
 
 
@@ -139,16 +112,5 @@ def _waits(most: int) -> dict[str, object]:
 
 def _next(db: Database) -> tuple[str, int] | None:
     """Return whose turn it is, and that source's next job."""
-    for priority in _priorities(db):
-        row = db.execute(_SOURCE, {"priority": priority}).fetchone()
-        if row is not None:
-            return str(row[0]), int(row[1])
-    return None
-
-
-def _priorities(db: Database) -> Iterator[int]:
-    """Yield the priorities of the jobs that are due, the highest first."""
-    (priority,) = db.execute(_HIGHEST).fetchone()
-    while priority is not None:
-        yield priority
-        (priority,) = db.execute(_NEXT_LOWER, {"priority": priority}).fetchone()
+    row = db.execute(_NEXT).fetchone()
+    return None if row is None else (str(row[0]), int(row[1]))

@@ -145,10 +145,24 @@ def results_after(
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """Count the results that `list_results` would return without a limit."""
+    if _is_of_kinds(wanted):
+        counted, number = "result_counts", "total(number)"
+    else:
+        counted, number = _CURRENT, "count(*)"
     rows = db.query(
-        f"select count(*) as n from {_CURRENT} where {_condition(wanted)}", _values(wanted)
+        f"select {number} as n from {counted} where {_condition(wanted)}", _values(wanted)
     )
     return int(next(rows)["n"])
+
+
+def _is_of_kinds(wanted: ResultFilter) -> bool:
+    """Return whether `result_counts` has the columns that the filter is of."""
+    return (wanted.since, wanted.until, wanted.text, wanted.flags) == (
+        None,
+        None,
+        None,
+        frozenset(),
+    )
 
 
 def _condition(wanted: ResultFilter) -> str:

@@ -242,9 +242,7 @@ def outcomes_of_file(outcomes: Sequence[ResolvedOutcome]) -> list[KnownOutcome]:
 
 def count_outcomes(db: Database) -> Mapping[Her2Outcome, int]:
     """Count the slides by their current outcome."""
-    rows = db.execute(
-        "select her2_outcome, count(*) from outcomes where is_current = 1 group by her2_outcome"
-    ).fetchall()
+    rows = db.execute("select her2_outcome, number from outcome_counts").fetchall()
     counts = dict.fromkeys(Her2Outcome, 0)
     return counts | {Her2Outcome(outcome): number for outcome, number in rows}
 

@@ -165,15 +165,23 @@ def result_of_run(db: Database, run_id: int) -> SlideResult:
     raise KeyError(run_id)
 
 
-_SCORED = """slides join runs on runs.slide_id = slides.id
-    join bundles on bundles.id = runs.bundle_id"""
+# Four look-ups in an index: "is" also finds what was not noted.
+_MAY_BE = """
+    select 1 from (select :size as size union all select null) as sizes
+    cross join (select :first_block as first_block union all select null) as blocks
+    cross join slides on slides.size is sizes.size and slides.first_block is blocks.first_block
+    where exists (select 1 from runs where runs.slide_id = slides.id
+                  and runs.bundle_id = (select id from bundles where digest = :bundle))
+    limit 1
+"""
 
 
 def slide_with_result(db: Database, content_hash: str, bundle_digest: str) -> int | None:
     """Return the id of the slide with that content if the bundle has scored it, else None."""
     rows = db.query(
-        f"select slides.id from {_SCORED} where slides.content_hash = ? and bundles.digest = ?"
-        " limit 1",
+        "select slides.id from slides join runs on runs.slide_id = slides.id"
+        " join bundles on bundles.id = runs.bundle_id"
+        " where slides.content_hash = ? and bundles.digest = ? limit 1",
         [content_hash, bundle_digest],
     )
     return next((int(row["id"]) for row in rows), None)
@@ -188,10 +196,6 @@ def may_have_result(db: Database, size: int, first_block: str, bundle_digest: st
         first_block: hash of its first block. A slide of which it was not noted may be any.
         bundle_digest: the bundle's.
     """
-    rows = db.query(
-        f"select 1 from {_SCORED} where bundles.digest = ?"
-        " and (slides.size = ? or slides.size is null)"
-        " and (slides.first_block = ? or slides.first_block is null) limit 1",
-        [bundle_digest, size, first_block],
-    )
+    values = {"size": size, "first_block": first_block, "bundle": bundle_digest}
+    rows = db.query(_MAY_BE, values)
     return any(True for _ in rows)

@@ -157,8 +157,10 @@ def test_the_longest_wait_of_a_complete_file_is_reported(settings, db, tmp_path)
 def found_hours_ago(db, jobs, path: Path, hours: float) -> Job:
     """Create a settling job of a file that was found that long ago."""
     job = jobs.discover(path, path.parent, FileState(1, 2, 3))
-    db.execute("update jobs set discovered_at = ? where id = ?", [ago(hours=hours), job.id])
-    db.execute("update events set at = ? where job_id = ?", [ago(hours=hours), job.id])
+    db.execute(
+        "update jobs set discovered_at = :at, settling_since = :at where id = :id",
+        {"at": ago(hours=hours), "id": job.id},
+    )
     db.conn.commit()
     return jobs.get(job.id)
 

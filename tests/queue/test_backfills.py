@@ -103,6 +103,21 @@ def test_a_rate_of_few_slides_an_hour_is_measured_over_a_day(backfills, jobs):
     assert backfills.progress(found, NOW).per_hour == pytest.approx(1)
 
 
+def test_the_rate_of_a_fast_back_fill_is_that_of_its_newest_thousand_slides(backfills, jobs):
+    """As of one whose files are known already: tens of thousands end in an hour."""
+    found = requested(backfills, jobs, "/old", 1)
+    ends = [NOW - timedelta(seconds=number) for number in range(1500)]
+    ends += [ends[-1] - timedelta(seconds=10 * number) for number in range(100)]
+    jobs.database.conn.executemany(
+        "insert into jobs (path, file_name, inbox, state, size, mtime_ns, discovered_at,"
+        " finished_at, backfill_id) values (?, 'x', '/old', 'duplicate', 1, 1, 't', ?, ?)",
+        [(f"/old/n{index}.tif", as_text(at), found.id) for index, at in enumerate(ends)],
+    )
+    progress = backfills.progress(found, NOW)
+    assert (progress.ended, progress.left) == (1600, 1)
+    assert progress.per_hour == pytest.approx(3600, rel=0.01)
+
+
 def test_nothing_is_promised_after_two_slides(backfills, jobs):
     found = requested(backfills, jobs, "/old", 4)
     end(jobs, 2, every=timedelta(minutes=1))

@@ -68,11 +68,8 @@ def test_a_claim_reads_the_waiting_jobs_in_the_order_of_their_index(jobs):
     ]
     reads = {step for step in plan if " jobs" in step or " running" in step}
     assert reads == {
-        "SEARCH jobs USING INDEX jobs_that_wait (not_before>? AND not_before<?)",
-        "SEARCH jobs USING INDEX jobs_that_wait (not_before>?)",
-        "SEARCH jobs USING INDEX jobs_to_claim",
-        "SEARCH jobs USING INDEX jobs_to_claim (priority=?)",
-        "SEARCH jobs USING INDEX jobs_to_claim (priority=? AND source>?)",
+        "SEARCH jobs USING INDEX jobs_that_wait (source=? AND not_before>? AND not_before<?)",
+        "SEARCH jobs USING INDEX jobs_that_wait (source=? AND not_before>?)",
         "SEARCH jobs USING INDEX jobs_to_claim (priority=? AND source=?)",
         "SEARCH jobs USING INTEGER PRIMARY KEY (rowid=?)",
         "SEARCH running USING INDEX jobs_by_state (state=?)",

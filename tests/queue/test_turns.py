@@ -1,14 +1,11 @@
 """Whose turn it is: laws of the order in which jobs are claimed."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_fixtures import empty_queue
 
-from her2d.db.connection import open_database
 from her2d.queue.job import BACKFILL, NEW_SCAN, JobState
 from her2d.queue.store import JobQueue
 from her2d.system.clock import in_seconds
@@ -16,15 +13,6 @@ from her2d.system.file_identity import FileState
 
 STATE = FileState(1, 10, 20)
 INBOXES = [Path("/scans") / name for name in "abcd"]
-
-
-@contextmanager
-def empty_queue() -> Iterator[JobQueue]:
-    with tempfile.TemporaryDirectory() as folder:
-        db = open_database(Path(folder) / "her2d.sqlite")
-        db.execute("pragma synchronous = off")
-        yield JobQueue(db)
-        db.close()
 
 
 def queued(jobs, inbox, name, priority=NEW_SCAN):

@@ -29,7 +29,7 @@ create table slides (
 create index slides_by_file_name on slides (file_name);
 create index slides_by_barcode on slides (barcode) where barcode is not null;
 create index slides_by_label_barcode on slides (label_barcode) where label_barcode is not null;
-create index slides_by_size on slides (size);
+create index slides_by_size on slides (size, first_block);
 create index slides_with_mismatch on slides (id) where barcode_mismatch = 1;
 
 -- Parts of names of three and more characters, for searches. The text itself stays in slides.
@@ -167,6 +167,50 @@ begin
     where slide_id = new.slide_id and id < new.id and is_current = 1;
 end;
 
+-- How many current runs there are of each kind. Kept by triggers.
+create table result_counts (
+    her2_status text not null,
+    reason_code text not null,         -- '' without one
+    borderline integer not null,
+    send_to_ihc integer not null,      -- -1 without a calibration
+    bundle_id integer not null references bundles (id),
+    number integer not null,
+    primary key (her2_status, reason_code, borderline, send_to_ihc, bundle_id)
+) without rowid;
+
+create trigger result_counts_without_zeros after update of number on result_counts
+when new.number = 0
+begin
+    delete from result_counts where her2_status = new.her2_status
+    and reason_code = new.reason_code and borderline = new.borderline
+    and send_to_ihc = new.send_to_ihc and bundle_id = new.bundle_id;
+end;
+
+create trigger runs_are_counted after insert on runs when new.is_current = 1
+begin
+    insert into result_counts values (new.her2_status, coalesce(new.reason_code, ''),
+        new.borderline, coalesce(new.send_to_ihc, -1), new.bundle_id, 1)
+    on conflict do update set number = number + 1;
+end;
+
+create trigger runs_are_counted_again
+after update of is_current, her2_status, reason_code, borderline, send_to_ihc, bundle_id on runs
+begin
+    insert into result_counts values (old.her2_status, coalesce(old.reason_code, ''),
+        old.borderline, coalesce(old.send_to_ihc, -1), old.bundle_id, -old.is_current)
+    on conflict do update set number = number - old.is_current;
+    insert into result_counts values (new.her2_status, coalesce(new.reason_code, ''),
+        new.borderline, coalesce(new.send_to_ihc, -1), new.bundle_id, new.is_current)
+    on conflict do update set number = number + new.is_current;
+end;
+
+create trigger runs_are_counted_no_more after delete on runs when old.is_current = 1
+begin
+    insert into result_counts values (old.her2_status, coalesce(old.reason_code, ''),
+        old.borderline, coalesce(old.send_to_ihc, -1), old.bundle_id, -1)
+    on conflict do update set number = number - 1;
+end;
+
 -- What the laboratory found on a slide's tissue by IHC and FISH. Rows are added and never changed,
 -- except that a trigger keeps is_current: the newest outcome of a slide is its current one.
 create table outcomes (
@@ -200,6 +244,32 @@ create index outcomes_current_by_status on outcomes (her2_outcome, id) where is_
 create trigger outcomes_newest_is_current before insert on outcomes
 begin
     update outcomes set is_current = 0 where slide_id = new.slide_id and is_current = 1;
+end;
+
+-- How many slides have each current outcome. Kept by triggers.
+create table outcome_counts (
+    her2_outcome text primary key,
+    number integer not null
+) without rowid;
+
+create trigger outcomes_are_counted after insert on outcomes
+begin
+    insert into outcome_counts values (new.her2_outcome, new.is_current)
+    on conflict do update set number = number + new.is_current;
+end;
+
+create trigger outcomes_are_counted_again after update of is_current, ihc, fish on outcomes
+begin
+    insert into outcome_counts values (old.her2_outcome, -old.is_current)
+    on conflict do update set number = number - old.is_current;
+    insert into outcome_counts values (new.her2_outcome, new.is_current)
+    on conflict do update set number = number + new.is_current;
+end;
+
+create trigger outcomes_are_counted_no_more after delete on outcomes
+begin
+    insert into outcome_counts values (old.her2_outcome, -old.is_current)
+    on conflict do update set number = number - old.is_current;
 end;
 
 create trigger outcomes_of_slides after insert on outcomes
@@ -364,6 +434,9 @@ create table jobs (
     archived_path text,                              -- where on_success or on_failure moves it
     archived_at text,                                -- when the move was complete
     backfill_id integer references backfills (id),   -- that it belongs to; null for one of an inbox
+    settling_since text,                             -- since when it settles, or last did
+    -- whether its path has no newer job, kept by triggers
+    is_newest integer not null default 1 check (is_newest in (0, 1)),
     -- Whose turn a claim of this job is: the inbox's, or the back-fill's.
     source text generated always as
         (iif(backfill_id is null, inbox, 'backfill ' || backfill_id)) virtual
@@ -375,11 +448,85 @@ create index jobs_by_file_name on jobs (file_name, id);
 create index jobs_by_state on jobs (state, priority desc, id);
 create index jobs_to_claim on jobs (priority desc, source, interruptions, id)
     where state in ('queued', 'failed') and not_before is null;
-create index jobs_that_wait on jobs (not_before)
+create index jobs_that_wait on jobs (source, not_before)
     where state in ('queued', 'failed') and not_before is not null;
+create index jobs_unfinished on jobs (priority, settling_since)
+    where state = 'settling' and overdue_at is null;
+create index jobs_complete on jobs (state, priority, coalesce(queued_at, discovered_at))
+    where state in ('queued', 'running', 'failed');
+create index jobs_unresolved on jobs (finished_at, id) where state = 'quarantined' and is_newest = 1;
+create index jobs_by_slide on jobs (slide_id) where slide_id is not null;
 create index jobs_by_backfill on jobs (backfill_id, state, finished_at)
     where backfill_id is not null;
-create index jobs_unarchived on jobs (state, id) where archived_at is null;
+create index jobs_unarchived on jobs (state, id) where archived_at is null and inbox <> '';
+
+create trigger jobs_newest_is_the_last_inserted after insert on jobs
+begin
+    update jobs set is_newest = 0 where path = new.path and is_newest = 1
+    and id <> (select max(id) from jobs where path = new.path);
+end;
+
+create trigger jobs_newest_of_another_path after update of path on jobs
+begin
+    update jobs set is_newest = (id = (select max(id) from jobs as same where same.path = jobs.path))
+    where path in (old.path, new.path);
+end;
+
+create trigger jobs_newest_is_deleted after delete on jobs
+begin
+    update jobs set is_newest = 1 where id = (select max(id) from jobs where path = old.path);
+end;
+
+-- How many jobs there are of each kind, so that what is asked for every second or at each scrape
+-- costs the same however many jobs there are. Kept by triggers, and so in the transaction of each
+-- change. They add and subtract, which is right in any order in which triggers run.
+create table job_counts (
+    state text not null,
+    waits integer not null,            -- whether not_before is not null
+    priority integer not null,
+    source text not null,
+    inbox text not null,
+    is_overdue integer not null,
+    is_newest integer not null,
+    number integer not null,
+    primary key (state, waits, priority, source, inbox, is_overdue, is_newest)
+) without rowid;
+
+create trigger job_counts_without_zeros after update of number on job_counts when new.number = 0
+begin
+    delete from job_counts where state = new.state and waits = new.waits
+    and priority = new.priority and source = new.source and inbox = new.inbox
+    and is_overdue = new.is_overdue and is_newest = new.is_newest;
+end;
+
+create trigger jobs_are_counted after insert on jobs
+begin
+    insert into job_counts values (new.state, new.not_before is not null, new.priority,
+        new.source, new.inbox, new.overdue_at is not null, new.is_newest, 1)
+    on conflict do update set number = number + 1;
+end;
+
+create trigger jobs_are_counted_again
+after update of state, not_before, priority, backfill_id, inbox, overdue_at, is_newest on jobs
+when (old.state, old.not_before is null, old.priority, old.source, old.inbox,
+      old.overdue_at is null, old.is_newest)
+    is not (new.state, new.not_before is null, new.priority, new.source, new.inbox,
+            new.overdue_at is null, new.is_newest)
+begin
+    insert into job_counts values (old.state, old.not_before is not null, old.priority,
+        old.source, old.inbox, old.overdue_at is not null, old.is_newest, -1)
+    on conflict do update set number = number - 1;
+    insert into job_counts values (new.state, new.not_before is not null, new.priority,
+        new.source, new.inbox, new.overdue_at is not null, new.is_newest, 1)
+    on conflict do update set number = number + 1;
+end;
+
+create trigger jobs_are_counted_no_more after delete on jobs
+begin
+    insert into job_counts values (old.state, old.not_before is not null, old.priority,
+        old.source, old.inbox, old.overdue_at is not null, old.is_newest, -1)
+    on conflict do update set number = number - 1;
+end;
 
 -- What happened, in order. Rows are added and never changed.
 create table events (
@@ -393,6 +540,8 @@ create table events (
 );
 create index events_by_job on events (job_id, id);
 create index events_by_slide on events (slide_id, id) where slide_id is not null;
+create index events_to_deliver on events (id)
+    where name in ('done', 'failed', 'quarantined', 'cancelled', 'duplicate', 'renamed');
 create index events_by_persons on events (id) where actor is not null;
 
 -- The last event that the webhook is finished with: one row, written after each delivery.
