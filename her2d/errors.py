@@ -85,6 +85,7 @@ Every class stands in the module that raises it:
     │  └─ QueuedAgainError
     ├─ StainError
     ├─ StudyError
+    ├─ TableError
     ├─ TilesPruned
     ├─ TooBusy
     ├─ TooFewOutcomes
