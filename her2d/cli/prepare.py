@@ -125,8 +125,8 @@ def prepare(
     if bare := slides_without_tumor(slides, store):
         say(
             f"{len(bare)} {'slide has' if len(bare) == 1 else 'slides have'} a HER2 status but no"
-            f" annotated tumour, such as {', '.join(bare[:5])}. Segmenters would learn that its"
-            " tumour is other tissue. Draw it, or take the slide out of the table.",
+            f" annotated tumour, such as {', '.join(bare[:5])}. Segmenters would learn that this"
+            " tumour is other tissue. Draw it, or take such slides out of the table.",
             err=True,
         )
     if wrong := contradicting_slides(slides, store):
