@@ -1,7 +1,7 @@
 """`her2d prepare COHORT.csv`: write the labelled tiles of a hospital's cohort."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from her2d.cli.terminal import say
 if TYPE_CHECKING:
     from her2d.research.training.region_classes import RegionClasses
 
+_DENSEST = 10.0
+"""More than any camera tells from black."""
+
 
 def prepare(
     cohort: Annotated[Path, typer.Argument(help="The cohort table, described above.")],
@@ -24,11 +27,14 @@ def prepare(
         typer.Option(help="Path of each slide's annotations: 'annotations/{slide}.geojson'."),
     ] = None,
     expression: Annotated[
-        str, typer.Option(help="annotation, or dab: estimated from the IHC slides' brown.")
+        Literal["annotation", "dab"],
+        typer.Option(help="annotation, or dab: estimated from the IHC slides' brown."),
     ] = "annotation",
     dab_threshold: Annotated[
         float | None,
-        typer.Option(min=0, help="DAB density from which expression is high. Default: 0.10."),
+        typer.Option(
+            min=0, max=_DENSEST, help="DAB density from which expression is high. Default: 0.10."
+        ),
     ] = None,
     region_classes: Annotated[
         list[str] | None,
@@ -76,10 +82,11 @@ def prepare(
         PrepareError,
         alignments,
         contradicting_slides,
+        prepare_study,
         read_excluded,
+        slides_without_tumor,
     )
-    from her2d.research.training.prepare import prepare as prepare_slides
-    from her2d.research.training.study import Study
+    from her2d.research.training.study import Study, StudyError
     from her2d.research.training.tile_store import TileStore
 
     folder = Study(study)
@@ -94,17 +101,18 @@ def prepare(
         )
         if align and rules.expression is not ExpressionSource.DAB:
             raise UserError("--align only has an effect with --expression dab.")
-        folder.write_cohort(slides)
+        if dab_threshold is not None and rules.expression is not ExpressionSource.DAB:
+            raise UserError("--dab-threshold only has an effect with --expression dab.")
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task("slides", total=len(slides))
-            prepare_slides(
+            prepare_study(
+                folder,
                 slides,
-                folder.tiles,
                 rules,
                 progress=lambda _: bar.advance(task),
                 note=lambda note: bar.console.print(note, markup=False, soft_wrap=True),
             )
-    except (CohortError, PrepareError) as error:
+    except (CohortError, PrepareError, StudyError) as error:
         raise UserError(str(error)) from error
     except (ValueError, OSError) as error:
         raise UserError(f"The cohort cannot be prepared: {error}.") from error
@@ -114,10 +122,18 @@ def prepare(
     except OSError as error:
         raise UserError(f"Cannot write {folder.alignment}: {error}.") from error
     store = TileStore(folder.tiles, [slide.name for slide in slides])
+    if bare := slides_without_tumor(slides, store):
+        say(
+            f"{len(bare)} {'slide has' if len(bare) == 1 else 'slides have'} a HER2 status but no"
+            f" annotated tumour, such as {', '.join(bare[:5])}. Segmenters would learn that this"
+            " tumour is other tissue. Draw it, or take such slides out of the table.",
+            err=True,
+        )
     if wrong := contradicting_slides(slides, store):
         most = sorted(wrong, key=lambda name: -wrong[name])[:5]
         say(
-            f"{len(wrong)} slides with IHC 0 or 1+ have strong tiles, such as"
+            f"{len(wrong)} {'slide' if len(wrong) == 1 else 'slides'} with IHC 0 or 1+"
+            f" {'has' if len(wrong) == 1 else 'have'} strong tiles, such as"
             f" {', '.join(f'{name} ({wrong[name]})' for name in most)}. The threshold may be too"
             " low, or slides may be mixed up.",
             err=True,

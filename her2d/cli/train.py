@@ -190,7 +190,7 @@ def everything(
 ) -> None:
     """Train all models of the recipe and select the best ones."""
     with _study("all", study, recipe, settings, None) as (folder, how):
-        from her2d.research.training.train import is_rank_zero
+        from her2d.research.training.fit import is_rank_zero
 
         _check_memory(folder, how, how.segmenters, how.classifiers)
         _train_segmenters(folder, how, None)
@@ -227,9 +227,8 @@ def _check_memory(
     After a training torch keeps a GPU's memory for the next one, and it would not count as free.
     """
     from her2d.method import FOLDS
-    from her2d.research.training.fit import RESULT_FILE
+    from her2d.research.training.fit import RESULT_FILE, is_rank_zero
     from her2d.research.training.memory import check_memory, needed
-    from her2d.research.training.train import is_rank_zero
 
     if not is_rank_zero():
         return
@@ -280,8 +279,8 @@ def _study(
 ) -> "Iterator[tuple[Study, Recipe]]":
     """Open a study and its recipe, and record the command for the bundle's manifest at the end."""
     with _opened(kind, folder, recipe, settings) as (study, how):
+        from her2d.research.training.fit import is_rank_zero
         from her2d.research.training.study import record_command
-        from her2d.research.training.train import is_rank_zero
 
         yield study, how
         if is_rank_zero():
@@ -297,7 +296,7 @@ def _opened(
     """Open a study and its recipe; an expected error becomes one sentence."""
     require_extra("train", f"her2d train {kind}")
     from her2d.research.training.encoders import EncoderError
-    from her2d.research.training.fit import FitError
+    from her2d.research.training.fit import FitError, recipe_kept_if_refused
     from her2d.research.training.folds import FoldsError
     from her2d.research.training.hardware import HardwareError
     from her2d.research.training.integrators import IntegratorError
@@ -305,7 +304,8 @@ def _opened(
     from her2d.research.training.study import Study, StudyError
 
     try:
-        yield Study(folder), study_recipe(folder, recipe, tuple(settings or ()))
+        with recipe_kept_if_refused(folder):
+            yield Study(folder), study_recipe(folder, recipe, tuple(settings or ()))
     except (
         EncoderError,
         FitError,
@@ -321,7 +321,7 @@ def _opened(
 
 
 def _print_fit(found: "FitResult") -> None:
-    from her2d.research.training.train import is_rank_zero
+    from her2d.research.training.fit import is_rank_zero
 
     if is_rank_zero():
         say(f"{found.name}: {_figures(found.validation)}, epoch {found.best_epoch + 1}")

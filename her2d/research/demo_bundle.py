@@ -30,7 +30,7 @@ from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.gate_training import train_gate
 from her2d.research.training.model_selection import fit_integrators
-from her2d.research.training.prepare import LabelRules, prepare
+from her2d.research.training.prepare import LabelRules, prepare_study
 from her2d.research.training.recipe import GateSource, IntegratorRecipe, NetworkRecipe, Recipe
 from her2d.research.training.study import Study
 from her2d.research.training.train import train_classifier, train_segmenter
@@ -141,9 +141,8 @@ def build(
     table = _simulate(work, sizes, seed, console)
     study, recipe = Study(work / "study"), demo_recipe(sizes, seed)
     slides = read_cohort(table)
-    study.write_cohort(slides)
     with _bar(console, "preparing slides", len(slides)) as advance:
-        prepare(slides, study.tiles, LabelRules(), progress=lambda _: advance())
+        prepare_study(study, slides, LabelRules(), progress=lambda _: advance())
     shown = console.is_terminal
     console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
     train_gate(study, recipe, show_progress=shown)

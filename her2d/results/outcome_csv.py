@@ -1,8 +1,7 @@
 """Read the CSV in which a laboratory gives the IHC and FISH results of its slides."""
 
-import csv
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TypeVar
 
 from her2d.calibration.outcome import Fish, Ihc
 from her2d.errors import Her2dError
-from her2d.system.files import open_table
+from her2d.system.csv_table import TableError, TableRow, read_table
 
 COLUMNS = {
     "slide": "Slide id, file name or barcode, as for `her2d show`; id:7, barcode:7 or name:7 where"
@@ -28,8 +27,6 @@ COLUMNS = {
 T = TypeVar("T")
 
 _REQUIRED = ("slide", "ihc")
-_SURPLUS = "surplus"
-_DELIMITERS = (";", "\t", ",")
 
 
 class OutcomesError(Her2dError):
@@ -84,59 +81,35 @@ def read_outcomes(path: Path) -> tuple[list[OutcomeRow], list[BadRow]]:
         OutcomesError: the file cannot be read, or its header is not as `COLUMNS` has it.
     """
     try:
-        with open_table(path) as file:
-            header = file.readline()
-            delimiter = next((each for each in _DELIMITERS if each in header), ",")
-            names = _names(path, next(csv.reader([header], delimiter=delimiter), []))
-            reader = csv.DictReader(
-                file, names, restval="", restkey=_SURPLUS, delimiter=delimiter, strict=True
+        table = read_table(path, known=COLUMNS, required=_REQUIRED)
+    except TableError as error:
+        raise OutcomesError(str(error)) from error
+    for name in table.columns:
+        if name not in COLUMNS:
+            raise OutcomesError(
+                f"{path}: {name!r} is not a column; the columns are {', '.join(COLUMNS)}."
             )
-            rows = [(reader.line_num + 1, row) for row in reader]
-    except UnicodeDecodeError as error:
-        raise OutcomesError(
-            f"{path} is not UTF-8. Save it again as CSV with the encoding UTF-8."
-        ) from error
-    except (OSError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OutcomesError(f"{path} cannot be read: {reason}.") from error
     good: list[OutcomeRow] = []
     bad: list[BadRow] = []
-    for line, row in rows:
-        if not any(row.values()):
-            continue
+    for row in table.rows:
         try:
-            good.append(_row(line, row))
+            good.append(_row(row))
         except ValueError as error:
-            bad.append(BadRow(line, str(error)))
+            bad.append(BadRow(row.line, str(error)))
     if not good and not bad:
         raise OutcomesError(f"{path} does not list any outcomes.")
     return good, bad
 
 
-def _names(path: Path, header: list[str]) -> list[str]:
-    """Return the header's column names. Raises OutcomesError if one is missing or not known."""
-    names = [cell.strip().lower() for cell in header]
-    known = ", ".join(COLUMNS)
-    for name in names:
-        if name not in COLUMNS:
-            raise OutcomesError(f"{path}: {name!r} is not a column; the columns are {known}.")
-        if names.count(name) > 1:
-            raise OutcomesError(f"{path}: the column {name!r} is there twice.")
-    for name in _REQUIRED:
-        if name not in names:
-            raise OutcomesError(f"{path}: the column {name!r} is missing; the columns are {known}.")
-    return names
-
-
-def _row(line: int, row: Mapping[str, str]) -> OutcomeRow:
+def _row(row: TableRow) -> OutcomeRow:
     """Parse one row. Raises ValueError with the reason in words."""
-    if _SURPLUS in row:
+    if row.has_surplus:
         raise ValueError("the row has more cells than the header.")
-    cells = {name: value.strip() for name, value in row.items()}
+    cells = row.cells
     if not cells["slide"]:
         raise ValueError("slide is empty.")
     return OutcomeRow(
-        line=line,
+        line=row.line,
         slide=cells["slide"],
         ihc=_ihc(cells["ihc"]),
         fish=_optional(cells.get("fish", ""), _fish),

@@ -32,6 +32,7 @@ from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
 from her2d.simulator.motic import grid_of, pixels_at, write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Histology, SlidePlan
 from her2d.simulator.render import Region, annotated_region, render_region
+from her2d.system.files import replacing
 from her2d.system.parent_process import end_with_parent
 
 _TEST_FRACTION = 115 / 646  # the paper's internal test set (section 2.1)
@@ -142,7 +143,9 @@ def write_cohort(
     workers: int = 1,
     progress: Callable[[SlidePlan], None] = lambda _: None,
 ) -> None:
-    """Write the slides of `plans` and the table of the cohort.
+    """Write the slides of `plans`, and then the table of the cohort.
+
+    A cohort that was stopped in the middle has no table.
 
     Args:
         directory: folder to write; it is created if it does not exist.
@@ -155,6 +158,8 @@ def write_cohort(
     Raises:
         OSError: the folder cannot be written.
     """
+    table = directory / "cohort.csv"
+    table.unlink(missing_ok=True)
     annotated = any(plan.annotation is not None for plan in plans)
     for part in ("he", "ihc", "truth", *(["annotations"] if annotated else [])):
         (directory / part).mkdir(parents=True, exist_ok=True)
@@ -170,9 +175,9 @@ def write_cohort(
             for future in as_completed(futures):
                 future.result()
                 progress(futures[future])
-    write_table(directory / "cohort.csv", plans)
     if any(plan.histology is not None for plan in plans):
         _write_plans(directory / "truth" / "plans.csv", plans)
+    write_table(table, plans)
 
 
 def _write_slide(directory: Path, plan: SlidePlan) -> None:
@@ -256,7 +261,7 @@ def _write_plans(path: Path, plans: Sequence[SlidePlan]) -> None:
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    with path.open("w", newline="") as file:
+    with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         table.writeheader()
         table.writerows(rows)

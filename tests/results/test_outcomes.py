@@ -92,7 +92,7 @@ def test_all_columns_are_read(csv_file):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "the column '' is missing|'slide' is missing"),
+        ("", "the columns 'slide', 'ihc' are missing"),
         ("slide\na\n", "the column 'ihc' is missing"),
         ("slide,ihc,fihs\n", "'fihs' is not a column; the columns are slide, ihc, fish"),
         ("slide,ihc,ihc\n", "'ihc' is there twice"),

@@ -54,7 +54,11 @@ def test_statuses_are_dealt_out_exactly(slides, seed):
 
 def test_the_same_seed_gives_the_same_cohort():
     assert plan_cohort(20, 3) == plan_cohort(20, 3)
-    assert plan_cohort(20, 3) != plan_cohort(20, 4)
+
+
+def test_another_seed_gives_slides_that_differ_in_more_than_their_names():
+    seeds = [{plan.seed for plan in plan_cohort(20, seed)} for seed in (3, 4)]
+    assert not set.intersection(*seeds)
 
 
 def test_ihc_and_fish_imply_the_status_as_in_the_paper():
@@ -110,6 +114,20 @@ write_cohort(pathlib.Path(sys.argv[1]), plan_cohort(2, 1, width=512, height=512)
 
 
 @pytest.mark.slow
+def test_a_cohort_that_was_stopped_in_the_middle_has_no_table(tmp_path):
+    """The table of an earlier cohort in the folder would name slides of both."""
+    plans = plan_cohort(2, 3, width=1024, height=1024)
+    write_table(tmp_path / "cohort.csv", plans)
+
+    def stop(plan: SlidePlan) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path, plans, progress=stop)
+    assert (tmp_path / "he" / f"{plans[0].name}.tif").is_file()
+    assert not (tmp_path / "cohort.csv").exists()
+
+
 def test_processes_render_while_other_threads_use_blas(tmp_path):
     """A fork at such a moment does not return."""
     subprocess.run([sys.executable, "-c", RENDER_DURING_BLAS, tmp_path], check=True, timeout=120)

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from her2d.pipeline.saturation import mean_saturation
 from her2d.simulator.cohort import tile_truth
-from her2d.simulator.plan import Artefacts, plan_slide
+from her2d.simulator.plan import Artefacts, plan_cohort, plan_slide
 from her2d.simulator.render import render_ihc_region, render_region
 
 
@@ -28,6 +28,22 @@ def test_the_same_plan_gives_the_same_pixels(positive):
     one, other = (render_region(positive, 900, 700, 256, 256) for _ in range(2))
     assert np.array_equal(one.rgb, other.rgb)
     assert np.array_equal(one.tumor, other.tumor)
+
+
+def test_easy_slides_stay_as_they_were():
+    """Tests and figures in the documentation rest on them: seed, size, mean RGB, tumour, strong."""
+    drawn = [
+        (376383645, 3155, 2329, [173.34, 129.6, 190.1], 0.921, 0.0),
+        (1746484540, 4987, 3557, [171.18, 138.29, 194.85], 0.979, 0.979),
+        (47463575, 3431, 3629, [190.02, 144.85, 198.65], 0.904, 0.0),
+    ]
+    plans = plan_cohort(3, 0, positive_fraction=0.34)
+    for plan, (seed, width, height, rgb, tumor, strong) in zip(plans, drawn, strict=True):
+        assert (plan.seed, plan.width, plan.height) == (seed, width, height)
+        region = render_region(plan, 1024, 1024, 512, 512)
+        assert region.rgb.mean((0, 1)) == pytest.approx(rgb, abs=0.1)
+        assert region.tumor.mean() == pytest.approx(tumor, abs=0.002)
+        assert region.strong.mean() == pytest.approx(strong, abs=0.002)
 
 
 def test_another_seed_gives_another_slide(positive):

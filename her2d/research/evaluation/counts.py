@@ -1,6 +1,5 @@
 """Read the CSV of `her2d evaluate misdiagnosis --counts`, one row per level of a feature."""
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.evaluation.misdiagnosis import LevelCounts
-from her2d.system.files import open_table
+from her2d.system.csv_table import TableError, TableRow, read_table
 
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
@@ -40,21 +39,21 @@ def read_counts(path: Path) -> list[LevelCounts]:
         CountsError: The file cannot be read, or a row is not valid.
     """
     try:
-        with open_table(path) as file:
-            reader = csv.DictReader(file, restval="", restkey="surplus")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CountsError(f"{path} cannot be read: {error}.") from error
+        rows = read_table(path, known=_Row.model_fields, required=[*_Row.model_fields]).rows
+    except TableError as error:
+        raise CountsError(str(error)) from error
     if not rows:
         raise CountsError(f"{path} does not list any counts.")
-    return [_level(path, line, row) for line, row in rows]
+    return [_level(path, row) for row in rows]
 
 
-def _level(path: Path, line: int, row: dict[str, str]) -> LevelCounts:
+def _level(path: Path, row: TableRow) -> LevelCounts:
+    if row.has_surplus:
+        raise CountsError(f"{path}, line {row.line}: the row has more cells than the header.")
     try:
-        return LevelCounts(**_Row.model_validate(row).model_dump())
+        return LevelCounts(**_Row.model_validate(row.cells).model_dump())
     except ValidationError as error:
         first = error.errors()[0]
         raise CountsError(
-            f"{path}, line {line}, {'.'.join(map(str, first['loc']))}: {first['msg']}."
+            f"{path}, line {row.line}, {'.'.join(map(str, first['loc']))}: {first['msg']}."
         ) from error

@@ -50,7 +50,13 @@ from her2d.research.training.mil_candidate import write_mil_candidate
 from her2d.research.training.model_selection import read_selection
 from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
-from her2d.research.training.study import Study, StudyError, recorded_commands, write_text
+from her2d.research.training.study import (
+    Study,
+    StudyError,
+    hold_folder,
+    recorded_commands,
+    write_text,
+)
 
 REPORT_FILE, PAGE_FILE, PDF_FILE = "report.json", "report.html", "report.pdf"
 _SETS = (Split.TEST, Split.EXTERNAL)
@@ -87,6 +93,11 @@ def evaluate(
         SlideError: A test slide cannot be read.
         OSError: The study cannot be written.
     """
+    with hold_folder(study.evaluation):
+        return _evaluate(study, recipe, command, progress)
+
+
+def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progress) -> Report:
     selection, scores = read_selection(study)
     cohort = study.cohort()
     sets = tuple(split for split in _SETS if any(s.split is split for s in cohort))
@@ -149,7 +160,10 @@ def evaluate(
             [
                 *(("segmenter", row.name) for row in segmenters),
                 *(("classifier", row.name) for row in classifiers),
-                *(("integrator", name) for name in dict.fromkeys(r.integrator for r in slides)),
+                *(
+                    ("baseline" if name == MIL else "integrator", name)
+                    for name in dict.fromkeys(row.integrator for row in slides)
+                ),
             ]
         ),
         segmenters=segmenters,
@@ -177,7 +191,8 @@ def evaluate(
     figures = report_figures(
         report, predictions[selection.integrator], tile_cut=decision.tile_cut, pictures=pictures
     )
-    study.evaluation.mkdir(parents=True, exist_ok=True)
+    # That of an earlier evaluation must not lie beside this page.
+    (study.evaluation / PDF_FILE).unlink(missing_ok=True)
     write_text(study.evaluation / PAGE_FILE, render(report, figures))
     write_text(study.evaluation / REPORT_FILE, report.model_dump_json(indent=1))
     return report

@@ -117,7 +117,9 @@ def agreement_figure(
         if those.any():
             count = f"{label}: {those.sum()}"
             axes.vlines(truth[those], low[those], high[those], color=color, linewidth=0.8)
-            axes.scatter(truth[those], share[those], color=color, s=11, zorder=3, label=count)
+            axes.scatter(
+                truth[those], share[those], color=color, s=11, zorder=3, label=count, clip_on=False
+            )
     # The root spreads the shares around the threshold, where calls are decided.
     axes.set_xscale("function", functions=(_root, np.square))
     axes.set_yscale("function", functions=(_root, np.square))
@@ -233,7 +235,10 @@ def forest_figure(rows: Sequence[SubgroupRow], title: str) -> str | None:
             axes.hlines(place, found.low, found.high, color=color, linewidth=1.4)
             axes.scatter([found.value], [place], color=color, s=16, zorder=3)
         axes.set(xlabel=name, xlim=(-0.02, 1.02))
-        axes.set_yticks(places, [f"{row.by} {row.level} (n = {row.slides})" for row in rows])
+        axes.set_yticks(
+            places,
+            [f"{row.by} {row.level.replace('_', ' ')} (n = {row.slides})" for row in rows],
+        )
         axes.tick_params(labelsize=8)
         axes.grid(axis="x", color="#e6e6ea", linewidth=0.6)
     axes.invert_yaxis()

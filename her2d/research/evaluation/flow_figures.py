@@ -6,7 +6,9 @@ from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
 from her2d.research.evaluation.figures import BROWN, INK, svg_text
 from her2d.research.evaluation.participants import SetCounts
 from her2d.research.evaluation.report import SlideRow
@@ -50,51 +52,47 @@ def participants_figure(sets: Sequence[SetCounts], rows: Sequence[SlideRow]) -> 
     figure, axes = _page(10, 4.4)
     slides = sum(each.slides for each in sets)
     patients = sum(each.patients for each in sets)
-    top = (0.5, 0.9)
-    _box(axes, top, f"cohort\n{slides} slides of {patients} patients")
+    top = _box(axes, (0.5, 0.9), f"cohort\n{slides} slides of {patients} patients")
     called = {row.set: row for row in rows}
     for number, each in enumerate(sets):
         at = ((number + 0.5) / len(sets), 0.5)
-        known = each.positive + each.negative
-        share = f" ({100 * each.positive / known:.1f} %)" if known else ""
-        _arrow(axes, (top[0], top[1] - 0.08), (at[0], at[1] + 0.15))
-        _box(
+        box = _box(
             axes,
             at,
             f"{_SET_NAMES[each.set]}\n{each.slides} slides of {each.patients} patients\n"
-            f"{each.positive} positive{share}\n{each.negative} negative\n"
-            f"{each.without_tumor} without tumour",
+            f"{each.positive} positive ({100 * each.positive / each.slides:.1f} %)\n"
+            f"{each.negative} negative\n{each.without_tumor} without tumour",
         )
+        _arrow(axes, top, box)
         row = called.get(each.set)
         if row is not None:
-            below = (at[0], 0.09)
-            _arrow(axes, (at[0], at[1] - 0.16), (below[0], below[1] + 0.1))
-            _box(
+            below = _box(
                 axes,
-                below,
+                (at[0], 0.09),
                 f"{row.confusion.total} called: {row.confusion.tp + row.confusion.fp} positive,"
                 f" {row.confusion.tn + row.confusion.fn} negative\n"
                 f"{row.indeterminate} with tumour without a call",
             )
+            _arrow(axes, box, below)
     return svg_text(figure)
 
 
 def workflow_figure(workflow: Workflow) -> str:
     """Draw what the bundle does with a slide (Figure 2), as SVG text."""
     steps = (
-        "H&E slide\ntiles of 512 x 512\nat 4x",
-        f"{workflow.segmenter}\ntumour pixels;\ntiles over 10 % tumour",
+        f"H&E slide\n{TILE_PX} x {TILE_PX} tiles at 4x,\nsaturation over {SATURATION:g}",
+        f"{workflow.segmenter}\ntiles with over\n{100 * TUMOR_FRACTION:g} % tumour",
         f"5 x {workflow.classifier}\nfive p(strong)\nof each tile",
         f"{workflow.integrator}\nstrong above\n{workflow.tile_cut:.3g}",
         "P: strong tumour\npixels of all\ntumour pixels",
         f"positive from\n{workflow.threshold_percent:g} %",
     )
-    figure, axes = _page(10, 1.5)
-    places = [((number + 0.5) / len(steps), 0.5) for number in range(len(steps))]
-    for one, other in pairwise(places):
-        _arrow(axes, (one[0] + 0.062, 0.5), (other[0] - 0.066, 0.5))
-    for at, text in zip(places, steps, strict=True):
-        _box(axes, at, text)
+    figure, axes = _page(11, 1.3)
+    boxes = [
+        _box(axes, ((number + 0.5) / len(steps), 0.5), text) for number, text in enumerate(steps)
+    ]
+    for one, other in pairwise(boxes):
+        _arrow(axes, one, other)
     return svg_text(figure)
 
 
@@ -112,32 +110,32 @@ def status_figure(sets: Sequence[SetCounts]) -> str:
     positive = sum(each.positive for each in sets)
     negative = sum(each.negative for each in sets)
     figure, axes = _page(10, 3.4)
-    root = (0.09, 0.5)
-    _box(axes, root, f"HER2 IHC\n{sum(each.slides for each in sets)} slides")
-    scores = {
-        "0": (0.33, 0.9, counts.get("0", 0)),
-        "1+": (0.33, 0.66, counts.get("1+", 0)),
-        "2+": (0.33, 0.42, sum(fish.values())),
-        "3+": (0.33, 0.18, counts.get("3+", 0)),
+    by_score = {
+        **{score: counts.get(score, 0) for score in ("0", "1+", "3+")},
+        "2+": sum(fish.values()),
     }
-    statuses = {"negative": (0.88, 0.72), "positive": (0.88, 0.24)}
-    for score, (x, y, slides) in scores.items():
-        _arrow(axes, (root[0] + 0.07, root[1]), (x - 0.08, y))
-        _box(axes, (x, y), f"IHC {score}: {slides}")
-    for score, status in (("0", "negative"), ("1+", "negative"), ("3+", "positive")):
-        x, y, _ = scores[score]
-        at = statuses[status]
-        _arrow(axes, (x + 0.08, y), (at[0] - 0.1, at[1]))
-    _arrow(axes, (0.41, 0.42), (0.53, 0.42))
-    for x, y in statuses.values():
-        _arrow(axes, (0.68, 0.42), (x - 0.1, y))
-    _box(
+    heights = {"0": 0.9, "1+": 0.66, "2+": 0.42, "3+": 0.18}
+    root = _box(axes, (0.09, 0.5), f"HER2 IHC\n{sum(by_score.values())} slides")
+    scores = {
+        score: _box(axes, (0.33, height), f"IHC {score}: {by_score[score]}")
+        for score, height in heights.items()
+    }
+    tested = _box(
         axes,
-        (0.605, 0.42),
+        (0.605, heights["2+"]),
         f"FISH or other ISH\npositive: {fish['positive']}\nnegative: {fish['negative']}",
     )
-    for status, slides in (("negative", negative), ("positive", positive)):
-        _box(axes, statuses[status], f"HER2-{status}\n{slides} slides")
+    statuses = {
+        status: _box(axes, (0.88, height), f"HER2-{status}\n{slides} slides")
+        for status, height, slides in (("negative", 0.72, negative), ("positive", 0.24, positive))
+    }
+    for box in scores.values():
+        _arrow(axes, root, box)
+    for score, status in (("0", "negative"), ("1+", "negative"), ("3+", "positive")):
+        _arrow(axes, scores[score], statuses[status])
+    _arrow(axes, scores["2+"], tested)
+    for box in statuses.values():
+        _arrow(axes, tested, box)
     without = sum(each.without_tumor for each in sets)
     axes.text(0.88, 0.0, f"without tumour: {without}", ha="center", va="bottom", fontsize=9)
     return svg_text(figure)
@@ -151,11 +149,21 @@ def _page(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _box(axes: Axes, at: tuple[float, float], text: str) -> None:
-    axes.text(*at, text, ha="center", va="center", fontsize=9, color=INK, bbox=_BOX)
+def _box(axes: Axes, at: tuple[float, float], text: str) -> Text:
+    return axes.text(*at, text, ha="center", va="center", fontsize=9, color=INK, bbox=_BOX)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(axes: Axes, start: Text, end: Text) -> None:
+    """Draw an arrow from the edge of a box to the edge of another, which were drawn before."""
     axes.annotate(
-        "", xy=end, xytext=start, arrowprops={"arrowstyle": "-|>", "color": BROWN, "linewidth": 1}
+        "",
+        xy=end.get_position(),
+        xytext=start.get_position(),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": BROWN,
+            "linewidth": 1,
+            "patchA": start.get_bbox_patch(),
+            "patchB": end.get_bbox_patch(),
+        },
     )

@@ -27,6 +27,7 @@ def render(report: Report, figures: ReportFigures) -> str:
     environment.filters |= {
         "number": _number,
         "points": _points,
+        "size": _size,
         "p_value": _p_value,
         "interval": _interval,
         "percent": _percent,
@@ -55,14 +56,18 @@ def _points(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2f}"
 
 
+def _size(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} %"
 
 
-def _interval(found: Interval) -> str:
+def _interval(found: Interval, digits: int = 3) -> str:
     if found.value is None or found.low is None or found.high is None:
         return "–"
-    return f"{found.value:.3f} ({found.low:.3f} – {found.high:.3f})"
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} – {found.high:.{digits}f})"
 
 
 def _of(part: int, whole: int) -> str:

@@ -120,11 +120,15 @@ def _share_figures(report: Report) -> list[str]:
     figures = []
     for row in report.validation:
         slides = validated_slides([p for p in report.predictions if p.set == row.set])
-        by_tile, by_area = f"Annotated share by tile, {row.set}", f"By area, {row.set}"
         figures += [
-            agreement_figure(slides, slides.by_tile, row.threshold_percent, by_tile),
-            bland_altman_figure(slides, slides.by_tile, by_tile),
-            bland_altman_figure(slides, slides.by_area, by_area),
+            agreement_figure(
+                slides,
+                slides.by_tile,
+                row.threshold_percent,
+                f"P and the annotated share by tile, {row.set}",
+            ),
+            bland_altman_figure(slides, slides.by_tile, f"Difference by tile, {row.set}"),
+            bland_altman_figure(slides, slides.by_area, f"Difference by area, {row.set}"),
             risk_coverage_figure(row.risk_coverage, f"Risk and coverage, {row.set}"),
         ]
     return _drawn(figures)

@@ -36,7 +36,7 @@ from her2d.research.evaluation.share_validation import (
 )
 from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
 from her2d.research.evaluation.tiles import load_model, predict_strong
-from her2d.research.training.cohort import CohortSlide, Status
+from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
 
 _UNTESTED = GroupTests(None, None)
@@ -279,7 +279,7 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Mis
                 cells.setdefault(level, Counter())[outcome] += 1
     tests: list[FeatureTest] = []
     left_out: list[str] = []
-    for (table, feature), cells in sorted(counts.items()):
+    for (table, feature), cells in sorted(counts.items(), key=_place_of):
         levels = [
             LevelCounts(table, feature, level, fn=c["fn"], tp=c["tp"], fp=c["fp"], tn=c["tn"])
             for level, c in sorted(cells.items())
@@ -294,6 +294,12 @@ def misdiagnosis_of(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> Mis
         else:
             tests += misdiagnosis_tests(levels)
     return Misdiagnosis(tuple(tests), _number_tests(found, is_number), tuple(left_out))
+
+
+def _place_of(item: tuple[tuple[str, str], object]) -> tuple[int, str]:
+    """Sort by set, the test set first, and then by feature."""
+    (set_name, feature), _ = item
+    return [*Split].index(Split(set_name)), feature
 
 
 def _columns_of_numbers(found: Sequence[tuple[CohortSlide, SlidePrediction]]) -> frozenset[str]:
@@ -317,7 +323,7 @@ def _number_tests(
                 cells.setdefault(_outcome(prediction) or "", []).append(value)
     return tuple(
         number_test(table, feature, cells, cells.get("", []))
-        for (table, feature), cells in sorted(groups.items())
+        for (table, feature), cells in sorted(groups.items(), key=_place_of)
     )
 
 

@@ -20,7 +20,7 @@ from her2d.calibration.proportion import Estimate
 from her2d.research.evaluation.roc_area import auroc_estimate
 from her2d.research.networks.build import build_classifier
 from her2d.research.training.cohort import Split
-from her2d.research.training.fit import WEIGHTS_FILE
+from her2d.research.training.fit import WEIGHTS_FILE, is_rank_zero
 from her2d.research.training.out_of_fold import p_strong
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.stain_normalization import (
@@ -34,7 +34,6 @@ from her2d.research.training.tile_store import TileStore
 from her2d.research.training.train import (
     fit_classifier,
     gated_training_tiles,
-    is_rank_zero,
     open_tiles,
 )
 

@@ -23,6 +23,7 @@ from her2d.research.evaluation.report import (
 from her2d.research.evaluation.roc_area import auroc
 from her2d.research.networks.export import SegmenterGraph
 from her2d.research.training.cohort import Split
+from her2d.research.training.integrator_file import check_integrator
 from her2d.research.training.integrators import IntegratorScore
 from her2d.research.training.lightning_module import MIOU
 from her2d.research.training.model_selection import (
@@ -225,9 +226,10 @@ def load_model(study: Study, name: str) -> Any:
     """Load a fitted integrator of the study.
 
     Raises:
-        OSError: It is missing.
+        StudyError: It is missing or damaged.
     """
     path = study.integrators / f"{name}.skops"
+    check_integrator(path)
     return skops.io.load(path, trusted=list(INTEGRATOR_TRUSTED_TYPES))
 
 

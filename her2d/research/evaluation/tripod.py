@@ -5,7 +5,7 @@ text decides. What a study's files cannot know, such as ethics and funding, is l
 and is not guessed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from her2d.method import FOLDS, SATURATION, TILE_PX, TUMOR_FRACTION, UM_PER_PX
@@ -161,9 +161,10 @@ def _model(facts: _Facts) -> str:
     overridden = f" Selected by the user: {by_user}." if by_user else ""
     return (
         f"{report.segmenter}, five {report.classifier} and {report.integrator} (Figure 2), selected"
-        f" on validation slides among {len(report.segmenters)} segmenters,"
-        f" {len(report.classifiers)} classifiers and {len(report.integrators)} integrators (Tables"
-        f" S1 to S3).{overridden} The integrator's parameters are chosen by grid search in"
+        f" on validation slides among {_count(report.segmenters, 'segmenter')},"
+        f" {_count(report.classifiers, 'classifier')} and"
+        f" {_count(report.integrators, 'integrator')} (Tables S1 to S3).{overridden} The"
+        f" integrator's parameters are chosen by grid search in"
         f" {recipe.integrator.folds} folds of patients. Seed {recipe.seed}."
     )
 
@@ -528,6 +529,10 @@ def _level_rows(facts: _Facts) -> Iterator[LevelRow]:
 
 def _threshold(facts: _Facts) -> float | None:
     return next((row.threshold_percent for row in facts.report.validation), None)
+
+
+def _count(models: Sequence[object], kind: str) -> str:
+    return f"{len(models)} {kind}{'' if len(models) == 1 else 's'}"
 
 
 def _three(values: tuple[float, ...]) -> str:

@@ -13,6 +13,8 @@ from her2d.research.training.region_classes import RegionClass, RegionClasses
 Ring: TypeAlias = NDArray[np.float64]
 """x and y of K >= 3 corners in level-0 pixels, float64 (K, 2)."""
 
+_LARGEST_PX = 1e7
+"""Beyond the width and height of any scan."""
 _NO_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 # QuPath's objects that programs make, not people; before 0.4 it wrote its class as the id.
 _FORMER_TYPES = {
@@ -151,11 +153,25 @@ def _vertices(region: ET.Element, what: str) -> Ring:
             f"{what} has {len(found)} corners, like an ellipse or a ruler; draw it as a polygon or"
             " remove it"
         )
-    return np.array(found)
+    return _measured(np.array(found))
 
 
 def _ring(coordinates: Any) -> Ring:
-    ring = np.asarray(coordinates, np.float64)[:, :2]
+    try:
+        ring = np.asarray(coordinates, np.float64)[:, :2]
+    except (ValueError, TypeError, IndexError) as error:
+        raise ValueError("a region's corners are not pairs of numbers") from error
     if len(ring) < 3:
         raise ValueError("a region has fewer than three corners")
+    return _measured(ring)
+
+
+def _measured(ring: Ring) -> Ring:
+    """Return a ring whose corners are places on a scan; OpenCV draws others anywhere, or nowhere.
+
+    Raises:
+        ValueError: A coordinate is not a number, or further away than any scan is large.
+    """
+    if not (np.abs(ring) < _LARGEST_PX).all():
+        raise ValueError("a region has a corner whose coordinates are not numbers of pixels")
     return ring

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -27,10 +27,12 @@ from her2d.research.training.annotation_files import (
 )
 from her2d.research.training.region_classes import RegionClass, RegionClasses
 from her2d.slides.grid import TileGrid
+from her2d.system.shortage import is_own_shortage
 
 _SUBPIXEL_BITS = 4
 # Each pyramid level may be rounded down by a pixel, which adds up to two pixels at 4x.
 _ROUNDING_PX = 2
+_LABELS = frozenset({0, 1, 2, 255})
 _STOCK_CLASSES = RegionClasses()
 
 
@@ -86,6 +88,9 @@ class PolygonAnnotation:
     Args:
         regions: The file's regions.
         grid: The slide's tile grid.
+
+    Raises:
+        ValueError: A region does not touch the slide.
     """
 
     def __init__(self, regions: Regions, grid: TileGrid) -> None:
@@ -100,6 +105,13 @@ class PolygonAnnotation:
             )
             for region in regions.found
         ]
+        for number, (_, outlines, _) in enumerate(self._regions, 1):
+            if not any(outline.is_on(grid) for outline in outlines):
+                raise ValueError(
+                    f"region {number} of {len(self._regions)} lies beside the slide of {grid.width}"
+                    f" x {grid.height} pixels at 4x. Regions must be in pixels of the scan at its"
+                    " full size; this file may belong to another scan"
+                )
         self._has_high_expression = any(
             region.region_class is RegionClass.HIGH_EXPRESSION for region in regions.found
         )
@@ -139,6 +151,11 @@ class _Outline:
     def touches(self, origin: NDArray[np.float64], side: int) -> bool:
         return bool((self._high >= origin).all() and (self._low <= origin + side).all())
 
+    def is_on(self, grid: TileGrid) -> bool:
+        """Return whether the outline's bounds touch the slide or the padding of its tiles."""
+        size = np.array([grid.columns, grid.rows]) * grid.tile_size
+        return bool((self._high >= 0).all() and (self._low <= size).all())
+
     def fill(self, mask: NDArray[np.uint8], origin: NDArray[np.float64]) -> None:
         # Filling all rings at once by the even-odd rule leaves the holes out.
         cv2.fillPoly(mask, self._fixed_point(origin), 1, cv2.LINE_8, _SUBPIXEL_BITS)
@@ -166,9 +183,18 @@ class MaskAnnotation:
 
     Args:
         labels: uint8 (H, W), with the size of the slide at 4x.
+
+    Raises:
+        ValueError: There are other labels.
     """
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
+        counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
+        if unknown := set(np.flatnonzero(counts).tolist()) - _LABELS:
+            raise ValueError(
+                f"the label {min(unknown)} is not known. Known are 0 (nothing), 1 (tumour), 2"
+                " (tumour of high expression) and 255 (excluded)"
+            )
         self._labels = labels
         self._has_high_expression = bool((labels == 2).any())
         self.dropped: Mapping[str, int] = {}
@@ -203,26 +229,49 @@ def read_annotation(
     suffix = path.suffix.lower()
     try:
         if suffix in (".geojson", ".json"):
-            return PolygonAnnotation(parse_geojson(json.loads(path.read_bytes()), classes), grid)
+            return PolygonAnnotation(parse_geojson(_parsed(path), classes), grid)
         if suffix == ".xml":
             return PolygonAnnotation(parse_aperio(ET.fromstring(path.read_bytes()), classes), grid)
         if suffix in (".tif", ".tiff"):
-            return _mask(path, grid)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ET.ParseError) as error:
+            return MaskAnnotation(_mask(path, grid))
+    except (OSError, ValueError, ET.ParseError) as error:
         raise AnnotationError(f"Cannot read {path.name}: {error}.") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AnnotationError(
+            f"Cannot read {path.name}: it is not such a file as QuPath and Aperio's software write."
+        ) from error
     raise AnnotationError(f"{path.name} is not a .geojson, .xml or .tif file.")
 
 
-def _mask(path: Path, grid: TileGrid) -> MaskAnnotation:
-    labels = tifffile.imread(path)
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _mask(path: Path, grid: TileGrid) -> NDArray[np.uint8]:
+    """Read a label image of the slide's size at 4x.
+
+    Raises:
+        ValueError: It is not one, or it is damaged.
+        OSError: The file cannot be read.
+    """
     wanted = (grid.height, grid.width)
-    if (
-        labels.dtype != np.uint8
-        or labels.ndim != 2
-        or np.abs(np.subtract(labels.shape, wanted)).max() > _ROUNDING_PX
-    ):
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            # Sizes first: a small file can stand for more pixels than fit into memory.
+            shape, dtype = tiff.series[0].shape, tiff.series[0].dtype
+            fits = dtype == np.uint8 and len(shape) == len(wanted)
+            if fits and np.abs(np.subtract(shape, wanted)).max() <= _ROUNDING_PX:
+                labels = tiff.series[0].asarray(maxworkers=1)
+                return np.asarray(labels[: grid.height, : grid.width], np.uint8)
+    except OSError:
+        raise
+    except Exception as error:  # tifffile and its decoders raise their own, of many types
+        if is_own_shortage(error):
+            raise
         raise ValueError(
-            f"the mask must be uint8 of shape {wanted}, but is {labels.dtype} of shape"
-            f" {labels.shape}"
-        )
-    return MaskAnnotation(labels[: grid.height, : grid.width])
+            "the label image is damaged or not a TIFF file; export it again"
+        ) from error
+    raise ValueError(f"the mask must be uint8 of shape {wanted}, but is {dtype} of shape {shape}")

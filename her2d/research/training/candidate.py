@@ -21,6 +21,7 @@ from her2d.research.training.bundle_writer import (
 )
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.fit import WEIGHTS_FILE, read_result, shared_normalization
+from her2d.research.training.integrator_file import check_integrator
 from her2d.research.training.integrators import IntegratorScore
 from her2d.research.training.model_selection import ModelSelection, check_selection, read_selection
 from her2d.research.training.out_of_fold import load_classifiers, load_segmenter
@@ -63,9 +64,9 @@ def write_candidate(study: Study, recipe: Recipe, *, command: str) -> Bundle:
     export_classifiers(
         classifiers, directory / CLASSIFIERS_FILE, mean=normalization.mean, std=normalization.std
     )
-    shutil.copyfile(
-        study.integrators / f"{selection.integrator}.skops", directory / INTEGRATOR_FILE
-    )
+    fitted = study.integrators / f"{selection.integrator}.skops"
+    check_integrator(fitted)
+    shutil.copyfile(fitted, directory / INTEGRATOR_FILE)
     integrator = next(score for score in scores if score.name == selection.integrator)
     write_manifest(
         directory,

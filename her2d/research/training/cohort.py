@@ -5,9 +5,8 @@ annotation_path and her2_status, which is checked against the rule. All other co
 and are used unchanged in the misdiagnosis analysis. Paths are relative to the table's folder.
 """
 
-import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,10 +14,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.errors import Her2dError
-from her2d.system.files import open_table
+from her2d.system.csv_table import TableError, TableRow, read_table
 
 Text = Annotated[str, Field(min_length=1)]
 _NOT_MORPHOLOGY = frozenset({"her2_status"})
+_PLACE = "{slide}"
+_LONGEST_NAME = 200
+"""Characters of a slide's name, which names folders."""
+_OLDEST = 130
 
 
 class CohortError(Her2dError):
@@ -67,7 +70,7 @@ class CohortSlide(BaseModel):
 class _Row(BaseModel):
     model_config = ConfigDict(extra="allow", str_strip_whitespace=True)
 
-    slide: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+    slide: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$", max_length=_LONGEST_NAME)]
     patient: Text
     he_path: Text
     ihc_path: str = ""
@@ -87,12 +90,24 @@ class _Row(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_an_age_that_people_reach(self) -> "_Row":
+        for name, text in (self.model_extra or {}).items():
+            if name.lower() == "age" and not _may_be_age(text):
+                raise ValueError(
+                    f"{name} must be years from 0 to {_OLDEST}, or empty (found {text!r})"
+                )
+        return self
+
     @property
     def status(self) -> Status:
         """HER2 status by the rule, or INDETERMINATE if her2_status says so and IHC was not done."""
         if not self.ihc_score and not self.fish and self.her2_status == "indeterminate":
             return Status.INDETERMINATE
         return her2_status(self.ihc_score, self.fish)
+
+
+_REQUIRED = [name for name, field in _Row.model_fields.items() if field.is_required()]
 
 
 def her2_status(ihc_score: str, fish: str) -> Status:
@@ -119,44 +134,53 @@ def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSli
     """Read and check a cohort table.
 
     Args:
-        path: The CSV file.
-        annotations: Pattern of the annotations' paths for a table without the annotation_path
-            column, relative to its folder, such as `annotations/{slide}.geojson`.
+        path: The CSV file, see `read_table`.
+        annotations: Pattern of the annotations' paths for rows without an annotation_path,
+            relative to the table's folder, such as `annotations/{slide}.geojson`.
 
     Raises:
-        CohortError: The table is wrong; the message has a line for each wrong row.
+        CohortError: The table is wrong; the message has a line for each wrong row. Or the pattern
+            names the same file for all slides.
     """
+    if annotations is not None and _PLACE not in annotations:
+        raise CohortError(
+            f"The pattern of the annotations, {annotations!r}, must hold {_PLACE} in place of a"
+            " slide's name."
+        )
     try:
-        with open_table(path) as file:
-            reader = csv.DictReader(file, restval="", restkey="surplus")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"Cannot read {path}: {error}.") from error
+        rows = read_table(path, known=_Row.model_fields, required=_REQUIRED).rows
+    except TableError as error:
+        raise CohortError(str(error)) from error
     if not rows:
         raise CohortError(f"{path} does not list any slides.")
     slides, wrong = [], []
-    for line, row in rows:
+    for row in rows:
         try:
-            slides.append(_slide(path.parent.resolve(), _Row.model_validate(row), annotations))
+            slides.append(_slide(path.parent.resolve(), row, annotations))
         except ValidationError as error:
-            wrong += [f"line {line}: {sentence}" for sentence in _sentences(error)]
-        except FileNotFoundError as error:
-            wrong.append(f"line {line}: {error.filename} does not exist")
+            wrong += [f"line {row.line}: {sentence}" for sentence in _sentences(error)]
+        except ValueError as error:
+            wrong.append(f"line {row.line}: {error}")
     wrong += _contradictions(slides)
     if wrong:
         raise CohortError(f"{path} has {len(wrong)} errors:\n" + "\n".join(wrong))
     return slides
 
 
-def _slide(folder: Path, row: _Row, annotations: str | None) -> CohortSlide:
-    annotation = row.annotation_path or (annotations or "").format(slide=row.slide)
+def _slide(folder: Path, cells: TableRow, annotations: str | None) -> CohortSlide:
+    if cells.has_surplus:
+        raise ValueError("the row has more cells than the header")
+    row = _Row.model_validate(cells.cells)
+    annotation = row.annotation_path or (annotations or "").replace(_PLACE, row.slide)
+    if not annotation:
+        raise ValueError("the annotation is missing; fill annotation_path, or use --annotations")
     extra = row.model_extra or {}
     return CohortSlide(
         name=row.slide,
         patient=row.patient,
         he_path=_existing(folder / row.he_path),
         ihc_path=_existing(folder / row.ihc_path) if row.ihc_path else None,
-        annotation_path=_existing(folder / annotation) if annotation else None,
+        annotation_path=_existing(folder / annotation),
         her2_status=row.status,
         split=row.split,
         ihc_score=row.ihc_score,
@@ -165,15 +189,29 @@ def _slide(folder: Path, row: _Row, annotations: str | None) -> CohortSlide:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file", str(path))
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror}") from error
+    if not is_file:
+        raise ValueError(f"{path} {'is not a file' if path.exists() else 'does not exist'}")
     return path
+
+
+def _may_be_age(text: str) -> bool:
+    """Return whether a cell holds an age, or words such as `not known`."""
+    try:
+        age = float(text)
+    except ValueError:
+        return True
+    return 0 <= age <= _OLDEST
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:
     for found in error.errors():
         where = ".".join(str(key) for key in found["loc"])
-        yield f"{where}: {found['msg']}" if where else found["msg"]
+        said = found["msg"].removeprefix("Value error, ")
+        yield f"{where}: {said}" if where else said
 
 
 def _contradictions(slides: list[CohortSlide]) -> list[str]:
@@ -183,13 +221,18 @@ def _contradictions(slides: list[CohortSlide]) -> list[str]:
         for name, times in Counter(slide.name for slide in slides).items()
         if times > 1
     ]
-    scans: dict[Path, list[str]] = {}
-    for slide in slides:
-        scans.setdefault(slide.he_path.resolve(), []).append(slide.name)
+    scans = _sharing(slides, lambda slide: slide.he_path)
+    annotations = _sharing(slides, lambda slide: slide.annotation_path)
+    for what, of in (("scan", scans), ("annotation", annotations)):
+        wrong += [
+            f"slides {' and '.join(names)} have the same {what}, {path}"
+            for path, names in of.items()
+            if len(set(names)) > 1
+        ]
     wrong += [
-        f"slides {' and '.join(names)} have the same scan, {path}"
-        for path, names in scans.items()
-        if len(set(names)) > 1
+        f"slide {slide.name} has as its IHC slide an H&E scan of the table, {slide.ihc_path}"
+        for slide in slides
+        if slide.ihc_path is not None and slide.ihc_path.resolve() in scans
     ]
     splits_of: dict[str, set[Split]] = {}
     for slide in slides:
@@ -200,3 +243,14 @@ def _contradictions(slides: list[CohortSlide]) -> list[str]:
         if len(splits) > 1
     ]
     return wrong
+
+
+def _sharing(
+    slides: Iterable[CohortSlide], file_of: Callable[[CohortSlide], Path | None]
+) -> dict[Path, list[str]]:
+    """Return the names of the slides of each file, without regard to links."""
+    found: dict[Path, list[str]] = {}
+    for slide in slides:
+        if (path := file_of(slide)) is not None:
+            found.setdefault(path.resolve(), []).append(slide.name)
+    return found

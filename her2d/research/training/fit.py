@@ -3,8 +3,9 @@
 import logging
 import math
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.data import DataLoader
@@ -22,12 +24,13 @@ from her2d.bundle.manifest import Environment, Normalization
 from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.environment import training_environment
+from her2d.research.training.folds import FoldsError
 from her2d.research.training.hardware import loader_workers, trained_devices
 from her2d.research.training.lightning_module import NetworkTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
-from her2d.research.training.recipe import FitRecipe, MilRecipe, NetworkRecipe
+from her2d.research.training.recipe import RECIPE_FILE, FitRecipe, MilRecipe, NetworkRecipe
 from her2d.research.training.sampling import AugmentedTiles, EpochSampler, PlainTiles
-from her2d.research.training.study import write_text
+from her2d.research.training.study import hold_folder, write_text
 from her2d.research.training.tile_store import TileStore
 
 WEIGHTS_FILE = "model.safetensors"
@@ -229,8 +232,23 @@ def fit(
     Raises:
         FitError: The folder holds a network of another provenance, or there are no tiles to learn
             from.
+        StudyError: Another process trains the network.
         OSError: The folder cannot be written.
     """
+    # With several GPUs, only the process that the user started writes.
+    with hold_folder(directory) if is_rank_zero() else nullcontext():
+        return _fit(directory, name, model, task, provenance, show_progress=show_progress)
+
+
+def _fit(
+    directory: Path,
+    name: str,
+    model: NetworkTraining,
+    task: FitData,
+    provenance: Provenance,
+    *,
+    show_progress: bool,
+) -> FitResult:
     earlier = _earlier_result(directory, name, provenance)
     if earlier is not None:
         return earlier
@@ -253,17 +271,37 @@ def fit(
     stop = _StopsAgain(task.monitor, mode="max", patience=recipe.patience, check_finite=False)
     with _quiet():
         trainer = _trainer(recipe, [best, newest, stop], show_progress)
-        last = directory / _LAST
+        last = _checkpoint(directory / _LAST)
         trainer.fit(
             model,
             task.training_loader(provenance, trainer),
             task.held_out_loader(recipe),
-            ckpt_path=last if last.is_file() else None,
+            ckpt_path=last,
             weights_only=True,
         )
     if trainer.interrupted:
         raise KeyboardInterrupt
     return _keep(directory, name, model, provenance, trainer, task)
+
+
+@contextmanager
+def recipe_kept_if_refused(study: Path) -> Iterator[None]:
+    """Put a study's recipe back if what is trained refuses the one that replaced it in the block.
+
+    Otherwise the study's networks would refuse every later command too.
+
+    Args:
+        study: Folder of the study.
+    """
+    saved = study / RECIPE_FILE
+    earlier = saved.read_text() if saved.is_file() else None
+    try:
+        yield
+    except (FitError, FoldsError) as error:
+        refused = isinstance(error, FoldsError) or isinstance(error.__cause__, ProvenanceError)
+        if refused and earlier is not None:
+            write_text(saved, earlier)
+        raise
 
 
 def _earlier_result(directory: Path, name: str, provenance: Provenance) -> FitResult | None:
@@ -273,6 +311,19 @@ def _earlier_result(directory: Path, name: str, provenance: Provenance) -> FitRe
     except ProvenanceError as error:
         raise FitError(str(error)) from error
     return read_result(directory) if (directory / RESULT_FILE).is_file() else None
+
+
+def _checkpoint(path: Path) -> Path | None:
+    """Return the checkpoint to resume from, or None if there is none.
+
+    Raises:
+        FitError: It is damaged, such as by a full disk.
+    """
+    if not path.is_file():
+        return None
+    if not zipfile.is_zipfile(path):
+        raise FitError(f"{path} is damaged. Remove it, and the network is trained from the start.")
+    return path
 
 
 def read_result(directory: Path) -> FitResult:
@@ -364,6 +415,15 @@ def _validation_metrics(
         )
         found = trainer.validate(model.to("cpu"), task.held_out_loader(recipe), verbose=False)[0]
     return {key: None if math.isnan(v) else float(v) for key, v in found.items()}
+
+
+def is_rank_zero() -> bool:
+    """Return whether this is the process that the user started.
+
+    With several GPUs, Lightning starts the whole command again for each further GPU; those
+    processes only train networks.
+    """
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 @contextmanager

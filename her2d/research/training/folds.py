@@ -138,7 +138,9 @@ def read_folds(path: Path, slides: Sequence[StratifiedSlide]) -> Folds:
     try:
         folds = Folds.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise FoldsError(f"{path} is not valid: {error}.") from error
+        raise FoldsError(
+            f"{path} is not valid. Restore it, or remove it and train every network again."
+        ) from error
     if set(folds.held_out_in) != {slide.name for slide in slides}:
         raise FoldsError(
             f"{path} holds the folds of other slides. Restore the cohort table, or remove the file"

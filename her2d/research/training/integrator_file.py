@@ -13,6 +13,7 @@ from typing import Any
 
 import skops.io
 
+from her2d.research.training.study import StudyError
 from her2d.system.files import replacing
 
 _SCHEMA = "schema.json"
@@ -33,6 +34,21 @@ def write_integrator(model: Any, path: Path) -> None:
     """
     with replacing(path) as part:
         part.write_bytes(integrator_bytes(model))
+
+
+def check_integrator(path: Path) -> None:
+    """Check that an integrator's file is whole.
+
+    Raises:
+        StudyError: It is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+    except (OSError, zipfile.BadZipFile):
+        damaged = True
+    if damaged:
+        raise StudyError(f"{path} is damaged. Run `her2d train integrator` again.")
 
 
 def integrator_bytes(model: Any) -> bytes:

@@ -1,8 +1,7 @@
 """Cut the slides of a checked cohort into labelled tiles (paper, section 4.2)."""
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +19,7 @@ from her2d.research.training.annotations import (
     SlideAnnotation,
     read_annotation,
 )
-from her2d.research.training.cohort import CohortSlide
+from her2d.research.training.cohort import CohortSlide, Status
 from her2d.research.training.fingerprint import (
     Fingerprint,
     differences,
@@ -28,7 +27,7 @@ from her2d.research.training.fingerprint import (
 )
 from her2d.research.training.ihc import DAB_THRESHOLD, high_expression
 from her2d.research.training.region_classes import RegionClasses
-from her2d.research.training.study import write_text
+from her2d.research.training.study import Study, hold_folder, write_text
 from her2d.research.training.tile_store import (
     ExcludedTile,
     PreparedTile,
@@ -43,7 +42,7 @@ from her2d.slides.grid import Tile, UnreadableTile
 from her2d.slides.protocol import Slide
 from her2d.slides.reader import open_slide
 from her2d.slides.scale import find_scale_doubt
-from her2d.system.files import open_table
+from her2d.system.csv_table import TableError, read_table
 
 _CLASSES = "classes"
 
@@ -90,6 +89,38 @@ class LabelRules:
             if self.align:
                 settings["align"] = True
         return settings
+
+
+def prepare_study(
+    study: Study,
+    slides: Sequence[CohortSlide],
+    rules: LabelRules,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Prepare the tiles of a study, and save its cohort when all are there.
+
+    Until then the study has no cohort, so that no step learns from tiles of which some are labelled
+    as before.
+
+    Args:
+        study: The study; its folder is created if it is missing.
+        slides: A checked cohort.
+        rules: How tiles are labelled.
+        progress, note: As for `prepare`.
+
+    Raises:
+        PrepareError: As for `prepare`.
+        StudyError: Another process prepares the study.
+        OSError: The study cannot be written.
+    """
+    with hold_folder(study.tiles):
+        _check_excluded(rules.excluded, slides)
+        _check_rules(rules, study.tiles)
+        study.remove_cohort()
+        prepare(slides, study.tiles, rules, progress=progress, note=note)
+        study.write_cohort([*slides])
 
 
 def prepare(
@@ -192,19 +223,39 @@ def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     Raises:
         PrepareError: The file cannot be read; the message names a wrong line.
     """
+    columns = ("slide", "column", "row", "reason")
     found: dict[tuple[str, int, int], str] = {}
     try:
-        with open_table(path) as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                found[row["slide"], int(row["column"]), int(row["row"])] = row["reason"]
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrepareError(f"Cannot read {path}: {error}.") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise PrepareError(
-            f"{path}, line {reader.line_num}, must hold slide, column, row and reason ({error})."
-        ) from error
+        rows = read_table(path, known=columns, required=columns).rows
+    except TableError as error:
+        raise PrepareError(str(error)) from error
+    for row in rows:
+        slide, column, line, reason = (row.cells[name] for name in columns)
+        if row.has_surplus or not (slide and _is_count(column) and _is_count(line) and reason):
+            raise PrepareError(
+                f"{path}, line {row.line}, must hold a slide, the column and row of a tile, counted"
+                " from 0, and a reason."
+            )
+        found[slide, int(column), int(line)] = reason
     return found
+
+
+def _check_excluded(
+    excluded: Iterable[tuple[str, int, int]], slides: Sequence[CohortSlide]
+) -> None:
+    """Check that excluded tiles are of slides of the cohort.
+
+    Raises:
+        PrepareError: A slide is not one of the cohort's, so its tile would be learned from.
+    """
+    names = {slide.name for slide in slides}
+    for name, _, _ in excluded:
+        if name not in names:
+            raise PrepareError(f"Tiles of {name} are excluded, which is not a slide of the cohort.")
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def alignments(slides: Sequence[CohortSlide], directory: Path) -> dict[str, Alignment | None]:
@@ -244,6 +295,25 @@ def contradicting_slides(slides: Sequence[CohortSlide], store: TileStore) -> dic
     return {s.name: found[s.name] for s in slides if s.ihc_score in ("0", "1+") and found[s.name]}
 
 
+def slides_without_tumor(slides: Sequence[CohortSlide], store: TileStore) -> list[str]:
+    """Find slides with a HER2 status and tissue, but without an annotated pixel of tumour.
+
+    A status is one of tumour, so that the annotation is not finished, or of another slide.
+
+    Args:
+        slides: The slides of `store`.
+        store: Their tiles.
+    """
+    table, count = store.table, len(store.names)
+    tumor = np.bincount(table.slide, table.tumor_pixels, minlength=count)
+    tissue = np.bincount(table.slide, minlength=count)
+    return [
+        slide.name
+        for slide, pixels, tiles in zip(slides, tumor, tissue, strict=True)
+        if slide.her2_status is not Status.INDETERMINATE and tiles and not pixels
+    ]
+
+
 def is_background(pixels: NDArray[np.uint8]) -> bool:
     """Return whether a tile is background, with a mean saturation of at most 10 (section 4.2).
 
@@ -265,6 +335,12 @@ def _write(
             if doubt.is_wrong:
                 raise SlideError(slide.he_path.name, f"cannot be learned from. {doubt.remark}")
             note(f"{slide.name}: {doubt.remark}")
+        for column, row in rules.excluded_of(slide.name):
+            if column >= he.grid.columns or row >= he.grid.rows:
+                raise ValueError(
+                    f"the excluded tile in column {column}, row {row} is not one of its"
+                    f" {he.grid.columns} x {he.grid.rows} tiles"
+                )
         annotation = annotation_of(slide, he, rules.classes)
         if annotation.dropped:
             counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))

@@ -33,7 +33,8 @@ class RecipeError(Her2dError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON, in which a study keeps its recipe, has neither.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FitRecipe(_Section):

@@ -22,6 +22,10 @@ study/candidate-mil/            the baseline that learns from slide labels as a 
 study/evaluation/               report.html, report.json, report.pdf
 """
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +33,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide, Split
-from her2d.system.files import PUBLIC, write_whole
+from her2d.system.files import PUBLIC, make_folder, private_opener, write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
+_COHORT_FILE = "cohort.json"
+_LOCK_FILE = ".lock"
 
 
 class StudyError(Her2dError):
@@ -126,7 +132,15 @@ class Study:
             OSError: The folder cannot be written.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        write_text(self.root / "cohort.json", _COHORT.dump_json(slides, indent=1).decode())
+        write_text(self.root / _COHORT_FILE, _COHORT.dump_json(slides, indent=1).decode())
+
+    def remove_cohort(self) -> None:
+        """Remove the saved cohort, so that no step takes tiles that are being prepared as whole.
+
+        Raises:
+            OSError: The file cannot be removed.
+        """
+        (self.root / _COHORT_FILE).unlink(missing_ok=True)
 
     def cohort(self) -> list[CohortSlide]:
         """Read the checked cohort; training slides that are kept apart are in `integrator`.
@@ -161,11 +175,41 @@ class Study:
 
     def _cohort_table(self) -> list[CohortSlide]:
         try:
-            return _COHORT.validate_json((self.root / "cohort.json").read_bytes())
+            return _COHORT.validate_json((self.root / _COHORT_FILE).read_bytes())
         except (OSError, ValidationError) as error:
             raise StudyError(
-                f"{self.root} does not hold a prepared cohort. Run `her2d prepare` first."
+                f"{self.root} does not hold a prepared cohort. Run `her2d prepare` until it"
+                " finishes."
             ) from error
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into a folder of a study while the block runs.
+
+    The kernel releases the lock when the process ends, so that a killed one leaves none.
+
+    Args:
+        folder: The folder; created if it is missing.
+
+    Raises:
+        StudyError: Another process holds it.
+        OSError: The folder cannot be written.
+    """
+    make_folder(folder)
+    path = folder / _LOCK_FILE
+    descriptor = private_opener(str(path), os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            # Unlike flock, it is not inherited by processes that load tiles, which may live longer.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise StudyError(
+                f"Another her2d command is writing {folder}. Wait until it has ended."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def record_command(study: Study, command: str) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 from her2d.method import FOLDS
@@ -255,15 +254,6 @@ def fit_classifier(
         ),
         show_progress=show_progress,
     )
-
-
-def is_rank_zero() -> bool:
-    """Return whether this is the process that the user started.
-
-    With several GPUs, Lightning starts the whole command again for each further GPU; those
-    processes only train networks.
-    """
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _training_slides(study: Study) -> tuple[CohortSlide, ...]:

@@ -108,7 +108,7 @@ def test_a_feature_of_a_single_level_is_refused():
     [
         ("table,feature,level,fn,tp,fp,tn\nt,f,a,1,2,3,x\n", "line 2, tn"),
         ("table,feature,level,fn,tp,fp,tn\nt,f,a,1,2,3,-4\n", "line 2, tn"),
-        ("table,feature,level,fn,tp,fp\nt,f,a,1,2,3\n", "line 2, tn"),
+        ("table,feature,level,fn,tp,fp\nt,f,a,1,2,3\n", "the column 'tn' is missing"),
         ("table,feature,level,fn,tp,fp,tn\n", "does not list any counts"),
     ],
 )

@@ -1,8 +1,11 @@
 """Tables 1 and 2, and what Figures 1 and S1 count."""
 
+import re
+
 import pytest
 from cohort_slides import cohort_slide
 
+from her2d.research.evaluation.flow_figures import participants_figure, status_figure
 from her2d.research.evaluation.participants import set_counts, table_1, table_2
 
 COHORT = [
@@ -30,6 +33,20 @@ def test_ihc_2_is_counted_by_what_fish_said():
     assert train.by_ihc == {"2+, FISH negative": 1, "3+": 1}
     assert test.by_ihc == {"2+, FISH positive": 1}
     assert external.by_ihc == {"1+": 1, "not done": 1}
+
+
+def test_figure_s1_counts_the_slides_that_have_an_ihc_score_and_no_others():
+    drawn = status_figure(set_counts(COHORT))
+    texts = re.findall("<!-- (.*?) -->", drawn)
+    assert texts.count("4 slides") == 1
+    assert {"IHC 0: 0", "IHC 1+: 1", "IHC 2+: 2", "IHC 3+: 1"} <= set(texts)
+    assert "without tumour: 1" in texts
+
+
+def test_figure_1_gives_the_shares_of_table_1():
+    drawn = participants_figure(set_counts(COHORT), [])
+    texts = re.findall("<!-- (.*?) -->", drawn)
+    assert {"1 positive (50.0 %)", "1 positive (100.0 %)", "0 positive (0.0 %)"} <= set(texts)
 
 
 def test_table_1_sets_the_internal_slides_beside_the_external_ones():

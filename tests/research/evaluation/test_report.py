@@ -35,6 +35,7 @@ from her2d.research.evaluation.report import (
     TileMetrics,
 )
 from her2d.research.evaluation.report_figures import ReportFigures
+from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.slide_predictions import (
     IntegratorPrediction,
     misdiagnosis_of,
@@ -119,6 +120,14 @@ def test_the_papers_confusion_matrix_gives_its_accuracy():
     assert row.confusion == Confusion(16, 2, 9, 88)
     assert round(row.accuracy.value, 4) == 0.9043
     assert row.selected
+
+
+def test_a_metric_that_is_not_known_is_one_dash():
+    (row,) = report().slides
+    unknown = Interval(value=None, low=None, high=None)
+    page = render(report(slides=(row.model_copy(update={"auroc": unknown}),)), ReportFigures())
+    assert "(–" not in page
+    assert "– (" not in page
 
 
 def test_indeterminate_slides_are_counted_separately_and_benign_ones_are_not_counted():
@@ -427,7 +436,7 @@ def test_the_page_and_json_compare_p_with_the_annotated_share():
     assert row.tile_rule.other_status == 1
     made = report(validation=(row,))
     page = render(made, ReportFigures(shares=["<svg>agreement</svg>"]))
-    assert "<td>by tile<td>4<td>+1.50<td>+1.50" in page
+    assert "<td>by tile<td>4<td>+1.50<td>1.50" in page
     assert "puts 1 of 3 slides on the other side of 10 %" in page
     assert "<svg>agreement</svg>" in page
     assert Report.model_validate_json(made.model_dump_json()) == made

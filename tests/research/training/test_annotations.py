@@ -276,6 +276,62 @@ def test_what_cannot_be_understood_is_one_sentence(tmp_path, grid, name, text):
         read_annotation(tmp_path / name, grid)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", "null"),
+        ("a.json", "[1]"),
+        ("a.json", '[{"geometry": null}]'),
+        ("a.json", '[{"geometry": {"type": "Polygon", "coordinates": [[]]}}]'),
+        ("a.json", '[{"geometry": {"type": "Polygon", "coordinates": [[[1, 2], [3], [4, 5]]]}}]'),
+        ("a.json", '[{"properties": {"classification": "Tumor"}}]'),
+        ("a.json", "[" * 100_000),
+        ("a.tif", "II*"),
+    ],
+)
+def test_a_damaged_file_is_refused_without_the_words_of_a_library(tmp_path, grid, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(AnnotationError, match=name) as refused:
+        read_annotation(tmp_path / name, grid)
+    for word in ("object", "subscriptable", "attribute", "array", "recursion", "index"):
+        assert word not in str(refused.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400", "1e300", "-1e300"])
+def test_a_corner_that_is_nowhere_is_refused(tmp_path, grid, number):
+    path = geojson(tmp_path, ("Tumor", [OUTLINE]))
+    path.write_text(path.read_text().replace("3000", number))
+    with pytest.raises(AnnotationError, match="coordinates are not numbers of pixels"):
+        read_annotation(path, grid)
+
+
+@pytest.mark.parametrize("far", [(20_000, 0), (0, 20_000), (-5_000, 0)])
+def test_a_region_beside_the_slide_is_refused(tmp_path, grid, far):
+    """It was drawn on another scan, and its tumour would be learned as other tissue."""
+    ring = [[x + far[0], y + far[1]] for x, y in OUTLINE]
+    path = geojson(tmp_path, ("Tumor", [OUTLINE]), ("Tumor", [ring]))
+    with pytest.raises(AnnotationError, match="region 2 of 2 lies beside the slide of 1000 x 900"):
+        read_annotation(path, grid)
+
+
+def test_an_unknown_label_is_refused(tmp_path, grid):
+    labels = np.zeros((grid.height, grid.width), np.uint8)
+    labels[-1, -1] = 3
+    tifffile.imwrite(tmp_path / "m.tif", labels)
+    with pytest.raises(AnnotationError, match="the label 3 is not known"):
+        read_annotation(tmp_path / "m.tif", grid)
+
+
+@pytest.mark.parametrize("part", [0.5, 0.98])
+def test_a_label_image_that_is_cut_short_is_refused(tmp_path, grid, part):
+    labels = np.random.default_rng(1).integers(0, 3, (grid.height, grid.width), np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", labels, compression="deflate", tile=(512, 512))
+    content = (tmp_path / "m.tif").read_bytes()
+    (tmp_path / "m.tif").write_bytes(content[: int(part * len(content))])
+    with pytest.raises(AnnotationError, match="the label image is damaged"):
+        read_annotation(tmp_path / "m.tif", grid)
+
+
 def test_a_mask_tiff_is_cut_into_tiles(tmp_path, grid):
     labels = np.zeros((900, 1000), np.uint8)
     labels[600:, 600:700] = 1

@@ -1,5 +1,7 @@
 """Training of one network with its provenance, its best epoch and its resumption."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,13 @@ from her2d.research.training.fit import (
     Task,
     fit,
     read_result,
+    recipe_kept_if_refused,
     shared_normalization,
 )
 from her2d.research.training.lightning_module import AUROC, ClassifierTraining
 from her2d.research.training.provenance import Provenance
-from her2d.research.training.recipe import NetworkRecipe, Recipe
+from her2d.research.training.recipe import NetworkRecipe, Recipe, study_recipe
+from her2d.research.training.study import StudyError
 from her2d.research.training.tile_store import (
     PreparedTile,
     TileStore,
@@ -218,3 +222,36 @@ def test_networks_of_different_normalisations_do_not_share_one():
     assert shared_normalization([result(DARK), result(DARK)]) == DARK
     with pytest.raises(FitError, match="different normalisations"):
         shared_normalization([result(DARK), result(Recipe().normalization)])
+
+
+def test_a_recipe_that_a_trained_network_refuses_does_not_replace_the_studys(tmp_path, store):
+    study_recipe(tmp_path, None, ("seed=3",))
+    trained(tmp_path / "a", store, provenance())
+
+    def train_with(seed: int) -> None:
+        with recipe_kept_if_refused(tmp_path):
+            changed = study_recipe(tmp_path, None, (f"seed={seed}",))
+            trained(tmp_path / "a", store, provenance(seed=changed.seed))
+
+    with pytest.raises(FitError, match="another seed"):
+        train_with(4)
+    assert study_recipe(tmp_path, None).seed == 3
+
+
+def test_a_checkpoint_that_is_cut_short_is_refused_in_words(tmp_path, store):
+    trained(tmp_path, store, provenance())
+    (tmp_path / "result.json").unlink()
+    last = tmp_path / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(FitError, match=r"last\.ckpt is damaged\. Remove it"):
+        trained(tmp_path, store, provenance())
+
+
+def test_two_commands_do_not_train_a_network_at_once(tmp_path, store):
+    held = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    command = [sys.executable, "-c", f"{held}; print(flush=True); input()", tmp_path / ".lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(StudyError, match="Another her2d command is writing"):
+            trained(tmp_path, store, provenance())
+        other.communicate(b"\n")

@@ -11,8 +11,13 @@ import pytest
 import skops.io
 
 from her2d.bundle.integrator import INTEGRATOR_TRUSTED_TYPES
-from her2d.research.training.integrator_file import integrator_bytes, write_integrator
+from her2d.research.training.integrator_file import (
+    check_integrator,
+    integrator_bytes,
+    write_integrator,
+)
 from her2d.research.training.integrators import INTEGRATORS
+from her2d.research.training.study import StudyError
 
 FIT = """
 import sys, numpy as np
@@ -75,3 +80,20 @@ def test_another_model_gives_other_bytes():
 def test_no_member_states_when_it_was_written():
     with zipfile.ZipFile(io.BytesIO(integrator_bytes(fitted("rf")))) as archive:
         assert {member.date_time[0] for member in archive.infolist()} == {1980}
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing"])
+def test_a_damaged_file_is_refused_in_words(tmp_path, damage):
+    path = tmp_path / "lr.skops"
+    write_integrator(fitted("lr"), path)
+    check_integrator(path)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "changed":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    with pytest.raises(StudyError, match=r"lr\.skops is damaged\. Run `her2d train integrator`"):
+        check_integrator(path)

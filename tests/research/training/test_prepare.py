@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,10 +17,13 @@ from her2d.research.training.prepare import (
     annotation_of,
     contradicting_slides,
     prepare,
+    prepare_study,
     prepared_tiles,
     read_excluded,
+    slides_without_tumor,
 )
 from her2d.research.training.region_classes import RegionClass, RegionClasses
+from her2d.research.training.study import Study, StudyError
 from her2d.research.training.tile_store import (
     ExcludedTile,
     PreparedTile,
@@ -82,6 +87,81 @@ def test_a_wrong_line_of_the_excluded_is_named(tmp_path):
     (tmp_path / "excluded.csv").write_text("slide,column,row,reason\nS1,one,0,blur\n")
     with pytest.raises(PrepareError, match="line 2"):
         read_excluded(tmp_path / "excluded.csv")
+
+
+@pytest.mark.parametrize("row", ["S1,-1,0,blur", "S1,1.0,0,blur", "S1,0,0,", "S1,0,0", ",0,0,blur"])
+def test_a_tile_that_cannot_be_excluded_is_refused(tmp_path, row):
+    (tmp_path / "excluded.csv").write_text(f"slide,column,row,reason\n{row}\n")
+    with pytest.raises(PrepareError, match="line 2"):
+        read_excluded(tmp_path / "excluded.csv")
+
+
+@pytest.mark.parametrize(
+    ("at", "sentence"),
+    [
+        (("S7", 0, 0), "Tiles of S7 are excluded, which is not a slide of the cohort"),
+        (("S1", 99, 0), "S1: the excluded tile in column 99, row 0 is not one of its"),
+    ],
+)
+def test_an_excluded_tile_that_is_not_there_is_refused(slide, tmp_path, at, sentence):
+    """A misspelt name would let the networks learn from the tile."""
+    with pytest.raises(PrepareError, match=sentence):
+        prepare_study(Study(tmp_path / "study"), [slide], LabelRules(excluded={at: "blurred"}))
+
+
+def test_a_study_has_a_cohort_only_when_all_tiles_are_there(slide, tmp_path):
+    study = Study(tmp_path / "study")
+    prepare_study(study, [slide], LabelRules())
+    assert [one.name for one in study.cohort()] == ["S1"]
+    broken = slide.model_copy(update={"name": "S2", "annotation_path": tmp_path / "gone.xml"})
+    broken.annotation_path.write_text("<")
+    with pytest.raises(PrepareError, match="S2"):
+        prepare_study(study, [slide, broken], LabelRules())
+    with pytest.raises(StudyError, match="Run `her2d prepare` until it finishes"):
+        study.cohort()
+    prepare_study(study, [slide], LabelRules())
+    assert [one.name for one in study.cohort()] == ["S1"]
+
+
+def test_refused_rules_leave_the_study_as_it_was(slide, tmp_path):
+    study = Study(tmp_path / "study")
+    prepare_study(study, [slide], LabelRules())
+    other = slide.model_copy(update={"name": "S2"})
+    with pytest.raises(PrepareError, match="labelled by other rules"):
+        prepare_study(study, [other], LabelRules(ExpressionSource.DAB))
+    assert [one.name for one in study.cohort()] == ["S1"]
+
+
+def test_two_commands_do_not_prepare_a_study_at_once(slide, tmp_path):
+    study = Study(tmp_path / "study")
+    study.tiles.mkdir(parents=True)
+    # POSIX locks are those of a process.
+    held = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX)"
+    command = [sys.executable, "-c", f"{held}; print(flush=True); input()"]
+    with subprocess.Popen(
+        [*command, study.tiles / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(StudyError, match="Another her2d command is writing"):
+            prepare_study(study, [slide], LabelRules())
+        other.communicate(b"\n")
+    prepare_study(study, [slide], LabelRules())
+
+
+def test_slides_with_a_status_but_without_tumour_are_reported(slide, tmp_path):
+    slides = []
+    for name, status, label in (
+        ("S1", "negative", 0),
+        ("S2", "negative", 1),
+        ("S3", "indeterminate", 0),
+    ):
+        image = tifffile.imread(slide.annotation_path)
+        tifffile.imwrite(tmp_path / f"{name}-mask.tif", np.full_like(image, label))
+        changes = {"annotation_path": tmp_path / f"{name}-mask.tif", "her2_status": Status(status)}
+        slides.append(slide.model_copy(update={"name": name} | changes))
+    prepare(slides, tmp_path / "tiles", LabelRules())
+    store = TileStore(tmp_path / "tiles", ["S1", "S2", "S3"])
+    assert slides_without_tumor(slides, store) == ["S1"]
 
 
 def test_what_was_left_out_of_an_annotation_is_reported(slide, tmp_path):

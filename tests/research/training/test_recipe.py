@@ -93,3 +93,19 @@ def test_weights_of_one_network_are_no_part_of_anothers_recipe():
         read_recipe(None, (f'classifier.weights={{resnet50="{file}"}}',)) for file in ("a", "b")
     )
     assert one.classifier.of_network("resnet18") == other.classifier.of_network("resnet18")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "segmenter.learning_rate=inf",
+        "mil.weight_decay=inf",
+        "mean=[nan, 0.5, 0.5]",
+        "std=[inf, 1, 1]",
+    ],
+)
+def test_numbers_that_a_study_cannot_keep_are_refused_and_its_recipe_stays(tmp_path, setting):
+    recipe = study_recipe(tmp_path, None, ("seed=4",))
+    with pytest.raises(RecipeError, match="finite number"):
+        study_recipe(tmp_path, None, (setting,))
+    assert study_recipe(tmp_path, None) == recipe
