@@ -86,6 +86,7 @@ Every class stands in the module that raises it:
     │  └─ QueuedAgainError
     ├─ StainError
     ├─ StudyError
+    │  └─ FolderHeldError
     ├─ TableError
     ├─ TilesPruned
     ├─ TooBusy

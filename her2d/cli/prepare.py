@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from her2d.research.training.region_classes import RegionClasses
 
 _DENSEST = 10.0
-"""More than any camera tells from black."""
+"""A density that no camera can measure."""
 
 
 def prepare(

@@ -150,7 +150,9 @@ class SlideActor:
 
         def show(**progress: Any) -> None:
             with self._lock:
-                self._progress[task.id] = replace(self._progress[task.id], **progress)
+                # The pipeline may settle tiles of a slide that has ended.
+                if (known := self._progress.get(task.id)) is not None:
+                    self._progress[task.id] = replace(known, **progress)
 
         def wait(**progress: Any) -> None:
             show(**progress)

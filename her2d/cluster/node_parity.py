@@ -9,7 +9,6 @@ from her2d.cluster.plan import ParityReference
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.parity import compare, findings
-from her2d.method import MethodName
 from her2d.simulator.tissue import tissue_tiles
 
 _TILES = 4
@@ -19,13 +18,8 @@ def parity_reference(bundle: Bundle) -> ParityReference:
     """Compute what every node must find.
 
     Raises:
-        EngineError: it failed, or the bundle's method is scored on the daemon's machine only.
+        EngineError: it failed.
     """
-    if bundle.manifest.method is MethodName.MIL:
-        raise EngineError(
-            f"The bundle {bundle.directory} calls slides by attention (mil), which a cluster does"
-            " not run. Remove [cluster] address to score on this machine."
-        )
     tiles = tissue_tiles(_TILES)
     engine = OnnxRuntimeEngine(bundle)
     try:

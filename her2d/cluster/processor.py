@@ -31,6 +31,7 @@ from her2d.cluster.scaling import ScalingRules
 from her2d.inference.engine import EngineError
 from her2d.inference.options import recorded_name
 from her2d.inference.plans import PlanFiles
+from her2d.method import MethodName
 from her2d.monitoring.reading import ClusterReading
 from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.pipeline import Pipeline
@@ -254,17 +255,18 @@ class ClusterProcessor:
             if isinstance(found, Failure):
                 raise found.to_raise()
             if found is not None and found != last:
-                last, heard_at = found, time.monotonic()
+                last = found
                 if progress is not None:
                     progress(found.done, found.total)
                 if found.wants_file and not is_sent:
                     is_sent = True
                     with self._cancelling(task):
                         self._send(task, scan, digest, cancel, progress)
-                    heard_at = time.monotonic()
                 if found.content_hash is not None:
                     with self._cancelling(task):
                         digest.found(found.content_hash)
+                # Sending the file and storing its hash may have taken long, and not by the node.
+                heard_at = time.monotonic()
             self._give_up_if_hanging(task, heard_at)
             if cancel.is_set():
                 self.connection.cancel(task)
@@ -417,6 +419,11 @@ def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
 
 def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
     wanted = settings.cluster
+    if bundle.manifest.method is MethodName.MIL:
+        raise EngineError(
+            f"The bundle {bundle.directory} calls slides by attention (mil), which a cluster does"
+            " not run. Remove [cluster] address to score on this machine."
+        )
     if missing := missing_modules("cluster"):
         raise EngineError(
             f"[cluster] address needs {', '.join(missing)}, which is not installed. Install it:"

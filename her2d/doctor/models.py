@@ -216,5 +216,7 @@ def _rewritten(bundle: Bundle, threads: int) -> Finding:
             f" {installing(None)}. Report it if this finding stays.",
         )
     if networks := " and ".join(found.rewritten):
-        return ok(check, f"Rewritten for the CPU, {networks} give the same bits as the bundle's.")
+        return ok(
+            check, f"{networks}, rewritten for the CPU, gave the same bits as the bundle's own."
+        )
     return ok(check, "ONNX Runtime computes the bundle's networks as they are.")

@@ -45,7 +45,7 @@ class ActorCrashedError(Her2dError):
 
 
 class ScanNotOnNodeError(Her2dError):
-    """A node cannot open a scan that the daemon has read, or finds other content there."""
+    """A node can neither open nor receive a scan, cannot read it, or finds other content there."""
 
 
 class TooFewTilesError(SlideError):

@@ -278,7 +278,7 @@ RULES: tuple[Rule, ...] = (
         is_suspected=True,
     ),
     Rule(
-        "A node cannot open the file, or finds other content there.",
+        "A node cannot open or read the file, or finds other content there.",
         _is_a(ScanNotOnNodeError),
         Action.POSTPONE,
         "slide_not_on_node",

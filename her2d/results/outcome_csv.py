@@ -104,7 +104,7 @@ def read_outcomes(path: Path) -> tuple[list[OutcomeRow], list[BadRow]]:
 def _row(row: TableRow) -> OutcomeRow:
     """Parse one row. Raises ValueError with the reason in words."""
     if row.has_surplus:
-        raise ValueError("the row has more cells than the header.")
+        raise ValueError("the row has text in a column that the header does not name.")
     cells = row.cells
     if not cells["slide"]:
         raise ValueError("slide is empty.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from her2d.errors import Her2dError
 from her2d.system.files import open_table
 
-_DELIMITERS = (";", "\t", ",")
+_DELIMITERS = (",", ";", "\t")
 
 
 class TableError(Her2dError):
@@ -56,7 +56,7 @@ def read_table(path: Path, *, known: Collection[str], required: Sequence[str]) -
     try:
         with open_table(path) as file:
             header = file.readline()
-            delimiter = next((each for each in _DELIMITERS if each in header), ",")
+            delimiter = min(_DELIMITERS, key=lambda each: _missing(header, each, known, required))
             names = next(csv.reader([header], delimiter=delimiter, strict=True), [])
             columns = _columns(path, names, known, required)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
@@ -74,10 +74,24 @@ def read_table(path: Path, *, known: Collection[str], required: Sequence[str]) -
     )
 
 
+def _missing(header: str, delimiter: str, known: Collection[str], required: Sequence[str]) -> int:
+    """Count the required columns that a header lacks if its names are separated so."""
+    try:
+        names = next(csv.reader([header], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return len(required)
+    found = _names(names, known)
+    return sum(name not in found for name in required)
+
+
+def _names(header: Sequence[str], known: Collection[str]) -> list[str]:
+    return [name.lower() if name.lower() in known else name for name in map(str.strip, header)]
+
+
 def _columns(
     path: Path, header: Sequence[str], known: Collection[str], required: Sequence[str]
 ) -> list[str]:
-    names = [name.lower() if name.lower() in known else name for name in map(str.strip, header)]
+    names = _names(header, known)
     for name in names:
         if name and names.count(name) > 1:
             raise TableError(f"{path}: the column {name!r} is there twice.")

@@ -111,6 +111,22 @@ def test_a_slide_has_the_same_outcome_on_a_node_as_on_this_machine(
     assert_same(answer, NodeResult(digest, scored.outcome))
 
 
+def test_tiles_that_end_after_their_slide_has_ended_disturb_no_other_slide(
+    actor, task, monkeypatch
+):
+    """The pipeline's stages call it for whole batches, which hold tiles of several slides."""
+    assert actor._processor is not None
+    score, late = actor._processor.hash_and_score_assuming, []
+
+    def scored(*arguments, progress, **options):
+        late.append(progress)
+        return score(*arguments, progress=progress, **options)
+
+    monkeypatch.setattr(actor._processor, "hash_and_score_assuming", scored)
+    assert isinstance(actor.score(task), NodeResult)
+    late[0](3, 4)
+
+
 def test_an_answer_is_at_most_as_large_as_a_heatmap(actor, task):
     assert len(pickle.dumps(actor.score(task))) < 9 * 2**20
 

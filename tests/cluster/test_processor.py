@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,8 +27,9 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
-from her2d.cluster.processor import ClusterProcessor, expected_software
+from her2d.cluster.processor import ClusterProcessor, check_order, expected_software
 from her2d.inference.engine import EngineError
+from her2d.method import MethodName
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.errors import (
     ActorCrashedError,
@@ -39,7 +41,7 @@ from her2d.processing.errors import (
 )
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import open_scan
-from her2d.settings import InferenceSettings, Settings
+from her2d.settings import ClusterSettings, InferenceSettings, Settings
 from her2d.system.backoff import Backoff
 from her2d.system.file_identity import content_hash
 
@@ -363,6 +365,17 @@ def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hang
     assert (played.calls["give_up"], processor.losses["process"]) == (2, 2)
 
 
+def test_a_node_does_not_hang_while_its_hash_waits_for_the_database(processor, played, large):
+    processor._silent_s = 0.2
+    played.answers = [
+        Progress(1, 9, content_hash="blake2b:7"),
+        None,
+        NodeResult("blake2b:7", OUTCOME),
+    ]
+    hash_and_score(processor, large, lambda _: time.sleep(0.5))
+    assert played.calls["give_up"] == 0
+
+
 def test_a_slide_is_cancelled_on_its_node(score, played):
     cancel = threading.Event()
     cancel.set()
@@ -434,6 +447,14 @@ def test_settings_that_leave_open_what_computes_are_refused():
         expected_software(Settings())
     with pytest.raises(EngineError, match=r"needs \[inference\] precision with openvino"):
         expected_software(Settings(inference=InferenceSettings(backend="openvino")))
+
+
+def test_a_bundle_that_is_scored_on_one_machine_only_is_refused_at_the_start():
+    bundle: Any = SimpleNamespace(
+        directory=Path("/b"), manifest=SimpleNamespace(method=MethodName.MIL)
+    )
+    with pytest.raises(EngineError, match=r"/b calls slides by attention.*Remove \[cluster\]"):
+        check_order(bundle, Settings(cluster=ClusterSettings(address="auto")))
 
 
 def test_a_node_that_asks_for_a_file_gets_it_once_in_small_parts(

@@ -140,7 +140,7 @@ def test_every_bad_row_is_told_by_its_line_and_in_words(db, record, csv_file):
     assert rows[6].startswith("line 9: ihc_percent must be a number from 0 to 100")
     assert rows[7].startswith("line 10: read_on must be a day such as 2026-03-01")
     assert rows[8] == "line 11: read_on is in the future (found '2999-01-01')."
-    assert rows[9] == "line 12: the row has more cells than the header."
+    assert rows[9] == "line 12: the row has text in a column that the header does not name."
 
 
 def test_an_import_that_fails_half_way_stores_nothing(db, slides, csv_file, monkeypatch):

@@ -30,6 +30,13 @@ def test_a_row_is_named_by_its_line(tmp_path):
     assert (second.line, second.has_surplus) == (6, True)
 
 
+@pytest.mark.parametrize("other", ["stage (I;II)", "a\tb", '"a;b"'])
+def test_a_name_may_hold_what_separates_columns_elsewhere(tmp_path, other):
+    (tmp_path / "a.csv").write_text(f"one,{other},two\n1,2,3\n")
+    (row,) = read_table(tmp_path / "a.csv", known=[], required=["one", "two"]).rows
+    assert (row.cells["one"], row.cells["two"]) == ("1", "3")
+
+
 def test_text_in_a_column_without_a_name_is_surplus(tmp_path):
     (tmp_path / "a.csv").write_text("one,,\na,,\nb,c,\n")
     rows = read_table(tmp_path / "a.csv", known=[], required=[]).rows

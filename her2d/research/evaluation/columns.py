@@ -44,9 +44,9 @@ def value_in(column: str) -> Callable[[CohortSlide], str]:
 
 
 def number(text: str) -> float | None:
-    """Return the finite number that a cell of the table holds, or None."""
+    """Return the finite number that a cell holds, with a point or a comma, or None."""
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

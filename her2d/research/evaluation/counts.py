@@ -49,7 +49,9 @@ def read_counts(path: Path) -> list[LevelCounts]:
 
 def _level(path: Path, row: TableRow) -> LevelCounts:
     if row.has_surplus:
-        raise CountsError(f"{path}, line {row.line}: the row has more cells than the header.")
+        raise CountsError(
+            f"{path}, line {row.line}: the row has text in a column that the header does not name."
+        )
     try:
         return LevelCounts(**_Row.model_validate(row.cells).model_dump())
     except ValidationError as error:

@@ -62,7 +62,7 @@ def calibrate_interval(
         f", {interval.call.count('positive')} called positive and {interval.call.count('negative')}"
         " negative, each call by itself"
         if interval.call
-        else ", whose call makes no difference, since one of the calls has too few"
+        else ", both calls together, because too few patients have one of them"
     )
     return IntervalCalibration(
         _with_interval(bundle, interval),

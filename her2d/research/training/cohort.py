@@ -169,7 +169,7 @@ def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSli
 
 def _slide(folder: Path, cells: TableRow, annotations: str | None) -> CohortSlide:
     if cells.has_surplus:
-        raise ValueError("the row has more cells than the header")
+        raise ValueError("the row has text in a column that the header does not name")
     row = _Row.model_validate(cells.cells)
     annotation = row.annotation_path or (annotations or "").replace(_PLACE, row.slide)
     if not annotation:
@@ -201,7 +201,7 @@ def _existing(path: Path) -> Path:
 def _may_be_age(text: str) -> bool:
     """Return whether a cell holds an age, or words such as `not known`."""
     try:
-        age = float(text)
+        age = float(text.replace(",", "."))
     except ValueError:
         return True
     return 0 <= age <= _OLDEST

@@ -25,12 +25,12 @@ from her2d.errors import Her2dError
 from her2d.research.networks.weights import save_weights
 from her2d.research.training.environment import training_environment
 from her2d.research.training.folds import FoldsError
-from her2d.research.training.hardware import loader_workers, trained_devices
+from her2d.research.training.hardware import HardwareError, loader_workers, trained_devices
 from her2d.research.training.lightning_module import NetworkTraining
 from her2d.research.training.provenance import Provenance, ProvenanceError, record_provenance
 from her2d.research.training.recipe import RECIPE_FILE, FitRecipe, MilRecipe, NetworkRecipe
 from her2d.research.training.sampling import AugmentedTiles, EpochSampler, PlainTiles
-from her2d.research.training.study import hold_folder, write_text
+from her2d.research.training.study import FolderHeldError, hold_folder, write_text
 from her2d.research.training.tile_store import TileStore
 
 WEIGHTS_FILE = "model.safetensors"
@@ -297,8 +297,8 @@ def recipe_kept_if_refused(study: Path) -> Iterator[None]:
     earlier = saved.read_text() if saved.is_file() else None
     try:
         yield
-    except (FitError, FoldsError) as error:
-        refused = isinstance(error, FoldsError) or isinstance(error.__cause__, ProvenanceError)
+    except (FitError, FoldsError, FolderHeldError, HardwareError) as error:
+        refused = not isinstance(error, FitError) or isinstance(error.__cause__, ProvenanceError)
         if refused and earlier is not None:
             write_text(saved, earlier)
         raise

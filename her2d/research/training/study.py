@@ -20,8 +20,11 @@ study/model_selection.json      the models that the bundle consists of
 study/candidate/                the selected models as a bundle without figures
 study/candidate-mil/            the baseline that learns from slide labels as a bundle, likewise
 study/evaluation/               report.html, report.json, report.pdf
+
+The folders that are being written hold an empty .lock as well.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -33,15 +36,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.training.cohort import CohortSlide, Split
-from her2d.system.files import PUBLIC, make_folder, private_opener, write_whole
+from her2d.system.files import PUBLIC, make_folder, write_whole
 
 _COHORT = TypeAdapter(list[CohortSlide])
 _COHORT_FILE = "cohort.json"
 _LOCK_FILE = ".lock"
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class StudyError(Her2dError):
     """A step cannot be done; `str(error)` says what is missing and which command makes it."""
+
+
+class FolderHeldError(StudyError):
+    """Another command is writing a folder of the study."""
 
 
 class KeptApart(BaseModel):
@@ -193,19 +201,27 @@ def hold_folder(folder: Path) -> Iterator[None]:
         folder: The folder; created if it is missing.
 
     Raises:
-        StudyError: Another process holds it.
+        FolderHeldError: Another process holds it.
+        StudyError: The file system has no locks.
         OSError: The folder cannot be written.
     """
     make_folder(folder)
     path = folder / _LOCK_FILE
-    descriptor = private_opener(str(path), os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, PUBLIC)
     try:
         try:
             # Unlike flock, it is not inherited by processes that load tiles, which may live longer.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            raise StudyError(
+            raise FolderHeldError(
                 f"Another her2d command is writing {folder}. Wait until it has ended."
+            ) from error
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            raise StudyError(
+                f"{folder} is on a file system without file locks. Mount it with them, or keep the"
+                " study on a local disk."
             ) from error
         yield
     finally:

@@ -120,7 +120,11 @@ def test_a_table_is_read_as_spreadsheets_write_it(tmp_path, delimiter):
     [
         ("papillary", "split", "the column 'split' is there twice"),
         ("slide,patient", "name,patient", "the column 'slide' is missing"),
-        ("presence", "presence,1", "line 2: the row has more cells than the header"),
+        (
+            "presence",
+            "presence,1",
+            "line 2: the row has text in a column that the header does not name",
+        ),
         ("P1", '"P1', "cannot be read"),
         ("presence", "K\udcf6ln", "is not UTF-8. Save it again as CSV with the encoding UTF-8"),
     ],

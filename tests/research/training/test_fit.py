@@ -22,10 +22,11 @@ from her2d.research.training.fit import (
     recipe_kept_if_refused,
     shared_normalization,
 )
+from her2d.research.training.hardware import HardwareError
 from her2d.research.training.lightning_module import AUROC, ClassifierTraining
 from her2d.research.training.provenance import Provenance
 from her2d.research.training.recipe import NetworkRecipe, Recipe, study_recipe
-from her2d.research.training.study import StudyError
+from her2d.research.training.study import FolderHeldError, StudyError
 from her2d.research.training.tile_store import (
     PreparedTile,
     TileStore,
@@ -234,6 +235,20 @@ def test_a_recipe_that_a_trained_network_refuses_does_not_replace_the_studys(tmp
             trained(tmp_path / "a", store, provenance(seed=changed.seed))
 
     with pytest.raises(FitError, match="another seed"):
+        train_with(4)
+    assert study_recipe(tmp_path, None).seed == 3
+
+
+@pytest.mark.parametrize("refusal", [FolderHeldError("held"), HardwareError("too much memory")])
+def test_nor_does_one_whose_training_is_not_begun(tmp_path, refusal):
+    study_recipe(tmp_path, None, ("seed=3",))
+
+    def train_with(seed: int) -> None:
+        with recipe_kept_if_refused(tmp_path):
+            study_recipe(tmp_path, None, (f"seed={seed}",))
+            raise refusal
+
+    with pytest.raises(type(refusal)):
         train_with(4)
     assert study_recipe(tmp_path, None).seed == 3
 
