@@ -1,4 +1,4 @@
-"""The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once; its name."""
+"""The numbers of HER2Net (Liao et al. 2025, sections 4.2 to 4.6), each stated once, and names."""
 
 from enum import StrEnum
 from typing import Final

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -28,8 +29,26 @@ def is_damage(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+COUNTED: Mapping[str, str] = {
+    "job_counts": """
+        select state, not_before is not null, priority, source, inbox, overdue_at is not null,
+            id = (select max(id) from jobs as same where same.path = jobs.path), count(*)
+        from jobs group by 1, 2, 3, 4, 5, 6, 7
+    """,
+    "result_counts": """
+        select her2_status, coalesce(reason_code, ''), borderline, coalesce(send_to_ihc, -1),
+            bundle_id, count(*)
+        from runs where is_current = 1 group by 1, 2, 3, 4, 5
+    """,
+    "outcome_counts": """
+        select her2_outcome, count(*) from outcomes where is_current = 1 group by 1
+    """,
+}
+"""The tables that triggers keep, and what they hold as found by reading all rows."""
+
+
 def problems(database: Path) -> list[str]:
-    """Run SQLite's `integrity_check` and `foreign_key_check`.
+    """Run SQLite's `integrity_check` and `foreign_key_check`, and count again what triggers count.
 
     Returns:
         What they found; empty if the database is sound.
@@ -45,6 +64,7 @@ def problems(database: Path) -> list[str]:
         try:
             found = [str(row[0]) for row in connection.execute("pragma integrity_check")]
             orphans = connection.execute("pragma foreign_key_check").fetchall()
+            miscounted = [table for table in COUNTED if _is_miscounted(connection, table)]
         finally:
             connection.close()
     except (PermissionError, sqlite3.DatabaseError) as error:
@@ -53,7 +73,22 @@ def problems(database: Path) -> list[str]:
         # A file that is too damaged to be checked is a finding, not a failure of the check.
         return [str(error)]
     broken = [f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}" for row in orphans]
-    return [line for line in found if line != "ok"] + broken
+    wrong = [f"{table} differs from the rows that it counts" for table in miscounted]
+    return [line for line in found if line != "ok"] + broken + wrong
+
+
+def _is_miscounted(connection: sqlite3.Connection, table: str) -> bool:
+    if not connection.execute(
+        "select 1 from sqlite_schema where type = 'table' and name = ?", [table]
+    ).fetchone():
+        return False  # another program's database
+    kept = f"select * from {table} where number <> 0"
+    return bool(
+        connection.execute(
+            f"select 1 from (select * from ({COUNTED[table]} except {kept})"
+            f" union all select * from ({kept} except {COUNTED[table]})) limit 1"
+        ).fetchone()
+    )
 
 
 def first_problem(database: Path, within_s: float) -> str | None:

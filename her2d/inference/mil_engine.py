@@ -247,6 +247,10 @@ class _Encoder:
             ) from error
 
 
+_SUM_TOLERANCE = 1e-3
+"""Of the weights of many tiles, float32."""
+
+
 class _Head:
     """The networks that weigh features and call the slide."""
 
@@ -281,6 +285,8 @@ class _Head:
             raise EngineError(f"{self._path} gives values that are not finite numbers.")
         if p.min() < 0 or p.max() > 1 or attention.min() < 0:
             raise EngineError(f"{self._path} gives probabilities or weights outside 0 to 1.")
+        if not np.allclose(attention.sum(axis=0), 1, atol=_SUM_TOLERANCE):
+            raise EngineError(f"{self._path} gives weights whose sum is not 1.")
         return Attended(float(p.mean()), np.asarray(attention.mean(axis=1), np.float32))
 
 
@@ -289,21 +295,20 @@ def _checked_input(path: Path, session: ort.InferenceSession, how: EncoderInput)
     inputs = session.get_inputs()
     size = (how.rows, how.columns)
     wanted = (3, *size) if how.layout == "NCHW" else (*size, 3)
-    found = inputs[0]
-    fits = (
-        len(inputs) == 1
-        and found.type == _INPUT_TYPES[how.dtype]
+    fits = len(inputs) == 1 and all(
+        found.type == _INPUT_TYPES[how.dtype]
         and len(found.shape) == 4
         and all(
             not isinstance(has, int) or has == wants
             for has, wants in zip(found.shape[1:], wanted, strict=True)
         )
         and (how.batch == 1 or found.shape[0] != 1)
+        for found in inputs
     )
     if not fits:
         has = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
         raise EngineError(
             f"The manifest's mil.input says that {path} takes {how.dtype} (N, {wanted[0]},"
-            f" {wanted[1]}, {wanted[2]}). It takes {has}."
+            f" {wanted[1]}, {wanted[2]}). It takes {has or 'nothing'}."
         )
-    return str(found.name)
+    return str(inputs[0].name)

@@ -207,6 +207,10 @@ class Tint:
     strength: NDArray[np.float32]
 
 
+_ROUNDING = 1e-5
+"""By which equal weights, float32, may differ from their mean."""
+
+
 def tint_of(data: HeatmapData) -> Tint:
     """Return the colours of strong tiles by p(strong), or of weighed tiles by their attention.
 
@@ -217,10 +221,11 @@ def tint_of(data: HeatmapData) -> Tint:
         strength = np.nan_to_num(data.p_strong, nan=P_NOT_COMPUTED)
         high = data.strong
     else:
-        weights = np.nan_to_num(data.attention)
+        weights, weighed = np.nan_to_num(data.attention), ~np.isnan(data.attention)
         most = float(weights.max())
         strength = weights / most if most > 0 else weights
-        high = (weights > 0) & (weights * (weights > 0).sum() >= weights.sum())
+        mean = float(weights[weighed].mean(dtype=np.float64)) if weighed.any() else 0.0
+        high = (weights > 0) & (weights >= mean * (1 - _ROUNDING))
     return Tint(_per_pixel(high.astype(np.float32), side) > 0, _per_pixel(strength, side))
 
 

@@ -96,14 +96,20 @@ def write_encoder(path: Path, *, channels: int = 1) -> None:
     _save(path, nodes, constants, ("tiles", TensorProto.UINT8, ["N", 512, 512, 3]), features=shape)
 
 
-def write_attention(path: Path, *, sets: int = 1, channels: int = 1, scale: float = 1.0) -> None:
-    """One network that weighs tiles by their first feature; `scale` multiplies its probability."""
+def write_attention(
+    path: Path, *, sets: int = 1, channels: int = 1, scale: float = 1.0, weights: str = "Softmax"
+) -> None:
+    """One network that weighs tiles by their first feature; `scale` multiplies its probability.
+
+    `weights` is the operator that makes weights of scores.
+    """
+    over_tiles = {"axis": 0} if weights == "Softmax" else {}
     nodes = [
         helper.make_node("Gather", ["features", "first"], ["set"], axis=1),
         helper.make_node("Gather", ["set", "first"], ["feature"], axis=1),
         helper.make_node("Reshape", ["feature", "column"], ["as_column"]),
         helper.make_node("Mul", ["as_column", "sharpness"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["attention"], axis=0),
+        helper.make_node(weights, ["scores"], ["attention"], **over_tiles),
         helper.make_node("Mul", ["attention", "as_column"], ["weighed"]),
         helper.make_node("ReduceSum", ["weighed", "rows"], ["sum"], keepdims=0),
         helper.make_node("Mul", ["sum", "scale"], ["p_positive"]),

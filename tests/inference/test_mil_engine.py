@@ -192,6 +192,17 @@ def test_features_beyond_half_precision_are_refused(color_bundle, tmp_path):
         check_mil_bundle(bundle)
 
 
+def test_a_head_whose_weights_do_not_add_up_is_refused(color_bundle, tmp_path):
+    bundle = write_mil_bundle(
+        color_bundle,
+        tmp_path / "b",
+        attention=lambda path: write_attention(path, weights="Sigmoid", scale=0.01),
+        with_reference=False,
+    )
+    with pytest.raises(EngineError, match="weights whose sum is not 1"):
+        check_mil_bundle(bundle)
+
+
 def test_a_head_without_attention_is_refused(color_bundle, tmp_path):
     def without(path):
         write_attention(path)

@@ -81,6 +81,8 @@ def test_the_counts_are_those_of_the_rows(steps):
                 },
             ).fetchone()
             assert count_results(db, wanted) == by_rows
+        for table in ("result_counts", "outcome_counts"):
+            assert not db.execute(f"select * from {table} where number = 0").fetchall()
         listed = db.execute("select count(*) from slide_results").fetchone()[0]
         assert count_results(db) == listed
         known = [each.her2_outcome for each in known_outcomes(db)]

@@ -11,6 +11,7 @@ from her2d.results.heatmap import (
     render_heatmap,
     shortened,
     text_width,
+    tint_of,
     write_png,
 )
 
@@ -54,6 +55,13 @@ def test_strong_tumor_is_brown_weak_tumor_is_not_and_the_rest_is_the_slide(data)
 def test_a_higher_probability_is_darker(data):
     unsure = replace(data, p_strong=np.where(data.strong, 0.55, data.p_strong).astype(np.float32))
     assert at(render_heatmap(data), data, 0, 1).sum() < at(render_heatmap(unsure), data, 0, 1).sum()
+
+
+@pytest.mark.parametrize("tiles", [1, 25, 26, 29, 599])
+def test_tiles_that_attention_weighs_alike_are_all_brown(data, tiles):
+    equal = np.full((1, tiles), 1 / tiles, np.float32)
+    weighed = replace(data, tile_px=1, attention=equal)
+    assert tint_of(weighed).high.all()
 
 
 def test_a_probability_that_was_not_computed_has_a_shade_between(data):

@@ -196,12 +196,12 @@ end;
 create trigger runs_are_counted_again
 after update of is_current, her2_status, reason_code, borderline, send_to_ihc, bundle_id on runs
 begin
-    insert into result_counts values (old.her2_status, coalesce(old.reason_code, ''),
-        old.borderline, coalesce(old.send_to_ihc, -1), old.bundle_id, -old.is_current)
-    on conflict do update set number = number - old.is_current;
-    insert into result_counts values (new.her2_status, coalesce(new.reason_code, ''),
-        new.borderline, coalesce(new.send_to_ihc, -1), new.bundle_id, new.is_current)
-    on conflict do update set number = number + new.is_current;
+    insert into result_counts select old.her2_status, coalesce(old.reason_code, ''),
+        old.borderline, coalesce(old.send_to_ihc, -1), old.bundle_id, -1 where old.is_current = 1
+    on conflict do update set number = number - 1;
+    insert into result_counts select new.her2_status, coalesce(new.reason_code, ''),
+        new.borderline, coalesce(new.send_to_ihc, -1), new.bundle_id, 1 where new.is_current = 1
+    on conflict do update set number = number + 1;
 end;
 
 create trigger runs_are_counted_no_more after delete on runs when old.is_current = 1
@@ -252,24 +252,30 @@ create table outcome_counts (
     number integer not null
 ) without rowid;
 
-create trigger outcomes_are_counted after insert on outcomes
+create trigger outcomes_are_counted after insert on outcomes when new.is_current = 1
 begin
-    insert into outcome_counts values (new.her2_outcome, new.is_current)
-    on conflict do update set number = number + new.is_current;
+    insert into outcome_counts values (new.her2_outcome, 1)
+    on conflict do update set number = number + 1;
 end;
 
 create trigger outcomes_are_counted_again after update of is_current, ihc, fish on outcomes
 begin
-    insert into outcome_counts values (old.her2_outcome, -old.is_current)
-    on conflict do update set number = number - old.is_current;
-    insert into outcome_counts values (new.her2_outcome, new.is_current)
-    on conflict do update set number = number + new.is_current;
+    insert into outcome_counts select old.her2_outcome, -1 where old.is_current = 1
+    on conflict do update set number = number - 1;
+    insert into outcome_counts select new.her2_outcome, 1 where new.is_current = 1
+    on conflict do update set number = number + 1;
 end;
 
-create trigger outcomes_are_counted_no_more after delete on outcomes
+create trigger outcomes_are_counted_no_more after delete on outcomes when old.is_current = 1
 begin
-    insert into outcome_counts values (old.her2_outcome, -old.is_current)
-    on conflict do update set number = number - old.is_current;
+    insert into outcome_counts values (old.her2_outcome, -1)
+    on conflict do update set number = number - 1;
+end;
+
+create trigger outcome_counts_without_zeros after update of number on outcome_counts
+when new.number = 0
+begin
+    delete from outcome_counts where her2_outcome = new.her2_outcome;
 end;
 
 create trigger outcomes_of_slides after insert on outcomes

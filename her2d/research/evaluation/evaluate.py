@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
+from her2d.bundle.manifest import BundleError
+from her2d.inference.engine import EngineError
 from her2d.pipeline.rules import rules_of
 from her2d.research.evaluation.annotated_share import annotated_shares
 from her2d.research.evaluation.coverage import CoverageRow, coverage_rows
@@ -45,6 +47,7 @@ from her2d.research.evaluation.tiles import (
 from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.candidate import describe_cohort, selected_files, write_candidate
 from her2d.research.training.cohort import CohortSlide, Split
+from her2d.research.training.encoders import EncoderError
 from her2d.research.training.mil import load_mil, mil_files
 from her2d.research.training.mil_candidate import write_mil_candidate
 from her2d.research.training.model_selection import read_selection
@@ -116,10 +119,14 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
     false_tumor = find_false_tumor(study, bundle, progress=progress)
     limited = limit_tumor(calibrated.bundle, held_out, false_tumor, seed=recipe.seed)
     bundle = limited.bundle
-    mil_bundle = None
+    mil_digest, mil_problem = None, ""
     if trained_mil is not None:
         progress("exporting the baseline that learns from slide labels")
-        mil_bundle = write_mil_candidate(study, trained_mil, bundle)
+        try:
+            mil_digest = write_mil_candidate(study, trained_mil, bundle).digest
+        except (EncoderError, EngineError, BundleError) as error:
+            # It is evaluated all the same: some encoders cannot be part of a bundle.
+            mil_problem = str(error)
     progress("predicting test slides")
     cuts = {score.name: score.tile_cut for score in scores}
     predictions, own, pictures = _predictions(
@@ -144,7 +151,8 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
         seed=recipe.seed,
         bundle_digest=bundle.digest,
         models=models,
-        mil_bundle_digest=None if mil_bundle is None else mil_bundle.digest,
+        mil_bundle_digest=mil_digest,
+        mil_bundle_problem=mil_problem,
         mil_models=mil_files(study),
         segmenter=selection.segmenter,
         classifier=selection.classifier,

@@ -60,10 +60,13 @@ def publish_mil(
         The published bundle.
 
     Raises:
-        StudyError: The study is not evaluated with the baseline, or models changed afterwards.
+        StudyError: The study is not evaluated with the baseline, the baseline cannot be a bundle,
+            or models changed afterwards.
         ValueError, OSError: As for `publish`.
     """
     report = read_report(study)
+    if report.mil_bundle_problem:
+        raise StudyError(f"The baseline cannot be a bundle. {report.mil_bundle_problem}")
     if report.mil_bundle_digest is None:
         raise StudyError(
             f"The evaluation of {study.root} has no baseline that learns from slide labels. Run"

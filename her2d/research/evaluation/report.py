@@ -274,6 +274,8 @@ class Report(Row):
     """SHA-256 of model_selection.json and of each selected model, by path within the study."""
     mil_bundle_digest: str | None = None
     """Digest of the baseline that learns from slide labels as a bundle; None without one."""
+    mil_bundle_problem: str = ""
+    """Why that baseline cannot be a bundle, in one sentence; "" if it can, or there is none."""
     mil_models: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of that baseline's files, by path within the study."""
     segmenter: str

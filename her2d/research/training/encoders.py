@@ -190,13 +190,13 @@ class OnnxEncoder:
 
     def export(self, path: Path) -> None:
         # A bundle's file is verified as a whole, so weights in other files become part of it.
-        model = onnx.load_model(self.graph)
-        if model.ByteSize() > _MOST_BYTES:
+        size = sum(file.stat().st_size for file in _files(self.graph))
+        if size > _MOST_BYTES:
             raise EncoderError(
-                f"{self.graph} has {model.ByteSize() / 1e9:.1f} GB with its weights, and an ONNX"
-                " file in a bundle holds 2 GB. Export it in float16."
+                f"{self.graph} has {size / 1e9:.1f} GB with its weights, and an ONNX file in a"
+                " bundle holds 2 GB. Export it in float16."
             )
-        onnx.save_model(model, path)
+        onnx.save_model(onnx.load_model(self.graph), path)
 
     def _run(self, tiles: NDArray[np.uint8]) -> NDArray[Any]:
         given = {self._input.name: encoder_input(tiles, self.input)}

@@ -165,6 +165,7 @@ class _Report:
 
     def _versions(self) -> list[tuple[str, str]]:
         result = self.result
+        is_mil = result.method is MethodName.MIL  # its graphs need no scikit-learn
         found = (
             ("software", result.software_version),
             ("git commit", result.git_commit),
@@ -172,7 +173,7 @@ class _Report:
             ("model bundle digest", result.bundle_digest),
             ("calibration", result.calibration),
             ("runtime", f"{result.runtime} {result.runtime_version}, {result.precision}"),
-            ("scikit-learn", result.scikit_learn_version),
+            ("scikit-learn", None if is_mil else result.scikit_learn_version),
         )
         return [(kind, value) for kind, value in found if value is not None]
 

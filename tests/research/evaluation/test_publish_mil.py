@@ -95,6 +95,16 @@ def test_a_candidate_that_changed_after_it_was_measured_is_refused(study, tmp_pa
         publish.publish_mil(study, tmp_path / "b")
 
 
+def test_a_baseline_that_cannot_be_a_bundle_says_why(study, tmp_path):
+    problem = "vit.onnx has 2.5 GB with its weights."
+    report = publish.read_report(study).model_copy(
+        update={"mil_bundle_digest": None, "mil_bundle_problem": problem}
+    )
+    (study.evaluation / "report.json").write_text(report.model_dump_json())
+    with pytest.raises(StudyError, match=f"cannot be a bundle. {problem}"):
+        publish.publish_mil(study, tmp_path / "b")
+
+
 def test_an_evaluation_without_a_baseline_has_none_to_publish(study, tmp_path):
     report = publish.read_report(study).model_copy(update={"mil_bundle_digest": None})
     (study.evaluation / "report.json").write_text(report.model_dump_json())
