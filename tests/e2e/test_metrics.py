@@ -39,7 +39,7 @@ def test_a_restart_beside_an_unfinished_file_looks_like_no_backlog(site, write_s
         assert (found["her2d_oldest_waiting_seconds"], found["her2d_overdue_files"]) == (0, 0)
     with contextlib.closing(sqlite3.connect(site.database)) as db, db:
         hours_ago = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime(time.time() - 7200))
-        db.execute("update jobs set discovered_at = ?", [hours_ago])
+        db.execute("update jobs set discovered_at = ?1, settling_since = ?1", [hours_ago])
         db.execute("update events set at = ?", [hours_ago])
     with site.daemon():
         found = metrics(site)

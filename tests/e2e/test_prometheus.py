@@ -45,6 +45,7 @@ def test_promql_queries_return_what_happened(site, scraped, write_slide):
         "non_tumor": 1,
         "background": 1,
         "unreadable": 0,
+        "tumor": 0,
     }
     assert scraped.query('her2d_jobs{state=~"done|quarantined"}') == {"done": 2, "quarantined": 1}
     assert scraped.query("her2d_stage_tiles_total") == {"upload": 5, "segment": 5, "classify": 4}
