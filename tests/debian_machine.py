@@ -138,7 +138,7 @@ def booted(lower: Sequence[Path], folder: Path, *shown: Path | str) -> Iterator[
         finally:
             container.send_signal(signal.SIGTERM)  # a power button: the container shuts down
             try:
-                container.wait(30)
+                container.wait(PATIENCE_S)
             finally:
                 container.kill()
                 container.wait()
