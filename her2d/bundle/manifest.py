@@ -1,7 +1,7 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,7 @@ MANIFEST_FILE = "manifest.toml"
 # The 4x levels of scanners have 2.4 to 2.6 um/px.
 _MPP_TOLERANCE = 0.05
 
+Call = Literal["positive", "negative"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Percent = Annotated[float, Field(ge=0.0, le=100.0)]
@@ -296,7 +297,7 @@ class Interval(_Section):
     patients: Annotated[int, Field(ge=1)]
     residuals: tuple[NotNegative, ...]
     patient: tuple[Annotated[int, Field(ge=0)], ...]
-    call: tuple[Literal["positive", "negative"], ...] = ()
+    call: tuple[Call, ...] = ()
     scale: IntervalScale
 
     @field_validator("coverage")
@@ -317,11 +318,9 @@ class Interval(_Section):
             raise ValueError("call must be of each slide, or left out")
         if len(set(self.patient)) != self.patients:
             raise ValueError("patients and patient must be of equally many patients")
-        of_call: dict[str, set[int]] = {}
-        for patient, call in zip(self.patient, self.call, strict=False):
-            of_call.setdefault(call, set()).add(patient)
-        for call in ("positive", "negative") if self.call else ():
-            self._are_enough(len(of_call.get(call, ())), f" with slides called {call}")
+        for call in get_args(Call) if self.call else ():
+            alike = {n for n, each in zip(self.patient, self.call, strict=True) if each == call}
+            self._are_enough(len(alike), f" with slides called {call}")
         self._are_enough(self.patients, "")
         return self
 

@@ -141,7 +141,7 @@ class SlideActor:
 
         Raises:
             SameFileUnsureError: the daemon has to hash the file first.
-            ScanNotOnNodeError: there is no such file here, or one with other content.
+            ScanNotOnNodeError: the file is not here, or has other content.
         """
         if self._processor is None:
             raise EngineError(self._refusal or "The node is not used.")

@@ -82,13 +82,8 @@ def _is_miscounted(connection: sqlite3.Connection, table: str) -> bool:
         "select 1 from sqlite_schema where type = 'table' and name = ?", [table]
     ).fetchone():
         return False  # another program's database
-    kept = f"select * from {table} where number <> 0"
-    return bool(
-        connection.execute(
-            f"select 1 from (select * from ({COUNTED[table]} except {kept})"
-            f" union all select * from ({kept} except {COUNTED[table]})) limit 1"
-        ).fetchone()
-    )
+    kept = connection.execute(f"select * from {table}")
+    return set(kept) != set(connection.execute(COUNTED[table]))
 
 
 def first_problem(database: Path, within_s: float) -> str | None:

@@ -11,21 +11,17 @@ Willett 2023).
 """
 
 import math
-from collections import Counter
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from her2d.bundle.manifest import Call, IntervalScale
 from her2d.bundle.manifest import Interval as Calibration
-from her2d.bundle.manifest import IntervalScale
 from her2d.pipeline.interval import Interval, TumorTiles
 
 # On the scale of `stabilized`: 0.1 points on either side of 0 %, 3 points at 10 % are 0.05.
 _LEAST_HALF_WIDTH = 0.03
 _NEAR = 1
-
-Call = Literal["positive", "negative"]
 EVIDENCE = ("few_tiles", "disagreement", "near_cut")
 """Evidence of doubt, in the order of `evidence_of_doubt`."""
 
@@ -114,12 +110,13 @@ def residual_quantile(calibration: Calibration, call: Call) -> float:
         calibration: the bundle's.
         call: what the new slide is called.
     """
-    alike = np.array([each == call for each in calibration.call] or [True] * calibration.slides)
+    calls = calibration.call or (call,) * calibration.slides
+    alike = np.array(calls) == call
     residuals = np.array(calibration.residuals)[alike]
     patient = np.array(calibration.patient)[alike]
     order = np.argsort(residuals, kind="stable")
-    slides_of = Counter(patient.tolist())
+    _, number, slides_of = np.unique(patient, return_inverse=True, return_counts=True)
+    weight = (1 / slides_of[number])[order]
     # The new patient is one more, whose residual may be any.
-    weight = np.array([1 / slides_of[number] for number in patient.tolist()])[order]
     reached = np.cumsum(weight) >= calibration.coverage * (len(slides_of) + 1) - 1e-9
     return float(residuals[order][int(np.argmax(reached))])

@@ -28,8 +28,8 @@ class Her2Status(StrEnum):
 
 
 NO_INTERVAL = (
-    "There is no interval: how far the probability of this slide may be off is not known, and no"
-    " result is marked as borderline."
+    "The probability has no interval, because its error is not known. Such a result is never marked"
+    " as borderline."
 )
 """What is said of a call by attention beside its probability."""
 

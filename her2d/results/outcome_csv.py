@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from her2d.calibration.outcome import Fish, Ihc
 from her2d.errors import Her2dError
-from her2d.system.csv_table import TableError, TableRow, read_table
+from her2d.system.csv_table import SURPLUS, TableError, TableRow, read_table
 
 COLUMNS = {
     "slide": "Slide id, file name or barcode, as for `her2d show`; id:7, barcode:7 or name:7 where"
@@ -104,7 +104,7 @@ def read_outcomes(path: Path) -> tuple[list[OutcomeRow], list[BadRow]]:
 def _row(row: TableRow) -> OutcomeRow:
     """Parse one row. Raises ValueError with the reason in words."""
     if row.has_surplus:
-        raise ValueError("the row has text in a column that the header does not name.")
+        raise ValueError(f"{SURPLUS}.")
     cells = row.cells
     if not cells["slide"]:
         raise ValueError("slide is empty.")

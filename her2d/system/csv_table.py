@@ -9,6 +9,9 @@ from pathlib import Path
 from her2d.errors import Her2dError
 from her2d.system.files import open_table
 
+SURPLUS = "the row has text in a column that the header does not name"
+"""What is wrong with a row that `has_surplus`."""
+
 _DELIMITERS = (",", ";", "\t")
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from her2d.db.connection import open_database
+from her2d.db.integrity import COUNTED
 from her2d.queue.job import JobState
 from her2d.queue.store import JobQueue
 from her2d.system.file_identity import FileState
@@ -21,11 +22,7 @@ _INSERT = """
     values (:id, :path, 'x', :inbox, :state, :priority, 1, 1, 't', :not_before, :overdue_at,
         :backfill_id)
 """
-_BY_READING_ALL = """
-    select state, not_before is not null, priority, source, inbox, overdue_at is not null,
-        id = (select max(id) from jobs as same where same.path = jobs.path), count(*)
-    from jobs group by 1, 2, 3, 4, 5, 6, 7 order by 1, 2, 3, 4, 5, 6, 7
-"""
+_BY_READING_ALL = COUNTED["job_counts"] + " order by 1, 2, 3, 4, 5, 6, 7"
 _KEPT = "select * from job_counts order by 1, 2, 3, 4, 5, 6, 7"
 
 # States that end: of the others a path has one job only.

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from her2d.bundle.manifest import Interval, IntervalScale
+from her2d.bundle.manifest import Call, Interval, IntervalScale
 from her2d.method import COVERAGE, FOLDS
-from her2d.pipeline.conformal import EVIDENCE, Call, call_of, scale_of, stabilized
+from her2d.pipeline.conformal import EVIDENCE, call_of, scale_of, stabilized
 
 # Of the mean residual: no slide's scale is so small that its residual decides everything.
 _LEAST_BASE = 0.2

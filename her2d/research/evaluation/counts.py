@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from her2d.errors import Her2dError
 from her2d.research.evaluation.misdiagnosis import LevelCounts
-from her2d.system.csv_table import TableError, TableRow, read_table
+from her2d.system.csv_table import SURPLUS, TableError, TableRow, read_table
 
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
@@ -49,9 +49,7 @@ def read_counts(path: Path) -> list[LevelCounts]:
 
 def _level(path: Path, row: TableRow) -> LevelCounts:
     if row.has_surplus:
-        raise CountsError(
-            f"{path}, line {row.line}: the row has text in a column that the header does not name."
-        )
+        raise CountsError(f"{path}, line {row.line}: {SURPLUS}.")
     try:
         return LevelCounts(**_Row.model_validate(row.cells).model_dump())
     except ValidationError as error:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from her2d.errors import Her2dError
-from her2d.system.csv_table import TableError, TableRow, read_table
+from her2d.system.csv_table import SURPLUS, TableError, TableRow, read_table
 
 Text = Annotated[str, Field(min_length=1)]
 _NOT_MORPHOLOGY = frozenset({"her2_status"})
@@ -169,7 +169,7 @@ def read_cohort(path: Path, *, annotations: str | None = None) -> list[CohortSli
 
 def _slide(folder: Path, cells: TableRow, annotations: str | None) -> CohortSlide:
     if cells.has_surplus:
-        raise ValueError("the row has text in a column that the header does not name")
+        raise ValueError(SURPLUS)
     row = _Row.model_validate(cells.cells)
     annotation = row.annotation_path or (annotations or "").replace(_PLACE, row.slide)
     if not annotation:
