@@ -19,7 +19,7 @@ from her2d.bundle.manifest import Call, IntervalScale
 from her2d.bundle.manifest import Interval as Calibration
 from her2d.pipeline.interval import Interval, TumorTiles
 
-# On the scale of `stabilized`: 0.1 points on either side of 0 %, 3 points at 10 % are 0.05.
+# On the scale of `stabilized`: 0.1 points above 0 %, 1.7 below and 1.9 above 10 %, 3 at 50 %.
 _LEAST_HALF_WIDTH = 0.03
 _NEAR = 1
 EVIDENCE = ("few_tiles", "disagreement", "near_cut")
