@@ -21,7 +21,7 @@ def cohort_slide(
         patient=patient or name,
         he_path=Path(),
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=Status(status),
         split=Split(split),
         ihc_score=ihc,

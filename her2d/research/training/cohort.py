@@ -59,7 +59,7 @@ class CohortSlide(BaseModel):
     patient: str
     he_path: Path
     ihc_path: Path | None
-    annotation_path: Path | None
+    annotation_path: Path
     her2_status: Status
     split: Split
     morphology: dict[str, str]
@@ -246,11 +246,10 @@ def _contradictions(slides: list[CohortSlide]) -> list[str]:
 
 
 def _sharing(
-    slides: Iterable[CohortSlide], file_of: Callable[[CohortSlide], Path | None]
+    slides: Iterable[CohortSlide], file_of: Callable[[CohortSlide], Path]
 ) -> dict[Path, list[str]]:
     """Return the names of the slides of each file, without regard to links."""
     found: dict[Path, list[str]] = {}
     for slide in slides:
-        if (path := file_of(slide)) is not None:
-            found.setdefault(path.resolve(), []).append(slide.name)
+        found.setdefault(file_of(slide).resolve(), []).append(slide.name)
     return found

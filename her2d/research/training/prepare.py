@@ -194,23 +194,6 @@ def prepared_tiles(
         yield from _labelled(slide, tile, None, annotation, rules, he.grid.um_per_px)
 
 
-def annotation_of(slide: CohortSlide, he: Slide, classes: RegionClasses) -> SlideAnnotation:
-    """Read the annotation of an open slide.
-
-    Args:
-        slide: A slide of a checked cohort.
-        he: Its open H&E slide.
-        classes: Classes of the region names.
-
-    Raises:
-        AnnotationError: It cannot be read.
-        ValueError: The cohort table does not name one.
-    """
-    if slide.annotation_path is None:
-        raise ValueError("the cohort table does not name an annotation")
-    return read_annotation(slide.annotation_path, he.grid, classes)
-
-
 def read_excluded(path: Path) -> dict[tuple[str, int, int], str]:
     """Read the tiles to leave out from a CSV with the columns slide, column, row and reason.
 
@@ -341,7 +324,7 @@ def _write(
                     f"the excluded tile in column {column}, row {row} is not one of its"
                     f" {he.grid.columns} x {he.grid.rows} tiles"
                 )
-        annotation = annotation_of(slide, he, rules.classes)
+        annotation = read_annotation(slide.annotation_path, he.grid, rules.classes)
         if annotation.dropped:
             counts = ", ".join(f"{n} {name}" for name, n in sorted(annotation.dropped.items()))
             note(f"Left out of the annotation of {slide.name}: {counts}.")

@@ -1,5 +1,7 @@
 """Calibrating a candidate's interval on slides that were kept apart."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -64,7 +66,7 @@ def slides(write_slide):
                 patient=f"patient of {name}",
                 he_path=write_slide(rows, f"{name}.tif"),
                 ihc_path=None,
-                annotation_path=None,
+                annotation_path=Path(),
                 her2_status=Status.NEGATIVE,
                 split=Split.INTEGRATOR,
                 morphology={},

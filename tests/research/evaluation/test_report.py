@@ -238,7 +238,7 @@ def predicted(
         patient=str(number),
         he_path=Path(),
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=Status(true),
         split=Split.TEST,
         morphology=morphology,

@@ -1,6 +1,7 @@
 """Predictions of test slides by the bundle and by other integrators."""
 
 import shutil
+from pathlib import Path
 
 import tifffile
 
@@ -32,7 +33,7 @@ def test_the_bundles_integrator_predicts_a_damaged_slide_as_the_bundle_does(
         patient="P1",
         he_path=path,
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=Status.NEGATIVE,
         split=Split.TEST,
         morphology={},

@@ -19,7 +19,7 @@ def cohort(patients: int, positive_every: int, slides_each: int) -> list[CohortS
             patient=f"P{patient}",
             he_path=Path(),
             ihc_path=None,
-            annotation_path=None,
+            annotation_path=Path(),
             her2_status=Status.NEGATIVE if patient % positive_every else Status.POSITIVE,
             split=Split.TRAIN,
             morphology={},

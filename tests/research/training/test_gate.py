@@ -45,7 +45,7 @@ def study(tmp_path) -> Study:
             patient=f"P{number}",
             he_path=Path(),
             ihc_path=None,
-            annotation_path=None,
+            annotation_path=Path(),
             her2_status=Status.POSITIVE if number % 2 else Status.NEGATIVE,
             split=Split.TEST if number == 10 else Split.TRAIN,
             morphology={},

@@ -34,7 +34,7 @@ def slide(name: str, split: Split) -> CohortSlide:
         patient=f"P{name}",
         he_path=Path(name),
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=Status.POSITIVE if int(name[1:]) % 2 else Status.NEGATIVE,
         split=split,
         morphology={},

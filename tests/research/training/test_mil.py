@@ -32,7 +32,7 @@ def slide(number: int, split: Split) -> CohortSlide:
         patient=f"P{number}",
         he_path=Path(f"S{number}"),
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=Status.POSITIVE if number % 2 else Status.NEGATIVE,
         split=split,
         morphology={},

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from her2d.research.training.annotations import read_annotation
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.prepare import (
     ExpressionSource,
     LabelRules,
     PrepareError,
-    annotation_of,
     contradicting_slides,
     prepare,
     prepare_study,
@@ -54,7 +54,8 @@ def slide(tmp_path, write_slide):
 
 def tiles(slide: CohortSlide, rules: LabelRules) -> list[PreparedTile | ExcludedTile]:
     with open_slide(slide.he_path) as he:
-        return list(prepared_tiles(slide, he, annotation_of(slide, he, rules.classes), rules))
+        annotation = read_annotation(slide.annotation_path, he.grid, rules.classes)
+        return list(prepared_tiles(slide, he, annotation, rules))
 
 
 def test_background_is_left_out_and_tumour_is_labelled(slide):
@@ -220,12 +221,6 @@ def test_only_slides_whose_regions_names_mean_something_else_are_prepared_again(
     other = LabelRules(classes=RegionClasses({"Gland": RegionClass.IGNORED}))
     prepare(slides, tmp_path / "tiles", other, note=notes.append)
     assert notes[0] == "Preparing S2 again because the classes of its regions' names changed."
-
-
-def test_a_slide_without_annotation_is_refused_by_name(slide, tmp_path):
-    bare = slide.model_copy(update={"annotation_path": None})
-    with pytest.raises(PrepareError, match="S1: the cohort table does not name an annotation"):
-        prepare([bare], tmp_path / "tiles", LabelRules())
 
 
 def test_an_ihc_slide_of_another_grid_is_refused(slide, tmp_path, write_slide):

@@ -21,7 +21,7 @@ def slide(name: str, patient: str, status: Status) -> CohortSlide:
         patient=patient,
         he_path=Path(),
         ihc_path=None,
-        annotation_path=None,
+        annotation_path=Path(),
         her2_status=status,
         split=Split.TRAIN,
         morphology={},
