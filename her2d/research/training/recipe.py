@@ -6,11 +6,12 @@ classes, are her2d's and are marked "Ours".
 
 import os
 import re
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from her2d.bundle.manifest import Normalization
 from her2d.errors import Her2dError
@@ -197,6 +198,15 @@ class Recipe(_Section):
     classifier: NetworkRecipe = NetworkRecipe(batch=64)
     integrator: IntegratorRecipe = IntegratorRecipe()
     mil: MilRecipe = MilRecipe()
+
+    @field_validator("segmenters", "classifiers", "integrators")
+    @classmethod
+    def _are_named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names:
+            raise ValueError("name at least one")
+        if doubled := [name for name, times in Counter(names).items() if times > 1]:
+            raise ValueError(f"name {doubled[0]} only once")
+        return names
 
     @model_validator(mode="after")
     def _weights_belong_to_networks_of_the_recipe(self) -> "Recipe":

@@ -48,6 +48,16 @@ def test_an_unknown_setting_is_refused(setting):
         read_recipe(None, (setting,))
 
 
+@pytest.mark.parametrize("key", ["segmenters", "classifiers", "integrators"])
+@pytest.mark.parametrize(
+    ("names", "sentence"), [("[]", "name at least one."), ("['a', 'b', 'a']", "name a only once.")]
+)
+def test_a_list_of_models_names_at_least_one_and_each_once(key, names, sentence):
+    with pytest.raises(RecipeError) as refused:
+        read_recipe(None, (f"{key}={names}",))
+    assert str(refused.value) == f"In the recipe, {key}: {sentence}"
+
+
 def test_a_setting_changes_only_its_key_in_the_saved_recipe(tmp_path):
     given = tmp_path / "recipe.toml"
     given.write_text("mean = [0.75, 0.60, 0.78]\n[classifier]\npatience = 3\n")
