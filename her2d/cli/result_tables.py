@@ -49,7 +49,7 @@ def result_table(found: Iterable[SlideResult]) -> Listing:
             f"{result.tiles_tumor} of {result.tiles_total}",
             time,
             result.barcode or "",
-            "; ".join(_remarks(result)),
+            _joined(_remarks(result)),
         )
     return listing
 
@@ -161,6 +161,15 @@ def percent_text(percent: float | None) -> str:
 
 def _interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.1f} – {high:.1f} %"
+
+
+def _joined(remarks: Iterable[str]) -> str:
+    """Join remarks to one cell: a sentence ends with its full stop, another remark without."""
+    cell = ""
+    for remark in remarks:
+        between = " " if cell.endswith(".") else "; "
+        cell = f"{cell}{between}{remark}" if cell else remark
+    return cell
 
 
 def _remarks(result: SlideResult) -> list[str]:
