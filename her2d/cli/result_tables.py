@@ -97,12 +97,15 @@ def timing_table(timings: Sequence[StepTiming]) -> Listing:
 def run_table(runs: Sequence[PastRun]) -> Listing:
     """List a slide's runs, the current one first."""
     zone, finished = local_times([run.finished_at for run in runs], seconds=True)
+    has_probability = any(run.positive_probability is not None for run in runs)
+    probability = [Column("probability", drop=4, right=True)] if has_probability else []
     listing = Listing(
         Column("run", is_name=True, right=True),
         Column(time_heading("finished", zone), drop=3),
         Column("bundle"),
         Column("HER2"),
         Column("high expression", drop=4, right=True),
+        *probability,
         Column("95 % interval", drop=2, right=True),
         Column("seconds", drop=1, right=True),
         title="Runs",
@@ -114,6 +117,7 @@ def run_table(runs: Sequence[PastRun]) -> Listing:
             run.bundle,
             status_text(run.her2_status),
             percent_text(run.high_expression_percent),
+            *([_probability(run.positive_probability)] if has_probability else []),
             _interval(run.ci_low, run.ci_high),
             f"{run.elapsed_s:.1f}",
         )
@@ -157,6 +161,10 @@ def status_text(status: str) -> Text:
 def percent_text(percent: float | None) -> str:
     """Return a percentage with one decimal, "" for None."""
     return "" if percent is None else f"{percent:.1f} %"
+
+
+def _probability(p: float | None) -> str:
+    return "" if p is None else f"{p:.3f}"
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -16,6 +16,8 @@ class PastRun:
     bundle: str
     her2_status: str
     high_expression_percent: float | None
+    positive_probability: float | None
+    probability_threshold: float | None
     ci_low: float | None
     ci_high: float | None
     backend: str
@@ -91,7 +93,8 @@ def runs_of_slide(db: Database, slide_id: int) -> list[PastRun]:
     rows = db.query(
         "select runs.id as run_id, runs.finished_at,"
         " bundles.name || ' ' || bundles.version as bundle, runs.her2_status,"
-        " runs.high_expression_percent, runs.ci_low, runs.ci_high, runs.backend,"
+        " runs.high_expression_percent, runs.positive_probability, runs.probability_threshold,"
+        " runs.ci_low, runs.ci_high, runs.backend,"
         " runs.software_version, runs.elapsed_s, runs.send_to_ihc, runs.calibration"
         " from runs join bundles on bundles.id = runs.bundle_id"
         " where runs.slide_id = ? order by runs.id desc",

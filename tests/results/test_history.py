@@ -18,6 +18,12 @@ def test_every_run_of_a_slide_is_kept_newest_first(db, record):
     ]
 
 
+def test_a_run_that_calls_by_probability_keeps_it_and_its_threshold(db, record):
+    record(run={"positive_probability": 0.73, "probability_threshold": 0.4})
+    [run] = runs_of_slide(db, find_slide(db, "a").slide_id)
+    assert (run.positive_probability, run.probability_threshold) == (0.73, 0.4)
+
+
 def test_tiles_are_counted_by_class(db, record):
     summary = {each.tile_class: each for each in tile_summary(db, record())}
     assert {
