@@ -1,0 +1,83 @@
+"""The page on the shipped bundle's results: of the shipped bundle, and as its data say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from her2d.bundle.loading import load_bundle
+from her2d.bundle.manifest import Measured
+from her2d.research.evaluation.report import Report
+from tools.bundle_results.page import figure, page
+from tools.bundle_results.paper import EXTERNAL, INTERNAL
+
+ROOT = Path(__file__).parents[3]
+PAGES = ROOT / "docs" / "explanation"
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return Report.model_validate_json((PAGES / "bundle" / "report.json").read_text())
+
+
+def test_the_page_is_what_its_data_say(report: Report) -> None:
+    assert (PAGES / "demo-bundle.md").read_text() == page(report)
+
+
+def test_the_figure_is_what_its_data_say(report: Report) -> None:
+    assert (PAGES / "bundle" / "p-external.svg").read_text() == figure(report)
+
+
+@pytest.mark.parametrize(
+    ("split", "section"), [("test", "measured"), ("external", "measured_external")]
+)
+def test_the_data_are_of_the_shipped_bundle(report: Report, split: str, section: str) -> None:
+    manifest = load_bundle(ROOT / "engines" / "her2net-demo").manifest
+    shipped = getattr(manifest, section)
+    assert isinstance(shipped, Measured)
+    row = report.bundle_row(split)
+    assert row is not None
+    (segmenter,) = (each for each in report.segmenters if each.selected)
+    (integrator,) = (each for each in report.integrators if each.selected)
+    assert (
+        shipped.slide_accuracy,
+        shipped.slide_sensitivity,
+        shipped.slide_specificity,
+        shipped.slide_auroc,
+        shipped.slides_without_call,
+        shipped.segmenter_miou,
+        shipped.tile_auroc,
+        manifest.decision.tile_cut,
+    ) == (
+        row.accuracy.value,
+        row.sensitivity.value,
+        row.specificity.value,
+        row.auroc.value,
+        row.indeterminate,
+        segmenter.sets[split],
+        integrator.sets[split].auroc,
+        integrator.tile_cut,
+    )
+
+
+@pytest.mark.parametrize(
+    ("paper", "accuracy"), [(INTERNAL, 0.9043), (EXTERNAL, 0.8922)], ids=["internal", "external"]
+)
+def test_the_papers_counts_give_the_accuracy_of_its_abstract(paper: Any, accuracy: float) -> None:
+    assert round(paper.confusion.accuracy, 4) == accuracy
+    assert paper.confusion.total == paper.slides
+    assert paper.confusion.tp + paper.confusion.fn == paper.positive
+
+
+def test_the_interval_holds_the_annotated_share_of_93_to_97_in_100_slides(report: Report) -> None:
+    shares = {row.set: row.share.value for row in report.coverage if row.band == "all"}
+    assert set(shares) == {"test", "external"}
+    assert all(share is not None and 0.93 <= share <= 0.97 for share in shares.values())
+
+
+def test_a_report_of_one_set_makes_no_page(report: Report) -> None:
+    internal = report.model_copy(
+        update={"slides": tuple(row for row in report.slides if row.set == "test")}
+    )
+    with pytest.raises(ValueError, match="no results of the set external"):
+        page(internal)

@@ -1,0 +1,35 @@
+"""`python -m tools.bundle_results`: write the page on the shipped bundle's results."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from her2d.research.evaluation.report import Report
+from tools.bundle_results.page import figure, page
+
+_PAGES = Path(__file__).parents[2] / "docs" / "explanation"
+
+
+def main(
+    report: Annotated[
+        Path, typer.Argument(help="The study's evaluation/report.json, or the one that is shown.")
+    ] = _PAGES / "bundle" / "report.json",
+    folder: Annotated[
+        Path, typer.Option(help="Folder for the page, its figure and data.")
+    ] = _PAGES,
+) -> None:
+    """Write the page, its figure and a copy of the report they rest on."""
+    text = report.read_text()
+    found = Report.model_validate_json(text)
+    data = folder / "bundle" / "report.json"
+    if report.resolve() != data.resolve():
+        data.parent.mkdir(exist_ok=True)
+        shutil.copyfile(report, data)
+    (folder / "bundle" / "p-external.svg").write_text(figure(found))
+    (folder / "demo-bundle.md").write_text(page(found))
+
+
+if __name__ == "__main__":
+    typer.run(main)
