@@ -94,6 +94,7 @@ def test_two_actors_of_a_cluster_against_two_threads_of_this_process(tmp_path):
         )
         with costing(starts):
             remote = opened.enter_context(open_cluster_processor(bundle, settings))
+            remote.note_backlog(SLIDES)  # engines follow it
             places = ACTORS * settings.pipeline.slides_in_flight
             wait_until(lambda: remote.capacity == places)
         for processor in (local, remote):
