@@ -8,7 +8,7 @@ from tools.cluster_simulation.model import Archive, Found, Losses, ServiceTimes,
 from tools.cluster_simulation.simulation import Simulation
 
 NODES = (1, 2, 4, 8, 16, 32, 64)
-SLIDES = 5_000  # more change no rate
+SLIDES = 100_000
 _TILES = 200  # of tissue, on a section of 3 cm2
 _GIGABIT_MB_S = 117.0  # what 1 Gb/s carries of files
 _GPU_TILE_S = 0.01  # an H200 by torch, fp16: tests/performance/RESULTS.md, "On a GPU"

@@ -43,6 +43,7 @@ log_format = "json"
 [cluster]
 address = "{address}"
 actor_cpus = 1
+least_engines = {actors}
 """
 
 
@@ -83,7 +84,9 @@ def _slides_a_minute(bundle: Path, folder: Path, actors: int, slides: int) -> fl
     with local_cluster(nodes=1, cpus=actors) as address:
         config = folder / "config.toml"
         config.write_text(
-            _CONFIG.format(bundle=bundle, inbox=inbox, database=database, address=address)
+            _CONFIG.format(
+                bundle=bundle, inbox=inbox, database=database, address=address, actors=actors
+            )
         )
         with _daemon(config, folder / "log.jsonl") as log:
             _wait(lambda: _usable_actors(log) == actors)
