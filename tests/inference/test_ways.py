@@ -62,6 +62,7 @@ class Network:
 
     def run(self, tiles):
         self._batches.append(len(tiles))
+        sum(range(5_000))  # so that it takes processor time that rounding keeps
         return []
 
 
