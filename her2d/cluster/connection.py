@@ -28,6 +28,7 @@ log = get_logger(__name__)
 _BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 _LOOK_S = 0.5
 _SILENT_S = 30.0
+_SILENT_AT_STOP_S = 5.0  # within what a stop gives slides that were cancelled
 _START_S = 300.0  # in which engines are loaded, and an autoscaler starts a machine
 _JOIN_S = 10.0
 # What a call to a process that ended raises.
@@ -51,8 +52,22 @@ class ClusterConnection:
     Safe to use from several threads.
     """
 
-    def __init__(self, order: DriverOrder, start: StartDriver | None = None) -> None:
+    def __init__(
+        self,
+        order: DriverOrder,
+        start: StartDriver | None = None,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Prepare a connection; entering it connects.
+
+        Args:
+            order: what the driver process works on.
+            start: starts that process.
+            cancel: set when slides are cancelled for a stop, which waits for a silent cluster only
+                briefly. The calls of the slides' threads do not end before that process does.
+        """
         self._order = order
+        self._cancel = cancel or threading.Event()
         self._start = start or _start_driver
         self._manager: BaseManager | None = None
         self._driver: Any = None
@@ -189,7 +204,7 @@ class ClusterConnection:
         while not self._closing.is_set():
             driver.note_backlog(self._backlog)
             status: ClusterStatus = driver.status()
-            if status.age_s > _SILENT_S:
+            if status.age_s > (_SILENT_AT_STOP_S if self._cancel.is_set() else _SILENT_S):
                 raise ClusterLostError(f"The cluster has not answered for {status.age_s:.0f} s.")
             if self._driver is None:
                 log.info("cluster_connected", address=self._order.address)

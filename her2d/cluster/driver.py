@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
 
@@ -59,6 +59,7 @@ _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
 _FIRST_PROGRESS_S = 0.5  # a node that lacks the file says so, and does nothing until it is sent
 _NODE_DEATH_S = 20.0  # Ray notices a node that does not answer after 15 s
+_STATUS_WAITS_S = 1.0  # for the lock, which others hold while a silent head keeps them waiting
 _HEAD_SILENT_S = 5.0  # then it is not known which nodes live
 _FULL_S = 60.0
 _LOSSES = (
@@ -180,6 +181,7 @@ class Driver:
         self._backlog = 0
         self._scale = Scale()
         self._vacancies: list[_Vacancy] = []
+        self._status = ClusterStatus()
         self._served_at = self._seen_at = time.monotonic()
 
     def open(self) -> None:
@@ -207,9 +209,11 @@ class Driver:
 
     def status(self) -> ClusterStatus:
         """Return the nodes as they were last seen; never waits for Ray."""
-        with self._lock:
+        if not self._lock.acquire(timeout=_STATUS_WAITS_S):
+            return replace(self._status, age_s=time.monotonic() - self._seen_at)
+        try:
             nodes = tuple(_status_of(node) for node in self._nodes.values())
-            return ClusterStatus(
+            self._status = ClusterStatus(
                 nodes,
                 sum(node.actors for node in nodes) * self._plan.pipeline.slides_in_flight,
                 time.monotonic() - self._seen_at,
@@ -218,6 +222,9 @@ class Driver:
                 self._missing_room(),
                 self._seen_at - self._served_at,
             )
+            return self._status
+        finally:
+            self._lock.release()
 
     def note_backlog(self, slides: int) -> None:
         """Say how many slides wait or are scored, which decides on the number of engines."""

@@ -381,8 +381,15 @@ def _parts(scan: Scan) -> Iterator[Part]:
 
 
 @contextmanager
-def open_cluster_processor(bundle: Bundle, settings: Settings) -> Iterator[ClusterProcessor]:
+def open_cluster_processor(
+    bundle: Bundle, settings: Settings, cancel: threading.Event | None = None
+) -> Iterator[ClusterProcessor]:
     """Connect to the cluster, which may take its time; the processor's capacity is 0 until then.
+
+    Args:
+        bundle: what scores.
+        settings: of the daemon.
+        cancel: set when a stop cancels the slides; a silent cluster is then not waited for.
 
     Raises:
         EngineError: the settings do not say what nodes compute with, or a package is missing.
@@ -391,7 +398,7 @@ def open_cluster_processor(bundle: Bundle, settings: Settings) -> Iterator[Clust
     order = _order(bundle, settings)
     with (
         IdleHashing(wanted.most_slides) as hashing,
-        ClusterConnection(order) as connection,
+        ClusterConnection(order, cancel=cancel) as connection,
     ):
         yield ClusterProcessor(
             bundle,

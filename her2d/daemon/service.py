@@ -184,7 +184,9 @@ class Daemon:
         # Imported here, since most sites have no cluster.
         from her2d.cluster.processor import open_cluster_processor
 
-        self._cluster = resources.enter_context(open_cluster_processor(bundle, settings))
+        self._cluster = resources.enter_context(
+            open_cluster_processor(bundle, settings, self._signals.cancel)
+        )
         return self._cluster
 
     def _open_database(self, resources: ExitStack) -> tuple[Database, DatabaseWatch]:

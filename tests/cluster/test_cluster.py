@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from daemon_site import Site
 from ray_nodes import ClientRayNodes, RayNodes, cluster_site
+from silent_relay import SilentRelay
 
 from her2d.queue.job import JobState
 
@@ -130,6 +131,28 @@ def test_a_stop_soon_after_all_of_the_cluster_is_lost_is_clean(
     (job,) = site.jobs()
     assert (job.state, job.attempts) == (JobState.QUEUED, 0)
     assert site.events()["stop_forced"] == 0
+
+
+def test_a_stop_is_clean_while_a_head_accepts_connections_and_answers_nothing(
+    client_nodes: ClientRayNodes, tmp_path, color_bundle, write_slide
+):
+    client_nodes.add()
+    port = int(client_nodes.address.rpartition(":")[2])
+    with SilentRelay(port) as relay:
+        site = cluster_site(tmp_path / "site", color_bundle, f"ray://127.0.0.1:{relay.port}")
+        site.set("pipeline", drain_s=1)
+        with site.daemon():
+            write_slide(["SwSwSwSw"] * 40, "a.tif", folder=site.inbox)
+            under_way = re.compile(r"^her2d_cluster_node_slides\{.*\} 1\.0$", re.MULTILINE)
+            site.wait_until(lambda: under_way.search(site.answer("/metrics")[1]) is not None)
+            relay.fall_silent()
+    (job,) = site.jobs()
+    assert (job.state, job.attempts) == (JobState.FAILED, 0)  # due again after a second
+    assert site.events()["stop_forced"] == 0
+    site.set("cluster", address=client_nodes.address)
+    with site.daemon():
+        site.wait_for(JobState.DONE)
+    assert (site.runs(), site.jobs()[0].attempts) == (1, 1)
 
 
 @pytest.mark.soak  # a head is only missed after half a minute, and Ray looks for it busily

@@ -151,6 +151,16 @@ def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Except
     return found.error
 
 
+def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, monkeypatch):
+    monkeypatch.setattr(driver, "_STATUS_WAITS_S", 0.01)
+    before = cluster.status()
+    cluster._seen_at -= 40
+    with cluster._lock:  # as while an actor is placed
+        waiting = cluster.status()
+    assert waiting.nodes == before.nodes
+    assert waiting.age_s >= 40
+
+
 def test_each_node_has_the_actors_that_its_cpus_allow_and_ray_retries_nothing(cluster, ray):
     assert [actor.node for actor in ray.placed] == ["alpha", "beta"]
     assert (ray.options["max_restarts"], ray.options["max_task_retries"]) == (0, 0)

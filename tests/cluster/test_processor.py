@@ -430,6 +430,18 @@ def test_a_driver_that_hears_nothing_of_the_cluster_is_replaced(connection, play
     assert "has not answered for 31 s" in str(connection.problem)
 
 
+def test_a_stop_replaces_a_silent_driver_early_so_that_its_slides_end(played):
+    cancel = threading.Event()
+    order: Any = SimpleNamespace(address="ray://head.example:10001")
+    with ClusterConnection(order, played.start, cancel) as connection:
+        played.status_now = replace(played.status_now, age_s=10.0)
+        wait_until(lambda: connection.is_connected)
+        assert connection.losses == 0
+        cancel.set()
+        wait_until(lambda: connection.losses == 1)
+    assert "not answered for 10 s" in str(connection.problem)
+
+
 def test_nodes_that_come_go_or_are_refused_are_logged(connection, played):
     wait_until(lambda: connection.is_connected)
     refused = NodeStatus("2", "beta", "refused", 0, "It has another version of her2d.")
