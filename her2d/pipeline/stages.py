@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars
 
-from her2d.inference.engine import Engine, KeptTile, TileBatch, TileEngine
+from her2d.inference.engine import Engine, EngineError, KeptTile, TileBatch, TileEngine
 from her2d.method import FOLDS, TILE_PX
 from her2d.pipeline.batch_queue import BatchQueue
 from her2d.pipeline.early_decision import EarlyDecision
@@ -308,7 +308,7 @@ def classify(engine: Engine) -> Callable[[list[TumorTile]], None]:
     """The five sub-classifiers' work."""
 
     def work(batch: list[TumorTile]) -> None:
-        p_folds = engine.classify_kept([item.kept for item in batch])
+        p_folds = _finite(engine.classify_kept([item.kept for item in batch]))
         for item, p in zip(batch, p_folds, strict=True):
             item.run.classified(item.row, item.column, p)
 
@@ -353,10 +353,22 @@ def _classify_fold(
 ) -> None:
     """Run one sub-classifier for the tiles of `batch`; an error ends the slides of these only."""
     try:
-        p_folds[batch, fold] = engine.classify_fold([tiles[index].kept for index in batch], fold)
+        found = engine.classify_fold([tiles[index].kept for index in batch], fold)
+        p_folds[batch, fold] = _finite(found)
     except Exception as error:  # noqa: BLE001  it belongs to these slides: their threads raise it
         for index in batch:
             tiles[index].fail(error)
+
+
+def _finite(p: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities as they are, since the forest gives one that is NaN a class too.
+
+    Raises:
+        EngineError: one is not a finite number.
+    """
+    if not np.isfinite(p).all():
+        raise EngineError("The sub-classifiers give probabilities that are not finite numbers.")
+    return p
 
 
 def _still_wanted(tiles: Sequence[TumorTile], left: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -97,6 +97,15 @@ def test_an_error_ends_the_slides_of_its_batch_and_no_others(early):
     assert [tile.kept.released for tile in tiles] == [1] * 2 * BATCH
 
 
+def test_a_probability_that_is_not_finite_ends_its_slide_without_a_class(early):
+    p, _ = folds_and_labels(9, BATCH, missing=False)
+    p[3] = np.nan
+    run = slide(BATCH)
+    classify_until_decided(Engine(), early, BATCH)(tiles_of(run, p))
+    with pytest.raises(EngineError, match="not finite"):
+        run.wait()
+
+
 def test_sub_classifiers_are_not_run_for_a_slide_that_was_cancelled_meanwhile(early):
     p, _ = folds_and_labels(9, BATCH, missing=False)
     engine = Engine()

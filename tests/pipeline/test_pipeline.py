@@ -181,6 +181,34 @@ def test_an_engine_error_fails_its_slide_and_not_the_pipeline(engine, color_bund
         assert pipeline.submit(write_slide(["S"])).result().count(TileClass.STRONG) == 1
 
 
+class NotFinite:
+    """A real engine one of whose probabilities is no number."""
+
+    def __init__(self, engine, value: float) -> None:
+        self._engine = engine
+        self._value = value
+
+    def __getattr__(self, name):
+        return getattr(self._engine, name)
+
+    def classify_kept(self, tiles):
+        p = np.array(self._engine.classify_kept(tiles))
+        p[0, 2] = self._value
+        return p
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_probability_that_is_not_finite_is_an_engine_error_and_no_class(
+    engine, color_bundle, write_slide, value
+):
+    method = Her2Net(NotFinite(engine, value), Integrator(color_bundle))
+    with (
+        Pipeline(method, rules_of(color_bundle), LIMITS) as pipeline,
+        pytest.raises(EngineError, match="not finite"),
+    ):
+        pipeline.submit(write_slide(["S"])).result()
+
+
 class Counted:
     """A real engine that tracks the batches and tiles it lent until they are returned."""
 
