@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from her2d.cli.app import app, main
 
-PAPER = Path(__file__).parents[1] / "research" / "evaluation" / "data" / "paper_counts.csv"
+PAPER = Path(__file__).parents[2] / "tools" / "bundle_results" / "paper_counts.csv"
 
 
 def test_misdiagnosis_prints_the_papers_tables():

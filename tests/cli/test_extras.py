@@ -125,7 +125,7 @@ def ends(tmp_path_factory, color_bundle, write_slide_into):
     config.write_text(
         f'[bundle]\npath = "{color_bundle.directory}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
     )
-    counts = ROOT / "tests" / "research" / "evaluation" / "data" / "paper_counts.csv"
+    counts = ROOT / "tools" / "bundle_results" / "paper_counts.csv"
     known = {
         "CONFIG": ["--config", str(config)],
         "SLIDE": [str(slide)],

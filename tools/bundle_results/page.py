@@ -1,47 +1,91 @@
 """The page, from an evaluation's report and the paper's figures."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
+from her2d.bundle.manifest import Training
+from her2d.research.demo_bundle import Sizes
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.figures import agreement_figure
 from her2d.research.evaluation.report import Report
 from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.slide_predictions import validated_slides
 from her2d.research.training.cohort import Split, Status
-from tools.bundle_results.paper import EXTERNAL, FOLD_AUROC, INTERNAL, PaperSet
+from her2d.simulator.paper_cohort import (
+    GLANDULAR_NEGATIVES,
+    GLANDULAR_SHARE,
+    POORLY_COHESIVE_POSITIVES,
+)
+from tools.bundle_results.paper import (
+    EXTERNAL,
+    FOLD_AUROC,
+    IN_A_REPORT,
+    INTERNAL,
+    TABLE_1,
+    TABLE_2,
+    TRAINING_SLIDES,
+    PaperSet,
+    misdiagnosis,
+    misprints,
+)
 from tools.docs.markdown import table
 
 _TEXT = Path(__file__).with_name("page.md.template")
 _SETS = ((Split.TEST, "internal", INTERNAL), (Split.EXTERNAL, "external", EXTERNAL))
 _HEADS = ("", *chain.from_iterable((f"paper, {n}", f"simulated, {n}") for _, n, _ in _SETS))
 _NONE = "-"
+_SMALL_P = 0.05
 
 
-def page(report: Report) -> str:
+def page(report: Report, training: Training) -> str:
     """Return the page in Markdown.
 
+    Args:
+        report: The study's report.
+        training: How the bundle of that study was made, from its manifest.
+
     Raises:
-        ValueError: the report lacks one of the two test sets.
+        ValueError: the report lacks one of the two test sets, or Table 1 or 2.
     """
     for name, _, _ in _SETS:
         if report.bundle_row(name) is None:
             raise ValueError(f"the report has no results of the set {name}")
+    if report.table_1 is None or report.table_2 is None:
+        raise ValueError("the report has no Table 1 or no Table 2")
     calls = [
         p for p in report.predictions if Status.INDETERMINATE not in (p.true_status, p.predicted)
     ]
     wrong = [p for p in calls if p.predicted != p.true_status]
     return _TEXT.read_text().format(
-        command="make demo-bundle",
-        seed=report.seed,
+        provenance=_provenance(training),
         version=report.code_version,
         participants=_participants(report),
         networks=_networks(report),
         slides=_slides(report),
         coverage=_coverage(report),
         covered=_covered(report, Split.EXTERNAL),
-        features=_features(report),
+        characteristics=_characteristics(report),
+        morphology=_morphology(report),
+        table_3=_misdiagnosis(report, Split.TEST, INTERNAL),
+        table_4=_misdiagnosis(report, Split.EXTERNAL, EXTERNAL),
+        after_holm=_after_holm(report),
+        misprints=" ".join(
+            f"{each.feature} is in {each.by_table_2} slides of the test set by the paper's"
+            f" Table 2, and in {each.by_table} by its {each.table}."
+            for each in misprints()
+        ),
+        agreement=_agreement(report),
+        width=Fraction(Sizes().classifier_width),
+        largest_bias=_largest_bias(report),
+        lowest_band=_lowest_band(report),
+        training_slides=next(e.slides for e in report.sets if e.set == Split.TRAIN),
+        paper_training_slides=TRAINING_SLIDES,
+        glandular=_percent(GLANDULAR_NEGATIVES),
+        glandular_from=_percent(GLANDULAR_SHARE[0]),
+        glandular_to=_percent(GLANDULAR_SHARE[1]),
+        poorly_cohesive=_percent(POORLY_COHESIVE_POSITIVES),
         borderline=sum(p.borderline for p in calls),
         calls=len(calls),
         wrong=len(wrong),
@@ -167,28 +211,178 @@ def _covered(report: Report, split: Split) -> str:
     return f"{row.covered} of {row.slides}"
 
 
-def _features(report: Report) -> str:
+def _characteristics(report: Report) -> str:
+    """Table 1, with the rows that both have."""
+    found = report.table_1
+    assert found is not None  # page() has asked
+    slides = {(row.feature, row.level): row.slides for row in found.levels}
+    ages = next(row.groups for row in found.means if row.feature == "age")
+
+    def row(name: str, of: Callable[[str], tuple[str, str]]) -> tuple[str, ...]:
+        return (name, *chain.from_iterable(map(of, TABLE_1)))
+
+    def level(name: str, key: tuple[str, str]) -> tuple[str, ...]:
+        return row(
+            name,
+            lambda d: (
+                _part(TABLE_1[d].levels[key], TABLE_1[d].slides),
+                _part(slides[key][d], found.slides[d]),
+            ),
+        )
+
+    return table(
+        _HEADS,
+        [
+            row("slides", lambda d: (str(TABLE_1[d].slides), str(found.slides[d]))),
+            row("patients", lambda d: (str(TABLE_1[d].patients), str(found.patients[d]))),
+            level("HER2-positive", ("HER2 status", "positive")),
+            level("HER2-negative", ("HER2 status", "negative")),
+            row("age in years", lambda d: (TABLE_1[d].age.text, ages[d].text)),
+            level("male", ("sex", "male")),
+            level("poorly differentiated", ("differentiation", "poor")),
+        ],
+    )
+
+
+def _morphology(report: Report) -> str:
+    """Table 2."""
+    found = report.table_2
+    assert found is not None  # page() has asked
+    slides = {(row.feature, row.level): row.slides for row in found.levels}
     rows = []
-    for split, name, paper in _SETS:
-        feature, p = paper.false_positives_show
+    for name in TABLE_2["training"].present:
+        feature, _, level = IN_A_REPORT[name]
+        cells = (
+            (
+                _part(paper.present[name], paper.slides),
+                _part(slides[feature, level][data], found.slides[data]),
+            )
+            for data, paper in TABLE_2.items()
+        )
+        rows.append((name.lower(), *chain.from_iterable(cells)))
+    heads = chain.from_iterable((f"paper, {data}", f"simulated, {data}") for data in TABLE_2)
+    return table(("slides with", *heads), rows)
+
+
+def _misdiagnosis(report: Report, split: Split, paper: PaperSet) -> str:
+    """Table 3 or 4: both studies by the paper's chi-square test, the simulated one by Fisher's."""
+    simulated = {test.feature: test for test in report.misdiagnosis if test.table == split}
+    rows = []
+    for printed in misdiagnosis():
+        if printed.table != paper.counts:
+            continue
+        feature, in_paper, in_report = IN_A_REPORT[printed.feature]
+        theirs = next(each for each in printed.levels if each.level == in_paper)
+        if feature not in simulated:
+            continue
+        test = simulated[feature]
+        ours = next(each for each in test.levels if each.level == in_report)
+        name = in_report if printed.feature == "Gender" else printed.feature.lower()
+        rows.append(
+            (
+                name,
+                f"{theirs.fn} and {theirs.tp}",
+                printed.positive.chi_square_text,
+                f"{ours.fn} and {ours.tp}",
+                test.positive.chi_square_text,
+                test.positive.fisher_text,
+                f"{theirs.fp} and {theirs.tn}",
+                printed.negative.chi_square_text,
+                f"{ours.fp} and {ours.tn}",
+                test.negative.chi_square_text,
+                test.negative.fisher_text,
+            )
+        )
+    row = report.bundle_row(split)
+    assert row is not None  # page() has asked
+    theirs_all, ours_all = paper.confusion, row.confusion
+    heads = (
+        "slides with",
+        f"paper: FN ({theirs_all.fn}) and TP ({theirs_all.tp})",
+        "P",
+        f"simulated: FN ({ours_all.fn}) and TP ({ours_all.tp})",
+        "P",
+        "Fisher's P",
+        f"paper: FP ({theirs_all.fp}) and TN ({theirs_all.tn})",
+        "P",
+        f"simulated: FP ({ours_all.fp}) and TN ({ours_all.tn})",
+        "P",
+        "Fisher's P",
+    )
+    return table(heads, rows)
+
+
+def _after_holm(report: Report) -> str:
+    """How many of the comparisons are left when P is adjusted for their number."""
+    before: list[str] = []
+    after: list[str] = []
+    for split, name, _ in _SETS:
         for test in report.misdiagnosis:
             if test.table != split:
                 continue
-            present = [level for level in test.levels if level.level == "present"]
-            rows += [
-                (
-                    name,
-                    test.feature.replace("_", " "),
-                    f"{level.fn} and {level.tp}",
-                    test.positive.fisher_text,
-                    f"{level.fp} and {level.tn}",
-                    test.negative.fisher_text,
-                    f"{p:g}" if test.feature == feature else "over 0.05",
-                )
-                for level in present
-            ]
-    heads = ("centre", "present in", "FN and TP", "P", "FP and TN", "P", "P of FP and TN, paper")
-    return table(heads, rows)
+            for group in ("positive", "negative"):
+                p = getattr(test, group).fisher
+                label = f"{test.feature.replace('_', ' ')} ({name}, {group} slides)"
+                adjusted = report.holm_of(split, test.feature, group)
+                before += [label] if p is not None and p < _SMALL_P else []
+                after += [label] if adjusted is not None and adjusted < _SMALL_P else []
+    return (
+        f"In the simulated sets Fisher's P is under {_SMALL_P:g} for {_listed(before)}; adjusted"
+        f" for the number of features by Holm's method, for {_listed(after)}."
+    )
+
+
+def _agreement(report: Report) -> str:
+    rows = {row.set: row for row in report.validation}
+
+    def points(value: float | None) -> str:
+        return _NONE if value is None else f"{value:.1f}"
+
+    return table(
+        ("centre", "slides", "mean of P less the share", "mean distance", "limits of agreement"),
+        [
+            (
+                name,
+                str(found.slides),
+                points(found.bias),
+                points(found.mean_absolute_error),
+                f"{points(found.limits_low)} to {points(found.limits_high)}",
+            )
+            for split, name, _ in _SETS
+            for found in (rows[split].by_area,)
+        ],
+    )
+
+
+def _largest_bias(report: Report) -> str:
+    biases = [row.by_area.bias for row in report.validation]
+    return f"{max(abs(bias) for bias in biases if bias is not None):.1f}"
+
+
+def _lowest_band(report: Report) -> str:
+    row, share = min(
+        ((row, row.share.value) for row in report.coverage if row.share.value is not None),
+        key=lambda each: each[1],
+    )
+    name = next(name for split, name, _ in _SETS if split == row.set)
+    return f"{share:.3f} ({name}, {row.band}, {row.covered} of {row.slides} slides)"
+
+
+def _provenance(training: Training) -> str:
+    on = (
+        f"{each.device}, PyTorch {each.torch}"
+        + (f", commit `{each.commit}`" if each.commit else "")
+        for each in training.environments
+    )
+    return f"`{training.command}`, on {'; '.join(on)}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
 def _paper_intervals() -> str:

@@ -6,13 +6,28 @@ from typing import Any
 import pytest
 
 from her2d.bundle.loading import load_bundle
-from her2d.bundle.manifest import Measured
+from her2d.bundle.manifest import Manifest, Measured
 from her2d.research.evaluation.report import Report
 from tools.bundle_results.page import figure, page
-from tools.bundle_results.paper import EXTERNAL, INTERNAL
+from tools.bundle_results.paper import (
+    EXTERNAL,
+    IN_A_REPORT,
+    INTERNAL,
+    TABLE_1,
+    Misprint,
+    PaperSet,
+    misdiagnosis,
+    misprints,
+)
 
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs" / "explanation"
+GROUPS = ("fn", "tp", "fp", "tn")
+
+
+@pytest.fixture(scope="module")
+def manifest() -> Manifest:
+    return load_bundle(ROOT / "engines" / "her2net-demo").manifest
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +35,8 @@ def report() -> Report:
     return Report.model_validate_json((PAGES / "bundle" / "report.json").read_text())
 
 
-def test_the_page_is_what_its_data_say(report: Report) -> None:
-    assert (PAGES / "demo-bundle.md").read_text() == page(report)
+def test_the_page_is_what_its_data_say(report: Report, manifest: Manifest) -> None:
+    assert (PAGES / "demo-bundle.md").read_text() == page(report, manifest.training)
 
 
 def test_the_figure_is_what_its_data_say(report: Report) -> None:
@@ -31,8 +46,9 @@ def test_the_figure_is_what_its_data_say(report: Report) -> None:
 @pytest.mark.parametrize(
     ("split", "section"), [("test", "measured"), ("external", "measured_external")]
 )
-def test_the_data_are_of_the_shipped_bundle(report: Report, split: str, section: str) -> None:
-    manifest = load_bundle(ROOT / "engines" / "her2net-demo").manifest
+def test_the_data_are_of_the_shipped_bundle(
+    report: Report, manifest: Manifest, split: str, section: str
+) -> None:
     shipped = getattr(manifest, section)
     assert isinstance(shipped, Measured)
     row = report.bundle_row(split)
@@ -69,15 +85,59 @@ def test_the_papers_counts_give_the_accuracy_of_its_abstract(paper: Any, accurac
     assert paper.confusion.tp + paper.confusion.fn == paper.positive
 
 
+@pytest.mark.parametrize("paper", [INTERNAL, EXTERNAL], ids=["internal", "external"])
+def test_the_papers_tables_of_features_count_its_calls(paper: PaperSet) -> None:
+    called = paper.confusion
+    tests = [test for test in misdiagnosis() if test.table == paper.counts]
+    assert {test.feature for test in tests} == set(IN_A_REPORT)
+    for test in tests:
+        found = [sum(getattr(each, name) for each in test.levels) for name in GROUPS]
+        assert found == [getattr(called, name) for name in GROUPS]
+
+
+def test_the_papers_table_2_counts_what_its_tables_3_and_4_count_but_for_one_misprint() -> None:
+    assert list(misprints()) == [Misprint("Adenoid differentiation", "Table 3", 60, 50)]
+
+
+@pytest.mark.parametrize("data", ["internal", "external"])
+def test_the_levels_of_the_papers_table_1_add_up_to_its_slides(data: str) -> None:
+    sums: dict[str, int] = {}
+    for (feature, _), slides in TABLE_1[data].levels.items():
+        sums[feature] = sums.get(feature, 0) + slides
+    assert set(sums.values()) == {TABLE_1[data].slides}
+
+
+@pytest.mark.parametrize(
+    ("split", "paper"), [("test", INTERNAL), ("external", EXTERNAL)], ids=["internal", "external"]
+)
+def test_the_papers_accuracy_lies_in_the_interval_of_the_bundles(
+    report: Report, split: str, paper: PaperSet
+) -> None:
+    row = report.bundle_row(split)
+    assert row is not None
+    low, high = row.accuracy.low, row.accuracy.high
+    assert low is not None
+    assert high is not None
+    assert low <= paper.confusion.accuracy <= high
+
+
+@pytest.mark.parametrize("name", ["table_1", "table_2"])
+def test_a_report_without_a_table_makes_no_page(
+    report: Report, manifest: Manifest, name: str
+) -> None:
+    with pytest.raises(ValueError, match="no Table 1 or no Table 2"):
+        page(report.model_copy(update={name: None}), manifest.training)
+
+
 def test_the_interval_holds_the_annotated_share_of_93_to_97_in_100_slides(report: Report) -> None:
     shares = {row.set: row.share.value for row in report.coverage if row.band == "all"}
     assert set(shares) == {"test", "external"}
     assert all(share is not None and 0.93 <= share <= 0.97 for share in shares.values())
 
 
-def test_a_report_of_one_set_makes_no_page(report: Report) -> None:
+def test_a_report_of_one_set_makes_no_page(report: Report, manifest: Manifest) -> None:
     internal = report.model_copy(
         update={"slides": tuple(row for row in report.slides if row.set == "test")}
     )
     with pytest.raises(ValueError, match="no results of the set external"):
-        page(internal)
+        page(internal, manifest.training)
