@@ -79,8 +79,7 @@ def tile_table(tiles: Sequence[TileClassSummary], *, background: int) -> Listing
         title="Tiles",
     )
     for each in tiles:
-        p = "" if each.mean_p_strong is None else f"{each.mean_p_strong:.3f}"
-        name = each.tile_class.replace("_", "-")
+        name, p = each.tile_class.replace("_", "-"), _probability(each.mean_p_strong)
         listing.add(name, str(each.tiles), f"{each.tumor_pixels:,}", p)
     listing.add("background", str(background), "", "")
     return listing

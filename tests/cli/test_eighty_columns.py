@@ -18,8 +18,8 @@ from her2d.research.evaluation.report import Report, SlideRow, ValidationRow
 from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.share_validation import Agreement
 from her2d.system.file_identity import FileState
+from tools.bundle_results.paper import COUNTS
 
-COUNTS = Path(__file__).parents[2] / "tools" / "bundle_results" / "paper_counts.csv"
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 LONG = "2026-11-27_gastric_biopsy_0012345_rescan_B.tif"
 OUTCOMES = f"slide,ihc,fish,ihc_percent,read_on,read_by\n{LONG},2+,amplified,35,2026-03-01,A. Li\n"

@@ -1,18 +1,16 @@
 """`her2d evaluate`."""
 
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from her2d.cli.app import app, main
-
-PAPER = Path(__file__).parents[2] / "tools" / "bundle_results" / "paper_counts.csv"
+from tools.bundle_results.paper import COUNTS
 
 
 def test_misdiagnosis_prints_the_papers_tables():
-    found = CliRunner().invoke(app, ["evaluate", "misdiagnosis", "--counts", str(PAPER), "--json"])
+    found = CliRunner().invoke(app, ["evaluate", "misdiagnosis", "--counts", str(COUNTS), "--json"])
     assert found.exit_code == 0
     tests = json.loads(found.stdout)
     assert round(tests[3]["negative"]["chi_square"], 3) == 0.014
@@ -21,7 +19,7 @@ def test_misdiagnosis_prints_the_papers_tables():
 
 def test_misdiagnosis_prints_na_for_a_feature_without_a_test():
     found = CliRunner().invoke(
-        app, ["evaluate", "misdiagnosis", "--counts", str(PAPER)], env={"COLUMNS": "160"}
+        app, ["evaluate", "misdiagnosis", "--counts", str(COUNTS)], env={"COLUMNS": "160"}
     )
     assert "NA" in found.stdout
     assert "0.018" in found.stdout
@@ -31,7 +29,7 @@ def test_misdiagnosis_prints_na_for_a_feature_without_a_test():
 def test_features_and_levels_are_whole_at_any_width(width):
     found = CliRunner().invoke(
         app,
-        ["evaluate", "misdiagnosis", "--counts", str(PAPER)],
+        ["evaluate", "misdiagnosis", "--counts", str(COUNTS)],
         env={"COLUMNS": width, "TTY_COMPATIBLE": "1"},
     )
     rows = [line for line in found.stdout.splitlines() if "Tertiary lymphoid structure" in line]

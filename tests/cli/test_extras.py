@@ -13,6 +13,7 @@ from typer.main import get_command
 from her2d.cli.app import app, main
 from her2d.system import extras
 from her2d.system.extras import MODULES, installing
+from tools.bundle_results.paper import COUNTS
 
 ROOT = Path(__file__).parents[2]
 # The modules of packages whose names differ from theirs.
@@ -125,11 +126,10 @@ def ends(tmp_path_factory, color_bundle, write_slide_into):
     config.write_text(
         f'[bundle]\npath = "{color_bundle.directory}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
     )
-    counts = ROOT / "tools" / "bundle_results" / "paper_counts.csv"
     known = {
         "CONFIG": ["--config", str(config)],
         "SLIDE": [str(slide)],
-        "COUNTS": [str(counts)],
+        "COUNTS": [str(COUNTS)],
         "BUNDLE": [color_bundle.manifest.name],
     }
     orders = [("scan", "SLIDE", "CONFIG"), *NEEDED, *HELP]

@@ -1,6 +1,5 @@
 """`python -m tools.bundle_results`: write the page on the shipped bundle's results."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -27,11 +26,10 @@ def main(
     """Write the page, its figure and a copy of the report they rest on."""
     text = report.read_text()
     found = Report.model_validate_json(text)
-    data = folder / "bundle" / "report.json"
-    if report.resolve() != data.resolve():
-        data.parent.mkdir(exist_ok=True)
-        shutil.copyfile(report, data)
-    (folder / "bundle" / "p-external.svg").write_text(figure(found))
+    data = folder / "bundle"
+    data.mkdir(exist_ok=True)
+    (data / "report.json").write_text(text)
+    (data / "p-external.svg").write_text(figure(found))
     (folder / "demo-bundle.md").write_text(page(found, load_bundle(bundle).manifest.training))
 
 

@@ -1,6 +1,6 @@
 """The page, from an evaluation's report and the paper's figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -9,7 +9,7 @@ from her2d.bundle.manifest import Training
 from her2d.research.demo_bundle import Sizes
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.figures import agreement_figure
-from her2d.research.evaluation.report import Report
+from her2d.research.evaluation.report import Report, SlideRow
 from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.slide_predictions import validated_slides
 from her2d.research.training.cohort import Split, Status
@@ -49,9 +49,7 @@ def page(report: Report, training: Training) -> str:
     Raises:
         ValueError: the report lacks one of the two test sets, or Table 1 or 2.
     """
-    for name, _, _ in _SETS:
-        if report.bundle_row(name) is None:
-            raise ValueError(f"the report has no results of the set {name}")
+    rows = {split: _row_of(report, split) for split, _, _ in _SETS}
     if report.table_1 is None or report.table_2 is None:
         raise ValueError("the report has no Table 1 or no Table 2")
     calls = [
@@ -63,13 +61,13 @@ def page(report: Report, training: Training) -> str:
         version=report.code_version,
         participants=_participants(report),
         networks=_networks(report),
-        slides=_slides(report),
+        slides=_slides(rows),
         coverage=_coverage(report),
         covered=_covered(report, Split.EXTERNAL),
         characteristics=_characteristics(report),
         morphology=_morphology(report),
-        table_3=_misdiagnosis(report, Split.TEST, INTERNAL),
-        table_4=_misdiagnosis(report, Split.EXTERNAL, EXTERNAL),
+        table_3=_misdiagnosis(report, rows[Split.TEST], INTERNAL),
+        table_4=_misdiagnosis(report, rows[Split.EXTERNAL], EXTERNAL),
         after_holm=_after_holm(report),
         misprints=" ".join(
             f"{each.feature} is in {each.by_table_2} slides of the test set by the paper's"
@@ -93,7 +91,7 @@ def page(report: Report, training: Training) -> str:
         interval=report.interval,
         least_tumor=report.least_tumor,
         rule_out=report.rule_out.note if report.rule_out else "",
-        paper_intervals=_paper_intervals(),
+        paper_accuracies=_paper_accuracies(),
     )
 
 
@@ -109,6 +107,13 @@ def figure(report: Report) -> str:
     if drawn is None:
         raise ValueError("the report has no annotated share of an external slide")
     return drawn
+
+
+def _row_of(report: Report, split: Split) -> SlideRow:
+    row = report.bundle_row(split)
+    if row is None:
+        raise ValueError(f"the report has no results of the set {split}")
+    return row
 
 
 def _rows(name: str, cell: Callable[[Split, PaperSet], tuple[str, str]]) -> tuple[str, ...]:
@@ -159,37 +164,29 @@ def _networks(report: Report) -> str:
     )
 
 
-def _slides(report: Report) -> str:
-    def measured(split: Split, name: str) -> str:
-        row = report.bundle_row(split)
-        assert row is not None  # page() has asked
-        return _interval(getattr(row, name))
-
-    def counted(split: Split) -> str:
-        row = report.bundle_row(split)
-        assert row is not None
-        return _counts(row.confusion)
-
-    def left_out(split: Split) -> tuple[str, str]:
-        row = report.bundle_row(split)
-        assert row is not None
-        called = row.without_tumor.positive + row.without_tumor.negative
-        return str(row.indeterminate), f"{called} of {called + row.without_tumor.indeterminate}"
+def _slides(rows: Mapping[Split, SlideRow]) -> str:
+    def called_without_tumor(split: Split) -> str:
+        found = rows[split].without_tumor
+        called = found.positive + found.negative
+        return f"{called} of {called + found.indeterminate}"
 
     def metric(name: str) -> tuple[str, ...]:
         return _rows(
             f"{name} (S4)",
-            lambda s, p: (_number(getattr(p.confusion, name)), measured(s, name)),
+            lambda s, p: (_number(getattr(p.confusion, name)), _interval(getattr(rows[s], name))),
         )
 
     return table(
         _HEADS,
         [
-            _rows("TP, FN, FP, TN (S2)", lambda s, p: (_counts(p.confusion), counted(s))),
+            _rows(
+                "TP, FN, FP, TN (S2)",
+                lambda s, p: (_counts(p.confusion), _counts(rows[s].confusion)),
+            ),
             *(metric(name) for name in ("accuracy", "sensitivity", "specificity")),
-            _rows("slide AUROC", lambda s, _: (_NONE, measured(s, "auroc"))),
-            _rows("with tumour, not called", lambda s, _: ("by hand", left_out(s)[0])),
-            _rows("without tumour, called", lambda s, _: (_NONE, left_out(s)[1])),
+            _rows("slide AUROC", lambda s, _: (_NONE, _interval(rows[s].auroc))),
+            _rows("with tumour, not called", lambda s, _: ("by hand", str(rows[s].indeterminate))),
+            _rows("without tumour, called", lambda s, _: (_NONE, called_without_tumor(s))),
         ],
     )
 
@@ -264,17 +261,17 @@ def _morphology(report: Report) -> str:
     return table(("slides with", *heads), rows)
 
 
-def _misdiagnosis(report: Report, split: Split, paper: PaperSet) -> str:
+def _misdiagnosis(report: Report, row: SlideRow, paper: PaperSet) -> str:
     """Table 3 or 4: both studies by the paper's chi-square test, the simulated one by Fisher's."""
-    simulated = {test.feature: test for test in report.misdiagnosis if test.table == split}
+    simulated = {test.feature: test for test in report.misdiagnosis if test.table == row.set}
     rows = []
     for printed in misdiagnosis():
         if printed.table != paper.counts:
             continue
         feature, in_paper, in_report = IN_A_REPORT[printed.feature]
-        theirs = next(each for each in printed.levels if each.level == in_paper)
         if feature not in simulated:
             continue
+        theirs = next(each for each in printed.levels if each.level == in_paper)
         test = simulated[feature]
         ours = next(each for each in test.levels if each.level == in_report)
         name = in_report if printed.feature == "Gender" else printed.feature.lower()
@@ -293,8 +290,6 @@ def _misdiagnosis(report: Report, split: Split, paper: PaperSet) -> str:
                 test.negative.fisher_text,
             )
         )
-    row = report.bundle_row(split)
-    assert row is not None  # page() has asked
     theirs_all, ours_all = paper.confusion, row.confusion
     heads = (
         "slides with",
@@ -385,7 +380,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def _paper_intervals() -> str:
+def _paper_accuracies() -> str:
     return " and ".join(f"{p.confusion.accuracy:.3f} on {p.slides} slides" for _, _, p in _SETS)
 
 

@@ -13,6 +13,8 @@ from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.counts import read_counts
 from her2d.research.evaluation.misdiagnosis import FeatureTest, Group, misdiagnosis_tests
 
+# Absences of poor differentiation in Table 4 are the group sizes less the presences: the column
+# printed there repeats Table 3's.
 COUNTS = Path(__file__).with_name("paper_counts.csv")
 
 

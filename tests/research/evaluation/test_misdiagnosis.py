@@ -2,7 +2,6 @@
 
 from itertools import product
 from math import comb, prod
-from pathlib import Path
 
 import pytest
 from scipy.stats import hypergeom
@@ -13,10 +12,7 @@ from her2d.research.evaluation.misdiagnosis import (
     compare_groups,
     misdiagnosis_tests,
 )
-
-# Absences of poor differentiation in Table 4 are the group sizes less the presences: the column
-# printed there repeats Table 3's.
-COUNTS = Path(__file__).parents[3] / "tools" / "bundle_results" / "paper_counts.csv"
+from tools.bundle_results.paper import COUNTS
 
 # As printed; None is NA. Table 4 truncates signet-ring's 0.3217 to 0.321.
 PRINTED = {
