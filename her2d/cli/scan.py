@@ -39,7 +39,7 @@ from her2d.system.imports import importing_much
 from her2d.system.text import printable, readable_text
 
 if TYPE_CHECKING:
-    from her2d.api import Scorer
+    from her2d.processing.processor import SlideProcessor
     from her2d.processing.recorder import Recorder
 
 Outcome = SlideResult | str | Exception
@@ -77,7 +77,9 @@ def scan(
 def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     # Importing the pipeline takes half a second, which `--help` need not wait for.
     with importing_much():
-        from her2d.api import Scorer
+        from her2d.bundle.loading import load_bundle
+        from her2d.bundle.site_calibration import with_calibration
+        from her2d.processing.processor import open_processor
         from her2d.processing.recorder import Recorder
 
     results = settings.results
@@ -88,20 +90,20 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         say(f"her2d: The database was migrated. A copy from before is {copy}.", err=True)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    bundle = with_calibration(load_bundle(settings.bundle.path), settings.bundle.calibration)
     with (
-        Scorer(settings=settings) as scorer,
+        # The slides' first tile shows as well whether the engine works: no job waits for it here.
+        open_processor(bundle, settings, check=lambda _: None) as processor,
         Progress(
             *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
         ) as progress,
         ThreadPoolExecutor(settings.pipeline.slides_in_flight) as pool,
     ):
         who = actor("scan")
-        recorder = Recorder(
-            scorer.bundle, scorer.processor.software, settings.results.heatmaps, who
-        )
+        recorder = Recorder(bundle, processor.software, settings.results.heatmaps, who)
         cancel = threading.Event()
         futures = {
-            path: pool.submit(_scan_one, settings, scorer, recorder, path, progress, who, cancel)
+            path: pool.submit(_scan_one, settings, processor, recorder, path, progress, who, cancel)
             for path in files
         }
         try:
@@ -109,13 +111,13 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
         except KeyboardInterrupt:
             cancel.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            scorer.close()
+            processor.pipeline.close()
             raise
 
 
 def _scan_one(
     settings: Settings,
-    scorer: "Scorer",
+    processor: "SlideProcessor",
     recorder: "Recorder",
     path: Path,
     progress: Progress,
@@ -134,7 +136,7 @@ def _scan_one(
                 raise UserError(reason)
             clock = RunClock(queued_at=None)
             try:
-                digest, scored = scorer.processor.hash_and_score(
+                digest, scored = processor.hash_and_score(
                     file,
                     lambda _: clock.step_ended("hash"),
                     cancel=cancel,

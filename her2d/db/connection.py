@@ -301,7 +301,7 @@ def _opening(
             _interrupt(
                 connection, interrupt_if, log_of(path) if uri.endswith(_UNCHANGING) else None
             )
-            yield Database(connection)
+            yield Database(connection, execute_plugins=False)
         except BaseException:
             connection.close()
             raise
@@ -416,7 +416,7 @@ def _refuse_other_columns(db: Database, path: Path) -> None:
 @cache
 def _definitions_by(migrations: tuple[Traversable, ...]) -> Mapping[str, str]:
     """Return what `_definitions` finds in a database that `migrations` have just created."""
-    db = Database(memory=True)
+    db = Database(memory=True, execute_plugins=False)
     for migration in migrations:
         for statement in _statements(migration.read_text()):
             db.execute(statement)

@@ -115,7 +115,7 @@ def _require_usable(copy: Path, backup: Path) -> None:
 
 def _record(copy: Path, backup: Path, actor: str) -> None:
     """Record the restoring in the copy, which nobody uses yet."""
-    with closing(Database(copy)) as db:
+    with closing(Database(copy, execute_plugins=False)) as db:
         record_act(db, "restored", f"From {backup}.", actor)
 
 

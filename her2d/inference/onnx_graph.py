@@ -118,7 +118,7 @@ class Graph:
         outputs: descriptions of the outputs, by name, as they are in protobuf.
         described: descriptions of other values, by name, as they are in protobuf.
         rest: the graph's other fields, its inputs among them.
-        shapes: of those values that the file describes.
+        values: descriptions of all values that the file describes, by name.
     """
 
     around: list[memoryview]
@@ -127,7 +127,7 @@ class Graph:
     outputs: dict[str, bytes | memoryview]
     described: dict[str, memoryview]
     rest: list[memoryview]
-    shapes: dict[str, Shape] = field(default_factory=dict)
+    values: dict[str, memoryview] = field(default_factory=dict)
 
     @classmethod
     def read(cls, model: bytes) -> Self:
@@ -154,13 +154,21 @@ class Graph:
     def _describe(self, number_: int, value: memoryview, raw: memoryview) -> None:
         if number_ in (_INPUT, _OUTPUT, _VALUE_INFO):
             name = "".join(_texts(value, _VALUE_NAME))
-            self.shapes[name] = _shape(value)
+            self.values[name] = value
         if number_ == _OUTPUT:
             self.outputs[name] = value
         elif number_ == _VALUE_INFO:
             self.described[name] = value
         else:
             self.rest.append(raw)
+
+    def shape(self, name: str) -> Shape:
+        """Return a value's shape; () if the file does not describe it.
+
+        Raises:
+            IndexError, ValueError: its description is not in protobuf.
+        """
+        return _shape(self.values[name]) if name in self.values else ()
 
     @property
     def opset(self) -> int | None:
@@ -239,7 +247,6 @@ def made_graph(inputs: Mapping[str, Shape], outputs: Iterable[str], *, like: Gra
         {name: with_length(_VALUE_NAME, name.encode()) for name in outputs},
         {},
         [memoryview(each) for each in rest],
-        dict(inputs),
     )
 
 

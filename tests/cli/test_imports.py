@@ -86,20 +86,37 @@ plugin = Plugin()
 """
 
 
-def test_no_plugin_that_another_package_has_for_pydantic_is_imported(tmp_path):
+@pytest.mark.parametrize(
+    ("library", "use", "command"),
+    [
+        (
+            "pydantic",
+            "import pydantic; type('M', (pydantic.BaseModel,), {})",
+            ["config", "example"],
+        ),
+        (
+            "sqlite_utils",
+            "import sqlite_utils; sqlite_utils.Database(memory=True)",
+            ["db", "create"],
+        ),
+    ],
+)
+def test_no_plugin_that_another_package_has_for_a_library_is_imported(
+    library, use, command, tmp_path
+):
     package = tmp_path / "other-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[pydantic]\nother = other:plugin\n")
+    (package / "entry_points.txt").write_text(f"[{library}]\nother = other:plugin\n")
     (tmp_path / "other.py").write_text(PLUGIN)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     environment.pop("PYDANTIC_DISABLE_PLUGINS", None)  # which this process has set for commands
-    run = partial(subprocess.run, env=environment, capture_output=True, text=True, check=True)
-    model = "import pydantic; type('M', (pydantic.BaseModel,), {})"
-    found = run([sys.executable, "-c", model])
+    run = partial(
+        subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    found = run([sys.executable, "-c", use])
     assert "a plugin of another package" in found.stdout
-    command = [sys.executable, "-m", "her2d", "config", "example"]
-    found = run(command)
+    found = run([sys.executable, "-m", "her2d", *command])
     assert "a plugin of another package" not in found.stdout
 
 

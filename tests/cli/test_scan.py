@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,8 @@ from stained_tiles import TUMOR_STRONG, stained
 
 from her2d.cli.slide_files import slide_files
 from her2d.db.connection import open_readonly
+from her2d.inference.engine import EngineError
+from her2d.inference.host_tiles import HostEngine
 from her2d.processing.processor import SlideProcessor
 from her2d.processing.recorder import Recorder
 from her2d.results.listing import list_results
@@ -282,6 +285,26 @@ def test_a_shortage_of_the_process_is_one_sentence(her2d, write_slide, monkeypat
         1,
         "her2d: a.tif: her2d lacks threads or processes. The file is not the cause.\n",
     )
+
+
+@pytest.mark.parametrize("network", ["segment", "classify"])
+def test_an_engine_that_fails_is_one_sentence_for_each_slide_and_no_slide_is_refused(
+    her2d, laboratory, write_slide, monkeypatch, network
+):
+    def fails(*_):
+        raise EngineError("ONNX Runtime failed on a batch of 1 tiles: no memory")
+
+    monkeypatch.setattr(HostEngine, network, fails)
+    slides = [write_slide(["S"], name) for name in ("a.tif", "b.tif")]
+    code, out, error = her2d("scan", *slides)
+    assert (code, out) == (1, "")
+    sentence = "ONNX Runtime failed on a batch of 1 tiles: no memory"
+    assert sorted(error.splitlines()) == [
+        f"her2d: a.tif: {sentence}",
+        f"her2d: b.tif: {sentence}",
+    ]
+    with closing(open_readonly(laboratory.database)) as db:
+        assert [db[table].count for table in ("runs", "jobs")] == [0, 0]
 
 
 def test_a_locked_database_is_one_sentence(her2d, write_slide, monkeypatch):

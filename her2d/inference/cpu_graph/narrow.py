@@ -162,7 +162,7 @@ def greater_logits(known: Known) -> Replacements:
     """Replace the convolution of two channels that are only compared with each other."""
     rows, columns = 4, 2
     for node in known.graph.nodes:
-        if node.kind != "Greater" or len(known.graph.shapes.get(node.outputs[0], ())) != 3:
+        if node.kind != "Greater" or len(known.graph.shape(node.outputs[0])) != 3:
             continue
         picks = [known.made(value, "Gather") for value in node.inputs]
         if None in picks:

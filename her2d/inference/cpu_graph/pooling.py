@@ -77,7 +77,8 @@ def unpooling_by_positions(known: Known) -> Replacements:
         if _matches(known, node.outputs[0], _UNPOOLED, found):
             pixels = known.pixels(found["map"])
             if pixels and _fits(known, node, found, *pixels):
-                yield _by_positions(known, node, found, *pixels)
+                yield from _corners_at_once(known, found)
+                yield _by_positions(node, found, *pixels)
 
 
 def _matches(known: Known, value: str, pattern: Pattern, found: dict[str, str]) -> bool:
@@ -118,11 +119,12 @@ def _fits(
 
 
 def _by_positions(
-    known: Known, node: Node, found: dict[str, str], channels: int, height: int, width: int
+    node: Node, found: dict[str, str], channels: int, height: int, width: int
 ) -> Replacement:
+    """Replace the masks, by steps that only compare and move values, and so are exact."""
     made = Replacement((found["pooled"], *node.outputs))
     batch = made.add("Shape", (found["pooled"],), start=0, end=1)
-    positions = _positions(made, _corners(known, found, made), found["pooled"])
+    positions = _positions(made, _corners(found), found["pooled"])
     plane = height * width
     grid = 2 * width * np.arange(height // 2)[:, None] + 2 * np.arange(width // 2)
     zero, step = made.weight(np.array(0)), made.weight(np.array(plane))
@@ -143,23 +145,27 @@ def _by_positions(
     return made
 
 
-def _corners(known: Known, found: dict[str, str], made: Replacement) -> list[str]:
+def _corners(found: dict[str, str]) -> tuple[str, ...]:
     """Return the names of the four pixels of each window, in row-major order."""
+    return tuple(found[f"corner {number}"] for number in range(4))
+
+
+def _corners_at_once(known: Known, found: dict[str, str]) -> Replacements:
+    """Replace the convolution with ReLU before a pooling by one of a window's four pixels."""
     convolution = with_relu(known, found["map"])
     # Even where the convolution takes as long, the slices are saved.
     if convolution is None or not convolution.gains(2, 2, least=0.0):
-        return [found[f"corner {number}"] for number in range(4)]
-    channels = convolution.channels
+        return
+    made = Replacement(_corners(found))
     windows = made.add("Relu", (convolution.packed(made, 2, 2),))
-    corners = made.several(4)
-    made.add("Split", (windows, made.ints(*[channels] * 4)), *corners, axis=1)
-    return list(corners)
+    made.add("Split", (windows, made.ints(*[convolution.channels] * 4)), *made.outputs, axis=1)
+    yield made
 
 
-def _positions(made: Replacement, corners: list[str], pooled: str) -> tuple[str, str]:
+def _positions(made: Replacement, corners: tuple[str, ...], pooled: str) -> tuple[str, str]:
     """Add the maximum of each window and return the row and column of the first one, as int64."""
-    upper = made.add("Max", tuple(corners[:2]))
-    lower = made.add("Max", tuple(corners[2:]))
+    upper = made.add("Max", corners[:2])
+    lower = made.add("Max", corners[2:])
     made.add("Max", (upper, lower), pooled)
     # Of equal values the first in row-major order counts.
     is_lower = made.add("Greater", (lower, upper))

@@ -89,7 +89,7 @@ class Known:
 
     def pixels(self, value: str) -> tuple[int, int, int] | None:
         """Return channels, height and width of a value (N, C, H, W), if the file names them."""
-        shape = self.graph.shapes.get(value, ())
+        shape = self.graph.shape(value)
         if len(shape) != 4 or None in shape[1:]:
             return None
         channels, height, width = (size or 0 for size in shape[1:])

@@ -261,6 +261,18 @@ def test_without_wide_vectors_only_poolings_are_rewritten(monkeypatch):
     assert rewritten((SHIPPED / "classifiers.onnx").read_bytes()) is None
 
 
+def test_a_pooling_is_rewritten_also_where_the_convolution_before_it_would_round_otherwise(
+    monkeypatch, tissue
+):
+    monkeypatch.setattr(rewrite, "computes_the_same", lambda *_: False)
+    segmenter = (SHIPPED / "segmenter.onnx").read_bytes()
+    before, after = kinds(segmenter), kinds(rewritten(segmenter) or b"")
+    assert after["MaxUnpool"] == before["DepthToSpace"] == 5
+    assert after["Conv"] == before["Conv"]
+    assert after["Split"] == before["Split"]
+    assert same(segmenter, {"tiles": some_tiles(tissue)[1:3]})
+
+
 # Random networks of other widths.
 
 
