@@ -22,9 +22,9 @@ class Share:
         self.mounted = mounted
         self._server: subprocess.Popen[bytes] | None = None
 
-    def connect(self) -> None:
+    def connect(self, *rate: str) -> None:
         """Mount the share without caches, which would hide that the server does not answer."""
-        options = ("-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0,direct_io")
+        options = ("-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0,direct_io", *rate)
         self._server = subprocess.Popen(
             [str(_BINDFS), "-f", *options, str(self.behind), str(self.mounted)],
             stderr=subprocess.PIPE,
@@ -42,6 +42,12 @@ class Share:
         if self._server is not None:
             self._server.kill()
             self._server.wait(PATIENCE_S)
+
+    def slow_down(self, bytes_per_s: int) -> None:
+        """Mount the share again, so slow that a file is certainly being read for a while."""
+        self.die()
+        self._unmount()
+        self.connect(f"--read-rate={bytes_per_s}")
 
     def come_back(self) -> None:
         """Mount the share again after `die`."""

@@ -16,7 +16,8 @@ from her2d.queue.job import JobState
 
 pytestmark = pytest.mark.slow
 
-LARGE = ["Sw" * 16] * 20  # reading it takes seconds
+LARGE = ["Sw" * 16] * 20  # 1.6 MB
+BYTES_PER_S = 300_000
 
 
 @pytest.fixture
@@ -24,6 +25,12 @@ def inbox(site, tmp_path) -> Iterator[Share]:
     """The site's inbox, as a share."""
     with share(tmp_path / "behind", site.inbox) as found:
         yield found
+
+
+@pytest.fixture
+def slow(inbox) -> None:
+    """Let the share take seconds to read a large slide, so that it fails or hangs meanwhile."""
+    inbox.slow_down(BYTES_PER_S)
 
 
 @pytest.fixture
@@ -54,6 +61,7 @@ def test_a_file_that_another_machine_writes_is_found_without_an_event(site, inbo
     assert polled["folder"] == str(site.inbox)
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_share_that_fails_while_slides_are_read_delays_them_and_loses_none(
     site, inbox, write_slide
 ):
@@ -90,7 +98,7 @@ def test_a_share_that_hangs_does_not_delay_other_inboxes_and_is_reported(
     assert site.runs() == 3
 
 
-@pytest.mark.usefixtures("unpolled")
+@pytest.mark.usefixtures("unpolled", "slow")
 def test_a_slide_whose_share_hangs_while_it_is_read_continues_when_the_share_answers(
     site, inbox, write_slide
 ):
@@ -105,7 +113,7 @@ def test_a_slide_whose_share_hangs_while_it_is_read_continues_when_the_share_ans
     assert unreadable_tiles(site) == {"a.tif": 0}
 
 
-@pytest.mark.usefixtures("unpolled")
+@pytest.mark.usefixtures("unpolled", "slow")
 def test_a_daemon_that_starts_while_a_share_hangs_processes_the_other_inbox(
     site, inbox, local, write_slide
 ):
@@ -126,7 +134,7 @@ def test_a_daemon_that_starts_while_a_share_hangs_processes_the_other_inbox(
     assert site.runs() == len(site.jobs()) == 2
 
 
-@pytest.mark.usefixtures("unpolled")
+@pytest.mark.usefixtures("unpolled", "slow")
 def test_a_daemon_stops_while_a_share_hangs(site, inbox, write_slide):
     site.set("pipeline", drain_s=0)
     write_slide(LARGE, "a.tif", folder=inbox.behind)
