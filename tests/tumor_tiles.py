@@ -76,16 +76,18 @@ class HardSlide:
     correlation: float
 
 
-def hard_slides(rng: np.random.Generator, count: int, *, cut: float) -> list[HardSlide]:
-    """Slides of which one in eight is positive, with errors that come together on some."""
-    return [_hard_slide(rng, cut) for _ in range(count)]
+def hard_slides(
+    rng: np.random.Generator, count: int, *, cut: float, positive: float = 0.125
+) -> list[HardSlide]:
+    """Slides of which so many are mostly strong, with errors that come together on some."""
+    return [_hard_slide(rng, cut, positive) for _ in range(count)]
 
 
-def _hard_slide(rng: np.random.Generator, cut: float) -> HardSlide:
+def _hard_slide(rng: np.random.Generator, cut: float, positive: float) -> HardSlide:
     tiles = int(rng.integers(20, 120))
     row, column = tumor_places(rng, tiles)
     correlation = float(rng.choice([0.0, 0.8, 1.5]))
-    share = rng.beta(3, 5) if rng.random() < 0.125 else rng.beta(0.5, 30)
+    share = rng.beta(3, 5) if rng.random() < positive else rng.beta(0.5, 30)
     stain = tissue_noise(rng, row, column, correlation) + norm.ppf(share)
     high = norm.cdf(stain / 0.4)  # of the tile's tumour
     err_together = rng.random() < 0.09

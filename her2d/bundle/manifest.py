@@ -1,5 +1,6 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from her2d.bundle.status_weights import StatusWeights, patient_weights, status_weights, suffice
 from her2d.errors import Her2dError
 from her2d.method import (
     COVERAGE,
@@ -290,6 +292,9 @@ class Interval(_Section):
         patient: number of each slide's patient, from 0; all patients weigh the same.
         call: each slide's call, `positive` or `negative`: a new slide's interval rests on those
             that are called as it is. Without it, on all.
+        positive: whether each slide's true HER2 status is positive; only with a prevalence.
+        prevalence: share of HER2-positive slides among those that the coverage is for. Without it,
+            the share that the slides have.
     """
 
     coverage: float = COVERAGE
@@ -298,6 +303,8 @@ class Interval(_Section):
     residuals: tuple[NotNegative, ...]
     patient: tuple[Annotated[int, Field(ge=0)], ...]
     call: tuple[Call, ...] = ()
+    positive: tuple[bool, ...] = ()
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     scale: IntervalScale
 
     @field_validator("coverage")
@@ -318,17 +325,30 @@ class Interval(_Section):
             raise ValueError("call must be of each slide, or left out")
         if len(set(self.patient)) != self.patients:
             raise ValueError("patients and patient must be of equally many patients")
+        if (self.prevalence is None) == bool(self.positive):
+            raise ValueError("positive and prevalence belong together")
+        if self.positive and len(self.positive) != self.slides:
+            raise ValueError("positive must be of each slide, or left out")
         for call in get_args(Call) if self.call else ():
-            alike = {n for n, each in zip(self.patient, self.call, strict=True) if each == call}
-            self._are_enough(len(alike), f" with slides called {call}")
-        self._are_enough(self.patients, "")
+            self._are_enough([each == call for each in self.call], f" with slides called {call}")
+        self._are_enough([True] * self.slides, "")
         return self
 
-    def _are_enough(self, patients: int, which: str) -> None:
+    @property
+    def weights(self) -> StatusWeights:
+        """What a slide counts by its true status."""
+        if self.prevalence is None:
+            return StatusWeights()
+        return status_weights(self.positive, self.patient, self.prevalence)
+
+    def _are_enough(self, alike: list[bool], which: str) -> None:
         # A quantile beyond the largest residual is infinite.
-        if patients < self.coverage * (patients + 1):
+        patient = list(compress(self.patient, alike))
+        positive = list(compress(self.positive, alike))
+        total = sum(patient_weights(patient, positive, self.weights))
+        if not suffice(total, self.weights.most, self.coverage):
             raise ValueError(
-                f"{patients} patients{which} are too few for {self.coverage:g} coverage"
+                f"{len(set(patient))} patients{which} are too few for {self.coverage:g} coverage"
             )
 
 

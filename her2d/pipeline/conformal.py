@@ -7,16 +7,19 @@ the calibration's coverage, for any distribution of errors. Slides that are call
 compared with such slides only, and so are negative ones, so that the coverage holds for either
 call (Vovk et al. 2003, "Mondrian Confidence Machine"): positive calls are wrong more often. Slides
 of one patient are not independent, so patients weigh the same and not slides (Lee, Barber and
-Willett 2023).
+Willett 2023). If the bundle states a prevalence, the coverage is for a population with that share
+of HER2-positive slides (Tibshirani et al. 2019, "Conformal Prediction Under Covariate Shift").
 """
 
 import math
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from her2d.bundle.manifest import Call, IntervalScale
 from her2d.bundle.manifest import Interval as Calibration
+from her2d.bundle.status_weights import patient_weights
 from her2d.pipeline.interval import Interval, TumorTiles
 
 # On the scale of `stabilized`: 0.1 points above 0 %, 1.7 below and 1.9 above 10 %, 3 at 50 %.
@@ -111,12 +114,18 @@ def residual_quantile(calibration: Calibration, call: Call) -> float:
         call: what the new slide is called.
     """
     calls = calibration.call or (call,) * calibration.slides
-    alike = np.array(calls) == call
+    alike = [each == call for each in calls]
     residuals = np.array(calibration.residuals)[alike]
-    patient = np.array(calibration.patient)[alike]
+    weights = calibration.weights
+    weight = np.array(
+        patient_weights(
+            list(compress(calibration.patient, alike)),
+            list(compress(calibration.positive, alike)),
+            weights,
+        )
+    )
     order = np.argsort(residuals, kind="stable")
-    _, number, slides_of = np.unique(patient, return_inverse=True, return_counts=True)
-    weight = (1 / slides_of[number])[order]
-    # The new patient is one more, whose residual may be any.
-    reached = np.cumsum(weight) >= calibration.coverage * (len(slides_of) + 1) - 1e-9
+    # The new slide is one more, whose status and residual may be any.
+    whole = weight.sum() + weights.most
+    reached = np.cumsum(weight[order]) >= calibration.coverage * whole - 1e-9
     return float(residuals[order][int(np.argmax(reached))])

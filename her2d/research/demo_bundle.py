@@ -35,7 +35,7 @@ from her2d.research.training.recipe import GateSource, IntegratorRecipe, Network
 from her2d.research.training.study import Study
 from her2d.research.training.train import train_classifier, train_segmenter
 from her2d.simulator.cohort import write_cohort
-from her2d.simulator.paper_cohort import SMALLEST_SIDE, Split, plan_splits
+from her2d.simulator.paper_cohort import INTERNAL, SMALLEST_SIDE, Split, plan_splits
 from her2d.simulator.plan import SlidePlan
 
 INTENDED_USE = (
@@ -43,6 +43,8 @@ INTENDED_USE = (
     " tissue, not for diagnosis."
 )
 SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
+# The paper's internal cohort (Table 1), which has fewer than the simulated splits.
+_PREVALENCE = round(INTERNAL.positive, 3)
 _BATCH = 12
 _ARTEFACTS = 0.1
 _PATHS = ("he_path", "ihc_path", "annotation_path")
@@ -56,8 +58,10 @@ class Sizes:
         slides: Slides of each split.
         positive: Fraction of HER2-positive slides of each split. It is larger than the paper's
             12.5 %, so that strong tiles are not rare in training, and sensitivity can be measured.
-            The splits that the integrator and its intervals are fitted to, and tested on, have the
-            same.
+            The splits that the integrator is fitted to, and tested on, have the same. Its intervals
+            are for the paper's share, see `IntegratorRecipe.prevalence`.
+        calibration: Further slides of splits, because the integrator's needs fewer than the
+            interval's calibration.
         benign: Further slides of splits, without tumour. The least tumour of a call is measured on
             those that are kept apart for the integrator.
         width, height: Mean size of resections in pixels at 4x.
@@ -78,6 +82,7 @@ class Sizes:
     positive: Mapping[Split, float] = field(
         default_factory=lambda: {"train": 0.45, "integrator": 0.3, "test": 0.3, "external": 0.3}
     )
+    calibration: Mapping[Split, int] = field(default_factory=lambda: {"integrator": 60})
     benign: Mapping[Split, int] = field(
         default_factory=lambda: {"integrator": 12, "test": 8, "external": 8}
     )
@@ -105,7 +110,7 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
     return Recipe(
         seed=seed,
         gate=sizes.gate,
-        integrator=IntegratorRecipe(folds=sizes.integrator_folds),
+        integrator=IntegratorRecipe(folds=sizes.integrator_folds, prevalence=_PREVALENCE),
         mean=(0.75, 0.60, 0.78),
         std=(0.16, 0.18, 0.12),
         segmenters=(SEGMENTER,),
@@ -205,6 +210,14 @@ def cohort_plans(sizes: Sizes, seed: int) -> dict[Split, list[SlidePlan]]:
         width=sizes.width,
         height=sizes.height,
         benign_fraction=1.0,
+        artefact_probability=_ARTEFACTS,
+    )
+    plans += plan_splits(
+        sizes.calibration,
+        seed + 2,
+        positive=sizes.positive,
+        width=sizes.width,
+        height=sizes.height,
         artefact_probability=_ARTEFACTS,
     )
     cohorts: dict[Split, list[SlidePlan]] = {split: [] for split in sizes.slides}

@@ -114,6 +114,15 @@ def test_a_bundle_may_calibrate_the_interval_and_may_leave_it_out(tmp_path):
             "18 patients are too few for 0.95 coverage",
         ),
         ({"scale": {"base": 0.0}}, "greater than 0"),
+        ({"prevalence": 0.1}, "positive and prevalence belong together"),
+        ({"positive": [False] * 20}, "positive and prevalence belong together"),
+        ({"prevalence": 1.0, "positive": [False] * 20}, "less than 1"),
+        ({"prevalence": 0.1, "positive": [True] * 19}, "positive must be of each slide"),
+        ({"prevalence": 0.1, "positive": [False] * 20}, "slides of both HER2 statuses"),
+        (
+            {"prevalence": 0.5, "positive": [False] * 19 + [True]},
+            "19 patients are too few for 0.95 coverage",
+        ),
     ],
 )
 def test_a_calibration_that_contradicts_itself_is_refused(tmp_path, change, sentence):

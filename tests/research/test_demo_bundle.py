@@ -18,6 +18,7 @@ from her2d.research.training.recipe import GateSource
 
 TINY = Sizes(
     slides={"train": 12, "integrator": 6, "test": 4, "external": 4},
+    calibration={},
     benign={},
     width=1100,
     height=1100,

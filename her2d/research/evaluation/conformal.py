@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from her2d.bundle.manifest import Call, Interval, IntervalScale
+from her2d.bundle.status_weights import StatusWeights, patient_weights, status_weights, suffice
 from her2d.method import COVERAGE, FOLDS
 from her2d.pipeline.conformal import EVIDENCE, call_of, scale_of, stabilized
 
@@ -32,12 +33,14 @@ class CalibrationSlide:
         patient: its patient.
         share: P of equation 1, 0 to 1.
         annotated: annotated share of HER2-high tumour, 0 to 1.
+        is_positive: its true HER2 status.
         evidence: see `evidence_of_doubt`, float64 (3,).
     """
 
     patient: str
     share: float
     annotated: float
+    is_positive: bool
     evidence: NDArray[np.float64]
 
 
@@ -51,6 +54,7 @@ def fit_interval(
     threshold: float,
     *,
     evidence: Sequence[str] = EVIDENCE,
+    prevalence: float | None = None,
     seed: int,
 ) -> Interval:
     """Calibrate the interval.
@@ -59,17 +63,29 @@ def fit_interval(
         slides: of at least `fewest_patients()` patients.
         threshold: P from which the bundle calls a slide positive, 0 to 1.
         evidence: what may widen the interval, of `EVIDENCE`; the rest gets no weight.
+        prevalence: share of HER2-positive slides among those that the coverage is for; None takes
+            the share that these slides have.
         seed: of the groups of patients by which the scale is fitted.
 
     Raises:
-        ValueError: there are fewer patients.
+        ValueError: there are too few patients; the message says so in one sentence.
     """
     names, patient = np.unique([slide.patient for slide in slides], return_inverse=True)
     if len(names) < fewest_patients():
         raise ValueError(
-            f"an interval of {100 * COVERAGE:g} % needs {fewest_patients()} patients, and there"
-            f" are {len(names)}"
+            "that needs slides that were kept apart, with a known share and a call, of"
+            f" {fewest_patients()} patients, and there are {len(names)}"
         )
+    weights = StatusWeights()
+    if prevalence is not None:
+        weights = status_weights(
+            [slide.is_positive for slide in slides], patient.tolist(), prevalence
+        )
+        if not _suffice(slides, weights):
+            raise ValueError(
+                f"{len(names)} patients are too few to weigh slides by a prevalence of"
+                f" {100 * prevalence:g} %"
+            )
     residual = np.array([abs(stabilized(s.share) - stabilized(s.annotated)) for s in slides])
     measured = np.stack([slide.evidence for slide in slides]) * np.isin(EVIDENCE, list(evidence))
     weight = 1 / np.bincount(patient)[patient]
@@ -83,19 +99,30 @@ def fit_interval(
         patients=len(names),
         residuals=tuple(round(float(value), _DIGITS) for value in scaled),
         patient=tuple(patient.tolist()),
-        call=_calls(slides, threshold),
+        call=_calls(slides, threshold, weights),
+        positive=() if prevalence is None else tuple(slide.is_positive for slide in slides),
+        prevalence=prevalence,
         scale=_fit_scale(residual, measured, weight),
     )
 
 
-def _calls(slides: Sequence[CalibrationSlide], threshold: float) -> tuple[Call, ...]:
+def _calls(
+    slides: Sequence[CalibrationSlide], threshold: float, weights: StatusWeights
+) -> tuple[Call, ...]:
     """Return each slide's call; nothing if slides of either call are of too few patients."""
     calls = tuple(call_of(slide.share, threshold) for slide in slides)
     for call in get_args(Call):
-        alike = {slide.patient for slide, each in zip(slides, calls, strict=True) if each == call}
-        if len(alike) < fewest_patients():
+        alike = [slide for slide, each in zip(slides, calls, strict=True) if each == call]
+        if not _suffice(alike, weights):
             return ()
     return calls
+
+
+def _suffice(slides: Sequence[CalibrationSlide], weights: StatusWeights) -> bool:
+    numbers = {name: number for number, name in enumerate({s.patient for s in slides})}
+    patient = [numbers[slide.patient] for slide in slides]
+    total = sum(patient_weights(patient, [slide.is_positive for slide in slides], weights))
+    return suffice(total, weights.most, COVERAGE)
 
 
 def _fit_scale(

@@ -1,13 +1,12 @@
 """Evaluate a study's models on its test sets and write the report."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from her2d import __version__
 from her2d.bundle.loading import Bundle
-from her2d.bundle.manifest import BundleError
+from her2d.bundle.manifest import BundleError, Interval
 from her2d.inference.engine import EngineError
 from her2d.pipeline.rules import rules_of
 from her2d.research.evaluation.annotated_share import annotated_shares
@@ -114,7 +113,11 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
     bundle = write_candidate(study, recipe, command=command or recorded)
     held_out = score_held_out(study, recipe, bundle, progress=progress)
     calibrated = calibrate_interval(
-        bundle, held_out, evidence=recipe.integrator.interval_evidence, seed=recipe.seed
+        bundle,
+        held_out,
+        evidence=recipe.integrator.interval_evidence,
+        prevalence=recipe.integrator.prevalence,
+        seed=recipe.seed,
     )
     false_tumor = find_false_tumor(study, bundle, progress=progress)
     limited = limit_tumor(calibrated.bundle, held_out, false_tumor, seed=recipe.seed)
@@ -182,7 +185,7 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
         patients=tuple(patient_row(name, of) for name, of in of_sets.items()),
         subgroups=subgroup_rows(own),
         validation=validation_rows([prediction for _, prediction in own], decision.threshold),
-        coverage=tuple(chain.from_iterable(map(_coverage, of_sets.items()))),
+        coverage=tuple(_coverage(of_sets, bundle.manifest.interval)),
         rule_out=rule_out,
         reflex=_known(reflex_row(name, of, rule_out) for name, of in of_sets.items()),
         decision=_known(decision_curve(name, of, probability) for name, of in of_sets.items()),
@@ -269,10 +272,20 @@ def _predictions(
     return predictions, own, pictures
 
 
-def _coverage(of_set: tuple[str, Sequence[SlidePrediction]]) -> tuple[CoverageRow, ...]:
-    name, predictions = of_set
-    slides = validated_slides(predictions)
-    return coverage_rows(name, slides.by_area, slides.low, slides.high)
+def _coverage(
+    of_sets: Mapping[str, Sequence[SlidePrediction]], calibration: Interval | None
+) -> Iterator[CoverageRow]:
+    prevalence = None if calibration is None else calibration.prevalence
+    for name, predictions in of_sets.items():
+        slides = validated_slides(predictions)
+        yield from coverage_rows(
+            name,
+            slides.by_area,
+            slides.low,
+            slides.high,
+            positive=slides.positive,
+            prevalence=prevalence,
+        )
 
 
 def _known(rows: Iterable[Found | None]) -> tuple[Found, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import Interval
 from her2d.pipeline.conformal import EVIDENCE, evidence_of_doubt
-from her2d.research.evaluation.conformal import CalibrationSlide, fewest_patients, fit_interval
+from her2d.research.evaluation.conformal import CalibrationSlide, fit_interval
 from her2d.research.evaluation.held_out import HeldOutSlide
 from her2d.research.training.bundle_writer import write_manifest
 
@@ -29,6 +29,7 @@ def calibrate_interval(
     slides: Sequence[HeldOutSlide],
     *,
     evidence: Sequence[str] = EVIDENCE,
+    prevalence: float | None = None,
     seed: int,
 ) -> IntervalCalibration:
     """Calibrate the candidate's interval of P, and write it to the candidate's manifest.
@@ -39,25 +40,24 @@ def calibrate_interval(
         bundle: The study's candidate, not calibrated.
         slides: Slides that no model learned from.
         evidence: What may widen the interval, of `EVIDENCE`.
+        prevalence: Share of HER2-positive slides that the coverage is for; None takes that of the
+            slides.
         seed: Seed of the groups of patients.
 
     Raises:
         OSError: The manifest cannot be written.
     """
-    patients = len({slide.patient for slide in slides})
-    if patients < fewest_patients():
-        return IntervalCalibration(
-            bundle,
-            "The interval of P is not calibrated: that needs slides that were kept apart, with a"
-            f" known share and a call, of {fewest_patients()} patients, and there are {patients}.",
-        )
     decision = bundle.manifest.decision
-    interval = fit_interval(
-        calibration_slides(slides, decision.tile_cut),
-        decision.threshold,
-        evidence=evidence,
-        seed=seed,
-    )
+    try:
+        interval = fit_interval(
+            calibration_slides(slides, decision.tile_cut),
+            decision.threshold,
+            evidence=evidence,
+            prevalence=prevalence,
+            seed=seed,
+        )
+    except ValueError as error:
+        return IntervalCalibration(bundle, f"The interval of P is not calibrated: {error}.")
     calls = (
         f", {interval.call.count('positive')} called positive and {interval.call.count('negative')}"
         " negative, each call by itself"
@@ -67,7 +67,7 @@ def calibrate_interval(
     return IntervalCalibration(
         _with_interval(bundle, interval),
         f"The interval of P is calibrated on {interval.slides} slides of {interval.patients}"
-        f" patients that were kept apart{calls}.",
+        f" patients that were kept apart{calls}{_weighted(interval)}.",
     )
 
 
@@ -78,10 +78,21 @@ def calibration_slides(slides: Sequence[HeldOutSlide], tile_cut: float) -> list[
             slide.patient,
             slide.tiles.share,
             slide.annotated,
+            slide.is_positive,
             evidence_of_doubt(slide.tiles, tile_cut),
         )
         for slide in slides
     ]
+
+
+def _weighted(interval: Interval) -> str:
+    if interval.prevalence is None:
+        return ""
+    positive = sum(interval.positive)
+    return (
+        f"; {positive} of them are HER2-positive, and they are weighted to a population of which"
+        f" {100 * interval.prevalence:.3g} % are"
+    )
 
 
 def _with_interval(bundle: Bundle, interval: Interval) -> Bundle:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from her2d.bundle.manifest import Manifest, Measured
+from her2d.bundle.manifest import Interval, Manifest, Measured
 from her2d.pipeline.interval import interval_meaning
 
 CARD_FILE = "MODEL_CARD.md"
@@ -95,7 +95,16 @@ def _interval(manifest: Manifest) -> str:
         return f"The interval of P: {interval_meaning(calibrated=False)}"
     return (
         f"The interval of P, on {found.slides} slides of {found.patients} patients that no model"
-        f" learned from: {interval_meaning(calibrated=True)}"
+        f" learned from: {interval_meaning(calibrated=True)}{_population(found)}"
+    )
+
+
+def _population(interval: Interval) -> str:
+    if interval.prevalence is None:
+        return ""
+    return (
+        f" That is for slides of which {100 * interval.prevalence:.3g} % are HER2-positive: where"
+        " more are, more negative calls are wrong."
     )
 
 

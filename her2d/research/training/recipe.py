@@ -148,6 +148,10 @@ class IntegratorRecipe(_Section):
     """What may widen the interval of P: few tumour tiles, disagreement of the five
     sub-classifiers, and tiles near the tile cut. Without `disagreement` the interval fits each
     slide less closely, but `[inference] run_all_classifiers = false` can be used. Ours."""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of HER2-positive slides, of those with tumour, that the interval's coverage is for. Set
+    it where the slides that are kept apart were chosen to have more positive ones than come to the
+    laboratory; they are then weighted. None takes the share that they have. Ours."""
 
 
 class GateSource(StrEnum):

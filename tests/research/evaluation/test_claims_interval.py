@@ -18,24 +18,30 @@ CUT = 0.5
 SEEDS = range(8)
 
 
-def calibrated(slides: list[HardSlide]):
+def calibrated(slides: list[HardSlide], prevalence: float | None):
     return fit_interval(
         [
             CalibrationSlide(
-                f"P{number}", s.tiles.share, s.annotated, evidence_of_doubt(s.tiles, CUT)
+                f"P{number}",
+                s.tiles.share,
+                s.annotated,
+                s.annotated >= THRESHOLD,
+                evidence_of_doubt(s.tiles, CUT),
             )
             for number, s in enumerate(slides)
         ],
         THRESHOLD,
+        prevalence=prevalence,
         seed=0,
     )
 
 
-def intervals_after(calibrations: int):
+def intervals_after(calibrations: int, *, positive: float = 0.125, prevalence: float | None = None):
     found = []
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        calibration = calibrated(hard_slides(rng, calibrations, cut=CUT))
+        slides = hard_slides(rng, calibrations, cut=CUT, positive=positive)
+        calibration = calibrated(slides, prevalence)
         found += [
             (slide, conformal_interval(slide.tiles, calibration, CUT, THRESHOLD))
             for slide in hard_slides(rng, 200, cut=CUT)
@@ -56,6 +62,24 @@ def tested():
 def tested_by_call():
     """The same after calibrations on 300 others, of which enough are called positive."""
     return intervals_after(300)
+
+
+POSITIVE = float(
+    np.mean(
+        [s.annotated >= THRESHOLD for s in hard_slides(np.random.default_rng(0), 2000, cut=CUT)]
+    )
+)
+"""Share of truly positive slides among those that are tested."""
+
+
+@pytest.fixture(scope="module")
+def tested_after_many_positive():
+    """The same where half of the 150 calibration slides is mostly strong; without and with weights.
+
+    One in eight of the tested slides is.
+    """
+    many = {"positive": 0.5}
+    return intervals_after(150, **many), intervals_after(150, **many, prevalence=POSITIVE)
 
 
 def coverage(found) -> float:
@@ -111,6 +135,27 @@ def test_then_most_negative_calls_are_certain_and_most_wrong_ones_are_not(tested
     assert len(wrong) > 20
     assert borderline(negative) < 0.4
     assert borderline(wrong) > 0.85
+
+
+def test_weighted_slides_cover_it_for_either_call_where_fewer_are_positive(
+    tested_after_many_positive,
+):
+    _, weighted = tested_after_many_positive
+    for call in ("positive", "negative"):
+        assert coverage([found for found in weighted if is_called(found[0], call)]) >= 0.93
+
+
+def test_then_no_fewer_negative_calls_are_certain_and_under_5_in_100_of_them_are_wrong(
+    tested_after_many_positive,
+):
+    unweighted, weighted = (
+        [(slide, i) for slide, i in tested if is_called(slide, "negative")]
+        for tested in tested_after_many_positive
+    )
+    assert borderline(weighted) <= borderline(unweighted)
+    certain = [slide for slide, i in weighted if not i.low <= THRESHOLD <= i.high]
+    assert len(certain) > 500
+    assert np.mean([slide.annotated >= THRESHOLD for slide in certain]) < 0.05
 
 
 def test_their_width_depends_on_the_slide(tested):

@@ -20,7 +20,10 @@ def slides(count, *, slides_each=1, of=1.0):
         share = rng.uniform(0.2, 0.8)
         annotated = np.clip(share + of * disagreement * rng.standard_normal(), 0, 1)
         evidence = np.array([0.1, disagreement, rng.uniform(0, 0.3)])
-        found.append(CalibrationSlide(f"P{number % count}", share, float(annotated), evidence))
+        positive = bool(annotated >= THRESHOLD)
+        found.append(
+            CalibrationSlide(f"P{number % count}", share, float(annotated), positive, evidence)
+        )
     return found
 
 
@@ -43,7 +46,7 @@ def test_evidence_that_is_left_out_gets_no_weight_and_need_not_be_known():
 
 def test_a_residual_is_scaled_by_a_fit_without_its_patient():
     clean = slides(60, of=0.1)
-    outlier = CalibrationSlide("outlier", 0.9, 0.0, np.array([0.1, 0.01, 0.0]))
+    outlier = CalibrationSlide("outlier", 0.9, 0.0, False, np.array([0.1, 0.01, 0.0]))
     found = fit_interval([*clean, outlier], THRESHOLD, seed=1)
     number = max(found.patient)
     assert found.residuals[found.patient.index(number)] == max(found.residuals)
@@ -54,7 +57,7 @@ def test_nineteen_patients_are_the_fewest_for_95_percent():
     found = fit_interval(slides(19), THRESHOLD, seed=1)
     assert (found.slides, found.patients) == (19, 19)
     assert residual_quantile(found, "positive") == max(found.residuals)
-    with pytest.raises(ValueError, match="needs 19 patients, and there are 18"):
+    with pytest.raises(ValueError, match="of 19 patients, and there are 18"):
         fit_interval(slides(18, slides_each=3), THRESHOLD, seed=1)
 
 
@@ -65,14 +68,14 @@ def test_the_same_slides_and_seed_give_the_same_calibration():
 
 
 def test_slides_without_any_error_have_a_calibration_too():
-    perfect = [CalibrationSlide(f"P{n}", 0.2, 0.2, np.zeros(3)) for n in range(25)]
+    perfect = [CalibrationSlide(f"P{n}", 0.2, 0.2, True, np.zeros(3)) for n in range(25)]
     assert fit_interval(perfect, THRESHOLD, seed=1).scale.base > 0
 
 
 def with_calls(positive, negative):
     """Slides of as many patients; the positive calls are far off, the negative ones are right."""
     return [
-        CalibrationSlide(f"P{n}", 0.5 if n < positive else 0.0, 0.0, np.zeros(3))
+        CalibrationSlide(f"P{n}", 0.5 if n < positive else 0.0, 0.0, False, np.zeros(3))
         for n in range(positive + negative)
     ]
 
@@ -88,3 +91,42 @@ def test_they_are_put_together_if_one_call_is_of_too_few(positive, negative):
     found = fit_interval(with_calls(positive, negative), THRESHOLD, seed=1)
     assert found.call == ()
     assert residual_quantile(found, "negative") == residual_quantile(found, "positive")
+
+
+def with_statuses(positive, negative):
+    """Slides of as many patients, all called negative: the positive ones are missed."""
+    return [
+        CalibrationSlide(f"P{n}", 0.0, 0.5 if n < positive else 0.0, n < positive, np.zeros(3))
+        for n in range(positive + negative)
+    ]
+
+
+def test_missed_positives_count_as_often_as_in_the_population():
+    # 5 of 50 are over 5 %, and of a population with a fifth of its positive slides they are not.
+    as_they_are = fit_interval(with_statuses(5, 45), THRESHOLD, seed=1)
+    weighted = fit_interval(with_statuses(5, 45), THRESHOLD, prevalence=0.02, seed=1)
+    assert residual_quantile(as_they_are, "negative") > 0
+    assert residual_quantile(weighted, "negative") == 0
+
+
+@pytest.mark.parametrize("prevalence", [0.05, 0.3, 0.9])
+def test_a_population_with_more_positive_slides_never_has_narrower_intervals_where_they_are_missed(
+    prevalence,
+):
+    found = [
+        residual_quantile(
+            fit_interval(with_statuses(30, 200), THRESHOLD, prevalence=each, seed=1), "negative"
+        )
+        for each in (prevalence / 2, prevalence)
+    ]
+    assert found[0] <= found[1]
+
+
+def test_slides_of_one_status_cannot_be_weighted():
+    with pytest.raises(ValueError, match="of both HER2 statuses are needed"):
+        fit_interval(with_statuses(0, 40), THRESHOLD, prevalence=0.1, seed=1)
+
+
+def test_a_prevalence_that_gives_one_slide_too_much_weight_is_refused():
+    with pytest.raises(ValueError, match="42 patients are too few to weigh slides by a prev"):
+        fit_interval(with_statuses(2, 40), THRESHOLD, prevalence=0.5, seed=1)
