@@ -158,8 +158,8 @@ def _preparation(_: _Facts) -> _Reply:
         f" (4x). Tiles with a mean saturation of at most {SATURATION:g} of 255 are background."
         f" Tumour tiles have more than {100 * TUMOR_FRACTION:g} % tumour. In the evaluation, slides"
         " that are out of focus, folded or under ink beyond the bundle's limits have no call,"
-        " and such pixels of other slides do not count; training leaves no slide out for its"
-        " quality. All slides are treated alike, because her2d does not see to which group a"
+        " and such pixels of other slides do not count; in training no slide is left"
+        " out as a whole. All slides are treated alike, because her2d does not see to which group a"
         " patient belongs."
     )
 
