@@ -97,7 +97,7 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, Applies, str], ...]], ...] = (
         (
             ("6a", _BOTH, "setting, with the number and location of centres"),
             ("6b", _BOTH, "eligibility criteria"),
-            ("6c", _BOTH, "treatments received, and how they were handled"),
+            ("6c", _BOTH, "which treatments patients had, and how the analysis deals with them"),
         ),
     ),
     (
@@ -245,7 +245,7 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, Applies, str], ...]], ...] = (
     (
         "Open science",
         "Conflicts of interest",
-        (("18b", _BOTH, "conflicts of interest and financial disclosures of all authors"),),
+        (("18b", _BOTH, "interests of all authors, financial ones included, that may conflict"),),
     ),
     (
         "Open science",
@@ -306,8 +306,8 @@ _TOPICS: tuple[tuple[str, str, tuple[tuple[str, Applies, str], ...]], ...] = (
             (
                 "21",
                 _BOTH,
-                "participants and outcome events in each analysis, such as development, tuning and"
-                " evaluation",
+                "how many participants and outcome events each analysis had, such as development,"
+                " tuning and evaluation",
             ),
         ),
     ),
