@@ -29,8 +29,16 @@ class KnownColumn(Enum):
         Names are compared without case; a name that comes first in the list wins.
         """
         names = dict.fromkeys(name for slide in slides for name in slide.morphology)
-        by_key = {name.strip().lower().replace(" ", "_"): name for name in names}
+        by_key = {_key(name): name for name in names}
         return next((by_key[key] for key in self.value if key in by_key), None)
+
+    def is_named(self, name: str) -> bool:
+        """Return whether a column of that name may be this one."""
+        return _key(name) in self.value
+
+
+def _key(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def values_of(slides: Sequence[CohortSlide], column: str) -> list[str]:

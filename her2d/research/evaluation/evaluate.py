@@ -49,7 +49,7 @@ from her2d.research.training.cohort import CohortSlide, Split
 from her2d.research.training.encoders import EncoderError
 from her2d.research.training.mil import load_mil, mil_files
 from her2d.research.training.mil_candidate import write_mil_candidate
-from her2d.research.training.model_selection import read_selection
+from her2d.research.training.model_selection import read_selection, recipe_as_trained
 from her2d.research.training.out_of_fold import split_probabilities
 from her2d.research.training.recipe import Recipe
 from her2d.research.training.study import (
@@ -198,7 +198,8 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
         misdiagnosis_numbers=misdiagnosis.numbers,
         misdiagnosis_left_out=misdiagnosis.left_out,
     )
-    report = report.model_copy(update={"tripod": tripod_rows(report, recipe)})
+    trained_by = recipe_as_trained(study, recipe, selection)
+    report = report.model_copy(update={"tripod": tripod_rows(report, trained_by)})
     figures = report_figures(
         report, predictions[selection.integrator], tile_cut=decision.tile_cut, pictures=pictures
     )

@@ -250,14 +250,17 @@ class TripodRow(Row):
     Attributes:
         item: Its number in the checklist.
         section, topic: Where it stands in an article.
+        applies: `D` if it is about the development of a model, `E` if about an evaluation, `D;E` if
+            about both.
         asked: What is asked, in short.
-        answer: What the study knows, and what is left to the authors.
+        answer: What the study reports and where, and what is not reported and why.
         status: Who answers it.
     """
 
     item: str
     section: str
     topic: str
+    applies: str
     asked: str
     answer: str
     status: TripodStatus

@@ -237,6 +237,31 @@ def read_selection(study: Study) -> tuple[ModelSelection, list[IntegratorScore]]
         ) from error
 
 
+def recipe_as_trained(study: Study, recipe: Recipe, selection: ModelSelection) -> Recipe:
+    """Return the recipe with the settings by which the selected networks were trained.
+
+    A recipe that is changed after training no longer tells them.
+
+    Args:
+        study: Study with selected models.
+        recipe: The study's recipe.
+        selection: The selected models.
+
+    Raises:
+        FitError: A network is not trained, or its result is not valid.
+    """
+    segmenter = read_result(study.segmenter(selection.segmenter))
+    classifier = read_result(study.classifier(selection.classifier, 0))
+    return recipe.model_copy(
+        update={
+            "segmenter": segmenter.recipe,
+            "classifier": classifier.recipe,
+            "mean": segmenter.normalization.mean,
+            "std": segmenter.normalization.std,
+        }
+    )
+
+
 def _comparable_scores(study: Study, fitted: Sequence[IntegratorScore]) -> list[IntegratorScore]:
     """Return scores of earlier calls that were fitted on the same tiles by the same search."""
     path = study.integrators / _RESULTS

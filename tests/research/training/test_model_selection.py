@@ -6,7 +6,12 @@ import pytest
 
 from her2d.research.training.fit import FitResult
 from her2d.research.training.lightning_module import AUROC, MIOU, SENSITIVITY
-from her2d.research.training.model_selection import select_classifier, select_segmenter
+from her2d.research.training.model_selection import (
+    ModelSelection,
+    recipe_as_trained,
+    select_classifier,
+    select_segmenter,
+)
 from her2d.research.training.recipe import NetworkRecipe, Recipe
 from her2d.research.training.study import Study, StudyError
 
@@ -74,3 +79,27 @@ def test_a_segmenter_that_the_recipe_no_longer_names_is_not_selected(study):
     trained(study.segmenter("unet"), **{MIOU: 0.8})
     trained(study.segmenter("deeplabv3plus"), **{MIOU: 0.9})
     assert select_segmenter(study, RECIPE) == "unet"
+
+
+def test_the_recipe_as_trained_is_that_of_the_selected_networks(study):
+    trained(study.segmenter("unet"), **{MIOU: 0.8})
+    classifier(study, "resnet18", 0.7, 0.7, 0.7, 0.7, 0.7)
+    selection = ModelSelection(
+        segmenter="unet",
+        classifier="resnet18",
+        integrator="rf",
+        integrator_fitted_on="held-out slides",
+        integrator_data="",
+        overridden=(),
+    )
+    changed = RECIPE.model_copy(
+        update={
+            "mean": (0.1, 0.1, 0.1),
+            "std": (0.2, 0.2, 0.2),
+            "segmenter": NetworkRecipe(sampling="balanced"),
+            "classifier": NetworkRecipe(sampling="balanced", batch=64),
+        }
+    )
+    assert recipe_as_trained(study, changed, selection) == RECIPE.model_copy(
+        update={"segmenter": NetworkRecipe(), "classifier": NetworkRecipe()}
+    )

@@ -7,7 +7,9 @@ import pytest
 
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import Manifest, Measured
+from her2d.research.demo_bundle import Sizes, demo_recipe
 from her2d.research.evaluation.report import Report
+from her2d.research.evaluation.tripod import tripod_rows
 from tools.bundle_results.page import figure, page
 from tools.bundle_results.paper import (
     EXTERNAL,
@@ -41,6 +43,10 @@ def test_the_page_is_what_its_data_say(report: Report, manifest: Manifest) -> No
 
 def test_the_figure_is_what_its_data_say(report: Report) -> None:
     assert (PAGES / "bundle" / "p-external.svg").read_text() == figure(report)
+
+
+def test_the_checklist_is_what_its_data_say(report: Report) -> None:
+    assert report.tripod == tripod_rows(report, demo_recipe(Sizes(), report.seed))
 
 
 @pytest.mark.parametrize(
