@@ -10,9 +10,9 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.worker import Worker
 from her2d.monitoring.metrics import Metrics
 from her2d.processing.duplicates import ContentLocks
-from her2d.processing.evidence import Evidence
 from her2d.processing.processor import Processor
 from her2d.processing.recorder import Recorder
+from her2d.processing.unforeseen_failures import Evidence
 from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings

@@ -28,12 +28,12 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Evidence
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import Action, Decision, JobFile, decide
+from her2d.processing.unforeseen_failures import Evidence
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue

@@ -12,10 +12,10 @@ from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.early_decision import EarlyDecision
 from her2d.pipeline.evaluability import find_obstacle, unread_could_change_call
 from her2d.pipeline.interval import Interval, TumorTiles
-from her2d.pipeline.method import Evidence, TumorWork, Verdict
 from her2d.pipeline.outcome import TileClass, find_tumor_tiles
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.scoring import score_slide, with_ihc_zone
+from her2d.pipeline.slide_method import Evidence, TumorWork, Verdict
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.stages import classify, classify_until_decided
 from her2d.pipeline.tile_counts import TileCounts

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from her2d.inference.mil_engine import MilEngine
 from her2d.pipeline.evaluability import find_bag_obstacle, unread_could_change_weights
-from her2d.pipeline.method import Evidence, TumorWork, Verdict
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.scoring import score_bag
+from her2d.pipeline.slide_method import Evidence, TumorWork, Verdict
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.stages import TumorTile
 

@@ -20,7 +20,6 @@ from her2d.pipeline.bottleneck import Bottleneck, Occupancy, PipelineTimes, Rece
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.evaluability import UnreadTiles
 from her2d.pipeline.inspection import InspectedTile, inspected
-from her2d.pipeline.method import Evidence, Method
 from her2d.pipeline.outcome import (
     SlideOutcome,
     TileClass,
@@ -29,6 +28,7 @@ from her2d.pipeline.outcome import (
 )
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
+from her2d.pipeline.slide_method import Evidence, Method
 from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,

@@ -24,11 +24,11 @@ from her2d.inference.self_test import self_test
 from her2d.method import MethodName
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.her2net import Her2Net
-from her2d.pipeline.method import Method
 from her2d.pipeline.mil import AttentionMil
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules, rules_of
+from her2d.pipeline.slide_method import Method
 from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError
 from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe

@@ -21,8 +21,8 @@ from her2d.processing.errors import (
     TooFewTilesError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Evidence
 from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, Action, JobFile, decide
+from her2d.processing.unforeseen_failures import Evidence
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
 

@@ -1,6 +1,6 @@
 """When an unforeseen failure counts against its slide."""
 
-from her2d.processing.evidence import Evidence, Suspicion
+from her2d.processing.unforeseen_failures import Evidence, Suspicion
 
 
 def test_a_first_failure_proves_nothing():
