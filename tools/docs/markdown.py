@@ -8,9 +8,9 @@ GENERATED = "<!-- Rendered by tools/docs from the code: change it there. -->"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in GitHub's syntax; cells may hold Markdown, and any number of lines."""
+    """A table in GitHub's syntax, without a line end; cells may hold Markdown, and any lines."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def code(text: object) -> str:
