@@ -20,8 +20,8 @@ def code(text: object) -> str:
 
 
 def block(text: str, language: str = "") -> str:
-    """A fenced block of code."""
-    return f"```{language}\n{text.rstrip()}\n```\n"
+    """A fenced block of code, without a line end."""
+    return f"```{language}\n{text.rstrip()}\n```"
 
 
 def introduction(name: str) -> str:
