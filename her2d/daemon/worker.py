@@ -28,12 +28,12 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Evidence
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import Action, Decision, JobFile, decide
+from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import Job, JobState
 from her2d.queue.store import JobQueue
@@ -69,7 +69,7 @@ class Worker:
         signals: StopSignals,
         claims: ClaimRegistry,
         storage: StorageProbe,
-        evidence: Evidence | None = None,
+        unforeseen_failures: UnforeseenFailures | None = None,
     ) -> None:
         self._settings = settings
         self._processor = processor
@@ -79,7 +79,7 @@ class Worker:
         self._signals = signals
         self._claims = claims
         self._storage = storage
-        self._evidence = evidence or Evidence()
+        self._unforeseen_failures = unforeseen_failures or UnforeseenFailures()
 
     def run(self) -> None:
         """Work until a stop is requested; after an error, continue with a new connection."""
@@ -129,7 +129,7 @@ class Worker:
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
-                self._evidence.scored(job.id)
+                self._unforeseen_failures.scored(job.id)
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _report_damage(self, error: Exception) -> None:
@@ -241,7 +241,7 @@ class Worker:
         rules = ScanRules.of(self._settings().intake)
         is_swept = job.backfill_id is None and rules.finds(job.path, job.inbox)
         file = JobFile(job.path, is_swept, job.unforeseen)
-        decision = decide(error, file, lambda: self._evidence.failed(job.id))
+        decision = decide(error, file, lambda: self._unforeseen_failures.failed(job.id))
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()
         reason, event = decision.reason, decision.event

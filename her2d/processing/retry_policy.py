@@ -29,7 +29,7 @@ from her2d.processing.errors import (
     TooFewTilesError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Suspicion
+from her2d.processing.unforeseen_failures import Suspicion
 from her2d.queue.job import missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.backoff import Backoff
