@@ -23,7 +23,7 @@ SIMULATED = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1"
 HEAD = (
     "systemd-run --unit=ray-head --uid=her2d --setenv=RAY_USAGE_STATS_ENABLED=0 --setenv=HOME=/tmp"
     " --setenv=PATH=/opt/her2d/bin:/usr/bin:/bin --property=Type=exec"
-    " --property=TimeoutStopSec=5"  # else its processes hold up the end of the machine
+    " --property=TimeoutStopSec=1"  # else its processes hold up the end of the machine
     " /opt/her2d/bin/python -m ray.scripts.scripts start --head --block"
     " --node-ip-address {address} --port 6379 --ray-client-server-port 10001 --num-cpus 1"
     " --object-store-memory 100000000 --include-dashboard false"
