@@ -47,6 +47,8 @@ from her2d.processing.errors import (
     ResultLostError,
     ScanNotOnNodeError,
 )
+from her2d.settings import cluster_head
+from her2d.system.connections import connection_problem
 from her2d.system.parent_process import end_with_parent
 
 NAMESPACE = "her2d"
@@ -202,8 +204,11 @@ class Driver:
             self._reference = ray.put(reference)
             self._refresh()
         except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
+            # Of a head that cannot be reached Ray says only that time is over.
+            head = cluster_head(self._order.address)
+            reason = (connection_problem(*head) if head else None) or _first_line(error)
             raise ClusterUnavailableError(
-                f"The cluster {self._order.address} cannot be reached: {_first_line(error)}"
+                f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.')}."
             ) from error
         threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
 

@@ -1,11 +1,13 @@
 """What the driver makes of actors and nodes that end, with a Ray that the test plays."""
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from her2d.cluster.errors import ClusterUnavailableError
 from her2d.cluster.node import Vacancy
 from her2d.cluster.plan import Failure, NodeReport, Part, Progress, SlideTask
 from her2d.cluster.scaling import ScalingRules
@@ -149,6 +151,29 @@ def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Except
         pass
     assert isinstance(found, Failure)
     return found.error
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_cluster_that_ray_does_not_reach_is_reported_with_the_reason_if_there_is_one(
+    cluster, monkeypatch, listens
+):
+    def init(**_: object) -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    monkeypatch.setattr(driver, "parity_reference", lambda _: None)
+    monkeypatch.setattr(driver.ray, "init", init, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not listens:
+            server.close()
+        address = f"ray://127.0.0.1:{port}"
+        cluster._order = SimpleNamespace(address=address, bundle=None)
+        with pytest.raises(ClusterUnavailableError) as unavailable:
+            cluster.open()
+    reason = "ray client connection timeout"
+    if not listens:
+        reason = f"nothing listens on port {port} of 127.0.0.1"
+    assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
 
 
 def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, monkeypatch):
