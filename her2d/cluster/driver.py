@@ -46,6 +46,7 @@ from her2d.processing.errors import (
     ClusterLostError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
 from her2d.system.parent_process import end_with_parent
 
@@ -68,6 +69,7 @@ _LOSSES = (
     DeviceLostError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
 
 T = TypeVar("T")
@@ -98,7 +100,7 @@ class _Node:
 
     Attributes:
         room: number of actors that its CPUs and GPUs allow.
-        not_found: slides in a row that could not be opened there.
+        not_found: slides in a row that could not be opened or read there.
         full_until: when it gets slides again, because it had no room for the last one's result.
         scored, lost, busy_s: see `NodeStatus`.
     """
@@ -231,14 +233,26 @@ class Driver:
         self._backlog = slides
 
     def begin(self, task: SlideTask) -> bool:
-        """Hand a slide to the actor that has the fewest; return False if none has a place."""
+        """Hand a slide to the actor that has the fewest; return False if none has a place.
+
+        A node that could not read its file gets it only where no other node is used, and then
+        waits for it to be sent.
+        """
         most, now = self._plan.pipeline.slides_in_flight, time.monotonic()
         with self._lock:
+            usable = [
+                (node, actor)
+                for node in self._nodes.values()
+                for actor in node.staying
+                if actor.is_usable
+            ]
+            others = [each for each in usable if each[0].name not in task.unreadable_on]
+            if not others:
+                task = replace(task, is_sent=task.can_be_sent)
             free = [
                 (actor.slides, node.not_found, number, node, actor)
-                for number, node in enumerate(self._nodes.values())
-                for actor in node.staying
-                if actor.is_usable and actor.slides < most and now >= node.full_until
+                for number, (node, actor) in enumerate(others or usable)
+                if actor.slides < most and now >= node.full_until
             ]
             if not free:
                 return False
@@ -349,7 +363,7 @@ class Driver:
             self._forget(handed)
             return Failure(ActorCrashedError(f"On {handed.node.name}: {error}"))
         with self._lock:
-            if isinstance(error, ScanNotOnNodeError):
+            if isinstance(error, ScanNotOnNodeError | UnreadableOnNodeError):
                 handed.node.not_found += 1
                 if handed.node.not_found >= _MOST_NOT_ON_NODE:
                     handed.node.refuse(str(error))

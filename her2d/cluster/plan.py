@@ -103,6 +103,8 @@ class SlideTask:
         content_hash: which the file must have on the node; None if the daemon's machine has not
             read all of it.
         can_be_sent: whether the daemon sends the file to a node that lacks it.
+        unreadable_on: names of the nodes that could not read the file.
+        is_sent: whether the node waits for the file, although it may be able to open it.
     """
 
     id: str
@@ -114,6 +116,8 @@ class SlideTask:
     assume_magnification: float | None
     content_hash: str | None = None
     can_be_sent: bool = False
+    unreadable_on: frozenset[str] = frozenset()
+    is_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
