@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from her2d.cluster.plan import (
     NodeReport,
     NodeState,
     NodeStatus,
+    ParityReference,
     Part,
     Progress,
     SlideTask,
@@ -194,6 +196,27 @@ class Driver:
             EngineError: the bundle does not work on this machine.
         """
         reference = parity_reference(self._order.bundle)
+        connected: Future[None] = Future()
+        # What still waits for Ray after that time ends with this process, which is replaced.
+        connecting = threading.Thread(
+            target=self._connect, args=(reference, connected), name="her2d-connect", daemon=True
+        )
+        connecting.start()
+        connecting.join(self._order.connect_s)
+        if not connected.done():
+            raise ClusterUnavailableError(
+                f"The cluster {self._order.address} has not answered for"
+                f" {self._order.connect_s:.0f} s. Its head, or a proxy before it, may hang."
+            )
+        try:
+            connected.result()
+        except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
+            raise ClusterUnavailableError(
+                f"The cluster {self._order.address} cannot be reached: {_first_line(error)}"
+            ) from error
+        threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
+
+    def _connect(self, reference: ParityReference, connected: "Future[None]") -> None:
         try:
             ray.init(
                 address=self._order.address,
@@ -203,11 +226,10 @@ class Driver:
             )
             self._reference = ray.put(reference)
             self._refresh()
-        except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
-            raise ClusterUnavailableError(
-                f"The cluster {self._order.address} cannot be reached: {_first_line(error)}"
-            ) from error
-        threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
+        except BaseException as error:  # noqa: BLE001  raised by `open`
+            connected.set_exception(error)
+        else:
+            connected.set_result(None)
 
     def status(self) -> ClusterStatus:
         """Return the nodes as they were last seen; never waits for Ray."""
@@ -369,6 +391,9 @@ class Driver:
                     handed.node.refuse(str(error))
             else:
                 handed.node.not_found = 0
+        if isinstance(error, UnreadableOnNodeError):
+            # By the name that `begin` compares, which the node itself may not know.
+            return Failure(error.on_node(handed.node.name), error.__cause__)
         return answer
 
     def _free(self, handed: _Handed) -> None:

@@ -54,6 +54,8 @@ class DriverOrder:
         cpus_taken: of a node by each actor, so that no other work gets them.
         most_actors: on each node.
         scaling: how many actors there are on all nodes.
+        connect_s: seconds in which the cluster has to answer once it is connected. Ray waits half a
+            minute for a connection, and without a limit for an answer on it.
     """
 
     address: str
@@ -62,6 +64,7 @@ class DriverOrder:
     cpus_taken: int
     most_actors: int
     scaling: ScalingRules
+    connect_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -450,7 +450,7 @@ def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
     """
     everywhere = ScalingRules(sys.maxsize, sys.maxsize, 1, 1.0)
     order = _order(bundle, settings)
-    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere)
+    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere, connect_s=60.0)
 
 
 def _order(bundle: Bundle, settings: Settings) -> DriverOrder:

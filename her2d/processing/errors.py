@@ -69,6 +69,10 @@ class UnreadableOnNodeError(Her2dError):
         self.detail = detail
         self.is_readable_here = is_readable_here
 
+    def on_node(self, name: str) -> "UnreadableOnNodeError":
+        """Return the same error of a node of another name."""
+        return type(self)(self.file_name, name, self.detail, is_readable_here=self.is_readable_here)
+
     def though_readable_here(self) -> "UnreadableOnNodeError":
         """Return the same error of a file that the daemon's machine has read."""
         return type(self)(self.file_name, self.node, self.detail, is_readable_here=True)
