@@ -9,7 +9,7 @@ import pytest
 
 from her2d.db.connection import open_database
 from her2d.intake.inbox import Inbox
-from her2d.intake.settling import Completeness, Verdict
+from her2d.intake.settling import Completeness, Settledness
 from her2d.queue.store import JobQueue
 from her2d.settings import IntakeSettings
 
@@ -28,15 +28,15 @@ class Clock:
 
 
 class Check:
-    """A structural check that returns `verdict` and keeps the paths that it was called with."""
+    """A structural check that returns `settledness` and keeps the paths that it was called with."""
 
     def __init__(self) -> None:
-        self.verdict = Verdict(Completeness.COMPLETE)
+        self.settledness = Settledness(Completeness.COMPLETE)
         self.checked: list[Path] = []
 
-    def __call__(self, path: Path) -> Verdict:
+    def __call__(self, path: Path) -> Settledness:
         self.checked.append(path)
-        return self.verdict
+        return self.settledness
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from her2d.doctor.archive import archive_findings
 from her2d.doctor.backups import backup_findings
 from her2d.doctor.config_file import config_findings
 from her2d.doctor.database import storage_findings
-from her2d.doctor.finding import Finding, Verdict, warning
+from her2d.doctor.finding import Finding, Severity, warning
 from her2d.doctor.inboxes import inbox_findings, overlap_findings
 from her2d.doctor.limits import setting_findings, unit_limit_findings
 from her2d.doctor.machine import clock_finding
@@ -44,7 +44,7 @@ from her2d.inference.backends import Candidate, candidates
 from her2d.settings import Settings, find_config, load_settings
 from her2d.system.ownership import permissions_of
 
-_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
+_STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAILURE: "bold red"}
 
 
 def doctor(
@@ -94,7 +94,7 @@ def doctor(
         say()
         _backend_table(backends).print(Console())
         say(f"\n{_summary(found)}")
-    if any(finding.verdict is Verdict.FAILURE for finding in found):
+    if any(finding.severity is Severity.FAILURE for finding in found):
         raise typer.Exit(1)
 
 
@@ -125,8 +125,8 @@ def _findings(
 
 def _summary(found: list[Finding]) -> str:
     """Say how many problems there are, since the table is long."""
-    verdicts = [finding.verdict for finding in found]
-    failures, warnings = verdicts.count(Verdict.FAILURE), verdicts.count(Verdict.WARNING)
+    severities = [finding.severity for finding in found]
+    failures, warnings = severities.count(Severity.FAILURE), severities.count(Severity.WARNING)
     if not failures and not warnings:
         return "No problem was found."
     return (
@@ -143,8 +143,8 @@ def _finding_table(found: list[Finding]) -> Listing:
         Column("what to do", is_sentence=True),
     )
     for finding in found:
-        verdict = Text(finding.verdict.value, style=_STYLES[finding.verdict])
-        listing.add(finding.check, verdict, finding.message, finding.remedy or "")
+        severity = Text(finding.severity.value, style=_STYLES[finding.severity])
+        listing.add(finding.check, severity, finding.message, finding.remedy or "")
     return listing
 
 

@@ -206,11 +206,7 @@ def _points(value: float | None) -> str:
 
 
 def _interval(figure: "Interval") -> str:
-    if figure.value is None:
-        return "unknown"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} ({figure.low:.3f} – {figure.high:.3f})"
+    return figure.text() or "unknown"
 
 
 def _tests_table(name: str, tests: "list[FeatureTest]") -> Listing:

@@ -9,7 +9,7 @@ from pathlib import Path
 from her2d.daemon.storage_probe import FolderProbe, StorageProbe
 from her2d.intake.backfill_search import BackfillSearch
 from her2d.intake.inbox import Inbox
-from her2d.intake.settling import Completeness, Verdict, WhenOverdue
+from her2d.intake.settling import Completeness, Settledness, WhenOverdue
 from her2d.intake.watcher import UnwatchableError, Watcher
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -234,12 +234,12 @@ _WHEN_OVERDUE = {
 }
 
 
-def check_slide(path: Path) -> Verdict:
-    """Return the verdict of `her2d.slides.formats` in the form that the inbox needs."""
+def check_slide(path: Path) -> Settledness:
+    """Return the answer of `her2d.slides.formats` in the form that the inbox needs."""
     found = check_scan(path)
     completeness = Completeness(found.completeness.value)
     if found.missing is Missing.PERMISSION:
-        return Verdict(Completeness.FORBIDDEN, found.reason)
+        return Settledness(Completeness.FORBIDDEN, found.reason)
     if found.missing is None:
-        return Verdict(completeness, found.reason)
-    return Verdict(completeness, found.reason, _WHEN_OVERDUE[found.missing])
+        return Settledness(completeness, found.reason)
+    return Settledness(completeness, found.reason, _WHEN_OVERDUE[found.missing])

@@ -28,13 +28,13 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Evidence
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import Action, Decision, JobFile, decide, failed_reader
 from her2d.processing.second_reader import second_reader
+from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import THIS_MACHINE, Job, JobState
 from her2d.queue.store import JobQueue
@@ -70,7 +70,7 @@ class Worker:
         signals: StopSignals,
         claims: ClaimRegistry,
         storage: StorageProbe,
-        evidence: Evidence | None = None,
+        unforeseen_failures: UnforeseenFailures | None = None,
     ) -> None:
         self._settings = settings
         self._processor = processor
@@ -80,7 +80,7 @@ class Worker:
         self._signals = signals
         self._claims = claims
         self._storage = storage
-        self._evidence = evidence or Evidence()
+        self._unforeseen_failures = unforeseen_failures or UnforeseenFailures()
 
     def run(self) -> None:
         """Work until a stop is requested; after an error, continue with a new connection."""
@@ -130,7 +130,7 @@ class Worker:
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
-                self._evidence.scored(job.id)
+                self._unforeseen_failures.scored(job.id)
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _report_damage(self, error: Exception) -> None:
@@ -254,7 +254,9 @@ class Worker:
     def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
         """Apply the retry policy to a job that ended without a result."""
         most = self._settings().intake.max_attempts
-        decision = decide(error, self._file_of(job, most), lambda: self._evidence.failed(job.id))
+        decision = decide(
+            error, self._file_of(job, most), lambda: self._unforeseen_failures.failed(job.id)
+        )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()
         reason, event = decision.reason, decision.event

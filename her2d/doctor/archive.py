@@ -7,7 +7,7 @@ from pathlib import Path
 from her2d.archive.archiver import inbox_that_finds
 from her2d.daemon.storage_probe import inbox_answers
 from her2d.doctor.database import room, writable
-from her2d.doctor.finding import Finding, Verdict, failure, ok, warning
+from her2d.doctor.finding import Finding, Severity, failure, ok, warning
 from her2d.doctor.inboxes import ANSWER_S
 from her2d.doctor.permissions import closed, user
 from her2d.settings import IntakeSettings
@@ -70,7 +70,7 @@ def _target(check: str, folder: Path, settings: IntakeSettings) -> Iterator[Find
         return
     can_write = writable(check, folder)
     yield can_write
-    if can_write.verdict is not Verdict.OK:
+    if can_write.severity is not Severity.OK:
         return
     yield room(check, folder, "Move old files away, or set another folder.")
     yield from _by_copy(check, folder, settings.inboxes)

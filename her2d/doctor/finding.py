@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
-    """Whether a check passed; a `failure` stops the daemon from working, a `warning` may do so."""
+class Severity(StrEnum):
+    """How bad a finding is: a `failure` stops the daemon from working, a `warning` may do so."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,24 +18,24 @@ class Finding:
 
     Attributes:
         check: what was checked.
-        verdict: whether there is a problem.
+        severity: how bad it is; `ok` if there is no problem.
         message: what was found, as sentences.
         remedy: what to do about it, None if there is no problem.
     """
 
     check: str
-    verdict: Verdict
+    severity: Severity
     message: str
     remedy: str | None = None
 
 
 def ok(check: str, message: str) -> Finding:
-    return Finding(check, Verdict.OK, message)
+    return Finding(check, Severity.OK, message)
 
 
 def warning(check: str, message: str, remedy: str) -> Finding:
-    return Finding(check, Verdict.WARNING, message, remedy)
+    return Finding(check, Severity.WARNING, message, remedy)
 
 
 def failure(check: str, message: str, remedy: str) -> Finding:
-    return Finding(check, Verdict.FAILURE, message, remedy)
+    return Finding(check, Severity.FAILURE, message, remedy)

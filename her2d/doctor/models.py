@@ -13,7 +13,7 @@ from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.made_with import scikit_learn_of
 from her2d.bundle.manifest import BundleError
 from her2d.bundle.site_calibration import CalibrationError, with_calibration
-from her2d.doctor.finding import Finding, Verdict, failure, ok, warning
+from her2d.doctor.finding import Finding, Severity, failure, ok, warning
 from her2d.inference.backends import candidate
 from her2d.inference.engine import EngineError
 from her2d.inference.options import (
@@ -156,7 +156,7 @@ def _engine(
             seconds = time.perf_counter() - started
             backend = scorer.backend
             message = f"{backend} works; it was ready after {seconds:.2f} s."
-            named = {key for key, found in plans.items() if found.verdict is not Verdict.OK}
+            named = {key for key, found in plans.items() if found.severity is not Severity.OK}
             unused = [
                 plan
                 for plan in scorer.processor.unused_plans

@@ -16,7 +16,7 @@ from pathlib import Path
 from her2d.intake.check_times import CheckTimes
 from her2d.intake.destination import destination
 from her2d.intake.discovery import Found, find_scan, is_folder, sidecars
-from her2d.intake.settling import Completeness, Patience, Verdict, Watch, WhenOverdue
+from her2d.intake.settling import Completeness, Patience, Settledness, Watch, WhenOverdue
 from her2d.intake.sweeps import Sweeps
 from her2d.intake.unread import Explain, UnreadFiles
 from her2d.queue.changes import StateChanges
@@ -40,7 +40,7 @@ log = get_logger(__name__)
 _PASS_S = 0.25
 _BATCH = 200
 
-Check = Callable[[Path], Verdict]
+Check = Callable[[Path], Settledness]
 """Checks the structure of a file."""
 
 
@@ -263,23 +263,23 @@ class Inbox:
         return self._is_finished(job, now)
 
     def _is_finished(self, job: Job, now: float) -> bool:
-        verdict = self._check(job.path)
-        if verdict.completeness is Completeness.FORBIDDEN:
-            self._wait_for_permission(job, verdict.reason or read_hint(), now)
+        settledness = self._check(job.path)
+        if settledness.completeness is Completeness.FORBIDDEN:
+            self._wait_for_permission(job, settledness.reason or read_hint(), now)
             return False
         self.forbidden.discard(job.id)
-        if verdict.completeness is Completeness.BROKEN:
-            self._quarantine(job, verdict.reason or "The file is not a slide.")
+        if settledness.completeness is Completeness.BROKEN:
+            self._quarantine(job, settledness.reason or "The file is not a slide.")
             return False
-        reason = f"The file stays incomplete: it {verdict.reason}."
-        is_incomplete = verdict.completeness is Completeness.INCOMPLETE
+        reason = f"The file stays incomplete: it {settledness.reason}."
+        is_incomplete = settledness.completeness is Completeness.INCOMPLETE
         if is_incomplete:
             watch = self._times.watch(job.id)
             is_overdue = watch is not None and watch.is_overdue(now, self._patience)
-            if verdict.when_overdue is WhenOverdue.WAIT or not is_overdue:
+            if settledness.when_overdue is WhenOverdue.WAIT or not is_overdue:
                 self._wait(job, reason, now)
                 return False
-            if verdict.when_overdue is WhenOverdue.QUARANTINE:
+            if settledness.when_overdue is WhenOverdue.QUARANTINE:
                 self._quarantine(job, reason)
                 return False
         if (missing := self._missing_sidecar(job)) is not None:

@@ -13,7 +13,7 @@ _SHORTEST_CHECK_INTERVAL_S = 0.1
 
 
 class Completeness(StrEnum):
-    """The structural check's verdict on a file."""
+    """Whether all of a file is there, as its structure shows."""
 
     COMPLETE = "complete"
     INCOMPLETE = "incomplete"
@@ -34,8 +34,8 @@ class WhenOverdue(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The structural check's verdict on a file.
+class Settledness:
+    """How settled a file is, as its structure shows.
 
     Attributes:
         completeness: whether all of it is there.

@@ -12,10 +12,10 @@ from her2d.pipeline.conformal import conformal_interval
 from her2d.pipeline.early_decision import EarlyDecision
 from her2d.pipeline.evaluability import find_obstacle, unread_could_change_call
 from her2d.pipeline.interval import Interval, TumorTiles
-from her2d.pipeline.method import Evidence, TumorWork, Verdict
 from her2d.pipeline.outcome import TileClass, find_tumor_tiles
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.scoring import score_slide, with_ihc_zone
+from her2d.pipeline.slide_method import SlideCall, SlideFindings, TumorWork
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.stages import classify, classify_until_decided
 from her2d.pipeline.tile_counts import TileCounts
@@ -56,16 +56,16 @@ class Her2Net:
         run.tile_class[complete] = np.where(integrated.strong, TileClass.STRONG, TileClass.WEAK)
         run.p_strong[complete] = run.least_p_strong[complete] = integrated.p_strong
 
-    def call(self, run: SlideRun, evidence: Evidence, rules: PipelineRules) -> Verdict:
+    def call(self, run: SlideRun, findings: SlideFindings, rules: PipelineRules) -> SlideCall:
         # Where only bounds of the probability are known, both lead to the same result.
         tiles = find_tumor_tiles(run.tile_class, run.tumor_pixels, run.least_p_strong, run.p_folds)
         counts = TileCounts(tiles.tumor_pixels, tiles.strong)
         obstacle = find_obstacle(
             counts,
-            evidence.quality,
-            evidence.unread,
+            findings.quality,
+            findings.unread,
             rules.evaluable,
-            scale=evidence.scale,
+            scale=findings.scale,
             threshold=rules.threshold,
         )
         score = score_slide(
@@ -76,9 +76,9 @@ class Her2Net:
             interval=_interval(tiles, rules),
         )
         early = None if self._early_decision is None else int(run.decided_early.sum())
-        return Verdict(
+        return SlideCall(
             with_ihc_zone(score, rules.ihc_zone),
-            unread_could_change_call(counts, evidence.unread.pixels, rules.threshold),
+            unread_could_change_call(counts, findings.unread.pixels, rules.threshold),
             tiles_decided_early=early,
         )
 

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from her2d.inference.mil_engine import MilEngine
 from her2d.pipeline.evaluability import find_bag_obstacle, unread_could_change_weights
-from her2d.pipeline.method import Evidence, TumorWork, Verdict
 from her2d.pipeline.outcome import TileClass
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.scoring import score_bag
+from her2d.pipeline.slide_method import SlideCall, SlideFindings, TumorWork
 from her2d.pipeline.slide_run import SlideRun
 from her2d.pipeline.stages import TumorTile
 
 
-class AttentionMil:
+class AttentionMethod:
     """Multiple-instance learning by gated attention (Ilse et al. 2018).
 
     Args:
@@ -54,15 +54,15 @@ class AttentionMil:
     def integrate(self, run: SlideRun) -> None:
         """Do nothing: a tumour tile has no class but that."""
 
-    def call(self, run: SlideRun, evidence: Evidence, rules: PipelineRules) -> Verdict:
+    def call(self, run: SlideRun, findings: SlideFindings, rules: PipelineRules) -> SlideCall:
         is_tumor = run.tile_class == TileClass.TUMOR
         mil, tiles = self._engine.mil, int(is_tumor.sum())
         obstacle = find_bag_obstacle(
             tiles,
-            evidence.quality,
-            evidence.unread,
+            findings.quality,
+            findings.unread,
             rules.evaluable,
-            scale=evidence.scale,
+            scale=findings.scale,
             most_tiles=mil.max_tiles,
         )
         p_positive, attention = None, None
@@ -78,7 +78,7 @@ class AttentionMil:
             tiles=tiles,
             tumor_pixels=int(run.tumor_pixels[is_tumor].sum()),
         )
-        return Verdict(score, unread_could_change_weights(evidence.unread), attention)
+        return SlideCall(score, unread_could_change_weights(findings.unread), attention)
 
 
 def _on_grid(

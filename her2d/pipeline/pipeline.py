@@ -20,7 +20,6 @@ from her2d.pipeline.bottleneck import Bottleneck, Occupancy, PipelineTimes, Rece
 from her2d.pipeline.decoding import DecodeTally
 from her2d.pipeline.evaluability import UnreadTiles
 from her2d.pipeline.inspection import InspectedTile, inspected
-from her2d.pipeline.method import Evidence, Method
 from her2d.pipeline.outcome import (
     SlideOutcome,
     TileClass,
@@ -29,6 +28,7 @@ from her2d.pipeline.outcome import (
 )
 from her2d.pipeline.rules import Limits, PipelineRules
 from her2d.pipeline.saturation import mean_saturation
+from her2d.pipeline.slide_method import Method, SlideFindings
 from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError, SlideRun
 from her2d.pipeline.stages import (
     Observe,
@@ -281,22 +281,22 @@ class Pipeline:
             artefact_tumor_percent=run.artefact_tumor_percent,
         )
         scale = find_scale_doubt(slide.metadata, self._rules.um_per_px)
-        verdict = self._method.call(run, Evidence(quality, unread, scale), self._rules)
+        call = self._method.call(run, SlideFindings(quality, unread, scale), self._rules)
         return SlideOutcome(
             metadata=with_label_barcode(slide),
             grid=run.grid,
-            score=verdict.score,
+            score=call.score,
             tile_class=run.tile_class,
             tumor_pixels=run.tumor_pixels,
             p_folds=run.p_folds,
             p_strong=run.p_strong,
-            attention=verdict.attention,
+            attention=call.attention,
             overview=run.overview,
             unreadable_pixels=unreadable_pixels,
             unreadable_reason=run.unreadable_reason,
             has_io_error=run.has_io_error,
-            unread_could_change_call=verdict.unread_could_change_call,
+            unread_could_change_call=call.unread_could_change_call,
             quality=quality,
             scale=scale,
-            tiles_decided_early=verdict.tiles_decided_early,
+            tiles_decided_early=call.tiles_decided_early,
         )

@@ -24,11 +24,11 @@ from her2d.inference.self_test import self_test
 from her2d.method import MethodName
 from her2d.pipeline.early_decision import EarlyDecision, bundle_problem
 from her2d.pipeline.her2net import Her2Net
-from her2d.pipeline.method import Method
-from her2d.pipeline.mil import AttentionMil
+from her2d.pipeline.mil import AttentionMethod
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, PipelineRules, rules_of
+from her2d.pipeline.slide_method import Method
 from her2d.pipeline.slide_run import Flag, Progress, SlideCancelledError
 from her2d.pipeline.software import Software, software_of
 from her2d.pipeline.stages import Observe
@@ -447,7 +447,7 @@ def _opened_method(
             open_mil_engine(bundle, backend=settings.inference.backend, options=options)
         ) as mil_engine:
             mil_self_test(mil_engine)
-            yield _OpenedMethod(AttentionMil(mil_engine))
+            yield _OpenedMethod(AttentionMethod(mil_engine))
         return
     integrator = Integrator(bundle)
     log_other_scikit_learn(bundle)

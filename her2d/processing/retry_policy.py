@@ -31,7 +31,7 @@ from her2d.processing.errors import (
     UnreadableOnNodeError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Suspicion
+from her2d.processing.unforeseen_failures import Suspicion
 from her2d.queue.job import THIS_MACHINE, missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.backoff import Backoff

@@ -10,6 +10,7 @@ from typing import TypeVar
 from her2d.calibration.outcome import Fish, Ihc
 from her2d.errors import Her2dError
 from her2d.system.csv_table import SURPLUS, TableError, TableRow, read_table
+from her2d.system.numerals import read_number
 
 COLUMNS = {
     "slide": "Slide id, file name or barcode, as for `her2d show`; id:7, barcode:7 or name:7 where"
@@ -142,11 +143,8 @@ def _fish(cell: str) -> Fish:
 
 
 def _percent(cell: str) -> float:
-    try:
-        percent = float(cell.rstrip("% ").replace(",", "."))
-    except ValueError:
-        percent = -1.0
-    if not 0 <= percent <= 100:
+    percent = read_number(cell.rstrip("%％ "))
+    if percent is None or not 0 <= percent <= 100:
         raise ValueError(f"ihc_percent must be a number from 0 to 100 or empty (found {cell!r}).")
     return percent
 

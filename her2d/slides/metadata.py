@@ -13,6 +13,8 @@ from enum import StrEnum
 from her2d.slides.errors import RefusedError
 from her2d.slides.leica import LeicaImage
 from her2d.slides.ome import UM_PER_UNIT, OmeImage, is_ome, read_ome
+from her2d.slides.plausible import MAGNIFICATIONS, MPP, plausible
+from her2d.system.numerals import NUMERAL, half_width, read_number
 from her2d.system.text import printable
 
 UM_PX_AT_1X = 10.0  # 40x is about 0.25 um/px
@@ -28,8 +30,6 @@ WRONG = 0.25
 _PLAUSIBLE_RATIO = (0.3, 1.5)
 _ROUNDING = 1e-9
 
-_MAGNIFICATION_RANGE = (0.5, 200.0)
-_MPP_RANGE = (0.02, 40.0)
 # Defaults for screens and printers (72 to 4800 dpi) are above 5 um/px, coarser than any scan read.
 _RESOLUTION_MPP_RANGE = (0.02, 5.0)
 
@@ -41,12 +41,11 @@ _WITH_FIELDS = ("motic", "aperio")
 _FIELD = re.compile(
     r"(?:^|[|;\r\n｜；])[ \t]*(\w+(?:[ \t-]\w+){0,3})[ \t]*[=:＝：][ \t]*([^|\r\n｜]*)"
 )
-_NUMBER = r"((?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d{1,3})?)"
-_QUANTITY = re.compile(rf"\+?{_NUMBER}\s*(.*)", re.DOTALL)
+_QUANTITY = re.compile(rf"\+?({NUMERAL})\s*(.*)", re.DOTALL)
 # "20", "20x", "20 X" or "x20"; within an objective's name, such as "Plan Apo 20x/0.75", with the x.
 _TIMES = "[xX×倍]"
-_POWER = re.compile(rf"{_TIMES}?\s{{0,8}}{_NUMBER}\s{{0,8}}{_TIMES}?")
-_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,]){_NUMBER}\s{{0,8}}{_TIMES}(?![^\W\d_])")
+_POWER = re.compile(rf"{_TIMES}?\s{{0,8}}({NUMERAL})\s{{0,8}}{_TIMES}?")
+_POWER_IN_A_NAME = re.compile(rf"(?<![\d.,])({NUMERAL})\s{{0,8}}{_TIMES}(?![^\W\d_])")
 _MPP_KEYS = ("mpp", "mppx", "micronsperpixel")
 _BARCODE_KEYS = ("barcode", "条码", "條碼", "条形码", "條形碼", "バーコード")
 _UM_PER_RESOLUTION_UNIT = {2: 25_400.0, 3: 10_000.0}  # inch, centimetre
@@ -213,21 +212,22 @@ def _key(text: str) -> str:
 def _first_power(fields: Mapping[str, str]) -> tuple[float, MagnificationSource] | None:
     """Return the first magnification that is stated in one of the known ways, and in which."""
     for key, source in _POWER_KEYS.items():
-        found = _POWER.fullmatch(fields.get(key, ""))
-        powers = {found[1]} if found else set(_POWER_IN_A_NAME.findall(fields.get(key, "")))
-        if len(powers) == 1 and (value := _plausible(powers.pop(), _MAGNIFICATION_RANGE)):
+        text = half_width(fields.get(key, ""))
+        found = _POWER.fullmatch(text)
+        powers = {found[1]} if found else set(_POWER_IN_A_NAME.findall(text))
+        if len(powers) == 1 and (value := plausible(read_number(powers.pop()), MAGNIFICATIONS)):
             return value, source
     return None
 
 
 def _micrometres(text: str) -> float | None:
     """Return micrometres per pixel from a text such as "0.25", "0,25 µm" or "250 nm/pixel"."""
-    found = _QUANTITY.fullmatch(text)
+    found = _QUANTITY.fullmatch(half_width(text))
     if found is None:
         return None
     unit = _unit(_PER_PIXEL.sub("", found[2])) if found[2] else 1.0
-    value = _plausible(found[1], (0.0, float("inf")))
-    return None if unit is None or value is None else _within(value * unit, _MPP_RANGE)
+    value = read_number(found[1])
+    return None if unit is None or value is None else plausible(value * unit, MPP)
 
 
 def _unit(text: str) -> float | None:
@@ -463,18 +463,6 @@ def _objective(magnification: float) -> float:
     return nearest if abs(magnification / nearest - 1) <= DOUBTFUL else magnification
 
 
-def _plausible(text: str | None, bounds: tuple[float, float]) -> float | None:
-    try:
-        value = float((text or "").replace(",", "."))
-    except ValueError:
-        return None
-    return _within(value, bounds)
-
-
-def _within(value: float, bounds: tuple[float, float]) -> float | None:
-    return value if bounds[0] <= value <= bounds[1] else None
-
-
 def resolution_mpp(resolution: Resolution, stated_unit_um: float | None) -> float | None:
     """Return the micrometres per pixel that resolution tags state; None if not plausible."""
     um_per_unit = stated_unit_um or _UM_PER_RESOLUTION_UNIT.get(resolution.unit)
@@ -492,8 +480,8 @@ def describe_ome(image: OmeImage) -> Description:
     sizes = [size for size in (image.um_x, image.um_y) if size is not None]
     return Description(
         vendor="ome",
-        magnification=_plausible(image.magnification, _MAGNIFICATION_RANGE),
-        mpp=_plausible(str(sizes[0]), _MPP_RANGE) if sizes else None,
+        magnification=plausible(read_number(image.magnification or ""), MAGNIFICATIONS),
+        mpp=plausible(sizes[0], MPP) if sizes else None,
         channels=image.channels,
         magnification_source=MagnificationSource.NOMINAL_MAGNIFICATION,
         mpp_source=MagnificationSource.PHYSICAL_SIZE,
@@ -504,8 +492,8 @@ def describe_leica(image: LeicaImage, barcode: str | None) -> Description:
     """Return what the XML of an SCN file states about one image."""
     return Description(
         vendor="leica",
-        magnification=_plausible(image.magnification, _MAGNIFICATION_RANGE),
-        mpp=_plausible(str(image.um_x), _MPP_RANGE) if image.um_x is not None else None,
+        magnification=plausible(read_number(image.magnification or ""), MAGNIFICATIONS),
+        mpp=plausible(image.um_x, MPP),
         barcode="".join(filter(str.isprintable, barcode or ""))[:_BARCODE_MAX] or None,
         magnification_source=MagnificationSource.NOMINAL_MAGNIFICATION,
         mpp_source=MagnificationSource.VIEW,

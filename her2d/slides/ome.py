@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from her2d.slides.xml_elements import read_elements
+from her2d.system.numerals import read_number
 
 UM_PER_UNIT = {
     "µm": 1.0,  # U+00B5, the schema's default
@@ -88,11 +89,8 @@ def _images(root: ElementTree.Element) -> Iterator[OmeImage]:
 
 def _micrometres(pixels: ElementTree.Element, axis: str) -> float | None:
     unit = UM_PER_UNIT.get(pixels.get(f"{axis}Unit", "µm").strip())
-    try:
-        size = float((pixels.get(axis) or "").strip().replace(",", "."))
-    except ValueError:
-        return None
-    return size * unit if unit is not None and 0 < size < float("inf") else None
+    size = read_number(pixels.get(axis, ""))
+    return size * unit if unit is not None and size is not None and size > 0 else None
 
 
 def _magnification(root: ElementTree.Element, image: ElementTree.Element) -> str | None:

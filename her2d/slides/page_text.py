@@ -10,6 +10,8 @@ one line, with any line ending, in capitals or in Chinese.
 import re
 from dataclasses import dataclass
 
+from her2d.system.numerals import read_number
+
 Size = tuple[int, int]
 
 MASK = "mask"  # a picture of where the tissue is, which no viewer shows
@@ -87,7 +89,7 @@ def read_statement(description: str) -> PageStatement:
             if pattern.match(text):
                 return PageStatement(name=name)
         if level := _LEVEL.match(text):
-            magnification = float(level[2]) if level[2] else None
+            magnification = read_number(level[2]) if level[2] else None
             return PageStatement(number=int(level[1]), magnification=magnification)
         if geometry := _GEOMETRY.match(text):
             return _read_geometry(geometry)

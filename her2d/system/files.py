@@ -134,7 +134,8 @@ def write_whole(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
 def replace_folder(path: Path, part: Path) -> None:
     """Rename the folder `part` to `path`, once all its files are flushed to the disk.
 
-    A folder that had the name is deleted just before.
+    A folder that had the name is renamed just before, and deleted afterwards: a process that is
+    killed meanwhile leaves the old folder, none, or the new one, and never a part of one.
 
     Args:
         path: the folder to create or to replace.
@@ -143,14 +144,19 @@ def replace_folder(path: Path, part: Path) -> None:
     Raises:
         OSError: a file cannot be flushed, or a folder cannot be deleted or renamed.
     """
+    old = path.with_name(f".{path.name}.old")
+    if old.exists():  # a killed process left it
+        shutil.rmtree(old)
     for folder, _, names in os.walk(part):
         for name in names:
             flush_file(Path(folder, name))
         flush_folder(Path(folder))
     if path.exists():
-        shutil.rmtree(path)
+        path.replace(old)
     part.replace(path)
     flush_folder(path.parent)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def flush_file(path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_calibration_of_another_bundle_is_refused_at_the_start_and_by_doctor(
         # The daemon logs it, and that it made its database first.
         assert f"The calibration {path} is of colors 1 (digest aaaaaaaaaaaa" in err
     (finding,) = (f for f in laboratory.json("doctor")["findings"] if f["check"] == "calibration")
-    assert finding["verdict"] == "failure"
+    assert finding["severity"] == "failure"
     assert "is of colors 1" in finding["message"]
     assert "is of colors 1" in laboratory.json("bundle", "info")["calibration"]["error"]
 
@@ -199,7 +199,7 @@ def test_a_calibration_of_another_bundle_is_refused_at_the_start_and_by_doctor(
 def test_doctor_says_who_signed_the_calibration(laboratory, bundle):
     write_calibration(bundle, from_percent=4.0)
     (finding,) = (f for f in laboratory.json("doctor")["findings"] if f["check"] == "calibration")
-    assert finding["verdict"] == "ok"
+    assert finding["severity"] == "ok"
     assert (
         "Dr A. Li signed it on 2026-03-02; slides are sent to IHC from P = 4 %."
         in (finding["message"])

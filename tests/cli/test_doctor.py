@@ -15,7 +15,7 @@ def test_every_part_of_the_installation_is_checked(laboratory):
     assert {finding["check"] for finding in found} >= {
         *("database", "bundle", "back end", "port", "clock", "systemd sandbox")
     }
-    assert [finding for finding in found if finding["verdict"] == "failure"] == []
+    assert [finding for finding in found if finding["severity"] == "failure"] == []
 
 
 def test_the_checks_leave_no_files(laboratory):
@@ -36,7 +36,7 @@ def test_the_bundle_is_read_and_verified_only_once(laboratory, color_bundle, fil
 def test_a_problem_is_reported_with_its_remedy_and_exit_code_one(laboratory):
     laboratory.inbox.rmdir()
     found = laboratory.json("doctor")
-    (failure,) = [f for f in found["findings"] if f["verdict"] == "failure"]
+    (failure,) = [f for f in found["findings"] if f["severity"] == "failure"]
     assert failure["message"] == "This folder does not exist."
     assert "[intake] inboxes" in failure["remedy"]
     printed = laboratory.run("doctor")

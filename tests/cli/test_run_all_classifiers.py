@@ -124,6 +124,6 @@ def test_where_the_setting_has_no_use_the_log_and_doctor_say_why(
     (finding,) = (
         one for one in laboratory.json("doctor")["findings"] if one["check"] == "back end"
     )
-    assert finding["verdict"] == "warning"
+    assert finding["severity"] == "warning"
     assert why in finding["message"]
     assert finding["remedy"].startswith("Set [inference] run_all_classifiers = true.")

@@ -7,7 +7,7 @@ import pytest
 from her2d.db.connection import DatabaseError
 from her2d.db.place import require_local, share_doubt, share_problem
 from her2d.doctor.database import storage_findings
-from her2d.doctor.finding import Verdict
+from her2d.doctor.finding import Severity
 from her2d.settings import ResultsSettings, Settings
 from her2d.system import filesystems
 
@@ -32,14 +32,14 @@ def on(monkeypatch):
     return on
 
 
-def verdict(tmp_path: Path) -> tuple[Verdict, str]:
+def severity(tmp_path: Path) -> tuple[Severity, str]:
     results = ResultsSettings(
         database=tmp_path / "her2d.sqlite", heatmaps=tmp_path, backups=tmp_path
     )
     (found,) = (
         f for f in storage_findings(Settings(results=results)) if f.check == "database's disk"
     )
-    return found.verdict, found.message
+    return found.severity, found.message
 
 
 @pytest.mark.parametrize(("magic", "name"), [(NFS, "NFS"), (SMB2, "SMB"), (PLAN_9, "9p")])
@@ -47,14 +47,14 @@ def test_a_database_on_a_network_share_is_refused(tmp_path, on, magic, name):
     on(magic)
     with pytest.raises(DatabaseError, match=f"is on {name}, where SQLite can damage it.*disk of"):
         require_local(tmp_path / "not" / "yet" / "her2d.sqlite")
-    assert verdict(tmp_path)[0] is Verdict.FAILURE
+    assert severity(tmp_path)[0] is Severity.FAILURE
 
 
 def test_a_database_on_what_may_be_a_share_is_warned_of(tmp_path, on):
     on(FUSE)
     require_local(tmp_path / "her2d.sqlite")
     assert "is on FUSE" in (share_doubt(tmp_path / "her2d.sqlite") or "")
-    assert verdict(tmp_path)[0] is Verdict.WARNING
+    assert severity(tmp_path)[0] is Severity.WARNING
 
 
 @pytest.mark.parametrize("magic", [EXT4, OVERLAY])
@@ -62,7 +62,7 @@ def test_a_database_on_a_disk_of_this_machine_is_right(tmp_path, on, magic):
     on(magic)
     require_local(tmp_path / "her2d.sqlite")
     assert share_doubt(tmp_path / "her2d.sqlite") is None
-    assert verdict(tmp_path)[0] is Verdict.OK
+    assert severity(tmp_path)[0] is Severity.OK
 
 
 def test_the_place_of_a_link_is_where_it_leads(tmp_path, monkeypatch):

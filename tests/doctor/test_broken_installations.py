@@ -91,7 +91,7 @@ def broken(severity: str, says: str, remedy: str, *marks: pytest.MarkDecorator, 
 
 def test_a_sound_installation_has_no_problem(site):
     code, findings, stderr = site.doctor()
-    assert [f for f in findings if f["verdict"] != "ok"] == []
+    assert [f for f in findings if f["severity"] != "ok"] == []
     assert (code, stderr) == (0, "")
 
 
@@ -1035,13 +1035,13 @@ def test_doctor_names_what_is_broken_and_what_to_do(site, row):
     names = {"me": ME, "config": site.config, "inbox": site.inbox, "archive": site.archive}
     names |= {"database": site.database, "bundle": site.bundle, **changed}
     says, remedy = row.says.format(**names), row.remedy.format(**names)
-    problems = [f for f in findings if f["verdict"] != "ok"]
+    problems = [f for f in findings if f["severity"] != "ok"]
     named = [f for f in problems if says in f["message"] and remedy in f["remedy"]]
     assert named, json.dumps(problems, indent=2)
-    assert named[0]["verdict"] == row.severity
+    assert named[0]["severity"] == row.severity
     others = [f for f in problems if f not in named and not f["check"].startswith(row.also or "-")]
     assert others == []
-    assert code == (1 if any(f["verdict"] == FAILURE for f in problems) else 0)
+    assert code == (1 if any(f["severity"] == FAILURE for f in problems) else 0)
     assert stderr == ""
 
 
@@ -1071,5 +1071,5 @@ def test_a_limit_of_inotify_watches_that_is_reached_is_named(site, limit, says):
         pytest.skip(f"user namespaces are not available: {found.stderr}")
     findings = json.loads(found.stdout)["findings"]
     (named,) = [f for f in findings if says in f["message"]]
-    assert named["verdict"] == WARNING
+    assert named["severity"] == WARNING
     assert "write fs.inotify.max_user_watches = 524288" in named["remedy"]

@@ -26,7 +26,7 @@ from her2d.db.connection import open_database
 from her2d.db.lock import hold_daemon_lock
 from her2d.doctor.archive import archive_findings
 from her2d.doctor.database import storage_findings
-from her2d.doctor.finding import Verdict
+from her2d.doctor.finding import Severity
 from her2d.doctor.inboxes import inbox_findings
 from her2d.doctor.machine import clock_finding
 from her2d.doctor.models import model_findings, verified_bundle
@@ -61,9 +61,9 @@ def settings(tmp_path, color_bundle) -> Settings:
 
 def problem(findings) -> str:
     """Return the only finding that is a problem, after checking that it has a remedy."""
-    (found,) = [finding for finding in findings if finding.verdict is not Verdict.OK]
+    (found,) = [finding for finding in findings if finding.severity is not Severity.OK]
     assert found.remedy
-    return f"{found.verdict.value}: {found.message}"
+    return f"{found.severity.value}: {found.message}"
 
 
 def test_checking_a_database_creates_no_lock_file(settings, tmp_path):
@@ -73,16 +73,16 @@ def test_checking_a_database_creates_no_lock_file(settings, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("unit", "verdict", "message"),
+    ("unit", "severity", "message"),
     [
-        (NOBODY, Verdict.WARNING, "does not apply to the unit"),
-        ("nosuchuser", Verdict.FAILURE, "which does not exist"),
-        (getpass.getuser(), Verdict.OK, "as which her2d.service runs"),
+        (NOBODY, Severity.WARNING, "does not apply to the unit"),
+        ("nosuchuser", Severity.FAILURE, "which does not exist"),
+        (getpass.getuser(), Severity.OK, "as which her2d.service runs"),
     ],
 )
-def test_running_the_checks_as_another_user_than_the_unit_is_a_problem(unit, verdict, message):
+def test_running_the_checks_as_another_user_than_the_unit_is_a_problem(unit, severity, message):
     finding = user_finding("her2d.service", {"User": unit})
-    assert finding.verdict is verdict
+    assert finding.severity is severity
     assert message in finding.message
 
 
@@ -110,7 +110,7 @@ def test_a_results_folder_that_cannot_be_created_is_a_failure(tmp_path):
     results = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path / "file" / "h")
     settings = Settings(results=results)
     # Not the first finding: a disk that is nearly full is warned of before it.
-    failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
+    failures = [f for f in storage_findings(settings) if f.severity is Severity.FAILURE]
     assert ["cannot write to" in failure.message for failure in failures] == [True]
 
 
@@ -118,43 +118,43 @@ def test_a_file_that_is_not_a_database_is_a_failure(tmp_path):
     (tmp_path / "her2d.sqlite").write_text("not a database. " * 30)
     results = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
     settings = Settings(results=results)
-    failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
+    failures = [f for f in storage_findings(settings) if f.severity is Severity.FAILURE]
     assert [failure.check for failure in failures] == ["database"]
 
 
-def database_finding(settings) -> tuple[Verdict, str]:
-    """Return the verdict on the database, and its message and remedy."""
+def database_finding(settings) -> tuple[Severity, str]:
+    """Return the severity of the finding on the database, and its message and remedy."""
     finding = next(f for f in storage_findings(settings) if f.check == "database")
-    return finding.verdict, f"{finding.message} {finding.remedy}"
+    return finding.severity, f"{finding.message} {finding.remedy}"
 
 
 def test_a_folder_at_the_path_of_the_database_is_a_failure(settings):
     settings.results.database.mkdir()
-    verdict, text = database_finding(settings)
-    assert verdict is Verdict.FAILURE
+    severity, text = database_finding(settings)
+    assert severity is Severity.FAILURE
     assert "is a folder" in text
 
 
 def test_the_database_of_a_newer_her2d_is_a_failure(settings):
     open_database(settings.results.database).execute("pragma user_version = 999")
-    verdict, text = database_finding(settings)
-    assert verdict is Verdict.FAILURE
+    severity, text = database_finding(settings)
+    assert severity is Severity.FAILURE
     assert "written by a newer version of her2d" in text
 
 
 def test_the_database_of_another_program_is_a_failure(settings):
     with closing(sqlite3.connect(settings.results.database)) as connection:
         connection.execute("create table patients (name)")
-    verdict, text = database_finding(settings)
-    assert verdict is Verdict.FAILURE
+    severity, text = database_finding(settings)
+    assert severity is Severity.FAILURE
     assert "is the database of another program" in text
 
 
 def test_the_database_of_an_older_her2d_is_a_warning(settings, second_migration):
     with second_migration.not_yet():
         open_database(settings.results.database).close()
-    verdict, text = database_finding(settings)
-    assert verdict is Verdict.WARNING
+    severity, text = database_finding(settings)
+    assert severity is Severity.WARNING
     assert "has schema 1" in text
     assert "copies the database and updates it" in text
 
@@ -164,7 +164,7 @@ def test_a_running_daemon_is_reported_and_is_not_a_failure(settings):
     with hold_daemon_lock(settings.results.database):
         found = list(storage_findings(settings))
     assert "already works on" in found[-1].message
-    assert found[-1].verdict is Verdict.OK
+    assert found[-1].severity is Severity.OK
 
 
 def test_an_altered_bundle_is_a_failure(settings, tmp_path):
@@ -183,7 +183,7 @@ def test_a_program_on_the_port_whose_answer_never_ends_does_not_hold_up_doctor(m
     answer = partial(itertools.chain, [OK + b"\r\n"])
     with hostile_receiver(lambda: answer(endless(b"x" * 65536))) as other:
         finding = port_finding(OpsSettings(port=urlsplit(other.url).port))
-    assert finding.verdict is Verdict.FAILURE
+    assert finding.severity is Severity.FAILURE
     assert "returns 200: xxx" in finding.message
     assert len(finding.message) < 300
 
@@ -194,19 +194,19 @@ def test_a_port_that_another_program_uses_is_a_failure():
         other.listen()
         port = other.getsockname()[1]
         finding = port_finding(OpsSettings(port=port))
-    assert finding.verdict is Verdict.FAILURE
+    assert finding.severity is Severity.FAILURE
 
 
 def test_a_port_that_the_daemon_uses_is_ok():
     registry = Metrics().registry
     with OpsServer("127.0.0.1", 0, registry, healthy=lambda: None, ready=lambda: None) as server:
         finding = port_finding(OpsSettings(port=server.port))
-    assert finding.verdict is Verdict.OK
+    assert finding.severity is Severity.OK
     assert "healthy daemon" in finding.message
 
 
 def test_a_port_that_other_machines_can_reach_is_a_warning():
-    assert port_finding(OpsSettings(host="0.0.0.0", port=0)).verdict is Verdict.WARNING
+    assert port_finding(OpsSettings(host="0.0.0.0", port=0)).severity is Severity.WARNING
 
 
 def test_an_ipv6_address_is_ok_if_it_is_free_or_the_daemon_uses_it():
@@ -214,7 +214,7 @@ def test_an_ipv6_address_is_ok_if_it_is_free_or_the_daemon_uses_it():
     with OpsServer("::1", 0, registry, healthy=lambda: None, ready=lambda: None) as server:
         finding = port_finding(OpsSettings(host="::1", port=server.port))
     assert "A healthy daemon answers on [::1]:" in finding.message
-    assert port_finding(OpsSettings(host="::1", port=0)).verdict is Verdict.OK
+    assert port_finding(OpsSettings(host="::1", port=0)).severity is Severity.OK
 
 
 def test_an_inbox_without_events_is_a_warning(tmp_path, monkeypatch):
@@ -242,9 +242,9 @@ def test_a_disk_that_is_nearly_full_is_a_warning_and_a_full_one_is_a_failure(tmp
     results = ResultsSettings(database=tmp_path / "her2d.sqlite", heatmaps=tmp_path)
     settings = Settings(results=results)
     monkeypatch.setattr("her2d.doctor.database._LOW_BYTES", 1e18)
-    assert [f.verdict for f in storage_findings(settings)].count(Verdict.WARNING) == 2
+    assert [f.severity for f in storage_findings(settings)].count(Severity.WARNING) == 2
     monkeypatch.setattr("her2d.doctor.database._EMPTY_BYTES", 1e18)
-    failures = [f for f in storage_findings(settings) if f.verdict is Verdict.FAILURE]
+    failures = [f for f in storage_findings(settings) if f.severity is Severity.FAILURE]
     assert ["are free" in failure.message for failure in failures] == [True, True]
 
 
@@ -319,7 +319,7 @@ def test_an_archive_that_links_into_an_inbox_is_a_failure(settings, tmp_path):
     (tmp_path / "link").symlink_to(inbox / "old")
     archive = {"on_success": "move", "archive": tmp_path / "link"}
     found = list(archive_findings(settings.intake.model_copy(update=archive)))
-    assert found[1].verdict is Verdict.FAILURE
+    assert found[1].severity is Severity.FAILURE
     assert f"is a link into the inbox {inbox}" in found[1].message
     assert found[1].remedy.startswith("Set [intake] archive to a folder outside the inboxes")
 
@@ -336,11 +336,11 @@ def test_folders_that_finished_files_are_moved_to_are_checked(settings, tmp_path
         }
     )
     found = list(archive_findings(intake))
-    assert [(finding.check, finding.verdict) for finding in found] == [
-        (f"inbox {tmp_path / 'inbox'}", Verdict.OK),
-        ("[intake] archive", Verdict.OK),  # it can be created
-        ("[intake] archive", Verdict.OK),  # and has space
-        ("[intake] quarantine", Verdict.FAILURE),
+    assert [(finding.check, finding.severity) for finding in found] == [
+        (f"inbox {tmp_path / 'inbox'}", Severity.OK),
+        ("[intake] archive", Severity.OK),  # it can be created
+        ("[intake] archive", Severity.OK),  # and has space
+        ("[intake] quarantine", Severity.FAILURE),
     ]
 
 

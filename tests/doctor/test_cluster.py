@@ -11,7 +11,7 @@ from her2d.cluster.errors import ClusterUnavailableError
 from her2d.cluster.plan import ClusterStatus, NodeStatus
 from her2d.doctor import cluster as checks
 from her2d.doctor.cluster import cluster_findings
-from her2d.doctor.finding import Verdict
+from her2d.doctor.finding import Severity
 from her2d.settings import ClusterSettings, InferenceSettings, Settings
 
 
@@ -39,8 +39,8 @@ def driver(monkeypatch) -> SimpleNamespace:
     return driver
 
 
-def found(settings: Settings, bundle: Any) -> dict[str, tuple[Verdict, str]]:
-    return {f.check: (f.verdict, f.message) for f in cluster_findings(settings, bundle)}
+def found(settings: Settings, bundle: Any) -> dict[str, tuple[Severity, str]]:
+    return {f.check: (f.severity, f.message) for f in cluster_findings(settings, bundle)}
 
 
 def test_each_node_says_what_it_has_and_whether_it_can_be_used(settings, driver, color_bundle):
@@ -50,14 +50,14 @@ def test_each_node_says_what_it_has_and_whether_it_can_be_used(settings, driver,
     )
     driver.status = lambda: ClusterStatus(nodes, 2)
     assert found(settings, color_bundle) == {
-        "cluster": (Verdict.OK, "It has room for 2 engines on 2 nodes."),
+        "cluster": (Severity.OK, "It has room for 2 engines on 2 nodes."),
         "node alpha": (
-            Verdict.OK,
+            Severity.OK,
             "It has 8 CPUs and 1 GPU, room for 2 engines. Its versions, bundle and engine are as on"
             " this machine.",
         ),
         "node beta": (
-            Verdict.FAILURE,
+            Severity.FAILURE,
             "It has 4 CPUs and 0 GPUs, room for 1 engine. The node is not used. It has another"
             " version of her2d: 0, not 1.",
         ),
@@ -70,7 +70,7 @@ def test_a_cluster_of_which_the_settings_leave_a_part_unused_is_a_warning(
     nodes = tuple(NodeStatus(str(n), f"n{n}", "usable", 1, cpus=64) for n in range(2))
     driver.status = lambda: ClusterStatus(nodes, 2)
     (finding, *_) = cluster_findings(settings, color_bundle)
-    assert finding.verdict is Verdict.WARNING
+    assert finding.severity is Severity.WARNING
     assert finding.message == (
         "It has room for 32 engines on 2 nodes, and 16 engines at most will be started."
     )
@@ -90,7 +90,7 @@ def test_a_cluster_that_scales_may_have_no_node_now(settings, driver, color_bund
         update={"cluster": settings.cluster.model_copy(update={"autoscales": True})}
     )
     assert found(scaling, color_bundle)["cluster"] == (
-        Verdict.OK,
+        Severity.OK,
         "It has room for 0 engines on 0 nodes now. Ray's autoscaler is asked for up to 16.",
     )
 
@@ -103,12 +103,12 @@ def test_the_check_takes_no_cpu_from_the_daemons_engines(settings, driver, color
 
 def test_a_node_that_does_not_answer_is_a_warning(settings, driver, color_bundle):
     driver.status = lambda: ClusterStatus((NodeStatus("1", "alpha", "starting"),), 0)
-    assert found(settings, color_bundle)["node alpha"][0] is Verdict.WARNING
+    assert found(settings, color_bundle)["node alpha"][0] is Severity.WARNING
 
 
 def test_a_cluster_without_nodes_is_a_failure(settings, driver, color_bundle):
-    verdict, message = found(settings, color_bundle)["cluster"]
-    assert verdict is Verdict.FAILURE
+    severity, message = found(settings, color_bundle)["cluster"]
+    assert severity is Severity.FAILURE
     assert "no node" in message
 
 
@@ -118,7 +118,7 @@ def test_a_cluster_that_does_not_answer_is_a_failure_that_says_why(settings, dri
 
     driver.open = refuse
     assert found(settings, color_bundle)["cluster"] == (
-        Verdict.FAILURE,
+        Severity.FAILURE,
         "The cluster cannot be reached: no route to host",
     )
 
@@ -129,8 +129,8 @@ def test_settings_without_a_back_end_are_a_failure(settings, driver, color_bundl
 
 
 def test_a_bundle_that_cannot_be_used_is_not_asked_about(settings, driver):
-    assert found(settings, BundleError("broken"))["cluster"][0] is Verdict.WARNING
+    assert found(settings, BundleError("broken"))["cluster"][0] is Severity.WARNING
 
 
 def test_without_a_cluster_there_is_nothing_to_ask():
-    assert found(Settings(), None)["cluster"][0] is Verdict.OK
+    assert found(Settings(), None)["cluster"][0] is Severity.OK

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from her2d.doctor import sandbox
-from her2d.doctor.finding import Verdict, ok
+from her2d.doctor.finding import Severity, ok
 from her2d.doctor.limits import unit_limit_findings
 from her2d.doctor.units import Units
 from her2d.doctor.webhook import webhook_findings
@@ -65,7 +65,7 @@ def results(**paths: str) -> ResultsSettings:
 
 
 def problems(findings) -> list[str]:
-    return [finding.message for finding in findings if finding.verdict is not Verdict.OK]
+    return [finding.message for finding in findings if finding.severity is not Severity.OK]
 
 
 def test_the_units_can_access_everything_that_the_installed_settings_name():
@@ -256,11 +256,13 @@ def test_a_stop_timeout_shorter_than_drain_s_is_reported(drain_s, stop, cut):
     assert all("drain_s" in line for line in found)
 
 
-@pytest.mark.parametrize(("tasks", "verdict"), [("100", Verdict.WARNING), ("20", Verdict.FAILURE)])
-def test_a_unit_with_fewer_tasks_than_the_cpus_need_is_named(monkeypatch, tasks, verdict):
+@pytest.mark.parametrize(
+    ("tasks", "severity"), [("100", Severity.WARNING), ("20", Severity.FAILURE)]
+)
+def test_a_unit_with_fewer_tasks_than_the_cpus_need_is_named(monkeypatch, tasks, severity):
     monkeypatch.setattr("her2d.doctor.limits.usable_cpus", lambda: 64)
     (finding,) = limit_findings(installed(), {**UNIT, "TasksMax": tasks})
-    assert finding.verdict is verdict
+    assert finding.severity is severity
     assert f"her2d.service may have {tasks} threads (TasksMax)" in finding.message
     assert "[Service] TasksMax=" in finding.remedy
 

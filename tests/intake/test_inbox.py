@@ -10,7 +10,7 @@ from touched_files import rewrite_in_place
 
 from her2d.intake.discovery import MOST_LEVELS
 from her2d.intake.inbox import Inbox
-from her2d.intake.settling import Completeness, Verdict, WhenOverdue
+from her2d.intake.settling import Completeness, Settledness, WhenOverdue
 from her2d.queue.job import BACKFILL, NEW_SCAN, Job, JobState
 from her2d.settings import IntakeSettings
 from her2d.system.file_identity import FileState
@@ -60,14 +60,14 @@ def test_a_file_that_is_rewritten_with_its_time_put_back_settles_anew(inbox, job
 
 
 def test_an_unchanged_but_incomplete_file_is_waited_for(inbox, jobs, folder, settle, check):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    check.settledness = Settledness(Completeness.INCOMPLETE, "ends early")
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
     settle(200)
     assert states(jobs) == [JobState.SETTLING]
     assert jobs.in_state()[0].reason == "The file stays incomplete: it ends early."
     assert jobs.database.table("events").count_where("name = 'overdue'") == 0
-    check.verdict = Verdict(Completeness.COMPLETE)
+    check.settledness = Settledness(Completeness.COMPLETE)
     settle(11)
     assert states(jobs) == [JobState.QUEUED]
 
@@ -75,7 +75,7 @@ def test_an_unchanged_but_incomplete_file_is_waited_for(inbox, jobs, folder, set
 def test_a_scanner_that_pauses_for_minutes_between_strips_is_waited_for(
     inbox, jobs, folder, settle, check
 ):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    check.settledness = Settledness(Completeness.INCOMPLETE, "ends early")
     path = folder / "a.tif"
     for strips in range(1, 5):
         path.write_bytes(b"strip" * strips)
@@ -88,7 +88,7 @@ def test_a_scanner_that_pauses_for_minutes_between_strips_is_waited_for(
 def test_a_file_that_stays_incomplete_is_reported_and_queued_when_it_is_complete(
     inbox, jobs, folder, settle, clock, check
 ):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    check.settledness = Settledness(Completeness.INCOMPLETE, "ends early")
     path = folder / "a.tif"
     path.write_bytes(b"sc")
     inbox.sweep()
@@ -99,7 +99,7 @@ def test_a_file_that_stays_incomplete_is_reported_and_queued_when_it_is_complete
     assert job.state is JobState.SETTLING
     assert job.overdue_at is not None
     assert job.reason == "The file stays incomplete: it ends early."
-    check.verdict = Verdict(Completeness.COMPLETE)
+    check.settledness = Settledness(Completeness.COMPLETE)
     path.write_bytes(b"scan")
     settle(25)
     (job,) = jobs.in_state()
@@ -107,13 +107,13 @@ def test_a_file_that_stays_incomplete_is_reported_and_queued_when_it_is_complete
 
 
 def cut_short(when_overdue):
-    return Verdict(Completeness.INCOMPLETE, "is cut short", when_overdue)
+    return Settledness(Completeness.INCOMPLETE, "is cut short", when_overdue)
 
 
 def test_a_file_that_can_be_read_in_part_is_queued_as_it_is_after_incomplete_after_s(
     inbox, jobs, folder, settle, clock, check
 ):
-    check.verdict = cut_short(WhenOverdue.TAKE)
+    check.settledness = cut_short(WhenOverdue.TAKE)
     (folder / "a.tif").write_bytes(b"sc")
     inbox.sweep()
     settle(200)
@@ -131,7 +131,7 @@ def test_a_file_that_can_be_read_in_part_is_queued_as_it_is_after_incomplete_aft
 def test_a_file_without_a_readable_part_is_quarantined_after_incomplete_after_s(
     inbox, jobs, folder, settle, clock, check
 ):
-    check.verdict = cut_short(WhenOverdue.QUARANTINE)
+    check.settledness = cut_short(WhenOverdue.QUARANTINE)
     path = folder / "a.tif"
     path.write_bytes(b"sc")
     inbox.sweep()
@@ -145,7 +145,7 @@ def test_a_file_without_a_readable_part_is_quarantined_after_incomplete_after_s(
         "The file stays incomplete: it is cut short.",
     )
     path.write_bytes(b"scan")
-    check.verdict = Verdict(Completeness.COMPLETE)
+    check.settledness = Settledness(Completeness.COMPLETE)
     clock.pass_(60)
     inbox.sweep()
     settle(25)
@@ -156,7 +156,7 @@ def test_a_file_without_a_readable_part_is_quarantined_after_incomplete_after_s(
 def test_a_file_that_still_grows_is_waited_for_however_slowly_it_grows(
     inbox, jobs, folder, settle, clock, check, when_overdue
 ):
-    check.verdict = cut_short(when_overdue)
+    check.settledness = cut_short(when_overdue)
     path = folder / "a.tif"
     for size in range(1, 6):
         path.write_bytes(b"x" * size)
@@ -170,7 +170,7 @@ def test_a_file_that_still_grows_is_waited_for_however_slowly_it_grows(
 def test_a_file_that_can_be_read_in_part_still_needs_its_sidecar(jobs, folder, clock, check):
     settings = IntakeSettings(inboxes=(folder,), sidecar=".xml", incomplete_after_s=20)
     inbox = Inbox(jobs, settings, check, clock)
-    check.verdict = cut_short(WhenOverdue.TAKE)
+    check.settledness = cut_short(WhenOverdue.TAKE)
     (folder / "a.tif").write_bytes(b"sc")
     inbox.sweep()
     for _ in range(50):
@@ -182,7 +182,7 @@ def test_a_file_that_can_be_read_in_part_still_needs_its_sidecar(jobs, folder, c
 
 
 def test_a_delay_is_reported_once(inbox, jobs, folder, settle, clock, check):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "ends early")
+    check.settledness = Settledness(Completeness.INCOMPLETE, "ends early")
     (folder / "a.tif").write_bytes(b"sc")
     inbox.sweep()
     settle(11)
@@ -194,19 +194,19 @@ def test_a_delay_is_reported_once(inbox, jobs, folder, settle, clock, check):
 def test_a_file_that_cannot_be_opened_is_queued_when_it_can_be_though_it_never_changed(
     inbox, jobs, folder, settle, clock, check
 ):
-    check.verdict = Verdict(Completeness.INCOMPLETE, "cannot be opened: Permission denied")
+    check.settledness = Settledness(Completeness.INCOMPLETE, "cannot be opened: Permission denied")
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
     settle(11)
     clock.pass_(9999)
     settle(11)
-    check.verdict = Verdict(Completeness.COMPLETE)
+    check.settledness = Settledness(Completeness.COMPLETE)
     settle(11)
     assert states(jobs) == [JobState.QUEUED]
 
 
 def test_a_broken_file_is_quarantined_with_its_reason(inbox, jobs, folder, settle, check):
-    check.verdict = Verdict(Completeness.BROKEN, "This is a PNG.")
+    check.settledness = Settledness(Completeness.BROKEN, "This is a PNG.")
     (folder / "a.tif").write_bytes(b"png")
     inbox.sweep()
     settle(11)
@@ -602,13 +602,13 @@ def test_ten_thousand_files_are_queued_in_short_passes_and_opened_one_by_one(
     assert len(check.checked) == 10_000
 
 
-FORBIDDEN = Verdict(Completeness.FORBIDDEN, "cannot be read: Permission denied.")
+FORBIDDEN = Settledness(Completeness.FORBIDDEN, "cannot be read: Permission denied.")
 
 
 def test_a_file_that_may_not_be_read_is_told_as_that_and_not_as_unfinished(
     inbox, jobs, folder, settle, check
 ):
-    check.verdict = FORBIDDEN
+    check.settledness = FORBIDDEN
     (folder / "a.tif").write_bytes(b"scan")
     with capture_logs() as log:
         inbox.sweep()
@@ -621,11 +621,11 @@ def test_a_file_that_may_not_be_read_is_told_as_that_and_not_as_unfinished(
 
 
 def test_a_file_is_queued_once_it_may_be_read(inbox, jobs, folder, settle, check):
-    check.verdict = FORBIDDEN
+    check.settledness = FORBIDDEN
     (folder / "a.tif").write_bytes(b"scan")
     inbox.sweep()
     settle(100)
-    check.verdict = Verdict(Completeness.COMPLETE)
+    check.settledness = Settledness(Completeness.COMPLETE)
     settle(11)
     assert states(jobs) == [JobState.QUEUED]
     assert jobs.in_state()[0].reason is None

@@ -6,7 +6,7 @@ from mil_bundles import THRESHOLD, expected, write_mil_bundle
 
 from her2d.inference.mil_engine import OnnxRuntimeMilEngine
 from her2d.pipeline.evaluability import ReasonCode
-from her2d.pipeline.mil import AttentionMil
+from her2d.pipeline.mil import AttentionMethod
 from her2d.pipeline.outcome import SlideOutcome, TileClass
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import Limits, rules_of
@@ -18,7 +18,7 @@ LIMITS = Limits(decode_workers=1, queue_tiles=4, segmenter_batch=2, classifier_b
 def outcome_of(bundle, path) -> SlideOutcome:
     engine = OnnxRuntimeMilEngine(bundle, threads=1)
     try:
-        with Pipeline(AttentionMil(engine), rules_of(bundle), LIMITS) as pipeline:
+        with Pipeline(AttentionMethod(engine), rules_of(bundle), LIMITS) as pipeline:
             return pipeline.submit(path).result()
     finally:
         engine.close()
@@ -104,7 +104,7 @@ def test_no_more_features_are_kept_than_the_bundle_weighs_and_one_batch(
     encoded = []
     whole = engine.encode_kept
     engine.encode_kept = lambda tiles: (encoded.append(len(tiles)), whole(tiles))[1]
-    with Pipeline(AttentionMil(engine), rules_of(bundle), LIMITS) as pipeline:
+    with Pipeline(AttentionMethod(engine), rules_of(bundle), LIMITS) as pipeline:
         pipeline.submit(write_slide(["w" * 10] * 3)).result()
     engine.close()
     assert sum(encoded) <= 3 + LIMITS.classifier_batch

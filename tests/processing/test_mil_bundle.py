@@ -18,7 +18,7 @@ from her2d.api import Scorer
 from her2d.bundle.loading import Bundle
 from her2d.cli.app import app
 from her2d.db.connection import open_database
-from her2d.doctor.finding import Verdict
+from her2d.doctor.finding import Severity
 from her2d.doctor.models import model_findings, verified_bundle
 from her2d.inference.engine import EngineError
 from her2d.pipeline.scoring import NO_INTERVAL
@@ -223,7 +223,7 @@ def test_doctor_scores_a_blank_tile_with_it(bundle):
         bundle=BundleSettings(path=bundle.directory), inference=InferenceSettings(threads=1)
     )
     findings = {one.check: one for one in model_findings(settings, verified_bundle(settings))}
-    assert {one.verdict for one in findings.values()} == {Verdict.OK}
+    assert {one.severity for one in findings.values()} == {Severity.OK}
     assert list(findings)[:2] == ["bundle", "calibration"]
     assert "onnxruntime works" in findings["back end"].message
 

@@ -23,8 +23,8 @@ from her2d.processing.errors import (
     UnreadableOnNodeError,
     UnreadableStorageError,
 )
-from her2d.processing.evidence import Evidence
 from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, Action, JobFile, decide
+from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.job import THIS_MACHINE
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
@@ -138,28 +138,28 @@ def test_a_shortage_of_the_process_says_what_is_short_and_that_the_file_is_not_t
 
 
 def test_an_unforeseen_error_waits_longer_each_time_and_costs_no_attempt(swept):
-    evidence = Evidence()
+    failures = UnforeseenFailures()
     decisions = [
-        decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1)) for _ in range(4)
+        decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1)) for _ in range(4)
     ]
     assert [decision.wait_s for decision in decisions] == [60, 120, 240, 480]
     assert {decision.action for decision in decisions} == {Action.POSTPONE}
 
 
 def test_an_unforeseen_error_costs_an_attempt_once_another_slide_was_scored(swept):
-    evidence = Evidence()
-    decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1))
-    evidence.scored(2)
-    decision = decide(ZeroDivisionError("x"), swept, lambda: evidence.failed(1))
+    failures = UnforeseenFailures()
+    decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1))
+    failures.scored(2)
+    decision = decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1))
     assert decision.action is Action.RETRY
 
 
 def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_cause(swept):
-    evidence = Evidence()
+    failures = UnforeseenFailures()
     waited_s, unforeseen = 0.0, 0
     while True:
         file = replace(swept, unforeseen=unforeseen)
-        decision = decide(ZeroDivisionError("x"), file, lambda: evidence.failed(1))
+        decision = decide(ZeroDivisionError("x"), file, lambda: failures.failed(1))
         if decision.action is not Action.POSTPONE:
             break
         waited_s += decision.wait_s
@@ -179,9 +179,9 @@ def test_a_slide_that_no_node_can_open_is_given_up_after_a_day_with_what_is_wron
     error = ScanNotOnNodeError("The node a cannot open x.svs: no such file.")
     waited_s, unforeseen = 0.0, 0
     while True:
-        evidence = Evidence()  # as after a restart: what counts is with the job
-        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: evidence.failed(1))  # noqa: B023
-        evidence.scored(2)
+        failures = UnforeseenFailures()  # as after a restart: what counts is with the job
+        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: failures.failed(1))  # noqa: B023
+        failures.scored(2)
         if decision.action is not Action.POSTPONE:
             break
         assert decision.is_counted
@@ -235,7 +235,9 @@ def test_the_daemons_machine_costs_an_attempt_each_time_because_no_node_is_left_
 
 def test_a_restart_makes_neither_the_wait_nor_the_count_begin_anew(swept):
     file = replace(swept, unforeseen=20)
-    assert decide(ZeroDivisionError("x"), file, lambda: Evidence().failed(1)).wait_s == 3600
+    assert (
+        decide(ZeroDivisionError("x"), file, lambda: UnforeseenFailures().failed(1)).wait_s == 3600
+    )
 
 
 def test_a_shortage_is_never_held_against_a_slide(swept):
@@ -244,11 +246,11 @@ def test_a_shortage_is_never_held_against_a_slide(swept):
 
 
 def test_a_shortage_costs_no_attempt_even_if_other_slides_are_scored(swept):
-    evidence = Evidence()
+    failures = UnforeseenFailures()
     for other in range(2, 10):
-        decision = decide(MemoryError(), swept, lambda: evidence.failed(1))
+        decision = decide(MemoryError(), swept, lambda: failures.failed(1))
         assert decision.action is Action.POSTPONE
-        evidence.scored(other)
+        failures.scored(other)
 
 
 def test_every_rule_has_a_description_of_when_it_applies():

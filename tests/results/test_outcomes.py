@@ -106,6 +106,20 @@ def test_a_file_that_is_not_such_a_csv_is_refused_in_words(csv_file, text, sente
         read_outcomes(csv_file(text))
 
 
+@pytest.mark.parametrize(
+    ("cell", "percent"), [("35", 35), ("35%", 35), ('"12,5 %"', 12.5), ("１２．５％", 12.5)]
+)
+def test_a_percentage_is_read_as_people_write_it(csv_file, cell, percent):
+    ((row,), _) = read_outcomes(csv_file(f"slide,ihc,ihc_percent\na,3+,{cell}\n"))
+    assert row.ihc_percent == percent
+
+
+@pytest.mark.parametrize("cell", ["130", "-1", "%", "nan", "3_5", "٣٥", "about 35"])
+def test_a_percentage_that_is_not_a_number_from_0_to_100_is_refused(csv_file, cell):
+    _, (row,) = read_outcomes(csv_file(f"slide,ihc,ihc_percent\na,3+,{cell}\n"))
+    assert row.problem == (f"ihc_percent must be a number from 0 to 100 or empty (found {cell!r}).")
+
+
 def test_a_file_that_is_not_there_is_refused_in_words(tmp_path):
     with pytest.raises(OutcomesError, match=r"none\.csv cannot be read: No such file"):
         read_outcomes(tmp_path / "none.csv")

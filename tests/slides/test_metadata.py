@@ -119,6 +119,7 @@ def test_appmag_alone_is_enough() -> None:
         ("AppMag = x20", 20.0, "AppMag"),
         ("AppMag = 20×", 20.0, "AppMag"),
         ("AppMag＝２０", 20.0, "AppMag"),
+        ("Objective＝Plan Apo ２．５ｘ／０．０８", 2.5, "Objective"),
         ("放大倍数：20倍", 20.0, "Magnification"),
         ("操作员：李｜物镜：20x｜备注：无", 20.0, "Objective"),
         ("AppMag = 40,0", 40.0, "AppMag"),
@@ -142,7 +143,9 @@ def test_a_magnification_is_read_in_every_common_form(
     assert metadata.barcode == "1"
 
 
-@pytest.mark.parametrize("field", ["Objective = 20x and 40x", "Magnification = about", "Mag = 20%"])
+@pytest.mark.parametrize(
+    "field", ["Objective = 20x and 40x", "Magnification = about", "Mag = 20%", "AppMag = ٢٠"]
+)
 def test_a_magnification_that_is_not_clear_is_none(field: str) -> None:
     with pytest.raises(RefusedError, match="no magnification"):
         described(field)
@@ -153,6 +156,7 @@ def test_a_magnification_that_is_not_clear_is_none(field: str) -> None:
     [
         ("MPP = 2.5 um", 2.5),
         ("MPP = 0,25", 0.25),
+        ("MPP＝０．２５ｕｍ", 0.25),
         ("MPP = 0.25 µm", 0.25),
         ("MPP = 0.25μm/px", 0.25),
         ("MPP = 250 nm per pixel", 0.25),

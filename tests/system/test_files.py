@@ -1,5 +1,6 @@
 """Files and folders that are complete or absent, and leftovers of killed processes."""
 
+import contextlib
 import errno
 import os
 import time
@@ -142,6 +143,49 @@ def test_a_folder_replaces_another_with_all_its_files_flushed(tmp_path, flushed)
     ]
     assert sorted(flushed) == sorted(["a", "deep", "bundle.part", tmp_path.name])
     assert flushed[-1] == tmp_path.name
+
+
+@pytest.mark.parametrize("killed_at", range(6))
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all_where_a_process_is_killed(
+    tmp_path, monkeypatch, killed_at
+):
+    class Killed(BaseException):
+        pass
+
+    def folder(name: str, *files: str) -> Path:
+        for file in files:
+            write_whole(tmp_path / name / file, b"")
+        return tmp_path / name
+
+    bundle = folder("bundle", "old-1", "old-2", "old-3")
+    calls = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            if len(calls) > killed_at:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    part = folder("bundle.part", "new-1", "new-2")
+    with monkeypatch.context() as patch:
+        # All that changes names on the disk, a file of a folder that is deleted among them.
+        for module, name in (
+            ("os", "rename"),
+            ("os", "replace"),
+            ("os", "unlink"),
+            ("os", "rmdir"),
+        ):
+            patch.setattr(f"{module}.{name}", counted(getattr(os, name)))
+        with contextlib.suppress(Killed):
+            replace_folder(bundle, part)
+    found = {path.name for path in bundle.iterdir()} if bundle.exists() else set()
+    assert found in (set(), {"old-1", "old-2", "old-3"}, {"new-1", "new-2"})
+    replace_folder(bundle, folder("bundle.part", "new-1", "new-2"))
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
+    assert {path.name for path in bundle.iterdir()} == {"new-1", "new-2"}
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])

@@ -22,7 +22,7 @@ from her2d.db.integrity import problems
 from her2d.db.lock import hold_daemon_lock, require_no_daemon
 from her2d.db.restore import restore
 from her2d.doctor.database import storage_findings
-from her2d.doctor.finding import Verdict
+from her2d.doctor.finding import Severity
 from her2d.doctor.inboxes import inbox_findings
 from her2d.doctor.permissions import user
 from her2d.settings import ResultsSettings, Settings, SettingsError, find_config, load_settings
@@ -95,7 +95,7 @@ def test_doctor_reports_missing_permissions_as_findings(state):
     results = ResultsSettings(database=state / "her2d.sqlite", heatmaps=state / "heatmaps")
     with as_another_user():
         found = [*storage_findings(Settings(results=results)), *inbox_findings(state / "inbox")]
-    assert [finding.check for finding in found if finding.verdict is Verdict.FAILURE] == [
+    assert [finding.check for finding in found if finding.severity is Severity.FAILURE] == [
         "database's folder",
         "heatmaps' folder",
         "database",
@@ -152,7 +152,7 @@ def test_doctor_reports_a_database_that_belongs_to_root(state):
     with as_another_user():
         name = user()
         found = list(storage_findings(Settings(results=results)))[-1]
-    assert found.verdict is Verdict.FAILURE
+    assert found.severity is Severity.FAILURE
     assert (
         found.remedy
         == f"If a command run as root created it, run sudo chown -R {name}: {database}*"

@@ -397,6 +397,4 @@ def _number(value: float | None) -> str:
 
 
 def _interval(found: Interval) -> str:
-    if found.value is None:
-        return _NONE
-    return f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})"
+    return found.text() or _NONE

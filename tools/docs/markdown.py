@@ -8,9 +8,9 @@ GENERATED = "<!-- Rendered by tools/docs from the code: change it there. -->"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in GitHub's syntax; cells may hold Markdown, and any number of lines."""
+    """A table in GitHub's syntax, without a line end; cells may hold Markdown, and any lines."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n"
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
 def code(text: object) -> str:
@@ -20,8 +20,8 @@ def code(text: object) -> str:
 
 
 def block(text: str, language: str = "") -> str:
-    """A fenced block of code."""
-    return f"```{language}\n{text.rstrip()}\n```\n"
+    """A fenced block of code, without a line end."""
+    return f"```{language}\n{text.rstrip()}\n```"
 
 
 def introduction(name: str) -> str:

@@ -1,10 +1,10 @@
 """Which columns of a cohort table are known by their name, and which hold numbers."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 from her2d.research.training.cohort import CohortSlide
+from her2d.system.numerals import read_number
 
 MOST_LEVELS = 6
 """A column with more different values is not one of categories."""
@@ -43,16 +43,7 @@ def value_in(column: str) -> Callable[[CohortSlide], str]:
     return lambda slide: slide.morphology.get(column, "")
 
 
-def number(text: str) -> float | None:
-    """Return the finite number that a cell holds, with a point or a comma, or None."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
 def is_column_of_numbers(values: Iterable[str]) -> bool:
     """Return whether a column holds nothing but numbers, more than two different ones."""
     found = {value for value in values if value}
-    return len(found) > 2 and all(number(value) is not None for value in found)
+    return len(found) > 2 and all(read_number(value) is not None for value in found)

@@ -65,9 +65,7 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(found: Interval, digits: int = 3) -> str:
-    if found.value is None or found.low is None or found.high is None:
-        return "–"
-    return f"{found.value:.{digits}f} ({found.low:.{digits}f} – {found.high:.{digits}f})"
+    return found.text(digits) or "–"
 
 
 def _of(part: int, whole: int) -> str:

@@ -11,13 +11,13 @@ from her2d.research.evaluation.columns import (
     MOST_LEVELS,
     KnownColumn,
     is_column_of_numbers,
-    number,
     value_in,
     values_of,
 )
 from her2d.research.evaluation.misdiagnosis import Group, group_of
 from her2d.research.evaluation.rows import Row
 from her2d.research.training.cohort import CohortSlide, Split, Status
+from her2d.system.numerals import read_number
 
 NOT_KNOWN = "not known"
 
@@ -212,7 +212,9 @@ def _level_rows(
 
 def _mean_rows(column: str, datasets: dict[str, list[CohortSlide]]) -> tuple[MeanRow, ...]:
     groups = {
-        name: group_of([v for text in values_of(of, column) if (v := number(text)) is not None])
+        name: group_of(
+            [v for text in values_of(of, column) if (v := read_number(text)) is not None]
+        )
         for name, of in datasets.items()
     }
     known = any(group.slides for group in groups.values())

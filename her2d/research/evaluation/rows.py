@@ -33,3 +33,15 @@ class Interval(Row):
     def of(cls, estimate: Estimate) -> "Interval":
         """Convert an estimate, with None for NaN."""
         return cls(value=estimate.value, low=estimate.low, high=estimate.high)
+
+    def text(self, digits: int = 3) -> str | None:
+        """Return the metric with its limits, such as "0.912 (0.800 to 0.971)", or None.
+
+        Limits are joined by a word, because a metric such as the net benefit may be negative. A
+        metric whose limits are not defined is there without them.
+        """
+        if self.value is None:
+            return None
+        if self.low is None or self.high is None:
+            return f"{self.value:.{digits}f}"
+        return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"

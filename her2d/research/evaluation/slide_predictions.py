@@ -16,7 +16,7 @@ from her2d.pipeline.rules import PipelineRules
 from her2d.pipeline.scoring import score_slide
 from her2d.pipeline.tile_counts import TileCounts
 from her2d.research.evaluation.annotated_share import AnnotatedShare
-from her2d.research.evaluation.columns import MOST_LEVELS, is_column_of_numbers, number
+from her2d.research.evaluation.columns import MOST_LEVELS, is_column_of_numbers
 from her2d.research.evaluation.misdiagnosis import (
     FeatureTest,
     GroupTests,
@@ -38,6 +38,7 @@ from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
 from her2d.research.evaluation.tiles import load_model, predict_strong
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
+from her2d.system.numerals import read_number
 
 _UNTESTED = GroupTests(None, None)
 _INDETERMINATE = Status.INDETERMINATE.value
@@ -317,7 +318,7 @@ def _number_tests(
     groups: dict[tuple[str, str], dict[str, list[float]]] = {}
     for slide, prediction in found:
         for feature in features & slide.morphology.keys():
-            value = number(slide.morphology[feature])
+            value = read_number(slide.morphology[feature])
             if value is not None:
                 cells = groups.setdefault((prediction.set, feature), {})
                 cells.setdefault(_outcome(prediction) or "", []).append(value)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from her2d.research.evaluation.called_slides import Prediction, metrics_of, with_status
-from her2d.research.evaluation.columns import MOST_GROUPS, KnownColumn, number, value_in
+from her2d.research.evaluation.columns import MOST_GROUPS, KnownColumn, value_in
 from her2d.research.evaluation.rows import Interval, Row
 from her2d.research.training.cohort import CohortSlide, Status
+from her2d.system.numerals import read_number
 
 FEWEST = 10
 """With fewer positive or negative slides than that, a subgroup is marked as small."""
@@ -87,7 +88,7 @@ def _divisions(found: Sequence[Predicted]) -> Iterator[tuple[str, Callable[[Coho
 
 def _age_group(column: str) -> Callable[[CohortSlide], str]:
     def group(slide: CohortSlide) -> str:
-        age = number(value_in(column)(slide))
+        age = read_number(value_in(column)(slide))
         if age is None:
             return ""
         return f"from {OLDER_FROM} years" if age >= OLDER_FROM else f"under {OLDER_FROM} years"

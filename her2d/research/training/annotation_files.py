@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from her2d.research.training.region_classes import RegionClass, RegionClasses
+from her2d.system.numerals import read_number
 
 Ring: TypeAlias = NDArray[np.float64]
 """x and y of K >= 3 corners in level-0 pixels, float64 (K, 2)."""
@@ -147,13 +148,13 @@ def _classification(properties: dict[str, Any]) -> str:
 
 
 def _vertices(region: ET.Element, what: str) -> Ring:
-    found = [(float(v.attrib["X"]), float(v.attrib["Y"])) for v in region.iter("Vertex")]
+    found = [[read_number(v.attrib[axis]) for axis in "XY"] for v in region.iter("Vertex")]
     if len(found) < 3:
         raise ValueError(
             f"{what} has {len(found)} corners, like an ellipse or a ruler; draw it as a polygon or"
             " remove it"
         )
-    return _measured(np.array(found))
+    return _measured(np.array(found, np.float64))  # of None, NumPy makes NaN
 
 
 def _ring(coordinates: Any) -> Ring:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from her2d.errors import Her2dError
 from her2d.system.csv_table import SURPLUS, TableError, TableRow, read_table
+from her2d.system.numerals import read_number
 
 Text = Annotated[str, Field(min_length=1)]
 _NOT_MORPHOLOGY = frozenset({"her2_status"})
@@ -199,12 +200,19 @@ def _existing(path: Path) -> Path:
 
 
 def _may_be_age(text: str) -> bool:
-    """Return whether a cell holds an age, or words such as `not known`."""
+    """Return whether a cell holds an age, or words such as `not known`.
+
+    What only `float` takes, such as "nan", "1_000" or the digits of other scripts, is neither: as
+    words it would be an age that is not known, and nobody would notice.
+    """
+    age = read_number(text)
+    if age is not None:
+        return 0 <= age <= _OLDEST
     try:
-        age = float(text.replace(",", "."))
+        float(text.replace(",", "."))
     except ValueError:
         return True
-    return 0 <= age <= _OLDEST
+    return False
 
 
 def _sentences(error: ValidationError) -> Iterable[str]:

@@ -14,14 +14,14 @@ from wsidicom.config import Settings
 from her2d.slides.blocks import MAX_BLOCK_BYTES
 from her2d.slides.errors import RefusedError
 from her2d.slides.formats.recognition import MAX_INSTANCES, dicom_files
-from her2d.slides.formats.source import Pixels, SourceLevel, Statements, downsample, number
+from her2d.slides.formats.source import Pixels, SourceLevel, Statements, downsample
+from her2d.slides.plausible import MAGNIFICATIONS, MPP, plausible
 from her2d.slides.structure import MAX_PIXELS, MAX_SIDE
+from her2d.system.numerals import read_number
 from her2d.system.shortage import is_own_shortage
 
 _CACHE_BYTES = 32 * 2**20  # of decoded, and as much of encoded frames
 _BLOCK = 1024
-_MAGNIFICATIONS = (0.5, 200.0)
-_MPP = (0.02, 40.0)
 _HEADER = [
     "SOPClassUID",
     "SeriesInstanceUID",
@@ -212,8 +212,8 @@ def _spacing(image: Dataset) -> list[float]:
 
 def _statements(base: Dataset) -> Statements:
     paths = base.get("OpticalPathSequence") or [Dataset()]
-    mpp = number(sum(_spacing(base)) / 2 * 1000, _MPP)
-    magnification = number(paths[0].get("ObjectiveLensPower"), _MAGNIFICATIONS)
+    mpp = plausible(sum(_spacing(base)) / 2 * 1000, MPP)
+    magnification = plausible(read_number(str(paths[0].get("ObjectiveLensPower"))), MAGNIFICATIONS)
     barcode = str(base.get("BarcodeValue") or base.get("ContainerIdentifier") or "")
     names = ("ContainerIdentifier", "BarcodeValue", "Manufacturer", "ManufacturerModelName")
     properties = {f"dicom.{name}": _one_line(value) for name in names if (value := base.get(name))}

@@ -19,16 +19,15 @@ from her2d.slides.formats.source import (
     Statements,
     UnknownFormatError,
     downsample,
-    number,
 )
 from her2d.slides.integrity import open_regular
+from her2d.slides.plausible import MAGNIFICATIONS, MPP, plausible
+from her2d.system.numerals import read_number
 
 _CACHE_BYTES = 32 * 2**20
 _BLOCK = 1024
 _SIDES = ("width", "height")
 _READ_AS_TIFF = ("generic-tiff", "aperio")
-_MAGNIFICATIONS = (0.5, 200.0)
-_MPP = (0.02, 40.0)
 # leica.barcode, philips.PIM_DP_UFS_BARCODE, a Barcode2D; not mirax's BARCODE_TYPE.
 _BARCODE_KEY = re.compile(r"(?:\b|_)barcode(?:[12]d|value)?$", re.IGNORECASE)
 
@@ -154,11 +153,15 @@ def _check_storage(fd: int) -> None:
 
 
 def _statements(vendor: str, properties: Mapping[str, str]) -> Statements:
-    mpp = [number(properties.get(f"openslide.mpp-{axis}"), _MPP) for axis in "xy"]
+    mpp = [
+        plausible(read_number(properties.get(f"openslide.mpp-{axis}", "")), MPP) for axis in "xy"
+    ]
     known = [value for value in mpp if value is not None]
     return Statements(
         vendor=vendor,
-        magnification=number(properties.get("openslide.objective-power"), _MAGNIFICATIONS),
+        magnification=plausible(
+            read_number(properties.get("openslide.objective-power", "")), MAGNIFICATIONS
+        ),
         mpp=sum(known) / len(known) if known else None,
         barcode=_barcode(vendor, properties),
         properties=properties,

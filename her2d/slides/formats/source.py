@@ -68,15 +68,6 @@ def downsample(base: int, level: int) -> float:
     return float(whole) if abs(base / whole - level) < 1 else base / level
 
 
-def number(text: object, bounds: tuple[float, float]) -> float | None:
-    """Return the number that a property holds, or None where it is not within the bounds."""
-    try:
-        value = float(str(text).replace(",", "."))
-    except ValueError:
-        return None
-    return value if bounds[0] <= value <= bounds[1] else None
-
-
 class Source(Protocol):
     """A scan that a library has opened; several threads may read it at a time."""
 

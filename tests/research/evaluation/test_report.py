@@ -16,7 +16,6 @@ from her2d.bundle.manifest import (
     Training,
 )
 from her2d.research.evaluation.calibration import Bin, Calibration
-from her2d.research.evaluation.columns import number
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.figures import (
     calibration_figure,
@@ -324,15 +323,6 @@ def test_the_page_shows_the_mean_age():
     page = render(report(misdiagnosis_numbers=misdiagnosis_of(ages()).numbers), ReportFigures())
     assert '<td class="text">age<td>' in page
     assert "71.500 ± 1.291" in page
-
-
-def test_a_comma_may_be_a_numbers_point():
-    assert [number(text) for text in ("63,5", "63.5", "1,234,5", "about 60")] == [
-        63.5,
-        63.5,
-        None,
-        None,
-    ]
 
 
 def test_a_column_with_a_word_among_its_numbers_or_with_two_values_is_of_categories():

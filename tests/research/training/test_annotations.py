@@ -305,6 +305,13 @@ def test_a_corner_that_is_nowhere_is_refused(tmp_path, grid, number):
         read_annotation(path, grid)
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "3_000", "far", ""])
+def test_a_corner_of_an_aperio_region_that_is_nowhere_is_refused(tmp_path, grid, number):
+    path = aperio(tmp_path, "Tumor", (0, [[number, 0], *OUTLINE]))
+    with pytest.raises(AnnotationError, match="coordinates are not numbers of pixels"):
+        read_annotation(path, grid)
+
+
 @pytest.mark.parametrize("far", [(20_000, 0), (0, 20_000), (-5_000, 0)])
 def test_a_region_beside_the_slide_is_refused(tmp_path, grid, far):
     """It was drawn on another scan, and its tumour would be learned as other tissue."""

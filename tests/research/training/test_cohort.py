@@ -88,6 +88,8 @@ def test_a_slide_without_tumour_says_so(tmp_path):
         ({"annotation_path": "gone.xml"}, r"line 2: .*gone\.xml does not exist"),
         ({"papillary": "-5"}, "line 2: Age must be years from 0 to 130, or empty"),
         ({"papillary": "nan"}, "line 2: Age must be years from 0 to 130, or empty"),
+        ({"papillary": "6_4"}, "line 2: Age must be years from 0 to 130, or empty"),
+        ({"papillary": "٦٤"}, "line 2: Age must be years from 0 to 130, or empty"),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, wrong, sentence):
@@ -98,7 +100,7 @@ def test_a_wrong_row_is_named(tmp_path, wrong, sentence):
         read_cohort(path)
 
 
-@pytest.mark.parametrize("age", ["0", "64.5", "", "not known"])
+@pytest.mark.parametrize("age", ["0", "64.5", "６４", "", "not known"])
 def test_an_age_may_be_missing(tmp_path, age):
     path = table(tmp_path, {"papillary": age})
     path.write_text(path.read_text().replace("papillary", "age"))

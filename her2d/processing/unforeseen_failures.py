@@ -23,7 +23,7 @@ class Suspicion:
     is_proven: bool = False
 
 
-class Evidence:
+class UnforeseenFailures:
     """Remembers unforeseen failures while the process runs. Safe to use from several threads."""
 
     def __init__(self) -> None:

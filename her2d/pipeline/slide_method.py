@@ -25,7 +25,7 @@ TumorWork = Callable[[list[TumorTile]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class SlideFindings:
     """What the pipeline found on a slide before its tumour tiles are judged."""
 
     quality: SlideQuality
@@ -34,11 +34,11 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a method makes of a slide.
+class SlideCall:
+    """What a method calls a slide.
 
     Attributes:
-        score: the call.
+        score: the status, and the number behind it.
         unread_could_change_call: whether what the unreadable tiles hold could change it.
         attention: float32 (rows, columns), the weight of each tumour tile in the call, with a sum
             of 1, NaN outside tumour tiles; None if the method weighs no tiles, or made no call.
@@ -71,6 +71,6 @@ class Method(Protocol):
         """Finish the classes of a slide's tumour tiles, once every tile is settled."""
         ...
 
-    def call(self, run: SlideRun, evidence: Evidence, rules: PipelineRules) -> Verdict:
+    def call(self, run: SlideRun, findings: SlideFindings, rules: PipelineRules) -> SlideCall:
         """Return what a slide with finished tile classes is. Raises EngineError."""
         ...
