@@ -92,6 +92,8 @@ Every class stands in the module that raises it:
     ├─ TooBusy
     ├─ TooFewOutcomes
     ├─ UnknownOperatorError
+    ├─ UnreadableHereError
+    ├─ UnreadableOnNodeError
     ├─ UnreadableStorageError
     ├─ UnwatchableError
     ├─ UserError

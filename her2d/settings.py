@@ -54,6 +54,7 @@ _TOKEN = re.compile(r"(?<=/)(?=[^/]*\d)[^/]{16,}")  # a long part of a path that
 
 # A name or IPv4 address, or an IPv6 address in brackets, and a port.
 _CLUSTER = re.compile(r"(auto|(ray://)?([\w.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5})?")
+_LAST_PORT = 65535
 
 # What names a system of identifiers in FHIR. A misspelt OID or UUID would be another system.
 _URI = re.compile(
@@ -247,6 +248,12 @@ class PipelineSettings(_Section):
     max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
 
 
+def cluster_head(address: str) -> tuple[str, int] | None:
+    """Return the host, without brackets, and the port in `[cluster] address`; None for "auto"."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return (host.strip("[]"), int(port)) if host else None
+
+
 class ClusterSettings(_Section):
     """Machines that score slides besides this one, in a cluster of Ray."""
 
@@ -268,6 +275,9 @@ class ClusterSettings(_Section):
             raise ValueError(
                 "must be empty, 'auto', or the head's address, such as 'ray://head.example:10001'"
             )
+        head = cluster_head(address)
+        if head is not None and head[1] > _LAST_PORT:
+            raise ValueError(f"must have a port of at most {_LAST_PORT}, not {head[1]}")
         return address
 
     @field_validator("paths")
@@ -292,7 +302,7 @@ class OpsSettings(_Section):
     """Monitoring and logs."""
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 9464
+    port: Annotated[int, Field(ge=0, le=_LAST_PORT)] = 9464
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pseudonym_key: Annotated[SecretStr, Field(min_length=16)] | None = None

@@ -1,6 +1,7 @@
 """Boot Debian with systemd as PID 1 in a container of systemd-nspawn, for tests of an installation.
 
-It has no network. What it writes goes to a folder of its own, above the folders that it was given.
+It has no network but the cable that `connect` puts between two of them. What it writes goes to a
+folder of its own, above the folders that it was given.
 """
 
 import contextlib
@@ -17,7 +18,8 @@ import pytest
 
 PATIENCE_S = 100
 
-# In a mount namespace, so that nothing stays mounted whatever ends the test.
+# In a mount namespace, so that nothing stays mounted whatever ends the test. With bpf(2), which
+# systemd-nspawn denies: without it systemd ignores IPAddressDeny= and says nothing.
 _BOOT = """
 lower=$1 folder=$2 cgroups=$3
 shift 3
@@ -25,7 +27,7 @@ for cgroup in $cgroups; do echo $$ > "$cgroup/cgroup.procs"; done
 layers="lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work"
 mount -t overlay overlay -o "$layers" "$folder/root"
 exec systemd-nspawn --quiet --register=no --keep-unit --private-network --console=read-only \
-    --machine=her2d --directory="$folder/root" "$@" --boot
+    --machine=her2d --system-call-filter=bpf --directory="$folder/root" "$@" --boot
 """
 _INSIDE = (
     "env",
@@ -40,7 +42,7 @@ def missing() -> str:
     """Return why no container can be booted on this machine; empty where one can."""
     if os.geteuid() != 0:
         return "only root can boot a container"
-    for program in ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare"):
+    for program in ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "ip"):
         if shutil.which(program) is None:
             return f"{program} is not installed"
     if not Path("/sys/fs/cgroup").is_mount():
@@ -86,6 +88,29 @@ class Machine:
         while not condition():
             assert time.monotonic() < deadline, self.journal()
             time.sleep(0.3)
+
+
+def connect(first: Machine, second: Machine, *addresses: Sequence[str]) -> None:
+    """Put a network cable between two machines.
+
+    Args:
+        addresses: those of the first machine and those of the second, with their prefix length.
+            The first of each is the one that the machine sends from.
+    """
+    first_end, second_end = (
+        ("name", "cable", "netns", str(each.leader)) for each in (first, second)
+    )
+    _ip("link", "add", *first_end, "type", "veth", "peer", *second_end)
+    for machine, own in zip((first, second), addresses, strict=True):
+        for address in own:
+            _ip("address", "add", address, "dev", "cable", inside=machine)
+        _ip("link", "set", "cable", "up", inside=machine)
+
+
+def _ip(*words: str, inside: Machine | None = None) -> None:
+    network = ("nsenter", "-t", str(inside.leader), "--net") if inside else ()
+    done = subprocess.run([*network, "ip", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {words}: {done.stderr}"
 
 
 def bootstrap(folder: Path, packages: Sequence[str]) -> None:

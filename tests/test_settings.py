@@ -126,6 +126,10 @@ def test_the_error_about_a_misspelt_variable_suggests_the_nearest_key(monkeypatc
             r" 'ray://head.example:10001' \(found 'head.example'\)\.$",
         ),
         (
+            '[cluster]\naddress = "ray://head.example:70000"\n',
+            "cluster.address: must have a port of at most 65535, not 70000",
+        ),
+        (
             '[cluster]\npaths = { "scans" = "/data" }\n',
             "cluster.paths: must name folders by absolute paths without '..', not 'scans'",
         ),

@@ -168,6 +168,7 @@ def _row(job: Job) -> dict[str, object]:
         "attempts": job.attempts,
         "priority": job.priority,
         "interruptions": job.interruptions,
+        "unreadable_on": list(job.unreadable_on),
         "discovered_at": job.discovered_at,
         "queued_at": job.queued_at,
         "heartbeat_at": job.heartbeat_at,

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from multiprocessing.managers import BaseManager
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from her2d.cluster.plan import (
     NodeReport,
     NodeState,
     NodeStatus,
+    ParityReference,
     Part,
     Progress,
     SlideTask,
@@ -46,7 +48,10 @@ from her2d.processing.errors import (
     ClusterLostError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
+from her2d.settings import cluster_head
+from her2d.system.connections import connection_problem
 from her2d.system.parent_process import end_with_parent
 
 NAMESPACE = "her2d"
@@ -68,6 +73,7 @@ _LOSSES = (
     DeviceLostError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
 
 T = TypeVar("T")
@@ -98,7 +104,7 @@ class _Node:
 
     Attributes:
         room: number of actors that its CPUs and GPUs allow.
-        not_found: slides in a row that could not be opened there.
+        not_found: slides in a row that could not be opened or read there.
         full_until: when it gets slides again, because it had no room for the last one's result.
         scored, lost, busy_s: see `NodeStatus`.
     """
@@ -192,6 +198,30 @@ class Driver:
             EngineError: the bundle does not work on this machine.
         """
         reference = parity_reference(self._order.bundle)
+        connected: Future[None] = Future()
+        # What still waits for Ray after that time ends with this process, which is replaced.
+        connecting = threading.Thread(
+            target=self._connect, args=(reference, connected), name="her2d-connect", daemon=True
+        )
+        connecting.start()
+        connecting.join(self._order.connect_s)
+        if not connected.done():
+            raise ClusterUnavailableError(
+                f"The cluster {self._order.address} has not answered for"
+                f" {self._order.connect_s:.0f} s. Its head, or a proxy before it, may hang."
+            )
+        try:
+            connected.result()
+        except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
+            # Of a head that cannot be reached Ray says only that time is over.
+            head = cluster_head(self._order.address)
+            reason = (connection_problem(*head) if head else None) or _first_line(error)
+            raise ClusterUnavailableError(
+                f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.')}."
+            ) from error
+        threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
+
+    def _connect(self, reference: ParityReference, connected: "Future[None]") -> None:
         try:
             ray.init(
                 address=self._order.address,
@@ -201,11 +231,10 @@ class Driver:
             )
             self._reference = ray.put(reference)
             self._refresh()
-        except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
-            raise ClusterUnavailableError(
-                f"The cluster {self._order.address} cannot be reached: {_first_line(error)}"
-            ) from error
-        threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
+        except BaseException as error:  # noqa: BLE001  raised by `open`
+            connected.set_exception(error)
+        else:
+            connected.set_result(None)
 
     def status(self) -> ClusterStatus:
         """Return the nodes as they were last seen; never waits for Ray."""
@@ -231,14 +260,26 @@ class Driver:
         self._backlog = slides
 
     def begin(self, task: SlideTask) -> bool:
-        """Hand a slide to the actor that has the fewest; return False if none has a place."""
+        """Hand a slide to the actor that has the fewest; return False if none has a place.
+
+        A node that could not read its file gets it only where no other node is used, and then
+        waits for it to be sent.
+        """
         most, now = self._plan.pipeline.slides_in_flight, time.monotonic()
         with self._lock:
+            usable = [
+                (node, actor)
+                for node in self._nodes.values()
+                for actor in node.staying
+                if actor.is_usable
+            ]
+            others = [each for each in usable if each[0].name not in task.unreadable_on]
+            if not others:
+                task = replace(task, is_sent=task.can_be_sent)
             free = [
                 (actor.slides, node.not_found, number, node, actor)
-                for number, node in enumerate(self._nodes.values())
-                for actor in node.staying
-                if actor.is_usable and actor.slides < most and now >= node.full_until
+                for number, (node, actor) in enumerate(others or usable)
+                if actor.slides < most and now >= node.full_until
             ]
             if not free:
                 return False
@@ -349,12 +390,15 @@ class Driver:
             self._forget(handed)
             return Failure(ActorCrashedError(f"On {handed.node.name}: {error}"))
         with self._lock:
-            if isinstance(error, ScanNotOnNodeError):
+            if isinstance(error, ScanNotOnNodeError | UnreadableOnNodeError):
                 handed.node.not_found += 1
                 if handed.node.not_found >= _MOST_NOT_ON_NODE:
                     handed.node.refuse(str(error))
             else:
                 handed.node.not_found = 0
+        if isinstance(error, UnreadableOnNodeError):
+            # By the name that `begin` compares, which the node itself may not know.
+            return Failure(error.on_node(handed.node.name), error.__cause__)
         return answer
 
     def _free(self, handed: _Handed) -> None:

@@ -35,10 +35,11 @@ from her2d.inference.engine import Engine, EngineError
 from her2d.inference.self_test import self_test
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.pipeline.software import Software
-from her2d.processing.errors import ScanNotOnNodeError
+from her2d.processing.errors import ScanNotOnNodeError, UnreadableOnNodeError
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import SlideProcessor, open_processor
 from her2d.settings import Settings
+from her2d.system.io_errors import is_away
 from her2d.system.shortage import is_own_shortage
 
 # Seconds without a part of a file after which its sender is gone.
@@ -142,6 +143,7 @@ class SlideActor:
         Raises:
             SameFileUnsureError: the daemon has to hash the file first.
             ScanNotOnNodeError: the file is not here, or has other content.
+            UnreadableOnNodeError: it is here, and cannot be read.
         """
         if self._processor is None:
             raise EngineError(self._refusal or "The node is not used.")
@@ -179,13 +181,13 @@ class SlideActor:
             except OSError as error:
                 if is_own_shortage(error):
                     raise
-                raise _unreadable(task, error) from error
+                raise _unreadable(task, scan, error) from error
             return NodeResult(digest, scored.outcome)
 
     def _opened(
         self, task: SlideTask, opened: ExitStack, wait: Callable[..., None]
     ) -> tuple[Scan, str | None]:
-        """Open a slide's file, or receive it if it cannot be opened here.
+        """Open a slide's file, or receive it if it cannot be opened here, or is sent anyway.
 
         Returns:
             The scan, and the content hash that it must have, if that is known.
@@ -193,7 +195,10 @@ class SlideActor:
         Raises:
             SameFileUnsureError: the daemon has to hash the file first.
             ScanNotOnNodeError: it can be neither opened nor received, or is another file.
+            UnreadableOnNodeError: its first block cannot be read.
         """
+        if task.is_sent:
+            return self._received(task, opened, wait)
         try:
             scan = opened.enter_context(open_scan(task.path, task.inbox))
         except (OSError, Her2dError) as error:
@@ -202,9 +207,14 @@ class SlideActor:
                     f"The node {socket.gethostname()} cannot open {task.path.name}: {error}. Mount"
                     " the share there, or correct [cluster] paths."
                 ) from error
-        else:
-            _require_same_file(task, scan)
-            return scan, task.content_hash
+            return self._received(task, opened, wait)
+        _require_same_file(task, scan)
+        return scan, task.content_hash
+
+    def _received(
+        self, task: SlideTask, opened: ExitStack, wait: Callable[..., None]
+    ) -> tuple[Scan, str | None]:
+        """Receive a slide's file; see `_opened`. Raises ScanNotOnNodeError."""
         waits = count(1)
         try:
             file = opened.enter_context(
@@ -232,12 +242,13 @@ def _require_same_file(task: SlideTask, scan: Scan) -> None:
 
     Raises:
         SameFileUnsureError: only that time differs, as that of a copy does.
-        ScanNotOnNodeError: it is another file, or cannot be read.
+        ScanNotOnNodeError: it is another file, or is not reached.
+        UnreadableOnNodeError: it cannot be read.
     """
     try:
         is_like = (scan.state.size, scan.first_block()) == (task.size, task.first_block)
     except OSError as error:
-        raise _unreadable(task, error) from error
+        raise _unreadable(task, scan, error) from error
     if not is_like:
         raise _other_content(task, scan)
     if task.content_hash is None and abs(scan.state.mtime_ns - task.mtime_ns) > _SAME_TIME_NS:
@@ -262,11 +273,21 @@ def node_settings(plan: NodePlan) -> Settings:
     )
 
 
-def _unreadable(task: SlideTask, error: OSError) -> ScanNotOnNodeError:
-    return ScanNotOnNodeError(
-        f"The node {socket.gethostname()} cannot read {task.path.name}: {error}. Check the share"
-        " there."
-    )
+def _unreadable(
+    task: SlideTask, scan: Scan, error: OSError
+) -> ScanNotOnNodeError | UnreadableOnNodeError:
+    """Return what an error of the storage means. What a lost sector gives may be the file's."""
+    node, name, detail = socket.gethostname(), task.path.name, error.strerror or str(error)
+    if isinstance(scan, ReceivedScan):
+        return ScanNotOnNodeError(
+            f"The node {node} cannot read what it has received of {name}: {detail}. Check the disk"
+            " of [cluster] spool there."
+        )
+    if is_away(error):
+        return ScanNotOnNodeError(
+            f"The node {node} does not reach {name}: {detail}. Check the share there."
+        )
+    return UnreadableOnNodeError(name, node, detail)
 
 
 def _other_content(task: SlideTask, scan: Scan) -> ScanNotOnNodeError:

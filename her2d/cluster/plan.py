@@ -54,6 +54,8 @@ class DriverOrder:
         cpus_taken: of a node by each actor, so that no other work gets them.
         most_actors: on each node.
         scaling: how many actors there are on all nodes.
+        connect_s: seconds in which the cluster has to answer once it is connected. Ray waits half a
+            minute for a connection, and without a limit for an answer on it.
     """
 
     address: str
@@ -62,6 +64,7 @@ class DriverOrder:
     cpus_taken: int
     most_actors: int
     scaling: ScalingRules
+    connect_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,8 @@ class SlideTask:
         content_hash: which the file must have on the node; None if the daemon's machine has not
             read all of it.
         can_be_sent: whether the daemon sends the file to a node that lacks it.
+        unreadable_on: names of the nodes that could not read the file.
+        is_sent: whether the node waits for the file, although it may be able to open it.
     """
 
     id: str
@@ -114,6 +119,8 @@ class SlideTask:
     assume_magnification: float | None
     content_hash: str | None = None
     can_be_sent: bool = False
+    unreadable_on: frozenset[str] = frozenset()
+    is_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

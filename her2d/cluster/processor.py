@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +44,12 @@ from her2d.processing.errors import (
     FileChangedError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import Scan
 from her2d.processing.processor import AssumeMagnification, ScoredSlide
+from her2d.processing.second_reader import second_reader
 from her2d.settings import Settings
 from her2d.system.extras import installing, missing_modules
 from her2d.system.file_identity import FileHash
@@ -61,11 +63,12 @@ _SILENT_PART = 0.7
 # Smaller than a heatmap, so that Ray's object store is not filled by it.
 _PART_BYTES = 2**20
 
-LOSSES = {
+LOSSES: Mapping[type[Exception], str] = {
     ClusterLostError: "node",
     ActorCrashedError: "process",
     ResultLostError: "result",
     ScanNotOnNodeError: "file",
+    UnreadableOnNodeError: "file",
 }
 """What was lost or missing when an attempt failed because of the cluster."""
 
@@ -113,6 +116,11 @@ class ClusterProcessor:
         return min(self._most_slides, self.connection.status.places)
 
     @property
+    def nodes(self) -> frozenset[str]:
+        """Names of the nodes that score now."""
+        return frozenset(node.name for node in self.connection.status.nodes if node.actors)
+
+    @property
     def losses(self) -> Mapping[str, int]:
         """What was lost (node, process or file) -> number of attempts that failed for it."""
         with self._lock:
@@ -155,21 +163,32 @@ class ClusterProcessor:
         cancel: threading.Event | None = None,
         progress: OnProgress | None = None,
         content_hash: str | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> ScoredSlide:
         """Score one scan on a node; arguments as in `Processor.score`.
+
+        A node that could not read the file gets it only where no other is used, and then it is sent
+        there if it can be.
 
         Raises:
             ClusterLostError: the node or the cluster was lost.
             ActorCrashedError: the node's process ended, or made no progress for too long.
             ResultLostError: the node has no room for the result.
             ScanNotOnNodeError: the node cannot open the file, or it is another one there.
+            UnreadableOnNodeError: the node has opened the file and cannot read it.
+            UnreadableHereError: this machine cannot read the file either, which is to be sent.
             Exception: what `SlideProcessor.score` raises.
         """
         if content_hash is None:
             return self.hash_and_score(
-                scan, lambda _: None, inbox=inbox, cancel=cancel, progress=progress
+                scan,
+                lambda _: None,
+                inbox=inbox,
+                cancel=cancel,
+                progress=progress,
+                unreadable_on=unreadable_on,
             )[1]
-        return self._scored(scan, _Digest(content_hash), inbox, cancel, progress)
+        return self._scored(scan, _Digest(content_hash), inbox, cancel, progress, unreadable_on)
 
     def hash_and_score(
         self,
@@ -180,6 +199,7 @@ class ClusterProcessor:
         inbox: Path | None = None,
         cancel: threading.Event | None = None,
         progress: OnProgress | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> tuple[str, ScoredSlide]:
         """Score one scan on a node, which hashes the file beside its tiles.
 
@@ -191,10 +211,12 @@ class ClusterProcessor:
         """
         digest = _Digest(None, hashed)
         try:
-            scored = self._scored(scan, digest, inbox, cancel, progress)
+            scored = self._scored(scan, digest, inbox, cancel, progress, unreadable_on)
         except SameFileUnsureError:
-            digest.found(self.content_hash(scan, on_hash_progress))
-            scored = self._scored(scan, digest, inbox, cancel, progress)
+            with second_reader(scan, unreadable_on):
+                whole = self.content_hash(scan, on_hash_progress)
+            digest.found(whole)
+            scored = self._scored(scan, digest, inbox, cancel, progress, unreadable_on)
         assert digest.value is not None
         return digest.value, scored
 
@@ -205,6 +227,7 @@ class ClusterProcessor:
         inbox: Path | None,
         cancel: threading.Event | None,
         progress: OnProgress | None,
+        unreadable_on: Collection[str],
     ) -> ScoredSlide:
         first_block = scan.first_block()
         task = SlideTask(
@@ -217,15 +240,18 @@ class ClusterProcessor:
             self._assume_magnification(scan.path, inbox),
             digest.value,
             can_be_sent=self._sends_files and scan.descriptor is not None,
+            unreadable_on=frozenset(unreadable_on),
         )
         began = time.monotonic()
         try:
             outcome = self._outcome(task, scan, digest, cancel or threading.Event(), progress)
         except tuple(LOSSES) as error:
-            if isinstance(error, ScanNotOnNodeError):
+            if isinstance(error, ScanNotOnNodeError | UnreadableOnNodeError):
                 scan.require_unchanged()  # else the node is right
             with self._lock:
                 self._losses[LOSSES[type(error)]] += 1
+            if isinstance(error, UnreadableOnNodeError) and task.content_hash is not None:
+                raise error.though_readable_here() from error
             raise
         seconds = time.monotonic() - began
         stamp = scan.stamp()
@@ -307,10 +333,11 @@ class ClusterProcessor:
         Raises:
             ActorCrashedError: the node took no part for too long.
             FileChangedError: the file has changed.
+            UnreadableHereError: it cannot be read, as on a node before.
             OSError: it cannot be read.
         """
         began = time.monotonic()
-        for part in _parts(scan):
+        for part in _parts(scan, task.unreadable_on):
             if part.content_hash is not None and digest.value not in (None, part.content_hash):
                 raise FileChangedError(f"{scan.path.name} changed while it was read.")
             if not self._send_part(task, part, cancel):
@@ -362,17 +389,19 @@ class _Digest:
             raise ScanNotOnNodeError("A node has scored other content than the daemon has read.")
 
 
-def _parts(scan: Scan) -> Iterator[Part]:
+def _parts(scan: Scan, unreadable_on: Collection[str]) -> Iterator[Part]:
     """Read an open file in parts, the last of which has its content hash.
 
     Raises:
         FileChangedError: it has become shorter.
+        UnreadableHereError: it cannot be read, as on a machine of `unreadable_on`.
         OSError: it cannot be read.
     """
     assert scan.descriptor is not None
     hashing, size = FileHash(), scan.state.size
     for offset in range(0, size, _PART_BYTES):
-        data = os.pread(scan.descriptor, min(_PART_BYTES, size - offset), offset)
+        with second_reader(scan, unreadable_on):
+            data = os.pread(scan.descriptor, min(_PART_BYTES, size - offset), offset)
         if not data:
             raise FileChangedError(f"{scan.path.name} changed while it was read.")
         hashing.update(data)
@@ -421,7 +450,7 @@ def check_order(bundle: Bundle, settings: Settings) -> DriverOrder:
     """
     everywhere = ScalingRules(sys.maxsize, sys.maxsize, 1, 1.0)
     order = _order(bundle, settings)
-    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere)
+    return replace(order, cpus_taken=0, most_actors=1, scaling=everywhere, connect_s=60.0)
 
 
 def _order(bundle: Bundle, settings: Settings) -> DriverOrder:

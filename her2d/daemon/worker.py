@@ -32,10 +32,11 @@ from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
-from her2d.processing.retry_policy import Action, Decision, JobFile, decide
+from her2d.processing.retry_policy import Action, Decision, JobFile, decide, failed_reader
+from her2d.processing.second_reader import second_reader
 from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.claims import ClaimRegistry
-from her2d.queue.job import Job, JobState
+from her2d.queue.job import THIS_MACHINE, Job, JobState
 from her2d.queue.store import JobQueue
 from her2d.results.history import timings_of_run
 from her2d.results.pictures import PicturesMissing
@@ -175,8 +176,9 @@ class Worker:
         # Copies that arrive together are processed in turn, and so is what may be a copy.
         with self._contents.hold(f"{scan.state.size} {first_block}", continue_or_cancel):
             clock = RunClock(job.queued_at)
-            if job.hash_first or self._may_be_duplicate(jobs, scan, first_block):
-                digest = self._processor.content_hash(scan, continue_or_cancel)
+            if self._is_read_here_first(jobs, job, scan, first_block):
+                with second_reader(scan, job.unreadable_on):
+                    digest = self._processor.content_hash(scan, continue_or_cancel)
                 hashed(digest)
                 scored = self._processor.score(
                     scan,
@@ -184,6 +186,7 @@ class Worker:
                     cancel=cancel,
                     progress=lambda *_: heartbeat(),
                     content_hash=digest,
+                    unreadable_on=job.unreadable_on,
                 )
             else:
                 digest, scored = self._processor.hash_and_score(
@@ -193,10 +196,22 @@ class Worker:
                     inbox=job.inbox,
                     cancel=cancel,
                     progress=lambda *_: heartbeat(),
+                    unreadable_on=job.unreadable_on,
                 )
             self._refuse_io_errors(job, scored)
             complete = self._recorder.draw(scored, digest, clock)
             return until_written(lambda: self._record(jobs, job, complete), cancel, heartbeat)
+
+    def _is_read_here_first(self, jobs: JobQueue, job: Job, scan: Scan, first_block: str) -> bool:
+        """Return whether this machine reads the file to its end before it is scored.
+
+        After a node could not read it, this machine tells whether the file is the cause. After it
+        could not either, the nodes that have not tried come first.
+        """
+        if job.hash_first or self._may_be_duplicate(jobs, scan, first_block):
+            return True
+        tried = set(job.unreadable_on)
+        return bool(tried) and (THIS_MACHINE not in tried or self._processor.nodes <= tried)
 
     def _may_be_duplicate(self, jobs: JobQueue, scan: Scan, first_block: str) -> bool:
         """Return whether the bundle has a result of what may be the same content."""
@@ -238,19 +253,19 @@ class Worker:
 
     def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
         """Apply the retry policy to a job that ended without a result."""
-        rules = ScanRules.of(self._settings().intake)
-        is_swept = job.backfill_id is None and rules.finds(job.path, job.inbox)
-        file = JobFile(job.path, is_swept, job.unforeseen)
-        decision = decide(error, file, lambda: self._unforeseen_failures.failed(job.id))
+        most = self._settings().intake.max_attempts
+        decision = decide(
+            error, self._file_of(job, most), lambda: self._unforeseen_failures.failed(job.id)
+        )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()
         reason, event = decision.reason, decision.event
         trace = error if decision.is_unforeseen else None
         of_slide: dict[str, int] = {}
         barcode = self._barcode(job, decision)
+        self._note_reader(jobs, job, error)
         match decision.action:
             case Action.RETRY:
-                most = self._settings().intake.max_attempts
                 state = jobs.retry_later(job, reason, max_attempts=most, barcode=barcode)
                 event = "slide_quarantined" if state is JobState.QUARANTINED else event
                 trace = error
@@ -284,6 +299,21 @@ class Worker:
         if decision.action is Action.INTERRUPT:
             self._signals.device_lost.set()
             self._signals.stop_requested.set()
+
+    def _file_of(self, job: Job, max_attempts: int) -> JobFile:
+        rules = ScanRules.of(self._settings().intake)
+        return JobFile(
+            job.path,
+            is_swept=job.backfill_id is None and rules.finds(job.path, job.inbox),
+            unforeseen=job.unforeseen,
+            unreadable_on=job.unreadable_on,
+            is_last_attempt=job.attempts >= max_attempts,
+        )
+
+    @staticmethod
+    def _note_reader(jobs: JobQueue, job: Job, error: Exception) -> None:
+        if (machine := failed_reader(error)) is not None:
+            jobs.note_unreadable_on(job, machine)
 
     def _barcode(self, job: Job, decision: Decision) -> str | None:
         """Return the barcode of a slide that failed, for its event; None if it cannot be read."""

@@ -7,7 +7,7 @@ from her2d.doctor.archive import archive_folders
 from her2d.doctor.finding import Finding, failure, ok
 from her2d.doctor.reach import reach_finding
 from her2d.doctor.units import CARE, DAEMON, Properties, Units, edit, is_loaded, paths
-from her2d.settings import ClusterSettings, Settings
+from her2d.settings import ClusterSettings, Settings, cluster_head
 
 _CHECK = "systemd sandbox"
 _STATE = Path("/var/lib")
@@ -48,10 +48,9 @@ def cluster_sandbox_findings(settings: ClusterSettings, daemon: Properties) -> I
             'Name the head in [cluster] address: "ray://head.example:10001".',
         )
         return
-    if settings.address == "auto":
-        return
-    host = settings.address.removeprefix("ray://").rpartition(":")[0].strip("[]")
-    yield reach_finding(host, "the cluster's head", "cluster", daemon)
+    head = cluster_head(settings.address)
+    if head is not None:
+        yield reach_finding(head[0], "the cluster's head", "cluster", daemon)
 
 
 def _of_care(settings: Settings, properties: Properties) -> Iterator[Finding]:

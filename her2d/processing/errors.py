@@ -45,7 +45,55 @@ class ActorCrashedError(Her2dError):
 
 
 class ScanNotOnNodeError(Her2dError):
-    """A node can neither open nor receive a scan, cannot read it, or finds other content there."""
+    """A node can neither open nor receive a scan, does not reach it, or finds other content."""
+
+
+class UnreadableOnNodeError(Her2dError):
+    """A node has opened a scan and cannot read it. Its mount may be the cause, or the file.
+
+    Attributes:
+        file_name: the scan's.
+        node: the node's name.
+        detail: what its system says.
+        is_readable_here: whether the daemon's machine has read all of the file in this attempt, so
+            that the node is the cause.
+    """
+
+    def __init__(
+        self, file_name: str, node: str, detail: str, *, is_readable_here: bool = False
+    ) -> None:
+        here = ", and this machine can" if is_readable_here else ""
+        super().__init__(f"The node {node} cannot read {file_name}{here}: {detail}.")
+        self.file_name = file_name
+        self.node = node
+        self.detail = detail
+        self.is_readable_here = is_readable_here
+
+    def on_node(self, name: str) -> "UnreadableOnNodeError":
+        """Return the same error of a node of another name."""
+        return type(self)(self.file_name, name, self.detail, is_readable_here=self.is_readable_here)
+
+    def though_readable_here(self) -> "UnreadableOnNodeError":
+        """Return the same error of a file that the daemon's machine has read."""
+        return type(self)(self.file_name, self.node, self.detail, is_readable_here=True)
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
+        whole = partial(type(self), is_readable_here=self.is_readable_here)
+        return whole, (self.file_name, self.node, self.detail)
+
+
+class UnreadableHereError(Her2dError):
+    """The daemon's machine cannot read a scan either, which a node could not read before.
+
+    Attributes:
+        file_name: the scan's.
+        detail: what the system says.
+    """
+
+    def __init__(self, file_name: str, detail: str) -> None:
+        super().__init__(f"This machine cannot read {file_name}: {detail}.")
+        self.file_name = file_name
+        self.detail = detail
 
 
 class TooFewTilesError(SlideError):

@@ -5,7 +5,7 @@ The processor knows neither queue nor database: callers record and retry.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -75,6 +75,7 @@ class Processor(Protocol):
         capacity: number of slides that it takes at once now; 0 while it cannot take any.
         pipeline: this process's own; None if it scores elsewhere.
         unused_plans: compiled plans that `auto` passed over for a slower back end.
+        nodes: names of the machines that score now, other than this one.
     """
 
     @property
@@ -87,6 +88,8 @@ class Processor(Protocol):
     def unused_plans(self) -> tuple[PlanFiles, ...]: ...
     @property
     def capacity(self) -> int: ...
+    @property
+    def nodes(self) -> frozenset[str]: ...
 
     def content_hash(self, scan: Scan, on_progress: Callable[[], None] = ...) -> str:
         """See `SlideProcessor.content_hash`."""
@@ -100,6 +103,7 @@ class Processor(Protocol):
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
         content_hash: str | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> ScoredSlide:
         """See `SlideProcessor.score`.
 
@@ -117,6 +121,7 @@ class Processor(Protocol):
         inbox: Path | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> tuple[str, ScoredSlide]:
         """See `SlideProcessor.hash_and_score`."""
         ...
@@ -128,9 +133,12 @@ class SlideProcessor:
     Attributes:
         capacity: number of slides that it takes at once.
         unused_plans: compiled plans that `auto` passed over for a slower back end.
+        nodes: none; it scores here.
         runs_all_because: why all sub-classifiers are run for every tumour tile although the
             settings do not ask for it; None if they do, or if not all are run.
     """
+
+    nodes: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -177,6 +185,7 @@ class SlideProcessor:
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
         content_hash: str | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> ScoredSlide:
         """Score one scan.
 
@@ -187,6 +196,8 @@ class SlideProcessor:
             progress: called with tiles done and tiles in all, from any thread.
             content_hash: the scan's, if it is known. This processor reads the file that is open,
                 and does not need it; see `Processor`.
+            unreadable_on: machines that could not read the file, which score it only if no other
+                can. This processor has no other.
 
         Raises:
             SlideError: it is not a readable slide.
@@ -210,6 +221,7 @@ class SlideProcessor:
         inbox: Path | None = None,
         cancel: threading.Event | None = None,
         progress: Progress | None = None,
+        unreadable_on: Collection[str] = (),
     ) -> tuple[str, ScoredSlide]:
         """Score one scan while its content hash is read beside its tiles, and return both.
 
@@ -221,7 +233,7 @@ class SlideProcessor:
             hashed: called with the content hash once it is known, in the caller's thread; an error
                 that it raises ends the attempt.
             on_hash_progress: as for `content_hash`.
-            inbox, cancel, progress: as for `score`.
+            inbox, cancel, progress, unreadable_on: as for `score`.
 
         Raises:
             Exception: as `content_hash` and `score`.

@@ -27,10 +27,12 @@ from her2d.processing.errors import (
     ResultsUnwritableError,
     ScanNotOnNodeError,
     TooFewTilesError,
+    UnreadableHereError,
+    UnreadableOnNodeError,
     UnreadableStorageError,
 )
 from her2d.processing.unforeseen_failures import Suspicion
-from her2d.queue.job import missing_from_archive
+from her2d.queue.job import THIS_MACHINE, missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.backoff import Backoff
 from her2d.system.io_errors import is_away, is_forbidden, is_gone, may_be_the_share
@@ -82,11 +84,15 @@ class JobFile:
         path: the file.
         is_swept: whether a sweep of its inbox finds it; a file in the archive is not swept.
         unforeseen: how often it was postponed for an error that nobody foresaw.
+        unreadable_on: the machines that could not read it before; see `Job`.
+        is_last_attempt: whether an attempt that counts is the last.
     """
 
     path: Path
     is_swept: bool
     unforeseen: int = 0
+    unreadable_on: tuple[str, ...] = ()
+    is_last_attempt: bool = False
 
     def is_gone(self, error: OSError) -> bool:
         """Return whether the error reports a missing file, and the file is missing."""
@@ -212,6 +218,46 @@ def _may_not_be_read(_error: Exception, file: JobFile) -> str:
     return f"{file.path.name} {read_hint()}"
 
 
+def failed_reader(error: Exception) -> str | None:
+    """Return the machine that could not read a file that it had opened; None for other errors."""
+    if isinstance(error, UnreadableOnNodeError):
+        return error.node
+    return THIS_MACHINE if isinstance(error, UnreadableHereError) else None
+
+
+def _may_be_the_node(error: Exception, file: JobFile) -> bool:
+    """Return whether a node's mount may be why it cannot read a file, or its failure is not new.
+
+    Only a machine that has another mount can tell. So no file is given up before the daemon's
+    machine has tried, and one that it reads is not the cause.
+    """
+    if not isinstance(error, UnreadableOnNodeError):
+        return False
+    is_tried_here = THIS_MACHINE in file.unreadable_on
+    return (
+        error.is_readable_here
+        or error.node in file.unreadable_on
+        or (file.is_last_attempt and not is_tried_here)
+    )
+
+
+def _cannot_be_read_on(error: Exception, file: JobFile) -> str:
+    """Return which machines cannot read a file, and what is to be done about it."""
+    assert isinstance(error, UnreadableOnNodeError | UnreadableHereError)
+    if isinstance(error, UnreadableOnNodeError) and error.is_readable_here:
+        return f"{error} Check the share on that node."
+    machines = dict.fromkeys((*file.unreadable_on, failed_reader(error)))
+    nodes = [str(name) for name in machines if name != THIS_MACHINE]
+    who = "The nodes " + ", ".join(nodes[:-1]) + " and " if nodes[1:] else "The node "
+    who += nodes[-1]
+    if THIS_MACHINE not in machines:
+        return f"{who} cannot read {error.file_name}: {error.detail}. This machine reads it next."
+    return (
+        f"{who}{',' if nodes[1:] else ''} and this machine cannot read {error.file_name}:"
+        f" {error.detail}. Its storage may have lost a part of it. Scan or copy it again."
+    )
+
+
 def _this_slides_record(error: Exception, _: JobFile) -> bool:
     """Return whether the slide itself, not the storage, is why its result cannot be written."""
     if isinstance(error, ResultsUnwritableError):
@@ -278,7 +324,26 @@ RULES: tuple[Rule, ...] = (
         is_suspected=True,
     ),
     Rule(
-        "A node cannot open or read the file, or finds other content there.",
+        "A node cannot read the file, and the daemon's machine can or has not tried, or the same"
+        " node could not before.",
+        _may_be_the_node,
+        Action.POSTPONE,
+        "slide_unreadable",
+        "error",
+        reason=_cannot_be_read_on,
+        is_suspected=True,
+        ends=True,
+    ),
+    Rule(
+        "One more machine, a node or the daemon's, cannot read the file.",
+        _is_a(UnreadableOnNodeError, UnreadableHereError),
+        Action.RETRY,
+        "slide_unreadable",
+        "error",
+        reason=_cannot_be_read_on,
+    ),
+    Rule(
+        "A node cannot open, receive or reach the file, or finds other content there.",
         _is_a(ScanNotOnNodeError),
         Action.POSTPONE,
         "slide_not_on_node",

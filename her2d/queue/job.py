@@ -1,5 +1,6 @@
 """One job: a row of `jobs`, its states, and the waits between its attempts."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +19,9 @@ MOST_OF_INBOX = 4
 """How far an inbox's own priority may raise or lower that of its files."""
 LEAST_NEW = NEW_SCAN - MOST_OF_INBOX
 """Back-fill has a lower priority than this in every inbox."""
+
+THIS_MACHINE = "this machine"
+"""The daemon's, among the machines that could not read a file; no node has a name with a space."""
 
 MOST_INTERRUPTIONS = 10
 FREE_INTERRUPTIONS = 2
@@ -57,6 +61,8 @@ class Job:
         hash_first: whether the file is read to its end before it is scored, because the daemon
             ended while it worked on it.
         unforeseen: how often the job was postponed for an error that nobody foresaw.
+        unreadable_on: the machines that opened the file and could not read it, in the order in
+            which they failed: names of nodes, and `THIS_MACHINE`.
         overdue_at: when the file was reported as incomplete for too long.
         backfill_id: the back-fill that it belongs to; None for a file of an inbox.
         archived_path: where `on_success` or `on_failure` moves the file, also before it is there.
@@ -88,6 +94,7 @@ class Job:
     archived_path: Path | None
     archived_at: str | None
     backfill_id: int | None = None
+    unreadable_on: tuple[str, ...] = ()
 
     @property
     def file_state(self) -> FileState:
@@ -142,6 +149,7 @@ class Job:
             archived_path=Path(row["archived_path"]) if row["archived_path"] else None,
             archived_at=row["archived_at"],
             backfill_id=row["backfill_id"],
+            unreadable_on=tuple(json.loads(row["unreadable_on"])),
         )
 
 

@@ -51,6 +51,7 @@ def retry(jobs: JobQueue, job_id: int) -> Job:
         "attempts": 0,
         "interruptions": 0,
         "unforeseen": 0,
+        "unreadable_on": "[]",
         "ctime_ns": 0,  # it may have been moved or given other permissions since
         "queued_at": now(),
     }

@@ -202,6 +202,7 @@ class JobQueue:
             "attempts": 0,
             "interruptions": 0,
             "unforeseen": 0,
+            "unreadable_on": "[]",
             "queued_at": None,
             "not_before": None,
             "finished_at": None,
@@ -367,6 +368,19 @@ class JobQueue:
             "update jobs set content_hash = ?, ctime_ns = ?"
             " where id = ? and claim = ? and state = 'running'",
             [content_hash, ctime_ns, job.id, job.claim],
+        )
+
+    def note_unreadable_on(self, job: Job, machine: str) -> None:
+        """Remember a machine that could not read a claimed job's file, once however often it fails.
+
+        Args:
+            job: the claimed job.
+            machine: a node's name, or `THIS_MACHINE`.
+        """
+        machines = dict.fromkeys((*job.unreadable_on, machine))
+        self._db.execute(
+            "update jobs set unreadable_on = ? where id = ? and claim = ? and state = 'running'",
+            [json.dumps(list(machines)), job.id, job.claim],
         )
 
     def write_heartbeats(self, job_ids: Sequence[int]) -> None:

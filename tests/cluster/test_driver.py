@@ -1,11 +1,14 @@
 """What the driver makes of actors and nodes that end, with a Ray that the test plays."""
 
+import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from her2d.cluster.errors import ClusterUnavailableError
 from her2d.cluster.node import Vacancy
 from her2d.cluster.plan import Failure, NodeReport, Part, Progress, SlideTask
 from her2d.cluster.scaling import ScalingRules
@@ -15,6 +18,7 @@ from her2d.processing.errors import (
     ClusterLostError,
     ResultLostError,
     ScanNotOnNodeError,
+    UnreadableOnNodeError,
 )
 
 pytestmark = pytest.mark.slow  # importing Ray takes a second
@@ -86,14 +90,19 @@ class PlayedVacancy:
 
 class PlayedActor:
     def __init__(self, ray: PlayedRay, node: str) -> None:
-        self.node, self.is_killed = node, False
+        self._ray, self.node, self.is_killed = ray, node, False
         self.reports = lambda: ray.reports.get(node, NodeReport(None))
         self.report = SimpleNamespace(remote=lambda: [self.reports()])
         self.progress = SimpleNamespace(remote=lambda _: [Progress(3, 9)])
         self.parts: list[tuple[str, Part]] = []
-        score = SimpleNamespace(remote=lambda _: [ray.answer])
+        self.tasks: list[SlideTask] = []
+        score = SimpleNamespace(remote=self._score)
         self.receive = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._part))
         self.score = SimpleNamespace(options=lambda **_: score)
+
+    def _score(self, task: SlideTask) -> list[Any]:
+        self.tasks.append(task)
+        return [self._ray.answer]
 
     def _part(self, *part: Any) -> list[Any]:
         self.parts.append(part)
@@ -151,6 +160,29 @@ def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Except
     return found.error
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_cluster_that_ray_does_not_reach_is_reported_with_the_reason_if_there_is_one(
+    cluster, monkeypatch, listens
+):
+    def init(**_: object) -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    monkeypatch.setattr(driver, "parity_reference", lambda _: None)
+    monkeypatch.setattr(driver.ray, "init", init, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if not listens:
+            server.close()
+        address = f"ray://127.0.0.1:{port}"
+        cluster._order = SimpleNamespace(address=address, bundle=None)
+        with pytest.raises(ClusterUnavailableError) as unavailable:
+            cluster.open()
+    reason = "ray client connection timeout"
+    if not listens:
+        reason = f"nothing listens on port {port} of 127.0.0.1"
+    assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
+
+
 def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, monkeypatch):
     monkeypatch.setattr(driver, "_STATUS_WAITS_S", 0.01)
     before = cluster.status()
@@ -177,6 +209,46 @@ def test_each_node_has_the_actors_that_its_cpus_allow_and_ray_retries_nothing(cl
 def test_a_slide_goes_to_the_actor_with_the_fewest_until_none_has_a_place(cluster):
     assert [cluster.begin(task(number)) for number in range(5)] == [True] * 4 + [False]
     assert {node.actors[0].slides for node in cluster._nodes.values()} == {2}
+
+
+def unreadable(number: int, *nodes: str) -> SlideTask:
+    return replace(task(number), unreadable_on=frozenset(nodes), can_be_sent=True)
+
+
+def test_a_slide_waits_for_the_nodes_that_have_not_failed_to_read_it(cluster, ray):
+    assert [cluster.begin(unreadable(number, "alpha")) for number in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+    alpha, beta = ray.placed
+    assert alpha.tasks == []
+    assert [each.is_sent for each in beta.tasks] == [False, False]
+
+
+@pytest.mark.parametrize("can_be_sent", [True, False])
+def test_a_slide_that_no_node_can_read_is_sent_to_one_if_it_can_be(cluster, ray, can_be_sent):
+    slide = replace(unreadable(1, "alpha", "beta"), can_be_sent=can_be_sent)
+    assert cluster.begin(slide)
+    (found,) = ray.placed[0].tasks
+    assert found.is_sent is can_be_sent
+
+
+def test_a_node_that_cannot_read_a_slide_is_named_as_the_cluster_names_it(cluster, ray):
+    answer = Failure(UnreadableOnNodeError("a.tif", "pod-7", "I/O error"))
+    error = ending(cluster, ray, answer)
+    assert isinstance(error, UnreadableOnNodeError)
+    assert error.node == "alpha"
+
+
+def test_a_node_that_reads_no_slide_is_not_used_for_a_while(cluster, ray):
+    for number in range(3):
+        error = UnreadableOnNodeError("a.tif", "alpha", "I/O error")
+        ray.answer = Failure(error)
+        assert cluster.begin(unreadable(number, "beta"))
+        while cluster.next(str(number), 0.01) is None:
+            pass
+    assert states(cluster) == {"alpha": "refused", "beta": "usable"}
 
 
 def test_a_slide_that_is_not_done_reports_its_progress_now_and_then(cluster, monkeypatch):

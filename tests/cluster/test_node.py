@@ -1,8 +1,10 @@
 """What runs on a node, without Ray: which nodes are refused, and what comes back of a slide."""
 
+import errno
 import logging
 import os
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -28,7 +30,11 @@ from her2d.cluster.plan import (
 )
 from her2d.cluster.processor import expected_software
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.processing.errors import FileChangedError, ScanNotOnNodeError
+from her2d.processing.errors import (
+    FileChangedError,
+    ScanNotOnNodeError,
+    UnreadableOnNodeError,
+)
 from her2d.processing.identity import open_scan, scan_hash
 from her2d.processing.processor import open_processor
 from her2d.settings import InferenceSettings, PipelineSettings, Settings
@@ -249,6 +255,67 @@ def test_a_file_that_the_node_lacks_is_the_nodes_problem(actor, task, tmp_path):
     error = failure_of(actor, replace(task, path=tmp_path / "nowhere" / "slide.tif"))
     assert isinstance(error, ScanNotOnNodeError)
     assert "Mount the share there, or correct [cluster] paths." in str(error)
+
+
+@pytest.fixture
+def fails_to_read(monkeypatch) -> Callable[[Path, int, int], None]:
+    """Lets the reading of a file from some byte on fail with an error number."""
+    pread = os.pread
+
+    def fails_to_read(path: Path, number: int, first: int) -> None:
+        def read(descriptor: int, size: int, at: int) -> bytes:
+            name = Path(f"/proc/self/fd/{descriptor}").readlink()
+            if at + size > first and str(name).startswith(str(path)):
+                raise OSError(number, os.strerror(number))
+            return pread(descriptor, size, at)
+
+        monkeypatch.setattr(os, "pread", read)
+
+    return fails_to_read
+
+
+@pytest.mark.parametrize("first", [0, 1 << 20])
+def test_a_lost_sector_is_reported_with_the_node_that_could_not_read_it(
+    actor, task, fails_to_read, first
+):
+    with task.path.open("ab") as file:
+        file.write(bytes(2 << 20))
+    whole = replace(task_of(task.path), inbox=task.path.parent)
+    fails_to_read(task.path, errno.EIO, first + 1)
+    error = failure_of(actor, whole)
+    assert isinstance(error, UnreadableOnNodeError)
+    assert (error.file_name, error.node) == (task.path.name, socket.gethostname())
+    assert str(error) == (
+        f"The node {error.node} cannot read {task.path.name}: Input/output error."
+    )
+
+
+def test_a_share_that_a_node_does_not_reach_is_held_against_no_file(actor, task, fails_to_read):
+    fails_to_read(task.path, errno.ESTALE, 0)
+    error = failure_of(actor, replace(task, inbox=task.path.parent))
+    assert isinstance(error, ScanNotOnNodeError)
+    assert "does not reach" in str(error)
+
+
+def test_a_file_is_scored_as_it_was_sent_where_the_node_could_open_it_as_well(
+    receiving, task, fails_to_read
+):
+    content, digest = task.path.read_bytes(), scan_hash(task.path)
+    fails_to_read(task.path, errno.EIO, 0)
+    whole = replace(task, is_sent=True, can_be_sent=True, content_hash=digest)
+    assert isinstance(sent(receiving, whole, [Part(0, content, digest)]), NodeResult)
+
+
+def test_a_broken_disk_of_the_spool_is_held_against_no_file(
+    receiving, lacking, task, tmp_path, fails_to_read
+):
+    missing, content = lacking
+    digest = scan_hash(task.path)
+    fails_to_read(tmp_path / "spool", errno.EIO, 0)
+    answer = sent(receiving, missing, [Part(0, content, digest)])
+    assert isinstance(answer, Failure)
+    assert isinstance(answer.error, ScanNotOnNodeError)
+    assert "Check the disk of [cluster] spool there." in str(answer.error)
 
 
 def test_a_file_that_is_no_slide_fails_as_it_does_without_a_cluster(actor, task, tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -78,11 +79,13 @@ def packaged(debian, package, tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def boot(tmp_path) -> Iterator[Boot]:
-    """Boot folders, and shut the machine down after the test."""
+    """Boot folders, each time as another machine, and shut them down after the test."""
     with ExitStack() as machines:
+        numbers = count(1)
 
         def start(lower: list[Path], *shown: Path | str) -> Machine:
-            machine: AbstractContextManager[Machine] = booted(lower, tmp_path / "machine", *shown)
+            folder = tmp_path / f"machine-{next(numbers)}"
+            machine: AbstractContextManager[Machine] = booted(lower, folder, *shown)
             return machines.enter_context(machine)
 
         yield start

@@ -19,10 +19,13 @@ from her2d.processing.errors import (
     ResultsUnwritableError,
     ScanNotOnNodeError,
     TooFewTilesError,
+    UnreadableHereError,
+    UnreadableOnNodeError,
     UnreadableStorageError,
 )
 from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, Action, JobFile, decide
 from her2d.processing.unforeseen_failures import UnforeseenFailures
+from her2d.queue.job import THIS_MACHINE
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
 
@@ -192,6 +195,42 @@ def test_a_slide_that_no_node_can_open_is_given_up_after_a_day_with_what_is_wron
         "The node a cannot open x.svs: no such file. Given up after 30 attempts. Mend that, and try"
         " again with her2d queue retry."
     )
+
+
+ON_ALPHA = UnreadableOnNodeError("a.tif", "alpha", "I/O error")
+
+
+@pytest.mark.parametrize("tried", [(), ("beta",), (THIS_MACHINE,), ("beta", THIS_MACHINE)])
+def test_a_node_that_is_the_first_to_fail_or_one_more_costs_an_attempt(swept, tried):
+    assert decide(ON_ALPHA, replace(swept, unreadable_on=tried)).action is Action.RETRY
+
+
+def test_a_node_that_fails_again_costs_no_further_attempt(swept):
+    decision = decide(ON_ALPHA, replace(swept, unreadable_on=("alpha", THIS_MACHINE)))
+    assert decision.action is Action.POSTPONE
+    assert decision.is_counted
+
+
+def test_a_node_costs_no_attempt_where_the_daemons_machine_has_read_the_file(swept):
+    assert decide(ON_ALPHA.though_readable_here(), swept).action is Action.POSTPONE
+
+
+def test_a_node_costs_the_last_attempt_only_after_the_daemons_machine_has_tried(swept):
+    last = replace(swept, is_last_attempt=True)
+    assert decide(ON_ALPHA, last).action is Action.POSTPONE
+    tried = replace(last, unreadable_on=(THIS_MACHINE,))
+    assert decide(ON_ALPHA, tried).action is Action.RETRY
+
+
+def test_the_daemons_machine_costs_an_attempt_each_time_because_no_node_is_left_to_try(swept):
+    error = UnreadableHereError("a.tif", "I/O error")
+    for tried in (("alpha",), ("alpha", THIS_MACHINE)):
+        decision = decide(error, replace(swept, unreadable_on=tried))
+        assert decision.action is Action.RETRY
+        assert decision.reason == (
+            "The node alpha and this machine cannot read a.tif: I/O error. Its storage may have"
+            " lost a part of it. Scan or copy it again."
+        )
 
 
 def test_a_restart_makes_neither_the_wait_nor_the_count_begin_anew(swept):

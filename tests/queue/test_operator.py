@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from her2d.queue.job import BACKFILL, JobState
+from her2d.queue.job import BACKFILL, Job, JobState
 from her2d.queue.operator import (
     RefusedByQueue,
     cancel,
@@ -28,6 +28,20 @@ def test_a_quarantined_file_can_be_retried_with_all_its_attempts(jobs, job):
     jobs.quarantine(jobs.claim(), "No.")
     retry(jobs, job.id)
     assert jobs.claim().attempts == 1
+
+
+def test_a_file_that_is_retried_or_found_again_may_be_readable_on_every_machine(jobs, job):
+    def unreadable() -> Job:
+        claimed = jobs.claim()
+        jobs.note_unreadable_on(claimed, "alpha")
+        return claimed
+
+    jobs.quarantine(unreadable(), "It cannot be read.")
+    assert jobs.get(job.id).unreadable_on == ("alpha",)
+    assert retry(jobs, job.id).unreadable_on == ()
+    jobs.mark_vanished(unreadable())
+    found = jobs.discover(job.path, Path("/inbox"), FileState(2, 10, 20))
+    assert found.unreadable_on == ()
 
 
 def test_a_running_job_is_not_retried(jobs, job):

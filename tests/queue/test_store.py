@@ -14,6 +14,7 @@ from her2d.queue.job import (
     BACKFILL,
     MOST_INTERRUPTIONS,
     RETRY,
+    THIS_MACHINE,
     JobState,
     interruption_wait_s,
 )
@@ -237,6 +238,24 @@ def test_a_postponed_job_does_not_lose_an_attempt(jobs):
     queued(jobs)
     jobs.postpone(jobs.claim(), "The disk is full.", 0)
     assert jobs.claim().attempts == 1
+
+
+def test_each_machine_that_could_not_read_a_file_is_remembered_once_beside_its_job(jobs):
+    queued(jobs)
+    for machine in ("alpha", THIS_MACHINE, "alpha"):
+        job = jobs.claim()
+        jobs.note_unreadable_on(job, machine)
+        jobs.postpone(job, "It cannot be read.", 0)
+    assert jobs.claim().unreadable_on == ("alpha", THIS_MACHINE)
+
+
+def test_a_worker_that_lost_its_claim_notes_no_machine(jobs):
+    queued(jobs)
+    lost = jobs.claim()
+    jobs.requeue_interrupted(lost)
+    held = jobs.claim()
+    jobs.note_unreadable_on(lost, "alpha")
+    assert jobs.get(held.id).unreadable_on == ()
 
 
 def test_a_worker_that_lost_its_claim_cannot_end_the_job(jobs):

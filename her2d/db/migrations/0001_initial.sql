@@ -428,6 +428,9 @@ create table jobs (
     -- whether it is read to its end before it is scored, because an attempt ended unexpectedly
     hash_first integer not null default 0 check (hash_first in (0, 1)),
     unforeseen integer not null default 0,           -- errors of her2d that nobody foresaw
+    -- which machines opened the file and could not read it: names of the cluster's nodes, and
+    -- 'this machine' for the daemon's; JSON
+    unreadable_on text not null default '[]',
     slide_id integer references slides (id),
     run_id integer references runs (id),
     not_before text,                   -- null once the job is due

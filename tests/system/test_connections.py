@@ -1,0 +1,86 @@
+"""Why another program cannot be reached, over real sockets of this machine."""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from her2d.system import connections
+from her2d.system.connections import connection_problem
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server((HOST, 0), backlog=0) as found:
+        yield found
+
+
+@pytest.fixture
+def silent_port(listener, monkeypatch) -> Iterator[int]:
+    """A port that answers nothing: Linux drops what does not fit into the queue of `listen`."""
+    monkeypatch.setattr(connections, "_ANSWER_S", 0.2)
+    with contextlib.ExitStack() as clients:
+        for _ in range(3):
+            client = clients.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_program_that_listens_is_reached(listener):
+    assert connection_problem(HOST, listener.getsockname()[1]) is None
+
+
+def test_a_port_on_which_nothing_listens_is_named(listener):
+    port = listener.getsockname()[1]
+    listener.close()
+    assert connection_problem(HOST, port) == f"nothing listens on port {port} of {HOST}"
+
+
+def test_a_host_that_does_not_answer_is_named(silent_port):
+    problem = connection_problem(HOST, silent_port)
+    assert problem == f"{HOST} does not answer on port {silent_port}"
+
+
+def test_packets_that_this_machine_drops_are_told_from_a_host_that_does_not_answer(
+    silent_port, monkeypatch
+):
+    class Denied(socket.socket):
+        def sendto(self, *_: object) -> int:  # as under IPAddressDeny=
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(socket, "socket", Denied)
+    assert connection_problem(HOST, silent_port) == (
+        "the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
+        f" {HOST}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (socket.EAI_NONAME, "the name head.invalid cannot be found"),
+        (socket.EAI_AGAIN, "no name server answers for the name head.invalid"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_told_from_a_name_server_that_does_not_answer(
+    monkeypatch, number, problem
+):
+    def getaddrinfo(*_: object) -> None:
+        raise socket.gaierror(number, "-")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert connection_problem("head.invalid", 10001) == problem
+
+
+def test_another_error_is_in_the_words_of_the_system(monkeypatch):
+    def unreachable(*_: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    assert connection_problem(HOST, 10001) == f"No route to host ({HOST})"
