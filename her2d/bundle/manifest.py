@@ -1,8 +1,9 @@
 """`manifest.toml`: the parts of a bundle, its decision rules and its measured performance."""
 
+from collections.abc import Iterable
 from itertools import compress
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -291,7 +292,7 @@ class Interval(_Section):
         residuals: absolute residual of each slide.
         patient: number of each slide's patient, from 0; all patients weigh the same.
         call: each slide's call, `positive` or `negative`: a new slide's interval rests on those
-            that are called as it is. Without it, on all.
+            that are called as it is, if they are enough. Without it, on all.
         positive: whether each slide's true HER2 status is positive; only with a prevalence.
         prevalence: share of HER2-positive slides among those that the coverage is for. Without it,
             the share that the slides have.
@@ -329,9 +330,8 @@ class Interval(_Section):
             raise ValueError("positive and prevalence belong together")
         if self.positive and len(self.positive) != self.slides:
             raise ValueError("positive must be of each slide, or left out")
-        for call in get_args(Call) if self.call else ():
-            self._are_enough([each == call for each in self.call], f" with slides called {call}")
-        self._are_enough([True] * self.slides, "")
+        if not self.suffices([True] * self.slides):
+            raise ValueError(f"{self.patients} patients are too few for {self.coverage:g} coverage")
         return self
 
     @property
@@ -341,15 +341,19 @@ class Interval(_Section):
             return StatusWeights()
         return status_weights(self.positive, self.patient, self.prevalence)
 
-    def _are_enough(self, alike: list[bool], which: str) -> None:
-        # A quantile beyond the largest residual is infinite.
-        patient = list(compress(self.patient, alike))
-        positive = list(compress(self.positive, alike))
-        total = sum(patient_weights(patient, positive, self.weights))
-        if not suffice(total, self.weights.most, self.coverage):
-            raise ValueError(
-                f"{len(set(patient))} patients{which} are too few for {self.coverage:g} coverage"
-            )
+    def counted(self, alike: Iterable[bool]) -> list[float]:
+        """Return what each of the chosen slides counts; the patients among them weigh the same.
+
+        Args:
+            alike: whether each slide is chosen.
+        """
+        chosen = list(alike)
+        patient = list(compress(self.patient, chosen))
+        return patient_weights(patient, list(compress(self.positive, chosen)), self.weights)
+
+    def suffices(self, alike: Iterable[bool]) -> bool:
+        """Return whether the chosen slides are enough for a quantile with that coverage."""
+        return suffice(sum(self.counted(alike)), self.weights.most, self.coverage)
 
 
 class Environment(_Section):

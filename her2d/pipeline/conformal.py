@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from her2d.bundle.manifest import Call, IntervalScale
 from her2d.bundle.manifest import Interval as Calibration
-from her2d.bundle.status_weights import patient_weights
 from her2d.pipeline.interval import Interval, TumorTiles
 
 # On the scale of `stabilized`: 0.1 points above 0 %, 1.7 below and 1.9 above 10 %, 3 at 50 %.
@@ -109,23 +108,27 @@ def scale_of(evidence: NDArray[np.float64], scale: IntervalScale) -> NDArray[np.
 def residual_quantile(calibration: Calibration, call: Call) -> float:
     """Return the residual that a new patient's slide exceeds with 1 - coverage at the most.
 
+    If too few patients have slides of that call, it is the largest of theirs, and not smaller than
+    the quantile of all slides: of n such patients' slides, n / (n + 1) do not exceed it.
+
     Args:
         calibration: the bundle's.
         call: what the new slide is called.
     """
-    calls = calibration.call or (call,) * calibration.slides
-    alike = [each == call for each in calls]
+    of_all = _quantile(calibration, np.ones(calibration.slides, bool))
+    if not calibration.call:
+        return of_all
+    alike = np.array(calibration.call) == call
+    if not calibration.suffices(alike):
+        return max([of_all, *compress(calibration.residuals, alike)])
+    return _quantile(calibration, alike)
+
+
+def _quantile(calibration: Calibration, alike: NDArray[np.bool_]) -> float:
     residuals = np.array(calibration.residuals)[alike]
-    weights = calibration.weights
-    weight = np.array(
-        patient_weights(
-            list(compress(calibration.patient, alike)),
-            list(compress(calibration.positive, alike)),
-            weights,
-        )
-    )
+    weight = np.array(calibration.counted(alike))
     order = np.argsort(residuals, kind="stable")
     # The new slide is one more, whose status and residual may be any.
-    whole = weight.sum() + weights.most
+    whole = weight.sum() + calibration.weights.most
     reached = np.cumsum(weight[order]) >= calibration.coverage * whole - 1e-9
     return float(residuals[order][int(np.argmax(reached))])

@@ -2,20 +2,18 @@
 
 The scale is a regression of the absolute residual on the evidence of doubt with weights that are
 not negative. Each residual is divided by a scale that was fitted without the slide's patient, so
-that residuals are as large as those of new slides. The residuals of slides that are called positive
-and negative are kept apart if each are of enough patients.
+that residuals are as large as those of new slides.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from her2d.bundle.manifest import Call, Interval, IntervalScale
+from her2d.bundle.manifest import Interval, IntervalScale
 from her2d.bundle.status_weights import StatusWeights, patient_weights, status_weights, suffice
 from her2d.method import COVERAGE, FOLDS
 from her2d.pipeline.conformal import EVIDENCE, call_of, scale_of, stabilized
@@ -99,23 +97,11 @@ def fit_interval(
         patients=len(names),
         residuals=tuple(round(float(value), _DIGITS) for value in scaled),
         patient=tuple(patient.tolist()),
-        call=_calls(slides, threshold, weights),
+        call=tuple(call_of(slide.share, threshold) for slide in slides),
         positive=() if prevalence is None else tuple(slide.is_positive for slide in slides),
         prevalence=prevalence,
         scale=_fit_scale(residual, measured, weight),
     )
-
-
-def _calls(
-    slides: Sequence[CalibrationSlide], threshold: float, weights: StatusWeights
-) -> tuple[Call, ...]:
-    """Return each slide's call; nothing if slides of either call are of too few patients."""
-    calls = tuple(call_of(slide.share, threshold) for slide in slides)
-    for call in get_args(Call):
-        alike = [slide for slide, each in zip(slides, calls, strict=True) if each == call]
-        if not _suffice(alike, weights):
-            return ()
-    return calls
 
 
 def _suffice(slides: Sequence[CalibrationSlide], weights: StatusWeights) -> bool:

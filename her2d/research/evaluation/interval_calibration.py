@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from her2d.bundle.loading import Bundle, load_bundle
-from her2d.bundle.manifest import Interval
+from her2d.bundle.manifest import Call, Interval
 from her2d.pipeline.conformal import EVIDENCE, evidence_of_doubt
 from her2d.research.evaluation.conformal import CalibrationSlide, fit_interval
 from her2d.research.evaluation.held_out import HeldOutSlide
@@ -58,16 +59,10 @@ def calibrate_interval(
         )
     except ValueError as error:
         return IntervalCalibration(bundle, f"The interval of P is not calibrated: {error}.")
-    calls = (
-        f", {interval.call.count('positive')} called positive and {interval.call.count('negative')}"
-        " negative, each call by itself"
-        if interval.call
-        else ", both calls together, because too few patients have one of them"
-    )
     return IntervalCalibration(
         _with_interval(bundle, interval),
         f"The interval of P is calibrated on {interval.slides} slides of {interval.patients}"
-        f" patients that were kept apart{calls}{_weighted(interval)}.",
+        f" patients that were kept apart, {_by_call(interval)}{_weighted(interval)}.",
     )
 
 
@@ -83,6 +78,16 @@ def calibration_slides(slides: Sequence[HeldOutSlide], tile_cut: float) -> list[
         )
         for slide in slides
     ]
+
+
+def _by_call(interval: Interval) -> str:
+    """Say how many slides of either call there are, and of which there are too few."""
+    found = []
+    for call in get_args(Call):
+        alike = [each == call for each in interval.call]
+        few = "" if interval.suffices(alike) else " (too few: the largest of their errors counts)"
+        found.append(f"{sum(alike)} called {call}{few}")
+    return f"{' and '.join(found)}, each call by itself"
 
 
 def _weighted(interval: Interval) -> str:

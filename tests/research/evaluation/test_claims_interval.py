@@ -53,7 +53,7 @@ def intervals_after(calibrations: int, *, positive: float = 0.125, prevalence: f
 def tested():
     """Test slides with their intervals: 200 for each of eight calibrations on 80 others.
 
-    Of these 80, in most cases too few are called positive to tell the two calls apart.
+    Of these 80, in most cases too few are called positive for a quantile of theirs.
     """
     return intervals_after(80)
 

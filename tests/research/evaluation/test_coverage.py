@@ -55,7 +55,8 @@ def test_coverage_is_standardized_to_the_share_of_positive_slides_that_it_is_for
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40), st.floats(0.01, 0.99)
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40),
+    st.floats(0.01, 0.99),
 )
 def test_a_standardized_share_lies_within_its_limits(slides, prevalence):
     covered, positive = map(np.array, zip(*slides, strict=True))
@@ -64,4 +65,3 @@ def test_a_standardized_share_lies_within_its_limits(slides, prevalence):
         assert found.value is None
     else:
         assert 0 <= found.low <= found.value <= found.high <= 1
-
