@@ -91,6 +91,7 @@ Every class stands in the module that raises it:
     ├─ TilesPruned
     ├─ TooBusy
     ├─ TooFewOutcomes
+    ├─ TooFewSlidesError
     ├─ UnknownOperatorError
     ├─ UnreadableHereError
     ├─ UnreadableOnNodeError

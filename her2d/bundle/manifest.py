@@ -16,7 +16,12 @@ from pydantic import (
     model_validator,
 )
 
-from her2d.bundle.status_weights import StatusWeights, patient_weights, status_weights, suffice
+from her2d.bundle.status_weights import (
+    StatusWeights,
+    has_finite_quantile,
+    patient_weights,
+    status_weights,
+)
 from her2d.errors import Her2dError
 from her2d.method import (
     COVERAGE,
@@ -330,19 +335,19 @@ class Interval(_Section):
             raise ValueError("positive and prevalence belong together")
         if self.positive and len(self.positive) != self.slides:
             raise ValueError("positive must be of each slide, or left out")
-        if not self.suffices([True] * self.slides):
+        if not self.has_quantile([True] * self.slides):
             raise ValueError(f"{self.patients} patients are too few for {self.coverage:g} coverage")
         return self
 
     @property
     def weights(self) -> StatusWeights:
-        """What a slide counts by its true status."""
+        """Weight of a slide by its true status."""
         if self.prevalence is None:
             return StatusWeights()
         return status_weights(self.positive, self.patient, self.prevalence)
 
-    def counted(self, alike: Iterable[bool]) -> list[float]:
-        """Return what each of the chosen slides counts; the patients among them weigh the same.
+    def weights_of(self, alike: Iterable[bool]) -> list[float]:
+        """Return the weight of each of the chosen slides; the patients among them weigh the same.
 
         Args:
             alike: whether each slide is chosen.
@@ -351,9 +356,9 @@ class Interval(_Section):
         patient = list(compress(self.patient, chosen))
         return patient_weights(patient, list(compress(self.positive, chosen)), self.weights)
 
-    def suffices(self, alike: Iterable[bool]) -> bool:
+    def has_quantile(self, alike: Iterable[bool]) -> bool:
         """Return whether the chosen slides are enough for a quantile with that coverage."""
-        return suffice(sum(self.counted(alike)), self.weights.most, self.coverage)
+        return has_finite_quantile(sum(self.weights_of(alike)), self.weights.largest, self.coverage)
 
 
 class Environment(_Section):

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StatusWeights:
-    """What a slide counts by its true HER2 status."""
+    """Weight of a slide by its true HER2 status."""
 
     positive: float = 1.0
     negative: float = 1.0
 
     @property
-    def most(self) -> float:
-        """What a slide counts at the most whose status is not known."""
+    def largest(self) -> float:
+        """Largest weight, for a slide of unknown status."""
         return max(self.positive, self.negative)
 
     def of(self, *, positive: bool) -> float:
-        """Return what a slide of that status counts."""
+        """Return the weight of a slide of that status."""
         return self.positive if positive else self.negative
 
 
@@ -53,7 +53,7 @@ def status_weights(
 def patient_weights(
     patient: Sequence[int], positive: Sequence[bool], weights: StatusWeights
 ) -> list[float]:
-    """Return what each slide counts, so that patients weigh the same in each status.
+    """Return each slide's weight, so that patients of one status weigh the same.
 
     Args:
         patient: each slide's patient.
@@ -68,9 +68,12 @@ def patient_weights(
     ]
 
 
-def suffice(total: float, most: float, coverage: float) -> bool:
-    """Return whether slides of that total weight have a quantile for one more.
+def has_finite_quantile(total: float, largest: float, coverage: float) -> bool:
+    """Return whether slides have a quantile for one more: it alone may be over 1 - coverage.
 
-    It is infinite otherwise: the new slide alone is then more than 1 - coverage.
+    Args:
+        total: weight of the slides together.
+        largest: the most that the new slide may weigh.
+        coverage: wanted share of new slides.
     """
-    return total >= coverage * (total + most) - 1e-9
+    return total >= coverage * (total + largest) - 1e-9

@@ -79,6 +79,7 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     with importing_much():
         from her2d.bundle.loading import load_bundle
         from her2d.bundle.site_calibration import with_calibration
+        from her2d.inference.self_test import self_test
         from her2d.processing.processor import open_processor
         from her2d.processing.recorder import Recorder
 
@@ -91,9 +92,10 @@ def _scan_all(settings: Settings, files: list[Path]) -> "dict[Path, Outcome]":
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     bundle = with_calibration(load_bundle(settings.bundle.path), settings.bundle.calibration)
+    # The first tile of one slide tests the engine. Of many slides, a broken one would fail each.
+    check = self_test if files[1:] else lambda _: None
     with (
-        # The slides' first tile shows as well whether the engine works: no job waits for it here.
-        open_processor(bundle, settings, check=lambda _: None) as processor,
+        open_processor(bundle, settings, check=check) as processor,
         Progress(
             *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
         ) as progress,

@@ -396,9 +396,9 @@ class Driver:
                     handed.node.refuse(str(error))
             else:
                 handed.node.not_found = 0
-        if isinstance(error, UnreadableOnNodeError):
+        if isinstance(answer, Failure) and isinstance(error, UnreadableOnNodeError):
             # By the name that `begin` compares, which the node itself may not know.
-            return Failure(error.on_node(handed.node.name), error.__cause__)
+            return replace(answer, error=error.on_node(handed.node.name))
         return answer
 
     def _free(self, handed: _Handed) -> None:

@@ -229,7 +229,8 @@ class ClusterProcessor:
         progress: OnProgress | None,
         unreadable_on: Collection[str],
     ) -> ScoredSlide:
-        first_block = scan.first_block()
+        with second_reader(scan, unreadable_on):
+            first_block = scan.first_block()
         task = SlideTask(
             uuid.uuid4().hex,
             path_on_nodes(scan.path, self._paths),

@@ -172,7 +172,8 @@ class Worker:
             )
             self._refuse_duplicate(jobs, digest)
 
-        first_block = scan.first_block()
+        with second_reader(scan, job.unreadable_on):
+            first_block = scan.first_block()
         # Copies that arrive together are processed in turn, and so is what may be a copy.
         with self._contents.hold(f"{scan.state.size} {first_block}", continue_or_cancel):
             clock = RunClock(job.queued_at)

@@ -109,7 +109,8 @@ def residual_quantile(calibration: Calibration, call: Call) -> float:
     """Return the residual that a new patient's slide exceeds with 1 - coverage at the most.
 
     If too few patients have slides of that call, it is the largest of theirs, and not smaller than
-    the quantile of all slides: of n such patients' slides, n / (n + 1) do not exceed it.
+    the quantile of all slides. Where theirs weigh W in all, and a slide w at the most, W / (W + w)
+    of new slides do not exceed it: without a prevalence, n / (n + 1) with n patients.
 
     Args:
         calibration: the bundle's.
@@ -119,16 +120,16 @@ def residual_quantile(calibration: Calibration, call: Call) -> float:
     if not calibration.call:
         return of_all
     alike = np.array(calibration.call) == call
-    if not calibration.suffices(alike):
+    if not calibration.has_quantile(alike):
         return max([of_all, *compress(calibration.residuals, alike)])
     return _quantile(calibration, alike)
 
 
 def _quantile(calibration: Calibration, alike: NDArray[np.bool_]) -> float:
     residuals = np.array(calibration.residuals)[alike]
-    weight = np.array(calibration.counted(alike))
+    weight = np.array(calibration.weights_of(alike))
     order = np.argsort(residuals, kind="stable")
     # The new slide is one more, whose status and residual may be any.
-    whole = weight.sum() + calibration.weights.most
+    whole = weight.sum() + calibration.weights.largest
     reached = np.cumsum(weight[order]) >= calibration.coverage * whole - 1e-9
     return float(residuals[order][int(np.argmax(reached))])

@@ -24,8 +24,8 @@ def interval_meaning(calibrated: bool) -> str:
     """Return one sentence that says what an interval of P is an interval of."""
     if calibrated:
         return (
-            "Calibrated: for 95 of 100 slides like those that the bundle was calibrated on, the"
-            " annotated share of HER2-high tumour lies in this interval."
+            "Calibrated: for 95 of 100 slides of the population that the bundle is calibrated for,"
+            " the annotated share of HER2-high tumour lies in this interval."
         )
     return (
         "Not calibrated: the interval shows how much P depends on which tissue the slide happens to"

@@ -280,7 +280,7 @@ class JobQueue:
         """Store a settling file's new state, and clear a reported delay."""
         self._db.execute(
             "update jobs set size = ?, mtime_ns = ?, inode = ?, ctime_ns = ?, overdue_at = null,"
-            " reason = null where id = ? and state = ?",
+            " unreadable_on = '[]', reason = null where id = ? and state = ?",
             [
                 state.size,
                 state.mtime_ns,

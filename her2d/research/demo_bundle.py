@@ -60,8 +60,8 @@ class Sizes:
             12.5 %, so that strong tiles are not rare in training, and sensitivity can be measured.
             The splits that the integrator is fitted to, and tested on, have the same. Its intervals
             are for the paper's share, see `IntegratorRecipe.prevalence`.
-        calibration: Further slides of splits, because the integrator's needs fewer than the
-            interval's calibration.
+        calibration: Further slides of splits: the interval's calibration needs more than the
+            integrator does.
         benign: Further slides of splits, without tumour. The least tumour of a call is measured on
             those that are kept apart for the integrator.
         width, height: Mean size of resections in pixels at 4x.

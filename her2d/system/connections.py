@@ -15,6 +15,8 @@ def connection_problem(host: str, port: int) -> str | None:
     """
     try:
         socket.create_connection((host, port), _ANSWER_S).close()
+    except UnicodeError:  # an empty or too long part between two points
+        return f"{host} is not a valid name"
     except OSError as error:
         return _reason(error, host, port)
     return None
@@ -45,7 +47,10 @@ def _is_forbidden_here(host: str, port: int) -> bool:
     IPAddressDeny= drops the packets that should open a connection, and Linux sends them again
     until the time is over, as if the host were off. A datagram fails at once with EPERM.
     """
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM):
+    found = []
+    with contextlib.suppress(OSError):  # the name server may answer no more
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
+    for family, kind, protocol, _, address in found:
         with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as datagrams:
             try:
                 datagrams.sendto(b"", address)

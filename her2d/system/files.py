@@ -145,15 +145,23 @@ def replace_folder(path: Path, part: Path) -> None:
         OSError: a file cannot be flushed, or a folder cannot be deleted or renamed.
     """
     old = path.with_name(f".{path.name}.old")
-    if old.exists():  # a killed process left it
-        shutil.rmtree(old)
+    if old.exists():  # a killed process left it, which may be the only whole one
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            old.replace(path)
     for folder, _, names in os.walk(part):
         for name in names:
             flush_file(Path(folder, name))
         flush_folder(Path(folder))
     if path.exists():
         path.replace(old)
-    part.replace(path)
+    try:
+        part.replace(path)
+    except OSError:
+        if old.exists():
+            old.replace(path)
+        raise
     flush_folder(path.parent)
     if old.exists():
         shutil.rmtree(old)

@@ -288,21 +288,19 @@ def test_a_shortage_of_the_process_is_one_sentence(her2d, write_slide, monkeypat
 
 
 @pytest.mark.parametrize("network", ["segment", "classify"])
-def test_an_engine_that_fails_is_one_sentence_for_each_slide_and_no_slide_is_refused(
-    her2d, laboratory, write_slide, monkeypatch, network
+@pytest.mark.parametrize("names", [["a.tif"], ["a.tif", "b.tif"]])
+def test_an_engine_that_fails_is_one_sentence_and_no_slide_is_refused(
+    her2d, laboratory, write_slide, monkeypatch, network, names
 ):
     def fails(*_):
         raise EngineError("ONNX Runtime failed on a batch of 1 tiles: no memory")
 
     monkeypatch.setattr(HostEngine, network, fails)
-    slides = [write_slide(["S"], name) for name in ("a.tif", "b.tif")]
-    code, out, error = her2d("scan", *slides)
+    code, out, error = her2d("scan", *[write_slide(["S"], name) for name in names])
     assert (code, out) == (1, "")
-    sentence = "ONNX Runtime failed on a batch of 1 tiles: no memory"
-    assert sorted(error.splitlines()) == [
-        f"her2d: a.tif: {sentence}",
-        f"her2d: b.tif: {sentence}",
-    ]
+    (line,) = error.splitlines()
+    assert line.startswith("her2d: ")
+    assert "ONNX Runtime failed on a batch of 1 tiles: no memory" in line
     with closing(open_readonly(laboratory.database)) as db:
         assert [db[table].count for table in ("runs", "jobs")] == [0, 0]
 

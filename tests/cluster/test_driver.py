@@ -235,10 +235,11 @@ def test_a_slide_that_no_node_can_read_is_sent_to_one_if_it_can_be(cluster, ray,
 
 
 def test_a_node_that_cannot_read_a_slide_is_named_as_the_cluster_names_it(cluster, ray):
-    answer = Failure(UnreadableOnNodeError("a.tif", "pod-7", "I/O error"))
+    cause = OSError(5, "I/O error")
+    answer = Failure(UnreadableOnNodeError("a.tif", "pod-7", "I/O error"), cause)
     error = ending(cluster, ray, answer)
     assert isinstance(error, UnreadableOnNodeError)
-    assert error.node == "alpha"
+    assert (error.node, error.__cause__) == ("alpha", cause)
 
 
 def test_a_node_that_reads_no_slide_is_not_used_for_a_while(cluster, ray):

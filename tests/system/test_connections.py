@@ -84,3 +84,24 @@ def test_another_error_is_in_the_words_of_the_system(monkeypatch):
 
     monkeypatch.setattr(socket, "create_connection", unreachable)
     assert connection_problem(HOST, 10001) == f"No route to host ({HOST})"
+
+
+@pytest.mark.parametrize("host", ["head..example", "a" * 64 + ".example"])
+def test_a_name_that_no_host_can_have_is_named(host):
+    assert connection_problem(host, 1) == f"{host} is not a valid name"
+
+
+def test_a_name_server_that_stops_answering_meanwhile_leaves_the_first_reason(
+    silent_port, monkeypatch
+):
+    asked = []
+    look_up = socket.getaddrinfo
+
+    def once(*arguments, **options):
+        asked.append(arguments)
+        if len(asked) > 1:
+            raise socket.gaierror(socket.EAI_AGAIN, "again")
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", once)
+    assert connection_problem(HOST, silent_port) == f"{HOST} does not answer on port {silent_port}"

@@ -169,6 +169,9 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all_where_a_process_is_killed
 
         return call
 
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
     part = folder("bundle.part", "new-1", "new-2")
     with monkeypatch.context() as patch:
         # All that changes names on the disk, a file of a folder that is deleted among them.
@@ -183,7 +186,14 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all_where_a_process_is_killed
             replace_folder(bundle, part)
     found = {path.name for path in bundle.iterdir()} if bundle.exists() else set()
     assert found in (set(), {"old-1", "old-2", "old-3"}, {"new-1", "new-2"})
-    replace_folder(bundle, folder("bundle.part", "new-1", "new-2"))
+    part = folder("bundle.part", "new-1", "new-2")
+    with monkeypatch.context() as patch:
+        patch.setattr("her2d.system.files.flush_file", full)
+        with pytest.raises(OSError, match="full"):
+            replace_folder(bundle, part)
+    left = {path.name for path in bundle.iterdir()}
+    assert left in ({"old-1", "old-2", "old-3"}, {"new-1", "new-2"})
+    replace_folder(bundle, part)
     assert {path.name for path in tmp_path.iterdir()} == {"bundle"}
     assert {path.name for path in bundle.iterdir()} == {"new-1", "new-2"}
 

@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from her2d.bundle.manifest import Training
-from her2d.research.demo_bundle import Sizes
+from her2d.research.demo_bundle import Sizes, cohort_plans
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.figures import agreement_figure
 from her2d.research.evaluation.report import Report, SlideRow
@@ -59,6 +59,7 @@ def page(report: Report, training: Training) -> str:
     return _TEXT.read_text().format(
         provenance=_provenance(training),
         version=report.code_version,
+        older=_older(report),
         participants=_participants(report),
         networks=_networks(report),
         slides=_slides(rows),
@@ -361,6 +362,18 @@ def _lowest_band(report: Report) -> str:
     )
     name = next(name for split, name, _ in _SETS if split == row.set)
     return f"{share:.3f} ({name}, {row.band}, {row.covered} of {row.slides} slides)"
+
+
+def _older(report: Report) -> str:
+    """Say that the demonstration bundle is now made from more slides; nothing if it is not."""
+    now = sum(map(len, cohort_plans(Sizes(), report.seed).values()))
+    then = sum(row.slides for row in report.sets)
+    if now == then:
+        return ""
+    return (
+        f" It now simulates {now} slides, to calibrate the interval of P for the paper's share"
+        f" of positive slides; the bundle of this page was made from {then}."
+    )
 
 
 def _provenance(training: Training) -> str:

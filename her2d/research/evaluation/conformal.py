@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from her2d.bundle.manifest import Interval, IntervalScale
-from her2d.bundle.status_weights import StatusWeights, patient_weights, status_weights, suffice
+from her2d.bundle.status_weights import has_finite_quantile, patient_weights, status_weights
+from her2d.errors import Her2dError
 from her2d.method import COVERAGE, FOLDS
 from her2d.pipeline.conformal import EVIDENCE, call_of, scale_of, stabilized
 
 # Of the mean residual: no slide's scale is so small that its residual decides everything.
 _LEAST_BASE = 0.2
 _DIGITS = 5
+
+
+class TooFewSlidesError(Her2dError):
+    """An interval cannot be calibrated; `str(error)` says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +71,16 @@ def fit_interval(
         seed: of the groups of patients by which the scale is fitted.
 
     Raises:
-        ValueError: there are too few patients; the message says so in one sentence.
+        TooFewSlidesError: there are too few slides or patients.
     """
     names, patient = np.unique([slide.patient for slide in slides], return_inverse=True)
     if len(names) < fewest_patients():
-        raise ValueError(
+        raise TooFewSlidesError(
             "that needs slides that were kept apart, with a known share and a call, of"
             f" {fewest_patients()} patients, and there are {len(names)}"
         )
-    weights = StatusWeights()
     if prevalence is not None:
-        weights = status_weights(
-            [slide.is_positive for slide in slides], patient.tolist(), prevalence
-        )
-        if not _suffice(slides, weights):
-            raise ValueError(
-                f"{len(names)} patients are too few to weigh slides by a prevalence of"
-                f" {100 * prevalence:g} %"
-            )
+        _require_weights(slides, patient.tolist(), prevalence)
     residual = np.array([abs(stabilized(s.share) - stabilized(s.annotated)) for s in slides])
     measured = np.stack([slide.evidence for slide in slides]) * np.isin(EVIDENCE, list(evidence))
     weight = 1 / np.bincount(patient)[patient]
@@ -104,11 +101,22 @@ def fit_interval(
     )
 
 
-def _suffice(slides: Sequence[CalibrationSlide], weights: StatusWeights) -> bool:
-    numbers = {name: number for number, name in enumerate({s.patient for s in slides})}
-    patient = [numbers[slide.patient] for slide in slides]
-    total = sum(patient_weights(patient, [slide.is_positive for slide in slides], weights))
-    return suffice(total, weights.most, COVERAGE)
+def _require_weights(
+    slides: Sequence[CalibrationSlide], patient: list[int], prevalence: float
+) -> None:
+    """Raise TooFewSlidesError where the slides cannot be weighted to a prevalence."""
+    positive = [slide.is_positive for slide in slides]
+    if len(set(positive)) < 2:
+        raise TooFewSlidesError(
+            "slides of both HER2 statuses are needed to weigh them by a prevalence"
+        )
+    weights = status_weights(positive, patient, prevalence)
+    total = sum(patient_weights(patient, positive, weights))
+    if not has_finite_quantile(total, weights.largest, COVERAGE):
+        raise TooFewSlidesError(
+            f"{len(set(patient))} patients are too few to weigh slides by a prevalence of"
+            f" {100 * prevalence:g} %"
+        )
 
 
 def _fit_scale(

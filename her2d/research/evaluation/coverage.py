@@ -15,11 +15,13 @@ class CoverageRow(Row):
 
     Attributes:
         set: Name of the test set.
-        band: The annotated shares, such as `5 to 20 %`, or `all`, or `all, 12.5 % positive`.
+        band: The annotated shares, such as `5 to 20 %`, or `all`.
         slides: Slides with a call and a known annotated share.
         covered: Those whose interval holds it.
-        share: Covered slides of all, with Clopper and Pearson's exact interval; standardized to a
-            share of HER2-positive slides if the band names one.
+        share: Covered slides of all, with Clopper and Pearson's exact interval.
+        prevalence: Share of HER2-positive slides that the intervals are for, on the row of all
+            slides; None if it is that of the calibration slides.
+        standardized: Share of covered slides where so many are positive.
     """
 
     set: str
@@ -27,6 +29,8 @@ class CoverageRow(Row):
     slides: int
     covered: int
     share: Interval
+    prevalence: float | None = None
+    standardized: Interval | None = None
 
 
 def coverage_rows(
@@ -56,8 +60,7 @@ def coverage_rows(
     rows = [_row(set_name, "all", covered)]
     if prevalence is not None:
         standard = standardized(covered, positive[known], prevalence)
-        band = f"all, {100 * prevalence:.3g} % positive"
-        rows.append(rows[0].model_copy(update={"band": band, "share": standard}))
+        rows[0] = rows[0].model_copy(update={"prevalence": prevalence, "standardized": standard})
     for least, most in _BANDS:
         in_band = (truth >= least) & ((truth < most) | (most == 1))
         rows.append(_row(set_name, f"{100 * least:g} to {100 * most:g} %", covered[in_band]))

@@ -7,7 +7,11 @@ from typing import get_args
 from her2d.bundle.loading import Bundle, load_bundle
 from her2d.bundle.manifest import Call, Interval
 from her2d.pipeline.conformal import EVIDENCE, evidence_of_doubt
-from her2d.research.evaluation.conformal import CalibrationSlide, fit_interval
+from her2d.research.evaluation.conformal import (
+    CalibrationSlide,
+    TooFewSlidesError,
+    fit_interval,
+)
 from her2d.research.evaluation.held_out import HeldOutSlide
 from her2d.research.training.bundle_writer import write_manifest
 
@@ -57,7 +61,7 @@ def calibrate_interval(
             prevalence=prevalence,
             seed=seed,
         )
-    except ValueError as error:
+    except TooFewSlidesError as error:
         return IntervalCalibration(bundle, f"The interval of P is not calibrated: {error}.")
     return IntervalCalibration(
         _with_interval(bundle, interval),
@@ -85,8 +89,13 @@ def _by_call(interval: Interval) -> str:
     found = []
     for call in get_args(Call):
         alike = [each == call for each in interval.call]
-        few = "" if interval.suffices(alike) else " (too few: the largest of their errors counts)"
-        found.append(f"{sum(alike)} called {call}{few}")
+        if not any(alike):
+            found.append(f"none called {call} (all slides count for it)")
+        elif interval.has_quantile(alike):
+            found.append(f"{sum(alike)} called {call}")
+        else:
+            few = "too few: the largest of their errors counts"
+            found.append(f"{sum(alike)} called {call} ({few})")
     return f"{' and '.join(found)}, each call by itself"
 
 

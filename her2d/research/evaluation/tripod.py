@@ -12,7 +12,6 @@ from her2d.method import FOLDS, SATURATION, TILE_PX, TUMOR_FRACTION, UM_PER_PX
 from her2d.research.evaluation.columns import MOST_GROUPS, KnownColumn
 from her2d.research.evaluation.participants import NOT_KNOWN, CharacteristicsTable, SetCounts
 from her2d.research.evaluation.report import Report, SlideRow, TripodRow, TripodStatus
-from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.tripod_items import CHECKLIST, ChecklistPart
 from her2d.research.training.cohort import Split
 from her2d.research.training.folds import Grouping
@@ -622,14 +621,8 @@ def _known_metrics(row: SlideRow) -> Iterator[str]:
         "AUROC": row.auroc,
     }
     for name, found in metrics.items():
-        if text := _interval(found):
-            yield f"{name} {text}"
-
-
-def _interval(found: Interval) -> str:
-    if found.value is None or found.low is None or found.high is None:
-        return ""
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+        if found.value is not None:
+            yield f"{name} {found.text(3)}"
 
 
 def _clusters_compared(facts: _Facts) -> list[str]:

@@ -149,9 +149,9 @@ class IntegratorRecipe(_Section):
     sub-classifiers, and tiles near the tile cut. Without `disagreement` the interval fits each
     slide less closely, but `[inference] run_all_classifiers = false` can be used. Ours."""
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of HER2-positive slides, of those with tumour, that the interval's coverage is for. Set
-    it where the slides that are kept apart were chosen to have more positive ones than come to the
-    laboratory; they are then weighted. None takes the share that they have. Ours."""
+    """Share of HER2-positive slides among a laboratory's slides with tumour, which the interval's
+    coverage is for. Set it where the slides that are kept apart were chosen to have more positive
+    ones; they are then weighted. None takes the share that they have. Ours."""
 
 
 class GateSource(StrEnum):

@@ -7,6 +7,7 @@ from her2d.method import THRESHOLD
 from her2d.pipeline.conformal import EVIDENCE, residual_quantile, scale_of
 from her2d.research.evaluation.conformal import (
     CalibrationSlide,
+    TooFewSlidesError,
     fewest_patients,
     fit_interval,
 )
@@ -57,7 +58,7 @@ def test_nineteen_patients_are_the_fewest_for_95_percent():
     found = fit_interval(slides(19), THRESHOLD, seed=1)
     assert (found.slides, found.patients) == (19, 19)
     assert residual_quantile(found, "positive") == max(found.residuals)
-    with pytest.raises(ValueError, match="of 19 patients, and there are 18"):
+    with pytest.raises(TooFewSlidesError, match="of 19 patients, and there are 18"):
         fit_interval(slides(18, slides_each=3), THRESHOLD, seed=1)
 
 
@@ -127,10 +128,10 @@ def test_a_population_with_more_positive_slides_never_has_narrower_intervals_whe
 
 
 def test_slides_of_one_status_cannot_be_weighted():
-    with pytest.raises(ValueError, match="of both HER2 statuses are needed"):
+    with pytest.raises(TooFewSlidesError, match="of both HER2 statuses are needed"):
         fit_interval(with_statuses(0, 40), THRESHOLD, prevalence=0.1, seed=1)
 
 
 def test_a_prevalence_that_gives_one_slide_too_much_weight_is_refused():
-    with pytest.raises(ValueError, match="42 patients are too few to weigh slides by a prev"):
+    with pytest.raises(TooFewSlidesError, match="42 patients are too few to weigh slides by a prev"):
         fit_interval(with_statuses(2, 40), THRESHOLD, prevalence=0.5, seed=1)

@@ -1,14 +1,17 @@
 """Calibrating a candidate's interval on slides that were kept apart."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from tumor_tiles import tiles_of
 
+from her2d.bundle.loading import load_bundle
 from her2d.research.evaluation.annotated_share import AnnotatedShare, shares_of
-from her2d.research.evaluation.held_out import HeldOutModels, held_out_slides
-from her2d.research.evaluation.interval_calibration import calibration_slides
+from her2d.research.evaluation.held_out import HeldOutModels, HeldOutSlide, held_out_slides
+from her2d.research.evaluation.interval_calibration import calibrate_interval, calibration_slides
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.integrators import fit_integrator, held_out_models
 from her2d.research.training.out_of_fold import FoldProbabilities
@@ -120,3 +123,48 @@ def test_each_patient_has_a_model_that_did_not_learn_from_it():
         np.abs(other.predict_proba(p[kept])[:, 1] - strong[kept]).mean() > without
         for other in others
     )
+
+
+def held_out(positive: int, negative: int) -> list[HeldOutSlide]:
+    """Slides of as many patients that are all called as they are."""
+    return [
+        HeldOutSlide(
+            f"P{n}",
+            is_positive=n < positive,
+            tiles=tiles_of(range(4), range(4), [n < positive] * 4),
+            annotated=float(n < positive),
+            pixel_mm2=1e-6,
+        )
+        for n in range(positive + negative)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("positive", "prevalence", "sentence"),
+    [
+        (20, None, "20 called positive and 40 called negative, each call by itself."),
+        (
+            9,
+            None,
+            "9 called positive (too few: the largest of their errors counts) and 40 called",
+        ),
+        (0, None, "none called positive (all slides count for it) and 40 called negative"),
+        (
+            40,
+            0.125,
+            "; 40 of them are HER2-positive, and they are weighted to a population of which 12.5 %"
+            " are.",
+        ),
+        (0, 0.125, "not calibrated: slides of both HER2 statuses are needed to weigh them by a"),
+        (1, 0.5, "not calibrated: 41 patients are too few to weigh slides by a prevalence of 50 %"),
+    ],
+)
+def test_a_note_says_on_which_slides_the_interval_rests_or_why_there_is_none(
+    color_bundle, tmp_path, positive, prevalence, sentence
+):
+    shutil.copytree(color_bundle.directory, tmp_path / "candidate")
+    found = calibrate_interval(
+        load_bundle(tmp_path / "candidate"), held_out(positive, 40), prevalence=prevalence, seed=1
+    )
+    assert sentence in found.note
+    assert (found.bundle.manifest.interval is None) == ("not calibrated" in found.note)
