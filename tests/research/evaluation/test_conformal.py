@@ -133,5 +133,5 @@ def test_slides_of_one_status_cannot_be_weighted():
 
 
 def test_a_prevalence_that_gives_one_slide_too_much_weight_is_refused():
-    with pytest.raises(TooFewSlidesError, match="42 patients are too few to weigh slides by a prev"):
+    with pytest.raises(TooFewSlidesError, match="42 patients are too few to weigh slides"):
         fit_interval(with_statuses(2, 40), THRESHOLD, prevalence=0.5, seed=1)
