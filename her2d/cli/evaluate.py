@@ -171,7 +171,7 @@ def _by_integrator(
         title=title,
     )
     for row in rows:
-        name = f"{row.integrator} (selected)" if row.selected else row.integrator
+        name = f"{row.integrator} (chosen)" if row.selected else row.integrator
         listing.add(name, row.set, *cells(row))
     return listing
 

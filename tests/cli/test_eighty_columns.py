@@ -167,6 +167,6 @@ def test_the_tables_of_an_evaluation_fit_into_80_columns_with_and_without_a_term
             "0.912 (0.800 to 0.971)",
             "0.876",
             "-45.67 to 34.56",
-            "hard_voting (selected)",
+            "hard_voting (chosen)",
         ):
             assert value in said

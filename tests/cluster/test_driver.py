@@ -174,7 +174,7 @@ def test_a_cluster_that_ray_does_not_reach_is_reported_with_the_reason_if_there_
         if not listens:
             server.close()
         address = f"ray://127.0.0.1:{port}"
-        cluster._order = SimpleNamespace(address=address, bundle=None)
+        cluster._order = SimpleNamespace(address=address, bundle=None, connect_s=60.0)
         with pytest.raises(ClusterUnavailableError) as unavailable:
             cluster.open()
     reason = "ray client connection timeout"
@@ -237,9 +237,13 @@ def test_a_slide_that_no_node_can_read_is_sent_to_one_if_it_can_be(cluster, ray,
 def test_a_node_that_cannot_read_a_slide_is_named_as_the_cluster_names_it(cluster, ray):
     cause = OSError(5, "I/O error")
     answer = Failure(UnreadableOnNodeError("a.tif", "pod-7", "I/O error"), cause)
-    error = ending(cluster, ray, answer)
-    assert isinstance(error, UnreadableOnNodeError)
-    assert (error.node, error.__cause__) == ("alpha", cause)
+    ray.answer = answer
+    assert cluster.begin(task())
+    while (found := cluster.next("1", 0.01)) is None:
+        pass
+    assert isinstance(found, Failure)
+    assert isinstance(found.error, UnreadableOnNodeError)
+    assert (found.error.node, found.cause) == ("alpha", cause)
 
 
 def test_a_node_that_reads_no_slide_is_not_used_for_a_while(cluster, ray):
