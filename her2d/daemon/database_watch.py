@@ -72,6 +72,21 @@ class DatabaseWatch:
             self._next_cut = self._clock() + _CUT_EVERY_S
             self._cut_log()
 
+    def damage(self, cause: str) -> DatabaseError:
+        """Return the error for a database that SQLite finds damaged.
+
+        SQLite may meet a file that was removed or truncated before this does, and says less of it.
+
+        Args:
+            cause: what SQLite says.
+        """
+        try:
+            self._require_same_file()
+            self._require_whole_file()
+        except DatabaseError as lost:
+            return lost
+        return damaged(self._locked.path, cause)
+
     def _require_same_file(self) -> None:
         database = self._locked.path
         try:

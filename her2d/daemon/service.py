@@ -301,7 +301,7 @@ class Daemon:
         stalled = supervisor.stalled()
         try:
             if self._signals.database_damaged.is_set():
-                raise damaged(self._settings.results.database, "see the log")
+                raise watch.damage("see the log")
             watch.check()
             if self._reload.is_set():
                 self._reload.clear()
@@ -320,7 +320,7 @@ class Daemon:
             raise
         except sqlite3.Error as error:
             if is_damage(error):
-                raise damaged(self._settings.results.database, str(error)) from error
+                raise watch.damage(str(error)) from error
             if not self._passes_fail:
                 log.error("database_unavailable", reason=str(error))
             self._passes_fail = True

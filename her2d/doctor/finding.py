@@ -18,7 +18,7 @@ class Finding:
 
     Attributes:
         check: what was checked.
-        severity: how bad it is; `ok` if there is no problem.
+        severity: how serious the problem is; `ok` if there is none.
         message: what was found, as sentences.
         remedy: what to do about it, None if there is no problem.
     """

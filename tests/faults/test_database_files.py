@@ -51,7 +51,7 @@ def end_of(site: Site, process) -> str:
     [
         (Path.unlink, "was removed or replaced"),
         (replaced, "was removed or replaced"),
-        (lambda database: os.truncate(database, 0), "was truncated or overwritten|is damaged"),
+        (lambda database: os.truncate(database, 0), "was truncated or overwritten"),
         (cut_in_half, "was truncated or overwritten|is damaged"),
         (garbled, "is damaged"),
     ],

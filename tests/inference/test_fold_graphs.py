@@ -12,7 +12,7 @@ from her2d.inference.fold_graphs import fold_graphs
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.options import EngineOptions
 from her2d.inference.selection import open_engine
-from her2d.inference.separate_folds import open_separately
+from her2d.inference.separate_folds import _check_tiles, open_separately
 from her2d.method import FOLDS
 from her2d.settings import PACKAGE_DATA
 
@@ -112,8 +112,11 @@ def test_one_sub_classifier_at_a_time_an_engine_computes_the_same(tissue, backen
     kept = [batch.keep(0)]
     batch.release()
     assert engine.separate_folds_problem(1) is None
-    full_batch = engine.separate_folds_problem(8)
-    assert full_batch is None or "for 8 tiles at once" in full_batch
+    # Whether PyTorch rounds otherwise in a batch depends on the processor.
+    several = _check_tiles()
+    alike = np.array_equal(engine.classify(several)[:1], engine.classify(several[:1]))
+    assert (engine.separate_folds_problem(8) is None) == alike
+    assert alike or backend == "torch"
     one_by_one = np.stack([engine.classify_fold(kept, fold) for fold in range(FOLDS)], axis=1)
     whole = open_engine(load_bundle(SHIPPED.parent), backend="onnxruntime", threads=1)
     if backend == "onnxruntime":

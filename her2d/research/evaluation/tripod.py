@@ -531,7 +531,7 @@ def _input_quality(_: _Facts) -> _Reply:
 def _interaction(_: _Facts) -> _Reply:
     return _Reply(
         "Users scan slides and read results; nobody prepares a slide's picture or chooses regions."
-        " Results say if they are borderline, or why there is no call.",
+        " Each result says whether its call is borderline, or why there is none.",
         (_Gap("the expertise that users need", Reason.JUDGEMENT),),
     )
 
