@@ -28,6 +28,7 @@ TINY = Sizes(
     segmenter_steps=10,
     classifier_steps=2,
     epochs=1,
+    mil_epochs=1,
     integrator_folds=2,
     # A segmenter of ten steps finds no tumour to gate tiles by.
     gate=GateSource.ANNOTATED,
