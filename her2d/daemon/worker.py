@@ -130,7 +130,7 @@ class Worker:
                     lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
                 )
             else:
-                self._unforeseen_failures.scored(job.id)
+                self._unforeseen_failures.scored(job.id, job.inbox_around)
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _report_damage(self, error: Exception) -> None:
@@ -256,7 +256,9 @@ class Worker:
         """Apply the retry policy to a job that ended without a result."""
         most = self._settings().intake.max_attempts
         decision = decide(
-            error, self._file_of(job, most), lambda: self._unforeseen_failures.failed(job.id)
+            error,
+            self._file_of(job, most),
+            lambda: self._unforeseen_failures.failed(job.id, job.inbox_around),
         )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()

@@ -2,8 +2,9 @@
 
 Only an error that the file itself causes costs an attempt. One that nobody foresaw counts as the
 process's, until other slides are scored while this one fails again, or until it has failed for a
-day. `her2d scan` words its errors
-by the same table, and the documentation's page on retries is this table.
+day. An I/O error of a share counts as the share's, until other slides of the share are scored while
+this one fails again. `her2d scan` words its errors by the same table, and the documentation's page
+on retries is this table.
 """
 
 import errno
@@ -98,10 +99,6 @@ class JobFile:
         """Return whether the error reports a missing file, and the file is missing."""
         return isinstance(error, FileNotFoundError) and is_gone(self.path)
 
-    def is_unreachable(self, error: OSError) -> bool:
-        """Return whether the storage is the cause, and no sweep finds the file when it returns."""
-        return may_be_the_share(error, self.path) or (is_away(error) and not self.is_swept)
-
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -137,6 +134,8 @@ class Rule:
         if_proven: the action instead, once another slide was scored since this one last failed so.
             Without it the file is never the cause. With it the slide is quarantined after
             MOST_UNFORESEEN errors in any case, because it may be the only one.
+        if_storage_proven: the action instead, once another slide of the same inbox was scored
+            since this one last failed so.
         is_suspected: whether the wait grows with each failure, because the file may be the cause.
         ends: whether the slide is quarantined after MOST_UNFORESEEN of these errors.
     """
@@ -149,6 +148,7 @@ class Rule:
     wait_s: float = 0.0
     reason: Callable[[Exception, JobFile], str] = lambda error, _: str(error)
     if_proven: Action | None = None
+    if_storage_proven: Action | None = None
     is_suspected: bool = False
     ends: bool = False
 
@@ -167,6 +167,12 @@ def decide(
     is_unforeseen = rule.if_proven is not None
     action, wait_s, event = rule.action, rule.wait_s, rule.event
     reason = rule.reason(error, file)
+    if rule.if_storage_proven is not None and failed().is_storage_proven:
+        action, wait_s = rule.if_storage_proven, 0.0
+        reason += (
+            " Other slides there can be read, so its storage may have lost a part of it. Scan or"
+            " copy it again."
+        )
     if rule.is_suspected:
         suspicion = failed()
         unforeseen = file.unforeseen + 1 if is_unforeseen or rule.ends else 0
@@ -408,8 +414,18 @@ RULES: tuple[Rule, ...] = (
         reason=lambda _error, _file: "The file was removed or renamed.",
     ),
     Rule(
-        "The network share returns I/O errors, or the archive cannot be reached.",
-        _storage(lambda error, file: file.is_unreachable(error)),
+        "The network share returns I/O errors.",
+        _storage(lambda error, file: may_be_the_share(error, file.path)),
+        Action.POSTPONE,
+        "slide_unreachable",
+        wait_s=_UNREACHABLE_S,
+        reason=_cannot_be_read,
+        if_storage_proven=Action.RETRY,
+    ),
+    Rule(
+        # No sweep finds the file when the archive returns.
+        "The archive cannot be reached.",
+        _storage(lambda error, file: is_away(error) and not file.is_swept),
         Action.POSTPONE,
         "slide_unreachable",
         wait_s=_UNREACHABLE_S,

@@ -29,6 +29,8 @@ from her2d.queue.job import THIS_MACHINE
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
 
+INBOX = Path("/scans")
+
 
 def os_error(number: int) -> OSError:
     return OSError(number, "as the kernel says")
@@ -118,7 +120,26 @@ def test_a_file_whose_archive_is_unreachable_waits_without_losing_an_attempt(arc
 
 def test_a_file_with_an_io_error_of_its_share_waits_without_losing_an_attempt(swept, monkeypatch):
     monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
-    assert decide(os_error(errno.EIO), swept).action is Action.POSTPONE
+    failures = UnforeseenFailures()
+    for other in range(2, 10):
+        decision = decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
+        assert (decision.action, decision.wait_s) == (Action.POSTPONE, 300)
+        failures.scored(other, Path("/another/share"))
+
+
+def test_an_io_error_costs_an_attempt_once_another_slide_of_the_share_was_scored(
+    swept, monkeypatch
+):
+    monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
+    failures = UnforeseenFailures()
+    decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
+    failures.scored(2, INBOX)
+    decision = decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
+    assert decision.action is Action.RETRY
+    assert decision.reason == (
+        "a.tif cannot be read: as the kernel says. Other slides there can be read, so its storage"
+        " may have lost a part of it. Scan or copy it again."
+    )
 
 
 def test_the_reason_of_an_unexpected_error_names_its_type(swept):
@@ -140,7 +161,7 @@ def test_a_shortage_of_the_process_says_what_is_short_and_that_the_file_is_not_t
 def test_an_unforeseen_error_waits_longer_each_time_and_costs_no_attempt(swept):
     failures = UnforeseenFailures()
     decisions = [
-        decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1)) for _ in range(4)
+        decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX)) for _ in range(4)
     ]
     assert [decision.wait_s for decision in decisions] == [60, 120, 240, 480]
     assert {decision.action for decision in decisions} == {Action.POSTPONE}
@@ -148,9 +169,9 @@ def test_an_unforeseen_error_waits_longer_each_time_and_costs_no_attempt(swept):
 
 def test_an_unforeseen_error_costs_an_attempt_once_another_slide_was_scored(swept):
     failures = UnforeseenFailures()
-    decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1))
-    failures.scored(2)
-    decision = decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1))
+    decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX))
+    failures.scored(2, INBOX)
+    decision = decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX))
     assert decision.action is Action.RETRY
 
 
@@ -159,7 +180,7 @@ def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_ca
     waited_s, unforeseen = 0.0, 0
     while True:
         file = replace(swept, unforeseen=unforeseen)
-        decision = decide(ZeroDivisionError("x"), file, lambda: failures.failed(1))
+        decision = decide(ZeroDivisionError("x"), file, lambda: failures.failed(1, INBOX))
         if decision.action is not Action.POSTPONE:
             break
         waited_s += decision.wait_s
@@ -180,8 +201,9 @@ def test_a_slide_that_no_node_can_open_is_given_up_after_a_day_with_what_is_wron
     waited_s, unforeseen = 0.0, 0
     while True:
         failures = UnforeseenFailures()  # as after a restart: what counts is with the job
-        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: failures.failed(1))  # noqa: B023
-        failures.scored(2)
+        suspicion = failures.failed(1, INBOX)
+        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: suspicion)  # noqa: B023
+        failures.scored(2, INBOX)
         if decision.action is not Action.POSTPONE:
             break
         assert decision.is_counted
@@ -236,7 +258,8 @@ def test_the_daemons_machine_costs_an_attempt_each_time_because_no_node_is_left_
 def test_a_restart_makes_neither_the_wait_nor_the_count_begin_anew(swept):
     file = replace(swept, unforeseen=20)
     assert (
-        decide(ZeroDivisionError("x"), file, lambda: UnforeseenFailures().failed(1)).wait_s == 3600
+        decide(ZeroDivisionError("x"), file, lambda: UnforeseenFailures().failed(1, INBOX)).wait_s
+        == 3600
     )
 
 
@@ -248,9 +271,9 @@ def test_a_shortage_is_never_held_against_a_slide(swept):
 def test_a_shortage_costs_no_attempt_even_if_other_slides_are_scored(swept):
     failures = UnforeseenFailures()
     for other in range(2, 10):
-        decision = decide(MemoryError(), swept, lambda: failures.failed(1))
+        decision = decide(MemoryError(), swept, lambda: failures.failed(1, INBOX))
         assert decision.action is Action.POSTPONE
-        failures.scored(other)
+        failures.scored(other, INBOX)
 
 
 def test_every_rule_has_a_description_of_when_it_applies():

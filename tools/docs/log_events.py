@@ -54,7 +54,7 @@ def _events_of_failed_attempts() -> Iterator[Event]:
         of_slide = ("slide_id",) if rule.action is Action.DUPLICATE else ()
         fields = ("reason", "action", "attempt", *of_slide)
         yield Event(rule.event, rule.level, fields, Worker.__module__)
-        if Action.RETRY in (rule.action, rule.if_proven):
+        if Action.RETRY in (rule.action, rule.if_proven, rule.if_storage_proven):
             yield Event("slide_quarantined", rule.level, fields, Worker.__module__)
 
 
