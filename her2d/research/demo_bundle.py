@@ -29,6 +29,7 @@ from her2d.research.evaluation.evaluate import evaluate
 from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.gate_training import train_gate
+from her2d.research.training.integrators import INTEGRATORS
 from her2d.research.training.mil import train_mil
 from her2d.research.training.model_selection import fit_integrators
 from her2d.research.training.prepare import LabelRules, prepare_study
@@ -81,6 +82,7 @@ class Sizes:
         segmenter_steps, classifier_steps: Training steps.
         epochs: Training epochs of networks that read tiles.
         mil_epochs: Training epochs of the baseline that learns from slide labels.
+        integrators: Integrators to compare; some need more strong tiles than others.
         integrator_folds: Folds of the integrator's grid search.
         gate: What decides which tiles are tumour tiles in training, as in `Recipe`. The predicted
             tumour needs five segmenters, which would take most of the build's time.
@@ -105,12 +107,13 @@ class Sizes:
     classifier_steps: int = 280
     epochs: int = 3
     mil_epochs: int = 40
+    integrators: tuple[str, ...] = tuple(INTEGRATORS)
     integrator_folds: int = FOLDS
     gate: GateSource = GateSource.ANNOTATED
 
 
 def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
-    """Return a recipe of narrow networks with a one-cycle learning rate, and all integrators.
+    """Return a recipe of narrow networks with a one-cycle learning rate.
 
     The weight decay is the paper's, scaled by the learning rate.
 
@@ -126,6 +129,7 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
         std=(0.16, 0.18, 0.12),
         segmenters=(SEGMENTER,),
         classifiers=(CLASSIFIER, _BASELINE),
+        integrators=sizes.integrators,
         segmenter=_network(
             3e-3, sizes.segmenter_steps, sizes.epochs, sizes.segmenter_width, crop=192
         ),

@@ -29,6 +29,7 @@ TINY = Sizes(
     classifier_steps=2,
     epochs=1,
     mil_epochs=1,
+    integrators=("rf", "mean"),
     integrator_folds=2,
     # A segmenter of ten steps finds no tumour to gate tiles by.
     gate=GateSource.ANNOTATED,

@@ -63,6 +63,9 @@ def page(report: Report, training: Training) -> str:
         participants=_participants(report),
         networks=_networks(report),
         slides=_slides(rows),
+        other_models=_other_models(report),
+        selected=_method(report, report.integrator).lower(),
+        classifiers=_classifiers(report),
         coverage=_coverage(report),
         covered=_covered(report, Split.EXTERNAL),
         characteristics=_characteristics(report),
@@ -89,6 +92,11 @@ def page(report: Report, training: Training) -> str:
         calls=len(calls),
         wrong=len(wrong),
         wrong_and_borderline=sum(p.borderline for p in wrong),
+        certain_negative=_certain(report, Status.NEGATIVE),
+        certain_positive=_certain(report, Status.POSITIVE),
+        prevalence=_percent(_prevalence(report)),
+        standardized=_standardized(report),
+        predictive_value=_paper_predictive_value(report),
         interval=report.interval,
         least_tumor=report.least_tumor,
         rule_out=report.rule_out.note if report.rule_out else "",
@@ -192,6 +200,43 @@ def _slides(rows: Mapping[Split, SlideRow]) -> str:
     )
 
 
+def _other_models(report: Report) -> str:
+    """Tables S3 and S4 of what was trained beside the bundle's, which comes first."""
+    tiles = {row.name: row.sets for row in report.integrators}
+    slides = {(row.integrator, row.set): row for row in report.slides}
+    names = dict.fromkeys(row.integrator for row in report.slides)
+    selected = next(row.integrator for row in report.slides if row.selected)
+
+    def row(name: str) -> tuple[str, ...]:
+        method = _method(report, name)
+        cells = [f"{method} (the bundle's)" if name == selected else method]
+        for split, _, _ in _SETS:
+            found = slides[name, split]
+            cells += [
+                _number(tiles[name][split].auroc) if name in tiles else _NONE,
+                _interval(found.accuracy),
+                _interval(found.auroc),
+            ]
+        return tuple(cells)
+
+    measures = ("tile AUROC (S3)", "slide accuracy (S4)", "slide AUROC")
+    heads = (f"{measure}, {name}" for _, name, _ in _SETS for measure in measures)
+    return table(("", *heads), map(row, sorted(names, key=lambda name: name != selected)))
+
+
+def _classifiers(report: Report) -> str:
+    """The rows of Table S2 as a sentence's middle."""
+    return " and ".join(
+        f"{_number(row.mean_auroc)} for {_method(report, row.name)}"
+        for row in sorted(report.classifiers, key=lambda row: not row.selected)
+    )
+
+
+def _method(report: Report, name: str) -> str:
+    """A model's name in the literature (Table S5)."""
+    return next(row.method or name for row in report.references if row.name == name)
+
+
 def _coverage(report: Report) -> str:
     return table(
         ("centre", "annotated share", "slides", "in their interval", "share of them"),
@@ -202,6 +247,37 @@ def _coverage(report: Report) -> str:
             if row.set == split
         ],
     )
+
+
+def _standardized(report: Report) -> str:
+    """The coverage where fewer slides are positive, as a sentence's middle."""
+    rows = {row.set: row.standardized for row in report.coverage if row.standardized is not None}
+    return " and ".join(f"{_interval(rows[split])} ({name})" for split, name, _ in _SETS)
+
+
+def _prevalence(report: Report) -> float:
+    """The share of positive slides that the interval is for."""
+    (share,) = {row.prevalence for row in report.coverage if row.prevalence is not None}
+    return share
+
+
+def _paper_predictive_value(report: Report) -> str:
+    """The share of right ones among positive calls, by the paper's sensitivity and specificity."""
+    share = _prevalence(report)
+    found = (
+        share
+        * paper.confusion.sensitivity
+        / (share * paper.confusion.sensitivity + (1 - share) * (1 - paper.confusion.specificity))
+        for _, _, paper in _SETS
+    )
+    return " or ".join(f"{100 * value:.0f} %" for value in found)
+
+
+def _certain(report: Report, called: Status) -> str:
+    certain = [p for p in report.predictions if p.predicted == called and not p.borderline]
+    known = [p for p in certain if p.true_status != Status.INDETERMINATE]
+    wrong = sum(p.true_status != called for p in known)
+    return f"{len(known)}, {wrong} of them wrong"
 
 
 def _covered(report: Report, split: Split) -> str:

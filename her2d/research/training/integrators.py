@@ -166,13 +166,15 @@ def fit_integrator(
         if any(len(np.unique(strong[learned])) < 2 for learned, _ in splits):
             raise ValueError("all strong tiles belong to one patient")
         chosen = shallowest_of_equals if rule is SearchRule.ONE_STANDARD_ERROR else True
-        search = GridSearchCV(build(seed), dict(grid), scoring=_auroc, cv=splits, refit=chosen)
+        search = GridSearchCV(
+            build(seed), dict(grid), scoring=_auroc, cv=splits, refit=chosen, error_score="raise"
+        )
         search.fit(p, strong, sample_weight=weight)
         held_out_p = _held_out_p(search.best_estimator_, p, strong, weight, splits)
     except ValueError as error:
         raise IntegratorError(
             f"Cannot fit the integrator {name} on {len(strong)} tiles of"
-            f" {len(np.unique(tiles.patient))} patients: {error}."
+            f" {len(np.unique(tiles.patient))} patients: {str(error).rstrip('.')}."
         ) from error
     cut = unbiased_cut(held_out_p, tiles.slide_tiles)
     called = held_out_p > cut

@@ -230,3 +230,13 @@ def test_tiles_of_one_class_are_refused():
 def test_an_unknown_integrator_is_refused():
     with pytest.raises(IntegratorError, match="choose lr"):
         fit_integrator("magic", tiles(), seed=0, folds=3)
+
+
+def test_too_few_strong_tiles_for_an_integrator_are_refused_in_one_line():
+    few = tiles(count=20, patients=20)
+    with pytest.raises(IntegratorError) as found:
+        fit_integrator("svm", few, seed=0, folds=3)
+    assert str(found.value) == (
+        "Cannot fit the integrator svm on 20 tiles of 20 patients: Requesting 3-fold"
+        " cross-validation but provided less than 3 examples for at least one class."
+    )
