@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+from collections.abc import Iterable
+from typing import Any
 
 _ANSWER_S = 5.0
 
@@ -33,27 +35,40 @@ def _reason(error: OSError, host: str, port: int) -> str:
         case TimeoutError() if not _is_forbidden_here(host, port):
             return f"{host} does not answer on port {port}"
         case TimeoutError() | PermissionError():
-            return (
-                "the sandbox of the systemd unit, or a firewall of this machine, forbids"
-                f" connections to {host}"
-            )
+            return forbidden(host)
         case _:
             return f"{error.strerror or error} ({host})"
 
 
-def _is_forbidden_here(host: str, port: int) -> bool:
-    """Return whether this machine drops what is sent to a host.
+def forbidden(host: str) -> str:
+    """Return the end of a sentence, for a host to which this machine lets no packet pass."""
+    return (
+        f"the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
+        f" {host}"
+    )
 
-    IPAddressDeny= drops the packets that should open a connection, and Linux sends them again
-    until the time is over, as if the host were off. A datagram fails at once with EPERM.
+
+def dropped_here(found: Iterable[tuple[Any, ...]]) -> str | None:
+    """Return the first IP address to which this machine lets no packet pass; None if all pass.
+
+    IPAddressDeny= of systemd.resource-control(5) drops the packets that should open a connection,
+    and Linux sends them again until the time is over, as if the host were off. A datagram fails at
+    once with EPERM.
+
+    Args:
+        found: what `socket.getaddrinfo` returned for the host.
     """
-    found = []
-    with contextlib.suppress(OSError):  # the name server may answer no more
-        found = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
-    for family, kind, protocol, _, address in found:
-        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as datagrams:
+    for family, _, _, _, address in found:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as datagrams:
             try:
                 datagrams.sendto(b"", address)
             except PermissionError:
-                return True
-    return False
+                return str(address[0])
+    return None
+
+
+def _is_forbidden_here(host: str, port: int) -> bool:
+    found: list[tuple[Any, ...]] = []
+    with contextlib.suppress(OSError):  # the name server may answer no more
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
+    return dropped_here(found) is not None

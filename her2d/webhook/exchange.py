@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from her2d.errors import Her2dError
+from her2d.system.connections import dropped_here, forbidden
 
 if TYPE_CHECKING:
     import httpx
@@ -97,8 +98,10 @@ class Exchange:
             async with asyncio.timeout_at(end):
                 response = await self._client.send(request, stream=True)
         except TimeoutError as error:
-            self._loop.abort_connections()
-            raise DeliveryError(f"No answer within {self._deadline_s:g} s.") from error
+            reason = f"No answer within {self._deadline_s:g} s"
+            if not self._loop.abort_connections() and (host := self._loop.dropped_host()):
+                reason += f": {forbidden(host)}"
+            raise DeliveryError(f"{reason}.") from error
         except httpx.HTTPError as error:
             raise DeliveryError(f"{type(error).__name__}: {error}") from error
         found = bytearray()
@@ -136,19 +139,35 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__()
+        self._tried: set[tuple[str, int]] = set()
         self._lookups: dict[Any, asyncio.Future[Any]] = {}
         self._connections: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        host, port = (*args[1:3], kwargs.get("host"), kwargs.get("port"))[:2]
+        self._tried.add((host, port))
         transport, protocol = await super().create_connection(*args, **kwargs)
         self._connections.add(transport)
         return transport, protocol
 
-    def abort_connections(self) -> None:
-        """Close every connection at once. A deadline in the midst of TLS leaves them open."""
-        for transport in list(self._connections):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+    def dropped_host(self) -> str | None:
+        """Return a tried address to which this machine lets no packet pass; None if all pass."""
+        tried, self._tried = self._tried, set()
+        found: list[tuple[Any, ...]] = []
+        for host, port in tried:
+            with contextlib.suppress(OSError):  # a name would have to be looked up once more
+                found += socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
+        return dropped_here(found)
+
+    def abort_connections(self) -> int:
+        """Close every connection at once, and return how many there were.
+
+        A deadline in the midst of TLS leaves them open.
+        """
+        connections = [c for c in self._connections if isinstance(c, asyncio.WriteTransport)]
+        for transport in connections:
+            transport.abort()
+        return len(connections)
 
     async def getaddrinfo(
         self,

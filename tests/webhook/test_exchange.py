@@ -1,10 +1,13 @@
 """One request to a receiver that misbehaves: a status or an error, by the deadline."""
 
+import errno
 import gzip
 import itertools
+import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -123,16 +126,38 @@ def test_a_receiver_that_does_not_begin_tls_is_an_error_by_the_deadline():
         assert receiver.left.wait(10)  # the connection was closed, and is not kept
 
 
-def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline():
+@pytest.fixture
+def silent_url() -> Iterator[str]:
+    """Of a receiver that accepts no connection, because its queue of connections is full."""
     with socket.socket() as server, ExitStack() as waiting:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
-        for _ in range(3):  # the queue of connections is full now
+        for _ in range(3):
             client = waiting.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(server.getsockname())
-        with pytest.raises(DeliveryError, match=r"No answer within 0\.5 s"):
-            post(f"http://127.0.0.1:{server.getsockname()[1]}/hook")
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+
+
+def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline(silent_url):
+    with pytest.raises(DeliveryError, match=r"No answer within 0\.5 s\.$"):
+        post(silent_url)
+
+
+def test_packets_that_the_sandbox_drops_are_told_from_a_receiver_that_does_not_answer(
+    silent_url, monkeypatch
+):
+    class Denied(socket.socket):
+        def sendto(self, *_: object) -> int:  # as under IPAddressDeny=
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(socket, "socket", Denied)
+    with pytest.raises(DeliveryError) as found:
+        post(silent_url)
+    assert str(found.value) == (
+        "No answer within 0.5 s: the sandbox of the systemd unit, or a firewall of this machine,"
+        " forbids connections to 127.0.0.1."
+    )
 
 
 def test_an_answer_that_comes_before_the_request_was_read_counts():
