@@ -10,9 +10,9 @@ from her2d.daemon.storage_probe import StorageProbe
 from her2d.daemon.worker import Worker
 from her2d.monitoring.metrics import Metrics
 from her2d.processing.duplicates import ContentLocks
+from her2d.processing.failure_history import FailureHistory
 from her2d.processing.processor import Processor
 from her2d.processing.recorder import Recorder
-from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.claims import ClaimRegistry, StalledJob
 from her2d.queue.store import JobQueue
 from her2d.settings import Settings
@@ -39,7 +39,7 @@ class Supervisor:
         self._processor = processor
         self._recorder = recorder
         self._contents = ContentLocks()
-        self._unforeseen_failures = UnforeseenFailures()
+        self._failures = FailureHistory()
         self._metrics = metrics
         self._signals = signals
         self._storage = storage
@@ -146,7 +146,7 @@ class Supervisor:
             self._signals,
             self._claims,
             self._storage,
-            self._unforeseen_failures,
+            self._failures,
         )
         thread = threading.Thread(target=worker.run, name=f"her2d-worker-{number}", daemon=True)
         thread.start()

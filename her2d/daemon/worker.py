@@ -8,8 +8,10 @@ import contextlib
 import errno
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 
@@ -28,13 +30,13 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
+from her2d.processing.failure_history import FailureHistory
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
 from her2d.processing.records import RunClock
 from her2d.processing.retry_policy import Action, Decision, JobFile, decide, failed_reader
 from her2d.processing.second_reader import second_reader
-from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.claims import ClaimRegistry
 from her2d.queue.job import THIS_MACHINE, Job, JobState
 from her2d.queue.store import JobQueue
@@ -70,7 +72,7 @@ class Worker:
         signals: StopSignals,
         claims: ClaimRegistry,
         storage: StorageProbe,
-        unforeseen_failures: UnforeseenFailures | None = None,
+        failures: FailureHistory | None = None,
     ) -> None:
         self._settings = settings
         self._processor = processor
@@ -80,7 +82,7 @@ class Worker:
         self._signals = signals
         self._claims = claims
         self._storage = storage
-        self._unforeseen_failures = unforeseen_failures or UnforeseenFailures()
+        self._failures = failures or FailureHistory()
 
     def run(self) -> None:
         """Work until a stop is requested; after an error, continue with a new connection."""
@@ -121,16 +123,17 @@ class Worker:
         bound = {"job_id": job.id, "attempt_id": job.attempt_id, "file": job.path.name}
         with structlog.contextvars.bound_contextvars(**bound):
             log.info("slide_started", attempt=job.attempts)
+            begun = time.monotonic()
             try:
-                result = self._process(jobs, job)
+                result = self._process(jobs, job, begun)
             except Exception as error:  # noqa: BLE001  no slide may end the daemon
                 cause = error
                 self._report_damage(error)
-                until_written(
-                    lambda: self._apply_retry_policy(jobs, job, cause), self._signals.cancel
-                )
+                # Decided once: each time the decision is asked for, a failure is noted.
+                decision = self._decide(job, error)
+                until_written(lambda: self._apply(jobs, job, decision, cause), self._signals.cancel)
             else:
-                self._unforeseen_failures.scored(job.id, job.inbox_around)
+                self._failures.scored(job.id, begun)
                 self._count(job, result, timings_of_run(jobs.database, result.run_id))
 
     def _report_damage(self, error: Exception) -> None:
@@ -138,7 +141,7 @@ class Worker:
             log.error("database_damaged", reason=str(error))
             self._signals.database_damaged.set()
 
-    def _process(self, jobs: JobQueue, job: Job) -> SlideResult:
+    def _process(self, jobs: JobQueue, job: Job, begun: float) -> SlideResult:
         """Hash, score and record a claimed job, which is done afterwards.
 
         While the database is busy, full or not writable, it waits until a stop cancels the slide.
@@ -150,10 +153,10 @@ class Worker:
         with open_scan(job.path, job.inbox_around) as scan:
             if not scan.state.is_unchanged(job.file_state):
                 raise FileChangedError(f"{job.path.name} changed after it had settled.")
-            run_id = self._score_and_record(jobs, job, scan)
+            run_id = self._score_and_record(jobs, job, scan, begun)
         return result_of_run(jobs.database, run_id)
 
-    def _score_and_record(self, jobs: JobQueue, job: Job, scan: Scan) -> int:
+    def _score_and_record(self, jobs: JobQueue, job: Job, scan: Scan, begun: float) -> int:
         """Hash, score and record the open file of a claimed job, and return the run's id."""
         cancel = self._signals.cancel
 
@@ -166,6 +169,7 @@ class Worker:
                 raise SlideCancelledError("The slide was cancelled.")
 
         def hashed(digest: str) -> None:
+            self._failures.read(job.id, _device_of(job.path), begun)
             clock.step_ended("hash")
             until_written(
                 lambda: jobs.store_content_hash(job, digest, scan.state.ctime_ns), cancel, heartbeat
@@ -252,16 +256,20 @@ class Worker:
         if job.backfill_id is not None and job.inbox is not None and is_missing_or_empty(job.inbox):
             raise OSError(errno.ENODEV, f"{job.inbox} is empty; mount its share")
 
-    def _apply_retry_policy(self, jobs: JobQueue, job: Job, error: Exception) -> None:
-        """Apply the retry policy to a job that ended without a result."""
-        most = self._settings().intake.max_attempts
+    def _decide(self, job: Job, error: Exception) -> Decision:
+        """Note that a job ended without a result, and decide its outcome by the retry policy."""
         decision = decide(
             error,
-            self._file_of(job, most),
-            lambda: self._unforeseen_failures.failed(job.id, job.inbox_around),
+            self._file_of(job, self._settings().intake.max_attempts),
+            lambda kind: self._failures.failed(job.id, kind, _device_of(job.path)),
         )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()
+        return decision
+
+    def _apply(self, jobs: JobQueue, job: Job, decision: Decision, error: Exception) -> None:
+        """Apply the retry policy's decision to a job that ended without a result."""
+        most = self._settings().intake.max_attempts
         reason, event = decision.reason, decision.event
         trace = error if decision.is_unforeseen else None
         of_slide: dict[str, int] = {}
@@ -371,3 +379,11 @@ class Worker:
             positive_probability=result.positive_probability,
             elapsed_s=result.elapsed_s,
         )
+
+
+def _device_of(path: Path) -> int | None:
+    """Return the file system of a file's folder, `st_dev` of stat(2); None if that is not known."""
+    try:
+        return path.parent.stat().st_dev
+    except OSError:
+        return None

@@ -2,9 +2,9 @@
 
 Only an error that the file itself causes costs an attempt. One that nobody foresaw counts as the
 process's, until other slides are scored while this one fails again, or until it has failed for a
-day. An I/O error of a share counts as the share's, until other slides of the share are scored while
-this one fails again. `her2d scan` words its errors by the same table, and the documentation's page
-on retries is this table.
+day. An I/O error of a share counts as the share's, until other slides of the share are read while
+this one fails again, or for a day in which the share can be reached. `her2d scan` words its errors
+by the same table, and the documentation's page on retries is this table.
 """
 
 import errno
@@ -32,13 +32,16 @@ from her2d.processing.errors import (
     UnreadableOnNodeError,
     UnreadableStorageError,
 )
-from her2d.processing.unforeseen_failures import Suspicion
+from her2d.processing.failure_history import Suspicion
 from her2d.queue.job import THIS_MACHINE, missing_from_archive
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.backoff import Backoff
 from her2d.system.io_errors import is_away, is_forbidden, is_gone, may_be_the_share
 from her2d.system.ownership import read_hint
 from her2d.system.shortage import is_own_shortage, shortage_of
+
+FILE_FAILED = "slide_failed"
+"""Log event of a rule that holds the file for the cause after all."""
 
 _ENGINE_DOWN_S = 60.0
 _RESULTS_UNWRITABLE_S = 30.0
@@ -134,7 +137,7 @@ class Rule:
         if_proven: the action instead, once another slide was scored since this one last failed so.
             Without it the file is never the cause. With it the slide is quarantined after
             MOST_UNFORESEEN errors in any case, because it may be the only one.
-        if_storage_proven: the action instead, once another slide of the same inbox was scored
+        if_storage_proven: the action instead, once another slide of the same file system was read
             since this one last failed so.
         is_suspected: whether the wait grows with each failure, because the file may be the cause.
         ends: whether the slide is quarantined after MOST_UNFORESEEN of these errors.
@@ -154,31 +157,34 @@ class Rule:
 
 
 def decide(
-    error: Exception, file: JobFile, failed: Callable[[], Suspicion] = Suspicion
+    error: Exception,
+    file: JobFile,
+    failed: Callable[[str], Suspicion] = lambda _kind: Suspicion(),
 ) -> Decision:
     """Return the outcome for a job whose attempt ended with `error`.
 
     Args:
         error: what ended the attempt.
         file: the job's file.
-        failed: notes a failure for which the file is only suspected, and returns what is known.
+        failed: notes a failure, of the kind that the rule names, for which the file is only
+            suspected, and returns what is known.
     """
     rule = next(rule for rule in RULES if rule.matches(error, file))
     is_unforeseen = rule.if_proven is not None
-    action, wait_s, event = rule.action, rule.wait_s, rule.event
+    action, wait_s, event, level = rule.action, rule.wait_s, rule.event, rule.level
     reason = rule.reason(error, file)
-    if rule.if_storage_proven is not None and failed().is_storage_proven:
-        action, wait_s = rule.if_storage_proven, 0.0
-        reason += (
-            " Other slides there can be read, so its storage may have lost a part of it. Scan or"
-            " copy it again."
-        )
     if rule.is_suspected:
-        suspicion = failed()
+        suspicion = failed(rule.when)
         unforeseen = file.unforeseen + 1 if is_unforeseen or rule.ends else 0
         wait_s = SUSPECTED.wait_s(max(suspicion.failures, unforeseen))
         if rule.if_proven is not None and suspicion.is_proven:
             action = rule.if_proven
+        elif rule.if_storage_proven is not None and suspicion.is_storage_proven:
+            action, event, level = rule.if_storage_proven, FILE_FAILED, "error"
+            reason += (
+                " Other slides there can be read, so its storage may have lost a part of it. Scan"
+                " or copy it again."
+            )
         elif unforeseen >= MOST_UNFORESEEN:
             action, event = Action.QUARANTINE, "slide_quarantined"
             reason = f"{reason.rstrip('.')}. Given up after {unforeseen} attempts. " + (
@@ -189,7 +195,7 @@ def decide(
                 " retry."
             )
     is_counted = is_unforeseen or rule.ends
-    return Decision(action, reason, event, rule.level, wait_s, is_unforeseen, is_counted)
+    return Decision(action, reason, event, level, wait_s, is_unforeseen, is_counted)
 
 
 def _is_a(*types: type[Exception]) -> Callable[[Exception, JobFile], bool]:
@@ -414,13 +420,15 @@ RULES: tuple[Rule, ...] = (
         reason=lambda _error, _file: "The file was removed or renamed.",
     ),
     Rule(
-        "The network share returns I/O errors.",
+        # While the probe of its inbox fails too, the file is not opened, and the next rules apply.
+        "A network share returns an I/O error for the file, and can be reached.",
         _storage(lambda error, file: may_be_the_share(error, file.path)),
         Action.POSTPONE,
         "slide_unreachable",
-        wait_s=_UNREACHABLE_S,
         reason=_cannot_be_read,
         if_storage_proven=Action.RETRY,
+        is_suspected=True,
+        ends=True,
     ),
     Rule(
         # No sweep finds the file when the archive returns.

@@ -35,40 +35,44 @@ def _reason(error: OSError, host: str, port: int) -> str:
         case TimeoutError() if not _is_forbidden_here(host, port):
             return f"{host} does not answer on port {port}"
         case TimeoutError() | PermissionError():
-            return forbidden(host)
+            return forbidden_reason(host)
         case _:
             return f"{error.strerror or error} ({host})"
 
 
-def forbidden(host: str) -> str:
-    """Return the end of a sentence, for a host to which this machine lets no packet pass."""
+def forbidden_reason(host: str) -> str:
+    """Return the end of a sentence, for a host to which this machine drops all packets."""
     return (
-        f"the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
+        "the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
         f" {host}"
     )
 
 
-def dropped_here(found: Iterable[tuple[Any, ...]]) -> str | None:
-    """Return the first IP address to which this machine lets no packet pass; None if all pass.
+def are_dropped_here(found: Iterable[tuple[Any, ...]]) -> bool:
+    """Return whether this machine drops all packets to each of a host's addresses.
 
     IPAddressDeny= of systemd.resource-control(5) drops the packets that should open a connection,
     and Linux sends them again until the time is over, as if the host were off. A datagram fails at
     once with EPERM.
 
     Args:
-        found: what `socket.getaddrinfo` returned for the host.
+        found: what `socket.getaddrinfo` returned for the host; without an address, none is dropped.
     """
-    for family, _, _, _, address in found:
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as datagrams:
-            try:
-                datagrams.sendto(b"", address)
-            except PermissionError:
-                return str(address[0])
-    return None
+    dropped = [_is_dropped(family, address) for family, _, _, _, address in found]
+    return bool(dropped) and all(dropped)
+
+
+def _is_dropped(family: int, address: Any) -> bool:
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as datagrams:
+        try:
+            datagrams.sendto(b"", address)
+        except PermissionError:
+            return True
+    return False
 
 
 def _is_forbidden_here(host: str, port: int) -> bool:
     found: list[tuple[Any, ...]] = []
     with contextlib.suppress(OSError):  # the name server may answer no more
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
-    return dropped_here(found) is not None
+    return are_dropped_here(found)

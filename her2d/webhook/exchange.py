@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from her2d.errors import Her2dError
-from her2d.system.connections import dropped_here, forbidden
+from her2d.system.connections import are_dropped_here, forbidden_reason
 
 if TYPE_CHECKING:
     import httpx
@@ -94,13 +94,16 @@ class Exchange:
             self._client = httpx.AsyncClient(timeout=None)
         request = self._client.build_request(method, self._url, content=body, headers=headers)
         end = asyncio.get_running_loop().time() + self._deadline_s
+        self._loop.tried.clear()
         try:
             async with asyncio.timeout_at(end):
                 response = await self._client.send(request, stream=True)
         except TimeoutError as error:
             reason = f"No answer within {self._deadline_s:g} s"
-            if not self._loop.abort_connections() and (host := self._loop.dropped_host()):
-                reason += f": {forbidden(host)}"
+            is_connected = self._loop.abort_connections()
+            if not is_connected and are_dropped_here(self._loop.tried):
+                hosts = dict.fromkeys(address[0] for *_, address in self._loop.tried)
+                reason += f": {forbidden_reason(' and '.join(hosts))}"
             raise DeliveryError(f"{reason}.") from error
         except httpx.HTTPError as error:
             raise DeliveryError(f"{type(error).__name__}: {error}") from error
@@ -135,39 +138,35 @@ class _Loop(asyncio.SelectorEventLoop):
 
     The resolver cannot be interrupted. The threads that asyncio runs it in are waited for when the
     process ends, so each lookup has a daemon thread here. While one hangs, it is not started again.
+
+    Attributes:
+        tried: the addresses that connections were begun to, as `socket.getaddrinfo` returns them.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._tried: set[tuple[str, int]] = set()
+        self.tried: list[tuple[Any, ...]] = []
         self._lookups: dict[Any, asyncio.Future[Any]] = {}
         self._connections: WeakSet[asyncio.BaseTransport] = WeakSet()
 
     async def create_connection(self, *args: Any, **kwargs: Any) -> Any:
         host, port = (*args[1:3], kwargs.get("host"), kwargs.get("port"))[:2]
-        self._tried.add((host, port))
+        with contextlib.suppress(OSError):  # a name would have to be looked up once more
+            self.tried += socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
         transport, protocol = await super().create_connection(*args, **kwargs)
         self._connections.add(transport)
         return transport, protocol
 
-    def dropped_host(self) -> str | None:
-        """Return a tried address to which this machine lets no packet pass; None if all pass."""
-        tried, self._tried = self._tried, set()
-        found: list[tuple[Any, ...]] = []
-        for host, port in tried:
-            with contextlib.suppress(OSError):  # a name would have to be looked up once more
-                found += socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST)
-        return dropped_here(found)
-
-    def abort_connections(self) -> int:
-        """Close every connection at once, and return how many there were.
+    def abort_connections(self) -> bool:
+        """Close every connection at once, and return whether there were any.
 
         A deadline in the midst of TLS leaves them open.
         """
-        connections = [c for c in self._connections if isinstance(c, asyncio.WriteTransport)]
-        for transport in connections:
+        transports = [one for one in self._connections if isinstance(one, asyncio.WriteTransport)]
+        are_open = [not transport.is_closing() for transport in transports]
+        for transport in transports:
             transport.abort()
-        return len(connections)
+        return any(are_open)
 
     async def getaddrinfo(
         self,

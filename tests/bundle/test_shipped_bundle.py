@@ -60,6 +60,7 @@ def test_it_says_plainly_what_it_is_not(bundle):
 @pytest.mark.parametrize("status", ["positive", "negative", "indeterminate"])
 @pytest.mark.parametrize(
     ("magnification", "width", "height"),
+    # At 40x, drawing a slide takes most of a minute: `her2d demo` calls one.
     [(4.0, 2304, 2048), (20.0, 1792, 1536)],
 )
 def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):

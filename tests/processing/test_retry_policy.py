@@ -2,6 +2,7 @@
 
 import errno
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,13 @@ from her2d.processing.errors import (
     UnreadableOnNodeError,
     UnreadableStorageError,
 )
+from her2d.processing.failure_history import FailureHistory, Suspicion
 from her2d.processing.retry_policy import MOST_UNFORESEEN, RULES, Action, JobFile, decide
-from her2d.processing.unforeseen_failures import UnforeseenFailures
 from her2d.queue.job import THIS_MACHINE
 from her2d.slides.errors import SlideError, SlideUnavailableError
 from her2d.system.shortage import OwnShortageError
 
-INBOX = Path("/scans")
+DISK, SHARE = 1, 2
 
 
 def os_error(number: int) -> OSError:
@@ -118,27 +119,56 @@ def test_a_file_whose_archive_is_unreachable_waits_without_losing_an_attempt(arc
     assert decision.reason == "a.tif cannot be read: as the kernel says."
 
 
-def test_a_file_with_an_io_error_of_its_share_waits_without_losing_an_attempt(swept, monkeypatch):
-    monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
-    failures = UnforeseenFailures()
-    for other in range(2, 10):
-        decision = decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
-        assert (decision.action, decision.wait_s) == (Action.POSTPONE, 300)
-        failures.scored(other, Path("/another/share"))
+@pytest.fixture
+def on_share(swept, monkeypatch) -> JobFile:
+    monkeypatch.setattr(
+        retry_policy, "may_be_the_share", lambda error, path: error.errno == errno.EIO
+    )
+    return swept
 
 
-def test_an_io_error_costs_an_attempt_once_another_slide_of_the_share_was_scored(
-    swept, monkeypatch
-):
-    monkeypatch.setattr(retry_policy, "may_be_the_share", lambda error, path: True)
-    failures = UnforeseenFailures()
-    decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
-    failures.scored(2, INBOX)
-    decision = decide(os_error(errno.EIO), swept, lambda: failures.failed(1, INBOX))
-    assert decision.action is Action.RETRY
+def test_an_io_error_of_a_share_waits_longer_each_time_and_costs_no_attempt(on_share):
+    failures = FailureHistory()
+    waits = []
+    for other in range(2, 6):
+        decision = decide(
+            os_error(errno.EIO), on_share, lambda kind: failures.failed(1, kind, SHARE)
+        )
+        assert (decision.action, decision.is_counted) == (Action.POSTPONE, True)
+        waits.append(decision.wait_s)
+        failures.scored(other, time.monotonic())
+        failures.read(other, DISK, time.monotonic())
+    assert waits == [60, 120, 240, 480]
+
+
+def test_an_io_error_costs_an_attempt_once_another_slide_of_the_share_was_read(on_share):
+    proven = Suspicion(2, is_storage_proven=True)
+    decision = decide(os_error(errno.EIO), on_share, lambda _kind: proven)
+    assert (decision.action, decision.event, decision.level) == (
+        Action.RETRY,
+        "slide_failed",
+        "error",
+    )
     assert decision.reason == (
         "a.tif cannot be read: as the kernel says. Other slides there can be read, so its storage"
         " may have lost a part of it. Scan or copy it again."
+    )
+
+
+def test_the_only_slide_of_a_share_that_cannot_be_read_for_a_day_is_quarantined(on_share):
+    decision = decide(os_error(errno.EIO), replace(on_share, unforeseen=MOST_UNFORESEEN - 1))
+    assert decision.action is Action.QUARANTINE
+    assert decision.reason == (
+        "a.tif cannot be read: as the kernel says. Given up after 30 attempts. Mend that, and try"
+        " again with her2d queue retry."
+    )
+
+
+def test_a_share_that_cannot_be_reached_never_costs_a_slide_anything(on_share):
+    away = replace(on_share, unforeseen=MOST_UNFORESEEN - 1)
+    assert decide(os_error(errno.ETIMEDOUT), away).action is Action.SETTLE
+    assert decide(os_error(errno.ETIMEDOUT), replace(away, is_swept=False)).action is (
+        Action.POSTPONE
     )
 
 
@@ -159,28 +189,29 @@ def test_a_shortage_of_the_process_says_what_is_short_and_that_the_file_is_not_t
 
 
 def test_an_unforeseen_error_waits_longer_each_time_and_costs_no_attempt(swept):
-    failures = UnforeseenFailures()
+    failures = FailureHistory()
     decisions = [
-        decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX)) for _ in range(4)
+        decide(ZeroDivisionError("x"), swept, lambda kind: failures.failed(1, kind, DISK))
+        for _ in range(4)
     ]
     assert [decision.wait_s for decision in decisions] == [60, 120, 240, 480]
     assert {decision.action for decision in decisions} == {Action.POSTPONE}
 
 
 def test_an_unforeseen_error_costs_an_attempt_once_another_slide_was_scored(swept):
-    failures = UnforeseenFailures()
-    decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX))
-    failures.scored(2, INBOX)
-    decision = decide(ZeroDivisionError("x"), swept, lambda: failures.failed(1, INBOX))
+    failures = FailureHistory()
+    decide(ZeroDivisionError("x"), swept, lambda kind: failures.failed(1, kind, DISK))
+    failures.scored(2, time.monotonic())
+    decision = decide(ZeroDivisionError("x"), swept, lambda kind: failures.failed(1, kind, DISK))
     assert decision.action is Action.RETRY
 
 
 def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_cause(swept):
-    failures = UnforeseenFailures()
+    failures = FailureHistory()
     waited_s, unforeseen = 0.0, 0
     while True:
         file = replace(swept, unforeseen=unforeseen)
-        decision = decide(ZeroDivisionError("x"), file, lambda: failures.failed(1, INBOX))
+        decision = decide(ZeroDivisionError("x"), file, lambda kind: failures.failed(1, kind, DISK))
         if decision.action is not Action.POSTPONE:
             break
         waited_s += decision.wait_s
@@ -200,10 +231,10 @@ def test_a_slide_that_no_node_can_open_is_given_up_after_a_day_with_what_is_wron
     error = ScanNotOnNodeError("The node a cannot open x.svs: no such file.")
     waited_s, unforeseen = 0.0, 0
     while True:
-        failures = UnforeseenFailures()  # as after a restart: what counts is with the job
-        suspicion = failures.failed(1, INBOX)
-        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda: suspicion)  # noqa: B023
-        failures.scored(2, INBOX)
+        failures = FailureHistory()  # as after a restart: what counts is with the job
+        suspicion = failures.failed(1, "any", DISK)
+        decision = decide(error, replace(swept, unforeseen=unforeseen), lambda _kind: suspicion)  # noqa: B023
+        failures.scored(2, time.monotonic())
         if decision.action is not Action.POSTPONE:
             break
         assert decision.is_counted
@@ -258,7 +289,9 @@ def test_the_daemons_machine_costs_an_attempt_each_time_because_no_node_is_left_
 def test_a_restart_makes_neither_the_wait_nor_the_count_begin_anew(swept):
     file = replace(swept, unforeseen=20)
     assert (
-        decide(ZeroDivisionError("x"), file, lambda: UnforeseenFailures().failed(1, INBOX)).wait_s
+        decide(
+            ZeroDivisionError("x"), file, lambda kind: FailureHistory().failed(1, kind, DISK)
+        ).wait_s
         == 3600
     )
 
@@ -269,11 +302,11 @@ def test_a_shortage_is_never_held_against_a_slide(swept):
 
 
 def test_a_shortage_costs_no_attempt_even_if_other_slides_are_scored(swept):
-    failures = UnforeseenFailures()
+    failures = FailureHistory()
     for other in range(2, 10):
-        decision = decide(MemoryError(), swept, lambda: failures.failed(1, INBOX))
+        decision = decide(MemoryError(), swept, lambda kind: failures.failed(1, kind, DISK))
         assert decision.action is Action.POSTPONE
-        failures.scored(other, INBOX)
+        failures.scored(other, time.monotonic())
 
 
 def test_every_rule_has_a_description_of_when_it_applies():

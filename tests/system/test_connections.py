@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from her2d.system import connections
-from her2d.system.connections import connection_problem
+from her2d.system.connections import are_dropped_here, connection_problem
 
 HOST = "127.0.0.1"
 
@@ -59,6 +59,23 @@ def test_packets_that_this_machine_drops_are_told_from_a_host_that_does_not_answ
         "the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
         f" {HOST}"
     )
+
+
+def test_a_host_with_one_address_that_is_allowed_is_not_said_to_be_forbidden(monkeypatch):
+    """`IPAddressAllow=` may list a receiver's IPv4 address alone."""
+    allowed, denied = ("127.0.0.1", 9), ("127.0.0.2", 9)
+
+    class Denied(socket.socket):
+        def sendto(self, data: bytes, address: tuple[str, int]) -> int:
+            if address == denied:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            return len(data)
+
+    monkeypatch.setattr(socket, "socket", Denied)
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in (denied, allowed)]
+    assert not are_dropped_here(found)
+    assert are_dropped_here(found[:1])
+    assert not are_dropped_here([])
 
 
 @pytest.mark.parametrize(

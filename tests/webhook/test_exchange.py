@@ -128,7 +128,7 @@ def test_a_receiver_that_does_not_begin_tls_is_an_error_by_the_deadline():
 
 @pytest.fixture
 def silent_url() -> Iterator[str]:
-    """Of a receiver that accepts no connection, because its queue of connections is full."""
+    """The URL of a receiver that does not accept connections, because its queue of them is full."""
     with socket.socket() as server, ExitStack() as waiting:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -144,7 +144,7 @@ def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline
         post(silent_url)
 
 
-def test_packets_that_the_sandbox_drops_are_told_from_a_receiver_that_does_not_answer(
+def test_a_receiver_that_the_sandbox_drops_packets_to_is_not_said_to_be_silent_only(
     silent_url, monkeypatch
 ):
     class Denied(socket.socket):

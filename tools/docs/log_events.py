@@ -7,7 +7,7 @@ from pathlib import Path
 
 import her2d
 from her2d.daemon.worker import Worker
-from her2d.processing.retry_policy import RULES, Action
+from her2d.processing.retry_policy import FILE_FAILED, RULES, Action
 from tools.docs.markdown import code, introduction, page, table
 
 _PACKAGE = Path(her2d.__file__).parent
@@ -54,8 +54,10 @@ def _events_of_failed_attempts() -> Iterator[Event]:
         of_slide = ("slide_id",) if rule.action is Action.DUPLICATE else ()
         fields = ("reason", "action", "attempt", *of_slide)
         yield Event(rule.event, rule.level, fields, Worker.__module__)
-        if Action.RETRY in (rule.action, rule.if_proven, rule.if_storage_proven):
+        if Action.RETRY in (rule.action, rule.if_proven):
             yield Event("slide_quarantined", rule.level, fields, Worker.__module__)
+        if rule.if_storage_proven is not None:
+            yield Event(FILE_FAILED, "error", fields, Worker.__module__)
 
 
 def _events_of(path: Path) -> Iterator[Event]:

@@ -29,8 +29,8 @@ def _row(rule: Rule) -> list[str]:
     )
     if rule.if_storage_proven is not None:
         proven += (
-            f"; {code(rule.if_storage_proven.value)} once another slide of the same inbox was"
-            " scored since the last such failure"
+            f"; {code(rule.if_storage_proven.value)} once another slide of the same file system was"
+            " read since the last such failure"
         )
     if rule.if_proven is not None or rule.ends:
         proven += f"; {code(Action.QUARANTINE.value)} after {MOST_UNFORESEEN} such failures"

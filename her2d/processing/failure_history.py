@@ -1,0 +1,91 @@
+"""Whether a failure is the fault of a slide: only if other slides work meanwhile.
+
+What nobody foresaw may be the process's own failure, or the machine's, and would then cost every
+slide its attempts. A slide counts as the cause once it fails again after another one was scored.
+An I/O error may come from the share. Only other slides of the same share show whether it does.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_MOST_KEPT = 10_000
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What is known about a job that failed, and whose file may be the cause.
+
+    Attributes:
+        failures: how often it has failed so, this time included.
+        is_proven: whether another slide was begun and scored since it last failed so.
+        is_storage_proven: whether another slide of the same file system was begun and read since
+            it last failed so.
+    """
+
+    failures: int = 1
+    is_proven: bool = False
+    is_storage_proven: bool = False
+
+
+class FailureHistory:
+    """Remembers failures while the process runs. Safe to use from several threads.
+
+    A slide that was begun before a failure shows nothing: it may have been read before its share
+    went away.
+
+    Args:
+        clock: seconds since any moment, which never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._scored = _NEVER  # when the newest of the scored slides was begun
+        self._read: dict[int, float] = {}  # the same of those read, by file system
+        # Of each job, by kind of failure: how often, and when last.
+        self._failed: dict[int, dict[str, tuple[int, float]]] = {}
+
+    def scored(self, job_id: int, begun: float) -> None:
+        """Note that a slide got its result.
+
+        Args:
+            job_id: its job.
+            begun: the clock's time when the attempt began.
+        """
+        with self._lock:
+            self._scored = max(self._scored, begun)
+            self._failed.pop(job_id, None)
+
+    def read(self, job_id: int, device: int | None, begun: float) -> None:
+        """Note that a slide was read to its end.
+
+        Args:
+            job_id: its job.
+            device: the file system that it is on (`st_dev` of stat(2)); None if that is not known.
+            begun: as for `scored`.
+        """
+        with self._lock:
+            if device is not None:
+                self._read[device] = max(self._read.get(device, _NEVER), begun)
+            self._failed.pop(job_id, None)
+
+    def failed(self, job_id: int, kind: str, device: int | None) -> Suspicion:
+        """Note a failure, and return what is known about the job.
+
+        Args:
+            job_id: the job.
+            kind: which failures are alike.
+            device: the file system that its file is on; None if that is not known.
+        """
+        with self._lock:
+            kinds = self._failed.pop(job_id, {})
+            if len(self._failed) >= _MOST_KEPT:
+                self._failed.pop(next(iter(self._failed)))  # the one that failed longest ago
+            now = self._clock()
+            failures, last = kinds.get(kind, (0, now))
+            self._failed[job_id] = kinds | {kind: (failures + 1, now)}
+            read = _NEVER if device is None else self._read.get(device, _NEVER)
+            return Suspicion(failures + 1, self._scored > last, read > last)
