@@ -52,7 +52,7 @@ INTENDED_USE = (
 )
 SEGMENTER, CLASSIFIER, INTEGRATOR = "segnet", "resnet18", "rf"
 # Its figures stand beside the convolutional classifier's.
-_BASELINE = "vit_b_32"
+_COMPARED_CLASSIFIER = "vit_b_32"
 # The paper's internal cohort (Table 1), which has fewer than the simulated splits.
 _PREVALENCE = round(INTERNAL.positive, 3)
 _BATCH = 12
@@ -128,7 +128,7 @@ def demo_recipe(sizes: Sizes, seed: int) -> Recipe:
         mean=(0.75, 0.60, 0.78),
         std=(0.16, 0.18, 0.12),
         segmenters=(SEGMENTER,),
-        classifiers=(CLASSIFIER, _BASELINE),
+        classifiers=(CLASSIFIER, _COMPARED_CLASSIFIER),
         integrators=sizes.integrators,
         segmenter=_network(
             3e-3, sizes.segmenter_steps, sizes.epochs, sizes.segmenter_width, crop=192

@@ -13,8 +13,11 @@ from her2d.bundle.loading import load_bundle
 from her2d.inference.selection import open_engine
 from her2d.research import demo_bundle
 from her2d.research.demo_bundle import Sizes, build, cohort_plans
+from her2d.research.evaluation.evaluate import read_report
+from her2d.research.evaluation.mil import MIL
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.recipe import GateSource
+from her2d.research.training.study import Study
 
 TINY = Sizes(
     slides={"train": 12, "integrator": 6, "test": 4, "external": 4},
@@ -57,6 +60,11 @@ def built(simulated):
     return built_once(simulated.with_name("demo-bundle"), build_) / "bundle"
 
 
+@pytest.fixture(scope="module")
+def report(built):
+    return read_report(Study(built.parent / "work" / "study"))
+
+
 @pytest.mark.slow
 def test_the_cohorts_of_a_build_are_simulated_slide_by_slide(simulated):
     for split, plans in cohort_plans(TINY, SEED).items():
@@ -81,6 +89,17 @@ def test_the_manifest_says_what_was_measured_and_that_it_is_no_diagnosis(built):
     assert "split external" in manifest.measured_external.cohort
     assert "not for diagnosis" in manifest.intended_use
     assert "--seed 1" in manifest.training.command
+
+
+@pytest.mark.slow
+def test_the_bundle_has_the_papers_method_whatever_another_model_measures(report):
+    assert (report.segmenter, report.classifier, report.integrator) == ("segnet", "resnet18", "rf")
+
+
+@pytest.mark.slow
+def test_other_models_are_measured_beside_it(report):
+    assert {row.name for row in report.classifiers} == {"resnet18", "vit_b_32"}
+    assert {row.integrator for row in report.slides} == {"rf", "mean", MIL}
 
 
 def test_every_split_holds_slides_of_all_magnifications_and_no_slide_or_patient_twice():

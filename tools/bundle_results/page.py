@@ -6,7 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from her2d.bundle.manifest import Training
-from her2d.research.demo_bundle import Sizes, cohort_plans
+from her2d.research.demo_bundle import Sizes
 from her2d.research.evaluation.confusion import Confusion
 from her2d.research.evaluation.figures import agreement_figure
 from her2d.research.evaluation.report import Report, SlideRow
@@ -47,7 +47,8 @@ def page(report: Report, training: Training) -> str:
         training: How the bundle of that study was made, from its manifest.
 
     Raises:
-        ValueError: the report lacks one of the two test sets, or Table 1 or 2.
+        ValueError: the report lacks one of the two test sets, Table 1 or 2, or the share of
+            positive slides that the interval is for.
     """
     rows = {split: _row_of(report, split) for split, _, _ in _SETS}
     if report.table_1 is None or report.table_2 is None:
@@ -56,14 +57,17 @@ def page(report: Report, training: Training) -> str:
         p for p in report.predictions if Status.INDETERMINATE not in (p.true_status, p.predicted)
     ]
     wrong = [p for p in calls if p.predicted != p.true_status]
+    certain = {
+        status: [p for p in calls if p.predicted == status and not p.borderline]
+        for status in (Status.NEGATIVE, Status.POSITIVE)
+    }
     return _TEXT.read_text().format(
         provenance=_provenance(training),
         version=report.code_version,
-        older=_older(report),
         participants=_participants(report),
         networks=_networks(report),
         slides=_slides(rows),
-        other_models=_other_models(report),
+        compared_models=_compared_models(report),
         selected=_method(report, report.integrator).lower(),
         classifiers=_classifiers(report),
         coverage=_coverage(report),
@@ -92,8 +96,10 @@ def page(report: Report, training: Training) -> str:
         calls=len(calls),
         wrong=len(wrong),
         wrong_and_borderline=sum(p.borderline for p in wrong),
-        certain_negative=_certain(report, Status.NEGATIVE),
-        certain_positive=_certain(report, Status.POSITIVE),
+        certain_negative=len(certain[Status.NEGATIVE]),
+        wrong_negative=len(set(certain[Status.NEGATIVE]) & set(wrong)),
+        certain_positive=len(certain[Status.POSITIVE]),
+        wrong_positive=len(set(certain[Status.POSITIVE]) & set(wrong)),
         prevalence=_percent(_prevalence(report)),
         standardized=_standardized(report),
         predictive_value=_paper_predictive_value(report),
@@ -200,7 +206,7 @@ def _slides(rows: Mapping[Split, SlideRow]) -> str:
     )
 
 
-def _other_models(report: Report) -> str:
+def _compared_models(report: Report) -> str:
     """Tables S3 and S4 of what was trained beside the bundle's, which comes first."""
     tiles = {row.name: row.sets for row in report.integrators}
     slides = {(row.integrator, row.set): row for row in report.slides}
@@ -257,12 +263,14 @@ def _standardized(report: Report) -> str:
 
 def _prevalence(report: Report) -> float:
     """The share of positive slides that the interval is for."""
-    (share,) = {row.prevalence for row in report.coverage if row.prevalence is not None}
-    return share
+    shares = {row.prevalence for row in report.coverage if row.prevalence is not None}
+    if len(shares) != 1:
+        raise ValueError("the report's interval is not for one share of positive slides")
+    return shares.pop()
 
 
 def _paper_predictive_value(report: Report) -> str:
-    """The share of right ones among positive calls, by the paper's sensitivity and specificity."""
+    """The positive predictive value by the paper's sensitivity and specificity."""
     share = _prevalence(report)
     found = (
         share
@@ -271,13 +279,6 @@ def _paper_predictive_value(report: Report) -> str:
         for _, _, paper in _SETS
     )
     return " or ".join(f"{100 * value:.0f} %" for value in found)
-
-
-def _certain(report: Report, called: Status) -> str:
-    certain = [p for p in report.predictions if p.predicted == called and not p.borderline]
-    known = [p for p in certain if p.true_status != Status.INDETERMINATE]
-    wrong = sum(p.true_status != called for p in known)
-    return f"{len(known)}, {wrong} of them wrong"
 
 
 def _covered(report: Report, split: Split) -> str:
@@ -438,18 +439,6 @@ def _lowest_band(report: Report) -> str:
     )
     name = next(name for split, name, _ in _SETS if split == row.set)
     return f"{share:.3f} ({name}, {row.band}, {row.covered} of {row.slides} slides)"
-
-
-def _older(report: Report) -> str:
-    """Say that the demonstration bundle is now made from more slides; nothing if it is not."""
-    now = sum(map(len, cohort_plans(Sizes(), report.seed).values()))
-    then = sum(row.slides for row in report.sets)
-    if now == then:
-        return ""
-    return (
-        f" It now simulates {now} slides, to calibrate the interval of P for the paper's share"
-        f" of positive slides; the bundle of this page was made from {then}."
-    )
 
 
 def _provenance(training: Training) -> str:

@@ -8,8 +8,10 @@ import pytest
 from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import Manifest, Measured
 from her2d.research.demo_bundle import Sizes, demo_recipe
+from her2d.research.evaluation.mil import MIL
 from her2d.research.evaluation.report import Report
 from her2d.research.evaluation.tripod import tripod_rows
+from her2d.research.training.integrators import INTEGRATORS
 from tools.bundle_results.page import figure, page
 from tools.bundle_results.paper import (
     EXTERNAL,
@@ -133,6 +135,55 @@ def test_a_report_without_a_table_makes_no_page(
 ) -> None:
     with pytest.raises(ValueError, match="no Table 1 or no Table 2"):
         page(report.model_copy(update={name: None}), manifest.training)
+
+
+def test_a_report_whose_interval_is_for_no_stated_share_makes_no_page(
+    report: Report, manifest: Manifest
+) -> None:
+    coverage = tuple(row.model_copy(update={"prevalence": None}) for row in report.coverage)
+    with pytest.raises(ValueError, match="not for one share of positive slides"):
+        page(report.model_copy(update={"coverage": coverage}), manifest.training)
+
+
+def test_calls_that_are_not_borderline_are_counted_with_the_wrong_ones(
+    report: Report, manifest: Manifest
+) -> None:
+    """Of ten calls; a slide without a true status counts nowhere."""
+
+    def calls(count: int, predicted: str, true: str, *, borderline: bool) -> list[Any]:
+        found = report.predictions[0].model_copy(
+            update={"predicted": predicted, "true_status": true, "borderline": borderline}
+        )
+        return [found.model_copy(update={"name": f"{predicted}{true}{n}"}) for n in range(count)]
+
+    predictions = (
+        *calls(3, "negative", "negative", borderline=False),
+        *calls(1, "negative", "positive", borderline=False),
+        *calls(2, "positive", "positive", borderline=False),
+        *calls(4, "positive", "negative", borderline=True),
+        *calls(5, "negative", "indeterminate", borderline=False),
+    )
+    text = page(report.model_copy(update={"predictions": predictions}), manifest.training)
+    words = " ".join(text.split())
+    assert "**4 of 10 calls are `borderline`**. Of the 5 wrong calls 4 are." in words
+    assert (
+        "Of the 4 negative calls that are not borderline 1 are wrong, and of the 2 positive ones 0."
+        in words
+    )
+
+
+def test_the_papers_figures_give_its_positive_predictive_value_at_the_intervals_share(
+    report: Report, manifest: Manifest
+) -> None:
+    """At 12.5 %: 0.889 x 0.125 of all slides are right positive calls, 0.093 x 0.875 wrong ones."""
+    assert "specificity 58 % or 55 % of the positive calls would be right" in " ".join(
+        page(report, manifest.training).split()
+    )
+
+
+def test_the_bundle_is_compared_with_every_integrator_and_with_mil(report: Report) -> None:
+    assert {row.integrator for row in report.slides} == {*INTEGRATORS, MIL}
+    assert [row.name for row in report.classifiers] == ["resnet18", "vit_b_32"]
 
 
 def test_the_interval_holds_the_annotated_share_of_93_to_97_in_100_slides(report: Report) -> None:
