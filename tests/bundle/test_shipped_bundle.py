@@ -1,5 +1,6 @@
 """`engines/her2net-demo` as it is shipped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,9 @@ def test_it_says_plainly_what_it_is_not(bundle):
     [(4.0, 2304, 2048), (20.0, 1792, 1536)],
 )
 def test_it_calls_a_slide_it_has_never_seen(bundle, tmp_path, status, magnification, width, height):
-    plan = plan_slide(
-        "new", 90210, her2_status=status, width=width, height=height, magnification=magnification
+    plan = replace(
+        plan_slide("new", 90210, her2_status=status, width=width, height=height),
+        magnification=magnification,
     )
     write_he_slide(plan, tmp_path / "new.tif")
     engine = open_engine(bundle, backend="auto")
