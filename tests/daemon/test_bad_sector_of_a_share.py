@@ -118,6 +118,7 @@ def good(attempt, write_slide) -> Callable[[Path, int], None]:
     return good
 
 
+@pytest.mark.slow
 def test_it_waits_without_losing_an_attempt_while_no_other_slide_of_the_share_is_read(
     bad, attempt, good, other_share
 ):
@@ -128,6 +129,7 @@ def test_it_waits_without_losing_an_attempt_while_no_other_slide_of_the_share_is
         good(other_share, number)
 
 
+@pytest.mark.slow
 def test_it_ends_after_its_attempts_once_others_of_the_share_are_read_meanwhile(
     settings, bad, attempt, good
 ):

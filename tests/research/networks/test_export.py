@@ -56,6 +56,11 @@ def run(path, batch):
     return session.run(None, {"tiles": batch})
 
 
+def beyond_rounding(margin: np.ndarray) -> np.ndarray:
+    """Where the sign of a difference of logits does not depend on the order of float32 sums."""
+    return np.abs(margin) > 1e-5 * np.abs(margin).max()
+
+
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_segmenter_graph_is_the_torch_network(segmenter, n):
     network, path = segmenter
@@ -65,7 +70,7 @@ def test_the_segmenter_graph_is_the_torch_network(segmenter, n):
     with torch.no_grad():
         logits = network(graph.normalized(batch))
         expected_counts, expected_mask = graph(batch)
-    certain = ((logits[:, 1] - logits[:, 0]).abs() > 1e-4).numpy()
+    certain = beyond_rounding((logits[:, 1] - logits[:, 0]).numpy())
     assert certain.mean() > 0.99
     assert np.array_equal(mask[certain], expected_mask.numpy()[certain])
     assert np.array_equal(counts, mask.sum((1, 2)))
@@ -104,8 +109,8 @@ def test_every_segmenter_exports_as_it_computes(tmp_path, name):
     with torch.no_grad():
         logits = network(graph.normalized(batch))
     margin = (logits[:, 1] - logits[:, 0]).numpy()
-    certain = np.abs(margin) > 1e-4
-    assert certain.mean() > 0.9
+    certain = beyond_rounding(margin)
+    assert certain.mean() > 0.99
     assert np.array_equal(mask[certain], margin[certain] > 0)
 
 
