@@ -11,7 +11,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import structlog
 
@@ -169,7 +168,7 @@ class Worker:
                 raise SlideCancelledError("The slide was cancelled.")
 
         def hashed(digest: str) -> None:
-            self._failures.read(job.id, _device_of(job.path), begun)
+            self._failures.read(job.id, self._device_of(job), begun)
             clock.step_ended("hash")
             until_written(
                 lambda: jobs.store_content_hash(job, digest, scan.state.ctime_ns), cancel, heartbeat
@@ -261,7 +260,7 @@ class Worker:
         decision = decide(
             error,
             self._file_of(job, self._settings().intake.max_attempts),
-            lambda kind: self._failures.failed(job.id, kind, _device_of(job.path)),
+            lambda kind: self._failures.failed(job.id, kind, self._device_of(job)),
         )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()
@@ -326,6 +325,18 @@ class Worker:
         if (machine := failed_reader(error)) is not None:
             jobs.note_unreadable_on(job, machine)
 
+    def _device_of(self, job: Job) -> int | None:
+        """Return the file system of a job's folder, `st_dev` of stat(2); None if it is not known.
+
+        Asking storage that does not answer would block the worker.
+        """
+        if not self._storage.is_reachable(job.path):
+            return None
+        try:
+            return job.path.parent.stat().st_dev
+        except OSError:
+            return None
+
     def _barcode(self, job: Job, decision: Decision) -> str | None:
         """Return the barcode of a slide that failed, for its event; None if it cannot be read."""
         if decision.action not in (Action.RETRY, Action.QUARANTINE):
@@ -379,11 +390,3 @@ class Worker:
             positive_probability=result.positive_probability,
             elapsed_s=result.elapsed_s,
         )
-
-
-def _device_of(path: Path) -> int | None:
-    """Return the file system of a file's folder, `st_dev` of stat(2); None if that is not known."""
-    try:
-        return path.parent.stat().st_dev
-    except OSError:
-        return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 _MOST_KEPT = 10_000
 _NEVER = float("-inf")
+_NOTHING = (_NEVER, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class FailureHistory:
         self._clock = clock
         self._lock = threading.Lock()
         self._scored = _NEVER  # when the newest of the scored slides was begun
-        self._read: dict[int, float] = {}  # the same of those read, by file system
+        # The same of those read, by file system, with the job.
+        self._read: dict[int, tuple[float, int]] = {}
         # Of each job, by kind of failure: how often, and when last.
         self._failed: dict[int, dict[str, tuple[int, float]]] = {}
 
@@ -60,7 +62,7 @@ class FailureHistory:
             self._failed.pop(job_id, None)
 
     def read(self, job_id: int, device: int | None, begun: float) -> None:
-        """Note that a slide was read to its end.
+        """Note that a slide was read to its end, which says nothing yet about its scoring.
 
         Args:
             job_id: its job.
@@ -69,8 +71,7 @@ class FailureHistory:
         """
         with self._lock:
             if device is not None:
-                self._read[device] = max(self._read.get(device, _NEVER), begun)
-            self._failed.pop(job_id, None)
+                self._read[device] = max(self._read.get(device, _NOTHING), (begun, job_id))
 
     def failed(self, job_id: int, kind: str, device: int | None) -> Suspicion:
         """Note a failure, and return what is known about the job.
@@ -87,5 +88,5 @@ class FailureHistory:
             now = self._clock()
             failures, last = kinds.get(kind, (0, now))
             self._failed[job_id] = kinds | {kind: (failures + 1, now)}
-            read = _NEVER if device is None else self._read.get(device, _NEVER)
-            return Suspicion(failures + 1, self._scored > last, read > last)
+            read, reader = _NOTHING if device is None else self._read.get(device, _NOTHING)
+            return Suspicion(failures + 1, self._scored > last, read > last and reader != job_id)

@@ -59,6 +59,20 @@ def test_a_slide_that_was_scored_is_no_longer_suspected(history, clock):
     assert history.failed(1, KIND, DISK) == Suspicion(1)
 
 
+def test_a_slide_that_was_read_and_fails_again_while_it_is_scored_is_the_cause(history, clock):
+    history.read(1, DISK, begun=next(clock))
+    history.failed(1, KIND, DISK)
+    history.scored(2, begun=next(clock))
+    history.read(1, DISK, begun=next(clock))
+    assert history.failed(1, KIND, DISK) == Suspicion(2, is_proven=True)
+
+
+def test_a_file_that_could_be_read_itself_proves_nothing_about_its_storage(history, clock):
+    history.failed(1, KIND, SHARE)
+    history.read(1, SHARE, begun=next(clock))
+    assert history.failed(1, KIND, SHARE) == Suspicion(2)
+
+
 def test_only_a_slide_of_the_same_file_system_shows_that_its_storage_works(history, clock):
     history.failed(1, KIND, SHARE)
     history.read(2, DISK, begun=next(clock))
