@@ -1,12 +1,12 @@
 """Why another program cannot be reached, over real sockets of this machine."""
 
-import contextlib
 import errno
 import os
 import socket
 from collections.abc import Iterator
 
 import pytest
+from unreachable_port import DeniedSocket, silent_port
 
 from her2d.system import connections
 from her2d.system.connections import are_dropped_here, connection_problem
@@ -21,15 +21,11 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def silent_port(listener, monkeypatch) -> Iterator[int]:
-    """A port that answers nothing: Linux drops what does not fit into the queue of `listen`."""
+def silent(monkeypatch) -> Iterator[int]:
+    """A port that answers nothing, and is given up soon."""
     monkeypatch.setattr(connections, "_ANSWER_S", 0.2)
-    with contextlib.ExitStack() as clients:
-        for _ in range(3):
-            client = clients.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
+    with silent_port(HOST) as port:
+        yield port
 
 
 def test_a_program_that_listens_is_reached(listener):
@@ -42,20 +38,16 @@ def test_a_port_on_which_nothing_listens_is_named(listener):
     assert connection_problem(HOST, port) == f"nothing listens on port {port} of {HOST}"
 
 
-def test_a_host_that_does_not_answer_is_named(silent_port):
-    problem = connection_problem(HOST, silent_port)
-    assert problem == f"{HOST} does not answer on port {silent_port}"
+def test_a_host_that_does_not_answer_is_named(silent):
+    problem = connection_problem(HOST, silent)
+    assert problem == f"{HOST} does not answer on port {silent}"
 
 
 def test_packets_that_this_machine_drops_are_told_from_a_host_that_does_not_answer(
-    silent_port, monkeypatch
+    silent, monkeypatch
 ):
-    class Denied(socket.socket):
-        def sendto(self, *_: object) -> int:  # as under IPAddressDeny=
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(socket, "socket", Denied)
-    assert connection_problem(HOST, silent_port) == (
+    monkeypatch.setattr(socket, "socket", DeniedSocket)
+    assert connection_problem(HOST, silent) == (
         "the sandbox of the systemd unit, or a firewall of this machine, forbids connections to"
         f" {HOST}"
     )
@@ -108,9 +100,7 @@ def test_a_name_that_no_host_can_have_is_named(host):
     assert connection_problem(host, 1) == f"{host} is not a valid name"
 
 
-def test_a_name_server_that_stops_answering_meanwhile_leaves_the_first_reason(
-    silent_port, monkeypatch
-):
+def test_a_name_server_that_stops_answering_meanwhile_leaves_the_first_reason(silent, monkeypatch):
     asked = []
     look_up = socket.getaddrinfo
 
@@ -121,4 +111,4 @@ def test_a_name_server_that_stops_answering_meanwhile_leaves_the_first_reason(
         return look_up(*arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", once)
-    assert connection_problem(HOST, silent_port) == f"{HOST} does not answer on port {silent_port}"
+    assert connection_problem(HOST, silent) == f"{HOST} does not answer on port {silent}"

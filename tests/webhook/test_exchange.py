@@ -1,17 +1,15 @@
 """One request to a receiver that misbehaves: a status or an error, by the deadline."""
 
-import errno
 import gzip
 import itertools
-import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from hostile_receiver import OK, dripping, endless, hostile_receiver
+from unreachable_port import DeniedSocket, silent_port
 
 from her2d.webhook.exchange import Answer, DeliveryError, Exchange
 
@@ -129,14 +127,8 @@ def test_a_receiver_that_does_not_begin_tls_is_an_error_by_the_deadline():
 @pytest.fixture
 def silent_url() -> Iterator[str]:
     """The URL of a receiver that does not accept connections, because its queue of them is full."""
-    with socket.socket() as server, ExitStack() as waiting:
-        server.bind(("127.0.0.1", 0))
-        server.listen(0)
-        for _ in range(3):
-            client = waiting.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(server.getsockname())
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+    with silent_port("127.0.0.1") as port:
+        yield f"http://127.0.0.1:{port}/hook"
 
 
 def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline(silent_url):
@@ -147,11 +139,7 @@ def test_a_receiver_that_does_not_accept_connections_is_an_error_by_the_deadline
 def test_a_receiver_that_the_sandbox_drops_packets_to_is_not_said_to_be_silent_only(
     silent_url, monkeypatch
 ):
-    class Denied(socket.socket):
-        def sendto(self, *_: object) -> int:  # as under IPAddressDeny=
-            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(socket, "socket", Denied)
+    monkeypatch.setattr(socket, "socket", DeniedSocket)
     with pytest.raises(DeliveryError) as found:
         post(silent_url)
     assert str(found.value) == (
