@@ -26,6 +26,7 @@ from her2d.system.loggers import get_logger
 log = get_logger(__name__)
 
 _DEADLINE_S = 10.0  # for a request and its response
+_LINGER_S = 2.0  # for the client to close the connection after its response
 _MOST_CONNECTIONS = 1000
 _MOST_REQUEST_BYTES = 16 * 1024
 _READ_BYTES = 4096
@@ -177,9 +178,7 @@ class OpsServer:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` returns when all is sent
         writer.write(data)
         await writer.drain()
-        writer.close()
-        with contextlib.suppress(ConnectionError):  # the client has closed it already
-            await writer.wait_closed()
+        await _close(reader, writer)
 
     async def _respond(self, request: h11.Request) -> _Page:
         method, target = request.method.decode("ascii"), request.target.decode("ascii")
@@ -223,6 +222,23 @@ class OpsServer:
         }
         body: Iterable[bytes] = self._metrics(environ, start)
         return _Page(200, b"".join(body), tuple(sent))
+
+
+async def _close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close a connection so that its client receives all of the response.
+
+    If a socket is closed with data that nobody has read, such as the rest of a request that is
+    refused, the kernel sends a reset, and this takes from the client what it has not read yet. So
+    the rest is read first, for a bounded time. See RFC 9112, section 9.6.
+    """
+    with contextlib.suppress(ConnectionError):  # the client has closed it already
+        writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while await reader.read(_READ_BYTES):
+                    pass
+        writer.close()
+        await writer.wait_closed()
 
 
 async def _request(protocol: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:

@@ -251,6 +251,28 @@ def test_what_is_not_a_request_for_a_page_is_refused(metrics, request_, status):
         assert get(server.port, "/healthz")[0] == 200
 
 
+def test_a_client_still_sending_when_it_is_refused_receives_the_whole_answer(metrics):
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 5_000_000
+    with serve(metrics) as server:
+        answer = raw(server.port, request)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert answer.endswith(b"The request is not HTTP.\n")
+
+
+def test_an_answered_client_that_stays_connected_is_disconnected_and_not_counted(
+    metrics, connected, monkeypatch
+):
+    monkeypatch.setattr(http, "_LINGER_S", 0.1)
+    with serve(metrics) as server:
+        client = connected(server.port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        deadline = time.monotonic() + PATIENCE_S
+        while server._open:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert dropped(metrics) == 0
+
+
 def test_another_path_is_not_found(metrics):
     with serve(metrics) as server:
         assert get(server.port, "/admin")[0] == 404
