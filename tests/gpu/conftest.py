@@ -55,10 +55,14 @@ def slim_bundle(gpu, shared_folder) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def tissue(gpu):
-    plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
-    places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(8)]
-    return np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
+def tissue(gpu, shared_folder):
+    def build(folder: Path) -> None:
+        plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
+        places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(8)]
+        tiles = np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
+        np.save(folder / "tiles.npy", tiles)
+
+    return np.load(built_once(shared_folder / "tissue-for-gpu", build) / "tiles.npy")
 
 
 @pytest.fixture(scope="session", params=["tensorrt", "tensorrt_rtx"])

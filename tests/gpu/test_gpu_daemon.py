@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from built_once import built_once
 from daemon_site import PATIENCE_S, Site
 from simulated_gpu.account import accounts, has_worked, left_or_wrong
 
@@ -23,13 +24,17 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="session")
-def slides(gpu, tmp_path_factory):
+def slides(gpu, shared_folder):
     """A folder with a simulated positive and a simulated negative slide."""
-    folder = tmp_path_factory.mktemp("slides")
-    for number, status in enumerate(("positive", "negative")):
-        plan = plan_slide(f"s{number}", 77 + number, her2_status=status, width=2304, height=2048)
-        write_he_slide(plan, folder / f"{status}.tif")
-    return folder
+
+    def build(folder: Path) -> None:
+        for number, status in enumerate(("positive", "negative")):
+            plan = plan_slide(
+                f"s{number}", 77 + number, her2_status=status, width=2304, height=2048
+            )
+            write_he_slide(plan, folder / f"{status}.tif")
+
+    return built_once(shared_folder / "slides-for-gpu", build)
 
 
 @pytest.fixture
