@@ -1,9 +1,11 @@
 """`compile_bundle`: real plans, built without a GPU."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from built_once import built_once, run_folder
 
 from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
@@ -36,6 +38,19 @@ def bundle(slim_bundle, tmp_path):
 def to_try(tissue):
     tiles = tissue(5)
     return TilesToTry(calibration=tiles[:3], check=tiles[3:])
+
+
+@pytest.fixture
+def in_int8(slim_bundle, to_try, tmp_path, tmp_path_factory, measured_briefly) -> PlanFiles:
+    """A copy of the bundle with loose tolerances, compiled for ONNX Runtime in int8."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(slim_bundle.directory, folder, dirs_exist_ok=True)
+        compile_bundle(loosened(load_bundle(folder)), order("onnxruntime", "int8"), to_try)
+
+    built = built_once(run_folder(tmp_path_factory) / "slim-in-int8", build)
+    shutil.copytree(built, tmp_path / "in-int8")
+    return PlanFiles(load_bundle(tmp_path / "in-int8"), "onnxruntime", "int8")
 
 
 def order(backend, precision) -> CompileOrder:
@@ -85,13 +100,13 @@ def test_tensorrt_is_refused_where_it_is_not_installed(bundle, to_try):
         pytest.skip("tensorrt is installed")
 
 
-def test_int8_on_the_cpu_is_checked_at_once_and_used_if_requested_by_name(bundle, to_try):
-    bundle = loosened(bundle)
-    sidecar = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).sidecar
+def test_int8_on_the_cpu_is_checked_at_once_and_used_if_requested_by_name(in_int8, to_try):
+    sidecar = read_sidecar(in_int8)
     assert sidecar.verified_on == processor_name()
     assert sidecar.parity is not None
     assert 0 < sidecar.parity.max_dp < 0.2
-    engine = open_engine(bundle, backend="auto", options=EngineOptions(precision="int8", threads=1))
+    options = EngineOptions(precision="int8", threads=1)
+    engine = open_engine(in_int8.bundle, backend="auto", options=options)
     assert engine.backend == "onnxruntime-int8"
     assert engine.classify(to_try.check).shape == (2, 5)
     engine.close()
@@ -102,9 +117,8 @@ def test_int8_that_was_not_compiled_is_refused_with_the_command(bundle):
         open_engine(bundle, backend="onnxruntime", options=EngineOptions(precision="int8"))
 
 
-def test_int8_is_never_used_unless_requested(bundle, to_try):
-    compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try)
-    engine = open_engine(bundle, backend="onnxruntime", threads=1)
+def test_int8_is_never_used_unless_requested(in_int8):
+    engine = open_engine(in_int8.bundle, backend="onnxruntime", threads=1)
     assert engine.backend == "onnxruntime"
     engine.close()
 
@@ -119,29 +133,24 @@ def test_a_plan_beyond_the_tolerance_is_refused_and_nothing_is_left(bundle, to_t
     assert left == {"segmenter.onnx", "classifiers.onnx", "integrator.skops", "manifest.toml"}
 
 
-def test_an_unverified_plan_is_checked_before_it_is_used_and_the_check_is_saved(bundle, to_try):
-    bundle = loosened(bundle)
-    files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
-    unverify(files)
-    open_plan(bundle, "onnxruntime", EngineOptions(precision="int8", threads=1)).close()
-    assert read_sidecar(files).verified_on == processor_name()
+def test_an_unverified_plan_is_checked_before_it_is_used_and_the_check_is_saved(in_int8):
+    unverify(in_int8)
+    open_plan(in_int8.bundle, "onnxruntime", EngineOptions(precision="int8", threads=1)).close()
+    assert read_sidecar(in_int8).verified_on == processor_name()
 
 
-def test_an_unverified_plan_that_fails_its_check_is_never_used(bundle, to_try):
-    files = compile_bundle(loosened(bundle), order("onnxruntime", "int8"), to_try).files
-    unverify(files)
-    strict = with_tolerance(bundle, "max_dp = 0.0")
+def test_an_unverified_plan_that_fails_its_check_is_never_used(in_int8):
+    unverify(in_int8)
+    strict = with_tolerance(in_int8.bundle, "max_dp = 0.0")
     with pytest.raises(PlanError, match=r"differs too much"):
         open_plan(strict, "onnxruntime", EngineOptions(precision="int8", threads=1))
 
 
-def test_an_unverified_plan_without_its_check_tiles_is_never_used(bundle, to_try):
-    bundle = loosened(bundle)
-    files = compile_bundle(bundle, order("onnxruntime", "int8"), to_try).files
-    unverify(files)
-    np.savez(files.check_tiles, other=np.zeros(1))
+def test_an_unverified_plan_without_its_check_tiles_is_never_used(in_int8):
+    unverify(in_int8)
+    np.savez(in_int8.check_tiles, other=np.zeros(1))
     with pytest.raises(PlanError, match=r"plan\.npz cannot be read"):
-        open_plan(bundle, "onnxruntime", EngineOptions(precision="int8", threads=1))
+        open_plan(in_int8.bundle, "onnxruntime", EngineOptions(precision="int8", threads=1))
 
 
 def test_the_fastest_compiled_plan_is_used_if_no_precision_is_named(bundle, to_try):
