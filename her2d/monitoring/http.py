@@ -144,6 +144,7 @@ class OpsServer:
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 await self._exchange(reader, writer)
+            await _close(reader, writer)
         except TimeoutError:
             self._on_drop()
             log.debug("http_client_dropped", reason=f"It took longer than {_DEADLINE_S:.0f} s.")
@@ -178,7 +179,6 @@ class OpsServer:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` returns when all is sent
         writer.write(data)
         await writer.drain()
-        await _close(reader, writer)
 
     async def _respond(self, request: h11.Request) -> _Page:
         method, target = request.method.decode("ascii"), request.target.decode("ascii")
