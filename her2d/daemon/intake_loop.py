@@ -177,8 +177,7 @@ class IntakeLoop:
     def _check_disk_space(self) -> None:
         """Pause while results could not be stored: there is no room, or their storage hangs."""
         min_free_mb = self._settings.intake.min_free_mb
-        self._space.answers_within(_ANSWER_S)
-        free_mb = self._space.answer
+        free_mb = self._space.newest(_ANSWER_S)
         paused = self._paused.is_set()
         if free_mb is None:
             self._pause_reason = "Intake is paused: the storage of results does not answer."

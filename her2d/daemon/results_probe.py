@@ -14,7 +14,6 @@ from her2d.settings import ResultsSettings
 from her2d.system.disk_space import existing_folder
 
 _EVERY_S = 5.0
-_FIRST_S = 2.0
 _LOCKED_S = 2.0  # longer than any transaction of the daemon
 
 
@@ -26,7 +25,7 @@ class ResultsProbe:
         self._heatmaps = FolderProbe(lambda: _heatmaps_problem(results.heatmaps), _EVERY_S)
         self._database = FolderProbe(lambda: _database_problem(results.database), _EVERY_S)
         for probe in (self._heatmaps, self._database):
-            probe.answers_within(_FIRST_S)
+            probe.newest(_EVERY_S)
 
     def problem(self) -> str | None:
         """Return why no result could be recorded now, None if one could. Never waits."""

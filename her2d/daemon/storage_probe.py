@@ -67,6 +67,23 @@ class FolderProbe(Generic[T]):
         with self._changed:
             return self._changed.wait_for(lambda: self._answers > before, within_s)
 
+    def newest(self, within_s: float) -> T | None:
+        """Return the answer to a probe that starts now, or the last one if it takes too long.
+
+        The first answer is waited for until the probe hangs, since there is no last one.
+
+        Args:
+            within_s: how many seconds to wait.
+
+        Returns:
+            The answer; None if the probe hangs.
+        """
+        before = self.start()
+        with self._changed:
+            most_s = within_s if before else _HANGS_AFTER_S
+            self._changed.wait_for(lambda: self._answers > before, most_s)
+        return self.answer
+
     def answered_since(self, before: int, until: float) -> bool:
         """Return whether the folder has answered since the last call, or answers in time.
 

@@ -346,8 +346,9 @@ class Worker:
     def _end_as_duplicate(self, jobs: JobQueue, job: Job, error: Exception) -> int:
         """End the job, and return the id of the slide that has the result."""
         assert isinstance(error, DuplicateScanError)
-        jobs.mark_duplicate(job, error.slide_id, error.content_hash)
+        # First, so that a daemon that is killed between the two follows when it tries again.
         follow(jobs, error.slide_id, job, is_within_reach=self._storage.is_reachable)
+        jobs.mark_duplicate(job, error.slide_id, error.content_hash)
         try:
             if rename_pictures(jobs.database, error.slide_id):
                 log.info("slide_renamed", slide_id=error.slide_id)

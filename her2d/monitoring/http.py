@@ -140,7 +140,9 @@ class OpsServer:
         self._open[writer] = None
         if len(self._open) > self._most_connections:
             self._on_drop()
-            next(iter(self._open)).transport.abort()
+            oldest = next(iter(self._open))
+            del self._open[oldest]  # at once, or each of a crowd would drop the same one
+            oldest.transport.abort()
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 await self._exchange(reader, writer)
