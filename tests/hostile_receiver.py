@@ -1,6 +1,7 @@
 """A real server on a socket that answers a request as no good receiver would."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -33,11 +34,24 @@ def endless(part: bytes, pause_s: float = 0.0) -> Iterator[bytes]:
         time.sleep(pause_s)
 
 
+def _read_request(connection: socket.socket) -> None:
+    text = b""
+    while part := connection.recv(65536):
+        text += part
+        head, end, body = text.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        if end and len(body) >= (int(length[1]) if length else 0):
+            return
+
+
 @contextlib.contextmanager
 def hostile_receiver(
     answer: Callable[[], Iterable[bytes]], *, scheme: str = "http", reads_first: bool = True
 ) -> Iterator[Hostile]:
-    """Run it; with `reads_first` it reads some of the request before it answers."""
+    """Run it; with `reads_first` it reads some of the request before it answers.
+
+    Where a part is empty, it reads a whole request first.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept = Hostile(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/hook")
 
@@ -56,6 +70,8 @@ def hostile_receiver(
                 if reads_first:
                     connection.recv(65536)
                 for part in answer():
+                    if not part:
+                        _read_request(connection)
                     connection.sendall(part)
                     kept.sent += len(part)
                 while connection.recv(65536):

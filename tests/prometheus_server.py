@@ -38,32 +38,45 @@ class Prometheus:
 
     port: int
 
-    def query(self, promql: str) -> dict[str, float]:
-        """Return the values of an instant query by their only label, or by '' without a label."""
-        rows = self.get("query", query=promql)["result"]
+    def query(self, promql: str, at: float | None = None) -> dict[str, float]:
+        """Return the values of an instant query by their only label, or by '' without a label.
+
+        Args:
+            promql: the query.
+            at: the moment, in seconds since 1970; now by default.
+        """
+        moment = {} if at is None else {"time": f"{at:.3f}"}
+        rows = self.get("query", query=promql, **moment)["result"]
         return {_label(row["metric"]): float(row["value"][1]) for row in rows}
 
     def get(self, what: str, **parameters: str) -> Any:
         """Query https://prometheus.io/docs/prometheus/latest/querying/api/."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{what}"
-        return httpx.get(url, params=parameters).raise_for_status().json()["data"]
+        answer = httpx.get(url, params=parameters, timeout=PATIENCE_S)
+        return answer.raise_for_status().json()["data"]
 
     def firing(self) -> set[str]:
         """Return the alerts that are firing."""
         rows = self.get("query", query='ALERTS{alertstate="firing"}')["result"]
         return {row["metric"]["alertname"] for row in rows}
 
-    def wait_for(self, promql: str) -> dict[str, float]:
-        """Wait until the query has values, and return them."""
+    def when(self, promql: str) -> float:
+        """Wait until the query has values, and return a moment at which it has them.
+
+        A scrape that comes too late on a busy machine has no values for a second. Other queries
+        at that moment read the same scrape.
+        """
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            try:
-                if found := self.query(promql):
-                    return found
-            except httpx.HTTPError:
-                pass  # it is still starting
+            with suppress(httpx.HTTPError):  # it is still starting
+                if rows := self.get("query", query=promql)["result"]:
+                    return float(rows[0]["value"][0])
             time.sleep(0.2)
         raise AssertionError(f"{promql} returned nothing within {PATIENCE_S} s")
+
+    def wait_for(self, promql: str) -> dict[str, float]:
+        """Wait until the query has values, and return them."""
+        return self.query(promql, self.when(promql))
 
 
 def _label(metric: dict[str, str]) -> str:

@@ -1,12 +1,12 @@
 """A command learns what became of the reload that it requested."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +17,11 @@ from her2d.daemon.reload_channel import Outcome, ReloadError, answering, request
 DAEMON = """
 import signal, sys, time
 from her2d.daemon.reload_channel import Outcome, answering
+def waits():
+    print("asked", flush=True)
+    return sys.stdin.readline()
 def reload(*_):
+    {before}
     with answering() as answer:
         answer({outcome})
 signal.signal(signal.SIGHUP, reload)
@@ -26,17 +30,22 @@ while True:
     time.sleep(60)
 """
 
-StartDaemon = Callable[[str], "subprocess.Popen[str]"]
+PATIENCE_S = 60
+
+StartDaemon = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def daemon() -> Iterator[StartDaemon]:
     started = []
 
-    def daemon(outcome: str) -> "subprocess.Popen[str]":
-        program = DAEMON.format(outcome=outcome)
+    def daemon(outcome: str, before: str = "") -> "subprocess.Popen[str]":
+        program = DAEMON.format(outcome=outcome, before=before)
         process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -60,14 +69,14 @@ def daemon() -> Iterator[StartDaemon]:
 )
 def test_the_command_gets_the_outcome(daemon, outcome):
     process = daemon(repr(outcome))
-    assert request_reload(process.pid, 30) == outcome
-    assert request_reload(process.pid, 30) == outcome
+    assert request_reload(process.pid, PATIENCE_S) == outcome
+    assert request_reload(process.pid, PATIENCE_S) == outcome
 
 
 def test_a_signal_that_no_command_waits_for_reloads_as_well(daemon):
     process = daemon("Outcome()")
     process.send_signal(signal.SIGHUP)
-    assert request_reload(process.pid, 30) == Outcome()
+    assert request_reload(process.pid, PATIENCE_S) == Outcome()
 
 
 def test_a_process_that_does_not_answer_is_reported():
@@ -89,27 +98,43 @@ def test_a_process_that_is_gone_is_reported():
         request_reload(gone.pid, 1)
 
 
-def test_only_one_command_waits_at_a_time(daemon):
-    process = daemon("time.sleep(1) or Outcome()")
+def asked(process: "subprocess.Popen[str]") -> tuple[threading.Thread, list[Outcome]]:
+    """Request a reload in a thread; return it and its outcome, once the daemon has been asked."""
     found: list[Outcome] = []
-    first = threading.Thread(target=lambda: found.append(request_reload(process.pid, 30)))
-    first.start()
-    time.sleep(0.3)
+    thread = threading.Thread(target=lambda: found.append(request_reload(process.pid, PATIENCE_S)))
+    thread.start()
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    return thread, found
+
+
+def go_on(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+
+
+def test_only_one_command_waits_at_a_time(daemon):
+    process = daemon("waits() and Outcome()")
+    first, found = asked(process)
     with pytest.raises(ReloadError, match=f"Another command waits for .* process {process.pid}"):
-        request_reload(process.pid, 30)
+        request_reload(process.pid, PATIENCE_S)
+    go_on(process)
     first.join()
     assert found == [Outcome()]
 
 
 def test_an_answer_of_another_process_is_not_taken(daemon):
-    process = daemon("time.sleep(1) or Outcome(refused='the daemon')")
-    found: list[Outcome] = []
-    waiting = threading.Thread(target=lambda: found.append(request_reload(process.pid, 30)))
-    waiting.start()
-    time.sleep(0.3)
+    process = daemon("Outcome(refused='the daemon')", before="waits()")
+    waiting, found = asked(process)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.settimeout(PATIENCE_S)
         other.connect(f"\0her2d-reload-{process.pid}")
-        other.sendall(b'{"refused": null, "waiting": []}')
+        with contextlib.suppress(BrokenPipeError):  # it is refused before it answers
+            other.sendall(b'{"refused": null, "waiting": []}')
+        with contextlib.suppress(ConnectionResetError):
+            assert other.recv(100) == b""
+    go_on(process)
     waiting.join()
     assert found == [Outcome(refused="the daemon")]
 

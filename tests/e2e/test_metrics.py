@@ -49,11 +49,11 @@ def test_a_restart_beside_an_unfinished_file_looks_like_no_backlog(site, write_s
 
 
 def test_all_timestamps_are_of_the_clock_that_is_served_with_them(site):
+    before = time.time()
     with site.daemon():
         found = metrics(site)
-        assert found["her2d_time_seconds"] == pytest.approx(time.time(), abs=60)
-        silent_s = found["her2d_time_seconds"] - found["her2d_progress_timestamp_seconds"]
-        assert silent_s == pytest.approx(0, abs=5)
+        at = found["her2d_time_seconds"]
+        assert before <= found["her2d_progress_timestamp_seconds"] <= at <= time.time()
 
 
 def test_each_part_of_the_readiness_is_reported(site):

@@ -32,14 +32,18 @@ def test_promql_queries_return_what_happened(site, scraped, write_slide):
     (site.inbox / "bad.tif").write_bytes(b"no slide")
     site.wait_for(JobState.DONE, jobs=2)
     site.wait_for(JobState.QUARANTINED)
-    scraped.wait_for("her2d_day_results == 2")
-    assert scraped.query("her2d_slide_results_total") == {
+    # What a worker counts last, and what a scrape finds in the database.
+    at = scraped.when(
+        "sum(her2d_tiles_total) == 6 and on () her2d_day_results == 2"
+        " and on () her2d_jobs{state='done'} == 2 and on () her2d_jobs{state='quarantined'} == 1"
+    )
+    assert scraped.query("her2d_slide_results_total", at) == {
         "positive": 1,
         "negative": 1,
         "indeterminate": 0,
     }
-    assert scraped.query("her2d_indeterminate_slides_total")["no-tumor"] == 0
-    assert scraped.query("her2d_tiles_total") == {
+    assert scraped.query("her2d_indeterminate_slides_total", at)["no-tumor"] == 0
+    assert scraped.query("her2d_tiles_total", at) == {
         "strong": 1,
         "weak": 3,
         "non_tumor": 1,
@@ -47,32 +51,43 @@ def test_promql_queries_return_what_happened(site, scraped, write_slide):
         "unreadable": 0,
         "tumor": 0,
     }
-    assert scraped.query('her2d_jobs{state=~"done|quarantined"}') == {"done": 2, "quarantined": 1}
-    assert scraped.query("her2d_stage_tiles_total") == {"upload": 5, "segment": 5, "classify": 4}
-    assert scraped.query("her2d_decode_tiles_total") == {"": 6}
-    assert scraped.query("her2d_decode_wait_seconds_total")[""] > 0
-    assert scraped.query("her2d_stage_wait_seconds_count") == {
+    assert scraped.query('her2d_jobs{state=~"done|quarantined"}', at) == {
+        "done": 2,
+        "quarantined": 1,
+    }
+    assert scraped.query("her2d_stage_tiles_total", at) == {
         "upload": 5,
         "segment": 5,
         "classify": 4,
     }
-    assert scraped.query("her2d_slide_settle_seconds_count") == {"": 2}
-    assert scraped.query("her2d_slide_step_seconds_count") == {"hash": 2, "tiles": 2, "pictures": 2}
-    assert scraped.query("her2d_scan_to_result_seconds_count") == {"": 2}
-    assert scraped.query("her2d_day_positive_ratio") == {"": 0.5}
-    assert scraped.query("her2d_day_tumor_tile_ratio") == {"": 0.8}
-    assert scraped.query("her2d_day_high_expression_ratio{quantile='0.75'}")["0.75"] > 0
-    assert scraped.query("her2d_day_stain_distance")[""] > 0
-    assert scraped.query("her2d_day_saturation_distance")[""] > 0
-    assert 0 < scraped.query("her2d_day_saturation")[""] < 255
-    assert scraped.query("her2d_gpu_memory_used_bytes") == {"0": 2**30, "1": 2**31}
-    assert scraped.query("her2d_gpu_memory_size_bytes") == {"0": 24 * 2**30, "1": 24 * 2**30}
-    assert scraped.query("her2d_gpu_busy_ratio") == {"0": 0.35}
-    assert scraped.query("her2d_backlog_files") == {"": 0}
-    assert scraped.query("her2d_oldest_waiting_seconds") == {"": 0}
-    assert scraped.query("time() - her2d_last_success_timestamp_seconds < 60")
-    assert scraped.query("time() - her2d_last_scan_timestamp_seconds < 60")
-    assert set(scraped.query("her2d_disk_free_bytes / her2d_disk_size_bytes < 1")) == {
+    assert scraped.query("her2d_decode_tiles_total", at) == {"": 6}
+    assert scraped.query("her2d_decode_wait_seconds_total", at)[""] > 0
+    assert scraped.query("her2d_stage_wait_seconds_count", at) == {
+        "upload": 5,
+        "segment": 5,
+        "classify": 4,
+    }
+    assert scraped.query("her2d_slide_settle_seconds_count", at) == {"": 2}
+    assert scraped.query("her2d_slide_step_seconds_count", at) == {
+        "hash": 2,
+        "tiles": 2,
+        "pictures": 2,
+    }
+    assert scraped.query("her2d_scan_to_result_seconds_count", at) == {"": 2}
+    assert scraped.query("her2d_day_positive_ratio", at) == {"": 0.5}
+    assert scraped.query("her2d_day_tumor_tile_ratio", at) == {"": 0.8}
+    assert scraped.query("her2d_day_high_expression_ratio{quantile='0.75'}", at)["0.75"] > 0
+    assert scraped.query("her2d_day_stain_distance", at)[""] > 0
+    assert scraped.query("her2d_day_saturation_distance", at)[""] > 0
+    assert 0 < scraped.query("her2d_day_saturation", at)[""] < 255
+    assert scraped.query("her2d_gpu_memory_used_bytes", at) == {"0": 2**30, "1": 2**31}
+    assert scraped.query("her2d_gpu_memory_size_bytes", at) == {"0": 24 * 2**30, "1": 24 * 2**30}
+    assert scraped.query("her2d_gpu_busy_ratio", at) == {"0": 0.35}
+    assert scraped.query("her2d_backlog_files", at) == {"": 0}
+    assert scraped.query("her2d_oldest_waiting_seconds", at) == {"": 0}
+    assert scraped.query("time() - her2d_last_success_timestamp_seconds < 60", at)
+    assert scraped.query("time() - her2d_last_scan_timestamp_seconds < 60", at)
+    assert set(scraped.query("her2d_disk_free_bytes / her2d_disk_size_bytes < 1", at)) == {
         "database",
         "heatmaps",
         "inbox",
@@ -108,10 +123,12 @@ def test_every_query_of_the_dashboard_returns_series(
     outcomes.write_text("slide,ihc\na,3+\nb,0\n")
     site.command("outcomes", "import", str(outcomes))
     site.command("db", "backup")
-    scraped.wait_for("her2d_last_backup_timestamp_seconds")
-    scraped.wait_for("her2d_day_results == 2 and on () sum(her2d_ihc_outcomes) == 2")
-    assert scraped.query("her2d_ihc_predictive_value_ratio") == {"positive": 1, "negative": 1}
-    assert scraped.query("her2d_day_send_to_ihc_ratio") == {"": 0.5}
+    at = scraped.when(
+        "her2d_day_results == 2 and on () sum(her2d_ihc_outcomes) == 2"
+        " and on () her2d_last_backup_timestamp_seconds and on () sum(her2d_tiles_total) == 6"
+    )
+    assert scraped.query("her2d_ihc_predictive_value_ratio", at) == {"positive": 1, "negative": 1}
+    assert scraped.query("her2d_day_send_to_ihc_ratio", at) == {"": 0.5}
     dashboard = json.loads(DASHBOARD.read_text())
     panels = dashboard["panels"]
     queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
@@ -119,7 +136,7 @@ def test_every_query_of_the_dashboard_returns_series(
     silent = [
         query
         for query in queries
-        if not scraped.query(query.replace("$job", "her2d").replace("$instance", ".*"))
+        if not scraped.query(query.replace("$job", "her2d").replace("$instance", ".*"), at)
     ]
     # There is no cluster, whose metrics tests/daemon and tests/cluster hold.
     assert [query for query in silent if "her2d_cluster_" not in query] == []
