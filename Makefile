@@ -28,11 +28,11 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 # Two workers, or three for the slow tests, which wait for daemons, shares and clusters for a third of
-# their time; one that is idle takes over tests from the other. A test that hangs for twenty minutes fails:
+# their time; one that is idle takes over tests from the other. A test that hangs for forty minutes fails:
 # pytest names it and prints what each thread was doing, and its worker is replaced once. One thread for
 # torch in each worker: with more threads than cores, most of their time is spent waiting for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 1 --durations 15 \
-    -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
+    -o faulthandler_timeout=2400 -o faulthandler_exit_on_timeout=true
 
 # Lint, types and layers, then every test that is quick: a few minutes on two cores.
 test: WORKERS := 2

@@ -81,6 +81,7 @@ class Machine:
         return self.run("systemctl", "show", "-P", name, unit).strip()
 
     def journal(self) -> str:
+        self.try_run("journalctl", "--sync")
         return self.try_run("journalctl", "--no-pager", "-o", "cat", "-u", "her2d").stdout
 
     def wait_until(self, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:

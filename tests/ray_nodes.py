@@ -16,12 +16,13 @@ from her2d.bundle.loading import Bundle
 _STORE_BYTES = 80 * 2**20  # the least that Ray takes
 
 
-# A killed node is noticed in two seconds, not in fifteen. Ray gives its workers way to everything
+# A killed node refuses connections, which is noticed in two seconds, not in fifteen; one that a
+# busy machine keeps waiting answers later. Ray gives its workers way to everything
 # else, and on a busy machine they would not start in the time that a test waits.
 _SOON = {
     "worker_niceness": 0,
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 1000,
+    "health_check_timeout_ms": 60_000,
     "health_check_failure_threshold": 3,
     "health_check_initial_delay_ms": 500,
 }

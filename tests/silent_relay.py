@@ -43,7 +43,11 @@ class SilentRelay:
                 self._open.append(client)
                 if self._silent.is_set():
                     continue
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # it does not listen yet
+                    client.close()
+                    continue
                 self._open.append(server)
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()

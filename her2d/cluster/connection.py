@@ -217,9 +217,9 @@ class ClusterConnection:
                     slides=self._backlog,
                 )
             self._series.update(status.nodes)
+            # The status last: who sees a place on a node reads no problem of the status before.
+            self._problem, self._told = self._problem_of(status), False
             self._status, self._driver = status, driver
-            self._told = False
-            self._problem = self._problem_of(status)
             self._closing.wait(_LOOK_S)
 
     def _problem_of(self, status: ClusterStatus) -> str | None:

@@ -152,7 +152,7 @@ class SlideActor:
 
         def show(**progress: Any) -> None:
             with self._lock:
-                # The pipeline may settle tiles of a slide that has ended.
+                # The hash may go on for a moment after a slide that has ended.
                 if (known := self._progress.get(task.id)) is not None:
                     self._progress[task.id] = replace(known, **progress)
 

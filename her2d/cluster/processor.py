@@ -243,10 +243,12 @@ class ClusterProcessor:
             can_be_sent=self._sends_files and scan.descriptor is not None,
             unreadable_on=frozenset(unreadable_on),
         )
-        began = time.monotonic()
+        began, cancel = time.monotonic(), cancel or threading.Event()
         try:
-            outcome = self._outcome(task, scan, digest, cancel or threading.Event(), progress)
+            outcome = self._outcome(task, scan, digest, cancel, progress)
         except tuple(LOSSES) as error:
+            if isinstance(error, ClusterLostError) and cancel.is_set():
+                raise SlideCancelledError("The slide was cancelled.") from error
             if isinstance(error, ScanNotOnNodeError | UnreadableOnNodeError):
                 scan.require_unchanged()  # else the node is right
             with self._lock:

@@ -76,6 +76,8 @@ class SlideRun:
         )
         self._tumor = np.zeros(self._rgb.shape[:2], np.uint8)
         self._settled = 0
+        self._reporting = 0  # calls of `progress` under way
+        self._is_over = False
         self._error: Exception | None = None
         self._changed = threading.Condition()
 
@@ -160,7 +162,7 @@ class SlideRun:
             self._changed.notify_all()
 
     def wait(self) -> None:
-        """Return once every tile is settled.
+        """Return once every tile is settled; no progress is reported afterwards.
 
         Raises:
             SlideCancelledError: the slide was cancelled meanwhile.
@@ -169,6 +171,9 @@ class SlideRun:
         with self._changed:
             while self._settled < self.tile_class.size and not self.ended:
                 self._changed.wait(_LOOK_UP_S)
+            self._is_over = True
+            while self._reporting:
+                self._changed.wait()
             if self._error is not None:
                 raise self._error
             if self._settled < self.tile_class.size:
@@ -183,8 +188,15 @@ class SlideRun:
             settled = self._settled
             if settled == self.tile_class.size:
                 self._changed.notify_all()
-        if self._progress is not None:
+            if self._progress is None or self._is_over:
+                return
+            self._reporting += 1
+        try:
             self._progress(settled, self.tile_class.size)
+        finally:
+            with self._changed:
+                self._reporting -= 1
+                self._changed.notify_all()
 
     def _window(self, row: int, column: int) -> tuple[slice, slice]:
         side = self.small_px

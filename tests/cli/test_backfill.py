@@ -31,7 +31,9 @@ def pass_of_daemon(laboratory, *, slides=0):
     db = open_database(laboratory.database)
     jobs = JobQueue(db)
     settings = IntakeSettings(inboxes=(laboratory.folder / "inbox",), incomplete_after_s=0.001)
-    BackfillSearch(jobs, settings).run_once(frozenset())
+    search = BackfillSearch(jobs, settings)
+    while search.folders():
+        search.run_once(frozenset())
     at = datetime.now(UTC)
     long_ago = as_text(at - timedelta(hours=5))
     db.execute("update backfills set requested_at = ?, resumed_at = null", [long_ago])

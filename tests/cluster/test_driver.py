@@ -155,7 +155,7 @@ def ending(cluster: Any, ray: PlayedRay, answer: Any, number: int = 1) -> Except
     ray.answer = answer
     assert cluster.begin(task(number))
     while (found := cluster.next(str(number), 0.01)) is None:
-        pass
+        cluster._refresh()
     assert isinstance(found, Failure)
     return found.error
 

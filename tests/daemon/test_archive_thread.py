@@ -71,7 +71,7 @@ def test_a_finished_file_is_archived_soon(jobs, settings, done, start_thread):
         job = done(name)
         wait_until(lambda job=job: jobs.get(job.id).archived_at is not None)
     assert {path.name for path in settings.intake.archive.iterdir()} == {"a.tif", "b.tif"}
-    assert archive_thread.problem() is None
+    wait_until(lambda: archive_thread.problem() is None)
 
 
 def test_an_archive_that_hangs_is_reported(settings, done, start_thread, hanging_archive):
@@ -109,7 +109,7 @@ def test_a_stop_interrupts_a_copy_between_two_chunks_and_the_next_start_finishes
 def test_an_idle_archive_thread_does_not_report_a_problem(settings, start_thread):
     archive_thread, _ = start_thread(settings)
     time.sleep(2 * settings.intake.stalled_after_s)
-    assert archive_thread.problem() is None
+    wait_until(lambda: archive_thread.problem() is None)
 
 
 def test_archiving_continues_after_the_database_was_unavailable(

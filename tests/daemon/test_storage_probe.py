@@ -10,7 +10,7 @@ import pytest
 from waiting import wait_until
 
 from her2d.daemon import storage_probe as storage
-from her2d.daemon.storage_probe import StorageProbe
+from her2d.daemon.storage_probe import FolderProbe, StorageProbe
 
 
 @pytest.fixture
@@ -120,6 +120,30 @@ def delay(monkeypatch) -> Callable[[float], None]:
 
     seen = storage._folder_status
     return begin
+
+
+def test_the_first_answer_is_waited_for_and_a_later_one_only_as_long_as_is_asked():
+    comes, answers = threading.Event(), iter([1, 2])
+
+    def probe() -> int:
+        comes.wait()
+        comes.clear()
+        return next(answers)
+
+    with closing(FolderProbe(probe, every_s=3600)) as found:
+        threading.Timer(0.3, comes.set).start()
+        assert found.newest(within_s=0.0) == 1
+        assert found.newest(within_s=0.1) == 1  # the second does not come
+        comes.set()
+        wait_until(lambda: found.answer == 2)
+
+
+def test_a_probe_that_hangs_from_the_start_has_no_answer(monkeypatch):
+    monkeypatch.setattr(storage, "_HANGS_AFTER_S", 0.2)
+    goes_on = threading.Event()
+    with closing(FolderProbe(goes_on.wait, every_s=3600)) as found:
+        assert found.newest(within_s=0.0) is None
+    goes_on.set()
 
 
 def test_a_slow_share_is_reported_as_slow_only_at_times(tmp_path, delay):

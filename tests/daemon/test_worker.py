@@ -181,6 +181,20 @@ def test_a_copy_of_a_slide_with_a_result_is_recognised_without_scoring(site, sli
     assert steps == []
 
 
+def test_a_renamed_slide_has_its_new_path_before_the_job_ends(site, slide):
+    """A daemon that is killed between the two would leave the old path for good."""
+    first = site.process(slide)
+    site.jobs.database.execute(
+        "create trigger following before update on jobs when new.state = 'duplicate'"
+        " and new.path <> (select path from slides where id = new.slide_id)"
+        " begin select raise(abort, 'the slide has not followed'); end"
+    )
+    renamed = site.process(slide.rename(slide.with_name("renamed.tif")))
+    assert (renamed.state, renamed.slide_id) == (JobState.DUPLICATE, first.slide_id)
+    (row,) = site.jobs.database.query("select path from slides")
+    assert row["path"] == str(renamed.path)
+
+
 def test_other_content_of_the_same_size_and_first_block_is_scored(site, slide, steps):
     first = site.process(slide)
     other = site.process(with_last_byte(slide, 1))

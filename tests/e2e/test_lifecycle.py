@@ -93,7 +93,7 @@ def test_the_command_that_reloads_says_what_applies_and_what_waits(site):
         site.set("pipeline", queue_tiles=8)
         _, out, _ = reload(site, "--pid", str(daemon.pid), *config)
         assert out.endswith("These apply when it is restarted: pipeline.queue_tiles.\n")
-        assert site.events()["settings_reloaded"] == 2
+        site.wait_until(lambda: site.events()["settings_reloaded"] == 2)
     code, _, err = reload(site, *config)
     assert (code, err) == (1, f"her2d: No daemon works on {site.database}.\n")
 
@@ -116,7 +116,7 @@ def test_the_command_fails_if_only_the_daemon_refuses_the_settings(site):
         assert (code, err.count("\n")) == (1, 1)
         assert err.startswith("her2d: The daemon keeps the settings it has. ")
         assert "intake.settle_s" in err
-        assert site.events()["settings_refused"] == 1
+        site.wait_until(lambda: site.events()["settings_refused"] == 1)
 
 
 def test_a_stop_waits_until_started_slides_are_finished(site, write_slide):

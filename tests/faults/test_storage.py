@@ -189,13 +189,10 @@ def test_if_settings_cannot_be_read_at_a_reload_the_old_ones_stay(
     site, write_slide, without_privileges
 ):
     with site.daemon(prefix=without_privileges) as daemon:
-        mode = site.folder.stat().st_mode
-        site.folder.chmod(0)
-        try:
-            daemon.send_signal(signal.SIGHUP)
-            time.sleep(2)
-        finally:
-            site.folder.chmod(mode)
+        mode = site.config.stat().st_mode
+        site.config.chmod(0)
+        daemon.send_signal(signal.SIGHUP)
         site.wait_until(lambda: site.events()["settings_refused"] == 1)
+        site.config.chmod(mode)
         write_slide(["Sw"], "a.tif", folder=site.inbox)
         site.wait_for(JobState.DONE)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parent
 DOUBLE = HERE.parent / "doubles" / "simulated_gpu"
-PATIENCE_S = 540  # less than what a test that hangs is given in all
+PATIENCE_S = 2000  # less than what a test that hangs is given in all
 TAKES_LONG = {"site", "compiled"}  # fixtures; a test that has one is run by itself
 REAL_ONLY = {"torch_site"}  # torch brings kernels of its own, which no simulated driver can run
 

@@ -1,6 +1,7 @@
 """A bounded queue whose consumer takes batches."""
 
 import threading
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,8 +96,19 @@ def test_the_time_that_producers_wait_for_room_is_counted():
     queue = BatchQueue(1)
     queue.put("first")
     assert queue.blocked_s == 0.0
-    timer = threading.Timer(0.2, lambda: queue.take(1, fill_s=0.0))
-    timer.start()
-    queue.put("second")
-    timer.join()
+    waits = threading.Event()
+
+    def make_room() -> None:
+        waits.wait()
+        time.sleep(0.2)
+        queue.take(1, fill_s=0.0)
+
+    def is_abandoned() -> bool:
+        waits.set()
+        return False
+
+    thread = threading.Thread(target=make_room)
+    thread.start()
+    assert queue.put("second", abandoned=is_abandoned)
+    thread.join()
     assert queue.blocked_s >= 0.15

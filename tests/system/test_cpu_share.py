@@ -1,8 +1,11 @@
 """How many threads compute at a time."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+
+from waiting import wait_until
 
 from her2d.system.cpu_share import CpuShare
 
@@ -15,6 +18,7 @@ class Computing:
     def __init__(self) -> None:
         self.share = CpuShare(CPUS, cpus=CPUS)
         self.engines = self.preparing = 0
+        self.together: threading.Barrier | None = None
         self.seen: list[tuple[int, int]] = []
         self._lock = threading.Lock()
 
@@ -23,7 +27,9 @@ class Computing:
         with self._lock:
             setattr(self, kind, getattr(self, kind) + 1)
             self.seen.append((self.engines, self.preparing))
-        threading.Event().wait(0.002)
+        if self.together is not None:
+            self.together.wait(60)
+        time.sleep(0.002)
         yield
         with self._lock:
             setattr(self, kind, getattr(self, kind) - 1)
@@ -40,7 +46,10 @@ class Computing:
 def test_beside_an_engine_one_thread_prepares_tiles_and_without_one_as_many_as_there_are_cpus():
     computing = Computing()
     with ThreadPoolExecutor(16) as pool:
-        wait([pool.submit(computing.prepare) for _ in range(40)])
+        computing.together = threading.Barrier(CPUS)
+        for done in [pool.submit(computing.prepare) for _ in range(40)]:
+            done.result()
+        computing.together = None
         assert max(preparing for _, preparing in computing.seen) == CPUS
         mixed = [computing.engine, *[computing.prepare] * 5] * 20
         for done in [pool.submit(each) for each in mixed]:
@@ -86,7 +95,8 @@ def test_a_thread_that_waits_for_its_turn_knows_how_long_and_others_waited_not_a
         at_work = pool.submit(first)
         began.wait()
         waiting = pool.submit(second)
-        threading.Event().wait(0.2)
+        wait_until(lambda: share._engine_calls == 2)
+        time.sleep(0.2)
         goes_on.set()
         assert waiting.result() > 0.1 > at_work.result()
     assert share.waited_s() == 0
