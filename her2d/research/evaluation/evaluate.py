@@ -41,6 +41,7 @@ from her2d.research.evaluation.tiles import (
     calibration_rows,
     classifier_rows,
     integrator_rows,
+    load_model,
     segmenter_rows,
 )
 from her2d.research.evaluation.tripod import tripod_rows
@@ -260,11 +261,12 @@ def _predictions(
     rules = rules_of(bundle)
     annotated = annotated_shares(study, slides)
     pictures = SlidePictures(study)
+    models = {name: load_model(study, name) for name in tile_cuts}
     for found in predict_slides(bundle, slides):
         progress(found.slide.name)
         for name, cut in tile_cuts.items():
             predictions[name].append(
-                integrator_prediction(study, name, found, tile_cut=cut, rules=rules)
+                integrator_prediction(models[name], found, tile_cut=cut, rules=rules)
             )
         if mil is not None:
             predictions.setdefault(MIL, []).append(mil.predict(found))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,8 @@ from her2d.research.evaluation.share_validation import (
     tile_rule,
 )
 from her2d.research.evaluation.slides import SlidePredictions, slide_metrics
-from her2d.research.evaluation.tiles import load_model, predict_strong
+from her2d.research.evaluation.tiles import predict_strong
 from her2d.research.training.cohort import CohortSlide, Split, Status
-from her2d.research.training.study import Study
 from her2d.system.numerals import read_number
 
 _UNTESTED = GroupTests(None, None)
@@ -120,20 +120,19 @@ class IntegratorPrediction:
 
 
 def integrator_prediction(
-    study: Study, name: str, found: PredictedSlide, *, tile_cut: float, rules: PipelineRules
+    model: Any, found: PredictedSlide, *, tile_cut: float, rules: PipelineRules
 ) -> IntegratorPrediction:
     """Score a slide with another integrator of the study.
 
     Args:
-        study: Study with fitted integrators.
-        name: Name of the integrator.
+        model: The integrator, see `load_model`.
         found: The slide with the pipeline's outcome.
         tile_cut: Probability above which the integrator calls a tile strong.
         rules: The bundle's rules for calling a slide.
     """
     outcome = found.outcome
     tumor = ~np.isnan(outcome.p_folds[..., 0])
-    strong = predict_strong(load_model(study, name), outcome.p_folds[tumor]) > tile_cut
+    strong = predict_strong(model, outcome.p_folds[tumor]) > tile_cut
     counts = TileCounts(outcome.tumor_pixels[tumor].astype(np.int64), strong)
     unread = UnreadTiles(outcome.count(TileClass.UNREADABLE), outcome.unreadable_pixels)
     obstacle = find_obstacle(

@@ -11,6 +11,7 @@ from her2d.research.evaluation.slide_predictions import (
     predict_slides,
     slide_prediction,
 )
+from her2d.research.evaluation.tiles import load_model
 from her2d.research.training.cohort import CohortSlide, Split, Status
 from her2d.research.training.study import Study
 
@@ -43,7 +44,7 @@ def test_the_bundles_integrator_predicts_a_damaged_slide_as_the_bundle_does(
     assert slide_prediction(found, None).predicted == "indeterminate"
     assert (
         integrator_prediction(
-            study, "rf", found, tile_cut=0.5, rules=rules_of(color_bundle)
+            load_model(study, "rf"), found, tile_cut=0.5, rules=rules_of(color_bundle)
         ).predicted
         == "indeterminate"
     )
