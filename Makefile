@@ -27,21 +27,19 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two workers, or three for the slow tests, which wait for daemons, shares and clusters for a third of
-# their time; one that is idle takes over tests from the other. A test that hangs for forty minutes fails:
+# Three workers for two cores, because tests wait for daemons, shares and clusters for a third of their time;
+# one that is idle takes over tests from another. A test that hangs for forty minutes fails:
 # pytest names it and prints what each thread was doing, and its worker is replaced once. One thread for
 # torch in each worker: with more threads than cores, most of their time is spent waiting for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal --max-worker-restart 1 --durations 15 \
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal --max-worker-restart 1 --durations 15 \
     -o faulthandler_timeout=2400 -o faulthandler_exit_on_timeout=true
 
 # Lint, types and layers, then every test that is quick: a few minutes on two cores.
-test: WORKERS := 2
 test: lint
 	$(PYTEST)
 
 # The tests marked `slow`: faults, browsers, Prometheus, TensorRT builds, the simulated GPU, training,
 # packaging. Those that need a Debian package which is not installed are skipped.
-slow: WORKERS := 3
 slow: $(VENV)/.dev
 	$(PYTEST) -m 'slow and not gpu and not soak and not benchmark'
 
