@@ -25,7 +25,7 @@ class ResultsProbe:
         self._heatmaps = FolderProbe(lambda: _heatmaps_problem(results.heatmaps), _EVERY_S)
         self._database = FolderProbe(lambda: _database_problem(results.database), _EVERY_S)
         for probe in (self._heatmaps, self._database):
-            probe.newest(_EVERY_S)
+            probe.answers_within(_EVERY_S)
 
     def problem(self) -> str | None:
         """Return why no result could be recorded now, None if one could. Never waits."""

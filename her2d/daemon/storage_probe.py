@@ -70,18 +70,14 @@ class FolderProbe(Generic[T]):
     def newest(self, within_s: float) -> T | None:
         """Return the answer to a probe that starts now, or the last one if it takes too long.
 
-        The first answer is waited for until the probe hangs, since there is no last one.
-
         Args:
-            within_s: how many seconds to wait.
+            within_s: how many seconds to wait for it. If there is no last answer, it waits as long
+                as a probe may take before it counts as hanging.
 
         Returns:
             The answer; None if the probe hangs.
         """
-        before = self.start()
-        with self._changed:
-            most_s = within_s if before else _HANGS_AFTER_S
-            self._changed.wait_for(lambda: self._answers > before, most_s)
+        self.answers_within(within_s if self._answers else _HANGS_AFTER_S)
         return self.answer
 
     def answered_since(self, before: int, until: float) -> bool:

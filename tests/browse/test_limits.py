@@ -122,7 +122,7 @@ def held(monkeypatch):
 
     def slow(db, query):
         if query.text:
-            go_on.wait()
+            assert go_on.wait(600)
         return slide_list(db, query)
 
     monkeypatch.setattr(routes, "slide_list", slow)

@@ -134,7 +134,7 @@ def test_a_large_file_keeps_nobody_waiting_while_it_is_compared(originals, scan,
     digest = scan_hash(scan)
 
     def slow(path, **_):
-        go_on.wait()
+        assert go_on.wait(600)
         return digest
 
     monkeypatch.setattr("her2d.browse.originals.scan_hash", slow)
@@ -241,7 +241,7 @@ def test_the_page_reloads_while_the_original_is_compared(own_site, monkeypatch):
     (own_site.slides / "positive.tif").touch()
 
     def slow(path, **_):
-        go_on.wait()
+        assert go_on.wait(600)
         return scan_hash(path)
 
     monkeypatch.setattr("her2d.browse.originals.scan_hash", slow)
@@ -262,7 +262,7 @@ def test_a_slide_whose_storage_hangs_is_shown_without_its_original(own_site, mon
     go_on = threading.Event()
 
     def hanging(path):
-        go_on.wait()
+        assert go_on.wait(600)
         return [path]
 
     monkeypatch.setattr("her2d.browse.originals.scan_files", hanging)

@@ -155,7 +155,7 @@ def test_a_resolver_that_hangs_is_asked_once_and_holds_up_neither_deadline_nor_e
 
     def hangs(host, *_rest):
         asked.append(host)
-        goes_on.wait()
+        goes_on.wait(600)
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
@@ -163,7 +163,6 @@ def test_a_resolver_that_hangs_is_asked_once_and_holds_up_neither_deadline_nor_e
         for _ in range(3):
             with pytest.raises(DeliveryError, match=r"No answer within 0\.2 s"):
                 exchange.post(b"{}", {})
-    assert not goes_on.is_set()
     assert len(asked) == 1
     (lookup,) = (t for t in threading.enumerate() if t.name == "her2d-resolver")
     assert lookup.daemon  # the process does not wait for it when it ends
