@@ -17,6 +17,7 @@ from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import SlidePlan
 
 _CHUNK_BYTES = 64 * 1024
+_LEAST_CHUNKS = 12  # a small file is seen in parts, too
 
 
 class WriteStyle(StrEnum):
@@ -67,11 +68,11 @@ def deliver(
     writing = target.with_name(f".{target.name}.part") if style is WriteStyle.TEMP_NAME else target
     size = source.stat().st_size
     pauses = {size // 3, 2 * size // 3} if style is WriteStyle.BURSTS else set[int]()
-    written = 0
+    written, chunk_bytes = 0, max(1, min(_CHUNK_BYTES, size // _LEAST_CHUNKS))
     with source.open("rb") as finished, writing.open("wb") as file:
         if style is WriteStyle.RESERVED:
             file.truncate(size)
-        while chunk := finished.read(_CHUNK_BYTES):
+        while chunk := finished.read(chunk_bytes):
             file.write(chunk)
             file.flush()
             sleep(len(chunk) / bytes_per_second)

@@ -16,10 +16,10 @@ def test_every_style_delivers_the_same_bytes(tmp_path, style):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "source.tif"]
 
 
-def sizes_while_written(tmp_path, style):
+def sizes_while_written(tmp_path, style, size=400_000):
     """Return the size of the target at each wait, or None while it does not exist."""
     source, target = tmp_path / "source.tif", tmp_path / "a.tif"
-    source.write_bytes(b"x" * 400_000)
+    source.write_bytes(b"x" * size)
     sizes = []
     deliver(
         source,
@@ -45,11 +45,17 @@ def test_a_file_with_a_temporary_name_appears_only_when_complete(tmp_path):
     assert set(sizes_while_written(tmp_path, WriteStyle.TEMP_NAME)) == {None}
 
 
-def test_bursts_pause_twice(tmp_path):
+@pytest.mark.parametrize("size", [3_000, 400_000])
+def test_bursts_pause_twice(tmp_path, size):
     assert (
-        len(sizes_while_written(tmp_path, WriteStyle.BURSTS))
-        == len(sizes_while_written(tmp_path, WriteStyle.IN_PLACE)) + 2
+        len(sizes_while_written(tmp_path, WriteStyle.BURSTS, size))
+        == len(sizes_while_written(tmp_path, WriteStyle.IN_PLACE, size)) + 2
     )
+
+
+def test_a_small_file_grows_in_several_steps_too(tmp_path):
+    sizes = sizes_while_written(tmp_path, WriteStyle.IN_PLACE, 3_000)
+    assert len(set(sizes)) > 10
 
 
 @pytest.mark.slow
