@@ -16,7 +16,7 @@ from typing import get_args
 from her2d.bundle.loading import Bundle
 from her2d.cluster.connection import ClusterConnection
 from her2d.cluster.errors import SameFileUnsureError
-from her2d.cluster.paths import path_on_nodes
+from her2d.cluster.paths import inbox_on_nodes, path_on_nodes
 from her2d.cluster.plan import (
     DriverOrder,
     Failure,
@@ -234,7 +234,7 @@ class ClusterProcessor:
         task = SlideTask(
             uuid.uuid4().hex,
             path_on_nodes(scan.path, self._paths),
-            None if scan.inbox is None else path_on_nodes(scan.inbox, self._paths),
+            scan.inbox and inbox_on_nodes(scan.path, scan.inbox, self._paths),
             scan.state.size,
             scan.state.mtime_ns,
             first_block,

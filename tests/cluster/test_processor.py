@@ -187,6 +187,18 @@ def test_a_node_gets_the_path_that_the_file_has_there_and_what_to_check(score, p
     assert task.assume_magnification == 40.0
 
 
+def test_a_node_gets_the_folder_that_a_part_of_an_inbox_is_mapped_to_as_the_inbox(
+    processor, played, write_slide
+):
+    played.answers = [Failure(ClusterLostError("gone"))]
+    path = write_slide(["S"])
+    wait_until(lambda: processor.connection.is_connected)
+    with open_scan(path, Path("/")) as scan, pytest.raises(ClusterLostError):
+        processor.hash_and_score(scan, lambda _: None)
+    (task,) = played.tasks
+    assert (task.path, task.inbox) == (Path("/data") / path.relative_to("/tmp"), Path("/data"))
+
+
 @pytest.fixture
 def large(write_slide) -> Path:
     """A slide of more than six MiB."""
