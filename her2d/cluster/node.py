@@ -34,7 +34,7 @@ from her2d.errors import Her2dError
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.self_test import self_test
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.pipeline.software import Software
+from her2d.pipeline.software import Software, library_versions
 from her2d.processing.errors import ScanNotOnNodeError, UnreadableOnNodeError
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import SlideProcessor, open_processor
@@ -120,6 +120,9 @@ class SlideActor:
     def _open(self, reference: ParityReference) -> SlideProcessor:
         plan = self._plan
         _require_same("her2d", plan.software.software_version, her2d.__version__)
+        installed = library_versions()
+        for library, wanted in plan.libraries.items():
+            _require_same(library, wanted, installed.get(library))
         bundle = with_calibration(load_bundle(plan.bundle), plan.calibration)
         _require_same("the bundle", plan.bundle_digest, bundle.digest)
         signed = bundle.calibration

@@ -1,5 +1,6 @@
 """What passes between the daemon, the driver process and the nodes of a cluster."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -23,6 +24,7 @@ class NodePlan:
         bundle, calibration: paths on the node; no calibration is that beside the bundle, if any.
         bundle_digest, calibration_digest: of the daemon's.
         software: what computes, as recorded with each result.
+        libraries: versions of what reads scans; see `library_versions`.
         inference, pipeline: the daemon's settings.
         cpus: CPUs that an actor takes, which are its engine's threads.
         gpus: GPUs that an actor takes.
@@ -35,6 +37,7 @@ class NodePlan:
     bundle_digest: str
     calibration_digest: str | None
     software: Software
+    libraries: Mapping[str, str | None]
     inference: InferenceSettings
     pipeline: PipelineSettings
     cpus: int

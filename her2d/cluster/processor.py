@@ -37,7 +37,7 @@ from her2d.pipeline.outcome import SlideOutcome
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import Progress as OnProgress
 from her2d.pipeline.slide_run import SlideCancelledError
-from her2d.pipeline.software import Software, software_of
+from her2d.pipeline.software import Software, library_versions, software_of
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
@@ -477,6 +477,7 @@ def _order(bundle: Bundle, settings: Settings) -> DriverOrder:
         bundle.digest,
         None if signed is None else signed.digest,
         software,
+        library_versions(),
         settings.inference,
         settings.pipeline,
         wanted.actor_cpus,

@@ -1,13 +1,30 @@
 """The software that scores a slide, so that a result can be traced and computed again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import her2d
 from her2d.inference.options import recorded_parts
 from her2d.system.source_commit import source_commit
+
+# What reads a scan and computes with its pixels. The extra `formats` is among them: with it some
+# TIFFs are read by another library than without it.
+_LIBRARIES = (
+    "imagecodecs",
+    "numpy",
+    "opencv-python-headless",
+    "openslide-bin",
+    "openslide-python",
+    "pydicom",
+    "scipy",
+    "simplejpeg",
+    "tifffile",
+    "wsidicom",
+    "zxing-cpp",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +69,18 @@ def software_of(backend: str) -> Software:
         software_version=her2d.__version__,
         git_commit=source_commit(Path(her2d.__file__)),
     )
+
+
+def library_versions() -> Mapping[str, str | None]:
+    """Return the version of each library that a result depends on; None if it is not installed.
+
+    The library that runs the networks and scikit-learn are in `Software`.
+    """
+    return {name: _version(name) for name in _LIBRARIES}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

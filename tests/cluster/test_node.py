@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ from her2d.cluster.plan import (
 )
 from her2d.cluster.processor import expected_software
 from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.pipeline.software import library_versions
 from her2d.processing.errors import (
     FileChangedError,
     ScanNotOnNodeError,
@@ -66,6 +68,7 @@ def plan(color_bundle, settings) -> NodePlan:
         color_bundle.digest,
         None,
         expected_software(settings),
+        library_versions(),
         settings.inference,
         PipelineSettings(),
         cpus=1,
@@ -161,6 +164,14 @@ def test_a_node_like_the_daemon_is_used(actor):
         (
             lambda p: {"software": replace(p.software, git_commit="abc")},
             "another version of her2d's commit",
+        ),
+        (
+            lambda p: {"libraries": {**p.libraries, "imagecodecs": "1.0"}},
+            "another version of imagecodecs: " + version("imagecodecs"),
+        ),
+        (
+            lambda p: {"libraries": {**p.libraries, "a-library-of-the-daemon": "1.0"}},
+            "another version of a-library-of-the-daemon: none, and the daemon has 1.0",
         ),
         (
             lambda p: {"bundle": p.bundle / "nowhere"},
