@@ -42,7 +42,8 @@ from her2d.cluster.plan import (
     SlideTask,
 )
 from her2d.cluster.scaling import Scale, engines_on, rescaled
-from her2d.inference.engine import DeviceLostError
+from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
@@ -51,13 +52,16 @@ from her2d.processing.errors import (
     UnreadableOnNodeError,
 )
 from her2d.settings import cluster_head
+from her2d.system.backoff import Backoff
 from her2d.system.connections import connection_problem
 from her2d.system.parent_process import end_with_parent
+from her2d.system.shortage import is_own_shortage
 
 NAMESPACE = "her2d"
 _REFRESH_S = 1.0
 _REFUSED_AGAIN_S = 60.0
-_MOST_NOT_ON_NODE = 3
+_LONGEST_REFUSED_S = 600.0  # also where the cause is mended, so not longer
+_MOST_FAILED = 3
 _PARTS = 2  # of a slide's file, under way at a time
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
@@ -71,10 +75,12 @@ _LOSSES = (
     ClusterLostError,
     ActorCrashedError,
     DeviceLostError,
+    EngineDownError,
     ResultLostError,
     ScanNotOnNodeError,
     UnreadableOnNodeError,
 )
+_OF_THE_FILE = (ScanNotOnNodeError, UnreadableOnNodeError)
 
 T = TypeVar("T")
 
@@ -87,6 +93,7 @@ class _Actor:
         report: reference to the answer that is waited for.
         is_leaving: whether it gets no further slide, and ends after those that it has.
         is_dismissed: whether it was ended here, so that its slides are not what ended it.
+        is_judged: whether its end was counted, which ends all slides that it has.
     """
 
     handle: Any
@@ -95,6 +102,7 @@ class _Actor:
     slides: int = 0
     is_leaving: bool = False
     is_dismissed: bool = False
+    is_judged: bool = False
     busy_s: float = 0.0
 
 
@@ -104,7 +112,9 @@ class _Node:
 
     Attributes:
         room: number of actors that its CPUs and GPUs allow.
-        not_found: slides in a row that could not be opened or read there.
+        failed: slides in a row that ended in what may be the node's fault.
+        relapses: how often it was refused for such slides since it last scored one, although its
+            engine had passed the check.
         full_until: when it gets slides again, because it had no room for the last one's result.
         scored, lost, busy_s: see `NodeStatus`.
     """
@@ -117,7 +127,8 @@ class _Node:
     actors: list[_Actor] = field(default_factory=list)
     refusal: str | None = None
     refused_at: float = 0.0
-    not_found: int = 0
+    failed: int = 0
+    relapses: int = 0
     full_until: float = 0.0
     scored: int = 0
     lost: int = 0
@@ -137,9 +148,18 @@ class _Node:
         self.actors.remove(actor)
         _kill(actor)
 
+    @property
+    def refused_for_s(self) -> float:
+        """For how long it is not used; longer each time, where its check does not find the cause.
+
+        Each slide that such a node gets may lose an attempt for it.
+        """
+        again = Backoff(_REFUSED_AGAIN_S, _LONGEST_REFUSED_S)
+        return again.wait_s(max(1, self.relapses))
+
     def refuse(self, reason: str) -> None:
         """Use none of its actors until some time has passed."""
-        self.refusal, self.refused_at, self.not_found = reason, time.monotonic(), 0
+        self.refusal, self.refused_at, self.failed = reason, time.monotonic(), 0
         for actor in self.actors:
             actor.is_dismissed = True
             _kill(actor)
@@ -277,7 +297,7 @@ class Driver:
             if not others:
                 task = replace(task, is_sent=task.can_be_sent)
             free = [
-                (actor.slides, node.not_found, number, node, actor)
+                (actor.slides, node.failed, number, node, actor)
                 for number, (node, actor) in enumerate(others or usable)
                 if actor.slides < most and now >= node.full_until
             ]
@@ -388,18 +408,41 @@ class Driver:
             # The device is lost to that process only, which is replaced.
             handed.actor.is_dismissed = True
             self._forget(handed)
-            return Failure(ActorCrashedError(f"On {handed.node.name}: {error}"))
+            error = ActorCrashedError(f"On {handed.node.name}: {error}")
+            answer = Failure(error)
+        elif isinstance(answer, Failure) and isinstance(error, EngineError):
+            error = type(error)(f"On {handed.node.name}: {error}")
+            answer = replace(answer, error=error)
         with self._lock:
-            if isinstance(error, ScanNotOnNodeError | UnreadableOnNodeError):
-                handed.node.not_found += 1
-                if handed.node.not_found >= _MOST_NOT_ON_NODE:
-                    handed.node.refuse(str(error))
-            else:
-                handed.node.not_found = 0
+            self._judge(handed, error)
         if isinstance(answer, Failure) and isinstance(error, UnreadableOnNodeError):
             # By the name that `begin` compares, which the node itself may not know.
             return replace(answer, error=error.on_node(handed.node.name))
         return answer
+
+    @staticmethod
+    def _judge(handed: _Handed, error: Exception | None) -> None:
+        """Note how a slide ended, and refuse its node if several in a row have failed there.
+
+        A node that fails fast has the fewest slides at all times, and would be given each next one.
+        """
+        node = handed.node
+        if not _may_be_the_nodes(error):
+            node.failed = 0
+            node.relapses = node.relapses if error else 0
+            return
+        if isinstance(error, ActorCrashedError):
+            if handed.actor.is_judged:
+                return
+            handed.actor.is_judged = True
+        node.failed += 1
+        if node.failed < _MOST_FAILED or node.refusal is not None:
+            return
+        if isinstance(error, _OF_THE_FILE):
+            node.refuse(str(error))
+        else:
+            node.relapses += 1
+            node.refuse(f"{node.failed} slides in a row failed there, the last so: {error}")
 
     def _free(self, handed: _Handed) -> None:
         with self._lock:
@@ -556,7 +599,7 @@ class Driver:
     def _ask_again(self, now: float) -> None:
         """Start one actor on each refused node after some time, if engines are wanted at all."""
         for node in self._nodes.values():
-            is_over = node.refusal is not None and now - node.refused_at >= _REFUSED_AGAIN_S
+            is_over = node.refusal is not None and now - node.refused_at >= node.refused_for_s
             if is_over and self._scale.engines and not node.actors:
                 node.actors.append(self._placed(node))
 
@@ -668,6 +711,12 @@ def _state_of(node: _Node) -> NodeState:
     if any(actor.is_usable for actor in node.actors):
         return "usable"
     return "starting" if node.actors else "idle"
+
+
+def _may_be_the_nodes(error: Exception | None) -> bool:
+    """Return whether what ended a slide may be its node's fault, as the slide's own."""
+    is_lost = isinstance(error, (*_OF_THE_FILE, ActorCrashedError, EngineError))
+    return is_lost or is_own_shortage(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -38,6 +38,7 @@ from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.slide_run import Progress as OnProgress
 from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.pipeline.software import Software, library_versions, software_of
+from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
@@ -66,6 +67,7 @@ _PART_BYTES = 2**20
 LOSSES: Mapping[type[Exception], str] = {
     ClusterLostError: "node",
     ActorCrashedError: "process",
+    EngineDownError: "engine",
     ResultLostError: "result",
     ScanNotOnNodeError: "file",
     UnreadableOnNodeError: "file",
@@ -122,7 +124,7 @@ class ClusterProcessor:
 
     @property
     def losses(self) -> Mapping[str, int]:
-        """What was lost (node, process or file) -> number of attempts that failed for it."""
+        """What was lost, such as `node` -> number of attempts that failed for it."""
         with self._lock:
             return dict(self._losses)
 

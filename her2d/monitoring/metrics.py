@@ -583,8 +583,8 @@ def _cluster(reading: Reading) -> Iterable[Metric]:
     )
     losses = CounterMetricFamily(
         "her2d_cluster_lost_attempts",
-        "Number of attempts that failed because the node, its process or the result was lost, or"
-        " the file was not found or could not be read there.",
+        "Number of attempts that failed because the node, its process or the result was lost, its"
+        " engine failed for every slide, or the file was not found or could not be read there.",
         labels=["lost"],
     )
     if cluster is not None:

@@ -12,7 +12,8 @@ from her2d.cluster.errors import ClusterUnavailableError
 from her2d.cluster.node import Vacancy
 from her2d.cluster.plan import Failure, NodeReport, Part, Progress, SlideTask
 from her2d.cluster.scaling import ScalingRules
-from her2d.inference.engine import DeviceLostError
+from her2d.inference.engine import DeviceLostError, EngineError
+from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
@@ -356,6 +357,65 @@ def test_a_node_that_finds_no_slide_does_not_draw_all_of_them(cluster, ray):
         ending(cluster, ray, not_there, number)
     assert states(cluster) == {"alpha": "refused"}
     assert not cluster.begin(task(4))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("no memory"),
+        EngineDownError("no memory"),
+        DeviceLostError("no device"),
+        MemoryError("no memory"),
+    ],
+)
+def test_a_node_whose_engine_fails_fast_does_not_draw_all_slides(cluster, ray, error):
+    for number in (10, 11):  # which the other node is busy with
+        assert cluster.begin(unreadable(number, "alpha"))
+    for number in range(3):
+        ended = ending(cluster, ray, Failure(error), number)
+        assert isinstance(error, MemoryError) or str(ended).startswith("On alpha: no ")
+        cluster._refresh()
+        cluster._refresh()
+    alpha, beta = cluster.status().nodes
+    assert str(alpha.refusal).startswith("3 slides in a row failed there, the last so: ")
+    assert beta.state == "usable"
+    assert not cluster.begin(task(3))
+
+
+def test_a_node_that_fails_again_and_again_is_asked_more_seldom_until_it_scores(cluster, ray):
+    """Its check finds nothing, and each slide that it gets may lose an attempt for it."""
+    del ray.living["beta"]
+    cluster._refresh()
+    waits = []
+    for _ in range(6):
+        for number in range(3):
+            ending(cluster, ray, Failure(EngineDownError("no memory")), number)
+        (alpha,) = cluster._nodes.values()
+        waits.append(alpha.refused_for_s)
+        cluster._refresh()
+        assert not alpha.actors
+        alpha.refused_at -= alpha.refused_for_s
+        cluster._refresh()
+        cluster._refresh()
+        assert states(cluster) == {"alpha": "usable"}
+    assert waits == [60, 120, 240, 480, 600, 600]
+    ray.answer = "result"
+    cluster.begin(task(9))
+    assert cluster.next("9", 0.01) == "result"
+    assert alpha.refused_for_s == 60
+
+
+def test_a_process_that_ends_with_several_slides_counts_once(cluster, ray):
+    del ray.living["beta"]
+    cluster._refresh()
+    for number in range(2):
+        assert cluster.begin(task(number))
+    for handed in cluster._slides.values():
+        handed.answer[0] = driver.RayActorError()
+    for number in range(2):
+        while cluster.next(str(number), 0.01) is None:
+            cluster._refresh()
+    assert next(iter(cluster._nodes.values())).failed == 1
 
 
 def test_a_refused_node_is_asked_again_after_a_while(cluster, ray, monkeypatch):

@@ -31,6 +31,7 @@ from her2d.cluster.processor import ClusterProcessor, check_order, expected_soft
 from her2d.inference.engine import EngineError
 from her2d.method import MethodName
 from her2d.pipeline.slide_run import SlideCancelledError
+from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
     ActorCrashedError,
     ClusterLostError,
@@ -387,6 +388,7 @@ def test_progress_on_a_node_is_progress_of_the_slide(score, played):
     [
         (ClusterLostError("gone"), "node"),
         (ActorCrashedError("ended"), "process"),
+        (EngineDownError("On alpha: no memory"), "engine"),
         (ResultLostError("full"), "result"),
         (ScanNotOnNodeError("elsewhere"), "file"),
     ],
@@ -397,7 +399,7 @@ def test_an_attempt_that_a_node_ended_is_counted_by_what_was_lost(
     played.answers = [Failure(error)]
     with pytest.raises(type(error)):
         score()
-    none = dict.fromkeys(("node", "process", "result", "file"), 0)
+    none = dict.fromkeys(("node", "process", "engine", "result", "file"), 0)
     assert processor.reading().losses == none | {lost: 1}
 
 
