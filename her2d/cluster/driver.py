@@ -226,20 +226,30 @@ class Driver:
         connecting.start()
         connecting.join(self._order.connect_s)
         if not connected.done():
-            raise ClusterUnavailableError(
-                f"The cluster {self._order.address} has not answered for"
-                f" {self._order.connect_s:.0f} s. Its head, or a proxy before it, may hang."
-            )
+            # Without `ray://` Ray looks for a head that does not listen for as long as one that is
+            # silent.
+            if (problem := self._connection_problem()) is None:
+                raise ClusterUnavailableError(
+                    f"The cluster {self._order.address} has not answered for"
+                    f" {self._order.connect_s:.0f} s. Its head, or a proxy before it, may hang."
+                )
+            raise self._unavailable(problem)
         try:
             connected.result()
         except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
             # Of a head that cannot be reached Ray says only that time is over.
-            head = cluster_head(self._order.address)
-            reason = (connection_problem(*head) if head else None) or _first_line(error)
-            raise ClusterUnavailableError(
-                f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.')}."
-            ) from error
+            raise self._unavailable(self._connection_problem() or _first_line(error)) from error
         threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
+
+    def _connection_problem(self) -> str | None:
+        """Return why no connection to the head can be made; None if one can, or for "auto"."""
+        head = cluster_head(self._order.address)
+        return connection_problem(*head) if head else None
+
+    def _unavailable(self, reason: str) -> ClusterUnavailableError:
+        return ClusterUnavailableError(
+            f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.')}."
+        )
 
     def _connect(self, reference: ParityReference, connected: "Future[None]") -> None:
         try:

@@ -1,6 +1,7 @@
 """What the driver makes of actors and nodes that end, with a Ray that the test plays."""
 
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -181,6 +182,28 @@ def test_a_cluster_that_ray_does_not_reach_is_reported_with_the_reason_if_there_
     reason = "ray client connection timeout"
     if not listens:
         reason = f"nothing listens on port {port} of 127.0.0.1"
+    assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
+
+
+def test_a_head_that_ray_waits_for_and_that_does_not_listen_is_not_said_to_hang(
+    cluster, monkeypatch
+):
+    ended = threading.Event()
+
+    def init(**_: object) -> None:
+        ended.wait(60)
+        raise ConnectionError("The test has ended.")
+
+    monkeypatch.setattr(driver, "parity_reference", lambda _: None)
+    monkeypatch.setattr(driver.ray, "init", init, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    cluster._order = SimpleNamespace(address=address, bundle=None, connect_s=0.1)
+    with pytest.raises(ClusterUnavailableError) as unavailable:
+        cluster.open()
+    ended.set()
+    reason = f"nothing listens on port {port} of 127.0.0.1"
     assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
 
 
