@@ -56,17 +56,29 @@ def backfill(
     settings = settings_of(config)
     if pause and resume:
         raise UserError("--pause and --resume exclude each other.")
-    if cluster and not settings.cluster.address:
-        raise UserError(
-            "[cluster] address is empty: this machine alone would score the slides. Set it, or"
-            " leave --cluster out."
-        )
+    if cluster:
+        _require_cluster(settings, folders or [])
     wanted = [folder.resolve() for folder in folders or []]
     if pause or resume:
         _change(settings, wanted, pause=pause, resume=resume)
     elif wanted:
         _request(settings, wanted)
     _show(settings, wanted, follow=follow, as_json=as_json)
+
+
+def _require_cluster(settings: Settings, folders: Sequence[Path]) -> None:
+    """Raise UserError if this machine alone scores, or an address was given as well."""
+    for folder in folders:
+        is_address = str(folder) == "auto" or str(folder).startswith("ray:/")
+        if is_address and not folder.exists():
+            raise UserError(
+                "--cluster takes no address: the daemon is connected to that of [cluster] address."
+            )
+    if not settings.cluster.address:
+        raise UserError(
+            "[cluster] address is empty: this machine alone would score the slides. Set it, or"
+            " leave --cluster out."
+        )
 
 
 def _request(settings: Settings, folders: Sequence[Path]) -> None:

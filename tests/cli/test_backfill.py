@@ -102,6 +102,8 @@ def test_following_ends_when_every_slide_has_ended(laboratory, her2d, old):
         (["--pause", "old"], "old is not back-filled. See her2d backfill"),
         (["--pause", "--resume"], "--pause and --resume exclude each other"),
         (["--cluster", "old"], "this machine alone would score the slides"),
+        (["old", "--cluster", "ray://head.example:10001"], "--cluster takes no address"),
+        (["old", "--cluster", "auto"], "--cluster takes no address"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_sentence(
