@@ -1,7 +1,9 @@
 """Slides that a real cluster scores, whatever happens to its nodes."""
 
+import os
 import random
 import re
+import signal
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -111,6 +113,38 @@ def test_slides_are_scored_through_rays_client_and_a_killed_node_costs_none(
     assert site.runs() == BATCH
     assert site.events()["slide_sent_to_node"] >= BATCH / 2
     assert {job.attempts for job in site.jobs()} == {1}
+
+
+def driver_process_of(daemon: int) -> int:
+    """Return the id of the process by which a daemon speaks with Ray."""
+    tasks = Path(f"/proc/{daemon}/task").glob("*/children")
+    children = [child for task in tasks for child in task.read_text().split()]
+    (found,) = (
+        int(child)
+        for child in children
+        if b"multiprocessing.spawn" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
+    return found
+
+
+def test_a_driver_process_that_is_killed_in_the_middle_of_slides_costs_none(
+    ray_nodes: RayNodes, tmp_path, color_bundle, write_slide
+):
+    ray_nodes.add(2)
+    site = cluster_site(tmp_path / "site", color_bundle, ray_nodes.address)
+    with site.daemon() as daemon:
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == 2)
+        for number in range(4):
+            write_slide(["SwSwSwSw"] * (20 + number), f"{number}.tif", folder=site.inbox)
+        under_way = re.compile(r"^her2d_cluster_node_slides\{.*\} [12]\.0$", re.MULTILINE)
+        site.wait_until(lambda: under_way.search(site.answer("/metrics")[1]) is not None)
+        os.kill(driver_process_of(daemon.pid), signal.SIGKILL)
+        site.wait_for(JobState.DONE, jobs=4)
+        _, metrics = site.answer("/metrics")
+    assert (site.runs(), site.events()["cluster_lost"]) == (4, 1)
+    assert {job.attempts for job in site.jobs()} == {1}
+    assert site.events()["slide_node_lost"] > 0
+    assert "her2d_cluster_disconnections_total 1.0" in metrics
 
 
 @pytest.mark.parametrize("cluster", ["ray_nodes", "client_nodes"])
