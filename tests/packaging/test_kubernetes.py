@@ -3,9 +3,8 @@
 Kubernetes drops a field that it does not know, so each schema is made to refuse it.
 """
 
-import os
+import json
 import re
-from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -17,17 +16,13 @@ import pytest
 import yaml
 
 from her2d.settings import load_settings
+from tools.kuberay_interface import keys_of_values
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "packaging" / "kubernetes"
 KUBERNETES = "1.33"
-# KubeRay 1.7.0: ray.io_rayclusters.yaml of its chart kuberay-operator, and the values.yaml of both
-# its charts as ray-cluster.values.yaml and kuberay-operator.values.yaml.
-KUBERAY = Path(os.environ.get("KUBERAY_SCHEMAS") or ROOT.parent / "shared" / "data" / "kuberay")
-CRD = KUBERAY / "ray.io_rayclusters.yaml"
-needs_kuberay = pytest.mark.skipif(
-    not CRD.exists(), reason=f"no copy of KubeRay's schema in {KUBERAY}"
-)
+# What a release of KubeRay accepts, from its published schemas by tools/kuberay_interface.py.
+KUBERAY = json.loads(Path(__file__).with_name("kuberay.json").read_text())
 
 
 @cache
@@ -88,9 +83,7 @@ def strict(schema: Any) -> Any:
 
 @cache
 def ray_cluster_schema() -> Any:
-    definition = yaml.load(CRD.read_text(), Loader=yaml.CSafeLoader)
-    (version,) = (each for each in definition["spec"]["versions"] if each["name"] == "v1")
-    return strict(version["schema"]["openAPIV3Schema"])
+    return strict(KUBERAY["ray_cluster"])
 
 
 def ray_problems(found: dict[str, Any]) -> list[str]:
@@ -130,8 +123,6 @@ def test_a_misspelt_field_is_refused_and_not_dropped():
     assert "resource" in str(problem(misspelt))
 
 
-@needs_kuberay
-@pytest.mark.slow  # a megabyte of YAML
 def test_kuberay_accepts_the_ray_cluster_and_refuses_a_misspelt_field():
     ray_cluster = document("RayCluster")
     assert ray_problems(ray_cluster) == []
@@ -157,50 +148,19 @@ def test_kuberay_accepts_the_ray_cluster_and_refuses_a_misspelt_field():
 # Helm
 
 
-def keys(values: dict[str, Any], before: str = "") -> Iterator[str]:
-    """Yield the paths of a chart's own keys; what Kubernetes defines is below them."""
-    for key, value in values.items():
-        yield f"{before}{key}"
-        if isinstance(value, dict) and before.count(".") < 1 and f"{before}{key}" in _SECTIONS:
-            yield from keys(value, f"{before}{key}.")
-
-
-_SECTIONS = ("image", "common", "head", "worker")
-
-
-def chart_keys(name: str) -> set[str]:
-    """The keys that the values.yaml of a chart has or names in a comment."""
-    text = (KUBERAY / name).read_text()
-    found = set(keys(yaml.safe_load(text)))
-    section = ""
-    for line in text.splitlines():
-        if top := re.match(r"(\w+):", line):
-            section = top[1]
-        if commented := re.match(r"  # (\w+):", line):
-            found.add(f"{section}.{commented[1]}")
-    return found
-
-
-@needs_kuberay
 def test_the_chart_has_every_key_of_the_values():
     own = documents("ray-cluster.values.yaml")[0]
-    known = chart_keys("ray-cluster.values.yaml")
-    assert set(keys(own)) <= known
+    known = set(KUBERAY["chart_keys"])
+    assert set(keys_of_values(own)) <= known
     assert not {"worker.maxReplica", "head.enableInTreeAutoscaler"} & known
-    group = yaml.safe_load((KUBERAY / "ray-cluster.values.yaml").read_text())[
-        "additionalWorkerGroups"
-    ]["smallGroup"]
     for name, added in own["additionalWorkerGroups"].items():
         # The chart's template reads `image` of a group, which its example lacks.
-        assert set(added) - {"image"} <= set(group), name
+        assert set(added) - {"image"} <= set(KUBERAY["worker_group_keys"]), name
 
 
-@needs_kuberay
 def test_the_operator_has_the_gate_that_tls_needs():
     (own,) = documents("kuberay-operator.values.yaml")
-    theirs = yaml.safe_load((KUBERAY / "kuberay-operator.values.yaml").read_text())
-    gates = {gate["name"] for gate in theirs["featureGates"]}
-    assert {gate["name"] for gate in own["featureGates"]} <= gates
+    assert {gate["name"] for gate in own["featureGates"]} <= set(KUBERAY["operator_gates"])
 
 
 def test_the_values_make_the_same_pods_as_the_manifest():
