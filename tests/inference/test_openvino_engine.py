@@ -189,6 +189,37 @@ def test_a_plan_that_was_compared_on_another_processor_is_compared_again(bundle,
     assert read_sidecar(plan.files).verified_on == here
 
 
+def test_where_it_may_not_compile_code_auto_passes_it_over_and_says_why(bundle, compiled):
+    """As in systemd's sandbox: a restriction of the process, PR_SET_MDWE, that it cannot undo."""
+    compiled("fp32")
+    script = f"""
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+    sys.exit("no PR_SET_MDWE")
+from her2d.bundle.loading import load_bundle
+from her2d.inference.backends import candidate
+from her2d.inference.engine import EngineError
+from her2d.inference.options import EngineOptions
+from her2d.inference.selection import open_engine
+bundle, options = load_bundle({str(bundle.directory)!r}), EngineOptions(threads=1)
+print(open_engine(bundle, backend="auto", options=options).backend)
+print(candidate("openvino", bundle, options).reason)
+try:
+    open_engine(bundle, backend="openvino", options=options)
+except EngineError as error:
+    print(error)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    if "no PR_SET_MDWE" in found.stderr:
+        pytest.skip("this kernel cannot keep a process from compiling code (Linux 6.3)")
+    assert found.returncode == 0, found.stderr
+    backend, *reasons = found.stdout.splitlines()[-3:]
+    assert backend == "onnxruntime"
+    assert all("sudo make install-openvino" in reason for reason in reasons)
+
+
 def test_an_altered_plan_is_refused(bundle, compiled):
     plan = compiled("fp32")
     plan.files.segmenter.write_bytes(plan.files.segmenter.read_bytes() + b"\0")
