@@ -8,7 +8,7 @@ from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import NO_GPU, Platform
-from her2d.system.cpus import processor_name
+from her2d.system.cpus import processor_kind
 from her2d.system.extras import installing
 from her2d.system.memory import may_generate_code
 
@@ -38,7 +38,7 @@ def platform_of(backend: BackendName) -> Platform:
     if backend == "onnxruntime":
         import onnxruntime
 
-        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_name())
+        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_kind())
     if backend == "openvino":
         library = library_of(backend)
         if not may_generate_code():
