@@ -32,7 +32,7 @@ PIP_INSTALL = $(PROGRAM)/bin/python -m pip install --disable-pip-version-check -
 
 FROM_WHEELS = --no-index --find-links $(WHEELS)
 
-.PHONY: install install-program install-files uninstall stopped install-gpu install-webhook install-cluster wheels
+.PHONY: install install-program install-files uninstall stopped install-gpu install-openvino install-webhook install-cluster wheels
 install: stopped install-program install-files
 	test -e $(CONFIG) || (umask 027; sed -f systemd/config.sed config.toml > $(CONFIG))
 	test -n "$(DESTDIR)" || systemd-sysusers her2d.conf
@@ -71,7 +71,7 @@ uninstall: stopped
 	test -n "$(DESTDIR)" || ! test -e $(UNITS)/her2d.service || systemctl disable her2d.service her2d-care.timer
 	rm -rf $(PROGRAM)
 	rm -f $(COMMAND) $(SYSUSERS) $(TMPFILES) $(MANUAL) $(BASH) $(ZSH) $(FISH)
-	rm -f $(addprefix $(UNITS)/,her2d.service her2d-care.service her2d-care.timer her2d.service.d/gpu.conf her2d.service.d/webhook.conf her2d.service.d/cluster.conf)
+	rm -f $(addprefix $(UNITS)/,her2d.service her2d-care.service her2d-care.timer her2d.service.d/gpu.conf her2d.service.d/openvino.conf her2d.service.d/webhook.conf her2d.service.d/cluster.conf)
 	test ! -d $(UNITS)/her2d.service.d || rmdir --ignore-fail-on-non-empty $(UNITS)/her2d.service.d
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 	@echo "her2d is uninstalled. Its settings (/etc/her2d), its results (/var/lib/her2d), its inbox (/srv/her2d)"
@@ -87,6 +87,11 @@ stopped:
 
 install-gpu:
 	install -D -m 644 systemd/gpu.conf $(UNITS)/her2d.service.d/gpu.conf
+	test -n "$(DESTDIR)" || systemctl daemon-reload
+
+# Lets the daemon run the code that OpenVINO compiles.
+install-openvino:
+	install -D -m 644 systemd/openvino.conf $(UNITS)/her2d.service.d/openvino.conf
 	test -n "$(DESTDIR)" || systemctl daemon-reload
 
 # Lets the daemon reach a webhook on a private network.

@@ -31,7 +31,11 @@ def _of_daemon(settings: Settings, properties: Properties) -> Iterator[Finding]:
     if archive_folders(intake):
         written += intake.inboxes
     seen = [*intake.inboxes, *_bundle_paths(settings), *written]
-    found = [*_unwritable(DAEMON, written, properties), *_hidden(DAEMON, seen, properties)]
+    found = [
+        *_unwritable(DAEMON, written, properties),
+        *_hidden(DAEMON, seen, properties),
+        *_without_code(settings, properties),
+    ]
     yield from found or [ok(_CHECK, f"{DAEMON} can access everything that the settings name.")]
 
 
@@ -82,6 +86,21 @@ def _unwritable(unit: str, folders: list[Path], properties: Properties) -> Itera
                 f"{unit} cannot write to {folder}.",
                 edit(unit, f"ReadWritePaths={folder}"),
             )
+
+
+def _without_code(settings: Settings, properties: Properties) -> Iterator[Finding]:
+    """Report OpenVINO where the unit keeps it from running the code that it compiles."""
+    wanted = settings.inference.backend
+    is_compiled = any(settings.bundle.path.glob("openvino-*.plan.json"))
+    is_used = wanted == "openvino" or (wanted == "auto" and is_compiled)
+    if is_used and properties.get("MemoryDenyWriteExecute") == "yes":
+        yield failure(
+            _CHECK,
+            f"{DAEMON} may not run code that it compiles, as OpenVINO does, so the daemon cannot"
+            " use OpenVINO.",
+            "Install the drop-in openvino.conf, which allows it (sudo make install-openvino). Then"
+            " restart her2d.",
+        )
 
 
 def _depth(folder: Path, above: list[Path]) -> int:

@@ -20,7 +20,7 @@ _PROGRAM = (Path(os.__file__), Path(her2d.__file__))
 _PROPERTIES = (
     "LoadState,UnitFileState,ActiveState,SubState,NeedDaemonReload,User,MainPID,ProtectSystem,"
     "ProtectHome,PrivateTmp,StateDirectory,ReadWritePaths,ReadOnlyPaths,InaccessiblePaths,"
-    "IPAddressAllow,IPAddressDeny,TimeoutStopUSec,WatchdogUSec,TasksMax,MemoryMax,MemoryHigh,Environment,"
+    "MemoryDenyWriteExecute,IPAddressAllow,IPAddressDeny,TimeoutStopUSec,WatchdogUSec,TasksMax,MemoryMax,MemoryHigh,Environment,"
     "EnvironmentFiles"
 )
 _ENABLED = ("enabled", "static", "alias", "linked", "generated", "indirect")

@@ -10,9 +10,7 @@ from her2d.errors import Her2dError
 from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions
-from her2d.inference.plan_engine import plan_for
-from her2d.inference.plans import loadable_plan
-from her2d.inference.platforms import platform_of
+from her2d.inference.plan_engine import usable_plan
 from her2d.system.extras import installing, is_installed
 
 
@@ -75,7 +73,7 @@ def _compiled(name: BackendName, bundle: Bundle | None, options: EngineOptions) 
 
 def _loadable(bundle: Bundle, name: BackendName, options: EngineOptions) -> None:
     try:
-        loadable_plan(plan_for(bundle, name, options.precision), platform_of(name))
+        usable_plan(bundle, name, options.precision)
     except EngineError as error:
         raise _Unusable(str(error)) from error
 

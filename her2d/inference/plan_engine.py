@@ -1,6 +1,7 @@
 """Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Engine, Tiles
 from her2d.inference.graph_files import loading_graph, read_graph
 from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
+from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
 from her2d.inference.options import (
     ON_CPU,
     BackendName,
@@ -27,7 +29,7 @@ from her2d.inference.plans import (
     read_sidecar,
     write_sidecar,
 )
-from her2d.inference.platforms import platform_of
+from her2d.inference.platforms import library_of, platform_of
 from her2d.inference.separate_folds import SeparateFolds, open_separately
 from her2d.inference.ways import Way
 from her2d.system.cpus import usable_cpus
@@ -77,12 +79,36 @@ def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> E
         PlanError: there is no plan, it does not fit, or it differs too much from fp32.
         EngineError: the library or the device refuses it.
     """
-    files = plan_for(bundle, backend, options.precision)
+    plan = usable_plan(bundle, backend, options.precision)
+    if plan.device is None or plan.sidecar.verified_on == plan.device:
+        return engine_of(plan.files, plan.sidecar, options)
+    return _verified(plan.files, plan.sidecar, options, plan.device)
+
+
+@dataclass(frozen=True, slots=True)
+class UsablePlan:
+    """A plan that may be loaded, and what would run it: see `Platform.device`."""
+
+    files: PlanFiles
+    sidecar: Sidecar
+    device: str | None
+
+
+def usable_plan(bundle: Bundle, backend: BackendName, precision: Precision | None) -> UsablePlan:
+    """Find the plan that would be used and check, without opening it, that it may be loaded here.
+
+    Raises:
+        PlanError: there is no plan, it does not fit, or it differs too much from fp32.
+        EngineError: the library is not installed, or may not be used.
+    """
+    files = plan_for(bundle, backend, precision)
     platform = platform_of(backend)
     sidecar = loadable_plan(files, platform)
-    if platform.device is None or sidecar.verified_on == platform.device:
-        return engine_of(files, sidecar, options)
-    return _verified(files, sidecar, options, platform.device)
+    if backend == "openvino":
+        problem = precision_problem(library_of(backend), files.precision)
+        if problem is not None:
+            raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {problem}")
+    return UsablePlan(files, sidecar, platform.device)
 
 
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
@@ -142,8 +168,6 @@ def _host_network(
     files: PlanFiles, path: Path, graph: str | bytes, outputs: tuple[str, ...], way: Way
 ) -> HostNetwork:
     if files.backend == "openvino":
-        from her2d.inference.openvino_engine import OpenVinoNetwork
-
         return OpenVinoNetwork(path, graph, outputs, way, files.precision)
     from her2d.inference.onnxruntime_engine import OnnxRuntimeNetwork
 
@@ -167,15 +191,18 @@ def _verified(files: PlanFiles, sidecar: Sidecar, options: EngineOptions, device
 
 
 def _accept(files: PlanFiles, sidecar: Sidecar, parity: Parity) -> None:
-    """Write the comparison to the plan's sidecar. Raises PlanError if it differs too much."""
-    reason = parity.refusal(files.bundle.manifest.tolerance)
-    if reason is not None:
-        raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")
+    """Write the comparison to the plan's sidecar, so that it is not made again at each start.
+
+    Raises:
+        PlanError: the plan differs too much.
+    """
     try:
         write_sidecar(files, sidecar.model_copy(update={"parity": parity}))
     except OSError as error:
         # The service may lack permission to write there; then the next start checks again.
         log.warning("plan_verification_not_saved", reason=str(error))
+    if reason := parity.refusal(files.bundle.manifest.tolerance):
+        raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {reason}")
 
 
 def _check_tiles(files: PlanFiles) -> Tiles:

@@ -221,11 +221,13 @@ def loadable_plan(files: PlanFiles, platform: Platform) -> Sidecar:
 
     Raises:
         PlanError: the plan was compiled from other graphs, by another library version or for
-            another device, was altered since, or differs too much from fp32.
+            another device, was altered since, or differs too much from fp32 on this device.
     """
     sidecar = read_sidecar(files)
     reason = _unfit(files, sidecar) or _foreign(sidecar, platform) or _altered(files, sidecar)
-    if reason is None and sidecar.parity is not None:
+    # A comparison on another device says nothing about this one, where it is made first.
+    is_compared_here = platform.device in (None, sidecar.verified_on)
+    if reason is None and sidecar.parity is not None and is_compared_here:
         reason = sidecar.parity.refusal(files.bundle.manifest.tolerance)
     _refuse(files, reason)
     return sidecar

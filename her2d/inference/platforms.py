@@ -8,8 +8,9 @@ from her2d.inference.cuda_driver import NoGpuError, find_gpu
 from her2d.inference.engine import EngineError
 from her2d.inference.options import BackendName
 from her2d.inference.plans import NO_GPU, Platform
-from her2d.system.cpus import processor_name
+from her2d.system.cpus import processor_kind
 from her2d.system.extras import installing
+from her2d.system.memory import may_generate_code
 
 
 def library_of(backend: BackendName) -> Any:
@@ -31,14 +32,21 @@ def platform_of(backend: BackendName) -> Platform:
     """Find the platform of `backend`. Without a GPU, tensorrt has none.
 
     Raises:
-        EngineError: the library is not installed, or tensorrt finds no GPU.
+        EngineError: the library is not installed, tensorrt finds no GPU, or openvino may not
+            compile code here.
     """
     if backend == "onnxruntime":
         import onnxruntime
 
-        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_name())
+        return Platform(onnxruntime.__version__, NO_GPU, NO_GPU, processor_kind())
     if backend == "openvino":
         library = library_of(backend)
+        if not may_generate_code():
+            raise EngineError(
+                "OpenVINO compiles code when it opens, which this process may not run. If systemd"
+                " starts her2d, install the drop-in openvino.conf, which allows it (sudo make"
+                " install-openvino), and restart her2d."
+            )
         # The unit's sandbox hides /proc/cpuinfo; OpenVINO asks the processor itself.
         processor = str(library.Core().get_property("CPU", "FULL_DEVICE_NAME"))
         return Platform(str(library.__version__), NO_GPU, NO_GPU, processor)

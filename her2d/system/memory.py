@@ -1,6 +1,7 @@
-"""Measure the memory of this process, and return what the C library keeps to the system."""
+"""The memory of this process: how much it is, what it may hold, and giving back what is free."""
 
 import ctypes
+import mmap
 import resource
 
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it: malloc_trim(3)
@@ -19,3 +20,16 @@ def give_back_free_memory() -> None:
 def most_memory_used() -> int:
     """Return the most memory that this process has had at once so far, in bytes (getrusage(2))."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+
+
+def may_generate_code() -> bool:
+    """Return whether this process may run code that it has written to memory, as compilers do.
+
+    systemd's `MemoryDenyWriteExecute=` and security modules forbid it. It is found out with a page.
+    """
+    try:
+        page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    except OSError:
+        return False
+    page.close()
+    return True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from her2d.system.cpus import processor_name
+from her2d.system.cpus import processor_kind
 
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 
@@ -29,7 +29,7 @@ def test_the_shipped_bundle_compiles_for_rtx_and_the_sidecar_describes_the_plan(
 def test_the_shipped_bundle_in_int8_passes_its_own_gate_on_the_cpu(laboratory, demo):
     arguments = ("--backend", "onnxruntime", "--precision", "int8", "--tiles", "4")
     parity = laboratory.json("compile", demo, *arguments)["parity"]
-    assert (parity["tiles"], parity["verified_on"]) == (2, processor_name())
+    assert (parity["tiles"], parity["verified_on"]) == (2, processor_kind())
     assert parity["mask_agreement"] >= 0.99
 
 

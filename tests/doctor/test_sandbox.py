@@ -13,6 +13,7 @@ from her2d.doctor.webhook import webhook_findings
 from her2d.settings import (
     BundleSettings,
     ClusterSettings,
+    InferenceSettings,
     IntakeSettings,
     PipelineSettings,
     ResultsSettings,
@@ -206,6 +207,39 @@ def test_the_drop_in_for_a_webhook_allows_private_networks(monkeypatch, name_ser
     assert webhook_problems("http://172.16.3.4/hook", monkeypatch, unit) == []
     assert webhook_problems("https://lis.invalid/hook", monkeypatch, unit) == []
     assert webhook_problems("http://8.8.8.8/hook", monkeypatch, unit) != []
+
+
+WITHOUT_CODE = {**UNIT, "MemoryDenyWriteExecute": "yes"}
+
+
+def openvino_problems(backend: str, bundle: Path, daemon: dict[str, str]) -> list[str]:
+    settings = installed(
+        inference=InferenceSettings(backend=backend), bundle=BundleSettings(path=bundle)
+    )
+    found = sandbox_findings(settings, daemon)
+    return [problem for problem in problems(found) if "OpenVINO" in problem]
+
+
+def test_openvino_needs_a_unit_that_may_run_what_it_compiles(tmp_path):
+    expected = [
+        "her2d.service may not run code that it compiles, as OpenVINO does, so the daemon cannot"
+        " use OpenVINO."
+    ]
+    assert openvino_problems("openvino", tmp_path, WITHOUT_CODE) == expected
+    assert openvino_problems("auto", tmp_path, WITHOUT_CODE) == []
+    (tmp_path / "openvino-bf16.plan.json").touch()
+    assert openvino_problems("auto", tmp_path, WITHOUT_CODE) == expected
+    assert openvino_problems("onnxruntime", tmp_path, WITHOUT_CODE) == []
+
+
+def test_the_drop_in_for_openvino_allows_what_the_unit_forbids(tmp_path):
+    setting = re.compile(r"^(MemoryDenyWriteExecute)=(.*)", re.MULTILINE)
+    forbidden, allowed = (
+        dict(setting.findall((UNITS / name).read_text()))
+        for name in ("her2d.service", "openvino.conf")
+    )
+    assert openvino_problems("openvino", tmp_path, {**UNIT, **forbidden}) != []
+    assert openvino_problems("openvino", tmp_path, {**UNIT, **forbidden, **allowed}) == []
 
 
 def cluster_problems(address: str, daemon: dict[str, str]) -> list[str]:

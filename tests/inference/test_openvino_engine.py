@@ -11,7 +11,9 @@ import pytest
 from separable_bundle import SCALES, write_separable_bundle
 
 from her2d.bundle.loading import load_bundle
+from her2d.inference.backends import candidate
 from her2d.inference.compiler.compile import (
+    Compiled,
     CompileOrder,
     TilesToTry,
     compile_bundle,
@@ -23,7 +25,7 @@ from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
 from her2d.inference.options import BatchSizes, EngineOptions
 from her2d.inference.plan_engine import engine_of
-from her2d.inference.plans import PlanError, Profile, read_sidecar
+from her2d.inference.plans import PlanError, PlanFiles, Profile, read_sidecar
 from her2d.inference.selection import open_engine
 from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
 from her2d.settings import PACKAGE_DATA
@@ -102,7 +104,7 @@ def test_while_a_plan_is_compared_one_engine_is_open_at_a_time(bundle, compiled,
             super().__init__(*arguments)
 
     monkeypatch.setattr("her2d.inference.onnxruntime_engine.OnnxRuntimeEngine", Reference)
-    monkeypatch.setattr("her2d.inference.openvino_engine.OpenVinoNetwork", Noting)
+    monkeypatch.setattr("her2d.inference.plan_engine.OpenVinoNetwork", Noting)
     plan = compiled("fp32")
     parity = plan.sidecar.parity.model_copy(update={"verified_on": "another processor"})
     elsewhere = plan.sidecar.model_copy(update={"parity": parity})
@@ -182,11 +184,98 @@ def test_with_a_plan_auto_takes_it_before_onnxruntime(bundle, compiled):
 def test_a_plan_that_was_compared_on_another_processor_is_compared_again(bundle, compiled):
     plan = compiled("fp32")
     here = plan.sidecar.verified_on
+    compared_elsewhere(plan)
+    open_engine(bundle, backend="openvino", options=ONE_THREAD).close()
+    assert read_sidecar(plan.files).verified_on == here
+
+
+def compared_elsewhere(plan) -> None:
+    """Let a plan have been compared with fp32 on another processor only."""
     parity = plan.sidecar.parity.model_copy(update={"verified_on": "another processor"})
     elsewhere = plan.sidecar.model_copy(update={"parity": parity})
     plan.files.sidecar.write_text(elsewhere.model_dump_json())
-    open_engine(bundle, backend="openvino", options=ONE_THREAD).close()
-    assert read_sidecar(plan.files).verified_on == here
+
+
+def test_a_plan_that_another_processor_cannot_compute_is_refused_before_any_comparison(
+    bundle, compiled, monkeypatch
+):
+    plan = compiled("fp32")
+    sidecar = plan.sidecar.model_copy(update={"precision": "bf16"})
+    files = PlanFiles(bundle, "openvino", "bf16")
+    for of_fp32, of_bf16 in (
+        (plan.files.segmenter, files.segmenter),
+        (plan.files.classifiers, files.classifiers),
+        (plan.files.check_tiles, files.check_tiles),
+    ):
+        shutil.copy(of_fp32, of_bf16)
+    compared_elsewhere(Compiled(files, sidecar))
+    monkeypatch.setattr("her2d.inference.openvino_engine._capabilities", lambda _: ["FP32"])
+    monkeypatch.setattr("her2d.inference.plan_engine.reference_findings", unwanted)
+    found = candidate("openvino", bundle, ONE_THREAD)
+    assert not found.usable
+    assert "plan openvino-bf16 is refused. This processor has no instructions" in found.reason
+    with pytest.raises(PlanError, match="no instructions for bf16"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
+    assert open_engine(bundle, backend="auto", options=ONE_THREAD).backend == "onnxruntime"
+
+
+def test_a_plan_that_fails_the_comparison_on_this_processor_is_compared_once(
+    bundle, compiled, monkeypatch
+):
+    plan = compiled("fp32")
+    compared_elsewhere(plan)
+    differing = plan.sidecar.parity.model_copy(update={"mask_agreement": 0.5})
+    monkeypatch.setattr("her2d.inference.plan_engine.measure_parity", lambda *_, **__: differing)
+    with pytest.raises(PlanError, match=r"mask agreement is 0\.5"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
+    monkeypatch.setattr("her2d.inference.plan_engine.reference_findings", unwanted)
+    with pytest.raises(PlanError, match=r"mask agreement is 0\.5"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
+    assert not candidate("openvino", bundle, ONE_THREAD).usable
+    assert open_engine(bundle, backend="auto", options=ONE_THREAD).backend == "onnxruntime"
+
+
+def test_a_plan_that_another_processor_refused_is_compared_here(bundle, compiled):
+    plan = compiled("fp32")
+    differing = plan.sidecar.parity.model_copy(update={"mask_agreement": 0.5})
+    compared_elsewhere(Compiled(plan.files, plan.sidecar.model_copy(update={"parity": differing})))
+    assert open_engine(bundle, backend="openvino", options=ONE_THREAD).backend == "openvino"
+    assert read_sidecar(plan.files).parity.mask_agreement == 1.0
+
+
+def unwanted(*_, **__):
+    raise AssertionError("the plan is compared with fp32")
+
+
+def test_where_it_may_not_compile_code_auto_passes_it_over_and_says_why(bundle, compiled):
+    """As in systemd's sandbox: a restriction of the process, PR_SET_MDWE, that it cannot undo."""
+    compiled("fp32")
+    script = f"""
+import ctypes, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+    sys.exit("no PR_SET_MDWE")
+from her2d.bundle.loading import load_bundle
+from her2d.inference.backends import candidate
+from her2d.inference.engine import EngineError
+from her2d.inference.options import EngineOptions
+from her2d.inference.selection import open_engine
+bundle, options = load_bundle({str(bundle.directory)!r}), EngineOptions(threads=1)
+print(open_engine(bundle, backend="auto", options=options).backend)
+print(candidate("openvino", bundle, options).reason)
+try:
+    open_engine(bundle, backend="openvino", options=options)
+except EngineError as error:
+    print(error)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    if "no PR_SET_MDWE" in found.stderr:
+        pytest.skip("this kernel cannot keep a process from compiling code (Linux 6.3)")
+    assert found.returncode == 0, found.stderr
+    backend, *reasons = found.stdout.splitlines()[-3:]
+    assert backend == "onnxruntime"
+    assert all("sudo make install-openvino" in reason for reason in reasons)
 
 
 def test_an_altered_plan_is_refused(bundle, compiled):

@@ -1,6 +1,7 @@
 """The number of CPUs that the process may really use."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from her2d.system.cpus import (
     bound_thread_pools,
-    processor_name,
+    processor_kind,
     usable_cpus,
     usable_tasks,
 )
@@ -148,11 +149,24 @@ def test_what_the_user_set_for_a_library_is_left_as_it_is():
     assert environment["OMP_NUM_THREADS"] == str(usable_cpus())
 
 
-def test_the_processor_is_named_as_the_kernel_names_it(tmp_path):
-    described = tmp_path / "cpuinfo"
-    described.write_text("processor\t: 0\nmodel name\t: AMD EPYC 9B14\n\nprocessor\t: 1\n")
-    assert processor_name(described) == "AMD EPYC 9B14"
+def without_cpuinfo(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where /proc/cpuinfo is hidden, as `ProcSubset=pid` of the unit hides it."""
+    hidden = 'mount -t proc -o subset=pid proc /proc && test ! -e /proc/cpuinfo && exec "$@"'
+    return subprocess.run(
+        ["unshare", "-m", "-p", "-f", "sh", "-c", hidden, "-", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-def test_a_processor_without_a_name_is_named_by_its_kind(tmp_path):
-    assert processor_name(tmp_path / "none") == os.uname().machine
+@pytest.mark.skipif(
+    shutil.which("unshare") is None or without_cpuinfo("true").returncode != 0,
+    reason="this user may not mount /proc",
+)
+def test_the_processor_is_the_same_for_the_daemon_in_its_sandbox_and_for_commands():
+    script = "from her2d.system.cpus import processor_kind; print(processor_kind())"
+    found = without_cpuinfo(sys.executable, "-c", script)
+    kind = processor_kind()
+    assert (found.returncode, found.stdout.strip()) == (0, kind), found.stderr
+    assert kind.startswith(f"{os.uname().machine} with ")

@@ -76,13 +76,14 @@ def test_the_exposure_level_of_a_service_without_a_gpu_is_at_most_1_5(units, nam
 
 
 @needs_systemd
-def test_the_exposure_level_with_the_gpu_drop_in_is_at_most_2_5(units):
+@pytest.mark.parametrize(("name", "most"), [("gpu.conf", 2.5), ("openvino.conf", 1.6)])
+def test_the_exposure_level_with_a_drop_in_for_a_back_end_is_little_higher(units, name, most):
     unit = units / "her2d.service"
     without = exposure(unit)
-    drop_in = units / "her2d.service.d" / "gpu.conf"
+    drop_in = units / "her2d.service.d" / name
     drop_in.parent.mkdir()
-    shutil.copy(UNITS / "gpu.conf", drop_in)
-    assert without < exposure(unit) <= 2.5
+    shutil.copy(UNITS / name, drop_in)
+    assert without < exposure(unit) <= most
 
 
 def test_only_the_paths_of_the_installed_config_differ_from_the_documented_one(tmp_path):
@@ -141,6 +142,15 @@ def test_make_install_keeps_an_existing_config(tmp_path):
     config.write_text("# mine\n")
     make_install(tmp_path)
     assert config.read_text() == "# mine\n"
+
+
+@pytest.mark.parametrize("name", ["gpu", "openvino", "webhook", "cluster"])
+def test_make_uninstall_removes_each_drop_in_that_make_installs(tmp_path, name):
+    for target in (f"install-{name}", "uninstall"):
+        command = ["make", target, f"DESTDIR={tmp_path}"]
+        subprocess.run(command, cwd=PROJECT, capture_output=True, check=True)
+        installed = [path.name for path in tmp_path.rglob("*.conf")]
+        assert installed == ([f"{name}.conf"] if target != "uninstall" else [])
 
 
 @pytest.mark.parametrize(

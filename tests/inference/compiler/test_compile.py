@@ -14,7 +14,7 @@ from her2d.inference.options import EngineOptions
 from her2d.inference.plan_engine import open_plan, plan_for
 from her2d.inference.plans import PlanError, PlanFiles, Profile, Sidecar, read_sidecar
 from her2d.inference.selection import open_engine
-from her2d.system.cpus import processor_name
+from her2d.system.cpus import processor_kind
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +102,7 @@ def test_tensorrt_is_refused_where_it_is_not_installed(bundle, to_try):
 
 def test_int8_on_the_cpu_is_checked_at_once_and_used_if_requested_by_name(in_int8, to_try):
     sidecar = read_sidecar(in_int8)
-    assert sidecar.verified_on == processor_name()
+    assert sidecar.verified_on == processor_kind()
     assert sidecar.parity is not None
     assert 0 < sidecar.parity.max_dp < 0.2
     options = EngineOptions(precision="int8", threads=1)
@@ -136,7 +136,7 @@ def test_a_plan_beyond_the_tolerance_is_refused_and_nothing_is_left(bundle, to_t
 def test_an_unverified_plan_is_checked_before_it_is_used_and_the_check_is_saved(in_int8):
     unverify(in_int8)
     open_plan(in_int8.bundle, "onnxruntime", EngineOptions(precision="int8", threads=1)).close()
-    assert read_sidecar(in_int8).verified_on == processor_name()
+    assert read_sidecar(in_int8).verified_on == processor_kind()
 
 
 def test_an_unverified_plan_that_fails_its_check_is_never_used(in_int8):
