@@ -285,7 +285,10 @@ class IntervalScale(_Section):
 
 
 class Interval(_Section):
-    """Split-conformal calibration of the interval of P, on slides that no model learned from.
+    """Split-conformal calibration of the interval of P, on slides that no network learned from.
+
+    The integrator is fitted on these slides; each is scored by one that did not learn from its
+    patient.
 
     A residual is the difference between P and the annotated share of HER2-high tumour, each as
     arcsin of its square root, divided by the slide's scale. A bundle without this section has

@@ -94,8 +94,9 @@ def _interval(manifest: Manifest) -> str:
     if found is None:
         return f"The interval of P: {interval_meaning(calibrated=False)}"
     return (
-        f"The interval of P, on {found.slides} slides of {found.patients} patients that no model"
-        f" learned from: {interval_meaning(calibrated=True)}{_population(found)}"
+        f"The interval of P, on {found.slides} slides of {found.patients} patients that no network"
+        " learned from, each scored by an integrator that had not learned from its patient:"
+        f" {interval_meaning(calibrated=True)}{_population(found)}"
     )
 
 
