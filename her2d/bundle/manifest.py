@@ -495,10 +495,22 @@ class Measured(_Section):
     slide_accuracy_ci_low: Fraction | None = None
     slide_accuracy_ci_high: Fraction | None = None
     slide_sensitivity: Fraction | None = None
+    slide_sensitivity_ci_low: Fraction | None = None
+    slide_sensitivity_ci_high: Fraction | None = None
     slide_specificity: Fraction | None = None
+    slide_specificity_ci_low: Fraction | None = None
+    slide_specificity_ci_high: Fraction | None = None
     slide_auroc: Fraction | None = None
+    slide_auroc_ci_low: Fraction | None = None
+    slide_auroc_ci_high: Fraction | None = None
     slide_accuracy_of_all: Fraction | None = None
     """Accuracy if slides that were predicted indeterminate count as wrong."""
+    interval_slides: Annotated[int, Field(ge=0)] | None = None
+    """Slides with a call and a known annotated share, on which the interval of P was measured."""
+    interval_coverage: Fraction | None = None
+    """Share of them whose interval of P holds the annotated share by area."""
+    interval_coverage_ci_low: Fraction | None = None
+    interval_coverage_ci_high: Fraction | None = None
 
 
 class Manifest(_Section):

@@ -191,6 +191,33 @@ def test_the_manifest_and_its_card_count_indeterminate_slides():
     card = model_card(manifest(measured=found))
     assert "indeterminate slides, excluded below: 1" in card
     assert "slide accuracy, indeterminate counted as wrong: 0.8966" in card
+    assert "slides whose interval of P holds" not in card
+
+
+def test_the_card_gives_coverage_and_every_figure_of_slides_with_its_limits():
+    measured = Measured(
+        cohort="test",
+        slides=80,
+        slides_positive=20,
+        segmenter_miou=0.8,
+        slide_accuracy=0.9,
+        slide_accuracy_ci_low=0.8,
+        slide_accuracy_ci_high=0.95,
+        slide_sensitivity=0.85,
+        slide_sensitivity_ci_low=0.6,
+        slide_sensitivity_ci_high=0.93,
+        slide_auroc=0.88,
+        interval_slides=77,
+        interval_coverage=0.96,
+        interval_coverage_ci_low=0.89,
+        interval_coverage_ci_high=0.99,
+    )
+    card = model_card(manifest(measured=measured))
+    assert "slide accuracy: 0.9000 (0.8000 to 0.9500)" in card
+    assert "slide sensitivity: 0.8500 (0.6000 to 0.9300)" in card
+    assert "slide AUROC: 0.8800\n" in card
+    held = "slides whose interval of P holds the annotated share, of 77: 0.9600 (0.8900 to 0.9900)"
+    assert held in card
 
 
 def test_what_is_not_defined_is_null_in_json():

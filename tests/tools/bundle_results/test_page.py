@@ -87,6 +87,29 @@ def test_the_data_are_of_the_shipped_bundle(
 
 
 @pytest.mark.parametrize(
+    ("split", "section"), [("test", "measured"), ("external", "measured_external")]
+)
+def test_the_shipped_manifest_has_the_intervals_and_the_coverage_of_its_report(
+    report: Report, manifest: Manifest, split: str, section: str
+) -> None:
+    shipped = getattr(manifest, section)
+    assert isinstance(shipped, Measured)
+    row = report.bundle_row(split)
+    assert row is not None
+    (covered,) = (each for each in report.coverage if (each.set, each.band) == (split, "all"))
+    assert shipped.interval_slides == covered.slides
+    for name, found in (
+        ("slide_accuracy", row.accuracy),
+        ("slide_sensitivity", row.sensitivity),
+        ("slide_specificity", row.specificity),
+        ("slide_auroc", row.auroc),
+        ("interval_coverage", covered.share),
+    ):
+        parts = (name, f"{name}_ci_low", f"{name}_ci_high")
+        assert [getattr(shipped, part) for part in parts] == [found.value, found.low, found.high]
+
+
+@pytest.mark.parametrize(
     ("paper", "accuracy"), [(INTERNAL, 0.9043), (EXTERNAL, 0.8922)], ids=["internal", "external"]
 )
 def test_the_papers_counts_give_the_accuracy_of_its_abstract(paper: Any, accuracy: float) -> None:
