@@ -26,6 +26,7 @@ from her2d.research.evaluation.html import render
 from her2d.research.evaluation.misdiagnosis import LevelCounts, holm, misdiagnosis_tests
 from her2d.research.evaluation.model_card import model_card
 from her2d.research.evaluation.publish import split_metrics
+from her2d.research.evaluation.reflex_testing import ReflexRow, RuleOut, StandardizedYield
 from her2d.research.evaluation.report import (
     IntegratorRow,
     Report,
@@ -120,6 +121,38 @@ def test_the_papers_confusion_matrix_gives_its_accuracy():
     assert row.confusion == Confusion(16, 2, 9, 88)
     assert round(row.accuracy.value, 4) == 0.9043
     assert row.selected
+
+
+@pytest.mark.parametrize("prevalence", [None, 0.125])
+def test_the_page_gives_what_a_rule_out_threshold_saves_in_the_stated_population_too(prevalence):
+    here = Interval(value=0.5, low=0.4, high=0.6)
+    there = StandardizedYield(saved=here, npv=Interval(value=0.97, low=0.9, high=0.99))
+    stated = None if prevalence is None else there
+    rule = RuleOut(
+        threshold_percent=10.0,
+        slides=116,
+        patients=115,
+        positive=39,
+        saved=here,
+        npv=here,
+        note="Chosen.",
+        prevalence=prevalence,
+        standardized=stated,
+    )
+    row = ReflexRow(
+        set="test",
+        slides=57,
+        not_tested=34,
+        missed=3,
+        saved=here,
+        npv=here,
+        found=here,
+        standardized=stated,
+    )
+    page = render(report(rule_out=rule, reflex=(row,)), ReportFigures())
+    beside = "0.500 (0.400 to 0.600); where 12.5 % are HER2-positive 0.970 (0.900 to 0.990)"
+    assert page.count(beside) == (0 if prevalence is None else 2)
+    assert "<td>34<td>0.500 (0.400 to 0.600)" in page
 
 
 def test_a_metric_that_is_not_known_is_one_dash():
