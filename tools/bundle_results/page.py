@@ -288,12 +288,13 @@ def _rule_out(report: Report) -> str:
         return ""
     if rule.threshold_percent is None:
         return rule.note
-    sentences = [rule.note]
+    how = f"{rule.note[0].lower()}{rule.note[1:]}"
+    sentences = [f"The rule-out threshold is P of {rule.threshold_percent:.1f} %, {how}"]
     for split, name, _ in _SETS:
         row = rows[split]
         sentence = (
-            f"Under P of {rule.threshold_percent:.1f} % {row.not_tested} of {row.slides} {name}"
-            f" slides would not be tested by IHC, {row.missed} of them positive"
+            f"Under it {row.not_tested} of {row.slides} {name} slides would not be tested by IHC,"
+            f" {row.missed} of them positive"
         )
         there = row.standardized
         if there is not None and rule.prevalence is not None:

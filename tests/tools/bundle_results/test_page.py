@@ -237,7 +237,7 @@ def test_what_a_rule_out_threshold_saves_is_said_for_both_centres(
         positive=30,
         saved=some,
         npv=some,
-        note="Chosen.",
+        note="The highest of all.",
         prevalence=0.125,
         standardized=there,
     )
@@ -257,8 +257,9 @@ def test_what_a_rule_out_threshold_saves_is_said_for_both_centres(
     text = page(report.model_copy(update={"rule_out": rule, "reflex": rows}), manifest.training)
     words = " ".join(text.split())
     assert (
-        "Chosen. Under P of 10.0 % 43 of 80 internal slides would not be tested by IHC, 3 of them"
-        " positive; where 12.5 % are positive, that saves 0.500 (0.400 to 0.600) of the tests with"
-        " a negative predictive value of 0.970 (0.900 to 0.990)."
+        "The rule-out threshold is P of 10.0 %, the highest of all. Under it 43 of 80 internal"
+        " slides would not be tested by IHC, 3 of them positive; where 12.5 % are positive, that"
+        " saves 0.500 (0.400 to 0.600) of the tests with a negative predictive value of 0.970"
+        " (0.900 to 0.990)."
     ) in words
     assert "45 of 80 external slides would not be tested by IHC, 5 of them positive" in words
