@@ -285,7 +285,10 @@ class IntervalScale(_Section):
 
 
 class Interval(_Section):
-    """Split-conformal calibration of the interval of P, on slides that no model learned from.
+    """Split-conformal calibration of the interval of P, on slides that no network learned from.
+
+    The integrator is fitted on these slides; each is scored by one that did not learn from its
+    patient.
 
     A residual is the difference between P and the annotated share of HER2-high tumour, each as
     arcsin of its square root, divided by the slide's scale. A bundle without this section has
@@ -492,10 +495,22 @@ class Measured(_Section):
     slide_accuracy_ci_low: Fraction | None = None
     slide_accuracy_ci_high: Fraction | None = None
     slide_sensitivity: Fraction | None = None
+    slide_sensitivity_ci_low: Fraction | None = None
+    slide_sensitivity_ci_high: Fraction | None = None
     slide_specificity: Fraction | None = None
+    slide_specificity_ci_low: Fraction | None = None
+    slide_specificity_ci_high: Fraction | None = None
     slide_auroc: Fraction | None = None
+    slide_auroc_ci_low: Fraction | None = None
+    slide_auroc_ci_high: Fraction | None = None
     slide_accuracy_of_all: Fraction | None = None
     """Accuracy if slides that were predicted indeterminate count as wrong."""
+    interval_slides: Annotated[int, Field(ge=0)] | None = None
+    """Slides with a call and a known annotated share, on which the interval of P was measured."""
+    interval_coverage: Fraction | None = None
+    """Share of them whose interval of P holds the annotated share by area."""
+    interval_coverage_ci_low: Fraction | None = None
+    interval_coverage_ci_high: Fraction | None = None
 
 
 class Manifest(_Section):

@@ -1,10 +1,10 @@
 """Make `engines/her2net-demo` by simulating a cohort and training on it as the paper does.
 
-Run it with `make demo-bundle` or `python -m her2d.research.demo_bundle`.
+Run it with `make demo-bundle` or `python -m her2d.research.demo_bundle`. The report is then in
+`build/demo-bundle/study/evaluation`.
 """
 
 import csv
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,8 @@ from rich.progress import (
 
 from her2d.bundle.loading import Bundle
 from her2d.method import FOLDS, MAGNIFICATION, TILE_PX
-from her2d.research.evaluation.evaluate import evaluate
+from her2d.research.evaluation.evaluate import evaluate, write_report_pdf
+from her2d.research.evaluation.pdf import PdfError
 from her2d.research.evaluation.publish import publish
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.gate_training import train_gate
@@ -40,9 +41,9 @@ from her2d.research.training.recipe import (
     NetworkRecipe,
     Recipe,
 )
-from her2d.research.training.study import Study
+from her2d.research.training.study import Study, StudyError
 from her2d.research.training.train import train_classifier, train_segmenter
-from her2d.simulator.cohort import write_cohort
+from her2d.simulator.cohort import write_cohort, write_table
 from her2d.simulator.paper_cohort import INTERNAL, SMALLEST_SIDE, Split, plan_splits
 from her2d.simulator.plan import SlidePlan
 
@@ -152,7 +153,8 @@ def build(
 ) -> Bundle:
     """Make the demo bundle.
 
-    Files that are already in `work` are reused, so an interrupted build can be resumed.
+    Files that are already in `work` are reused, so an interrupted build can be resumed. The report
+    is written there too, as a page and, where that can be made, as a PDF.
 
     Args:
         output: The bundle's folder.
@@ -163,6 +165,9 @@ def build(
 
     Returns:
         The published bundle.
+
+    Raises:
+        StudyError: `work` holds other slides than these.
     """
     sizes = sizes or Sizes()
     table = _simulate(work, sizes, seed, console)
@@ -190,6 +195,10 @@ def build(
     _, decision = train_mil(study, recipe, show_progress=shown)
     console.print(decision)
     evaluate(study, recipe, command=f"python -m her2d.research.demo_bundle --seed {seed}")
+    try:
+        console.print(f"report: {write_report_pdf(study)}")
+    except PdfError as error:
+        console.print(error)
     return publish(study, output, intended_use=INTENDED_USE)
 
 
@@ -272,13 +281,32 @@ def _magnified(plan: SlidePlan, magnification: float) -> SlidePlan:
 
 
 def _simulate(work: Path, sizes: Sizes, seed: int, console: Console) -> Path:
-    """Simulate a cohort for each split, and return the path of one table of all slides."""
+    """Simulate a cohort for each split, and return the path of one table of all slides.
+
+    Raises:
+        StudyError: A split was simulated earlier with other slides.
+    """
     cohorts = cohort_plans(sizes, seed)
     for split, plans in cohorts.items():
-        if not (work / split / "cohort.csv").is_file():
+        table = work / split / "cohort.csv"
+        if table.is_file():
+            _check_slides(table, plans)
+        else:
             with _bar(console, f"simulating {split}", len(plans)) as advance:
                 write_cohort(work / split, plans, workers=2, progress=lambda _: advance())
     return _join_tables(work, list(cohorts))
+
+
+def _check_slides(table: Path, plans: list[SlidePlan]) -> None:
+    """Raise StudyError if a table is not that of these slides."""
+    with tempfile.TemporaryDirectory() as folder:
+        planned = Path(folder) / table.name
+        write_table(planned, plans)
+        if planned.read_bytes() != table.read_bytes():
+            raise StudyError(
+                f"{table} lists other slides than this build's: another seed or another version of"
+                " her2d wrote it. Remove the folder above it, or name another one with --work."
+            )
 
 
 def _join_tables(work: Path, names: list[Split]) -> Path:
@@ -308,21 +336,20 @@ def main(
         "engines/her2net-demo"
     ),
     work: Annotated[
-        Path | None,
+        Path,
         typer.Option(
-            help="Folder to keep the cohort and the study in; an interrupted build resumes."
+            help="Folder for the cohort, the study and its report; an interrupted build resumes."
         ),
-    ] = None,
+    ] = Path("build/demo-bundle"),
     seed: Annotated[int, typer.Option(help="Seed of the simulation and the training.")] = 11,
 ) -> None:
     """Simulate a cohort, train narrow networks on it and write the demo bundle."""
     console = Console()
-    folder = work or Path(tempfile.mkdtemp(prefix="her2d-demo-bundle-"))
     try:
-        bundle = build(output, folder, seed=seed, console=console)
-    finally:
-        if work is None:
-            shutil.rmtree(folder)
+        bundle = build(output, work, seed=seed, console=console)
+    except StudyError as error:
+        console.print(error)
+        raise typer.Exit(1) from error
     console.print(bundle.manifest.measured)
 
 

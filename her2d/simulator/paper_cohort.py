@@ -364,7 +364,9 @@ def _differentiation(
     group: Group | None, population: Population, rng: np.random.Generator
 ) -> Differentiation:
     """Draw the differentiation; tumour that is poorly cohesive is poorly differentiated."""
-    if group is None or group == "false_negative":
+    if group is None:
+        return ""
+    if group == "false_negative":
         return "poor"
     positive, glandular = population.positive, GLANDULAR_NEGATIVES
     poor = {

@@ -14,7 +14,8 @@ from her2d.method import MAGNIFICATION, TILE_PX, UM_PER_PX
 from her2d.simulator.centers import REFERENCE, Center
 
 Status = Literal["positive", "negative", "indeterminate"]
-Differentiation = Literal["poor", "moderate_or_well"]
+Differentiation = Literal["", "poor", "moderate_or_well"]
+"""Of tumour; empty for tissue without tumour."""
 IhcScore = Literal["", "0", "1+", "2+", "3+"]
 Fish = Literal["", "positive", "negative"]
 
@@ -162,6 +163,7 @@ def plan_slide(
         raise ValueError("a simulated slide is at least 512 x 512 pixels at 4x")
     rng = np.random.default_rng([seed, 1])
     strong_fraction, ihc_score, fish = _particulars(her2_status, rng)
+    grade: Differentiation = "poor" if rng.random() < POOR_FRACTION else "moderate_or_well"
     return SlidePlan(
         name=name,
         patient=patient or f"P{name}",
@@ -171,7 +173,7 @@ def plan_slide(
         her2_status=her2_status,
         strong_fraction=strong_fraction,
         magnification=magnification,
-        differentiation="poor" if rng.random() < POOR_FRACTION else "moderate_or_well",
+        differentiation="" if her2_status == "indeterminate" else grade,
         ihc_score=ihc_score,
         fish=fish,
         barcode=str(rng.integers(100_000, 1_000_000)),

@@ -14,6 +14,7 @@ from her2d.method import TILE_CUT
 from her2d.pipeline.her2net import Her2Net
 from her2d.pipeline.pipeline import Pipeline
 from her2d.pipeline.rules import rules_of
+from her2d.research.evaluation.model_card import CARD_FILE, model_card
 from her2d.simulator.motic import write_he_slide
 from her2d.simulator.plan import plan_slide
 from her2d.simulator.render import render_region
@@ -51,6 +52,17 @@ def test_its_calls_rest_on_slides_that_no_model_learned_from(bundle):
     assert manifest.stain.he != HeStain()
     for measured in (manifest.measured, manifest.measured_external):
         assert measured.calls_without_tumor.positive == 0
+
+
+def test_its_model_card_is_that_of_its_manifest(bundle):
+    assert (bundle.directory / CARD_FILE).read_text() == model_card(bundle.manifest)
+
+
+def test_its_model_card_does_not_say_that_the_integrator_never_saw_the_intervals_slides(bundle):
+    """The forest is fitted on the slides that the interval is calibrated on, by cross-fitting."""
+    card = (bundle.directory / CARD_FILE).read_text()
+    assert "that no model learned from" not in card
+    assert "each scored by an integrator that had not learned from its patient" in card
 
 
 def test_it_says_plainly_what_it_is_not(bundle):

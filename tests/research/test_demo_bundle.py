@@ -3,9 +3,12 @@
 import io
 import shutil
 from itertools import combinations
+from pathlib import Path
 
 import pytest
+import typer
 from built_once import built_once, run_folder
+from pango import needs_pango
 from rich.console import Console
 
 from her2d.bundle.integrator import load_integrator
@@ -17,7 +20,8 @@ from her2d.research.evaluation.evaluate import read_report
 from her2d.research.evaluation.mil import MIL
 from her2d.research.training.cohort import read_cohort
 from her2d.research.training.recipe import GateSource
-from her2d.research.training.study import Study
+from her2d.research.training.study import Study, StudyError
+from her2d.simulator.cohort import write_table
 
 TINY = Sizes(
     slides={"train": 12, "integrator": 6, "test": 4, "external": 4},
@@ -117,3 +121,65 @@ def test_every_split_holds_slides_of_all_magnifications_and_no_slide_or_patient_
 def test_the_external_slides_are_of_the_second_centre_and_no_others():
     for split, plans in cohort_plans(Sizes(), seed=11).items():
         assert {plan.center.name for plan in plans} == {"two" if split == "external" else "one"}
+
+
+@pytest.mark.slow
+@needs_pango
+def test_the_report_is_left_as_a_page_and_as_a_pdf(built):
+    evaluation = Study(built.parent / "work" / "study").evaluation
+    assert (evaluation / "report.html").is_file()
+    assert (evaluation / "report.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_an_interrupted_build_finds_what_the_first_one_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found: list[bool] = []
+
+    def interrupted(output: Path, work: Path, **_: object) -> None:
+        found.append((work / "slides").is_dir())
+        (work / "slides").mkdir(parents=True, exist_ok=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_bundle, "build", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            demo_bundle.main()
+    assert found == [False, True]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Names of the slides that are drawn; only their tables are written."""
+    names: list[str] = []
+
+    def write_cohort(folder: Path, plans, **_: object) -> None:
+        folder.mkdir(parents=True)
+        names.extend(plan.name for plan in plans)
+        write_table(folder / "cohort.csv", plans)
+
+    monkeypatch.setattr(demo_bundle, "write_cohort", write_cohort)
+    return names
+
+
+def test_a_resumed_build_draws_no_slide_twice(tmp_path, drawn):
+    for _ in range(2):
+        demo_bundle._simulate(tmp_path, TINY, SEED, Console(file=io.StringIO()))
+    assert len(drawn) == len(set(drawn)) == sum(TINY.slides.values())
+
+
+def test_slides_of_another_seed_are_not_taken_for_this_builds(tmp_path, drawn):
+    console = Console(file=io.StringIO())
+    demo_bundle._simulate(tmp_path, TINY, SEED, console)
+    with pytest.raises(StudyError, match="lists other slides than this build's"):
+        demo_bundle._simulate(tmp_path, TINY, SEED + 1, console)
+
+
+def test_that_is_one_sentence_of_the_command(tmp_path, monkeypatch, capsys):
+    def refused(*_: object, **__: object) -> None:
+        raise StudyError("They are other slides.")
+
+    monkeypatch.setattr(demo_bundle, "build", refused)
+    with pytest.raises(typer.Exit) as ended:
+        demo_bundle.main(tmp_path / "bundle", tmp_path / "work")
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().out == "They are other slides.\n"

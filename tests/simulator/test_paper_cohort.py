@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from her2d.simulator.paper_cohort import EXTERNAL, INTERNAL, plan_paper_cohort
-from her2d.simulator.plan import SlidePlan
+from her2d.simulator.plan import SlidePlan, plan_slide
 
 SEED = 3
 
@@ -87,6 +87,13 @@ def test_age_sex_differentiation_and_status_are_those_of_table_1(plans, populati
     tumors = [plan for plan in slides if plan.her2_status != "indeterminate"]
     poor = share([plan.differentiation == "poor" for plan in tumors])
     assert poor == pytest.approx(population.poor, abs=0.05)
+
+
+def test_only_tumour_has_a_differentiation(plans):
+    graded = {plan.her2_status for plan in plans if plan.differentiation}
+    not_graded = {plan.her2_status for plan in plans if not plan.differentiation}
+    assert (graded, not_graded) == ({"positive", "negative"}, {"indeterminate"})
+    assert plan_slide("benign", 1, her2_status="indeterminate").differentiation == ""
 
 
 @pytest.mark.parametrize("feature", ["mucinous", "adenoid", "papillary", "signet_ring"])

@@ -105,7 +105,7 @@ def page(report: Report, training: Training) -> str:
         predictive_value=_paper_predictive_value(report),
         interval=report.interval,
         least_tumor=report.least_tumor,
-        rule_out=report.rule_out.note if report.rule_out else "",
+        rule_out=_rule_out(report),
         paper_accuracies=_paper_accuracies(),
     )
 
@@ -279,6 +279,32 @@ def _paper_predictive_value(report: Report) -> str:
         for _, _, paper in _SETS
     )
     return " or ".join(f"{100 * value:.0f} %" for value in found)
+
+
+def _rule_out(report: Report) -> str:
+    """How the rule-out threshold was chosen, and what it saves."""
+    rule, rows = report.rule_out, {row.set: row for row in report.reflex}
+    if rule is None:
+        return ""
+    if rule.threshold_percent is None:
+        return rule.note
+    how = f"{rule.note[0].lower()}{rule.note[1:]}"
+    sentences = [f"The rule-out threshold is P of {rule.threshold_percent:.1f} %, {how}"]
+    for split, name, _ in _SETS:
+        row = rows[split]
+        sentence = (
+            f"Under it {row.not_tested} of {row.slides} {name} slides would not be tested by IHC,"
+            f" {row.missed} of them positive"
+        )
+        there = row.standardized
+        if there is not None and rule.prevalence is not None:
+            sentence += (
+                f"; where {_percent(rule.prevalence)} are positive, that saves"
+                f" {_interval(there.saved)} of the tests with a negative predictive value of"
+                f" {_interval(there.npv)}"
+            )
+        sentences.append(f"{sentence}.")
+    return " ".join(sentences)
 
 
 def _covered(report: Report, split: Split) -> str:

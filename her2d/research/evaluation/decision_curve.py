@@ -3,6 +3,9 @@
 A decision curve needs a probability, and P is a share of tumour. Where slides were kept apart from
 training, P is mapped to the probability of a positive status by a logistic regression on them,
 which never sees a test set.
+
+What acting is worth depends on how many slides are positive. If the recipe states the share of
+positive slides in the population, slides are weighted by their status, as if so many were.
 """
 
 from collections.abc import Sequence
@@ -54,6 +57,8 @@ class DecisionCurve(Row):
         slides, positive: Slides with a call and a true status, and positive ones among them.
         points: The curve.
         note: Where the probabilities come from, in one sentence.
+        prevalence: Share of positive slides in the population that the curve is for; None if it is
+            that of these slides.
     """
 
     set: str
@@ -61,6 +66,7 @@ class DecisionCurve(Row):
     positive: int
     points: tuple[DecisionPoint, ...]
     note: str
+    prevalence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,17 @@ class StatusProbability:
         return np.asarray(expit(self.intercept + self.slope * _logits(share)))
 
 
-def fit_status_probability(held_out: HeldOutCalls) -> StatusProbability | None:
+def fit_status_probability(
+    held_out: HeldOutCalls, *, prevalence: float | None = None
+) -> StatusProbability | None:
     """Map P to the probability of a positive status.
 
     A small penalty keeps the slope finite where P separates the statuses.
 
     Args:
         held_out: Slides that no model learned from, with a call.
+        prevalence: Share of positive slides in the population that the probability is for; None
+            takes that of the slides.
 
     Returns:
         None with fewer than five positive or five negative slides.
@@ -90,7 +100,9 @@ def fit_status_probability(held_out: HeldOutCalls) -> StatusProbability | None:
     positive = held_out.positive
     if min(int(positive.sum()), int((~positive).sum())) < _FEWEST:
         return None
-    fitted = LogisticRegression(C=1.0).fit(_logits(held_out.share)[:, None], positive)
+    fitted = LogisticRegression(C=1.0).fit(
+        _logits(held_out.share)[:, None], positive, sample_weight=_weights(positive, prevalence)
+    )
     return StatusProbability(
         float(fitted.intercept_[0]), float(fitted.coef_[0, 0]), len(held_out.share)
     )
@@ -108,7 +120,11 @@ def net_benefit(positive: NDArray[np.bool_], acted: NDArray[np.bool_], threshold
 
 
 def decision_curve(
-    set_name: str, slides: Sequence[Prediction], probability: StatusProbability | None
+    set_name: str,
+    slides: Sequence[Prediction],
+    probability: StatusProbability | None,
+    *,
+    prevalence: float | None = None,
 ) -> DecisionCurve | None:
     """Compute the decision curve of the slides of a test set that have a call and a true status.
 
@@ -116,6 +132,8 @@ def decision_curve(
         set_name: Name of the test set.
         slides: Predictions of its slides.
         probability: What maps P to probabilities.
+        prevalence: Share of positive slides in the population that the curve is for; None takes
+            that of the slides.
 
     Returns:
         None if one status has no slides.
@@ -129,39 +147,63 @@ def decision_curve(
         set=set_name,
         slides=len(positive),
         positive=int(positive.sum()),
-        points=tuple(_point(t, called, p) for t in PROBABILITIES),
-        note=_note(probability),
+        points=tuple(_point(t, called, p, prevalence) for t in PROBABILITIES),
+        note=_note(probability, prevalence),
+        prevalence=prevalence,
     )
 
 
-def _note(probability: StatusProbability | None) -> str:
+def _note(probability: StatusProbability | None, prevalence: float | None) -> str:
+    weighted = (
+        ""
+        if prevalence is None
+        else " Slides are weighted by their status to a population of which"
+        f" {100 * prevalence:.3g} % are HER2-positive."
+    )
     if probability is None:
         return (
             f"P was not mapped to probabilities: that needs {_FEWEST} positive and {_FEWEST}"
-            " negative slides that were kept apart from training."
+            f" negative slides that were kept apart from training.{weighted}"
         )
     return (
         f"P was mapped to probabilities on {probability.slides} slides that were kept apart from"
-        " training."
+        f" training.{weighted}"
     )
 
 
 def _point(
-    threshold: float, slides: SlidePredictions, p: NDArray[np.float64] | None
+    threshold: float,
+    slides: SlidePredictions,
+    p: NDArray[np.float64] | None,
+    prevalence: float | None,
 ) -> DecisionPoint:
     positive = slides.positive
+    weights = _weights(positive, prevalence)
     value = half = None
     if p is not None:
-        benefit = _contributions(positive, p >= threshold, threshold)
-        value, half = float(benefit.mean()), Z * _standard_error(benefit, slides.patient)
+        benefit = weights * _contributions(positive, p >= threshold, threshold)
+        value = float(benefit.mean())
+        # With a stated prevalence it is not chance how many slides are positive.
+        strata = np.zeros_like(positive) if prevalence is None else positive
+        half = Z * _standard_error(benefit, slides.patient, strata)
+    by_call = weights * _contributions(positive, slides.predicted, threshold)
+    everyone = weights * _contributions(positive, np.ones_like(positive), threshold)
     return DecisionPoint(
         threshold=threshold,
         by_probability=value,
         low=None if value is None or half is None else value - half,
         high=None if value is None or half is None else value + half,
-        by_call=net_benefit(positive, slides.predicted, threshold),
-        all=net_benefit(positive, np.ones_like(positive), threshold),
+        by_call=float(by_call.mean()),
+        all=float(everyone.mean()),
     )
+
+
+def _weights(positive: NDArray[np.bool_], prevalence: float | None) -> NDArray[np.float64]:
+    """Return weights with a mean of 1 by which that share of the slides is positive."""
+    if prevalence is None:
+        return np.ones(len(positive))
+    here = float(positive.mean())
+    return np.where(positive, prevalence / here, (1 - prevalence) / (1 - here))
 
 
 def _contributions(
@@ -171,13 +213,19 @@ def _contributions(
     return np.where(acted, np.where(positive, 1.0, -weight), 0.0)
 
 
-def _standard_error(values: NDArray[np.float64], patient: NDArray[np.str_]) -> float:
+def _standard_error(
+    values: NDArray[np.float64], patient: NDArray[np.str_], strata: NDArray[np.bool_]
+) -> float:
     """Return the standard error of a mean, with patients as clusters; NaN for one patient."""
     _, number = np.unique(patient, return_inverse=True)
     patients = int(number.max()) + 1
     if patients < 2:
         return float("nan")
-    of_patient = np.bincount(number, values - values.mean())
+    apart = values.copy()
+    for stratum in (strata, ~strata):
+        if stratum.any():
+            apart[stratum] -= values[stratum].mean()
+    of_patient = np.bincount(number, apart)
     return float(np.sqrt(patients / (patients - 1) * (of_patient**2).sum())) / len(values)
 
 

@@ -144,8 +144,9 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
     decision = bundle.manifest.decision
     of_sets = {split.value: [p for _, p in own if p.set == split.value] for split in sets}
     held_out_p = held_out_calls(held_out, decision)
-    rule_out = choose_rule_out(held_out_p, decision.threshold)
-    probability = fit_status_probability(held_out_p)
+    prevalence = recipe.integrator.prevalence
+    rule_out = choose_rule_out(held_out_p, decision.threshold, prevalence=prevalence)
+    probability = fit_status_probability(held_out_p, prevalence=prevalence)
     slides = slide_rows(predictions, selection.integrator)
     segmenters = segmenter_rows(study, recipe, sets, selection.segmenter, progress)
     classifiers = classifier_rows(study, recipe, selection.classifier)
@@ -189,7 +190,10 @@ def _evaluate(study: Study, recipe: Recipe, command: str | None, progress: Progr
         coverage=tuple(_coverage(of_sets, bundle.manifest.interval)),
         rule_out=rule_out,
         reflex=_known(reflex_row(name, of, rule_out) for name, of in of_sets.items()),
-        decision=_known(decision_curve(name, of, probability) for name, of in of_sets.items()),
+        decision=_known(
+            decision_curve(name, of, probability, prevalence=prevalence)
+            for name, of in of_sets.items()
+        ),
         calibration=calibration_rows(study, selection.integrator, tiles),
         disagreement=disagreement_rows(
             {Split.INTEGRATOR: split_probabilities(study, selection.classifier, Split.INTEGRATOR)}

@@ -200,7 +200,7 @@ def decision_figure(curve: DecisionCurve, title: str) -> str:
         axes.fill_between(x, low, high, color=BROWN, alpha=0.15, linewidth=0)
         benefit = [point.by_probability or 0.0 for point in known]
         axes.plot(x, benefit, color=BROWN, linewidth=2, label="probability by P")
-    prevalence = curve.positive / curve.slides
+    prevalence = curve.prevalence or curve.positive / curve.slides
     axes.set(
         xlabel="threshold probability",
         ylabel="net benefit",

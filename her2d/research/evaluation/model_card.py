@@ -94,8 +94,9 @@ def _interval(manifest: Manifest) -> str:
     if found is None:
         return f"The interval of P: {interval_meaning(calibrated=False)}"
     return (
-        f"The interval of P, on {found.slides} slides of {found.patients} patients that no model"
-        f" learned from: {interval_meaning(calibrated=True)}{_population(found)}"
+        f"The interval of P, on {found.slides} slides of {found.patients} patients that no network"
+        " learned from, each scored by an integrator that had not learned from its patient:"
+        f" {interval_meaning(calibrated=True)}{_population(found)}"
     )
 
 
@@ -121,20 +122,28 @@ def _measured(measured: Measured) -> Iterator[str]:
         )
     if measured.slides_without_call is not None:
         yield f"- indeterminate slides, excluded below: {measured.slides_without_call}"
+    yield "- in brackets below: 95 % intervals, with patients as clusters but for the coverage"
+    accuracy = _within(measured.slide_accuracy_ci_low, measured.slide_accuracy_ci_high)
+    sensitivity = _within(measured.slide_sensitivity_ci_low, measured.slide_sensitivity_ci_high)
+    specificity = _within(measured.slide_specificity_ci_low, measured.slide_specificity_ci_high)
+    area = _within(measured.slide_auroc_ci_low, measured.slide_auroc_ci_high)
+    coverage = _within(measured.interval_coverage_ci_low, measured.interval_coverage_ci_high)
+    slides = f"slides whose interval of P holds the annotated share, of {measured.interval_slides}"
     metrics = (
-        ("slide accuracy", measured.slide_accuracy),
-        (
-            "slide accuracy, lower 95 % limit (Wilson)",
-            measured.slide_accuracy_ci_low,
-        ),
-        ("slide accuracy, upper 95 % limit (Wilson)", measured.slide_accuracy_ci_high),
-        ("slide accuracy, indeterminate counted as wrong", measured.slide_accuracy_of_all),
-        ("slide sensitivity", measured.slide_sensitivity),
-        ("slide specificity", measured.slide_specificity),
-        ("slide AUROC", measured.slide_auroc),
-        ("tile AUROC", measured.tile_auroc),
-        ("segmenter MIoU", measured.segmenter_miou),
+        ("slide accuracy", measured.slide_accuracy, accuracy),
+        ("slide accuracy, indeterminate counted as wrong", measured.slide_accuracy_of_all, ""),
+        ("slide sensitivity", measured.slide_sensitivity, sensitivity),
+        ("slide specificity", measured.slide_specificity, specificity),
+        ("slide AUROC", measured.slide_auroc, area),
+        (slides, measured.interval_coverage, coverage),
+        ("tile AUROC", measured.tile_auroc, ""),
+        ("segmenter MIoU", measured.segmenter_miou, ""),
     )
-    for name, value in metrics:
+    for name, value, limits in metrics:
         if value is not None:
-            yield f"- {name}: {value:.4f}"
+            yield f"- {name}: {value:.4f}{limits}"
+
+
+def _within(low: float | None, high: float | None) -> str:
+    """Return the limits of a 95 % interval in brackets; "" if they are not known."""
+    return "" if low is None or high is None else f" ({low:.4f} to {high:.4f})"

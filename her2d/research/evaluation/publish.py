@@ -95,7 +95,21 @@ def split_metrics(report: Report, split: Split) -> Measured | None:
     tiles = next(row for row in report.integrators if row.selected).sets[split.value].auroc
     if tiles is None:
         raise StudyError(_too_small(split))
-    return _measured(report, row, split, tile_auroc=tiles)
+    of_tiles = _measured(report, row, split, tile_auroc=tiles)
+    return of_tiles.model_copy(update=_coverage(report, split))
+
+
+def _coverage(report: Report, split: Split) -> dict[str, float | int | None]:
+    """Return how often the interval of P held the annotated share; nothing if it was not known."""
+    whole = next((r for r in report.coverage if (r.set, r.band) == (split.value, "all")), None)
+    if whole is None:
+        return {}
+    return {
+        "interval_slides": whole.slides,
+        "interval_coverage": whole.share.value,
+        "interval_coverage_ci_low": whole.share.low,
+        "interval_coverage_ci_high": whole.share.high,
+    }
 
 
 def mil_metrics(report: Report, split: Split) -> Measured | None:
@@ -126,8 +140,14 @@ def _measured(report: Report, row: SlideRow, split: Split, *, tile_auroc: float 
         slide_accuracy_ci_low=row.accuracy.low,
         slide_accuracy_ci_high=row.accuracy.high,
         slide_sensitivity=row.sensitivity.value,
+        slide_sensitivity_ci_low=row.sensitivity.low,
+        slide_sensitivity_ci_high=row.sensitivity.high,
         slide_specificity=row.specificity.value,
+        slide_specificity_ci_low=row.specificity.low,
+        slide_specificity_ci_high=row.specificity.high,
         slide_auroc=row.auroc.value,
+        slide_auroc_ci_low=row.auroc.low,
+        slide_auroc_ci_high=row.auroc.high,
         slide_accuracy_of_all=row.accuracy_of_all,
     )
 

@@ -90,6 +90,7 @@ def _filled(part: ChecklistPart, facts: _Facts) -> TripodRow:
 
 
 _TESTED = (Split.TEST, Split.EXTERNAL)
+_KINDS = ("segmenter", "classifier", "integrator")
 
 _PURPOSE = (
     "Development and evaluation of a diagnostic model that predicts the HER2 status of gastric"
@@ -278,18 +279,28 @@ def _handled(facts: _Facts) -> _Reply:
 
 def _model(facts: _Facts) -> _Reply:
     report, recipe = facts.report, facts.recipe
-    by_user = f" Selected by the user: {', '.join(report.overridden)}." if report.overridden else ""
     return _Reply(
-        f"{report.segmenter}, five {report.classifier} and {report.integrator} (Figure 2), selected"
-        f" on validation slides among {_count(len(report.segmenters), 'segmenter')},"
+        f"{report.segmenter}, five {report.classifier} and {report.integrator} (Figure 2), of"
+        f" {_count(len(report.segmenters), 'segmenter')},"
         f" {_count(len(report.classifiers), 'classifier')} and"
-        f" {_count(len(report.integrators), 'integrator')} (Tables S1 to S3).{by_user} Networks are"
-        " trained by Adam and stopped by the metric of the held-out fold; their settings are those"
-        " of the recipe, without a search. The integrator's parameters, if it has any, are chosen"
-        f" by grid search in {recipe.integrator.folds} folds of patients, or as many as there are"
-        f" patients, and its tile cut on the same folds. Seed {recipe.seed}.",
+        f" {_count(len(report.integrators), 'integrator')} (Tables S1 to S3). {_selected(report)}"
+        " Networks are trained by Adam and stopped by the metric of the held-out fold; their"
+        " settings are those of the recipe, without a search. The integrator's parameters, if it"
+        f" has any, are chosen by grid search in {recipe.integrator.folds} folds of patients, or as"
+        f" many as there are patients, and its tile cut on the same folds. Seed {recipe.seed}.",
         (_Gap("why these types of model", Reason.JUDGEMENT),),
     )
+
+
+def _selected(report: Report) -> str:
+    """Say by whom and on what the three models were selected."""
+    by_rule = [kind for kind in _KINDS if kind not in report.overridden]
+    sentences = []
+    if by_rule:
+        sentences.append(f"Selected on validation slides: {_and(by_rule)}.")
+    if report.overridden:
+        sentences.append(f"Selected by the user: {_and([*report.overridden])}.")
+    return " ".join(sentences)
 
 
 def _clusters(facts: _Facts) -> _Reply:

@@ -150,8 +150,9 @@ class IntegratorRecipe(_Section):
     slide less closely, but `[inference] run_all_classifiers = false` can be used. Ours."""
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of HER2-positive slides among a laboratory's slides with tumour, which the interval's
-    coverage is for. Set it where the slides that are kept apart were chosen to have more positive
-    ones; they are then weighted. None takes the share that they have. Ours."""
+    coverage, the rule-out threshold and the decision curves are for. Set it where slides were
+    chosen to have more positive ones; they are then weighted. None takes the share that they have.
+    Ours."""
 
 
 class GateSource(StrEnum):

@@ -90,3 +90,33 @@ def test_without_a_probability_the_calls_still_have_a_curve_and_the_note_says_wh
 def test_there_is_no_curve_of_one_status():
     only = [prediction for _, prediction in slides_with([1.0] * 3, "negative", "N")]
     assert decision_curve("test", only, None) is None
+
+
+def test_a_curve_for_a_population_weighs_slides_by_their_status():
+    curve = decision_curve("test", a_test_set(), StatusProbability(0.0, 1.0, 60), prevalence=0.125)
+    point = next(point for point in curve.points if point.threshold == 0.1)
+    # 2 of 3 positive slides and 1 of 7 negative ones are called.
+    assert point.by_call == pytest.approx(0.125 * 2 / 3 - 0.875 / 7 / 9)
+    assert point.by_probability == pytest.approx(point.by_call)
+    assert point.all == pytest.approx(0.125 - 0.875 / 9)
+    assert "a population of which 12.5 % are HER2-positive" in curve.note
+
+
+def test_what_acting_on_all_is_worth_there_is_known_without_error():
+    certain = StatusProbability(100.0, 0.0, 60)
+    curve = decision_curve("test", a_test_set(), certain, prevalence=0.125)
+    for point in curve.points:
+        assert point.low == pytest.approx(point.all)
+        assert point.high == pytest.approx(point.all)
+
+
+def test_a_probability_for_a_population_does_not_depend_on_how_slides_were_chosen():
+    rng = np.random.default_rng(1)
+    p = rng.uniform(0.02, 0.98, 20_000)
+    positive = rng.random(20_000) < expit(-2 + 2 * logit(p))
+    chosen = positive | (rng.random(20_000) < 0.2)  # a fifth of the negative slides
+    calls = held_out(p[chosen].tolist(), positive[chosen].tolist())
+    found = fit_status_probability(calls, prevalence=float(positive.mean()))
+    assert found.intercept == pytest.approx(-2, abs=0.15)
+    assert found.slope == pytest.approx(2, abs=0.15)
+    assert fit_status_probability(calls).intercept > -1

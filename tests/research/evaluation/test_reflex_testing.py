@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 from cohort_slides import slides_with
+from hypothesis import given
+from hypothesis import strategies as st
 
-from her2d.research.evaluation.reflex_testing import HeldOutCalls, choose_rule_out, reflex_row
+from her2d.research.evaluation.reflex_testing import (
+    HeldOutCalls,
+    choose_rule_out,
+    reflex_row,
+    standardized_npv,
+)
 
 
 def held_out(negative: list[float], positive: list[float]) -> HeldOutCalls:
@@ -75,3 +82,57 @@ def test_without_a_threshold_there_is_no_row():
     rule = choose_rule_out(held_out([], []), 0.1)
     slides = [prediction for _, prediction in slides_with([1.0], "negative", "N")]
     assert reflex_row("test", slides, rule) is None
+
+
+def chosen_to_have_many_positive() -> HeldOutCalls:
+    """40 positive slides of 125, of which 6 look like negative ones."""
+    return held_out([0.0] * 78 + [30.0] * 7, [0.0] * 6 + [60.0] * 34)
+
+
+def test_the_npv_is_that_of_the_stated_population_and_not_of_slides_chosen_by_their_status():
+    assert choose_rule_out(chosen_to_have_many_positive(), 0.1).threshold_percent is None
+    rule = choose_rule_out(chosen_to_have_many_positive(), 0.1, prevalence=0.125)
+    assert rule.threshold_percent == pytest.approx(10)
+    right, missed = 0.875 * 78 / 85, 0.125 * 6 / 40
+    assert rule.standardized.npv.value == pytest.approx(right / (right + missed))
+    assert rule.standardized.saved.value == pytest.approx(right + missed)
+    assert rule.npv.value == pytest.approx(78 / 84)
+    assert "weighted to a population of which 12.5 % are HER2-positive" in rule.note
+
+
+def test_a_test_set_is_measured_for_the_same_population():
+    rule = choose_rule_out(chosen_to_have_many_positive(), 0.1, prevalence=0.125)
+    test_set = slides_with([0.0] * 45 + [30.0] * 5, "negative", "N")
+    test_set += slides_with([0.0] * 4 + [50.0] * 16, "positive", "P")
+    row = reflex_row("test", [prediction for _, prediction in test_set], rule)
+    right, missed = 0.875 * 0.9, 0.125 * 0.2
+    assert row.standardized.npv.value == pytest.approx(right / (right + missed))
+    assert row.standardized.saved.value == pytest.approx(right + missed)
+    assert row.npv.value == pytest.approx(45 / 49)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40))
+def test_for_the_share_of_the_slides_themselves_it_is_the_npv_of_the_slides(slides):
+    under, positive = map(np.array, zip(*slides, strict=True))
+    patient = np.arange(len(under)).astype(str)
+    share = min(max(positive.mean(), 0.01), 0.99)
+    found = standardized_npv(under, positive, patient, share)
+    if not under.any() or not positive.any() or positive.all():
+        assert np.isnan(found.value)
+    else:
+        assert found.value == pytest.approx((~positive[under]).mean())
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found.low < found.high
+
+
+def test_its_interval_holds_the_npv_of_the_population_in_95_of_100_studies():
+    rng = np.random.default_rng(4)
+    positive = np.arange(125) < 40
+    patient = np.arange(125).astype(str)
+    true = 0.875 * 0.9 / (0.875 * 0.9 + 0.125 * 0.15)
+    held = 0
+    for _ in range(1000):
+        under = rng.random(125) < np.where(positive, 0.15, 0.9)
+        found = standardized_npv(under, positive, patient, 0.125)
+        held += found.low <= true <= found.high
+    assert 0.93 <= held / 1000 <= 0.98

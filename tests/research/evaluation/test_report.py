@@ -26,6 +26,7 @@ from her2d.research.evaluation.html import render
 from her2d.research.evaluation.misdiagnosis import LevelCounts, holm, misdiagnosis_tests
 from her2d.research.evaluation.model_card import model_card
 from her2d.research.evaluation.publish import split_metrics
+from her2d.research.evaluation.reflex_testing import ReflexRow, RuleOut, StandardizedYield
 from her2d.research.evaluation.report import (
     IntegratorRow,
     Report,
@@ -122,6 +123,38 @@ def test_the_papers_confusion_matrix_gives_its_accuracy():
     assert row.selected
 
 
+@pytest.mark.parametrize("prevalence", [None, 0.125])
+def test_the_page_gives_what_a_rule_out_threshold_saves_in_the_stated_population_too(prevalence):
+    here = Interval(value=0.5, low=0.4, high=0.6)
+    there = StandardizedYield(saved=here, npv=Interval(value=0.97, low=0.9, high=0.99))
+    stated = None if prevalence is None else there
+    rule = RuleOut(
+        threshold_percent=10.0,
+        slides=116,
+        patients=115,
+        positive=39,
+        saved=here,
+        npv=here,
+        note="Chosen.",
+        prevalence=prevalence,
+        standardized=stated,
+    )
+    row = ReflexRow(
+        set="test",
+        slides=57,
+        not_tested=34,
+        missed=3,
+        saved=here,
+        npv=here,
+        found=here,
+        standardized=stated,
+    )
+    page = render(report(rule_out=rule, reflex=(row,)), ReportFigures())
+    beside = "0.500 (0.400 to 0.600); where 12.5 % are HER2-positive 0.970 (0.900 to 0.990)"
+    assert page.count(beside) == (0 if prevalence is None else 2)
+    assert "<td>34<td>0.500 (0.400 to 0.600)" in page
+
+
 def test_a_metric_that_is_not_known_is_one_dash():
     (row,) = report().slides
     unknown = Interval(value=None, low=None, high=None)
@@ -191,6 +224,33 @@ def test_the_manifest_and_its_card_count_indeterminate_slides():
     card = model_card(manifest(measured=found))
     assert "indeterminate slides, excluded below: 1" in card
     assert "slide accuracy, indeterminate counted as wrong: 0.8966" in card
+    assert "slides whose interval of P holds" not in card
+
+
+def test_the_card_gives_coverage_and_every_figure_of_slides_with_its_limits():
+    measured = Measured(
+        cohort="test",
+        slides=80,
+        slides_positive=20,
+        segmenter_miou=0.8,
+        slide_accuracy=0.9,
+        slide_accuracy_ci_low=0.8,
+        slide_accuracy_ci_high=0.95,
+        slide_sensitivity=0.85,
+        slide_sensitivity_ci_low=0.6,
+        slide_sensitivity_ci_high=0.93,
+        slide_auroc=0.88,
+        interval_slides=77,
+        interval_coverage=0.96,
+        interval_coverage_ci_low=0.89,
+        interval_coverage_ci_high=0.99,
+    )
+    card = model_card(manifest(measured=measured))
+    assert "slide accuracy: 0.9000 (0.8000 to 0.9500)" in card
+    assert "slide sensitivity: 0.8500 (0.6000 to 0.9300)" in card
+    assert "slide AUROC: 0.8800\n" in card
+    held = "slides whose interval of P holds the annotated share, of 77: 0.9600 (0.8900 to 0.9900)"
+    assert held in card
 
 
 def test_what_is_not_defined_is_null_in_json():

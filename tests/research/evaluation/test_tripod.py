@@ -286,6 +286,29 @@ def test_augmentation_is_described_as_the_recipe_has_it(rows):
     assert "random crops (192 x 192 pixels for the segmenter)" in answer
 
 
+@pytest.mark.parametrize(
+    ("overridden", "said"),
+    [
+        ((), "Selected on validation slides: segmenter, classifier and integrator. Networks"),
+        (
+            ("integrator",),
+            "Selected on validation slides: segmenter and classifier. Selected by the user:"
+            " integrator. Networks",
+        ),
+        (
+            ("segmenter", "classifier", "integrator"),
+            "(Tables S1 to S3). Selected by the user: segmenter, classifier and integrator.",
+        ),
+    ],
+)
+def test_a_model_that_the_user_chose_is_not_said_to_be_selected_on_validation_slides(
+    overridden, said
+):
+    assert said in filled(overridden=overridden)["12c"].answer
+    page = render(report(overridden=overridden), ReportFigures())
+    assert ("selected on validation slides" in page) == (len(overridden) < 3)
+
+
 def test_a_study_without_external_slides_says_so(rows):
     assert "No slide is of the split external." in rows["26"].answer
     external = [*COHORT, cohort_slide("C", split="external")]

@@ -9,7 +9,9 @@ from her2d.bundle.loading import load_bundle
 from her2d.bundle.manifest import Manifest, Measured
 from her2d.research.demo_bundle import Sizes, demo_recipe
 from her2d.research.evaluation.mil import MIL
+from her2d.research.evaluation.reflex_testing import ReflexRow, RuleOut, StandardizedYield
 from her2d.research.evaluation.report import Report
+from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.integrators import INTEGRATORS
 from tools.bundle_results.page import figure, page
@@ -82,6 +84,29 @@ def test_the_data_are_of_the_shipped_bundle(
         integrator.sets[split].auroc,
         integrator.tile_cut,
     )
+
+
+@pytest.mark.parametrize(
+    ("split", "section"), [("test", "measured"), ("external", "measured_external")]
+)
+def test_the_shipped_manifest_has_the_intervals_and_the_coverage_of_its_report(
+    report: Report, manifest: Manifest, split: str, section: str
+) -> None:
+    shipped = getattr(manifest, section)
+    assert isinstance(shipped, Measured)
+    row = report.bundle_row(split)
+    assert row is not None
+    (covered,) = (each for each in report.coverage if (each.set, each.band) == (split, "all"))
+    assert shipped.interval_slides == covered.slides
+    for name, found in (
+        ("slide_accuracy", row.accuracy),
+        ("slide_sensitivity", row.sensitivity),
+        ("slide_specificity", row.specificity),
+        ("slide_auroc", row.auroc),
+        ("interval_coverage", covered.share),
+    ):
+        parts = (name, f"{name}_ci_low", f"{name}_ci_high")
+        assert [getattr(shipped, part) for part in parts] == [found.value, found.low, found.high]
 
 
 @pytest.mark.parametrize(
@@ -198,3 +223,43 @@ def test_a_report_of_one_set_makes_no_page(report: Report, manifest: Manifest) -
     )
     with pytest.raises(ValueError, match="no results of the set external"):
         page(internal, manifest.training)
+
+
+def test_what_a_rule_out_threshold_saves_is_said_for_both_centres(
+    report: Report, manifest: Manifest
+) -> None:
+    some = Interval(value=0.5, low=0.4, high=0.6)
+    there = StandardizedYield(saved=some, npv=Interval(value=0.97, low=0.9, high=0.99))
+    rule = RuleOut(
+        threshold_percent=10.0,
+        slides=100,
+        patients=100,
+        positive=30,
+        saved=some,
+        npv=some,
+        note="The highest of all.",
+        prevalence=0.125,
+        standardized=there,
+    )
+    rows = tuple(
+        ReflexRow(
+            set=name,
+            slides=80,
+            not_tested=missed + 40,
+            missed=missed,
+            saved=some,
+            npv=some,
+            found=some,
+            standardized=there,
+        )
+        for name, missed in (("test", 3), ("external", 5))
+    )
+    text = page(report.model_copy(update={"rule_out": rule, "reflex": rows}), manifest.training)
+    words = " ".join(text.split())
+    assert (
+        "The rule-out threshold is P of 10.0 %, the highest of all. Under it 43 of 80 internal"
+        " slides would not be tested by IHC, 3 of them positive; where 12.5 % are positive, that"
+        " saves 0.500 (0.400 to 0.600) of the tests with a negative predictive value of 0.970"
+        " (0.900 to 0.990)."
+    ) in words
+    assert "45 of 80 external slides would not be tested by IHC, 5 of them positive" in words
