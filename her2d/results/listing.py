@@ -66,7 +66,8 @@ class ResultFilter:
             scored without a calibration are neither.
         since, until: UTC; finished at or after `since` and before `until`.
         bundle: a bundle's name, or name and version separated by a space.
-        text: part of the file name, of the barcode or of the label's, in upper or lower case.
+        text: part of the file name, of the barcode or of the label's, in upper or lower case. In
+            one or two characters, that holds for the letters A to Z only.
         flags: quality flags that must all be set.
     """
 
@@ -97,6 +98,9 @@ _CURRENT_BY_NAME = (
 )
 # The index of parts of names has parts of three characters.
 _SHORTEST_INDEXED = 3
+# Where more slides have a text in their names, the list is read in its order and each name looked
+# at, until a page is full; to gather them all would take longer.
+_COMMON = 20_000
 _NEWEST_FIRST = Order()
 
 
@@ -119,9 +123,10 @@ def list_results(
     """
     by = _ORDERS[order.key, order.descending]
     current = _CURRENT_BY_NAME if order.key is SortKey.NAME else _CURRENT
+    condition = _condition(wanted, _page_named(db, wanted))
     rows = db.query(
         f"select * from slide_results where run_id in (select run_id from {current}"
-        f" where {_condition(wanted)} order by {by} limit :limit offset :offset) order by {by}",
+        f" where {condition} order by {by} limit :limit offset :offset) order by {by}",
         {**_values(wanted), "limit": -1 if limit is None else limit, "offset": offset},
     )
     return [SlideResult.model_validate(row) for row in rows]
@@ -134,9 +139,10 @@ def results_after(
 
     A slide that is scored again while somebody reads all of them is neither missed nor repeated.
     """
+    condition = _condition(wanted, _page_named(db, wanted))
     rows = db.query(
         f"select * from slide_results where run_id in (select run_id from {_CURRENT}"
-        f" where slide_id > :after and {_condition(wanted)} order by slide_id limit :limit)"
+        f" where slide_id > :after and {condition} order by slide_id limit :limit)"
         " order by slide_id",
         {**_values(wanted), "after": slide_id, "limit": limit},
     )
@@ -145,13 +151,15 @@ def results_after(
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """Count the results that `list_results` would return without a limit."""
-    if _is_of_kinds(wanted):
+    condition = _condition(wanted, f"slide_id in ({_slides_named(wanted.text)})")
+    if wanted == ResultFilter(text=wanted.text) and wanted.text is not None:
+        # Each slide has one current result, as it is stored with its first.
+        counted, number, condition = f"({_slides_named(wanted.text)})", "count(*)", "1"
+    elif _is_of_kinds(wanted):
         counted, number = "result_counts", "total(number)"
     else:
         counted, number = _CURRENT, "count(*)"
-    rows = db.query(
-        f"select {number} as n from {counted} where {_condition(wanted)}", _values(wanted)
-    )
+    rows = db.query(f"select {number} as n from {counted} where {condition}", _values(wanted))
     return int(next(rows)["n"])
 
 
@@ -165,8 +173,13 @@ def _is_of_kinds(wanted: ResultFilter) -> bool:
     )
 
 
-def _condition(wanted: ResultFilter) -> str:
-    """Build the condition from fixed phrases, so that SQLite can use an index; values are bound."""
+def _condition(wanted: ResultFilter, named: str) -> str:
+    """Build the condition from fixed phrases, so that SQLite can use an index; values are bound.
+
+    Args:
+        wanted: the filter.
+        named: the condition of its text.
+    """
     phrases = ["1"]
     if wanted.status is not None:
         phrases.append("her2_status = :status")
@@ -186,20 +199,39 @@ def _condition(wanted: ResultFilter) -> str:
             " where name = :bundle or name || ' ' || version = :bundle)"
         )
     if wanted.text is not None:
-        phrases.append(f"slide_id in ({_slides_named(wanted.text)})")
+        phrases.append(named)
     phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
     return " and ".join(phrases)
 
 
-def _slides_named(text: str) -> str:
+_HAS_TEXT = " or ".join(
+    f"{name} like :text escape '\\'" for name in ("file_name", "barcode", "label_barcode")
+)
+
+
+def _slides_named(text: str | None) -> str:
     """Select ids of slides that have `text` in a name, by the index of parts of names if it can."""
-    names = ("file_name", "barcode", "label_barcode")
-    found = " or ".join(f"{name} like :text escape '\\'" for name in names)
+    if text is None:
+        return "select id from slides"
     if "\0" in text:  # where SQLite takes the pattern to end
         return "select id from slides where false"
     if len(text) < _SHORTEST_INDEXED:
-        return f"select id from slides where {found}"
-    return f"select rowid from slide_names where slide_names match :phrase and ({found})"
+        return f"select id from slides where {_HAS_TEXT}"
+    return "select rowid from slide_names where slide_names match :phrase"
+
+
+def _page_named(db: Database, wanted: ResultFilter) -> str:
+    """Return the condition of a filter's text with which a page of results is read soonest."""
+    some = _slides_named(wanted.text)
+    # What the index finds in upper and lower case, beyond A to Z, a look at each name does not.
+    if wanted.text is not None and wanted.text.isascii():
+        found = db.query(
+            f"select count(*) as n from (select 1 from ({some}) limit {_COMMON + 1})",
+            _values(wanted),
+        )
+        if next(found)["n"] > _COMMON:
+            return f"exists (select 1 from slides where slides.id = slide_id and ({_HAS_TEXT}))"
+    return f"slide_id in ({some})"
 
 
 def _flagged(flag: QualityFlag) -> str:

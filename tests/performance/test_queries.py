@@ -96,6 +96,11 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "results --bundle": page(ResultFilter(bundle="demo 2")),
     "results --text": page(ResultFilter(text="999")),
     "results --text, nothing found": page(ResultFilter(text="no such slide")),
+    "results --text, each slide": page(ResultFilter(text=".tif")),
+    "results --text, each tenth": page(ResultFilter(text="S07")),
+    "results --text, two characters": page(ResultFilter(text="S0")),
+    "results --text, two that no slide has": page(ResultFilter(text="S+")),
+    "results --text --sort name": page(ResultFilter(text=".tif"), Order(SortKey.NAME)),
     "results --flag stain-outlier": page(
         ResultFilter(flags=frozenset({QualityFlag.STAIN_OUTLIER}))
     ),
@@ -105,6 +110,8 @@ QUERIES: dict[str, Callable[[Database], object]] = {
     "results --sort margin": page(ResultFilter(), Order(SortKey.MARGIN, descending=False)),
     "count of results": count_results,
     "count of text": lambda db: count_results(db, ResultFilter(text="999")),
+    "count of a text that each slide has": lambda db: count_results(db, ResultFilter(text=".tif")),
+    "count of two characters": lambda db: count_results(db, ResultFilter(text="S0")),
     "count of a bundle's results": lambda db: count_results(db, ResultFilter(bundle="demo 2")),
     "count of March": lambda db: count_results(db, MARCH),
     "count of positive results": lambda db: count_results(db, ResultFilter(status="positive")),

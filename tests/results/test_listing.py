@@ -9,7 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from her2d.pipeline.evaluability import ReasonCode
-from her2d.results.listing import Order, ResultFilter, SortKey, count_results, list_results
+from her2d.results import listing
+from her2d.results.listing import (
+    Order,
+    ResultFilter,
+    SortKey,
+    count_results,
+    list_results,
+    results_after,
+)
 from her2d.results.records import QualityFlag
 from her2d.results.renaming import rename_slide
 
@@ -98,8 +106,12 @@ def test_text_is_literal(db, three, text):
         ("", ["c_1.svs", "b.tif", "a.tif"]),
     ],
 )
-def test_any_part_of_a_name_or_barcode_finds_a_slide(db, three, text, found):
+@pytest.mark.parametrize("common", [20_000, 0], ids=["few have it", "many have it"])
+def test_any_part_of_a_name_or_barcode_finds_a_slide(db, three, text, found, common, monkeypatch):
+    monkeypatch.setattr(listing, "_COMMON", common)
     assert names(db, ResultFilter(text=text)) == found
+    by_id = [result.file_name for result in results_after(db, ResultFilter(text=text), 0, 9)]
+    assert sorted(by_id) == sorted(found)
     assert count_results(db, ResultFilter(text=text)) == len(found)
 
 
@@ -111,6 +123,15 @@ def test_any_part_of_a_name_or_barcode_finds_a_slide(db, three, text, found):
 def test_every_part_of_every_name_finds_its_slide(db, record, name, cut):
     record(slide={"content_hash": name, "file_name": name})
     assert name in names(db, ResultFilter(text=name[min(cut) : max(cut)]))
+
+
+@pytest.mark.parametrize("common", [20_000, 0])
+def test_upper_and_lower_case_are_one_beyond_a_to_z_too(db, record, common, monkeypatch):
+    monkeypatch.setattr(listing, "_COMMON", common)
+    record(slide={"content_hash": "1", "file_name": "Müller.tif"})
+    for text in ("MÜLLER", "üll", "ÜLL"):
+        assert names(db, ResultFilter(text=text)) == ["Müller.tif"]
+        assert count_results(db, ResultFilter(text=text)) == 1
 
 
 def test_a_renamed_slide_is_found_by_its_present_name_only(db, record):
