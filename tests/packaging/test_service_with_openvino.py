@@ -1,0 +1,55 @@
+"""OpenVINO in the sandbox of the installed unit: Debian with systemd as PID 1, in a container."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from debian_machine import Machine, needs_container
+
+pytestmark = [pytest.mark.slow, needs_container]
+
+SHOWN = "/opt/openvino"  # which no sandbox hides, as it does /tmp and /home
+BUNDLE = "/var/lib/her2d/engines/her2net-demo"
+SCANNER = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1", "--pace", "50")
+CONFIG = "/etc/her2d/config.toml"
+
+
+@pytest.fixture
+def openvino_libraries() -> Path:
+    """The folder in which this Python has OpenVINO."""
+    openvino = pytest.importorskip("openvino", reason="openvino is missing: her2d[openvino]")
+    return Path(openvino.__file__).parents[1]
+
+
+def backends_of_results(machine: Machine) -> list[str]:
+    listed = json.loads(machine.run("her2d", "results", "--json", user="her2d"))
+    return [result["backend"] for result in listed]
+
+
+def test_the_daemon_runs_openvino_only_with_the_drop_in_and_says_so_before(
+    installed, boot, clone, openvino_libraries
+):
+    machine = boot(installed, clone, f"{openvino_libraries}:{SHOWN}")
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    machine.shell(f"echo {SHOWN} > /opt/her2d/lib/{version}/site-packages/openvino.pth")
+    machine.run("sed", "-i", "-E", "s/^(# )?settle_s = .*/settle_s = 1/", CONFIG)
+    compiling = ("her2d", "compile", BUNDLE, "--backend", "openvino", "--tiles", "8")
+    machine.run(*compiling, user="her2d")
+
+    machine.run("systemctl", "start", "her2d")
+    machine.run(*SCANNER, "--seed", "1", user="her2d")
+    machine.wait_until(lambda: len(backends_of_results(machine)) == 1)
+    assert backends_of_results(machine) == ["onnxruntime"]
+    assert "install the drop-in openvino.conf" in machine.journal()
+    doctor = machine.try_run("her2d", "doctor", "--json", user="her2d").stdout
+    assert "her2d.service may not run code that it compiles" in doctor
+
+    machine.run("make", "-s", "-C", clone, "install-openvino")
+    machine.run("systemctl", "restart", "her2d")
+    machine.run(*SCANNER, "--seed", "2", user="her2d")
+    machine.wait_until(lambda: len(backends_of_results(machine)) == 2)
+    (backend,) = set(backends_of_results(machine)) - {"onnxruntime"}
+    assert backend.startswith("openvino-")
+    doctor = machine.try_run("her2d", "doctor", "--json", user="her2d").stdout
+    assert "may not run code" not in doctor
