@@ -184,7 +184,7 @@ def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Eng
 
 def _host_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     threads = options.threads or usable_cpus()
-    segmenter, classifiers = sidecar.ways_on(threads)
+    segmenter, classifiers = sidecar.ways_on(platform_of(files.backend).device, threads)
     segmenting = host_segmenter(files, sidecar, segmenter)
     joined = host_classifiers(files, sidecar, classifiers)
     return HostEngine(

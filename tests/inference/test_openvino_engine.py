@@ -28,6 +28,7 @@ from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
 from her2d.inference.options import BatchSizes, EngineOptions
 from her2d.inference.plan_engine import engine_of
 from her2d.inference.plans import PlanError, PlanFiles, Profile, read_sidecar, write_sidecar
+from her2d.inference.platforms import platform_of
 from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
 from her2d.settings import PACKAGE_DATA
@@ -130,9 +131,14 @@ ONE_BY_ONE = Way(batch=1, calls=1, threads=1)
 SIDE_BY_SIDE = Way(batch=3, calls=3, threads=1)
 
 
-def with_ways(sidecar, way, cpus):
+def with_ways(sidecar, way, cpus, processor=None):
     measured = NetworkWays(chosen=way, tried=())
-    ways = PlanWays(cpus=cpus, segmenter=measured, classifiers=measured)
+    ways = PlanWays(
+        processor=processor or platform_of("openvino").device,
+        cpus=cpus,
+        segmenter=measured,
+        classifiers=measured,
+    )
     return sidecar.model_copy(update={"ways": ways})
 
 
@@ -162,12 +168,24 @@ def test_a_plan_runs_as_was_measured_on_as_many_cpus_and_else_tile_by_tile(compi
     plan = compiled("fp32")
     assert plan.sidecar.ways is not None
     assert plan.sidecar.ways.cpus == usable_cpus()
+    assert plan.sidecar.ways.processor == plan.sidecar.verified_on
     assert len(plan.sidecar.ways.segmenter.tried) == len(candidate_ways(usable_cpus()))
     assert read_sidecar(plan.files) == plan.sidecar
     sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3)
     for threads, batch in ((3, 3), (2, 1), (4, 1)):
         engine = engine_of(plan.files, sidecar, EngineOptions(threads=threads))
         assert engine.batches == BatchSizes(batch, batch)
+
+
+def test_after_it_is_compared_on_another_processor_a_plan_runs_tile_by_tile(bundle, compiled):
+    plan = compiled("fp32")
+    sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3, processor="another processor")
+    compared_elsewhere(Compiled(plan.files, sidecar))
+    for _ in ("compared here", "compared before"):
+        engine = open_engine(bundle, backend="openvino", options=EngineOptions(threads=3))
+        engine.close()
+        assert engine.batches == BatchSizes(1, 1)
+    assert read_sidecar(plan.files).verified_on == plan.sidecar.verified_on
 
 
 def test_without_a_plan_auto_passes_it_over(bundle):
