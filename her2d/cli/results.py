@@ -66,7 +66,12 @@ def results(
     bundle: Annotated[
         str | None, typer.Option(help="Only results of this bundle: its name, or 'name version'.")
     ] = None,
-    text: Annotated[str | None, typer.Option(help="Part of the file name or barcode.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="Part of the file name or barcode; only A to Z are found in either case."
+        ),
+    ] = None,
     flag: Annotated[
         list[QualityFlag] | None,
         typer.Option(metavar="FLAG", help="Only slides with this flag; repeatable."),

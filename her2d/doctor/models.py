@@ -185,11 +185,13 @@ def _engine(
         )
     elif unused:
         plan = unused[0]
+        runtime, precision = recorded_parts(backend)
+        used = f'precision = "{precision}"' if plan.backend == runtime else f'backend = "{runtime}"'
         yield warning(
             check,
             f"{message} The faster plan {plan.backend}-{plan.precision} is there and is not used.",
             f"`her2d run` logs why (plan_not_used). Compile it again: {plan.command}. Or set"
-            f' [inference] backend = "{recorded_parts(backend)[0]}".',
+            f" [inference] {used}.",
         )
     else:
         yield ok(check, message)

@@ -25,7 +25,7 @@ class EngineOptions:
 
     Attributes:
         precision: None is fp32 for onnxruntime and torch, and for the others the precision of the
-            fastest compiled plan.
+            fastest compiled plan that can be used.
         threads: number of threads on the CPU; 0 is one for each core.
         segmenter_batch, classifier_batch: largest number of tiles at once.
         kept_tiles: largest number of tumour tiles that wait for classification.

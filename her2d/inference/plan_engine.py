@@ -1,13 +1,22 @@
 """Open a compiled plan as an engine, after checking that it fits and equals fp32 closely."""
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from her2d.bundle.loading import Bundle
-from her2d.inference.engine import CLASSIFIERS_OUTPUTS, SEGMENTER_OUTPUTS, Engine, Tiles
+from her2d.inference.engine import (
+    CLASSIFIERS_OUTPUTS,
+    SEGMENTER_OUTPUTS,
+    DeviceLostError,
+    Engine,
+    EngineError,
+    Tiles,
+)
 from her2d.inference.graph_files import loading_graph, read_graph
 from her2d.inference.host_tiles import HostEngine, HostNetwork, p_strong_of
 from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
@@ -24,6 +33,7 @@ from her2d.inference.plans import (
     Parity,
     PlanError,
     PlanFiles,
+    Platform,
     Sidecar,
     loadable_plan,
     read_sidecar,
@@ -37,6 +47,8 @@ from her2d.system.loggers import get_logger
 
 log = get_logger(__name__)
 
+_Made = TypeVar("_Made")
+
 # The fastest first. int8 is used only if it is requested by name.
 _BY_DEFAULT: dict[BackendName, tuple[Precision, ...]] = {
     "tensorrt": ("fp16", "bf16", "fp32"),
@@ -45,44 +57,49 @@ _BY_DEFAULT: dict[BackendName, tuple[Precision, ...]] = {
 }
 
 
-def plan_for(bundle: Bundle, backend: BackendName, precision: Precision | None) -> PlanFiles:
-    """Find the plan that would be used.
+def compiled_plans(
+    bundle: Bundle, backend: BackendName, precision: Precision | None
+) -> tuple[PlanFiles, ...]:
+    """Find the plans that were compiled and may be used, the fastest first.
 
     Args:
-        bundle: the plan is in its folder.
-        backend: what the plan was compiled for.
-        precision: None is the fastest of the compiled plans except int8.
-
-    Raises:
-        PlanError: none was compiled.
+        bundle: the plans are in its folder.
+        backend: what they were compiled for.
+        precision: None is every precision except int8.
     """
-    if (compiled := compiled_plan(bundle, backend, precision)) is not None:
-        return compiled
-    fastest = PlanFiles(bundle, backend, precision or _BY_DEFAULT[backend][0])
-    read_sidecar(fastest)
-    raise PlanError(f"The plan's {fastest.sidecar} is not a file.")
-
-
-def compiled_plan(
-    bundle: Bundle, backend: BackendName, precision: Precision | None
-) -> PlanFiles | None:
-    """Find the plan that was compiled, None if there is none; arguments as in `plan_for`."""
     wanted = _BY_DEFAULT.get(backend, ()) if precision is None else (precision,)
     found = (PlanFiles(bundle, backend, each) for each in wanted)
-    return next((files for files in found if files.sidecar.is_file()), None)
+    return tuple(files for files in found if files.sidecar.is_file())
 
 
 def open_plan(bundle: Bundle, backend: BackendName, options: EngineOptions) -> Engine:
     """Open a compiled plan; the first time on a device it is compared with fp32 before.
 
+    If no precision is named, it is the fastest plan that can be opened. Those that were refused
+    before are logged.
+
     Raises:
         PlanError: there is no plan, it does not fit, or it differs too much from fp32.
+        DeviceLostError: the device is lost to this process.
         EngineError: the library or the device refuses it.
     """
-    plan = usable_plan(bundle, backend, options.precision)
-    if plan.device is None or plan.sidecar.verified_on == plan.device:
-        return engine_of(plan.files, plan.sidecar, options)
-    return _verified(plan.files, plan.sidecar, options, plan.device)
+    platform, plans = _platform_and_plans(bundle, backend, options.precision)
+
+    def opened(files: PlanFiles) -> Engine:
+        plan = _usable(files, platform)
+        if plan.device is None or plan.sidecar.verified_on == plan.device:
+            return engine_of(plan.files, plan.sidecar, options)
+        return _verified(plan.files, plan.sidecar, options, plan.device)
+
+    engine, refused = _first_that_works(plans, opened)
+    for files, error in refused:
+        log.warning(
+            "plan_not_used",
+            plan=f"{files.backend}-{files.precision}",
+            backend=engine.backend,
+            reason=str(error),
+        )
+    return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +114,63 @@ class UsablePlan:
 def usable_plan(bundle: Bundle, backend: BackendName, precision: Precision | None) -> UsablePlan:
     """Find the plan that would be used and check, without opening it, that it may be loaded here.
 
+    Args:
+        bundle: the plan is in its folder.
+        backend: what the plan was compiled for.
+        precision: None is the fastest plan that may be loaded, except int8.
+
     Raises:
-        PlanError: there is no plan, it does not fit, or it differs too much from fp32.
+        PlanError: there is no plan, it does not fit, or it differs too much from fp32; the reason
+            of each that was compiled.
         EngineError: the library is not installed, or may not be used.
     """
-    files = plan_for(bundle, backend, precision)
-    platform = platform_of(backend)
+    platform, plans = _platform_and_plans(bundle, backend, precision)
+    plan, _ = _first_that_works(plans, lambda files: _usable(files, platform))
+    return plan
+
+
+def _platform_and_plans(
+    bundle: Bundle, backend: BackendName, precision: Precision | None
+) -> tuple[Platform, tuple[PlanFiles, ...]]:
+    """Return what would load a plan, and the compiled plans, of which there is at least one."""
+    plans = compiled_plans(bundle, backend, precision)
+    if not plans:
+        fastest = PlanFiles(bundle, backend, precision or _BY_DEFAULT[backend][0])
+        read_sidecar(fastest)
+        raise PlanError(f"The plan's {fastest.sidecar} is not a file.")
+    return platform_of(backend), plans
+
+
+def _usable(files: PlanFiles, platform: Platform) -> UsablePlan:
     sidecar = loadable_plan(files, platform)
-    if backend == "openvino":
-        problem = precision_problem(library_of(backend), files.precision)
+    if files.backend == "openvino":
+        problem = precision_problem(library_of(files.backend), files.precision)
         if problem is not None:
             raise PlanError(f"The plan {files.backend}-{files.precision} is refused. {problem}")
     return UsablePlan(files, sidecar, platform.device)
+
+
+def _first_that_works(
+    plans: tuple[PlanFiles, ...], attempt: Callable[[PlanFiles], _Made]
+) -> tuple[_Made, list[tuple[PlanFiles, EngineError]]]:
+    """Return what `attempt` makes of the first plan that it accepts, and why not of those before.
+
+    Raises:
+        DeviceLostError: of `attempt`; another plan would not find the device either.
+        EngineError: of `attempt`, if there is one plan.
+        PlanError: it accepts none of several; the reason of each.
+    """
+    refused: list[tuple[PlanFiles, EngineError]] = []
+    for files in plans:
+        try:
+            return attempt(files), refused
+        except DeviceLostError:
+            raise
+        except EngineError as error:
+            refused.append((files, error))
+    if len(refused) == 1:
+        raise refused[0][1]
+    raise PlanError(" ".join(dict.fromkeys(str(error) for _, error in refused)))
 
 
 def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
@@ -122,7 +184,7 @@ def engine_of(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Eng
 
 def _host_engine(files: PlanFiles, sidecar: Sidecar, options: EngineOptions) -> Engine:
     threads = options.threads or usable_cpus()
-    segmenter, classifiers = sidecar.ways_on(threads)
+    segmenter, classifiers = sidecar.ways_on(platform_of(files.backend).device, threads)
     segmenting = host_segmenter(files, sidecar, segmenter)
     joined = host_classifiers(files, sidecar, classifiers)
     return HostEngine(

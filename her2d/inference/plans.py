@@ -105,7 +105,8 @@ class Sidecar(_Section):
         library_version: version of the library that compiled it.
         gpu, compute_capability: device that it was compiled on; `none` without a GPU.
         segmenter, classifiers: the compiled graphs.
-        ways: how it runs fastest on the CPUs of the machine that compiled it; None on a GPU.
+        ways: how it runs fastest on the CPUs of the machine that compiled it; None on a GPU. On
+            others it runs in the simplest way.
         parity: None for an unverified plan, which was compiled without a device.
         compiled_at: ISO 8601 time in UTC.
         software_version: of her2d.
@@ -128,12 +129,12 @@ class Sidecar(_Section):
         """Name of the device on which the plan was compared with fp32, or `unverified`."""
         return self.parity.verified_on if self.parity is not None else UNVERIFIED
 
-    def ways_on(self, threads: int) -> tuple[Way, Way]:
-        """Return how segmenter and classifiers run with a number of threads in all.
+    def ways_on(self, processor: str | None, threads: int) -> tuple[Way, Way]:
+        """Return how segmenter and classifiers run on a processor, with a number of threads in all.
 
-        What was measured with another number says nothing about this one.
+        What was measured on another one, or with another number, says nothing about this one.
         """
-        if self.ways is None or self.ways.cpus != threads:
+        if self.ways is None or (self.ways.processor, self.ways.cpus) != (processor, threads):
             return simplest_way(threads), simplest_way(threads)
         return self.ways.segmenter.chosen, self.ways.classifiers.chosen
 

@@ -6,7 +6,7 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.backends import Candidate, candidate
 from her2d.inference.engine import DeviceLostError, Engine, EngineError
 from her2d.inference.options import BACKENDS, BackendName, EngineOptions, recorded_parts
-from her2d.inference.plan_engine import compiled_plan, open_plan
+from her2d.inference.plan_engine import compiled_plans, open_plan
 from her2d.inference.plans import PlanFiles
 from her2d.system.loggers import get_logger
 
@@ -37,18 +37,34 @@ def open_engine(
     raise EngineError(f"There is no back end {backend!r}. Choose auto or {', '.join(BACKENDS)}.")
 
 
-def unused_plans(bundle: Bundle, backend: str, options: EngineOptions) -> tuple[PlanFiles, ...]:
-    """Find the compiled plans that `auto` passed over for a slower back end, best first.
+def unused_plans(
+    bundle: Bundle, wanted: str, used: str, options: EngineOptions
+) -> tuple[PlanFiles, ...]:
+    """Find the compiled plans that would be faster than the engine that was opened, best first.
 
     Args:
         bundle: the plans are in its folder.
-        backend: the engine's name as recorded with each result.
+        wanted: the back end that was asked for, or `auto`.
+        used: the engine's name as recorded with each result.
         options: only the precision matters.
     """
-    runtime, _ = recorded_parts(backend)
-    faster = takewhile(lambda name: name != runtime, BACKENDS)
-    plans = (compiled_plan(bundle, name, options.precision) for name in faster)
-    return tuple(plan for plan in plans if plan is not None)
+    runtime, precision = recorded_parts(used)
+    passed_over = _fastest_plans(bundle, runtime, options) if wanted == "auto" else ()
+    own = (
+        plan
+        for name in BACKENDS
+        if name == runtime
+        for plan in compiled_plans(bundle, name, options.precision)
+    )
+    return (*passed_over, *takewhile(lambda plan: plan.precision != precision, own))
+
+
+def _fastest_plans(bundle: Bundle, runtime: str, options: EngineOptions) -> tuple[PlanFiles, ...]:
+    """Return the fastest compiled plan of each back end that is better than `runtime`."""
+    better = takewhile(lambda name: name != runtime, BACKENDS)
+    return tuple(
+        plan for name in better for plan in compiled_plans(bundle, name, options.precision)[:1]
+    )
 
 
 def _best(bundle: Bundle, options: EngineOptions) -> Engine:
@@ -82,7 +98,8 @@ def _warn_of_unused_plans(
     bundle: Bundle, engine: Engine, options: EngineOptions, passed_over: list[Candidate]
 ) -> None:
     reasons = {other.name: other.reason for other in passed_over}
-    for plan in unused_plans(bundle, engine.backend, options):
+    runtime, _ = recorded_parts(engine.backend)
+    for plan in _fastest_plans(bundle, runtime, options):
         log.warning(
             "plan_not_used",
             plan=f"{plan.backend}-{plan.precision}",

@@ -62,8 +62,15 @@ class NetworkWays(_Section):
 
 
 class PlanWays(_Section):
-    """How a plan's networks run fastest on a machine with a number of CPUs."""
+    """How a plan's networks run fastest where this was measured.
 
+    Attributes:
+        processor: what it was measured on, as `Parity.verified_on` names it.
+        cpus: number of CPUs.
+        segmenter, classifiers: what was measured.
+    """
+
+    processor: str
     cpus: Positive
     segmenter: NetworkWays
     classifiers: NetworkWays

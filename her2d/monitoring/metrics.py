@@ -358,7 +358,7 @@ def _daemon(reading: Reading) -> Iterable[Metric]:
     yield parts
     yield _gauge(
         "her2d_unused_plans",
-        "Number of compiled plans that were passed over for a slower back end.",
+        "Number of compiled plans that were passed over for a slower one or a slower back end.",
         reading.unused_plans,
     )
     yield _gauge(

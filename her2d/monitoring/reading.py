@@ -205,7 +205,7 @@ class Reading:
         swept_s: how long ago all inboxes were last searched for new files; None before that.
         examined_s: how long ago the known file was looked at for a change for which that is longest
             ago; None before the first search.
-        unused_plans: compiled plans that were passed over for a slower back end.
+        unused_plans: compiled plans that were passed over for a slower one or a slower back end.
         database_bytes: size of the database and its write-ahead log.
         database_log_bytes: size of the write-ahead log.
         volumes: the file systems of the daemon's folders.

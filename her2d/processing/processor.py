@@ -74,7 +74,7 @@ class Processor(Protocol):
         bundle, software: what scores, as recorded with each result.
         capacity: number of slides that it takes at once now; 0 while it cannot take any.
         pipeline: this process's own; None if it scores elsewhere.
-        unused_plans: compiled plans that `auto` passed over for a slower back end.
+        unused_plans: compiled plans that were passed over for a slower one or a slower back end.
         nodes: names of the machines that score now, other than this one.
     """
 
@@ -132,7 +132,7 @@ class SlideProcessor:
 
     Attributes:
         capacity: number of slides that it takes at once.
-        unused_plans: compiled plans that `auto` passed over for a slower back end.
+        unused_plans: compiled plans that were passed over for a slower one or a slower back end.
         nodes: none; it scores here.
         runs_all_because: why all sub-classifiers are run for every tumour tile although the
             settings do not ask for it; None if they do, or if not all are run.
@@ -456,7 +456,7 @@ def _opened_method(
     wanted = settings.inference.backend
     options = replace(engine_options(settings), separate_folds=not runs_all and problem is None)
     with _closing(open_engine(bundle, backend=wanted, options=options)) as engine:
-        unused = unused_plans(bundle, engine.backend, options) if wanted == "auto" else ()
+        unused = unused_plans(bundle, wanted, engine.backend, options)
         check(engine)
         early = None
         if not runs_all:

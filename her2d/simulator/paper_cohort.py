@@ -136,23 +136,26 @@ def plan_paper_cohort(
 ) -> list[SlidePlan]:
     """Draw the plans of a hard cohort of two centres.
 
-    The numbers of slides of each split, and of each status in it, are exact; all else is random.
-    Cohorts of four slides or more have all splits.
+    The number of slides of each split, and that of positive slides, are exact: positive slides are
+    shared among the splits by their sizes. All else is random. Cohorts of four slides or more have
+    all splits.
 
     Args:
         slides: number of slides.
         seed: the same seed gives the same cohort.
         positive_fraction: fraction of HER2-positive slides; None for each centre's of Table 1.
+            Four slides or more have at least one.
         width, height: mean size of resections in pixels at 4x. Biopsies and scans at over 4x have
             half of that.
         artefact_probability: probability of each kind of artefact on a slide.
     """
-    return plan_splits(
-        _counts(slides, _SPLITS),
+    counts = _counts(slides, _SPLITS)
+    return _planned(
+        counts,
+        _shared_positives(counts, positive_fraction),
         seed,
-        positive={} if positive_fraction is None else dict.fromkeys(_SPLITS, positive_fraction),
-        width=width,
-        height=height,
+        size=(width, height),
+        benign_fraction=_BENIGN_FRACTION,
         artefact_probability=artefact_probability,
     )
 
@@ -172,18 +175,41 @@ def plan_splits(
     Args:
         slides: number of slides of each split.
         seed: the same seed gives the same cohort.
-        positive: fraction of HER2-positive slides of each split; for splits that are not named,
-            that of their centre in Table 1.
+        positive: fraction of HER2-positive slides of each split, rounded in each; for splits that
+            are not named, that of their centre in Table 1. Splits of four slides or more have at
+            least one, unless it is 0.
         width, height: mean size of resections in pixels at 4x. Biopsies and scans at over 4x have
             half of that.
         benign_fraction: fraction of slides without tumour, most of them biopsies.
         artefact_probability: probability of each kind of artefact on a slide.
     """
+    return _planned(
+        slides,
+        {
+            split: _positives(count, positive.get(split, _population(split).positive))
+            for split, count in slides.items()
+        },
+        seed,
+        size=(width, height),
+        benign_fraction=benign_fraction,
+        artefact_probability=artefact_probability,
+    )
+
+
+def _planned(
+    slides: Mapping[Split, int],
+    positives: Mapping[Split, int],
+    seed: int,
+    *,
+    size: tuple[int, int],
+    benign_fraction: float,
+    artefact_probability: float,
+) -> list[SlidePlan]:
     rng = np.random.default_rng([seed, 30])
     plans: list[SlidePlan] = []
     for split, count in slides.items():
-        population = EXTERNAL if split == "external" else INTERNAL
-        groups = _groups(count, positive.get(split, population.positive), benign_fraction, rng)
+        population = _population(split)
+        groups = _groups(count, positives[split], benign_fraction, rng)
         for number, group in enumerate(groups):
             earlier = plans[-1] if number and groups[number - 1] == group else None
             again = earlier is not None and rng.random() < 4 * SECOND_SLIDE_FRACTION
@@ -195,20 +221,42 @@ def plan_splits(
                     population,
                     rng,
                     earlier=earlier if again else None,
-                    size=(width, height),
+                    size=size,
                     artefact_probability=artefact_probability,
                 )
             )
     return plans
 
 
+def _population(split: Split) -> Population:
+    return EXTERNAL if split == "external" else INTERNAL
+
+
+def _positives(slides: int, fraction: float) -> int:
+    """Return the number of positive slides, of four or more at least one if it may have any."""
+    least = 1 if slides >= 4 and fraction > 0 else 0
+    return max(round(slides * fraction), least)
+
+
+def _shared_positives(slides: Mapping[Split, int], fraction: float | None) -> dict[Split, int]:
+    """Return the number of positive slides of each split, which is within 1 of its share.
+
+    Args:
+        slides: number of slides of each split.
+        fraction: of positive slides in all; None for each centre's of Table 1.
+    """
+    exact = {
+        split: count * (_population(split).positive if fraction is None else fraction)
+        for split, count in slides.items()
+    }
+    total = sum(slides.values())
+    mean = fraction if fraction is not None else sum(exact.values()) / max(total, 1)
+    return _by_largest_remainder(_positives(total, mean), exact)
+
+
 def _counts(total: int, shares: dict[Split, float]) -> dict[Split, int]:
     """Divide `total` by shares, to the largest remainders; of four or more each has one."""
-    exact = {key: total * share for key, share in shares.items()}
-    counts = {key: int(value) for key, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda key: counts[key] - exact[key])
-    for key in by_remainder[: total - sum(counts.values())]:
-        counts[key] += 1
+    counts = _by_largest_remainder(total, {key: total * share for key, share in shares.items()})
     for key in counts if total >= len(counts) else ():
         while counts[key] < 1:
             counts[max(counts, key=lambda other: counts[other])] -= 1
@@ -216,13 +264,19 @@ def _counts(total: int, shares: dict[Split, float]) -> dict[Split, int]:
     return counts
 
 
+def _by_largest_remainder(total: int, exact: Mapping[Split, float]) -> dict[Split, int]:
+    """Round shares down, and up where most is cut off, so that their sum is `total`."""
+    counts = {key: int(value) for key, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda key: counts[key] - exact[key])
+    for key in by_remainder[: total - sum(counts.values())]:
+        counts[key] += 1
+    return counts
+
+
 def _groups(
-    count: int, positive: float, benign_fraction: float, rng: np.random.Generator
+    count: int, positives: int, benign_fraction: float, rng: np.random.Generator
 ) -> list[Group | None]:
     """Return the group of each slide of a split, None for benign slides, in random order."""
-    positives = round(count * positive)
-    if count >= 4 and positive > 0:
-        positives = max(positives, 1)
     benign = min(round(count * benign_fraction), count - positives)
     groups: list[Group | None] = [
         *_some(positives, POORLY_COHESIVE_POSITIVES, "false_negative", "true_positive", rng),

@@ -1,7 +1,7 @@
 """Read and decode the blocks of an image (TIFF tiles or strips) to RGB, one at a time."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -122,6 +122,12 @@ class Blocks:
     def is_stored(self, column: int, row: int) -> bool:
         """Return whether the file has bytes for a block; a block without any is bare glass."""
         return bool(self._shown[row, column])
+
+    def stored_places(self) -> Iterator[tuple[int, int]]:
+        """Yield column and row of each block that the file has bytes for, row by row."""
+        for place in np.flatnonzero(self._shown):
+            row, column = divmod(int(place), self.layout.columns)
+            yield column, row
 
     def any_stored(self, columns: range, rows: range) -> bool:
         """Return whether the file has bytes for at least one block of a rectangle."""

@@ -9,25 +9,53 @@ Each pixel of the half must lie within one pixel of the grid. One that straddles
 where 5 x 5 are averaged, moves up to a twentieth of the light between them.
 """
 
+import errno
+from itertools import islice
+
 import numpy as np
 from numpy.typing import NDArray
 
 from her2d.slides.blocks import BlockLayout, Blocks
+from her2d.slides.errors import RefusedError
 from her2d.slides.fallback import FallbackBlocks
 from her2d.slides.stream import Sampling
 
 LEAST_REDUCTION = 10  # level pixels per grid pixel, along both axes
 HALF_SIZE = "JPEG at half size"
 
+_TRIED_BLOCKS = 4  # One may be damaged; most blocks of a level are alike.
 
-def is_read_at_half_size(blocks: Blocks, sampling: Sampling) -> bool:
-    """Return whether tiles are made from blocks at half size."""
+
+def is_read_at_half_size(blocks: Blocks, sampling: Sampling, fd: int) -> bool:
+    """Return whether tiles are made from blocks at half size.
+
+    The level's first blocks are tried: chroma of half the width, for example, is stated only there.
+
+    Args:
+        blocks: of the level.
+        sampling: how tiles are made from them.
+        fd: descriptor of the file.
+
+    Raises:
+        OSError: the storage failed.
+    """
     if sampling.as_is or not blocks.can_halve:
         return False
-    return all(
-        scale >= LEAST_REDUCTION and scale % 2 == 0
-        for scale in (sampling.scale_x, sampling.scale_y)
-    )
+    if any(scale < LEAST_REDUCTION or scale % 2 for scale in (sampling.scale_x, sampling.scale_y)):
+        return False
+    tried = islice(blocks.stored_places(), _TRIED_BLOCKS)
+    return any(_can_be_halved(blocks, fd, column, row) for column, row in tried)
+
+
+def _can_be_halved(blocks: Blocks, fd: int, column: int, row: int) -> bool:
+    try:
+        return blocks.read_half(fd, column, row) is not None
+    except RefusedError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return False  # A damaged sector; the block is made from the finer level, or is unreadable.
 
 
 class HalvedBlocks:

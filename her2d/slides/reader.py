@@ -106,7 +106,7 @@ def _open(path: Path, fd: int, assume_magnification: float | None, um_per_px: fl
         as_is=as_is,
     )
     check_is_coloured(level.image.page)
-    if is_read_at_half_size(blocks, sampling):
+    if is_read_at_half_size(blocks, sampling, fd):
         metadata = replace(metadata, decoding=HALF_SIZE)
     return TiffSlide(
         path,

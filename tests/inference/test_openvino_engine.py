@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from captured_logs import capture_logs
 from separable_bundle import SCALES, write_separable_bundle
 
 from her2d.bundle.loading import load_bundle
@@ -20,13 +22,14 @@ from her2d.inference.compiler.compile import (
     fastest_precision,
     platform_for,
 )
-from her2d.inference.engine import EngineError
+from her2d.inference.engine import DeviceLostError, EngineError
 from her2d.inference.onnxruntime_engine import OnnxRuntimeEngine
 from her2d.inference.openvino_engine import OpenVinoNetwork, precision_problem
 from her2d.inference.options import BatchSizes, EngineOptions
 from her2d.inference.plan_engine import engine_of
-from her2d.inference.plans import PlanError, PlanFiles, Profile, read_sidecar
-from her2d.inference.selection import open_engine
+from her2d.inference.plans import PlanError, PlanFiles, Profile, read_sidecar, write_sidecar
+from her2d.inference.platforms import platform_of
+from her2d.inference.selection import open_engine, unused_plans
 from her2d.inference.ways import NetworkWays, PlanWays, Way, candidate_ways
 from her2d.settings import PACKAGE_DATA
 from her2d.system.cpus import usable_cpus
@@ -128,9 +131,14 @@ ONE_BY_ONE = Way(batch=1, calls=1, threads=1)
 SIDE_BY_SIDE = Way(batch=3, calls=3, threads=1)
 
 
-def with_ways(sidecar, way, cpus):
+def with_ways(sidecar, way, cpus, processor=None):
     measured = NetworkWays(chosen=way, tried=())
-    ways = PlanWays(cpus=cpus, segmenter=measured, classifiers=measured)
+    ways = PlanWays(
+        processor=processor or platform_of("openvino").device,
+        cpus=cpus,
+        segmenter=measured,
+        classifiers=measured,
+    )
     return sidecar.model_copy(update={"ways": ways})
 
 
@@ -160,12 +168,24 @@ def test_a_plan_runs_as_was_measured_on_as_many_cpus_and_else_tile_by_tile(compi
     plan = compiled("fp32")
     assert plan.sidecar.ways is not None
     assert plan.sidecar.ways.cpus == usable_cpus()
+    assert plan.sidecar.ways.processor == plan.sidecar.verified_on
     assert len(plan.sidecar.ways.segmenter.tried) == len(candidate_ways(usable_cpus()))
     assert read_sidecar(plan.files) == plan.sidecar
     sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3)
     for threads, batch in ((3, 3), (2, 1), (4, 1)):
         engine = engine_of(plan.files, sidecar, EngineOptions(threads=threads))
         assert engine.batches == BatchSizes(batch, batch)
+
+
+def test_after_it_is_compared_on_another_processor_a_plan_runs_tile_by_tile(bundle, compiled):
+    plan = compiled("fp32")
+    sidecar = with_ways(plan.sidecar, SIDE_BY_SIDE, 3, processor="another processor")
+    compared_elsewhere(Compiled(plan.files, sidecar))
+    for _ in ("compared here", "compared before"):
+        engine = open_engine(bundle, backend="openvino", options=EngineOptions(threads=3))
+        engine.close()
+        assert engine.batches == BatchSizes(1, 1)
+    assert read_sidecar(plan.files).verified_on == plan.sidecar.verified_on
 
 
 def test_without_a_plan_auto_passes_it_over(bundle):
@@ -200,15 +220,8 @@ def test_a_plan_that_another_processor_cannot_compute_is_refused_before_any_comp
     bundle, compiled, monkeypatch
 ):
     plan = compiled("fp32")
-    sidecar = plan.sidecar.model_copy(update={"precision": "bf16"})
-    files = PlanFiles(bundle, "openvino", "bf16")
-    for of_fp32, of_bf16 in (
-        (plan.files.segmenter, files.segmenter),
-        (plan.files.classifiers, files.classifiers),
-        (plan.files.check_tiles, files.check_tiles),
-    ):
-        shutil.copy(of_fp32, of_bf16)
-    compared_elsewhere(Compiled(files, sidecar))
+    compared_elsewhere(as_bf16(plan))
+    plan.files.sidecar.unlink()
     monkeypatch.setattr("her2d.inference.openvino_engine._capabilities", lambda _: ["FP32"])
     monkeypatch.setattr("her2d.inference.plan_engine.reference_findings", unwanted)
     found = candidate("openvino", bundle, ONE_THREAD)
@@ -241,6 +254,79 @@ def test_a_plan_that_another_processor_refused_is_compared_here(bundle, compiled
     compared_elsewhere(Compiled(plan.files, plan.sidecar.model_copy(update={"parity": differing})))
     assert open_engine(bundle, backend="openvino", options=ONE_THREAD).backend == "openvino"
     assert read_sidecar(plan.files).parity.mask_agreement == 1.0
+
+
+def as_bf16(plan: Compiled) -> Compiled:
+    """The files of a plan in fp32 once more, as those of one in bf16."""
+    files = PlanFiles(plan.files.bundle, "openvino", "bf16")
+    for of_fp32, of_bf16 in (
+        (plan.files.segmenter, files.segmenter),
+        (plan.files.classifiers, files.classifiers),
+        (plan.files.check_tiles, files.check_tiles),
+    ):
+        shutil.copy(of_fp32, of_bf16)
+    sidecar = plan.sidecar.model_copy(update={"precision": "bf16"})
+    write_sidecar(files, sidecar)
+    return Compiled(files, sidecar)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_a_stale_plan_in_bf16_does_not_hide_one_in_fp32(bundle, compiled, backend):
+    faster = as_bf16(compiled("fp32"))
+    write_sidecar(faster.files, faster.sidecar.model_copy(update={"library_version": "2020.1"}))
+    assert candidate("openvino", bundle, ONE_THREAD).usable
+    with capture_logs() as logs:
+        engine = open_engine(bundle, backend=backend, options=ONE_THREAD)
+    engine.close()
+    assert engine.backend == "openvino"
+    (line,) = [line for line in logs if line["event"] == "plan_not_used"]
+    assert (line["level"], line["plan"], line["backend"]) == (
+        "warning",
+        "openvino-bf16",
+        "openvino",
+    )
+    assert "compiled by version 2020.1" in line["reason"]
+    assert unused_plans(bundle, backend, engine.backend, ONE_THREAD) == (faster.files,)
+
+
+def test_a_stale_plan_is_not_replaced_if_its_precision_is_named(bundle, compiled):
+    faster = as_bf16(compiled("fp32"))
+    write_sidecar(faster.files, faster.sidecar.model_copy(update={"library_version": "2020.1"}))
+    with pytest.raises(PlanError, match=r"compiled by version 2020\.1"):
+        open_engine(bundle, backend="openvino", options=replace(ONE_THREAD, precision="bf16"))
+
+
+@pytest.fixture
+def bf16_fails(bundle, compiled, monkeypatch):
+    """A function that makes a plan in bf16 that can be loaded and not opened, for a reason."""
+    monkeypatch.setattr("her2d.inference.openvino_engine._capabilities", lambda _: ["FP32", "BF16"])
+    as_bf16(compiled("fp32"))
+
+    def with_reason(error):
+        def opened(files, sidecar, options):
+            if files.precision == "bf16":
+                raise error
+            return engine_of(files, sidecar, options)
+
+        monkeypatch.setattr("her2d.inference.plan_engine.engine_of", opened)
+
+    return with_reason
+
+
+def test_where_the_fastest_plan_cannot_be_opened_the_next_one_is(bundle, bf16_fails):
+    bf16_fails(EngineError("OpenVINO cannot load it."))
+    with capture_logs() as logs:
+        engine = open_engine(bundle, backend="openvino", options=ONE_THREAD)
+    engine.close()
+    assert engine.backend == "openvino"
+    (line,) = [line for line in logs if line["event"] == "plan_not_used"]
+    assert (line["plan"], line["reason"]) == ("openvino-bf16", "OpenVINO cannot load it.")
+
+
+def test_where_the_device_is_lost_no_other_plan_is_tried(bundle, bf16_fails):
+    bf16_fails(DeviceLostError("The device is lost."))
+    with pytest.raises(DeviceLostError, match="The device is lost"):
+        open_engine(bundle, backend="openvino", options=ONE_THREAD)
 
 
 def unwanted(*_, **__):

@@ -7,6 +7,7 @@ import pytest
 
 from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.bundle.manifest import Tolerance
+from her2d.inference.plan_engine import usable_plan
 from her2d.inference.plans import (
     CompiledPart,
     Parity,
@@ -130,6 +131,48 @@ def test_a_plan_with_a_missing_file_is_refused(plan):
 def test_without_a_compiled_plan_the_error_gives_the_command(color_bundle):
     with pytest.raises(PlanError, match="--backend tensorrt-rtx --precision bf16"):
         loadable_plan(PlanFiles(color_bundle, "tensorrt_rtx", "bf16"), HERE)
+
+
+def in_precision(plan, precision: str, **changes: str) -> PlanFiles:
+    """The fixture's plan once more, as one in another precision, with changes to its sidecar."""
+    files, sidecar = plan
+    other = PlanFiles(files.bundle, "tensorrt", precision)
+    shutil.copy(files.segmenter, other.segmenter)
+    shutil.copy(files.classifiers, other.classifiers)
+    write_sidecar(other, sidecar.model_copy(update={"precision": precision} | changes))
+    return other
+
+
+def test_the_fastest_plan_that_may_be_loaded_is_used(plan, monkeypatch):
+    monkeypatch.setattr("her2d.inference.plan_engine.platform_of", lambda _: HERE)
+    files, sidecar = plan
+    slowest, slower = (in_precision(plan, precision) for precision in ("fp32", "bf16"))
+    assert usable_plan(files.bundle, "tensorrt", None).files == files
+    write_sidecar(files, sidecar.model_copy(update={"gpu": "NVIDIA L4"}))
+    assert usable_plan(files.bundle, "tensorrt", None).files == slower
+    slower.sidecar.write_text("{}")
+    assert usable_plan(files.bundle, "tensorrt", None).files == slowest
+    assert usable_plan(files.bundle, "tensorrt", "fp32").files == slowest
+
+
+def test_where_no_plan_may_be_loaded_the_reason_of_each_is_given(plan, monkeypatch):
+    monkeypatch.setattr("her2d.inference.plan_engine.platform_of", lambda _: HERE)
+    files, sidecar = plan
+    write_sidecar(files, sidecar.model_copy(update={"gpu": "NVIDIA L4"}))
+    in_precision(plan, "fp32", library_version="10.9")
+    with pytest.raises(
+        PlanError, match=r"tensorrt-fp16 is refused.*NVIDIA L4.*tensorrt-fp32 is refused.*10\.9"
+    ):
+        usable_plan(files.bundle, "tensorrt", None)
+
+
+def test_a_named_precision_is_not_replaced_by_another(plan, monkeypatch):
+    monkeypatch.setattr("her2d.inference.plan_engine.platform_of", lambda _: HERE)
+    files, sidecar = plan
+    in_precision(plan, "fp32")
+    write_sidecar(files, sidecar.model_copy(update={"gpu": "NVIDIA L4"}))
+    with pytest.raises(PlanError, match="NVIDIA L4"):
+        usable_plan(files.bundle, "tensorrt", "fp16")
 
 
 @pytest.mark.parametrize("text", ["", "{}", json.dumps({"backend": "magic"})])

@@ -48,7 +48,7 @@ def test_a_compiled_plan_that_is_not_used_is_a_warning_and_is_counted(color_bund
     (line,) = [line for line in logs if line["event"] == "plan_not_used"]
     assert (line["level"], line["plan"]) == ("warning", "tensorrt-fp16")
     assert (line["backend"], bool(line["reason"])) == ("onnxruntime", True)
-    assert unused_plans(bundle, engine.backend, EngineOptions()) == (plan,)
+    assert unused_plans(bundle, "auto", engine.backend, EngineOptions()) == (plan,)
     settings = Settings(inference=InferenceSettings(threads=1))
     with open_processor(bundle, settings) as processor:
         assert processor.unused_plans == (plan,)
@@ -62,10 +62,10 @@ def test_a_plan_that_is_used_or_slower_is_not_unused(color_bundle, tmp_path):
     bundle = load_bundle(tmp_path / "bundle")
     PlanFiles(bundle, "tensorrt_rtx", "fp16").sidecar.write_text("{}")
     options = EngineOptions()
-    assert unused_plans(bundle, "tensorrt-fp16", options) == ()
-    assert unused_plans(bundle, "tensorrt_rtx-fp16", options) == ()
-    assert len(unused_plans(bundle, "torch-bf16", options)) == 1
-    assert unused_plans(color_bundle, "onnxruntime", options) == ()
+    assert unused_plans(bundle, "auto", "tensorrt-fp16", options) == ()
+    assert unused_plans(bundle, "auto", "tensorrt_rtx-fp16", options) == ()
+    assert len(unused_plans(bundle, "auto", "torch-bf16", options)) == 1
+    assert unused_plans(color_bundle, "auto", "onnxruntime", options) == ()
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -4,6 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from her2d.simulator.paper_cohort import EXTERNAL, INTERNAL, plan_paper_cohort
 from her2d.simulator.plan import SlidePlan, plan_slide
@@ -198,12 +200,30 @@ def test_the_ihc_section_is_shifted_and_its_dab_varies(plans):
     assert {plan.ihc.strong for plan in of(plans, ihc_score="2+")} == {0.65}
 
 
-def test_a_wanted_share_of_positive_slides_is_exact_in_each_split():
-    plans = plan_paper_cohort(200, SEED, positive_fraction=0.5)
-    for split in ("train", "test", "external"):
-        slides = of(plans, split=split)
-        positive = len(of(slides, her2_status="positive"))
-        assert positive == round(len(slides) / 2)
+@given(slides=st.integers(1, 60), fraction=st.floats(0, 1))
+@example(slides=4, fraction=0.5)
+@example(slides=8, fraction=0.5)
+def test_a_wanted_share_of_positive_slides_is_exact_and_within_1_of_it_in_each_split(
+    slides, fraction
+):
+    plans = plan_paper_cohort(slides, SEED, positive_fraction=fraction)
+    least = 1 if slides >= 4 and fraction > 0 else 0
+    assert len(of(plans, her2_status="positive")) == max(round(slides * fraction), least)
+    for split in ("train", "integrator", "test", "external"):
+        of_split = of(plans, split=split)
+        positive = len(of(of_split, her2_status="positive"))
+        assert abs(positive - len(of_split) * fraction) <= 1
+
+
+@given(slides=st.integers(4, 60))
+def test_without_a_wanted_share_the_positive_slides_are_those_of_table_1(slides):
+    plans = plan_paper_cohort(slides, SEED)
+    external = of(plans, split="external")
+    expected = {True: len(external) * 21 / 102, False: (slides - len(external)) * 81 / 646}
+    total = sum(expected.values())
+    assert abs(len(of(plans, her2_status="positive")) - max(total, 1)) <= 0.5 + 1e-9
+    positive = len(of(external, her2_status="positive"))
+    assert abs(positive - expected[True]) <= 1
 
 
 def test_the_two_centres_differ_in_stain_optics_noise_and_tone():

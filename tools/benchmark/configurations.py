@@ -6,8 +6,8 @@ from her2d.bundle.loading import Bundle
 from her2d.inference.backends import candidate
 from her2d.inference.engine import Engine, EngineError
 from her2d.inference.options import BackendName, EngineOptions, Precision
-from her2d.inference.plan_engine import plan_for
-from her2d.inference.plans import read_sidecar
+from her2d.inference.plan_engine import usable_plan
+from her2d.inference.plans import PlanFiles, Sidecar
 from her2d.inference.selection import open_engine
 from her2d.pipeline.rules import Limits
 from her2d.system.extras import installing
@@ -71,7 +71,8 @@ def opened(configuration: Configuration, bundle: Bundle, limits: Limits, threads
     if not found.usable:
         raise EngineError(found.reason)
     if configuration.device == "cuda" and configuration.backend != "torch":
-        refuse_small_plan(bundle, configuration, limits.segmenter_batch)
+        plan = usable_plan(bundle, configuration.backend, configuration.precision)
+        refuse_small_plan(plan.files, plan.sidecar, limits.segmenter_batch)
     return open_engine(bundle, backend=configuration.backend, options=options)
 
 
@@ -85,10 +86,8 @@ def _torch_on_cpu(bundle: Bundle, options: EngineOptions) -> Engine:
     return TorchEngine(bundle, options, device="cpu")
 
 
-def refuse_small_plan(bundle: Bundle, configuration: Configuration, batch: int) -> None:
+def refuse_small_plan(files: PlanFiles, sidecar: Sidecar, batch: int) -> None:
     """Raise EngineError if a plan would run `batch` tiles in parts, which would not measure it."""
-    files = plan_for(bundle, configuration.backend, configuration.precision)
-    sidecar = read_sidecar(files)
     most = min(sidecar.segmenter.profile.most, sidecar.classifiers.profile.most)
     if most < batch:
         raise EngineError(

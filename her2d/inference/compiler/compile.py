@@ -232,7 +232,7 @@ def _verified(
     )
     reference = reference_findings(files.bundle, check)
     if files.backend in ON_CPU:
-        ways = measure_ways(files, sidecar, check, progress=progress)
+        ways = measure_ways(files, sidecar, check, processor=platform.device, progress=progress)
         sidecar = sidecar.model_copy(update={"ways": ways})
     engine = engine_of(files, sidecar, options)
     try:

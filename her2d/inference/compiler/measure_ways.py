@@ -29,13 +29,19 @@ _ENOUGH_S = 20.0  # after which no further round begins
 
 
 def measure_ways(
-    files: PlanFiles, sidecar: Sidecar, tiles: Tiles, *, progress: BuildProgress
+    files: PlanFiles,
+    sidecar: Sidecar,
+    tiles: Tiles,
+    *,
+    processor: str,
+    progress: BuildProgress,
 ) -> PlanWays:
     """Try the ways of computing for both networks of a plan, and choose one for each.
 
     Args:
         files, sidecar: the plan, of a back end that computes on the CPU.
         tiles: tissue, N >= 1.
+        processor: what this machine's is called, see `Platform.device`.
         progress: as in `compile_bundle`.
 
     Raises:
@@ -51,7 +57,7 @@ def measure_ways(
         found.append(measured(opened, tiles, candidate_ways(cpus), step=step, progress=progress))
         give_back_free_memory()
     segmenter, classifiers = found
-    return PlanWays(cpus=cpus, segmenter=segmenter, classifiers=classifiers)
+    return PlanWays(processor=processor, cpus=cpus, segmenter=segmenter, classifiers=classifiers)
 
 
 def measured(

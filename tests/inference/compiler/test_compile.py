@@ -11,7 +11,7 @@ from her2d.bundle.loading import load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.engine import EngineError
 from her2d.inference.options import EngineOptions
-from her2d.inference.plan_engine import open_plan, plan_for
+from her2d.inference.plan_engine import open_plan, usable_plan
 from her2d.inference.plans import PlanError, PlanFiles, Profile, Sidecar, read_sidecar
 from her2d.inference.selection import open_engine
 from her2d.system.cpus import processor_kind
@@ -156,8 +156,8 @@ def test_an_unverified_plan_without_its_check_tiles_is_never_used(in_int8):
 def test_the_fastest_compiled_plan_is_used_if_no_precision_is_named(bundle, to_try):
     for precision in ("fp32", "bf16"):
         compile_bundle(bundle, order("tensorrt_rtx", precision), to_try)
-    assert plan_for(bundle, "tensorrt_rtx", None).precision == "bf16"
-    assert plan_for(bundle, "tensorrt_rtx", "fp32").precision == "fp32"
+    assert usable_plan(bundle, "tensorrt_rtx", None).files.precision == "bf16"
+    assert usable_plan(bundle, "tensorrt_rtx", "fp32").files.precision == "fp32"
 
 
 def unverify(files: PlanFiles) -> None:

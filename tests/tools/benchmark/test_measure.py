@@ -1,13 +1,11 @@
 """A benchmark of a bundle that takes little time, on real engines and a real slide."""
 
-import shutil
 from dataclasses import replace
 
 import pynvml
 import pytest
 from nvml import pynvml as double
 
-from her2d.bundle.loading import load_bundle
 from her2d.inference.engine import EngineError
 from her2d.pipeline.bottleneck import STAGES
 from her2d.pipeline.rules import Limits, rules_of
@@ -91,18 +89,14 @@ def test_a_slide_without_tissue_is_refused(color_bundle, write_slide):
         measure(bare, FEW)
 
 
-def test_a_plan_for_smaller_batches_is_refused_with_the_command_for_a_larger_one(
-    color_bundle, tmp_path
-):
+def test_a_plan_for_smaller_batches_is_refused_with_the_command_for_a_larger_one(color_bundle):
     from her2d.inference.plans import (
         CompiledPart,
         PlanFiles,
         Profile,
         Sidecar,
-        write_sidecar,
     )
 
-    bundle = load_bundle(shutil.copytree(color_bundle.directory, tmp_path / "bundle"))
     part = CompiledPart(
         source_sha256="0" * 64, plan_sha256="0" * 64, profile=Profile(best=4, most=4)
     )
@@ -118,13 +112,12 @@ def test_a_plan_for_smaller_batches_is_refused_with_the_command_for_a_larger_one
         compiled_at="2026-01-01T00:00:00+00:00",
         software_version="0",
     )
-    write_sidecar(PlanFiles(bundle, "tensorrt", "fp16"), sidecar)
-    (tensorrt,) = configurations("tensorrt")
-    refuse_small_plan(bundle, tensorrt, 4)
+    files = PlanFiles(color_bundle, "tensorrt", "fp16")
+    refuse_small_plan(files, sidecar, 4)
     with pytest.raises(
         EngineError, match=r"accepts 4 tiles at once.*SEGMENTER_BATCH=8.*her2d comp"
     ):
-        refuse_small_plan(bundle, tensorrt, 8)
+        refuse_small_plan(files, sidecar, 8)
 
 
 def test_the_tissue_slide_is_a_readable_scan_without_background(tmp_path):
