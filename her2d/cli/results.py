@@ -67,10 +67,7 @@ def results(
         str | None, typer.Option(help="Only results of this bundle: its name, or 'name version'.")
     ] = None,
     text: Annotated[
-        str | None,
-        typer.Option(
-            help="Part of the file name or barcode; only A to Z are found in either case."
-        ),
+        str | None, typer.Option(help="Part of the file name or barcode, in upper or lower case.")
     ] = None,
     flag: Annotated[
         list[QualityFlag] | None,
