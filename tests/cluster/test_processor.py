@@ -27,7 +27,13 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
-from her2d.cluster.processor import ClusterProcessor, check_order, expected_software
+from her2d.cluster.processor import (
+    ClusterProcessor,
+    check_order,
+    expected_software,
+    open_cluster_processor,
+)
+from her2d.daemon.reload import merged
 from her2d.inference.engine import EngineError
 from her2d.method import MethodName
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -44,7 +50,7 @@ from her2d.processing.errors import (
 )
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import open_scan
-from her2d.settings import ClusterSettings, InferenceSettings, Settings
+from her2d.settings import ClusterSettings, InferenceSettings, IntakeSettings, Settings
 from her2d.system.backoff import Backoff
 from her2d.system.file_identity import content_hash
 
@@ -417,7 +423,7 @@ def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hang
     score, processor, played
 ):
     """Its storage may not answer; the daemon would be restarted, and all slides with it."""
-    processor._silent_s = 0.2
+    processor._stalled_after_s = lambda: 0.3
     played.answers = [Progress(1, 9), None]
     with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
         score()
@@ -428,8 +434,40 @@ def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hang
     assert (played.calls["give_up"], processor.losses["process"]) == (2, 2)
 
 
+def test_a_reload_that_shortens_the_time_of_a_stalled_slide_holds_for_nodes_at_once(
+    played, monkeypatch, color_bundle, write_slide
+):
+    """Else the daemon that is to outlive the node would be restarted first."""
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'her2d[cluster]'")
+    monkeypatch.setattr(connection_module, "_start_driver", played.start)
+    settings = Settings(
+        cluster=ClusterSettings(address="auto"),
+        inference=InferenceSettings(backend="onnxruntime", threads=1),
+        intake=IntakeSettings(stalled_after_s=1e6),
+    )
+    wanted = settings.model_copy(update={"intake": IntakeSettings(stalled_after_s=0.3)})
+
+    def reload() -> None:
+        nonlocal settings
+        settings = merged(settings, wanted).settings
+
+    played.answers = [Progress(1, 9), reload]
+    cancel = threading.Event()
+    late = threading.Timer(30, cancel.set)
+    late.start()
+    path = write_slide(["S"])
+    with (
+        open_cluster_processor(color_bundle, lambda: settings) as processor,
+        open_scan(path) as scan,
+    ):
+        wait_until(lambda: processor.connection.is_connected)
+        with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+            processor.score(scan, content_hash=content_hash(path), cancel=cancel)
+    late.cancel()
+
+
 def test_a_node_does_not_hang_while_its_hash_waits_for_the_database(processor, played, large):
-    processor._silent_s = 0.2
+    processor._stalled_after_s = lambda: 0.3
     played.answers = [
         Progress(1, 9, content_hash="blake2b:7"),
         None,
