@@ -375,9 +375,12 @@ class Driver:
             while len(handed.parts) >= _PARTS:
                 if not ray.wait(handed.parts[:1], timeout=_MOMENT_S)[0]:
                     return None
-                ray.get(handed.parts.pop(0), timeout=_MOMENT_S)
+                ray.get(handed.parts[0], timeout=_MOMENT_S)
+                del handed.parts[0]
             receive = handed.actor.handle.receive.options(name="her2d part")
             handed.parts.append(receive.remote(task_id, part))
+        except GetTimeoutError:  # its answer is slow, and says nothing about the slide
+            return None
         except RayError:  # `next` finds out what it means
             return False
         return True

@@ -642,3 +642,14 @@ def test_a_part_that_a_lost_node_cannot_take_ends_the_sending(cluster, ray):
     cluster.begin(task())
     cluster._slides["1"].parts[:] = [[driver.RayActorError()]] * 2
     assert not cluster.send("1", Part(0, b"x"))
+
+
+def test_a_node_that_answers_late_about_a_part_gets_the_next_one_later(cluster, ray):
+    cluster.begin(task())
+    late: list[Any] = [driver.GetTimeoutError("not within 5 s")]
+    cluster._slides["1"].parts[:] = [late, [True]]
+    assert cluster.send("1", Part(2, b"x")) is None
+    assert ray.placed[0].parts == []
+    late[0] = True
+    assert cluster.send("1", Part(2, b"x"))
+    assert ray.placed[0].parts == [("1", Part(2, b"x"))]
