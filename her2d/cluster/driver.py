@@ -238,7 +238,7 @@ class Driver:
             connected.result()
         except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
             # Of a head that cannot be reached Ray says only that time is over.
-            raise self._unavailable(self._connection_problem() or _first_line(error)) from error
+            raise self._unavailable(self._connection_problem() or _reason(error)) from error
         threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
 
     def _connection_problem(self) -> str | None:
@@ -730,6 +730,17 @@ def _may_be_the_nodes(error: Exception | None) -> bool:
     """Return whether what ended a slide may be its node's fault, as the slide's own."""
     is_lost = isinstance(error, (*_OF_THE_FILE, ActorCrashedError, EngineError))
     return is_lost or is_own_shortage(error)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why Ray does not connect; its advice for "auto" names options that her2d lacks."""
+    reason = _first_line(error)
+    if "--address" not in reason:
+        return reason
+    return (
+        "no Ray is found on this machine. Start it, or set [cluster] address to the head's, such as"
+        " ray://head.example:10001"
+    )
 
 
 def _first_line(error: BaseException) -> str:

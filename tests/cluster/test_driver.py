@@ -3,6 +3,7 @@
 import socket
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -205,6 +206,22 @@ def test_a_head_that_ray_waits_for_and_that_does_not_listen_is_not_said_to_hang(
     ended.set()
     reason = f"nothing listens on port {port} of 127.0.0.1"
     assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
+
+
+def test_a_machine_without_ray_is_reported_with_the_setting_that_helps(cluster, monkeypatch):
+    services = "ray._private.services"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Another test may run a cluster meanwhile.
+    monkeypatch.setattr(f"{services}.find_gcs_addresses", cache(set))
+    monkeypatch.setattr(f"{services}.find_bootstrap_address", lambda _folder: None)
+    monkeypatch.setattr(driver, "parity_reference", lambda _: None)
+    cluster._order = SimpleNamespace(address="auto", bundle=None, connect_s=60.0)
+    with pytest.raises(ClusterUnavailableError) as unavailable:
+        cluster.open()
+    assert str(unavailable.value) == (
+        "The cluster auto cannot be reached: no Ray is found on this machine. Start it, or set"
+        " [cluster] address to the head's, such as ray://head.example:10001."
+    )
 
 
 def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, monkeypatch):
