@@ -19,7 +19,7 @@ from her2d.cluster.plan import (
 )
 from her2d.errors import Her2dError
 from her2d.monitoring.reading import NodeReading
-from her2d.processing.errors import ClusterLostError
+from her2d.processing.errors import ActorCrashedError, ClusterLostError
 from her2d.system.backoff import Backoff
 from her2d.system.loggers import get_logger
 
@@ -151,10 +151,11 @@ class ClusterConnection:
         with _while_connected():
             self._connected().cancel(task.id)
 
-    def give_up(self, task: SlideTask, silent_s: float) -> str:
+    def give_up(self, task: SlideTask, silent_s: float) -> ActorCrashedError:
         """End a slide that hangs; see `Driver.give_up`. Raises ClusterLostError."""
         with _while_connected():
-            return str(self._connected().give_up(task.id, silent_s))
+            ended: ActorCrashedError = self._connected().give_up(task.id, silent_s)
+            return ended
 
     def _connected(self) -> Any:
         if (driver := self._driver) is None:

@@ -148,6 +148,10 @@ class _Node:
         self.actors.remove(actor)
         _kill(actor)
 
+    def crash(self, message: str) -> ActorCrashedError:
+        """Return the error of a slide whose process ended or hung here."""
+        return ActorCrashedError(message, self.name, self.scored)
+
     @property
     def refused_for_s(self) -> float:
         """For how long it is not used; longer each time, where its check does not find the cause.
@@ -395,20 +399,23 @@ class Driver:
         ray.wait([handed.answer], timeout=_MOMENT_S)
         self._free(handed)
 
-    def give_up(self, task_id: str, silent_s: float) -> str:
+    def give_up(self, task_id: str, silent_s: float) -> ActorCrashedError:
         """End a slide that has hung for so long, and use its node no more for a while.
 
         Its storage may hang, where each further slide would hang as well.
 
         Returns:
-            The node's name.
+            What ended the attempt.
         """
         with self._lock:
             handed = self._slides.pop(task_id)
             handed.actor.slides -= 1
             handed.node.lost += 1
             handed.node.refuse(f"A slide made no progress there for {silent_s:.0f} s.")
-        return handed.node.name
+        return handed.node.crash(
+            f"The node {handed.node.name} made no progress with the slide for {silent_s:.0f} s. Its"
+            " storage may hang."
+        )
 
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
         error = answer.error if isinstance(answer, Failure) else None
@@ -421,7 +428,7 @@ class Driver:
             # The device is lost to that process only, which is replaced.
             handed.actor.is_dismissed = True
             self._forget(handed)
-            error = ActorCrashedError(f"On {handed.node.name}: {error}")
+            error = handed.node.crash(f"On {handed.node.name}: {error}")
             answer = Failure(error)
         elif isinstance(answer, Failure) and isinstance(error, EngineError):
             error = type(error)(f"On {handed.node.name}: {error}")
@@ -485,7 +492,7 @@ class Driver:
         now = time.monotonic()
         if now - handed.ended_at < _NODE_DEATH_S or now - self._seen_at > _HEAD_SILENT_S:
             return None
-        return ActorCrashedError(
+        return node.crash(
             f"The process on the node {node.name} ended while it scored the slide:"
             f" {_first_line(error)}"
         )

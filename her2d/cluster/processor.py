@@ -317,11 +317,7 @@ class ClusterProcessor:
     def _give_up_if_hanging(self, task: SlideTask, heard_at: float) -> None:
         silent_s = time.monotonic() - heard_at
         if silent_s > _SILENT_PART * self._stalled_after_s():
-            node = self.connection.give_up(task, silent_s)
-            raise ActorCrashedError(
-                f"The node {node} made no progress with the slide for {silent_s:.0f} s. Its storage"
-                " may hang."
-            )
+            raise self.connection.give_up(task, silent_s)
 
     def _send(
         self,

@@ -1,5 +1,6 @@
 """What the driver makes of actors and nodes that end, with a Ray that the test plays."""
 
+import pickle
 import socket
 import threading
 from dataclasses import replace
@@ -349,6 +350,19 @@ def test_an_actor_that_ends_on_a_living_node_may_be_the_slides_fault_and_is_repl
     assert cluster.status().places == 4
 
 
+@pytest.mark.parametrize("end", [driver.RayActorError(), Failure(DeviceLostError("fell off"))])
+def test_the_daemon_learns_which_node_ended_a_slide_and_how_many_it_had_scored(cluster, ray, end):
+    del ray.living["beta"]
+    cluster._refresh()
+    ray.answer = SimpleNamespace()
+    cluster.begin(task(1))
+    cluster.next("1", 0)
+    error = pickle.loads(pickle.dumps(ending(cluster, ray, end, 2)))  # noqa: S301
+    assert isinstance(error, ActorCrashedError)
+    assert (error.node, error.scored) == ("alpha", 1)
+    assert "alpha" in str(error)
+
+
 def test_a_slide_is_not_blamed_while_the_head_is_gone_and_a_stop_need_not_wait_for_it(
     cluster, ray, monkeypatch
 ):
@@ -507,7 +521,12 @@ def test_a_node_where_a_slide_hangs_is_not_used_for_a_while(cluster, ray):
     on_alpha = [id_ for id_, handed in cluster._slides.items() if handed.node.name == "alpha"]
     hanging, other = on_alpha
     answer = cluster._slides[other].answer
-    assert cluster.give_up(hanging, 630.2) == "alpha"
+    ended = cluster.give_up(hanging, 630.2)
+    assert (ended.node, ended.scored, str(ended)) == (
+        "alpha",
+        0,
+        "The node alpha made no progress with the slide for 630 s. Its storage may hang.",
+    )
     assert states(cluster) == {"alpha": "refused", "beta": "usable"}
     assert ray.placed[0].is_killed
     answer[0] = driver.RayActorError()

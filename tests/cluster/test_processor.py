@@ -118,9 +118,9 @@ class PlayedDriver:
         self.parts.append(part)
         return len(self.parts) < self.most_parts
 
-    def give_up(self, _task_id: str, _silent_s: float) -> str:
+    def give_up(self, _task_id: str, _silent_s: float) -> ActorCrashedError:
         self.calls["give_up"] += 1
-        return "alpha"
+        return ActorCrashedError("The node alpha made no progress.", "alpha", 3)
 
     def cancel(self, _task_id: str) -> None:
         self.calls["cancel"] += 1
