@@ -78,6 +78,8 @@ class PlayedDriver:
         self.parts: list[Part] = []
         self.most_parts = 10**9
         self.busy_sends = 0
+        self.runs = threading.Event()
+        self.runs.set()
 
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
@@ -95,6 +97,7 @@ class PlayedDriver:
     def status(self) -> ClusterStatus:
         if self.is_dead:
             raise EOFError
+        self.runs.wait(60)
         return self.status_now
 
     def begin(self, task: SlideTask) -> bool:
@@ -177,6 +180,19 @@ def test_no_slide_is_taken_before_a_node_has_a_place(processor, played):
     played.status_now = ClusterStatus((NODE,), 2)
     wait_until(lambda: processor.capacity == 2)
     assert processor.connection.problem is None
+
+
+def test_a_driver_process_that_is_frozen_is_a_problem_until_it_goes_on(
+    processor, played, monkeypatch
+):
+    connection = processor.connection
+    wait_until(lambda: connection.is_connected and connection.problem is None)
+    monkeypatch.setattr(connection_module, "_SILENT_S", 0.5)
+    played.runs.clear()
+    wait_until(lambda: connection.problem is not None)
+    assert connection.problem.startswith("The process that speaks with Ray has not answered for ")
+    played.runs.set()
+    wait_until(lambda: connection.problem is None)
 
 
 def test_no_more_slides_are_taken_than_the_settings_allow(processor, played):
