@@ -56,6 +56,8 @@ def backfill(
     settings = settings_of(config)
     if pause and resume:
         raise UserError("--pause and --resume exclude each other.")
+    if follow and as_json:
+        raise UserError("--follow and --json exclude each other.")
     if cluster:
         _require_cluster(settings, folders or [])
     wanted = [folder.resolve() for folder in folders or []]
@@ -147,7 +149,7 @@ def _show(settings: Settings, folders: Sequence[Path], *, follow: bool, as_json:
         else:
             for now in _until_complete(look, settings):
                 found = now
-    if follow and not as_json and found:
+    if follow and found:
         say("All slides have ended.")
 
 

@@ -1,6 +1,8 @@
 """The daemon's connection to the cluster: it holds the driver process, and replaces it."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.managers import BaseManager, RemoteError
@@ -19,7 +21,7 @@ from her2d.cluster.plan import (
 )
 from her2d.errors import Her2dError
 from her2d.monitoring.reading import NodeReading
-from her2d.processing.errors import ClusterLostError
+from her2d.processing.errors import ActorCrashedError, ClusterLostError
 from her2d.system.backoff import Backoff
 from her2d.system.loggers import get_logger
 
@@ -74,6 +76,7 @@ class ClusterConnection:
         self._status = ClusterStatus()
         self._problem: str | None = "The cluster is being connected."
         self._told = False
+        self._answered_at = math.inf
         self._losses = 0
         self._backlog = 0
         self._has_scored = False
@@ -123,6 +126,10 @@ class ClusterConnection:
     @property
     def problem(self) -> str | None:
         """One sentence if the cluster scores nothing, else None."""
+        # A call to a process that is frozen never returns, so its thread cannot say so.
+        silent_s = time.monotonic() - self._answered_at
+        if self._driver is not None and silent_s > _SILENT_S:
+            return f"The process that speaks with Ray has not answered for {silent_s:.0f} s."
         return self._problem
 
     def note_backlog(self, slides: int) -> None:
@@ -151,10 +158,11 @@ class ClusterConnection:
         with _while_connected():
             self._connected().cancel(task.id)
 
-    def give_up(self, task: SlideTask, silent_s: float) -> str:
+    def give_up(self, task: SlideTask, silent_s: float) -> ActorCrashedError:
         """End a slide that hangs; see `Driver.give_up`. Raises ClusterLostError."""
         with _while_connected():
-            return str(self._connected().give_up(task.id, silent_s))
+            ended: ActorCrashedError = self._connected().give_up(task.id, silent_s)
+            return ended
 
     def _connected(self) -> Any:
         if (driver := self._driver) is None:
@@ -204,6 +212,7 @@ class ClusterConnection:
         while not self._closing.is_set():
             driver.note_backlog(self._backlog)
             status: ClusterStatus = driver.status()
+            self._answered_at = time.monotonic()
             if status.age_s > (_SILENT_AT_STOP_S if self._cancel.is_set() else _SILENT_S):
                 raise ClusterLostError(f"The cluster has not answered for {status.age_s:.0f} s.")
             if self._driver is None:

@@ -148,6 +148,10 @@ class _Node:
         self.actors.remove(actor)
         _kill(actor)
 
+    def crash(self, message: str) -> ActorCrashedError:
+        """Return the error of a slide whose process ended or hung here."""
+        return ActorCrashedError(message, self.name, self.scored)
+
     @property
     def refused_for_s(self) -> float:
         """For how long it is not used; longer each time, where its check does not find the cause.
@@ -238,7 +242,7 @@ class Driver:
             connected.result()
         except (RayError, OSError, RuntimeError, ValueError, ImportError) as error:
             # Of a head that cannot be reached Ray says only that time is over.
-            raise self._unavailable(self._connection_problem() or _first_line(error)) from error
+            raise self._unavailable(self._connection_problem() or _reason(error)) from error
         threading.Thread(target=self._keep_fresh, name="her2d-nodes", daemon=True).start()
 
     def _connection_problem(self) -> str | None:
@@ -375,9 +379,12 @@ class Driver:
             while len(handed.parts) >= _PARTS:
                 if not ray.wait(handed.parts[:1], timeout=_MOMENT_S)[0]:
                     return None
-                ray.get(handed.parts.pop(0), timeout=_MOMENT_S)
+                ray.get(handed.parts[0], timeout=_MOMENT_S)
+                del handed.parts[0]
             receive = handed.actor.handle.receive.options(name="her2d part")
             handed.parts.append(receive.remote(task_id, part))
+        except GetTimeoutError:  # its answer is slow, and says nothing about the slide
+            return None
         except RayError:  # `next` finds out what it means
             return False
         return True
@@ -392,20 +399,23 @@ class Driver:
         ray.wait([handed.answer], timeout=_MOMENT_S)
         self._free(handed)
 
-    def give_up(self, task_id: str, silent_s: float) -> str:
+    def give_up(self, task_id: str, silent_s: float) -> ActorCrashedError:
         """End a slide that has hung for so long, and use its node no more for a while.
 
         Its storage may hang, where each further slide would hang as well.
 
         Returns:
-            The node's name.
+            What ended the attempt.
         """
         with self._lock:
             handed = self._slides.pop(task_id)
             handed.actor.slides -= 1
             handed.node.lost += 1
             handed.node.refuse(f"A slide made no progress there for {silent_s:.0f} s.")
-        return handed.node.name
+        return handed.node.crash(
+            f"The node {handed.node.name} made no progress with the slide for {silent_s:.0f} s. Its"
+            " storage may hang."
+        )
 
     def _ended(self, task_id: str, handed: _Handed, answer: Answer) -> Answer:
         error = answer.error if isinstance(answer, Failure) else None
@@ -418,7 +428,7 @@ class Driver:
             # The device is lost to that process only, which is replaced.
             handed.actor.is_dismissed = True
             self._forget(handed)
-            error = ActorCrashedError(f"On {handed.node.name}: {error}")
+            error = handed.node.crash(f"On {handed.node.name}: {error}")
             answer = Failure(error)
         elif isinstance(answer, Failure) and isinstance(error, EngineError):
             error = type(error)(f"On {handed.node.name}: {error}")
@@ -482,7 +492,7 @@ class Driver:
         now = time.monotonic()
         if now - handed.ended_at < _NODE_DEATH_S or now - self._seen_at > _HEAD_SILENT_S:
             return None
-        return ActorCrashedError(
+        return node.crash(
             f"The process on the node {node.name} ended while it scored the slide:"
             f" {_first_line(error)}"
         )
@@ -727,6 +737,17 @@ def _may_be_the_nodes(error: Exception | None) -> bool:
     """Return whether what ended a slide may be its node's fault, as the slide's own."""
     is_lost = isinstance(error, (*_OF_THE_FILE, ActorCrashedError, EngineError))
     return is_lost or is_own_shortage(error)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why Ray does not connect; its advice for "auto" names options that her2d lacks."""
+    reason = _first_line(error)
+    if "--address" not in reason:
+        return reason
+    return (
+        "no Ray is found on this machine. Start it, or set [cluster] address to the head's, such as"
+        " ray://head.example:10001"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -97,7 +97,7 @@ class ClusterProcessor:
         paths: Mapping[Path, Path],
         assume_magnification: AssumeMagnification,
         sends_files: bool = True,
-        stalled_after_s: float = math.inf,
+        stalled_after_s: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.bundle = bundle
         self.software = software
@@ -107,7 +107,7 @@ class ClusterProcessor:
         self._paths = paths
         self._assume_magnification = assume_magnification
         self._sends_files = sends_files
-        self._silent_s = _SILENT_PART * stalled_after_s
+        self._stalled_after_s = stalled_after_s  # a reload changes it
         self._lock = threading.Lock()
         self._sent_bytes = 0
         self._losses = Counter(dict.fromkeys(LOSSES.values(), 0))
@@ -316,12 +316,8 @@ class ClusterProcessor:
 
     def _give_up_if_hanging(self, task: SlideTask, heard_at: float) -> None:
         silent_s = time.monotonic() - heard_at
-        if silent_s > self._silent_s:
-            node = self.connection.give_up(task, silent_s)
-            raise ActorCrashedError(
-                f"The node {node} made no progress with the slide for {silent_s:.0f} s. Its storage"
-                " may hang."
-            )
+        if silent_s > _SILENT_PART * self._stalled_after_s():
+            raise self.connection.give_up(task, silent_s)
 
     def _send(
         self,
@@ -416,20 +412,23 @@ def _parts(scan: Scan, unreadable_on: Collection[str]) -> Iterator[Part]:
 
 @contextmanager
 def open_cluster_processor(
-    bundle: Bundle, settings: Settings, cancel: threading.Event | None = None
+    bundle: Bundle,
+    settings: Callable[[], Settings],
+    cancel: threading.Event | None = None,
 ) -> Iterator[ClusterProcessor]:
     """Connect to the cluster, which may take its time; the processor's capacity is 0 until then.
 
     Args:
         bundle: what scores.
-        settings: of the daemon.
+        settings: returns those of the daemon, which a reload may have changed.
         cancel: set when a stop cancels the slides; a silent cluster is then not waited for.
 
     Raises:
         EngineError: the settings do not say what nodes compute with, or a package is missing.
     """
-    wanted = settings.cluster
-    order = _order(bundle, settings)
+    at_start = settings()
+    wanted = at_start.cluster
+    order = _order(bundle, at_start)
     with (
         IdleHashing(wanted.most_slides) as hashing,
         ClusterConnection(order, cancel=cancel) as connection,
@@ -441,9 +440,9 @@ def open_cluster_processor(
             hashing,
             most_slides=wanted.most_slides,
             paths=wanted.paths,
-            assume_magnification=settings.intake.magnification_for,
+            assume_magnification=at_start.intake.magnification_for,
             sends_files=wanted.spool_mb > 0,
-            stalled_after_s=settings.intake.stalled_after_s,
+            stalled_after_s=lambda: settings().intake.stalled_after_s,
         )
 
 

@@ -185,7 +185,7 @@ class Daemon:
         from her2d.cluster.processor import open_cluster_processor
 
         self._cluster = resources.enter_context(
-            open_cluster_processor(bundle, settings, self._signals.cancel)
+            open_cluster_processor(bundle, lambda: self._settings, self._signals.cancel)
         )
         return self._cluster
 

@@ -29,7 +29,7 @@ from her2d.processing.errors import (
     FileChangedError,
     UnreadableStorageError,
 )
-from her2d.processing.failure_history import FailureHistory
+from her2d.processing.failure_history import FailureHistory, on_node
 from her2d.processing.identity import Scan, open_scan
 from her2d.processing.processor import Processor, ScoredSlide
 from her2d.processing.recorder import CompleteRun, Recorder
@@ -260,7 +260,7 @@ class Worker:
         decision = decide(
             error,
             self._file_of(job, self._settings().intake.max_attempts),
-            lambda kind: self._failures.failed(job.id, kind, self._device_of(job)),
+            lambda kind: self._failures.failed(job.id, kind, self._device_of(job), on_node(error)),
         )
         if decision.is_unforeseen:
             self._metrics.unforeseen.labels("slide").inc()

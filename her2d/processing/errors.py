@@ -41,7 +41,20 @@ class ResultLostError(Her2dError):
 
 
 class ActorCrashedError(Her2dError):
-    """A node's process ended or hung while it scored a slide, which may be the cause."""
+    """A node's process ended or hung while it scored a slide. Either may be the cause.
+
+    Attributes:
+        node: the node's name; None if it is not known.
+        scored: number of slides that the node had scored until then.
+    """
+
+    def __init__(self, message: str, node: str | None = None, scored: int = 0) -> None:
+        super().__init__(message)
+        self.node = node
+        self.scored = scored
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str | None, int]]:
+        return type(self), (str(self), self.node, self.scored)
 
 
 class ScanNotOnNodeError(Her2dError):

@@ -134,9 +134,10 @@ class Rule:
         matches: whether the row applies to an error of a job's file.
         wait_s: seconds to wait, for POSTPONE.
         reason: the sentence kept with the job; by default what the error says.
-        if_proven: the action instead, once another slide was scored since this one last failed so.
-            Without it the file is never the cause. With it the slide is quarantined after
-            MOST_UNFORESEEN errors in any case, because it may be the only one.
+        if_proven: the action instead, once another slide was scored since this one last failed so,
+            by the same node if it has failed there before. Without it the file is never the cause.
+            With it the slide is quarantined after MOST_UNFORESEEN errors in any case, because it
+            may be the only one.
         if_storage_proven: the action instead, once another slide of the same file system was read
             since this one last failed so.
         is_suspected: whether the wait grows with each failure, because the file may be the cause.
@@ -190,9 +191,9 @@ def decide(
             reason = f"{reason.rstrip('.')}. Given up after {unforeseen} attempts. " + (
                 "Mend that, and try again with her2d queue retry."
                 if rule.ends
-                else "her2d did not foresee this error, and no other slide was scored meanwhile, so"
-                " the file may not be the cause. Report it; afterwards try again with her2d queue"
-                " retry."
+                else "her2d did not foresee this error, and no other slide was scored there"
+                " meanwhile, so the file may not be the cause. Report it; afterwards try again with"
+                " her2d queue retry."
             )
     is_counted = is_unforeseen or rule.ends
     return Decision(action, reason, event, level, wait_s, is_unforeseen, is_counted)

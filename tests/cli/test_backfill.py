@@ -101,6 +101,7 @@ def test_following_ends_when_every_slide_has_ended(laboratory, her2d, old):
         (["inbox"], "is in the inbox .*, where the daemon finds scans without this"),
         (["--pause", "old"], "old is not back-filled. See her2d backfill"),
         (["--pause", "--resume"], "--pause and --resume exclude each other"),
+        (["old", "--follow", "--json"], "--follow and --json exclude each other"),
         (["--cluster", "old"], "this machine alone would score the slides"),
         (["old", "--cluster", "ray://head.example:10001"], "--cluster takes no address"),
         (["old", "--cluster", "auto"], "--cluster takes no address"),

@@ -1,8 +1,10 @@
 """What the driver makes of actors and nodes that end, with a Ray that the test plays."""
 
+import pickle
 import socket
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -207,6 +209,22 @@ def test_a_head_that_ray_waits_for_and_that_does_not_listen_is_not_said_to_hang(
     assert str(unavailable.value) == f"The cluster {address} cannot be reached: {reason}."
 
 
+def test_a_machine_without_ray_is_reported_with_the_setting_that_helps(cluster, monkeypatch):
+    services = "ray._private.services"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Another test may run a cluster meanwhile.
+    monkeypatch.setattr(f"{services}.find_gcs_addresses", cache(set))
+    monkeypatch.setattr(f"{services}.find_bootstrap_address", lambda _folder: None)
+    monkeypatch.setattr(driver, "parity_reference", lambda _: None)
+    cluster._order = SimpleNamespace(address="auto", bundle=None, connect_s=60.0)
+    with pytest.raises(ClusterUnavailableError) as unavailable:
+        cluster.open()
+    assert str(unavailable.value) == (
+        "The cluster auto cannot be reached: no Ray is found on this machine. Start it, or set"
+        " [cluster] address to the head's, such as ray://head.example:10001."
+    )
+
+
 def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, monkeypatch):
     monkeypatch.setattr(driver, "_STATUS_WAITS_S", 0.01)
     before = cluster.status()
@@ -330,6 +348,19 @@ def test_an_actor_that_ends_on_a_living_node_may_be_the_slides_fault_and_is_repl
     cluster._refresh()
     cluster._refresh()
     assert cluster.status().places == 4
+
+
+@pytest.mark.parametrize("end", [driver.RayActorError(), Failure(DeviceLostError("fell off"))])
+def test_the_daemon_learns_which_node_ended_a_slide_and_how_many_it_had_scored(cluster, ray, end):
+    del ray.living["beta"]
+    cluster._refresh()
+    ray.answer = SimpleNamespace()
+    cluster.begin(task(1))
+    cluster.next("1", 0)
+    error = pickle.loads(pickle.dumps(ending(cluster, ray, end, 2)))  # noqa: S301
+    assert isinstance(error, ActorCrashedError)
+    assert (error.node, error.scored) == ("alpha", 1)
+    assert "alpha" in str(error)
 
 
 def test_a_slide_is_not_blamed_while_the_head_is_gone_and_a_stop_need_not_wait_for_it(
@@ -490,7 +521,12 @@ def test_a_node_where_a_slide_hangs_is_not_used_for_a_while(cluster, ray):
     on_alpha = [id_ for id_, handed in cluster._slides.items() if handed.node.name == "alpha"]
     hanging, other = on_alpha
     answer = cluster._slides[other].answer
-    assert cluster.give_up(hanging, 630.2) == "alpha"
+    ended = cluster.give_up(hanging, 630.2)
+    assert (ended.node, ended.scored, str(ended)) == (
+        "alpha",
+        0,
+        "The node alpha made no progress with the slide for 630 s. Its storage may hang.",
+    )
     assert states(cluster) == {"alpha": "refused", "beta": "usable"}
     assert ray.placed[0].is_killed
     answer[0] = driver.RayActorError()
@@ -642,3 +678,14 @@ def test_a_part_that_a_lost_node_cannot_take_ends_the_sending(cluster, ray):
     cluster.begin(task())
     cluster._slides["1"].parts[:] = [[driver.RayActorError()]] * 2
     assert not cluster.send("1", Part(0, b"x"))
+
+
+def test_a_node_that_answers_late_about_a_part_gets_the_next_one_later(cluster, ray):
+    cluster.begin(task())
+    late: list[Any] = [driver.GetTimeoutError("not within 5 s")]
+    cluster._slides["1"].parts[:] = [late, [True]]
+    assert cluster.send("1", Part(2, b"x")) is None
+    assert ray.placed[0].parts == []
+    late[0] = True
+    assert cluster.send("1", Part(2, b"x"))
+    assert ray.placed[0].parts == [("1", Part(2, b"x"))]

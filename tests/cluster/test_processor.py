@@ -27,7 +27,13 @@ from her2d.cluster.plan import (
     Progress,
     SlideTask,
 )
-from her2d.cluster.processor import ClusterProcessor, check_order, expected_software
+from her2d.cluster.processor import (
+    ClusterProcessor,
+    check_order,
+    expected_software,
+    open_cluster_processor,
+)
+from her2d.daemon.reload import merged
 from her2d.inference.engine import EngineError
 from her2d.method import MethodName
 from her2d.pipeline.slide_run import SlideCancelledError
@@ -44,7 +50,7 @@ from her2d.processing.errors import (
 )
 from her2d.processing.hashing import IdleHashing
 from her2d.processing.identity import open_scan
-from her2d.settings import ClusterSettings, InferenceSettings, Settings
+from her2d.settings import ClusterSettings, InferenceSettings, IntakeSettings, Settings
 from her2d.system.backoff import Backoff
 from her2d.system.file_identity import content_hash
 
@@ -72,6 +78,8 @@ class PlayedDriver:
         self.parts: list[Part] = []
         self.most_parts = 10**9
         self.busy_sends = 0
+        self.runs = threading.Event()
+        self.runs.set()
 
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
@@ -89,6 +97,7 @@ class PlayedDriver:
     def status(self) -> ClusterStatus:
         if self.is_dead:
             raise EOFError
+        self.runs.wait(60)
         return self.status_now
 
     def begin(self, task: SlideTask) -> bool:
@@ -112,9 +121,9 @@ class PlayedDriver:
         self.parts.append(part)
         return len(self.parts) < self.most_parts
 
-    def give_up(self, _task_id: str, _silent_s: float) -> str:
+    def give_up(self, _task_id: str, _silent_s: float) -> ActorCrashedError:
         self.calls["give_up"] += 1
-        return "alpha"
+        return ActorCrashedError("The node alpha made no progress.", "alpha", 3)
 
     def cancel(self, _task_id: str) -> None:
         self.calls["cancel"] += 1
@@ -171,6 +180,19 @@ def test_no_slide_is_taken_before_a_node_has_a_place(processor, played):
     played.status_now = ClusterStatus((NODE,), 2)
     wait_until(lambda: processor.capacity == 2)
     assert processor.connection.problem is None
+
+
+def test_a_driver_process_that_is_frozen_is_a_problem_until_it_goes_on(
+    processor, played, monkeypatch
+):
+    connection = processor.connection
+    wait_until(lambda: connection.is_connected and connection.problem is None)
+    monkeypatch.setattr(connection_module, "_SILENT_S", 0.5)
+    played.runs.clear()
+    wait_until(lambda: connection.problem is not None)
+    assert connection.problem.startswith("The process that speaks with Ray has not answered for ")
+    played.runs.set()
+    wait_until(lambda: connection.problem is None)
 
 
 def test_no_more_slides_are_taken_than_the_settings_allow(processor, played):
@@ -417,7 +439,7 @@ def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hang
     score, processor, played
 ):
     """Its storage may not answer; the daemon would be restarted, and all slides with it."""
-    processor._silent_s = 0.2
+    processor._stalled_after_s = lambda: 0.3
     played.answers = [Progress(1, 9), None]
     with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
         score()
@@ -428,8 +450,40 @@ def test_a_node_where_a_slide_hangs_is_given_up_before_the_daemon_counts_as_hang
     assert (played.calls["give_up"], processor.losses["process"]) == (2, 2)
 
 
+def test_a_reload_that_shortens_the_time_of_a_stalled_slide_holds_for_nodes_at_once(
+    played, monkeypatch, color_bundle, write_slide
+):
+    """Else the daemon that is to outlive the node would be restarted first."""
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'her2d[cluster]'")
+    monkeypatch.setattr(connection_module, "_start_driver", played.start)
+    settings = Settings(
+        cluster=ClusterSettings(address="auto"),
+        inference=InferenceSettings(backend="onnxruntime", threads=1),
+        intake=IntakeSettings(stalled_after_s=1e6),
+    )
+    wanted = settings.model_copy(update={"intake": IntakeSettings(stalled_after_s=0.3)})
+
+    def reload() -> None:
+        nonlocal settings
+        settings = merged(settings, wanted).settings
+
+    played.answers = [Progress(1, 9), reload]
+    cancel = threading.Event()
+    late = threading.Timer(30, cancel.set)
+    late.start()
+    path = write_slide(["S"])
+    with (
+        open_cluster_processor(color_bundle, lambda: settings) as processor,
+        open_scan(path) as scan,
+    ):
+        wait_until(lambda: processor.connection.is_connected)
+        with pytest.raises(ActorCrashedError, match="The node alpha made no progress"):
+            processor.score(scan, content_hash=content_hash(path), cancel=cancel)
+    late.cancel()
+
+
 def test_a_node_does_not_hang_while_its_hash_waits_for_the_database(processor, played, large):
-    processor._silent_s = 0.2
+    processor._stalled_after_s = lambda: 0.3
     played.answers = [
         Progress(1, 9, content_hash="blake2b:7"),
         None,

@@ -23,6 +23,7 @@ from her2d.pipeline.slide_run import SlideCancelledError
 from her2d.processing.duplicates import ContentLocks
 from her2d.processing.engine_health import EngineDownError
 from her2d.processing.errors import (
+    ActorCrashedError,
     ClaimLostError,
     ClusterLostError,
     DuplicateScanError,
@@ -179,6 +180,29 @@ def test_the_only_slide_that_always_fails_is_counted_and_quarantined_after_a_day
     found = metrics.registry.get_sample_value("her2d_unforeseen_errors_total", {"of": "slide"})
     assert found == MOST_UNFORESEEN
     assert retry(jobs, queued.id).unforeseen == 0
+
+
+@pytest.mark.slow
+def test_a_node_that_scores_nothing_costs_a_slide_no_attempt_while_others_score(
+    jobs, queued, supervisor_of
+):
+    processor = Fails()
+    supervisor = supervisor_of(processor)
+
+    def another_is_scored() -> None:
+        supervisor._failures.scored(99, time.monotonic())
+
+    hangs = ActorCrashedError("alpha made no progress", "alpha", 7)
+    processor.errors += [hangs, *[another_is_scored, hangs] * 4]
+
+    def has_ended() -> bool:
+        jobs.database.execute("update jobs set not_before = null where id = ?", [queued.id])
+        return state(jobs, queued) is JobState.QUARANTINED
+
+    check_until(supervisor, jobs, has_ended)
+    ended = jobs.get(queued.id)
+    assert "was reached" in ended.reason
+    assert (ended.attempts, ended.claim) == (1, 6)
 
 
 def caused(error: Exception, cause: OSError) -> Exception:

@@ -93,7 +93,7 @@ def test_two_actors_of_a_cluster_against_two_threads_of_this_process(tmp_path):
             inference=inference, cluster=ClusterSettings(address=address, actor_cpus=1)
         )
         with costing(starts):
-            remote = opened.enter_context(open_cluster_processor(bundle, settings))
+            remote = opened.enter_context(open_cluster_processor(bundle, lambda: settings))
             remote.note_backlog(SLIDES)  # engines follow it
             places = ACTORS * settings.pipeline.slides_in_flight
             wait_until(lambda: remote.capacity == places)

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from her2d.processing.failure_history import FailureHistory, Suspicion
+from her2d.processing.failure_history import FailureHistory, OnNode, Suspicion
 
 KIND, OTHER_KIND = "an error that nobody foresaw", "an I/O error"
 DISK, SHARE = 1, 2
@@ -34,6 +34,23 @@ def test_a_slide_that_fails_again_after_another_was_scored_is_the_cause(history,
     history.failed(1, KIND, DISK)
     history.scored(2, begun=next(clock))
     assert history.failed(1, KIND, DISK) == Suspicion(2, is_proven=True)
+
+
+def test_a_node_that_scores_nothing_proves_nothing_however_often_a_slide_fails_there(
+    history, clock
+):
+    for _ in range(5):
+        assert not history.failed(1, KIND, DISK, OnNode("alpha", scored=7)).is_proven
+        history.scored(2, begun=next(clock))  # by another node
+    assert history.failed(1, KIND, DISK, OnNode("beta", scored=9)).is_proven
+
+
+def test_a_slide_that_fails_again_on_a_node_that_scores_others_is_the_cause(history, clock):
+    history.failed(1, KIND, DISK, OnNode("alpha", scored=7))
+    history.scored(2, begun=next(clock))
+    assert history.failed(1, KIND, DISK, OnNode("alpha", scored=8)).is_proven
+    history.scored(3, begun=next(clock))
+    assert not history.failed(1, KIND, DISK, OnNode("alpha", scored=8)).is_proven
 
 
 def test_a_slide_that_was_begun_before_the_failure_proves_nothing_however_late_it_ends(

@@ -222,8 +222,8 @@ def test_a_slide_that_fails_alone_for_a_day_is_quarantined_as_perhaps_not_the_ca
     assert 24 < waited_s / 3600 < 25
     assert decision.reason == (
         "ZeroDivisionError: x. Given up after 30 attempts. her2d did not foresee this error, and no"
-        " other slide was scored meanwhile, so the file may not be the cause. Report it; afterwards"
-        " try again with her2d queue retry."
+        " other slide was scored there meanwhile, so the file may not be the cause. Report it;"
+        " afterwards try again with her2d queue retry."
     )
 
 

@@ -168,7 +168,7 @@ def _handing(bundle: Bundle, slide: Path, long_slide: Path) -> _Handing:
             cluster=ClusterSettings(address=address, actor_cpus=_CPUS),
         )
         began = time.monotonic()
-        with open_cluster_processor(bundle, settings) as processor:
+        with open_cluster_processor(bundle, lambda: settings) as processor:
             while not processor.capacity:
                 time.sleep(0.05)
             start_s = time.monotonic() - began
