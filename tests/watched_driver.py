@@ -1,12 +1,11 @@
 """A driver process that says when a node has finished a slide, and does not fetch its result."""
 
 import multiprocessing
-from multiprocessing.managers import BaseManager
 from typing import Any
 
 import ray
 
-from her2d.cluster.driver import EXPOSED, Driver, prepare_process
+from her2d.cluster.driver import EXPOSED, Driver, DriverManager, prepare_process
 from her2d.cluster.plan import DriverOrder
 
 
@@ -19,14 +18,14 @@ class WatchedDriver(Driver):
         return bool(ray.wait([answer], timeout=0, fetch_local=False)[0])
 
 
-class _Manager(BaseManager):
+class _Manager(DriverManager):
     pass
 
 
 _Manager.register("Driver", WatchedDriver, exposed=(*EXPOSED, "has_finished"))
 
 
-def start_watched_driver(order: DriverOrder) -> tuple[BaseManager, Any]:
+def start_watched_driver(order: DriverOrder) -> tuple[DriverManager, Any]:
     """Do what `her2d.cluster.driver.start_driver` does."""
     manager = _Manager(ctx=multiprocessing.get_context("spawn"))
     manager.start(initializer=prepare_process)

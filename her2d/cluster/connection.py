@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.managers import BaseManager, RemoteError
+from multiprocessing.managers import RemoteError
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from her2d.cluster.node_series import NodeSeries
 from her2d.cluster.plan import (
@@ -30,6 +30,7 @@ log = get_logger(__name__)
 _BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 _LOOK_S = 0.5
 _SILENT_S = 30.0
+_FROZEN_S = 120.0
 _SILENT_AT_STOP_S = 5.0  # within what a stop gives slides that were cancelled
 _START_S = 300.0  # in which engines are loaded, and an autoscaler starts a machine
 _JOIN_S = 10.0
@@ -37,11 +38,23 @@ _JOIN_S = 10.0
 _ENDED = (EOFError, OSError, RemoteError)
 
 
-StartDriver = Callable[[DriverOrder], tuple[BaseManager, Any]]
-"""Start the driver process; return its manager and a proxy of its `Driver`."""
+class DriverProcess(Protocol):
+    """The process that speaks with Ray."""
+
+    def shutdown(self) -> None:
+        """Ask the process to end, and end it."""
+        ...
+
+    def kill(self) -> None:
+        """End the process at once, although it does not answer."""
+        ...
 
 
-def _start_driver(order: DriverOrder) -> tuple[BaseManager, Any]:
+StartDriver = Callable[[DriverOrder], tuple[DriverProcess, Any]]
+"""Start the driver process; return it and a proxy of its `Driver`."""
+
+
+def _start_driver(order: DriverOrder) -> tuple[DriverProcess, Any]:
     # Ray is imported in that process only, and here only where a cluster is used.
     from her2d.cluster.driver import start_driver
 
@@ -71,7 +84,7 @@ class ClusterConnection:
         self._order = order
         self._cancel = cancel or threading.Event()
         self._start = start or _start_driver
-        self._manager: BaseManager | None = None
+        self._manager: DriverProcess | None = None
         self._driver: Any = None
         self._status = ClusterStatus()
         self._problem: str | None = "The cluster is being connected."
@@ -95,6 +108,7 @@ class ClusterConnection:
         trace: TracebackType | None,
     ) -> None:
         self._closing.set()
+        self._end_frozen(_SILENT_AT_STOP_S)
         if self._manager is not None:  # the thread may wait for a head that does not answer
             self._manager.shutdown()
         self._thread.join(_JOIN_S)
@@ -126,15 +140,31 @@ class ClusterConnection:
     @property
     def problem(self) -> str | None:
         """One sentence if the cluster scores nothing, else None."""
-        # A call to a process that is frozen never returns, so its thread cannot say so.
-        silent_s = time.monotonic() - self._answered_at
-        if self._driver is not None and silent_s > _SILENT_S:
-            return f"The process that speaks with Ray has not answered for {silent_s:.0f} s."
+        if self._silent_s > _SILENT_S:
+            return f"The process that speaks with Ray has not answered for {self._silent_s:.0f} s."
         return self._problem
 
     def note_backlog(self, slides: int) -> None:
-        """Say how many slides wait or are scored, which decides on the number of engines."""
+        """Say how many slides wait or are scored, which decides on the number of engines.
+
+        A process that has been frozen for long is ended, and another one started.
+        """
         self._backlog = slides
+        self._end_frozen(_FROZEN_S)
+
+    @property
+    def _silent_s(self) -> float:
+        """How long the process of a connected cluster has not answered.
+
+        A call to a process that is frozen never returns, so the thread that makes it cannot tell.
+        """
+        return 0.0 if self._driver is None else time.monotonic() - self._answered_at
+
+    def _end_frozen(self, after_s: float) -> None:
+        """End a process that does not answer; those that wait for it go on, as if it had died."""
+        if self._manager is not None and (silent_s := self._silent_s) > after_s:
+            log.error("cluster_driver_frozen", silent_s=round(silent_s))
+            self._manager.kill()
 
     def begin(self, task: SlideTask) -> bool:
         """Hand a slide to a node; False if none has a place. Raises ClusterLostError."""

@@ -669,8 +669,12 @@ class Driver:
         return _Actor(handle, handle.report.remote())
 
 
-class _Manager(BaseManager):
-    pass
+class DriverManager(BaseManager):
+    """Starts the driver process, and ends it."""
+
+    def kill(self) -> None:
+        """End the process at once, although it does not answer."""
+        self._process.kill()  # type: ignore[attr-defined]
 
 
 _ENVIRONMENT = {
@@ -680,13 +684,13 @@ _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 EXPOSED = ("open", "status", "note_backlog", "begin", "next", "send", "cancel", "give_up")
-_Manager.register("Driver", Driver, exposed=EXPOSED)
+DriverManager.register("Driver", Driver, exposed=EXPOSED)
 
 
-def start_driver(order: DriverOrder) -> tuple[BaseManager, Any]:
+def start_driver(order: DriverOrder) -> tuple[DriverManager, Any]:
     """Start the process; return its manager, which ends it, and a proxy of its `Driver`."""
     os.environ.update(_ENVIRONMENT)  # Ray reads it when that process imports it
-    manager = _Manager(ctx=multiprocessing.get_context("spawn"))
+    manager = DriverManager(ctx=multiprocessing.get_context("spawn"))
     manager.start(initializer=prepare_process)
     return manager, manager.Driver(order)  # type: ignore[attr-defined]
 

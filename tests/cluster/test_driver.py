@@ -3,12 +3,14 @@
 import pickle
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from her2d.cluster.errors import ClusterUnavailableError
@@ -233,6 +235,22 @@ def test_the_status_ages_while_a_silent_head_keeps_the_driver_waiting(cluster, m
         waiting = cluster.status()
     assert waiting.nodes == before.nodes
     assert waiting.age_s >= 40
+
+
+def test_a_call_to_a_frozen_process_ends_when_the_process_is_killed():
+    process, proxy = driver.start_driver(SimpleNamespace(plan=None))
+    psutil.Process(process._process.pid).suspend()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(proxy.status)
+            with pytest.raises(TimeoutError):
+                call.result(0.5)
+            process.kill()
+            with pytest.raises((EOFError, OSError)):
+                call.result(60)
+    finally:
+        process.kill()
+        process.shutdown()
 
 
 def test_each_node_has_the_actors_that_its_cpus_allow_and_ray_retries_nothing(cluster, ray):

@@ -84,7 +84,13 @@ class PlayedDriver:
     def start(self, _order: object) -> tuple[Any, "PlayedDriver"]:
         self.calls["start"] += 1
         self.is_dead = False
-        return SimpleNamespace(shutdown=lambda: None), self
+        return SimpleNamespace(shutdown=lambda: None, kill=self.kill), self
+
+    def kill(self) -> None:
+        """End as a killed process does: calls that it holds raise."""
+        self.calls["kill"] += 1
+        self.is_dead = True
+        self.runs.set()
 
     def open(self) -> None:
         error = self.opens.pop(0) if self.opens else None
@@ -95,9 +101,9 @@ class PlayedDriver:
         self.backlog = slides
 
     def status(self) -> ClusterStatus:
+        self.runs.wait(60)
         if self.is_dead:
             raise EOFError
-        self.runs.wait(60)
         return self.status_now
 
     def begin(self, task: SlideTask) -> bool:
@@ -193,6 +199,32 @@ def test_a_driver_process_that_is_frozen_is_a_problem_until_it_goes_on(
     assert connection.problem.startswith("The process that speaks with Ray has not answered for ")
     played.runs.set()
     wait_until(lambda: connection.problem is None)
+
+
+def test_a_driver_process_that_stays_frozen_is_ended_and_another_one_started(
+    processor, played, monkeypatch
+):
+    connection = processor.connection
+    wait_until(lambda: connection.is_connected)
+    monkeypatch.setattr(connection_module, "_FROZEN_S", 0.5)
+    played.runs.clear()
+
+    def is_ended() -> bool:
+        processor.note_backlog(1)  # as in each pass of the daemon
+        return played.calls["kill"] > 0
+
+    wait_until(is_ended)
+    wait_until(lambda: played.calls["start"] == 2 and connection.is_connected)
+    assert connection.losses == 1
+
+
+def test_a_stop_does_not_wait_for_a_driver_process_that_is_frozen(played, monkeypatch):
+    monkeypatch.setattr(connection_module, "_SILENT_AT_STOP_S", 0.5)
+    with ClusterConnection(SimpleNamespace(address="auto"), played.start) as connection:  # type: ignore[arg-type]
+        wait_until(lambda: connection.is_connected)
+        played.runs.clear()
+        time.sleep(1)
+    assert played.calls["kill"] == 1
 
 
 def test_no_more_slides_are_taken_than_the_settings_allow(processor, played):
