@@ -63,6 +63,8 @@ _REFUSED_AGAIN_S = 60.0
 _LONGEST_REFUSED_S = 600.0  # also where the cause is mended, so not longer
 _MOST_FAILED = 3
 _PARTS = 2  # of a slide's file, under way at a time
+# What Ray says of a head that refuses its token or certificate, speaks TLS or does not, or hangs.
+_NOTHING_BUT_TIME = "ray client connection timeout"
 _ANSWER_S = 30.0
 _MOMENT_S = 5.0  # for what is asked again, or not needed: a stop waits for it
 _PROGRESS_S = 5.0  # a question costs the node, this process and Ray 2 ms of computing
@@ -744,14 +746,19 @@ def _may_be_the_nodes(error: Exception | None) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why Ray does not connect; its advice for "auto" names options that her2d lacks."""
+    """Return why Ray does not connect, where Ray names options that her2d lacks, or nothing."""
     reason = _first_line(error)
-    if "--address" not in reason:
-        return reason
-    return (
-        "no Ray is found on this machine. Start it, or set [cluster] address to the head's, such as"
-        " ray://head.example:10001"
-    )
+    if "--address" in reason:
+        return (
+            "no Ray is found on this machine. Start it, or set [cluster] address to the head's,"
+            " such as ray://head.example:10001"
+        )
+    if reason == _NOTHING_BUT_TIME:
+        return (
+            "what listens there does not answer; it may ask for TLS or a token that this machine"
+            " lacks, or hang"
+        )
+    return reason
 
 
 def _first_line(error: BaseException) -> str:

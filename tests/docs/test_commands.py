@@ -20,7 +20,7 @@ _ASSIGNMENT = re.compile(r"\w+=")
 _OTHERS = frozenset(
     {"apt", "cat", "cd", "chmod", "cp", "curl", "docker", "export", "git", "grep", "install"}
     | {"journalctl", "mkdir", "mypy", "pip", "pytest", "sed", "sqlite3", "sudoedit", "systemctl"}
-    | {"helm", "kubectl", "ray", "usermod", ".ci/run"}
+    | {"helm", "kubectl", "openssl", "ray", "usermod", ".ci/run"}
 )
 _ITS_COMMANDS = {command.words for command in commands()}
 _RULES = [
