@@ -254,7 +254,7 @@ class Driver:
 
     def _unavailable(self, reason: str) -> ClusterUnavailableError:
         return ClusterUnavailableError(
-            f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.')}."
+            f"The cluster {self._order.address} cannot be reached: {reason.rstrip('.:')}."
         )
 
     def _connect(self, reference: ParityReference, connected: "Future[None]") -> None:
