@@ -746,7 +746,7 @@ def _may_be_the_nodes(error: Exception | None) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why Ray does not connect, where Ray names options that her2d lacks, or nothing."""
+    """Return why Ray does not connect: its first line, or ours where that helps nobody here."""
     reason = _first_line(error)
     if "--address" in reason:
         return (

@@ -71,8 +71,8 @@ class FolderProbe(Generic[T]):
         """Return the answer to a probe that starts now, or the last one if it takes too long.
 
         Args:
-            within_s: how many seconds to wait for it. If there is no last answer, it waits as long
-                as a probe may take before it counts as hanging.
+            within_s: how many seconds to wait for it. Without a last answer, it waits until the
+                probe counts as hanging.
 
         Returns:
             The answer; None if the probe hangs.

@@ -120,8 +120,7 @@ def usable_plan(bundle: Bundle, backend: BackendName, precision: Precision | Non
         precision: None is the fastest plan that may be loaded, except int8.
 
     Raises:
-        PlanError: there is no plan, it does not fit, or it differs too much from fp32; the reason
-            of each that was compiled.
+        PlanError: there is no plan, or none can be used; the error gives the reason for each.
         EngineError: the library is not installed, or may not be used.
     """
     platform, plans = _platform_and_plans(bundle, backend, precision)

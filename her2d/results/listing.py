@@ -151,8 +151,8 @@ def results_after(
 
 def count_results(db: Database, wanted: ResultFilter = _EVERYTHING) -> int:
     """Count the results that `list_results` would return without a limit."""
-    condition = _condition(wanted, f"slide_id in ({_slides_named(wanted.text)})")
-    if wanted == ResultFilter(text=wanted.text) and wanted.text is not None:
+    condition = _condition(wanted, _named(wanted))
+    if wanted.text is not None and wanted == ResultFilter(text=wanted.text):
         # Each slide has one current result, as it is stored with its first.
         counted, number, condition = f"({_slides_named(wanted.text)})", "count(*)", "1"
     elif _is_of_kinds(wanted):
@@ -180,7 +180,7 @@ def _condition(wanted: ResultFilter, named: str) -> str:
         wanted: the filter.
         named: the condition of its text.
     """
-    phrases = ["1"]
+    phrases = [named]
     if wanted.status is not None:
         phrases.append("her2_status = :status")
     if wanted.reason_code is not None:
@@ -198,8 +198,6 @@ def _condition(wanted: ResultFilter, named: str) -> str:
             "bundle_id in (select id from bundles"
             " where name = :bundle or name || ' ' || version = :bundle)"
         )
-    if wanted.text is not None:
-        phrases.append(named)
     phrases += [f"{_flagged(flag)}" for flag in sorted(wanted.flags)]
     return " and ".join(phrases)
 
@@ -209,10 +207,8 @@ _HAS_TEXT = " or ".join(
 )
 
 
-def _slides_named(text: str | None) -> str:
+def _slides_named(text: str) -> str:
     """Select ids of slides that have `text` in a name, by the index of parts of names if it can."""
-    if text is None:
-        return "select id from slides"
     if "\0" in text:  # where SQLite takes the pattern to end
         return "select id from slides where false"
     if len(text) < _SHORTEST_INDEXED:
@@ -220,18 +216,21 @@ def _slides_named(text: str | None) -> str:
     return "select rowid from slide_names where slide_names match :phrase"
 
 
+def _named(wanted: ResultFilter) -> str:
+    """Return the condition of a filter's text."""
+    return "1" if wanted.text is None else f"slide_id in ({_slides_named(wanted.text)})"
+
+
 def _page_named(db: Database, wanted: ResultFilter) -> str:
     """Return the condition of a filter's text with which a page of results is read soonest."""
-    some = _slides_named(wanted.text)
     # What the index finds in upper and lower case, beyond A to Z, a look at each name does not.
-    if wanted.text is not None and wanted.text.isascii():
-        found = db.query(
-            f"select count(*) as n from (select 1 from ({some}) limit {_COMMON + 1})",
-            _values(wanted),
-        )
-        if next(found)["n"] > _COMMON:
-            return f"exists (select 1 from slides where slides.id = slide_id and ({_HAS_TEXT}))"
-    return f"slide_id in ({some})"
+    if wanted.text is None or not wanted.text.isascii():
+        return _named(wanted)
+    some = f"select 1 from ({_slides_named(wanted.text)}) limit {_COMMON + 1}"
+    found = db.query(f"select count(*) as n from ({some})", _values(wanted))
+    if next(found)["n"] <= _COMMON:
+        return _named(wanted)
+    return f"exists (select 1 from slides where slides.id = slide_id and ({_HAS_TEXT}))"
 
 
 def _flagged(flag: QualityFlag) -> str:

@@ -1,7 +1,7 @@
 """The page on the shipped bundle's results: of the shipped bundle, and as its data say."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -10,7 +10,7 @@ from her2d.bundle.manifest import Manifest, Measured
 from her2d.research.demo_bundle import Sizes, demo_recipe
 from her2d.research.evaluation.mil import MIL
 from her2d.research.evaluation.reflex_testing import ReflexRow, RuleOut, StandardizedYield
-from her2d.research.evaluation.report import Report
+from her2d.research.evaluation.report import Report, SlideRow
 from her2d.research.evaluation.rows import Interval
 from her2d.research.evaluation.tripod import tripod_rows
 from her2d.research.training.integrators import INTEGRATORS
@@ -41,6 +41,23 @@ def report() -> Report:
     return Report.model_validate_json((PAGES / "bundle" / "report.json").read_text())
 
 
+class OfSplit(NamedTuple):
+    """What the shipped manifest and the report say of the bundle on a split."""
+
+    split: str
+    shipped: Measured
+    row: SlideRow
+
+
+@pytest.fixture(params=[("test", "measured"), ("external", "measured_external")], ids=str)
+def of_split(request: pytest.FixtureRequest, report: Report, manifest: Manifest) -> OfSplit:
+    split, section = request.param
+    shipped, row = getattr(manifest, section), report.bundle_row(split)
+    assert isinstance(shipped, Measured)
+    assert row is not None
+    return OfSplit(split, shipped, row)
+
+
 def test_the_page_is_what_its_data_say(report: Report, manifest: Manifest) -> None:
     assert (PAGES / "demo-bundle.md").read_text() == page(report, manifest.training)
 
@@ -53,16 +70,10 @@ def test_the_checklist_is_what_its_data_say(report: Report) -> None:
     assert report.tripod == tripod_rows(report, demo_recipe(Sizes(), report.seed))
 
 
-@pytest.mark.parametrize(
-    ("split", "section"), [("test", "measured"), ("external", "measured_external")]
-)
 def test_the_data_are_of_the_shipped_bundle(
-    report: Report, manifest: Manifest, split: str, section: str
+    report: Report, manifest: Manifest, of_split: OfSplit
 ) -> None:
-    shipped = getattr(manifest, section)
-    assert isinstance(shipped, Measured)
-    row = report.bundle_row(split)
-    assert row is not None
+    split, shipped, row = of_split
     (segmenter,) = (each for each in report.segmenters if each.selected)
     (integrator,) = (each for each in report.integrators if each.selected)
     assert (
@@ -86,16 +97,10 @@ def test_the_data_are_of_the_shipped_bundle(
     )
 
 
-@pytest.mark.parametrize(
-    ("split", "section"), [("test", "measured"), ("external", "measured_external")]
-)
 def test_the_shipped_manifest_has_the_intervals_and_the_coverage_of_its_report(
-    report: Report, manifest: Manifest, split: str, section: str
+    report: Report, of_split: OfSplit
 ) -> None:
-    shipped = getattr(manifest, section)
-    assert isinstance(shipped, Measured)
-    row = report.bundle_row(split)
-    assert row is not None
+    split, shipped, row = of_split
     (covered,) = (each for each in report.coverage if (each.set, each.band) == (split, "all"))
     assert shipped.interval_slides == covered.slides
     for name, found in (
