@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,12 @@ class Machine:
         while not condition():
             assert time.monotonic() < deadline, self.journal()
             time.sleep(0.3)
+
+
+def find_libraries(machine: Machine, folder: str) -> None:
+    """Let the installation there import what a folder has and it lacks."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    machine.shell(f"echo {folder} > /opt/her2d/lib/{version}/site-packages/shown.pth")
 
 
 def connect(first: Machine, second: Machine, *addresses: Sequence[str]) -> None:

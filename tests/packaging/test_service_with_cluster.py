@@ -2,12 +2,11 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from debian_machine import Machine, connect, needs_container
+from debian_machine import Machine, connect, find_libraries, needs_container
 
 pytestmark = [pytest.mark.slow, needs_container]
 
@@ -42,13 +41,8 @@ def ray_libraries() -> Path:
 
 def start_head(machine: Machine, address: str) -> None:
     """Let an installation find Ray, and start a head that is a node as well."""
-    find_ray(machine)
+    find_libraries(machine, SHOWN)
     machine.shell(HEAD.format(address=address))
-
-
-def find_ray(machine: Machine) -> None:
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    machine.shell(f"echo {SHOWN} > /opt/her2d/lib/{version}/site-packages/ray.pth")
 
 
 def use_cluster(machine: Machine, address: str) -> None:
@@ -125,7 +119,7 @@ def test_the_unit_reaches_a_head_on_another_machine_only_with_the_documented_dro
 ):
     machine, other = pair(boot, installed, f"{ray_libraries}:{SHOWN}")
     start_head(other, HEAD_ADDRESS)
-    find_ray(machine)
+    find_libraries(machine, SHOWN)
     machine.shell(f"printf '127.0.0.1 localhost\n{HEAD_ADDRESS} head.example\n' > /etc/hosts")
     (address,) = re.findall(r'^address = "(.*)"', GUIDE, re.MULTILINE)
     use_cluster(machine, address)

@@ -1,11 +1,10 @@
 """OpenVINO in the sandbox of the installed unit: Debian with systemd as PID 1, in a container."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from debian_machine import Machine, needs_container
+from debian_machine import Machine, find_libraries, needs_container
 
 pytestmark = [pytest.mark.slow, needs_container]
 
@@ -31,8 +30,7 @@ def test_the_daemon_runs_openvino_only_with_the_drop_in_and_says_so_before(
     installed, boot, clone, openvino_libraries
 ):
     machine = boot(installed, clone, f"{openvino_libraries}:{SHOWN}")
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    machine.shell(f"echo {SHOWN} > /opt/her2d/lib/{version}/site-packages/openvino.pth")
+    find_libraries(machine, SHOWN)
     machine.run("sed", "-i", "-E", "s/^(# )?settle_s = .*/settle_s = 1/", CONFIG)
     compiling = ("her2d", "compile", BUNDLE, "--backend", "openvino", "--tiles", "8")
     machine.run(*compiling, user="her2d")
