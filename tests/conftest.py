@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import skops.io
 import tifffile
 import tomli_w
 from hypothesis import settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.ensemble import RandomForestClassifier
 from stained_tiles import BACKGROUND, STROMA, TUMOR_STRONG, TUMOR_WEAK, stained
 
 from her2d.archive.safe_move import part_of
@@ -157,6 +155,10 @@ def _classifiers(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def color_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    # Both take seconds, and many runs of tests need no bundle.
+    import skops.io
+    from sklearn.ensemble import RandomForestClassifier
+
     folder = tmp_path_factory.mktemp("bundle") / "colors"
     folder.mkdir()
     _segmenter(folder / "segmenter.onnx")

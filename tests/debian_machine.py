@@ -85,11 +85,27 @@ class Machine:
         self.try_run("journalctl", "--sync")
         return self.try_run("journalctl", "--no-pager", "-o", "cat", "-u", "her2d").stdout
 
+    def events(self, event: str) -> list[str]:
+        """The lines of the daemon's log that have this event."""
+        return [line for line in self.journal().splitlines() if event in line]
+
+    def wait_for_event(self, event: str, times: int = 1, patience_s: float = PATIENCE_S) -> None:
+        """Wait until the daemon has logged an event so often."""
+        self.wait_until(lambda: len(self.events(event)) >= times, patience_s)
+
     def wait_until(self, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-        deadline = time.monotonic() + patience_s
+        begun = time.monotonic()
         while not condition():
-            assert time.monotonic() < deadline, self.journal()
-            time.sleep(0.3)
+            waited = time.monotonic() - begun
+            assert waited < patience_s, self.journal()
+            # To ask starts processes there, which hold up what is waited for.
+            time.sleep(min(0.3 + waited / 10, 2))
+
+    def put(self, file: Path, path: str) -> None:
+        """Copy a file of this machine to a path in it, for everybody to read."""
+        there = Path(f"/proc/{self.leader}/root{path}")
+        shutil.copyfile(file, there)
+        there.chmod(0o644)
 
 
 def find_libraries(machine: Machine, folder: str) -> None:

@@ -1,5 +1,7 @@
 """The wheel and the source archive, and her2d as somebody has it who never saw the repository."""
 
+import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -30,6 +32,7 @@ IN_THE_PACKAGE = {
     "her2d/data/systemd/monitoring/grafana/datasources/prometheus.yml",
     "her2d/data/systemd/monitoring/grafana/dashboards/her2d.yml",
 }
+ROW = re.compile(r" \d  gastric-")
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +97,40 @@ def test_the_installed_command_finds_what_came_with_it(installed, tmp_path):
     assert f"path = '{Path(where.strip()).parent}/data/her2net-demo'" in shown
 
 
-def test_the_installed_demo_works_in_any_folder(installed, tmp_path):
-    said = run_elsewhere(installed / "her2d", "demo", cwd=tmp_path)
-    assert "6 results in" in said
+def without_time(row: str) -> str:
+    """Return the words of a row of results, which do not hold when it was made or no value."""
+    return " ".join(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d| - ", " ", row).split())
+
+
+def test_the_installed_demo_gives_every_slide_its_simulated_result_in_any_folder(
+    installed, tmp_path, monkeypatch
+):
+    """It ends with an error where one differs."""
+    monkeypatch.setenv("COLUMNS", "160")
+    printed = run_elsewhere(installed / "her2d", "demo", cwd=tmp_path)
+    said = printed.splitlines()
     assert (tmp_path / "demo" / "her2d.sqlite").is_file()
+    assert "6 results in" in printed
+    results = [without_time(line) for line in said if ROW.match(line)]
+    shown = [
+        line for line in (REPOSITORY / "README.md").read_text().splitlines() if ROW.match(line)
+    ]
+    assert len(shown) == 2
+    for line in shown:
+        assert any(result.startswith(without_time(line)) for result in results), line
+    # One negative and one positive call are certain.
+    remarks = {line.split()[1]: line.split()[-1] for line in said if ROW.match(line)}
+    assert [remarks["gastric-001.tif"], remarks["gastric-002.tif"]] == ["-", "-"]
+    # Each slide is seen to be scanned, then scored, in that order, also without a terminal.
+    for name in ("gastric-001.tif", "gastric-006-at-40x.tif"):
+        told = [line.split()[0] for line in said if line.split()[1:2] in ([name], [f"{name}:"])]
+        assert set(told) >= {"scanned", "scoring", "scored"}
+        assert told.index("scoring") < told.index("scored")
+    assert sum(line.startswith("scored ") and " tiles in " in line for line in said) == 6
+    (heading,) = (line for line in said if line.endswith("in a web browser:"))
+    words = shlex.split(said[said.index(heading) + 1])
+    assert "browse" in words
+    assert words[-2:] == ["--config", "demo/config.toml"]
 
 
 def test_the_printed_command_installs_an_extra_where_her2d_is_installed(installed, tmp_path):

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from her2d.method import SATURATION, TILE_PX, TUMOR_FRACTION
 from her2d.simulator.motic import grid_of, pixels_at, write_he_slide, write_ihc_slide
 from her2d.simulator.plan import Histology, SlidePlan
-from her2d.simulator.render import Region, annotated_region, render_region
+from her2d.simulator.render import annotated_region, render_region, true_region
 from her2d.system.files import replacing
 from her2d.system.parent_process import end_with_parent
 
@@ -51,20 +51,33 @@ class TileTruth:
     tile_class: TileClass
 
 
-def tile_truth(column: int, row: int, region: Region) -> TileTruth:
+def tile_truth(
+    column: int,
+    row: int,
+    *,
+    tumor: NDArray[np.bool_],
+    strong: NDArray[np.bool_],
+    picture: Callable[[], NDArray[np.uint8]],
+) -> TileTruth:
     """Return the ground truth of a tile.
 
     A tumour tile is strong if at least half of its tumour is (paper, section 4.2).
+
+    Args:
+        column, row: of the 4x grid.
+        tumor, strong: bool (512, 512), the true masks.
+        picture: renders the tile, uint8 (512, 512, 3) RGB. It is called only where there is too
+            little tumour, to tell tissue from glass.
     """
-    tumor, strong = int(region.tumor.sum()), int(region.strong.sum())
+    tumor_pixels, strong_pixels = int(tumor.sum()), int(strong.sum())
     tile_class: TileClass
-    if tumor > TUMOR_FRACTION * TILE_PX * TILE_PX:
-        tile_class = "strong" if 2 * strong >= tumor else "weak"
-    elif cv2.mean(cv2.cvtColor(region.rgb, cv2.COLOR_RGB2HSV))[1] <= SATURATION:
+    if tumor_pixels > TUMOR_FRACTION * TILE_PX * TILE_PX:
+        tile_class = "strong" if 2 * strong_pixels >= tumor_pixels else "weak"
+    elif cv2.mean(cv2.cvtColor(picture(), cv2.COLOR_RGB2HSV))[1] <= SATURATION:
         tile_class = "background"
     else:
         tile_class = "non_tumor"
-    return TileTruth(column, row, tumor, strong, tile_class)
+    return TileTruth(column, row, tumor_pixels, strong_pixels, tile_class)
 
 
 def high_expression_fraction(tiles: Sequence[TileTruth]) -> float | None:
@@ -88,9 +101,16 @@ def write_truth(plan: SlidePlan, folder: Path) -> list[TileTruth]:
 
     def mask(column: int, row: int) -> NDArray[np.uint8]:
         x, y = column * TILE_PX, row * TILE_PX
-        region = render_region(plan, x, y, TILE_PX, TILE_PX, magnification=at)
-        truths.append(tile_truth(column, row, region))
-        return region.tumor.astype(np.uint8) + region.strong
+        box = (x, y, TILE_PX, TILE_PX)
+        true = true_region(plan, *box, magnification=at)
+
+        def picture() -> NDArray[np.uint8]:
+            return render_region(plan, *box, magnification=at).rgb
+
+        truths.append(
+            tile_truth(column, row, tumor=true.tumor, strong=true.strong, picture=picture)
+        )
+        return true.tumor.astype(np.uint8) + true.strong
 
     _write_mask(plan, folder / f"{plan.name}.tif", mask)
     with (folder / f"{plan.name}.tiles.csv").open("w", newline="") as file:

@@ -23,17 +23,7 @@ _UNIT = np.float32(1.0 / (1 << 24))
 def uniform(seed: int, salt: int, column: NDArray[np.int64], row: NDArray[np.int64]) -> Floats:
     """Return a number in [0, 1) for each lattice node, float32 of the broadcast shape."""
     with np.errstate(over="ignore"):
-        mixed = (
-            column.astype(np.uint64) * _COLUMN
-            + row.astype(np.uint64) * _ROW
-            + np.uint64(seed & 0xFFFFFFFF) * _SEED
-            + np.uint64(salt) * _SALT
-        )
-        # The finaliser of SplitMix64.
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX_1
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
-        mixed ^= mixed >> np.uint64(31)
-    return (mixed & _LOW_MASK).astype(np.float32) * _UNIT
+        return _hashed(_key(seed, salt, column, row))
 
 
 def value_noise(
@@ -43,11 +33,30 @@ def value_noise(
     u, v = x / period, y / period
     column, row = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
     s, t = _smoothstep(u - column), _smoothstep(v - row)
-    top = _mixed(uniform(seed, salt, column, row), uniform(seed, salt, column + 1, row), s)
-    bottom = _mixed(
-        uniform(seed, salt, column, row + 1), uniform(seed, salt, column + 1, row + 1), s
-    )
+    with np.errstate(over="ignore"):
+        # The keys of the next column and row are those of this one and a constant.
+        key = _key(seed, salt, column, row)
+        top = _mixed(_hashed(key), _hashed(key + _COLUMN), s)
+        key = key + _ROW
+        bottom = _mixed(_hashed(key), _hashed(key + _COLUMN), s)
     return (_mixed(top, bottom, t) * 2 - 1).astype(np.float32)
+
+
+def _key(
+    seed: int, salt: int, column: NDArray[np.int64], row: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    return np.asarray(
+        column.astype(np.uint64) * _COLUMN
+        + row.astype(np.uint64) * _ROW
+        + (np.uint64(seed & 0xFFFFFFFF) * _SEED + np.uint64(salt) * _SALT)
+    )
+
+
+def _hashed(key: NDArray[np.uint64]) -> Floats:
+    """The finaliser of SplitMix64, as a number in [0, 1)."""
+    mixed = (key ^ (key >> np.uint64(30))) * _MIX_1
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX_2
+    return np.asarray(((mixed ^ (mixed >> np.uint64(31))) & _LOW_MASK).astype(np.float32) * _UNIT)
 
 
 def fractal_noise(

@@ -129,6 +129,21 @@ def render_region(
 
 
 @_on_one_thread()
+def true_region(
+    plan: SlidePlan,
+    x: int,
+    y: int,
+    width: int,
+    height: int,
+    *,
+    magnification: float = MAGNIFICATION,
+) -> Masks:
+    """Return the true masks of a rectangle without its pixels, see `render_region`."""
+    view = _view(x, y, width, height, magnification)
+    return anatomy_of(plan).masks(view.x, view.y)
+
+
+@_on_one_thread()
 def annotated_region(
     plan: SlidePlan,
     x: int,

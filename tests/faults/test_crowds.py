@@ -1,4 +1,4 @@
-"""Many files at once, and a second daemon."""
+"""Many files at once, and a second daemon; the soak tests have a hundred times as many files."""
 
 import os
 
@@ -8,13 +8,13 @@ from daemon_site import PATIENCE_S
 
 from her2d.queue.job import JobState
 
-FILES = 5000
-MOST_GROWTH_MIB = 200
+FILES = 1000
+MOST_GROWTH_MIB = 100
 MOST_DESCRIPTORS = 60
 
 
 @pytest.mark.slow
-def test_5000_files_at_once_are_queued_without_opening_them_all(site, write_slide, tmp_path):
+def test_1000_files_at_once_are_queued_without_opening_them_all(site, write_slide, tmp_path):
     original = write_slide(["S"], "original.tif", folder=tmp_path)
     with site.daemon() as daemon:
         process = psutil.Process(daemon.pid)
@@ -27,7 +27,7 @@ def test_5000_files_at_once_are_queued_without_opening_them_all(site, write_slid
             descriptors.append(process.num_fds())
             return site.count(JobState.DUPLICATE) == FILES - 1
 
-        site.wait_until(ended, patience_s=3 * PATIENCE_S)
+        site.wait_until(ended, patience_s=PATIENCE_S)
         growth = (process.memory_info().rss - before) / 2**20
     assert site.runs() == len(site.jobs(JobState.DONE)) == 1
     assert len(site.jobs()) == FILES

@@ -1,4 +1,8 @@
-"""Fixtures for tests that need a CUDA device; without one they skip with the driver's reason."""
+"""Fixtures for tests that need a CUDA device; without one they skip with the driver's reason.
+
+What is built once is imported where it is built: torch, MONAI and SciPy take ten seconds, and each
+run that `test_simulated_gpu` starts would pay them again.
+"""
 
 import os
 import shutil
@@ -12,8 +16,6 @@ from her2d.bundle.loading import Bundle, load_bundle
 from her2d.inference.compiler.compile import CompileOrder, TilesToTry, compile_bundle
 from her2d.inference.cuda_driver import Gpu, NoGpuError, find_gpu
 from her2d.inference.plans import Profile
-from her2d.simulator.plan import plan_slide
-from her2d.simulator.render import render_region
 
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 
@@ -41,9 +43,9 @@ def shared_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def slim_bundle(gpu, shared_folder) -> Bundle:
-    from inference_bundles import write_bundle
-
     def build(folder: Path) -> None:
+        from inference_bundles import write_bundle
+
         write_bundle(
             folder / "bundle",
             segmenter_width=1 / 8,
@@ -57,6 +59,9 @@ def slim_bundle(gpu, shared_folder) -> Bundle:
 @pytest.fixture(scope="session")
 def tissue(gpu, shared_folder):
     def build(folder: Path) -> None:
+        from her2d.simulator.plan import plan_slide
+        from her2d.simulator.render import render_region
+
         plan = plan_slide("tissue", 5, her2_status="positive", width=4096, height=4096)
         places = [(1024 + 512 * (i % 3), 1024 + 512 * (i // 3)) for i in range(8)]
         tiles = np.stack([render_region(plan, x, y, 512, 512).rgb for x, y in places])
@@ -76,11 +81,11 @@ def backend(request, gpu) -> str:
 
 
 def with_a_plan(directory: Path, backend: str, tissue, gpu: Gpu, folder: Path) -> Bundle:
-    """Copy a bundle to `folder` and compile a verified fp16 plan for batches of up to eight."""
+    """Copy a bundle to `folder` and compile a verified fp16 plan for batches of up to four."""
 
     def build(folder: Path) -> None:
         shutil.copytree(directory, folder, dirs_exist_ok=True)
-        profile = Profile(best=4, most=8)
+        profile = Profile(best=4, most=4)
         order = CompileOrder(backend, "fp16", profile, profile)
         compiled = compile_bundle(load_bundle(folder), order, TilesToTry(tissue[::2], tissue[1::2]))
         assert compiled.sidecar.verified_on == gpu.name

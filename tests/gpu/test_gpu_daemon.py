@@ -15,8 +15,6 @@ from simulated_gpu.account import accounts, has_worked, left_or_wrong
 from her2d.bundle.loading import load_bundle
 from her2d.inference.plans import PlanFiles, read_sidecar, write_sidecar
 from her2d.queue.job import JobState
-from her2d.simulator.motic import write_he_slide
-from her2d.simulator.plan import plan_slide
 
 SHIPPED = Path(__file__).parents[2] / "engines" / "her2net-demo"
 
@@ -28,6 +26,9 @@ def slides(gpu, shared_folder):
     """A folder with a simulated positive and a simulated negative slide."""
 
     def build(folder: Path) -> None:
+        from her2d.simulator.motic import write_he_slide
+        from her2d.simulator.plan import plan_slide
+
         for number, status in enumerate(("positive", "negative")):
             plan = plan_slide(
                 f"s{number}", 77 + number, her2_status=status, width=2304, height=2048

@@ -77,6 +77,31 @@ def packaged(debian, package, tmp_path_factory) -> list[Path]:
     return [built_once(run_folder(tmp_path_factory) / "debian-packaged", build) / "upper", debian]
 
 
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> Path:
+    """A folder with two small simulated scans."""
+
+    def build(folder: Path) -> None:
+        from her2d.simulator.motic import write_he_slide
+        from her2d.simulator.plan import plan_slide
+
+        for seed, name in enumerate(("scan.tif", "another.tif")):
+            plan = plan_slide(name, 77 + seed, her2_status="positive", width=2048, height=1536)
+            write_he_slide(plan, folder / name)
+
+    return built_once(run_folder(tmp_path_factory) / "scans", build)
+
+
+@pytest.fixture(scope="session")
+def scan(scans) -> Path:
+    return scans / "scan.tif"
+
+
+@pytest.fixture(scope="session")
+def another_scan(scans) -> Path:
+    return scans / "another.tif"
+
+
 @pytest.fixture
 def boot(tmp_path) -> Iterator[Boot]:
     """Boot folders, each time as another machine, and shut them down after the test."""

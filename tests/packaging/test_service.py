@@ -7,7 +7,8 @@ from debian_machine import Machine, booted, needs_container
 
 pytestmark = [pytest.mark.slow, needs_container]
 
-SIMULATED = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1", "--pace", "50")
+SCANNER = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1", "--pace", "50")
+SCAN = "/srv/her2d/inbox/a.tif"
 CONFIG = "/etc/her2d/config.toml"
 
 
@@ -29,13 +30,13 @@ def test_a_slide_is_scored_by_the_service_that_make_install_installed(installed,
     assert "fail" not in machine.run("her2d", "doctor", user="her2d").split()
     start(machine)
     assert machine.show("her2d", "ActiveState") == "active"
-    machine.run(*SIMULATED, user="her2d")
-    machine.wait_until(lambda: len(statuses(machine)) == 1)
+    machine.run(*SCANNER, "--width", "2048", "--height", "2048", user="her2d")
+    machine.wait_for_event("slide_finished")
     assert statuses(machine)[0] in ("positive", "negative")
     assert re.match(r"her2d \d", machine.run("/usr/local/bin/her2d", "--version"))
 
 
-def test_systemd_restarts_a_daemon_that_stands_still(installed, boot):
+def test_systemd_restarts_a_daemon_that_stands_still(installed, boot, scan):
     machine = boot(installed)
     machine.shell(
         "mkdir -p /etc/systemd/system/her2d.service.d\n"
@@ -54,11 +55,11 @@ def test_systemd_restarts_a_daemon_that_stands_still(installed, boot):
     )
     assert machine.show("her2d", "NRestarts") == "1"
     assert "watchdog" in machine.run("journalctl", "-u", "her2d").lower()
-    machine.run(*SIMULATED, user="her2d")
-    machine.wait_until(lambda: len(statuses(machine)) == 1)
+    machine.put(scan, SCAN)
+    machine.wait_for_event("slide_finished")
 
 
-def test_a_reload_applies_settings_and_survives_those_that_are_refused(installed, boot):
+def test_a_reload_applies_settings_and_survives_those_that_are_refused(installed, boot, scan):
     machine = boot(installed)
     start(machine)
     daemon = machine.show("her2d", "MainPID")
@@ -71,17 +72,17 @@ def test_a_reload_applies_settings_and_survives_those_that_are_refused(installed
     assert refused.returncode != 0
     assert f"her2d: The settings cannot be read from {CONFIG}: " in machine.journal()
     assert machine.show("her2d", "MainPID") == daemon
-    second = [part.replace("inbox", "second") for part in SIMULATED]
-    machine.run(*second, user="her2d")
-    machine.run("sed", "-i", "$ d", CONFIG)  # commands read the file, too
-    machine.wait_until(lambda: len(statuses(machine)) == 1)
+    machine.put(scan, SCAN.replace("inbox", "second"))
+    machine.wait_for_event("slide_finished")
 
 
-def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(installed, tmp_path):
+def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(
+    installed, tmp_path, scan
+):
     with booted(installed, tmp_path / "machine") as machine:
         start(machine)
-        machine.run(*SIMULATED, user="her2d")
-        machine.wait_until(lambda: len(statuses(machine)) == 1)
+        machine.put(scan, SCAN)
+        machine.wait_for_event("slide_finished")
         before = statuses(machine)
         machine.run("systemctl", "stop", "her2d")
         assert machine.show("her2d", "Result") == "success"
@@ -92,11 +93,11 @@ def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(in
         assert statuses(machine) == before
 
 
-def test_an_update_needs_a_stop_and_keeps_settings_and_results(installed, clone, boot):
+def test_an_update_needs_a_stop_and_keeps_settings_and_results(installed, clone, boot, scan):
     machine = boot(installed, clone)
     start(machine)
-    machine.run(*SIMULATED, user="her2d")
-    machine.wait_until(lambda: len(statuses(machine)) == 1)
+    machine.put(scan, SCAN)
+    machine.wait_for_event("slide_finished")
     before = statuses(machine), machine.run("cat", CONFIG)
     update = ("make", "-s", "-C", clone, "install", "WHEELS=dist/wheels")
     refused = machine.try_run(*update)

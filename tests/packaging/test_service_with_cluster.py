@@ -17,7 +17,7 @@ HEAD_ADDRESS, BESIDE, PUBLIC = "10.0.0.7", "10.0.0.8", "192.0.2.7"
 START_S = 300  # of a head, a client's server there, and an actor
 CONFIG = "/etc/her2d/config.toml"
 DROP_INS = "/etc/systemd/system/her2d.service.d"
-SIMULATED = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1", "--pace", "50")
+SCAN = "/srv/her2d/inbox/a.tif"
 # A head with a CPU is a node as well. Its user may read the inbox and the bundle.
 HEAD = (
     "systemd-run --unit=ray-head --uid=her2d --setenv=RAY_USAGE_STATS_ENABLED=0 --setenv=HOME=/tmp"
@@ -52,24 +52,20 @@ def use_cluster(machine: Machine, address: str) -> None:
         machine.run("sed", "-i", "-E", f"s|^(# )?{name} = .*|{name} = {value}|", CONFIG)
 
 
-def events(machine: Machine, event: str) -> list[str]:
-    return [line for line in machine.journal().splitlines() if event in line]
-
-
 def test_the_unit_reaches_a_head_on_loopback_and_its_slides_are_scored_there(
-    installed, boot, ray_libraries
+    installed, boot, scan, ray_libraries
 ):
     machine = boot(installed, f"{ray_libraries}:{SHOWN}")
     start_head(machine, "127.0.0.1")
     use_cluster(machine, "ray://127.0.0.1:10001")
     machine.run("systemctl", "start", "her2d")
-    machine.wait_until(lambda: bool(events(machine, "cluster_node_usable")), START_S)
-    machine.run(*SIMULATED, user="her2d")
-    machine.wait_until(lambda: bool(events(machine, "slide_finished")))
+    machine.wait_for_event("cluster_node_usable", patience_s=START_S)
+    machine.put(scan, SCAN)
+    machine.wait_for_event("slide_finished")
     assert machine.show("her2d", "NRestarts") == "0"
     machine.run("systemctl", "stop", "her2d")
     assert machine.show("her2d", "Result") == "success"
-    assert events(machine, "stop_forced") == []
+    assert machine.events("stop_forced") == []
 
 
 # A datagram, since only that fails at once: Linux repeats a packet that should open a connection.
@@ -115,7 +111,7 @@ def jobs(machine: Machine) -> list[str]:
 
 
 def test_the_unit_reaches_a_head_on_another_machine_only_with_the_documented_drop_in(
-    installed, boot, ray_libraries
+    installed, boot, scan, ray_libraries
 ):
     machine, other = pair(boot, installed, f"{ray_libraries}:{SHOWN}")
     start_head(other, HEAD_ADDRESS)
@@ -128,9 +124,9 @@ def test_the_unit_reaches_a_head_on_another_machine_only_with_the_documented_dro
         line = f"RAY_CLIENT_{name}_CONNECTION_TIMEOUT_S=2"
         machine.shell(f"echo {line} >> /etc/her2d/secrets.env")
     machine.run("systemctl", "start", "her2d")
-    machine.run(*SIMULATED, user="her2d")
-    machine.wait_until(lambda: bool(events(machine, "cluster_unavailable")))
-    (unavailable,) = events(machine, "cluster_unavailable")
+    machine.put(scan, SCAN)
+    machine.wait_for_event("cluster_unavailable")
+    (unavailable,) = machine.events("cluster_unavailable")
     assert (
         f"The cluster {address} cannot be reached: the sandbox of the systemd unit, or a firewall"
         " of this machine, forbids connections to head.example."
@@ -144,10 +140,10 @@ def test_the_unit_reaches_a_head_on_another_machine_only_with_the_documented_dro
     (drop_in,) = re.findall(r"^```ini\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     machine.shell(f"mkdir -p {DROP_INS}; echo '{drop_in}' > {DROP_INS}/override.conf")
     machine.shell("systemctl daemon-reload; systemctl restart her2d")
-    machine.wait_until(lambda: bool(events(machine, "cluster_node_usable")), START_S)
-    machine.wait_until(lambda: bool(events(machine, "slide_finished")))
+    machine.wait_for_event("cluster_node_usable", patience_s=START_S)
+    machine.wait_for_event("slide_finished")
     assert jobs(machine) == []
-    assert events(machine, "slide_sent_to_node")  # the machines share no folder
+    assert machine.events("slide_sent_to_node")  # the machines share no folder
     assert may_send(machine, HEAD_ADDRESS)
     assert not may_send(machine, BESIDE)
 

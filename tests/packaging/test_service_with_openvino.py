@@ -10,7 +10,6 @@ pytestmark = [pytest.mark.slow, needs_container]
 
 SHOWN = "/opt/openvino"  # which no sandbox hides, as it does /tmp and /home
 BUNDLE = "/var/lib/her2d/engines/her2net-demo"
-SCANNER = ("her2d", "simulate", "scanner", "/srv/her2d/inbox", "--slides", "1", "--pace", "50")
 CONFIG = "/etc/her2d/config.toml"
 
 
@@ -27,7 +26,7 @@ def backends_of_results(machine: Machine) -> list[str]:
 
 
 def test_the_daemon_runs_openvino_only_with_the_drop_in_and_says_so_before(
-    installed, boot, clone, openvino_libraries
+    installed, boot, clone, scan, another_scan, openvino_libraries
 ):
     machine = boot(installed, clone, f"{openvino_libraries}:{SHOWN}")
     find_libraries(machine, SHOWN)
@@ -36,8 +35,8 @@ def test_the_daemon_runs_openvino_only_with_the_drop_in_and_says_so_before(
     machine.run(*compiling, user="her2d")
 
     machine.run("systemctl", "start", "her2d")
-    machine.run(*SCANNER, "--seed", "1", user="her2d")
-    machine.wait_until(lambda: len(backends_of_results(machine)) == 1)
+    machine.put(scan, "/srv/her2d/inbox/a.tif")
+    machine.wait_for_event("slide_finished")
     assert backends_of_results(machine) == ["onnxruntime"]
     assert "install the drop-in openvino.conf" in machine.journal()
     doctor = machine.try_run("her2d", "doctor", "--json", user="her2d").stdout
@@ -45,8 +44,8 @@ def test_the_daemon_runs_openvino_only_with_the_drop_in_and_says_so_before(
 
     machine.run("make", "-s", "-C", clone, "install-openvino")
     machine.run("systemctl", "restart", "her2d")
-    machine.run(*SCANNER, "--seed", "2", user="her2d")
-    machine.wait_until(lambda: len(backends_of_results(machine)) == 2)
+    machine.put(another_scan, "/srv/her2d/inbox/b.tif")
+    machine.wait_for_event("slide_finished", times=2)
     (backend,) = set(backends_of_results(machine)) - {"onnxruntime"}
     assert backend.startswith("openvino-")
     doctor = machine.try_run("her2d", "doctor", "--json", user="her2d").stdout

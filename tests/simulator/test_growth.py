@@ -244,7 +244,9 @@ def test_colour_alone_does_not_tell_strong_tiles_from_weak_ones():
         _, tumor, _ = growth_of(plan)
         for row, column in np.argwhere(in_tiles(tumor) > 28)[:4]:
             region = render_region(plan, column * TILE_PX, row * TILE_PX, TILE_PX, TILE_PX)
-            truth = tile_truth(column, row, region)
+            truth = tile_truth(
+                column, row, tumor=region.tumor, strong=region.strong, picture=region.rgb.copy
+            )
             if truth.tile_class not in ("weak", "strong"):
                 continue
             rgb = region.rgb.reshape(-1, 3).astype(np.float32)

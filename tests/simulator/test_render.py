@@ -130,7 +130,13 @@ def test_strong_and_weak_differ_by_morphology_not_by_colour():
         for row in range(4):
             for column in range(4):
                 region = render_region(plan, column * 512, row * 512, 512, 512)
-                truth = tile_truth(column, row, region)
+                truth = tile_truth(
+                    column,
+                    row,
+                    tumor=region.tumor,
+                    strong=region.strong,
+                    picture=region.rgb.copy,
+                )
                 if truth.tile_class in ("weak", "strong"):
                     pixels = region.rgb.reshape(-1, 3).astype(np.float32)
                     features.append(np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)]))

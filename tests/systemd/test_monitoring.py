@@ -17,6 +17,7 @@ from tools.docs.metrics import families
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "systemd" / "monitoring"
 RULES = MONITORING / "her2d.rules.yml"
+TESTS = ("her2d.rules.test.yml", "her2d.rules.days.test.yml")
 SEVERITIES = {"critical", "warning", "info"}
 FEWEST = r"her2d_(day|ihc_drift)_\w*(results|slides) (>=|<) \d\d"
 
@@ -65,7 +66,7 @@ def test_the_rules_are_valid():
 @pytest.mark.slow
 @needs_promtool
 def test_each_alert_fires_and_clears_when_it_should():
-    found = tool("promtool", "test", "rules", "her2d.rules.test.yml")
+    found = tool("promtool", "test", "rules", *TESTS)
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -73,7 +74,7 @@ def test_every_alert_has_its_section_in_the_runbook_and_its_test():
     names = [alert["alert"] for alert in alerts()]
     sections = re.findall(r"^## (\w+)", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
     assert names == sections
-    tests = read("her2d.rules.test.yml")["tests"]
+    tests = [test for name in TESTS for test in read(name)["tests"]]
     normal_day = {test["alertname"] for test in tests[0]["alert_rule_test"]}
     assert normal_day == set(names)
     firing = json.dumps([test for test in tests if "normal" not in test["name"]])
