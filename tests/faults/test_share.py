@@ -16,8 +16,8 @@ from her2d.queue.job import JobState
 
 pytestmark = pytest.mark.slow
 
-LARGE = ["Sw" * 16] * 20  # 1.6 MB
-BYTES_PER_S = 300_000
+LARGE = ["Sw" * 16] * 2  # 160 kB
+BYTES_PER_S = 30_000
 
 
 @pytest.fixture

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import typer
 from built_once import built_once, run_folder
+from mil_service import ServedMil, assert_served_as_evaluated
 from pango import needs_pango
 from rich.console import Console
+from typer.testing import CliRunner
 
 from her2d.bundle.integrator import load_integrator
 from her2d.bundle.loading import load_bundle
+from her2d.cli.app import app
 from her2d.inference.selection import open_engine
 from her2d.research import demo_bundle
 from her2d.research.demo_bundle import Sizes, build, cohort_plans
@@ -104,6 +107,15 @@ def test_the_bundle_has_the_papers_method_whatever_another_model_measures(report
 def test_other_models_are_measured_beside_it(report):
     assert {row.name for row in report.classifiers} == {"resnet18", "vit_b_32"}
     assert {row.integrator for row in report.slides} == {"rf", "mean", MIL}
+
+
+@pytest.mark.slow
+def test_its_baseline_as_a_bundle_serves_what_was_evaluated(built, tmp_path):
+    mil = ServedMil(Study(built.parent / "work" / "study"), tmp_path / "attention")
+    arguments = ["bundle", "build", str(mil.bundle), "--study", str(mil.study.root)]
+    done = CliRunner().invoke(app, [*arguments, "--method", "mil"])
+    assert done.exit_code == 0, done.output
+    assert_served_as_evaluated(mil, tmp_path)
 
 
 def test_every_split_holds_slides_of_all_magnifications_and_no_slide_or_patient_twice():

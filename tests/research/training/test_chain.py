@@ -8,28 +8,22 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from built_once import built_once, run_folder
 from encoder_graphs import write_encoder
+from mil_service import ServedMil, assert_served_as_evaluated
 from pango import needs_pango
 from typer.testing import CliRunner
 
 from her2d.bundle.loading import load_bundle, sha256_of
 from her2d.cli.app import app
-from her2d.db.connection import open_readonly
-from her2d.research.evaluation.evaluate import evaluation_slides
 from her2d.research.evaluation.mil import MIL as MIL_ROW
-from her2d.research.evaluation.mil import MilPredictions
-from her2d.research.evaluation.slide_predictions import IntegratorPrediction, predict_slides
 from her2d.research.training.candidate import write_candidate
 from her2d.research.training.cohort import Split
-from her2d.research.training.mil import load_mil
 from her2d.research.training.recipe import study_recipe
 from her2d.research.training.study import Study
 from her2d.simulator.cohort import write_cohort
@@ -186,13 +180,15 @@ MIL = tuple(
 def trained(twice) -> Path:
     """The study that was trained without a stop, evaluated, with its bundles beside it.
 
-    With its baseline that learns from slide labels.
+    With its baseline that learns from slide labels, on an encoder of the users.
     """
 
     def build(folder: Path) -> None:
         study = folder / "study"
         shutil.copytree(twice.straight, study)
-        her2d("train", "mil", "--study", study, *MIL)
+        more = "resize = true\nmean = [0.7, 0.6, 0.7]\n"
+        encoder = write_encoder(folder, ("N", 3, 224, 224), more=more)
+        her2d("train", "mil", "--study", study, *MIL, "--set", f"mil.encoder='{encoder}'")
         her2d("evaluate", "--study", study)
         (folder / "engines").mkdir()
         her2d("bundle", "build", folder / "engines" / "ours", "--study", study)
@@ -425,74 +421,15 @@ def test_the_daemons_pipeline_runs_it(prepared, bundle, tmp_path):
     assert found["tiles_tissue"] > 0
 
 
-@dataclass(frozen=True)
-class Weighed:
-    """The study with its baseline that learns from slide labels, and that as a bundle."""
-
-    study: Study
-    bundle: Path
-
-    def evaluated(self) -> dict[str, IntegratorPrediction]:
-        """What the evaluation predicts of each test slide by the baseline, by its file's name."""
-        mil = load_mil(self.study, study_recipe(self.study.root, None))
-        assert mil is not None
-        predictions = MilPredictions(self.study, mil)
-        slides = evaluation_slides(self.study.cohort())
-        return {
-            found.slide.he_path.name: predictions.predict(found)
-            for found in predict_slides(load_bundle(self.study.candidate), slides)
-        }
-
-    def served(self, folder: Path) -> dict[str, dict[str, Any]]:
-        """What `her2d scan` records of each test slide by the bundle, by its file's name."""
-        config = folder / "config.toml"
-        config.write_text(
-            f'[bundle]\npath = "{self.bundle}"\n[inference]\nthreads = 1\n[ops]\nport = 0\n'
-            f'[results]\ndatabase = "{folder / "her2d.sqlite"}"\n'
-            f'heatmaps = "{folder / "heatmaps"}"\n'
-        )
-        slides = [slide.he_path for slide in evaluation_slides(self.study.cohort())]
-        her2d("scan", *slides, "--config", config)
-        with closing(open_readonly(folder / "her2d.sqlite")) as db:
-            return {row["file_name"]: row for row in db.query("select * from slide_results")}
-
-
 @pytest.fixture(scope="module")
-def weighed(trained) -> Weighed:
-    return Weighed(Study(trained), trained.parent / "engines" / "attention")
-
-
-def same_as_evaluated(weighed: Weighed, folder: Path) -> None:
-    evaluated, served = weighed.evaluated(), weighed.served(folder)
-    assert evaluated.keys() == served.keys()
-    called = {name: row for name, row in served.items() if row["her2_status"] != "indeterminate"}
-    assert called
-    for name, row in called.items():
-        assert row["method"] == "mil"
-        assert row["high_expression_percent"] is None
-        assert row["positive_probability"] == pytest.approx(evaluated[name].fraction, abs=1e-6)
-    assert {name: row["her2_status"] for name, row in served.items()} == {
-        name: prediction.predicted for name, prediction in evaluated.items()
-    }
+def weighed(trained) -> ServedMil:
+    return ServedMil(Study(trained), trained.parent / "engines" / "attention")
 
 
 def test_a_bundle_of_the_baseline_serves_what_was_evaluated(weighed, tmp_path):
-    same_as_evaluated(weighed, tmp_path)
-
-
-def test_so_does_one_with_an_encoder_of_the_users(trained, tmp_path):
-    encoder = write_encoder(
-        tmp_path, ("N", 3, 224, 224), more="resize = true\nmean = [0.7, 0.6, 0.7]\n"
-    )
-    study = tmp_path / "study"
-    shutil.copytree(trained, study)
-    shutil.rmtree(study / "mil")
-    her2d("train", "mil", "--study", study, *MIL, "--set", f"mil.encoder='{encoder}'")
-    her2d("evaluate", "--study", study)
-    her2d("bundle", "build", tmp_path / "bundle", "--study", study, "--method", "mil")
-    weighed = Weighed(Study(study), tmp_path / "bundle")
+    """With an encoder of the users; the baseline of the demo bundle has the classifiers'."""
     assert load_bundle(weighed.bundle).mil.input.rows == 224
-    same_as_evaluated(weighed, tmp_path)
+    assert_served_as_evaluated(weighed, tmp_path)
 
 
 def test_its_manifest_states_what_was_measured_of_it(weighed):
