@@ -33,21 +33,20 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789
 BRIEFLY = {f"RAY_CLIENT_{name}_CONNECTION_TIMEOUT_S": "2" for name in ("INITIAL", "MAX")}
 
 
-@pytest.fixture
-def certified(tmp_path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory) -> dict[str, str]:
     """The environment of a machine with a certificate."""
     from ray._private.services import get_node_ip_address
 
-    folder = tmp_path / "tls"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("tls")
     commands = AUTHORITY + MACHINE.replace("10.0.0.7", get_node_ip_address())
     subprocess.run(["sh", "-ec", commands], cwd=folder, check=True, capture_output=True)
     lines = ENVIRONMENT.replace("/etc/her2d/tls", str(folder)).split()
     return dict(line.split("=", 1) for line in lines)
 
 
-@pytest.fixture
-def secured(certified, tmp_path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def secured(certified, tmp_path_factory) -> Iterator[str]:
     """The address of a head that is a node as well."""
     port, client_port = free_port(), free_port()
     # A socket's path has 107 characters at most.
@@ -57,7 +56,7 @@ def secured(certified, tmp_path) -> Iterator[str]:
         f" --ray-client-server-port {client_port} --num-cpus 1 --include-dashboard false"
         f" --object-store-memory 100000000 --temp-dir {folder}"
     )
-    log = tmp_path / "head.log"
+    log = tmp_path_factory.mktemp("head") / "head.log"
     with log.open("wb") as output:
         head = subprocess.Popen(
             command.split(),
@@ -76,23 +75,25 @@ def secured(certified, tmp_path) -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def unavailable(site: Site) -> str:
-    """What the log says of a cluster that does not take the daemon."""
-    (line,) = [line for line in site.lines() if line["event"] == "cluster_unavailable"]
-    return str(line["reason"])
+@pytest.fixture
+def site(secured, tmp_path, color_bundle) -> Site:
+    return cluster_site(tmp_path / "site", color_bundle, secured)
 
 
-def test_slides_are_scored_with_certificate_and_token_and_not_without_either(
-    secured, certified, tmp_path, color_bundle, write_slide
+def test_slides_are_scored_with_certificate_and_token(site, certified, write_slide):
+    with site.daemon(**certified, **TOKEN):
+        site.wait_until(lambda: site.events()["cluster_node_usable"] == 1)
+        write_slide(["Sw"], "a.tif", folder=site.inbox)
+        site.wait_for(JobState.DONE)
+
+
+@pytest.mark.parametrize("lacking", ["certificate", "token"])
+def test_without_either_the_daemon_says_what_the_head_may_ask_for(
+    site, secured, certified, lacking
 ):
-    sites = [cluster_site(tmp_path / name, color_bundle, secured) for name in "abc"]
-    with sites[0].daemon(**certified, **TOKEN):
-        sites[0].wait_until(lambda: sites[0].events()["cluster_node_usable"] == 1)
-        write_slide(["Sw"], "a.tif", folder=sites[0].inbox)
-        sites[0].wait_for(JobState.DONE)
-    for site, lacking in zip(sites[1:], (certified, TOKEN), strict=True):
-        given = {**certified, **TOKEN, **BRIEFLY}
-        with site.daemon(**{key: value for key, value in given.items() if key not in lacking}):
-            site.wait_until(lambda site=site: site.events()["cluster_unavailable"] > 0)
-        assert f"The cluster {secured} cannot be reached: what listens there" in unavailable(site)
-        assert "lacks" in unavailable(site)
+    given = TOKEN if lacking == "certificate" else certified
+    with site.daemon(**given, **BRIEFLY):
+        site.wait_until(lambda: site.events()["cluster_unavailable"] > 0)
+    (line,) = [line for line in site.lines() if line["event"] == "cluster_unavailable"]
+    assert f"The cluster {secured} cannot be reached: what listens there" in line["reason"]
+    assert "lacks" in line["reason"]
