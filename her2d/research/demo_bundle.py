@@ -40,6 +40,7 @@ from her2d.research.training.recipe import (
     MilRecipe,
     NetworkRecipe,
     Recipe,
+    save_recipe,
 )
 from her2d.research.training.study import Study, StudyError
 from her2d.research.training.train import train_classifier, train_segmenter
@@ -175,6 +176,7 @@ def build(
     slides = read_cohort(table)
     with _bar(console, "preparing slides", len(slides)) as advance:
         prepare_study(study, slides, LabelRules(), progress=lambda _: advance())
+    save_recipe(study.root, recipe)  # so that `her2d evaluate --study` and others go on with it
     shown = console.is_terminal
     console.print(train_segmenter(study, recipe, SEGMENTER, show_progress=shown).validation)
     train_gate(study, recipe, show_progress=shown)

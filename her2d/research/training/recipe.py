@@ -271,8 +271,13 @@ def study_recipe(study: Path, path: Path | None, settings: tuple[str, ...] = ())
         recipe = read_recipe(path, settings)
     if not study.is_dir():
         raise RecipeError(f"{study} is not a study. Run `her2d prepare` first.")
-    write_text(saved, recipe.model_dump_json(indent=1))
+    save_recipe(study, recipe)
     return recipe
+
+
+def save_recipe(study: Path, recipe: Recipe) -> None:
+    """Make a recipe the one that the commands of a study's folder use. Raises OSError."""
+    write_text(study / RECIPE_FILE, recipe.model_dump_json(indent=1))
 
 
 def _read_saved(path: Path) -> dict[str, Any]:
