@@ -41,6 +41,33 @@ os.environ["TZ"] = "UTC"
 time.tzset()
 
 
+ROOMS_THAT_TAKE_LONG = ("gpu", "packaging", "research")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers begin with the rooms that take minutes, each with another one.
+
+    pytest-xdist gives each worker a part of the list, of equal length, and an idle worker takes
+    tests from the end of another's part. A room that one worker reaches last keeps all waiting.
+    """
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers == 1:
+        return
+    room_of = {item: item.path.relative_to(Path(__file__).parent).parts[0] for item in items}
+    long = [[item for item in items if room_of[item] == room] for room in ROOMS_THAT_TAKE_LONG]
+    rest = [item for item in items if room_of[item] not in ROOMS_THAT_TAKE_LONG]
+    parts: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for number, room in enumerate(long):
+        parts[number % workers] += room
+    length = -(-len(items) // workers)
+    for part in parts:
+        missing = max(0, length - len(part))
+        part.extend(rest[:missing])
+        del rest[:missing]
+    items[:] = [item for part in parts for item in part] + rest
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Restore the logging configuration, which commands and examples change for the process."""
