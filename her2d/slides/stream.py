@@ -1,9 +1,9 @@
 """Assemble tiles from blocks, row by row and in bounded memory.
 
-Worker threads decode each block once, in the order in which tiles first need it; on a single CPU
-the receiver does. The part of a block that belongs to later tiles waits on their canvases. At most
-one row of tiles has canvases if blocks straddle tile rows, and none if blocks and tiles coincide. A
-tile is passed on as soon as it is complete.
+Worker threads decode each block once, in the order in which tiles first need it. The part of a
+block that belongs to later tiles waits on their canvases. At most one row of tiles has canvases if
+blocks straddle tile rows, and none if blocks and tiles coincide. A tile is passed on as soon as it
+is complete.
 """
 
 import errno
@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from her2d.slides.errors import RefusedError
 from her2d.slides.grid import Tile, TileGrid, UnreadableTile
 from her2d.slides.means import Means, means_at
 from her2d.slides.resample import area_parts, covered
-from her2d.system.cpus import usable_cpus
 
 WHITE = 255
 
@@ -115,8 +114,7 @@ class TileStream:
         blocks: of the level that the tiles are made from.
         sampling: from that level to the grid.
         grid: where the tiles lie.
-        workers: number of threads that decode. One alone does not where this process has one CPU:
-            there the receiver decodes.
+        workers: number of threads that decode.
     """
 
     fd: int
@@ -140,24 +138,17 @@ class TileStream:
         )
 
     def __iter__(self) -> Generator[Tile | UnreadableTile]:
-        if self.workers == 1 and usable_cpus() == 1:
-            # There a second thread decodes nothing sooner, and handing over is a tenth of the work.
-            alone = (self._work((position,)) for position in self._order())
-            yield from self._assembled(chain.from_iterable(alone))
-            return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="her2d-decode")
         try:
-            yield from self._assembled(self._parts(pool))
+            parts = self._parts(pool)
+            for row in range(self.grid.rows):
+                for column in range(self.grid.columns):
+                    new = len(self._across.starting_in[column]) * len(self._down.starting_in[row])
+                    for _ in range(new):
+                        self._place(next(parts))
+                    yield self._finish(column, row)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-    def _assembled(self, parts: Iterator[_Part]) -> Generator[Tile | UnreadableTile]:
-        for row in range(self.grid.rows):
-            for column in range(self.grid.columns):
-                new = len(self._across.starting_in[column]) * len(self._down.starting_in[row])
-                for _ in range(new):
-                    self._place(next(parts))
-                yield self._finish(column, row)
 
     def _order(self) -> Iterator[Position]:
         """Yield blocks in the order in which tiles, row by row, first need them."""
@@ -187,7 +178,7 @@ class TileStream:
         return int(_RETURNED_BYTES // (3 * pixels * sample_bytes))
 
     def _work(self, positions: Sequence[Position]) -> list[_Part]:
-        """Read some blocks; runs on a worker, or on the receiver's thread."""
+        """Read some blocks; runs on a worker."""
         with block_time.running():
             return [self._part(position) for position in positions]
 

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from structlog.contextvars import bound_contextvars, get_contextvars
 
-from her2d.slides import stream
 from her2d.slides.blocks import Blocks
 from her2d.slides.grid import Tile, TileGrid
 from her2d.slides.protocol import Slide
@@ -189,33 +188,6 @@ def test_closing_the_iterator_early_ends_its_threads_and_closes_its_file(
         tiles.close()
         assert not [t for t in threading.enumerate() if t.name.startswith("her2d-decode")]
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
-
-
-@pytest.mark.parametrize(("cpus", "workers", "own"), [(1, 1, True), (1, 2, False), (2, 1, False)])
-def test_one_worker_on_one_cpu_decodes_in_the_thread_that_receives(
-    write: Callable[..., Path],
-    picture: Callable[..., Picture],
-    monkeypatch: pytest.MonkeyPatch,
-    cpus: int,
-    workers: int,
-    own: bool,
-) -> None:
-    threads: set[str] = set()
-    original = Blocks.read
-
-    def noted(self: Blocks, fd: int, column: int, row: int) -> Picture:
-        threads.add(threading.current_thread().name)
-        return original(self, fd, column, row)
-
-    path = write(picture(1500, 2000), tile=(240, 240), description="AppMag = 10")
-    with open_slide(path) as slide:
-        expected = [tile.pixels for tile in slide.tiles(workers=3) if isinstance(tile, Tile)]
-        monkeypatch.setattr(Blocks, "read", noted)
-        monkeypatch.setattr(stream, "usable_cpus", lambda: cpus)
-        found = [tile.pixels for tile in slide.tiles(workers=workers) if isinstance(tile, Tile)]
-    assert len(expected) == 4
-    assert [pixels.tobytes() for pixels in found] == [pixels.tobytes() for pixels in expected]
-    assert (threads == {threading.current_thread().name}) is own
 
 
 def test_a_slide_can_be_read_twice_and_by_two_at_once(
