@@ -120,7 +120,7 @@ def usable_plan(bundle: Bundle, backend: BackendName, precision: Precision | Non
         precision: None is the fastest plan that may be loaded, except int8.
 
     Raises:
-        PlanError: there is no plan, or none can be used; the error gives the reason for each.
+        PlanError: there is no plan that can be used. The error says why each one cannot.
         EngineError: the library is not installed, or may not be used.
     """
     platform, plans = _platform_and_plans(bundle, backend, precision)

@@ -109,8 +109,7 @@ def render_region(
         magnification: objective magnification of the pixels.
     """
     anatomy = anatomy_of(plan)
-    inner = _view(x, y, width, height, magnification)
-    masks = anatomy.masks(inner.x, inner.y)
+    masks = true_region(plan, x, y, width, height, magnification=magnification)
     view = _view(
         x - _MARGIN_PX,
         y - _MARGIN_PX,
