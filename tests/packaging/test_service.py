@@ -1,6 +1,7 @@
 """The service of a real installation: Debian with systemd as PID 1, in a container."""
 
 import re
+from pathlib import Path
 
 import pytest
 from debian_machine import Machine, booted, needs_container
@@ -25,6 +26,13 @@ def statuses(machine: Machine) -> list[str]:
     return [row[header.index("her2_status")] for row in rows]
 
 
+def score(machine: Machine, scan: Path) -> None:
+    """Put a scan into the inbox, and wait for its result."""
+    machine.put(scan, SCAN)
+    machine.wait_for_event("slide_finished")
+    assert len(statuses(machine)) == 1
+
+
 def test_a_slide_is_scored_by_the_service_that_make_install_installed(installed, boot):
     machine = boot(installed)
     assert "fail" not in machine.run("her2d", "doctor", user="her2d").split()
@@ -32,6 +40,7 @@ def test_a_slide_is_scored_by_the_service_that_make_install_installed(installed,
     assert machine.show("her2d", "ActiveState") == "active"
     machine.run(*SCANNER, "--width", "2048", "--height", "2048", user="her2d")
     machine.wait_for_event("slide_finished")
+    assert len(statuses(machine)) == 1
     assert statuses(machine)[0] in ("positive", "negative")
     assert re.match(r"her2d \d", machine.run("/usr/local/bin/her2d", "--version"))
 
@@ -55,8 +64,7 @@ def test_systemd_restarts_a_daemon_that_stands_still(installed, boot, scan):
     )
     assert machine.show("her2d", "NRestarts") == "1"
     assert "watchdog" in machine.run("journalctl", "-u", "her2d").lower()
-    machine.put(scan, SCAN)
-    machine.wait_for_event("slide_finished")
+    score(machine, scan)
 
 
 def test_a_reload_applies_settings_and_survives_those_that_are_refused(installed, boot, scan):
@@ -74,6 +82,8 @@ def test_a_reload_applies_settings_and_survives_those_that_are_refused(installed
     assert machine.show("her2d", "MainPID") == daemon
     machine.put(scan, SCAN.replace("inbox", "second"))
     machine.wait_for_event("slide_finished")
+    machine.run("sed", "-i", "$ d", CONFIG)  # commands read the file, too
+    assert len(statuses(machine)) == 1
 
 
 def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(
@@ -81,8 +91,7 @@ def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(
 ):
     with booted(installed, tmp_path / "machine") as machine:
         start(machine)
-        machine.put(scan, SCAN)
-        machine.wait_for_event("slide_finished")
+        score(machine, scan)
         before = statuses(machine)
         machine.run("systemctl", "stop", "her2d")
         assert machine.show("her2d", "Result") == "success"
@@ -96,8 +105,7 @@ def test_a_stop_is_clean_and_the_next_boot_starts_the_daemon_with_its_results(
 def test_an_update_needs_a_stop_and_keeps_settings_and_results(installed, clone, boot, scan):
     machine = boot(installed, clone)
     start(machine)
-    machine.put(scan, SCAN)
-    machine.wait_for_event("slide_finished")
+    score(machine, scan)
     before = statuses(machine), machine.run("cat", CONFIG)
     update = ("make", "-s", "-C", clone, "install", "WHEELS=dist/wheels")
     refused = machine.try_run(*update)
